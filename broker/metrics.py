@@ -1,0 +1,77 @@
+"""The broker's figures for Prometheus. None is labelled by device: a town has 16,307."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from broker.guard_reasons import Refusal
+from broker.rules import Action
+
+
+class BrokerMetrics:
+    """Counters and gauges of one broker, in a registry of its own.
+
+    Attributes:
+        registry: What /metrics shows.
+        connections: Devices connected now.
+        devices: Devices that may connect.
+        connects: Connections admitted.
+        takeovers: Connections replaced by a newer one of the same identity.
+        refused_connects: Connections refused, by reason.
+        refused_actions: Publishes, subscriptions and deliveries refused, by action.
+        messages: Messages taken in and passed on, by direction.
+        connection_errors: Connections ended by an error in the broker itself.
+        devices_file_errors: Times the devices file could not be read again.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.connections = Gauge(
+            "commonwatt_broker_connections", "Devices connected now.", registry=self.registry
+        )
+        self.devices = Gauge("commonwatt_broker_devices", "Devices that may connect.", registry=self.registry)
+        self.connects = Counter(
+            "commonwatt_broker_connects_total", "Connections admitted.", registry=self.registry
+        )
+        self.takeovers = Counter(
+            "commonwatt_broker_takeovers_total",
+            "Connections replaced by a newer one of the same identity.",
+            registry=self.registry,
+        )
+        self.refused_connects = Counter(
+            "commonwatt_broker_refused_connects_total",
+            "Connections refused before amqtt saw them, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.refused_actions = Counter(
+            "commonwatt_broker_refused_actions_total",
+            "Publishes, subscriptions and deliveries refused, by action.",
+            ["action"],
+            registry=self.registry,
+        )
+        self.messages = Counter(
+            "commonwatt_broker_messages_total",
+            "Messages taken in and passed on, by direction.",
+            ["direction"],
+            registry=self.registry,
+        )
+        self.connection_errors = Counter(
+            "commonwatt_broker_connection_errors_total",
+            "Connections ended by an error in the broker itself.",
+            registry=self.registry,
+        )
+        self.devices_file_errors = Counter(
+            "commonwatt_broker_devices_file_errors_total",
+            "Times the devices file could not be read again; the devices known before stay.",
+            registry=self.registry,
+        )
+        # Rows exist from the start, so that an alert on a rate sees the first refusal.
+        for reason in Refusal:
+            self.refused_connects.labels(reason.value)
+        for action in Action:
+            self.refused_actions.labels(action.value)
+        self.messages_in = self.messages.labels("in")
+        self.messages_out = self.messages.labels("out")
+
+    def value(self, name: str, **labels: str) -> float:
+        """Return a sample's present value, for the status page; 0 when there is none."""
+        return self.registry.get_sample_value(name, labels) or 0.0

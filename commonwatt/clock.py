@@ -1,0 +1,77 @@
+"""Clocks. Cores are handed the time; shells take it from one clock that is passed in (design 8)."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from commonwatt.devices import write_private
+from commonwatt.exceptions import ConfigError
+
+
+@dataclass(frozen=True)
+class Clock:
+    """Epoch seconds as ``origin`` + ``speed`` * (monotonic now - ``monotonic_origin``).
+
+    Every process of a machine sees the same monotonic clock, so the processes of a demonstration that read one clock
+    file agree on the time, and a step of the machine's wall clock disturbs none of them.
+
+    Attributes:
+        origin: Epoch seconds at ``monotonic_origin``.
+        monotonic_origin: ``time.monotonic()`` at ``origin``.
+        speed: Clock seconds in one real second.
+        meters_stop_at: Meters make no records for slots that end after this; ``None``: for ever.
+    """
+
+    origin: float
+    monotonic_origin: float
+    speed: float = 1.0
+    meters_stop_at: int | None = None
+
+    def now(self) -> float:
+        """Return the epoch seconds on this clock."""
+        return self.origin + self.speed * (time.monotonic() - self.monotonic_origin)
+
+    def real_s(self, seconds: float) -> float:
+        """Return how many real seconds ``seconds`` of this clock last."""
+        return seconds / self.speed
+
+    def real_s_until(self, moment: float) -> float:
+        """Return the real seconds from now until ``moment``, never negative."""
+        return max(0.0, self.real_s(moment - self.now()))
+
+
+def wall_clock() -> Clock:
+    """Return a clock that starts at the machine's time and runs as its monotonic clock."""
+    return Clock(origin=time.time(), monotonic_origin=time.monotonic())
+
+
+def save_clock(path: Path, clock: Clock) -> None:
+    """Write a clock for other processes of this machine to follow."""
+    write_private(path, json.dumps({"boot": _boot_id(), **clock.__dict__}) + "\n")
+
+
+def load_clock(path: Path | None) -> Clock:
+    """Read a demonstration's clock, or take the machine's when ``path`` is ``None``.
+
+    Raises:
+        ConfigError: The file is missing, malformed, or of an earlier boot of this machine.
+    """
+    if path is None:
+        return wall_clock()
+    try:
+        content = json.loads(path.read_text())
+        boot = content.pop("boot")
+        clock = Clock(**content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path}: not a clock file ({error}); the demonstration makes it") from error
+    if boot != _boot_id():
+        raise ConfigError(f"{path}: made before this machine restarted; start the demonstration, which makes a new one")
+    return clock
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"

@@ -1,0 +1,273 @@
+"""Configuration: one TOML file per part, every key checked, its documentation generated from these models.
+
+A file has one table, named after its part (``[gateway]``). Relative paths are relative to the file.
+``docs/settings.md`` and ``commonwatt config example PART`` are made from the descriptions below.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from commonwatt.exceptions import ConfigError
+from commonwatt.topics import MICROGRID_PATTERN
+
+
+def _check_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:1883")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_check_address)]
+"""HOST:PORT."""
+
+Seconds = Annotated[int, Field(ge=15, le=86_400)]
+"""A period in seconds of the part's clock."""
+
+MicrogridId = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split a checked HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+class Settings(BaseModel):
+    """What the settings of every part have in common: unknown keys are errors, and nothing changes after the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class BrokerSettings(Settings):
+    """A broker (amqtt behind a guard): one runs beside each gateway, one at the utility as its head-end."""
+
+    listen: Address = Field("127.0.0.1:1883", description="Where the broker listens for MQTT 3.1.1.")
+    devices: Path = Field(Path("devices.json"), description="Who may connect; made by `commonwatt utility register`.")
+    http: Address | None = Field(
+        None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
+    )
+
+
+class GatewaySettings(Settings):
+    """A microgrid's gateway: collects from its meters, keeps sharing fair, relays to the utility."""
+
+    microgrid: MicrogridId = Field(
+        description="The microgrid this gateway controls; also its identity at both brokers."
+    )
+    registry: Path = Field(
+        Path("registry.json"), description="The microgrid's meters; made by `commonwatt utility register`."
+    )
+    store: Path = Field(Path("gateway.db"), description="The gateway's database (SQLite); made when missing.")
+    tokens: Path = Field(
+        Path("gateway-tokens.json"), description="The gateway's token; made by `commonwatt utility register`."
+    )
+    broker: Address = Field("127.0.0.1:1883", description="The microgrid's own broker.")
+    head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
+    http: Address | None = Field(
+        "127.0.0.1:9101", description="Where /metrics (Prometheus) and /status (JSON) are served."
+    )
+    clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
+    collect_s: Seconds = Field(60, description="How often meters that wait to be asked are asked for their records.")
+    levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
+    relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data goes at once.")
+    compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
+    sharing: Literal["spec"] = Field(
+        "spec", description="How it is decided who shares; `spec` is the town's specification."
+    )
+    sharing_band_permille: int = Field(
+        10,
+        ge=0,
+        le=100,
+        description="A receiver is done this far above its minimum, and a donor starts this far above its own (thousandths of the capacity).",
+    )
+    near_minimum_permille: int = Field(
+        50,
+        ge=0,
+        le=1000,
+        description="A battery within this of its minimum, or below it, is asked for its level every 15 s.",
+    )
+
+
+class MetersSettings(Settings):
+    """A fleet of emulated meters: every meter of one microgrid and the physics behind them."""
+
+    microgrid: MicrogridId = Field(description="The microgrid whose meters these are.")
+    town: Path = Field(Path("town.toml"), description="The town file.")
+    store: Path = Field(
+        Path("meters.db"), description="The meters' own storage and the truth log (SQLite); made when missing."
+    )
+    tokens: Path = Field(
+        Path("meter-tokens.json"), description="The meters' tokens; made by `commonwatt utility register`."
+    )
+    broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
+    http: Address | None = Field(
+        None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
+    )
+    clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
+    resolution_mwh: int = Field(
+        100, ge=1, le=1_000_000, description="Readings are multiples of this many milliwatt-hours."
+    )
+    log_records: int = Field(
+        2_000_000, ge=1_000, description="Records a meter can hold; at nine tenths it consolidates what it holds."
+    )
+    failures_per_day: float = Field(
+        4.0, ge=0, le=1000, description="How often a meter fails for 10 to 15 s, on average."
+    )
+
+
+class UtilitySettings(Settings):
+    """The utility's service: stores, completes, counts and shows what the gateways relay."""
+
+    database: str = Field(
+        "sqlite:///utility.db",
+        description="SQLAlchemy URL of the database; a relative SQLite path is relative to this file.",
+    )
+    tokens: Path = Field(
+        Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."
+    )
+    head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
+    http: Address = Field("127.0.0.1:8080", description="Where the API, its page /docs, and /metrics are served.")
+    clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
+    gaps_s: Seconds = Field(300, description="How often missing slots are looked for.")
+    gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
+    compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")
+
+
+PARTS: dict[str, type[Settings]] = {
+    "broker": BrokerSettings,
+    "gateway": GatewaySettings,
+    "meters": MetersSettings,
+    "utility": UtilitySettings,
+}
+"""The parts that run from a file, by the name of the file's table."""
+
+_S = TypeVar("_S", bound=BaseModel)
+_HEADER = re.compile(r"^\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}")
+_KEY = re.compile(r"^\s*([A-Za-z0-9_\"'.-]+?)\s*=")
+
+
+def load_settings(path: Path, part: str, model: type[_S]) -> _S:
+    """Read the settings of ``part`` from the one table of ``path``, with its paths made absolute.
+
+    Raises:
+        ConfigError: Naming the file, the line, the key and what is allowed there.
+    """
+    table = read_toml(path)
+    if list(table) != [part]:
+        raise ConfigError(
+            f"{path}: must have exactly one table, [{part}], but has: "
+            + (", ".join(f"[{key}]" for key in table) or "none")
+            + f"; see: commonwatt config example {part}"
+        )
+    return _absolute(check_model(path, model, table[part], prefix=(part,)), path)
+
+
+def check_file(path: Path) -> str:
+    """Check a file whose only table names its part; return the part.
+
+    Raises:
+        ConfigError: As ``load_settings``.
+    """
+    table = read_toml(path)
+    part = next(iter(table), "")
+    if part not in PARTS:
+        raise ConfigError(f"{path}: its table must be one of " + ", ".join(f"[{p}]" for p in PARTS))
+    load_settings(path, part, PARTS[part])
+    return part
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: It is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str, ...] = ()) -> _S:
+    """Validate ``table`` (found under ``prefix`` in ``path``), turning every fault into one line for a person.
+
+    Raises:
+        ConfigError: One line per fault.
+    """
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        lines = path.read_text(encoding="utf-8").splitlines()
+        faults = []
+        for fault in error.errors():
+            keys = (*prefix, *fault["loc"])
+            where = f"line {line}: " if (line := _line_of(lines, keys)) else ""
+            faults.append(f"{path}: {where}{'.'.join(map(str, keys))}: {_allowed(model, fault)}")
+        raise ConfigError("\n".join(faults)) from error
+
+
+def _allowed(model: type[BaseModel], fault: Any) -> str:
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
+        return "unknown key; known here: " + ", ".join(model.model_fields)
+    if fault["type"] == "missing":
+        return "missing; " + (model.model_fields[fault["loc"][0]].description or "" if len(fault["loc"]) == 1 else "")
+    return f"{text} (found {fault['input']!r})"
+
+
+def _line_of(lines: list[str], keys: tuple[int | str, ...]) -> int:
+    """Find the line (from 1) on which ``keys`` stands, or that of the table it is missing from; else 0."""
+    wanted = [str(key) for key in keys if isinstance(key, str)]
+    index = next((key for key in keys if isinstance(key, int)), 0)
+    table: list[str] = []
+    seen: dict[str, int] = {}
+    header_line = 0
+    for number, text in enumerate(lines, 1):
+        if header := _HEADER.match(text):
+            name = header[1]
+            table = name.split(".")
+            if text.lstrip().startswith("[["):
+                seen[name] = seen.get(name, -1) + 1
+            if table == wanted[: len(table)] and seen.get(name, index) == index:
+                header_line = number
+        elif (
+            (key := _KEY.match(text))
+            and [*table, key[1]] == wanted[: len(table) + 1]
+            and (seen.get(".".join(table), index) == index)
+        ):
+            return number
+    return header_line
+
+
+def _absolute(settings: _S, path: Path) -> _S:
+    """Return ``settings`` with relative paths taken from the folder of the file they stand in."""
+    base = path.resolve().parent
+    changes: dict[str, object] = {key: base / value for key, value in settings if isinstance(value, Path)}
+    if isinstance(settings, UtilitySettings):
+        database = settings.database
+        if database.startswith("sqlite:///") and not database.startswith("sqlite:////"):
+            changes["database"] = f"sqlite:///{base / database.removeprefix('sqlite:///')}"
+    return settings.model_copy(update=changes)
+
+
+def example(part: str) -> str:
+    """Return a commented example of the part's file, made from its model; it passes its own check."""
+    model = PARTS[part]
+    lines = [f"# {model.__doc__}", f"[{part}]"]
+    for key, field in model.model_fields.items():
+        lines.append(f"# {field.description}")
+        default = field.default
+        if field.is_required():
+            lines.append(f'{key} = "r001"')
+        elif default is None:
+            lines.append(f"# {key} = ...")
+        else:
+            lines.append(f"{key} = {default}" if isinstance(default, int | float) else f'{key} = "{default}"')
+    return "\n".join(lines) + "\n"

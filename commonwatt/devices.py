@@ -1,0 +1,110 @@
+"""Who may connect to a broker: identities and the digests of their tokens (design 9).
+
+A token is 32 random bytes in base64url. The broker keeps only its SHA-256: a random 256-bit secret needs no slow
+hash. ``commonwatt utility register`` writes both files; the broker reads ``devices.json``, a device its own token.
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import secrets
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from commonwatt.exceptions import ConfigError
+
+
+class Role(StrEnum):
+    """What a device is, and so which topics it may use."""
+
+    METER = "meter"
+    GATEWAY = "gateway"
+    UTILITY = "utility"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One identity that may connect.
+
+    Attributes:
+        identity: MQTT client id.
+        role: What it is.
+        microgrid: The microgrid whose subtree it belongs to; empty for the utility.
+        token_sha256: Hexadecimal digest of its token.
+    """
+
+    identity: str
+    role: Role
+    microgrid: str
+    token_sha256: str
+
+    def owns(self, token: bytes) -> bool:
+        """Say whether ``token`` is this device's, in constant time."""
+        return hmac.compare_digest(self.token_sha256, digest(token))
+
+
+def new_token() -> str:
+    """Make a random 256-bit token as text."""
+    return secrets.token_urlsafe(32)
+
+
+def digest(token: bytes) -> str:
+    """Return the digest under which a broker keeps ``token``."""
+    return hashlib.sha256(token).hexdigest()
+
+
+def save_devices(path: Path, devices: list[Device]) -> None:
+    """Write the file a broker reads, replacing it whole."""
+    content = {d.identity: {"role": d.role, "microgrid": d.microgrid, "token_sha256": d.token_sha256} for d in devices}
+    write_private(path, json.dumps(content, indent=1) + "\n")
+
+
+def load_devices(path: Path) -> dict[str, Device]:
+    """Read the devices a broker admits, by identity.
+
+    Raises:
+        ConfigError: The file is missing or not what ``save_devices`` writes.
+    """
+    try:
+        content = json.loads(path.read_text())
+        return {
+            identity: Device(
+                identity=identity, role=Role(d["role"]), microgrid=d["microgrid"], token_sha256=d["token_sha256"]
+            )
+            for identity, d in content.items()
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path}: not a devices file ({error}); make one with: commonwatt utility register"
+        ) from error
+
+
+def save_tokens(path: Path, tokens: dict[str, str]) -> None:
+    """Write tokens by identity, readable by this user alone."""
+    write_private(path, json.dumps(tokens, indent=1) + "\n")
+
+
+def load_tokens(path: Path) -> dict[str, str]:
+    """Read tokens by identity.
+
+    Raises:
+        ConfigError: The file is missing or malformed.
+    """
+    try:
+        content = json.loads(path.read_text())
+        return {str(identity): str(token) for identity, token in content.items()}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ConfigError(f"{path}: not a token file ({error}); make one with: commonwatt utility register") from error
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace ``path`` in one step by a file only this user can read."""
+    temporary = path.with_name(path.name + ".new")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,59 @@
+"""What a core asks its shell to do (design 2).
+
+A shell does the effects of one step in one fixed order: it commits every ``Write`` durably, then publishes. That order
+is the delivery guarantee; it stands once, in ``perform``, and no core can break it.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Generic, TypeAlias, TypeVar
+
+W = TypeVar("W")
+"""The kind of writes a core's store knows."""
+
+
+@dataclass(frozen=True)
+class Publish:
+    """Send a message, once; whoever needs it to arrive sends it again until it is acknowledged.
+
+    Attributes:
+        topic: Where.
+        payload: What.
+        qos: 0 for what the next one replaces, 1 for everything else.
+    """
+
+    topic: str
+    payload: bytes
+    qos: int = 1
+
+
+@dataclass(frozen=True)
+class Write(Generic[W]):
+    """Make a change durable before anything of this step is published."""
+
+    change: W
+
+
+Effect: TypeAlias = Write[W] | Publish
+
+
+async def perform(
+    effects: Iterable[Effect[W]],
+    commit: Callable[[list[W]], Awaitable[None]],
+    publish: Callable[[Publish], object],
+) -> None:
+    """Do the effects: commit all writes in one transaction, then publish.
+
+    An exception of ``commit`` passes through, and then nothing is published.
+    """
+    writes: list[W] = []
+    messages: list[Publish] = []
+    for effect in effects:
+        if isinstance(effect, Write):
+            writes.append(effect.change)
+        else:
+            messages.append(effect)
+    if writes:
+        await commit(writes)
+    for message in messages:
+        publish(message)

@@ -1,0 +1,199 @@
+"""One MQTT connection on an asyncio loop, through paho's socket callbacks, without a thread each.
+
+The link promises nothing but trying: what it can't send now it drops and says so, because whoever needs a message to
+arrive sends it again from its own store until it is acknowledged (design 4). Every connection gets a new paho client
+with a clean session, since an old one would send what it still holds a second time (facts: paho-mqtt).
+"""
+
+import asyncio
+import logging
+import random
+import socket
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.reasoncodes import ReasonCode
+
+from commonwatt.config import split_address
+from commonwatt.effects import Publish
+
+if TYPE_CHECKING:
+    from paho.mqtt.client import SocketLike
+
+
+log = logging.getLogger(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+"""Real seconds a connection may take to be made."""
+
+KEEPALIVE_S = 30
+"""Real seconds after which a silent connection is given up."""
+
+MAX_QUEUED = 2000
+"""Messages a connection holds that the broker has not taken; more are dropped and counted."""
+
+_FIRST_RETRY_S = 0.2
+_LAST_RETRY_S = 10.0
+
+
+class MqttLink:
+    """A connection that is made again whenever it is lost.
+
+    Attributes:
+        connected: Whether the broker has accepted the connection and the subscriptions were sent.
+        connects: Times it was connected.
+        dropped: Messages not sent, for want of a connection or room.
+        failures: Exceptions of ``on_message``, each logged.
+    """
+
+    def __init__(
+        self,
+        *,
+        address: str,
+        identity: str,
+        token: str,
+        subscribe: str,
+        on_message: Callable[[str, bytes], None],
+        on_connect: Callable[[], None],
+        rng: random.Random,
+    ) -> None:
+        self.connected = False
+        self.connects = 0
+        self.dropped = 0
+        self.failures = 0
+        self._address = split_address(address)
+        self._identity = identity
+        self._token = token
+        self._subscribe = subscribe
+        self._on_message = on_message
+        self._on_connect = on_connect
+        self._rng = rng
+        self._client: paho.Client | None = None
+        self._lost = asyncio.Event()
+        self._paused_until_resume = asyncio.Event()
+        self._paused_until_resume.set()
+
+    async def run(self) -> None:
+        """Connect, and connect again, until cancelled."""
+        loop = asyncio.get_running_loop()
+        retry_s = _FIRST_RETRY_S
+        while True:
+            await self._paused_until_resume.wait()
+            self._lost.clear()
+            client = self._client = self._new_client(loop)
+            was = self.connects
+            try:
+                await loop.run_in_executor(None, client.connect, *self._address, KEEPALIVE_S)
+                await self._watch(client)
+            except OSError as error:
+                log.debug("%s: no connection to %s:%s: %s", self._identity, *self._address, error)
+            finally:
+                self.connected = False
+                self._close(client)
+            retry_s = _FIRST_RETRY_S if self.connects > was else min(retry_s * 2, _LAST_RETRY_S)
+            await asyncio.sleep(retry_s * self._rng.uniform(0.5, 1.0))
+
+    def publish(self, message: Publish) -> bool:
+        """Hand a message to the broker's connection; ``False`` if there is none, or it is full."""
+        if self._client is not None and self.connected:
+            info = self._client.publish(message.topic, message.payload, message.qos)
+            if info.rc == paho.MQTT_ERR_SUCCESS:
+                return True
+        self.dropped += 1
+        return False
+
+    def pause(self) -> None:
+        """Cut the connection without a word, as a device that loses its power, and stay away until ``resume``."""
+        self._paused_until_resume.clear()
+        self._lost.set()
+
+    def resume(self) -> None:
+        """Connect again after ``pause``."""
+        self._paused_until_resume.set()
+
+    async def _watch(self, client: paho.Client) -> None:
+        """Give paho its clock until the connection is lost."""
+        while not self._lost.is_set():
+            if client.loop_misc() != paho.MQTT_ERR_SUCCESS:
+                return
+            try:
+                await asyncio.wait_for(self._lost.wait(), timeout=1.0)
+            except TimeoutError:
+                continue
+
+    def _new_client(self, loop: asyncio.AbstractEventLoop) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2, self._identity, clean_session=True, reconnect_on_failure=False
+        )
+        client.username_pw_set(self._identity, self._token)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        client.max_inflight_messages_set(200)
+        client.max_queued_messages_set(MAX_QUEUED)
+        client.on_connect = self._connected
+        client.on_disconnect = lambda *_: self._lost.set()
+        client.on_message = self._received
+        # connect() runs in a worker thread, so the socket's callbacks reach the loop the thread-safe way.
+        client.on_socket_open = lambda c, _, s: _later(loop, self._opened, loop, c, s)
+        client.on_socket_close = lambda _, __, s: _forget(loop, s)
+        client.on_socket_register_write = lambda c, _, s: _later(loop, _add_writer, loop, c, s)
+        client.on_socket_unregister_write = lambda _, __, s: _remove_writer(loop, s)
+        return client
+
+    def _opened(self, loop: asyncio.AbstractEventLoop, client: paho.Client, sock: "SocketLike") -> None:
+        if isinstance(sock, socket.socket) and sock.fileno() >= 0:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            loop.add_reader(sock, client.loop_read)
+
+    def _connected(self, client: paho.Client, _: object, __: object, reason: ReasonCode, ___: object) -> None:
+        if reason.is_failure:
+            log.warning("%s: refused by the broker at %s:%s: %s", self._identity, *self._address, reason)
+            self._lost.set()
+            return
+        client.subscribe(self._subscribe, qos=1)
+        self.connected = True
+        self.connects += 1
+        self._guarded(self._on_connect)
+
+    def _received(self, _: paho.Client, __: object, message: paho.MQTTMessage) -> None:
+        if message.retain:
+            return  # Retained messages never act (design 4.3).
+        self._guarded(self._on_message, message.topic, message.payload)
+
+    def _guarded(self, call: Callable[..., None], *arguments: object) -> None:
+        """Call a listener; whatever it raises is logged and counted, and the connection lives on."""
+        try:
+            call(*arguments)
+        except Exception:
+            self.failures += 1
+            log.exception("%s: a listener failed", self._identity)
+
+    @staticmethod
+    def _close(client: paho.Client) -> None:
+        """Close the socket of a client that is given up."""
+        sock = client.socket()
+        if sock is not None:
+            _forget(asyncio.get_running_loop(), sock)
+            sock.close()
+
+
+def _later(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
+    loop.call_soon_threadsafe(call, *arguments)
+
+
+def _add_writer(loop: asyncio.AbstractEventLoop, client: paho.Client, sock: "SocketLike") -> None:
+    # It may have been closed between the request and this turn of the loop.
+    if isinstance(sock, socket.socket) and sock.fileno() >= 0:
+        loop.add_writer(sock, client.loop_write)
+
+
+def _remove_writer(loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:
+    if isinstance(sock, socket.socket) and sock.fileno() >= 0:
+        loop.remove_writer(sock)
+
+
+def _forget(loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:
+    if isinstance(sock, socket.socket) and sock.fileno() >= 0:
+        loop.remove_reader(sock)
+        loop.remove_writer(sock)

@@ -1,0 +1,178 @@
+"""Packing: the payload of one block, frame of reference and bit-packed (docs/protocol.md, "Block payload").
+
+A payload is what the gateway stores, the wire carries and the utility keeps, byte for byte. Its last four bytes are a
+CRC-32 over the block's key and the payload, so that a payload damaged, or filed under another key, is found out.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from commonwatt.blocks import Blocks, Quality, flags_of, make_blocks, mask_of
+from commonwatt.exceptions import ProtocolError
+from commonwatt.units import MAX_ABS_READING, SLOTS
+
+BAD_PAYLOAD = 7
+"""``ProtocolError`` code of a payload that can't be unpacked."""
+
+MAX_PAYLOAD_BYTES = 2048
+"""No payload is longer; extras are cut to what fits (a slot with that many different values tells enough)."""
+
+_HAS_MISSING = 0x01
+_HAS_AVERAGED = 0x02
+_IS_DELTA = 0x04
+_HAS_EXTRAS = 0x08
+_KNOWN_FLAGS = 0x0F
+_KEY = struct.Struct(">QBI")
+_CHECK = struct.Struct(">I")
+_MASK = struct.Struct(">Q")
+_EXTRA = struct.Struct(">Bq")
+_MAX_EXTRAS = 150
+
+
+def pack(blocks: Blocks) -> list[bytes]:
+    """Return the payload of each block."""
+    return [
+        _pack_one(blocks.key(row), blocks.values[row].tolist(), blocks.quality[row].tolist(), blocks.extras_of(row))
+        for row in range(len(blocks))
+    ]
+
+
+def unpack(keys: Sequence[tuple[int, int, int]], payloads: Sequence[bytes]) -> Blocks:
+    """Return the blocks whose (meter, type, quarter) keys and payloads are given.
+
+    Raises:
+        ProtocolError: A payload is damaged, malformed, or belongs to another key; the text names the key.
+    """
+    values, qualities, extras = [], [], []
+    for row, (key, payload) in enumerate(zip(keys, payloads, strict=True)):
+        value, quality, extra = _unpack_one(key, payload)
+        values.append(value)
+        qualities.append(quality)
+        extras += [(row, slot, other) for slot, other in extra]
+    return make_blocks(keys, values, qualities, extras)
+
+
+def _pack_one(key: tuple[int, int, int], values: list[int], quality: list[int], extras: list[tuple[int, int]]) -> bytes:
+    present = [value for value, q in zip(values, quality, strict=True) if q]
+    flags = 0
+    masks = b""
+    if len(present) < SLOTS:
+        flags |= _HAS_MISSING
+        masks += _MASK.pack(mask_of(np.array(quality) > 0))
+    if Quality.AVERAGED in quality:
+        flags |= _HAS_AVERAGED
+        masks += _MASK.pack(mask_of(np.array(quality) == Quality.AVERAGED))
+    plain = _frame(present)
+    # Levels move in small steps, so their differences often need fewer bits than themselves.
+    steps = [b - a for a, b in pairwise(present)]
+    delta = _number(present[0]) + _frame(steps) if steps else plain
+    if len(delta) < len(plain):
+        flags |= _IS_DELTA
+    body = bytes([flags]) + masks + min(plain, delta, key=len)
+    if extras:
+        kept = extras[:_MAX_EXTRAS]
+        body = bytes([flags | _HAS_EXTRAS]) + body[1:] + bytes([len(kept)]) + b"".join(_EXTRA.pack(*e) for e in kept)
+    return body + _CHECK.pack(zlib.crc32(body, zlib.crc32(_KEY.pack(*key))))
+
+
+def _number(value: int) -> bytes:
+    """Return a signed number as its length in bytes (one byte, 0 for zero) and that many bytes, big-endian."""
+    length = (value.bit_length() + 8) // 8 if value else 0
+    return bytes([length]) + value.to_bytes(length, "big", signed=True)
+
+
+def _frame(values: list[int]) -> bytes:
+    """Return the smallest value, the width in bits, and each value less the smallest in that many bits."""
+    if not values:
+        return b""
+    base = min(values)
+    width = (max(values) - base).bit_length()
+    packed = 0
+    for value in values:
+        packed = packed << width | (value - base)
+    length = (width * len(values) + 7) // 8
+    packed <<= length * 8 - width * len(values)
+    return _number(base) + bytes([width]) + packed.to_bytes(length, "big")
+
+
+class _Reader:
+    """Takes a payload apart; running off its end is an ``IndexError``."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, length: int) -> bytes:
+        piece = self.data[self.at : self.at + length]
+        if len(piece) != length:
+            raise IndexError("cut short")
+        self.at += length
+        return piece
+
+    def byte(self) -> int:
+        return self.take(1)[0]
+
+    def number(self) -> int:
+        length = self.byte()
+        if length > 8:
+            raise ValueError("number too long")
+        return int.from_bytes(self.take(length), "big", signed=True)
+
+    def frame(self, count: int) -> list[int]:
+        if not count:
+            return []
+        base, width = self.number(), self.byte()
+        if width > 55:
+            raise ValueError("width over 55 bits")
+        length = (width * count + 7) // 8
+        packed = int.from_bytes(self.take(length), "big") >> (length * 8 - width * count)
+        mask = (1 << width) - 1
+        return [base + (packed >> width * (count - 1 - i) & mask) for i in range(count)]
+
+
+def _unpack_one(key: tuple[int, int, int], payload: bytes) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+    where = f"block payload of meter {key[0]}, type {key[1]}, quarter {key[2]}"
+    if len(payload) < 5 or len(payload) > MAX_PAYLOAD_BYTES:
+        raise ProtocolError(BAD_PAYLOAD, f"{where}: {len(payload)} bytes")
+    body, check = payload[:-4], payload[-4:]
+    if _CHECK.pack(zlib.crc32(body, zlib.crc32(_KEY.pack(*key)))) != check:
+        raise ProtocolError(BAD_PAYLOAD, f"{where}: checksum does not match")
+    try:
+        return _unpack_body(_Reader(body))
+    except (IndexError, ValueError) as error:
+        raise ProtocolError(BAD_PAYLOAD, f"{where}: {error}") from error
+
+
+def _unpack_body(reader: _Reader) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+    flags = reader.byte()
+    if flags & ~_KNOWN_FLAGS:
+        raise ValueError(f"unknown flags {flags:#04x}")
+    present = np.ones(SLOTS, np.bool_)
+    if flags & _HAS_MISSING:
+        present = flags_of(_MASK.unpack(reader.take(8))[0])
+    averaged = np.zeros(SLOTS, np.bool_)
+    if flags & _HAS_AVERAGED:
+        averaged = flags_of(_MASK.unpack(reader.take(8))[0])
+    count = int(present.sum())
+    if flags & _IS_DELTA:
+        packed = [reader.number()]
+        for step in reader.frame(count - 1):
+            packed.append(packed[-1] + step)
+    else:
+        packed = reader.frame(count)
+    if any(abs(value) > MAX_ABS_READING for value in packed):
+        raise ValueError("value beyond 2^53")
+    extras = [_EXTRA.unpack(reader.take(9)) for _ in range(reader.byte())] if flags & _HAS_EXTRAS else []
+    if reader.at != len(reader.data):
+        raise ValueError(f"{len(reader.data) - reader.at} bytes too many")
+    if any(slot >= SLOTS or not present[slot] for slot, _ in extras):
+        raise ValueError("extra value of a slot that is missing")
+    values = [0] * SLOTS
+    for slot, value in zip(np.flatnonzero(present).tolist(), packed, strict=True):
+        values[slot] = value
+    quality = np.where(present, np.where(averaged, Quality.AVERAGED, Quality.EXACT), Quality.MISSING)
+    return values, quality.tolist(), extras

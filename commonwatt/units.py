@@ -1,0 +1,50 @@
+"""The grid of time and the units every part agrees on (S 2.2.1, design 1).
+
+Energy is integer milliwatt-hours, time is UTC epoch seconds. Slots start at multiples of 15 s, quarters at multiples
+of 900 s, averaging groups at multiples of 150 s.
+"""
+
+from typing import TypeAlias
+
+MilliwattHours: TypeAlias = int
+"""Energy, or the level of a battery, in thousandths of a watt-hour."""
+
+EpochSeconds: TypeAlias = int
+"""UTC seconds since 1970-01-01."""
+
+MeterId: TypeAlias = int
+"""A meter's unsigned 64-bit id; decimal text in topics and JSON."""
+
+Quarter: TypeAlias = int
+"""A quarter-hour, counted from 1970: epoch seconds // 900."""
+
+SLOT_S = 15
+"""Seconds in one metering slot."""
+
+GROUP_SLOTS = 10
+"""Slots in one averaging group: the lossy algorithm averages aligned tens."""
+
+GROUP_S = SLOT_S * GROUP_SLOTS
+"""Seconds in one averaging group."""
+
+SLOTS = 60
+"""Slots in one quarter-hour, the length of an interval block."""
+
+QUARTER_S = SLOT_S * SLOTS
+"""Seconds in one quarter-hour."""
+
+MAX_ABS_READING: MilliwattHours = 2**53
+"""The largest magnitude a reading may have: what a double holds exactly."""
+
+MAX_EPOCH: EpochSeconds = 2**32 - 1
+"""The last second a record can name (32 bits)."""
+
+
+def quarter_of(time: EpochSeconds) -> Quarter:
+    """Return the quarter-hour in which a slot starting at ``time`` lies."""
+    return time // QUARTER_S
+
+
+def slot_of(time: EpochSeconds) -> int:
+    """Return the index, 0 to 59, of the slot that starts at ``time`` within its quarter."""
+    return time % QUARTER_S // SLOT_S
