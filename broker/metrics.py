@@ -2,7 +2,7 @@
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from broker.guard_reasons import Refusal
+from broker.connect import Refusal
 from broker.rules import Action
 
 
@@ -24,13 +24,9 @@ class BrokerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.connections = Gauge(
-            "commonwatt_broker_connections", "Devices connected now.", registry=self.registry
-        )
+        self.connections = Gauge("commonwatt_broker_connections", "Devices connected now.", registry=self.registry)
         self.devices = Gauge("commonwatt_broker_devices", "Devices that may connect.", registry=self.registry)
-        self.connects = Counter(
-            "commonwatt_broker_connects_total", "Connections admitted.", registry=self.registry
-        )
+        self.connects = Counter("commonwatt_broker_connects_total", "Connections admitted.", registry=self.registry)
         self.takeovers = Counter(
             "commonwatt_broker_takeovers_total",
             "Connections replaced by a newer one of the same identity.",

@@ -29,7 +29,13 @@ def consolidate(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
 
 def _continues(first: HistoryRecord, second: HistoryRecord) -> bool:
     same = replace(second, start=first.start, end=first.end, record_id=first.record_id) == first
-    return same and second.start == first.end and first.start // QUARTER_S == (second.end - 1) // QUARTER_S
+    # Averages are one to a group (design 1): two of the same value stay two.
+    return (
+        same
+        and not first.lossy
+        and second.start == first.end
+        and first.start // QUARTER_S == (second.end - 1) // QUARTER_S
+    )
 
 
 def average(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:

@@ -14,7 +14,8 @@ class Clock:
     """Epoch seconds as ``origin`` + ``speed`` * (monotonic now - ``monotonic_origin``).
 
     Every process of a machine sees the same monotonic clock, so the processes of a demonstration that read one clock
-    file agree on the time, and a step of the machine's wall clock disturbs none of them.
+    file agree on the time, and a step of the machine's wall clock disturbs none of them. Before ``monotonic_origin`` time
+    stands still at ``origin``.
 
     Attributes:
         origin: Epoch seconds at ``monotonic_origin``.
@@ -30,7 +31,7 @@ class Clock:
 
     def now(self) -> float:
         """Return the epoch seconds on this clock."""
-        return self.origin + self.speed * (time.monotonic() - self.monotonic_origin)
+        return self.origin + self.speed * max(0.0, time.monotonic() - self.monotonic_origin)
 
     def real_s(self, seconds: float) -> float:
         """Return how many real seconds ``seconds`` of this clock last."""

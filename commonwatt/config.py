@@ -76,6 +76,10 @@ class GatewaySettings(Settings):
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
     relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data goes at once.")
     compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
+    weights: dict[str, int] = Field(
+        {},
+        description="A battery's share of the discharge relative to other donors, by meter id; 1 where not named.",
+    )
     sharing: Literal["spec"] = Field(
         "spec", description="How it is decided who shares; `spec` is the town's specification."
     )
@@ -83,7 +87,7 @@ class GatewaySettings(Settings):
         10,
         ge=0,
         le=100,
-        description="A receiver is done this far above its minimum, and a donor starts this far above its own (thousandths of the capacity).",
+        description="Thousandths of its capacity: so far above its minimum a receiver is done, and a donor starts.",
     )
     near_minimum_permille: int = Field(
         50,
@@ -269,5 +273,5 @@ def example(part: str) -> str:
         elif default is None:
             lines.append(f"# {key} = ...")
         else:
-            lines.append(f"{key} = {default}" if isinstance(default, int | float) else f'{key} = "{default}"')
+            lines.append(f"{key} = {default}" if isinstance(default, int | float | dict) else f'{key} = "{default}"')
     return "\n".join(lines) + "\n"

@@ -176,7 +176,7 @@ class PutAck:
         return _with_crc(head + counts + b"".join(_ACK_REJECTED.pack(*rejected) for rejected in self.rejected))
 
     def confirms(self, put: Put) -> bool:
-        """Say whether this acknowledges exactly ``put``: its log, generation and range, with every record accounted for."""
+        """Say whether this acknowledges exactly ``put``: its log, generation and range, and each of its records."""
         counts = put.counts()
         accepted = dict(self.accepted)
         return (

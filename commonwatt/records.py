@@ -82,6 +82,8 @@ class Rejection(IntEnum):
     NEGATIVE = 11
     UNKNOWN_STATE = 12
     ID_OUTSIDE_RANGE = 13
+    CONTRADICTS = 14
+    """Another event has this id already."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,1 +1,1 @@
-"""gateway."""
+"""The controller's service: collects from a microgrid's meters, keeps sharing fair, relays to the utility."""

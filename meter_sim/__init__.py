@@ -1,1 +1,1 @@
-"""meter_sim."""
+"""Emulated meters and what they measure: sun, habits, batteries and the loop of a microgrid."""

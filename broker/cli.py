@@ -1,0 +1,98 @@
+"""``commonwatt broker``: runs a broker from its file."""
+
+import asyncio
+import contextlib
+import logging
+import resource
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker.embedded import EmbeddedBroker
+from broker.metrics import BrokerMetrics
+from commonwatt.config import BrokerSettings, load_settings
+from commonwatt.exceptions import ConfigError
+from commonwatt.httpd import HttpServer
+
+EXIT_CONFIG = 2
+EXIT_START = 1
+
+_log = logging.getLogger(__name__)
+
+app = typer.Typer(help="The MQTT broker that runs beside a gateway, or at the utility as its head-end.")
+
+
+@app.callback()
+def broker() -> None:
+    """The MQTT broker that runs beside a gateway, or at the utility as its head-end."""
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The broker's file (TOML), with one table [broker].")],
+) -> None:
+    """Run a broker until it is told to stop (SIGTERM or Ctrl-C).
+
+    Who may connect stands in the devices file, made by `commonwatt utility register` and read again when it changed:
+    a new meter needs no restart. A device connects with its identity as MQTT client id and its token as password,
+    and may use its own topics only (docs/protocol.md). The user name is left out or repeats the client id.
+
+    An example of the file: commonwatt config example broker
+    """
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for name in ("amqtt", "transitions"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    try:
+        settings = load_settings(config, "broker", BrokerSettings)
+        asyncio.run(_run(settings))
+    except ConfigError as error:
+        typer.echo(str(error), err=True)
+        raise typer.Exit(EXIT_CONFIG) from error
+    except OSError as error:
+        typer.echo(f"broker can't start: {error.strerror or error}", err=True)
+        raise typer.Exit(EXIT_START) from error
+
+
+async def _run(settings: BrokerSettings) -> None:
+    _raise_file_limit()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    metrics = BrokerMetrics()
+    embedded = EmbeddedBroker(settings.listen, settings.devices, metrics)
+    with contextlib.ExitStack() as stack:
+        if settings.http is not None:
+            http = HttpServer(settings.http, metrics.registry, embedded.status)
+            _start_http(http, settings.http)
+            stack.callback(http.stop)
+        try:
+            await embedded.start()
+        except OSError as error:
+            raise _named(error, settings.listen) from error
+        typer.echo(f"broker listening on {embedded.address}, {len(embedded.devices.known)} devices")
+        await stop.wait()
+        _log.info("stopping")
+        await embedded.stop()
+    _log.info("stopped")
+
+
+def _start_http(http: HttpServer, address: str) -> None:
+    try:
+        http.start()
+    except OSError as error:
+        raise _named(error, address) from error
+
+
+def _named(error: OSError, address: str) -> OSError:
+    """Return ``error`` with the address it is about and what to do."""
+    return OSError(error.errno, f"can't listen on {address}: {error.strerror}; is another broker running there?")
+
+
+def _raise_file_limit() -> None:
+    """Allow as many connections as the system does: the usual soft limit of 1,024 is below a town's gateways."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

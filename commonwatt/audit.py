@@ -1,0 +1,295 @@
+"""The audit: what was made against what is stored, slot by slot, from what the parts export by their own commands."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import numpy.typing as npt
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from commonwatt.blocks import Blocks, Quality, empty, join
+from commonwatt.dumps import read_dump
+from commonwatt.exceptions import CommonwattError
+from commonwatt.records import EventRecord, RecordType, State
+from commonwatt.service import EXIT_FAILED, errors_told
+from commonwatt.units import GROUP_SLOTS, SLOTS, MilliwattHours
+
+Events = dict[tuple[int, int, int], EventRecord]
+"""Events by (meter, log generation, id)."""
+
+Export = tuple[Blocks, Events]
+"""What one kind of part exports."""
+
+
+@dataclass
+class Line:
+    """What became of the slots of one meter and record type.
+
+    Attributes:
+        meter: The meter.
+        record_type: The record type's number.
+        made: Slots a record was made for.
+        stored_exact: Of these, stored exactly at the utility.
+        stored_averaged: Of these, stored as averages.
+        at_meter: Of these, those the meter still holds, stored or not.
+        held: Of these, not stored, but still held by the meter or its gateway.
+        missing: Of these, nowhere.
+        conflicting: Slots stored with more than one value.
+        unmade: Slots stored though no record was made for them.
+        difference: Sum of what stored exact slots differ by from what was made (absolute), milliwatt-hours.
+        averaged_difference: Largest difference of a group of averaged slots from what was made, milliwatt-hours.
+        beyond_bound: Groups of averaged slots that differ by more than half a unit a slot.
+    """
+
+    meter: int
+    record_type: int
+    made: int = 0
+    stored_exact: int = 0
+    stored_averaged: int = 0
+    at_meter: int = 0
+    held: int = 0
+    missing: int = 0
+    conflicting: int = 0
+    unmade: int = 0
+    difference: MilliwattHours = 0
+    averaged_difference: MilliwattHours = 0
+    beyond_bound: int = 0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing is missing, in conflict, made up, or different."""
+        return not (self.missing or self.conflicting or self.unmade or self.difference or self.beyond_bound)
+
+
+@dataclass
+class Audit:
+    """The result of an audit.
+
+    Attributes:
+        lines: By meter and record type.
+        events_made: Events that were made.
+        events_stored: Of these, stored at the utility as they were made.
+        events_held: Of these, not stored, but still held by the meter or its gateway.
+        events_missing: Of these, nowhere.
+        events_different: Stored events that are not what was made.
+        sharing_events: Stored events by which a battery began to share.
+    """
+
+    lines: list[Line] = field(default_factory=list)
+    events_made: int = 0
+    events_stored: int = 0
+    events_held: int = 0
+    events_missing: int = 0
+    events_different: int = 0
+    sharing_events: int = 0
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing acknowledged is lost and nothing counted twice."""
+        return all(line.good for line in self.lines) and not self.events_missing and not self.events_different
+
+    def total(self, name: str) -> int:
+        """Return the sum of an attribute over all lines."""
+        return sum(getattr(line, name) for line in self.lines)
+
+
+def compare(truth: Export, meters: Export, gateways: Export, utility: Export) -> Audit:
+    """Compare what was made with what the utility stores, and with what meters and gateways still hold."""
+    stored, held = utility[1], meters[1] | gateways[1]
+    audit = Audit(lines=_compare_slots(truth[0], meters[0], gateways[0], utility[0]), events_made=len(truth[1]))
+    audit.sharing_events = sum(bool(e.new_state & ~e.previous_state & State.SHARING) for e in stored.values())
+    for key, event in truth[1].items():
+        if key in stored:
+            audit.events_stored += stored[key] == event
+            audit.events_different += stored[key] != event
+        elif key in held:
+            audit.events_held += 1
+        else:
+            audit.events_missing += 1
+    audit.events_different += len(stored.keys() - truth[1].keys())
+    return audit
+
+
+def _compare_slots(truth: Blocks, meters: Blocks, gateways: Blocks, stored: Blocks) -> list[Line]:
+    """Bring all blocks into one order of keys, then compare whole arrays."""
+    keys = sorted({*truth.keys(), *stored.keys()})
+    index = {key: row for row, key in enumerate(keys)}
+    made_values, made_quality = _aligned(truth, index)
+    values, quality = _aligned(stored, index)
+    at_meter = _aligned(meters, index)[1] > 0
+    held = at_meter | (_aligned(gateways, index)[1] > 0)
+    made = made_quality > 0
+    exact = made & (quality == Quality.EXACT)
+    averaged = made & (quality == Quality.AVERAGED)
+    elsewhere = made & (quality == 0)
+    conflicting = np.zeros(made.shape, np.bool_)
+    rows = np.array([index[key] for key in stored.keys()], dtype=np.int64)  # noqa: SIM118 - not a dictionary
+    conflicting[rows[stored.extras["row"]], stored.extras["slot"]] = True
+    apart = np.where(exact, np.abs(values - made_values), 0)
+    groups = _groups(np.where(averaged, values - made_values, 0))
+    bound = _groups(averaged.astype(np.int64))
+    columns = {
+        "made": made,
+        "at_meter": made & at_meter,
+        "stored_exact": exact,
+        "stored_averaged": averaged,
+        "held": elsewhere & held,
+        "missing": elsewhere & ~held,
+        "conflicting": conflicting,
+        "unmade": ~made & (quality > 0),
+        "difference": apart,
+        "beyond_bound": 2 * np.abs(groups) > bound,
+    }
+    lines: dict[tuple[int, int], Line] = {}
+    for row, (meter, record_type, _) in enumerate(keys):
+        line = lines.setdefault((meter, record_type), Line(meter, record_type))
+        for name, column in columns.items():
+            setattr(line, name, getattr(line, name) + int(column[row].sum()))
+        line.averaged_difference = max(line.averaged_difference, int(np.abs(groups[row]).max()))
+    return list(lines.values())
+
+
+def _aligned(
+    blocks: Blocks, index: dict[tuple[int, int, int], int]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint8]]:
+    values = np.zeros((len(index), SLOTS), np.int64)
+    quality = np.zeros((len(index), SLOTS), np.uint8)
+    rows = [(index[key], row) for row, key in enumerate(blocks.keys()) if key in index]
+    if rows:
+        to, of = np.array(rows).T
+        values[to], quality[to] = blocks.values[of], blocks.quality[of]
+    return values, quality
+
+
+def _groups(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    sums: npt.NDArray[np.int64] = array.reshape(len(array), -1, GROUP_SLOTS).sum(axis=2)
+    return sums
+
+
+def audit_files(truth: list[Path], meters: list[Path], gateways: list[Path], utility: list[Path]) -> Audit:
+    """Audit what ``meters dump --truth``, ``meters dump``, ``gateway dump --unacknowledged``, ``utility dump`` wrote."""
+    return compare(_read(truth), _read(meters), _read(gateways), _read(utility))
+
+
+def _read(paths: list[Path]) -> Export:
+    blocks = [empty()]
+    events: Events = {}
+    for path in paths:
+        with path.open(encoding="utf-8") as file:
+            more, more_events = read_dump(file)
+        blocks.append(more)
+        events |= more_events
+    return join(blocks), events
+
+
+def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
+    """Audit a demonstration's data folder, by calling each part's own ``dump``.
+
+    Raises:
+        CommonwattError: A part could not dump.
+    """
+    microgrids = sorted(path.parent.name for path in data.glob("*/gateway.toml"))
+    if not microgrids:
+        raise CommonwattError(f"{data}: holds no demonstration; make one with: commonwatt demo --data {data}")
+    task = progress.add_task("audit", total=3 * len(microgrids) + 1) if progress else None
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        files: dict[str, list[Path]] = {"truth": [], "meters": [], "gateways": [], "utility": []}
+        calls: list[tuple[str, str, Path, list[str]]] = [("utility", "utility", data / "utility" / "utility.toml", [])]
+        for name in microgrids:
+            calls += [
+                ("truth", "meters", data / name / "meters.toml", ["--truth"]),
+                ("meters", "meters", data / name / "meters.toml", []),
+                ("gateways", "gateway", data / name / "gateway.toml", ["--unacknowledged"]),
+            ]
+        for number, (kind, part, config, options) in enumerate(calls):
+            path = folder / f"{number}.jsonl"
+            _dump(part, config, options, path)
+            files[kind].append(path)
+            if progress and task is not None:
+                progress.advance(task)
+        return audit_files(files["truth"], files["meters"], files["gateways"], files["utility"])
+
+
+def _dump(part: str, config: Path, options: list[str], path: Path) -> None:
+    with path.open("wb") as file:
+        command = [sys.executable, "-m", "commonwatt", part, "dump", "--config", str(config), *options]
+        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, check=False)
+    if done.returncode:
+        raise CommonwattError(f"{part} dump failed: {done.stderr.decode(errors='replace').strip()}")
+
+
+def table_of(audit: Audit, *, by_meter: bool) -> Table:
+    """Draw an audit, by record type or by meter and record type."""
+    table = Table(title="Audit: what was made against what is stored")
+    names = [
+        "made",
+        "stored_exact",
+        "stored_averaged",
+        "held",
+        "missing",
+        "conflicting",
+        "unmade",
+        "difference",
+        "beyond_bound",
+    ]
+    for heading in [*(["meter"] if by_meter else []), "type", *(name.replace("_", " ") for name in names)]:
+        table.add_column(heading, justify="right")
+    rows: dict[tuple[int, int], list[int]] = {}
+    for line in audit.lines:
+        row = rows.setdefault((line.meter if by_meter else 0, line.record_type), [0] * len(names))
+        rows[line.meter if by_meter else 0, line.record_type] = [
+            total + getattr(line, name) for total, name in zip(row, names, strict=True)
+        ]
+    for (meter, record_type), row in sorted(rows.items()):
+        table.add_row(
+            *([str(meter)] if by_meter else []), RecordType(record_type).name.lower(), *(f"{n:,}" for n in row)
+        )
+    table.caption = (
+        f"events: {audit.events_made:,} made, {audit.events_stored:,} stored, {audit.events_held:,} held, "
+        f"{audit.events_missing:,} missing, {audit.events_different:,} different"
+    )
+    return table
+
+
+def audit_command(
+    data: Annotated[
+        Path | None, typer.Option(help="A demonstration's data folder; its parts are asked by their commands.")
+    ] = None,
+    truth: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt meters dump --truth")] = None,
+    meters: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt meters dump")] = None,
+    gateways: Annotated[
+        list[Path] | None, typer.Option(help="Output of: commonwatt gateway dump --unacknowledged")
+    ] = None,
+    utility: Annotated[list[Path] | None, typer.Option(help="Output of: commonwatt utility dump")] = None,
+    by_meter: Annotated[bool, typer.Option("--by-meter", help="One line for each meter and type.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Compare every slot that was made with what the utility stores; exit 1 unless nothing is lost or counted twice."""
+    with errors_told():
+        if data is not None:
+            with Progress(console=Console(stderr=True), transient=True) as progress:
+                audit = audit_folder(data, progress)
+        elif truth and utility:
+            audit = audit_files(truth, meters or [], gateways or [], utility)
+        else:
+            raise typer.BadParameter("give --data, or --truth and --utility (and --meters and --gateways)")
+        if as_json:
+            print(json.dumps({**asdict(audit), "good": audit.good}))
+        else:
+            Console().print(table_of(audit, by_meter=by_meter))
+            print(
+                "nothing lost, nothing counted twice"
+                if audit.good
+                else "NOT GOOD: see missing, conflicting, unmade, difference"
+            )
+        if not audit.good:
+            raise SystemExit(EXIT_FAILED)

@@ -1,0 +1,76 @@
+"""The command ``commonwatt``: the parts' own commands, found by entry point, and what concerns all of them."""
+
+import sys
+from collections.abc import Callable
+from importlib.metadata import entry_points, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commonwatt.config import PARTS, check_file, example
+from commonwatt.service import errors_told
+
+PARTS_GROUP = "commonwatt.commands"
+"""Entry points of the parts' commands, so that this package imports no service."""
+
+config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, or print an example of one.")
+
+
+@config_app.command("check")
+def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one part.")]) -> None:
+    """Check every key of FILE; say what is wrong, on which line, and what is allowed there."""
+    with errors_told():
+        part = check_file(file)
+        print(f"{file}: good, for: commonwatt {part} run --config {file}")
+
+
+@config_app.command("example")
+def config_example(part: Annotated[str, typer.Argument(help=", ".join(PARTS))]) -> None:
+    """Print an example file for PART with every key, its default and what it is for."""
+    if part not in PARTS:
+        raise typer.BadParameter(f"{part!r} is no part; choose one of: {', '.join(PARTS)}")
+    sys.stdout.write(example(part))
+
+
+def make_app() -> typer.Typer:
+    """Put the command together from what is installed."""
+    from commonwatt.audit import audit_command
+    from commonwatt.demo.cli import demo
+
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="Commonwatt: metering and sharing for community microgrids. Start with: commonwatt demo",
+    )
+    app.command()(demo)
+    app.command("audit")(audit_command)
+    app.add_typer(config_app, name="config")
+    for entry in sorted(entry_points(group=PARTS_GROUP), key=lambda entry: entry.name):
+        try:
+            app.add_typer(entry.load(), name=entry.name)
+        except ModuleNotFoundError as error:
+            app.command(entry.name, help=f"Not installed here: {error.name} is missing.")(_missing(entry.name, error))
+
+    @app.callback(invoke_without_command=True)
+    def top(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+        if show_version:
+            print(version("commonwatt"))
+            raise typer.Exit
+
+    return app
+
+
+def _missing(part: str, error: ModuleNotFoundError) -> Callable[[], None]:
+    """Return a command that says how to get a part whose dependencies are not installed."""
+    reason = f"{part} needs {error.name}, which is not installed; install commonwatt with its extra"
+
+    def not_installed() -> None:
+        raise typer.BadParameter(reason)
+
+    return not_installed
+
+
+def main() -> None:
+    """Run the command line."""
+    make_app()()

@@ -1,0 +1,146 @@
+"""The command ``commonwatt demo``."""
+
+import fcntl
+import json
+import re
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.progress import Progress
+
+from commonwatt.audit import Audit, audit_folder, table_of
+from commonwatt.demo.layout import CEILING_S, START_UP_S, Layout, Part, prepare, save_time
+from commonwatt.demo.report import make_report
+from commonwatt.demo.supervisor import Supervisor
+from commonwatt.demo.view import Observer, draw
+from commonwatt.exceptions import ConfigError
+from commonwatt.service import EXIT_FAILED, errors_told
+
+DRAIN_WITHIN_S = 60.0
+"""Real seconds the backlog may take to drain after the meters stopped."""
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
+
+
+def _duration(text: str) -> float:
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([smh]?)", text.strip())
+    if match is None or not float(match[1]):
+        raise typer.BadParameter(f"{text!r} is no duration; give one such as 30s, 5m or 2h")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def demo(
+    speed: Annotated[float, typer.Option(min=1, max=600, help="Town seconds in one real second.")] = 60,
+    for_: Annotated[str | None, typer.Option("--for", help="Stop after this real time, such as 30s or 5m.")] = None,
+    town: Annotated[Path | None, typer.Option(help="A town file; without it, a small town of four microgrids.")] = None,
+    data: Annotated[Path, typer.Option(help="Where everything is kept; run again, it goes on from there.")] = Path(
+        "data"
+    ),
+    report: Annotated[Path | None, typer.Option(help="Write a JSON report here at the end (docs/report.md).")] = None,
+    no_view: Annotated[bool, typer.Option("--no-view", help="Without the live table.")] = False,
+) -> None:
+    """Run a small town on this machine: meters, brokers, gateways and the utility, each a process of its own.
+
+    Ctrl-C stops it cleanly and prints what became of every record; run again, it goes on where it stopped.
+    """
+    for_s = None if for_ is None else _duration(for_)
+    with errors_told(), _alone(data):
+        console = Console()
+        with console.status("preparing the town ..."):
+            layout = prepare(data, town, speed, for_s)
+        audit = _run(layout, console, for_s, show=not no_view)
+        if report is not None:
+            report.write_text(json.dumps(make_report(layout, audit), indent=1) + "\n")
+            console.print(f"report written to {report}")
+    if not audit.good:
+        raise SystemExit(EXIT_FAILED)
+
+
+@contextmanager
+def _alone(data: Path) -> Iterator[None]:
+    """Keep a second demonstration out of the same folder.
+
+    Raises:
+        ConfigError: One is running there.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{data}: a demonstration is running there; stop it, or choose another --data") from error
+        yield
+
+
+def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> Audit:
+    """Start everything, watch it until it is time to stop, stop it, and audit what is left."""
+    stop = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    supervisor, observer = Supervisor(layout), Observer(layout)
+    started = time.monotonic()
+    try:
+        supervisor.start()
+        console.print(f"{len(layout.parts)} processes started; {_page(layout)}; logs in {layout.data / 'logs'}")
+        ends = None if for_s is None else started + START_UP_S + for_s
+        with Live(console=console, auto_refresh=False, transient=False) if show else _nothing() as live:
+            drained = _watch(layout, supervisor, observer, stop, ends, live)
+    finally:
+        observer.close()
+        save_time(layout, ahead_s=0)
+        killed = supervisor.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    for name in killed:
+        console.print(f"[red]{name} did not end in time and was killed[/red]")
+    if ends is not None and not drained and not stop.is_set():
+        console.print(f"[red]the backlog did not drain within {DRAIN_WITHIN_S:.0f} s[/red]")
+    with Progress(console=console, transient=True) as progress:
+        audit = audit_folder(layout.data, progress)
+    console.print(table_of(audit, by_meter=False))
+    console.print("nothing lost, nothing counted twice" if audit.good else "[red]NOT GOOD: see the table[/red]")
+    return audit
+
+
+def _watch(
+    layout: Layout,
+    supervisor: Supervisor,
+    observer: Observer,
+    stop: threading.Event,
+    ends: float | None,
+    live: Live | None,
+) -> bool:
+    """Watch until told to stop, or until the backlog has drained after ``ends``; say whether it has."""
+    last_saved = 0.0
+    while not stop.wait(0.1 if ends is None else 0.05):
+        now = time.monotonic()
+        supervisor.watch()
+        if now - last_saved < 1.0:
+            continue
+        last_saved = now
+        save_time(layout, ahead_s=CEILING_S)
+        observer.look()
+        if live is not None:
+            live.update(draw(layout, observer, supervisor), refresh=True)
+        if ends is not None and now >= ends and observer.drained():
+            return True
+        if ends is not None and now >= ends + DRAIN_WITHIN_S:
+            return False
+    return False
+
+
+@contextmanager
+def _nothing() -> Iterator[None]:
+    yield None
+
+
+def _page(layout: Layout) -> str:
+    part: Part = layout.part("utility")
+    return f"the utility's API is at http://{part.http}/docs"

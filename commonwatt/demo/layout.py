@@ -1,0 +1,208 @@
+"""The demonstration's data folder: who is where, on which port, with which file.
+
+``town.toml``, ``clock.json`` and ``time.json`` at the top; a folder with configuration, databases and tokens for each
+microgrid, ``head-end`` and ``utility``; ``logs``; ``processes.json`` names what runs.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from commonwatt.clock import Clock, save_clock
+from commonwatt.devices import write_private
+from commonwatt.exceptions import ConfigError
+from commonwatt.town import Town, load_town
+from commonwatt.units import SLOT_S
+
+BUILT_IN_TOWN = Path(__file__).with_name("town.toml")
+
+STARTS_AT = 1_781_964_000
+"""20 June 2026, 10:00 in Centertown: a summer's morning, so that there is sun to share."""
+
+START_UP_S = 5.0
+"""Real seconds for which time stands still while the processes start, so that no slot is missed by starting."""
+
+CEILING_S = 5.0
+"""Real seconds by which the written time is ahead of the clock: it never runs backwards, even after a crash."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One process of the demonstration.
+
+    Attributes:
+        name: Such as ``r001 gateway``.
+        kind: The command that runs it: broker, gateway, meters or utility.
+        config: Its TOML file.
+        http: Where it answers /metrics and /status; ``None`` for nowhere.
+        log: Where its output goes.
+    """
+
+    name: str
+    kind: str
+    config: Path
+    http: str | None
+    log: Path
+
+    @property
+    def command(self) -> list[str]:
+        """What starts it."""
+        return [sys.executable, "-m", "commonwatt", self.kind, "run", "--config", str(self.config)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """A prepared data folder.
+
+    Attributes:
+        data: The folder.
+        town: What runs in it.
+        clock: The clock all parts follow.
+        parts: The processes, in the order they are started.
+    """
+
+    data: Path
+    town: Town
+    clock: Clock
+    parts: tuple[Part, ...]
+
+    def part(self, name: str) -> Part:
+        """Return the part called ``name``."""
+        return next(part for part in self.parts if part.name == name)
+
+
+def prepare(data: Path, town_file: Path | None, speed: float, for_s: float | None) -> Layout:
+    """Make ``data`` ready to run, going on where an earlier run stopped.
+
+    Args:
+        data: The folder; made when missing.
+        town_file: The town; without it, the one already there, or the built-in one.
+        speed: Clock seconds in a real second.
+        for_s: Real seconds after which the meters make no more records; ``None``: for ever.
+
+    Raises:
+        ConfigError: The folder holds another town, or the town can't be registered.
+    """
+    data.mkdir(parents=True, exist_ok=True)
+    town_path = data / "town.toml"
+    _place_town(town_path, town_file)
+    town = load_town(town_path)
+    _register(data)
+    parts = _write_parts(data, town)
+    origin = _resume_at(data)
+    stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
+    clock = Clock(origin=origin, monotonic_origin=time.monotonic() + START_UP_S, speed=speed, meters_stop_at=stop_at)
+    save_clock(data / "clock.json", clock)
+    return Layout(data=data, town=town, clock=clock, parts=parts)
+
+
+def save_time(layout: Layout, *, ahead_s: float) -> None:
+    """Write down a time the clock has not reached yet (or has just stopped at, with ``ahead_s`` 0)."""
+    moment = layout.clock.now() + layout.clock.speed * ahead_s
+    write_private(layout.data / "time.json", json.dumps({"time": moment}) + "\n")
+
+
+def _resume_at(data: Path) -> float:
+    path = data / "time.json"
+    return float(json.loads(path.read_text())["time"]) if path.exists() else float(STARTS_AT)
+
+
+def _place_town(path: Path, town_file: Path | None) -> None:
+    if not path.exists():
+        load_town(town_file or BUILT_IN_TOWN)
+        shutil.copyfile(town_file or BUILT_IN_TOWN, path)
+    elif town_file is not None and town_file.read_bytes() != path.read_bytes():
+        raise ConfigError(f"{path}: holds another town than {town_file}; choose another --data, or change that file")
+
+
+def _register(data: Path) -> None:
+    """Enrol every device, by the utility's own command."""
+    (data / "utility").mkdir(exist_ok=True)
+    command = [
+        sys.executable,
+        "-m",
+        "commonwatt",
+        "utility",
+        "register",
+        "--town",
+        str(data / "town.toml"),
+        "--database",
+        f"sqlite:///{(data / 'utility' / 'utility.db').resolve()}",
+        "--out",
+        str(data),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ConfigError(f"the town could not be registered: {done.stderr.strip()}")
+
+
+def _write_parts(data: Path, town: Town) -> tuple[Part, ...]:
+    """Write every part's file, with ports that are free now."""
+    microgrids = list(town.microgrids)
+    ports = iter(_free_ports(3 + 4 * len(microgrids)))
+
+    def address() -> str:
+        return f"127.0.0.1:{next(ports)}"
+
+    head_end = address()
+    parts = [
+        _write(data, "head-end", "broker", address(), {"listen": head_end}),
+        _write(
+            data,
+            "utility",
+            "utility",
+            address(),
+            {
+                "database": "sqlite:///utility.db",
+                "head_end": head_end,
+                "clock": "../clock.json",
+                "gaps_s": 60,
+                "gap_age_s": 900,
+            },
+        ),
+    ]
+    for name in microgrids:
+        broker = address()
+        parts += [
+            _write(data, name, "broker", address(), {"listen": broker}),
+            _write(
+                data,
+                name,
+                "gateway",
+                address(),
+                {"microgrid": name, "broker": broker, "head_end": head_end, "clock": "../clock.json"},
+            ),
+            _write(
+                data,
+                name,
+                "meters",
+                address(),
+                {"microgrid": name, "town": "../town.toml", "broker": broker, "clock": "../clock.json"},
+            ),
+        ]
+    return tuple(parts)
+
+
+def _write(data: Path, folder: str, kind: str, http: str, keys: dict[str, object]) -> Part:
+    path = data / folder / f"{kind}.toml"
+    lines = [f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}", f"[{kind}]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in ({**keys, "http": http}).items()]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    (data / "logs").mkdir(exist_ok=True)
+    name = folder if folder == kind or folder == "head-end" else f"{folder} {kind}"
+    return Part(name=name, kind=kind, config=path, http=http, log=data / "logs" / f"{name.replace(' ', '-')}.log")
+
+
+def _free_ports(count: int) -> list[int]:
+    """Return free loopback ports; all are held until the last is found, so no two are the same."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
+    ports = [sock.getsockname()[1] for sock in sockets]
+    for sock in sockets:
+        sock.close()
+    return ports

@@ -1,0 +1,115 @@
+"""Keeps the demonstration's processes running: starts them, starts them again when they die, ends them cleanly."""
+
+import ctypes
+import json
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+
+from commonwatt.demo.layout import Layout, Part
+from commonwatt.devices import write_private
+
+STOP_WITHIN_S = 5.0
+"""Real seconds a part may take to end after SIGTERM; then it is killed, and that is told."""
+
+FIRST_RESTART_S = 0.2
+LAST_RESTART_S = 5.0
+_LIVED_S = 10.0
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+@dataclass
+class Running:
+    """A part and its process.
+
+    Attributes:
+        part: What it is.
+        process: Its process; the last one, while it waits to be started again.
+        started: Monotonic time of its start.
+        restarts: Times it died and was started again.
+        wait_s: Real seconds to wait before the next start.
+        restart_at: Monotonic time of the next start; ``None`` while it runs.
+    """
+
+    part: Part
+    process: subprocess.Popen[bytes]
+    started: float
+    restarts: int = 0
+    wait_s: float = FIRST_RESTART_S
+    restart_at: float | None = None
+
+
+class Supervisor:
+    """Starts and watches the parts of a layout."""
+
+    def __init__(self, layout: Layout) -> None:
+        self.running: dict[str, Running] = {}
+        self._layout = layout
+
+    def start(self) -> None:
+        """Start every part."""
+        for part in self._layout.parts:
+            self.running[part.name] = Running(part, _start(part), time.monotonic())
+        self._write_down()
+
+    def watch(self) -> None:
+        """Start again what has died, after a wait that grows while it keeps dying."""
+        now = time.monotonic()
+        changed = False
+        for running in self.running.values():
+            if running.restart_at is None and running.process.poll() is not None:
+                running.wait_s = (
+                    FIRST_RESTART_S if now - running.started > _LIVED_S else min(running.wait_s * 2, LAST_RESTART_S)
+                )
+                running.restart_at = now + running.wait_s
+            if running.restart_at is not None and running.restart_at <= now:
+                running.process = _start(running.part)
+                running.started, running.restart_at = now, None
+                running.restarts += 1
+                changed = True
+        if changed:
+            self._write_down()
+
+    def stop(self, kinds: tuple[str, ...] = ("meters", "gateway", "utility", "broker")) -> list[str]:
+        """End the parts of each kind in turn; return the names of those that had to be killed."""
+        killed = []
+        for kind in kinds:
+            members = [running for running in self.running.values() if running.part.kind == kind]
+            for running in members:
+                if running.process.poll() is None:
+                    running.process.send_signal(signal.SIGTERM)
+            deadline = time.monotonic() + STOP_WITHIN_S
+            for running in members:
+                try:
+                    running.process.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    running.process.kill()
+                    running.process.wait()
+                    killed.append(running.part.name)
+                del self.running[running.part.name]
+        self._write_down()
+        return killed
+
+    def _write_down(self) -> None:
+        """Tell others which process is which part."""
+        processes = {name: running.process.pid for name, running in self.running.items()}
+        write_private(self._layout.data / "processes.json", json.dumps(processes, indent=1) + "\n")
+
+
+def _start(part: Part) -> subprocess.Popen[bytes]:
+    with part.log.open("ab") as log:
+        return subprocess.Popen(
+            part.command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=_die_with_parent,
+        )
+
+
+def _die_with_parent() -> None:
+    """Have the kernel end this process when the demonstration is killed, so that nothing is left running (Linux)."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -1,0 +1,174 @@
+"""What the gateway's core may ask its store to change; one transaction holds all changes of a step."""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from commonwatt.batches import Letter
+from commonwatt.commands import Epoch, Kind
+from commonwatt.records import EventRecord, Log
+from commonwatt.units import EpochSeconds, MeterId, MilliwattHours
+
+UNSENT = 0
+"""A part, event or letter the utility has not acknowledged."""
+AVERAGED = 1
+"""A part of which the utility acknowledged the averages; its exact slots may still go there."""
+DONE = 2
+"""A part, event or letter the utility acknowledged; kept as backup."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stored part of a block.
+
+    Attributes:
+        id: Its number in the store; 0 before it has one.
+        key: (meter, record type, quarter).
+        payload: As packed by ``commonwatt.packing``.
+        relayed: ``UNSENT``, ``AVERAGED`` or ``DONE``.
+        joined: Whether it is what the compactor made of a finished quarter.
+    """
+
+    id: int
+    key: tuple[int, int, int]
+    payload: bytes
+    relayed: int = UNSENT
+    joined: bool = False
+
+
+@dataclass(frozen=True)
+class AppendParts:
+    """Add parts."""
+
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class ReplaceParts:
+    """Put one part in the place of those it is the join of; nothing, if it is ``None``."""
+
+    ids: tuple[int, ...]
+    by: Part | None
+
+
+@dataclass(frozen=True)
+class AppendEvents:
+    """Add events to the set; one that is already there stays."""
+
+    events: tuple[tuple[int, EventRecord], ...]
+
+
+@dataclass(frozen=True)
+class AddLetters:
+    """Keep dead letters; one already kept is not kept twice."""
+
+    letters: tuple[Letter, ...]
+
+
+@dataclass(frozen=True)
+class Cover:
+    """Note that ids ``first`` to ``last`` of a meter's log are in the store."""
+
+    meter: MeterId
+    log: Log
+    generation: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class MeterInfo:
+    """What a meter said of itself when it was last initialized.
+
+    Attributes:
+        meter: The meter.
+        push: Its manual switch: sends by itself.
+        minimum_percent: Its sharing minimum; ``None`` without a battery.
+        capacity: Its battery's capacity, milliwatt-hours; ``None`` without a battery.
+        time: When it said so (T6: the truth, dated).
+    """
+
+    meter: MeterId
+    push: bool
+    minimum_percent: int | None
+    capacity: MilliwattHours | None
+    time: EpochSeconds
+
+
+@dataclass(frozen=True)
+class Desired:
+    """One desired state of one meter, outstanding until ``confirmed`` or past its end.
+
+    Attributes:
+        meter: The meter.
+        kind: Of which kind of state.
+        value: What is desired.
+        epoch: Under which epoch it was ordered.
+        seq: Its number within the kind.
+        until: When it ends; ``None``: never.
+        weight: Share of the discharge relative to other donors.
+        confirmed: Whether the meter said that it holds this very pair.
+    """
+
+    meter: MeterId
+    kind: Kind
+    value: str
+    epoch: Epoch
+    seq: int
+    until: EpochSeconds | None
+    weight: int | None = None
+    confirmed: bool = False
+
+
+@dataclass(frozen=True)
+class Relayed:
+    """Note what the utility acknowledged.
+
+    Attributes:
+        done: Numbers of parts it has whole.
+        averaged: Numbers of parts of which it has the averages.
+        events: (meter, generation, id).
+        letters: Numbers of letters.
+        slots: How many slots they filled.
+    """
+
+    done: tuple[int, ...]
+    averaged: tuple[int, ...]
+    events: tuple[tuple[int, int, int], ...]
+    letters: tuple[int, ...]
+    slots: int
+
+
+@dataclass(frozen=True)
+class ForgetRelayed:
+    """The utility has a new, empty store: everything is unsent again."""
+
+
+@dataclass(frozen=True)
+class PeriodDone:
+    """Note that a job's period is done, so that no restart does it twice."""
+
+    job: str
+    period: int
+
+
+@dataclass(frozen=True)
+class Setting:
+    """Keep a small value by name."""
+
+    key: str
+    value: str
+
+
+Change: TypeAlias = (
+    AppendParts
+    | ReplaceParts
+    | AppendEvents
+    | AddLetters
+    | Cover
+    | MeterInfo
+    | Desired
+    | Relayed
+    | ForgetRelayed
+    | PeriodDone
+    | Setting
+)

@@ -1,0 +1,236 @@
+"""Taking in what meters send: puts become parts, events and letters, then are acknowledged (C1, M6, design 4.1)."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from commonwatt.batches import MAX_LETTER_BYTES, MESSAGE_REASON, Letter
+from commonwatt.blocks import from_records
+from commonwatt.effects import Effect, Publish, Write
+from commonwatt.exceptions import ProtocolError
+from commonwatt.messages import Put, PutAck, Refusal, Trust, unpack_put
+from commonwatt.packing import pack
+from commonwatt.records import (
+    EventRecord,
+    Expected,
+    HistoryRecord,
+    Log,
+    RecordType,
+    Rejection,
+    judge_event,
+    judge_history,
+    unpack_event,
+    unpack_history,
+)
+from commonwatt.registry import RegisteredMeter
+from commonwatt.topics import ACKS, meter_down
+from commonwatt.units import EpochSeconds, MeterId
+from gateway.changes import AddLetters, AppendEvents, AppendParts, Change, Cover, Part
+from gateway.store import Store
+
+LETTERS_A_DAY = 100
+"""Junk messages kept of one sender in one day; more are only counted."""
+
+EARLIEST_PLAUSIBLE: EpochSeconds = 1_760_000_000
+"""October 2025: a clock before this has not been set, and judges nobody's time."""
+
+
+@dataclass
+class Counts:
+    """What was taken in since the start; read by the metrics."""
+
+    records: Counter[str] = field(default_factory=Counter)
+    puts: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    letters_dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a put brought.
+
+    Attributes:
+        effects: Changes, then the acknowledgement.
+        level: End time and value of the newest battery level in it.
+        events: The events in it.
+    """
+
+    effects: list[Effect[Change]]
+    level: tuple[EpochSeconds, int] | None = None
+    events: tuple[EventRecord, ...] = ()
+
+
+class Collector:
+    """Judges puts and says what to keep of them."""
+
+    def __init__(self, microgrid: str, store: Store) -> None:
+        self.counts = Counts()
+        self._microgrid = microgrid
+        self._store = store
+        self._junk: dict[tuple[MeterId, int], int] = {}
+        self._junk_number = 0
+
+    def put(
+        self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
+    ) -> Taken:
+        """Take in a put that came on ``meter_id``'s topic for ``log``."""
+        try:
+            put = unpack_put(payload)
+            if put.log is not log:
+                raise ProtocolError(Refusal.MALFORMED, f"put of log {put.log} on the topic of log {log}")
+        except ProtocolError as error:
+            return Taken(self._refuse(meter_id, log, payload, Refusal(error.code), now))
+        if meter is None:
+            self.counts.puts[Refusal.NOT_REGISTERED.name.lower()] += 1
+            return Taken([self._ack(meter_id, put, now, status=Refusal.NOT_REGISTERED)])
+        self.counts.puts["accepted"] += 1
+        expected = Expected(
+            meter_id=meter_id,
+            account=meter.account,
+            record_types=tuple(map(RecordType, meter.record_types)),
+            now=now if now > EARLIEST_PLAUSIBLE else None,
+        )
+        return self._history(put, expected, now) if log is Log.HISTORY else self._events(put, expected, now)
+
+    def junk(self, meter_id: MeterId, payload: bytes, reason: int, now: EpochSeconds) -> list[Effect[Change]]:
+        """Keep the first kilobyte of a message that can't be read, unless its sender had its share today."""
+        day = now // 86_400
+        used = self._junk.get((meter_id, day), 0)
+        if used >= LETTERS_A_DAY:
+            self.counts.letters_dropped += 1
+            return []
+        if used == 0:
+            self._junk = {key: count for key, count in self._junk.items() if key[1] == day}
+        self._junk[meter_id, day] = used + 1
+        self._junk_number += 1
+        letter = Letter(
+            meter=meter_id,
+            log=0,
+            reason=reason,
+            generation=0,
+            record_id=now * 1000 + self._junk_number % 1000,
+            time=now,
+            content=payload[:MAX_LETTER_BYTES],
+        )
+        return [Write(AddLetters((letter,)))]
+
+    def _refuse(
+        self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: EpochSeconds
+    ) -> list[Effect[Change]]:
+        self.counts.puts[why.name.lower()] += 1
+        effects = self.junk(meter_id, payload, MESSAGE_REASON + why, now)
+        # Whatever stands where generation and range belong is echoed, so that a sender whose put was damaged on its
+        # way can tell which one it was.
+        generation, first, last = (
+            int.from_bytes(payload[a:b].ljust(b - a, b"\0"), "big") for a, b in ((4, 8), (8, 16), (16, 24))
+        )
+        put = Put(log=log, generation=generation, first_id=first, last_id=last, records=())
+        return [*effects, self._ack(meter_id, put, now, status=why)]
+
+    def _history(self, put: Put, expected: Expected, now: EpochSeconds) -> Taken:
+        accepted: list[HistoryRecord] = []
+        rejected: list[tuple[bytes, int, Rejection]] = []
+        for packed in put.records:
+            record = unpack_history(packed)
+            why = judge_history(record, expected) or _outside(record.record_id, put)
+            if why is None:
+                accepted.append(record)
+            else:
+                rejected.append((packed, record.record_id, why))
+        blocks = from_records(accepted)
+        parts = tuple(Part(0, key, payload) for key, payload in zip(blocks.keys(), pack(blocks), strict=True))
+        for record in accepted:
+            self.counts.records[RecordType(record.record_type).name.lower()] += 1
+        levels = [(r.end, r.reading) for r in accepted if r.record_type == RecordType.STORED]
+        effects: list[Effect[Change]] = [Write(AppendParts(parts))] if parts else []
+        counts = Counter(record.record_type for record in accepted)
+        return Taken(effects + self._covered(put, expected.meter_id, counts, rejected, now), max(levels, default=None))
+
+    def _events(self, put: Put, expected: Expected, now: EpochSeconds) -> Taken:
+        accepted: list[EventRecord] = []
+        rejected: list[tuple[bytes, int, Rejection]] = []
+        for packed in put.records:
+            event = unpack_event(packed)
+            why = (
+                judge_event(event, expected)
+                or _outside(event.record_id, put)
+                or self._contradicts(put.generation, event)
+            )
+            if why is None:
+                accepted.append(event)
+            else:
+                rejected.append((packed, event.record_id, why))
+        self.counts.records["event"] += len(accepted)
+        effects: list[Effect[Change]] = []
+        if accepted:
+            effects.append(Write(AppendEvents(tuple((put.generation, event) for event in accepted))))
+        counts = Counter({0: len(accepted)})
+        return Taken(effects + self._covered(put, expected.meter_id, counts, rejected, now), events=tuple(accepted))
+
+    def _contradicts(self, generation: int, event: EventRecord) -> Rejection | None:
+        known = self._store.event(event.meter_id, generation, event.record_id)
+        return None if known is None or known == event else Rejection.CONTRADICTS
+
+    def _covered(
+        self,
+        put: Put,
+        meter_id: MeterId,
+        counts: Counter[int],
+        rejected: list[tuple[bytes, int, Rejection]],
+        now: EpochSeconds,
+    ) -> list[Effect[Change]]:
+        """Keep the rejected as letters, note the range, and acknowledge."""
+        effects: list[Effect[Change]] = []
+        if rejected:
+            effects.append(
+                Write(
+                    AddLetters(
+                        tuple(
+                            Letter(
+                                meter=meter_id,
+                                log=put.log,
+                                reason=why,
+                                generation=put.generation,
+                                record_id=record_id,
+                                time=now,
+                                content=packed,
+                            )
+                            for packed, record_id, why in rejected
+                        )
+                    )
+                )
+            )
+            self.counts.rejected.update(why.name.lower() for _, _, why in rejected)
+        effects.append(Write(Cover(meter_id, put.log, put.generation, put.first_id, put.last_id)))
+        accepted = tuple(sorted((kind, count) for kind, count in counts.items() if count))
+        effects.append(
+            self._ack(meter_id, put, now, accepted=accepted, rejected=tuple((i, why) for _, i, why in rejected))
+        )
+        return effects
+
+    def _ack(
+        self,
+        meter_id: MeterId,
+        put: Put,
+        now: EpochSeconds,
+        *,
+        status: Refusal = Refusal.NONE,
+        accepted: tuple[tuple[int, int], ...] = (),
+        rejected: tuple[tuple[int, Rejection], ...] = (),
+    ) -> Publish:
+        trust = Trust.HARDWARE if now > EARLIEST_PLAUSIBLE else Trust.NONE
+        ack = PutAck(
+            log=put.log,
+            status=status,
+            trust=trust,
+            generation=put.generation,
+            first_id=put.first_id,
+            last_id=put.last_id,
+            time=now,
+            accepted=accepted,
+            rejected=rejected,
+        )
+        return Publish(meter_down(self._microgrid, meter_id, ACKS), ack.pack())
+
+
+def _outside(record_id: int, put: Put) -> Rejection | None:
+    return None if put.first_id <= record_id <= put.last_id else Rejection.ID_OUTSIDE_RANGE

@@ -1,0 +1,249 @@
+"""The gateway's core: takes an event and the time, returns what to do (design 2).
+
+It reads the store and decides; it never writes, sends, waits or looks at a clock. The shell commits what it asks
+for and then publishes.
+"""
+
+import json
+from dataclasses import asdict
+
+from commonwatt.batches import MESSAGE_REASON, BatchFlag, unpack_batch_ack
+from commonwatt.commands import ControllerCommand, ControllerOutcome, Kind, Outcome, unpack_json
+from commonwatt.config import GatewaySettings
+from commonwatt.effects import Effect, Publish, Write
+from commonwatt.exceptions import ProtocolError
+from commonwatt.messages import Refusal, unpack_level
+from commonwatt.records import Log
+from commonwatt.registry import RegisteredMeter
+from commonwatt.topics import (
+    ACKS,
+    COMMANDS,
+    EVENTS,
+    LEVELS,
+    OUTCOMES,
+    RECORDS,
+    STATUS,
+    gateway_down,
+    gateway_up,
+    parse_meter_up,
+)
+from commonwatt.units import SLOT_S, EpochSeconds, MeterId
+from gateway.changes import Change, PeriodDone, Setting
+from gateway.collect import Collector
+from gateway.manager import Manager
+from gateway.relay import Relay
+from gateway.store import RELAYED_SLOTS, Store
+
+RETRY = "retry"
+"""Ticks every ``RETRY_S``: what is not confirmed is sent again, urgent data goes at once."""
+
+RETRY_S = 5
+
+HEARTBEAT = "heartbeat"
+"""Ticks every ``HEARTBEAT_S``: tells the utility how the gateway is."""
+
+HEARTBEAT_S = 60
+PERIODS = ("collect_s", "levels_s", "relay_s", "compact_s")
+"""Settings an operator may change while the gateway runs."""
+
+FIRST_ID = 1
+"""A log's first record has this id."""
+
+FOREVER = 4_000_000_000
+"""End of a state that is to last until it is changed; far within 32 bits."""
+
+
+class Gateway:
+    """One microgrid's controller.
+
+    Attributes:
+        collector: Takes in what meters send.
+        manager: Keeps meters in the states they should be in.
+        relay: Sends to the utility.
+        periods: The periods in force, seconds, by the name of their setting.
+        unreadable: Messages that could not be read.
+        gone: By meter and log, how many ids the meter gave up that are not in this store: acknowledged to another
+            store, or lost.
+    """
+
+    def __init__(self, settings: GatewaySettings, store: Store, meters: dict[MeterId, RegisteredMeter]) -> None:
+        self.unreadable = 0
+        self.gone: dict[tuple[MeterId, Log], int] = {}
+        self.collector = Collector(settings.microgrid, store)
+        self.manager = Manager(settings, store, meters)
+        self.relay = Relay(settings.microgrid, store)
+        changed = json.loads(store.setting("periods") or "{}")
+        self.periods: dict[str, int] = {name: changed.get(name, getattr(settings, name)) for name in PERIODS}
+        self._microgrid = settings.microgrid
+        self._store = store
+        self._meters = meters
+        self._urgent = False
+        self._commands_topic = gateway_down(self._microgrid, COMMANDS)
+        self._acks_topic = gateway_down(self._microgrid, ACKS)
+
+    def started(self) -> list[Effect[Change]]:
+        """Return what to do before anything else."""
+        return self.relay.started()
+
+    def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
+        """Take over a registry that has changed."""
+        self._meters = meters
+        self.manager.register(meters)
+
+    # Messages
+
+    def from_meter(self, topic: str, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+        """Take in a message from the microgrid's broker."""
+        parsed = parse_meter_up(topic)
+        if parsed is None or parsed.microgrid != self._microgrid:
+            self.unreadable += 1
+            return []
+        meter = self._meters.get(parsed.meter)
+        self.manager.heard(parsed.meter, now)
+        if parsed.leaf in (RECORDS, EVENTS):
+            return self._put(parsed.meter, meter, Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT, payload, now)
+        try:
+            if parsed.leaf == LEVELS:
+                level = unpack_level(payload)
+                self.manager.state(parsed.meter, level.state)
+                return self.manager.level(parsed.meter, level.time, level.level, now)
+            if parsed.leaf == OUTCOMES:
+                outcome = unpack_json(Outcome, payload)
+                return self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
+        except ProtocolError as error:
+            self.unreadable += 1
+            return self.collector.junk(parsed.meter, payload, MESSAGE_REASON + error.code, now)
+        return []
+
+    def _put(
+        self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
+    ) -> list[Effect[Change]]:
+        taken = self.collector.put(meter_id, meter, log, payload, now)
+        effects = taken.effects
+        if taken.level is not None:
+            effects = effects + self.manager.level(meter_id, *taken.level, now)
+        if taken.events:
+            self._urgent = True
+            self.manager.state(meter_id, taken.events[-1].new_state)
+        return effects
+
+    def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:
+        """Compare a meter's ids with those in the store (design 4.5): ask for what it holds, count what nobody has."""
+        if outcome.cmd != "initialize" or meter not in self._meters:
+            return []
+        effects: list[Effect[Change]] = []
+        for log, ids, what in ((Log.HISTORY, outcome.history, "records"), (Log.EVENT, outcome.events, "events")):
+            if ids is None:
+                continue
+            covered = sum(
+                max(0, min(last, ids.first - 1) - first + 1)
+                for first, last in self._store.coverage(meter, log, ids.generation)
+            )
+            self.gone[meter, log] = ids.first - FIRST_ID - covered
+            if ids.next > ids.first:
+                effects.append(self.manager.command(meter, "get", what=what))
+        return effects
+
+    def from_utility(self, topic: str, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+        """Take in a message from the head-end."""
+        try:
+            if topic == self._acks_topic:
+                return self.relay.acknowledged(unpack_batch_ack(payload))
+            if topic == self._commands_topic:
+                return self._command(unpack_json(ControllerCommand, payload), now)
+        except ProtocolError as error:
+            return self.collector.junk(0, payload, MESSAGE_REASON + error.code, now)
+        self.unreadable += 1
+        return self.collector.junk(0, payload, MESSAGE_REASON + Refusal.MALFORMED, now)
+
+    def _command(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
+        if (before := self.relay.repeated(command.id)) is not None:
+            return [self.relay.answer(before)]
+        if command.until <= now:
+            return [self.relay.answer(ControllerOutcome(id=command.id, cmd=command.cmd, result="expired", time=now))]
+        if command.cmd == "get":
+            return self.relay.get(command, now)
+        if command.cmd == "schedule":
+            self.periods |= {str(name): seconds for name, seconds in (command.periods or {}).items()}
+            effects: list[Effect[Change]] = [Write(Setting("periods", json.dumps(self.periods)))]
+        elif command.at == "gateway":
+            effects = self.relay.aggregate(command, now)
+        else:
+            value = "none" if command.cmd == "deaggregate" else command.mode
+            until = None if value == "none" else now + command.for_s if command.for_s else FOREVER
+            effects = [
+                effect
+                for meter in self._meters
+                for effect in self.manager.order(meter, Kind.AGGREGATION, value, until, now)
+            ]
+        return [*effects, self.relay.answer(ControllerOutcome(id=command.id, cmd=command.cmd, result="done", time=now))]
+
+    def committed(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Return what the last commit made possible."""
+        return self.relay.continues(now)
+
+    # Time
+
+    def tick(self, job: str, now: EpochSeconds) -> list[Effect[Change]]:
+        """Do a job whose period has come; a period that is done is not done again, whatever the ticker does."""
+        if job == RETRY:
+            return self._retry(now)
+        if job == HEARTBEAT:
+            return [self._status(now)]
+        if job == "levels_s":
+            return self.manager.share(now) + self.manager.ask_levels(now, self.periods[job])
+        period = now // self.periods[job]
+        if self._store.period(job) == period:
+            return []
+        done: list[Effect[Change]] = [Write(PeriodDone(job, period))]
+        if job == "collect_s":
+            return done + self.manager.ask_records(list(self._meters))
+        if job == "relay_s":
+            return done + self.relay.send(now)
+        return done + self.relay.compact(now)
+
+    def tick_every_s(self, job: str) -> int:
+        """Return how often ``tick(job)`` is due, in seconds; batteries near their minimum are asked every slot."""
+        return {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}.get(job) or self.periods[job]
+
+    def _retry(self, now: EpochSeconds) -> list[Effect[Change]]:
+        effects = self.manager.resend(now)
+        if self._urgent:
+            self._urgent = False
+            effects += self.relay.send(now, BatchFlag.URGENT)
+        return effects
+
+    def _status(self, now: EpochSeconds) -> Publish:
+        parts, events, letters = self._store.backlog()
+        status = {
+            "v": 1,
+            "time": now,
+            "store": str(self._store.store_id),
+            "backlog_parts": parts,
+            "backlog_events": events,
+            "backlog_letters": letters,
+            "aggregation": self.relay.mode,
+            "periods": self.periods,
+        }
+        return Publish(gateway_up(self._microgrid, STATUS), json.dumps(status).encode(), qos=0)
+
+    def view(self, now: EpochSeconds) -> dict[str, object]:
+        """Return what a person wants to see of this gateway now, as JSON."""
+        parts, events, letters = self._store.backlog()
+        decision = self.manager.decision
+        return {
+            "microgrid": self._microgrid,
+            "time": now,
+            "backlog": {"parts": parts, "events": events, "letters": letters},
+            "records": dict(self.collector.counts.records),
+            "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),
+            "aggregation": self.relay.mode,
+            "batteries": {str(meter): asdict(state) for meter, state in self.manager.batteries(now).items()},
+            "donors": sorted(map(str, decision.donors)),
+            "receivers": sorted(map(str, decision.receivers)),
+            "last_commands": [{**asdict(note), "meter": str(note.meter)} for note in self.manager.notes],
+            "meters": {
+                "registered": len(self._meters),
+                "answered": sum(view.answered for view in self.manager.meters.values()),
+            },
+        }

@@ -1,0 +1,291 @@
+"""Commands to the meters as desired states, and the sharing they serve (C2, M5, M8, design 4.3 and 6).
+
+A desired state is kept, sent, and sent again until the meter says that it holds that very (epoch, sequence), or its end
+has passed. A gateway that lost its store reads the pairs from the meters' answers and goes on above them.
+"""
+
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from commonwatt.commands import Command, Epoch, Kind, Outcome
+from commonwatt.config import GatewaySettings
+from commonwatt.effects import Effect, Publish, Write
+from commonwatt.records import State
+from commonwatt.registry import RegisteredMeter
+from commonwatt.sharing import BatteryState, Decision, decide_spec, near_minimum
+from commonwatt.topics import COMMANDS, meter_down
+from commonwatt.units import EpochSeconds, MeterId, MilliwattHours
+from gateway.changes import Change, Desired, MeterInfo, Setting
+from gateway.store import Store
+
+SHARE_FOR_S = 900
+"""share_power_on ends by itself after this, unless it is ordered again: a lost controller leaves nobody sharing."""
+
+RENEW_S = 300
+"""It is ordered again when no more than this is left."""
+
+RESEND_S = 10
+"""An unconfirmed command is sent again after this."""
+
+INITIALIZE_AGAIN_S = 60
+"""A meter that has not answered ``initialize`` is asked again after this."""
+
+LEVEL_GOOD_FOR_S = 300
+"""A battery whose level is older than this is not told to share."""
+
+_ON = {Kind.SHARING: "share_power_on", Kind.REDUCING: "reduce_power_on"}
+_OFF = {Kind.SHARING: "share_power_off", Kind.REDUCING: "reduce_power_off"}
+
+
+@dataclass
+class MeterView:
+    """What the gateway knows of a meter now; all but ``info`` is learned anew after a restart.
+
+    Attributes:
+        info: What it said of itself; ``None`` until it first answers ``initialize``.
+        answered: Whether it answered ``initialize`` since this gateway started.
+        asked: When ``initialize`` was last sent.
+        heard: When anything was last heard of it.
+        bits: Its state; taken for up until it says otherwise.
+        level: Its battery's level, milliwatt-hours.
+        level_time: End of the slot that level is of.
+    """
+
+    info: MeterInfo | None = None
+    answered: bool = False
+    asked: EpochSeconds | None = None
+    heard: EpochSeconds | None = None
+    bits: int = State.INITIALIZED
+    level: MilliwattHours | None = None
+    level_time: EpochSeconds = 0
+
+
+@dataclass(frozen=True)
+class CommandNote:
+    """A command and what became of it, for people to read."""
+
+    time: EpochSeconds
+    meter: MeterId
+    cmd: str
+    result: str
+
+
+@dataclass
+class Counts:
+    """What was ordered and answered since the start; read by the metrics."""
+
+    commands: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+class Manager:
+    """Keeps the meters in the states they should be in.
+
+    Attributes:
+        meters: What is known of each registered meter.
+        decision: Who shares and for whom.
+        notes: The last commands and their outcomes.
+    """
+
+    def __init__(self, settings: GatewaySettings, store: Store, registry: dict[MeterId, RegisteredMeter]) -> None:
+        self.counts = Counts()
+        self.meters: dict[MeterId, MeterView] = {}
+        self.decision = Decision()
+        self.notes: deque[CommandNote] = deque(maxlen=20)
+        self._microgrid = settings.microgrid
+        self._registry = registry
+        self._settings = settings
+        self._desired = {(d.meter, d.kind): d for d in store.desired()}
+        self._sent: dict[tuple[MeterId, Kind], EpochSeconds] = {}
+        self._number = 0
+        epoch = store.setting("epoch")
+        self.epoch: Epoch = (1, 0)
+        if epoch is not None:
+            counter, rank = map(int, epoch.split(","))
+            self.epoch = (counter, rank)
+        said = {info.meter: info for info in store.meters()}
+        self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
+        sharing = frozenset(m for (m, kind), d in self._desired.items() if kind is Kind.SHARING and d.value == "on")
+        self.decision = Decision(sharing)
+
+    def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
+        """Take over a registry that has changed."""
+        self._registry = registry
+        self.meters = {meter: self.meters.get(meter, MeterView()) for meter in registry}
+
+    # What is heard
+
+    def heard(self, meter: MeterId, now: EpochSeconds) -> None:
+        """Note that a meter is there."""
+        if meter in self.meters:
+            self.meters[meter].heard = now
+
+    def level(
+        self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: EpochSeconds
+    ) -> list[Effect[Change]]:
+        """Take in a battery's level, and decide anew who shares."""
+        view = self.meters.get(meter)
+        if view is None or time <= view.level_time:
+            return []
+        view.level, view.level_time = level, time
+        return self.share(now)
+
+    def state(self, meter: MeterId, bits: int) -> None:
+        """Take in a meter's state bits."""
+        if meter in self.meters:
+            self.meters[meter].bits = bits
+
+    def outcome(self, meter: MeterId, outcome: Outcome, now: EpochSeconds) -> list[Effect[Change]]:
+        """Take in the outcome of a command: what the meter is, and the pairs it holds."""
+        view = self.meters.get(meter)
+        if view is None:
+            return []
+        self.counts.outcomes[outcome.result] += 1
+        view.bits = outcome.bits
+        self.notes.append(CommandNote(now, meter, outcome.cmd, outcome.result))
+        effects: list[Effect[Change]] = []
+        info = MeterInfo(meter, outcome.push, outcome.minimum_percent, outcome.capacity_mwh, now)
+        if view.info is None or replace(view.info, time=now) != info:
+            effects.append(Write(info))
+        view.info = info
+        view.answered = view.answered or outcome.cmd == "initialize"
+        if outcome.epoch > self.epoch:
+            self.epoch = outcome.epoch
+            effects.append(Write(Setting("epoch", f"{self.epoch[0]},{self.epoch[1]}")))
+        for kind, held in outcome.held.items():
+            effects += self._compare(meter, kind, held.epoch, held.seq, now)
+        return effects
+
+    def _compare(self, meter: MeterId, kind: Kind, epoch: Epoch, seq: int, now: EpochSeconds) -> list[Effect[Change]]:
+        """Confirm what is desired, or order it again above a higher pair that the meter holds."""
+        desired = self._desired.get((meter, kind))
+        if desired is None:
+            # A pair from before this store was lost: keep it as confirmed, so that the next order goes above it.
+            return self._set(Desired(meter, kind, "unknown", epoch, seq, None, confirmed=True))
+        if (epoch, seq) == (desired.epoch, desired.seq):
+            return [] if desired.confirmed else self._set(replace(desired, confirmed=True))
+        if (epoch, seq) > (desired.epoch, desired.seq):
+            raised = replace(desired, epoch=self.epoch, seq=seq + 1, confirmed=False)
+            return [*self._set(raised), *self._send(raised, now)]
+        return []
+
+    # What is desired
+
+    def share(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Decide who shares, from the levels as they are known now."""
+        batteries = self.batteries(now)
+        self.decision = decide_spec(batteries, self.decision, self._settings.sharing_band_permille)
+        effects: list[Effect[Change]] = []
+        for meter in batteries:
+            desired = self._desired.get((meter, Kind.SHARING))
+            on = desired is not None and desired.value == "on" and (desired.until or 0) > now
+            if meter in self.decision.donors:
+                if desired is None or not on or (desired.until or 0) - now <= RENEW_S:
+                    effects += self.order(
+                        meter, Kind.SHARING, "on", now + SHARE_FOR_S, now, self._settings.weights.get(str(meter))
+                    )
+            elif on:
+                effects += self.order(meter, Kind.SHARING, "off", None, now)
+        return effects
+
+    def order(
+        self,
+        meter: MeterId,
+        kind: Kind,
+        value: str,
+        until: EpochSeconds | None,
+        now: EpochSeconds,
+        weight: int | None = None,
+    ) -> list[Effect[Change]]:
+        """Desire a state of a meter, under the next number of its kind, and send the command."""
+        before = self._desired.get((meter, kind))
+        seq = 1 if before is None else before.seq + 1
+        desired = Desired(meter, kind, value, self.epoch, seq, until, weight)
+        return [*self._set(desired), *self._send(desired, now)]
+
+    def batteries(self, now: EpochSeconds) -> dict[MeterId, BatteryState]:
+        """Return the batteries whose minimum and level are known."""
+        states = {}
+        for meter, view in self.meters.items():
+            info = view.info
+            if info is None or info.minimum_percent is None or info.capacity is None or view.level is None:
+                continue
+            up = bool(view.bits & State.INITIALIZED) and not view.bits & State.ISOLATED
+            states[meter] = BatteryState(
+                level=view.level,
+                capacity=info.capacity,
+                minimum=info.capacity * info.minimum_percent // 100,
+                available=up and now - view.level_time <= LEVEL_GOOD_FOR_S,
+            )
+        return states
+
+    # What is sent, and sent again
+
+    def resend(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Initialize meters that have not answered; send unconfirmed commands again, until their end."""
+        effects: list[Effect[Change]] = []
+        for meter, view in self.meters.items():
+            if not view.answered and (view.asked is None or now - view.asked >= INITIALIZE_AGAIN_S):
+                view.asked = now
+                effects.append(self.command(meter, "initialize"))
+        for key, desired in self._desired.items():
+            ended = desired.until is not None and desired.until <= now
+            if not desired.confirmed and not ended and now - self._sent.get(key, 0) >= RESEND_S:
+                effects += self._send(desired, now)
+        return effects
+
+    def ask_levels(self, now: EpochSeconds, levels_s: int) -> list[Effect[Change]]:
+        """Ask batteries near their minimum for their level, and others whose level is older than ``levels_s``."""
+        near = near_minimum(self.batteries(now), self._settings.near_minimum_permille)
+        return [
+            self.command(meter, "get", what="levels")
+            for meter, view in self.meters.items()
+            if view.info is not None
+            and view.info.capacity is not None
+            and (meter in near or now - view.level_time >= levels_s)
+        ]
+
+    def ask_records(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
+        """Ask meters that do not send by themselves for their records and events."""
+        return [
+            self.command(meter, "get", what=what)
+            for meter in meters
+            for what in ("records", "events")
+            if (view := self.meters.get(meter)) and view.info is not None and not view.info.push
+        ]
+
+    def command(self, meter: MeterId, cmd: str, **fields: object) -> Publish:
+        """Make a command that sets no state."""
+        self._number += 1
+        self.counts.commands[cmd] += 1
+        command = Command.model_validate(
+            {
+                "id": f"{self._microgrid}-{cmd}-{self._number}",
+                "cmd": cmd,
+                "issuer": self._microgrid,
+                "epoch": self.epoch,
+                **fields,
+            }
+        )
+        return Publish(meter_down(self._microgrid, meter, COMMANDS), command.pack())
+
+    def _set(self, desired: Desired) -> list[Effect[Change]]:
+        self._desired[desired.meter, desired.kind] = desired
+        return [Write(desired)]
+
+    def _send(self, desired: Desired, now: EpochSeconds) -> list[Effect[Change]]:
+        if desired.value == "unknown":
+            return []
+        self._sent[desired.meter, desired.kind] = now
+        fields: dict[str, object] = {"seq": desired.seq, "until": desired.until, "weight": desired.weight}
+        if desired.kind is Kind.AGGREGATION:
+            cmd = "deaggregate" if desired.value == "none" else "aggregate"
+            fields["mode"] = None if desired.value == "none" else desired.value
+        elif desired.kind is Kind.ISOLATED:
+            cmd = "isolate"
+            fields["state"] = desired.value
+        else:
+            cmd = (_ON if desired.value == "on" else _OFF)[desired.kind]
+        publish = self.command(desired.meter, cmd, **{key: value for key, value in fields.items() if value is not None})
+        return [publish]

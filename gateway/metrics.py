@@ -1,0 +1,99 @@
+"""What Prometheus sees of a gateway: counters read from the core when scraped, never a meter or customer as label."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from gateway.core import Gateway
+
+
+@dataclass
+class Figures:
+    """What the shell counts itself.
+
+    Attributes:
+        commits: Transactions committed.
+        store_failures: Times the store failed and was opened again.
+        overflowed: Messages dropped because the queue was full; their senders repeat them.
+        connected: Connections that are up, of two.
+        dropped: Messages not sent for want of a connection.
+        callback_failures: Exceptions in listeners.
+    """
+
+    commits: int = 0
+    store_failures: int = 0
+    overflowed: int = 0
+    connected: int = 0
+    dropped: int = 0
+    callback_failures: int = 0
+
+
+class _GatewayMetrics(Collector):
+    def __init__(
+        self, gateway: Callable[[], Gateway], figures: Callable[[], Figures], backlog: Callable[[], dict[str, int]]
+    ) -> None:
+        self._gateway = gateway
+        self._figures = figures
+        self._backlog = backlog
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metrics as they are now."""
+        gateway, figures = self._gateway(), self._figures()
+        counts = gateway.collector.counts
+        yield _counter("records", "Records accepted from meters.", "type", counts.records)
+        yield _counter("puts", "Puts received, by what became of them.", "result", counts.puts)
+        yield _counter("rejected_records", "Records kept as dead letters.", "reason", counts.rejected)
+        yield _counter("commands", "Commands sent to meters.", "command", gateway.manager.counts.commands)
+        yield _counter("outcomes", "Outcomes meters answered.", "result", gateway.manager.counts.outcomes)
+        yield _counter(
+            "batches", "Batches to the utility, by what became of them.", "result", gateway.relay.counts.batches
+        )
+        yield _counter("relayed_blocks", "Blocks put into batches.", "", {"": gateway.relay.counts.blocks})
+        yield _counter(
+            "damaged_parts", "Stored parts whose checksum did not match.", "", {"": gateway.relay.counts.damaged}
+        )
+        yield _counter("unreadable_messages", "Messages that could not be read.", "", {"": gateway.unreadable})
+        yield _counter(
+            "store_failures", "Times the store failed and was opened again.", "", {"": figures.store_failures}
+        )
+        yield _counter("overflowed_messages", "Messages dropped by a full queue.", "", {"": figures.overflowed})
+        yield _counter("unsent_messages", "Messages not sent for want of a connection.", "", {"": figures.dropped})
+        yield _counter("callback_failures", "Exceptions while taking in messages.", "", {"": figures.callback_failures})
+        yield _counter("commits", "Transactions committed.", "", {"": figures.commits})
+        yield _gauge("backlog", "What the utility has not acknowledged.", "kind", self._backlog())
+        yield _gauge("connections", "Connections that are up, of two.", "", {"": figures.connected})
+        yield _gauge(
+            "gone_ids", "Record ids meters gave up that are not in this store.", "", {"": sum(gateway.gone.values())}
+        )
+        yield _gauge(
+            "batteries",
+            "Batteries, by what they do.",
+            "role",
+            {"donor": len(gateway.manager.decision.donors), "receiver": len(gateway.manager.decision.receivers)},
+        )
+
+
+def make_registry(
+    gateway: Callable[[], Gateway], figures: Callable[[], Figures], backlog: Callable[[], dict[str, int]]
+) -> CollectorRegistry:
+    """Make the registry of one gateway's metrics."""
+    registry = CollectorRegistry()
+    registry.register(_GatewayMetrics(gateway, figures, backlog))
+    return registry
+
+
+def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(f"commonwatt_gateway_{name}", text, labels=[label] if label else [])
+    for value, number in list(values.items()):
+        family.add_metric([value] if label else [], number)
+    return family
+
+
+def _gauge(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+    family = GaugeMetricFamily(f"commonwatt_gateway_{name}", text, labels=[label] if label else [])
+    for value, number in values.items():
+        family.add_metric([value] if label else [], number)
+    return family

@@ -1,0 +1,237 @@
+"""The gateway's shell: two MQTT connections, one store, one ticker, around the core.
+
+One loop in one fixed order: take what has come, ask the core, commit, publish. All messages waiting are taken into one
+transaction (group commit).
+"""
+
+import asyncio
+import logging
+import random
+import sqlite3
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from commonwatt.clock import Clock, load_clock
+from commonwatt.config import GatewaySettings
+from commonwatt.devices import load_tokens
+from commonwatt.effects import Effect, Publish, perform
+from commonwatt.exceptions import ConfigError
+from commonwatt.httpd import HttpServer
+from commonwatt.mqtt import MqttLink
+from commonwatt.registry import RegisteredMeter, load_registry
+from commonwatt.topics import all_meters_up, gateway_down, gateway_up
+from commonwatt.units import MeterId
+from gateway.changes import Change
+from gateway.core import HEARTBEAT, RETRY, Gateway
+from gateway.metrics import Figures, make_registry
+from gateway.store import Store
+
+log = logging.getLogger(__name__)
+
+MAX_WAITING = 10_000
+"""Messages and ticks waiting for the core; more are dropped and counted: whoever sent them sends them again."""
+
+MAX_GROUP = 500
+"""Messages taken into one transaction."""
+
+REOPEN_AFTER_S = 1.0
+"""Real seconds between a failure of the store and opening it again."""
+
+JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
+
+Event = tuple[Callable[..., list[Effect[Change]]], tuple[object, ...]]
+
+
+class Shell:
+    """One running gateway."""
+
+    def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._head_end_prefix = gateway_up(settings.microgrid, "")
+        self._waiting: deque[tuple[str, tuple[object, ...]]] = deque()
+        self._wake = asyncio.Event()
+        self._figures = Figures()
+        self._scheduler = AsyncIOScheduler()
+        self._ticking: dict[str, int] = {}
+        self._view: dict[str, object] = {}
+        self._backlog: dict[str, int] = {}
+        self._registry_stamp = 0
+        self._store = Store(settings.store)
+        self._core = self._new_core()
+        token = _token(settings)
+        rng = random.Random()  # noqa: S311 - spreads reconnections, keeps no secret
+        self._meters = MqttLink(
+            address=settings.broker,
+            identity=settings.microgrid,
+            token=token,
+            rng=rng,
+            subscribe=all_meters_up(settings.microgrid),
+            on_message=lambda topic, payload: self._put_in("from_meter", topic, payload),
+            on_connect=lambda: self._put_in("tick", RETRY),
+        )
+        self._head_end = MqttLink(
+            address=settings.head_end,
+            identity=settings.microgrid,
+            token=token,
+            rng=rng,
+            subscribe=gateway_down(settings.microgrid, "+"),
+            on_message=lambda topic, payload: self._put_in("from_utility", topic, payload),
+            on_connect=lambda: self._put_in("tick", "relay_s"),
+        )
+
+    def _new_core(self) -> Gateway:
+        return Gateway(self._settings, self._store, self._load_registry())
+
+    def _load_registry(self) -> dict[MeterId, RegisteredMeter]:
+        path: Path = self._settings.registry
+        registry = load_registry(path)
+        if registry.microgrid != self._settings.microgrid:
+            raise ConfigError(
+                f"{path}: is of microgrid {registry.microgrid}, but this gateway's is {self._settings.microgrid}"
+            )
+        self._registry_stamp = path.stat().st_mtime_ns
+        return {meter.id: meter for meter in registry.meters}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop`` is set; then finish the step at hand and close."""
+        http = None
+        if self._settings.http is not None:
+            registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
+            http = HttpServer(self._settings.http, registry, lambda: self._view)
+            http.start()
+        await self._step(self._core.started())
+        tasks = [asyncio.create_task(link.run()) for link in (self._meters, self._head_end)]
+        tasks.append(asyncio.create_task(self._work(), name="work"))
+        self._scheduler.start()
+        self._schedule()
+        log.info(
+            "gateway of %s: %d meters registered, store %s",
+            self._settings.microgrid,
+            len(self._core.manager.meters),
+            self._settings.store,
+        )
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {stopping}:
+                task.result()  # Nothing but stopping ends a task: show what did.
+        finally:
+            self._scheduler.shutdown(wait=False)
+            for task in [stopping, *tasks]:
+                task.cancel()
+            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            if http is not None:
+                http.stop()
+            self._store.close()
+
+    def _put_in(self, what: str, *arguments: object) -> None:
+        if len(self._waiting) >= MAX_WAITING:
+            self._figures.overflowed += 1
+            return
+        self._waiting.append((what, arguments))
+        self._wake.set()
+
+    async def _work(self) -> None:
+        """Take what has come, ask the core, commit, publish; for ever."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                now = int(self._clock.now())
+                try:
+                    effects: list[Effect[Change]] = []
+                    for _ in range(min(MAX_GROUP, len(self._waiting))):
+                        what, arguments = self._waiting.popleft()
+                        effects += getattr(self._core, what)(*arguments, now)
+                    await self._step(effects)
+                    await self._step(self._core.committed(now))
+                except sqlite3.Error as error:
+                    await self._reopen(error)
+                self._schedule()
+                await asyncio.sleep(0)
+
+    async def _step(self, effects: list[Effect[Change]]) -> None:
+        await perform(effects, self._commit, self._publish)
+
+    async def _commit(self, changes: list[Change]) -> None:
+        self._store.commit(changes)
+        self._figures.commits += 1
+
+    def _publish(self, message: Publish) -> None:
+        link = self._head_end if message.topic.startswith(self._head_end_prefix) else self._meters
+        link.publish(message)
+
+    async def _reopen(self, error: sqlite3.Error) -> None:
+        """Nothing of the step was acknowledged: open the store again, and let the core learn anew what is in it."""
+        self._figures.store_failures += 1
+        log.error("store %s failed (%s): nothing was acknowledged; opening it again", self._settings.store, error)
+        await asyncio.sleep(REOPEN_AFTER_S)
+        self._store.close()
+        self._store = Store(self._settings.store)
+        self._core = self._new_core()
+        await self._step(self._core.started())
+
+    def _schedule(self) -> None:
+        """Let the ticker tick at the periods in force; what is due is the core's business."""
+        for job in JOBS:
+            every_s = self._core.tick_every_s(job)
+            if self._ticking.get(job) != every_s:
+                self._ticking[job] = every_s
+                self._scheduler.add_job(
+                    self._tick,
+                    IntervalTrigger(seconds=self._clock.real_s(every_s)),
+                    (job,),
+                    id=job,
+                    replace_existing=True,
+                    misfire_grace_time=None,
+                    coalesce=True,
+                    max_instances=1,
+                )
+
+    async def _tick(self, job: str) -> None:
+        self._put_in("tick", job)
+        if job == RETRY:
+            backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
+            self._backlog = backlog
+            self._view = self._core.view(int(self._clock.now()))
+            self._reload_registry()
+
+    def _reload_registry(self) -> None:
+        """Take over a registry file that was written anew; keep the old one if it can't be read."""
+        try:
+            if self._settings.registry.stat().st_mtime_ns != self._registry_stamp:
+                self._core.register(self._load_registry())
+                log.info("registry read again: %d meters", len(self._core.manager.meters))
+        except (ConfigError, OSError) as error:
+            log.error("registry not read again, the old one stays: %s", error)
+
+    def _counted(self) -> Figures:
+        links = (self._meters, self._head_end)
+        self._figures.connected = sum(link.connected for link in links)
+        self._figures.dropped = sum(link.dropped for link in links)
+        self._figures.callback_failures = sum(link.failures for link in links)
+        return self._figures
+
+
+def _token(settings: GatewaySettings) -> str:
+    tokens = load_tokens(settings.tokens)
+    if settings.microgrid not in tokens:
+        raise ConfigError(
+            f"{settings.tokens}: has no token of {settings.microgrid}; make it with: commonwatt utility register"
+        )
+    return tokens[settings.microgrid]
+
+
+async def run_gateway(settings: GatewaySettings, stop: asyncio.Event) -> None:
+    """Run a gateway until ``stop`` is set.
+
+    Raises:
+        ConfigError: A file it needs is missing or wrong.
+        StoreError: Its store can't be opened.
+    """
+    await Shell(settings, load_clock(settings.clock)).run(stop)

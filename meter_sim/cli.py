@@ -1,0 +1,116 @@
+"""``commonwatt meters``: runs emulated meters from their file, and shows what they hold."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commonwatt.clock import load_clock
+from commonwatt.config import MetersSettings, load_settings
+from commonwatt.devices import load_tokens
+from commonwatt.exceptions import ConfigError
+from commonwatt.httpd import HttpServer
+from commonwatt.service import errors_told, run_service
+from commonwatt.town import Microgrid, Town, load_town
+from meter_sim.dump import held_lines, true_lines
+from meter_sim.fleet import Fleet
+from meter_sim.metrics import FleetMetrics
+from meter_sim.store import open_store, reading_store
+
+app = typer.Typer(help="Emulated meters: all of one microgrid, and the sun, habits and batteries behind them.")
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The fleet's file (TOML), with one table [meters].", dir_okay=False)
+]
+
+
+@app.callback()
+def meters() -> None:
+    """Emulated meters: all of one microgrid, and the sun, habits and batteries behind them."""
+
+
+@app.command()
+def run(config: ConfigOption) -> None:
+    """Run the meters of a microgrid until told to stop (SIGTERM or Ctrl-C).
+
+    Each meter records every 15 s, and keeps its records until the gateway has acknowledged them. What they hold, the
+    levels of the batteries and the truth log are in one file (`store`); it may be killed and started again at any
+    time. Time that passes meanwhile is not measured, and the meters' events say so.
+
+    An example of the file: commonwatt config example meters
+    """
+    run_service(lambda stop: _run(config, stop))
+
+
+@app.command()
+def dump(
+    config: ConfigOption,
+    truth: Annotated[
+        bool, typer.Option("--truth", help="Everything ever recorded, acknowledged or not, to compare others with.")
+    ] = False,
+) -> None:
+    """Print the blocks and events that the meters hold because nobody acknowledged them yet, as JSON lines.
+
+    It reads as of one moment, and works while the meters run. A block is one meter, one record type and one
+    quarter-hour; its values are in milliwatt-hours, one for each 15 s.
+    """
+    with errors_told():
+        settings = load_settings(config, "meters", MetersSettings)
+        if not settings.store.exists():
+            raise ConfigError(f"{settings.store}: not there; start the meters: commonwatt meters run -c {config}")
+        with reading_store(settings.store) as store:
+            for line in true_lines(store) if truth else held_lines(store):
+                typer.echo(line)
+
+
+async def _run(config: Path, stop: asyncio.Event) -> None:
+    settings = load_settings(config, "meters", MetersSettings)
+    town = load_town(settings.town)
+    microgrid = _microgrid(town, settings)
+    tokens = load_tokens(settings.tokens)
+    clock = load_clock(settings.clock)
+    store = open_store(settings.store)
+    try:
+        fleet = Fleet(settings=settings, town=town, microgrid=microgrid, tokens=tokens, clock=clock, store=store)
+        http = _http(settings, fleet)
+        try:
+            await fleet.run(stop)
+        finally:
+            if http is not None:
+                http.stop()
+    finally:
+        store.close()
+
+
+def _microgrid(town: Town, settings: MetersSettings) -> Microgrid:
+    microgrid = town.microgrids.get(settings.microgrid)
+    if microgrid is None:
+        known = ", ".join(list(town.microgrids)[:10])
+        raise ConfigError(f"{settings.town}: has no microgrid {settings.microgrid}; it has: {known}")
+    return microgrid
+
+
+def _http(settings: MetersSettings, fleet: Fleet) -> HttpServer | None:
+    if settings.http is None:
+        return None
+
+    def status() -> dict[str, object]:
+        now = fleet.figures()
+        return {
+            "microgrid": settings.microgrid,
+            "time": now.time,
+            "lag_s": now.lag_s,
+            "made": now.made,
+            "acknowledged": now.acknowledged,
+            "held": now.held,
+            "events_made": now.events_made,
+            "events_held": now.events_held,
+            "sharing": [str(meter) for meter in now.sharing],
+            "meters": now.meters,
+            "connected": now.connected,
+        }
+
+    server = HttpServer(settings.http, FleetMetrics(fleet.figures, fleet.tally).registry, status)
+    server.start()
+    return server

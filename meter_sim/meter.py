@@ -1,0 +1,379 @@
+"""The core of an emulated meter: measures, keeps two logs, delivers them and obeys (M1-M9; design 2, 4).
+
+It takes an event and the time, and returns effects: changes to make durable, then messages to publish. It reads no
+clock and draws no chance; ``wake_at`` says when it wants ``tick`` next. What it is built from is what its store holds,
+so losing the object is losing exactly the volatile memory.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from commonwatt import topics
+from commonwatt.aggregation import average, consolidate
+from commonwatt.commands import Command, Kind, unpack_json
+from commonwatt.effects import Effect, Publish, Write
+from commonwatt.exceptions import ProtocolError
+from commonwatt.messages import Level, unpack_put_ack
+from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, State
+from commonwatt.town import Meter as Description
+from commonwatt.units import GROUP_S, QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
+from meter_sim import answers
+from meter_sim.changes import Change, MeterState, Orders, Stored
+from meter_sim.delivery import Delivery, Tally
+from meter_sim.log import Aggregation, MeterLog
+from meter_sim.orders import DONE, HeldStates, Verdict
+from meter_sim.physics import Commanded
+
+PUT_S = 60
+"""Seconds between the puts of a meter that sends by itself (M4)."""
+
+CATCH_UP_RECORDS = 60
+"""With this many records waiting, the next batch follows an acknowledgement at once."""
+
+_LEAF = {Log.HISTORY: topics.RECORDS, Log.EVENT: topics.EVENTS}
+_ALGORITHM: dict[str, Aggregation | None] = {"none": None, "lossless": consolidate, "lossy": average}
+
+Effects = list[Effect[Change]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What an emulated meter is capable of.
+
+    Attributes:
+        resolution: Readings are multiples of this many milliwatt-hours.
+        log_records: Records the history log can hold; at nine tenths it is consolidated (M7).
+    """
+
+    resolution: MilliwattHours = 100
+    log_records: int = 2_000_000
+
+
+class Meter:
+    """One meter.
+
+    Attributes:
+        description: What the town file says of it.
+        state: What it must not forget.
+        orders: The desired states it holds.
+        history: Its history log.
+        events: Its event log.
+    """
+
+    def __init__(self, description: Description, limits: Limits, stored: Stored, tally: Tally) -> None:
+        """Take what the store has; of a meter new to the store, a state of a new generation and nothing else."""
+        self.description = description
+        self.state = stored.state
+        self.orders = HeldStates(stored.orders.epoch, stored.orders.held)
+        self.history = MeterLog(
+            meter=description.id,
+            log=Log.HISTORY,
+            generation=self.state.generation,
+            next_id=self.state.next_history,
+            rows=stored.history,
+            frozen_last=self.state.frozen_history,
+        )
+        self.events = MeterLog(
+            meter=description.id,
+            log=Log.EVENT,
+            generation=self.state.generation,
+            next_id=self.state.next_event,
+            rows=stored.events,
+            frozen_last=self.state.frozen_event,
+        )
+        self._limits = limits
+        self._tally = tally
+        self._deliveries = {
+            Log.HISTORY: Delivery(self.history, tally),
+            Log.EVENT: Delivery(self.events, tally),
+        }
+        self._written: MeterState | None = None
+        self._put_at: float | None = None
+        self._relieved: int | None = None
+
+    @property
+    def wake_at(self) -> float | None:
+        """When ``tick`` is due next; ``None``: not by itself."""
+        times = (self._put_at, self.orders.next_end, *(d.retry_at for d in self._deliveries.values()))
+        return min((time for time in times if time is not None), default=None)
+
+    @property
+    def bits(self) -> State:
+        """What its state is now."""
+        return State(0) if self.state.stopped else State.INITIALIZED | self.orders.bits
+
+    def commanded(self, at: EpochSeconds) -> Commanded:
+        """Return what the place behind it is told during the slot that starts at ``at``."""
+        held = {} if self.state.stopped else self.orders.held
+        on = {k: h for k, h in held.items() if h.value == "on" and (h.until is None or h.until > at)}
+        weight = on[Kind.SHARING].weight if Kind.SHARING in on else None
+        return Commanded(
+            sharing=Kind.SHARING in on,
+            weight=weight or 1,
+            reducing=Kind.REDUCING in on,
+            isolated=Kind.ISOLATED in on,
+        )
+
+    def boot(self, now: float, *, power_lost: bool) -> Effects:
+        """Start, after a loss of power with its two events: off when last alive, on now."""
+        if self.description.push:
+            self._put_at = self._next_put(now)
+        self.orders.expire(now)
+        off: Effects = []
+        if power_lost and self.state.bits:
+            off = self._event(State(0), max(self.state.changed_at, self.state.last_slot))
+        return [Write(self._orders()), *off, *self._note(now), *self._save()]
+
+    def measure(self, slot_end: EpochSeconds, readings: Mapping[RecordType, MilliwattHours]) -> Effects:
+        """Record the slot that ends at ``slot_end``, one record a type (M1)."""
+        if self.state.stopped or slot_end <= self.state.last_slot:
+            return []
+        relief = self._relieve(slot_end)
+        remainders = dict(self.state.remainders)
+        quantised = {kind: self._quantise(kind, readings[kind], remainders) for kind in self.description.record_types}
+        self._set(last_slot=slot_end, level=quantised.get(RecordType.STORED))
+        if len(self.history.rows) + len(quantised) > self._limits.log_records:
+            # An explicit gap: these ids are never given out, and the flow of this slot is in no record.
+            self._set(gaps=self.state.gaps + 1)
+            self._tally["gap", "log_full"] += 1
+            return [*relief, *self._save()]
+        records = [
+            HistoryRecord(
+                record_type=kind,
+                lossy=0,
+                record_id=self.history.next_id + n,
+                meter_id=self.description.id,
+                account=self.description.account,
+                start=slot_end - SLOT_S,
+                end=slot_end,
+                reading=reading,
+            ).pack()
+            for n, (kind, reading) in enumerate(quantised.items())
+        ]
+        made = self.history.add(records)
+        self._set(remainders=remainders, made=self.state.made + len(records))
+        return [*relief, Write(made), *self._save()]
+
+    def tick(self, now: float) -> Effects:
+        """Do what is due: states that end, the minute's puts, batches to send again."""
+        effects = self._expire(now)
+        if self._put_at is not None and self._put_at <= now:
+            self._put_at = self._next_put(now)
+            for log, delivery in self._deliveries.items():
+                # A batch in flight has its own timer, unless the power was lost since.
+                if delivery.retry_at is None:
+                    effects += self._send(log, now)
+        for log, delivery in self._deliveries.items():
+            if delivery.retry_at is not None and delivery.retry_at <= now:
+                effects += self._send(log, now)
+        return effects
+
+    def receive(self, leaf: str, payload: bytes, now: float) -> Effects:
+        """Take a message: an acknowledgement or a command."""
+        effects = self._expire(now)
+        if leaf == topics.ACKS:
+            return effects + self._acknowledged(payload, now)
+        if leaf == topics.COMMANDS:
+            return effects + self._commanded(payload, now)
+        self._tally["message", "unknown_topic"] += 1
+        return effects
+
+    def _expire(self, now: float) -> Effects:
+        """End the states whose end has come."""
+        ended = self.orders.expire(now)
+        return [] if ended is None else [Write(self._orders()), *self._note(ended), *self._save()]
+
+    # Delivery.
+
+    def _send(self, log: Log, now: float, to_id: int | None = None) -> Effects:
+        """Send the batch in flight again, or freeze the next one, durably, and send it."""
+        algorithm, before = None, None
+        mode = self.orders.value(Kind.AGGREGATION)
+        if log is Log.HISTORY:
+            algorithm = _ALGORITHM[mode]
+            before = self._open_group(now) if mode == "lossy" else None
+        put, changes = self._deliveries[log].send(now, to_id, algorithm, before)
+        effects: Effects = []
+        effects += [Write(change) for change in changes]
+        effects += self._save()
+        if put is not None:
+            effects.append(self._publish(_LEAF[log], put.pack()))
+        return effects
+
+    def _open_group(self, now: float) -> EpochSeconds | None:
+        """Return the start of the averaging group still being measured: its readings wait for the others."""
+        start = self.state.last_slot // GROUP_S * GROUP_S
+        return start if self.state.last_slot > start and now < start + GROUP_S + PUT_S else None
+
+    def _acknowledged(self, payload: bytes, now: float) -> Effects:
+        """Delete what was acknowledged, and go on at once when much is waiting or was asked for."""
+        try:
+            ack = unpack_put_ack(payload)
+        except ProtocolError:
+            self._tally["ack", "malformed"] += 1
+            return []
+        delivery = self._deliveries[ack.log]
+        readings = delivery.log.readings_in_flight() if ack.log is Log.HISTORY else 0
+        deleted = delivery.acknowledged(ack)
+        if deleted is None:
+            return self._save()
+        self._set(acknowledged=self.state.acknowledged + readings)
+        effects: Effects = [Write(deleted), *self._save()]
+        behind = self.description.push and len(delivery.log.rows) >= CATCH_UP_RECORDS
+        if behind or delivery.log.first_id <= delivery.wanted:
+            effects += self._send(ack.log, now, None if behind else delivery.wanted)
+        return effects
+
+    # Commands.
+
+    def _commanded(self, payload: bytes, now: float) -> Effects:
+        try:
+            command = unpack_json(Command, payload)
+        except ProtocolError as error:
+            self._tally["command", "malformed"] += 1
+            named = answers.name_of(payload)
+            return [self._answer(*named, Verdict("refused", str(error)[:256]), now)] if named else []
+        verdict = self.orders.judge(command, now)
+        if verdict == DONE:
+            verdict = self._possible(command)
+        if verdict != DONE:
+            return [self._outcome(command, verdict, now)]
+        effects = self._obey(command, now)
+        if command.cmd == "get" and command.what == "levels":
+            self._tally["command", "done"] += 1
+            return [*effects, self._level()]
+        if command.cmd == "get" and command.what in ("records", "events"):
+            return [*effects, *self._collect(command, now)]
+        return [*effects, self._outcome(command, DONE, now)]
+
+    def _obey(self, command: Command, now: float) -> Effects:
+        """Take on the state a command asks for; its pair is written before anything is said or done."""
+        before = (self.orders.epoch, dict(self.orders.held))
+        self.orders.accept(command, now)
+        changed = before != (self.orders.epoch, self.orders.held)
+        effects: Effects = [Write(self._orders())] if changed else []
+        if command.cmd in ("initialize", "stop"):
+            self._set(stopped=command.cmd == "stop")
+        elif command.cmd == "put":
+            assert command.time is not None
+            self._set(offset_s=command.time - int(now), trust=command.trust)
+        return [*effects, *self._note(now), *self._save()]
+
+    def _possible(self, command: Command) -> Verdict:
+        """Refuse what this meter can't do."""
+        if command.cmd == "share_power_on" and self.description.battery is None:
+            return Verdict("refused", "no battery here")
+        if command.desired() and self.state.stopped:
+            return Verdict("refused", "shut down; initialize first")
+        if command.cmd == "get" and command.what is None:
+            return Verdict("refused", "get needs what: records, events, levels or state")
+        if command.cmd == "get" and command.what == "levels" and self.state.level is None:
+            return Verdict("refused", "no battery here" if self.description.battery is None else "not measured yet")
+        if command.cmd == "put" and (command.time is None or command.trust is None):
+            return Verdict("refused", "put needs time and trust")
+        return DONE
+
+    def _collect(self, command: Command, now: float) -> Effects:
+        """Send what a ``get`` asks for, oldest first, one batch after the other as they are acknowledged.
+
+        Ids before ``from_id`` that are still held come too: they were never acknowledged.
+        """
+        log = Log.HISTORY if command.what == "records" else Log.EVENT
+        delivery = self._deliveries[log]
+        newest = delivery.log.next_id - 1
+        delivery.wanted = newest if command.to_id is None else min(command.to_id, newest)
+        effects = self._send(log, now, command.to_id)
+        put = delivery.log.batch()
+        counts = put.counts() if put else {}
+        partial = put is not None and put.last_id < delivery.wanted
+        verdict = Verdict("partial", "more follows") if partial else DONE
+        sent = {str(int(kind)): count for kind, count in counts.items()}
+        return [*effects, self._outcome(command, verdict, now, sent)]
+
+    # What it writes and says.
+
+    def _next_put(self, now: float) -> float:
+        """Return its next turn within the minute; ids that follow each other have turns that do."""
+        turn = self.description.id % PUT_S
+        return ((now - turn) // PUT_S + 1) * PUT_S + turn
+
+    def _quantise(
+        self, kind: RecordType, reading: MilliwattHours, remainders: dict[RecordType, MilliwattHours]
+    ) -> MilliwattHours:
+        """Round down to the resolution; of a flow the rest goes into the next slot, so that no energy is lost."""
+        total = reading + (remainders.get(kind, 0) if kind.is_flow else 0)
+        rest = total % self._limits.resolution
+        if kind.is_flow:
+            remainders[kind] = rest
+        return total - rest
+
+    def _relieve(self, slot_end: EpochSeconds) -> Effects:
+        """Consolidate everything not in flight when storage runs short (M7), at most once a quarter-hour."""
+        if len(self.history.rows) < self._limits.log_records * 9 // 10 or self._relieved == slot_end // QUARTER_S:
+            return []
+        self._relieved = slot_end // QUARTER_S
+        self._tally["relief", "consolidated"] += 1
+        return [Write(change) for change in self.history.aggregate(consolidate)]
+
+    def _note(self, at: float) -> Effects:
+        """Log the change of state, if there is one (M1)."""
+        return self._event(self.bits, max(int(at), self.state.changed_at)) if self.bits != self.state.bits else []
+
+    def _event(self, new: State, at: EpochSeconds) -> Effects:
+        record = EventRecord(
+            previous_state=self.state.bits,
+            new_state=new,
+            record_id=self.events.next_id,
+            meter_id=self.description.id,
+            time=at,
+        )
+        made = self.events.add([record.pack()])
+        self._set(bits=int(new), changed_at=at)
+        return [Write(made)]
+
+    def _set(self, **changes: object) -> None:
+        self.state = replace(self.state, **changes)  # type: ignore[arg-type]
+
+    def _save(self) -> Effects:
+        """Write the state with what the logs know, if it changed since it was last written."""
+        self._set(
+            next_history=self.history.next_id,
+            next_event=self.events.next_id,
+            frozen_history=self.history.frozen_last,
+            frozen_event=self.events.frozen_last,
+        )
+        if self.state == self._written:
+            return []
+        self._written = self.state
+        return [Write(self.state)]
+
+    def _orders(self) -> Orders:
+        return Orders(self.description.id, self.orders.epoch, dict(self.orders.held))
+
+    def _publish(self, leaf: str, payload: bytes, qos: int = 1) -> Publish:
+        return Publish(topics.meter_up(self.description.microgrid, self.description.id, leaf), payload, qos)
+
+    def _level(self) -> Publish:
+        level = self.state.level
+        assert level is not None
+        return self._publish(
+            topics.LEVELS, Level(state=self.state.bits, time=self.state.last_slot, level=level).pack(), qos=0
+        )
+
+    def _outcome(self, command: Command, verdict: Verdict, now: float, sent: dict[str, int] | None = None) -> Publish:
+        self._tally["command", verdict.result] += 1
+        return self._answer(command.id, command.cmd, verdict, now, sent)
+
+    def _answer(self, name: str, cmd: str, verdict: Verdict, now: float, sent: dict[str, int] | None = None) -> Publish:
+        outcome = answers.outcome(
+            name=name,
+            cmd=cmd,
+            verdict=verdict,
+            now=now,
+            description=self.description,
+            state=self.state,
+            orders=self.orders,
+            logs=(self.history, self.events),
+            sent=sent,
+        )
+        return self._publish(topics.OUTCOMES, outcome)

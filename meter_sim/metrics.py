@@ -1,0 +1,100 @@
+"""A fleet's figures for Prometheus, read from the meters when they are asked for. None is labelled by meter."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from commonwatt.units import EpochSeconds, MeterId
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figures:
+    """A fleet at one moment.
+
+    Attributes:
+        time: On the fleet's clock.
+        lag_s: How far behind the clock the newest slot is.
+        meters: Meters emulated.
+        connected: Of these, connected to the broker.
+        made: Readings ever recorded, one for each slot and type.
+        acknowledged: How many of those the gateway has acknowledged.
+        events_made: State events ever recorded.
+        events_held: How many of those are not acknowledged.
+        gaps: Slots not recorded because a log was full.
+        sharing: Ids of the meters whose battery is told to share.
+        dropped: Messages not sent or not taken, for want of a connection or room; who needs them sends them again.
+    """
+
+    time: EpochSeconds
+    lag_s: float
+    meters: int
+    connected: int
+    made: int
+    acknowledged: int
+    events_made: int
+    events_held: int
+    gaps: int
+    sharing: tuple[MeterId, ...]
+    dropped: int
+
+    @property
+    def held(self) -> int:
+        """Readings recorded and not acknowledged yet."""
+        return self.made - self.acknowledged
+
+
+class FleetMetrics(Collector):
+    """The figures and what the meters count, as metrics.
+
+    Attributes:
+        registry: What /metrics shows.
+    """
+
+    def __init__(self, figures: Callable[[], Figures], tally: Counter[tuple[str, str]]) -> None:
+        """Take what tells the figures, and the meters' tally: how often what happened, by kind and result."""
+        self._figures = figures
+        self._tally = tally
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        now = self._figures()
+        for name, text, gauge in (
+            ("meters", "Meters emulated.", now.meters),
+            ("meters_connected", "Meters connected to the broker.", now.connected),
+            ("meters_lag_seconds", "How far behind the clock the newest slot is, seconds of that clock.", now.lag_s),
+            ("meters_readings_held", "Readings recorded and not acknowledged yet.", now.held),
+            ("meters_events_held", "State events recorded and not acknowledged yet.", now.events_held),
+            ("meters_sharing", "Meters whose battery is told to share.", len(now.sharing)),
+        ):
+            yield GaugeMetricFamily(f"commonwatt_{name}", text, value=gauge)
+        for name, text, counter in (
+            ("readings_made", "Readings recorded, one for each slot and type.", now.made),
+            ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
+            ("events_made", "State events recorded.", now.events_made),
+            ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
+            ("messages_dropped", "Messages not sent or not taken, to be sent again by their senders.", now.dropped),
+        ):
+            yield CounterMetricFamily(f"commonwatt_meters_{name}", text, value=counter)
+        yield from self._tallied()
+
+    def _tallied(self) -> Iterator[Metric]:
+        counts = self._tally.copy()
+        for kind, text, label in (
+            ("put", "Batches sent, for the first time or again.", "try"),
+            ("ack", "Acknowledgements, by what became of them.", "result"),
+            ("command", "Commands, by result.", "result"),
+            ("failure", "Meters that failed and came back.", "step"),
+            ("relief", "Times a meter short of storage consolidated it.", "result"),
+            ("commit", "Commits tried again because the store could not be written.", "result"),
+        ):
+            metric = CounterMetricFamily(f"commonwatt_meters_{kind}s", text, labels=[label])
+            for (counted, value), count in sorted(counts.items()):
+                if counted == kind:
+                    metric.add_metric([value], count)
+            yield metric

@@ -1,0 +1,112 @@
+"""The emulated sky: sun, clouds and temperature, the same for the same town and time (T1, T7).
+
+Nothing here remembers anything but caches: what is drawn by chance comes from a hash of the town's seed and the day.
+"""
+
+from datetime import date, datetime
+from functools import lru_cache
+from hashlib import blake2b
+from math import cos, pi
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from pvlib import clearsky, solarposition
+
+from commonwatt.town import TownTable
+from commonwatt.units import SLOT_S, EpochSeconds
+
+DAY_S = 86_400
+"""Seconds in a UTC day."""
+
+DAY_SLOTS = DAY_S // SLOT_S
+"""Metering slots in a UTC day."""
+
+FULL_SUN_W_M2 = 1000.0
+"""Irradiance at which panels are rated: full sun, watts per square metre."""
+
+OVERCAST_SHARE = 0.35
+"""Share of days that are overcast."""
+
+OVERCAST_LOSS = (0.10, 0.15)
+"""Least and greatest part of the sun that an overcast day takes (T7)."""
+
+_YEAR_S = 365.2425 * DAY_S
+_COLDEST_S = 20 * DAY_S
+"""The coldest time of the northern year, seconds after New Year."""
+_WARMEST_HOUR = 15
+"""The warmest hour of the day, by the sun's time."""
+_MEAN_C, _SEASON_C, _DAY_C = 10.5, 12.5, 5.0
+"""The year's mean temperature, and how far seasons and hours move it up and down."""
+
+
+def seed_of(*parts: object) -> int:
+    """Return 64 bits that depend on every part, the same in every process and on every machine."""
+    text = "\x1f".join(map(str, parts))
+    return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def chance(*parts: object) -> float:
+    """Return a number in [0, 1) drawn by ``seed_of`` the parts."""
+    return (seed_of(*parts) >> 11) / 2**53
+
+
+@lru_cache(maxsize=8)
+def _clear_day(latitude: float, longitude: float, day: int) -> NDArray[np.float64]:
+    """Return full sun's fraction in each slot of a UTC day, taken at the middle of the slot."""
+    seconds = day * DAY_S + SLOT_S / 2 + SLOT_S * np.arange(DAY_SLOTS)
+    times = pd.to_datetime(seconds, unit="s", utc=True)
+    zenith = solarposition.spa_python(times, latitude, longitude)["apparent_zenith"]
+    # Haurwitz's clear sky needs the zenith alone: no table of turbidity, hence no file to miss at run time.
+    irradiance = np.asarray(clearsky.haurwitz(zenith)["ghi"], dtype=np.float64)
+    return np.clip(irradiance / FULL_SUN_W_M2, 0.0, 1.0)
+
+
+class Sun:
+    """The clear-sky sun over one place on Earth."""
+
+    def __init__(self, latitude: float, longitude: float) -> None:
+        self._latitude = latitude
+        self._longitude = longitude
+
+    def day(self, day: int) -> NDArray[np.float64]:
+        """Return full sun's fraction, 0 to 1, in each of the 5,760 slots of a UTC day counted from 1970."""
+        return _clear_day(self._latitude, self._longitude, day)
+
+    def fraction(self, time: EpochSeconds) -> float:
+        """Return full sun's fraction, 0 to 1, in the slot that starts at ``time``."""
+        return float(self.day(time // DAY_S)[time % DAY_S // SLOT_S])
+
+
+class Weather:
+    """A town's weather; scenarios replace what they need by overriding ``overcast`` or ``temperature_c``."""
+
+    def __init__(self, table: TownTable) -> None:
+        self._table = table
+        self._zone = ZoneInfo(table.timezone)
+        self._sun = Sun(table.latitude, table.longitude)
+
+    def solar(self, time: EpochSeconds) -> float:
+        """Return full sun's fraction, 0 to 1, that reaches the panels in the slot that starts at ``time``."""
+        return self._sun.fraction(time) * self.clouds(time)
+
+    def overcast(self, day: date) -> bool:
+        """Whether a local day is overcast."""
+        return chance(self._table.seed, "overcast", day) < OVERCAST_SHARE
+
+    def clouds(self, time: EpochSeconds) -> float:
+        """Return the part of the sun that clouds let through: 1, or 0.85 to 0.90 all through an overcast day (T7)."""
+        day = datetime.fromtimestamp(time, self._zone).date()
+        if not self.overcast(day):
+            return 1.0
+        least, greatest = OVERCAST_LOSS
+        return 1.0 - least - (greatest - least) * chance(self._table.seed, "clouds", day)
+
+    def temperature_c(self, time: EpochSeconds) -> float:
+        """Return the outdoor temperature in degrees Celsius: one wave through the year and one through the day."""
+        season = cos(2 * pi * (time - _COLDEST_S) / _YEAR_S)
+        if self._table.latitude < 0:
+            season = -season
+        sun_hour = time % DAY_S / 3600 + self._table.longitude / 15
+        return _MEAN_C - _SEASON_C * season + _DAY_C * cos(2 * pi * (sun_hour - _WARMEST_HOUR) / 24)

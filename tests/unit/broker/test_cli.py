@@ -1,0 +1,141 @@
+"""``commonwatt broker run`` as a process: what it says, and how it ends."""
+
+import contextlib
+import json
+import signal
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from commonwatt.devices import Device, Role, digest, save_devices
+
+WAIT_S = 10.0
+TOKEN = b"its-token"
+
+
+class Command:
+    """The command with a file of its own."""
+
+    def __init__(self, folder: Path, text: str) -> None:
+        config = folder / "broker.toml"
+        config.write_text(text)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", "from broker.cli import app; app()", "run", "--config", str(config)],
+            cwd=Path(__file__).parents[3],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def first_line(self) -> str:
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def finish(self, within_s: float = WAIT_S) -> tuple[int, str]:
+        _, errors = self.process.communicate(timeout=within_s)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[[str], Command]]:
+    started: list[Command] = []
+
+    def start(text: str) -> Command:
+        started.append(Command(tmp_path, text))
+        return started[-1]
+
+    yield start
+    for each in started:
+        if each.process.poll() is None:
+            each.process.kill()
+        each.process.communicate()
+
+
+def register(folder: Path) -> None:
+    meter = Device(identity="1", role=Role.METER, microgrid="r001", token_sha256=digest(TOKEN))
+    save_devices(folder / "devices.json", [meter])
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def connected_meter(port: int) -> socket.socket:
+    body = b"\x00\x04MQTT\x04\x42\x00\x00\x00\x011" + len(TOKEN).to_bytes(2, "big") + TOKEN
+    meter = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
+    meter.sendall(bytes([0x10, len(body)]) + body)
+    assert meter.recv(4) == b"\x20\x02\x00\x00"
+    return meter
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_broker_says_where_it_listens_and_stops_within_5_s(
+    tmp_path: Path, command: Callable[[str], Command], number: signal.Signals
+) -> None:
+    register(tmp_path)
+    port, http = free_port(), free_port()
+    broker = command(f'[broker]\nlisten = "127.0.0.1:{port}"\ndevices = "devices.json"\nhttp = "127.0.0.1:{http}"\n')
+    assert broker.first_line() == f"broker listening on 127.0.0.1:{port}, 1 devices\n"
+    with connected_meter(port) as meter, socket.create_connection(("127.0.0.1", port)):  # The other stays silent.
+        with urllib.request.urlopen(f"http://127.0.0.1:{http}/metrics", timeout=WAIT_S) as answer:
+            assert b"commonwatt_broker_connections 1.0" in answer.read()
+        with urllib.request.urlopen(f"http://127.0.0.1:{http}/status", timeout=WAIT_S) as answer:
+            assert json.load(answer)["connections"] == 1
+        broker.process.send_signal(number)
+        status, errors = broker.finish(within_s=5)
+        assert meter.recv(1) == b""
+    assert (status, "Traceback" in errors) == (0, False)
+
+
+def test_the_broker_stops_within_5_s_though_a_client_reads_nothing(
+    tmp_path: Path, command: Callable[[str], Command]
+) -> None:
+    register(tmp_path)
+    port = free_port()
+    broker = command(f'[broker]\nlisten = "127.0.0.1:{port}"\n')
+    broker.first_line()
+    with connected_meter(port) as meter:
+        meter.settimeout(0.5)
+        with contextlib.suppress(TimeoutError):
+            while True:  # Pings whose answers are never read, until both directions are full.
+                meter.sendall(b"\xc0\x00" * 50_000)
+        broker.process.send_signal(signal.SIGTERM)
+        status, errors = broker.finish(within_s=5)
+    assert (status, "Traceback" in errors) == (0, False)
+
+
+def test_the_broker_says_that_its_port_is_taken(tmp_path: Path, command: Callable[[str], Command]) -> None:
+    register(tmp_path)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        status, errors = command(f'[broker]\nlisten = "{address}"\n').finish()
+    assert status == 1
+    assert f"can't listen on {address}" in errors
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(("text", "named"), [("[broker]\nport = 1\n", "port"), ("[broker]\n", "devices.json")])
+def test_the_broker_names_what_is_wrong_in_its_files(command: Callable[[str], Command], text: str, named: str) -> None:
+    status, errors = command(text).finish()
+    assert status == 2
+    assert named in errors
+    assert "Traceback" not in errors
+
+
+def test_the_help_says_who_may_connect_and_how() -> None:
+    help_text = subprocess.run(
+        [sys.executable, "-c", "from broker.cli import app; app()", "run", "--help"],
+        cwd=Path(__file__).parents[3],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    help_text = " ".join(help_text.replace("│", " ").split())
+    assert "commonwatt utility register" in help_text
+    assert "--config" in help_text

@@ -1,0 +1,100 @@
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from commonwatt.town import Function, TownTable
+from meter_sim.load import COMFORT_C, MEAN_STRESS_C, Consumer, Loads, day_mwh, load_mwh
+from meter_sim.weather import DAY_S, DAY_SLOTS, Weather
+
+TOWN = TownTable()
+DAY = 20_454  # 2026-01-01
+
+
+def consumer(
+    place: str = "r001/house 1", function: Function = Function.HOUSE, average_w: int = 1200, seed: int = 1
+) -> Consumer:
+    return Consumer(seed=seed, place=place, function=function, average_w=average_w, timezone=TOWN.timezone)
+
+
+@pytest.mark.parametrize(
+    ("function", "average_w"),
+    [
+        (Function.HOUSE, 1200),
+        (Function.APARTMENT, 600),
+        (Function.HOSPITAL, 60_000),
+        (Function.POLICE, 12_000),
+        (Function.FIRE, 8_000),
+    ],
+)
+@pytest.mark.parametrize("number", [1, 2, 3])
+def test_load_over_a_year_comes_to_the_average(function: Function, average_w: int, number: int) -> None:
+    one, weather = consumer(f"m/{number}", function, average_w), Weather(TOWN)
+    loads = Loads((one,))
+    times = [day * DAY_S + slot * 15 for day in range(DAY, DAY + 365, 5) for slot in range(0, DAY_SLOTS, 4)]
+    mean = np.mean([loads.at(time, weather.temperature_c(time))[0] for time in times])
+    assert mean == pytest.approx(average_w * 1000 / 240, rel=0.05)
+
+
+def test_mean_stress_is_that_of_the_temperature_curve() -> None:
+    weather = Weather(TOWN)
+    times = range(DAY * DAY_S, (DAY + 1461) * DAY_S, 3600)
+    assert np.mean([abs(weather.temperature_c(time) - COMFORT_C) for time in times]) == pytest.approx(
+        MEAN_STRESS_C, rel=0.01
+    )
+
+
+def test_load_is_the_same_for_the_same_arguments() -> None:
+    assert np.array_equal(day_mwh(consumer(), DAY), day_mwh(consumer(), DAY))
+    assert load_mwh(consumer(), DAY * DAY_S + 900, 5.0) == load_mwh(consumer(), DAY * DAY_S + 900, 5.0)
+
+
+def test_load_differs_between_places_days_and_seeds() -> None:
+    day = day_mwh(consumer(), DAY)
+    for other in (
+        day_mwh(consumer("r001/house 2"), DAY),
+        day_mwh(consumer("r002/house 1"), DAY),
+        day_mwh(consumer(), DAY + 1),
+        day_mwh(consumer(seed=2), DAY),
+    ):
+        assert np.mean(day == other) < 0.1
+
+
+def test_load_of_many_is_that_of_each() -> None:
+    many = (consumer(), consumer("r001/house 2"), consumer("p/hospital", Function.HOSPITAL, 60_000))
+    loads = Loads(many)
+    for time in (DAY * DAY_S, DAY * DAY_S + 3615, (DAY + 1) * DAY_S, DAY * DAY_S):
+        assert loads.at(time, 30.0) == [load_mwh(one, time, 30.0) for one in many]
+
+
+def test_load_grows_with_heat_and_cold() -> None:
+    time = DAY * DAY_S
+    mild, hot, cold = (load_mwh(consumer(), time, degrees) for degrees in (COMFORT_C, 37.8, -5.0))
+    assert mild < hot
+    assert mild < cold
+
+
+def test_load_of_a_home_rises_in_the_local_evening_summer_and_winter() -> None:
+    for month in (1, 7):
+        start = int(datetime(2026, month, 5, tzinfo=ZoneInfo(TOWN.timezone)).timestamp())
+        hours = np.zeros(24)
+        for number in range(10):
+            loads = Loads((consumer(f"r/{number}"),))
+            hours += [
+                sum(loads.at(start + hour * 3600 + slot * 15, 18.0)[0] for slot in range(0, 240, 6))
+                for hour in range(24)
+            ]
+        assert hours[18:21].min() > 1.5 * hours[1:5].max()
+
+
+def test_appliance_runs_cross_utc_midnight_unbroken() -> None:
+    # 00:00 UTC is early evening in Boston: a run that crosses it must not break off there more often than elsewhere.
+    jumps, usual = 0, 0
+    for number in range(60):
+        one = consumer(f"r/{number}")
+        evening = np.concatenate([day_mwh(one, DAY), day_mwh(one, DAY + 1)]).astype(np.int64)
+        steps = np.abs(np.diff(evening)) > 1000
+        jumps += int(steps[DAY_SLOTS - 1])
+        usual += int(steps[DAY_SLOTS - 101 : DAY_SLOTS + 99].sum())
+    assert jumps <= max(4, 3 * usual / 200)

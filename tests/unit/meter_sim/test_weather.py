@@ -1,0 +1,97 @@
+from datetime import UTC, date, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+
+from commonwatt.town import TownTable
+from meter_sim.weather import DAY_S, DAY_SLOTS, OVERCAST_LOSS, OVERCAST_SHARE, Sun, Weather, chance, seed_of
+
+BOSTON = TownTable()
+ZONE = ZoneInfo(BOSTON.timezone)
+
+
+def local(year: int, month: int, day: int, hour: float) -> int:
+    return int(datetime(year, month, day, tzinfo=ZONE).timestamp() + hour * 3600)
+
+
+def test_sun_at_night_is_zero() -> None:
+    sun = Sun(BOSTON.latitude, BOSTON.longitude)
+    for month in range(1, 13):
+        assert sun.fraction(local(2026, month, 15, 0)) == 0
+        assert sun.fraction(local(2026, month, 15, 3)) == 0
+
+
+def test_sun_at_noon_in_june_is_nearly_full_and_in_december_less() -> None:
+    sun = Sun(BOSTON.latitude, BOSTON.longitude)
+    assert 0.93 < sun.fraction(local(2026, 6, 21, 13)) <= 1
+    assert 0.25 < sun.fraction(local(2026, 12, 21, 12)) < 0.5
+
+
+@pytest.mark.parametrize("latitude", [-66.0, -33.9, 0.0, 42.36, 66.0])
+def test_sun_stays_within_its_fraction_all_year(latitude: float) -> None:
+    sun = Sun(latitude, 151.2)
+    for day in range(20454, 20454 + 365, 30):
+        fractions = sun.day(day)
+        assert fractions.shape == (DAY_SLOTS,)
+        assert np.all((fractions >= 0) & (fractions <= 1))
+        assert sun.fraction(day * DAY_S + 15 * 100) == fractions[100]
+
+
+def test_overcast_day_costs_10_to_15_percent_and_others_nothing() -> None:  # req: T7
+    weather = Weather(BOSTON)
+    clear = Sun(BOSTON.latitude, BOSTON.longitude)
+    losses = []
+    for day in range(400):
+        noon = local(2026, 1, 1, 12) + day * DAY_S
+        losses.append(1 - weather.clouds(noon))
+        overcast = weather.overcast(datetime.fromtimestamp(noon, ZONE).date())
+        least, greatest = OVERCAST_LOSS
+        assert (least - 1e-9 <= losses[-1] <= greatest + 1e-9) if overcast else losses[-1] == 0
+        if day % 20 == 0:
+            assert weather.solar(noon) == pytest.approx(clear.fraction(noon) * (1 - losses[-1]))
+    assert abs(np.mean([loss > 0 for loss in losses]) - OVERCAST_SHARE) < 0.1
+    assert len(set(losses)) > 60
+
+
+def test_clouds_hold_for_one_local_day() -> None:
+    weather = Weather(BOSTON)
+    for day in range(30):
+        midnight = datetime(2026, 6, 1, tzinfo=ZONE) + timedelta(days=day)
+        start = int(midnight.timestamp())
+        assert len({weather.clouds(start + hour * 3600) for hour in range(24)}) == 1
+
+
+def test_weather_depends_on_the_seed_alone() -> None:
+    days = [date(2026, 1, 1) + timedelta(days=n) for n in range(60)]
+    skies = [[Weather(TownTable(seed=seed)).overcast(day) for day in days] for seed in (1, 1, 2)]
+    assert skies[0] == skies[1] != skies[2]
+
+
+def test_weather_overridden_by_a_scenario_reaches_the_panels() -> None:  # req: N3
+    class Storm(Weather):
+        def overcast(self, day: date) -> bool:
+            del day
+            return True
+
+    noon = local(2026, 6, 21, 13)
+    assert 0.85 <= Storm(BOSTON).solar(noon) / Sun(BOSTON.latitude, BOSTON.longitude).fraction(noon) <= 0.90
+
+
+def test_temperature_follows_season_and_hour() -> None:
+    weather = Weather(BOSTON)
+    assert weather.temperature_c(local(2026, 7, 20, 15)) > weather.temperature_c(local(2026, 7, 20, 4)) + 8
+    assert 25 < weather.temperature_c(local(2026, 7, 20, 15)) < 32
+    assert -10 < weather.temperature_c(local(2026, 1, 20, 4)) < 0
+
+
+def test_temperature_in_the_south_is_warm_in_january() -> None:
+    sydney = Weather(TownTable(latitude=-33.9, longitude=151.2, timezone="Australia/Sydney"))
+    january, july = (int(datetime(2026, month, 20, 3, tzinfo=UTC).timestamp()) for month in (1, 7))
+    assert sydney.temperature_c(january) > sydney.temperature_c(july) + 20
+
+
+def test_seed_of_tells_parts_apart_and_never_changes() -> None:
+    assert seed_of("a", "bc") != seed_of("ab", "c")
+    assert seed_of(1, "overcast", date(2026, 1, 1)) == 16117108523051327877
+    assert 0 <= chance("anything") < 1

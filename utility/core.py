@@ -1,0 +1,223 @@
+"""Decides on what gateways send: (message, now) in, effects out (design 2). No socket, thread, clock or database.
+
+The shell commits the writes of a step, then publishes; so an acknowledgement is never sent for what is not durable.
+What the core remembers saves work and bounds junk; after a restart nothing of it is missed.
+"""
+
+import json
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from commonwatt.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
+from commonwatt.blocks import Blocks
+from commonwatt.commands import ControllerOutcome, unpack_json
+from commonwatt.effects import Effect, Publish, Write
+from commonwatt.exceptions import ProtocolError
+from commonwatt.messages import Trust
+from commonwatt.packing import unpack
+from commonwatt.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
+from commonwatt.units import MAX_EPOCH, QUARTER_S, EpochSeconds
+from utility.store.changes import Append, Change, CloseCommand, KeepLetter, LocalReason, SawGateway
+from utility.store.known import Known, OpenCommand
+
+RESEND_S = 10
+"""Seconds after which a command without an outcome is sent again."""
+
+MAX_JUNK_A_DAY = 100
+"""Letters kept of one sender's unreadable messages in a day; more are counted only."""
+
+MAX_HEARTBEAT_BYTES = 4096
+"""A gateway's heartbeat is no longer."""
+
+_DAY_S = 86_400
+# The first fields of a batch: magic, four bytes, time, store, sequence.
+_HEAD = struct.Struct(">4s4xIQQ")
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of one message.
+
+    Attributes:
+        result: For the metrics: ``stored``, ``seen``, ``outcome``, or why not.
+        effects: What the shell is to do.
+    """
+
+    result: str
+    effects: tuple[Effect[Change], ...] = ()
+
+
+class Core:
+    """The utility's decisions about messages.
+
+    Attributes:
+        known: The registry; the shell replaces it when it changed.
+    """
+
+    def __init__(self, store_id: int, known: Known) -> None:
+        self.known = known
+        self._store_id = store_id
+        self._junk: Counter[str] = Counter()
+        self._junk_day = 0
+        self._sent: dict[str, EpochSeconds] = {}
+
+    def receive(self, topic: str, payload: bytes, now: EpochSeconds) -> Step:
+        """Decide on a message from the head-end."""
+        parsed = parse_gateway_up(topic)
+        if parsed is None or parsed.controller not in self.known.controllers:
+            # Unknown senders are dropped (P8); the head-end admits none, so this is a registry on its way.
+            return self._not_registered(topic, payload, now)
+        if parsed.leaf == BATCHES:
+            return self._batch(parsed.controller, payload, now)
+        try:
+            if parsed.leaf == OUTCOMES:
+                return _outcome(parsed.controller, payload)
+            return _heartbeat(parsed.controller, payload, now)
+        except ProtocolError:
+            return Step("malformed", self._junk_letter(parsed.controller, LocalReason.BAD_MESSAGE, payload, now))
+
+    def tick(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
+        """Send the commands that wait for an outcome, each every ``RESEND_S``, and give up those that are too old."""
+        effects: list[Effect[Change]] = []
+        sent: dict[str, EpochSeconds] = {}
+        for command in waiting:
+            if command.until <= now:
+                effects.append(Write(CloseCommand(id=command.id, controller=command.controller, state="expired")))
+                continue
+            last = self._sent.get(command.id)
+            due = last is None or now - last >= RESEND_S
+            sent[command.id] = now if due or last is None else last
+            if due:
+                effects.append(Publish(gateway_down(command.controller, COMMANDS), command.message.encode()))
+        self._sent = sent
+        return effects
+
+    def _batch(self, sender: str, payload: bytes, now: EpochSeconds) -> Step:
+        try:
+            batch = unpack_batch(payload)
+            refusal = self._judge(batch)
+            if refusal is not BatchRefusal.NONE:
+                return Step(refusal.name.lower(), (self._ack(sender, batch, now, refusal),))
+            blocks = unpack(batch.keys, batch.payloads)
+        except ProtocolError as error:
+            return self._refuse(sender, payload, now, BatchRefusal(error.code))
+        append = Append(
+            sender=sender,
+            owner=batch.owner,
+            received=now,
+            blocks=blocks,
+            payloads=batch.payloads,
+            events=batch.events,
+            letters=batch.letters,
+        )
+        return Step("stored", (Write(append), self._ack(sender, batch, now, blocks=blocks)))
+
+    def _judge(self, batch: Batch) -> BatchRefusal:
+        """Say whether the registry has the owner, and each meter as one of the owner's, with its record types."""
+        if batch.owner not in self.known.controllers:
+            return BatchRefusal.NOT_REGISTERED
+        meters = self.known.meters
+        for meter, record_type in {(meter, record_type) for meter, record_type, _ in batch.keys}:
+            registered = meters.get(meter)
+            if registered is None or registered.microgrid != batch.owner or record_type not in registered.record_types:
+                return BatchRefusal.NOT_REGISTERED
+        for meter in {record.meter_id for _, record in batch.events}:
+            if meter not in meters or meters[meter].microgrid != batch.owner:
+                return BatchRefusal.NOT_REGISTERED
+        # No record can name such a time; let through, it would fit no column.
+        late = any(quarter > MAX_EPOCH // QUARTER_S for _, _, quarter in batch.keys)
+        return BatchRefusal.MALFORMED if late else BatchRefusal.NONE
+
+    def _ack(
+        self,
+        sender: str,
+        batch: Batch,
+        now: EpochSeconds,
+        status: BatchRefusal = BatchRefusal.NONE,
+        blocks: Blocks | None = None,
+    ) -> Publish:
+        kept = blocks is not None
+        ack = BatchAck(
+            status=status,
+            trust=Trust.NETWORK,
+            time=now,
+            utility_store=self._store_id,
+            store=batch.store,
+            sequence=batch.sequence,
+            blocks=len(batch.keys) if kept else 0,
+            events=len(batch.events) if kept else 0,
+            letters=len(batch.letters) if kept else 0,
+        )
+        return Publish(gateway_down(sender, ACKS), ack.pack())
+
+    def _refuse(self, sender: str, payload: bytes, now: EpochSeconds, status: BatchRefusal) -> Step:
+        """Keep the start of a batch that can't be read, and tell its sender as far as its head can be read."""
+        letter = self._junk_letter(sender, LocalReason.BAD_BATCH, payload, now)
+        return Step(status.name.lower(), letter + self._head_ack(sender, payload, now, status))
+
+    def _head_ack(
+        self, sender: str, payload: bytes, now: EpochSeconds, status: BatchRefusal
+    ) -> tuple[Effect[Change], ...]:
+        if len(payload) < _HEAD.size or not payload.startswith(b"CWB1"):
+            return ()
+        _, _, store, sequence = _HEAD.unpack_from(payload)
+        ack = BatchAck(
+            status=status,
+            trust=Trust.NETWORK,
+            time=now,
+            utility_store=self._store_id,
+            store=store,
+            sequence=sequence,
+        )
+        return (Publish(gateway_down(sender, ACKS), ack.pack()),)
+
+    def _not_registered(self, topic: str, payload: bytes, now: EpochSeconds) -> Step:
+        parsed = parse_gateway_up(topic)
+        if parsed is None or parsed.leaf != BATCHES:
+            return Step("unknown_sender")
+        answer = self._head_ack(parsed.controller, payload, now, BatchRefusal.NOT_REGISTERED)
+        return Step("unknown_sender", answer)
+
+    def _junk_letter(
+        self, sender: str, reason: LocalReason, content: bytes, now: EpochSeconds
+    ) -> tuple[Effect[Change], ...]:
+        if now // _DAY_S != self._junk_day:
+            self._junk_day = now // _DAY_S
+            self._junk.clear()
+        self._junk[sender] += 1
+        if self._junk[sender] > MAX_JUNK_A_DAY:
+            return ()
+        letter = Letter(
+            meter=0,
+            log=0,
+            reason=reason,
+            generation=0,
+            # The same bytes again are the same letter.
+            record_id=zlib.crc32(content),
+            time=now,
+            content=content[:MAX_LETTER_BYTES],
+        )
+        return (Write(KeepLetter(sender=sender, letter=letter)),)
+
+
+def _outcome(controller: str, payload: bytes) -> Step:
+    outcome = unpack_json(ControllerOutcome, payload)
+    absent = tuple((meter, kind, quarter, int(mask, 16)) for meter, kind, quarter, mask in outcome.absent or ())
+    closing = CloseCommand(id=outcome.id, controller=controller, state="done", outcome=payload.decode(), absent=absent)
+    return Step("outcome", (Write(closing),))
+
+
+def _heartbeat(controller: str, payload: bytes, now: EpochSeconds) -> Step:
+    """Keep a heartbeat as it came: what it says is for people."""
+    if len(payload) > MAX_HEARTBEAT_BYTES:
+        raise ProtocolError(BatchRefusal.MALFORMED, f"heartbeat of {len(payload)} bytes")
+    try:
+        if not isinstance(json.loads(payload), dict):
+            raise TypeError("not an object")
+        text = payload.decode()
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ProtocolError(BatchRefusal.MALFORMED, f"heartbeat: {error}") from error
+    return Step("seen", (Write(SawGateway(controller=controller, time=now, heartbeat=text)),))

@@ -1,0 +1,121 @@
+"""What the core asks the store to make durable, and the letters this store writes by itself."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+from commonwatt.batches import MESSAGE_REASON, Letter
+from commonwatt.blocks import Blocks
+from commonwatt.messages import Refusal
+from commonwatt.records import EventRecord, Rejection
+from commonwatt.units import EpochSeconds
+
+
+class LocalReason(IntEnum):
+    """Reasons of letters that begin at the utility; gateways use those below 192 (``Rejection``, 128 + ``Refusal``)."""
+
+    BAD_BATCH = 240
+    """A batch that could not be read; its first kilobyte."""
+    BAD_MESSAGE = 241
+    """An outcome or a heartbeat that could not be read."""
+    EVENT_CONFLICT = 242
+    """An event that contradicts the one kept under the same numbers."""
+    DAMAGED_PART = 243
+    """A stored part whose checksum does not match; its slots are asked for again."""
+
+
+def reason_text(reason: int) -> str:
+    """Return the name of a letter's reason."""
+    for numbers, offset, prefix in ((LocalReason, 0, ""), (Rejection, 0, ""), (Refusal, MESSAGE_REASON, "message ")):
+        names = {int(number) + offset: number.name for number in numbers}
+        if reason in names:
+            return prefix + names[reason].lower().replace("_", " ")
+    return f"reason {reason}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Append:
+    """Keep what a batch brought.
+
+    Attributes:
+        sender: The controller that sent it (P7).
+        owner: The microgrid the data is of (P7).
+        received: When it came.
+        blocks: Its blocks, checked.
+        payloads: The same, packed, to be stored byte for byte.
+        events: (log generation, event).
+        letters: Dead letters.
+    """
+
+    sender: str
+    owner: str
+    received: EpochSeconds
+    blocks: Blocks
+    payloads: list[bytes]
+    events: list[tuple[int, EventRecord]]
+    letters: list[Letter]
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepLetter:
+    """Keep one letter about something ``sender`` sent."""
+
+    sender: str
+    letter: Letter
+
+
+@dataclass(frozen=True, kw_only=True)
+class SawGateway:
+    """Remember a gateway's heartbeat, JSON as it came; the next one replaces it."""
+
+    controller: str
+    time: EpochSeconds
+    heartbeat: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class CloseCommand:
+    """A command needs no more sending.
+
+    Attributes:
+        id: The command's id.
+        controller: Who answered, or was to answer; a command of another controller stays as it is.
+        state: ``done`` when an outcome came, ``expired`` when its time passed without.
+        outcome: The outcome, JSON as it came.
+        absent: (meter, record type, quarter, mask of slots) the gateway does not have.
+    """
+
+    id: str
+    controller: str
+    state: str
+    outcome: str | None = None
+    absent: tuple[tuple[int, int, int, int], ...] = ()
+
+
+Change: TypeAlias = Append | KeepLetter | SawGateway | CloseCommand
+
+
+@dataclass
+class Committed:
+    """What a transaction made durable; events and letters only where they were new.
+
+    Attributes:
+        batches: Appended batches.
+        blocks: Appended parts.
+        slots: Readings in them.
+        events: New events.
+        letters: New letters.
+        event_conflicts: New events that contradict a kept one.
+    """
+
+    batches: int = 0
+    blocks: int = 0
+    slots: int = 0
+    events: int = 0
+    letters: int = 0
+    event_conflicts: int = 0
+
+    def add(self, other: "Committed") -> None:
+        """Add the counts of ``other``."""
+        for name, count in vars(other).items():
+            setattr(self, name, getattr(self, name) + count)

@@ -1,0 +1,157 @@
+"""Opens the database: its pragmas, its schema, its identity."""
+
+import secrets
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import ArgumentError, DatabaseError
+
+from commonwatt.exceptions import ConfigError, StoreError
+from utility.store.tables import setting
+
+BUSY_TIMEOUT_MS = 5_000
+"""How long a transaction waits for that of another process."""
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+
+
+class Database:
+    """An open database of the current schema.
+
+    Attributes:
+        reads: The engine for transactions that only read: each sees one state of the database.
+        writes: The same for transactions that write.
+        store_id: Random number made with the database; a gateway that sees a new one sends its backups again.
+    """
+
+    def __init__(self, engine: Engine, store_id: int) -> None:
+        self.reads = engine
+        self.writes = _writing(engine)
+        self.store_id = store_id
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.reads.dispose()
+
+
+def open_database(url: str, *, create: bool) -> Database:
+    """Open the database at ``url`` and bring its schema up to date.
+
+    Args:
+        url: SQLAlchemy URL.
+        create: Whether a database that is not there is made.
+
+    Raises:
+        ConfigError: The URL is none, or there is no database and none is to be made.
+        StoreError: It can't be opened, or was made by a later version.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite" and not create and not Path(str(parsed.database)).is_file():
+        raise ConfigError(
+            f"{parsed.database}: no database there; make one with: commonwatt utility register, or: "
+            "commonwatt utility migrate"
+        )
+    engine = _engine(parsed)
+    try:
+        with _writing(engine).begin() as connection:
+            _migrate(connection, str(parsed.database))
+            store_id = _store_id(connection)
+    except DatabaseError as error:
+        engine.dispose()
+        raise StoreError(
+            f"{parsed.database}: can't be used as the utility's database: {error.orig}; if it is damaged, move it "
+            "away together with its -wal and -shm files and start again: the gateways send their backups"
+        ) from error
+    except BaseException:
+        engine.dispose()
+        raise
+    return Database(engine, store_id)
+
+
+def insert_or(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that can say ``on_conflict_do_...``, in the dialect of the connection."""
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table)
+    return sqlite.insert(table)
+
+
+def read_setting(connection: Connection, key: str) -> str | None:
+    """Return a setting kept in the database, or ``None``."""
+    return connection.execute(select(setting.c.value).where(setting.c.key == key)).scalar()
+
+
+def save_setting(connection: Connection, key: str, value: str) -> None:
+    """Keep a setting in the database."""
+    statement = insert_or(connection, setting).values(key=key, value=value)
+    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+
+
+def _parse(url: str) -> URL:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise ConfigError(f"database: {url!r} is not an SQLAlchemy URL, such as sqlite:///utility.db") from error
+    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
+        raise ConfigError(f"database: {parsed.get_backend_name()} is not supported; use sqlite or postgresql")
+    return parsed
+
+
+def _engine(url: URL) -> Engine:
+    try:
+        engine = create_engine(url)
+    except ImportError as error:
+        raise ConfigError(f"database: its driver is not installed: {error}") from error
+    if engine.dialect.name == "sqlite":
+        event.listen(engine, "connect", _set_pragmas)
+        event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _writing(engine: Engine) -> Engine:
+    return engine.execution_options(commonwatt_writes=True)
+
+
+def _set_pragmas(connection: Any, _: object) -> None:
+    # The driver must not open transactions by itself: _begin says which kind.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    # A transaction that read first could not become a writer once another process has written.
+    writes = connection.get_execution_options().get("commonwatt_writes", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _migrate(connection: Connection, name: str) -> None:
+    config = Config(attributes={"connection": connection})
+    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
+    present = set(MigrationContext.configure(connection).get_current_heads())
+    if unknown := present - known:
+        raise StoreError(
+            f"{name}: made by a later version of Commonwatt (schema {', '.join(sorted(unknown))}); "
+            "install that version, or name another database"
+        )
+    command.upgrade(config, "head")
+
+
+def _store_id(connection: Connection) -> int:
+    statement = insert_or(connection, setting).values(key="store_id", value=str(secrets.randbits(63)))
+    connection.execute(statement.on_conflict_do_nothing())
+    return int(read_setting(connection, "store_id") or 0)

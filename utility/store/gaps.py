@@ -1,0 +1,269 @@
+"""The gap finder's queries: looks through new quarters once, then watches what was missing until it is there."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, tuple_
+
+from commonwatt.records import EventRecord
+from commonwatt.units import EpochSeconds, Quarter
+from utility.gaps import (
+    ALL_SLOTS,
+    MAX_AGE_QUARTERS,
+    MAX_ASKED,
+    Interval,
+    Wanted,
+    backoff_s,
+    off_mask,
+    off_times,
+    requests,
+    settled_before,
+)
+from utility.store.database import Database, insert_or, read_setting, save_setting
+from utility.store.known import OpenCommand, add_command
+from utility.store.parts import MAX_IN, PartReader, chunks, masks, select_parts
+from utility.store.tables import command, event, gap, meter, part, series, unsigned
+
+MAX_SCANNED = 100_000
+"""Blocks looked through in one run; the rest waits for the next."""
+
+KEEP_COMMANDS_S = 86_400
+"""How long the finder's own commands are kept after they ended."""
+
+_WATERMARK = "gap_watermark"
+_NUMBER = "gap_number"
+Key = tuple[int, int, int]
+"""(number of the meter, record type, quarter)."""
+
+
+@dataclass
+class GapRun:
+    """What one run found, to be applied in one transaction.
+
+    Attributes:
+        scanned: Rows of ``series`` with the quarters now looked through.
+        masks: What is missing now, of every block looked at; 0: nothing.
+        new: Those that were not watched yet.
+        wanted: What is asked for, with the number of times it was asked for before.
+        watermark: The last part that was there when the run began.
+        more: Whether quarters are left to be looked through.
+    """
+
+    scanned: list[dict[str, int]] = field(default_factory=list)
+    masks: dict[Key, int] = field(default_factory=dict)
+    new: set[Key] = field(default_factory=set)
+    wanted: list[tuple[Key, int, Wanted]] = field(default_factory=list)
+    watermark: int = 0
+    more: bool = False
+
+
+class GapFinder:
+    """Finds gaps in one database; ``plan`` reads, ``apply`` writes."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._reader = PartReader(database.writes)
+
+    def plan(self, now: EpochSeconds, gap_age_s: int) -> GapRun:
+        """Look through what is new, and again through what is due or has changed."""
+        run = GapRun()
+        horizon = settled_before(now, gap_age_s)
+        with self._database.reads.begin() as connection:
+            run.watermark = connection.execute(select(func.max(part.c.id))).scalar() or 0
+            keys = self._new_keys(connection, run, horizon)
+            run.new = self._incomplete(connection, run, keys)
+            watched = {_key(row): row for row in self._watched(connection, now)}
+            self._recheck(connection, run, list(watched))
+            self._want(connection, run, watched, now)
+        self._reader.finish()
+        return run
+
+    def apply(self, run: GapRun, now: EpochSeconds, horizon: Quarter) -> int:
+        """Keep what was found, and give out the commands; return how many blocks are asked for."""
+        with self._database.writes.begin() as connection:
+            _save_scanned(connection, run.scanned)
+            _save_masks(connection, run, now)
+            for key, asked, _ in run.wanted:
+                changed = {"asked": asked + 1, "next_time": now + backoff_s(asked + 1)}
+                connection.execute(gap.update().where(_is(key)).values(changed))
+            _give_out(connection, [wanted for _, _, wanted in run.wanted], now)
+            save_setting(connection, _WATERMARK, str(run.watermark))
+            connection.execute(delete(gap).where(gap.c.quarter < horizon - MAX_AGE_QUARTERS))
+            old = (command.c.state != "open") & (command.c.until < now - KEEP_COMMANDS_S)
+            connection.execute(delete(command).where(old, command.c.id.like("gap-%")))
+        return len(run.wanted)
+
+    def _new_keys(self, connection: Connection, run: GapRun, horizon: Quarter) -> list[Key]:
+        """Return the blocks to be looked through for the first time."""
+        keys: list[Key] = []
+        for row in connection.execute(select(series)):
+            first = max(row.first_quarter, horizon - MAX_AGE_QUARTERS)
+            begin = row.scanned_from if row.scanned_from is not None else first
+            end = row.scanned_until if row.scanned_until is not None else first
+            room = MAX_SCANNED - len(keys)
+            quarters = [*range(first, begin), *range(max(end, first), horizon)]
+            if len(quarters) > room:
+                run.more = True
+                # The earlier ones wait whole: what was looked through stays one range.
+                quarters = [*range(max(end, first), min(horizon, max(end, first) + room))]
+                first = begin
+            if quarters:
+                keys += [(row.meter_no, row.record_type, quarter) for quarter in quarters]
+                until = max(end, quarters[-1] + 1)
+                place = {"no": row.meter_no, "type": row.record_type}
+                run.scanned.append(place | {"scanned_from": min(first, begin), "scanned_until": until})
+        return keys
+
+    def _incomplete(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> set[Key]:
+        """Note the masks of those blocks that miss something; compacted full ones are passed over unread."""
+        left = set(keys) - _full(connection, keys)
+        self._recheck(connection, run, sorted(left))
+        return {key for key in left if run.masks[key]}
+
+    def _recheck(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> None:
+        """Note what each of the blocks misses now, off times apart."""
+        off = Off(connection, {key[0] for key in keys})
+        present = dict.fromkeys(keys, 0)
+        numbers = {
+            unsigned(row.id): row.no for some in chunks(sorted({k[0] for k in keys})) for row in _ids(connection, some)
+        }
+        columns = (part.c.meter_no, part.c.record_type, part.c.quarter)
+        for some in chunks(keys):
+            blocks = self._reader.read(connection, select_parts().where(tuple_(*columns).in_(some)))
+            for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks), strict=True):
+                present[numbers[meter_id], record_type, quarter] = mask
+        for key, mask in present.items():
+            missing = ALL_SLOTS & ~mask
+            run.masks[key] = missing & ~off.mask(key[0], key[2]) if missing else 0
+
+    @staticmethod
+    def _watched(connection: Connection, now: EpochSeconds) -> list[Row[Any]]:
+        """Return the gaps that are due, and those of which something came since the last run."""
+        since = int(read_setting(connection, _WATERMARK) or 0)
+        same = and_(
+            part.c.meter_no == gap.c.meter_no, part.c.record_type == gap.c.record_type, part.c.quarter == gap.c.quarter
+        )
+        due = (
+            select(gap)
+            .where(gap.c.is_open, gap.c.next_time <= now)
+            .order_by(gap.c.asked, gap.c.quarter, gap.c.meter_no, gap.c.record_type)
+            .limit(MAX_ASKED)
+        )
+        touched = select(gap).join(part, same).where(part.c.id > since).distinct()
+        return [*connection.execute(due), *connection.execute(touched)]
+
+    @staticmethod
+    def _want(connection: Connection, run: GapRun, watched: dict[Key, Row[Any]], now: EpochSeconds) -> None:
+        """Choose what to ask for: what is due of the watched, then what is new."""
+        due = {key: row for key, row in watched.items() if row.is_open and row.next_time <= now}
+        asked = {key: (due[key].asked, due[key].absent) if key in due else (0, 0) for key in [*due, *sorted(run.new)]}
+        places = _places(connection, {key[0] for key in asked})
+        for key, (times, absent) in sorted(asked.items(), key=lambda item: (item[1][0], item[0][2], item[0])):
+            mask = run.masks[key] & ~absent
+            if mask and len(run.wanted) < MAX_ASKED:
+                meter_id, microgrid = places[key[0]]
+                wanted = Wanted(microgrid=microgrid, meter=meter_id, record_type=key[1], quarter=key[2], mask=mask)
+                run.wanted.append((key, times, wanted))
+
+
+class Off:
+    """When each of some meters was off, by its events."""
+
+    def __init__(self, connection: Connection, numbers: Iterable[int]) -> None:
+        events: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
+        for some in chunks(sorted(numbers)):
+            for row in connection.execute(select(event).where(event.c.meter_no.in_(some))):
+                events[row.meter_no].append((row.generation, event_of(row, 0)))
+        self._times: dict[int, list[Interval]] = {number: off_times(found) for number, found in events.items()}
+
+    def mask(self, number: int, quarter: Quarter) -> int:
+        """Return the slots of a quarter in which the meter was off for any time."""
+        return off_mask(self._times.get(number, ()), quarter)
+
+
+def event_of(row: Row[Any], meter_id: int) -> EventRecord:
+    """Return the event record of a row of the ``event`` table."""
+    return EventRecord(
+        previous_state=row.previous_state,
+        new_state=row.new_state,
+        record_id=unsigned(row.record_id),
+        meter_id=meter_id,
+        time=row.time,
+    )
+
+
+def _ids(connection: Connection, numbers: Sequence[int]) -> Sequence[Row[Any]]:
+    return connection.execute(select(meter.c.no, meter.c.id, meter.c.microgrid).where(meter.c.no.in_(numbers))).all()
+
+
+def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[int, str]]:
+    return {
+        row.no: (unsigned(row.id), row.microgrid) for some in chunks(sorted(numbers)) for row in _ids(connection, some)
+    }
+
+
+def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
+    """Return those of the blocks that one part holds whole."""
+    quarters = [key[2] for key in keys]
+    full: set[Key] = set()
+    wanted = set(keys)
+    for numbers in chunks(sorted({key[0] for key in keys}), MAX_IN):
+        # Types are named so that the index finds the quarters of each.
+        statement = select(part.c.meter_no, part.c.record_type, part.c.quarter).where(
+            part.c.meter_no.in_(numbers),
+            part.c.record_type.in_(sorted({key[1] for key in keys})),
+            part.c.quarter.between(min(quarters), max(quarters)),
+            part.c.exact + part.c.averaged == 60,
+        )
+        full |= {_key(row) for row in connection.execute(statement)} & wanted
+    return full
+
+
+def _key(row: Row[Any]) -> Key:
+    return row.meter_no, row.record_type, row.quarter
+
+
+def _is(key: Key) -> Any:
+    return and_(gap.c.meter_no == key[0], gap.c.record_type == key[1], gap.c.quarter == key[2])
+
+
+def _save_scanned(connection: Connection, rows: Sequence[dict[str, int]]) -> None:
+    if rows:
+        which = (series.c.meter_no == bindparam("no")) & (series.c.record_type == bindparam("type"))
+        connection.execute(series.update().where(which), rows)
+
+
+def _save_masks(connection: Connection, run: GapRun, now: EpochSeconds) -> None:
+    """Watch what misses something, and forget what does not."""
+    missing = [_gap_row(key, mask, now) for key, mask in run.masks.items() if mask]
+    if missing:
+        statement = insert_or(connection, gap)
+        mask = statement.excluded.mask
+        still_open = mask.bitwise_and(gap.c.absent.bitwise_not())
+        changed = {"mask": mask, "is_open": still_open != 0}
+        connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=changed), missing)
+    for some in chunks([key for key, mask in run.masks.items() if not mask]):
+        connection.execute(delete(gap).where(tuple_(gap.c.meter_no, gap.c.record_type, gap.c.quarter).in_(some)))
+
+
+_KEY = ("meter_no", "record_type", "quarter")
+
+
+def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, object]:
+    place = dict(zip(_KEY, key, strict=True))
+    return place | {"mask": mask, "absent": 0, "asked": 0, "next_time": now, "is_open": True}
+
+
+def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds) -> None:
+    first = int(read_setting(connection, _NUMBER) or 1)
+    number = first
+    for microgrid, request in requests(wanted, now, first):
+        message = request.pack().decode()
+        add_command(
+            connection, OpenCommand(id=request.id, controller=microgrid, message=message, until=request.until), now
+        )
+        number += 1
+    if number != first:
+        save_setting(connection, _NUMBER, str(number))

@@ -1,0 +1,112 @@
+"""What the store knows of the town: controllers, meters, commands, gateways. Small reads for the service."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, select, update
+
+from utility.store.database import insert_or, read_setting, save_setting
+from utility.store.tables import command, controller, meter, period, unsigned
+
+REVISION = "registry_revision"
+"""Setting that ``register`` counts up, so that a running service reads the registry again."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownMeter:
+    """A registered meter.
+
+    Attributes:
+        no: Its number in the database.
+        microgrid: Where it stands.
+        record_types: What it records.
+    """
+
+    no: int
+    microgrid: str
+    record_types: frozenset[int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Known:
+    """The registry as the core needs it; replaced whole when it changed.
+
+    Attributes:
+        revision: Which state of the registry this is.
+        controllers: Ids of the controllers.
+        meters: The meters, by id.
+    """
+
+    revision: int = 0
+    controllers: frozenset[str] = frozenset()
+    meters: Mapping[int, KnownMeter]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCommand:
+    """A command that waits for its outcome.
+
+    Attributes:
+        id: Its id.
+        controller: Whom it is for.
+        message: The message, JSON.
+        until: When it is no longer wanted.
+    """
+
+    id: str
+    controller: str
+    message: str
+    until: int
+
+
+def registry_revision(connection: Connection) -> int:
+    """Return how often the registry was changed."""
+    return int(read_setting(connection, REVISION) or 0)
+
+
+def registry_changed(connection: Connection) -> None:
+    """Say that the registry was changed."""
+    save_setting(connection, REVISION, str(registry_revision(connection) + 1))
+
+
+def load_known(connection: Connection) -> Known:
+    """Read the registry."""
+    columns = (meter.c.id, meter.c.no, meter.c.microgrid, meter.c.record_types)
+    return Known(
+        revision=registry_revision(connection),
+        controllers=frozenset(connection.execute(select(controller.c.id)).scalars()),
+        meters={
+            unsigned(row.id): KnownMeter(
+                no=row.no, microgrid=row.microgrid, record_types=frozenset(map(int, row.record_types.split(",")))
+            )
+            for row in connection.execute(select(*columns))
+        },
+    )
+
+
+def open_commands(connection: Connection) -> list[OpenCommand]:
+    """Return the commands that wait for their outcome, oldest first."""
+    columns = (command.c.id, command.c.controller, command.c.message, command.c.until)
+    statement = select(*columns).where(command.c.state == "open").order_by(command.c.created, command.c.id)
+    return [
+        OpenCommand(id=row.id, controller=row.controller, message=row.message, until=row.until)
+        for row in connection.execute(statement)
+    ]
+
+
+def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
+    """Give out a command; the service sends it until an outcome comes or its time has passed."""
+    connection.execute(command.insert().values(**vars(new), created=created, state="open"))
+
+
+def last_done(connection: Connection, job: str) -> int:
+    """Return the number of the last period a job was done for; -1 before the first."""
+    done = connection.execute(select(period.c.last_done).where(period.c.job == job)).scalar()
+    return -1 if done is None else done
+
+
+def mark_done(connection: Connection, job: str, number: int) -> None:
+    """Note that a job was done for a period."""
+    statement = insert_or(connection, period).on_conflict_do_nothing().values(job=job, last_done=number)
+    if not connection.execute(statement).rowcount:
+        connection.execute(update(period).where(period.c.job == job).values(last_done=number))

@@ -1,0 +1,233 @@
+"""Rows of the ``part`` table: made from blocks, checked and joined when read."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Engine, Row, Select, delete, select
+
+from commonwatt.batches import MAX_LETTER_BYTES, Letter
+from commonwatt.blocks import Blocks, Quality, join
+from commonwatt.exceptions import ProtocolError
+from commonwatt.packing import unpack
+from commonwatt.records import Log, RecordType
+from commonwatt.units import SLOTS
+from utility.store.changes import LocalReason
+from utility.store.database import insert_or
+from utility.store.tables import gap, letter, meter, part, signed, unsigned
+
+ALL_SLOTS = (1 << SLOTS) - 1
+"""Mask of all slots of a block."""
+
+CHUNK_ROWS = 5_000
+"""Parts unpacked at a time."""
+
+MAX_IN = 500
+"""Values in one ``IN`` list: every database allows as many."""
+
+_FLOWS = [int(kind) for kind in RecordType if kind.is_flow]
+_INT64 = np.iinfo(np.int64)
+
+PART_COLUMNS = (
+    part.c.id,
+    part.c.meter_no,
+    meter.c.id.label("meter_id"),
+    part.c.record_type,
+    part.c.quarter,
+    part.c.sender,
+    part.c.owner,
+    part.c.compacted,
+    part.c.exact,
+    part.c.averaged,
+    part.c.payload,
+    part.c.received,
+)
+"""What ``check`` and the compactor need of a row."""
+
+
+def select_parts() -> Select[Any]:
+    """Return the select of parts, to be narrowed."""
+    return select(*PART_COLUMNS).join(meter, meter.c.no == part.c.meter_no)
+
+
+def summaries(blocks: Blocks) -> list[dict[str, int | None]]:
+    """Return the columns people query, of each block."""
+    present = blocks.quality > Quality.MISSING
+    some: npt.NDArray[np.bool_] = np.asarray(present.any(axis=1))
+    first = present.argmax(axis=1)
+    last = SLOTS - 1 - present[:, ::-1].argmax(axis=1)
+    rows = np.arange(len(blocks))
+    conflicts = np.zeros(len(blocks), np.int64)
+    slots = np.unique(blocks.extras[["row", "slot"]]) if len(blocks.extras) else blocks.extras
+    np.add.at(conflicts, slots["row"], 1)
+    columns = {
+        "exact": (blocks.quality == Quality.EXACT).sum(axis=1),
+        "averaged": (blocks.quality == Quality.AVERAGED).sum(axis=1),
+        "conflicts": conflicts,
+        "total": blocks.values.sum(axis=1),
+        "first_reading": blocks.values[rows, first],
+        "last_reading": blocks.values[rows, last],
+        "min_reading": np.where(present, blocks.values, _INT64.max).min(axis=1, initial=_INT64.max),
+        "max_reading": np.where(present, blocks.values, _INT64.min).max(axis=1, initial=_INT64.min),
+    }
+    flow = np.isin(blocks.record_type, _FLOWS)
+    known: dict[str, npt.NDArray[np.bool_]] = {"total": some & flow}
+    known |= dict.fromkeys(("first_reading", "last_reading", "min_reading", "max_reading"), some)
+    lists = {
+        name: [value if there else None for value, there in zip(column.tolist(), known[name].tolist(), strict=True)]
+        if name in known
+        else column.tolist()
+        for name, column in columns.items()
+    }
+    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
+
+
+def masks(blocks: Blocks) -> list[int]:
+    """Return the mask of the slots each block has: bit s is slot s."""
+    if not len(blocks):
+        return []
+    packed = np.packbits(blocks.quality > Quality.MISSING, axis=1, bitorder="little")
+    return [int(mask) for mask in packed.view("<u8")[:, 0]]
+
+
+@dataclass(frozen=True, eq=False)
+class Checked:
+    """Parts that were read.
+
+    Attributes:
+        rows: The sound ones.
+        blocks: The same unpacked, row by row, not joined.
+        damaged: Those whose payload is not what was written.
+    """
+
+    rows: list[Row[Any]]
+    blocks: Blocks
+    damaged: list[Row[Any]]
+
+
+def check(rows: Sequence[Row[Any]]) -> Checked:
+    """Unpack parts, and sort out the damaged ones."""
+    try:
+        return Checked(list(rows), _unpack(rows), [])
+    except ProtocolError:
+        sound: list[Row[Any]] = []
+        damaged: list[Row[Any]] = []
+        for row in rows:
+            (sound if _is_sound(row) else damaged).append(row)
+        return Checked(sound, _unpack(sound), damaged)
+
+
+def _unpack(rows: Sequence[Row[Any]]) -> Blocks:
+    return unpack([(unsigned(row.meter_id), row.record_type, row.quarter) for row in rows], [r.payload for r in rows])
+
+
+def _is_sound(row: Row[Any]) -> bool:
+    try:
+        _unpack([row])
+    except ProtocolError:
+        return False
+    return True
+
+
+class PartReader:
+    """Reads joined blocks, and sets damaged parts aside once it is done reading.
+
+    Attributes:
+        damaged: How many parts were set aside.
+    """
+
+    def __init__(self, writes: Engine) -> None:
+        self.damaged = 0
+        self._writes = writes
+        self._found: list[Row[Any]] = []
+
+    def read(self, connection: Connection, statement: Select[Any]) -> Blocks:
+        """Return the join of the parts that ``statement``, a narrowed ``select_parts()``, finds."""
+        checked = check(connection.execute(statement).all())
+        self._found += checked.damaged
+        return join([checked.blocks])
+
+    def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Blocks]:
+        """Yield the same in chunks, in the order of meter number, type and quarter."""
+        ordered = statement.order_by(part.c.meter_no, part.c.record_type, part.c.quarter)
+        rows = connection.execution_options(yield_per=1_000).execute(ordered)
+        for chunk in _by_key(rows):
+            checked = check(chunk)
+            self._found += checked.damaged
+            yield join([checked.blocks])
+
+    def finish(self) -> None:
+        """Set aside what was found damaged; not to be called while this thread's read transaction is open."""
+        found, self._found = self._found, []
+        if found:
+            self.damaged += set_aside(self._writes, found)
+
+
+def _by_key(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
+    """Yield chunks of ordered rows, never parting those of one block."""
+    chunk: list[Row[Any]] = []
+    for row in rows:
+        if len(chunk) >= CHUNK_ROWS and _key(row) != _key(chunk[-1]):
+            yield chunk
+            chunk = []
+        chunk.append(row)
+    if chunk:
+        yield chunk
+
+
+def _key(row: Row[Any]) -> tuple[int, int, int]:
+    return row.meter_no, row.record_type, row.quarter
+
+
+def set_aside(writes: Engine, rows: Sequence[Row[Any]]) -> int:
+    """Move damaged parts to the letters, and have their slots asked for again; return how many were there."""
+    moved = 0
+    with writes.begin() as connection:
+        for row in rows:
+            if not connection.execute(delete(part).where(part.c.id == row.id)).rowcount:
+                continue  # Another reader found it too.
+            moved += 1
+            kept = Letter(
+                meter=unsigned(row.meter_id),
+                log=Log.HISTORY,
+                reason=LocalReason.DAMAGED_PART,
+                generation=0,
+                record_id=row.id,
+                time=row.received,
+                content=row.payload,
+            )
+            connection.execute(insert_or(connection, letter).on_conflict_do_nothing(), [letter_row(row.sender, kept)])
+            _ask_again(connection, row)
+    return moved
+
+
+def _ask_again(connection: Connection, row: Row[Any]) -> None:
+    new = {"mask": ALL_SLOTS, "absent": 0, "asked": 0, "next_time": 0, "is_open": True}
+    key = {"meter_no": row.meter_no, "record_type": row.record_type, "quarter": row.quarter}
+    statement = insert_or(connection, gap).values(**key, **new)
+    connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=new))
+
+
+def letter_row(sender: str, kept: Letter) -> dict[str, object]:
+    """Return the columns of a letter."""
+    content = kept.content[:MAX_LETTER_BYTES]
+    return {
+        "meter": signed(kept.meter),
+        "log": kept.log,
+        "generation": kept.generation,
+        "record_id": signed(kept.record_id),
+        "reason": kept.reason,
+        "crc": zlib.crc32(content),
+        "time": kept.time,
+        "sender": sender,
+        "content": content,
+    }
+
+
+def chunks(items: Sequence[Any], size: int = MAX_IN) -> Iterator[Sequence[Any]]:
+    """Yield ``items`` in pieces of at most ``size``."""
+    for at in range(0, len(items), size):
+        yield items[at : at + size]

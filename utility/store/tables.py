@@ -1,0 +1,216 @@
+"""The tables (U1). Parts are appended and never updated; a block is the join of its parts (design 1).
+
+Ids of meters and records are unsigned 64-bit numbers; SQL has signed ones only, so they stand as two's complement.
+Nothing here is particular to one database, but for the partial indexes, which SQLite and PostgreSQL both have.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    SmallInteger,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    text,
+)
+
+_HALF = 2**63
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite numbers rows by itself only in a column of type INTEGER.
+_RowId = BigInteger().with_variant(Integer, "sqlite")
+
+
+def signed(number: int) -> int:
+    """Return an unsigned 64-bit number as SQL's signed one."""
+    return number - 2 * _HALF if number >= _HALF else number
+
+
+def unsigned(number: int) -> int:
+    """Return what ``signed`` was given."""
+    return number + 2 * _HALF if number < 0 else number
+
+
+controller = Table(
+    "controller",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("number", Integer, nullable=False, unique=True),
+    Column("kind", String(16), nullable=False),
+    Column("address", String(45), nullable=False),
+)
+
+# `no` is four bytes in every part where the id would take eight; `label` is the id in decimal, for people.
+meter = Table(
+    "meter",
+    metadata,
+    Column("no", Integer, primary_key=True, autoincrement=True),
+    Column("id", BigInteger, nullable=False, unique=True),
+    Column("label", String(20), nullable=False, unique=True),
+    Column("microgrid", ForeignKey("controller.id"), nullable=False, index=True),
+    Column("address", String(45), nullable=False),
+    Column("location", String(200), nullable=False),
+    Column("function", String(16), nullable=False),
+    Column("direction", String(16), nullable=False),
+    Column("account", Integer, nullable=False),
+    Column("record_types", String(32), nullable=False),
+    Column("service_amps", Integer, nullable=False),
+    Column("battery_capacity", BigInteger, nullable=True),
+    Column("minimum_percent", Integer, nullable=True),
+    Column("push", Boolean, nullable=False),
+)
+
+# `exact`, `averaged` and `conflicts` count slots; readings are milliwatt-hours; `total` is there for flows only.
+part = Table(
+    "part",
+    metadata,
+    Column("id", _RowId, primary_key=True, autoincrement=True),
+    Column("meter_no", ForeignKey("meter.no"), nullable=False),
+    Column("record_type", SmallInteger, nullable=False),
+    Column("quarter", Integer, nullable=False),
+    Column("sender", String(16), nullable=False),
+    Column("owner", String(16), nullable=False),
+    Column("compacted", Boolean, nullable=False),
+    Column("exact", SmallInteger, nullable=False),
+    Column("averaged", SmallInteger, nullable=False),
+    Column("conflicts", SmallInteger, nullable=False),
+    Column("total", BigInteger, nullable=True),
+    Column("first_reading", BigInteger, nullable=True),
+    Column("last_reading", BigInteger, nullable=True),
+    Column("min_reading", BigInteger, nullable=True),
+    Column("max_reading", BigInteger, nullable=True),
+    Column("payload", LargeBinary, nullable=False),
+    Column("received", BigInteger, nullable=False),
+    Index("ix_part_key", "meter_no", "record_type", "quarter"),
+    Index(
+        "ix_part_fresh",
+        "quarter",
+        "meter_no",
+        "record_type",
+        sqlite_where=text("NOT compacted"),
+        postgresql_where=text("NOT compacted"),
+    ),
+    Index("ix_part_conflicts", "owner", sqlite_where=text("conflicts > 0"), postgresql_where=text("conflicts > 0")),
+    # A number is never used twice, so that the compactor deletes exactly the parts it has read.
+    sqlite_autoincrement=True,
+)
+
+event = Table(
+    "event",
+    metadata,
+    Column("meter_no", ForeignKey("meter.no"), primary_key=True),
+    Column("generation", BigInteger, primary_key=True),
+    Column("record_id", BigInteger, primary_key=True),
+    Column("previous_state", Integer, nullable=False),
+    Column("new_state", Integer, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("sender", String(16), nullable=False),
+    Column("owner", String(16), nullable=False),
+    Index("ix_event_meter_no_time", "meter_no", "time"),
+)
+
+# `crc` is of the content: a letter sent again is the same letter, another one with the same numbers is not.
+letter = Table(
+    "letter",
+    metadata,
+    Column("no", _RowId, primary_key=True, autoincrement=True),
+    Column("meter", BigInteger, nullable=False),
+    Column("log", SmallInteger, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("record_id", BigInteger, nullable=False),
+    Column("reason", SmallInteger, nullable=False),
+    Column("crc", BigInteger, nullable=False),
+    Column("time", BigInteger, nullable=False),
+    Column("sender", String(16), nullable=False),
+    Column("content", LargeBinary, nullable=False),
+    UniqueConstraint("meter", "log", "generation", "record_id", "reason", "crc", name="uq_letter"),
+)
+
+# What was ever heard of a meter's record type, and which quarters (half-open) the gap finder has looked through.
+series = Table(
+    "series",
+    metadata,
+    Column("meter_no", ForeignKey("meter.no"), primary_key=True),
+    Column("record_type", SmallInteger, primary_key=True),
+    Column("first_quarter", Integer, nullable=False),
+    Column("scanned_from", Integer, nullable=True),
+    Column("scanned_until", Integer, nullable=True),
+)
+
+# Masks are of slots: bit s is slot s. `is_open`: some slot is missing that its gateway may have.
+gap = Table(
+    "gap",
+    metadata,
+    Column("meter_no", ForeignKey("meter.no"), primary_key=True),
+    Column("record_type", SmallInteger, primary_key=True),
+    Column("quarter", Integer, primary_key=True),
+    Column("mask", BigInteger, nullable=False),
+    Column("absent", BigInteger, nullable=False),
+    Column("asked", Integer, nullable=False),
+    Column("next_time", BigInteger, nullable=False),
+    Column("is_open", Boolean, nullable=False),
+    Index("ix_gap_is_open_next_time", "is_open", "next_time"),
+)
+
+command = Table(
+    "command",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("controller", ForeignKey("controller.id"), nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created", BigInteger, nullable=False),
+    Column("until", BigInteger, nullable=False),
+    Column("state", String(16), nullable=False, index=True),
+    Column("outcome", Text, nullable=True),
+)
+
+gateway_seen = Table(
+    "gateway_seen",
+    metadata,
+    Column("controller", ForeignKey("controller.id"), primary_key=True),
+    Column("time", BigInteger, nullable=False),
+    Column("heartbeat", Text, nullable=False),
+)
+
+# Running counts by controller: what was received (a resend counts again), not what is stored.
+tally = Table(
+    "tally",
+    metadata,
+    Column("controller", ForeignKey("controller.id"), primary_key=True),
+    Column("batches", BigInteger, nullable=False),
+    Column("blocks", BigInteger, nullable=False),
+    Column("slots", BigInteger, nullable=False),
+    Column("events", BigInteger, nullable=False),
+    Column("letters", BigInteger, nullable=False),
+    Column("event_conflicts", BigInteger, nullable=False),
+    Column("last_batch", BigInteger, nullable=False),
+)
+
+period = Table(
+    "period",
+    metadata,
+    Column("job", String(32), primary_key=True),
+    Column("last_done", BigInteger, nullable=False),
+)
+
+setting = Table(
+    "setting",
+    metadata,
+    Column("key", String(32), primary_key=True),
+    Column("value", Text, nullable=False),
+)

@@ -1,0 +1,245 @@
+"""Makes the core's changes durable: many of them, one transaction (P7).
+
+Only one thread of the service writes through here, and what it remembers of the tables (numbers of meters, first
+quarters) changes after the commit alone. Nothing is read before parts are written.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, select, tuple_, update
+
+from commonwatt.batches import Letter
+from commonwatt.records import EventRecord, Log
+from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, LocalReason, SawGateway
+from utility.store.database import Database, insert_or
+from utility.store.parts import chunks, letter_row, summaries
+from utility.store.tables import (
+    command,
+    event,
+    gap,
+    gateway_seen,
+    letter,
+    meter,
+    part,
+    series,
+    signed,
+    tally,
+    unsigned,
+)
+
+_C = TypeVar("_C")
+_EventKey = tuple[int, int, int]
+
+
+class Writer:
+    """The one writer of a service."""
+
+    def __init__(self, database: Database) -> None:
+        self._writes = database.writes
+        self._numbers: dict[int, int] = {}
+        self._first: dict[tuple[int, int], int] | None = None
+
+    def commit(self, changes: Sequence[Change]) -> Committed:
+        """Make all changes durable, or none.
+
+        Raises:
+            sqlalchemy.exc.SQLAlchemyError: Nothing was kept.
+        """
+        with self._writes.begin() as connection:
+            transaction = _Transaction(connection, self._known_numbers(connection, changes), self._firsts(connection))
+            committed = transaction.do(changes)
+        # Only now, since a rollback would have made it untrue.
+        self._firsts_changed(transaction.new_firsts)
+        return committed
+
+    def _known_numbers(self, connection: Connection, changes: Sequence[Change]) -> dict[int, int]:
+        used = {
+            i
+            for change in _of(Append, changes)
+            for i in (*change.blocks.meter.tolist(), *(e.meter_id for _, e in change.events))
+        }
+        if not used <= self._numbers.keys():
+            self._numbers = {unsigned(row.id): row.no for row in connection.execute(select(meter.c.id, meter.c.no))}
+        return self._numbers
+
+    def _firsts(self, connection: Connection) -> dict[tuple[int, int], int]:
+        if self._first is None:
+            rows = connection.execute(select(series.c.meter_no, series.c.record_type, series.c.first_quarter))
+            self._first = {(row.meter_no, row.record_type): row.first_quarter for row in rows}
+        return self._first
+
+    def _firsts_changed(self, new: dict[tuple[int, int], int]) -> None:
+        if self._first is not None:
+            self._first.update(new)
+
+
+class _Transaction:
+    """One commit on its way."""
+
+    def __init__(self, connection: Connection, numbers: dict[int, int], first: dict[tuple[int, int], int]) -> None:
+        self.new_firsts: dict[tuple[int, int], int] = {}
+        self._connection = connection
+        self._numbers = numbers
+        self._first = first
+        self._tallies: dict[str, Committed] = defaultdict(Committed)
+        self._last_batch: dict[str, int] = {}
+
+    def do(self, changes: Sequence[Change]) -> Committed:
+        """Do every change, and sum up."""
+        appends = _of(Append, changes)
+        self._append_parts(appends)
+        letters = [(a.sender, kept) for a in appends for kept in a.letters] + self._append_events(appends)
+        letters += [(change.sender, change.letter) for change in _of(KeepLetter, changes)]
+        self._keep_letters(letters)
+        self._see_gateways(_of(SawGateway, changes))
+        for closing in _of(CloseCommand, changes):
+            self._close_command(closing)
+        for append in appends:
+            self._tallies[append.owner].batches += 1
+            self._last_batch[append.owner] = append.received
+        return self._save_tallies()
+
+    def _append_parts(self, appends: Sequence[Append]) -> None:
+        rows: list[dict[str, Any]] = []
+        for append in appends:
+            columns = summaries(append.blocks)
+            for key, summary, payload in zip(append.blocks.keys(), columns, append.payloads, strict=True):
+                place = self._place(key)
+                rows.append(place | summary | _origin(append) | {"payload": payload})
+            counts = self._tallies[append.owner]
+            counts.blocks += len(columns)
+            counts.slots += int((append.blocks.quality > 0).sum())
+        if rows:
+            self._connection.execute(part.insert(), rows)
+        self._save_firsts()
+
+    def _place(self, key: tuple[int, int, int]) -> dict[str, int]:
+        """Return the key's columns, and note when it is the first quarter ever seen of its series."""
+        number, record_type, quarter = self._numbers[key[0]], key[1], key[2]
+        known = self.new_firsts.get((number, record_type), self._first.get((number, record_type), quarter + 1))
+        if quarter < known:
+            self.new_firsts[number, record_type] = quarter
+        return {"meter_no": number, "record_type": record_type, "quarter": quarter}
+
+    def _save_firsts(self) -> None:
+        rows = [
+            {"meter_no": number, "record_type": record_type, "first_quarter": quarter}
+            for (number, record_type), quarter in self.new_firsts.items()
+        ]
+        if rows:
+            statement = insert_or(self._connection, series)
+            earlier = statement.excluded.first_quarter
+            statement = statement.on_conflict_do_update(
+                index_elements=["meter_no", "record_type"],
+                set_={"first_quarter": earlier},
+                where=series.c.first_quarter > earlier,
+            )
+            self._connection.execute(statement, rows)
+
+    def _append_events(self, appends: Sequence[Append]) -> list[tuple[str, Letter]]:
+        """Keep the events that are new; return letters about those that contradict a kept one."""
+        keys = {self._event_key(g, e) for append in appends for g, e in append.events}
+        known = self._known_events(sorted(keys))
+        new: list[dict[str, Any]] = []
+        contradictions: list[tuple[str, Letter]] = []
+        for append in appends:
+            for generation, record in append.events:
+                key = self._event_key(generation, record)
+                content = (record.previous_state, record.new_state, record.time)
+                if key not in known:
+                    known[key] = content
+                    new.append(_event_row(key, content, append))
+                    self._tallies[append.owner].events += 1
+                elif known[key] != content:
+                    contradictions.append((append.sender, _contradiction(generation, record, append)))
+        if new:
+            self._connection.execute(insert_or(self._connection, event).on_conflict_do_nothing(), new)
+        return contradictions
+
+    def _event_key(self, generation: int, record: EventRecord) -> _EventKey:
+        return self._numbers[record.meter_id], generation, signed(record.record_id)
+
+    def _known_events(self, keys: Sequence[_EventKey]) -> dict[_EventKey, tuple[int, int, int]]:
+        columns = (event.c.meter_no, event.c.generation, event.c.record_id)
+        known = {}
+        for some in chunks(keys):
+            for row in self._connection.execute(select(event).where(tuple_(*columns).in_(some))):
+                key = row.meter_no, row.generation, row.record_id
+                known[key] = row.previous_state, row.new_state, row.time
+        return known
+
+    def _keep_letters(self, letters: Sequence[tuple[str, Letter]]) -> None:
+        for sender, kept in letters:
+            statement = insert_or(self._connection, letter).on_conflict_do_nothing()
+            new = self._connection.execute(statement.values(letter_row(sender, kept))).rowcount
+            self._tallies[sender].letters += new
+            if kept.reason == LocalReason.EVENT_CONFLICT:
+                self._tallies[sender].event_conflicts += new
+
+    def _see_gateways(self, seen: Sequence[SawGateway]) -> None:
+        rows = {s.controller: {"controller": s.controller, "time": s.time, "heartbeat": s.heartbeat} for s in seen}
+        if rows:
+            statement = insert_or(self._connection, gateway_seen)
+            changed = {"time": statement.excluded.time, "heartbeat": statement.excluded.heartbeat}
+            statement = statement.on_conflict_do_update(index_elements=["controller"], set_=changed)
+            self._connection.execute(statement, list(rows.values()))
+
+    def _close_command(self, closing: CloseCommand) -> None:
+        ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")
+        statement = update(command).where(ours).values(state=closing.state, outcome=closing.outcome)
+        if self._connection.execute(statement).rowcount:
+            for meter_id, record_type, quarter, mask in closing.absent:
+                self._mark_absent(meter_id, record_type, quarter, mask, closing.controller)
+
+    def _mark_absent(self, meter_id: int, record_type: int, quarter: int, mask: int, controller: str) -> None:
+        """Note slots the gateway does not have; they are not asked for again."""
+        number = select(meter.c.no).where(meter.c.id == signed(meter_id), meter.c.microgrid == controller)
+        which = (
+            (gap.c.meter_no == number.scalar_subquery())
+            & (gap.c.record_type == record_type)
+            & (gap.c.quarter == quarter)
+        )
+        row = self._connection.execute(select(gap.c.mask, gap.c.absent).where(which)).one_or_none()
+        if row is not None:
+            absent = row.absent | mask
+            changed = {"absent": absent, "is_open": bool(row.mask & ~absent)}
+            self._connection.execute(update(gap).where(which).values(changed))
+
+    def _save_tallies(self) -> Committed:
+        total = Committed()
+        for name, counts in self._tallies.items():
+            total.add(counts)
+            new = vars(counts) | {"controller": name, "last_batch": self._last_batch.get(name, 0)}
+            statement = insert_or(self._connection, tally).values(new)
+            sums = {key: tally.c[key] + value for key, value in vars(counts).items()}
+            if name in self._last_batch:
+                sums["last_batch"] = statement.excluded.last_batch
+            self._connection.execute(statement.on_conflict_do_update(index_elements=["controller"], set_=sums))
+        return total
+
+
+def _of(kind: type[_C], changes: Sequence[Change]) -> list[_C]:
+    return [change for change in changes if isinstance(change, kind)]
+
+
+def _origin(append: Append) -> dict[str, object]:
+    return {"sender": append.sender, "owner": append.owner, "received": append.received, "compacted": False}
+
+
+def _event_row(key: _EventKey, content: tuple[int, int, int], append: Append) -> dict[str, Any]:
+    names = ("meter_no", "generation", "record_id", "previous_state", "new_state", "time", "sender", "owner")
+    return dict(zip(names, (*key, *content, append.sender, append.owner), strict=True))
+
+
+def _contradiction(generation: int, record: EventRecord, append: Append) -> Letter:
+    return Letter(
+        meter=record.meter_id,
+        log=Log.EVENT,
+        reason=LocalReason.EVENT_CONFLICT,
+        generation=generation,
+        record_id=record.record_id,
+        time=append.received,
+        content=record.pack(),
+    )
