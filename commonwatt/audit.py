@@ -175,7 +175,7 @@ def _groups(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 
 def audit_files(truth: list[Path], meters: list[Path], gateways: list[Path], utility: list[Path]) -> Audit:
-    """Audit what ``meters dump --truth``, ``meters dump``, ``gateway dump --unacknowledged``, ``utility dump`` wrote."""
+    """Audit what ``meters dump --truth``, ``meters dump``, ``gateway dump --unacknowledged`` and ``utility dump`` say."""
     return compare(_read(truth), _read(meters), _read(gateways), _read(utility))
 
 

@@ -14,7 +14,7 @@ class Clock:
     """Epoch seconds as ``origin`` + ``speed`` * (monotonic now - ``monotonic_origin``).
 
     Every process of a machine sees the same monotonic clock, so the processes of a demonstration that read one clock
-    file agree on the time, and a step of the machine's wall clock disturbs none of them. Before ``monotonic_origin`` time
+    file agree on the time, and a step of the wall clock disturbs none of them. Before ``monotonic_origin`` time
     stands still at ``origin``.
 
     Attributes:

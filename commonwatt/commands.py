@@ -8,7 +8,7 @@ deposed manager and supersession are that one comparison (design 4.3).
 from enum import StrEnum
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
 from pydantic.functional_validators import BeforeValidator
 
 from commonwatt.exceptions import ProtocolError
@@ -19,7 +19,9 @@ MAX_COMMAND_BYTES = 16_384
 """A JSON message is no longer than this; more gaps than fit go into the next command."""
 
 
-def _from_text(value: object) -> object:
+def _from_text(value: object, info: ValidationInfo) -> object:
+    if isinstance(value, int) and info.mode == "python":
+        return value
     if isinstance(value, str) and value.isdecimal() and len(value) <= 20:
         return int(value)
     raise ValueError("must be a decimal number in quotation marks")

@@ -5,9 +5,7 @@ flight is remembered in memory only, since sending anything again is harmless.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 import numpy as np
 
@@ -29,8 +27,6 @@ from commonwatt.records import EventRecord
 from commonwatt.topics import BATCHES, OUTCOMES, gateway_up
 from commonwatt.units import QUARTER_S, EpochSeconds
 from gateway.changes import (
-    AVERAGED,
-    DONE,
     UNSENT,
     AddLetters,
     Change,
@@ -60,7 +56,7 @@ ANSWER_BLOCKS = 80
 WINDOW = 4
 """Batches in flight at once."""
 
-ACK_WITHIN_S = 60
+ACK_WITHIN_S = 120
 """A batch that is not acknowledged by then is sent again."""
 
 MAX_WANTED = 50_000
@@ -173,8 +169,7 @@ class Relay:
             return None
         self._after_part = max([part.id for part in parts], default=self._after_part)
         self._after_letter = max([number for number, _ in letters], default=self._after_letter)
-        good, effects = self._checked(parts, now)
-        whole = self._joined(good)
+        good, whole, effects = self._load(parts, now)
         blocks = average(whole) if self.mode == "lossy" else whole
         coarse = {
             key for key, lost in zip(whole.keys(), (blocks.quality != whole.quality).any(axis=1), strict=True) if lost
@@ -196,9 +191,9 @@ class Relay:
             return None
         for key in keys:
             del self._wanted[key]
-        good, effects = self._checked(self._store.block_parts(keys), now)
+        good, blocks, effects = self._load(self._store.block_parts(keys), now)
         memory = InFlight(now, tuple(part.id for part in good), (), (), (), keys)
-        return [*effects, self._batch(self._joined(good), [], [], memory, now, BatchFlag.ANSWER)]
+        return [*effects, self._batch(blocks, [], [], memory, now, BatchFlag.ANSWER)]
 
     def _batch(
         self,
@@ -227,18 +222,15 @@ class Relay:
         )
         return Publish(gateway_up(self._microgrid, BATCHES), batch.pack())
 
-    def _joined(self, parts: list[Part]) -> Blocks:
-        return join([unpack([part.key for part in parts], [part.payload for part in parts])])
-
-    def _checked(self, parts: Iterable[Part], now: EpochSeconds) -> tuple[list[Part], list[Effect[Change]]]:
-        """Set aside parts whose checksum does not match (design 4.5): nothing damaged leaves, or is taken for good."""
-        good: list[Part] = []
-        effects: list[Effect[Change]] = []
-        for part in parts:
-            try:
-                unpack([part.key], [part.payload])
-                good.append(part)
-            except ProtocolError:
+    def _load(self, parts: list[Part], now: EpochSeconds) -> tuple[list[Part], Blocks, list[Effect[Change]]]:
+        """Join parts; set aside those whose checksum does not match (design 4.5): nothing damaged is taken for good."""
+        good, effects = parts, list[Effect[Change]]()
+        try:
+            blocks = _unpacked(parts)
+        except ProtocolError:
+            good = [part for part in parts if not _is_damaged(part)]
+            blocks = _unpacked(good)
+            for part in (part for part in parts if part not in good):
                 self.counts.damaged += 1
                 letter = Letter(
                     meter=part.key[0],
@@ -250,7 +242,7 @@ class Relay:
                     content=part.payload,
                 )
                 effects += [Write(AddLetters((letter,))), Write(ReplaceParts((part.id,), None))]
-        return good, effects
+        return good, join([blocks]), effects
 
     # Acknowledgements
 
@@ -282,8 +274,7 @@ class Relay:
         absent: list[BlockMask] = []
         if command.blocks is not None:
             keys = [(meter, record_type, quarter) for meter, record_type, quarter, _ in command.blocks]
-            good, effects = self._checked(self._store.block_parts(keys), now)
-            held = self._joined(good)
+            _, held, effects = self._load(self._store.block_parts(keys), now)
             have = {key: held.quality[row] > 0 for row, key in enumerate(held.keys())}
             for meter, record_type, quarter, mask in command.blocks:
                 here = have.get((meter, record_type, quarter), np.zeros(60, np.bool_))
@@ -336,15 +327,25 @@ class Relay:
     def compact(self, now: EpochSeconds, limit: int = 500) -> list[Effect[Change]]:
         """Join the parts of finished quarters that the utility has; the joined part stays as backup."""
         keys = self._store.keys_to_compact((now - SETTLED_S) // QUARTER_S, limit)
-        good, effects = self._checked(self._store.block_parts(keys), now)
-        good.sort(key=lambda part: part.key)
-        for key, group in groupby(good, key=lambda part: part.key):
-            members = list(group)
-            if any(part.relayed == UNSENT for part in members):
-                continue
-            payload = pack(self._joined(members))[0]
-            relayed = AVERAGED if any(part.relayed == AVERAGED for part in members) else DONE
-            effects.append(
-                Write(ReplaceParts(tuple(p.id for p in members), Part(0, key, payload, relayed, joined=True)))
-            )
+        good, blocks, effects = self._load(self._store.block_parts(keys), now)
+        members: dict[tuple[int, int, int], list[Part]] = {}
+        for part in good:
+            members.setdefault(part.key, []).append(part)
+        for key, payload in zip(blocks.keys(), pack(blocks), strict=True):
+            relayed = {part.relayed for part in members[key]}
+            if UNSENT not in relayed:
+                ids = tuple(part.id for part in members[key])
+                effects.append(Write(ReplaceParts(ids, Part(0, key, payload, min(relayed), joined=True))))
         return effects
+
+
+def _unpacked(parts: list[Part]) -> Blocks:
+    return unpack([part.key for part in parts], [part.payload for part in parts])
+
+
+def _is_damaged(part: Part) -> bool:
+    try:
+        _unpacked([part])
+    except ProtocolError:
+        return True
+    return False

@@ -5,6 +5,7 @@ inside a time when the meter was up is off: counted apart, never asked for. What
 absent, and not asked for again: late data fills it by itself.
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -31,6 +32,8 @@ Interval = tuple[EpochSeconds, EpochSeconds]
 """Half-open; an empty one is a moment."""
 
 _FOR_EVER = 2**40
+# A log counts from 0 or 1.
+_FIRST_RECORD = 1
 # What a command takes beside its blocks; generous.
 _ENVELOPE_BYTES = 300
 
@@ -65,15 +68,17 @@ def settled_before(now: EpochSeconds, gap_age_s: int) -> Quarter:
 
 
 def off_times(events: Iterable[tuple[int, EventRecord]]) -> list[Interval]:
-    """Return when a meter was off, by its (log generation, event)s; before the first of them it counts as up.
+    """Return when a meter was off, by its (log generation, event)s, in order; before the first it counts as up.
 
-    A meter that lost its power says so only when it is back: such an event makes the moment before it an off time.
+    A meter that lost its power says so only when it is back: such an event makes the moment before it an off time;
+    the first entry of a log does so for all the time before.
     """
     result: list[Interval] = []
     down_since: EpochSeconds | None = None
     for _, event in sorted(events, key=lambda item: (item[1].time, item[0], item[1].record_id)):
         if down_since is None and not event.previous_state & State.INITIALIZED:
-            result.append((event.time, event.time))
+            born = not result and event.record_id <= _FIRST_RECORD
+            result.append((0 if born else event.time, event.time))
         if not event.new_state & State.INITIALIZED:
             down_since = event.time if down_since is None else down_since
         elif down_since is not None:
@@ -85,12 +90,12 @@ def off_times(events: Iterable[tuple[int, EventRecord]]) -> list[Interval]:
 
 
 def off_mask(off: Sequence[Interval], quarter: Quarter) -> int:
-    """Return the slots of a quarter in which the meter was off for any time."""
+    """Return the slots of a quarter in which the meter was off for any time; ``off`` as ``off_times`` makes it."""
     begin = quarter * QUARTER_S
     mask = 0
-    for start, end in off:
-        if end <= begin and start < end or start >= begin + QUARTER_S or end < begin:
-            continue
+    for start, end in off[bisect_left(off, begin, key=lambda interval: interval[1]) :]:
+        if start >= begin + QUARTER_S:
+            break
         for slot in range(SLOTS):
             at = begin + slot * SLOT_S
             if at < end and at + SLOT_S > start:
@@ -98,15 +103,16 @@ def off_mask(off: Sequence[Interval], quarter: Quarter) -> int:
     return mask
 
 
-def requests(wanted: Sequence[Wanted], now: EpochSeconds, first_id: int) -> Iterator[tuple[str, ControllerCommand]]:
+def requests(
+    wanted: Sequence[Wanted], now: EpochSeconds, ids: Iterator[str]
+) -> Iterator[tuple[str, ControllerCommand]]:
     """Yield (microgrid, command) for all that is wanted, each command within ``MAX_COMMAND_BYTES``.
 
     Args:
         wanted: The slots.
         now: The time; a command is sent until the block would be asked for anew.
-        first_id: Number of the first command; they are counted from there.
+        ids: New ids for the commands.
     """
-    number = first_id
     for microgrid in sorted({w.microgrid for w in wanted}):
         blocks: list[BlockMask] = []
         size = _ENVELOPE_BYTES
@@ -117,17 +123,16 @@ def requests(wanted: Sequence[Wanted], now: EpochSeconds, first_id: int) -> Iter
             # Brackets, commas and quotation marks included.
             length = sum(len(str(field)) for field in block) + 10
             if size + length > MAX_COMMAND_BYTES:
-                yield microgrid, _get(number, blocks, now)
-                number, blocks, size = number + 1, [], _ENVELOPE_BYTES
+                yield microgrid, _get(next(ids), blocks, now)
+                blocks, size = [], _ENVELOPE_BYTES
             blocks.append(block)
             size += length
-        yield microgrid, _get(number, blocks, now)
-        number += 1
+        yield microgrid, _get(next(ids), blocks, now)
 
 
-def _get(number: int, blocks: list[BlockMask], now: EpochSeconds) -> ControllerCommand:
+def _get(command_id: str, blocks: list[BlockMask], now: EpochSeconds) -> ControllerCommand:
     # The model reads ids as text, as they are on the wire.
     texts = [(str(meter), record_type, quarter, mask) for meter, record_type, quarter, mask in blocks]
     return ControllerCommand.model_validate(
-        {"id": f"gap-{number}", "cmd": "get", "until": now + FIRST_BACKOFF_S, "blocks": texts}
+        {"id": command_id, "cmd": "get", "until": now + FIRST_BACKOFF_S, "blocks": texts}
     )

@@ -3,6 +3,7 @@
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, tuple_
@@ -26,8 +27,11 @@ from utility.store.known import OpenCommand, add_command
 from utility.store.parts import MAX_IN, PartReader, chunks, masks, select_parts
 from utility.store.tables import command, event, gap, meter, part, series, unsigned
 
-MAX_SCANNED = 100_000
+MAX_SCANNED = 20_000
 """Blocks looked through in one run; the rest waits for the next."""
+
+MAX_TOUCHED = 20_000
+"""Watched blocks looked at again in one run because something of them came; others are when they are due."""
 
 KEEP_COMMANDS_S = 86_400
 """How long the finder's own commands are kept after they ended."""
@@ -47,6 +51,7 @@ class GapRun:
         masks: What is missing now, of every block looked at; 0: nothing.
         new: Those that were not watched yet.
         wanted: What is asked for, with the number of times it was asked for before.
+        horizon: First quarter too young to be looked through.
         watermark: The last part that was there when the run began.
         more: Whether quarters are left to be looked through.
     """
@@ -56,6 +61,7 @@ class GapRun:
     new: set[Key] = field(default_factory=set)
     wanted: list[tuple[Key, int, Wanted]] = field(default_factory=list)
     watermark: int = 0
+    horizon: Quarter = 0
     more: bool = False
 
 
@@ -69,7 +75,7 @@ class GapFinder:
     def plan(self, now: EpochSeconds, gap_age_s: int) -> GapRun:
         """Look through what is new, and again through what is due or has changed."""
         run = GapRun()
-        horizon = settled_before(now, gap_age_s)
+        horizon = run.horizon = settled_before(now, gap_age_s)
         with self._database.reads.begin() as connection:
             run.watermark = connection.execute(select(func.max(part.c.id))).scalar() or 0
             keys = self._new_keys(connection, run, horizon)
@@ -80,7 +86,7 @@ class GapFinder:
         self._reader.finish()
         return run
 
-    def apply(self, run: GapRun, now: EpochSeconds, horizon: Quarter) -> int:
+    def apply(self, run: GapRun, now: EpochSeconds) -> int:
         """Keep what was found, and give out the commands; return how many blocks are asked for."""
         with self._database.writes.begin() as connection:
             _save_scanned(connection, run.scanned)
@@ -88,9 +94,9 @@ class GapFinder:
             for key, asked, _ in run.wanted:
                 changed = {"asked": asked + 1, "next_time": now + backoff_s(asked + 1)}
                 connection.execute(gap.update().where(_is(key)).values(changed))
-            _give_out(connection, [wanted for _, _, wanted in run.wanted], now)
+            _give_out(connection, [wanted for _, _, wanted in run.wanted], now, self._database.store_id)
             save_setting(connection, _WATERMARK, str(run.watermark))
-            connection.execute(delete(gap).where(gap.c.quarter < horizon - MAX_AGE_QUARTERS))
+            connection.execute(delete(gap).where(gap.c.quarter < run.horizon - MAX_AGE_QUARTERS))
             old = (command.c.state != "open") & (command.c.until < now - KEEP_COMMANDS_S)
             connection.execute(delete(command).where(old, command.c.id.like("gap-%")))
         return len(run.wanted)
@@ -151,7 +157,7 @@ class GapFinder:
             .order_by(gap.c.asked, gap.c.quarter, gap.c.meter_no, gap.c.record_type)
             .limit(MAX_ASKED)
         )
-        touched = select(gap).join(part, same).where(part.c.id > since).distinct()
+        touched = select(gap).join(part, same).where(part.c.id > since).distinct().limit(MAX_TOUCHED)
         return [*connection.execute(due), *connection.execute(touched)]
 
     @staticmethod
@@ -194,7 +200,7 @@ def event_of(row: Row[Any], meter_id: int) -> EventRecord:
     )
 
 
-def _ids(connection: Connection, numbers: Sequence[int]) -> Sequence[Row[Any]]:
+def _ids(connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
     return connection.execute(select(meter.c.no, meter.c.id, meter.c.microgrid).where(meter.c.no.in_(numbers))).all()
 
 
@@ -221,7 +227,7 @@ def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
     return full
 
 
-def _key(row: Row[Any]) -> Key:
+def _key(row: Any) -> Key:
     return row.meter_no, row.record_type, row.quarter
 
 
@@ -251,19 +257,20 @@ def _save_masks(connection: Connection, run: GapRun, now: EpochSeconds) -> None:
 _KEY = ("meter_no", "record_type", "quarter")
 
 
-def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, object]:
+def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, int]:
     place = dict(zip(_KEY, key, strict=True))
     return place | {"mask": mask, "absent": 0, "asked": 0, "next_time": now, "is_open": True}
 
 
-def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds) -> None:
+def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds, store_id: int) -> None:
+    """Add the commands. The store's id in theirs keeps a new database from taking names a gateway has seen."""
     first = int(read_setting(connection, _NUMBER) or 1)
-    number = first
-    for microgrid, request in requests(wanted, now, first):
+    ids = (f"gap-{store_id:x}-{number}" for number in count(first))
+    given = 0
+    for microgrid, request in requests(wanted, now, ids):
         message = request.pack().decode()
-        add_command(
-            connection, OpenCommand(id=request.id, controller=microgrid, message=message, until=request.until), now
-        )
-        number += 1
-    if number != first:
-        save_setting(connection, _NUMBER, str(number))
+        new = OpenCommand(id=request.id, controller=microgrid, message=message, until=request.until)
+        add_command(connection, new, now)
+        given += 1
+    if given:
+        save_setting(connection, _NUMBER, str(first + given))

@@ -153,7 +153,7 @@ class PartReader:
     def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Blocks]:
         """Yield the same in chunks, in the order of meter number, type and quarter."""
         ordered = statement.order_by(part.c.meter_no, part.c.record_type, part.c.quarter)
-        rows = connection.execution_options(yield_per=1_000).execute(ordered)
+        rows = connection.execute(ordered, execution_options={"yield_per": 1_000})
         for chunk in _by_key(rows):
             checked = check(chunk)
             self._found += checked.damaged

@@ -1,0 +1,15 @@
+"""The world every test of the gateway starts from."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.gateway_world import World
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    it = World(tmp_path / "gateway.db")
+    yield it
+    it.store.close()

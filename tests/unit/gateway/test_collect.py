@@ -1,0 +1,141 @@
+"""What a gateway does with what meters send."""
+
+import pytest
+
+from commonwatt.blocks import join
+from commonwatt.exceptions import StoreError
+from commonwatt.messages import MAX_PUT_RECORDS, Put, Refusal, unpack_put_ack
+from commonwatt.packing import unpack
+from commonwatt.records import EventRecord, HistoryRecord, Log, Rejection
+from commonwatt.units import SLOT_S
+from gateway.store import Store
+from tests.support.gateway_world import START, World, readings
+
+
+def stored_slots(world: World) -> int:
+    parts = list(world.store.all_parts(unsent_only=False))
+    return int((join([unpack([p.key for p in parts], [p.payload for p in parts])]).quality > 0).sum())
+
+
+def test_readings_are_in_the_store_when_they_are_acknowledged(world: World) -> None:
+    records = readings(1, 1, 4)
+    put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=4, records=tuple(r.pack() for r in records))
+    ack = world.put(1, 1, records)
+    assert ack.confirms(put)
+    world.crash()
+    assert stored_slots(world) == 4
+    assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 4)]
+
+
+def test_a_put_sent_again_is_acknowledged_again_and_counts_once(world: World) -> None:
+    first = world.put(1, 1, readings(1, 1, 4))
+    world.crash()
+    assert world.put(1, 1, readings(1, 1, 4)).accepted == first.accepted
+    assert stored_slots(world) == 4
+
+
+def test_ids_are_not_identity_a_reused_id_with_other_readings_is_kept_as_well(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    world.put(1, 1, readings(1, 1, 4, start=START + 600))
+    assert stored_slots(world) == 8
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ({"meter_id": 2}, Rejection.WRONG_METER),
+        ({"record_type": 9}, Rejection.UNKNOWN_TYPE),
+        ({"record_type": 4}, Rejection.TYPE_NOT_REGISTERED),
+        ({"start": START + 1}, Rejection.UNALIGNED),
+        ({"end": START}, Rejection.EMPTY),
+        ({"reading": 2**53 + 1}, Rejection.OUT_OF_RANGE),
+        ({"reading": -1}, Rejection.NEGATIVE),
+        ({"start": START + 9000, "end": START + 9015}, Rejection.FUTURE),
+        ({"account": 9}, Rejection.WRONG_ACCOUNT),
+        ({"lossy": 2}, Rejection.BAD_FLAG),
+        ({"record_id": 99}, Rejection.ID_OUTSIDE_RANGE),
+    ],
+)
+def test_a_bad_record_is_named_and_kept_and_the_rest_goes_through(
+    world: World, wrong: dict[str, int], reason: Rejection
+) -> None:
+    good, bad = readings(1, 1, 2)
+    fields = {name: getattr(bad, name) for name in HistoryRecord.__dataclass_fields__} | wrong
+    bad = HistoryRecord(**fields)
+    ack = world.put(1, 1, [good, bad], last_id=2)
+    assert ack.rejected == ((bad.record_id, reason),)
+    assert ack.accepted == ((3, 1),)
+    assert [letter.content for letter in world.store.letters()] == [bad.pack()]
+    world.put(1, 1, [good, bad], last_id=2)
+    assert len(world.store.letters()) == 1, "sent again, the letter is not kept twice"
+
+
+def test_a_gateway_whose_clock_was_never_set_rejects_nothing_as_from_the_future(world: World) -> None:
+    world.now = 1000
+    assert world.put(1, 1, readings(1, 1, 2)).rejected == ()
+
+
+@pytest.mark.parametrize(
+    ("damage", "status"),
+    [
+        (lambda p: p[:-1] + bytes([p[-1] ^ 1]), Refusal.CHECKSUM),
+        (lambda p: b"\x02" + p[1:], Refusal.VERSION),
+        (lambda p: p[:-5], Refusal.MALFORMED),
+        (lambda _: b"hello", Refusal.MALFORMED),
+        (lambda p: p[:2] + (MAX_PUT_RECORDS + 1).to_bytes(2, "big") + p[4:], Refusal.TOO_LARGE),
+    ],
+)
+def test_a_put_that_cannot_be_read_is_refused_by_name_and_kept(world: World, damage, status: Refusal) -> None:  # type: ignore[no-untyped-def]
+    put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=2, records=tuple(r.pack() for r in readings(1, 1, 2)))
+    payload = damage(put.pack())
+    sent = world.meter_says(1, "rec", payload)
+    assert unpack_put_ack(sent[-1].payload).status == status
+    assert [letter.content for letter in world.store.letters()] == [payload]
+    assert stored_slots(world) == 0
+
+
+def test_junk_is_kept_up_to_a_hundred_a_day(world: World) -> None:
+    for n in range(150):
+        world.meter_says(1, "out", b"{%d" % n)
+    assert len(world.store.letters()) == 100
+    assert world.core.collector.counts.letters_dropped == 50
+    world.now += 86_400
+    world.meter_says(1, "out", b"{tomorrow")
+    assert len(world.store.letters()) == 101
+
+
+def test_a_meter_that_is_not_registered_is_told_to_come_again(world: World) -> None:
+    ack = world.put(99, 1, readings(99, 1, 1))
+    assert ack.status is Refusal.NOT_REGISTERED
+    assert stored_slots(world) == 0
+
+
+def test_events_are_kept_once_and_a_contradicting_one_is_a_letter(world: World) -> None:
+    event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=1, time=START)
+    other = EventRecord(previous_state=0, new_state=3, record_id=1, meter_id=1, time=START)
+    assert world.put(1, 1, [event]).accepted == ((0, 1),)
+    assert world.put(1, 1, [event]).accepted == ((0, 1),)
+    assert world.put(1, 1, [other]).rejected == ((1, Rejection.CONTRADICTS),)
+    assert [e for _, e in world.store.all_events(unsent_only=False)] == [event]
+
+
+def test_coverage_merges_ranges_that_touch(world: World) -> None:
+    for first in (1, 5, 3, 9, 7):
+        world.put(1, first, readings(1, first, 2, start=START + first * SLOT_S))
+    assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 10)]
+    world.put(1, 21, readings(1, 21, 2))
+    assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 10), (21, 22)]
+
+
+def test_at_start_the_gateway_asks_for_what_a_meter_holds_and_counts_what_is_gone(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    world.crash()
+    asked = world.introduce(1, first=11, next_id=15)
+    assert [c.what for c in asked if c.cmd == "get"] == ["records"]
+    assert world.core.gone[1, Log.HISTORY] == 6, "ids 5 to 10 are neither at the meter nor here"
+
+
+def test_a_store_of_a_newer_release_is_refused(world: World) -> None:
+    world.store._db.execute("PRAGMA user_version = 99")
+    with pytest.raises(StoreError, match="newer release"):
+        Store(world.path)

@@ -1,0 +1,151 @@
+"""Sharing and commands: who is told to share, when, and what is sent again."""
+
+from commonwatt.commands import Kind
+from commonwatt.records import State
+from gateway.manager import RENEW_S, RESEND_S, SHARE_FOR_S
+from tests.support.gateway_world import START, World, commands, readings
+
+
+def households(world: World, *percents: float) -> list[tuple[str, str]]:
+    """Introduce meters and their levels; return (meter topic number, command) of the sharing commands sent."""
+    before = len(world.sent)
+    for meter, percent in enumerate(percents, 1):
+        world.introduce(meter)
+        world.level(meter, percent)
+    return sharing_since(world, before)
+
+
+def sharing_since(world: World, before: int) -> list[tuple[str, str]]:
+    return [(p.topic.split("/")[2], c.cmd) for p in world.sent[before:] for c in commands([p]) if "share" in c.cmd]
+
+
+def test_those_above_share_as_soon_as_a_level_below_its_minimum_arrives(world: World) -> None:
+    assert households(world, 80, 70, 49) == [("1", "share_power_on"), ("2", "share_power_on")]
+
+
+def test_nobody_shares_while_all_are_above_or_all_below(world: World) -> None:
+    assert households(world, 80, 70, 60) == []
+    assert households(world, 40, 30, 20) == []
+
+
+def test_a_level_in_a_put_decides_as_well(world: World) -> None:
+    households(world, 80, 70)
+    world.introduce(3)
+    before = len(world.sent)
+    world.put(3, 1, readings(3, 1, 1, kind=2, value=14_000_000, start=START + 15))
+    assert sharing_since(world, before) == [("1", "share_power_on"), ("2", "share_power_on")]
+
+
+def test_sharing_ends_when_the_receiver_is_a_band_above_its_minimum(world: World) -> None:
+    households(world, 80, 49)
+    world.now += 15
+    assert world.level(2, 50.2) == []
+    world.now += 15
+    before = len(world.sent)
+    world.level(2, 51.5)
+    assert sharing_since(world, before) == [("1", "share_power_off")]
+
+
+def test_a_donor_stops_at_its_own_minimum(world: World) -> None:
+    households(world, 52, 20)
+    world.now += 15
+    before = len(world.sent)
+    world.level(1, 50)
+    assert sharing_since(world, before) == [("1", "share_power_off")]
+
+
+def test_the_order_ends_by_itself_and_is_renewed_while_needed(world: World) -> None:
+    households(world, 80, 40)
+    order = next(c for c in commands(world.sent) if c.cmd == "share_power_on")
+    assert order.until == START + SHARE_FOR_S
+    world.answer(order, 1)
+    world.now += SHARE_FOR_S - RENEW_S
+    world.level(1, 80)
+    before = len(world.sent)
+    world.level(2, 40)
+    renewed = commands(world.sent[before - 1 :])
+    assert any(c.cmd == "share_power_on" and (c.seq or 0) > (order.seq or 0) for c in renewed)
+
+
+def test_an_unconfirmed_command_is_sent_again_until_it_is_confirmed(world: World) -> None:
+    households(world, 80, 40)
+    order = next(c for c in commands(world.sent) if c.cmd == "share_power_on")
+    world.now += RESEND_S
+    again = [c for c in commands(world.tick("retry")) if c.cmd == "share_power_on"]
+    assert [(c.seq, c.until) for c in again] == [(order.seq, order.until)]
+    world.answer(order, 1)
+    world.now += RESEND_S
+    assert not [c for c in commands(world.tick("retry")) if c.cmd == "share_power_on"]
+
+
+def test_an_unconfirmed_command_outlives_a_crash_but_not_its_end(world: World) -> None:
+    households(world, 80, 40)
+    world.crash()
+    assert [c for c in commands(world.tick("retry")) if c.cmd == "share_power_on"]
+    world.crash()
+    world.now += SHARE_FOR_S
+    assert not [c for c in commands(world.tick("retry")) if c.cmd == "share_power_on"]
+
+
+def test_a_gateway_that_lost_its_store_goes_on_above_the_meters_pairs(world: World) -> None:
+    world.introduce(1, held={Kind.SHARING: {"value": "off", "epoch": (3, 1), "seq": 41}})
+    world.introduce(2)
+    world.level(1, 80)
+    world.level(2, 40)
+    order = next(c for c in commands(world.sent) if c.cmd == "share_power_on")
+    assert (order.epoch, order.seq) > ((3, 1), 41) or order.seq == 42
+
+
+def test_an_order_is_raised_above_a_higher_pair_a_meter_turns_out_to_hold(world: World) -> None:
+    households(world, 80, 40)
+    again = world.introduce(1, cmd="share_power_on", held={Kind.SHARING: {"value": "off", "epoch": (1, 0), "seq": 9}})
+    assert [(c.cmd, c.seq) for c in again] == [("share_power_on", 10)]
+
+
+def test_a_silent_or_isolated_battery_is_not_told_to_share(world: World) -> None:
+    world.introduce(1)
+    world.introduce(2)
+    world.level(1, 80, State.INITIALIZED | State.ISOLATED)
+    before = len(world.sent)
+    world.level(2, 40)
+    assert sharing_since(world, before) == []
+    world.level(1, 80)
+    world.now += 600
+    world.level(2, 39)
+    assert sharing_since(world, before) == [], "the donor's level is ten minutes old"
+
+
+def test_levels_near_the_minimum_are_asked_for_every_slot_and_others_by_the_minute(world: World) -> None:
+    households(world, 90, 52)
+    world.now += 15
+    assert asked_levels(world) == {"2"}
+    world.now += 45
+    assert asked_levels(world) >= {"1", "2"}
+
+
+def asked_levels(world: World) -> set[str]:
+    return {p.topic.split("/")[2] for p in world.tick("levels_s") for c in commands([p]) if c.what == "levels"}
+
+
+def test_every_meter_is_initialized_until_it_answers(world: World) -> None:
+    def asked() -> set[str]:
+        return {p.topic.split("/")[2] for p in world.tick("retry") for c in commands([p]) if c.cmd == "initialize"}
+
+    assert asked() == {"1", "2", "3", "4"}
+    world.introduce(1)
+    world.now += 5
+    assert asked() == set()
+    world.now += 60
+    assert asked() == {"2", "3", "4"}
+
+
+def test_only_meters_that_wait_to_be_asked_are_asked_for_records(world: World) -> None:
+    world.introduce(1, push=True)
+    world.introduce(2, push=False)
+    sent = world.tick("collect_s")
+    assert {(p.topic.split("/")[2], c.what) for p in sent for c in commands([p])} == {("2", "records"), ("2", "events")}
+    assert world.tick("collect_s") == [], "a period that is done is not done again"
+    world.crash()
+    assert world.tick("collect_s") == [], "not even after a restart"
+    world.now += 60
+    assert world.tick("collect_s")

@@ -1,0 +1,288 @@
+"""Relaying: nothing leaves the outbox before the utility acknowledged it, and everything leaves it in the end."""
+
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from commonwatt.batches import Batch, BatchRefusal
+from commonwatt.blocks import Blocks, Quality, join
+from commonwatt.packing import unpack
+from commonwatt.records import EventRecord
+from commonwatt.units import QUARTER_S
+from gateway.relay import ACK_WITHIN_S, WINDOW
+from tests.support.gateway_world import START, World, batches, readings
+
+
+def blocks_of(found: list[Batch]) -> Blocks:
+    return join([unpack(b.keys, b.payloads) for b in found])
+
+
+def relay(world: World) -> list[Batch]:
+    world.now += 60
+    return batches(world.tick("relay_s"))
+
+
+def test_what_is_relayed_is_what_was_collected(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    world.put(2, 1, readings(2, 1, 4))
+    (batch,) = relay(world)
+    found = blocks_of([batch])
+    assert found.keys() == [(1, 3, START // QUARTER_S), (2, 3, START // QUARTER_S)]
+    assert found.values[0, :4].tolist() == [1000, 1001, 1002, 1003]
+    assert batch.owner == "r001"
+
+
+def test_what_is_not_acknowledged_is_sent_again_and_what_is_not(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    (batch,) = relay(world)
+    assert relay(world) == [], "it is in flight"
+    world.now += ACK_WITHIN_S
+    (again,) = relay(world)
+    assert blocks_of([again]).keys() == blocks_of([batch]).keys()
+    assert again.sequence != batch.sequence
+    world.acknowledge(again)
+    world.now += ACK_WITHIN_S
+    assert relay(world) == []
+    assert world.store.backlog() == (0, 0, 0)
+
+
+def test_a_crash_in_flight_sends_it_again_under_a_new_number(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    (batch,) = relay(world)
+    world.crash()
+    (again,) = relay(world)
+    assert again.sequence > batch.sequence
+    world.acknowledge(batch)
+    assert world.store.backlog()[0] == 1, "an acknowledgement from before the crash is nobody's"
+    world.acknowledge(again)
+    assert world.store.backlog()[0] == 0
+
+
+def test_an_acknowledgement_covers_only_what_was_in_the_batch(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    (batch,) = relay(world)
+    world.put(1, 5, readings(1, 5, 4, start=START + 60))
+    world.acknowledge(batch)
+    (rest,) = relay(world)
+    assert (blocks_of([rest]).quality[0] > 0).sum() == 4
+
+
+def test_a_refused_batch_stays_in_the_outbox(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    (batch,) = relay(world)
+    assert world.acknowledge(batch, status=BatchRefusal.BUSY) == []
+    assert len(relay(world)) == 1
+
+
+def test_a_state_event_goes_at_once(world: World) -> None:
+    world.put(1, 1, [EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=1, time=START)])
+    (batch,) = batches(world.tick("retry"))
+    assert [event.record_id for _, event in batch.events] == [1]
+    world.acknowledge(batch)
+    assert world.store.backlog() == (0, 0, 0)
+
+
+def test_dead_letters_are_relayed_too(world: World) -> None:
+    world.meter_says(1, "out", b"{junk")
+    (batch,) = relay(world)
+    assert [letter.content for letter in batch.letters] == [b"{junk"]
+    world.acknowledge(batch)
+    assert world.store.backlog() == (0, 0, 0)
+
+
+def test_a_long_backlog_drains_by_acknowledgements_alone_within_the_window(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.relay.BATCH_PARTS", 20)
+    for minute in range(50):
+        world.put(1, minute * 4 + 1, readings(1, minute * 4 + 1, 4, start=START - 3000 + minute * 60))
+        world.put(2, minute * 4 + 1, readings(2, minute * 4 + 1, 4, start=START - 3000 + minute * 60))
+        world.put(3, minute * 4 + 1, readings(3, minute * 4 + 1, 4, start=START - 3000 + minute * 60))
+    found: list[Batch] = []
+    waiting = relay(world)
+    assert len(waiting) == WINDOW
+    while waiting:
+        batch = waiting.pop(0)
+        found.append(batch)
+        waiting += batches(world.acknowledge(batch))
+        assert len(world.core.relay.in_flight) <= WINDOW
+    assert world.store.backlog()[0] == 0
+    assert (blocks_of(found).quality > 0).sum() == 600
+
+
+def test_a_utility_that_starts_empty_gets_everything_back(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    world.put(1, 1, [EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=1, time=START)])
+    (batch,) = relay(world)
+    world.acknowledge(batch, store=7)
+    world.now += QUARTER_S
+    world.tick("compact_s")
+    world.put(1, 5, readings(1, 5, 4, start=START + 60))
+    (batch,) = relay(world)
+    world.acknowledge(batch, store=8)
+    assert world.store.backlog()[0] == 1, "what the new store has not is unsent again; what it just took is not"
+    (batch,) = relay(world)
+    assert (blocks_of([batch]).quality[0] > 0).sum() == 4
+    assert len(batch.events) == 1
+
+
+def test_compaction_keeps_every_slot_and_only_of_what_the_utility_has(world: World) -> None:
+    for n in range(4):
+        world.put(1, n * 4 + 1, readings(1, n * 4 + 1, 4, start=START + n * 60))
+    (batch,) = relay(world)
+    world.now = START + 2 * QUARTER_S
+    world.tick("compact_s")
+    assert len(list(world.store.all_parts(unsent_only=False))) == 4, "not acknowledged yet"
+    world.acknowledge(batch)
+    world.now += QUARTER_S
+    world.tick("compact_s")
+    (part,) = world.store.all_parts(unsent_only=False)
+    assert (unpack([part.key], [part.payload]).quality > 0).sum() == 16
+    world.now += QUARTER_S
+    world.tick("compact_s")
+    assert [p.id for p in world.store.all_parts(unsent_only=False)] == [part.id], "a joined block is left alone"
+
+
+def test_a_damaged_part_is_set_aside_and_does_not_stop_the_rest(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    world.put(2, 1, readings(2, 1, 4))
+    world.store._db.execute("UPDATE part SET payload = zeroblob(30) WHERE id = 1")
+    (batch,) = relay(world)
+    assert [key[0] for key in batch.keys] == [2]
+    world.acknowledge(batch)
+    assert world.store.backlog()[0] == 0
+    assert [letter.reason for letter in world.store.letters()] == [200]
+
+
+# The utility's commands
+
+
+def test_get_relays_the_slots_asked_for_and_names_those_that_are_not_there(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    world.acknowledge(relay(world)[0])
+    quarter = START // QUARTER_S
+    found, outcome = world.ask(cmd="get", blocks=[["1", 3, quarter, "1f"], ["2", 3, quarter, "1"]])
+    assert blocks_of(found).keys() == [(1, 3, quarter)]
+    assert outcome.absent == [(1, 3, quarter, "10"), (2, 3, quarter, "1")]
+    assert outcome.sent == 1
+
+
+def test_a_lost_answer_to_get_is_sent_again(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    world.acknowledge(relay(world)[0])
+    found, _ = world.ask(cmd="get", first_quarter=START // QUARTER_S)
+    world.now += ACK_WITHIN_S
+    again = relay(world)
+    assert blocks_of(again).keys() == blocks_of(found).keys()
+    world.acknowledge(again[0])
+    world.now += ACK_WITHIN_S
+    assert relay(world) == []
+
+
+def test_lossless_relays_whole_quarters_only(world: World) -> None:
+    world.ask(cmd="aggregate", at="gateway", mode="lossless")
+    world.put(1, 1, readings(1, 1, 4))
+    assert relay(world) == []
+    world.now = START + QUARTER_S
+    assert len(relay(world)) == 1
+
+
+def test_lossy_relays_averages_keeps_the_exact_and_gives_it_when_asked(world: World) -> None:
+    world.ask(cmd="aggregate", at="gateway", mode="lossy")
+    world.put(1, 1, readings(1, 1, 24))
+    world.now = START + QUARTER_S
+    (batch,) = relay(world)
+    found = blocks_of([batch])
+    assert found.quality[0, :24].tolist() == [Quality.AVERAGED] * 20 + [Quality.EXACT] * 4
+    world.acknowledge(batch)
+    assert world.store.backlog()[0] == 0
+    (exact,), _ = world.ask(cmd="get", first_quarter=START // QUARTER_S)
+    better = join([found, blocks_of([exact])])
+    assert better.quality[0, :24].tolist() == [Quality.EXACT] * 24
+    assert better.values[0, :24].tolist() == [1000 + i for i in range(24)]
+    assert not len(better.extras), "the exact readings replace their averages, they don't contradict them"
+
+
+def test_aggregation_ends_when_its_time_is_over_even_across_a_crash(world: World) -> None:
+    world.ask(cmd="aggregate", at="gateway", mode="lossy", for_s=600)
+    world.crash()
+    assert world.core.relay.mode == "lossy"
+    world.now += 600
+    relay(world)
+    assert world.core.relay.mode == "none"
+
+
+def test_aggregate_at_the_meters_orders_every_meter(world: World) -> None:
+    world.ask(cmd="aggregate", at="meters", mode="lossy", for_s=600)
+    orders = [json.loads(p.payload) for p in world.sent if p.topic.endswith("/d/cmd")]
+    assert [(o["cmd"], o["mode"], o["until"]) for o in orders] == [("aggregate", "lossy", world.now + 600)] * 4
+    world.ask(cmd="deaggregate", at="meters")
+    assert json.loads(world.sent[-2].payload)["cmd"] == "deaggregate"
+
+
+def test_a_schedule_changes_periods_for_good(world: World) -> None:
+    _, outcome = world.ask(cmd="schedule", periods={"relay_s": 900})
+    assert outcome.result == "done"
+    assert world.core.tick_every_s("relay_s") == 900
+    world.crash()
+    assert world.core.tick_every_s("relay_s") == 900
+
+
+def test_a_command_sent_again_is_done_once_and_answered_twice(world: World) -> None:
+    message = json.dumps({"v": 1, "id": "same", "cmd": "aggregate", "at": "meters", "until": world.now + 60}).encode()
+    first = world.utility_says("cmd", message)
+    again = world.utility_says("cmd", message)
+    assert len(again) == 1
+    assert again[0] == first[-1]
+
+
+def test_an_expired_or_unreadable_command_is_not_done(world: World) -> None:
+    _, outcome = world.ask(cmd="aggregate", mode="lossy", until=world.now)
+    assert outcome.result == "expired"
+    assert world.utility_says("cmd", b'{"v":1,"id":"x","cmd":"explode","until":1}') == []
+    assert world.core.relay.mode == "none"
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.sampled_from(["put", "relay", "ack", "lost", "crash", "compact", "new_utility", "refuse"]), max_size=40)
+)
+def test_whatever_happens_the_utility_ends_with_every_slot_once(tmp_path_factory, steps: list[str]) -> None:  # type: ignore[no-untyped-def]
+    world = World(tmp_path_factory.mktemp("relay") / "gateway.db")
+    utility: dict[int, list[Batch]] = {1: []}
+    in_flight: list[Batch] = []
+    store, made = 1, 0
+    for step in [*steps, "relay", "ack", "lost", "relay", "ack", "lost", "relay", "ack"]:
+        if step == "put":
+            world.put(1, made + 1, readings(1, made + 1, 4, start=START + made * 15))
+            made += 4
+        elif step == "relay":
+            in_flight += relay(world)
+        elif step == "ack":
+            for batch in in_flight:
+                utility[store].append(batch)
+                in_flight = batches(world.acknowledge(batch, store=store))
+        elif step == "lost":
+            in_flight.clear()
+            world.now += ACK_WITHIN_S
+        elif step == "crash":
+            world.crash()
+        elif step == "compact":
+            world.now += QUARTER_S
+            world.tick("compact_s")
+        elif step == "new_utility":
+            store += 1
+            utility[store] = []
+        elif step == "refuse" and in_flight:
+            world.acknowledge(in_flight.pop(), store=store, status=BatchRefusal.BUSY)
+    world.put(2, 1, readings(2, 1, 1))  # whatever the last utility lacks, it learns of with the next batch
+    for _ in range(4):
+        for batch in relay(world):
+            utility[store].append(batch)
+            world.acknowledge(batch, store=store)
+    world.store.close()
+    found = blocks_of(utility[store])
+    assert (found.quality > 0).sum() == made + 1
+    assert not len(found.extras)

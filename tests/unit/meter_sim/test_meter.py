@@ -1,0 +1,599 @@
+"""What a meter does with slots, acknowledgements, commands and losses of power, with time as a literal."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from commonwatt import topics
+from commonwatt.commands import Outcome
+from commonwatt.effects import Publish, Write
+from commonwatt.messages import Put, PutAck, Refusal, unpack_level, unpack_put
+from commonwatt.records import EventRecord, Log, RecordType, Rejection, State
+from commonwatt.town import Battery, Direction, Function
+from commonwatt.town import Meter as Description
+from meter_sim.changes import Made, MeterState, Orders, Stored
+from meter_sim.delivery import Tally
+from meter_sim.meter import Effects, Limits, Meter
+from meter_sim.physics import Commanded
+
+T = 1_790_000_100
+"""Start of a quarter-hour, and so of a minute, a group of ten and a slot."""
+
+UP = State.INITIALIZED
+METER = 20_000_060  # sends at second 20 of the minute
+
+
+def description(*, battery: bool = True, push: bool = True, meter: int = METER) -> Description:
+    types = (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH) if battery else (RecordType.THROUGH,)
+    return Description(
+        id=meter,
+        microgrid="r001",
+        address="10.0.0.1",
+        location="house 1",
+        function=Function.HOUSE,
+        direction=Direction.OUTGOING,
+        account=7,
+        record_types=types,
+        service_amps=200,
+        battery=Battery(capacity=28_800_000, minimum_percent=50) if battery else None,
+        push=push,
+    )
+
+
+class Bench:
+    """A meter whose effects are done at once: what it wrote is kept as its store would, what it published is read."""
+
+    def __init__(
+        self, *, battery: bool = True, push: bool = True, resolution: int = 100, log_records: int = 10_000
+    ) -> None:
+        self.description = description(battery=battery, push=push)
+        self.limits = Limits(resolution=resolution, log_records=log_records)
+        self.tally: Tally = Counter()
+        new = Stored(state=MeterState(meter=METER, generation=T), orders=Orders(METER, (0, 0), {}))
+        self.meter = Meter(self.description, self.limits, new, self.tally)
+        self.sent: list[Publish] = []
+        self.events: list[EventRecord] = []
+        self.do(self.meter.boot(T, power_lost=True))
+
+    def do(self, effects: Effects) -> list[Publish]:
+        """Perform effects; return what was published."""
+        published = [effect for effect in effects if isinstance(effect, Publish)]
+        changes = [effect.change for effect in effects if isinstance(effect, Write)]
+        for change in changes:
+            if isinstance(change, Made) and change.log is Log.EVENT:
+                put = Put(log=Log.EVENT, generation=1, first_id=1, last_id=1, records=(change.rows[0].data,))
+                self.events += put.events()
+        self.sent += published
+        return published
+
+    def slots(self, count: int, readings: dict[RecordType, int] | None = None) -> None:
+        """Measure the next slots."""
+        for _ in range(count):
+            end = max(self.meter.state.last_slot, T) + 15
+            given = readings or {RecordType.GENERATION: end % 1000, RecordType.STORED: end, RecordType.THROUGH: 500}
+            self.do(self.meter.measure(end, given))
+
+    def command(self, cmd: str, now: float = T, **fields: Any) -> Outcome:
+        """Send a command; return its outcome."""
+        published = self.do(self.meter.receive(topics.COMMANDS, command(cmd, **fields), now))
+        outcomes = [Outcome.model_validate_json(p.payload) for p in published if p.topic.endswith(topics.OUTCOMES)]
+        assert len(outcomes) == 1
+        return outcomes[0]
+
+    def get(self, what: str, now: float = T, **fields: Any) -> list[Put]:
+        """Send a get; return the puts that come."""
+        return puts(self.do(self.meter.receive(topics.COMMANDS, command("get", what=what, **fields), now)))
+
+    def ack(self, put: Put, now: float = T, **changes: Any) -> list[Put]:
+        """Acknowledge a put; return the puts that follow."""
+        return puts(self.do(self.meter.receive(topics.ACKS, ack_of(put, **changes).pack(), now)))
+
+    def tick(self, now: float) -> list[Put]:
+        return puts(self.do(self.meter.tick(now)))
+
+
+def command(cmd: str, **fields: Any) -> bytes:
+    return json.dumps({"v": 1, "id": "c1", "cmd": cmd, "issuer": "r001", "epoch": [1, 0], **fields}).encode()
+
+
+def puts(published: Sequence[Publish]) -> list[Put]:
+    assert all(p.qos == 1 for p in published if not p.topic.endswith(topics.LEVELS))
+    return [unpack_put(p.payload) for p in published if p.topic.rpartition("/")[2] in (topics.RECORDS, topics.EVENTS)]
+
+
+def ack_of(put: Put, **changes: Any) -> PutAck:
+    fields: dict[str, Any] = {
+        "log": put.log,
+        "generation": put.generation,
+        "first_id": put.first_id,
+        "last_id": put.last_id,
+        "time": T,
+        "accepted": tuple(put.counts().items()),
+    }
+    return PutAck(**{**fields, **changes})
+
+
+def history(found: Sequence[Put]) -> Put:
+    (put,) = [put for put in found if put.log is Log.HISTORY]
+    return put
+
+
+# Measuring (M1).
+
+
+def test_every_slot_makes_a_record_of_each_type_with_ids_without_holes() -> None:
+    bench = Bench()
+    bench.slots(2)
+    put = history(bench.get("records"))
+    records = put.history()
+    assert (put.first_id, put.last_id, put.generation) == (1, 6, T)
+    assert [r.record_id for r in records] == [1, 2, 3, 4, 5, 6]
+    assert [r.record_type for r in records] == [1, 2, 3, 1, 2, 3]
+    assert {(r.start, r.end) for r in records} == {(T, T + 15), (T + 15, T + 30)}
+    assert {(r.account, r.lossy, r.meter_id) for r in records} == {(7, 0, METER)}
+
+
+def test_a_flow_below_the_resolution_is_carried_into_the_next_slots() -> None:
+    bench = Bench(battery=False)
+    bench.slots(4, {RecordType.THROUGH: 130})
+    readings = [r.reading for r in history(bench.get("records")).history()]
+    assert readings == [100, 100, 100, 200]
+    assert bench.meter.state.remainders == {RecordType.THROUGH: 20}
+
+
+def test_a_level_is_rounded_down_and_carries_nothing() -> None:
+    bench = Bench()
+    bench.slots(2, {RecordType.GENERATION: 0, RecordType.STORED: 199, RecordType.THROUGH: 0})
+    records = history(bench.get("records")).history()
+    assert [r.reading for r in records if r.record_type == RecordType.STORED] == [100, 100]
+
+
+def test_a_slot_is_never_measured_twice() -> None:
+    bench = Bench(battery=False)
+    bench.slots(2)
+    assert bench.meter.measure(T + 30, {RecordType.THROUGH: 1}) == []
+    assert bench.meter.state.made == 2
+
+
+def test_a_full_log_leaves_an_explicit_counted_gap() -> None:
+    bench = Bench(battery=False, log_records=1000)
+    for n in range(1003):
+        bench.do(bench.meter.measure(T + 15 * (n + 1), {RecordType.THROUGH: 100 * n}))
+    assert (bench.meter.state.made, bench.meter.state.gaps) == (1000, 3)
+    assert len(bench.meter.history.rows) == 1000
+    assert bench.meter.history.next_id == 1001
+
+
+def test_a_meter_short_of_storage_consolidates_what_it_holds_by_itself() -> None:
+    bench = Bench(battery=False, log_records=1000)
+    for n in range(901):
+        bench.do(bench.meter.measure(T + 15 * (n + 1), {RecordType.THROUGH: 500}))
+    assert bench.meter.state.made == 901
+    assert len(bench.meter.history.rows) == 16  # fifteen whole quarters, and the newest record
+    assert bench.tally["relief", "consolidated"] == 1
+
+
+# Delivery (M4, M6).
+
+
+def test_a_push_meter_sends_both_logs_in_its_turn_of_the_minute() -> None:
+    bench = Bench()
+    bench.slots(1)
+    assert bench.meter.wake_at == T + 20
+    assert [put.log for put in bench.tick(T + 20)] == [Log.HISTORY, Log.EVENT]
+    assert bench.sent[0].topic == topics.meter_up("r001", METER, topics.RECORDS)
+
+
+def test_a_pull_meter_waits_for_get() -> None:
+    bench = Bench(push=False)
+    bench.slots(8)
+    assert bench.meter.wake_at is None
+    assert len(bench.get("records")) == 1
+
+
+def test_turns_of_neighbouring_ids_are_spread_over_the_minute() -> None:
+    turns = set()
+    for meter in range(10_001, 10_061):
+        new = Stored(state=MeterState(meter=meter, generation=1), orders=Orders(meter, (0, 0), {}))
+        core = Meter(description(meter=meter), Limits(), new, Counter())
+        core.boot(T, power_lost=False)
+        turns.add(core.wake_at)
+    assert len(turns) == 60
+
+
+def test_a_batch_without_acknowledgement_is_sent_again_as_it_was() -> None:
+    bench = Bench(battery=False)
+    bench.slots(1)
+    bench.ack(bench.get("events")[0])
+    first = history(bench.tick(T + 20))
+    times = []
+    for _ in range(5):
+        bench.slots(1)
+        wake = bench.meter.wake_at
+        while wake is not None and not (again := bench.tick(wake)):
+            wake = bench.meter.wake_at
+        assert wake is not None
+        times.append(wake)
+        assert again == [first]
+    assert times == [T + 35, T + 65, T + 125, T + 185, T + 245]
+
+
+def test_records_are_deleted_only_when_exactly_they_are_acknowledged() -> None:
+    bench = Bench(battery=False)
+    bench.slots(3)
+    put = history(bench.get("records"))
+    for wrong in (
+        {"last_id": 2},
+        {"first_id": 2},
+        {"generation": put.generation - 1},
+        {"accepted": ((3, 2),)},
+        {"accepted": ((1, 3),)},
+        {"status": Refusal.BUSY},
+        {"log": Log.EVENT},
+    ):
+        bench.ack(put, **wrong)
+        assert len(bench.meter.history.rows) == 3
+    bench.do(bench.meter.receive(topics.ACKS, b"junk", T))
+    assert len(bench.meter.history.rows) == 3
+    bench.ack(put, accepted=((3, 2),), rejected=((3, Rejection.WRONG_ACCOUNT),))
+    assert bench.meter.history.rows == []
+    assert bench.meter.state.acknowledged == 3
+    assert bench.tally["ack", "mismatch"] == 2
+
+
+def test_a_second_acknowledgement_deletes_nothing() -> None:
+    bench = Bench(battery=False)
+    bench.slots(1)
+    put = history(bench.get("records"))
+    bench.ack(put)
+    bench.slots(1)
+    bench.ack(put)
+    assert len(bench.meter.history.rows) == 1
+
+
+def test_a_meter_with_much_to_tell_goes_on_at_each_acknowledgement() -> None:
+    bench = Bench(battery=False)
+    bench.slots(1130)
+    put = history(bench.tick(T + 20))
+    assert (put.first_id, put.last_id) == (1, 1000)
+    put = history(bench.ack(put))
+    assert (put.first_id, put.last_id) == (1001, 1130)
+    assert bench.ack(put) == []
+    bench.slots(59)
+    put = history(bench.tick(T + 80))
+    bench.slots(59)
+    assert bench.ack(put) == []
+
+
+@pytest.mark.parametrize("status", [Refusal.MALFORMED, Refusal.VERSION, Refusal.TOO_LARGE])
+def test_a_batch_refused_as_it_is_is_sent_in_halves(status: Refusal) -> None:
+    bench = Bench(battery=False)
+    bench.slots(7)
+    put = history(bench.get("records"))
+    assert bench.ack(put, status=status, accepted=()) == []
+    assert history(bench.tick(T + 15)).last_id == 3
+
+
+@pytest.mark.parametrize("status", [Refusal.CHECKSUM, Refusal.BUSY, Refusal.NOT_REGISTERED])
+def test_a_batch_refused_for_now_is_sent_again_as_it_was(status: Refusal) -> None:
+    bench = Bench(battery=False)
+    bench.slots(7)
+    put = history(bench.get("records"))
+    assert bench.ack(put, status=status, accepted=()) == []
+    assert history(bench.tick(T + 15)) == put
+
+
+def test_get_sends_everything_held_then_one_batch_after_the_other() -> None:
+    bench = Bench(battery=False, push=False)
+    bench.slots(1010)
+    published = bench.do(bench.meter.receive(topics.COMMANDS, command("get", what="records"), T))
+    outcome = Outcome.model_validate_json(published[-1].payload)
+    assert (outcome.result, outcome.sent) == ("partial", {"3": 1000})
+    (put,) = bench.ack(puts(published)[0])
+    assert put.last_id == 1010
+    bench.slots(100)
+    assert bench.ack(put) == []
+
+
+def test_get_up_to_an_id_sends_no_more() -> None:
+    bench = Bench(battery=False, push=False)
+    bench.slots(10)
+    put = history(bench.get("records", to_id="4"))
+    assert put.last_id == 4
+    assert bench.ack(put) == []
+    assert bench.get("records", to_id="4") == []
+
+
+def test_get_of_an_empty_log_says_so() -> None:
+    bench = Bench(battery=False)
+    outcome = bench.command("get", what="records")
+    assert (outcome.result, outcome.sent) == ("done", {})
+
+
+# Aggregation (M7).
+
+
+def test_lossless_makes_one_of_equal_readings_and_still_covers_every_id() -> None:
+    bench = Bench()
+    assert bench.command("aggregate", mode="lossless", seq=1).bits == UP | State.LOSSLESS
+    bench.slots(3, {RecordType.GENERATION: 0, RecordType.STORED: 1000, RecordType.THROUGH: 500})
+    put = history(bench.get("records"))
+    assert (put.first_id, put.last_id) == (1, 9)
+    assert [(r.record_id, r.end - r.start) for r in put.history()] == [(1, 45), (2, 45), (3, 45)]
+    bench.ack(put)
+    assert bench.meter.state.acknowledged == 9
+
+
+def test_lossy_averages_whole_groups_and_holds_back_the_one_being_measured() -> None:
+    bench = Bench(battery=False)
+    bench.command("aggregate", mode="lossy", seq=1)
+    for n in range(14):
+        bench.do(bench.meter.measure(T + 15 * (n + 1), {RecordType.THROUGH: 100 * n}))
+    put = history(bench.get("records", now=T + 210))
+    (record,) = put.history()
+    assert (put.first_id, put.last_id) == (1, 10)
+    assert (record.lossy, record.reading, record.start, record.end) == (1, 450, T, T + 150)
+    bench.ack(put)
+    assert bench.get("records", now=T + 215) == []
+    bench.command("deaggregate", seq=2)
+    assert history(bench.get("records", now=T + 216)).last_id == 14
+
+
+def test_lossy_sends_a_group_with_a_gap_as_it_is() -> None:
+    bench = Bench(battery=False)
+    bench.command("aggregate", mode="lossy", seq=1)
+    for n in (0, 1, 2, 4, 5, 6, 7, 8, 9, 10):
+        bench.do(bench.meter.measure(T + 15 * (n + 1), {RecordType.THROUGH: 100 * n}))
+    put = history(bench.get("records", now=T + 170))
+    assert [r.lossy for r in put.history()] == [0] * 9
+
+
+def test_what_was_held_back_is_sent_when_nothing_more_comes() -> None:
+    bench = Bench(battery=False)
+    bench.command("aggregate", mode="lossy", seq=1)
+    bench.slots(3)
+    assert bench.get("records", now=T + 60) == []
+    assert history(bench.get("records", now=T + 210)).last_id == 3
+
+
+def test_aggregation_never_touches_a_batch_in_flight() -> None:
+    bench = Bench(battery=False)
+    bench.slots(4)
+    put = history(bench.get("records"))
+    bench.command("aggregate", mode="lossless", seq=1)
+    bench.slots(4)
+    assert history(bench.get("records")) == put
+    assert history(bench.tick(T + 80)) == put
+
+
+# Commands (M5).
+
+
+def test_initialize_tells_the_switch_and_the_threshold() -> None:
+    outcome = Bench(push=False).command("initialize")
+    assert (outcome.result, outcome.push, outcome.minimum_percent) == ("done", False, 50)
+    assert outcome.capacity_mwh == 28_800_000
+    assert outcome.bits == UP
+    assert outcome.history is not None
+    assert (outcome.history.generation, outcome.history.first, outcome.history.next) == (T, 1, 1)
+    assert Bench(battery=False).command("initialize").minimum_percent is None
+
+
+def test_stop_shuts_down_until_initialize() -> None:
+    bench = Bench()
+    assert bench.command("stop", now=T + 5).bits == 0
+    bench.slots(2)
+    assert bench.meter.state.made == 0
+    assert bench.command("share_power_on", seq=1, for_s=60).result == "refused"
+    assert bench.command("initialize", now=T + 40).bits == UP
+    assert [(e.previous_state, e.new_state, e.time) for e in bench.events] == [
+        (0, UP, T),
+        (UP, 0, T + 5),
+        (0, UP, T + 40),
+    ]
+
+
+def test_get_levels_is_answered_by_a_level_alone() -> None:
+    bench = Bench()
+    bench.slots(1)
+    (published,) = bench.do(bench.meter.receive(topics.COMMANDS, command("get", what="levels"), T + 16))
+    assert published.topic == topics.meter_up("r001", METER, topics.LEVELS)
+    assert published.qos == 0
+    level = unpack_level(published.payload)
+    assert (level.level, level.time, level.state) == ((T + 15) // 100 * 100, T + 15, UP)
+
+
+def test_get_levels_without_a_battery_is_refused() -> None:
+    bench = Bench(battery=False)
+    bench.slots(1)
+    assert bench.command("get", what="levels").reason == "no battery here"
+
+
+def test_get_state_changes_nothing() -> None:
+    bench = Bench()
+    assert bench.command("get", what="state").bits == UP
+    assert bench.command("get").result == "refused"
+
+
+def test_sharing_ends_by_itself_at_its_end() -> None:
+    bench = Bench()
+    outcome = bench.command("share_power_on", seq=5, until=T + 120, weight=3)
+    assert outcome.bits == UP | State.SHARING
+    assert bench.meter.commanded(T) == Commanded(sharing=True, weight=3)
+    assert bench.meter.commanded(T + 120) == Commanded()
+    bench.tick(T + 120)
+    assert bench.command("get", now=T + 121, what="state").bits == UP
+    assert bench.events[-1].time == T + 120
+    assert bench.command("share_power_on", now=T + 122, seq=5, until=T + 300).result == "repeated"
+
+
+def test_sharing_for_a_duration_ends_after_it() -> None:
+    bench = Bench()
+    bench.command("share_power_on", now=T + 7, seq=1, for_s=60)
+    assert bench.command("get", now=T + 66, what="state").bits & State.SHARING
+    assert bench.command("get", now=T + 67, what="state").bits == UP
+
+
+@pytest.mark.parametrize(
+    ("cmd", "fields"), [("share_power_on", {}), ("reduce_power_on", {}), ("isolate", {"state": "on"}), ("isolate", {})]
+)
+def test_a_state_without_an_end_is_refused_since_its_controller_may_be_lost(cmd: str, fields: dict[str, str]) -> None:
+    outcome = Bench().command(cmd, seq=1, **fields)
+    assert outcome.result == "refused"
+    assert outcome.reason == f"{cmd} needs its end, until or for_s"
+    assert outcome.held == {}
+
+
+def test_share_power_on_without_a_battery_is_refused() -> None:
+    assert Bench(battery=False).command("share_power_on", seq=1, for_s=60).reason == "no battery here"
+
+
+def test_isolate_and_reduce_reach_the_place_behind_the_meter() -> None:
+    bench = Bench()
+    assert bench.command("isolate", seq=1, state="on", for_s=900).bits == UP | State.ISOLATED | State.OFF_GRID
+    bench.command("reduce_power_on", seq=1, for_s=900)
+    assert bench.meter.commanded(T) == Commanded(isolated=True, reducing=True)
+    bench.command("isolate", seq=2, state="off")
+    assert bench.command("reduce_power_off", seq=2).bits == UP
+
+
+def test_a_repeated_command_is_executed_once_and_answered_again() -> None:
+    bench = Bench()
+    bench.command("share_power_on", seq=1, until=T + 900)
+    outcome = bench.command("share_power_on", seq=1, until=T + 900)
+    assert (outcome.result, outcome.bits) == ("repeated", UP | State.SHARING)
+    assert len(bench.events) == 2
+
+
+def test_a_command_overtaken_by_a_later_one_is_superseded() -> None:
+    bench = Bench()
+    bench.command("share_power_off", seq=2)
+    assert bench.command("share_power_on", seq=1, until=T + 900).result == "superseded"
+    assert bench.command("reduce_power_on", seq=1, until=T + 900).result == "done"
+
+
+def test_a_deposed_manager_is_fenced_off_in_every_kind_of_command() -> None:
+    bench = Bench()
+    bench.command("share_power_on", epoch=[2, 1], seq=1, until=T + 900)
+    for fields in ({"cmd": "share_power_off", "seq": 9}, {"cmd": "reduce_power_off", "seq": 9}, {"cmd": "stop"}):
+        assert bench.command(epoch=[2, 0], **fields).result == "fenced"
+    assert bench.command("get", epoch=[1, 9], what="state").result == "fenced"
+    outcome = bench.command("share_power_off", epoch=[3, 0], seq=0)
+    assert (outcome.result, outcome.epoch) == ("done", (3, 0))
+
+
+def test_a_command_after_its_end_is_not_executed_and_leaves_no_trace() -> None:
+    bench = Bench()
+    outcome = bench.command("share_power_on", seq=4, epoch=[9, 0], until=T)
+    assert (outcome.result, outcome.epoch, outcome.held) == ("expired", (0, 0), {})
+    assert bench.command("stop", until=T).result == "expired"
+
+
+def test_the_pair_is_written_in_the_step_that_answers() -> None:
+    bench = Bench()
+    effects = bench.meter.receive(topics.COMMANDS, command("share_power_on", seq=1, for_s=60), T)
+    orders = [e.change for e in effects if isinstance(e, Write) and isinstance(e.change, Orders)]
+    assert [(o.epoch, o.held["sharing"].seq) for o in orders] == [((1, 0), 1)]  # type: ignore[index]
+
+
+def test_put_gives_the_meter_the_time() -> None:
+    bench = Bench()
+    assert bench.command("put", now=T, time=T + 9, trust=3).result == "done"
+    assert (bench.meter.state.offset_s, bench.meter.state.trust) == (9, 3)
+    assert bench.command("put").result == "refused"
+
+
+def test_aggregate_may_have_an_end_or_none() -> None:
+    bench = Bench()
+    assert bench.command("aggregate", mode="lossy", seq=1).bits == UP | State.LOSSY
+    assert bench.command("aggregate", mode="lossless", seq=2, for_s=60).bits == UP | State.LOSSLESS
+    bench.tick(T + 60)
+    assert bench.command("get", now=T + 60, what="state").bits == UP
+    assert bench.command("deaggregate", seq=3).result == "done"
+
+
+def test_junk_commands_are_counted_and_answered_only_by_name() -> None:
+    bench = Bench()
+    for junk in (b"", b"\xff", b"[]", b'{"id": 5}', b"[" * 9000, b"x" * 20_000):
+        assert bench.do(bench.meter.receive(topics.COMMANDS, junk, T)) == []
+    outcome = bench.command("explode")
+    assert (outcome.id, outcome.cmd, outcome.result) == ("c1", "explode", "refused")
+    assert bench.command("share_power_on", for_s=60).reason == "share_power_on needs seq"
+    assert bench.command("share_power_on", seq=1, for_s=60, until=T + 60).result == "refused"
+    assert bench.tally["command", "malformed"] == 7
+
+
+# Loss of power (M9).
+
+
+def stored(bench: Bench) -> Stored:
+    """Return what the meter last wrote, as its store has it."""
+    meter = bench.meter
+    rows = {log: [] for log in Log}  # type: ignore[var-annotated]
+    for held in (meter.history, meter.events):
+        rows[held.log] = [
+            (held._id(n), held._took.get(held._id(n), held._id(n)), data) for n, data in enumerate(held.rows)
+        ]
+    from meter_sim.changes import LogRow
+
+    return Stored(
+        state=meter.state,
+        orders=Orders(METER, meter.orders.epoch, dict(meter.orders.held)),
+        history=[LogRow(*row) for row in rows[Log.HISTORY]],
+        events=[LogRow(*row) for row in rows[Log.EVENT]],
+    )
+
+
+def test_after_a_loss_of_power_its_events_say_when_it_was_off() -> None:
+    bench = Bench()
+    bench.slots(4)
+    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.do(bench.meter.boot(T + 72, power_lost=True))
+    assert [(e.previous_state, e.new_state, e.time) for e in bench.events] == [
+        (0, UP, T),
+        (UP, 0, T + 60),
+        (0, UP, T + 72),
+    ]
+    assert [e.record_id for e in bench.events] == [1, 2, 3]
+
+
+def test_a_restart_that_missed_nothing_leaves_no_events() -> None:
+    bench = Bench()
+    bench.slots(4)
+    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.do(bench.meter.boot(T + 62, power_lost=False))
+    assert len(bench.events) == 1
+
+
+def test_after_a_loss_of_power_states_that_have_not_ended_hold_again() -> None:
+    bench = Bench()
+    bench.command("share_power_on", seq=3, until=T + 900)
+    bench.command("reduce_power_on", seq=3, until=T + 30)
+    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.do(bench.meter.boot(T + 40, power_lost=True))
+    assert bench.events[-1].new_state == UP | State.SHARING
+    assert bench.command("share_power_off", now=T + 41, seq=3).result == "repeated"
+    assert bench.command("reduce_power_off", now=T + 41, seq=2).result == "superseded"
+
+
+def test_a_stopped_meter_stays_stopped_over_a_loss_of_power() -> None:
+    bench = Bench()
+    bench.command("stop")
+    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.do(bench.meter.boot(T + 40, power_lost=True))
+    bench.slots(1)
+    assert bench.meter.state.made == 0
+    assert len(bench.events) == 2
+
+
+def test_a_batch_in_flight_is_the_same_after_a_loss_of_power() -> None:
+    bench = Bench(battery=False)
+    bench.slots(5)
+    put = history(bench.tick(T + 20))
+    bench.slots(3)
+    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.do(bench.meter.boot(T + 70, power_lost=True))
+    assert history(bench.tick(T + 80)) == put

@@ -1,0 +1,150 @@
+import json
+from collections.abc import Callable
+
+import pytest
+
+from commonwatt.batches import Batch, BatchAck, BatchRefusal, unpack_batch_ack
+from commonwatt.blocks import Blocks
+from commonwatt.commands import ControllerOutcome
+from commonwatt.effects import Publish, Write
+from commonwatt.records import EventRecord, RecordType
+from utility.core import MAX_JUNK_A_DAY, Core, Step
+from utility.store.changes import Append, CloseCommand, KeepLetter, LocalReason, SawGateway
+from utility.store.known import Known, KnownMeter, OpenCommand
+
+NOW = 1_800_000_000
+TOPIC = "cw1/r001/u/batch"
+
+
+@pytest.fixture
+def core() -> Core:
+    types = frozenset({RecordType.THROUGH})
+    meters = {
+        10001: KnownMeter(no=1, microgrid="r001", record_types=types),
+        20001: KnownMeter(no=2, microgrid="r002", record_types=types),
+    }
+    return Core(99, Known(controllers=frozenset({"r001", "r002"}), meters=meters))
+
+
+def ack_of(step: Step) -> BatchAck:
+    publishes = [effect for effect in step.effects if isinstance(effect, Publish)]
+    assert len(publishes) == 1
+    assert publishes[0].qos == 1
+    return unpack_batch_ack(publishes[0].payload)
+
+
+def writes_of(step: Step) -> list[object]:
+    return [effect.change for effect in step.effects if isinstance(effect, Write)]
+
+
+def test_batch_is_written_then_acknowledged(
+    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=10001, time=NOW)
+    sent = batch(blocks({0: 5, 59: 7}), events=[(1, event)])
+    step = core.receive(TOPIC, sent.pack(), NOW)
+
+    assert [type(effect) for effect in step.effects] == [Write, Publish]
+    (change,) = writes_of(step)
+    assert isinstance(change, Append)
+    assert (change.sender, change.owner, change.received) == ("r001", "r001", NOW)
+    assert change.payloads == sent.payloads
+    ack = ack_of(step)
+    assert (ack.status, ack.store, ack.sequence) == (BatchRefusal.NONE, 7, 3)
+    assert (ack.blocks, ack.events, ack.letters, ack.utility_store) == (1, 1, 0, 99)
+
+
+def test_batch_of_another_controllers_microgrid_keeps_sender_and_owner(
+    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:  # req: P7
+    step = core.receive("cw1/r002/u/batch", batch(blocks({0: 5})).pack(), NOW)
+    (change,) = writes_of(step)
+    assert isinstance(change, Append)
+    assert (change.sender, change.owner) == ("r002", "r001")
+    assert step.effects[1].topic == "cw1/r002/d/ack"  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("owner", "meter", "kind"), [("r009", 10001, 3), ("r001", 10009, 3), ("r001", 20001, 3), ("r001", 10001, 1)]
+)
+def test_batch_not_in_registry_is_refused_and_nothing_kept(
+    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks], owner: str, meter: int, kind: int
+) -> None:
+    step = core.receive(TOPIC, batch(blocks({0: 5}, meter=meter, kind=kind), owner=owner).pack(), NOW)
+    assert writes_of(step) == []
+    assert ack_of(step).status is BatchRefusal.NOT_REGISTERED
+
+
+def test_event_of_unknown_meter_is_refused(core: Core, batch: Callable[..., Batch]) -> None:
+    event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=555, time=NOW)
+    assert ack_of(core.receive(TOPIC, batch(events=[(1, event)]).pack(), NOW)).status is BatchRefusal.NOT_REGISTERED
+
+
+def test_unknown_controller_is_told_without_anything_kept(core: Core, batch: Callable[..., Batch]) -> None:  # req: P8
+    step = core.receive("cw1/r077/u/batch", batch().pack(), NOW)
+    assert (step.result, writes_of(step)) == ("unknown_sender", [])
+    assert ack_of(step).status is BatchRefusal.NOT_REGISTERED
+    assert core.receive("cw1/r077/u/stat", b"{}", NOW).effects == ()
+
+
+def test_damaged_payload_is_refused_and_its_batch_kept_as_letter(
+    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    step = core.receive(TOPIC, batch(blocks({0: 5}), payloads=[b"\0" * 12]).pack(), NOW)
+    (change,) = writes_of(step)
+    assert isinstance(change, KeepLetter)
+    assert change.letter.reason == LocalReason.BAD_BATCH
+    ack = ack_of(step)
+    assert (ack.status, ack.blocks, ack.sequence) == (BatchRefusal.BAD_PAYLOAD, 0, 3)
+
+
+def test_batch_damaged_on_the_way_is_refused_by_its_head(core: Core, batch: Callable[..., Batch]) -> None:
+    data = bytearray(batch().pack())
+    data[-1] ^= 1
+    ack = ack_of(core.receive(TOPIC, bytes(data), NOW))
+    assert (ack.status, ack.store, ack.sequence) == (BatchRefusal.CHECKSUM, 7, 3)
+
+
+def test_junk_is_kept_to_a_kilobyte_and_a_number_a_day(core: Core) -> None:
+    kept = 0
+    for number in range(MAX_JUNK_A_DAY + 5):
+        changes = writes_of(core.receive(TOPIC, b"junk%d" % number + b"x" * 5000, NOW))
+        kept += len(changes)
+        assert all(isinstance(c, KeepLetter) and len(c.letter.content) == 1024 for c in changes)
+    assert kept == MAX_JUNK_A_DAY
+    assert len(writes_of(core.receive("cw1/r002/u/batch", b"junk", NOW))) == 1
+    assert len(writes_of(core.receive(TOPIC, b"junk", NOW + 86_400))) == 1
+
+
+def test_heartbeat_is_kept_as_it_came(core: Core) -> None:
+    step = core.receive("cw1/r001/u/stat", b'{"v":1,"backlog_blocks":4}', NOW)
+    assert writes_of(step) == [SawGateway(controller="r001", time=NOW, heartbeat='{"v":1,"backlog_blocks":4}')]
+
+
+@pytest.mark.parametrize("payload", [b"[]", b"{", b'"x"', b"\xff", b"[" * 3000, json.dumps({"x": "y" * 5000}).encode()])
+def test_heartbeat_that_is_no_small_object_becomes_a_letter(core: Core, payload: bytes) -> None:
+    step = core.receive("cw1/r001/u/stat", payload, NOW)
+    assert step.result == "malformed"
+    assert [type(change) for change in writes_of(step)] == [KeepLetter]
+
+
+def test_outcome_closes_command_and_brings_absent_slots(core: Core) -> None:
+    outcome = ControllerOutcome.model_validate(
+        {"id": "g1", "cmd": "get", "result": "done", "time": NOW, "absent": [["10001", 3, 5, "ff"]]}
+    )
+    step = core.receive("cw1/r001/u/out", outcome.pack(), NOW)
+    (change,) = writes_of(step)
+    assert isinstance(change, CloseCommand)
+    assert (change.id, change.controller, change.state, change.absent) == ("g1", "r001", "done", ((10001, 3, 5, 255),))
+    assert core.receive("cw1/r001/u/out", b"{}", NOW).result == "malformed"
+
+
+def test_command_is_sent_every_ten_seconds_until_it_is_gone_or_too_old(core: Core) -> None:
+    command = OpenCommand(id="c1", controller="r001", message="{}", until=NOW + 25)
+    sent = {
+        second: [e for e in core.tick([command], NOW + second) if isinstance(e, Publish)] for second in range(0, 24, 2)
+    }
+    assert [second for second, messages in sent.items() if messages] == [0, 10, 20]
+    assert sent[0] == [Publish("cw1/r001/d/cmd", b"{}")]
+    assert core.tick([], NOW + 24) == []
+    assert core.tick([command], NOW + 25) == [Write(CloseCommand(id="c1", controller="r001", state="expired"))]

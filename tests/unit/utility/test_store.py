@@ -1,0 +1,294 @@
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select, text, update
+
+from commonwatt.batches import Letter
+from commonwatt.blocks import Blocks, empty, join, make_blocks
+from commonwatt.packing import pack
+from commonwatt.records import EventRecord
+from utility.store import reads
+from utility.store.changes import Append, CloseCommand, KeepLetter, LocalReason, SawGateway, reason_text
+from utility.store.compactor import Compactor
+from utility.store.database import Database
+from utility.store.known import OpenCommand, add_command, last_done, mark_done, open_commands
+from utility.store.parts import masks, summaries
+from utility.store.tables import gap, letter, meter, part, signed, unsigned
+from utility.store.writer import Writer
+
+QUARTER = 2_000_000
+LATER = (QUARTER + 1) * 900 + 61
+EVENT = EventRecord(previous_state=0, new_state=1, record_id=2**64 - 1, meter_id=10001, time=1_800_000_000)
+
+
+def everything(database: Database) -> Blocks:
+    return join(list(reads.all_blocks(database, 0, 2**31 - 1)))
+
+
+def compact(database: Database) -> int:
+    compactor = Compactor(database)
+    made = 0
+    while (replacement := compactor.plan(LATER + 900 * 10)) is not None:
+        made += compactor.apply(replacement)
+    return made
+
+
+def same(a: Blocks, b: Blocks) -> bool:
+    return a.keys() == b.keys() and pack(a) == pack(b)
+
+
+def count(database: Database, what: object = part) -> int:
+    with database.reads.begin() as connection:
+        return connection.execute(select(func.count()).select_from(what)).scalar_one()  # type: ignore[call-overload]
+
+
+@given(st.integers(0, 2**64 - 1))
+def test_unsigned_numbers_survive_signed_columns(number: int) -> None:
+    assert -(2**63) <= signed(number) < 2**63
+    assert unsigned(signed(number)) == number
+
+
+def test_summaries_are_those_of_the_slots(blocks: Callable[..., Blocks]) -> None:
+    flow, level, nothing = blocks({3: 5, 7: -2, 50: 9}), blocks({1: 4}, kind=2, q=1), blocks({})
+    (row,) = summaries(flow)
+    assert row == {
+        "exact": 3,
+        "averaged": 0,
+        "conflicts": 0,
+        "total": 12,
+        "first_reading": 5,
+        "last_reading": 9,
+        "min_reading": -2,
+        "max_reading": 9,
+    }
+    (row,) = summaries(level)
+    assert (row["averaged"], row["total"], row["first_reading"]) == (1, None, 4)
+    (row,) = summaries(nothing)
+    assert (row["exact"], row["total"], row["min_reading"], row["last_reading"]) == (0, None, None, None)
+    assert summaries(empty()) == []
+    (row,) = summaries(join([blocks({3: 5}), blocks({3: 6}), blocks({3: 7})]))
+    assert row["conflicts"] == 1
+    assert masks(flow) == [1 << 3 | 1 << 7 | 1 << 50]
+
+
+def test_appended_values_are_there_at_once(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    counts = writer.commit([append(blocks({0: 5})), append(blocks({1: 6}))])
+    assert (counts.batches, counts.blocks, counts.slots) == (2, 2, 2)
+    assert same(everything(database), blocks({0: 5, 1: 6}))
+    with database.reads.begin() as connection:
+        status = reads.status(connection)["r001"]
+    assert (status["received_batches"], status["received_slots"], status["last_batch"]) == (2, 2, 1_800_000_000)
+
+
+def test_failed_commit_leaves_nothing(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    bad = replace(append(blocks({1: 1}, meter=10002)), sender=None)  # type: ignore[arg-type]
+    with pytest.raises(Exception, match="NOT NULL"):
+        writer.commit([append(blocks({0: 5}), events=[(1, EVENT)]), bad])
+    assert (count(database), len(everything(database))) == (0, 0)
+    assert writer.commit([append(blocks({0: 5}))]).blocks == 1
+    with database.reads.begin() as connection:
+        # What was remembered of the failed one must not keep the first quarter from being noted.
+        assert connection.execute(text("SELECT count(*) FROM series")).scalar() == 1
+
+
+def test_events_are_a_set_and_a_contradiction_is_kept_as_letter(
+    database: Database, append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    other = replace(EVENT, new_state=3)
+    assert writer.commit([append(events=[(1, EVENT)]), append(events=[(1, EVENT)])]).events == 1
+    again = writer.commit([append(events=[(1, EVENT), (1, other), (2, other)])])
+    assert (again.events, again.letters, again.event_conflicts) == (1, 1, 1)
+    assert writer.commit([append(events=[(1, other)])]).letters == 0
+    assert set(reads.all_events(database, 0, 2**32)) == {(1, EVENT), (2, other)}
+    with database.reads.begin() as connection:
+        (kept,) = reads.letters(connection, 10)
+        assert reads.status(connection)["r001"]["conflicts"] == 1
+        assert reads.events(connection, 1, 10001, 10)[0]["id"] == str(2**64 - 1)
+    assert (kept["reason_text"], kept["content"], kept["id"]) == ("event conflict", other.pack().hex(), str(2**64 - 1))
+
+
+def test_letter_sent_again_is_counted_once(database: Database, append: Callable[..., Append]) -> None:
+    writer = Writer(database)
+    one = Letter(meter=2**64 - 1, log=1, reason=4, generation=1, record_id=9, time=5, content=b"abc")
+    assert writer.commit([append(letters=[one]), KeepLetter(sender="r001", letter=one)]).letters == 1
+    assert writer.commit([append(letters=[one, replace(one, content=b"abd")])]).letters == 1
+    with database.reads.begin() as connection:
+        assert [kept["meter"] for kept in reads.letters(connection, 10)] == [str(2**64 - 1)] * 2
+
+
+@pytest.mark.parametrize(
+    ("reason", "name"), [(4, "unaligned"), (130, "message checksum"), (240, "bad batch"), (77, "reason 77")]
+)
+def test_reason_has_a_name(reason: int, name: str) -> None:
+    assert reason_text(reason) == name
+
+
+def test_heartbeat_replaces_the_one_before(database: Database) -> None:
+    Writer(database).commit([SawGateway(controller="r001", time=t, heartbeat=f'{{"n":{t}}}') for t in (5, 6)])
+    with database.reads.begin() as connection:
+        status = reads.status(connection)
+    assert (status["r001"]["heartbeat"], status["r001"]["last_seen"]) == ({"n": 6}, 6)
+    assert status["r002"]["heartbeat"] is None
+
+
+def test_command_is_closed_by_its_controller_alone(database: Database) -> None:
+    writer = Writer(database)
+    with database.writes.begin() as connection:
+        add_command(connection, OpenCommand(id="c", controller="r001", message="{}", until=9), 1)
+    writer.commit([CloseCommand(id="c", controller="r002", state="done", outcome="{}")])
+    with database.reads.begin() as connection:
+        assert [c.id for c in open_commands(connection)] == ["c"]
+    writer.commit([CloseCommand(id="c", controller="r001", state="done", outcome='{"a":1}')])
+    with database.reads.begin() as connection:
+        assert open_commands(connection) == []
+        assert reads.commands(connection, 5)[0]["outcome"] == {"a": 1}
+
+
+def test_period_done_is_remembered(database: Database) -> None:
+    with database.writes.begin() as connection:
+        assert last_done(connection, "x") == -1
+        mark_done(connection, "x", 4)
+        mark_done(connection, "x", 5)
+        assert last_done(connection, "x") == 5
+
+
+def test_compaction_makes_one_part_and_the_view_shows_it(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    for slot in range(60):
+        writer.commit([append(blocks({slot: slot}))])
+    assert Compactor(database).plan((QUARTER + 1) * 900 + 59) is None
+    assert compact(database) == 1
+    assert count(database) == 1
+    with database.reads.begin() as connection:
+        (row,) = connection.execute(text("SELECT * FROM block")).mappings()
+    assert (row["meter"], row["start"], row["exact"], row["missing"], row["total"]) == (
+        "10001",
+        QUARTER * 900,
+        60,
+        0,
+        1770,
+    )
+    assert compact(database) == 0
+
+
+def test_late_part_is_compacted_into_its_block(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks({0: 5}))])
+    compact(database)
+    writer.commit([append(blocks({0: 6}), sender="r002")])
+    assert compact(database) == 1
+    assert count(database) == 1
+    assert reads.conflicts(database, 10) == [
+        {"meter": "10001", "type": 3, "start": QUARTER * 900, "quality": 2, "values": [5, 6]}
+    ]
+    with database.reads.begin() as connection:
+        assert reads.status(connection)["r001"]["conflicts"] == 1
+        assert connection.execute(select(part.c.sender)).scalar() == "r002"
+
+
+def test_part_appended_between_reading_and_replacing_is_not_lost(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer, compactor = Writer(database), Compactor(database)
+    writer.commit([append(blocks({0: 5}))])
+    replacement = compactor.plan(LATER)
+    assert replacement is not None
+    writer.commit([append(blocks({1: 6}))])
+    assert compactor.apply(replacement) == 1
+    assert same(everything(database), blocks({0: 5, 1: 6}))
+    # A second compactor with the same plan finds its parts gone, and changes nothing.
+    assert compactor.apply(replacement) == 0
+    assert compact(database) == 1
+    assert same(everything(database), blocks({0: 5, 1: 6}))
+
+
+def test_damaged_part_is_set_aside_and_asked_for_again(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    Writer(database).commit([append(blocks({0: 5})), append(blocks({1: 6}))])
+    with database.writes.begin() as connection:
+        connection.execute(update(part).where(part.c.id == 1).values(payload=b"\x01" * 20))
+    assert same(everything(database), blocks({1: 6}))
+    assert (count(database), count(database, letter)) == (1, 1)
+    with database.reads.begin() as connection:
+        row = connection.execute(select(gap)).one()
+        assert (row.quarter, row.mask, row.is_open) == (QUARTER, 2**60 - 1, True)
+        assert reads.letters(connection, 1)[0]["reason"] == LocalReason.DAMAGED_PART
+
+
+def test_compactor_goes_on_past_a_damaged_part(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    Writer(database).commit([append(blocks({0: 5})), append(blocks({1: 6}, meter=10002))])
+    with database.writes.begin() as connection:
+        connection.execute(update(part).where(part.c.id == 1).values(payload=b""))
+    replacement = Compactor(database).plan(LATER)
+    assert replacement is not None
+    assert replacement.damaged == 1
+    assert Compactor(database).apply(replacement) == 1
+
+
+def test_stream_parts_no_block_in_two(
+    database: Database,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("utility.store.parts.CHUNK_ROWS", 2)
+    parts = [blocks({slot: slot}, quarter=QUARTER + q) for q in range(3) for slot in range(5)]
+    Writer(database).commit([append(p) for p in parts])
+    assert [len(some) for some in reads.all_blocks(database, 0, QUARTER + 5)] == [1, 1, 1]
+    assert same(everything(database), join(parts))
+
+
+Keys = st.tuples(st.sampled_from([10001, 10003]), st.sampled_from([2, 3]), st.sampled_from([QUARTER, QUARTER + 1]))
+Slots = st.dictionaries(
+    st.integers(0, 4), st.tuples(st.integers(-(2**53), 2**53) | st.integers(0, 2), st.sampled_from([1, 2])), max_size=5
+)
+
+
+@st.composite
+def any_parts(draw: st.DrawFn) -> Blocks:
+    rows = draw(st.lists(st.tuples(Keys, Slots), min_size=1, max_size=4))
+    values = [[slots.get(s, (0, 0))[0] for s in range(60)] for _, slots in rows]
+    quality = [[slots.get(s, (0, 0))[1] for s in range(60)] for _, slots in rows]
+    return make_blocks([key for key, _ in rows], values, quality)
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.none() | st.tuples(any_parts(), st.integers(1, 2)), max_size=8))
+def test_any_appends_and_compactions_give_the_join(
+    database: Database, append: Callable[..., Append], steps: list[tuple[Blocks, int] | None]
+) -> None:
+    with database.writes.begin() as connection:
+        connection.execute(part.delete())
+    writer = Writer(database)
+    sent: list[Blocks] = []
+    for step in steps:
+        if step is None:
+            compact(database)
+        else:
+            parts, times = step
+            writer.commit([append(parts)] * times)
+            sent.append(parts)
+        assert same(everything(database), join(sent))
+
+
+@pytest.fixture(autouse=True)
+def _has_meters(database: Database) -> Iterator[None]:
+    assert count(database, meter) > 0
+    yield

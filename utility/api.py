@@ -1,0 +1,207 @@
+"""The utility's API (K4, U1): what it knows, for programs and people; /docs shows it, /openapi.json describes it.
+
+Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text. Everything here only reads; the endpoints run
+on threads, each with a connection of its own.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from commonwatt.clock import Clock
+from commonwatt.records import RecordType
+from commonwatt.units import MAX_EPOCH, QUARTER_S, SLOT_S, SLOTS
+from utility import completeness
+from utility.metrics import UtilityMetrics
+from utility.store import reads
+from utility.store.database import Database
+
+MAX_READINGS_S = 7 * 86_400
+"""The longest range of readings one request may have."""
+
+MAX_COMPLETENESS_S = 7 * 86_400
+"""The longest range of completeness one request may have; a day of a whole town takes a while."""
+
+_DESCRIPTION = "Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text."
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
+MeterText = Annotated[str, Query(pattern="^[0-9]{1,20}$", description="A meter's id.")]
+TypeText = Annotated[str, Query(alias="type", description="A record type, by name or number.")]
+Moment = Annotated[int, Query(ge=0, le=MAX_EPOCH, description="UTC epoch seconds.")]
+
+
+@dataclass(frozen=True)
+class Api:
+    """What the endpoints answer from."""
+
+    database: Database
+    clock: Clock
+    metrics: UtilityMetrics
+    connected: Callable[[], bool]
+
+
+def make_app(api: Api) -> FastAPI:
+    """Return the application."""
+    app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1")
+    _add_service(app, api)
+    _add_registry(app, api)
+    _add_data(app, api)
+    _add_troubles(app, api)
+    return app
+
+
+def _add_service(app: FastAPI, api: Api) -> None:
+    @app.get("/health")
+    def health() -> dict[str, object]:
+        """Say that the service answers, and whether it hears its gateways' broker."""
+        with api.database.reads.begin() as connection:
+            reads.town(connection)
+        return {"status": "ok", "head_end_connected": api.connected()}
+
+    @app.get("/status")
+    def status() -> dict[str, object]:
+        """Return running counts by microgrid; what was received counts again when it was sent again."""
+        with api.database.reads.begin() as connection:
+            microgrids = reads.status(connection)
+        names = ("received_batches", "received_blocks", "received_slots", "events", "letters", "conflicts", "gaps_open")
+        totals = {name: sum(int(str(m[name])) for m in microgrids.values()) for name in names}
+        return {
+            "time": int(api.clock.now()),
+            "store": f"{api.database.store_id:x}",
+            "head_end_connected": api.connected(),
+            "totals": totals,
+            "microgrids": microgrids,
+        }
+
+    @app.get("/metrics", response_class=Response)
+    def metrics() -> Response:
+        """Return the metrics for Prometheus."""
+        return Response(generate_latest(api.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_registry(app: FastAPI, api: Api) -> None:
+    @app.get("/town")
+    def town() -> dict[str, object]:
+        """Return the town's own figures."""
+        with api.database.reads.begin() as connection:
+            return reads.town(connection)
+
+    @app.get("/meters")
+    def meters(microgrid: str | None = None, after: int = 0, limit: Limit = 1000) -> dict[str, object]:
+        """Return registered meters; ask for more with ``after`` set to the last one's ``no``."""
+        with api.database.reads.begin() as connection:
+            return {"meters": reads.meters(connection, microgrid, after, limit)}
+
+
+def _add_data(app: FastAPI, api: Api) -> None:
+    def registered(meter: MeterText) -> tuple[int, int]:
+        with api.database.reads.begin() as connection:
+            number = reads.meter_number(connection, int(meter))
+        if number is None:
+            raise HTTPException(404, f"meter {meter} is not registered")
+        return int(meter), number
+
+    @app.get("/readings")
+    def readings(
+        meter: Annotated[tuple[int, int], Depends(registered)], start: Moment, end: Moment, kind: TypeText = "through"
+    ) -> dict[str, object]:
+        """Return the readings of one meter that start in ``[start, end)``: [slot's start, value, quality].
+
+        Quality 2 is exact, 1 averaged; a slot that is missing is not listed. ``type`` is a name or a number.
+        """
+        record_type = _record_type(kind)
+        _check_range(start, end, MAX_READINGS_S)
+        blocks = reads.readings(
+            api.database, meter[1], record_type, start // QUARTER_S, max(start, end - 1) // QUARTER_S
+        )
+        found = [
+            [quarter * QUARTER_S + slot * SLOT_S, value, quality]
+            for quarter, values, qualities in zip(
+                blocks.quarter.tolist(), blocks.values.tolist(), blocks.quality.tolist(), strict=True
+            )
+            for slot, value, quality in zip(range(SLOTS), values, qualities, strict=True)
+            if quality and start <= quarter * QUARTER_S + slot * SLOT_S < end
+        ]
+        conflicting = len({(int(extra["row"]), int(extra["slot"])) for extra in blocks.extras})
+        return {
+            "meter": str(meter[0]),
+            "type": record_type.name.lower(),
+            "unit": "mWh",
+            "slot_s": SLOT_S,
+            "start": start,
+            "end": end,
+            "conflicts": conflicting,
+            "readings": found,
+        }
+
+    @app.get("/events")
+    def events(meter: Annotated[tuple[int, int], Depends(registered)], limit: Limit = 100) -> dict[str, object]:
+        """Return the newest events of one meter, newest first."""
+        with api.database.reads.begin() as connection:
+            return {"events": reads.events(connection, meter[1], meter[0], limit)}
+
+    @app.get("/completeness")
+    def complete(
+        start: Moment, end: Moment, microgrid: str | None = None, meter: MeterText | None = None
+    ) -> dict[str, Any]:
+        """Return what is there of the slots of the finished quarters that begin in ``[start, end)``, and why not all.
+
+        By microgrid; of one ``microgrid`` or ``meter``, by meter and record type. A meter counts from the quarter in
+        which it was first heard.
+        """
+        _check_range(start, end, MAX_COMPLETENESS_S)
+        first, last = completeness.settled_range(int(api.clock.now()), start, end)
+        found = completeness.completeness(api.database, first, last, microgrid, None if meter is None else int(meter))
+        answer: dict[str, Any] = {"start": first * QUARTER_S, "end": max(first, last) * QUARTER_S}
+        answer["microgrids"] = {
+            name: {"expected": counts.expected, **vars(counts)}
+            for name, counts in completeness.by_microgrid(found).items()
+        }
+        if microgrid is not None or meter is not None:
+            answer["series"] = [
+                {"meter": str(s.meter), "type": s.record_type, "expected": s.counts.expected, **vars(s.counts)}
+                for s in found
+            ]
+        return answer
+
+
+def _add_troubles(app: FastAPI, api: Api) -> None:
+    @app.get("/letters")
+    def letters(limit: Limit = 100) -> dict[str, object]:
+        """Return the newest dead letters: what could not be accepted, with the reason, kept whole or its start."""
+        with api.database.reads.begin() as connection:
+            return {"letters": reads.letters(connection, limit)}
+
+    @app.get("/conflicts")
+    def conflicts(limit: Limit = 100) -> dict[str, object]:
+        """Return slots of finished quarters for which different values came; the smallest stands."""
+        return {"conflicts": reads.conflicts(api.database, limit)}
+
+    @app.get("/gaps")
+    def gaps(limit: Limit = 100) -> dict[str, object]:
+        """Return the oldest blocks with missing slots that are being asked for."""
+        with api.database.reads.begin() as connection:
+            return {"gaps": reads.gaps(connection, limit)}
+
+    @app.get("/commands")
+    def commands(limit: Limit = 100) -> dict[str, object]:
+        """Return the newest commands to gateways with their outcomes."""
+        with api.database.reads.begin() as connection:
+            return {"commands": reads.commands(connection, limit)}
+
+
+def _record_type(text: str) -> RecordType:
+    """Return the record type of a name or a number."""
+    for kind in RecordType:
+        if text.lower() == kind.name.lower() or text == str(int(kind)):
+            return kind
+    names = ", ".join(f"{kind.name.lower()} ({int(kind)})" for kind in RecordType)
+    raise HTTPException(422, f"type must be one of {names}, not {text!r}")
+
+
+def _check_range(start: int, end: int, longest_s: int) -> None:
+    if not start < end <= start + longest_s:
+        raise HTTPException(422, f"end must be after start, by at most {longest_s} s ({longest_s // 86_400} days)")

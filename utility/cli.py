@@ -1,0 +1,289 @@
+"""``commonwatt utility``: registers a town, runs the service, and shows and exports what it has."""
+
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from enum import StrEnum
+from itertools import chain
+from pathlib import Path
+from secrets import token_hex
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from commonwatt import dumps
+from commonwatt.clock import Clock, load_clock
+from commonwatt.commands import ControllerCommand
+from commonwatt.config import UtilitySettings, load_settings
+from commonwatt.devices import load_tokens
+from commonwatt.exceptions import ConfigError
+from commonwatt.service import errors_told, run_service
+from commonwatt.topics import UTILITY
+from commonwatt.town import Microgrid, load_town
+from commonwatt.units import MAX_EPOCH, QUARTER_S
+from utility.registry import enrol, fill_registry
+from utility.shell import Service
+from utility.store import reads
+from utility.store.database import Database, open_database
+from utility.store.known import OpenCommand, add_command, load_known
+
+app = typer.Typer(
+    help="The utility: stores, completes, counts and shows what the gateways relay.",
+    no_args_is_help=True,
+    # Brackets in our help are TOML, not markup.
+    rich_markup_mode=None,
+)
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The utility's file (TOML), with one table [utility].")
+]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
+
+
+@app.command()
+def run(config: ConfigOption) -> None:
+    """Run the service until it is told to stop (SIGTERM or Ctrl-C).
+
+    It keeps what the gateways relay over the head-end broker, asks for what is missing, and serves the API, its page
+    /docs and /metrics. It starts without broker and network, and connects when they are there. The database is made,
+    or brought up to date, at the start.
+
+    An example of the file: commonwatt config example utility
+    """
+    with errors_told():
+        settings, clock = _load(config)
+        tokens = load_tokens(settings.tokens)
+        if UTILITY not in tokens:
+            raise ConfigError(
+                f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register"
+            )
+        database = open_database(settings.database, create=True)
+        try:
+            run_service(Service(settings, clock, database, tokens[UTILITY]).run)
+        finally:
+            database.close()
+
+
+@app.command()
+def register(
+    town: Annotated[Path, typer.Option("--town", help="The town file (TOML).")],
+    database: Annotated[str, typer.Option("--database", help="SQLAlchemy URL, such as sqlite:///utility.db.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the files of brokers, gateways and meters.")],
+) -> None:
+    """Register a town: fill the database, and make the token of every device.
+
+    Writes OUT/MICROGRID/ with registry.json and gateway-tokens.json (for the gateway), devices.json (for its broker)
+    and meter-tokens.json; OUT/head-end/devices.json (for the utility's broker); OUT/utility/utility-tokens.json.
+
+    Do it again after appending to the town file, such as a [[meter]]: it adds what is new and keeps every token.
+    Running brokers and the running utility take the additions over by themselves.
+    """
+    with errors_told():
+        loaded = load_town(town)
+        with _opened(database, create=True) as opened, opened.writes.begin() as connection:
+            added = fill_registry(connection, loaded)
+        made = enrol(loaded, out, _track)
+    typer.echo(
+        f"{len(loaded.microgrids)} microgrids and {len(loaded.meters)} meters registered, of them new: "
+        f"{added.new_controllers} and {added.new_meters}; {made} new tokens in {out}"
+    )
+
+
+@app.command()
+def migrate(config: ConfigOption) -> None:
+    """Make the database, or bring it up to date; `run` does the same at its start."""
+    with errors_told():
+        settings, _ = _load(config)
+        with _opened(settings.database, create=True) as database:
+            typer.echo(f"the database is up to date; its store is {database.store_id:x}")
+
+
+@app.command()
+def dump(
+    config: ConfigOption,
+    start: Annotated[int, typer.Option(min=0, max=MAX_EPOCH, help="First second, UTC epoch; whole quarters.")] = 0,
+    end: Annotated[int, typer.Option(min=0, max=MAX_EPOCH, help="Second after the last.")] = MAX_EPOCH,
+) -> None:
+    """Write every block, joined, and every event as JSON lines, to be compared with what meters and gateways have.
+
+    One line each, such as {"kind": "block", "meter": "10001", "type": 3, "quarter": 1988888, "values": [...],
+    "quality": "22...", "extras": []}. Blocks come by quarter: those that begin in [START, END).
+    """
+    with errors_told(), _from(config) as (database, _):
+        quarters = -(-start // QUARTER_S), -(-end // QUARTER_S) - 1
+        lines = chain(
+            chain.from_iterable(dumps.block_lines(blocks) for blocks in reads.all_blocks(database, *quarters)),
+            dumps.event_lines(reads.all_events(database, start, end)),
+        )
+        for line in lines:
+            sys.stdout.write(line + "\n")
+
+
+class Action(StrEnum):
+    """What a controller can be told."""
+
+    AGGREGATE = "aggregate"
+    DEAGGREGATE = "deaggregate"
+    GET = "get"
+    SCHEDULE = "schedule"
+
+
+@app.command()
+def command(
+    microgrid: Annotated[str, typer.Argument(help="The microgrid whose gateway is told.")],
+    action: Annotated[Action, typer.Argument(help="What it is told.")],
+    config: ConfigOption,
+    at: Annotated[str | None, typer.Option(help="aggregate, deaggregate: `gateway` (its relay) or `meters`.")] = None,
+    mode: Annotated[str | None, typer.Option(help="aggregate: `lossless` or `lossy` (averages of ten).")] = None,
+    for_s: Annotated[int | None, typer.Option("--for", help="aggregate: for how many seconds; else for ever.")] = None,
+    first: Annotated[int | None, typer.Option(help="get: a second in the first quarter wanted, UTC epoch.")] = None,
+    last: Annotated[int | None, typer.Option(help="get: a second in the last quarter wanted.")] = None,
+    collect_s: Annotated[int | None, typer.Option(help="schedule: seconds between collections.")] = None,
+    levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
+    relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,
+    compact_s: Annotated[int | None, typer.Option(help="schedule: seconds between compactions.")] = None,
+    valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
+) -> None:
+    """Tell a gateway something; the running service sends it, again and again, until it is answered.
+
+    Prints the command's id; `commonwatt utility commands` shows what became of it.
+
+    Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
+    `command r001 get --first 1790000000 --last 1790003600`.
+    """
+    periods = {"collect_s": collect_s, "levels_s": levels_s, "relay_s": relay_s, "compact_s": compact_s}
+    fields = {
+        "at": at,
+        "mode": mode,
+        "for_s": for_s,
+        "first_quarter": None if first is None else first // QUARTER_S,
+        "last_quarter": None if last is None else last // QUARTER_S,
+        "periods": {name: value for name, value in periods.items() if value is not None} or None,
+    }
+    with errors_told(), _from(config) as (database, clock):
+        now = int(clock.now())
+        message = _checked(action, {name: value for name, value in fields.items() if value is not None}, now + valid_s)
+        with database.writes.begin() as connection:
+            known = load_known(connection).controllers
+            if microgrid not in known:
+                raise ConfigError(f"microgrid {microgrid} is not registered; there are {_some(sorted(known))}")
+            text = message.pack().decode()
+            add_command(
+                connection, OpenCommand(id=message.id, controller=microgrid, message=text, until=message.until), now
+            )
+        typer.echo(message.id)
+
+
+@app.command()
+def commands(config: ConfigOption, limit: LimitOption = 20) -> None:
+    """Show the newest commands to gateways, and what became of them."""
+    with errors_told(), _from(config) as (database, _), database.reads.begin() as connection:
+        _show("commands", reads.commands(connection, limit), ("id", "controller", "message", "state", "outcome"))
+
+
+@app.command()
+def letters(config: ConfigOption, limit: LimitOption = 50) -> None:
+    """Show the newest dead letters: what could not be accepted, from whom, and why."""
+    with errors_told(), _from(config) as (database, _), database.reads.begin() as connection:
+        columns = ("time", "sender", "meter", "log", "generation", "id", "reason_text", "content")
+        _show("letters", reads.letters(connection, limit), columns)
+
+
+@app.command()
+def conflicts(config: ConfigOption, limit: LimitOption = 50) -> None:
+    """Show slots of finished quarters for which different values came; the smallest stands until a person decides."""
+    with errors_told(), _from(config) as (database, _):
+        _show("conflicts", reads.conflicts(database, limit), ("meter", "type", "start", "quality", "values"))
+
+
+@app.command()
+def gaps(config: ConfigOption, limit: LimitOption = 50) -> None:
+    """Show the oldest blocks with missing slots, how often they were asked for, and when next."""
+    with errors_told(), _from(config) as (database, _), database.reads.begin() as connection:
+        columns = ("microgrid", "meter", "type", "start", "slots", "absent", "asked", "next_time")
+        _show("gaps", reads.gaps(connection, limit), columns)
+
+
+def _load(config: Path) -> tuple[UtilitySettings, Clock]:
+    settings = load_settings(config, "utility", UtilitySettings)
+    return settings, load_clock(settings.clock)
+
+
+@contextmanager
+def _opened(url: str, *, create: bool) -> Iterator[Database]:
+    database = open_database(url, create=create)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def _from(config: Path) -> Iterator[tuple[Database, Clock]]:
+    """Open the database of a file; whether the service runs makes no difference."""
+    settings, clock = _load(config)
+    with _opened(settings.database, create=False) as database:
+        yield database, clock
+
+
+def _checked(action: Action, fields: dict[str, Any], until: int) -> ControllerCommand:
+    """Return the command, or say what is wrong with its options."""
+    allowed = {
+        Action.AGGREGATE: {"at", "mode", "for_s"},
+        Action.DEAGGREGATE: {"at"},
+        Action.GET: {"first_quarter", "last_quarter"},
+        Action.SCHEDULE: {"periods"},
+    }[action]
+    needed = allowed if action in (Action.GET, Action.SCHEDULE) else set()
+    if missing := needed - fields.keys():
+        _wrong(f"{action} needs {_options(missing)}")
+    if extra := fields.keys() - allowed:
+        _wrong(f"{action} does not take {_options(extra)}")
+    if action is Action.GET and fields["first_quarter"] > fields["last_quarter"]:
+        _wrong("--first must not be after --last")
+    try:
+        return ControllerCommand.model_validate(
+            {"id": f"cli-{token_hex(8)}", "cmd": action.value, "until": min(until, MAX_EPOCH), **fields}
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        _wrong(f"{_options([str(fault['loc'][-1])])}: {fault['msg']} (found {fault['input']!r})")
+
+
+def _options(fields: Iterable[str]) -> str:
+    names = {
+        "for_s": "--for",
+        "first_quarter": "--first",
+        "last_quarter": "--last",
+        "periods": "a period such as --relay-s",
+    }
+    return ", ".join(names.get(field, "--" + field.replace("_", "-")) for field in sorted(fields))
+
+
+def _wrong(text: str) -> NoReturn:
+    raise ConfigError(f"{text}; see: commonwatt utility command --help")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
+
+
+def _track(microgrids: Sequence[Microgrid]) -> Iterable[Microgrid]:
+    return track(microgrids, "enrolling", console=Console(stderr=True), transient=True)
+
+
+def _show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
+    """Print rows as a table for people."""
+    if not rows:
+        typer.echo(f"no {title}")
+        return
+    table = Table(title=f"{title} ({len(rows)} shown)")
+    for column in columns:
+        table.add_column(column.replace("_", " "), overflow="fold")
+    for row in rows:
+        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+    Console().print(table)

@@ -1,0 +1,139 @@
+"""From the connection to the database: a bounded queue, one writing thread, many messages in one transaction.
+
+A message that finds the queue full is dropped without an acknowledgement and counted: its gateway sends it again.
+When the store fails, nothing is acknowledged, and the service lives on.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from sqlalchemy.exc import OperationalError
+
+from commonwatt.clock import Clock
+from commonwatt.effects import Effect, Publish, perform
+from utility.core import Core, Step
+from utility.metrics import UtilityMetrics
+from utility.store.changes import Append, Change, SawGateway
+from utility.store.database import Database
+from utility.store.known import load_known, open_commands, registry_revision
+from utility.store.writer import Writer
+
+MAX_QUEUED = 200
+"""Messages that wait; each is at most 256 KiB."""
+
+MAX_GROUP = 64
+"""Messages in one transaction."""
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+Message = tuple[str, bytes]
+"""Topic and payload."""
+
+
+class Ingest:
+    """Feeds the core, does its effects. The core and the writer live on one thread, which is theirs alone.
+
+    Attributes:
+        last_seen: When each gateway was last heard, clock seconds.
+    """
+
+    def __init__(
+        self, database: Database, clock: Clock, metrics: UtilityMetrics, publish: Callable[[Publish], object]
+    ) -> None:
+        self.last_seen: dict[str, float] = {}
+        self._database = database
+        self._clock = clock
+        self._metrics = metrics
+        self._publish = publish
+        self._writer = Writer(database)
+        self._thread = ThreadPoolExecutor(1, "writer")
+        self._queue: asyncio.Queue[Message] = asyncio.Queue(MAX_QUEUED)
+        with database.reads.begin() as connection:
+            self._core = Core(database.store_id, load_known(connection))
+
+    def offer(self, topic: str, payload: bytes) -> None:
+        """Take a message, or drop it when too many wait."""
+        try:
+            self._queue.put_nowait((topic, payload))
+        except asyncio.QueueFull:
+            self._metrics.messages.labels("dropped").inc()
+        self._metrics.queue.set(self._queue.qsize())
+
+    async def run(self) -> None:
+        """Commit what comes, until cancelled."""
+        while True:
+            messages = [await self._queue.get()]
+            while len(messages) < MAX_GROUP and not self._queue.empty():
+                messages.append(self._queue.get_nowait())
+            self._metrics.queue.set(self._queue.qsize())
+            with self._metrics.commit_seconds.time():
+                steps = await self.in_thread(self._decide, messages)
+                await self._do(steps)
+
+    async def poll(self) -> None:
+        """Send the commands that are due, and take over a changed registry."""
+        effects = await self.in_thread(self._look, int(self._clock.now()))
+        await perform(effects, self._commit, self._publish)
+
+    async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
+        """Do ``work`` on the writing thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    def close(self) -> None:
+        """Let the transaction on its way end, and no other begin."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    def _decide(self, messages: Sequence[Message]) -> list[Step]:
+        now = int(self._clock.now())
+        steps = []
+        for topic, payload in messages:
+            try:
+                steps.append(self._core.receive(topic, payload, now))
+            except Exception:
+                # A fault of ours with one message must not stop the others'; without acknowledgement it comes again.
+                log.exception("message on %s of %d bytes could not be judged", topic, len(payload))
+                steps.append(Step("failed"))
+        return steps
+
+    async def _do(self, steps: Sequence[Step]) -> None:
+        """Commit the steps in one transaction, or failing that, for another reason than the store's, one by one."""
+        try:
+            await perform([effect for step in steps for effect in step.effects], self._commit, self._publish)
+        except OperationalError as error:
+            self._store_failed(error, len(steps))
+        except Exception as error:
+            # Whatever one of them holds that the database won't take, the others are not to wait for it.
+            if len(steps) > 1:
+                for step in steps:
+                    await self._do([step])
+            else:
+                self._store_failed(error, 1)
+        else:
+            for step in steps:
+                self._metrics.messages.labels(step.result).inc()
+
+    def _store_failed(self, error: Exception, messages: int) -> None:
+        log.error("store failed, %d messages are not acknowledged and will come again: %s", messages, error)
+        self._metrics.store_errors.inc()
+        self._metrics.messages.labels("store_error").inc(messages)
+        # After an I/O error what a connection believes of the files may be wrong.
+        self._database.close()
+
+    async def _commit(self, changes: list[Change]) -> None:
+        self._metrics.committed(await self.in_thread(self._writer.commit, changes))
+        for change in changes:
+            if isinstance(change, Append):
+                self.last_seen[change.sender] = change.received
+            elif isinstance(change, SawGateway):
+                self.last_seen[change.controller] = change.time
+
+    def _look(self, now: int) -> list[Effect[Change]]:
+        with self._database.reads.begin() as connection:
+            if registry_revision(connection) != self._core.known.revision:
+                self._core.known = load_known(connection)
+            waiting = open_commands(connection)
+        return self._core.tick(waiting, now)

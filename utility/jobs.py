@@ -1,0 +1,109 @@
+"""What the service does by itself, from time to time. The scheduler only ticks; what is done is told by the database.
+
+Every tick does the jobs whose present period is not marked done; so a missed tick, a restart or a second tick
+matters nothing (facts: APScheduler).
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from sqlalchemy import func, select
+from sqlalchemy.exc import SQLAlchemyError
+
+from commonwatt.clock import Clock
+from commonwatt.config import UtilitySettings
+from utility.ingest import Ingest
+from utility.metrics import UtilityMetrics
+from utility.store.compactor import Compactor
+from utility.store.database import Database
+from utility.store.gaps import GapFinder
+from utility.store.known import last_done, mark_done
+from utility.store.tables import gap
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job.
+
+    Attributes:
+        name: Its name in the ``period`` table.
+        period_s: Done once in each of these, clock seconds.
+        run: Does it, given the clock's time.
+    """
+
+    name: str
+    period_s: int
+    run: Callable[[int], Awaitable[None]]
+
+
+class Jobs:
+    """The utility's jobs. They read on a thread of their own and write on the service's writing thread."""
+
+    def __init__(
+        self, settings: UtilitySettings, database: Database, clock: Clock, ingest: Ingest, metrics: UtilityMetrics
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._clock = clock
+        self._ingest = ingest
+        self._metrics = metrics
+        self._compactor = Compactor(database)
+        self._finder = GapFinder(database)
+        self._thread = ThreadPoolExecutor(1, "jobs")
+        self._table = (
+            Job("compact", settings.compact_s, self._compact),
+            Job("gaps", settings.gaps_s, self._find_gaps),
+        )
+
+    async def tick(self) -> None:
+        """Do what is due and not done."""
+        for job in self._table:
+            now = int(self._clock.now())
+            number = now // job.period_s
+            try:
+                if await self._ingest.in_thread(self._last_done, job.name) < number:
+                    await job.run(now)
+                    await self._ingest.in_thread(self._mark_done, job.name, number)
+            except SQLAlchemyError as error:
+                # The next tick tries again.
+                log.error("job %s failed: %s", job.name, error)
+                self._metrics.job_failures.labels(job.name).inc()
+
+    def close(self) -> None:
+        """Let the step on its way end, and no other begin."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
+
+    async def _compact(self, now: int) -> None:
+        loop = asyncio.get_running_loop()
+        while (replacement := await loop.run_in_executor(self._thread, self._compactor.plan, now)) is not None:
+            made = await self._ingest.in_thread(self._compactor.apply, replacement)
+            self._metrics.compacted.inc(made)
+            self._metrics.damaged.inc(replacement.damaged)
+            if not made and not replacement.damaged:
+                return
+
+    async def _find_gaps(self, now: int) -> None:
+        loop = asyncio.get_running_loop()
+        more = True
+        while more:
+            run = await loop.run_in_executor(self._thread, self._finder.plan, now, self._settings.gap_age_s)
+            self._metrics.asked.inc(await self._ingest.in_thread(self._finder.apply, run, now))
+            more = run.more
+        self._metrics.gaps_open.set(await loop.run_in_executor(self._thread, self._count_gaps))
+
+    def _count_gaps(self) -> int:
+        with self._database.reads.begin() as connection:
+            return connection.execute(select(func.count()).select_from(gap).where(gap.c.is_open)).scalar_one()
+
+    def _last_done(self, name: str) -> int:
+        with self._database.reads.begin() as connection:
+            return last_done(connection, name)
+
+    def _mark_done(self, name: str, number: int) -> None:
+        with self._database.writes.begin() as connection:
+            mark_done(connection, name, number)

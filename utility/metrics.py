@@ -1,0 +1,75 @@
+"""The utility's Prometheus metrics (K4). No meter and no customer is ever a label; controllers are (802 in a town)."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from utility.store.changes import Committed
+
+_PREFIX = "commonwatt_utility"
+
+
+class UtilityMetrics:
+    """All metrics of one service, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.messages = self._counter("messages", "Messages from gateways, by what became of them.", "result")
+        self.batches = self._counter("batches", "Batches committed.")
+        self.blocks = self._counter("blocks", "Parts of blocks committed; one sent again counts again.")
+        self.slots = self._counter("slots", "Readings in them.")
+        self.events = self._counter("events", "New events committed.")
+        self.letters = self._counter("letters", "New dead letters committed.")
+        self.event_conflicts = self._counter("event_conflicts", "Events that contradict a kept one.")
+        self.store_errors = self._counter("store_errors", "Transactions that failed; nothing of them was acknowledged.")
+        self.compacted = self._counter("compacted_blocks", "Blocks compacted.")
+        self.damaged = self._counter("damaged_parts", "Stored parts that failed their check and were set aside.")
+        self.asked = self._counter("gap_blocks_asked", "Blocks gateways were asked for again.")
+        self.job_failures = self._counter("job_failures", "Runs of a job that failed, by job.", "job")
+        self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
+        self.gaps_open = self._gauge("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
+        self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
+        self.commit_seconds = Histogram(
+            f"{_PREFIX}_commit_seconds",
+            "Real time from taking messages from the queue until they are durable.",
+            registry=self.registry,
+            buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
+        )
+
+    def committed(self, counts: Committed) -> None:
+        """Count what a transaction made durable."""
+        for name, count in vars(counts).items():
+            counter: Counter = getattr(self, name)
+            counter.inc(count)
+
+    def watch_gateways(self, last_seen: Mapping[str, float], now: Callable[[], float]) -> None:
+        """Show how long ago each gateway was heard, by the service's clock."""
+        self.registry.register(_LastSeen(last_seen, now))
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", text, registry=self.registry)
+
+
+class _LastSeen(Collector):
+    """Makes the ages when they are asked for."""
+
+    def __init__(self, last_seen: Mapping[str, float], now: Callable[[], float]) -> None:
+        self._last_seen = last_seen
+        self._now = now
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield one age for each gateway that was ever heard."""
+        family = GaugeMetricFamily(
+            f"{_PREFIX}_gateway_last_seen_seconds",
+            "Seconds since the gateway was last heard.",
+            labels=["controller"],
+        )
+        now = self._now()
+        for controller, time in sorted(self._last_seen.items()):
+            family.add_metric([controller], max(0.0, now - time))
+        yield family

@@ -1,0 +1,219 @@
+"""What people and programs ask of the store. Each question is one read transaction: one state of the database."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import Connection, func, select
+
+from commonwatt.blocks import Blocks, empty
+from commonwatt.records import EventRecord
+from commonwatt.units import EpochSeconds, MeterId, Quarter
+from utility.registry import TOWN
+from utility.store.changes import reason_text
+from utility.store.database import Database, read_setting
+from utility.store.gaps import event_of
+from utility.store.parts import PartReader, select_parts
+from utility.store.tables import command, controller, event, gap, gateway_seen, letter, meter, part, tally, unsigned
+
+
+def town(connection: Connection) -> dict[str, object]:
+    """Return the town's own figures; empty before anything is registered."""
+    return dict(json.loads(read_setting(connection, TOWN) or "{}"))
+
+
+def meter_number(connection: Connection, meter_id: MeterId) -> int | None:
+    """Return the number of a registered meter, or ``None``."""
+    return connection.execute(select(meter.c.no).where(meter.c.label == str(meter_id))).scalar()
+
+
+def meters(connection: Connection, microgrid: str | None, after: int, limit: int) -> list[dict[str, object]]:
+    """Return registered meters in the order of their numbers, from the one after ``after``."""
+    statement = select(meter).where(meter.c.no > after).order_by(meter.c.no).limit(limit)
+    if microgrid is not None:
+        statement = statement.where(meter.c.microgrid == microgrid)
+    return [
+        {
+            "no": row.no,
+            "id": row.label,
+            "microgrid": row.microgrid,
+            "address": row.address,
+            "location": row.location,
+            "function": row.function,
+            "direction": row.direction,
+            "account": row.account,
+            "record_types": [int(kind) for kind in row.record_types.split(",")],
+            "service_amps": row.service_amps,
+            "battery_capacity_mwh": row.battery_capacity,
+            "minimum_percent": row.minimum_percent,
+        }
+        for row in connection.execute(statement)
+    ]
+
+
+def readings(database: Database, number: int, record_type: int, first: Quarter, last: Quarter) -> Blocks:
+    """Return the joined blocks of one meter and record type, quarters ``first`` to ``last``."""
+    reader = PartReader(database.writes)
+    statement = select_parts().where(
+        part.c.meter_no == number, part.c.record_type == record_type, part.c.quarter.between(first, last)
+    )
+    with database.reads.begin() as connection:
+        blocks = reader.read(connection, statement)
+    reader.finish()
+    return blocks if len(blocks) else empty()
+
+
+def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -> list[dict[str, object]]:
+    """Return the newest events of a meter, newest first."""
+    statement = select(event).where(event.c.meter_no == number).order_by(event.c.time.desc(), event.c.record_id.desc())
+    return [
+        {
+            "meter": str(meter_id),
+            "generation": row.generation,
+            "id": str(unsigned(row.record_id)),
+            "time": row.time,
+            "previous_state": row.previous_state,
+            "new_state": row.new_state,
+            "sender": row.sender,
+        }
+        for row in connection.execute(statement.limit(limit))
+    ]
+
+
+def letters(connection: Connection, limit: int) -> list[dict[str, object]]:
+    """Return the newest letters, newest first."""
+    statement = select(letter).order_by(letter.c.no.desc()).limit(limit)
+    return [
+        {
+            "meter": str(unsigned(row.meter)),
+            "sender": row.sender,
+            "log": row.log,
+            "generation": row.generation,
+            "id": str(unsigned(row.record_id)),
+            "reason": row.reason,
+            "reason_text": reason_text(row.reason),
+            "time": row.time,
+            "content": row.content.hex(),
+        }
+        for row in connection.execute(statement)
+    ]
+
+
+def conflicts(database: Database, limit: int) -> list[dict[str, object]]:
+    """Return the slots with more than one value at their best quality, of finished quarters, newest block first."""
+    reader = PartReader(database.writes)
+    statement = (
+        select_parts().where(part.c.conflicts > 0, part.c.compacted).order_by(part.c.quarter.desc()).limit(limit)
+    )
+    with database.reads.begin() as connection:
+        blocks = reader.read(connection, statement)
+    reader.finish()
+    found: dict[tuple[int, int], set[int]] = {}
+    for extra in blocks.extras:
+        row, slot = int(extra["row"]), int(extra["slot"])
+        found.setdefault((row, slot), {int(blocks.values[row, slot])}).add(int(extra["value"]))
+    return [
+        {
+            "meter": str(blocks.key(row)[0]),
+            "type": blocks.key(row)[1],
+            "start": blocks.key(row)[2] * 900 + slot * 15,
+            "quality": int(blocks.quality[row, slot]),
+            "values": sorted(values),
+        }
+        for (row, slot), values in found.items()
+    ]
+
+
+def gaps(connection: Connection, limit: int) -> list[dict[str, object]]:
+    """Return the oldest open gaps."""
+    statement = select(gap, meter.c.label, meter.c.microgrid).join(meter, meter.c.no == gap.c.meter_no)
+    statement = statement.where(gap.c.is_open).order_by(gap.c.quarter, gap.c.meter_no).limit(limit)
+    return [
+        {
+            "microgrid": row.microgrid,
+            "meter": row.label,
+            "type": row.record_type,
+            "start": row.quarter * 900,
+            "slots": (row.mask & ~row.absent).bit_count(),
+            "absent": row.absent.bit_count(),
+            "asked": row.asked,
+            "next_time": row.next_time,
+        }
+        for row in connection.execute(statement)
+    ]
+
+
+def commands(connection: Connection, limit: int) -> list[dict[str, object]]:
+    """Return the newest commands to gateways, newest first."""
+    statement = select(command).order_by(command.c.created.desc(), command.c.id.desc()).limit(limit)
+    return [
+        {
+            "id": row.id,
+            "controller": row.controller,
+            "message": json.loads(row.message),
+            "created": row.created,
+            "until": row.until,
+            "state": row.state,
+            "outcome": json.loads(row.outcome) if row.outcome else None,
+        }
+        for row in connection.execute(statement)
+    ]
+
+
+def status(connection: Connection) -> dict[str, dict[str, object]]:
+    """Return what is known of each microgrid; cheap, since it reads running counts."""
+    open_gaps: dict[str, int] = dict(
+        connection.execute(
+            select(meter.c.microgrid, func.count())
+            .join(gap, meter.c.no == gap.c.meter_no)
+            .where(gap.c.is_open)
+            .group_by(meter.c.microgrid)
+        ).all()
+    )
+    conflicting: dict[str, int] = dict(
+        connection.execute(
+            select(part.c.owner, func.sum(part.c.conflicts))
+            .where(part.c.conflicts > 0, part.c.compacted)
+            .group_by(part.c.owner)
+        ).all()
+    )
+    tallies = {row.controller: row for row in connection.execute(select(tally))}
+    seen = {row.controller: row for row in connection.execute(select(gateway_seen))}
+    ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
+    return {i: _status_of(tallies.get(i), seen.get(i), open_gaps.get(i, 0), conflicting.get(i, 0)) for i in ids}
+
+
+def _status_of(counts: Any, seen: Any, open_gaps: int, conflicting: int) -> dict[str, object]:
+    return {
+        "received_batches": counts.batches if counts else 0,
+        "received_blocks": counts.blocks if counts else 0,
+        "received_slots": counts.slots if counts else 0,
+        "events": counts.events if counts else 0,
+        "letters": counts.letters if counts else 0,
+        "conflicts": int(conflicting) + (counts.event_conflicts if counts else 0),
+        "last_batch": (counts.last_batch or None) if counts else None,
+        "last_seen": seen.time if seen else None,
+        "heartbeat": json.loads(seen.heartbeat) if seen else None,
+        "gaps_open": open_gaps,
+    }
+
+
+def all_blocks(database: Database, first: Quarter, last: Quarter) -> Iterator[Blocks]:
+    """Yield all joined blocks of quarters ``first`` to ``last``, in chunks."""
+    reader = PartReader(database.writes)
+    with database.reads.begin() as connection:
+        yield from reader.stream(connection, select_parts().where(part.c.quarter.between(first, last)))
+    reader.finish()
+
+
+def all_events(database: Database, start: EpochSeconds, end: EpochSeconds) -> Iterator[tuple[int, EventRecord]]:
+    """Yield all events of ``[start, end)``."""
+    statement = (
+        select(event, meter.c.id)
+        .join(meter, meter.c.no == event.c.meter_no)
+        .where(event.c.time >= start, event.c.time < end)
+        .order_by(event.c.meter_no, event.c.generation, event.c.time)
+    )
+    with database.reads.begin() as connection:
+        for row in connection.execute(statement, execution_options={"yield_per": 1_000}):
+            yield row.generation, event_of(row, unsigned(row.id))
