@@ -170,12 +170,12 @@ def _aligned(
 
 
 def _groups(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    sums: npt.NDArray[np.int64] = array.reshape(len(array), -1, GROUP_SLOTS).sum(axis=2)
+    sums: npt.NDArray[np.int64] = array.reshape(len(array), SLOTS // GROUP_SLOTS, GROUP_SLOTS).sum(axis=2)
     return sums
 
 
 def audit_files(truth: list[Path], meters: list[Path], gateways: list[Path], utility: list[Path]) -> Audit:
-    """Audit what ``meters dump --truth``, ``meters dump``, ``gateway dump --unacknowledged`` and ``utility dump`` say."""
+    """Audit the output of ``meters dump --truth``, ``meters dump``, ``gateway dump`` and ``utility dump``."""
     return compare(_read(truth), _read(meters), _read(gateways), _read(utility))
 
 

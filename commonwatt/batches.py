@@ -200,6 +200,9 @@ def unpack_batch(data: bytes) -> Batch:
         owner = data[_HEAD.size : start].decode("ascii")
         body = data[start : -_CRC.size]
         if flags & BatchFlag.COMPRESSED:
+            # A frame that states its size is expanded to it, whatever max_output_size says.
+            if zstandard.frame_content_size(body) not in (-1, body_length):
+                raise ValueError(f"compressed body does not expand to {body_length} bytes")
             body = zstandard.ZstdDecompressor().decompress(body, max_output_size=body_length)
         if len(body) != body_length:
             raise ValueError(f"body of {len(body)} bytes instead of {body_length}")

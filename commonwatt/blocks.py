@@ -22,6 +22,7 @@ EXTRA = np.dtype([("row", np.int64), ("slot", np.uint8), ("value", np.int64)])
 """One value of a conflicting slot beyond the smallest: which block, which slot, which value."""
 
 _INT64_MAX = np.iinfo(np.int64).max
+_GROUPS = SLOTS // GROUP_SLOTS
 
 
 class Quality(IntEnum):
@@ -208,13 +209,15 @@ def average(blocks: Blocks) -> Blocks:
     different means of one group would contradict each other.
     """
     n = len(blocks)
-    values = blocks.values.reshape(n, -1, GROUP_SLOTS)
-    whole = (blocks.quality.reshape(n, -1, GROUP_SLOTS) == Quality.EXACT).all(axis=2)
+    values = blocks.values.reshape(n, _GROUPS, GROUP_SLOTS)
+    whole = (blocks.quality.reshape(n, _GROUPS, GROUP_SLOTS) == Quality.EXACT).all(axis=2)
     whole[blocks.extras["row"], blocks.extras["slot"] // GROUP_SLOTS] = False
     # Twice ten values of up to 2^53 stay below 2^63; the mean is rounded half up.
     means = (2 * values.sum(axis=2) + GROUP_SLOTS) // (2 * GROUP_SLOTS)
     new_values = np.where(whole[:, :, None], means[:, :, None], values).reshape(n, SLOTS)
-    new_quality = np.where(whole[:, :, None], np.uint8(Quality.AVERAGED), blocks.quality.reshape(n, -1, GROUP_SLOTS))
+    new_quality = np.where(
+        whole[:, :, None], np.uint8(Quality.AVERAGED), blocks.quality.reshape(n, _GROUPS, GROUP_SLOTS)
+    )
     return Blocks(
         blocks.meter,
         blocks.record_type,

@@ -1,8 +1,8 @@
 """The command ``commonwatt``: the parts' own commands, found by entry point, and what concerns all of them."""
 
 import sys
-from collections.abc import Callable
-from importlib.metadata import entry_points, version
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points, version
 from pathlib import Path
 from typing import Annotated
 
@@ -33,24 +33,23 @@ def config_example(part: Annotated[str, typer.Argument(help=", ".join(PARTS))]) 
     sys.stdout.write(example(part))
 
 
-def make_app() -> typer.Typer:
-    """Put the command together from what is installed."""
-    from commonwatt.audit import audit_command
-    from commonwatt.demo.cli import demo
+def make_app(wanted: str | None = None) -> typer.Typer:
+    """Put the command together from what is installed.
 
+    Args:
+        wanted: The one command that will be called; then nothing else is loaded, which saves every part of a
+            demonstration a second and the memory of all the others. ``None``: all commands, as for ``--help``.
+    """
     app = typer.Typer(
         no_args_is_help=True,
         pretty_exceptions_enable=False,
         help="Commonwatt: metering and sharing for community microgrids. Start with: commonwatt demo",
     )
-    app.command()(demo)
-    app.command("audit")(audit_command)
-    app.add_typer(config_app, name="config")
-    for entry in sorted(entry_points(group=PARTS_GROUP), key=lambda entry: entry.name):
-        try:
-            app.add_typer(entry.load(), name=entry.name)
-        except ModuleNotFoundError as error:
-            app.command(entry.name, help=f"Not installed here: {error.name} is missing.")(_missing(entry.name, error))
+    loaders = {"demo": _add_demo, "audit": _add_audit, "config": _add_config}
+    loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
+    for name, load in loaders.items():
+        if wanted not in loaders or wanted == name:
+            load(app)
 
     @app.callback(invoke_without_command=True)
     def top(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -61,16 +60,33 @@ def make_app() -> typer.Typer:
     return app
 
 
-def _missing(part: str, error: ModuleNotFoundError) -> Callable[[], None]:
-    """Return a command that says how to get a part whose dependencies are not installed."""
-    reason = f"{part} needs {error.name}, which is not installed; install commonwatt with its extra"
+def _add_demo(app: typer.Typer) -> None:
+    from commonwatt.demo.cli import demo
 
-    def not_installed() -> None:
-        raise typer.BadParameter(reason)
+    app.command()(demo)
 
-    return not_installed
+
+def _add_audit(app: typer.Typer) -> None:
+    from commonwatt.audit import audit_command
+
+    app.command("audit")(audit_command)
+
+
+def _add_config(app: typer.Typer) -> None:
+    app.add_typer(config_app, name="config")
+
+
+def _add_part(app: typer.Typer, entry: EntryPoint) -> None:
+    try:
+        app.add_typer(entry.load(), name=entry.name)
+    except ModuleNotFoundError as error:
+        reason = f"{entry.name} needs {error.name}, which is not installed; install commonwatt with its extra"
+
+        @app.command(entry.name, help=f"Not installed here: {error.name} is missing.")
+        def not_installed() -> None:
+            raise typer.BadParameter(reason)
 
 
 def main() -> None:
     """Run the command line."""
-    make_app()()
+    make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()

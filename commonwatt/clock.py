@@ -9,29 +9,35 @@ from commonwatt.devices import write_private
 from commonwatt.exceptions import ConfigError
 
 
-@dataclass(frozen=True)
+@dataclass
 class Clock:
     """Epoch seconds as ``origin`` + ``speed`` * (monotonic now - ``monotonic_origin``).
 
     Every process of a machine sees the same monotonic clock, so the processes of a demonstration that read one clock
-    file agree on the time, and a step of the wall clock disturbs none of them. Before ``monotonic_origin`` time
-    stands still at ``origin``.
+    file agree on the time, and a step of the wall clock disturbs none of them. Before ``monotonic_origin`` time stands
+    still at ``origin``, and the file is read again: whoever wrote it lets time begin when everything is ready.
 
     Attributes:
         origin: Epoch seconds at ``monotonic_origin``.
         monotonic_origin: ``time.monotonic()`` at ``origin``.
         speed: Clock seconds in one real second.
         meters_stop_at: Meters make no records for slots that end after this; ``None``: for ever.
+        path: The file it was read from; ``None``: none.
     """
 
     origin: float
     monotonic_origin: float
     speed: float = 1.0
     meters_stop_at: int | None = None
+    path: Path | None = None
 
     def now(self) -> float:
         """Return the epoch seconds on this clock."""
-        return self.origin + self.speed * max(0.0, time.monotonic() - self.monotonic_origin)
+        elapsed = time.monotonic() - self.monotonic_origin
+        if elapsed < 0 and self.path is not None:
+            self.monotonic_origin = load_clock(self.path).monotonic_origin
+            elapsed = time.monotonic() - self.monotonic_origin
+        return self.origin + self.speed * max(0.0, elapsed)
 
     def real_s(self, seconds: float) -> float:
         """Return how many real seconds ``seconds`` of this clock last."""
@@ -42,6 +48,9 @@ class Clock:
         return max(0.0, self.real_s(moment - self.now()))
 
 
+_FIELDS = ("origin", "monotonic_origin", "speed", "meters_stop_at")
+
+
 def wall_clock() -> Clock:
     """Return a clock that starts at the machine's time and runs as its monotonic clock."""
     return Clock(origin=time.time(), monotonic_origin=time.monotonic())
@@ -49,7 +58,8 @@ def wall_clock() -> Clock:
 
 def save_clock(path: Path, clock: Clock) -> None:
     """Write a clock for other processes of this machine to follow."""
-    write_private(path, json.dumps({"boot": _boot_id(), **clock.__dict__}) + "\n")
+    fields = {name: getattr(clock, name) for name in _FIELDS}
+    write_private(path, json.dumps({"boot": _boot_id(), **fields}) + "\n")
 
 
 def load_clock(path: Path | None) -> Clock:
@@ -62,8 +72,8 @@ def load_clock(path: Path | None) -> Clock:
         return wall_clock()
     try:
         content = json.loads(path.read_text())
-        boot = content.pop("boot")
-        clock = Clock(**content)
+        boot = content["boot"]
+        clock = Clock(**{name: content[name] for name in _FIELDS}, path=path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path}: not a clock file ({error}); the demonstration makes it") from error
     if boot != _boot_id():

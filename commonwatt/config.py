@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
 from commonwatt.exceptions import ConfigError
 from commonwatt.topics import MICROGRID_PATTERN
@@ -22,11 +22,14 @@ def _check_address(text: str) -> str:
     return text
 
 
-Address = Annotated[str, AfterValidator(_check_address)]
+Address = Annotated[str, AfterValidator(_check_address), WithJsonSchema({"type": "string", "format": "address"})]
 """HOST:PORT."""
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]
 """A period in seconds of the part's clock."""
+
+DecimalId = Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
+"""A meter's id as text."""
 
 MicrogridId = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
 
@@ -76,7 +79,7 @@ class GatewaySettings(Settings):
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
     relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data goes at once.")
     compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
-    weights: dict[str, int] = Field(
+    weights: dict[DecimalId, Annotated[int, Field(ge=1, le=1000)]] = Field(
         {},
         description="A battery's share of the discharge relative to other donors, by meter id; 1 where not named.",
     )

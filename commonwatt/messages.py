@@ -101,6 +101,11 @@ class Put:
         """Return the event records."""
         return [unpack_event(record) for record in self.records]
 
+    def ids(self) -> list[int]:
+        """Return the records' ids."""
+        records = self.history() if self.log is Log.HISTORY else self.events()
+        return [record.record_id for record in records]
+
     def counts(self) -> dict[int, int]:
         """Return how many records of which type it holds; events count as type 0."""
         return dict(Counter(record[0] if self.log is Log.HISTORY else 0 for record in self.records))
@@ -185,6 +190,8 @@ class PutAck:
             == (put.log, put.generation, put.first_id, put.last_id)
             and sum(counts.values()) == sum(accepted.values()) + len(self.rejected)
             and all(count <= counts.get(kind, 0) for kind, count in accepted.items())
+            and len(accepted) == len(self.accepted)
+            and (not self.rejected or Counter(record_id for record_id, _ in self.rejected) <= Counter(put.ids()))
         )
 
 

@@ -174,5 +174,8 @@ def _unpack_body(reader: _Reader) -> tuple[list[int], list[int], list[tuple[int,
     values = [0] * SLOTS
     for slot, value in zip(np.flatnonzero(present).tolist(), packed, strict=True):
         values[slot] = value
+    # Joining relies on it: the smallest stands, and extras are ascending.
+    if any(not values[slot] < value <= MAX_ABS_READING for slot, value in extras) or sorted(set(extras)) != extras:
+        raise ValueError("extra values out of order")
     quality = np.where(present, np.where(averaged, Quality.AVERAGED, Quality.EXACT), Quality.MISSING)
     return values, quality.tolist(), extras

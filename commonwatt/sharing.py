@@ -45,7 +45,7 @@ def decide_spec(batteries: Mapping[MeterId, BatteryState], before: Decision, ban
     receivers = frozenset(
         meter
         for meter, battery in batteries.items()
-        if battery.level < battery.minimum + (_band(battery, band_permille) if meter in before.receivers else 0)
+        if battery.level < (_helped_to(battery, band_permille) if meter in before.receivers else battery.minimum)
     )
     donors = frozenset(
         meter
@@ -59,6 +59,11 @@ def decide_spec(batteries: Mapping[MeterId, BatteryState], before: Decision, ban
 
 def _band(battery: BatteryState, permille: int) -> MilliwattHours:
     return battery.capacity * permille // 1000
+
+
+def _helped_to(battery: BatteryState, permille: int) -> MilliwattHours:
+    # A minimum within the band of the capacity would never be left otherwise.
+    return min(battery.minimum + _band(battery, permille), battery.capacity)
 
 
 def near_minimum(batteries: Mapping[MeterId, BatteryState], permille: int) -> Set[MeterId]:

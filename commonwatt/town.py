@@ -22,13 +22,16 @@ from commonwatt.units import MeterId, MilliwattHours
 VOLTS = 240
 """Service voltage: what turns a service's amps into energy."""
 
+MAX_ACCOUNT = 2**16 - 1
+"""The last account a record can name (16 bits)."""
+
 _CONTROLLER_STEP = 10_000
 
 
 def _check_zone(name: str) -> str:
     try:
         ZoneInfo(name)
-    except (KeyError, ValueError) as error:
+    except (KeyError, ValueError, OSError) as error:  # OSError: a folder of zones, such as America
         raise ValueError("must be a time zone, such as America/New_York") from error
     return name
 
@@ -245,6 +248,8 @@ def load_town(path: Path) -> Town:
             if name in builder.microgrids:
                 raise ConfigError(f"{path}: microgrid {name} is there twice; give each [[microgrid]] its own id")
             builder.add(name, table)
+    if builder.accounts > MAX_ACCOUNT:
+        raise ConfigError(f"{path}: {builder.accounts} accounts, more than records can name ({MAX_ACCOUNT})")
     foreign = [meter.microgrid for meter in file.meter if meter.microgrid not in builder.microgrids]
     if foreign:
         raise ConfigError(f"{path}: [[meter]] names microgrid {foreign[0]}, which is not in this file")
@@ -262,7 +267,7 @@ class _Builder:
     def __init__(self, file: TownFile) -> None:
         self.file = file
         self.microgrids: dict[str, Microgrid] = {}
-        self._account = 0
+        self.accounts = 0
 
     def add(self, name: str, table: MicrogridTable) -> None:
         number = len(self.microgrids) + 1
@@ -370,8 +375,8 @@ class _Builder:
         return average_w(self.file.town, function) * 24 * 1000
 
     def _next_account(self) -> int:
-        self._account += 1
-        return self._account
+        self.accounts += 1
+        return self.accounts
 
 
 def _address(number: int) -> str:

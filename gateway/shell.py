@@ -31,6 +31,7 @@ from gateway.metrics import Figures, make_registry
 from gateway.store import Store
 
 log = logging.getLogger(__name__)
+logging.getLogger("apscheduler").setLevel(logging.WARNING)
 
 MAX_WAITING = 10_000
 """Messages and ticks waiting for the core; more are dropped and counted: whoever sent them sends them again."""

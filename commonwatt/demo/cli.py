@@ -17,7 +17,7 @@ from rich.live import Live
 from rich.progress import Progress
 
 from commonwatt.audit import Audit, audit_folder, table_of
-from commonwatt.demo.layout import CEILING_S, START_UP_S, Layout, Part, prepare, save_time
+from commonwatt.demo.layout import CEILING_S, START_UP_S, Layout, let_time_begin, prepare, save_time
 from commonwatt.demo.report import make_report
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, draw
@@ -26,6 +26,9 @@ from commonwatt.service import EXIT_FAILED, errors_told
 
 DRAIN_WITHIN_S = 60.0
 """Real seconds the backlog may take to drain after the meters stopped."""
+
+LOOK_EVERY_S = 1.0
+"""Real seconds between two looks at the parts."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 
@@ -85,12 +88,13 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     supervisor, observer = Supervisor(layout), Observer(layout)
-    started = time.monotonic()
     try:
         supervisor.start()
-        console.print(f"{len(layout.parts)} processes started; {_page(layout)}; logs in {layout.data / 'logs'}")
-        ends = None if for_s is None else started + START_UP_S + for_s
-        with Live(console=console, auto_refresh=False, transient=False) if show else _nothing() as live:
+        with console.status(f"starting {len(layout.parts)} processes ..."):
+            layout = _begin(layout, supervisor, observer, stop)
+        console.print(f"{_page(layout)}; logs in {layout.data / 'logs'}; Ctrl-C stops")
+        ends = None if for_s is None else time.monotonic() + for_s
+        with Live(console=console, auto_refresh=False) if show else _nothing() as live:
             drained = _watch(layout, supervisor, observer, stop, ends, live)
     finally:
         observer.close()
@@ -109,6 +113,17 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
     return audit
 
 
+def _begin(layout: Layout, supervisor: Supervisor, observer: Observer, stop: threading.Event) -> Layout:
+    """Wait until every part answers, then let time begin."""
+    deadline = time.monotonic() + START_UP_S
+    while not stop.wait(0.1) and time.monotonic() < deadline:
+        supervisor.watch()
+        observer.look()
+        if not observer.silent:
+            break
+    return let_time_begin(layout)
+
+
 def _watch(
     layout: Layout,
     supervisor: Supervisor,
@@ -118,13 +133,13 @@ def _watch(
     live: Live | None,
 ) -> bool:
     """Watch until told to stop, or until the backlog has drained after ``ends``; say whether it has."""
-    last_saved = 0.0
-    while not stop.wait(0.1 if ends is None else 0.05):
+    last_look = 0.0
+    while not stop.wait(0.1):
         now = time.monotonic()
         supervisor.watch()
-        if now - last_saved < 1.0:
+        if now - last_look < LOOK_EVERY_S:
             continue
-        last_saved = now
+        last_look = now
         save_time(layout, ahead_s=CEILING_S)
         observer.look()
         if live is not None:
@@ -142,5 +157,4 @@ def _nothing() -> Iterator[None]:
 
 
 def _page(layout: Layout) -> str:
-    part: Part = layout.part("utility")
-    return f"the utility's API is at http://{part.http}/docs"
+    return f"the utility's API is at http://{layout.part('utility').http}/docs"

@@ -10,7 +10,7 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commonwatt.clock import Clock, save_clock
@@ -24,8 +24,8 @@ BUILT_IN_TOWN = Path(__file__).with_name("town.toml")
 STARTS_AT = 1_781_964_000
 """20 June 2026, 10:00 in Centertown: a summer's morning, so that there is sun to share."""
 
-START_UP_S = 5.0
-"""Real seconds for which time stands still while the processes start, so that no slot is missed by starting."""
+START_UP_S = 60.0
+"""Real seconds for which time stands still at the most while the processes start, so that starting misses no slot."""
 
 CEILING_S = 5.0
 """Real seconds by which the written time is ahead of the clock: it never runs backwards, even after a crash."""
@@ -99,6 +99,13 @@ def prepare(data: Path, town_file: Path | None, speed: float, for_s: float | Non
     clock = Clock(origin=origin, monotonic_origin=time.monotonic() + START_UP_S, speed=speed, meters_stop_at=stop_at)
     save_clock(data / "clock.json", clock)
     return Layout(data=data, town=town, clock=clock, parts=parts)
+
+
+def let_time_begin(layout: Layout) -> Layout:
+    """Start the clock, now that everything is ready."""
+    clock = replace(layout.clock, monotonic_origin=time.monotonic())
+    save_clock(layout.data / "clock.json", clock)
+    return replace(layout, clock=clock)
 
 
 def save_time(layout: Layout, *, ahead_s: float) -> None:

@@ -14,7 +14,7 @@ from commonwatt.messages import Put, PutAck, Refusal, unpack_level, unpack_put
 from commonwatt.records import EventRecord, Log, RecordType, Rejection, State
 from commonwatt.town import Battery, Direction, Function
 from commonwatt.town import Meter as Description
-from meter_sim.changes import Made, MeterState, Orders, Stored
+from meter_sim.changes import LogRow, Made, MeterState, Orders, Stored
 from meter_sim.delivery import Tally
 from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.physics import Commanded
@@ -440,7 +440,7 @@ def test_sharing_for_a_duration_ends_after_it() -> None:
 @pytest.mark.parametrize(
     ("cmd", "fields"), [("share_power_on", {}), ("reduce_power_on", {}), ("isolate", {"state": "on"}), ("isolate", {})]
 )
-def test_a_state_without_an_end_is_refused_since_its_controller_may_be_lost(cmd: str, fields: dict[str, str]) -> None:
+def test_a_state_without_an_end_is_refused_since_its_controller_may_be_lost(cmd: str, fields: dict[str, Any]) -> None:
     outcome = Bench().command(cmd, seq=1, **fields)
     assert outcome.result == "refused"
     assert outcome.reason == f"{cmd} needs its end, until or for_s"
@@ -532,18 +532,17 @@ def test_junk_commands_are_counted_and_answered_only_by_name() -> None:
 def stored(bench: Bench) -> Stored:
     """Return what the meter last wrote, as its store has it."""
     meter = bench.meter
-    rows = {log: [] for log in Log}  # type: ignore[var-annotated]
-    for held in (meter.history, meter.events):
-        rows[held.log] = [
-            (held._id(n), held._took.get(held._id(n), held._id(n)), data) for n, data in enumerate(held.rows)
+    rows = {
+        held.log: [
+            LogRow(held._id(n), held._took.get(held._id(n), held._id(n)), data) for n, data in enumerate(held.rows)
         ]
-    from meter_sim.changes import LogRow
-
+        for held in (meter.history, meter.events)
+    }
     return Stored(
         state=meter.state,
         orders=Orders(METER, meter.orders.epoch, dict(meter.orders.held)),
-        history=[LogRow(*row) for row in rows[Log.HISTORY]],
-        events=[LogRow(*row) for row in rows[Log.EVENT]],
+        history=rows[Log.HISTORY],
+        events=rows[Log.EVENT],
     )
 
 

@@ -43,7 +43,9 @@ def database(url: str, town: Town) -> Iterator[Database]:
 
 @pytest.fixture
 def blocks() -> MakeBlocks:
-    def make(slots: dict[int, int], *, meter: int = 10001, kind: int = 3, quarter: int = 2_000_000, q: int = 2) -> Blocks:
+    def make(
+        slots: dict[int, int], *, meter: int = 10001, kind: int = 3, quarter: int = 2_000_000, q: int = 2
+    ) -> Blocks:
         values = [slots.get(slot, 0) for slot in range(60)]
         return make_blocks([(meter, kind, quarter)], [values], [[q if slot in slots else 0 for slot in range(60)]])
 

@@ -1,0 +1,35 @@
+# Needs Python 3.11 or later and make; everything else goes into .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed
+
+.PHONY: run test install check soak clean constraints
+
+run: install ## start the demonstration town; Ctrl-C stops it
+	$(BIN)/commonwatt demo
+
+test: install check ## everything, as CI runs it
+	$(BIN)/python -m pytest -q
+
+install: $(INSTALLED) ## make .venv and install pinned dependencies
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Commonwatt needs Python 3.11 or later, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	touch $@
+
+check: install ## lint, format, strict types, import rules
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+soak: install ## kill processes of a running town at random for an hour; make soak HOURS=8 for longer
+	$(BIN)/python -m tests.support.chaos --hours $(or $(HOURS),1)
+
+constraints: install ## pin what is installed now
+	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt
+
+clean: ## remove the environment and what tools keep
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

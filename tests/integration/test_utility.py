@@ -1,0 +1,259 @@
+"""The utility as processes: its commands, its service with the real head-end broker, and gateways that are ours."""
+
+import asyncio
+import contextlib
+import io
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from commonwatt.batches import Batch, BatchAck, unpack_batch_ack
+from commonwatt.blocks import Blocks, make_blocks
+from commonwatt.commands import ControllerCommand, unpack_json
+from commonwatt.devices import load_tokens
+from commonwatt.dumps import read_dump
+from commonwatt.effects import Publish
+from commonwatt.mqtt import MqttLink
+from commonwatt.packing import pack
+from commonwatt.topics import gateway_down, gateway_up
+
+WAIT_S = 30.0
+QUARTER = 2_000_000
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def commonwatt(*arguments: object) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "commonwatt", *map(str, arguments)], capture_output=True, text=True, timeout=WAIT_S
+    )
+
+
+@contextlib.contextmanager
+def process(*arguments: object) -> Iterator["subprocess.Popen[bytes]"]:
+    started = subprocess.Popen([sys.executable, "-m", "commonwatt", *map(str, arguments)])
+    try:
+        yield started
+    finally:
+        if started.poll() is None:
+            started.kill()
+        started.wait(WAIT_S)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(WAIT_S):
+        while not condition():
+            await asyncio.sleep(0.02)
+
+
+class Utility:
+    """A registered town in a folder, and what asks its service."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.head_end = f"127.0.0.1:{free_port()}"
+        self.http = f"127.0.0.1:{free_port()}"
+        self.config = folder / "utility.toml"
+        self.config.write_text(
+            f'[utility]\nhead_end = "{self.head_end}"\nhttp = "{self.http}"\ntokens = "utility/utility-tokens.json"\n'
+        )
+        self.broker = folder / "broker.toml"
+        self.broker.write_text(f'[broker]\nlisten = "{self.head_end}"\ndevices = "head-end/devices.json"\n')
+        (folder / "town.toml").write_text('microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n')
+        self.register()
+
+    def register(self) -> None:
+        town, url = self.folder / "town.toml", f"sqlite:///{self.folder}/utility.db"
+        done = commonwatt("utility", "register", "--town", town, "--database", url, "--out", self.folder)
+        assert done.returncode == 0, done.stderr
+
+    def get(self, path: str) -> dict[str, Any] | None:
+        try:
+            answer = httpx.get(f"http://{self.http}{path}", timeout=5)
+        except httpx.TransportError:
+            return None
+        return dict(answer.json())
+
+    def tells(self, path: str, expected: Callable[[dict[str, Any]], bool]) -> bool:
+        answer = self.get(path)
+        return answer is not None and expected(answer)
+
+
+@pytest.fixture
+def utility(tmp_path: Path) -> Utility:
+    return Utility(tmp_path)
+
+
+class Gateway:
+    """Gateway r001, as far as the utility sees it."""
+
+    def __init__(self, utility: Utility) -> None:
+        self.acks: list[BatchAck] = []
+        self.commands: list[ControllerCommand] = []
+        self.link = MqttLink(
+            address=utility.head_end,
+            identity="r001",
+            token=load_tokens(utility.folder / "r001" / "gateway-tokens.json")["r001"],
+            subscribe=gateway_down("r001", "+"),
+            on_message=self._receive,
+            on_connect=lambda: None,
+            rng=random.Random(1),
+        )
+
+    def _receive(self, topic: str, payload: bytes) -> None:
+        if topic.endswith("/ack"):
+            self.acks.append(unpack_batch_ack(payload))
+        else:
+            self.commands.append(unpack_json(ControllerCommand, payload))
+
+    def send(self, leaf: str, payload: bytes) -> None:
+        self.link.publish(Publish(gateway_up("r001", leaf), payload))
+
+    async def relay(self, sequence: int, blocks: Blocks) -> BatchAck:
+        """Send a batch again until it is acknowledged."""
+        batch = Batch(
+            owner="r001",
+            store=1,
+            sequence=sequence,
+            time=QUARTER * 900,
+            keys=blocks.keys(),
+            payloads=pack(blocks),
+            events=[],
+            letters=[],
+        ).pack()
+        deadline = time.monotonic() + WAIT_S
+        while time.monotonic() < deadline:
+            self.send("batch", batch)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1):
+                    while not any(ack.sequence == sequence for ack in self.acks):
+                        await asyncio.sleep(0.01)
+                return next(ack for ack in self.acks if ack.sequence == sequence)
+        raise AssertionError("not acknowledged in time")
+
+
+def full_block(quarter: int, meter: int = 10001) -> Blocks:
+    return make_blocks([(meter, 3, quarter)], [list(range(60))], [[2] * 60])
+
+
+def stops(service: "subprocess.Popen[bytes]") -> bool:
+    """Say whether SIGTERM ends the service in 5 s, without a fault."""
+    service.send_signal(signal.SIGTERM)
+    return service.wait(5) == 0
+
+
+def test_service_runs_and_stops_without_a_broker(utility: Utility) -> None:
+    with process("utility", "run", "--config", utility.config) as service:
+        asyncio.run(eventually(lambda: utility.tells("/health", lambda answer: answer["status"] == "ok")))
+        status = utility.get("/status")
+        assert status is not None
+        assert (list(status["microgrids"]), status["head_end_connected"]) == (["r001", "r002"], False)
+        second = commonwatt("utility", "run", "--config", utility.config)
+        assert (second.returncode, "is another service running there?" in second.stderr) == (1, True)
+        assert stops(service)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('[utility]\nhttp = "127.0.0.1"\n', "line 2: utility.http: must be HOST:PORT"),
+        ("[utility]\n\ngap_s = 3\n", "line 3: utility.gap_s: unknown key"),
+        ('[utility]\ndatabase = "nonsense"\ntokens = "t.json"\n', "not an SQLAlchemy URL"),
+        ('[utility]\ntokens = "none.json"\n', "commonwatt utility register"),
+        ("[gateway]\n", "exactly one table, [utility]"),
+    ],
+)
+def test_mistake_in_the_file_is_named(tmp_path: Path, text: str, says: str) -> None:
+    (tmp_path / "t.json").write_text('{"utility": "x"}')
+    config = tmp_path / "utility.toml"
+    config.write_text(text)
+    done = commonwatt("utility", "run", "--config", config)
+    assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
+
+
+def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
+    for name in ("dump", "letters", "conflicts", "gaps", "commands", "migrate"):
+        done = commonwatt("utility", name, "--config", utility.config)
+        assert done.returncode == 0, done.stderr
+    given = commonwatt("utility", "command", "r001", "schedule", "--relay-s", "60", "--config", utility.config)
+    assert given.stdout.startswith("cli-")
+    listed = commonwatt("utility", "commands", "--config", utility.config)
+    assert given.stdout.strip()[:8] in listed.stdout
+    for wrong in (["r009", "deaggregate"], ["r001", "get"], ["r001", "deaggregate", "--mode", "lossy"]):
+        done = commonwatt("utility", "command", *wrong, "--config", utility.config)
+        assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_acknowledged_batches_survive_a_kill(utility: Utility) -> None:
+    async def play() -> Blocks:
+        gateway = Gateway(utility)
+        link = asyncio.create_task(gateway.link.run())
+        with process("broker", "run", "--config", utility.broker):
+            with process("utility", "run", "--config", utility.config) as service:
+                await eventually(lambda: gateway.link.connected)
+                ack = await gateway.relay(1, full_block(QUARTER))
+                assert (ack.status, ack.blocks) == (0, 1)
+                gateway.send("stat", b'{"v":1,"backlog_blocks":0}')
+                seen = {"v": 1, "backlog_blocks": 0}
+                await eventually(
+                    lambda: utility.tells("/status", lambda s: s["microgrids"]["r001"]["heartbeat"] == seen)
+                )
+                os.kill(service.pid, signal.SIGKILL)
+            with process("utility", "run", "--config", utility.config) as service:
+                again = await gateway.relay(2, full_block(QUARTER + 1))
+                assert again.utility_store == ack.utility_store
+                assert await asyncio.to_thread(stops, service)
+        link.cancel()
+        await asyncio.gather(link, return_exceptions=True)
+        dump = commonwatt("utility", "dump", "--config", utility.config)
+        return read_dump(io.StringIO(dump.stdout))[0]
+
+    blocks = asyncio.run(play())
+    assert blocks.keys() == [(10001, 3, QUARTER), (10001, 3, QUARTER + 1)]
+    assert blocks.values.tolist() == [list(range(60))] * 2
+
+
+def test_running_service_asks_for_gaps_sends_commands_and_takes_over_new_meters(utility: Utility) -> None:
+    async def play() -> None:
+        gateway = Gateway(utility)
+        link = asyncio.create_task(gateway.link.run())
+        with (
+            process("broker", "run", "--config", utility.broker),
+            process("utility", "run", "--config", utility.config),
+        ):
+            await eventually(lambda: gateway.link.connected)
+            given = await asyncio.to_thread(
+                commonwatt, "utility", "command", "r001", "deaggregate", "--config", utility.config
+            )
+            await eventually(lambda: any(command.id == given.stdout.strip() for command in gateway.commands))
+            outcome = {"v": 1, "id": given.stdout.strip(), "cmd": "deaggregate", "result": "done", "time": 1}
+            gateway.send("out", json.dumps(outcome).encode())
+            await eventually(lambda: utility.tells("/commands", lambda c: c["commands"][-1]["state"] == "done"))
+            with (utility.folder / "town.toml").open("a") as town:
+                town.write('[[meter]]\nmicrogrid = "r001"\nid = 555\n')
+            ack = await gateway.relay(5, full_block(QUARTER, meter=555))
+            assert ack.status == 5
+            await asyncio.to_thread(utility.register)
+            await eventually(lambda: utility.tells("/readings?meter=555&start=0&end=15", lambda r: "readings" in r))
+            sequence = 5
+            while ack.status != 0:
+                sequence += 1
+                ack = await gateway.relay(sequence, full_block(QUARTER, meter=555))
+        link.cancel()
+        await asyncio.gather(link, return_exceptions=True)
+
+    asyncio.run(play())

@@ -1,0 +1,114 @@
+"""A log's ids, batches and rows, without the meter around them."""
+
+import pytest
+
+from commonwatt.aggregation import average, consolidate
+from commonwatt.records import HistoryRecord, Log
+from meter_sim.changes import LogRow
+from meter_sim.log import MeterLog
+
+T = 1_790_000_100
+
+
+def record(number: int, kind: int, slot: int, reading: int) -> bytes:
+    return HistoryRecord(
+        record_type=kind,
+        lossy=0,
+        record_id=number,
+        meter_id=1,
+        account=0,
+        start=T + 15 * slot,
+        end=T + 15 * slot + 15,
+        reading=reading,
+    ).pack()
+
+
+def log_of(*readings: tuple[int, ...]) -> MeterLog:
+    """Return a log of one tuple of readings a slot, one of each type."""
+    log = MeterLog(meter=1, log=Log.HISTORY, generation=1)
+    for slot, values in enumerate(readings):
+        log.add([record(log.next_id + n, n + 1, slot, value) for n, value in enumerate(values)])
+    return log
+
+
+def test_an_empty_log_begins_where_it_ends() -> None:
+    log = log_of()
+    assert (log.first_id, log.next_id, log.frozen_last) == (1, 1, 0)
+    assert log.freeze(10) is None
+
+
+def test_a_batch_ends_at_the_limit() -> None:
+    log = log_of((1,), (2,), (3,))
+    put = log.freeze(2)
+    assert put is not None
+    assert (put.first_id, put.last_id, len(put.records)) == (1, 2, 2)
+    log.delete_batch()
+    assert log.first_id == 3
+
+
+def test_no_batch_ends_inside_what_a_consolidated_record_took_in() -> None:
+    # Type 1 stays the same over three slots and takes in ids 3 and 5; type 2 changes.
+    log = log_of((7, 1), (7, 2), (7, 3), (8, 4))
+    log.aggregate(consolidate)
+    put = log.freeze(1)
+    assert put is not None
+    # The ids 1 to 5 are complete with five rows taken in by three: 1 (to 5), 2, 4.
+    assert [r.record_id for r in put.history()] == [1, 2, 4]
+    assert (put.first_id, put.last_id) == (1, 5)
+
+
+def test_what_was_consolidated_takes_in_more_later() -> None:
+    log = log_of((7,), (7,))
+    log.aggregate(consolidate)
+    log.add([record(3, 1, 2, 7)])
+    (change,) = log.aggregate(consolidate)
+    assert [(row.first_id, row.last_id) for row in change.rows] == [(1, 3)]
+    assert log.next_id == 4
+
+
+def test_aggregation_leaves_the_batch_in_flight_alone() -> None:
+    log = log_of((7,), (7,), (7,), (7,))
+    put = log.freeze(2)
+    log.aggregate(consolidate)
+    assert log.batch() == put
+    assert len(log.rows) == 3
+
+
+def test_aggregation_takes_whole_quarters_when_it_takes_a_part() -> None:
+    log = log_of(*[(7,)] * 150)
+    log.aggregate(consolidate, 70)
+    # One quarter of 60 is one record now, the 90 behind are as they were.
+    assert len(log.rows) == 91
+    log.aggregate(consolidate, 2)
+    assert len(log.rows) == 91 - 59
+
+
+def test_averages_of_equal_value_stay_one_to_a_group() -> None:
+    log = log_of(*[(7,)] * 20)
+    log.aggregate(average)
+    assert len(log.rows) == 2
+    assert log.aggregate(consolidate) == []
+
+
+def test_records_that_end_after_a_moment_stay_behind() -> None:
+    log = log_of((1,), (2,), (3,))
+    put = log.freeze(10, before=T + 30)
+    assert put is not None
+    assert put.last_id == 2
+
+
+@pytest.mark.parametrize(("to_id", "last"), [(0, None), (1, 1), (2, 2), (99, 3)])
+def test_a_batch_up_to_an_id(to_id: int, last: int | None) -> None:
+    put = log_of((1,), (2,), (3,)).freeze(10, to_id)
+    assert (put.last_id if put else None) == last
+
+
+def test_a_log_comes_back_from_its_rows_with_its_batch() -> None:
+    log = log_of((7, 1), (7, 2), (8, 3))
+    log.aggregate(consolidate)
+    put = log.freeze(3)
+    rows = [LogRow(log._id(n), log._took.get(log._id(n), log._id(n)), data) for n, data in enumerate(log.rows)]
+    again = MeterLog(meter=1, log=Log.HISTORY, generation=1, next_id=7, rows=rows, frozen_last=log.frozen_last)
+    assert again.batch() == put
+    assert again.frozen == 3
+    assert again.readings_in_flight() == log.readings_in_flight() == 4

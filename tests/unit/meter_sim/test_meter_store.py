@@ -1,0 +1,135 @@
+"""A fleet's store: what was committed comes back, all of a step or nothing, and only files it knows are opened."""
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from commonwatt.commands import Held, Kind
+from commonwatt.exceptions import StoreError
+from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType
+from meter_sim.changes import Delete, LogRow, Made, MeterState, Orders, Replace, Slot
+from meter_sim.dump import held_lines, true_lines
+from meter_sim.store import FleetStore, open_store, reading_store
+
+T = 1_790_000_100
+STATE = MeterState(meter=5, generation=3, remainders={RecordType.THROUGH: 7}, stopped=True, level=90, made=3)
+ORDERS = Orders(5, (2, 1), {Kind.SHARING: Held(value="on", epoch=(2, 1), seq=4, until=T, weight=2)})
+
+
+def row(number: int, slot: int = 0, reading: int = 1, meter: int = 5, kind: int = 3) -> LogRow:
+    record = HistoryRecord(
+        record_type=kind,
+        lossy=0,
+        record_id=number,
+        meter_id=meter,
+        account=0,
+        start=T + 15 * slot,
+        end=T + 15 * slot + 15,
+        reading=reading,
+    )
+    return LogRow(number, number, record.pack())
+
+
+def event(number: int) -> LogRow:
+    record = EventRecord(previous_state=0, new_state=1, record_id=number, meter_id=5, time=T)
+    return LogRow(number, number, record.pack())
+
+
+def fill(store: FleetStore) -> None:
+    """Make three slots of one meter and one event; the first slot is acknowledged."""
+    for slot in range(3):
+        made = Made(5, Log.HISTORY, 3, (row(slot + 1, slot, reading=slot),))
+        store.commit([Slot(T + 15 * slot + 15, {5: slot}), made, STATE])
+    store.commit([Made(5, Log.EVENT, 3, (event(1),)), Delete(5, Log.HISTORY, 1), ORDERS])
+
+
+def test_what_was_committed_comes_back(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "meters.db")
+    fill(store)
+    store.close()
+    store = open_store(tmp_path / "meters.db")
+    stored = store.load(5)
+    assert stored is not None
+    assert (stored.state, stored.orders) == (STATE, ORDERS)
+    assert stored.history == [row(2, 1, 1), row(3, 2, 2)]
+    assert stored.events == [event(1)]
+    assert store.slot() == Slot(T + 45, {5: 2})
+    assert store.load(6) is None
+    store.close()
+
+
+def test_records_made_replaced_and_deleted_in_one_step_leave_what_was_left_last(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "meters.db")
+    merged = LogRow(2, 3, row(2).data)
+    store.commit(
+        [
+            Slot(T + 15, {}),
+            Made(5, Log.HISTORY, 3, (row(1), row(2), row(3))),
+            STATE,
+            Replace(5, 2, 3, (merged,)),
+            Delete(5, Log.HISTORY, 1),
+        ]
+    )
+    stored = store.load(5)
+    assert stored is not None
+    assert stored.history == [merged]
+    store.close()
+
+
+def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "meters.db")
+    fill(store)
+    with pytest.raises(sqlite3.IntegrityError):
+        store.commit([Delete(5, Log.HISTORY, 2), Made(5, Log.HISTORY, 3, (row(3),))])
+    stored = store.load(5)
+    assert stored is not None
+    assert [r.first_id for r in stored.history] == [2, 3]
+    store.close()
+
+
+def test_the_truth_keeps_what_was_acknowledged_and_the_dump_does_not(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "meters.db")
+    fill(store)
+    with reading_store(tmp_path / "meters.db") as reader:
+        true = [json.loads(line) for line in true_lines(reader)]
+        held = [json.loads(line) for line in held_lines(reader)]
+    store.close()
+    assert [item["kind"] for item in true] == ["block", "event"]
+    assert true[0]["values"][:4] == [0, 1, 2, None]
+    assert held[0]["values"][:4] == [None, 1, 2, None]
+    assert true[0]["quarter"] == T // 900
+    assert true[1] == held[1] == {
+        "kind": "event", "meter": "5", "generation": 3, "id": "1", "previous": 0, "new": 1, "time": T
+    }  # fmt: skip
+
+
+def test_a_store_is_read_after_its_fleet_has_gone(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "meters.db")
+    fill(store)
+    store.close()
+    with reading_store(tmp_path / "meters.db") as reader:
+        assert len(list(true_lines(reader))) == 2
+
+
+def test_a_store_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    open_store(tmp_path / "meters.db").close()
+    connection = sqlite3.connect(tmp_path / "meters.db")
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with pytest.raises(StoreError, match="of version 2; this release knows 1"):
+        open_store(tmp_path / "meters.db")
+
+
+def test_what_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "text.db").write_bytes(b"not a database, but long enough to look at" * 100)
+    with pytest.raises(StoreError, match="not a database"):
+        open_store(tmp_path / "text.db")
+    connection = sqlite3.connect(tmp_path / "other.db")
+    connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    with pytest.raises(StoreError, match="not of meters"):
+        open_store(tmp_path / "other.db")
+    with pytest.raises(StoreError), reading_store(tmp_path / "none.db"):
+        pass

@@ -1,0 +1,125 @@
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from commonwatt.blocks import Blocks
+from commonwatt.clock import Clock
+from commonwatt.records import EventRecord
+from utility.api import Api, make_app
+from utility.metrics import UtilityMetrics
+from utility.store.changes import Append, SawGateway
+from utility.store.database import Database
+from utility.store.writer import Writer
+
+QUARTER = 2_000_000
+BEGIN = QUARTER * 900
+
+
+class Client:
+    """Asks the application without a network."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self._transport = httpx.ASGITransport(app=app)
+
+    def get(self, path: str, params: dict[str, Any] | None = None) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            async with httpx.AsyncClient(transport=self._transport, base_url="http://utility") as client:
+                return await client.get(path, params=params)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def client(database: Database) -> Client:
+    metrics = UtilityMetrics()
+    metrics.watch_gateways({"r001": BEGIN}, lambda: BEGIN + 7)
+    clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
+    return Client(make_app(Api(database, clock, metrics, lambda: False)))
+
+
+def test_readings_are_the_slots_in_the_range(
+    client: Client, database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    Writer(database).commit([append(blocks({0: 5, 1: -6})), append(blocks({2: 7}, q=1)), append(blocks({1: 9}))])
+    answer = client.get(
+        "/readings", params={"meter": "10001", "type": "through", "start": BEGIN + 15, "end": BEGIN + 60}
+    )
+    assert answer.json()["readings"] == [[BEGIN + 15, -6, 2], [BEGIN + 30, 7, 1]]
+    assert answer.json()["conflicts"] == 1
+    same = client.get("/readings", params={"meter": "10001", "type": "3", "start": BEGIN + 15, "end": BEGIN + 60})
+    assert same.json() == answer.json()
+
+
+@pytest.mark.parametrize(
+    ("query", "code", "says"),
+    [
+        ("meter=5&start=0&end=15", 404, "not registered"),
+        ("meter=abc&start=0&end=15", 422, "pattern"),
+        ("meter=10001&start=15&end=15", 422, "end must be after start"),
+        ("meter=10001&start=0&end=9999999", 422, "7 days"),
+        ("meter=10001&start=0&end=15&type=heat", 422, "generation (1)"),
+        ("meter=10001&start=-1&end=15", 422, "greater"),
+        ("start=0&end=15", 422, "required"),
+    ],
+)
+def test_readings_asked_wrongly_say_what_is_wrong(client: Client, query: str, code: int, says: str) -> None:
+    answer = client.get("/readings?" + query)
+    assert answer.status_code == code
+    assert says in answer.text.replace("Field required", "required")
+
+
+def test_status_counts_by_microgrid(
+    client: Client, database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    heartbeat = SawGateway(controller="r001", time=BEGIN, heartbeat='{"backlog_blocks":3}')
+    Writer(database).commit([append(blocks({0: 5, 1: 6})), heartbeat])
+    status = client.get("/status").json()
+    assert status["time"] == BEGIN + 5000
+    assert status["totals"]["received_slots"] == 2
+    assert status["microgrids"]["r001"]["heartbeat"] == {"backlog_blocks": 3}
+    assert status["microgrids"]["r002"]["received_slots"] == 0
+
+
+def test_completeness_is_told_by_series_of_one_microgrid(
+    client: Client, database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    Writer(database).commit([append(blocks(dict.fromkeys(range(30), 1)))])
+    answer = client.get("/completeness", params={"start": BEGIN, "end": BEGIN + 900, "microgrid": "r001"}).json()
+    assert answer["microgrids"]["r001"] == {
+        "expected": 60,
+        "exact": 30,
+        "averaged": 0,
+        "off": 0,
+        "absent": 0,
+        "missing": 30,
+    }
+    assert [series["meter"] for series in answer["series"]] == ["10001"]
+    assert client.get("/completeness", params={"start": 9, "end": 3}).status_code == 422
+
+
+def test_registry_events_and_troubles_are_served(
+    client: Client, database: Database, append: Callable[..., Append]
+) -> None:
+    event = EventRecord(previous_state=0, new_state=1, record_id=4, meter_id=10001, time=BEGIN)
+    Writer(database).commit([append(events=[(1, event)])])
+    assert client.get("/town").json()["controllers"] == 2
+    first = client.get("/meters", params={"limit": 4}).json()["meters"]
+    rest = client.get("/meters", params={"after": first[-1]["no"]}).json()["meters"]
+    assert len(first) + len(rest) == 12
+    assert {m["microgrid"] for m in client.get("/meters?microgrid=r002").json()["meters"]} == {"r002"}
+    assert client.get("/events?meter=10001").json()["events"][0]["id"] == "4"
+    for path in ("letters", "conflicts", "gaps", "commands"):
+        assert client.get(f"/{path}").json() == {path: []}
+    assert client.get("/health").json()["status"] == "ok"
+    assert "/readings" in client.get("/openapi.json").json()["paths"]
+
+
+def test_metrics_have_units_and_no_meters(client: Client) -> None:  # req: K4
+    text = client.get("/metrics").text
+    assert 'commonwatt_utility_gateway_last_seen_seconds{controller="r001"} 7.0' in text
+    assert "commonwatt_utility_blocks_total 0.0" in text
+    assert "meter=" not in text

@@ -1,0 +1,63 @@
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import text
+
+from commonwatt.exceptions import ConfigError, StoreError
+from utility.store.database import Database, open_database
+from utility.store.tables import metadata
+
+
+def test_migrations_make_the_tables_the_code_uses(database: Database) -> None:
+    with database.reads.begin() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_connections_are_durable_and_check_references(database: Database) -> None:
+    with database.writes.begin() as connection:
+        pragmas = [
+            connection.execute(text(f"PRAGMA {p}")).scalar() for p in ("journal_mode", "synchronous", "foreign_keys")
+        ]
+    assert pragmas == ["wal", 2, 1]
+
+
+def test_store_id_stays_with_the_database(url: str) -> None:
+    ids = []
+    for _ in range(2):
+        database = open_database(url, create=True)
+        ids.append(database.store_id)
+        database.close()
+    assert ids[0] == ids[1]
+    assert 0 <= ids[0] < 2**63
+
+
+def test_newer_schema_is_refused(url: str, database: Database) -> None:
+    with database.writes.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match=r"later version of Commonwatt \(schema 9999\)"):
+        open_database(url, create=True)
+    with database.reads.begin() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+
+
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "utility.db").write_text("x" * 5000)
+    with pytest.raises(StoreError, match="-wal and -shm"):
+        open_database(f"sqlite:///{tmp_path}/utility.db", create=True)
+
+
+@pytest.mark.parametrize("bad", ["nonsense", "mysql://localhost/x", "sqlite:////nowhere/at/all.db"])
+def test_url_that_leads_nowhere_is_a_mistake_of_a_person(bad: str) -> None:
+    with pytest.raises(ConfigError):
+        open_database(bad, create=False)
+
+
+def test_another_programs_database_is_left_alone(url: str) -> None:
+    first = open_database(url, create=True)
+    with first.writes.begin() as connection:
+        connection.execute(text("DELETE FROM alembic_version"))
+    first.close()
+    with pytest.raises(StoreError, match="already exists"):
+        open_database(url, create=True)

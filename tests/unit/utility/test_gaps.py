@@ -1,0 +1,213 @@
+import json
+from collections.abc import Callable
+
+import pytest
+
+from commonwatt.blocks import Blocks
+from commonwatt.commands import MAX_COMMAND_BYTES
+from commonwatt.records import EventRecord, State
+from utility import completeness, gaps
+from utility.gaps import ALL_SLOTS, Wanted, off_mask, off_times
+from utility.store import reads
+from utility.store.changes import Append, CloseCommand
+from utility.store.compactor import Compactor
+from utility.store.database import Database
+from utility.store.gaps import GapFinder
+from utility.store.known import OpenCommand, open_commands
+from utility.store.writer import Writer
+
+QUARTER = 2_000_000
+BEGIN = QUARTER * 900
+AGE = 1800
+UP = int(State.INITIALIZED)
+FULL = dict.fromkeys(range(60), 1)
+
+
+def event(number: int, time: int, new: int, previous: int | None = None) -> tuple[int, EventRecord]:
+    before = UP - new if previous is None else previous
+    return 1, EventRecord(previous_state=before, new_state=new, record_id=number, meter_id=10001, time=time)
+
+
+def find(database: Database, now: int) -> list[OpenCommand]:
+    """Run the finder, and return the commands it gave out."""
+    finder = GapFinder(database)
+    with database.reads.begin() as connection:
+        before = {c.id for c in open_commands(connection)}
+    more = True
+    while more:
+        run = finder.plan(now, AGE)
+        finder.apply(run, now)
+        more = run.more
+    with database.reads.begin() as connection:
+        return [c for c in open_commands(connection) if c.id not in before]
+
+
+def asked(commands: list[OpenCommand]) -> list[tuple[str, int, int, str]]:
+    return [tuple(block) for command in commands for block in json.loads(command.message)["blocks"]]
+
+
+@pytest.mark.parametrize(("times", "seconds"), [(1, 300), (2, 600), (7, 19_200), (8, 21_600), (100, 21_600)])
+def test_backoff_doubles_up_to_six_hours(times: int, seconds: int) -> None:
+    assert gaps.backoff_s(times) == seconds
+
+
+def test_slot_not_wholly_inside_an_up_time_is_off() -> None:
+    off = off_times([event(5, BEGIN + 31, 0), event(6, BEGIN + 61, UP)])
+    assert off == [(BEGIN + 31, BEGIN + 61)]
+    assert off_mask(off, QUARTER) == 0b11100
+    assert off_mask(off, QUARTER - 1) == off_mask(off, QUARTER + 1) == 0
+    assert off_mask(off_times([event(5, BEGIN + 30, 0), event(6, BEGIN + 45, UP)]), QUARTER) == 0b100
+
+
+def test_meter_that_stays_off_is_off_from_then_on() -> None:
+    off = off_times([event(5, BEGIN - 10, 0), event(6, BEGIN - 5, 0)])
+    assert off_mask(off, QUARTER) == off_mask(off, QUARTER + 1000) == ALL_SLOTS
+    assert off_mask(off, QUARTER - 2) == 0
+
+
+def test_power_lost_without_a_word_makes_the_slot_of_the_return_off() -> None:
+    off = off_times([event(5, BEGIN - 9000, UP, previous=UP), event(6, BEGIN + 20, UP, previous=0)])
+    assert off_mask(off, QUARTER) == 0b10
+    assert off_mask(off_times([event(6, BEGIN + 15, UP, previous=0)]), QUARTER) == 0
+
+
+def test_first_entry_of_a_log_says_there_was_nothing_before() -> None:
+    off = off_times([event(1, BEGIN + 30, UP, previous=0)])
+    assert (off_mask(off, QUARTER), off_mask(off, QUARTER - 1)) == (0b11, ALL_SLOTS)
+
+
+def test_requests_fit_the_longest_message() -> None:
+    wanted = [
+        Wanted(
+            microgrid="r001" if n % 2 else "r002", meter=2**64 - 1 - n, record_type=3, quarter=QUARTER, mask=ALL_SLOTS
+        )
+        for n in range(1000)
+    ]
+    made = list(gaps.requests(wanted, BEGIN, iter(map(str, range(100)))))
+    assert all(len(command.pack()) <= MAX_COMMAND_BYTES for _, command in made)
+    assert max(len(command.pack()) for _, command in made) > MAX_COMMAND_BYTES * 0.8
+    assert sum(len(command.blocks or ()) for _, command in made) == 1000
+    assert len({command.id for _, command in made}) == len(made)
+
+
+def test_exactly_the_missing_slots_are_asked_for_with_backoff_until_they_come(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    part = {slot: 1 for slot in range(60) if slot not in (3, 59)}
+    writer.commit([append(blocks(part)), append(blocks(FULL, quarter=QUARTER + 1))])
+    young = BEGIN + 900 + AGE - 1
+    assert find(database, young) == []
+    mask = f"{1 << 3 | 1 << 59:x}"
+    first = find(database, young + 1)
+    assert [c.controller for c in first] == ["r001"]
+    assert asked(first) == [("10001", 3, QUARTER, mask)]
+    assert find(database, young + 300) == []
+    assert asked(find(database, young + 301)) == [("10001", 3, QUARTER, mask)]
+    assert find(database, young + 900) == []
+    writer.commit([append(blocks({3: 1}))])
+    find(database, young + 300 + 300)
+    with database.reads.begin() as connection:
+        assert [g["slots"] for g in reads.gaps(connection, 5)] == [1]
+    writer.commit([append(blocks({59: 1}))])
+    find(database, young + 700)
+    with database.reads.begin() as connection:
+        assert [g for g in reads.gaps(connection, 500) if g["start"] == BEGIN] == []
+
+
+def test_quarters_without_any_block_are_gaps_and_compacted_ones_are_seen(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks(FULL)), append(blocks(FULL, quarter=QUARTER + 2))])
+    compactor = Compactor(database)
+    replacement = compactor.plan(BEGIN + 9000)
+    assert replacement is not None
+    assert compactor.apply(replacement) == 2
+    commands = find(database, BEGIN + 3 * 900 + AGE)
+    assert asked(commands) == [("10001", 3, QUARTER + 1, f"{ALL_SLOTS:x}")]
+
+
+def test_older_data_that_comes_late_widens_the_search(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks(FULL))])
+    assert find(database, BEGIN + 900 + AGE) == []
+    writer.commit([append(blocks(FULL, quarter=QUARTER - 3))])
+    assert [block[2] for block in asked(find(database, BEGIN + 900 + AGE))] == [QUARTER - 2, QUARTER - 1]
+    assert find(database, BEGIN + 900 + AGE) == []
+
+
+def test_a_run_looks_through_so_many_blocks_and_the_next_goes_on(
+    database: Database,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("utility.store.gaps.MAX_SCANNED", 3)
+    Writer(database).commit([append(blocks(FULL)), append(blocks(FULL, meter=10002))])
+    quarters = sorted((block[0], block[2] - QUARTER) for block in asked(find(database, BEGIN + 5 * 900 + AGE)))
+    assert quarters == [(meter, q) for meter in ("10001", "10002") for q in (1, 2, 3, 4)]
+
+
+def test_off_slots_are_not_asked_for(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    off = [event(5, BEGIN + 45, 0), event(6, BEGIN + 60, UP)]
+    slots = {slot: 1 for slot in range(60) if slot not in (3, 4)}
+    Writer(database).commit([append(blocks(slots), events=off)])
+    assert asked(find(database, BEGIN + 900 + AGE)) == [("10001", 3, QUARTER, "10")]
+
+
+def test_absent_slots_are_not_asked_for_again_but_may_still_come(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks(dict.fromkeys(range(58), 1)))])
+    now = BEGIN + 900 + AGE
+    (command,) = find(database, now)
+    absent = ((10001, 3, QUARTER, 1 << 58), (20001, 3, QUARTER, 1), (777, 3, QUARTER, 1))
+    writer.commit([CloseCommand(id=command.id, controller="r001", state="done", outcome="{}", absent=absent)])
+    assert [b for b in asked(find(database, now + 300)) if b[2] == QUARTER] == [("10001", 3, QUARTER, f"{1 << 59:x}")]
+    tally = completeness.completeness(database, QUARTER, QUARTER + 1)[0].counts
+    assert (tally.exact, tally.absent, tally.missing, tally.expected) == (58, 1, 1, 60)
+    writer.commit([append(blocks({58: 1, 59: 1}))])
+    find(database, now + 301)
+    assert completeness.completeness(database, QUARTER, QUARTER + 1)[0].counts.exact == 60
+
+
+def test_completeness_counts_each_slot_under_one_reason(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    off = [event(5, BEGIN + 45, 0), event(6, BEGIN + 60, UP)]
+    Writer(database).commit(
+        [
+            append(blocks(dict.fromkeys(range(10, 20), 1)), events=off),
+            append(blocks({20: 4}, q=1)),
+            append(blocks({20: 4}, q=1, meter=10002)),
+        ]
+    )
+    found = completeness.completeness(database, QUARTER - 1, QUARTER + 2, "r001")
+    assert [(entry.meter, entry.record_type) for entry in found] == [(10001, 3), (10002, 3)]
+    assert vars(found[0].counts) == {"exact": 10, "averaged": 1, "off": 1, "absent": 0, "missing": 108}
+    sums = completeness.by_microgrid(found)
+    assert sums["r001"].expected == 240
+    assert completeness.completeness(database, QUARTER, QUARTER + 1, "r002") == []
+    assert completeness.settled_range(BEGIN + 950, BEGIN - 1, BEGIN + 9000) == (QUARTER, QUARTER + 1)
+
+
+def test_old_commands_of_the_finder_are_forgotten(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks({0: 1}))])
+    now = BEGIN + 900 + AGE
+    (command,) = find(database, now)
+    writer.commit([CloseCommand(id=command.id, controller="r001", state="expired")])
+    find(database, now + 300)
+    with database.reads.begin() as connection:
+        assert len(reads.commands(connection, 10)) == 2
+    find(database, now + 90_000)
+    with database.reads.begin() as connection:
+        assert command.id not in [c["id"] for c in reads.commands(connection, 500)]

@@ -1,0 +1,140 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from commonwatt.batches import Batch, unpack_batch_ack
+from commonwatt.blocks import Blocks
+from commonwatt.clock import Clock
+from commonwatt.effects import Publish
+from utility.ingest import MAX_QUEUED, Ingest
+from utility.metrics import UtilityMetrics
+from utility.store import reads
+from utility.store.changes import Append, Change, Committed
+from utility.store.database import Database
+from utility.store.known import OpenCommand, add_command
+from utility.store.writer import Writer
+
+CLOCK = Clock(origin=1_800_000_000, monotonic_origin=0, speed=0)
+TOPIC = "cw1/r001/u/batch"
+
+
+def sample(metrics: UtilityMetrics, name: str, **labels: str) -> float | None:
+    return metrics.registry.get_sample_value(f"commonwatt_utility_{name}_total", labels)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Give the loop turns until ``condition`` holds, for 5 s at most."""
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list[Publish]], Awaitable[None]]) -> None:
+    """Play ``scenario`` on an ingest whose messages are collected."""
+
+    async def play() -> None:
+        metrics, sent = UtilityMetrics(), list[Publish]()
+        ingest = Ingest(database, CLOCK, metrics, sent.append)
+        task = asyncio.create_task(ingest.run())
+        try:
+            await scenario(ingest, metrics, sent)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            ingest.close()
+
+    asyncio.run(play())
+
+
+def test_batches_of_a_group_are_all_committed_before_any_is_acknowledged(
+    database: Database, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        for slot in range(20):
+            ingest.offer(TOPIC, batch(blocks({slot: slot})).pack())
+        await until(lambda: len(sent) == 20)
+        assert sample(metrics, "slots") == 20
+        assert sample(metrics, "messages", result="stored") == 20
+        assert ingest.last_seen == {"r001": 1_800_000_000}
+
+    running(database, scenario)
+    (joined,) = reads.all_blocks(database, 0, 2**31 - 1)
+    assert int((joined.quality > 0).sum()) == 20
+
+
+def test_store_that_fails_acknowledges_nothing_and_goes_on(
+    database: Database,
+    batch: Callable[..., Batch],
+    blocks: Callable[..., Blocks],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = Writer.commit
+    full = [True]
+
+    def commit(self: Writer, changes: list[Change]) -> Committed:
+        if full[0]:
+            raise OperationalError("INSERT", {}, Exception("database or disk is full"))
+        return real(self, changes)
+
+    monkeypatch.setattr(Writer, "commit", commit)
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        message = batch(blocks({0: 1})).pack()
+        ingest.offer(TOPIC, message)
+        await until(lambda: sample(metrics, "messages", result="store_error") == 1)
+        assert sent == []
+        full[0] = False
+        ingest.offer(TOPIC, message)
+        await until(lambda: len(sent) == 1)
+        assert unpack_batch_ack(sent[0].payload).blocks == 1
+
+    running(database, scenario)
+
+
+def test_message_the_database_will_not_take_does_not_stop_the_others(
+    database: Database,
+    batch: Callable[..., Batch],
+    blocks: Callable[..., Blocks],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = Writer.commit
+
+    def commit(self: Writer, changes: list[Change]) -> Committed:
+        if any(isinstance(c, Append) and c.blocks.values[0, 0] == 13 for c in changes):
+            raise OverflowError("too large")
+        return real(self, changes)
+
+    monkeypatch.setattr(Writer, "commit", commit)
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        for value in (12, 13, 14):
+            ingest.offer(TOPIC, batch(blocks({0: value})).pack())
+        await until(lambda: len(sent) == 2 and sample(metrics, "messages", result="store_error") == 1)
+
+    running(database, scenario)
+
+
+def test_message_that_finds_the_queue_full_is_dropped_and_counted(database: Database) -> None:
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        # The loop gets no turn in between, so nothing is taken out.
+        for _ in range(MAX_QUEUED + 3):
+            ingest.offer("cw1/r001/u/stat", b"{}")
+        assert sample(metrics, "messages", result="dropped") == 3
+        await until(lambda: sample(metrics, "messages", result="seen") == MAX_QUEUED)
+
+    running(database, scenario)
+
+
+def test_poll_sends_commands_given_out_by_another_process(database: Database) -> None:
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        await ingest.poll()
+        assert sent == []
+        with database.writes.begin() as connection:
+            add_command(connection, OpenCommand(id="c", controller="r001", message="{}", until=2_000_000_000), 1)
+        await ingest.poll()
+        await ingest.poll()
+        assert sent == [Publish("cw1/r001/d/cmd", b"{}")]
+
+    running(database, scenario)

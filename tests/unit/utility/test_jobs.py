@@ -1,0 +1,71 @@
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import OperationalError
+
+from commonwatt.blocks import Blocks
+from commonwatt.clock import Clock
+from commonwatt.config import UtilitySettings
+from utility.ingest import Ingest
+from utility.jobs import Jobs
+from utility.metrics import UtilityMetrics
+from utility.store.changes import Append
+from utility.store.compactor import Compactor
+from utility.store.database import Database
+from utility.store.known import last_done, open_commands
+from utility.store.tables import part
+from utility.store.writer import Writer
+
+QUARTER = 2_000_000
+NOW = (QUARTER + 4) * 900
+CLOCK = Clock(origin=NOW, monotonic_origin=0, speed=0)
+
+
+def tick(database: Database, times: int = 1) -> UtilityMetrics:
+    async def play() -> UtilityMetrics:
+        metrics = UtilityMetrics()
+        ingest = Ingest(database, CLOCK, metrics, lambda _: None)
+        jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, metrics)
+        try:
+            for _ in range(times):
+                await jobs.tick()
+        finally:
+            jobs.close()
+            ingest.close()
+        return metrics
+
+    return asyncio.run(play())
+
+
+def test_tick_does_each_job_once_in_its_period(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    Writer(database).commit([append(blocks({0: 1})), append(blocks({1: 1}))])
+    metrics = tick(database, times=3)
+    assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
+    assert metrics.registry.get_sample_value("commonwatt_utility_gaps_open_blocks") == 2
+    with database.reads.begin() as connection:
+        assert connection.execute(select(func.count()).select_from(part)).scalar() == 1
+        assert last_done(connection, "compact") == NOW // 900
+        assert last_done(connection, "gaps") == NOW // 300
+        assert len(open_commands(connection)) == 1
+
+
+def test_job_that_failed_is_done_by_the_next_tick(
+    database: Database,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Writer(database).commit([append(blocks({0: 1}))])
+    with monkeypatch.context() as patched:
+
+        def fail(*_: object) -> None:
+            raise OperationalError("SELECT", {}, Exception("disk I/O error"))
+
+        patched.setattr(Compactor, "plan", fail)
+        metrics = tick(database)
+        assert metrics.registry.get_sample_value("commonwatt_utility_job_failures_total", {"job": "compact"}) == 1
+    assert tick(database).registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1

@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from commonwatt.devices import Role, digest, load_devices, load_tokens
+from commonwatt.exceptions import ConfigError
+from commonwatt.records import RecordType
+from commonwatt.registry import load_registry, registry_of, save_registry
+from commonwatt.town import Town, load_town
+from utility.registry import enrol, fill_registry
+from utility.store import reads
+from utility.store.database import Database, open_database
+from utility.store.known import load_known
+
+CENTERTOWN = """microgrid = [
+ {id = "r", kind = "residential", count = 800}, {id = "apt", kind = "apartment", apartments = 100},
+ {id = "pub", kind = "public"}]
+"""
+
+
+def test_centertown_has_the_numbers_of_the_specification(url: str, tmp_path: Path) -> None:  # req: T4
+    path = tmp_path / "centertown.toml"
+    path.write_text(CENTERTOWN)
+    database = open_database(url, create=True)
+    with database.writes.begin() as connection:
+        added = fill_registry(connection, load_town(path))
+        town = reads.town(connection)
+    assert (added.new_controllers, added.new_meters) == (802, 16_307 + 1_604)
+    assert [town[key] for key in ("controllers", "meters", "batteries", "accounts")] == [802, 16_307, 8_004, 8_303]
+    database.close()
+
+
+def test_registering_again_adds_only_what_is_new(database: Database, town: Town, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert enrol(town, out) == 2 * (6 + 1) + 1
+    tokens = load_tokens(out / "r001" / "meter-tokens.json")
+    path = tmp_path / "town.toml"
+    path.write_text(
+        'microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]\n'
+        '[[meter]]\nmicrogrid = "r001"\nid = 18446744073709551615\nrecord_types = ["register"]\n'
+    )
+    larger = load_town(path)
+    with database.writes.begin() as connection:
+        before = load_known(connection)
+        added = fill_registry(connection, larger)
+        known = load_known(connection)
+        again = fill_registry(connection, larger)
+        assert load_known(connection).revision == known.revision
+    assert (added.new_controllers, added.new_meters, added.changed) == (0, 1, 0)
+    assert (again.new_meters, again.changed) == (0, 0)
+    assert known.revision > before.revision
+    assert known.meters[2**64 - 1].record_types == {RecordType.REGISTER}
+    assert enrol(larger, out) == 1
+    assert tokens.items() < load_tokens(out / "r001" / "meter-tokens.json").items()
+
+
+def test_files_admit_each_device_to_its_broker_alone(town: Town, tmp_path: Path) -> None:
+    enrol(town, tmp_path)
+    token = load_tokens(tmp_path / "r001" / "gateway-tokens.json")["r001"]
+    own = load_devices(tmp_path / "r001" / "devices.json")
+    head = load_devices(tmp_path / "head-end" / "devices.json")
+    assert set(own) == {"r001", *(str(m.id) for m in town.microgrids["r001"].meters)}
+    assert set(head) == {"r001", "r002", "utility"}
+    assert own["r001"].token_sha256 == head["r001"].token_sha256 == digest(token.encode())
+    assert (own["10001"].role, own["10001"].microgrid, head["utility"].role) == (Role.METER, "r001", Role.UTILITY)
+    assert load_registry(tmp_path / "r001" / "registry.json") == registry_of(town.microgrids["r001"])
+    private = [path for path in tmp_path.rglob("*.json") if path.stat().st_mode & 0o777 != 0o600]
+    assert private == []
+
+
+def test_meter_that_was_moved_in_the_town_file_is_refused(database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "town.toml"
+    path.write_text('microgrid = [{id = "pub", kind = "public"}, {id = "r", kind = "residential", count = 2}]\n')
+    with database.writes.begin() as connection, pytest.raises(ConfigError, match="add at its end"):
+        fill_registry(connection, load_town(path))
+
+
+def test_microgrid_named_like_a_folder_of_the_utility_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "town.toml"
+    path.write_text('microgrid = [{id = "utility", kind = "public"}]\n')
+    with pytest.raises(ConfigError, match="another id"):
+        enrol(load_town(path), tmp_path)
+
+
+def test_registry_file_with_mistakes_names_them(town: Town, tmp_path: Path) -> None:
+    path = tmp_path / "registry.json"
+    with pytest.raises(ConfigError, match="commonwatt utility register"):
+        load_registry(path)
+    save_registry(path, registry_of(town.microgrids["r001"]))
+    content = json.loads(path.read_text())
+    assert content["controller"] == {"number": 1, "address": "10.0.39.16"}
+    assert content["meters"][0]["id"] == "10001"
+    assert content["meters"][0]["record_types"] == [1, 2, 3]
+    content["meters"][0]["account"] = -1
+    path.write_text(json.dumps(content | {"more": 1}))
+    with pytest.raises(ConfigError, match=r"(?s)meters\.0\.account.*more: unknown key"):
+        load_registry(path)
+    content["meters"][0] = content["meters"][1]
+    path.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="twice"):
+        load_registry(path)
