@@ -31,6 +31,7 @@ _CHECK = struct.Struct(">I")
 _MASK = struct.Struct(">Q")
 _EXTRA = struct.Struct(">Bq")
 _MAX_EXTRAS = 150
+_MAX_WIDTH = 55
 
 
 def pack(blocks: Blocks) -> list[bytes]:
@@ -69,7 +70,9 @@ def _pack_one(key: tuple[int, int, int], values: list[int], quality: list[int], 
     plain = _frame(present)
     # Levels move in small steps, so their differences often need fewer bits than themselves.
     steps = [b - a for a, b in pairwise(present)]
-    delta = _number(present[0]) + _frame(steps) if steps else plain
+    # Steps between the extremes may spread over 2^55, a bit more than a frame may be wide.
+    fits = steps and (max(steps) - min(steps)).bit_length() <= _MAX_WIDTH
+    delta = _number(present[0]) + _frame(steps) if fits else plain
     if len(delta) < len(plain):
         flags |= _IS_DELTA
     body = bytes([flags]) + masks + min(plain, delta, key=len)
@@ -126,8 +129,8 @@ class _Reader:
         if not count:
             return []
         base, width = self.number(), self.byte()
-        if width > 55:
-            raise ValueError("width over 55 bits")
+        if width > _MAX_WIDTH:
+            raise ValueError(f"width over {_MAX_WIDTH} bits")
         length = (width * count + 7) // 8
         packed = int.from_bytes(self.take(length), "big") >> (length * 8 - width * count)
         mask = (1 << width) - 1

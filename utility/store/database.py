@@ -104,18 +104,23 @@ def _parse(url: str) -> URL:
 
 
 def _engine(url: URL) -> Engine:
+    sqlite_url = url.get_backend_name() == "sqlite"
     try:
-        engine = create_engine(url)
+        # Every read is of one state of the database, as SQLite's are anyway.
+        engine = create_engine(url) if sqlite_url else create_engine(url, isolation_level="REPEATABLE READ")
     except ImportError as error:
         raise ConfigError(f"database: its driver is not installed: {error}") from error
-    if engine.dialect.name == "sqlite":
+    if sqlite_url:
         event.listen(engine, "connect", _set_pragmas)
         event.listen(engine, "begin", _begin)
     return engine
 
 
 def _writing(engine: Engine) -> Engine:
-    return engine.execution_options(commonwatt_writes=True)
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(commonwatt_writes=True)
+    # Writers append beside each other; none is to fail because another was quicker.
+    return engine.execution_options(isolation_level="READ COMMITTED")
 
 
 def _set_pragmas(connection: Any, _: object) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, select
 
 from utility.store.database import insert_or, read_setting, save_setting
 from utility.store.tables import command, controller, meter, period, unsigned
@@ -107,6 +107,5 @@ def last_done(connection: Connection, job: str) -> int:
 
 def mark_done(connection: Connection, job: str, number: int) -> None:
     """Note that a job was done for a period."""
-    statement = insert_or(connection, period).on_conflict_do_nothing().values(job=job, last_done=number)
-    if not connection.execute(statement).rowcount:
-        connection.execute(update(period).where(period.c.job == job).values(last_done=number))
+    statement = insert_or(connection, period).values(job=job, last_done=number)
+    connection.execute(statement.on_conflict_do_update(index_elements=["job"], set_={"last_done": number}))

@@ -172,8 +172,10 @@ class _Transaction:
 
     def _keep_letters(self, letters: Sequence[tuple[str, Letter]]) -> None:
         for sender, kept in letters:
-            statement = insert_or(self._connection, letter).on_conflict_do_nothing()
-            new = self._connection.execute(statement.values(letter_row(sender, kept))).rowcount
+            row = insert_or(self._connection, letter).values(letter_row(sender, kept))
+            # Only what was inserted is returned; the count of rows is not told by every driver.
+            statement = row.on_conflict_do_nothing().returning(letter.c.no)
+            new = len(self._connection.execute(statement).all())
             self._tallies[sender].letters += new
             if kept.reason == LocalReason.EVENT_CONFLICT:
                 self._tallies[sender].event_conflicts += new

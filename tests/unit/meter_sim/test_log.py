@@ -74,13 +74,11 @@ def test_aggregation_leaves_the_batch_in_flight_alone() -> None:
     assert len(log.rows) == 3
 
 
-def test_aggregation_takes_whole_quarters_when_it_takes_a_part() -> None:
+@pytest.mark.parametrize(("limit", "rows"), [(2, 91), (70, 91), (130, 32), (150, 3), (None, 3)])
+def test_aggregation_takes_whole_quarters_when_it_takes_a_part(limit: int | None, rows: int) -> None:
     log = log_of(*[(7,)] * 150)
-    log.aggregate(consolidate, 70)
-    # One quarter of 60 is one record now, the 90 behind are as they were.
-    assert len(log.rows) == 91
-    log.aggregate(consolidate, 2)
-    assert len(log.rows) == 91 - 59
+    log.aggregate(consolidate, limit)
+    assert len(log.rows) == rows
 
 
 def test_averages_of_equal_value_stay_one_to_a_group() -> None:

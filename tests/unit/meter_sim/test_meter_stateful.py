@@ -88,9 +88,18 @@ class MeterMachine(RuleBasedStateMachine):
                     before = self.flight[put.log]
                     assert before is None or before == effect.payload, "a frozen batch changed"
                     self.flight[put.log] = effect.payload
+                    self.check_coverage(put)
                     self.wire.append(effect.payload)
         else:
             self.build()
+
+    def check_coverage(self, put: Put) -> None:
+        """Check that a put's records stand for exactly the readings whose ids it covers."""
+        if put.log is Log.HISTORY:
+            true = {(r.record_type, r.start) for r in self.truth if put.first_id <= r.record_id <= put.last_id}
+            told = [(r.record_type, at) for r in put.history() for at in range(r.start, r.end, SLOT_S)]
+            assert len(told) == len(true) == put.last_id - put.first_id + 1
+            assert set(told) == true
 
     @rule(count=st.integers(1, 25), generation=READINGS, stored=READINGS, through=READINGS, fate=FATES)
     def measure(self, count: int, generation: int, stored: int, through: int, fate: str) -> None:

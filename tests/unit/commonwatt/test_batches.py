@@ -1,0 +1,260 @@
+"""Batches and their acknowledgements: they read back, keep to their limits, and no bomb goes off."""
+
+import struct
+import tracemalloc
+import zlib
+from dataclasses import replace
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from commonwatt.batches import (
+    MAX_BATCH_BLOCKS,
+    MAX_BATCH_BYTES,
+    MAX_BATCH_EVENTS,
+    MAX_BATCH_LETTERS,
+    MAX_BODY_BYTES,
+    MAX_LETTER_BYTES,
+    Batch,
+    BatchAck,
+    BatchFlag,
+    BatchRefusal,
+    Letter,
+    unpack_batch,
+    unpack_batch_ack,
+)
+from commonwatt.exceptions import ProtocolError
+from commonwatt.messages import Trust
+from commonwatt.packing import MAX_PAYLOAD_BYTES
+from commonwatt.records import EventRecord
+
+u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
+HEAD = struct.Struct(">4sBBBBIQQIIII")
+
+letters = st.builds(
+    Letter,
+    meter=u64,
+    log=u8,
+    reason=u8,
+    generation=u32,
+    record_id=u64,
+    time=u32,
+    content=st.binary(max_size=MAX_LETTER_BYTES),
+)
+events = st.builds(EventRecord, previous_state=u16, new_state=u16, record_id=u64, meter_id=u64, time=u32)
+
+
+@st.composite
+def batches(draw: st.DrawFn) -> Batch:
+    blocks = draw(st.lists(st.tuples(st.tuples(u64, u8, u32), st.binary(max_size=80)), max_size=6))
+    return Batch(
+        owner=draw(st.from_regex(r"\A[a-z][a-z0-9-]{0,15}\Z")),
+        store=draw(u64),
+        sequence=draw(u64),
+        time=draw(u32),
+        trust=draw(st.sampled_from(Trust)),
+        flags=draw(st.sampled_from([BatchFlag(0), BatchFlag.ANSWER, BatchFlag.URGENT])) | BatchFlag.COMPRESSED,
+        keys=[key for key, _ in blocks],
+        payloads=[payload for _, payload in blocks],
+        events=draw(st.lists(st.tuples(u32, events), max_size=4)),
+        letters=draw(st.lists(letters, max_size=3)),
+    )
+
+
+acks = st.builds(
+    BatchAck,
+    status=st.sampled_from(BatchRefusal),
+    trust=st.sampled_from(Trust),
+    time=u32,
+    utility_store=u64,
+    store=u64,
+    sequence=u64,
+    blocks=u32,
+    events=u32,
+    letters=u32,
+)
+
+EMPTY = Batch(owner="r001", store=1, sequence=1, time=1, keys=[], payloads=[], events=[], letters=[])
+
+
+def message(
+    body: bytes, *, blocks: int = 0, events: int = 0, letters: int = 0, flags: int = 0, length: int | None = None
+) -> bytes:
+    """Make a batch by hand, with any counts and any body."""
+    size = len(body) if length is None else length
+    data = HEAD.pack(b"CWB1", flags, 0, 4, 0, 1, 1, 1, blocks, events, letters, size) + b"r001" + body
+    return recrc(data + bytes(4))
+
+
+def recrc(data: bytes) -> bytes:
+    return data[:-4] + struct.pack(">I", zlib.crc32(data[:-4]))
+
+
+def code_of(data: bytes) -> int:
+    with pytest.raises(ProtocolError) as caught:
+        unpack_batch(data)
+    return caught.value.code
+
+
+@given(batches())
+@settings(max_examples=60)
+def test_batch_reads_back_as_it_was_sent(batch: Batch) -> None:
+    assert unpack_batch(batch.pack()) == batch
+
+
+@given(acks)
+def test_batch_acknowledgement_reads_back_as_it_was_sent(ack: BatchAck) -> None:
+    data = ack.pack()
+    assert len(data) == 60
+    assert unpack_batch_ack(data) == ack
+
+
+def test_empty_batch_reads_back() -> None:
+    assert unpack_batch(EMPTY.pack()) == replace(EMPTY, flags=BatchFlag.COMPRESSED)
+
+
+def test_full_batch_reads_back() -> None:
+    event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=2**64 - 1, time=3)
+    letter = Letter(meter=1, log=0, reason=129, generation=0, record_id=1, time=1, content=b"?" * MAX_LETTER_BYTES)
+    batch = replace(
+        EMPTY,
+        flags=BatchFlag.COMPRESSED,
+        keys=[(2**64 - 1 - i, 3, i) for i in range(MAX_BATCH_BLOCKS)],
+        payloads=[bytes([i % 256]) * (i % 1_000) for i in range(MAX_BATCH_BLOCKS)],
+        events=[(5, event)] * MAX_BATCH_EVENTS,
+        letters=[letter] * MAX_BATCH_LETTERS,
+    )
+    data = batch.pack()
+    assert len(data) < MAX_BATCH_BYTES
+    assert unpack_batch(data) == batch
+
+
+def test_uncompressed_batch_is_read_too() -> None:
+    body = struct.pack(">QIBH", 77, 9, 3, 2) + b"ab"
+    batch = unpack_batch(message(body, blocks=1))
+    assert (batch.keys, batch.payloads, batch.flags) == ([(77, 3, 9)], [b"ab"], BatchFlag(0))
+
+
+def test_long_letter_is_cut_to_its_first_kilobyte() -> None:
+    letter = Letter(meter=1, log=0, reason=129, generation=0, record_id=1, time=1, content=bytes(5_000))
+    assert unpack_batch(replace(EMPTY, letters=[letter]).pack()).letters[0].content == bytes(MAX_LETTER_BYTES)
+
+
+@given(batches(), st.data())
+@settings(max_examples=40)
+def test_damaged_batch_is_a_protocol_error(batch: Batch, data: st.DataObject) -> None:
+    sent = batch.pack()
+    flipped = bytearray(sent)
+    bit = data.draw(st.integers(0, len(sent) * 8 - 1))
+    flipped[bit // 8] ^= 1 << bit % 8
+    code_of(bytes(flipped))
+    code_of(sent[: data.draw(st.integers(0, len(sent) - 1))])
+    code_of(sent + b"x")
+
+
+@given(batches(), st.data())
+@settings(max_examples=100)
+def test_any_bytes_under_a_right_checksum_read_or_are_a_protocol_error(batch: Batch, data: st.DataObject) -> None:
+    changed = bytearray(batch.pack())
+    for _ in range(3):
+        changed[data.draw(st.integers(0, len(changed) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        unpack_batch(recrc(bytes(changed)))
+    except ProtocolError as error:
+        assert error.code == BatchRefusal.MALFORMED
+
+
+@given(st.binary(max_size=120), *[st.integers(0, 3)] * 3)
+@settings(max_examples=150)
+def test_any_body_reads_or_is_a_protocol_error(body: bytes, blocks: int, events: int, letters: int) -> None:
+    try:
+        batch = unpack_batch(message(body, blocks=blocks, events=events, letters=letters))
+    except ProtocolError as error:
+        assert error.code == BatchRefusal.MALFORMED
+    else:
+        assert (len(batch.keys), len(batch.payloads), len(batch.events)) == (blocks, blocks, events)
+
+
+@given(st.one_of(st.binary(max_size=120), st.binary(max_size=120).map(b"CWB1".__add__)))
+@settings(max_examples=150)
+def test_junk_is_a_protocol_error_and_nothing_else(junk: bytes) -> None:
+    code_of(junk)
+    with pytest.raises(ProtocolError):
+        unpack_batch_ack(junk)
+
+
+@given(acks, st.integers(0, 60 * 8 - 1), st.integers(0, 59))
+def test_damaged_batch_acknowledgement_confirms_nothing(ack: BatchAck, bit: int, cut: int) -> None:
+    data = ack.pack()
+    flipped = bytearray(data)
+    flipped[bit // 8] ^= 1 << bit % 8
+    for broken in (bytes(flipped), data[:cut], data + b"x"):
+        with pytest.raises(ProtocolError):
+            unpack_batch_ack(broken)
+
+
+@pytest.mark.parametrize("offset", [4, 5], ids=["status", "trust"])
+def test_batch_acknowledgement_of_an_unknown_kind_confirms_nothing(offset: int) -> None:
+    data = bytearray(BatchAck(time=1, utility_store=1, store=1, sequence=1).pack())
+    data[offset] = 99
+    with pytest.raises(ProtocolError) as caught:
+        unpack_batch_ack(recrc(bytes(data)))
+    assert caught.value.code == BatchRefusal.MALFORMED
+
+
+@pytest.mark.parametrize(
+    ("more", "limit"),
+    [
+        ({"keys": [(1, 3, 1)], "payloads": [b""]}, MAX_BATCH_BLOCKS),
+        ({"events": [(1, EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=1, time=1))]}, 2000),
+        (
+            {"letters": [Letter(meter=1, log=0, reason=1, generation=0, record_id=1, time=1, content=b"")]},
+            MAX_BATCH_LETTERS,
+        ),
+    ],
+    ids=["blocks", "events", "letters"],
+)
+def test_batch_over_a_limit_is_refused(more: dict[str, list[object]], limit: int) -> None:
+    def of(n: int) -> bytes:
+        return replace(EMPTY, **{key: value * n for key, value in more.items()}).pack()  # type: ignore[arg-type]
+
+    unpack_batch(of(limit))
+    assert code_of(of(limit + 1)) == BatchRefusal.MALFORMED
+
+
+def test_batch_longer_than_a_message_may_be_is_refused() -> None:
+    assert code_of(message(bytes(MAX_BATCH_BYTES))) == BatchRefusal.MALFORMED
+
+
+def test_payload_longer_than_a_payload_may_be_is_refused() -> None:
+    size = MAX_PAYLOAD_BYTES + 1
+    assert code_of(message(struct.pack(">QIBH", 77, 9, 3, size) + bytes(size), blocks=1)) == BatchRefusal.MALFORMED
+
+
+def test_letter_longer_than_a_letter_may_be_is_refused() -> None:
+    size = MAX_LETTER_BYTES + 1
+    body = struct.pack(">QBBIQIH", 1, 0, 1, 1, 1, 1, size) + bytes(size)
+    assert code_of(message(body, letters=1)) == BatchRefusal.MALFORMED
+
+
+@pytest.mark.parametrize("states_its_size", [True, False])
+@pytest.mark.parametrize("stated", [10, MAX_BODY_BYTES, MAX_BODY_BYTES + 1, 64 * 1024 * 1024])
+def test_decompression_bomb_is_refused_without_expanding_it(stated: int, states_its_size: bool) -> None:  # noqa: FBT001
+    bomb = zstandard.ZstdCompressor(write_content_size=states_its_size).compress(bytes(64 * 1024 * 1024))
+    data = message(bomb, flags=BatchFlag.COMPRESSED, length=stated)
+    assert len(data) < 10_000
+    tracemalloc.start()
+    assert code_of(data) == BatchRefusal.MALFORMED
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2 * MAX_BODY_BYTES
+
+
+def test_frame_that_states_an_absurd_size_is_refused() -> None:
+    frame = bytearray(zstandard.ZstdCompressor().compress(bytes(70_000)))
+    # Frame header: single segment, eight bytes of content size.
+    absurd = bytes(frame[:4]) + b"\xe0" + struct.pack("<Q", 2**60) + bytes(frame[9:])
+    assert zstandard.frame_content_size(absurd) == 2**60
+    assert code_of(message(absurd, flags=BatchFlag.COMPRESSED, length=70_000)) == BatchRefusal.MALFORMED

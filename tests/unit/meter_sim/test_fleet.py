@@ -1,0 +1,201 @@
+"""A fleet without connections: slots on the clock, restarts, failures, a store that can't be written."""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from commonwatt.clock import Clock
+from commonwatt.config import MetersSettings
+from commonwatt.exceptions import ConfigError, StoreError
+from commonwatt.records import EventRecord, State, unpack_history
+from commonwatt.town import load_town
+from meter_sim import fleet as fleet_module
+from meter_sim.changes import Change
+from meter_sim.fleet import Fleet
+from meter_sim.store import FleetStore, open_store, reading_store
+
+T = 1_790_000_100
+TOWN = """
+[[microgrid]]
+id = "r"
+kind = "residential"
+houses = 2
+
+[[meter]]
+microgrid = "r"
+id = 77
+"""
+
+
+@dataclass(frozen=True)
+class ManualClock(Clock):
+    """A clock whose time the test sets."""
+
+    origin: float = 0
+    monotonic_origin: float = 0
+    time: list[float] = field(default_factory=lambda: [T + 2.0])
+
+    def now(self) -> float:
+        return self.time[0]
+
+
+class Bench:
+    """A fleet on files of its own; each start is a new process as far as memory goes."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        (path / "town.toml").write_text(TOWN)
+        self.town = load_town(path / "town.toml")
+        self.clock = ManualClock()
+        self.failures_per_day = 0.0
+        self.store: FleetStore | None = None
+
+    def start(self, **tokens: str) -> None:
+        self.stop()
+        self.store = open_store(self.path / "meters.db")
+        microgrid = self.town.microgrids["r"]
+        self.fleet = Fleet(
+            settings=MetersSettings(microgrid="r", failures_per_day=self.failures_per_day),
+            town=self.town,
+            microgrid=microgrid,
+            tokens=tokens or {str(meter.id): "token" for meter in microgrid.meters if meter.id != 77},
+            clock=self.clock,
+            store=self.store,
+        )
+        asyncio.run(self.fleet._start(asyncio.Event()))
+
+    def stop(self) -> None:
+        if self.store is not None:
+            self.store.close()
+
+    def at(self, now: float, turns: int = 1) -> None:
+        """Let the worker take its turns at a time."""
+        self.clock.time[0] = now
+        for _ in range(turns):
+            asyncio.run(self.fleet._perform(self.fleet._turn(now)))
+
+    def slots(self) -> list[int]:
+        """Return the ends of the slots measured, checking that each was by the meters that are up."""
+        with reading_store(self.path / "meters.db") as reader:
+            found = list(reader.true_records())
+        for end, data in found:
+            assert {unpack_history(data[at : at + 36]).end for at in range(0, len(data), 36)} == {end}
+        return [end for end, _ in found]
+
+    def events(self, meter: int) -> list[EventRecord]:
+        with reading_store(self.path / "meters.db") as reader:
+            return [event for _, event in reader.true_events() if event.meter_id == meter]
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(tmp_path)
+    try:
+        yield bench
+    finally:
+        bench.stop()
+
+
+def test_a_fleet_measures_every_slot_at_its_end(bench: Bench) -> None:
+    bench.start()
+    bench.at(T + 14.9)
+    assert bench.slots() == []
+    bench.at(T + 15.0)
+    bench.at(T + 16.0)
+    assert bench.slots() == [T + 15]
+    assert 77 not in bench.fleet.meters
+    assert bench.fleet.figures().made == 2 * 4 + 2  # two houses of four records, two boundary meters of one
+
+
+def test_a_fleet_that_is_late_makes_every_slot_in_order(bench: Bench) -> None:
+    bench.start()
+    bench.at(T + 62.0, turns=5)
+    assert bench.slots() == [T + 15, T + 30, T + 45, T + 60]
+    bench.at(T + 200.0)
+    assert bench.fleet.figures().lag_s == pytest.approx(200 - 75 - 15)
+
+
+def test_no_slot_ends_after_the_meters_stop(bench: Bench) -> None:
+    bench.clock = ManualClock(meters_stop_at=T + 40)
+    bench.start()
+    bench.at(T + 100.0, turns=9)
+    assert bench.slots() == [T + 15, T + 30]
+    assert bench.fleet.figures().lag_s == 0.0
+
+
+def test_time_without_the_fleet_is_not_measured_and_its_events_say_so(bench: Bench) -> None:
+    bench.start()
+    bench.at(T + 15.0)
+    level = dict(bench.fleet._world.levels)
+    bench.clock.time[0] = T + 1000.0
+    bench.start()
+    bench.at(T + 1005.0)
+    assert bench.slots() == [T + 15, T + 1005]
+    assert bench.fleet._world.levels != level
+    up = State.INITIALIZED
+    assert [(e.previous_state, e.new_state, e.time) for e in bench.events(10_001)] == [
+        (0, up, T + 2),
+        (up, 0, T + 15),
+        (0, up, T + 1000),
+    ]
+
+
+def test_a_restart_within_a_slot_misses_nothing_and_says_nothing(bench: Bench) -> None:
+    bench.start()
+    bench.at(T + 15.0)
+    bench.clock.time[0] = T + 29.0
+    bench.start()
+    bench.at(T + 30.0)
+    assert bench.slots() == [T + 15, T + 30]
+    assert len(bench.events(10_001)) == 1
+    assert bench.fleet.meters[10_001].history.first_id == 1
+
+
+def test_a_meter_that_fails_measures_nothing_until_it_is_back(bench: Bench) -> None:
+    bench.failures_per_day = 1000.0
+    bench.start()
+    first = min(bench.fleet._failing._heap)
+    meter = first[1]
+    slots = 0
+    while not bench.fleet.tally["failure", "recovered"]:
+        slots += 1
+        bench.at(T + 15.0 * slots)
+        down = meter in bench.fleet._down
+    assert not down
+    assert first[0] <= T + 15 * slots <= first[0] + 45
+    history = [e.new_state for e in bench.events(meter)]
+    assert history == [State.INITIALIZED, 0, State.INITIALIZED]
+    assert bench.fleet.meters[meter].state.generation == T + 2
+
+
+def test_nothing_is_published_while_the_store_cannot_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.start()
+    monkeypatch.setattr(fleet_module, "COMMIT_RETRY_S", 0.0)
+    assert bench.store is not None
+    commit, failures = bench.store.commit, [sqlite3.OperationalError("database or disk is full")] * 3
+
+    def failing(changes: list[Change]) -> None:
+        if failures:
+            assert bench.fleet.figures().dropped == before
+            raise failures.pop()
+        commit(changes)
+
+    monkeypatch.setattr(bench.store, "commit", failing)
+    before = bench.fleet.figures().dropped
+    bench.at(T + 75.0)
+    assert bench.fleet.tally["commit", "failed"] == 3
+    assert bench.slots() == [T + 15]
+    assert bench.fleet.figures().dropped > before  # tried to publish, without a connection
+    bench.fleet._stop.set()
+    failures.append(sqlite3.OperationalError("database or disk is full"))
+    with pytest.raises(StoreError, match="disk is full"):
+        bench.at(T + 76.0)
+
+
+def test_a_meter_without_a_token_is_told_before_anything_runs(bench: Bench) -> None:
+    with pytest.raises(ConfigError, match="meter 10001 has no token"):
+        bench.start(other="x")
