@@ -21,7 +21,8 @@ from meter_sim.store import open_store, reading_store
 app = typer.Typer(help="Emulated meters: all of one microgrid, and the sun, habits and batteries behind them.")
 
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The fleet's file (TOML), with one table [meters].", dir_okay=False)
+    Path,
+    typer.Option("--config", "-c", help="The fleet's file (TOML); its one table is called meters.", dir_okay=False),
 ]
 
 

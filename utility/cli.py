@@ -1,8 +1,10 @@
 """``commonwatt utility``: registers a town, runs the service, and shows and exports what it has."""
 
+import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from enum import StrEnum
 from itertools import chain
 from pathlib import Path
@@ -37,6 +39,8 @@ app = typer.Typer(
     # Brackets in our help are TOML, not markup.
     rich_markup_mode=None,
 )
+
+_TIMES = ("time", "start", "next_time")
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The utility's file (TOML), with one table [utility].")
@@ -285,5 +289,13 @@ def _show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str])
     for column in columns:
         table.add_column(column.replace("_", " "), overflow="fold")
     for row in rows:
-        table.add_row(*("" if row[column] is None else str(row[column]) for column in columns))
+        table.add_row(*(_cell(column, row[column]) for column in columns))
     Console().print(table)
+
+
+def _cell(column: str, value: object) -> str:
+    if value is None:
+        return ""
+    if column in _TIMES and isinstance(value, int):
+        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)

@@ -31,7 +31,7 @@ id = 77
 """
 
 
-@dataclass(frozen=True)
+@dataclass
 class ManualClock(Clock):
     """A clock whose time the test sets."""
 
@@ -180,16 +180,17 @@ def test_nothing_is_published_while_the_store_cannot_be_written(bench: Bench, mo
 
     def failing(changes: list[Change]) -> None:
         if failures:
-            assert bench.fleet.figures().dropped == before
+            tried.append(bench.fleet.figures().dropped)
             raise failures.pop()
         commit(changes)
 
     monkeypatch.setattr(bench.store, "commit", failing)
-    before = bench.fleet.figures().dropped
+    tried: list[int] = []
     bench.at(T + 75.0)
+    assert tried == [0, 0, 0]
     assert bench.fleet.tally["commit", "failed"] == 3
     assert bench.slots() == [T + 15]
-    assert bench.fleet.figures().dropped > before  # tried to publish, without a connection
+    assert bench.fleet.figures().dropped > 0  # tried to publish, without a connection
     bench.fleet._stop.set()
     failures.append(sqlite3.OperationalError("database or disk is full"))
     with pytest.raises(StoreError, match="disk is full"):

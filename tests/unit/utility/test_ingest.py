@@ -2,10 +2,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import pytest
+from sqlalchemy import text
+from sqlalchemy.event import listen
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.batches import Batch, unpack_batch_ack
-from commonwatt.blocks import Blocks
+from commonwatt.blocks import Blocks, concatenate
 from commonwatt.clock import Clock
 from commonwatt.effects import Publish
 from utility.ingest import MAX_QUEUED, Ingest
@@ -91,6 +93,28 @@ def test_store_that_fails_acknowledges_nothing_and_goes_on(
         assert unpack_batch_ack(sent[0].payload).blocks == 1
 
     running(database, scenario)
+
+
+def test_disk_that_is_full_acknowledges_nothing_until_there_is_room(
+    database: Database, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    pages = [0]
+    listen(database.reads, "connect", lambda connection, _: connection.execute(f"PRAGMA max_page_count = {pages[0]}"))
+    with database.reads.begin() as connection:
+        pages[0] = connection.execute(text("PRAGMA page_count")).scalar_one()
+    database.close()
+    message = batch(concatenate([blocks({0: 1}, quarter=2_000_000 + n) for n in range(500)])).pack()
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        ingest.offer(TOPIC, message)
+        await until(lambda: sample(metrics, "store_errors") == 1)
+        assert sent == []
+        pages[0] = 1_000_000
+        ingest.offer(TOPIC, message)
+        await until(lambda: len(sent) == 1)
+
+    running(database, scenario)
+    assert sum(len(some) for some in reads.all_blocks(database, 0, 2**31 - 1)) == 500
 
 
 def test_message_the_database_will_not_take_does_not_stop_the_others(

@@ -91,7 +91,7 @@ def test_failed_commit_leaves_nothing(
 ) -> None:
     writer = Writer(database)
     bad = replace(append(blocks({1: 1}, meter=10002)), sender=None)  # type: ignore[arg-type]
-    with pytest.raises(Exception, match="(?i)not.null"):
+    with pytest.raises(Exception, match=r"(?i)not.null"):
         writer.commit([append(blocks({0: 5}), events=[(1, EVENT)]), bad])
     assert (count(database), len(everything(database))) == (0, 0)
     assert writer.commit([append(blocks({0: 5}))]).blocks == 1

@@ -1,0 +1,91 @@
+"""The demonstration as a newcomer runs it: through the installed command, on real processes."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from commonwatt.demo.report import KEYS
+
+COMMONWATT = [sys.executable, "-m", "commonwatt"]
+PERFECT = {key: 0 for key in ("slots_missing", "slots_held", "slots_conflicting", "slots_unmade", "energy_difference_mwh",
+                              "averaged_beyond_bound", "events_missing")}
+
+
+def demo(data: Path, *options: str) -> list[str]:
+    report = data.with_suffix(".json")
+    return [*COMMONWATT, "demo", "--data", str(data), "--report", str(report), "--no-view", *options]
+
+
+def report_of(data: Path) -> dict[str, object]:
+    report: dict[str, object] = json.loads(data.with_suffix(".json").read_text())
+    return report
+
+
+def amiss(report: dict[str, object]) -> dict[str, object]:
+    return {key: report[key] for key in PERFECT}
+
+
+def order(data: Path, *words: str) -> None:
+    """Give a command as an operator does; it is kept, and sent until it is answered."""
+    config = str(data / "utility" / "utility.toml")
+    subprocess.run([*COMMONWATT, "utility", "command", "--config", config, *words], check=True, capture_output=True)
+
+
+def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agrees(tmp_path: Path) -> None:
+    data = tmp_path / "town"
+    with subprocess.Popen(demo(data, "--speed", "120", "--for", "30s"), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # everything is up, and time has begun
+        order(data, "r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1500")
+        order(data, "r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "3000")
+        order(data, "apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "1500")
+        order(data, "pub", "aggregate", "--at", "gateway", "--mode", "lossless", "--for", "2000")
+        output = process.stdout.read()
+    assert process.returncode == 0, output
+    report = report_of(data)
+    assert report.keys() == KEYS.keys()
+    assert report["simulated_to"] - report["simulated_from"] >= 3600  # type: ignore[operator]
+    assert amiss(report) == PERFECT, output
+    assert report["records_made"] == report["records_acknowledged"] == report["records_stored"]
+    assert report["records_averaged"], "nothing was averaged, so nothing was shown"
+    assert report["sharing_events"]
+    answered = subprocess.run([*COMMONWATT, "utility", "commands", "--config", str(data / "utility" / "utility.toml")],
+                              check=True, capture_output=True, text=True, env={"COLUMNS": "200"}).stdout
+    assert answered.count("done") >= 4, answered
+
+
+def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    data = tmp_path / "town"
+    with subprocess.Popen(demo(data), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        second = subprocess.run(demo(data), capture_output=True, text=True, check=False)
+        assert second.returncode == 2
+        assert "is running there" in second.stderr
+        process.send_signal(signal.SIGINT)
+        output = process.stdout.read()
+    assert process.returncode == 0, output
+    assert "nothing lost, nothing counted twice" in output
+    first = report_of(data)
+    logs = {path.name: path.read_text() for path in (data / "logs").iterdir()}
+    assert not [name for name, text in logs.items() if "Traceback" in text], logs
+
+    subprocess.run(demo(data, "--for", "3s"), check=True, capture_output=True)
+    report = report_of(data)
+    assert amiss(report) == PERFECT
+    assert 0 <= report["simulated_from"] - first["simulated_to"] <= 60  # type: ignore[operator]
+    assert report["records_made"] > first["records_made"]  # type: ignore[operator]
+
+
+def test_mistakes_on_the_command_line_are_told_with_what_to_do(tmp_path: Path) -> None:
+    bad = tmp_path / "town.toml"
+    bad.write_text('[[microgrid]]\nid = "r"\nkind = "residential"\nhuoses = 3\n')
+    done = subprocess.run(demo(tmp_path / "town", "--town", str(bad)), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "line 4" in done.stderr
+    assert "houses" in done.stderr
+    done = subprocess.run(demo(tmp_path / "town", "--for", "soon"), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "30s" in done.stderr
