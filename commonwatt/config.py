@@ -7,7 +7,7 @@ A file has one table, named after its part (``[gateway]``). Relative paths are r
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
 
@@ -222,11 +222,23 @@ def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str, .
 
 def _allowed(model: type[BaseModel], fault: Any) -> str:
     text = str(fault["msg"]).removeprefix("Value error, ")
-    if fault["type"] == "extra_forbidden" and len(fault["loc"]) == 1:
-        return "unknown key; known here: " + ", ".join(model.model_fields)
+    known = _model_at(model, fault["loc"]).model_fields
+    if fault["type"] == "extra_forbidden":
+        return "unknown key; known here: " + ", ".join(known)
     if fault["type"] == "missing":
-        return "missing; " + (model.model_fields[fault["loc"][0]].description or "" if len(fault["loc"]) == 1 else "")
+        field = known.get(fault["loc"][-1])
+        return "missing; " + ((field and field.description) or "")
     return f"{text} (found {fault['input']!r})"
+
+
+def _model_at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the model of the table in which the last of ``keys`` stands."""
+    for key in keys[:-1]:
+        if isinstance(key, str) and key in model.model_fields:
+            annotation = model.model_fields[key].annotation
+            kinds = (annotation, *get_args(annotation))
+            model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return model
 
 
 def _line_of(lines: list[str], keys: tuple[int | str, ...]) -> int:

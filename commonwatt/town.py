@@ -5,6 +5,7 @@ count from 1 in the order of the file, a meter's id is controller * 10,000 + its
 (0 means none), addresses follow from the ids.
 """
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
@@ -17,6 +18,7 @@ from pydantic import AfterValidator, Field
 from commonwatt.config import MicrogridId, Settings, check_model, read_toml
 from commonwatt.exceptions import ConfigError
 from commonwatt.records import RecordType
+from commonwatt.topics import MICROGRID_PATTERN
 from commonwatt.units import MeterId, MilliwattHours
 
 VOLTS = 240
@@ -247,6 +249,8 @@ def load_town(path: Path) -> Town:
         for name in names:
             if name in builder.microgrids:
                 raise ConfigError(f"{path}: microgrid {name} is there twice; give each [[microgrid]] its own id")
+            if not re.fullmatch(MICROGRID_PATTERN, name):
+                raise ConfigError(f"{path}: microgrid {name}: is too long a name; at most 16 characters")
             builder.add(name, table)
     if builder.accounts > MAX_ACCOUNT:
         raise ConfigError(f"{path}: {builder.accounts} accounts, more than records can name ({MAX_ACCOUNT})")

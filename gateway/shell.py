@@ -101,6 +101,7 @@ class Shell:
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set; then finish the step at hand and close."""
         http = None
+        self._look()
         if self._settings.http is not None:
             registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
             http = HttpServer(self._settings.http, registry, lambda: self._view)
@@ -197,10 +198,13 @@ class Shell:
     async def _tick(self, job: str) -> None:
         self._put_in("tick", job)
         if job == RETRY:
-            backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
-            self._backlog = backlog
-            self._view = self._core.view(int(self._clock.now()))
+            self._look()
             self._reload_registry()
+
+    def _look(self) -> None:
+        """Make anew what /metrics and /status show: their threads only read what is replaced whole."""
+        self._backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
+        self._view = self._core.view(int(self._clock.now()))
 
     def _reload_registry(self) -> None:
         """Take over a registry file that was written anew; keep the old one if it can't be read."""

@@ -9,8 +9,18 @@ from pathlib import Path
 from commonwatt.demo.report import KEYS
 
 COMMONWATT = [sys.executable, "-m", "commonwatt"]
-PERFECT = {key: 0 for key in ("slots_missing", "slots_held", "slots_conflicting", "slots_unmade", "energy_difference_mwh",
-                              "averaged_beyond_bound", "events_missing")}
+PERFECT = {
+    key: 0
+    for key in (
+        "slots_missing",
+        "slots_held",
+        "slots_conflicting",
+        "slots_unmade",
+        "energy_difference_mwh",
+        "averaged_beyond_bound",
+        "events_missing",
+    )
+}
 
 
 def demo(data: Path, *options: str) -> list[str]:
@@ -51,8 +61,13 @@ def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agre
     assert report["records_made"] == report["records_acknowledged"] == report["records_stored"]
     assert report["records_averaged"], "nothing was averaged, so nothing was shown"
     assert report["sharing_events"]
-    answered = subprocess.run([*COMMONWATT, "utility", "commands", "--config", str(data / "utility" / "utility.toml")],
-                              check=True, capture_output=True, text=True, env={"COLUMNS": "200"}).stdout
+    answered = subprocess.run(
+        [*COMMONWATT, "utility", "commands", "--config", str(data / "utility" / "utility.toml")],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={"COLUMNS": "200"},
+    ).stdout
     assert answered.count("done") >= 4, answered
 
 

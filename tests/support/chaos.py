@@ -27,15 +27,24 @@ class Story:
     output: str = ""
 
 
-def run(
-    data: Path, *, for_s: int, kills: int, seed: int, tell: Callable[[str], None] = lambda _: None
-) -> Story:
+def run(data: Path, *, for_s: int, kills: int, seed: int, tell: Callable[[str], None] = lambda _: None) -> Story:
     """Run a town for ``for_s`` real seconds, and kill ``kills`` of its processes at random moments meanwhile."""
     rng = random.Random(seed)
     story = Story()
     report = data.with_suffix(".json")
-    command = [sys.executable, "-m", "commonwatt", "demo", "--data", str(data), "--for", f"{for_s}s", "--no-view",
-               "--report", str(report)]
+    command = [
+        sys.executable,
+        "-m",
+        "commonwatt",
+        "demo",
+        "--data",
+        str(data),
+        "--for",
+        f"{for_s}s",
+        "--no-view",
+        "--report",
+        str(report),
+    ]
     with (data.with_suffix(".log")).open("w+") as log:
         demo = subprocess.Popen(command, stdout=log, stderr=log, text=True)
         try:

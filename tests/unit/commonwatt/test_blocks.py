@@ -1,6 +1,7 @@
 """Joining, cutting and averaging interval blocks: what design 1 promises, as algebra."""
 
 from dataclasses import fields
+from random import Random
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from commonwatt.records import HistoryRecord, RecordType
 from commonwatt.units import GROUP_SLOTS, MAX_ABS_READING, QUARTER_S, SLOT_S, SLOTS
 
 Key = tuple[int, int, int]
-Slots = dict[int, tuple[int, frozenset[int]]]
+Slots = dict[int, tuple[Quality, frozenset[int]]]
 """By slot: the quality, and the values seen at it."""
 
 KEYS: list[Key] = [(1, 3, 100), (1, 3, 101), (1, 1, 100), (2**64 - 1, 3, 100)]
@@ -65,7 +66,7 @@ def slots_of(blocks: Blocks) -> dict[Key, Slots]:
         extras = blocks.extras_of(row)
         content[key] = {
             slot: (
-                int(blocks.quality[row, slot]),
+                Quality(blocks.quality[row, slot]),
                 frozenset({int(blocks.values[row, slot])} | {v for s, v in extras if s == slot}),
             )
             for slot in np.flatnonzero(blocks.quality[row]).tolist()
@@ -115,7 +116,7 @@ def test_join_keeps_every_slot_its_best_quality_and_all_values_seen_at_it(
     for key, slots in a + b:
         block = expected.setdefault(key, {})
         for slot, (quality, seen) in slots.items():
-            best, values = block.get(slot, (0, frozenset()))
+            best, values = block.get(slot, (Quality.MISSING, frozenset()))
             if quality > best:
                 block[slot] = quality, seen
             elif quality == best:
@@ -159,7 +160,7 @@ def test_take_and_concatenate_move_conflicts_with_their_blocks(blocks: Blocks, d
 def test_from_records_cuts_a_long_record_at_quarter_hours() -> None:
     blocks = from_records([record(50, 140, 7)])
     first = QUARTER_START // QUARTER_S
-    assert [key[2] for key in blocks.keys()] == [first, first + 1, first + 2, first + 3]  # noqa: SIM118
+    assert blocks.quarter.tolist() == [first, first + 1, first + 2, first + 3]
     assert (blocks.quality > 0).sum(axis=1).tolist() == [10, 60, 60, 10]
     assert np.flatnonzero(blocks.quality[0]).tolist() == list(range(50, 60))
     assert np.flatnonzero(blocks.quality[3]).tolist() == list(range(10))
@@ -171,15 +172,13 @@ def test_from_records_cuts_a_long_record_at_quarter_hours() -> None:
     ),
     st.randoms(use_true_random=False),
 )
-def test_from_records_keeps_all_energy_in_any_order(
-    runs: list[tuple[int, int, int, int]], random: "st.RandomsStrategy"
-) -> None:
+def test_from_records_keeps_all_energy_in_any_order(runs: list[tuple[int, int, int, int]], random: Random) -> None:
     at = {1: 0, 2: 0}
     records = []
     for slots, gap, reading, meter in runs:
         records.append(record(at[meter] + gap, slots, reading, meter=meter))
         at[meter] += gap + slots
-    random.shuffle(records)  # type: ignore[attr-defined]
+    random.shuffle(records)
     blocks = from_records(records)
     assert int(blocks.values.sum()) == sum(slots * reading for slots, _, reading, _ in runs)
     assert int((blocks.quality == Quality.EXACT).sum()) == sum(slots for slots, *_ in runs)

@@ -1,0 +1,44 @@
+"""Every command is on its page, and every command the pages name is one."""
+
+import pytest
+
+from tests.support.generate_docs import DOCS, all_commands, code_of, commands_page, pages_for_people
+
+
+def test_commands_page_is_what_the_code_says() -> None:
+    assert (DOCS / "commands.md").read_text() == commands_page(), "docs/commands.md is out of date: run make docs"
+
+
+def test_every_command_and_option_has_a_help_text() -> None:
+    for command in all_commands():
+        assert command.text, f"commonwatt {' '.join(command.words)} has no help"
+        for option in command.options:
+            assert option.text, f"commonwatt {' '.join(command.words)}: {option.names[0]} has no help"
+
+
+def named_commands() -> list[tuple[str, str]]:
+    """What the pages show to be typed: lines of code blocks and code spans that begin with ``commonwatt``."""
+    found = []
+    for page in pages_for_people():
+        for code in code_of(page.read_text()):
+            line = code.strip().removeprefix("$ ").removeprefix(".venv/bin/").partition(" #")[0]
+            if line.startswith("commonwatt "):
+                found.append((page.name, line))
+    return found
+
+
+@pytest.mark.parametrize(("page", "line"), named_commands())
+def test_every_command_the_pages_name_exists(page: str, line: str) -> None:
+    del page
+    known = {command.words: command for command in all_commands()}
+    words = line.split()[1:]
+    if words[0].startswith("-"):
+        assert words[0] in ("--help", "--version")
+        return
+    command = known.get(tuple(words[:2])) or known.get(tuple(words[:1]))
+    groups = {name[0] for name in known}
+    assert command is not None or (words[0] in groups and words[1:2] in ([], ["--help"])), f"no such command: {line}"
+    if command is not None:
+        options = {name for option in command.options for name in option.names} | {"--help"}
+        used = {word.partition("=")[0] for word in words if word.startswith("-")}
+        assert used <= options, f"no such option: {sorted(used - options)} in {line}"

@@ -1,0 +1,31 @@
+"""Every metric is on its page and named as Prometheus' users expect."""
+
+import re
+
+import pytest
+
+from tests.support.generate_docs import DOCS, MetricInfo, all_metrics, metrics_page
+
+METRICS = [(part, info) for part, metrics in all_metrics().items() for info in metrics]
+NOT_BASE_UNITS = {"ms", "us", "ns", "milliseconds", "minutes", "hours", "days", "kb", "mb", "kib", "kilobytes", "percent",
+                  "mwh", "kwh", "wh", "watthours"}  # fmt: skip
+PRIVATE = {"meter", "customer", "account", "household", "location", "address", "id"}
+
+
+def test_metrics_page_is_what_the_code_says() -> None:
+    assert (DOCS / "metrics.md").read_text() == metrics_page(), "docs/metrics.md is out of date: run make docs"
+
+
+@pytest.mark.parametrize(("part", "info"), METRICS, ids=[info.name for _, info in METRICS])
+def test_metric_follows_the_conventions(part: str, info: MetricInfo) -> None:
+    assert re.fullmatch(rf"commonwatt_{part}(_[a-z][a-z0-9]*)*", info.name)
+    assert info.name.endswith("_total") == (info.kind == "counter")
+    assert info.kind in ("counter", "gauge", "histogram")
+    assert not set(info.name.split("_")) & NOT_BASE_UNITS, "base units are seconds, bytes, ratios"
+    assert not set(info.labels) & PRIVATE, "no label tells whose data it is"
+    assert info.text.endswith("."), "help is a sentence"
+
+
+def test_names_are_used_once() -> None:
+    names = [info.name for _, info in METRICS]
+    assert len(set(names)) == len(names)

@@ -1,0 +1,404 @@
+"""docs/protocol.md against the code: every byte, every JSON example, every number on the page."""
+
+import json
+import re
+from collections.abc import Callable
+from enum import IntEnum, IntFlag
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from commonwatt import batches, commands, dumps, messages, packing, records, topics
+from commonwatt.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
+from commonwatt.blocks import join, make_blocks
+from commonwatt.commands import Command, ControllerCommand, ControllerOutcome, Message, Outcome, unpack_json
+from commonwatt.exceptions import ProtocolError
+from commonwatt.messages import Refusal, Trust, unpack_level, unpack_put, unpack_put_ack
+from commonwatt.records import (
+    EventRecord,
+    Expected,
+    HistoryRecord,
+    RecordType,
+    Rejection,
+    State,
+    judge_event,
+    judge_history,
+    unpack_event,
+    unpack_history,
+)
+from commonwatt.units import MAX_ABS_READING, SLOTS
+
+PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
+FENCE = re.compile(r"^```(\w*)[ \t]*([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+START, METER, ACCOUNT, QUARTER = 1_790_000_100, 77, 12, 1_988_889
+
+
+def hex_blocks() -> dict[str, list[bytes]]:
+    blocks: dict[str, list[bytes]] = {}
+    for language, _, content in FENCE.findall(PAGE):
+        if language == "hex":
+            name, data = content.split(maxsplit=1)
+            blocks.setdefault(name, []).append(bytes.fromhex(data))
+    return blocks
+
+
+def json_blocks() -> dict[str, list[str]]:
+    blocks: dict[str, list[str]] = {}
+    for language, name, content in FENCE.findall(PAGE):
+        if language == "json":
+            blocks.setdefault(name, []).append(content.strip())
+    return blocks
+
+
+def section(title: str) -> str:
+    """The text under one heading, up to the next of the same or a higher level."""
+    found = re.search(rf"^(#+) {re.escape(title)}\n(.*?)(?=^#{{1,2}} |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, title
+    return found[2]
+
+
+def rows(text: str) -> list[list[str]]:
+    """Every row of the tables in a text, as cells."""
+    return [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("|") and not line.startswith("|---")
+    ]
+
+
+HEX, JSON = hex_blocks(), json_blocks()
+
+
+def test_every_example_on_the_page_is_checked_here() -> None:
+    assert {name: len(found) for name, found in HEX.items()} == {
+        "history-record": 1,
+        "event-record": 1,
+        "put": 1,
+        "ack": 2,
+        "level": 1,
+        "batch": 1,
+        "batch-ack": 1,
+        "block-payload": 1,
+    }
+    assert {name: len(found) for name, found in JSON.items()} == dict.fromkeys(
+        ["command", "outcome", "controller-command", "controller-outcome", "block-line", "event-line"], 1
+    )
+    assert {language for language, *_ in FENCE.findall(PAGE)} == {"hex", "json"}
+
+
+# Records
+
+
+def test_history_record_is_what_the_text_says_of_it() -> None:  # req: M2
+    record = HistoryRecord(
+        record_type=RecordType.THROUGH,
+        lossy=0,
+        record_id=1,
+        meter_id=METER,
+        account=ACCOUNT,
+        start=START,
+        end=START + 15,
+        reading=5_000,
+    )
+    assert HEX["history-record"][0] == record.pack()
+    assert unpack_history(HEX["history-record"][0]) == record
+    expected = Expected(meter_id=METER, account=ACCOUNT, record_types=(RecordType.THROUGH,), now=START + 20)
+    assert judge_history(record, expected) is None
+
+
+def test_event_record_is_what_the_text_says_of_it() -> None:  # req: M3
+    event = EventRecord(
+        previous_state=State.INITIALIZED,
+        new_state=State.INITIALIZED | State.SHARING,
+        record_id=1,
+        meter_id=METER,
+        time=START + 20,
+    )
+    assert HEX["event-record"][0] == event.pack()
+    assert unpack_event(HEX["event-record"][0]) == event
+    assert judge_event(event, Expected(meter_id=METER, account=0, record_types=(), now=None)) is None
+
+
+# Messages of a meter
+
+
+def test_put_holds_the_records_the_text_says() -> None:
+    put = unpack_put(HEX["put"][0])
+    assert put.pack() == HEX["put"][0]
+    assert (put.generation, put.first_id, put.last_id) == (1, 1, 2)
+    assert put.records[0] == HEX["history-record"][0]
+    assert [(r.record_id, r.start, r.reading) for r in put.history()] == [(1, START, 5_000), (2, START + 15, 5_100)]
+
+
+@pytest.mark.parametrize(
+    ("number", "accepted", "rejected"), [(0, ((3, 2),), ()), (1, ((3, 1),), ((2, Rejection.UNALIGNED),))]
+)
+def test_acknowledgement_confirms_the_put_above_it(
+    number: int, accepted: tuple[tuple[int, int], ...], rejected: tuple[tuple[int, Rejection], ...]
+) -> None:  # req: M6
+    ack = unpack_put_ack(HEX["ack"][number])
+    assert ack.pack() == HEX["ack"][number]
+    assert (ack.accepted, ack.rejected) == (accepted, rejected)
+    assert ack.confirms(unpack_put(HEX["put"][0]))
+
+
+def test_level_is_read_as_its_table_says() -> None:
+    level = unpack_level(HEX["level"][0])
+    assert level.pack() == HEX["level"][0]
+    assert (level.state, level.time, level.level) == (State.INITIALIZED, START + 30, 14_400_000)
+
+
+# Messages of a gateway
+
+
+def test_batch_carries_the_block_and_the_event_of_the_page() -> None:
+    sent = HEX["batch"][0]
+    batch = unpack_batch(sent)
+    assert (batch.owner, batch.flags) == ("r001", BatchFlag.COMPRESSED)
+    assert (batch.keys, batch.payloads) == ([(METER, 3, QUARTER)], HEX["block-payload"])
+    assert [(generation, event.pack()) for generation, event in batch.events] == [(1, HEX["event-record"][0])]
+    assert batch.letters == []
+    # The compressed body may differ between versions of zstandard; the head may not.
+    head = 44 + len(batch.owner)
+    assert batch.pack()[:head] == sent[:head]
+    assert unpack_batch(batch.pack()) == batch
+
+
+def test_batch_acknowledgement_answers_the_batch_above_it() -> None:
+    sent, batch = HEX["batch-ack"][0], unpack_batch(HEX["batch"][0])
+    ack = unpack_batch_ack(sent)
+    assert ack.pack() == sent
+    assert (ack.status, ack.store, ack.sequence) == (BatchRefusal.NONE, batch.store, batch.sequence)
+    assert (ack.blocks, ack.events, ack.letters) == (1, 1, 0)
+    assert f"({len(sent)} bytes): magic `CWA1`" in PAGE
+
+
+def test_block_payload_is_the_join_of_the_put_above() -> None:
+    key, payload = (METER, 3, QUARTER), HEX["block-payload"][0]
+    block = packing.unpack([key], [payload])
+    assert block.values[0, :2].tolist() == [5_000, 5_100]
+    assert block.quality[0].tolist() == [2, 2] + [0] * 58
+    assert packing.pack(join([block, block])) == [payload]
+
+
+# JSON
+
+MODELS: dict[str, type[Message]] = {
+    "command": Command,
+    "outcome": Outcome,
+    "controller-command": ControllerCommand,
+    "controller-outcome": ControllerOutcome,
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_json_example_is_what_the_code_sends(name: str) -> None:
+    text = JSON[name][0]
+    message = unpack_json(MODELS[name], text.encode())
+    # Key by key: an example may state what is a default, and leave out what may be absent.
+    sent = json.loads(message.pack())
+    stated = json.loads(text)
+    assert {key: sent[key] for key in stated} == stated
+    assert unpack_json(MODELS[name], message.pack()) == message
+
+
+def test_block_line_is_what_dumps_write() -> None:
+    stated = json.loads(JSON["block-line"][0])
+    values = [value or 0 for value in stated["values"]] + [0] * (SLOTS - len(stated["values"]))
+    quality = [int(q) for q in stated["quality"]] + [0] * (SLOTS - len(stated["quality"]))
+    block = make_blocks([(int(stated["meter"]), stated["type"], stated["quarter"])], [values], [quality])
+    (line,) = dumps.block_lines(block)
+    written = json.loads(line)
+    assert list(written) == list(stated)
+    # The page shows the first slots of sixty.
+    shown = len(stated["values"])
+    assert written | {"values": written["values"][:shown], "quality": written["quality"][:shown]} == stated
+
+
+def test_event_line_is_what_dumps_write() -> None:
+    (line,) = dumps.event_lines([(1, unpack_event(HEX["event-record"][0]))])
+    assert line == JSON["event-line"][0]
+
+
+@pytest.mark.parametrize(
+    ("model", "title", "elsewhere"),
+    [(Command, "Commands", set()), (Outcome, "Outcomes", {"v", "id", "cmd"})],
+)
+def test_keys_of_messages_are_those_of_the_page(model: type[Message], title: str, elsewhere: set[str]) -> None:
+    table = rows(section(title))
+    named = {key.strip("` ") for row in table for key in row[0].split(",")}
+    assert set(model.model_fields) - elsewhere <= named
+
+
+def test_commands_of_the_page_are_those_of_the_code() -> None:  # req: M5
+    table = rows(section("Commands").split("| cmd | kind of state |")[1])
+    kinds = {name: row[1] for row in table if len(row) == 3 for name in re.split(r"`? / `?", row[0])}
+    assert set(kinds) - {""} == set(get_args(commands.Name))
+    for name, kind in kinds.items():
+        command = Command(id="x", cmd=name, issuer="x", epoch=(0, 0))
+        desired = command.desired()
+        assert kind == ("" if desired is None else desired[0]), name
+
+
+def test_controller_commands_of_the_page_are_those_of_the_code() -> None:  # req: C7
+    table = rows(section("Commands and outcomes"))[1:]
+    assert {row[0] for row in table} == set(get_args(ControllerCommand.model_fields["cmd"].annotation))
+    text = " ".join(row[1] for row in table)
+    for key in set(ControllerCommand.model_fields) - {"v", "id", "cmd", "until"}:
+        assert re.search(rf"\b{key}\b", text), key
+
+
+def test_results_of_the_page_are_those_of_the_code() -> None:
+    text = section("Outcomes") + section("Commands and outcomes")
+    for result in get_args(commands.Result):
+        assert f"`{result}`" in text, result
+
+
+# Numbers
+
+
+def numbers(text: str, *, name: int, number: int) -> dict[str, int]:
+    """Names and numbers of a table, given their columns."""
+    return {
+        row[name].upper(): int(row[number], 0)
+        for row in rows(text)
+        if len(row) > max(name, number) and re.fullmatch(r"\d+|0x[0-9a-f]+", row[number])
+    }
+
+
+RECORD_TYPES = PAGE.split("| record type | number | kind |")[1].split("\n\n")[0]
+STATE_BITS = PAGE.split("| bit | name | meaning when set |")[1].split("\n\n")[0]
+STATUSES = PAGE.split("| status | name | what to do |")[1].split("\n\n")[0]
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "number", "members"),
+    [
+        (RECORD_TYPES, 0, 1, RecordType),
+        (STATE_BITS, 1, 0, State),
+        (STATUSES, 1, 0, Refusal),
+        (section("Rejections"), 1, 0, Rejection),
+    ],
+    ids=["RecordType", "State", "Refusal", "Rejection"],
+)
+def test_numbers_of_the_page_are_those_of_the_code(
+    text: str, name: int, number: int, members: type[IntEnum] | type[IntFlag]
+) -> None:
+    assert numbers(text, name=name, number=number) == {m.name: m.value for m in members}
+
+
+def test_numbers_within_sentences_are_those_of_the_code() -> None:
+    types = ", ".join(f"{kind.value} {kind.name.lower()}" for kind in RecordType)
+    assert f"| record_type | {types} |" in PAGE
+    assert "0 not at all, 1 median of the meters, 2 hardware clock, 3 utility or NTP" in PAGE
+    assert [trust.value for trust in Trust] == [0, 1, 2, 3]
+    assert "1: the body is a zstandard frame; 2: an answer to `get`; 4: urgent" in PAGE
+    assert [flag.value for flag in BatchFlag] == [1, 2, 4]
+    assert f"under {batches.MESSAGE_REASON} plus the\nstatus" in PAGE
+    words = {
+        BatchRefusal.NONE: "Status 0 is committed",
+        BatchRefusal.MALFORMED: "1 malformed",
+        BatchRefusal.CHECKSUM: "2 checksum",
+        BatchRefusal.NOT_REGISTERED: "5 not registered",
+        BatchRefusal.BUSY: "6 busy",
+        BatchRefusal.BAD_PAYLOAD: "7 a payload is\ndamaged",
+    }
+    assert set(words) == set(BatchRefusal)
+    assert all(f"{status.value} " in text and text in PAGE for status, text in words.items())
+
+
+def test_topics_of_the_page_are_those_of_the_code() -> None:
+    table = [row for row in rows(section("Topics")) if row[1].startswith(topics.ROOT)]
+    built = {
+        *(topics.meter_up("<microgrid>", 0, leaf) for leaf in ("rec", "ev", "lvl", "out")),
+        *(topics.meter_down("<microgrid>", 0, leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
+        *(topics.gateway_up("<controller>", leaf) for leaf in ("batch", "stat", "out")),
+        *(topics.gateway_down("<controller>", leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
+    }
+    assert {row[1] for row in table} == {topic.replace("/0/", "/<meter>/") for topic in built}
+    assert f"match `{topics.MICROGRID_PATTERN}`" in PAGE
+    for _, topic, *_ in table:
+        filled = topic.replace("<microgrid>", "r001").replace("<controller>", "r001").replace("<meter>", "77")
+        parsed = topics.parse_meter_up(filled) or topics.parse_gateway_up(filled)
+        assert (parsed is not None) == ("/u/" in filled)
+
+
+@pytest.mark.parametrize(
+    ("what", "limit"),
+    [
+        ("a put", f"{messages.MAX_PUT_RECORDS:,} records, {messages.MAX_PUT_RANGE:,} ids"),
+        ("a JSON message", f"{commands.MAX_COMMAND_BYTES:,} bytes"),
+        (
+            "a batch",
+            (
+                f"{batches.MAX_BATCH_BYTES // 1024} KiB; {batches.MAX_BATCH_BLOCKS:,} blocks, "
+                f"{batches.MAX_BATCH_EVENTS:,} events, {batches.MAX_BATCH_LETTERS} letters; "
+                f"{batches.MAX_BODY_BYTES // 1024**2} MiB uncompressed"
+            ),
+        ),
+        ("a block payload", f"{packing.MAX_PAYLOAD_BYTES:,} bytes; {packing._MAX_EXTRAS} extras"),
+        ("a letter's content", f"{batches.MAX_LETTER_BYTES:,} bytes"),
+    ],
+)
+def test_limits_of_the_page_are_those_of_the_code(what: str, limit: str) -> None:
+    assert dict(row for row in rows(section("Limits")) if len(row) == 2)[what] == limit
+
+
+def test_limits_within_sentences_are_those_of_the_code() -> None:
+    table = {row[0]: row[2] for row in rows(section("Rejections"))}
+    assert table[str(Rejection.TOO_LONG.value)] == f"covers more than {records.MAX_RECORD_S // 86_400} days"
+    assert str(records.FUTURE_S) in table[str(Rejection.FUTURE.value)]
+    assert table[str(Rejection.OUT_OF_RANGE.value)] == "magnitude above 2^53"
+    assert MAX_ABS_READING == 2**53
+    assert f"number of records, at most {messages.MAX_PUT_RECORDS:,}" in PAGE
+    assert f"in bits (1 byte, at most {packing._MAX_WIDTH})" in PAGE
+    flags = re.findall(r"0x0[1248]", section("Block payload").split("2. If")[0])
+    assert [int(flag, 16) for flag in flags] == [
+        packing._HAS_MISSING,
+        packing._HAS_AVERAGED,
+        packing._IS_DELTA,
+        packing._HAS_EXTRAS,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("title", "size"),
+    [("Records", records.HISTORY_BYTES), ("Put", 24), ("Acknowledgement", 31), ("Levels", 20), ("Batches", 44)],
+)
+def test_offsets_of_the_page_add_up(title: str, size: int) -> None:
+    at, end = 0, []
+    for row in rows(section(title)):
+        if not (row[0].isdigit() and row[1].isdigit()):
+            continue
+        if row[0] == "0":
+            at = 0
+        assert row[0] == str(at), row
+        at += int(row[1])
+        end.append(at)
+    assert size in end
+
+
+def test_sections_named_in_the_contents_are_there() -> None:
+    slugs = {
+        re.sub(r"[^a-z0-9 -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^#+ (.*)$", PAGE, re.MULTILINE)
+    }
+    links = set(re.findall(r"\(#([a-z0-9-]+)\)", PAGE))
+    assert links
+    assert links <= slugs
+
+
+Check = Callable[[bytes], object]
+
+
+@pytest.mark.parametrize(
+    ("name", "unpack"),
+    [("put", unpack_put), ("ack", unpack_put_ack), ("level", unpack_level), ("batch", unpack_batch)],
+)
+def test_reader_who_mistypes_a_digit_of_an_example_is_told(name: str, unpack: Check) -> None:
+    for data in HEX[name]:
+        wrong = bytes([*data[:-5], data[-5] ^ 1, *data[-4:]])
+        with pytest.raises(ProtocolError, match="checksum"):
+            unpack(wrong)

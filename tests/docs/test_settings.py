@@ -1,0 +1,21 @@
+"""docs/settings.md is what the code makes of its own settings."""
+
+from pathlib import Path
+
+from commonwatt.config import PARTS
+from commonwatt.reference import reference
+
+PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
+AGAIN = """python -c "from commonwatt.reference import reference; print(reference(), end='')" > docs/settings.md"""
+
+
+def test_page_tells_the_settings_as_they_are() -> None:
+    assert PAGE.read_text(encoding="utf-8") == reference(), f"make it anew with: {AGAIN}"
+
+
+def test_page_has_a_row_for_every_key_of_every_part() -> None:
+    text = reference()
+    for part, model in PARTS.items():
+        section = text.split(f"## [{part}]\n")[1].split("\n## ")[0]
+        rows = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
+        assert rows == list(model.model_fields)

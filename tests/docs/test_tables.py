@@ -1,0 +1,59 @@
+"""The tables of the three stores stand in docs/protocol.md, with every column."""
+
+import re
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from gateway.store import Store
+from meter_sim.store import open_store
+from tests.support.generate_docs import DOCS
+from utility.store.tables import metadata
+
+Tables = dict[str, list[str]]
+
+
+def tables_of(path: Path) -> Tables:
+    connection = sqlite3.connect(path)
+    names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
+    found = {
+        name: [row[1] for row in connection.execute(f"PRAGMA table_info({name})")]
+        for name in names
+        if not name.startswith("sqlite_")
+    }
+    connection.close()
+    return found
+
+
+def gateway_tables(folder: Path) -> Tables:
+    Store(folder / "gateway.db").close()
+    return tables_of(folder / "gateway.db")
+
+
+def meters_tables(folder: Path) -> Tables:
+    open_store(folder / "meters.db").close()
+    return tables_of(folder / "meters.db")
+
+
+def utility_tables(folder: Path) -> Tables:
+    del folder
+    return {table.name: [column.name for column in table.columns] for table in metadata.sorted_tables}
+
+
+def documented(heading: str) -> Tables:
+    """The tables in the section under ``heading``: rows of | `table` | `column`, `column` ... | what for |."""
+    _, _, section = (DOCS / "protocol.md").read_text().partition(f"\n### {heading}\n")
+    section = re.split(r"^#{2,3} ", section, flags=re.M)[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", section, flags=re.M)
+    return {name: re.findall(r"`(\w+)`", columns) for name, columns in rows}
+
+
+@pytest.mark.parametrize(
+    ("heading", "tables"),
+    [("Tables of a gateway", gateway_tables), ("Tables of the meters", meters_tables),
+     ("Tables of the utility", utility_tables)],
+)  # fmt: skip
+def test_every_table_and_column_is_described(heading: str, tables: object, tmp_path: Path) -> None:
+    assert callable(tables)
+    assert documented(heading) == tables(tmp_path), "describe it in docs/protocol.md, section Tables"

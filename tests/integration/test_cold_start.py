@@ -1,0 +1,114 @@
+"""Starting without a network, without each other, and without what was there before."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from commonwatt.audit import audit_folder
+from commonwatt.demo.layout import prepare
+from tests.support.site import Site, eventually
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path / "site", TOWN) as it:
+        yield it
+
+
+def backlog(site: Site) -> int:
+    return int((site.status("r001 gateway") or {"backlog": {"parts": -1}})["backlog"]["parts"])
+
+
+def stored(site: Site) -> int:
+    return int(
+        (site.status("utility") or {"microgrids": {"r001": {"received_slots": 0}}})["microgrids"]["r001"][
+            "received_slots"
+        ]
+    )
+
+
+def test_a_gateway_starts_alone_collects_when_meters_come_and_relays_when_the_utility_appears(site: Site) -> None:
+    site.start("r001 gateway")
+    site.start("r001 broker", "r001 meters")
+    eventually(lambda: backlog(site) > 20)
+    site.stop("r001 gateway")
+    site.start("r001 gateway")
+    held = backlog(site)
+    assert held > 20, "what was collected is there after a restart"
+    site.start("utility")
+    site.start("head-end")
+    eventually(lambda: stored(site) > held)
+    site.stop("r001 meters")
+    eventually(lambda: backlog(site) == 0)
+    site.stop("utility", "r001 gateway", "head-end", "r001 broker")
+    audit = audit_folder(site.folder)
+    assert audit.good
+    assert audit.total("stored_exact") > held
+
+
+def test_a_utility_that_starts_empty_gets_everything_back_from_the_gateways_backup(site: Site) -> None:
+    site.start("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
+    eventually(lambda: stored(site) > 500)
+    before = stored(site)
+    site.kill("utility")
+    for path in (site.folder / "utility").glob("utility.db*"):
+        path.unlink()
+    subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "commonwatt",
+            "utility",
+            "register",
+            "--town",
+            str(site.town_file),
+            "--database",
+            f"sqlite:///{site.folder / 'utility' / 'utility.db'}",
+            "--out",
+            str(site.folder),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    site.start("utility")
+    eventually(lambda: stored(site) > before)
+    site.stop("r001 meters")
+    eventually(lambda: backlog(site) == 0)
+    site.stop("utility", "r001 gateway", "head-end", "r001 broker")
+    audit = audit_folder(site.folder)
+    assert audit.good
+    assert audit.total("stored_exact") > before
+    assert audit.events_stored
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (('microgrid = "r001"', 'microgrid = "R1"'), "microgrid"),
+        (("head_end", "headend"), "head_end"),
+        (('microgrid = "r001"', 'microgrid = "r001"\nrelay_s = 3'), "15"),
+        (('microgrid = "r001"', 'microgrid = "r001"\nregistry = "no.json"'), "commonwatt utility register"),
+        (('microgrid = "r001"', 'microgrid = "r002"'), "r002"),
+    ],
+)
+def test_a_gateway_with_a_wrong_file_says_which_line_and_what_to_do(
+    tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    layout = prepare(tmp_path / "site", _town(tmp_path), 60, None)
+    part = layout.part("r001 gateway")
+    part.config.write_text(part.config.read_text().replace(*change, 1))
+    done = subprocess.run(part.command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _town(folder: Path) -> Path:
+    path = folder / "town.toml"
+    path.write_text(TOWN)
+    return path

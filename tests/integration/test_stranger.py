@@ -1,0 +1,160 @@
+"""A stranger's meter: docs/examples/meter.py, which knows nothing of this project but docs/protocol.md."""
+
+import json
+import queue
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion
+
+from commonwatt.messages import Put, unpack_put
+from tests.support.site import Site, eventually
+
+EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "meter.py"
+METER = '[[meter]]\nmicrogrid = "r001"\nid = {id}\nrecord_types = ["stored", "through"]\naccount = {account}\nbattery_capacity_mwh = 10_000_000\n'
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n' + "".join(
+    METER.format(id=i, account=a) for i, a in ((77, 12), (78, 13))
+)
+
+
+class ByHand:
+    """The gateway's place at the broker, taken by the test: commands out, answers in."""
+
+    def __init__(self, site: Site) -> None:
+        self.answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
+        token = json.loads((site.folder / "r001" / "gateway-tokens.json").read_text())["r001"]
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, "r001")
+        self._client.username_pw_set("r001", token)
+        self._client.on_connect = lambda c, *_: c.subscribe("cw1/r001/+/u/+", 1)
+        self._client.on_message = lambda _, __, m: self.answers.put((m.topic, m.payload))
+        self._client.connect(*site.address("r001 broker"))
+        self._client.loop_start()
+
+    def command(self, meter: int, cmd: str, **fields: Any) -> None:
+        message = {
+            "v": 1,
+            "id": f"{cmd}-{time.monotonic_ns()}",
+            "cmd": cmd,
+            "issuer": "r001",
+            "epoch": [1, 0],
+            **fields,
+        }
+        self._client.publish(f"cw1/r001/{meter}/d/cmd", json.dumps(message), qos=1)
+
+    def next(self, meter: int, leaf: str) -> bytes:
+        while True:
+            topic, payload = self.answers.get(timeout=30)
+            if topic == f"cw1/r001/{meter}/u/{leaf}":
+                return payload
+
+    def outcome(self, meter: int, cmd: str, **fields: Any) -> dict[str, Any]:
+        self.command(meter, cmd, **fields)
+        while (outcome := json.loads(self.next(meter, "out")))["cmd"] != cmd:
+            pass
+        return dict(outcome)
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+@contextmanager
+def stranger(site: Site, meter: int, account: int, percent: int) -> Iterator[None]:
+    token = json.loads((site.folder / "r001" / "meter-tokens.json").read_text())[str(meter)]
+    host, port = site.address("r001 broker")
+    command = [sys.executable, str(EXAMPLE), host, str(port), "r001", str(meter), token, str(account), str(percent)]
+    process = subprocess.Popen(command)
+    try:
+        yield
+        assert process.poll() is None
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_the_example_is_short_and_knows_nothing_of_this_project() -> None:
+    text = EXAMPLE.read_text()
+    assert len(text.splitlines()) < 80
+    assert not re.search(r"^\s*(from|import) (commonwatt|gateway|utility|meter_sim|broker)", text, re.MULTILINE)
+
+
+def test_a_meter_written_from_the_protocol_page_alone_works(tmp_path: Path) -> None:
+    with Site(tmp_path / "site", TOWN, speed=1, now=time.time()) as site:
+        site.start("r001 broker")
+        by_hand = ByHand(site)
+        with stranger(site, 77, 12, 80), stranger(site, 78, 13, 30):
+            put = _pushes_and_answers_get(by_hand)
+            _obeys_what_is_higher_alone(by_hand)
+            by_hand.close()
+            _delivers_to_a_real_gateway(site, put)
+            _has_deleted_what_was_acknowledged(site)
+
+
+def _pushes_and_answers_get(by_hand: ByHand) -> Put:
+    """Without acknowledgement the same bytes come again, whether pushed or asked for."""
+    pushed = by_hand.next(77, "rec")
+    by_hand.command(77, "get", what="records")
+    assert by_hand.next(77, "rec") == pushed
+    by_hand.command(77, "get", what="levels")
+    assert len(by_hand.next(77, "lvl")) == 20
+    return unpack_put(pushed)
+
+
+def _obeys_what_is_higher_alone(by_hand: ByHand) -> None:
+    until = int(time.time()) + 600
+    on = {"seq": 5, "until": until}
+    assert by_hand.outcome(77, "share_power_on", **on)["result"] == "done"
+    assert by_hand.outcome(77, "share_power_on", **on)["result"] == "repeated"
+    assert by_hand.outcome(77, "share_power_off", seq=4)["result"] == "superseded"
+    assert by_hand.outcome(77, "share_power_on", seq=9, until=1)["result"] == "expired"
+    assert by_hand.outcome(77, "share_power_off", seq=6)["bits"] == 1
+    assert by_hand.outcome(77, "isolate", seq=1, until=until)["result"] == "refused"
+
+
+def _delivers_to_a_real_gateway(site: Site, put: Put) -> None:
+    """Its readings arrive, and it shares with the other meter's battery, which is below its minimum."""
+    site.start("r001 gateway")
+    eventually(lambda: (site.status("r001 gateway") or {}).get("donors") == ["77"])
+    eventually(
+        lambda: any(
+            note["meter"] == "77" and note["cmd"] == "share_power_on" and note["result"] == "done"
+            for note in (site.status("r001 gateway") or {}).get("last_commands", [])
+        )
+    )
+    eventually(lambda: sum((site.status("r001 gateway") or {})["records"].values()) >= len(put.records))
+    dump = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "commonwatt",
+            "gateway",
+            "dump",
+            "--config",
+            str(site.layout.part("r001 gateway").config),
+        ],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    blocks = [json.loads(line) for line in dump.splitlines()]
+    through = [
+        value for b in blocks if b["meter"] == "77" and b["type"] == 3 for value in b["values"] if value is not None
+    ]
+    assert through == [5000] * len(through)
+    assert through
+
+
+def _has_deleted_what_was_acknowledged(site: Site) -> None:
+    site.stop("r001 gateway")
+    by_hand = ByHand(site)
+    history = by_hand.outcome(77, "initialize", epoch=[9, 0])["history"]
+    by_hand.close()
+    assert int(history["first"]) > 1
+    assert int(history["next"]) - int(history["first"]) <= 2, "no more than the slot that was just made"

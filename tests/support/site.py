@@ -1,0 +1,113 @@
+"""A small town of real processes that a test starts, stops and kills one by one."""
+
+import json
+import socket
+import subprocess
+import threading
+import time
+import urllib.request
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from commonwatt.demo.layout import let_time_begin, prepare
+
+PATIENCE_S = 60.0
+"""How long a condition may take to come true before the test has failed."""
+
+_NEVER = threading.Event()
+
+STOP_WITHIN_S = 5.0
+"""What users rely on: a part ends so soon after SIGTERM."""
+
+
+def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
+    """Wait until ``condition`` is true; fail with its last value if it does not become so in time."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within_s:g} s; last: {value!r}"
+        _NEVER.wait(0.05)
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+class Site:
+    """A prepared town; nothing runs until it is started.
+
+    Args:
+        folder: Where it is kept.
+        town: The town file's text.
+        speed: Town seconds in a real second.
+        now: Town time it begins at; ``None``: the demonstration's.
+    """
+
+    def __init__(self, folder: Path, town: str, *, speed: float = 60, now: float | None = None) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.town_file = folder.with_suffix(".toml")
+        self.town_file.write_text(town)
+        if now is not None:
+            (folder / "time.json").write_text(json.dumps({"time": now}))
+        self.layout = let_time_begin(prepare(folder, self.town_file, speed, None))
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, *names: str) -> None:
+        """Start parts, and wait until each answers."""
+        for name in names:
+            part = self.layout.part(name)
+            with part.log.open("ab") as log:
+                self.processes[name] = subprocess.Popen(part.command, stdout=log, stderr=log)
+        for name in names:
+            eventually(partial(self._answers, name))
+
+    def _answers(self, name: str) -> bool:
+        assert self.processes[name].poll() is None, f"{name} ended: {self.log(name)}"
+        return self.status(name) is not None
+
+    def stop(self, *names: str) -> None:
+        """End parts by SIGTERM; each must end well, and in time."""
+        for name in names:
+            process = self.processes.pop(name)
+            process.terminate()
+            assert process.wait(STOP_WITHIN_S) == 0, self.log(name)
+
+    def kill(self, name: str) -> None:
+        """End a part by SIGKILL."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def status(self, name: str) -> dict[str, Any] | None:
+        """Return what a part's /status says; ``None`` while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self.layout.part(name).http}/status", timeout=5) as answer:
+                status: dict[str, Any] = json.load(answer)
+                return status
+        except OSError:
+            return None
+
+    def log(self, name: str) -> str:
+        """Return what a part has printed."""
+        return self.layout.part(name).log.read_text()
+
+    def address(self, name: str, key: str = "listen") -> tuple[str, int]:
+        """Return the address under ``key`` in a part's file."""
+        line = next(x for x in self.layout.part(name).config.read_text().splitlines() if x.startswith(key))
+        host, _, port = json.loads(line.partition("= ")[2]).rpartition(":")
+        return host, int(port)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()

@@ -1,0 +1,181 @@
+"""The audit finds every way in which what is stored may differ from what was made."""
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from commonwatt.audit import Audit, Events, Export, audit_command, audit_files, compare, table_of
+from commonwatt.blocks import Blocks, average, concatenate, empty, make_blocks
+from commonwatt.dumps import block_lines, event_lines
+from commonwatt.records import EventRecord, State
+from commonwatt.units import SLOTS
+
+KEYS = [(77, 3, 100), (77, 3, 101), (78, 2, 100)]
+VALUES = [[1000 + 7 * slot for slot in range(SLOTS)], [5] * SLOTS, [0] * SLOTS]
+EXACT = [[2] * SLOTS] * 3
+EVENTS: Events = {
+    (77, 1, i): EventRecord(previous_state=p, new_state=n, record_id=i, meter_id=77, time=i)
+    for i, (p, n) in enumerate([(0, 1), (1, 1 | State.SHARING), (1 | State.SHARING, 1)], 1)
+}
+NOTHING: Export = (empty(), {})
+TRUTH: Export = (make_blocks(KEYS, VALUES, EXACT), EVENTS)
+
+
+def changed(*, row: int = 0, slot: int = 30, value: int | None = None, quality: int = 2) -> Blocks:
+    """What was made, but for one slot."""
+    values, qualities = [list(v) for v in VALUES], [list(q) for q in EXACT]
+    values[row][slot] = values[row][slot] if value is None else value
+    qualities[row][slot] = quality
+    return make_blocks(KEYS, values, qualities)
+
+
+def audit(stored: Blocks, *, meters: Export = NOTHING, gateways: Export = NOTHING, events: Events = EVENTS) -> Audit:
+    return compare(TRUTH, meters, gateways, (stored, events))
+
+
+def test_perfect_copy_is_good() -> None:
+    result = audit(TRUTH[0])
+    assert result.good
+    assert result.total("made") == result.total("stored_exact") == 180
+    assert (result.events_made, result.events_stored, result.sharing_events) == (3, 3, 1)
+    assert [(line.meter, line.record_type, line.made) for line in result.lines] == [(77, 3, 120), (78, 2, 60)]
+
+
+def test_missing_slot_is_found() -> None:
+    result = audit(changed(quality=0))
+    assert not result.good
+    assert (result.total("missing"), result.total("stored_exact")) == (1, 179)
+    assert [line.missing for line in result.lines] == [1, 0]
+
+
+def test_missing_block_is_found() -> None:
+    result = audit(TRUTH[0].take([0, 2]))
+    assert not result.good
+    assert result.total("missing") == 60
+
+
+@pytest.mark.parametrize("where", ["meters", "gateways"])
+def test_slot_still_held_on_its_way_is_not_lost(where: str) -> None:
+    held: Export = (TRUTH[0].take([0]), {})
+    result = audit(changed(quality=0), **{where: held})  # type: ignore[arg-type]
+    assert result.good
+    assert (result.total("held"), result.total("missing")) == (1, 0)
+    assert result.total("at_meter") == (60 if where == "meters" else 0)
+
+
+def test_changed_value_is_found() -> None:
+    for value in (VALUES[0][30] + 4, VALUES[0][30] - 4):
+        result = audit(changed(value=value))
+        assert not result.good
+        assert result.total("difference") == 4
+
+
+def test_errors_that_cancel_are_found() -> None:
+    values = [list(v) for v in VALUES]
+    values[0][3] += 5
+    values[0][4] -= 5
+    result = audit(make_blocks(KEYS, values, EXACT))
+    assert not result.good
+    assert result.total("difference") == 10
+
+
+def test_conflict_is_found() -> None:
+    result = audit(make_blocks(KEYS, VALUES, EXACT, [(1, 30, 6)]))
+    assert not result.good
+    assert [line.conflicting for line in result.lines] == [1, 0]
+
+
+def test_slot_counted_though_never_made_is_found() -> None:
+    more = make_blocks([(99, 3, 100)], [[5] * SLOTS], [[2] + [0] * 59])
+    result = audit(concatenate([TRUTH[0], more]))
+    assert not result.good
+    assert [(line.meter, line.unmade, line.made) for line in result.lines] == [(77, 0, 120), (78, 0, 60), (99, 1, 0)]
+
+
+def test_unmade_slot_within_a_made_block_is_found() -> None:
+    result = compare((changed(quality=0), EVENTS), NOTHING, NOTHING, TRUTH)
+    assert not result.good
+    assert result.total("unmade") == 1
+
+
+def test_averages_within_half_a_unit_a_slot_are_good() -> None:  # req: M7
+    result = audit(average(TRUTH[0]))
+    assert result.good
+    assert (result.total("stored_averaged"), result.total("stored_exact")) == (180, 0)
+    assert max(line.averaged_difference for line in result.lines) <= 5
+
+
+def test_average_beyond_half_a_unit_a_slot_is_found() -> None:  # req: M7
+    averaged = average(TRUTH[0])
+    values = averaged.values.copy()
+    values[0, 30:40] += 1
+    result = audit(replace(averaged, values=values))
+    assert not result.good
+    assert result.total("beyond_bound") == 1
+
+
+def test_missing_event_is_found() -> None:
+    result = audit(TRUTH[0], events={key: EVENTS[key] for key in list(EVENTS)[:2]})
+    assert not result.good
+    assert (result.events_stored, result.events_missing) == (2, 1)
+
+
+def test_event_still_held_is_not_lost() -> None:
+    result = audit(TRUTH[0], events={}, gateways=(empty(), EVENTS))
+    assert result.good
+    assert (result.events_held, result.events_missing) == (3, 0)
+
+
+def test_changed_event_is_found() -> None:
+    wrong = replace(EVENTS[77, 1, 1], time=99)
+    result = audit(TRUTH[0], events=EVENTS | {(77, 1, 1): wrong})
+    assert not result.good
+    assert (result.events_different, result.events_stored) == (1, 2)
+
+
+def test_event_that_never_was_is_found() -> None:
+    result = audit(TRUTH[0], events=EVENTS | {(77, 2, 1): EVENTS[77, 1, 1]})
+    assert not result.good
+    assert result.events_different == 1
+
+
+def test_audit_of_nothing_is_good() -> None:
+    assert compare(NOTHING, NOTHING, NOTHING, NOTHING).good
+
+
+def dump(path: Path, export: Export) -> Path:
+    lines = [*block_lines(export[0]), *event_lines((key[1], event) for key, event in export[1].items())]
+    path.write_text("".join(line + "\n" for line in lines))
+    return path
+
+
+def test_audit_of_files_is_that_of_what_they_hold(tmp_path: Path) -> None:
+    truth = [
+        dump(tmp_path / "a", (TRUTH[0].take([0]), EVENTS)),
+        dump(tmp_path / "b", (TRUTH[0].take([1, 2]), {})),
+    ]
+    utility = dump(tmp_path / "u", (changed(quality=0), EVENTS))
+    gateway = dump(tmp_path / "g", (TRUTH[0].take([0]), {}))
+    assert audit_files(truth, [], [], [utility]).total("missing") == 1
+    assert audit_files(truth, [], [gateway], [utility]).good
+
+
+def test_command_exits_1_unless_good_so_that_scripts_notice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth, bad = dump(tmp_path / "t", TRUTH), dump(tmp_path / "u", (changed(quality=0), EVENTS))
+    audit_command(truth=[truth], utility=[truth])
+    assert "nothing lost, nothing counted twice" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        audit_command(truth=[truth], utility=[bad], as_json=True)
+    assert caught.value.code == 1
+    assert '"good": false' in capsys.readouterr().out
+
+
+def test_table_shows_what_is_missing() -> None:
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(table_of(audit(changed(quality=0)), by_meter=True))
+    text = console.export_text()
+    assert "through" in text
+    assert "3 made, 3 stored" in text

@@ -1,0 +1,251 @@
+"""Commands and outcomes: they read back, ids survive any JSON reader, and faults are named."""
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commonwatt.commands import (
+    DESIRED,
+    MAX_COMMAND_BYTES,
+    Command,
+    ControllerCommand,
+    ControllerOutcome,
+    Kind,
+    Message,
+    Outcome,
+    unpack_json,
+)
+from commonwatt.exceptions import ProtocolError
+from commonwatt.messages import Refusal
+
+BIG = 2**64 - 1
+COMMAND: dict[str, object] = {
+    "v": 1,
+    "id": "r001-share_power_on-9",
+    "cmd": "share_power_on",
+    "issuer": "r001",
+    "epoch": [1, 0],
+    "seq": 4,
+    "until": 1790001020,
+}
+OUTCOME: dict[str, object] = {
+    "v": 1,
+    "id": "x",
+    "cmd": "get",
+    "result": "done",
+    "time": 5,
+    "bits": 17,
+    "push": True,
+    "history": {"generation": 1, "first": str(BIG - 1), "next": str(BIG)},
+}
+MODELS: list[type[Message]] = [Command, Outcome, ControllerCommand, ControllerOutcome]
+
+
+def command(**keys: object) -> Command:
+    return unpack_json(Command, json.dumps(COMMAND | keys).encode())
+
+
+def fault_of(model: type[Message], content: dict[str, object]) -> str:
+    with pytest.raises(ProtocolError) as caught:
+        unpack_json(model, json.dumps(content).encode())
+    assert caught.value.code == Refusal.MALFORMED
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("cmd", [*DESIRED, "isolate", "aggregate", "initialize", "stop", "get", "put"])
+def test_every_command_reads_back_as_it_was_sent(cmd: str) -> None:  # req: M5
+    sent = command(cmd=cmd, for_s=60, mode="lossy", state="off", weight=3, what="events", from_id="1", to_id=str(BIG))
+    assert unpack_json(Command, sent.pack()) == sent
+
+
+def test_outcome_reads_back_as_it_was_sent() -> None:
+    held = {kind: {"value": "on", "epoch": [1, 2], "seq": 3, "until": 9, "weight": 2} for kind in Kind}
+    content = OUTCOME | {
+        "held": held,
+        "epoch": [1, 2],
+        "minimum_percent": 50,
+        "capacity_mwh": 9,
+        "sent": {"through": 4},
+    }
+    outcome = unpack_json(Outcome, json.dumps(content).encode())
+    assert unpack_json(Outcome, outcome.pack()) == outcome
+    assert json.loads(outcome.pack()) == content
+
+
+def test_gap_request_and_its_answer_read_back() -> None:
+    content = {"v": 1, "id": "g", "cmd": "get", "until": 5, "blocks": [[str(BIG), 3, 7, "f" * 15]]}
+    request = unpack_json(ControllerCommand, json.dumps(content).encode())
+    assert request.blocks == [(BIG, 3, 7, "f" * 15)]
+    assert unpack_json(ControllerCommand, request.pack()) == request
+    answer = {"v": 1, "id": "g", "cmd": "get", "result": "partial", "time": 5, "sent": 0, "absent": content["blocks"]}
+    outcome = unpack_json(ControllerOutcome, json.dumps(answer).encode())
+    assert json.loads(outcome.pack()) == answer
+
+
+@given(st.integers(0, BIG))
+def test_id_is_text_so_no_reader_rounds_it(number: int) -> None:
+    sent = command(cmd="get", from_id=str(number))
+    assert sent.from_id == number
+    assert json.loads(sent.pack())["from_id"] == str(number)
+
+
+def test_absent_keys_are_not_sent() -> None:
+    assert json.loads(command().pack()) == COMMAND
+
+
+@pytest.mark.parametrize(
+    ("lower", "higher"),
+    [(((1, 0), 4), ((1, 0), 5)), (((1, 0), 99), ((1, 1), 0)), (((1, 9), 9), ((2, 0), 0)), (((0, 0), 0), ((0, 0), 1))],
+)
+def test_newer_command_of_a_newer_manager_wins(
+    lower: tuple[tuple[int, int], int], higher: tuple[tuple[int, int], int]
+) -> None:
+    old, new = (command(epoch=epoch, seq=seq) for epoch, seq in (lower, higher))
+    assert old.seq is not None
+    assert new.seq is not None
+    assert (old.epoch, old.seq) < (new.epoch, new.seq)
+
+
+@pytest.mark.parametrize(
+    ("keys", "desired"),
+    [
+        ({"cmd": "share_power_on"}, (Kind.SHARING, "on")),
+        ({"cmd": "share_power_off"}, (Kind.SHARING, "off")),
+        ({"cmd": "reduce_power_on"}, (Kind.REDUCING, "on")),
+        ({"cmd": "reduce_power_off"}, (Kind.REDUCING, "off")),
+        ({"cmd": "isolate"}, (Kind.ISOLATED, "on")),
+        ({"cmd": "isolate", "state": "off"}, (Kind.ISOLATED, "off")),
+        ({"cmd": "aggregate"}, (Kind.AGGREGATION, "lossless")),
+        ({"cmd": "aggregate", "mode": "lossy"}, (Kind.AGGREGATION, "lossy")),
+        ({"cmd": "deaggregate"}, (Kind.AGGREGATION, "none")),
+        ({"cmd": "initialize"}, None),
+        ({"cmd": "stop"}, None),
+        ({"cmd": "get"}, None),
+        ({"cmd": "put"}, None),
+    ],
+)
+def test_command_asks_for_the_state_its_name_says(keys: dict[str, object], desired: object) -> None:  # req: M5
+    assert command(**keys).desired() == desired
+
+
+def test_state_ends_at_its_time_or_after_its_duration_or_never() -> None:
+    assert command().end(100) == 1790001020
+    assert command(until=None, for_s=30).end(100) == 130
+    assert command(until=None).end(100) is None
+
+
+def test_unknown_keys_are_ignored_so_a_later_version_may_add_some() -> None:
+    assert command(colour="green", at={"x": [1]}) == command()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("v", 2),
+        ("id", "x" * 65),
+        ("id", None),
+        ("cmd", "explode"),
+        ("issuer", "x" * 33),
+        ("epoch", [1]),
+        ("epoch", [1, 2**16]),
+        ("epoch", [-1, 0]),
+        ("seq", 2**53 + 1),
+        ("seq", -1),
+        ("until", 2**32),
+        ("for_s", -1),
+        ("for_s", 1.5),
+        ("mode", "some"),
+        ("state", "maybe"),
+        ("weight", 0),
+        ("weight", 1001),
+        ("what", "all"),
+        ("from_id", 5),
+        ("from_id", "-5"),
+        ("from_id", "5.0"),
+        ("to_id", str(2**64)),
+        ("to_id", "9" * 21),
+        ("trust", 4),
+    ],
+)
+def test_bad_key_is_named(key: str, value: object) -> None:
+    assert fault_of(Command, COMMAND | {key: value}).startswith(f"Command: {key}")
+
+
+@pytest.mark.parametrize("key", ["id", "cmd", "issuer", "epoch"])
+def test_missing_key_is_named(key: str) -> None:
+    assert f"{key}: " in fault_of(Command, {k: v for k, v in COMMAND.items() if k != key})
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "key"),
+    [
+        (Outcome, OUTCOME | {"result": "perhaps"}, "result"),
+        (Outcome, OUTCOME | {"minimum_percent": 101}, "minimum_percent"),
+        (Outcome, OUTCOME | {"capacity_mwh": 0}, "capacity_mwh"),
+        (Outcome, OUTCOME | {"held": {"sulking": {}}}, "held"),
+        (Outcome, OUTCOME | {"history": {"generation": 1, "first": 3, "next": "5"}}, "history.first"),
+        (ControllerCommand, {"id": "a", "cmd": "get"}, "until"),
+        (ControllerCommand, {"id": "a", "cmd": "get", "until": 5, "blocks": [["7", 3, 7, "f" * 16]]}, "blocks.0.3"),
+        (ControllerCommand, {"id": "a", "cmd": "get", "until": 5, "blocks": [[7, 3, 7, "f"]]}, "blocks.0.0"),
+        (ControllerCommand, {"id": "a", "cmd": "schedule", "until": 5, "periods": {"relay_s": 1}}, "periods.relay_s"),
+        (ControllerCommand, {"id": "a", "cmd": "schedule", "until": 5, "periods": {"nap_s": 60}}, "periods.nap_s"),
+        (ControllerOutcome, {"id": "a", "cmd": "get", "result": "done"}, "time"),
+    ],
+)
+def test_bad_key_deep_in_a_message_is_named(model: type[Message], content: dict[str, object], key: str) -> None:
+    assert f"{model.__name__}: {key}" in fault_of(model, content)
+
+
+def test_oversize_message_is_refused_before_it_is_read() -> None:
+    padding = MAX_COMMAND_BYTES - len(json.dumps(COMMAND | {"pad": ""}).encode())
+    assert command(pad="x" * padding) == command()
+    with pytest.raises(ProtocolError) as caught:
+        unpack_json(Command, json.dumps(COMMAND | {"pad": "x" * (padding + 1)}).encode())
+    assert caught.value.code == Refusal.TOO_LARGE
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize(
+    "junk",
+    [
+        b"",
+        b"\x00",
+        b"null",
+        b"[]",
+        b"5",
+        b'"x"',
+        b"{",
+        b'{"v":NaN}',
+        b'{"id":"\xff\xfe"}',
+        b'{"id":"\\ud800","cmd":"get","issuer":"a","epoch":[0,0]}',
+        b"[" * 16_000,
+        b'{"v":' + b"9" * 16_000 + b"}",
+        b'{"v":1,"epoch":[' + b"9" * 6_000 + b",0]}",
+        b'{"v":1,"time":1e999}',
+    ],
+    ids=range(14),
+)
+def test_junk_is_a_protocol_error_and_nothing_else(model: type[Message], junk: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        unpack_json(model, junk)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from([*COMMAND, *OUTCOME, "blocks", "periods", "held"]),
+        st.recursive(
+            st.one_of(st.none(), st.booleans(), st.integers(), st.text(max_size=5), st.just("share_power_on")),
+            lambda inner: st.one_of(
+                st.lists(inner, max_size=3), st.dictionaries(st.text(max_size=3), inner, max_size=2)
+            ),
+            max_leaves=6,
+        ),
+    )
+)
+def test_any_json_reads_or_is_a_protocol_error(content: dict[str, object]) -> None:
+    for model in MODELS:
+        with suppress(ProtocolError):
+            unpack_json(model, json.dumps(content).encode())

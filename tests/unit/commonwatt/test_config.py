@@ -1,0 +1,211 @@
+"""Settings: whoever writes a wrong file is told the file, the line, the key and what is allowed."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from commonwatt.config import (
+    PARTS,
+    BrokerSettings,
+    GatewaySettings,
+    MetersSettings,
+    UtilitySettings,
+    check_file,
+    example,
+    load_settings,
+    read_toml,
+    split_address,
+)
+from commonwatt.exceptions import ConfigError
+
+Wrongs = list[tuple[object, str]]
+"""Wrong values of a key, and a word of what is allowed instead."""
+
+ADDRESSES: Wrongs = [
+    ("somewhere", "HOST:PORT"),
+    (":1883", "HOST:PORT"),
+    ("a:0", "HOST:PORT"),
+    ("a:65536", "HOST:PORT"),
+    (5, ""),
+]
+NAMES: Wrongs = [("R1", "[a-z]"), ("1r", "[a-z]"), ("a" * 17, "[a-z]"), ("", "[a-z]"), (5, "string")]
+PERIODS: Wrongs = [(14, "15"), (86_401, "86400"), ("soon", "integer"), (60.5, "integer")]
+PATHS: Wrongs = [(5, "path")]
+NO_WEIGHTS: Wrongs = [({"77": 0}, "1"), ({"77": 1001}, "1000"), ({"house": 1}, "[0-9]"), (5, "")]
+WRONG: dict[str, dict[str, Wrongs]] = {
+    "broker": {"listen": ADDRESSES, "devices": PATHS, "http": ADDRESSES},
+    "gateway": {
+        "microgrid": NAMES,
+        **dict.fromkeys(("registry", "store", "tokens", "clock"), PATHS),
+        **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
+        **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
+        "weights": NO_WEIGHTS,
+        "sharing": [("unfair", "'spec'")],
+        "sharing_band_permille": [(-1, "0"), (101, "100"), (1.5, "integer")],
+        "near_minimum_permille": [(-1, "0"), (1001, "1000")],
+    },
+    "meters": {
+        "microgrid": NAMES,
+        **dict.fromkeys(("town", "store", "tokens", "clock"), PATHS),
+        **dict.fromkeys(("broker", "http"), ADDRESSES),
+        "resolution_mwh": [(0, "1"), (1_000_001, "1000000")],
+        "log_records": [(999, "1000")],
+        "failures_per_day": [(-0.1, "0"), (1001, "1000"), ("often", "number")],
+    },
+    "utility": {
+        "database": [(5, "string")],
+        **dict.fromkeys(("tokens", "clock"), PATHS),
+        **dict.fromkeys(("head_end", "http"), ADDRESSES),
+        **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
+    },
+}
+CASES = [
+    pytest.param(part, key, value, allowed, id=f"{part}-{key}-{value}")
+    for part, keys in WRONG.items()
+    for key, values in keys.items()
+    for value, allowed in values
+]
+
+
+def toml(value: object) -> str:
+    if isinstance(value, dict):
+        return "{ " + ", ".join(f"{key} = {toml(item)}" for key, item in value.items()) + " }"
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+def required(part: str) -> str:
+    return 'microgrid = "r001"\n' if part in ("gateway", "meters") else ""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "part.toml"
+    path.write_text(text)
+    return path
+
+
+def error_of(path: Path) -> str:
+    with pytest.raises(ConfigError) as caught:
+        check_file(path)
+    return str(caught.value)
+
+
+def test_every_key_of_every_part_is_tried_below() -> None:
+    assert {part: set(keys) for part, keys in WRONG.items()} == {
+        part: set(model.model_fields) for part, model in PARTS.items()
+    }
+
+
+@pytest.mark.parametrize(("part", "key", "value", "allowed"), CASES)
+def test_wrong_value_is_told_with_file_line_key_and_what_is_allowed(
+    tmp_path: Path, part: str, key: str, value: object, allowed: str
+) -> None:
+    head = "" if key == "microgrid" else required(part)
+    path = write(tmp_path, f"# mine\n[{part}]\n{head}\n{key} = {toml(value)} # oh\n")
+    line = 5 if head else 4
+    message = error_of(path)
+    assert message.startswith(f"{path}: line {line}: {part}.{key}")
+    assert allowed in message
+    assert len(message.splitlines()) == 1
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_unknown_key_is_told_with_its_line_and_the_known_ones(tmp_path: Path, part: str) -> None:
+    path = write(tmp_path, f"[{part}]\n{required(part)}colour = 1\n")
+    line = 3 if required(part) else 2
+    known = ", ".join(PARTS[part].model_fields)
+    assert error_of(path) == f"{path}: line {line}: {part}.colour: unknown key; known here: {known}"
+
+
+@pytest.mark.parametrize("part", ["gateway", "meters"])
+def test_missing_key_is_told_with_its_table_and_what_it_is_for(tmp_path: Path, part: str) -> None:
+    path = write(tmp_path, f"# mine\n[{part}]\n")
+    assert error_of(path).startswith(f"{path}: line 2: {part}.microgrid: missing; The microgrid ")
+
+
+def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:
+    path = write(tmp_path, '[gateway]\nmicrogrid = "R"\nrelay_s = 1\ncolour = 1\n')
+    assert [line.split(": ")[1] for line in error_of(path).splitlines()] == ["line 2", "line 3", "line 4"]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_printed_example_passes_its_own_check(tmp_path: Path, part: str) -> None:
+    path = write(tmp_path, example(part))
+    assert check_file(path) == part
+    # And what it states as defaults are the defaults.
+    shown = load_settings(path, part, PARTS[part])
+    assert shown == load_settings(write(tmp_path, f"[{part}]\n{required(part)}"), part, PARTS[part])
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_printed_example_tells_every_key_and_what_it_is_for(part: str) -> None:
+    text = example(part)
+    for key, field in PARTS[part].model_fields.items():
+        assert f"# {field.description}\n" in text
+        assert f"\n{key} = " in text or f"\n# {key} = ..." in text
+    assert tomllib.loads(text)
+
+
+def test_relative_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    path = write(tmp_path, '[gateway]\nmicrogrid = "r001"\nstore = "data/g.db"\ntokens = "/etc/t.json"\n')
+    settings = load_settings(path, "gateway", GatewaySettings)
+    assert settings.store == tmp_path.resolve() / "data/g.db"
+    assert settings.registry == tmp_path.resolve() / "registry.json"
+    assert settings.tokens == Path("/etc/t.json")
+    assert settings.clock is None
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("sqlite:///u.db", "sqlite:///{}/u.db"),
+        ("sqlite:////var/u.db", "sqlite:////var/u.db"),
+        ("postgresql+psycopg://cw@/cw", "postgresql+psycopg://cw@/cw"),
+    ],
+)
+def test_relative_database_is_relative_to_the_file(tmp_path: Path, url: str, expected: str) -> None:
+    path = write(tmp_path, f'[utility]\ndatabase = "{url}"\n')
+    settings = load_settings(path, "utility", UtilitySettings)
+    assert settings.database == expected.format(tmp_path.resolve())
+
+
+def test_weights_may_stand_in_a_table_of_their_own(tmp_path: Path) -> None:
+    path = write(tmp_path, '[gateway]\nmicrogrid = "r001"\n[gateway.weights]\n10001 = 3\n')
+    assert load_settings(path, "gateway", GatewaySettings).weights == {"10001": 3}
+    path = write(tmp_path, '[gateway]\nmicrogrid = "r001"\n[gateway.weights]\n10001 = 0\n')
+    assert error_of(path).startswith(f"{path}: line 4: gateway.weights.10001: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "its table must be one of [broker], [gateway], [meters], [utility]"),
+        ("[toaster]\n", "its table must be one of [broker], [gateway], [meters], [utility]"),
+        ("[broker]\n[utility]\n", "exactly one table, [broker], but has: [broker], [utility]"),
+        ("broker = 5\n", "line 1: broker: "),
+        ("[[broker]]\n", "line 1: broker: "),
+        ("[broker\n", "not TOML"),
+    ],
+)
+def test_wrong_table_is_told_with_the_right_ones(tmp_path: Path, text: str, told: str) -> None:
+    assert told in error_of(write(tmp_path, text))
+
+
+def test_file_of_another_part_is_refused_with_the_command_that_helps(tmp_path: Path) -> None:
+    path = write(tmp_path, "[broker]\n")
+    with pytest.raises(ConfigError, match=r"\[meters\].*has: \[broker\].*config example meters"):
+        load_settings(path, "meters", MetersSettings)
+    assert load_settings(path, "broker", BrokerSettings).http is None
+
+
+def test_unreadable_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.toml: No such file"):
+        read_toml(tmp_path / "none.toml")
+    (tmp_path / "latin.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(ConfigError, match=r"latin\.toml: not TOML"):
+        read_toml(tmp_path / "latin.toml")
+
+
+def test_address_is_split_at_its_last_colon() -> None:
+    assert split_address("127.0.0.1:1883") == ("127.0.0.1", 1883)
+    assert split_address("[::1]:9101") == ("::1", 9101)

@@ -1,0 +1,88 @@
+"""Tokens: only their owner's works, and only this user can read them."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from commonwatt.devices import (
+    Device,
+    Role,
+    digest,
+    load_devices,
+    load_tokens,
+    new_token,
+    save_devices,
+    save_tokens,
+    write_private,
+)
+from commonwatt.exceptions import ConfigError
+
+
+def device(identity: str, token: str) -> Device:
+    return Device(identity=identity, role=Role.METER, microgrid="r001", token_sha256=digest(token.encode()))
+
+
+def test_only_the_devices_own_token_opens() -> None:
+    token, other = new_token(), new_token()
+    it = device("77", token)
+    assert it.owns(token.encode())
+    for wrong in (other, "", token[:-1], token + "x", it.token_sha256, "\N{SNOWMAN}"):
+        assert not it.owns(wrong.encode())
+
+
+def test_tokens_are_256_bits_and_never_alike() -> None:
+    tokens = {new_token() for _ in range(100)}
+    assert len(tokens) == 100
+    assert {len(token) for token in tokens} == {43}
+
+
+def test_files_read_back_and_are_this_users_alone(tmp_path: Path) -> None:
+    tokens = {"77": new_token(), "r001": new_token()}
+    devices = [device(identity, token) for identity, token in tokens.items()]
+    save_tokens(tmp_path / "tokens.json", tokens)
+    save_devices(tmp_path / "devices.json", devices)
+    assert load_tokens(tmp_path / "tokens.json") == tokens
+    assert load_devices(tmp_path / "devices.json") == {d.identity: d for d in devices}
+    for path in tmp_path.iterdir():
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert {path.name for path in tmp_path.iterdir()} == {"tokens.json", "devices.json"}
+
+
+def test_brokers_file_holds_no_token(tmp_path: Path) -> None:
+    token = new_token()
+    save_devices(tmp_path / "devices.json", [device("77", token)])
+    assert token not in (tmp_path / "devices.json").read_text()
+
+
+def test_private_file_replaces_one_others_could_read(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    path.write_text("old")
+    path.chmod(0o644)
+    write_private(path, "new")
+    assert path.read_text() == "new"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", [None, "", "5", "[]", "{", '{"a": 5}', '{"a": {"role": "thief"}}', b"\xff"])
+def test_broken_devices_file_is_told_with_the_command_that_helps(tmp_path: Path, content: str | bytes | None) -> None:
+    path = tmp_path / "devices.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=r"devices\.json: not a devices file.*commonwatt utility register"):
+        load_devices(path)
+
+
+@pytest.mark.parametrize("content", [None, "", "5", "[]", "{", b"\xff"])
+def test_broken_token_file_is_told_with_the_command_that_helps(tmp_path: Path, content: str | bytes | None) -> None:
+    path = tmp_path / "tokens.json"
+    if content is not None:
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ConfigError, match=r"tokens\.json: not a token file.*commonwatt utility register"):
+        load_tokens(path)
+
+
+def test_devices_file_is_json_by_identity(tmp_path: Path) -> None:
+    save_devices(tmp_path / "d", [device("77", "secret")])
+    assert json.loads((tmp_path / "d").read_text())["77"]["role"] == "meter"

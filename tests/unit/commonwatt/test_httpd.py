@@ -1,0 +1,61 @@
+"""The small HTTP server of brokers, gateways and meters."""
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from commonwatt.httpd import HttpServer
+
+
+@pytest.fixture
+def base() -> Iterator[str]:
+    registry = CollectorRegistry()
+    Counter("commonwatt_tests", "Tests.", registry=registry).inc(3)
+    server = HttpServer("127.0.0.1:0", registry, lambda: {"connected": True})
+    server.start()
+    assert server._server is not None
+    yield f"http://127.0.0.1:{server._server.server_port}"
+    server.stop()
+    server.stop()
+
+
+def get(url: str) -> tuple[int, str, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            return answer.status, answer.headers["Content-Type"], answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.headers["Content-Type"], error.read().decode()
+
+
+def test_prometheus_finds_the_metrics(base: str) -> None:
+    code, content_type, text = get(f"{base}/metrics")
+    assert (code, content_type.split(";")[0]) == (200, "text/plain")
+    assert "commonwatt_tests_total 3.0" in text
+
+
+def test_status_is_json(base: str) -> None:
+    code, content_type, text = get(f"{base}/status")
+    assert (code, content_type, json.loads(text)) == (200, "application/json", {"connected": True})
+
+
+def test_health_is_ok(base: str) -> None:
+    assert get(f"{base}/health")[::2] == (200, "ok\n")
+
+
+@pytest.mark.parametrize("path", ["", "/", "/favicon.ico", "/metrics/x"])
+def test_other_addresses_tell_which_there_are(base: str, path: str) -> None:
+    code, _, text = get(base + path)
+    assert code == 404
+    assert all(known in text for known in ("/metrics", "/status", "/health"))
+
+
+def test_taken_address_is_an_error_a_person_is_told(base: str) -> None:
+    second = HttpServer(base.removeprefix("http://"), CollectorRegistry(), dict)
+    with pytest.raises(OSError, match="in use"):
+        second.start()
+    second.stop()

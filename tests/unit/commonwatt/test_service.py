@@ -1,0 +1,36 @@
+"""Exit codes: a script can tell a wrong file from what could not be done."""
+
+import pytest
+
+from commonwatt.exceptions import CommonwattError, ConfigError, ProtocolError, StoreError
+from commonwatt.service import EXIT_FAILED, EXIT_USAGE, errors_told
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (ConfigError("a.toml: line 3"), EXIT_USAGE, "a.toml: line 3\n"),
+        (StoreError("gateway.db is damaged"), EXIT_FAILED, "error: gateway.db is damaged\n"),
+        (ProtocolError(1, "cut short"), EXIT_FAILED, "error: cut short\n"),
+        (CommonwattError("could not"), EXIT_FAILED, "error: could not\n"),
+        (OSError("address in use"), EXIT_FAILED, "error: address in use\n"),
+    ],
+)
+def test_error_is_told_in_one_line_with_its_exit_code(
+    capsys: pytest.CaptureFixture[str], error: Exception, code: int, told: str
+) -> None:
+    with pytest.raises(SystemExit) as caught, errors_told():
+        raise error
+    assert caught.value.code == code
+    assert capsys.readouterr() == ("", told)
+
+
+def test_what_is_our_own_fault_shows_its_traceback() -> None:
+    with pytest.raises(ZeroDivisionError), errors_told():
+        raise ZeroDivisionError
+
+
+def test_exit_codes_stay_what_scripts_rely_on() -> None:
+    assert (EXIT_FAILED, EXIT_USAGE) == (1, 2)
+    with errors_told():
+        pass

@@ -1,0 +1,208 @@
+"""The town: its sums, its numbers that never change, and what its file may say."""
+
+from pathlib import Path
+
+import pytest
+
+from commonwatt.exceptions import ConfigError
+from commonwatt.records import RecordType
+from commonwatt.town import Direction, Function, Meter, Town, load_town
+from commonwatt.units import MilliwattHours
+
+FULL = """
+[[microgrid]]
+id = "r"
+kind = "residential"
+count = 800
+
+[[microgrid]]
+id = "apt"
+kind = "apartment"
+apartments = 100
+
+[[microgrid]]
+id = "pub"
+kind = "public"
+"""
+SMALL = FULL.replace("800", "2").replace("100", "4")
+WH: MilliwattHours = 1000
+
+
+def town_of(folder: Path, text: str) -> Town:
+    path = folder / "town.toml"
+    path.write_text(text)
+    return load_town(path)
+
+
+def error_of(folder: Path, text: str) -> str:
+    with pytest.raises(ConfigError) as caught:
+        town_of(folder, text)
+    return str(caught.value).removeprefix(str(folder / "town.toml") + ": ")
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Town:
+    return town_of(tmp_path_factory.mktemp("town"), FULL)
+
+
+@pytest.fixture(scope="module")
+def metered(full: Town) -> list[Meter]:
+    """The town's meters without the boundaries, which are the controllers' own."""
+    return [meter for meter in full.meters if meter.function is not Function.BOUNDARY]
+
+
+def test_full_town_has_the_specified_sums(full: Town, metered: list[Meter]) -> None:  # req: T4
+    assert len(full.microgrids) == 802
+    assert len(metered) == 16_307
+    assert sum(meter.battery is not None for meter in metered) == 8_004
+    assert full.accounts == 8_303
+    assert len(full.meters) == 16_307 + 2 * 802
+
+
+def test_house_has_an_outgoing_and_an_incoming_meter_of_one_account(full: Town) -> None:  # req: T1
+    meters = full.microgrids["r001"].meters
+    assert len(meters) == 22
+    out, into = meters[:2]
+    assert (out.direction, into.direction) == (Direction.OUTGOING, Direction.INCOMING)
+    assert out.account == into.account > 0
+    assert out.location == into.location
+    assert out.push == into.push, "one switch to a house"
+    assert (out.service_amps, into.service_amps) == (200, 200)
+    assert out.battery is not None
+    assert out.battery.capacity == full.table.house_average_w * 24 * WH
+    assert into.battery is None
+    assert out.record_types == (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)
+    assert into.record_types == (RecordType.THROUGH,)
+
+
+def test_apartments_have_one_meter_each_and_buildings_the_battery(full: Town) -> None:  # req: T2
+    meters = full.microgrids["apt"].meters
+    apartments = [m for m in meters if m.function is Function.APARTMENT]
+    buildings = [m for m in meters if m.function is Function.BUILDING]
+    assert (len(apartments), len(buildings)) == (300, 3)
+    assert {m.service_amps for m in apartments} == {100}
+    assert len({m.account for m in apartments}) == 300
+    assert {m.account for m in buildings} == {0}
+    capacities = {m.battery.capacity for m in buildings if m.battery}
+    assert capacities == {full.table.apartment_average_w * 24 * 100 * WH}
+
+
+def test_public_microgrid_has_four_meters_and_the_farm_the_battery(full: Town) -> None:  # req: T3
+    meters = [m for m in full.microgrids["pub"].meters if m.function is not Function.BOUNDARY]
+    assert [m.function for m in meters] == [Function.HOSPITAL, Function.POLICE, Function.FIRE, Function.SOLAR_FARM]
+    assert [m.battery is not None for m in meters] == [False, False, False, True]
+
+
+def test_town_battery_lasts_twelve_hours_of_average_use(full: Town) -> None:  # req: T5
+    t = full.table
+    watts = 8000 * t.house_average_w + 300 * t.apartment_average_w
+    watts += t.hospital_average_w + t.police_average_w + t.fire_average_w
+    assert full.average_w == watts
+    assert full.battery_capacity == watts * 12 * WH
+
+
+@pytest.mark.parametrize(("hour", "factor"), [(0, 1), (14, 1), (15, 1.5), (20, 1.5), (21, 1)])
+def test_regional_power_is_dear_from_15_to_21(full: Town, hour: int, factor: float) -> None:  # req: T5
+    assert full.regional_price_factor(hour) == factor
+
+
+def test_minima_are_what_householders_may_choose(metered: list[Meter]) -> None:  # req: T6
+    by_function: dict[Function, set[int]] = {}
+    for meter in metered:
+        if meter.battery:
+            by_function.setdefault(meter.function, set()).add(meter.battery.minimum_percent)
+    assert by_function == {Function.HOUSE: {25, 50, 75}, Function.BUILDING: {50}, Function.SOLAR_FARM: {75}}
+
+
+def test_every_element_has_its_own_address_and_id(full: Town) -> None:  # req: T8
+    addresses = [g.address for g in full.microgrids.values()] + [m.address for m in full.meters]
+    assert len(set(addresses)) == len(addresses)
+    assert len({m.id for m in full.meters}) == len(full.meters)
+    assert [g.number for g in full.microgrids.values()] == list(range(1, 803))
+
+
+def test_boundary_is_two_meters_one_each_way(full: Town) -> None:
+    for microgrid in full.microgrids.values():
+        boundary = [m for m in microgrid.meters if m.function is Function.BOUNDARY]
+        assert {m.direction for m in boundary} == set(Direction)
+        assert all(m.account == 0 and m.push for m in boundary)
+
+
+def test_share_of_places_that_send_by_themselves_is_met_from_the_start(full: Town) -> None:  # req: M4
+    for name in ("r001", "r500"):
+        houses = full.microgrids[name].meters[:20:2]
+        assert sum(m.push for m in houses) == 7
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '[[microgrid]]\nid = "new"\nkind = "residential"\n',
+        '[[microgrid]]\nid = "n"\nkind = "public"\ncount = 3\n',
+        '[[meter]]\nmicrogrid = "r001"\nid = 77\naccount = 4\n',
+        '[[meter]]\nmicrogrid = "pub"\nid = 18446744073709551615\nbattery_capacity_mwh = 5\n',
+    ],
+)
+def test_nothing_changes_its_number_when_something_is_appended(tmp_path: Path, more: str) -> None:
+    before, after = town_of(tmp_path, SMALL), town_of(tmp_path, SMALL + more)
+    meters = {meter.id: meter for meter in after.meters}
+    assert len(meters) > len(before.meters)
+    for meter in before.meters:
+        assert meters[meter.id] == meter
+    for name, microgrid in before.microgrids.items():
+        assert after.microgrids[name].number == microgrid.number
+
+
+def test_foreign_meter_joins_a_microgrid_as_its_table_says(tmp_path: Path) -> None:
+    more = '[[meter]]\nmicrogrid = "r001"\nid = 77\nrecord_types = ["through", "stored"]\nbattery_capacity_mwh = 9\n'
+    meter = town_of(tmp_path, SMALL + more).microgrids["r001"].meters[-1]
+    assert (meter.id, meter.function, meter.direction) == (77, Function.FOREIGN, Direction.INCOMING)
+    assert meter.record_types == (RecordType.STORED, RecordType.THROUGH)
+    assert meter.battery is not None
+    assert meter.battery.capacity == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        ('[[microgrid]]\nid = "r"\nkind = "castle"\n', "line 3: microgrid.0.kind: "),
+        ('[[microgrid]]\nid = "R"\nkind = "public"\n', "line 2: microgrid.0.id: "),
+        (
+            '[[microgrid]]\nid = "r"\nkind = "public"\n[[microgrid]]\nid = "s"\n',
+            "line 4: microgrid.1.kind: missing; What",
+        ),
+        (SMALL + "[[microgrid]]\nid = 5\n", "microgrid.3.id: "),
+        ('[town]\ntimezone = "Mars/Olympus"\n' + SMALL, "line 2: town.timezone: must be a time zone"),
+        ('[town]\ntimezone = "America"\n' + SMALL, "line 2: town.timezone: must be a time zone"),
+        ("[town]\nlatitude = 91\n" + SMALL, "line 2: town.latitude: "),
+        ("[town]\nhouse_average_w = 0\n" + SMALL, "line 2: town.house_average_w: "),
+        ("[town]\n# a comment\n\nmayor = 1\n" + SMALL, "line 4: town.mayor: unknown key; known here: name, "),
+        ('[[microgrid]]\nid = "r"\nkind = "public"\nhouse = 3\n', "line 4: microgrid.0.house: unknown key; known"),
+        (SMALL + '[[meter]]\nmicrogrid = "r001"\nid = 0\n', "line 17: meter.0.id: "),
+        (SMALL + '[[meter]]\nmicrogrid = "r001"\nid = 1\nrecord_types = []\n', "line 18: meter.0.record_types: "),
+        ("[town]\n", "microgrid: missing"),
+    ],
+)
+def test_error_names_the_line_and_the_key(tmp_path: Path, text: str, where: str) -> None:
+    assert where in error_of(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        (SMALL + '[[microgrid]]\nid = "r001"\nkind = "public"\n', "microgrid r001 is there twice"),
+        (SMALL + '[[meter]]\nmicrogrid = "nowhere"\nid = 1\n', "microgrid nowhere, which is not in this file"),
+        (SMALL + '[[meter]]\nmicrogrid = "r001"\nid = 10001\n', "meter 10001 is there twice"),
+        (SMALL + '[[meter]]\nmicrogrid = "r001"\nid = 7\n[[meter]]\nmicrogrid = "pub"\nid = 7\n', "meter 7 is there"),
+        (FULL.replace("800", "999\nhouses = 99"), "more than records can name"),
+        ('[[microgrid]]\nid = "abcdefghijklmnop"\nkind = "public"\ncount = 2\n', "abcdefghijklmnop001"),
+        ("town", "not TOML"),
+    ],
+)
+def test_town_that_can_not_be_numbered_is_refused(tmp_path: Path, text: str, why: str) -> None:
+    assert why in error_of(tmp_path, text)
+
+
+def test_missing_town_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="No such file"):
+        load_town(tmp_path / "none.toml")
