@@ -258,6 +258,32 @@ class ControllerOutcome(Message):
     absent: list[BlockMask] | None = None
 
 
+class Heartbeat(Message):
+    """How a gateway is; QoS 0, the next one replaces it.
+
+    Attributes:
+        time: The gateway's time.
+        store: Random id of its store.
+        backlog_parts: Parts of blocks the utility has not acknowledged.
+        backlog_events: Events.
+        backlog_letters: Dead letters.
+        aggregation: How what it relays is aggregated: ``none``, ``lossless`` or ``lossy``.
+        periods: The periods in force, seconds.
+        minima: By meter, the sharing minimum in percent and when the meter said so (T6).
+    """
+
+    time: Annotated[int, Field(ge=0, lt=2**32)]
+    store: Id64
+    backlog_parts: Annotated[int, Field(ge=0)]
+    backlog_events: Annotated[int, Field(ge=0)]
+    backlog_letters: Annotated[int, Field(ge=0)]
+    aggregation: Literal["none", "lossless", "lossy"]
+    periods: dict[str, int] = Field(default_factory=dict)
+    minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Annotated[int, Field(ge=0, lt=2**32)]]] = Field(
+        default_factory=dict
+    )
+
+
 _M = TypeVar("_M", bound=Message)
 
 

@@ -8,7 +8,7 @@ import json
 from dataclasses import asdict
 
 from commonwatt.batches import MESSAGE_REASON, BatchFlag, unpack_batch_ack
-from commonwatt.commands import ControllerCommand, ControllerOutcome, Kind, Outcome, unpack_json
+from commonwatt.commands import ControllerCommand, ControllerOutcome, Heartbeat, Kind, Outcome, unpack_json
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
@@ -148,7 +148,7 @@ class Gateway:
         """Take in a message from the head-end."""
         try:
             if topic == self._acks_topic:
-                return self.relay.acknowledged(unpack_batch_ack(payload))
+                return self.relay.acknowledged(unpack_batch_ack(payload), now)
             if topic == self._commands_topic:
                 return self._command(unpack_json(ControllerCommand, payload), now)
         except ProtocolError as error:
@@ -215,17 +215,19 @@ class Gateway:
 
     def _status(self, now: EpochSeconds) -> Publish:
         parts, events, letters = self._store.backlog()
-        status = {
-            "v": 1,
-            "time": now,
-            "store": str(self._store.store_id),
-            "backlog_parts": parts,
-            "backlog_events": events,
-            "backlog_letters": letters,
-            "aggregation": self.relay.mode,
-            "periods": self.periods,
-        }
-        return Publish(gateway_up(self._microgrid, STATUS), json.dumps(status).encode(), qos=0)
+        heartbeat = Heartbeat.model_validate(
+            {
+                "time": now,
+                "store": self._store.store_id,
+                "backlog_parts": parts,
+                "backlog_events": events,
+                "backlog_letters": letters,
+                "aggregation": self.relay.mode,
+                "periods": self.periods,
+                "minima": self.manager.minima(),
+            }
+        )
+        return Publish(gateway_up(self._microgrid, STATUS), heartbeat.pack(), qos=0)
 
     def view(self, now: EpochSeconds) -> dict[str, object]:
         """Return what a person wants to see of this gateway now, as JSON."""

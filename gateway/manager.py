@@ -220,6 +220,11 @@ class Manager:
             )
         return states
 
+    def minima(self) -> dict[str, tuple[int, EpochSeconds]]:
+        """Return each battery's sharing minimum, in percent, and when its meter said so (T6), by meter id."""
+        infos = [view.info for view in self.meters.values() if view.info is not None]
+        return {str(i.meter): (i.minimum_percent, i.time) for i in infos if i.minimum_percent is not None}
+
     # What is sent, and sent again
 
     def resend(self, now: EpochSeconds) -> list[Effect[Change]]:

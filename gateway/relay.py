@@ -25,7 +25,7 @@ from commonwatt.messages import Trust
 from commonwatt.packing import pack, unpack
 from commonwatt.records import EventRecord
 from commonwatt.topics import BATCHES, OUTCOMES, gateway_up
-from commonwatt.units import QUARTER_S, EpochSeconds
+from commonwatt.units import QUARTER_S, EpochSeconds, MeterId
 from gateway.changes import (
     UNSENT,
     AddLetters,
@@ -62,6 +62,9 @@ ACK_WITHIN_S = 120
 MAX_WANTED = 50_000
 """Blocks the utility may have asked for and not yet got; a get beyond that is done in part, and says so."""
 
+UNKNOWN_FOR_S = 900
+"""So long what a meter sent waits after the utility said that it does not know the meter."""
+
 SETTLED_S = 60
 """Seconds after its end at which a quarter is taken for finished."""
 
@@ -82,6 +85,7 @@ class InFlight:
     letters: tuple[int, ...]
     wanted: tuple[tuple[int, int, int], ...]
     slots: int = 0
+    meters: frozenset[MeterId] = frozenset()
 
 
 @dataclass
@@ -117,8 +121,8 @@ class Relay:
         # The upper half counts starts, so that no number is used twice although only starts are written down.
         self._starts = int(store.setting("starts") or "0") + 1
         self._sequence = self._starts << 32
-        self._after_part = 0
-        self._after_letter = 0
+        self._one_by_one = False
+        self._unknown: dict[MeterId, EpochSeconds] = {}
 
     def started(self) -> list[Effect[Change]]:
         """Return what must be written before the first batch is sent."""
@@ -145,30 +149,39 @@ class Relay:
             return self._aggregate("none", None)
         return []
 
-    def _again(self, sequence: int) -> None:
-        for key in self.in_flight.pop(sequence).wanted:
-            self._wanted[key] = None
-        self._after_part = self._after_letter = 0
+    def _again(self, sequence: int) -> InFlight:
+        """Take a batch out of flight; what it held is unsent again."""
+        batch = self.in_flight.pop(sequence)
+        self._wanted.update(dict.fromkeys(batch.wanted))
+        return batch
 
     def _next(self, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
         """Build a batch of unsent parts, events and letters that are in no batch in flight."""
         before = (now - SETTLED_S) // QUARTER_S if self.mode != "none" else 2**32
-        # While batches are in flight their parts must not be sent again: numbers only go up, so those above the highest
-        # in flight are free.
-        parts = self._store.unsent_parts(self._after_part if self.in_flight else 0, before, BATCH_PARTS)
+        self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
+        flying = {part for batch in self.in_flight.values() for part in (*batch.done, *batch.averaged)}
+        parts = self._store.unsent_parts(before, BATCH_PARTS + len(flying), without=self._unknown)
+        parts = [part for part in parts if part.id not in flying][:BATCH_PARTS]
+        flying_events = {key for batch in self.in_flight.values() for key in batch.events}
+        events = [
+            (generation, event)
+            for generation, event in self._store.unsent_events(BATCH_EVENTS + len(flying_events), without=self._unknown)
+            if (event.meter_id, generation, event.record_id) not in flying_events
+        ][:BATCH_EVENTS]
+        flying_letters = {number for batch in self.in_flight.values() for number in batch.letters}
+        letters = self._store.unsent_letters(BATCH_LETTERS + len(flying_letters))
+        letters = [letter for letter in letters if letter[0] not in flying_letters][:BATCH_LETTERS]
+        if not parts and not events and not letters:
+            self._one_by_one = False
+            return None
         sizes = np.cumsum([len(part.payload) for part in parts])
-        fitting = parts[: int(np.searchsorted(sizes, BATCH_PART_BYTES))] if len(parts) else []
+        fitting = parts[: int(np.searchsorted(sizes, BATCH_PART_BYTES))]
+        if self._one_by_one:
+            meter = fitting[0].key[0] if fitting else events[0][1].meter_id if events else None
+            fitting = [part for part in fitting if part.key[0] == meter]
+            events = [(generation, event) for generation, event in events if event.meter_id == meter]
         self.more = len(fitting) < len(parts) or len(parts) == BATCH_PARTS
         parts = fitting
-        flying = {key for batch in self.in_flight.values() for key in batch.events}
-        events = [
-            (g, e) for g, e in self._store.unsent_events(BATCH_EVENTS) if (e.meter_id, g, e.record_id) not in flying
-        ]
-        letters = self._store.unsent_letters(self._after_letter if self.in_flight else 0, BATCH_LETTERS)
-        if not parts and not events and not letters:
-            return None
-        self._after_part = max([part.id for part in parts], default=self._after_part)
-        self._after_letter = max([number for number, _ in letters], default=self._after_letter)
         good, whole, effects = self._load(parts, now)
         blocks = average(whole) if self.mode == "lossy" else whole
         coarse = {
@@ -176,7 +189,8 @@ class Relay:
         }
         memory = InFlight(
             sent=now,
-            done=tuple(part.id for part in good if part.key not in coarse),
+            # With the damaged ones, so that they are not taken again before they are gone.
+            done=tuple(part.id for part in parts if part.key not in coarse),
             averaged=tuple(part.id for part in good if part.key in coarse),
             events=tuple((e.meter_id, g, e.record_id) for g, e in events),
             letters=tuple(number for number, _ in letters),
@@ -205,7 +219,11 @@ class Relay:
         flags: BatchFlag,
     ) -> Publish:
         self._sequence += 1
-        self.in_flight[self._sequence] = replace(memory, slots=int((blocks.quality > 0).sum()))
+        self.in_flight[self._sequence] = replace(
+            memory,
+            slots=int((blocks.quality > 0).sum()),
+            meters=frozenset(blocks.meter.tolist()) | {event.meter_id for _, event in events},
+        )
         self.counts.batches["sent"] += 1
         self.counts.blocks += len(blocks)
         batch = Batch(
@@ -246,7 +264,7 @@ class Relay:
 
     # Acknowledgements
 
-    def acknowledged(self, ack: BatchAck) -> list[Effect[Change]]:
+    def acknowledged(self, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
         """Take in an acknowledgement: note what the utility has."""
         batch = self.in_flight.get(ack.sequence)
         if ack.store != self._store.store_id or batch is None:
@@ -254,7 +272,12 @@ class Relay:
             return []
         if ack.status is not BatchRefusal.NONE:
             self.counts.batches[f"refused_{ack.status.name.lower()}"] += 1
-            self._again(ack.sequence)
+            refused = self._again(ack.sequence)
+            if ack.status is BatchRefusal.NOT_REGISTERED:
+                # One meter the utility does not know must not hold up the rest: find it out, one meter a batch.
+                self._one_by_one = True
+                if len(refused.meters) == 1:
+                    self._unknown |= dict.fromkeys(refused.meters, now)
             return []  # The next period tries again; at once would only be refused at once.
         effects: list[Effect[Change]] = []
         if self._utility_store != str(ack.utility_store):

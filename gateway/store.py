@@ -6,7 +6,7 @@ updated in place, except for the note that the utility has them.
 
 import secrets
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import singledispatchmethod
 from pathlib import Path
 
@@ -272,20 +272,24 @@ class Store:
         )
         return next((event for _, event in rows), None)
 
-    def unsent_parts(self, after: int, before_quarter: Quarter, limit: int) -> list[Part]:
-        """Return parts the utility has nothing of, numbered above ``after``, of quarters before ``before_quarter``."""
-        return self._parts("relayed = 0 AND id > ? AND quarter < ? ORDER BY id LIMIT ?", (after, before_quarter, limit))
+    def unsent_parts(self, before_quarter: Quarter, limit: int, without: Collection[MeterId] = ()) -> list[Part]:
+        """Return the oldest parts the utility has nothing of, of quarters before ``before_quarter``."""
+        others, meters = _other_than(without)
+        return self._parts(
+            f"relayed = 0 AND quarter < ? AND {others} ORDER BY id LIMIT ?", (before_quarter, *meters, limit)
+        )
 
-    def unsent_events(self, limit: int) -> list[tuple[int, EventRecord]]:
+    def unsent_events(self, limit: int, without: Collection[MeterId] = ()) -> list[tuple[int, EventRecord]]:
         """Return events the utility has not acknowledged."""
-        return list(self._events("relayed = 0 LIMIT ?", (limit,)))
+        others, meters = _other_than(without)
+        return list(self._events(f"relayed = 0 AND {others} LIMIT ?", (*meters, limit)))
 
-    def unsent_letters(self, after: int, limit: int) -> list[tuple[int, Letter]]:
+    def unsent_letters(self, limit: int) -> list[tuple[int, Letter]]:
         """Return (number, letter) the utility has not acknowledged."""
         rows = self._db.execute(
             "SELECT number, meter, log, reason, generation, id, time, content FROM letter"
-            " WHERE relayed = 0 AND number > ? ORDER BY number LIMIT ?",
-            (after, limit),
+            " WHERE relayed = 0 ORDER BY number LIMIT ?",
+            (limit,),
         )
         return [
             (
@@ -380,3 +384,8 @@ class Store:
                     previous_state=previous, new_state=new, record_id=unsigned64(i), meter_id=unsigned64(m), time=time
                 ),
             )
+
+
+def _other_than(meters: Collection[MeterId]) -> tuple[str, list[int]]:
+    """Return a condition that leaves out ``meters``, and its values."""
+    return f"meter NOT IN ({', '.join('?' * len(meters))})", [signed64(meter) for meter in meters]

@@ -4,7 +4,6 @@ The shell commits the writes of a step, then publishes; so an acknowledgement is
 What the core remembers saves work and bounds junk; after a restart nothing of it is missed.
 """
 
-import json
 import struct
 import zlib
 from collections import Counter
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 
 from commonwatt.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
 from commonwatt.blocks import Blocks
-from commonwatt.commands import ControllerOutcome, unpack_json
+from commonwatt.commands import ControllerOutcome, Heartbeat, unpack_json
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import Trust
@@ -28,9 +27,6 @@ RESEND_S = 10
 
 MAX_JUNK_A_DAY = 100
 """Letters kept of one sender's unreadable messages in a day; more are counted only."""
-
-MAX_HEARTBEAT_BYTES = 4096
-"""A gateway's heartbeat is no longer."""
 
 _DAY_S = 86_400
 # The first fields of a batch: magic, four bytes, time, store, sequence.
@@ -211,13 +207,9 @@ def _outcome(controller: str, payload: bytes) -> Step:
 
 
 def _heartbeat(controller: str, payload: bytes, now: EpochSeconds) -> Step:
-    """Keep a heartbeat as it came: what it says is for people."""
-    if len(payload) > MAX_HEARTBEAT_BYTES:
-        raise ProtocolError(BatchRefusal.MALFORMED, f"heartbeat of {len(payload)} bytes")
-    try:
-        if not isinstance(json.loads(payload), dict):
-            raise TypeError("not an object")
-        text = payload.decode()
-    except (ValueError, TypeError, RecursionError) as error:
-        raise ProtocolError(BatchRefusal.MALFORMED, f"heartbeat: {error}") from error
-    return Step("seen", (Write(SawGateway(controller=controller, time=now, heartbeat=text)),))
+    """Keep a heartbeat as it came, for people, and what its meters said of their minima (T6)."""
+    heartbeat = unpack_json(Heartbeat, payload)
+    minima = tuple((meter, percent, said) for meter, (percent, said) in heartbeat.minima.items())
+    return Step(
+        "seen", (Write(SawGateway(controller=controller, time=now, heartbeat=payload.decode(), minima=minima)),)
+    )

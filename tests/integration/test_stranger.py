@@ -18,7 +18,14 @@ from commonwatt.messages import Put, unpack_put
 from tests.support.site import Site, eventually
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "meter.py"
-METER = '[[meter]]\nmicrogrid = "r001"\nid = {id}\nrecord_types = ["stored", "through"]\naccount = {account}\nbattery_capacity_mwh = 10_000_000\n'
+METER = """
+[[meter]]
+microgrid = "r001"
+id = {id}
+record_types = ["stored", "through"]
+account = {account}
+battery_capacity_mwh = 10_000_000
+"""
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n' + "".join(
     METER.format(id=i, account=a) for i, a in ((77, 12), (78, 13))
 )
@@ -33,7 +40,7 @@ class ByHand:
         self._client = paho.Client(CallbackAPIVersion.VERSION2, "r001")
         self._client.username_pw_set("r001", token)
         self._client.on_connect = lambda c, *_: c.subscribe("cw1/r001/+/u/+", 1)
-        self._client.on_message = lambda _, __, m: self.answers.put((m.topic, m.payload))
+        self._client.on_message = lambda _, __, m: self.answers.put((m.topic, bytes(m.payload)))
         self._client.connect(*site.address("r001 broker"))
         self._client.loop_start()
 

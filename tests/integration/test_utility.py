@@ -20,7 +20,7 @@ import pytest
 
 from commonwatt.batches import Batch, BatchAck, unpack_batch_ack
 from commonwatt.blocks import Blocks, make_blocks
-from commonwatt.commands import ControllerCommand, unpack_json
+from commonwatt.commands import ControllerCommand, Heartbeat, unpack_json
 from commonwatt.devices import load_tokens
 from commonwatt.dumps import read_dump
 from commonwatt.effects import Publish
@@ -30,6 +30,11 @@ from commonwatt.topics import gateway_down, gateway_up
 
 WAIT_S = 30.0
 QUARTER = 2_000_000
+
+
+HEARTBEAT = Heartbeat(
+    time=1_782_000_000, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none"
+).pack()
 
 
 def free_port() -> int:
@@ -206,8 +211,8 @@ def test_acknowledged_batches_survive_a_kill(utility: Utility) -> None:
                 await eventually(lambda: gateway.link.connected)
                 ack = await gateway.relay(1, full_block(QUARTER))
                 assert (ack.status, ack.blocks) == (0, 1)
-                gateway.send("stat", b'{"v":1,"backlog_blocks":0}')
-                seen = {"v": 1, "backlog_blocks": 0}
+                gateway.send("stat", HEARTBEAT)
+                seen = json.loads(HEARTBEAT)
                 await eventually(
                     lambda: utility.tells("/status", lambda s: s["microgrids"]["r001"]["heartbeat"] == seen)
                 )

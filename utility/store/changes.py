@@ -66,11 +66,19 @@ class KeepLetter:
 
 @dataclass(frozen=True, kw_only=True)
 class SawGateway:
-    """Remember a gateway's heartbeat, JSON as it came; the next one replaces it."""
+    """Remember a gateway's heartbeat, JSON as it came; the next one replaces it.
+
+    Attributes:
+        controller: Whose.
+        time: When it came.
+        heartbeat: As it came.
+        minima: Meter id (decimal), sharing minimum in percent, when the meter said so.
+    """
 
     controller: str
     time: EpochSeconds
     heartbeat: str
+    minima: tuple[tuple[str, int, EpochSeconds], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

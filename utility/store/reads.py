@@ -14,7 +14,19 @@ from utility.store.changes import reason_text
 from utility.store.database import Database, read_setting
 from utility.store.gaps import event_of
 from utility.store.parts import PartReader, select_parts
-from utility.store.tables import command, controller, event, gap, gateway_seen, letter, meter, part, tally, unsigned
+from utility.store.tables import (
+    command,
+    controller,
+    declared_minimum,
+    event,
+    gap,
+    gateway_seen,
+    letter,
+    meter,
+    part,
+    tally,
+    unsigned,
+)
 
 
 def town(connection: Connection) -> dict[str, object]:
@@ -29,7 +41,8 @@ def meter_number(connection: Connection, meter_id: MeterId) -> int | None:
 
 def meters(connection: Connection, microgrid: str | None, after: int, limit: int) -> list[dict[str, object]]:
     """Return registered meters in the order of their numbers, from the one after ``after``."""
-    statement = select(meter).where(meter.c.no > after).order_by(meter.c.no).limit(limit)
+    statement = select(meter, declared_minimum.c.percent, declared_minimum.c.said).outerjoin(declared_minimum)
+    statement = statement.where(meter.c.no > after).order_by(meter.c.no).limit(limit)
     if microgrid is not None:
         statement = statement.where(meter.c.microgrid == microgrid)
     return [
@@ -45,7 +58,8 @@ def meters(connection: Connection, microgrid: str | None, after: int, limit: int
             "record_types": [int(kind) for kind in row.record_types.split(",")],
             "service_amps": row.service_amps,
             "battery_capacity_mwh": row.battery_capacity,
-            "minimum_percent": row.minimum_percent,
+            "minimum_percent": row.minimum_percent if row.percent is None else row.percent,
+            "minimum_said": row.said,
         }
         for row in connection.execute(statement)
     ]

@@ -75,6 +75,15 @@ meter = Table(
     Column("push", Boolean, nullable=False),
 )
 
+# What a meter's own answer to `initialize` said, and when: the truth, where the town file is only the seed (T6).
+declared_minimum = Table(
+    "declared_minimum",
+    metadata,
+    Column("meter_no", ForeignKey("meter.no"), primary_key=True, autoincrement=False),
+    Column("percent", Integer, nullable=False),
+    Column("said", BigInteger, nullable=False),
+)
+
 # `exact`, `averaged` and `conflicts` count slots; readings are milliwatt-hours; `total` is there for flows only.
 part = Table(
     "part",

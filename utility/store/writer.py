@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, select, tuple_, update
+from sqlalchemy import Connection, literal, select, tuple_, update
 
 from commonwatt.batches import Letter
 from commonwatt.records import EventRecord, Log
@@ -17,6 +17,7 @@ from utility.store.database import Database, insert_or
 from utility.store.parts import chunks, letter_row, summaries
 from utility.store.tables import (
     command,
+    declared_minimum,
     event,
     gap,
     gateway_seen,
@@ -187,6 +188,22 @@ class _Transaction:
             changed = {"time": statement.excluded.time, "heartbeat": statement.excluded.heartbeat}
             statement = statement.on_conflict_do_update(index_elements=["controller"], set_=changed)
             self._connection.execute(statement, list(rows.values()))
+        for one in seen:
+            for label, percent, said in one.minima:
+                self._declare_minimum(one.controller, label, percent, said)
+
+    def _declare_minimum(self, controller: str, label: str, percent: int, said: int) -> None:
+        """Keep what a meter said of its sharing minimum, unless something newer is there."""
+        number = select(meter.c.no, literal(percent), literal(said)).where(
+            meter.c.label == label, meter.c.microgrid == controller
+        )
+        statement = insert_or(self._connection, declared_minimum).from_select(["meter_no", "percent", "said"], number)
+        statement = statement.on_conflict_do_update(
+            index_elements=["meter_no"],
+            set_={"percent": statement.excluded.percent, "said": statement.excluded.said},
+            where=declared_minimum.c.said < statement.excluded.said,
+        )
+        self._connection.execute(statement)
 
     def _close_command(self, closing: CloseCommand) -> None:
         ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")

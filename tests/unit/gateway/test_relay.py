@@ -156,6 +156,29 @@ def test_a_damaged_part_is_set_aside_and_does_not_stop_the_rest(world: World) ->
     assert [letter.reason for letter in world.store.letters()] == [200]
 
 
+def test_a_meter_the_utility_does_not_know_does_not_hold_up_the_rest(world: World) -> None:
+    for meter in (1, 2, 3):
+        world.put(meter, 1, readings(meter, 1, 4))
+        event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=meter, time=START)
+        world.put(meter, 1, [event])
+    arrived: set[int] = set()
+    for _ in range(4):
+        waiting = relay(world)
+        while waiting:
+            batch = waiting.pop(0)
+            meters = {key[0] for key in batch.keys} | {event.meter_id for _, event in batch.events}
+            known = 2 not in meters
+            arrived |= meters if known else set()
+            status = BatchRefusal.NONE if known else BatchRefusal.NOT_REGISTERED
+            waiting += batches(world.acknowledge(batch, status=status))
+    assert arrived == {1, 3}
+    assert world.store.backlog() == (1, 1, 0), "the unknown meter's data waits"
+    world.now += 3600
+    (batch,) = relay(world)
+    world.acknowledge(batch)
+    assert world.store.backlog() == (0, 0, 0)
+
+
 # The utility's commands
 
 

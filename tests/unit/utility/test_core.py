@@ -5,7 +5,7 @@ import pytest
 
 from commonwatt.batches import Batch, BatchAck, BatchRefusal, unpack_batch_ack
 from commonwatt.blocks import Blocks
-from commonwatt.commands import ControllerOutcome
+from commonwatt.commands import ControllerOutcome, Heartbeat
 from commonwatt.effects import Publish, Write
 from commonwatt.records import EventRecord, RecordType
 from utility.core import MAX_JUNK_A_DAY, Core, Step
@@ -116,9 +116,21 @@ def test_junk_is_kept_to_a_kilobyte_and_a_number_a_day(core: Core) -> None:
     assert len(writes_of(core.receive(TOPIC, b"junk", NOW + 86_400))) == 1
 
 
-def test_heartbeat_is_kept_as_it_came(core: Core) -> None:
-    step = core.receive("cw1/r001/u/stat", b'{"v":1,"backlog_blocks":4}', NOW)
-    assert writes_of(step) == [SawGateway(controller="r001", time=NOW, heartbeat='{"v":1,"backlog_blocks":4}')]
+def test_heartbeat_is_kept_as_it_came_with_the_minima_meters_declared(core: Core) -> None:
+    heartbeat = Heartbeat(
+        time=NOW,
+        store=7,
+        backlog_parts=4,
+        backlog_events=0,
+        backlog_letters=0,
+        aggregation="none",
+        minima={"10001": (75, NOW - 60)},
+    )
+    step = core.receive("cw1/r001/u/stat", heartbeat.pack(), NOW)
+    kept = SawGateway(
+        controller="r001", time=NOW, heartbeat=heartbeat.pack().decode(), minima=(("10001", 75, NOW - 60),)
+    )
+    assert writes_of(step) == [kept]
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"{", b'"x"', b"\xff", b"[" * 3000, json.dumps({"x": "y" * 5000}).encode()])

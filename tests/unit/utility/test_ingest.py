@@ -9,6 +9,7 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.batches import Batch, unpack_batch_ack
 from commonwatt.blocks import Blocks, concatenate
 from commonwatt.clock import Clock
+from commonwatt.commands import Heartbeat
 from commonwatt.effects import Publish
 from utility.ingest import MAX_QUEUED, Ingest
 from utility.metrics import UtilityMetrics
@@ -20,6 +21,9 @@ from utility.store.writer import Writer
 
 CLOCK = Clock(origin=1_800_000_000, monotonic_origin=0, speed=0)
 TOPIC = "cw1/r001/u/batch"
+HEARTBEAT = Heartbeat(
+    time=1_800_000_000, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none"
+).pack()
 
 
 def sample(metrics: UtilityMetrics, name: str, **labels: str) -> float | None:
@@ -144,7 +148,7 @@ def test_message_that_finds_the_queue_full_is_dropped_and_counted(database: Data
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
         # The loop gets no turn in between, so nothing is taken out.
         for _ in range(MAX_QUEUED + 3):
-            ingest.offer("cw1/r001/u/stat", b"{}")
+            ingest.offer("cw1/r001/u/stat", HEARTBEAT)
         assert sample(metrics, "messages", result="dropped") == 3
         await until(lambda: sample(metrics, "messages", result="seen") == MAX_QUEUED)
 

@@ -133,6 +133,22 @@ def test_reason_has_a_name(reason: int, name: str) -> None:
     assert reason_text(reason) == name
 
 
+def test_what_a_meter_says_of_its_minimum_counts_and_only_what_is_newer(database: Database) -> None:  # req: T6
+    def minimum() -> tuple[object, object]:
+        with database.reads.begin() as connection:
+            (row,) = [m for m in reads.meters(connection, "r001", 0, 100) if m["id"] == "10001"]
+        return row["minimum_percent"], row["minimum_said"]
+
+    seed, said = minimum()
+    assert said is None
+    for percent, time in ((75, 20), (25, 10)):
+        seen = SawGateway(controller="r001", time=30, heartbeat="{}", minima=(("10001", percent, time), ("99", 1, 1)))
+        Writer(database).commit([seen])
+        assert minimum() == (75, 20)
+    Writer(database).commit([SawGateway(controller="r002", time=30, heartbeat="{}", minima=(("10001", 25, 99),))])
+    assert minimum() == (75, 20), "another controller's word about it does not count"
+
+
 def test_heartbeat_replaces_the_one_before(database: Database) -> None:
     Writer(database).commit([SawGateway(controller="r001", time=t, heartbeat=f'{{"n":{t}}}') for t in (5, 6)])
     with database.reads.begin() as connection:

@@ -102,6 +102,14 @@ def upgrade() -> None:
     )
     op.create_index(op.f("ix_meter_microgrid"), "meter", ["microgrid"], unique=False)
     op.create_table(
+        "declared_minimum",
+        sa.Column("meter_no", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("percent", sa.Integer(), nullable=False),
+        sa.Column("said", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["meter_no"], ["meter.no"], name=op.f("fk_declared_minimum_meter_no")),
+        sa.PrimaryKeyConstraint("meter_no", name=op.f("pk_declared_minimum")),
+    )
+    op.create_table(
         "tally",
         sa.Column("controller", sa.String(length=16), nullable=False),
         sa.Column("batches", sa.BigInteger(), nullable=False),
