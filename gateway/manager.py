@@ -143,7 +143,8 @@ class Manager:
             return []
         self.counts.outcomes[outcome.result] += 1
         view.bits = outcome.bits
-        self.notes.append(CommandNote(now, meter, outcome.cmd, outcome.result))
+        if outcome.cmd != "get":  # they come every minute, and would leave no room for what matters
+            self.notes.append(CommandNote(now, meter, outcome.cmd, outcome.result))
         effects: list[Effect[Change]] = []
         info = MeterInfo(meter, outcome.push, outcome.minimum_percent, outcome.capacity_mwh, now)
         if view.info is None or replace(view.info, time=now) != info:

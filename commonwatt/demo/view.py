@@ -147,7 +147,7 @@ def _commands(layout: Layout, observer: Observer) -> list[Text]:
         (note["time"], f"{name} {note['meter']} {note['cmd']}: {note['result']}")
         for name in layout.town.microgrids
         for note in observer.seen.get(f"{name} gateway", {}).get("last_commands", [])
-        if note["cmd"] not in ("get", "initialize")
+        if note["cmd"] != "initialize"
     ]
     notes.sort(reverse=True)
     return [Text(f"  {text} ({layout.clock.now() - time:.0f} s ago)", style="dim") for time, text in notes[:5]]

@@ -1,8 +1,11 @@
 """Every command is on its page, and every command the pages name is one."""
 
+from pathlib import Path
+
 import pytest
 
-from tests.support.generate_docs import DOCS, all_commands, code_of, commands_page, pages_for_people
+from commonwatt.config import PARTS, check_file
+from tests.support.generate_docs import DOCS, all_commands, blocks_of, code_of, commands_page, pages_for_people
 
 
 def test_commands_page_is_what_the_code_says() -> None:
@@ -42,3 +45,25 @@ def test_every_command_the_pages_name_exists(page: str, line: str) -> None:
         options = {name for option in command.options for name in option.names} | {"--help"}
         used = {word.partition("=")[0] for word in words if word.startswith("-")}
         assert used <= options, f"no such option: {sorted(used - options)} in {line}"
+
+
+def shown_files() -> list[tuple[str, str]]:
+    """Files of a part that the pages show whole."""
+    blocks = [block for page in pages_for_people() for block in blocks_of(page.read_text())]
+    starts = tuple(f"[{part}]" for part in PARTS)
+    return [
+        (content.partition("\n")[0], content)
+        for kind, content in blocks
+        if kind == "toml" and content.startswith(starts)
+    ]
+
+
+@pytest.mark.parametrize(("table", "content"), shown_files())
+def test_every_file_the_pages_show_passes_its_check(table: str, content: str, tmp_path: Path) -> None:
+    path = tmp_path / "shown.toml"
+    path.write_text(content)
+    assert f"[{check_file(path)}]" == table
+
+
+def test_the_pages_show_a_file_of_every_part() -> None:
+    assert {table for table, _ in shown_files()} == {f"[{part}]" for part in PARTS}

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.generate_docs import DOCS, pages_for_people, without_code
+from tests.support.generate_docs import DOCS, pages_for_people, without_blocks, without_code
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HTML = re.compile(r"(?:src|href)=\"([^\"]+)\"")
@@ -14,9 +14,7 @@ HTML = re.compile(r"(?:src|href)=\"([^\"]+)\"")
 def anchors(page: Path) -> set[str]:
     """The anchors GitHub gives a page's headings."""
     found: set[str] = set()
-    for heading in re.findall(
-        r"^#{1,6} +(.+?) *$", re.sub(r"^```.*?^```", "", page.read_text(), flags=re.S | re.M), re.M
-    ):
+    for heading in re.findall(r"^#{1,6} +(.+?) *$", without_blocks(page.read_text()), re.MULTILINE):
         text = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).lower()
         slug = re.sub(r"[^\w\- ]", "", text).replace(" ", "-")
         number = 0

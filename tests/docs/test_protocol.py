@@ -12,7 +12,7 @@ import pytest
 from commonwatt import batches, commands, dumps, messages, packing, records, topics
 from commonwatt.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
 from commonwatt.blocks import join, make_blocks
-from commonwatt.commands import Command, ControllerCommand, ControllerOutcome, Message, Outcome, unpack_json
+from commonwatt.commands import Command, ControllerCommand, ControllerOutcome, Heartbeat, Message, Outcome, unpack_json
 from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import Refusal, Trust, unpack_level, unpack_put, unpack_put_ack
 from commonwatt.records import (
@@ -83,7 +83,7 @@ def test_every_example_on_the_page_is_checked_here() -> None:
         "block-payload": 1,
     }
     assert {name: len(found) for name, found in JSON.items()} == dict.fromkeys(
-        ["command", "outcome", "controller-command", "controller-outcome", "block-line", "event-line"], 1
+        ["command", "outcome", "controller-command", "controller-outcome", "heartbeat", "block-line", "event-line"], 1
     )
     assert {language for language, *_ in FENCE.findall(PAGE)} == {"hex", "json"}
 
@@ -190,6 +190,7 @@ MODELS: dict[str, type[Message]] = {
     "outcome": Outcome,
     "controller-command": ControllerCommand,
     "controller-outcome": ControllerOutcome,
+    "heartbeat": Heartbeat,
 }
 
 

@@ -44,8 +44,8 @@ def utility_tables(folder: Path) -> Tables:
 def documented(heading: str) -> Tables:
     """The tables in the section under ``heading``: rows of | `table` | `column`, `column` ... | what for |."""
     _, _, section = (DOCS / "protocol.md").read_text().partition(f"\n### {heading}\n")
-    section = re.split(r"^#{2,3} ", section, flags=re.M)[0]
-    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", section, flags=re.M)
+    section = re.split(r"^#{2,3} ", section, flags=re.MULTILINE)[0]
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", section, flags=re.MULTILINE)
     return {name: re.findall(r"`(\w+)`", columns) for name, columns in rows}
 
 

@@ -151,7 +151,7 @@ def commands_page() -> str:
         "# Commands",
         "",
         _MADE,
-        "Each of these also explains itself: add `--help`. `commonwatt --version` prints the version. Exit codes: 0 done,",
+        "Each of these explains itself: add `--help`. `commonwatt --version` prints the version. Exit codes: 0 done,",
         "1 it could not be done (or an audit found something amiss), 2 a file or an argument is wrong.",
         "",
     ]
@@ -250,15 +250,15 @@ def _no_figures() -> FleetFigures:
 
 def _of(registry: CollectorRegistry) -> list[MetricInfo]:
     """List a registry's metrics; a metric of the library knows its labels itself, any other tells them when asked."""
-    found = []
+    found: list[MetricInfo] = []
     for collector in registry._collector_to_names:
         own: tuple[str, ...] | None = getattr(collector, "_labelnames", None)
-        for metric in collector.collect():
-            found.append(_info(metric, own if own is not None else tuple(getattr(metric, "_labelnames", ()))))
-    return sorted(found, key=lambda info: info.name)
+        found += [_info(metric, own) for metric in collector.collect()]
+    return found
 
 
-def _info(metric: Metric, labels: tuple[str, ...]) -> MetricInfo:
+def _info(metric: Metric, labels: tuple[str, ...] | None) -> MetricInfo:
+    labels = tuple(getattr(metric, "_labelnames", ())) if labels is None else labels
     name = f"{metric.name}_total" if metric.type == "counter" else metric.name
     return MetricInfo(name, metric.type, labels, metric.documentation)
 
@@ -269,10 +269,10 @@ def metrics_page() -> str:
         "# Metrics",
         "",
         _MADE,
-        "Every part serves these to Prometheus at `/metrics` of its `http` address. No meter, customer or account is ever a",
-        "label; `controller` is the microgrid whose gateway it is. Counters start at 0 with the process, but for the meters'",
-        "readings and events, which go on from their store. Times are seconds. A label is only there once something was",
-        "counted under it. A histogram has the usual series `_bucket`, `_sum` and `_count`.",
+        "Every part serves these to Prometheus at `/metrics` of its `http` address. No meter, customer or account is",
+        "ever a label; `controller` is the microgrid whose gateway it is. Counters start at 0 with the process, but",
+        "for the meters' readings and events, which go on from their store. Times are seconds. A label is only there",
+        "once something was counted under it. A histogram has the usual series `_bucket`, `_sum` and `_count`.",
         "",
     ]
     for part, metrics in all_metrics().items():
@@ -293,9 +293,9 @@ def report_page() -> str:
         "# The demonstration's report",
         "",
         _MADE,
-        "`commonwatt demo --report FILE` writes this JSON object when it ends. Its figures are those of the audit, which",
-        "compares the truth log of the meters with the utility's database slot by slot; they cover all runs in the same data",
-        "folder. `good` is what the exit code says.",
+        "`commonwatt demo --report FILE` writes this JSON object when it ends. Its figures are those of the audit,",
+        "which compares the truth log of the meters with the utility's database slot by slot; they cover all runs in",
+        "the same data folder. `good` is what the exit code says.",
         "",
         "| key | meaning |",
         "|---|---|",
@@ -318,17 +318,28 @@ def pages_for_people() -> list[Path]:
     ]
 
 
+_BLOCK = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+
+
+def without_blocks(text: str) -> str:
+    """Return Markdown without its blocks of code."""
+    return _BLOCK.sub("", text)
+
+
 def without_code(text: str) -> str:
     """Return Markdown without its blocks and spans of code."""
-    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
+    return re.sub(r"`[^`\n]*`", "", without_blocks(text))
+
+
+def blocks_of(text: str) -> list[tuple[str, str]]:
+    """Return (language, content) of a page's code blocks."""
+    return [(language, inspect.cleandoc(content)) for language, content in _BLOCK.findall(text)]
 
 
 def code_of(text: str) -> list[str]:
     """Return the lines of a page's code blocks, and its code spans."""
-    blocks = re.findall(r"^```.*?\n(.*?)^```", text, flags=re.S | re.M)
-    rest = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
-    spans = [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", rest)]
-    return [line for block in blocks for line in block.replace("\\\n", " ").splitlines()] + spans
+    lines = [line for _, content in blocks_of(text) for line in content.replace("\\\n", " ").splitlines()]
+    return lines + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", without_blocks(text))]
 
 
 if __name__ == "__main__":

@@ -111,7 +111,7 @@ def test_averages_within_half_a_unit_a_slot_are_good() -> None:  # req: M7
 def test_average_beyond_half_a_unit_a_slot_is_found() -> None:  # req: M7
     averaged = average(TRUTH[0])
     values = averaged.values.copy()
-    values[0, 30:40] += 1
+    values[1, 30:40] += 1
     result = audit(replace(averaged, values=values))
     assert not result.good
     assert result.total("beyond_bound") == 1

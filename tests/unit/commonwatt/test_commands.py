@@ -13,6 +13,7 @@ from commonwatt.commands import (
     Command,
     ControllerCommand,
     ControllerOutcome,
+    Heartbeat,
     Kind,
     Message,
     Outcome,
@@ -41,7 +42,7 @@ OUTCOME: dict[str, object] = {
     "push": True,
     "history": {"generation": 1, "first": str(BIG - 1), "next": str(BIG)},
 }
-MODELS: list[type[Message]] = [Command, Outcome, ControllerCommand, ControllerOutcome]
+MODELS: list[type[Message]] = [Command, Outcome, ControllerCommand, ControllerOutcome, Heartbeat]
 
 
 def command(**keys: object) -> Command:

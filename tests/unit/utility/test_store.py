@@ -139,8 +139,7 @@ def test_what_a_meter_says_of_its_minimum_counts_and_only_what_is_newer(database
             (row,) = [m for m in reads.meters(connection, "r001", 0, 100) if m["id"] == "10001"]
         return row["minimum_percent"], row["minimum_said"]
 
-    seed, said = minimum()
-    assert said is None
+    assert minimum()[1] is None
     for percent, time in ((75, 20), (25, 10)):
         seen = SawGateway(controller="r001", time=30, heartbeat="{}", minima=(("10001", percent, time), ("99", 1, 1)))
         Writer(database).commit([seen])
