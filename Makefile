@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: run test install check soak clean constraints
+.PHONY: run test install check soak docs clean constraints
 
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
@@ -27,6 +27,9 @@ check: install ## lint, format, strict types, import rules
 
 soak: install ## kill processes of a running town at random for an hour; make soak HOURS=8 for longer
 	$(BIN)/python -m tests.support.chaos --hours $(or $(HOURS),1)
+
+docs: install ## write the generated pages anew
+	$(BIN)/python -m tests.support.generate_docs
 
 constraints: install ## pin what is installed now
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt

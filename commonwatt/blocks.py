@@ -180,26 +180,27 @@ def from_records(records: Sequence[HistoryRecord]) -> Blocks:
 
     Records that contradict each other over a slot become a conflict, like any other two parts.
     """
-    rows: dict[tuple[int, int, int, int], tuple[list[int], list[int]]] = {}
+    slots: dict[tuple[int, int, int], dict[int, tuple[int, set[int]]]] = {}
     for record in records:
-        quality = Quality.AVERAGED if record.lossy else Quality.EXACT
-        start = record.start
-        while start < record.end:
-            quarter = start // QUARTER_S
-            end = min(record.end, (quarter + 1) * QUARTER_S)
-            first, last = start % QUARTER_S // SLOT_S, (end - 1) % QUARTER_S // SLOT_S
-            # Records of one block share a row until one contradicts it; the join sorts that out.
-            layer = 0
-            while True:
-                key = (record.meter_id, record.record_type, quarter, layer)
-                values, qualities = rows.setdefault(key, ([0] * SLOTS, [0] * SLOTS))
-                if not any(qualities[first : last + 1]):
-                    break
-                layer += 1
-            values[first : last + 1] = [record.reading] * (last + 1 - first)
-            qualities[first : last + 1] = [quality] * (last + 1 - first)
-            start = end
-    return join([make_blocks([key[:3] for key in rows], [v for v, _ in rows.values()], [q for _, q in rows.values()])])
+        quality = int(Quality.AVERAGED if record.lossy else Quality.EXACT)
+        for start in range(record.start, record.end, SLOT_S):
+            block = slots.setdefault((record.meter_id, record.record_type, start // QUARTER_S), {})
+            best, values = block.get(start % QUARTER_S // SLOT_S, (quality, set()))
+            if quality > best:
+                best, values = quality, set()
+            if quality == best:
+                values.add(record.reading)
+            block[start % QUARTER_S // SLOT_S] = best, values
+    keys = sorted(slots)
+    values_of = np.zeros((len(keys), SLOTS), np.int64)
+    quality_of = np.zeros((len(keys), SLOTS), np.uint8)
+    extras = []
+    for row, key in enumerate(keys):
+        for slot, (best, values) in slots[key].items():
+            smallest, *others = sorted(values)
+            values_of[row, slot], quality_of[row, slot] = smallest, best
+            extras += [(row, slot, value) for value in others]
+    return make_blocks(keys, values_of, quality_of, extras)
 
 
 def average(blocks: Blocks) -> Blocks:

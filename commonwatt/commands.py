@@ -140,7 +140,8 @@ class Held(BaseModel):
 
     value: str
     epoch: Epoch
-    seq: Sequence
+    # Below the highest number, so that there is always one to go above it.
+    seq: Annotated[int, Field(ge=0, lt=2**53)]
     until: EpochSeconds | None = None
     weight: int | None = None
 

@@ -13,6 +13,7 @@ from commonwatt.exceptions import ProtocolError
 from commonwatt.records import (
     EVENT_BYTES,
     HISTORY_BYTES,
+    MAX_RECORD_S,
     EventRecord,
     HistoryRecord,
     Log,
@@ -20,7 +21,7 @@ from commonwatt.records import (
     unpack_event,
     unpack_history,
 )
-from commonwatt.units import EpochSeconds, MilliwattHours
+from commonwatt.units import SLOT_S, EpochSeconds, MilliwattHours
 
 VERSION = 1
 """First byte of every binary message between meter and gateway."""
@@ -30,6 +31,12 @@ MAX_PUT_RECORDS = 1000
 
 MAX_PUT_RANGE = 1_000_000
 """A put covers no more ids than this."""
+
+MAX_PUT_SLOTS = 100_000
+"""Nor do its records cover more slots than this, all together."""
+
+MAX_ID = 2**63 - 2
+"""No id is higher; numbers from 1 without holes never get there."""
 
 _PUT = struct.Struct(">BBHIQQ")
 _ACK = struct.Struct(">BBBBIQQIHB")
@@ -51,7 +58,7 @@ class Refusal(IntEnum):
     VERSION = 3
     """A version the gateway does not speak."""
     TOO_LARGE = 4
-    """More than 1,000 records or 1,000,000 ids; send fewer at a time."""
+    """More than 1,000 records, 1,000,000 ids or 100,000 slots covered; send fewer at a time."""
     NOT_REGISTERED = 5
     """The gateway's registry does not have this meter (yet); send it again later."""
     BUSY = 6
@@ -127,14 +134,26 @@ def unpack_put(data: bytes) -> Put:
     if count > MAX_PUT_RECORDS or last_id - first_id >= MAX_PUT_RANGE:
         raise ProtocolError(Refusal.TOO_LARGE, f"put of {count} records, ids {first_id} to {last_id}")
     size = HISTORY_BYTES if log == Log.HISTORY else EVENT_BYTES
-    if len(data) != _PUT.size + count * size + _CRC.size or last_id < first_id or count > last_id - first_id + 1:
+    if (
+        len(data) != _PUT.size + count * size + _CRC.size
+        or not first_id <= last_id <= MAX_ID
+        or count > last_id - first_id + 1
+    ):
         raise ProtocolError(
             Refusal.MALFORMED, f"put of {count} records, ids {first_id} to {last_id}, in {len(data)} bytes"
         )
     _check_crc(data, Refusal.CHECKSUM, "put")
     body = data[_PUT.size : -_CRC.size]
     records = tuple(body[at : at + size] for at in range(0, len(body), size))
+    if log == Log.HISTORY and sum(map(_slots_of, records)) > MAX_PUT_SLOTS:
+        raise ProtocolError(Refusal.TOO_LARGE, f"put of {count} records over more than {MAX_PUT_SLOTS} slots")
     return Put(log=Log(log), generation=generation, first_id=first_id, last_id=last_id, records=records)
+
+
+def _slots_of(record: bytes) -> int:
+    """Return how many slots a history record covers; one that is rejected anyway counts none."""
+    covered_s = int.from_bytes(record[24:28], "big") - int.from_bytes(record[20:24], "big")
+    return covered_s // SLOT_S if 0 < covered_s <= MAX_RECORD_S else 0
 
 
 @dataclass(frozen=True, kw_only=True)

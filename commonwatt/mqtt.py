@@ -9,7 +9,9 @@ import asyncio
 import logging
 import random
 import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import paho.mqtt.client as paho
@@ -36,6 +38,7 @@ MAX_QUEUED = 2000
 
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0
+_LIVED_S = 5.0
 
 
 class MqttLink:
@@ -83,16 +86,18 @@ class MqttLink:
             await self._paused_until_resume.wait()
             self._lost.clear()
             client = self._client = self._new_client(loop)
-            was = self.connects
+            was, started = self.connects, loop.time()
             try:
-                await loop.run_in_executor(None, client.connect, *self._address, KEEPALIVE_S)
+                await _connect(loop, client, self._address)
                 await self._watch(client)
             except OSError as error:
                 log.debug("%s: no connection to %s:%s: %s", self._identity, *self._address, error)
             finally:
                 self.connected = False
                 self._close(client)
-            retry_s = _FIRST_RETRY_S if self.connects > was else min(retry_s * 2, _LAST_RETRY_S)
+            # A connection that is lost at once, again and again, is no reason to try at once, again and again.
+            lived = self.connects > was and loop.time() - started > _LIVED_S
+            retry_s = _FIRST_RETRY_S if lived else min(retry_s * 2, _LAST_RETRY_S)
             await asyncio.sleep(retry_s * self._rng.uniform(0.5, 1.0))
 
     def publish(self, message: Publish) -> bool:
@@ -176,6 +181,29 @@ class MqttLink:
         if sock is not None:
             _forget(asyncio.get_running_loop(), sock)
             sock.close()
+
+
+async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address: tuple[str, int]) -> None:
+    """Connect on a daemon thread: paho's connect blocks, and must not keep the process from ending."""
+    done = loop.create_future()
+
+    def finish(error: Exception | None) -> None:
+        if not done.done():
+            done.set_result(error)
+
+    def connect() -> None:
+        error: Exception | None = None
+        try:
+            client.connect(*address, KEEPALIVE_S)
+        except (OSError, ValueError) as failure:
+            error = failure
+        with suppress(RuntimeError):  # the loop has closed meanwhile
+            loop.call_soon_threadsafe(finish, error)
+
+    threading.Thread(target=connect, daemon=True).start()
+    error = await done
+    if error is not None:
+        raise OSError(str(error)) from error
 
 
 def _later(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:

@@ -57,6 +57,26 @@ def unpack(keys: Sequence[tuple[int, int, int]], payloads: Sequence[bytes]) -> B
     return make_blocks(keys, values, qualities, extras)
 
 
+def unpack_sound(keys: Sequence[tuple[int, int, int]], payloads: Sequence[bytes]) -> tuple[Blocks, list[int]]:
+    """Return the blocks that can be unpacked, in their order, and the indexes of those that can't."""
+    try:
+        return unpack(keys, payloads), []
+    except ProtocolError:
+        damaged = [
+            i for i, (key, payload) in enumerate(zip(keys, payloads, strict=True)) if not _is_sound(key, payload)
+        ]
+        sound = [i for i in range(len(keys)) if i not in set(damaged)]
+        return unpack([keys[i] for i in sound], [payloads[i] for i in sound]), damaged
+
+
+def _is_sound(key: tuple[int, int, int], payload: bytes) -> bool:
+    try:
+        _unpack_one(key, payload)
+    except ProtocolError:
+        return False
+    return True
+
+
 def _pack_one(key: tuple[int, int, int], values: list[int], quality: list[int], extras: list[tuple[int, int]]) -> bytes:
     present = [value for value, q in zip(values, quality, strict=True) if q]
     flags = 0

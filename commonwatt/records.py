@@ -12,7 +12,7 @@ HISTORY_BYTES = 36
 EVENT_BYTES = 24
 """Length of an event record on the wire."""
 
-MAX_RECORD_S = 31 * 86_400
+MAX_RECORD_S = 86_400
 """The longest time one consolidated record may cover."""
 
 FUTURE_S = 900

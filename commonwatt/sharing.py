@@ -14,7 +14,7 @@ class BatteryState:
         level: What it holds, milliwatt-hours.
         capacity: What it holds when full, milliwatt-hours.
         minimum: Below this it does not share, and is helped up to it, milliwatt-hours.
-        available: Whether it can share: its level is known and recent, it is up and not isolated.
+        available: Whether it can take part: its level is recent, it is up and not isolated.
     """
 
     level: MilliwattHours
@@ -45,7 +45,8 @@ def decide_spec(batteries: Mapping[MeterId, BatteryState], before: Decision, ban
     receivers = frozenset(
         meter
         for meter, battery in batteries.items()
-        if battery.level < (_helped_to(battery, band_permille) if meter in before.receivers else battery.minimum)
+        if battery.available
+        and battery.level < (_helped_to(battery, band_permille) if meter in before.receivers else battery.minimum)
     )
     donors = frozenset(
         meter

@@ -9,11 +9,14 @@ from commonwatt.records import EventRecord, Log
 from commonwatt.units import EpochSeconds, MeterId, MilliwattHours
 
 UNSENT = 0
-"""A part, event or letter the utility has not acknowledged."""
-AVERAGED = 1
-"""A part of which the utility acknowledged the averages; its exact slots may still go there."""
-DONE = 2
-"""A part, event or letter the utility acknowledged; kept as backup."""
+"""The utility has not acknowledged it."""
+OFFERED = 1
+"""Nor this part, but averages of its block, or an answer with all of it, were sent: next time its block goes exact and
+whole, since what the utility has of it is not known."""
+AVERAGED = 2
+"""The utility acknowledged averages of its block; its exact slots may still go there."""
+DONE = 3
+"""The utility acknowledged it; kept as backup."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,7 @@ class Part:
         id: Its number in the store; 0 before it has one.
         key: (meter, record type, quarter).
         payload: As packed by ``commonwatt.packing``.
-        relayed: ``UNSENT``, ``AVERAGED`` or ``DONE``.
+        relayed: ``UNSENT``, ``OFFERED``, ``AVERAGED`` or ``DONE``.
         joined: Whether it is what the compactor made of a finished quarter.
     """
 
@@ -120,6 +123,13 @@ class Desired:
 
 
 @dataclass(frozen=True)
+class Offered:
+    """Note, before they are sent, that averages or an answer hold these unsent parts."""
+
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Relayed:
     """Note what the utility acknowledged.
 
@@ -140,7 +150,7 @@ class Relayed:
 
 @dataclass(frozen=True)
 class ForgetRelayed:
-    """The utility has a new, empty store: everything is unsent again."""
+    """The utility has a new, empty store: everything is sent again, blocks exact and whole."""
 
 
 @dataclass(frozen=True)
@@ -167,6 +177,7 @@ Change: TypeAlias = (
     | Cover
     | MeterInfo
     | Desired
+    | Offered
     | Relayed
     | ForgetRelayed
     | PeriodDone

@@ -30,9 +30,6 @@ from gateway.store import Store
 LETTERS_A_DAY = 100
 """Junk messages kept of one sender in one day; more are only counted."""
 
-EARLIEST_PLAUSIBLE: EpochSeconds = 1_760_000_000
-"""October 2025: a clock before this has not been set, and judges nobody's time."""
-
 
 @dataclass
 class Counts:
@@ -60,10 +57,15 @@ class Taken:
 
 
 class Collector:
-    """Judges puts and says what to keep of them."""
+    """Judges puts and says what to keep of them.
+
+    Attributes:
+        trust: How far the gateway's time can be trusted.
+    """
 
     def __init__(self, microgrid: str, store: Store) -> None:
         self.counts = Counts()
+        self.trust = Trust.NONE
         self._microgrid = microgrid
         self._store = store
         self._junk: dict[tuple[MeterId, int], int] = {}
@@ -87,7 +89,8 @@ class Collector:
             meter_id=meter_id,
             account=meter.account,
             record_types=tuple(map(RecordType, meter.record_types)),
-            now=now if now > EARLIEST_PLAUSIBLE else None,
+            # A clock that is behind would throw good readings away as from the future.
+            now=now if self.trust is Trust.NETWORK else None,
         )
         return self._history(put, expected, now) if log is Log.HISTORY else self._events(put, expected, now)
 
@@ -217,11 +220,10 @@ class Collector:
         accepted: tuple[tuple[int, int], ...] = (),
         rejected: tuple[tuple[int, Rejection], ...] = (),
     ) -> Publish:
-        trust = Trust.HARDWARE if now > EARLIEST_PLAUSIBLE else Trust.NONE
         ack = PutAck(
             log=put.log,
             status=status,
-            trust=trust,
+            trust=self.trust,
             generation=put.generation,
             first_id=put.first_id,
             last_id=put.last_id,

@@ -4,16 +4,15 @@ It reads the store and decides; it never writes, sends, waits or looks at a cloc
 for and then publishes.
 """
 
-import json
 from dataclasses import asdict
 
-from commonwatt.batches import MESSAGE_REASON, BatchFlag, unpack_batch_ack
-from commonwatt.commands import ControllerCommand, ControllerOutcome, Heartbeat, Kind, Outcome, unpack_json
+from commonwatt.batches import MESSAGE_REASON, BatchAck, BatchFlag, unpack_batch_ack
+from commonwatt.commands import ControllerCommand, Heartbeat, Outcome, unpack_json
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
-from commonwatt.messages import Refusal, unpack_level
-from commonwatt.records import Log
+from commonwatt.messages import Refusal, Trust, unpack_level
+from commonwatt.records import FUTURE_S, Log
 from commonwatt.registry import RegisteredMeter
 from commonwatt.topics import (
     ACKS,
@@ -28,9 +27,10 @@ from commonwatt.topics import (
     parse_meter_up,
 )
 from commonwatt.units import SLOT_S, EpochSeconds, MeterId
-from gateway.changes import Change, PeriodDone, Setting
+from gateway.changes import Change, PeriodDone
 from gateway.collect import Collector
 from gateway.manager import Manager
+from gateway.orders import PERIODS, Orders
 from gateway.relay import Relay
 from gateway.store import RELAYED_SLOTS, Store
 
@@ -43,14 +43,8 @@ HEARTBEAT = "heartbeat"
 """Ticks every ``HEARTBEAT_S``: tells the utility how the gateway is."""
 
 HEARTBEAT_S = 60
-PERIODS = ("collect_s", "levels_s", "relay_s", "compact_s")
-"""Settings an operator may change while the gateway runs."""
-
 FIRST_ID = 1
 """A log's first record has this id."""
-
-FOREVER = 4_000_000_000
-"""End of a state that is to last until it is changed; far within 32 bits."""
 
 
 class Gateway:
@@ -60,7 +54,7 @@ class Gateway:
         collector: Takes in what meters send.
         manager: Keeps meters in the states they should be in.
         relay: Sends to the utility.
-        periods: The periods in force, seconds, by the name of their setting.
+        orders: Does what the utility asks.
         unreadable: Messages that could not be read.
         gone: By meter and log, how many ids the meter gave up that are not in this store: acknowledged to another
             store, or lost.
@@ -72,18 +66,14 @@ class Gateway:
         self.collector = Collector(settings.microgrid, store)
         self.manager = Manager(settings, store, meters)
         self.relay = Relay(settings.microgrid, store)
-        changed = json.loads(store.setting("periods") or "{}")
-        self.periods: dict[str, int] = {name: changed.get(name, getattr(settings, name)) for name in PERIODS}
+        periods = {name: getattr(settings, name) for name in PERIODS}
+        self.orders = Orders(settings.microgrid, store, self.relay, self.manager, periods)
         self._microgrid = settings.microgrid
         self._store = store
         self._meters = meters
         self._urgent = False
         self._commands_topic = gateway_down(self._microgrid, COMMANDS)
         self._acks_topic = gateway_down(self._microgrid, ACKS)
-
-    def started(self) -> list[Effect[Change]]:
-        """Return what to do before anything else."""
-        return self.relay.started()
 
     def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Take over a registry that has changed."""
@@ -148,35 +138,26 @@ class Gateway:
         """Take in a message from the head-end."""
         try:
             if topic == self._acks_topic:
-                return self.relay.acknowledged(unpack_batch_ack(payload), now)
+                return self._acknowledged(unpack_batch_ack(payload), now)
             if topic == self._commands_topic:
-                return self._command(unpack_json(ControllerCommand, payload), now)
+                return self.orders.do(unpack_json(ControllerCommand, payload), now)
         except ProtocolError as error:
             return self.collector.junk(0, payload, MESSAGE_REASON + error.code, now)
         self.unreadable += 1
         return self.collector.junk(0, payload, MESSAGE_REASON + Refusal.MALFORMED, now)
 
-    def _command(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
-        if (before := self.relay.repeated(command.id)) is not None:
-            return [self.relay.answer(before)]
-        if command.until <= now:
-            return [self.relay.answer(ControllerOutcome(id=command.id, cmd=command.cmd, result="expired", time=now))]
-        if command.cmd == "get":
-            return self.relay.get(command, now)
-        if command.cmd == "schedule":
-            self.periods |= {str(name): seconds for name, seconds in (command.periods or {}).items()}
-            effects: list[Effect[Change]] = [Write(Setting("periods", json.dumps(self.periods)))]
-        elif command.at == "gateway":
-            effects = self.relay.aggregate(command, now)
-        else:
-            value = "none" if command.cmd == "deaggregate" else command.mode
-            until = None if value == "none" else now + command.for_s if command.for_s else FOREVER
-            effects = [
-                effect
-                for meter in self._meters
-                for effect in self.manager.order(meter, Kind.AGGREGATION, value, until, now)
-            ]
-        return [*effects, self.relay.answer(ControllerOutcome(id=command.id, cmd=command.cmd, result="done", time=now))]
+    def _acknowledged(self, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
+        """Take in a batch's acknowledgement, and the time in it: only a clock the utility agrees with is trusted."""
+        agrees = ack.trust is Trust.NETWORK and abs(ack.time - now) <= FUTURE_S
+        self._trust(Trust.NETWORK if agrees else Trust.NONE)
+        return self.relay.acknowledged(ack, now)
+
+    def _trust(self, trust: Trust) -> None:
+        self.collector.trust = self.manager.trust = self.relay.trust = trust
+
+    def connected(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Greet the utility: send what waits, and learn whether its store is still the one that has our backup."""
+        return self.relay.hello(now)
 
     def committed(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Return what the last commit made possible."""
@@ -191,20 +172,20 @@ class Gateway:
         if job == HEARTBEAT:
             return [self._status(now)]
         if job == "levels_s":
-            return self.manager.share(now) + self.manager.ask_levels(now, self.periods[job])
-        period = now // self.periods[job]
+            return self.manager.share(now) + self.manager.ask_levels(now, self.orders.periods[job])
+        period = now // self.orders.periods[job]
         if self._store.period(job) == period:
             return []
         done: list[Effect[Change]] = [Write(PeriodDone(job, period))]
         if job == "collect_s":
             return done + self.manager.ask_records(list(self._meters))
         if job == "relay_s":
-            return done + self.relay.send(now)
+            return done + self.relay.due(now)
         return done + self.relay.compact(now)
 
     def tick_every_s(self, job: str) -> int:
         """Return how often ``tick(job)`` is due, in seconds; batteries near their minimum are asked every slot."""
-        return {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}.get(job) or self.periods[job]
+        return {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}.get(job) or self.orders.periods[job]
 
     def _retry(self, now: EpochSeconds) -> list[Effect[Change]]:
         effects = self.manager.resend(now)
@@ -222,8 +203,8 @@ class Gateway:
                 "backlog_parts": parts,
                 "backlog_events": events,
                 "backlog_letters": letters,
-                "aggregation": self.relay.mode,
-                "periods": self.periods,
+                "aggregation": self.relay.mode.name,
+                "periods": self.orders.periods,
                 "minima": self.manager.minima(),
             }
         )
@@ -239,7 +220,7 @@ class Gateway:
             "backlog": {"parts": parts, "events": events, "letters": letters},
             "records": dict(self.collector.counts.records),
             "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),
-            "aggregation": self.relay.mode,
+            "aggregation": self.relay.mode.name,
             "batteries": {str(meter): asdict(state) for meter, state in self.manager.batteries(now).items()},
             "donors": sorted(map(str, decision.donors)),
             "receivers": sorted(map(str, decision.receivers)),

@@ -8,10 +8,11 @@ from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
-from commonwatt.commands import Command, Epoch, Kind, Outcome
+from commonwatt.commands import Command, Epoch, Held, Kind, Outcome
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
-from commonwatt.records import State
+from commonwatt.messages import Trust
+from commonwatt.records import FUTURE_S, State
 from commonwatt.registry import RegisteredMeter
 from commonwatt.sharing import BatteryState, Decision, decide_spec, near_minimum
 from commonwatt.topics import COMMANDS, meter_down
@@ -26,7 +27,10 @@ RENEW_S = 300
 """It is ordered again when no more than this is left."""
 
 RESEND_S = 10
-"""An unconfirmed command is sent again after this."""
+"""An unconfirmed command is sent again after this, then after twice as long, and so on."""
+
+RESEND_AT_MOST_S = 300
+"""But never less often than this."""
 
 INITIALIZE_AGAIN_S = 60
 """A meter that has not answered ``initialize`` is asked again after this."""
@@ -50,6 +54,7 @@ class MeterView:
         bits: Its state; taken for up until it says otherwise.
         level: Its battery's level, milliwatt-hours.
         level_time: End of the slot that level is of.
+        level_heard: When it came.
     """
 
     info: MeterInfo | None = None
@@ -59,6 +64,7 @@ class MeterView:
     bits: int = State.INITIALIZED
     level: MilliwattHours | None = None
     level_time: EpochSeconds = 0
+    level_heard: EpochSeconds = 0
 
 
 @dataclass(frozen=True)
@@ -84,12 +90,14 @@ class Manager:
 
     Attributes:
         meters: What is known of each registered meter.
+        trust: How far the gateway's time can be trusted.
         decision: Who shares and for whom.
         notes: The last commands and their outcomes.
     """
 
     def __init__(self, settings: GatewaySettings, store: Store, registry: dict[MeterId, RegisteredMeter]) -> None:
         self.counts = Counts()
+        self.trust = Trust.NONE
         self.meters: dict[MeterId, MeterView] = {}
         self.decision = Decision()
         self.notes: deque[CommandNote] = deque(maxlen=20)
@@ -97,7 +105,7 @@ class Manager:
         self._registry = registry
         self._settings = settings
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
-        self._sent: dict[tuple[MeterId, Kind], EpochSeconds] = {}
+        self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
         self._number = 0
         epoch = store.setting("epoch")
         self.epoch: Epoch = (1, 0)
@@ -126,9 +134,10 @@ class Manager:
     ) -> list[Effect[Change]]:
         """Take in a battery's level, and decide anew who shares."""
         view = self.meters.get(meter)
-        if view is None or time <= view.level_time:
+        future = self.trust is Trust.NETWORK and time > now + FUTURE_S
+        if view is None or time <= view.level_time or future:
             return []
-        view.level, view.level_time = level, time
+        view.level, view.level_time, view.level_heard = level, time, now
         return self.share(now)
 
     def state(self, meter: MeterId, bits: int) -> None:
@@ -155,20 +164,23 @@ class Manager:
             self.epoch = outcome.epoch
             effects.append(Write(Setting("epoch", f"{self.epoch[0]},{self.epoch[1]}")))
         for kind, held in outcome.held.items():
-            effects += self._compare(meter, kind, held.epoch, held.seq, now)
+            effects += self._compare(meter, kind, held, now)
         return effects
 
-    def _compare(self, meter: MeterId, kind: Kind, epoch: Epoch, seq: int, now: EpochSeconds) -> list[Effect[Change]]:
+    def _compare(self, meter: MeterId, kind: Kind, held: Held, now: EpochSeconds) -> list[Effect[Change]]:
         """Confirm what is desired, or order it again above a higher pair that the meter holds."""
         desired = self._desired.get((meter, kind))
         if desired is None:
             # A pair from before this store was lost: keep it as confirmed, so that the next order goes above it.
-            return self._set(Desired(meter, kind, "unknown", epoch, seq, None, confirmed=True))
-        if (epoch, seq) == (desired.epoch, desired.seq):
+            return self._set(Desired(meter, kind, "unknown", held.epoch, held.seq, None, confirmed=True))
+        pair = (held.epoch, held.seq)
+        ended = desired.until is not None and desired.until <= now
+        if pair == (desired.epoch, desired.seq) and (held.value == desired.value or ended):
             return [] if desired.confirmed else self._set(replace(desired, confirmed=True))
-        if (epoch, seq) > (desired.epoch, desired.seq):
-            raised = replace(desired, epoch=self.epoch, seq=seq + 1, confirmed=False)
-            return [*self._set(raised), *self._send(raised, now)]
+        if pair >= (desired.epoch, desired.seq):
+            # It was commanded by someone this store knows nothing of: its own past, before it was lost.
+            raised = replace(desired, epoch=self.epoch, seq=held.seq + 1, confirmed=ended)
+            return [*self._set(raised), *([] if ended else self._send(raised, now))]
         return []
 
     # What is desired
@@ -203,6 +215,7 @@ class Manager:
         before = self._desired.get((meter, kind))
         seq = 1 if before is None else before.seq + 1
         desired = Desired(meter, kind, value, self.epoch, seq, until, weight)
+        self._sent.pop((meter, kind), None)
         return [*self._set(desired), *self._send(desired, now)]
 
     def batteries(self, now: EpochSeconds) -> dict[MeterId, BatteryState]:
@@ -217,7 +230,7 @@ class Manager:
                 level=view.level,
                 capacity=info.capacity,
                 minimum=info.capacity * info.minimum_percent // 100,
-                available=up and now - view.level_time <= LEVEL_GOOD_FOR_S,
+                available=up and now - view.level_heard <= LEVEL_GOOD_FOR_S,
             )
         return states
 
@@ -237,7 +250,9 @@ class Manager:
                 effects.append(self.command(meter, "initialize"))
         for key, desired in self._desired.items():
             ended = desired.until is not None and desired.until <= now
-            if not desired.confirmed and not ended and now - self._sent.get(key, 0) >= RESEND_S:
+            sent, times = self._sent.get(key, (0, 0))
+            wait_s = min(RESEND_S * 2 ** max(0, times - 1), RESEND_AT_MOST_S)
+            if key[0] in self.meters and not desired.confirmed and not ended and now - sent >= wait_s:
                 effects += self._send(desired, now)
         return effects
 
@@ -249,7 +264,7 @@ class Manager:
             for meter, view in self.meters.items()
             if view.info is not None
             and view.info.capacity is not None
-            and (meter in near or now - view.level_time >= levels_s)
+            and (meter in near or now - view.level_heard >= levels_s)
         ]
 
     def ask_records(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
@@ -283,8 +298,14 @@ class Manager:
     def _send(self, desired: Desired, now: EpochSeconds) -> list[Effect[Change]]:
         if desired.value == "unknown":
             return []
-        self._sent[desired.meter, desired.kind] = now
-        fields: dict[str, object] = {"seq": desired.seq, "until": desired.until, "weight": desired.weight}
+        key = (desired.meter, desired.kind)
+        _, times = self._sent.get(key, (0, 0))
+        self._sent[key] = (now, times + 1)
+        fields: dict[str, object] = {"seq": desired.seq, "weight": desired.weight}
+        if desired.until is not None and self.trust is Trust.NETWORK:
+            fields["until"] = desired.until
+        elif desired.until is not None:
+            fields["for_s"] = desired.until - now  # the meter's clock may be right where this one is not
         if desired.kind is Kind.AGGREGATION:
             cmd = "deaggregate" if desired.value == "none" else "aggregate"
             fields["mode"] = None if desired.value == "none" else desired.value

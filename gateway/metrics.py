@@ -21,6 +21,7 @@ class Figures:
         connected: Connections that are up, of two.
         dropped: Messages not sent for want of a connection.
         callback_failures: Exceptions in listeners.
+        failures: Messages and ticks the core failed on.
     """
 
     commits: int = 0
@@ -29,6 +30,7 @@ class Figures:
     connected: int = 0
     dropped: int = 0
     callback_failures: int = 0
+    failures: int = 0
 
 
 class _GatewayMetrics(Collector):
@@ -61,7 +63,12 @@ class _GatewayMetrics(Collector):
         )
         yield _counter("overflowed_messages", "Messages dropped by a full queue.", "", {"": figures.overflowed})
         yield _counter("unsent_messages", "Messages not sent for want of a connection.", "", {"": figures.dropped})
-        yield _counter("callback_failures", "Exceptions while taking in messages.", "", {"": figures.callback_failures})
+        yield _counter(
+            "callback_failures",
+            "Exceptions while taking in messages.",
+            "",
+            {"": figures.callback_failures + figures.failures},
+        )
         yield _counter("commits", "Transactions committed.", "", {"": figures.commits})
         yield _gauge("backlog", "What the utility has not acknowledged.", "kind", self._backlog())
         yield _gauge("connections", "Connections that are up, of two.", "", {"": figures.connected})

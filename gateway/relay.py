@@ -1,54 +1,22 @@
-"""Relaying to the utility, and doing what the utility asks (C1, C6, design 4.2).
+"""Relaying to the utility (C1, design 4.2): batches, their acknowledgements, and the backup that stays.
 
-The outbox is simply what the utility has not acknowledged. A batch is built from it, joined per block; what is in
-flight is remembered in memory only, since sending anything again is harmless.
+What is in flight is remembered in memory only, since sending anything again is harmless.
 """
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
-import numpy as np
-
-from commonwatt.batches import (
-    NO_FLAGS,
-    Batch,
-    BatchAck,
-    BatchFlag,
-    BatchRefusal,
-    Letter,
-)
-from commonwatt.blocks import Blocks, average, flags_of, join, mask_of
-from commonwatt.commands import BlockMask, ControllerCommand, ControllerOutcome
+from commonwatt.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal, Letter
+from commonwatt.blocks import empty
 from commonwatt.effects import Effect, Publish, Write
-from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import Trust
-from commonwatt.packing import pack, unpack
-from commonwatt.records import EventRecord
-from commonwatt.topics import BATCHES, OUTCOMES, gateway_up
+from commonwatt.packing import pack
+from commonwatt.topics import BATCHES, gateway_up
 from commonwatt.units import QUARTER_S, EpochSeconds, MeterId
-from gateway.changes import (
-    UNSENT,
-    AddLetters,
-    Change,
-    ForgetRelayed,
-    Part,
-    Relayed,
-    ReplaceParts,
-    Setting,
-)
+from gateway.changes import UNSENT, AddLetters, Change, ForgetRelayed, Offered, Part, Relayed, ReplaceParts, Setting
+from gateway.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
 from gateway.store import Store
-
-BATCH_PARTS = 1000
-"""Parts taken into one batch, at most."""
-
-BATCH_PART_BYTES = 180_000
-"""Bytes of parts taken into one batch, at most: with the events and letters it stays below ``MAX_BATCH_BYTES``."""
-
-BATCH_EVENTS = 1000
-"""Events taken into one batch, at most."""
-
-BATCH_LETTERS = 40
-"""Letters (of a kilobyte at most) taken into one batch, at most."""
 
 ANSWER_BLOCKS = 80
 """Blocks in one answer to a get: as many of the longest payloads as fit."""
@@ -59,19 +27,23 @@ WINDOW = 4
 ACK_WITHIN_S = 120
 """A batch that is not acknowledged by then is sent again."""
 
+HOLD_S = 60
+"""After a refusal nothing is sent for so long."""
+
+HELLO_S = 3600
+"""A gateway with nothing to send asks so often whether the utility still has the same store."""
+
 MAX_WANTED = 50_000
 """Blocks the utility may have asked for and not yet got; a get beyond that is done in part, and says so."""
 
 UNKNOWN_FOR_S = 900
 """So long what a meter sent waits after the utility said that it does not know the meter."""
 
-SETTLED_S = 60
-"""Seconds after its end at which a quarter is taken for finished."""
+COMPACT_BLOCKS = 500
+"""Blocks joined in one transaction."""
 
 DAMAGED = 200
 """Reason of a letter that holds a stored part whose checksum does not match."""
-
-_KEPT_OUTCOMES = 100
 
 
 @dataclass(frozen=True)
@@ -79,13 +51,14 @@ class InFlight:
     """A batch that was sent and not acknowledged."""
 
     sent: EpochSeconds
-    done: tuple[int, ...]
-    averaged: tuple[int, ...]
-    events: tuple[tuple[int, int, int], ...]
-    letters: tuple[int, ...]
-    wanted: tuple[tuple[int, int, int], ...]
-    slots: int = 0
-    meters: frozenset[MeterId] = frozenset()
+    selection: Selection
+    wanted: tuple[Key, ...] = ()
+
+    @property
+    def meters(self) -> frozenset[MeterId]:
+        """Whose data it holds."""
+        events = (event.meter_id for _, event in self.selection.events)
+        return frozenset(self.selection.blocks.meter.tolist()).union(events)
 
 
 @dataclass
@@ -98,169 +71,152 @@ class Counts:
 
 
 class Relay:
-    """Builds batches, takes their acknowledgements, does the utility's commands.
+    """Sends batches and takes their acknowledgements.
 
     Attributes:
-        mode: How what is relayed is aggregated: ``none``, ``lossless`` or ``lossy``.
-        mode_until: When that ends; ``None``: when told.
-        more: Whether the last batch left something unsent behind.
+        mode: How what is relayed is aggregated.
+        trust: How far the gateway's time can be trusted.
+        in_flight: What was sent and not acknowledged, by sequence.
+        wanted: Blocks the utility asked for and was not sent yet, in order.
     """
 
     def __init__(self, microgrid: str, store: Store) -> None:
         self.counts = Counts()
-        self.more = False
+        self.trust = Trust.NONE
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
+        self.wanted: OrderedDict[Key, None] = OrderedDict()
         self._microgrid = microgrid
         self._store = store
-        self._wanted: OrderedDict[tuple[int, int, int], None] = OrderedDict()
-        self._outcomes: OrderedDict[str, ControllerOutcome] = OrderedDict()
         self._utility_store = store.setting("utility_store")
-        mode, _, until = (store.setting("aggregation") or "none,").partition(",")
-        self.mode = mode
-        self.mode_until = int(until) if until else None
+        name, until, since = (store.setting("aggregation") or f"none,,{ANY_QUARTER}").split(",")
+        self.mode = Mode(name=name, until=int(until) if until else None, since=int(since))
         # The upper half counts starts, so that no number is used twice although only starts are written down.
         self._starts = int(store.setting("starts") or "0") + 1
         self._sequence = self._starts << 32
+        self._more = False
+        self._more_to_compact = False
+        self._hold_until: EpochSeconds = 0
+        self._heard: EpochSeconds = 0
         self._one_by_one = False
         self._unknown: dict[MeterId, EpochSeconds] = {}
-
-    def started(self) -> list[Effect[Change]]:
-        """Return what must be written before the first batch is sent."""
-        return [Write(Setting("starts", str(self._starts)))]
 
     # Sending
 
     def send(self, now: EpochSeconds, flags: BatchFlag = NO_FLAGS) -> list[Effect[Change]]:
         """Send what is unsent, as far as the window allows."""
         effects = self._expire(now)
-        while len(self.in_flight) < WINDOW:
+        while len(self.in_flight) < WINDOW and now >= self._hold_until:
             batch = self._answer(now) or self._next(now, flags)
             if batch is None:
                 break
             effects += batch
         return effects
 
+    def continues(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Do what the last commit made possible: send on what was left behind, compact what is left."""
+        effects: list[Effect[Change]] = []
+        if (self._more or self.wanted) and len(self.in_flight) < WINDOW:
+            effects += self.send(now)
+        if self._more_to_compact:
+            effects += self.compact(now)
+        return effects
+
+    def hello(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Send what is unsent, or else an empty batch: its acknowledgement names the utility's store."""
+        effects = self.send(now)
+        if not self.in_flight and now >= self._hold_until:
+            effects += self._batch(Selection(blocks=empty(), done=()), now, NO_FLAGS)
+        return effects
+
+    def due(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Do what is due each period."""
+        return self.hello(now) if now - self._heard >= HELLO_S else self.send(now)
+
     def _expire(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Give up batches without acknowledgement; what they held is unsent, and goes into new ones."""
         for sequence in [s for s, batch in self.in_flight.items() if now - batch.sent >= ACK_WITHIN_S]:
             self.counts.batches["expired"] += 1
-            self._again(sequence)
-        if self.mode_until is not None and self.mode_until <= now:
-            return self._aggregate("none", None)
+            self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
+        if self.mode.until is not None and self.mode.until <= now:
+            return self.aggregate("none", None, now)
         return []
 
-    def _again(self, sequence: int) -> InFlight:
-        """Take a batch out of flight; what it held is unsent again."""
-        batch = self.in_flight.pop(sequence)
-        self._wanted.update(dict.fromkeys(batch.wanted))
-        return batch
-
     def _next(self, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
-        """Build a batch of unsent parts, events and letters that are in no batch in flight."""
-        before = (now - SETTLED_S) // QUARTER_S if self.mode != "none" else 2**32
+        """Build a batch of what is unsent and in no batch in flight."""
         self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
-        flying = {part for batch in self.in_flight.values() for part in (*batch.done, *batch.averaged)}
-        parts = self._store.unsent_parts(before, BATCH_PARTS + len(flying), without=self._unknown)
-        parts = [part for part in parts if part.id not in flying][:BATCH_PARTS]
-        flying_events = {key for batch in self.in_flight.values() for key in batch.events}
-        events = [
-            (generation, event)
-            for generation, event in self._store.unsent_events(BATCH_EVENTS + len(flying_events), without=self._unknown)
-            if (event.meter_id, generation, event.record_id) not in flying_events
-        ][:BATCH_EVENTS]
-        flying_letters = {number for batch in self.in_flight.values() for number in batch.letters}
-        letters = self._store.unsent_letters(BATCH_LETTERS + len(flying_letters))
-        letters = [letter for letter in letters if letter[0] not in flying_letters][:BATCH_LETTERS]
-        if not parts and not events and not letters:
-            self._one_by_one = False
+        selection = select(self._store, now, self.mode, self._flying(), self._unknown, one_meter=self._one_by_one)
+        if selection is None:
+            self._one_by_one = self._more = False
             return None
-        sizes = np.cumsum([len(part.payload) for part in parts])
-        fitting = parts[: int(np.searchsorted(sizes, BATCH_PART_BYTES))]
-        if self._one_by_one:
-            meter = fitting[0].key[0] if fitting else events[0][1].meter_id if events else None
-            fitting = [part for part in fitting if part.key[0] == meter]
-            events = [(generation, event) for generation, event in events if event.meter_id == meter]
-        self.more = len(fitting) < len(parts) or len(parts) == BATCH_PARTS
-        parts = fitting
-        good, whole, effects = self._load(parts, now)
-        blocks = average(whole) if self.mode == "lossy" else whole
-        coarse = {
-            key for key, lost in zip(whole.keys(), (blocks.quality != whole.quality).any(axis=1), strict=True) if lost
-        }
-        memory = InFlight(
-            sent=now,
-            # With the damaged ones, so that they are not taken again before they are gone.
-            done=tuple(part.id for part in parts if part.key not in coarse),
-            averaged=tuple(part.id for part in good if part.key in coarse),
-            events=tuple((e.meter_id, g, e.record_id) for g, e in events),
-            letters=tuple(number for number, _ in letters),
-            wanted=(),
-        )
-        return [*effects, self._batch(blocks, events, [letter for _, letter in letters], memory, now, flags)]
+        self._more = selection.more
+        effects = self._set_aside(selection.damaged, now)
+        if selection.averaged:
+            effects.append(Write(Offered(selection.averaged)))
+        return effects + self._batch(selection, now, flags)
 
     def _answer(self, now: EpochSeconds) -> list[Effect[Change]] | None:
         """Build a batch of blocks the utility asked for, exact and whole."""
-        keys = tuple(list(self._wanted)[:ANSWER_BLOCKS])
+        keys = tuple(list(self.wanted)[:ANSWER_BLOCKS])
         if not keys:
             return None
         for key in keys:
-            del self._wanted[key]
-        good, blocks, effects = self._load(self._store.block_parts(keys), now)
-        memory = InFlight(now, tuple(part.id for part in good), (), (), (), keys)
-        return [*effects, self._batch(blocks, [], [], memory, now, BatchFlag.ANSWER)]
+            del self.wanted[key]
+        parts = self._store.block_parts(keys)
+        blocks, damaged = load(parts)
+        ids = tuple(part.id for part in parts)
+        selection = Selection(blocks=blocks, done=ids)
+        effects = self._set_aside(damaged, now)
+        effects.append(Write(Offered(ids)))
+        return effects + self._batch(selection, now, BatchFlag.ANSWER, keys)
+
+    def _flying(self) -> Flying:
+        sent = [batch.selection for batch in self.in_flight.values()]
+        return Flying(
+            parts=frozenset(part for s in sent for part in (*s.done, *s.averaged)),
+            events=frozenset((e.meter_id, generation, e.record_id) for s in sent for generation, e in s.events),
+            letters=frozenset(number for s in sent for number, _ in s.letters),
+        )
 
     def _batch(
-        self,
-        blocks: Blocks,
-        events: list[tuple[int, EventRecord]],
-        letters: list[Letter],
-        memory: InFlight,
-        now: EpochSeconds,
-        flags: BatchFlag,
-    ) -> Publish:
+        self, selection: Selection, now: EpochSeconds, flags: BatchFlag, wanted: tuple[Key, ...] = ()
+    ) -> list[Effect[Change]]:
+        first: list[Effect[Change]] = []
+        if self._sequence == self._starts << 32:
+            first.append(Write(Setting("starts", str(self._starts))))
         self._sequence += 1
-        self.in_flight[self._sequence] = replace(
-            memory,
-            slots=int((blocks.quality > 0).sum()),
-            meters=frozenset(blocks.meter.tolist()) | {event.meter_id for _, event in events},
-        )
+        self.in_flight[self._sequence] = InFlight(now, selection, wanted)
         self.counts.batches["sent"] += 1
-        self.counts.blocks += len(blocks)
+        self.counts.blocks += len(selection.blocks)
         batch = Batch(
             owner=self._microgrid,
             store=self._store.store_id,
             sequence=self._sequence,
             time=now,
-            trust=Trust.HARDWARE,
+            trust=self.trust,
             flags=flags,
-            keys=blocks.keys(),
-            payloads=pack(blocks),
-            events=events,
-            letters=letters,
+            keys=selection.blocks.keys(),
+            payloads=pack(selection.blocks),
+            events=list(selection.events),
+            letters=[letter for _, letter in selection.letters],
         )
-        return Publish(gateway_up(self._microgrid, BATCHES), batch.pack())
+        return [*first, Publish(gateway_up(self._microgrid, BATCHES), batch.pack())]
 
-    def _load(self, parts: list[Part], now: EpochSeconds) -> tuple[list[Part], Blocks, list[Effect[Change]]]:
-        """Join parts; set aside those whose checksum does not match (design 4.5): nothing damaged is taken for good."""
-        good, effects = parts, list[Effect[Change]]()
-        try:
-            blocks = _unpacked(parts)
-        except ProtocolError:
-            good = [part for part in parts if not _is_damaged(part)]
-            blocks = _unpacked(good)
-            for part in (part for part in parts if part not in good):
-                self.counts.damaged += 1
-                letter = Letter(
-                    meter=part.key[0],
-                    log=0,
-                    reason=DAMAGED,
-                    generation=0,
-                    record_id=part.id,
-                    time=now,
-                    content=part.payload,
-                )
-                effects += [Write(AddLetters((letter,))), Write(ReplaceParts((part.id,), None))]
-        return good, join([blocks]), effects
+    def _set_aside(self, damaged: Iterable[Part], now: EpochSeconds) -> list[Effect[Change]]:
+        """Keep damaged parts as letters, and no longer as parts (design 4.5)."""
+        effects: list[Effect[Change]] = []
+        for part in damaged:
+            self.counts.damaged += 1
+            letter = Letter(
+                meter=part.key[0],
+                log=0,
+                reason=DAMAGED,
+                generation=0,
+                record_id=part.id,
+                time=now,
+                content=part.payload,
+            )
+            effects += [Write(AddLetters((letter,))), Write(ReplaceParts((part.id,), None))]
+        return effects
 
     # Acknowledgements
 
@@ -270,105 +226,74 @@ class Relay:
         if ack.store != self._store.store_id or batch is None:
             self.counts.batches["stray_ack"] += 1
             return []
-        if ack.status is not BatchRefusal.NONE:
-            self.counts.batches[f"refused_{ack.status.name.lower()}"] += 1
-            refused = self._again(ack.sequence)
-            if ack.status is BatchRefusal.NOT_REGISTERED:
-                # One meter the utility does not know must not hold up the rest: find it out, one meter a batch.
-                self._one_by_one = True
-                if len(refused.meters) == 1:
-                    self._unknown |= dict.fromkeys(refused.meters, now)
-            return []  # The next period tries again; at once would only be refused at once.
-        effects: list[Effect[Change]] = []
-        if self._utility_store != str(ack.utility_store):
-            if self._utility_store is not None:
-                effects.append(Write(ForgetRelayed()))
-            self._utility_store = str(ack.utility_store)
-            effects.append(Write(Setting("utility_store", self._utility_store)))
         del self.in_flight[ack.sequence]
+        self._heard = now
+        if ack.status is not BatchRefusal.NONE:
+            self._refused(batch, ack.status, now)
+            return []
+        sent = batch.selection
+        if (ack.blocks, ack.events, ack.letters) != (len(sent.blocks), len(sent.events), len(sent.letters)):
+            self.counts.batches["wrong_ack"] += 1
+            return []
         self.counts.batches["acknowledged"] += 1
-        effects.append(Write(Relayed(batch.done, batch.averaged, batch.events, batch.letters, batch.slots)))
-        return effects
+        return [
+            *self._compare_store(str(ack.utility_store)),
+            Write(
+                Relayed(
+                    done=sent.done,
+                    averaged=sent.averaged,
+                    events=tuple((e.meter_id, generation, e.record_id) for generation, e in sent.events),
+                    letters=tuple(number for number, _ in sent.letters),
+                    slots=int((sent.blocks.quality > 0).sum()),
+                )
+            ),
+        ]
 
-    # The utility's commands
-
-    def get(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
-        """Relay what is asked for; say which slots are not here."""
-        absent: list[BlockMask] = []
-        if command.blocks is not None:
-            keys = [(meter, record_type, quarter) for meter, record_type, quarter, _ in command.blocks]
-            _, held, effects = self._load(self._store.block_parts(keys), now)
-            have = {key: held.quality[row] > 0 for row, key in enumerate(held.keys())}
-            for meter, record_type, quarter, mask in command.blocks:
-                here = have.get((meter, record_type, quarter), np.zeros(60, np.bool_))
-                lacking = mask_of(flags_of(int(mask, 16)) & ~here)
-                if lacking:
-                    absent.append((meter, record_type, quarter, f"{lacking:x}"))
-            keys = [key for key in keys if key in have]
+    def _refused(self, batch: InFlight, status: BatchRefusal, now: EpochSeconds) -> None:
+        """Wait before anything is sent again: at once would only be refused at once."""
+        self.counts.batches[f"refused_{status.name.lower()}"] += 1
+        self._hold_until = now + HOLD_S
+        if status is BatchRefusal.NOT_REGISTERED:
+            # One meter the utility does not know must not hold up the rest: find it out, one meter a batch. An answer
+            # is dropped; the utility asks again for what it can take.
+            self._hold_until = now
+            self._one_by_one = True
+            if len(batch.meters) == 1:
+                self._unknown |= dict.fromkeys(batch.meters, now)
         else:
-            effects = []
-            last = 2**32 - 1 if command.last_quarter is None else command.last_quarter
-            keys = self._store.keys_between(command.first_quarter or 0, last, MAX_WANTED)
-        room = keys[: max(0, MAX_WANTED - len(self._wanted))]
-        self._wanted.update(dict.fromkeys(room))
-        outcome = ControllerOutcome(
-            id=command.id,
-            cmd=command.cmd,
-            result="done" if len(room) == len(keys) else "partial",
-            time=now,
-            sent=len(room),
-            absent=absent,
-        )
-        return [*effects, *self.send(now), self.answer(outcome)]
+            self.wanted.update(dict.fromkeys(batch.wanted))
 
-    def aggregate(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
-        """Aggregate what is relayed, or stop it (C6); exact parts stay here and are sent when asked for."""
-        mode = "none" if command.cmd == "deaggregate" else command.mode
-        return self._aggregate(mode, None if command.for_s is None or mode == "none" else now + command.for_s)
-
-    def _aggregate(self, mode: str, until: EpochSeconds | None) -> list[Effect[Change]]:
-        self.mode, self.mode_until = mode, until
-        return [Write(Setting("aggregation", f"{mode},{until or ''}"))]
-
-    def answer(self, outcome: ControllerOutcome) -> Publish:
-        """Make the outcome of a command, and remember it in case the command comes again."""
-        self._outcomes[outcome.id] = outcome
-        while len(self._outcomes) > _KEPT_OUTCOMES:
-            self._outcomes.popitem(last=False)
-        return Publish(gateway_up(self._microgrid, OUTCOMES), outcome.pack())
-
-    def repeated(self, command_id: str) -> ControllerOutcome | None:
-        """Return the outcome of a command that was done before."""
-        return self._outcomes.get(command_id)
+    def _compare_store(self, utility_store: str) -> list[Effect[Change]]:
+        """Send everything again to a utility that lost its store (design 4.2)."""
+        if self._utility_store == utility_store:
+            return []
+        known, self._utility_store = self._utility_store, utility_store
+        forget: list[Effect[Change]] = [] if known is None else [Write(ForgetRelayed())]
+        return [*forget, Write(Setting("utility_store", utility_store))]
 
     # Housekeeping
 
-    def continues(self, now: EpochSeconds) -> list[Effect[Change]]:
-        """Send on, if the last batches left something behind and the window has room again."""
-        return self.send(now) if (self.more or self._wanted) and len(self.in_flight) < WINDOW else []
+    def aggregate(self, name: str, until: EpochSeconds | None, now: EpochSeconds) -> list[Effect[Change]]:
+        """Aggregate what is relayed from now on, or stop it (C6); exact parts stay here and are sent when asked for."""
+        since = now // QUARTER_S + 1 if name == "lossy" else ANY_QUARTER
+        if name == "lossy" and self.mode.name == "lossy":
+            since = self.mode.since
+        self.mode = Mode(name=name, until=until, since=since)
+        return [Write(Setting("aggregation", f"{name},{until or ''},{since}"))]
 
-    def compact(self, now: EpochSeconds, limit: int = 500) -> list[Effect[Change]]:
+    def compact(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Join the parts of finished quarters that the utility has; the joined part stays as backup."""
-        keys = self._store.keys_to_compact((now - SETTLED_S) // QUARTER_S, limit)
-        good, blocks, effects = self._load(self._store.block_parts(keys), now)
-        members: dict[tuple[int, int, int], list[Part]] = {}
-        for part in good:
+        keys = self._store.keys_to_compact((now - SETTLED_S) // QUARTER_S, COMPACT_BLOCKS)
+        self._more_to_compact = len(keys) == COMPACT_BLOCKS
+        parts = self._store.block_parts(keys)
+        blocks, damaged = load(parts)
+        members: dict[Key, list[Part]] = {}
+        for part in parts:
             members.setdefault(part.key, []).append(part)
+        effects = self._set_aside(damaged, now)
         for key, payload in zip(blocks.keys(), pack(blocks), strict=True):
-            relayed = {part.relayed for part in members[key]}
-            if UNSENT not in relayed:
-                ids = tuple(part.id for part in members[key])
-                effects.append(Write(ReplaceParts(ids, Part(0, key, payload, min(relayed), joined=True))))
+            relayed = min(part.relayed for part in members[key])
+            assert relayed > UNSENT
+            ids = tuple(part.id for part in members[key])
+            effects.append(Write(ReplaceParts(ids, Part(0, key, payload, relayed, joined=True))))
         return effects
-
-
-def _unpacked(parts: list[Part]) -> Blocks:
-    return unpack([part.key for part in parts], [part.payload for part in parts])
-
-
-def _is_damaged(part: Part) -> bool:
-    try:
-        _unpacked([part])
-    except ProtocolError:
-        return True
-    return False

@@ -9,7 +9,6 @@ import logging
 import random
 import sqlite3
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
@@ -19,7 +18,7 @@ from commonwatt.clock import Clock, load_clock
 from commonwatt.config import GatewaySettings
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Effect, Publish, perform
-from commonwatt.exceptions import ConfigError
+from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.httpd import HttpServer
 from commonwatt.mqtt import MqttLink
 from commonwatt.registry import RegisteredMeter, load_registry
@@ -43,8 +42,6 @@ REOPEN_AFTER_S = 1.0
 """Real seconds between a failure of the store and opening it again."""
 
 JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
-
-Event = tuple[Callable[..., list[Effect[Change]]], tuple[object, ...]]
 
 
 class Shell:
@@ -82,7 +79,7 @@ class Shell:
             rng=rng,
             subscribe=gateway_down(settings.microgrid, "+"),
             on_message=lambda topic, payload: self._put_in("from_utility", topic, payload),
-            on_connect=lambda: self._put_in("tick", "relay_s"),
+            on_connect=lambda: self._put_in("connected"),
         )
 
     def _new_core(self) -> Gateway:
@@ -106,7 +103,6 @@ class Shell:
             registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
             http = HttpServer(self._settings.http, registry, lambda: self._view)
             http.start()
-        await self._step(self._core.started())
         tasks = [asyncio.create_task(link.run()) for link in (self._meters, self._head_end)]
         tasks.append(asyncio.create_task(self._work(), name="work"))
         self._scheduler.start()
@@ -145,17 +141,26 @@ class Shell:
             self._wake.clear()
             while self._waiting:
                 now = int(self._clock.now())
+                group = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
                 try:
-                    effects: list[Effect[Change]] = []
-                    for _ in range(min(MAX_GROUP, len(self._waiting))):
-                        what, arguments = self._waiting.popleft()
-                        effects += getattr(self._core, what)(*arguments, now)
-                    await self._step(effects)
-                    await self._step(self._core.committed(now))
+                    await self._step([effect for event in group for effect in self._ask(*event, now)])
+                    await self._step(self._ask("committed", (), now))
                 except sqlite3.Error as error:
                     await self._reopen(error)
                 self._schedule()
                 await asyncio.sleep(0)
+
+    def _ask(self, what: str, arguments: tuple[object, ...], now: int) -> list[Effect[Change]]:
+        """Ask the core; what it fails on is logged and counted, and never stops the rest."""
+        try:
+            effects: list[Effect[Change]] = getattr(self._core, what)(*arguments, now)
+        except sqlite3.Error:
+            raise
+        except Exception:
+            self._figures.failures += 1
+            log.exception("the core failed on %s %.200r", what, arguments)
+            return []
+        return effects
 
     async def _step(self, effects: list[Effect[Change]]) -> None:
         await perform(effects, self._commit, self._publish)
@@ -170,13 +175,19 @@ class Shell:
 
     async def _reopen(self, error: sqlite3.Error) -> None:
         """Nothing of the step was acknowledged: open the store again, and let the core learn anew what is in it."""
-        self._figures.store_failures += 1
-        log.error("store %s failed (%s): nothing was acknowledged; opening it again", self._settings.store, error)
-        await asyncio.sleep(REOPEN_AFTER_S)
-        self._store.close()
-        self._store = Store(self._settings.store)
-        self._core = self._new_core()
-        await self._step(self._core.started())
+        failure: Exception = error
+        while True:
+            self._figures.store_failures += 1
+            log.error("store %s failed (%s): nothing was acknowledged; opening it again", self._settings.store, failure)
+            await asyncio.sleep(REOPEN_AFTER_S)
+            self._store.close()
+            try:
+                self._store = Store(self._settings.store)
+                self._core = self._new_core()
+            except (sqlite3.Error, StoreError, ConfigError) as again:
+                failure = again
+            else:
+                return
 
     def _schedule(self) -> None:
         """Let the ticker tick at the periods in force; what is due is the core's business."""
@@ -203,8 +214,12 @@ class Shell:
 
     def _look(self) -> None:
         """Make anew what /metrics and /status show: their threads only read what is replaced whole."""
-        self._backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
-        self._view = self._core.view(int(self._clock.now()))
+        try:
+            self._backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
+            self._view = self._core.view(int(self._clock.now()))
+        except sqlite3.Error as error:
+            self._figures.store_failures += 1
+            log.error("store %s can't be read (%s)", self._settings.store, error)
 
     def _reload_registry(self) -> None:
         """Take over a registry file that was written anew; keep the old one if it can't be read."""

@@ -13,7 +13,7 @@ from pathlib import Path
 from commonwatt.batches import Letter
 from commonwatt.commands import Kind
 from commonwatt.exceptions import StoreError
-from commonwatt.records import EventRecord, Log
+from commonwatt.records import EventRecord, Log, Rejection
 from commonwatt.units import MeterId, Quarter, signed64, unsigned64
 from gateway.changes import (
     DONE,
@@ -26,6 +26,7 @@ from gateway.changes import (
     Desired,
     ForgetRelayed,
     MeterInfo,
+    Offered,
     Part,
     PeriodDone,
     Relayed,
@@ -44,7 +45,8 @@ CREATE TABLE part (
     payload BLOB NOT NULL, relayed INTEGER NOT NULL, joined INTEGER NOT NULL);
 CREATE INDEX part_to_join ON part (quarter) WHERE joined = 0;
 CREATE INDEX part_block ON part (quarter, meter, type);
-CREATE INDEX part_unsent ON part (id) WHERE relayed = 0;
+CREATE INDEX part_unsent ON part (id) WHERE relayed < 2;
+CREATE INDEX part_coarse ON part (quarter, meter, type) WHERE relayed IN (1, 2);
 CREATE TABLE event (
     meter INTEGER NOT NULL, generation INTEGER NOT NULL, id INTEGER NOT NULL, previous INTEGER NOT NULL,
     new INTEGER NOT NULL, time INTEGER NOT NULL, relayed INTEGER NOT NULL, PRIMARY KEY (meter, generation, id)
@@ -145,13 +147,12 @@ class Store:
 
     @_apply.register
     def _(self, change: AppendEvents) -> None:
-        self._each(
-            "INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, 0)",
-            (
-                (signed64(e.meter_id), generation, signed64(e.record_id), e.previous_state, e.new_state, e.time)
-                for generation, e in change.events
-            ),
-        )
+        for generation, e in change.events:
+            row = (signed64(e.meter_id), generation, signed64(e.record_id), e.previous_state, e.new_state, e.time)
+            inserted = self._db.execute("INSERT OR IGNORE INTO event VALUES (?, ?, ?, ?, ?, ?, 0)", row).rowcount
+            if not inserted and self.event(e.meter_id, generation, e.record_id) != e:
+                # Another event of this id came in the same transaction: it was accepted, so it is not lost either.
+                self._apply(AddLetters((_contradicting(generation, e),)))
 
     @_apply.register
     def _(self, change: AddLetters) -> None:
@@ -204,21 +205,26 @@ class Store:
         )
 
     @_apply.register
+    def _(self, change: Offered) -> None:
+        self._each("UPDATE part SET relayed = 1 WHERE id = ? AND relayed = 0", ((i,) for i in change.parts))
+
+    @_apply.register
     def _(self, change: Relayed) -> None:
-        self._each("UPDATE part SET relayed = 2 WHERE id = ?", ((i,) for i in change.done))
-        self._each("UPDATE part SET relayed = 1 WHERE id = ? AND relayed = 0", ((i,) for i in change.averaged))
+        self._each("UPDATE part SET relayed = 3 WHERE id = ?", ((i,) for i in change.done))
+        self._each("UPDATE part SET relayed = 2 WHERE id = ? AND relayed < 2", ((i,) for i in change.averaged))
         self._each(
-            "UPDATE event SET relayed = 2 WHERE meter = ? AND generation = ? AND id = ?",
+            "UPDATE event SET relayed = 3 WHERE meter = ? AND generation = ? AND id = ?",
             ((signed64(m), g, signed64(i)) for m, g, i in change.events),
         )
-        self._each("UPDATE letter SET relayed = 2 WHERE number = ?", ((i,) for i in change.letters))
+        self._each("UPDATE letter SET relayed = 3 WHERE number = ?", ((i,) for i in change.letters))
         self._apply(Setting(RELAYED_SLOTS, str(int(self.setting(RELAYED_SLOTS) or "0") + change.slots)))
 
     @_apply.register
     def _(self, change: ForgetRelayed) -> None:
         del change
-        for table in ("part", "event", "letter"):
-            self._db.execute(f"UPDATE {table} SET relayed = 0 WHERE relayed <> 0")
+        self._db.execute("UPDATE part SET relayed = 1 WHERE relayed > 1")
+        self._db.execute("UPDATE event SET relayed = 0 WHERE relayed <> 0")
+        self._db.execute("UPDATE letter SET relayed = 0 WHERE relayed <> 0")
 
     @_apply.register
     def _(self, change: PeriodDone) -> None:
@@ -276,7 +282,7 @@ class Store:
         """Return the oldest parts the utility has nothing of, of quarters before ``before_quarter``."""
         others, meters = _other_than(without)
         return self._parts(
-            f"relayed = 0 AND quarter < ? AND {others} ORDER BY id LIMIT ?", (before_quarter, *meters, limit)
+            f"relayed < 2 AND quarter < ? AND {others} ORDER BY id LIMIT ?", (before_quarter, *meters, limit)
         )
 
     def unsent_events(self, limit: int, without: Collection[MeterId] = ()) -> list[tuple[int, EventRecord]]:
@@ -324,11 +330,17 @@ class Store:
         )
         return [(unsigned64(m), t, q) for m, t, q in rows]
 
+    def coarse_keys(self, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
+        """Return those of ``keys`` of whose blocks the utility may have averages, or no one knows what."""
+        sql = "SELECT 1 FROM part WHERE quarter = ? AND meter = ? AND type = ? AND relayed IN (1, 2) LIMIT 1"
+        return {key for key in keys if self._db.execute(sql, (key[2], signed64(key[0]), key[1])).fetchone()}
+
     def keys_to_compact(self, before: Quarter, limit: int) -> list[tuple[int, int, int]]:
-        """Return blocks of quarters before ``before`` that have parts the utility has and the compactor has not."""
+        """Return blocks of quarters before ``before`` that the utility has and the compactor has not joined."""
         rows = self._db.execute(
-            "SELECT DISTINCT meter, type, quarter FROM part WHERE joined = 0 AND quarter < ? AND relayed > 0"
-            " ORDER BY quarter LIMIT ?",
+            "SELECT meter, type, quarter FROM part AS p WHERE joined = 0 AND quarter < ? AND NOT EXISTS"
+            " (SELECT 1 FROM part WHERE quarter = p.quarter AND meter = p.meter AND type = p.type AND relayed < 2)"
+            " GROUP BY quarter, meter, type ORDER BY quarter LIMIT ?",
             (before, limit),
         )
         return [(unsigned64(m), t, q) for m, t, q in rows]
@@ -336,14 +348,14 @@ class Store:
     def backlog(self) -> tuple[int, int, int]:
         """Return how many parts, events and letters the utility has not acknowledged."""
         parts, events, letters = (
-            int(self._db.execute(f"SELECT count(*) FROM {table} WHERE relayed = 0").fetchone()[0])
-            for table in ("part", "event", "letter")
+            int(self._db.execute(f"SELECT count(*) FROM {table} WHERE {unsent}").fetchone()[0])
+            for table, unsent in (("part", "relayed < 2"), ("event", "relayed = 0"), ("letter", "relayed = 0"))
         )
         return parts, events, letters
 
     def all_parts(self, *, unsent_only: bool) -> Iterator[Part]:
         """Yield every part, or those the utility has not (or has only averages of), for a dump."""
-        yield from self._iterate("relayed < ?" if unsent_only else "relayed <= ?", (DONE,))
+        yield from self._iterate("relayed < ?", (DONE if unsent_only else DONE + 1,))
 
     def all_events(self, *, unsent_only: bool) -> Iterator[tuple[int, EventRecord]]:
         """Yield every (generation, event), or those the utility has not, for a dump."""
@@ -389,3 +401,15 @@ class Store:
 def _other_than(meters: Collection[MeterId]) -> tuple[str, list[int]]:
     """Return a condition that leaves out ``meters``, and its values."""
     return f"meter NOT IN ({', '.join('?' * len(meters))})", [signed64(meter) for meter in meters]
+
+
+def _contradicting(generation: int, event: EventRecord) -> Letter:
+    return Letter(
+        meter=event.meter_id,
+        log=Log.EVENT,
+        reason=Rejection.CONTRADICTS,
+        generation=generation,
+        record_id=event.record_id,
+        time=event.time,
+        content=event.pack(),
+    )

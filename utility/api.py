@@ -4,7 +4,7 @@ Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text. Everyth
 on threads, each with a connection of its own.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,6 +15,7 @@ from commonwatt.clock import Clock
 from commonwatt.records import RecordType
 from commonwatt.units import MAX_EPOCH, QUARTER_S, SLOT_S, SLOTS
 from utility import completeness
+from utility.core import Refused
 from utility.metrics import UtilityMetrics
 from utility.store import reads
 from utility.store.database import Database
@@ -41,6 +42,7 @@ class Api:
     clock: Clock
     metrics: UtilityMetrics
     connected: Callable[[], bool]
+    refused: Mapping[str, Refused]
 
 
 def make_app(api: Api) -> FastAPI:
@@ -63,9 +65,14 @@ def _add_service(app: FastAPI, api: Api) -> None:
 
     @app.get("/status")
     def status() -> dict[str, object]:
-        """Return running counts by microgrid; what was received counts again when it was sent again."""
+        """Return running counts by microgrid; what was received counts again when it was sent again.
+
+        ``last_refusal`` says why a gateway's data waits: its last batch that was refused since the service started.
+        """
         with api.database.reads.begin() as connection:
             microgrids = reads.status(connection)
+        for name, told in microgrids.items():
+            told["last_refusal"] = _refusal(api.refused.get(name))
         names = ("received_batches", "received_blocks", "received_slots", "events", "letters", "conflicts", "gaps_open")
         totals = {name: sum(int(str(m[name])) for m in microgrids.values()) for name in names}
         return {
@@ -191,6 +198,12 @@ def _add_troubles(app: FastAPI, api: Api) -> None:
         """Return the newest commands to gateways with their outcomes."""
         with api.database.reads.begin() as connection:
             return {"commands": reads.commands(connection, limit)}
+
+
+def _refusal(refused: Refused | None) -> dict[str, object] | None:
+    if refused is None:
+        return None
+    return {"time": refused.time, "status": refused.status.name.lower(), "reason": refused.reason, "text": refused.text}
 
 
 def _record_type(text: str) -> RecordType:

@@ -36,14 +36,12 @@ from utility.store.known import OpenCommand, add_command, load_known
 app = typer.Typer(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
-    # Brackets in our help are TOML, not markup.
-    rich_markup_mode=None,
 )
 
 _TIMES = ("time", "start", "next_time")
 
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The utility's file (TOML), with one table [utility].")
+    Path, typer.Option("--config", "-c", help="The utility's file (TOML); its one table is called utility.")
 ]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
 
@@ -83,7 +81,7 @@ def register(
     Writes OUT/MICROGRID/ with registry.json and gateway-tokens.json (for the gateway), devices.json (for its broker)
     and meter-tokens.json; OUT/head-end/devices.json (for the utility's broker); OUT/utility/utility-tokens.json.
 
-    Do it again after appending to the town file, such as a [[meter]]: it adds what is new and keeps every token.
+    Do it again after appending to the town file, such as a meter: it adds what is new and keeps every token.
     Running brokers and the running utility take the additions over by themselves.
     """
     with errors_told():

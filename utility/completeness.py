@@ -7,12 +7,12 @@ from typing import Any
 
 from sqlalchemy import Connection, select, tuple_
 
-from commonwatt.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
 from utility.gaps import ALL_SLOTS, settled_before
 from utility.store.database import Database
 from utility.store.gaps import Off
 from utility.store.parts import PartReader, chunks, masks, select_parts
-from utility.store.tables import gap, meter, part, series, unsigned
+from utility.store.tables import gap, meter, part, series
 
 MAX_DAYS = 31
 """The longest range one question may have."""
@@ -110,7 +110,7 @@ def _of_series(
     keys = [(row.meter_no, row.record_type) for row in rows]
     within = part.c.quarter.between(first, end - 1) & tuple_(part.c.meter_no, part.c.record_type).in_(keys)
     counts = {key: Completeness() for key in keys}
-    numbers = {unsigned(row.id): row.meter_no for row in rows}
+    numbers = {unsigned64(row.id): row.meter_no for row in rows}
     present: dict[tuple[int, int, int], int] = {}
     for blocks in reader.stream(connection, select_parts().where(within)):
         exact, averaged = (blocks.quality == 2).sum(axis=1).tolist(), (blocks.quality == 1).sum(axis=1).tolist()
@@ -120,7 +120,7 @@ def _of_series(
             counts[place].exact += e
             counts[place].averaged += a
     absent = _absent(connection, keys, first, end)
-    off = Off(connection, {row.meter_no for row in rows})
+    off = Off(connection, {row.meter_no: (first, end) for row in rows})
     for row in rows:
         place = row.meter_no, row.record_type
         for quarter in range(max(first, row.first_quarter), end):
@@ -128,7 +128,7 @@ def _of_series(
             if lacks:
                 _tell(counts[place], lacks, off.mask(row.meter_no, quarter), absent.get((*place, quarter), 0))
         yield SeriesCompleteness(
-            meter=unsigned(row.id), microgrid=row.microgrid, record_type=row.record_type, counts=counts[place]
+            meter=unsigned64(row.id), microgrid=row.microgrid, record_type=row.record_type, counts=counts[place]
         )
 
 

@@ -9,6 +9,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from commonwatt.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
 from commonwatt.blocks import Blocks
@@ -17,8 +18,10 @@ from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import Trust
 from commonwatt.packing import unpack
+from commonwatt.records import RecordType
 from commonwatt.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
 from commonwatt.units import MAX_EPOCH, QUARTER_S, EpochSeconds
+from utility.gaps import settled_before
 from utility.store.changes import Append, Change, CloseCommand, KeepLetter, LocalReason, SawGateway
 from utility.store.known import Known, OpenCommand
 
@@ -28,9 +31,29 @@ RESEND_S = 10
 MAX_JUNK_A_DAY = 100
 """Letters kept of one sender's unreadable messages in a day; more are counted only."""
 
+_Fault: TypeAlias = tuple[BatchRefusal, str, str]
 _DAY_S = 86_400
 # The first fields of a batch: magic, four bytes, time, store, sequence.
 _HEAD = struct.Struct(">4s4xIQQ")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refused:
+    """Why a controller's batch was refused, so that a person sees what its data waits for.
+
+    Attributes:
+        controller: Who sent it.
+        time: When it came.
+        status: As in the acknowledgement.
+        reason: For the metrics; one of few.
+        text: For people; it names the meter.
+    """
+
+    controller: str
+    time: EpochSeconds
+    status: BatchRefusal
+    reason: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -40,10 +63,12 @@ class Step:
     Attributes:
         result: For the metrics: ``stored``, ``seen``, ``outcome``, or why not.
         effects: What the shell is to do.
+        refused: Why it was refused, if it was a registered controller's batch that was.
     """
 
     result: str
     effects: tuple[Effect[Change], ...] = ()
+    refused: Refused | None = None
 
 
 class Core:
@@ -53,9 +78,10 @@ class Core:
         known: The registry; the shell replaces it when it changed.
     """
 
-    def __init__(self, store_id: int, known: Known) -> None:
+    def __init__(self, store_id: int, known: Known, gap_age_s: int) -> None:
         self.known = known
         self._store_id = store_id
+        self._gap_age_s = gap_age_s
         self._junk: Counter[str] = Counter()
         self._junk_day = 0
         self._sent: dict[str, EpochSeconds] = {}
@@ -70,7 +96,7 @@ class Core:
             return self._batch(parsed.controller, payload, now)
         try:
             if parsed.leaf == OUTCOMES:
-                return _outcome(parsed.controller, payload)
+                return self._outcome(parsed.controller, payload, now)
             return _heartbeat(parsed.controller, payload, now)
         except ProtocolError:
             return Step("malformed", self._junk_letter(parsed.controller, LocalReason.BAD_MESSAGE, payload, now))
@@ -94,12 +120,13 @@ class Core:
     def _batch(self, sender: str, payload: bytes, now: EpochSeconds) -> Step:
         try:
             batch = unpack_batch(payload)
-            refusal = self._judge(batch)
-            if refusal is not BatchRefusal.NONE:
-                return Step(refusal.name.lower(), (self._ack(sender, batch, now, refusal),))
+            if fault := self._judge(batch):
+                status, reason, text = fault
+                refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
+                return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
             blocks = unpack(batch.keys, batch.payloads)
         except ProtocolError as error:
-            return self._refuse(sender, payload, now, BatchRefusal(error.code))
+            return self._refuse(sender, payload, now, error)
         append = Append(
             sender=sender,
             owner=batch.owner,
@@ -111,21 +138,36 @@ class Core:
         )
         return Step("stored", (Write(append), self._ack(sender, batch, now, blocks=blocks)))
 
-    def _judge(self, batch: Batch) -> BatchRefusal:
-        """Say whether the registry has the owner, and each meter as one of the owner's, with its record types."""
-        if batch.owner not in self.known.controllers:
-            return BatchRefusal.NOT_REGISTERED
-        meters = self.known.meters
-        for meter, record_type in {(meter, record_type) for meter, record_type, _ in batch.keys}:
-            registered = meters.get(meter)
-            if registered is None or registered.microgrid != batch.owner or record_type not in registered.record_types:
-                return BatchRefusal.NOT_REGISTERED
-        for meter in {record.meter_id for _, record in batch.events}:
-            if meter not in meters or meters[meter].microgrid != batch.owner:
-                return BatchRefusal.NOT_REGISTERED
+    def _judge(self, batch: Batch) -> _Fault | None:
+        """Say what is wrong, unless the registry has the owner, and each meter as the owner's, with its types."""
+        owner = batch.owner
+        if owner not in self.known.controllers:
+            return BatchRefusal.NOT_REGISTERED, "unknown_owner", f"microgrid {owner!r} is not registered"
+        used: set[tuple[int, int | None]] = {(meter, record_type) for meter, record_type, _ in batch.keys}
+        used |= {(record.meter_id, None) for _, record in batch.events}
+        # The smallest is named, whatever the order, so that a batch sent again is refused with the same text.
+        for meter, record_type in sorted(used, key=lambda one: (one[0], one[1] or 0)):
+            if fault := self._judge_meter(owner, meter, record_type):
+                reason, text = fault
+                return BatchRefusal.NOT_REGISTERED, reason, text
         # No record can name such a time; let through, it would fit no column.
-        late = any(quarter > MAX_EPOCH // QUARTER_S for _, _, quarter in batch.keys)
-        return BatchRefusal.MALFORMED if late else BatchRefusal.NONE
+        for meter, _, quarter in batch.keys:
+            if quarter > MAX_EPOCH // QUARTER_S:
+                return BatchRefusal.MALFORMED, "malformed", f"meter {meter}: quarter {quarter} is beyond all time"
+        return None
+
+    def _judge_meter(self, owner: str, meter: int, record_type: int | None) -> tuple[str, str] | None:
+        """Return the reason and the text, if a meter can't have sent this by way of ``owner``."""
+        registered = self.known.meters.get(meter)
+        if registered is None:
+            return "unknown_meter", f"meter {meter} of {owner} is not registered"
+        if registered.microgrid != owner:
+            return "other_microgrid", f"meter {meter} is registered in {registered.microgrid}, not in {owner}"
+        if record_type is not None and record_type not in registered.record_types:
+            names = {int(kind): kind.name.lower() for kind in RecordType}
+            kind = names.get(record_type, str(record_type))
+            return "other_type", f"meter {meter} of {owner} is not registered with records of type {kind}"
+        return None
 
     def _ack(
         self,
@@ -149,10 +191,27 @@ class Core:
         )
         return Publish(gateway_down(sender, ACKS), ack.pack())
 
-    def _refuse(self, sender: str, payload: bytes, now: EpochSeconds, status: BatchRefusal) -> Step:
+    def _refuse(self, sender: str, payload: bytes, now: EpochSeconds, error: ProtocolError) -> Step:
         """Keep the start of a batch that can't be read, and tell its sender as far as its head can be read."""
+        status = BatchRefusal(error.code)
+        name = status.name.lower()
         letter = self._junk_letter(sender, LocalReason.BAD_BATCH, payload, now)
-        return Step(status.name.lower(), letter + self._head_ack(sender, payload, now, status))
+        refused = Refused(controller=sender, time=now, status=status, reason=name, text=str(error))
+        return Step(name, letter + self._head_ack(sender, payload, now, status), refused)
+
+    def _outcome(self, controller: str, payload: bytes, now: EpochSeconds) -> Step:
+        outcome = unpack_json(ControllerOutcome, payload)
+        # By the later of two clocks a gateway may be said not to have what was not yet made.
+        settled = settled_before(min(now, outcome.time), self._gap_age_s)
+        absent = tuple(
+            (meter, record_type, quarter, int(mask, 16))
+            for meter, record_type, quarter, mask in outcome.absent or ()
+            if quarter < settled
+        )
+        closing = CloseCommand(
+            id=outcome.id, controller=controller, state="done", outcome=payload.decode(), absent=absent
+        )
+        return Step("outcome", (Write(closing),))
 
     def _head_ack(
         self, sender: str, payload: bytes, now: EpochSeconds, status: BatchRefusal
@@ -197,13 +256,6 @@ class Core:
             content=content[:MAX_LETTER_BYTES],
         )
         return (Write(KeepLetter(sender=sender, letter=letter)),)
-
-
-def _outcome(controller: str, payload: bytes) -> Step:
-    outcome = unpack_json(ControllerOutcome, payload)
-    absent = tuple((meter, kind, quarter, int(mask, 16)) for meter, kind, quarter, mask in outcome.absent or ())
-    closing = CloseCommand(id=outcome.id, controller=controller, state="done", outcome=payload.decode(), absent=absent)
-    return Step("outcome", (Write(closing),))
 
 
 def _heartbeat(controller: str, payload: bytes, now: EpochSeconds) -> Step:

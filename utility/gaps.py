@@ -62,6 +62,11 @@ def backoff_s(asked: int) -> int:
     return min(FIRST_BACKOFF_S << min(asked - 1, 16), LAST_BACKOFF_S)
 
 
+def is_due(next_time: EpochSeconds, now: EpochSeconds) -> bool:
+    """Say whether a block is to be asked for; a time no backoff can have set is of a clock that was ahead."""
+    return not now < next_time <= now + LAST_BACKOFF_S
+
+
 def settled_before(now: EpochSeconds, gap_age_s: int) -> Quarter:
     """Return the first quarter that is still too young to be looked through."""
     return max(0, (now - gap_age_s) // QUARTER_S)
@@ -71,13 +76,15 @@ def off_times(events: Iterable[tuple[int, EventRecord]]) -> list[Interval]:
     """Return when a meter was off, by its (log generation, event)s, in order; before the first it counts as up.
 
     A meter that lost its power says so only when it is back: such an event makes the moment before it an off time;
-    the first entry of a log does so for all the time before.
+    the first entry of a log does so for all the time before, unless an earlier event is known. So a state depends on
+    no more than the last event before it and the next one, and the events of a range with those two are enough for it.
     """
     result: list[Interval] = []
     down_since: EpochSeconds | None = None
-    for _, event in sorted(events, key=lambda item: (item[1].time, item[0], item[1].record_id)):
+    in_order = sorted(events, key=lambda item: (item[1].time, item[0], item[1].record_id))
+    for place, (_, event) in enumerate(in_order):
         if down_since is None and not event.previous_state & State.INITIALIZED:
-            born = not result and event.record_id <= _FIRST_RECORD
+            born = place == 0 and event.record_id <= _FIRST_RECORD
             result.append((0 if born else event.time, event.time))
         if not event.new_state & State.INITIALIZED:
             down_since = event.time if down_since is None else down_since

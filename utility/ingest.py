@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.clock import Clock
 from commonwatt.effects import Effect, Publish, perform
-from utility.core import Core, Step
+from utility.core import Core, Refused, Step
 from utility.metrics import UtilityMetrics
 from utility.store.changes import Append, Change, SawGateway
 from utility.store.database import Database
@@ -39,12 +39,19 @@ class Ingest:
 
     Attributes:
         last_seen: When each gateway was last heard, clock seconds.
+        refused: The last refusal of each gateway's batches since the start; what is refused comes again.
     """
 
     def __init__(
-        self, database: Database, clock: Clock, metrics: UtilityMetrics, publish: Callable[[Publish], object]
+        self,
+        database: Database,
+        clock: Clock,
+        metrics: UtilityMetrics,
+        publish: Callable[[Publish], object],
+        gap_age_s: int,
     ) -> None:
         self.last_seen: dict[str, float] = {}
+        self.refused: dict[str, Refused] = {}
         self._database = database
         self._clock = clock
         self._metrics = metrics
@@ -53,7 +60,7 @@ class Ingest:
         self._thread = ThreadPoolExecutor(1, "writer")
         self._queue: asyncio.Queue[Message] = asyncio.Queue(MAX_QUEUED)
         with database.reads.begin() as connection:
-            self._core = Core(database.store_id, load_known(connection))
+            self._core = Core(database.store_id, load_known(connection), gap_age_s)
 
     def offer(self, topic: str, payload: bytes) -> None:
         """Take a message, or drop it when too many wait."""
@@ -115,6 +122,9 @@ class Ingest:
         else:
             for step in steps:
                 self._metrics.messages.labels(step.result).inc()
+                if step.refused is not None:
+                    self._metrics.refusals.labels(step.refused.reason).inc()
+                    self.refused[step.refused.controller] = step.refused
 
     def _store_failed(self, error: Exception, messages: int) -> None:
         log.error("store failed, %d messages are not acknowledged and will come again: %s", messages, error)

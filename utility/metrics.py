@@ -17,6 +17,7 @@ class UtilityMetrics:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.messages = self._counter("messages", "Messages from gateways, by what became of them.", "result")
+        self.refusals = self._counter("refusals", "Batches of registered gateways refused, by reason.", "reason")
         self.batches = self._counter("batches", "Batches committed.")
         self.blocks = self._counter("blocks", "Parts of blocks committed; one sent again counts again.")
         self.slots = self._counter("slots", "Readings in them.")

@@ -17,9 +17,10 @@ from commonwatt.exceptions import ConfigError
 from commonwatt.registry import registry_of, save_registry
 from commonwatt.topics import UTILITY
 from commonwatt.town import Function, Meter, Microgrid, Town
+from commonwatt.units import signed64
 from utility.store.database import read_setting, save_setting
 from utility.store.known import registry_changed
-from utility.store.tables import controller, meter, signed
+from utility.store.tables import controller, meter
 
 TOWN = "town"
 """Setting that holds the town's own figures, JSON."""
@@ -82,7 +83,7 @@ def _fill(
 
 def _meter_row(entry: Meter) -> dict[str, Any]:
     return {
-        "id": signed(entry.id),
+        "id": signed64(entry.id),
         "label": str(entry.id),
         "microgrid": entry.microgrid,
         "address": entry.address,

@@ -43,7 +43,7 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._metrics = UtilityMetrics()
-        self._ingest = Ingest(database, clock, self._metrics, self._publish)
+        self._ingest = Ingest(database, clock, self._metrics, self._publish, settings.gap_age_s)
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
         self._link = MqttLink(
             address=settings.head_end,
@@ -56,7 +56,7 @@ class Service:
         )
         self._metrics.watch_gateways(self._ingest.last_seen, clock.now)
         self._metrics.connected.set_function(lambda: float(self._link.connected))
-        self._api = Api(database, clock, self._metrics, lambda: self._link.connected)
+        self._api = Api(database, clock, self._metrics, lambda: self._link.connected, self._ingest.refused)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop``; what is then not committed was not acknowledged, and comes again.

@@ -98,8 +98,8 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
             drained = _watch(layout, supervisor, observer, stop, ends, live)
     finally:
         observer.close()
-        save_time(layout, ahead_s=0)
         killed = supervisor.stop()
+        save_time(layout, ahead_s=0)
         for number, handler in before.items():
             signal.signal(number, handler)
     for name in killed:
@@ -115,7 +115,7 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
 
 def _begin(layout: Layout, supervisor: Supervisor, observer: Observer, stop: threading.Event) -> Layout:
     """Wait until every part answers, then let time begin."""
-    deadline = time.monotonic() + START_UP_S
+    deadline = time.monotonic() + START_UP_S - 5
     while not stop.wait(0.1) and time.monotonic() < deadline:
         supervisor.watch()
         observer.look()

@@ -27,7 +27,8 @@ def received(client, me, message):
     if message.topic.endswith("/ack") or message.retain:
         return acknowledged(me, message.payload)
     command, now = json.loads(message.payload), int(time.time())
-    name, pair, until = command["cmd"], [command["epoch"], command.get("seq")], command.get("until", 2**32 - 1)
+    name, pair = command["cmd"], [command["epoch"], command.get("seq")]
+    until = command.get("until", now + command.get("for_s", 2**31))
     result = "fenced" if command["epoch"] < me.epoch else "expired" if until <= now else "done"
     if name not in ("initialize", "get", "share_power_on", "share_power_off"):
         result = "refused"
@@ -40,8 +41,7 @@ def received(client, me, message):
     if result == "done" and command.get("what") == "levels":
         level = with_crc(struct.pack(">BBHIq", 1, 0, bits, now // 15 * 15, me.level))
         return client.publish(f"{me.base}/u/lvl", level, qos=0)
-    me.due |= result == "done" and command.get("what") == "records"
-    me.epoch = max(me.epoch, command["epoch"])
+    me.due, me.epoch = me.due or result == "done" and command.get("what") == "records", max(me.epoch, command["epoch"])
     ids = {"generation": me.generation, "first": str(me.log[0][0] if me.log else me.next), "next": str(me.next)}
     outcome = {"v": 1, "id": command["id"], "cmd": name, "result": result, "time": now, "bits": bits, "push": True}
     outcome |= {"held": {"sharing": me.held}, "epoch": me.epoch, "history": ids}

@@ -329,7 +329,15 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
 @pytest.mark.parametrize(
     ("what", "limit"),
     [
-        ("a put", f"{messages.MAX_PUT_RECORDS:,} records, {messages.MAX_PUT_RANGE:,} ids"),
+        (
+            "a put",
+            (
+                f"{messages.MAX_PUT_RECORDS:,} records, {messages.MAX_PUT_RANGE:,} ids, "
+                f"{messages.MAX_PUT_SLOTS:,} slots covered"
+            ),
+        ),
+        ("a record", f"{records.MAX_RECORD_S // 3600} hours"),
+        ("an id", f"2^63 - {2**63 - messages.MAX_ID}"),
         ("a JSON message", f"{commands.MAX_COMMAND_BYTES:,} bytes"),
         (
             "a batch",
@@ -349,7 +357,7 @@ def test_limits_of_the_page_are_those_of_the_code(what: str, limit: str) -> None
 
 def test_limits_within_sentences_are_those_of_the_code() -> None:
     table = {row[0]: row[2] for row in rows(section("Rejections"))}
-    assert table[str(Rejection.TOO_LONG.value)] == f"covers more than {records.MAX_RECORD_S // 86_400} days"
+    assert table[str(Rejection.TOO_LONG.value)] == f"covers more than {records.MAX_RECORD_S // 3600} hours"
     assert str(records.FUTURE_S) in table[str(Rejection.FUTURE.value)]
     assert table[str(Rejection.OUT_OF_RANGE.value)] == "magnitude above 2^53"
     assert MAX_ABS_READING == 2**53

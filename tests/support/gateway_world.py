@@ -8,7 +8,7 @@ from commonwatt.batches import Batch, BatchAck, BatchRefusal, unpack_batch
 from commonwatt.commands import Command, ControllerOutcome, Kind, LogIds, Outcome, unpack_json
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
-from commonwatt.messages import Level, Put, PutAck, unpack_put_ack
+from commonwatt.messages import Level, Put, PutAck, Trust, unpack_put_ack
 from commonwatt.records import EventRecord, HistoryRecord, Log, State
 from commonwatt.registry import RegisteredMeter
 from commonwatt.units import SLOT_S
@@ -51,7 +51,7 @@ class World:
     def boot(self) -> None:
         self.store = Store(self.path)
         self.core = Gateway(self.settings, self.store, self.meters)
-        self.do(self.core.started())
+        self.core._trust(Trust.NETWORK)
 
     def crash(self) -> None:
         self.store.close()

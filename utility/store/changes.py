@@ -88,7 +88,8 @@ class CloseCommand:
     Attributes:
         id: The command's id.
         controller: Who answered, or was to answer; a command of another controller stays as it is.
-        state: ``done`` when an outcome came, ``expired`` when its time passed without.
+        state: ``done`` when an outcome came, ``expired`` when its time passed without. (``superseded`` is the third
+            end: ``known.add_command`` says so of those a later command replaces.)
         outcome: The outcome, JSON as it came.
         absent: (meter, record type, quarter, mask of slots) the gateway does not have.
     """

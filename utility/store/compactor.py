@@ -12,10 +12,10 @@ from sqlalchemy import Connection, Row, delete, select, tuple_
 
 from commonwatt.blocks import join
 from commonwatt.packing import pack
-from commonwatt.units import QUARTER_S, EpochSeconds
+from commonwatt.units import QUARTER_S, EpochSeconds, unsigned64
 from utility.store.database import Database
 from utility.store.parts import Checked, check, chunks, select_parts, set_aside, summaries
-from utility.store.tables import part, unsigned
+from utility.store.tables import part
 
 SETTLE_S = 60
 """How long after its end a quarter is left alone, since its last parts are still on their way."""
@@ -93,7 +93,7 @@ def _parts_of(connection: Connection, keys: Sequence[tuple[int, int, int]]) -> l
 def _joined(checked: Checked) -> list[dict[str, Any]]:
     """Return the rows of the joins; who sent a block is who sent the last of its parts."""
     blocks = join([checked.blocks])
-    latest = {(unsigned(row.meter_id), row.record_type, row.quarter): row for row in checked.rows}
+    latest = {(unsigned64(row.meter_id), row.record_type, row.quarter): row for row in checked.rows}
     made = []
     for key, summary, payload in zip(blocks.keys(), summaries(blocks), pack(blocks), strict=True):
         last = latest[key]

@@ -1,22 +1,24 @@
 """The gap finder's queries: looks through new quarters once, then watches what was missing until it is there."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, bindparam, delete, func, select, tuple_
+from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, func, select, tuple_
 
 from commonwatt.records import EventRecord
-from commonwatt.units import EpochSeconds, Quarter
+from commonwatt.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
 from utility.gaps import (
     ALL_SLOTS,
+    LAST_BACKOFF_S,
     MAX_AGE_QUARTERS,
     MAX_ASKED,
     Interval,
     Wanted,
     backoff_s,
+    is_due,
     off_mask,
     off_times,
     requests,
@@ -25,7 +27,7 @@ from utility.gaps import (
 from utility.store.database import Database, insert_or, read_setting, save_setting
 from utility.store.known import OpenCommand, add_command
 from utility.store.parts import MAX_IN, PartReader, chunks, masks, select_parts
-from utility.store.tables import command, event, gap, meter, part, series, unsigned
+from utility.store.tables import command, event, gap, meter, part, series
 
 MAX_SCANNED = 20_000
 """Blocks looked through in one run; the rest waits for the next."""
@@ -47,16 +49,20 @@ class GapRun:
     """What one run found, to be applied in one transaction.
 
     Attributes:
-        scanned: Rows of ``series`` with the quarters now looked through.
+        scanned: Rows of ``series`` with the quarters now looked through, and those that were before.
+        events: Number of events, from ``events_from`` on, of each of their meters.
+        events_from: Start of the earliest quarter looked through.
         masks: What is missing now, of every block looked at; 0: nothing.
         new: Those that were not watched yet.
         wanted: What is asked for, with the number of times it was asked for before.
         horizon: First quarter too young to be looked through.
-        watermark: The last part that was there when the run began.
-        more: Whether quarters are left to be looked through.
+        watermark: The last part taken into account.
+        more: Whether quarters are left to be looked through, or blocks of which something came.
     """
 
-    scanned: list[dict[str, int]] = field(default_factory=list)
+    scanned: list[dict[str, int | None]] = field(default_factory=list)
+    events: dict[int, int] = field(default_factory=dict)
+    events_from: EpochSeconds = 0
     masks: dict[Key, int] = field(default_factory=dict)
     new: set[Key] = field(default_factory=set)
     wanted: list[tuple[Key, int, Wanted]] = field(default_factory=list)
@@ -79,8 +85,9 @@ class GapFinder:
         with self._database.reads.begin() as connection:
             run.watermark = connection.execute(select(func.max(part.c.id))).scalar() or 0
             keys = self._new_keys(connection, run, horizon)
+            run.events = _event_counts(connection, run)
             run.new = self._incomplete(connection, run, keys)
-            watched = {_key(row): row for row in self._watched(connection, now)}
+            watched = {_key(row): row for row in self._watched(connection, run, now)}
             self._recheck(connection, run, list(watched))
             self._want(connection, run, watched, now)
         self._reader.finish()
@@ -89,25 +96,29 @@ class GapFinder:
     def apply(self, run: GapRun, now: EpochSeconds) -> int:
         """Keep what was found, and give out the commands; return how many blocks are asked for."""
         with self._database.writes.begin() as connection:
-            _save_scanned(connection, run.scanned)
+            _save_scanned(connection, run)
             _save_masks(connection, run, now)
             for key, asked, _ in run.wanted:
                 changed = {"asked": asked + 1, "next_time": now + backoff_s(asked + 1)}
                 connection.execute(gap.update().where(_is(key)).values(changed))
             _give_out(connection, [wanted for _, _, wanted in run.wanted], now, self._database.store_id)
             save_setting(connection, _WATERMARK, str(run.watermark))
-            connection.execute(delete(gap).where(gap.c.quarter < run.horizon - MAX_AGE_QUARTERS))
+            # Those too young were found by a clock that was ahead; they are looked through when it is their time.
+            outside = (gap.c.quarter < run.horizon - MAX_AGE_QUARTERS) | (gap.c.quarter >= run.horizon)
+            connection.execute(delete(gap).where(outside))
             old = (command.c.state != "open") & (command.c.until < now - KEEP_COMMANDS_S)
             connection.execute(delete(command).where(old, command.c.id.like("gap-%")))
         return len(run.wanted)
 
     def _new_keys(self, connection: Connection, run: GapRun, horizon: Quarter) -> list[Key]:
-        """Return the blocks to be looked through for the first time."""
+        """Return the blocks to be looked through for the first time, or again since an event came late."""
         keys: list[Key] = []
+        events_from = horizon
         for row in connection.execute(select(series)):
             first = max(row.first_quarter, horizon - MAX_AGE_QUARTERS)
-            begin = row.scanned_from if row.scanned_from is not None else first
-            end = row.scanned_until if row.scanned_until is not None else first
+            # What lies beyond the horizon was looked through by a clock that was ahead, before anything could be there.
+            begin = min(row.scanned_from, horizon) if row.scanned_from is not None else first
+            end = min(row.scanned_until, horizon) if row.scanned_until is not None else first
             room = MAX_SCANNED - len(keys)
             quarters = [*range(first, begin), *range(max(end, first), horizon)]
             if len(quarters) > room:
@@ -115,25 +126,32 @@ class GapFinder:
                 # The earlier ones wait whole: what was looked through stays one range.
                 quarters = [*range(max(end, first), min(horizon, max(end, first) + room))]
                 first = begin
-            if quarters:
+            if quarters or (row.scanned_until is not None and row.scanned_until > horizon):
                 keys += [(row.meter_no, row.record_type, quarter) for quarter in quarters]
-                until = max(end, quarters[-1] + 1)
-                place = {"no": row.meter_no, "type": row.record_type}
+                until = max(end, quarters[-1] + 1) if quarters else end
+                place = {"no": row.meter_no, "type": row.record_type, "was": row.scanned_until}
                 run.scanned.append(place | {"scanned_from": min(first, begin), "scanned_until": until})
+                # Before a series was looked through, nothing tells of its late events.
+                events_from = min(events_from, *quarters[:1], *([0] if row.scanned_until is None else []))
+        run.events_from = events_from * QUARTER_S
         return keys
 
     def _incomplete(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> set[Key]:
         """Note the masks of those blocks that miss something; compacted full ones are passed over unread."""
         left = set(keys) - _full(connection, keys)
         self._recheck(connection, run, sorted(left))
-        return {key for key in left if run.masks[key]}
+        missing = {key for key in left if run.masks[key]}
+        # What is watched already keeps its backoff, and what its gateway was found not to have.
+        return missing - _watched_of(connection, sorted(missing))
 
     def _recheck(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> None:
         """Note what each of the blocks misses now, off times apart."""
-        off = Off(connection, {key[0] for key in keys})
+        off = Off(connection, _ranges(keys))
         present = dict.fromkeys(keys, 0)
         numbers = {
-            unsigned(row.id): row.no for some in chunks(sorted({k[0] for k in keys})) for row in _ids(connection, some)
+            unsigned64(row.id): row.no
+            for some in chunks(sorted({k[0] for k in keys}))
+            for row in _ids(connection, some)
         }
         columns = (part.c.meter_no, part.c.record_type, part.c.quarter)
         for some in chunks(keys):
@@ -145,25 +163,35 @@ class GapFinder:
             run.masks[key] = missing & ~off.mask(key[0], key[2]) if missing else 0
 
     @staticmethod
-    def _watched(connection: Connection, now: EpochSeconds) -> list[Row[Any]]:
-        """Return the gaps that are due, and those of which something came since the last run."""
+    def _watched(connection: Connection, run: GapRun, now: EpochSeconds) -> list[Row[Any]]:
+        """Return the gaps that are due, and those of which something came since the last run, as far as it gets."""
         since = int(read_setting(connection, _WATERMARK) or 0)
         same = and_(
             part.c.meter_no == gap.c.meter_no, part.c.record_type == gap.c.record_type, part.c.quarter == gap.c.quarter
         )
         due = (
             select(gap)
-            .where(gap.c.is_open, gap.c.next_time <= now)
+            .where(gap.c.is_open, (gap.c.next_time <= now) | (gap.c.next_time > now + LAST_BACKOFF_S))
             .order_by(gap.c.asked, gap.c.quarter, gap.c.meter_no, gap.c.record_type)
             .limit(MAX_ASKED)
         )
-        touched = select(gap).join(part, same).where(part.c.id > since).distinct().limit(MAX_TOUCHED)
-        return [*connection.execute(due), *connection.execute(touched)]
+        touched = connection.execute(
+            select(gap, part.c.id.label("part_id"))
+            .join(part, same)
+            .where(part.c.id > since)
+            .order_by(part.c.id)
+            .limit(MAX_TOUCHED)
+        ).all()
+        if len(touched) == MAX_TOUCHED:
+            # The rest is for the next run, which begins after the last one taken.
+            run.watermark = touched[-1].part_id
+            run.more = True
+        return [*connection.execute(due), *touched]
 
     @staticmethod
     def _want(connection: Connection, run: GapRun, watched: dict[Key, Row[Any]], now: EpochSeconds) -> None:
         """Choose what to ask for: what is due of the watched, then what is new."""
-        due = {key: row for key, row in watched.items() if row.is_open and row.next_time <= now}
+        due = {key: row for key, row in watched.items() if row.is_open and is_due(row.next_time, now)}
         asked = {key: (due[key].asked, due[key].absent) if key in due else (0, 0) for key in [*due, *sorted(run.new)]}
         places = _places(connection, {key[0] for key in asked})
         for key, (times, absent) in sorted(asked.items(), key=lambda item: (item[1][0], item[0][2], item[0])):
@@ -175,18 +203,52 @@ class GapFinder:
 
 
 class Off:
-    """When each of some meters was off, by its events."""
+    """When each of some meters was off, each in its range of quarters (the first, and the one after the last)."""
 
-    def __init__(self, connection: Connection, numbers: Iterable[int]) -> None:
+    def __init__(self, connection: Connection, ranges: Mapping[int, tuple[Quarter, Quarter]]) -> None:
         events: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
-        for some in chunks(sorted(numbers)):
-            for row in connection.execute(select(event).where(event.c.meter_no.in_(some))):
+        # Side by side those with like ranges, so that of none much more is read than it needs.
+        for some in chunks(sorted(ranges, key=lambda number: ranges[number])):
+            start = min(ranges[number][0] for number in some) * QUARTER_S
+            end = max(ranges[number][1] for number in some) * QUARTER_S
+            for row in connection.execute(_events_of(some, start, end)):
                 events[row.meter_no].append((row.generation, event_of(row, 0)))
         self._times: dict[int, list[Interval]] = {number: off_times(found) for number, found in events.items()}
 
     def mask(self, number: int, quarter: Quarter) -> int:
-        """Return the slots of a quarter in which the meter was off for any time."""
+        """Return the slots of a quarter, of the meter's range, in which it was off for any time."""
         return off_mask(self._times.get(number, ()), quarter)
+
+
+def _events_of(numbers: Sequence[int], start: EpochSeconds, end: EpochSeconds) -> Select[Any]:
+    """Return the select of some meters' events of ``[start, end)``, and of the last before and the first after."""
+    of_meter = event.c.meter_no == meter.c.no
+    before = select(func.max(event.c.time)).where(of_meter, event.c.time < start).scalar_subquery()
+    after = select(func.min(event.c.time)).where(of_meter, event.c.time >= end).scalar_subquery()
+    needed = select(
+        meter.c.no, func.coalesce(before, start).label("low"), func.coalesce(after, end).label("high")
+    ).where(meter.c.no.in_(numbers))
+    of = needed.subquery()
+    return select(event).join(of, (event.c.meter_no == of.c.no) & event.c.time.between(of.c.low, of.c.high))
+
+
+def _ranges(keys: Iterable[Key]) -> dict[int, tuple[Quarter, Quarter]]:
+    """Return the range of quarters the keys of each meter span."""
+    ranges: dict[int, tuple[Quarter, Quarter]] = {}
+    for number, _, quarter in keys:
+        first, end = ranges.get(number, (quarter, quarter + 1))
+        ranges[number] = min(first, quarter), max(end, quarter + 1)
+    return ranges
+
+
+def _event_counts(connection: Connection, run: GapRun) -> dict[int, int]:
+    """Count the events that matter to what the run looks through, by meter."""
+    counts: dict[int, int] = {}
+    for some in chunks(sorted({row["no"] for row in run.scanned})):
+        which = event.c.meter_no.in_(some) & (event.c.time >= run.events_from)
+        statement = select(event.c.meter_no, func.count()).where(which).group_by(event.c.meter_no)
+        counts |= {number: events for number, events in connection.execute(statement)}
+    return counts
 
 
 def event_of(row: Row[Any], meter_id: int) -> EventRecord:
@@ -194,7 +256,7 @@ def event_of(row: Row[Any], meter_id: int) -> EventRecord:
     return EventRecord(
         previous_state=row.previous_state,
         new_state=row.new_state,
-        record_id=unsigned(row.record_id),
+        record_id=unsigned64(row.record_id),
         meter_id=meter_id,
         time=row.time,
     )
@@ -206,7 +268,9 @@ def _ids(connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
 
 def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[int, str]]:
     return {
-        row.no: (unsigned(row.id), row.microgrid) for some in chunks(sorted(numbers)) for row in _ids(connection, some)
+        row.no: (unsigned64(row.id), row.microgrid)
+        for some in chunks(sorted(numbers))
+        for row in _ids(connection, some)
     }
 
 
@@ -235,9 +299,26 @@ def _is(key: Key) -> Any:
     return and_(gap.c.meter_no == key[0], gap.c.record_type == key[1], gap.c.quarter == key[2])
 
 
-def _save_scanned(connection: Connection, rows: Sequence[dict[str, int]]) -> None:
+def _watched_of(connection: Connection, keys: Sequence[Key]) -> set[Key]:
+    """Return those of the blocks that are watched."""
+    columns = (gap.c.meter_no, gap.c.record_type, gap.c.quarter)
+    return {
+        _key(row)
+        for some in chunks(keys)
+        for row in connection.execute(select(*columns).where(tuple_(*columns).in_(some)))
+    }
+
+
+def _save_scanned(connection: Connection, run: GapRun) -> None:
+    """Note what was looked through, but not of meters of which an event came meanwhile: that is looked at again."""
+    now = _event_counts(connection, run)
+    rows = [row for row in run.scanned if now.get(row["no"]) == run.events.get(row["no"])]
     if rows:
-        which = (series.c.meter_no == bindparam("no")) & (series.c.record_type == bindparam("type"))
+        which = (
+            (series.c.meter_no == bindparam("no"))
+            & (series.c.record_type == bindparam("type"))
+            & series.c.scanned_until.is_not_distinct_from(bindparam("was"))
+        )
         connection.execute(series.update().where(which), rows)
 
 

@@ -1,12 +1,14 @@
 """What the store knows of the town: controllers, meters, commands, gateways. Small reads for the service."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import Connection, select
 
+from commonwatt.units import unsigned64
 from utility.store.database import insert_or, read_setting, save_setting
-from utility.store.tables import command, controller, meter, period, unsigned
+from utility.store.tables import command, controller, meter, period
 
 REVISION = "registry_revision"
 """Setting that ``register`` counts up, so that a running service reads the registry again."""
@@ -76,7 +78,7 @@ def load_known(connection: Connection) -> Known:
         revision=registry_revision(connection),
         controllers=frozenset(connection.execute(select(controller.c.id)).scalars()),
         meters={
-            unsigned(row.id): KnownMeter(
+            unsigned64(row.id): KnownMeter(
                 no=row.no, microgrid=row.microgrid, record_types=frozenset(map(int, row.record_types.split(",")))
             )
             for row in connection.execute(select(*columns))
@@ -95,8 +97,32 @@ def open_commands(connection: Connection) -> list[OpenCommand]:
 
 
 def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
-    """Give out a command; the service sends it until an outcome comes or its time has passed."""
+    """Give out a command; the service sends it until an outcome comes or its time has passed.
+
+    Older open commands to the same controller that set what this one sets are closed as superseded: sent once more,
+    after this one was done, they would undo it.
+    """
+    if sets := _sets(new.message):
+        ours = (command.c.controller == new.controller) & (command.c.state == "open")
+        for row in connection.execute(select(command.c.id, command.c.message).where(ours)).all():
+            if taken := _sets(row.message) & sets:
+                connection.execute(command.update().where(command.c.id == row.id).values(_without(row.message, taken)))
     connection.execute(command.insert().values(**vars(new), created=created, state="open"))
+
+
+def _sets(message: str) -> set[str]:
+    """Return what a command sets: where it aggregates, which periods; nothing for a ``get``."""
+    fields = json.loads(message)
+    if fields.get("cmd") in ("aggregate", "deaggregate"):
+        return {f"aggregation at {fields['at']}"}
+    return set(fields.get("periods", ()))
+
+
+def _without(message: str, taken: set[str]) -> dict[str, str]:
+    """Return the columns of a command of whose settings a later one has ``taken`` some, or all."""
+    fields = json.loads(message)
+    left = {name: value for name, value in fields.get("periods", {}).items() if name not in taken}
+    return {"message": json.dumps(fields | {"periods": left})} if left else {"state": "superseded"}
 
 
 def last_done(connection: Connection, job: str) -> int:

@@ -11,13 +11,12 @@ from sqlalchemy import Connection, Engine, Row, Select, delete, select
 
 from commonwatt.batches import MAX_LETTER_BYTES, Letter
 from commonwatt.blocks import Blocks, Quality, join
-from commonwatt.exceptions import ProtocolError
-from commonwatt.packing import unpack
+from commonwatt.packing import unpack_sound
 from commonwatt.records import Log, RecordType
-from commonwatt.units import SLOTS
+from commonwatt.units import SLOTS, signed64, unsigned64
 from utility.store.changes import LocalReason
 from utility.store.database import insert_or
-from utility.store.tables import gap, letter, meter, part, signed, unsigned
+from utility.store.tables import gap, letter, meter, part
 
 ALL_SLOTS = (1 << SLOTS) - 1
 """Mask of all slots of a block."""
@@ -110,26 +109,10 @@ class Checked:
 
 def check(rows: Sequence[Row[Any]]) -> Checked:
     """Unpack parts, and sort out the damaged ones."""
-    try:
-        return Checked(list(rows), _unpack(rows), [])
-    except ProtocolError:
-        sound: list[Row[Any]] = []
-        damaged: list[Row[Any]] = []
-        for row in rows:
-            (sound if _is_sound(row) else damaged).append(row)
-        return Checked(sound, _unpack(sound), damaged)
-
-
-def _unpack(rows: Sequence[Row[Any]]) -> Blocks:
-    return unpack([(unsigned(row.meter_id), row.record_type, row.quarter) for row in rows], [r.payload for r in rows])
-
-
-def _is_sound(row: Row[Any]) -> bool:
-    try:
-        _unpack([row])
-    except ProtocolError:
-        return False
-    return True
+    keys = [(unsigned64(row.meter_id), row.record_type, row.quarter) for row in rows]
+    blocks, damaged = unpack_sound(keys, [row.payload for row in rows])
+    apart = set(damaged)
+    return Checked([row for i, row in enumerate(rows) if i not in apart], blocks, [rows[i] for i in damaged])
 
 
 class PartReader:
@@ -191,7 +174,7 @@ def set_aside(writes: Engine, rows: Sequence[Row[Any]]) -> int:
                 continue  # Another reader found it too.
             moved += 1
             kept = Letter(
-                meter=unsigned(row.meter_id),
+                meter=unsigned64(row.meter_id),
                 log=Log.HISTORY,
                 reason=LocalReason.DAMAGED_PART,
                 generation=0,
@@ -215,10 +198,10 @@ def letter_row(sender: str, kept: Letter) -> dict[str, object]:
     """Return the columns of a letter."""
     content = kept.content[:MAX_LETTER_BYTES]
     return {
-        "meter": signed(kept.meter),
+        "meter": signed64(kept.meter),
         "log": kept.log,
         "generation": kept.generation,
-        "record_id": signed(kept.record_id),
+        "record_id": signed64(kept.record_id),
         "reason": kept.reason,
         "crc": zlib.crc32(content),
         "time": kept.time,

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from commonwatt.blocks import Blocks, empty
 from commonwatt.records import EventRecord
-from commonwatt.units import EpochSeconds, MeterId, Quarter
+from commonwatt.units import EpochSeconds, MeterId, Quarter, unsigned64
 from utility.registry import TOWN
 from utility.store.changes import reason_text
 from utility.store.database import Database, read_setting
@@ -25,7 +25,6 @@ from utility.store.tables import (
     meter,
     part,
     tally,
-    unsigned,
 )
 
 
@@ -84,7 +83,7 @@ def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -
         {
             "meter": str(meter_id),
             "generation": row.generation,
-            "id": str(unsigned(row.record_id)),
+            "id": str(unsigned64(row.record_id)),
             "time": row.time,
             "previous_state": row.previous_state,
             "new_state": row.new_state,
@@ -99,11 +98,11 @@ def letters(connection: Connection, limit: int) -> list[dict[str, object]]:
     statement = select(letter).order_by(letter.c.no.desc()).limit(limit)
     return [
         {
-            "meter": str(unsigned(row.meter)),
+            "meter": str(unsigned64(row.meter)),
             "sender": row.sender,
             "log": row.log,
             "generation": row.generation,
-            "id": str(unsigned(row.record_id)),
+            "id": str(unsigned64(row.record_id)),
             "reason": row.reason,
             "reason_text": reason_text(row.reason),
             "time": row.time,
@@ -230,4 +229,4 @@ def all_events(database: Database, start: EpochSeconds, end: EpochSeconds) -> It
     )
     with database.reads.begin() as connection:
         for row in connection.execute(statement, execution_options={"yield_per": 1_000}):
-            yield row.generation, event_of(row, unsigned(row.id))
+            yield row.generation, event_of(row, unsigned64(row.id))

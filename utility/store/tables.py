@@ -1,7 +1,8 @@
 """The tables (U1). Parts are appended and never updated; a block is the join of its parts (design 1).
 
-Ids of meters and records are unsigned 64-bit numbers; SQL has signed ones only, so they stand as two's complement.
-Nothing here is particular to one database, but for the partial indexes, which SQLite and PostgreSQL both have.
+Ids of meters and records are unsigned 64-bit numbers; SQL has signed ones only, so they stand as ``signed64``
+makes them. Nothing here is particular to one database, but for the partial indexes, which SQLite and PostgreSQL
+both have.
 """
 
 from sqlalchemy import (
@@ -21,8 +22,6 @@ from sqlalchemy import (
     text,
 )
 
-_HALF = 2**63
-
 metadata = MetaData(
     naming_convention={
         "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -34,16 +33,6 @@ metadata = MetaData(
 
 # SQLite numbers rows by itself only in a column of type INTEGER.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
-
-
-def signed(number: int) -> int:
-    """Return an unsigned 64-bit number as SQL's signed one."""
-    return number - 2 * _HALF if number >= _HALF else number
-
-
-def unsigned(number: int) -> int:
-    """Return what ``signed`` was given."""
-    return number + 2 * _HALF if number < 0 else number
 
 
 controller = Table(

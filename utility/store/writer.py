@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, literal, select, tuple_, update
+from sqlalchemy import Connection, bindparam, case, literal, select, tuple_, update
 
 from commonwatt.batches import Letter
 from commonwatt.records import EventRecord, Log
+from commonwatt.units import QUARTER_S, signed64, unsigned64
 from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, LocalReason, SawGateway
 from utility.store.database import Database, insert_or
 from utility.store.parts import chunks, letter_row, summaries
@@ -25,9 +26,7 @@ from utility.store.tables import (
     meter,
     part,
     series,
-    signed,
     tally,
-    unsigned,
 )
 
 _C = TypeVar("_C")
@@ -62,7 +61,7 @@ class Writer:
             for i in (*change.blocks.meter.tolist(), *(e.meter_id for _, e in change.events))
         }
         if not used <= self._numbers.keys():
-            self._numbers = {unsigned(row.id): row.no for row in connection.execute(select(meter.c.id, meter.c.no))}
+            self._numbers = {unsigned64(row.id): row.no for row in connection.execute(select(meter.c.id, meter.c.no))}
         return self._numbers
 
     def _firsts(self, connection: Connection) -> dict[tuple[int, int], int]:
@@ -157,10 +156,27 @@ class _Transaction:
                     contradictions.append((append.sender, _contradiction(generation, record, append)))
         if new:
             self._connection.execute(insert_or(self._connection, event).on_conflict_do_nothing(), new)
+            self._look_again(new)
         return contradictions
 
+    def _look_again(self, events: Sequence[dict[str, Any]]) -> None:
+        """Have the gap finder look again through what it has judged without these events.
+
+        An event changes what is known from its own time on: slots that stood excused as off until now may be missing.
+        """
+        low: dict[int, int] = {}
+        for row in events:
+            quarter = row["time"] // QUARTER_S
+            low[row["meter_no"]] = min(low.get(row["meter_no"], quarter), quarter)
+        lower = bindparam("low")
+        later = (series.c.meter_no == bindparam("no")) & (series.c.scanned_until > lower)
+        # What was looked through stays one range.
+        changed = case((series.c.scanned_from > lower, series.c.scanned_from), else_=lower)
+        statement = series.update().where(later).values(scanned_until=changed)
+        self._connection.execute(statement, [{"no": number, "low": quarter} for number, quarter in low.items()])
+
     def _event_key(self, generation: int, record: EventRecord) -> _EventKey:
-        return self._numbers[record.meter_id], generation, signed(record.record_id)
+        return self._numbers[record.meter_id], generation, signed64(record.record_id)
 
     def _known_events(self, keys: Sequence[_EventKey]) -> dict[_EventKey, tuple[int, int, int]]:
         columns = (event.c.meter_no, event.c.generation, event.c.record_id)
@@ -214,7 +230,7 @@ class _Transaction:
 
     def _mark_absent(self, meter_id: int, record_type: int, quarter: int, mask: int, controller: str) -> None:
         """Note slots the gateway does not have; they are not asked for again."""
-        number = select(meter.c.no).where(meter.c.id == signed(meter_id), meter.c.microgrid == controller)
+        number = select(meter.c.no).where(meter.c.id == signed64(meter_id), meter.c.microgrid == controller)
         which = (
             (gap.c.meter_no == number.scalar_subquery())
             & (gap.c.record_type == record_type)

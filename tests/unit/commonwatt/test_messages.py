@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import (
+    MAX_ID,
     MAX_PUT_RANGE,
     MAX_PUT_RECORDS,
     Level,
@@ -43,7 +44,7 @@ def puts(draw: st.DrawFn) -> Put:
     log = draw(st.sampled_from(Log))
     size = 36 if log is Log.HISTORY else 24
     records = tuple(draw(st.lists(st.binary(min_size=size, max_size=size), max_size=5)))
-    first = draw(st.integers(0, 2**64 - 10))
+    first = draw(st.integers(0, MAX_ID - 10))
     covered = draw(st.integers(max(1, len(records)), 10))
     return Put(log=log, generation=draw(u32), first_id=first, last_id=first + covered - 1, records=records)
 

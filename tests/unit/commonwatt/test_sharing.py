@@ -57,7 +57,7 @@ def test_everybody_below_their_minimum_is_helped_if_anybody_can(
     batteries: dict[int, BatteryState], before: Decision, band: int
 ) -> None:  # req: C2
     decision = decide_spec(batteries, before, band)
-    needy = {meter for meter, battery in batteries.items() if battery.level < battery.minimum}
+    needy = {meter for meter, battery in batteries.items() if battery.available and battery.level < battery.minimum}
     assert needy <= decision.receivers
     able = {
         meter

@@ -4,9 +4,9 @@ import pytest
 
 from commonwatt.blocks import join
 from commonwatt.exceptions import StoreError
-from commonwatt.messages import MAX_PUT_RECORDS, Put, Refusal, unpack_put_ack
+from commonwatt.messages import MAX_PUT_RECORDS, Put, Refusal, Trust, unpack_put_ack
 from commonwatt.packing import unpack
-from commonwatt.records import EventRecord, HistoryRecord, Log, Rejection
+from commonwatt.records import EventRecord, HistoryRecord, Log, Rejection, unpack_event
 from commonwatt.units import SLOT_S
 from gateway.store import Store
 from tests.support.gateway_world import START, World, readings
@@ -70,8 +70,9 @@ def test_a_bad_record_is_named_and_kept_and_the_rest_goes_through(
     assert len(world.store.letters()) == 1, "sent again, the letter is not kept twice"
 
 
-def test_a_gateway_whose_clock_was_never_set_rejects_nothing_as_from_the_future(world: World) -> None:
-    world.now = 1000
+def test_a_gateway_whose_clock_the_utility_has_not_confirmed_rejects_nothing_as_from_the_future(world: World) -> None:
+    world.core._trust(Trust.NONE)
+    world.now -= 86_400
     assert world.put(1, 1, readings(1, 1, 2)).rejected == ()
 
 
@@ -117,6 +118,30 @@ def test_events_are_kept_once_and_a_contradicting_one_is_a_letter(world: World) 
     assert world.put(1, 1, [event]).accepted == ((0, 1),)
     assert world.put(1, 1, [other]).rejected == ((1, Rejection.CONTRADICTS),)
     assert [e for _, e in world.store.all_events(unsent_only=False)] == [event]
+
+
+def test_two_events_of_one_id_in_one_put_are_both_kept(world: World) -> None:
+    events = [EventRecord(previous_state=0, new_state=n, record_id=1, meter_id=1, time=START) for n in (1, 3)]
+    world.put(1, 1, events, last_id=2)
+    kept = [e for _, e in world.store.all_events(unsent_only=False)]
+    kept += [unpack_event(letter.content) for letter in world.store.letters()]
+    assert sorted(e.new_state for e in kept) == [1, 3]
+
+
+def test_ids_that_no_log_reaches_are_refused_and_harm_nobody(world: World) -> None:
+    put = Put(log=Log.HISTORY, generation=1, first_id=2**63, last_id=2**63, records=(readings(1, 1, 1)[0].pack(),))
+    (ack,) = world.meter_says(1, "rec", put.pack())
+    assert unpack_put_ack(ack.payload).status is Refusal.MALFORMED
+
+
+def test_a_put_that_covers_years_is_refused_before_it_is_taken_apart(world: World) -> None:
+    day = [
+        HistoryRecord(
+            record_type=3, lossy=0, record_id=i, meter_id=1, account=1, start=START, end=START + 86_400, reading=1
+        )
+        for i in range(1, 1001)
+    ]
+    assert world.put(1, 1, day).status is Refusal.TOO_LARGE
 
 
 def test_coverage_merges_ranges_that_touch(world: World) -> None:

@@ -1,9 +1,11 @@
 """Sharing and commands: who is told to share, when, and what is sent again."""
 
+from commonwatt.batches import BatchAck
 from commonwatt.commands import Kind
+from commonwatt.messages import Level, Trust
 from commonwatt.records import State
 from gateway.manager import RENEW_S, RESEND_S, SHARE_FOR_S
-from tests.support.gateway_world import START, World, commands, readings
+from tests.support.gateway_world import CAPACITY, START, World, batches, commands, readings
 
 
 def households(world: World, *percents: float) -> list[tuple[str, str]]:
@@ -113,6 +115,61 @@ def test_a_silent_or_isolated_battery_is_not_told_to_share(world: World) -> None
     world.now += 600
     world.level(2, 39)
     assert sharing_since(world, before) == [], "the donor's level is ten minutes old"
+
+
+def test_a_receiver_nobody_hears_of_any_more_keeps_nobody_sharing(world: World) -> None:
+    households(world, 80, 40)
+    world.now += 600
+    before = len(world.sent)
+    world.level(1, 80)
+    assert sharing_since(world, before) == [("1", "share_power_off")]
+
+
+def test_a_level_from_the_future_is_not_believed(world: World) -> None:
+    world.introduce(1)
+    world.meter_says(1, "lvl", Level(state=State.INITIALIZED, time=world.now + 10_000, level=CAPACITY).pack())
+    world.level(1, 40)
+    assert world.core.manager.meters[1].level == 0.4 * CAPACITY
+
+
+def test_without_trust_in_its_clock_the_gateway_commands_durations(world: World) -> None:
+    world.core._trust(Trust.NONE)
+    households(world, 80, 40)
+    order = next(c for c in commands(world.sent) if c.cmd == "share_power_on")
+    assert (order.until, order.for_s) == (None, SHARE_FOR_S)
+
+
+def test_time_is_trusted_when_the_utility_confirms_it(world: World) -> None:
+    world.crash()
+    world.core._trust(Trust.NONE)
+    for off_s, trust in ((5000, Trust.NONE), (10, Trust.NETWORK)):
+        (hello,) = batches(world.do(world.core.connected(world.now)))
+        ack = BatchAck(
+            time=world.now + off_s, trust=Trust.NETWORK, utility_store=7, store=hello.store, sequence=hello.sequence
+        )
+        world.utility_says("ack", ack.pack())
+        assert world.core.manager.trust is trust
+
+
+def test_another_value_under_the_same_pair_is_ordered_again_above_it(world: World) -> None:
+    """The store was lost, and what was ordered before had the same number."""
+    (order,) = commands(world.do(world.core.manager.order(4, Kind.AGGREGATION, "none", None, world.now)))
+    (again,) = world.introduce(
+        4,
+        minimum=None,
+        cmd="deaggregate",
+        held={Kind.AGGREGATION: {"value": "lossy", "epoch": order.epoch, "seq": order.seq}},
+    )
+    assert (again.cmd, again.seq) == ("deaggregate", (order.seq or 0) + 1)
+
+
+def test_a_meter_that_never_confirms_is_asked_less_and_less_often(world: World) -> None:
+    households(world, 80, 40)
+    sent = 0
+    for _ in range(SHARE_FOR_S // 5):
+        world.now += 5
+        sent += sum(c.cmd == "share_power_on" for c in commands(world.tick("retry")))
+    assert 3 <= sent <= 10
 
 
 def test_levels_near_the_minimum_are_asked_for_every_slot_and_others_by_the_minute(world: World) -> None:

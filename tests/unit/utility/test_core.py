@@ -13,6 +13,7 @@ from utility.store.changes import Append, CloseCommand, KeepLetter, LocalReason,
 from utility.store.known import Known, KnownMeter, OpenCommand
 
 NOW = 1_800_000_000
+AGE = 1800
 TOPIC = "cw1/r001/u/batch"
 
 
@@ -23,7 +24,7 @@ def core() -> Core:
         10001: KnownMeter(no=1, microgrid="r001", record_types=types),
         20001: KnownMeter(no=2, microgrid="r002", record_types=types),
     }
-    return Core(99, Known(controllers=frozenset({"r001", "r002"}), meters=meters))
+    return Core(99, Known(controllers=frozenset({"r001", "r002"}), meters=meters), AGE)
 
 
 def ack_of(step: Step) -> BatchAck:

@@ -42,7 +42,7 @@ def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list
 
     async def play() -> None:
         metrics, sent = UtilityMetrics(), list[Publish]()
-        ingest = Ingest(database, CLOCK, metrics, sent.append)
+        ingest = Ingest(database, CLOCK, metrics, sent.append, 1800)
         task = asyncio.create_task(ingest.run())
         try:
             await scenario(ingest, metrics, sent)

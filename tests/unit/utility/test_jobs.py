@@ -26,7 +26,7 @@ CLOCK = Clock(origin=NOW, monotonic_origin=0, speed=0)
 def tick(database: Database, times: int = 1) -> UtilityMetrics:
     async def play() -> UtilityMetrics:
         metrics = UtilityMetrics()
-        ingest = Ingest(database, CLOCK, metrics, lambda _: None)
+        ingest = Ingest(database, CLOCK, metrics, lambda _: None, 1800)
         jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, metrics)
         try:
             for _ in range(times):

@@ -10,13 +10,14 @@ from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, empty, join, make_blocks
 from commonwatt.packing import pack
 from commonwatt.records import EventRecord
+from commonwatt.units import signed64, unsigned64
 from utility.store import reads
 from utility.store.changes import Append, CloseCommand, KeepLetter, LocalReason, SawGateway, reason_text
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.known import OpenCommand, add_command, last_done, mark_done, open_commands
 from utility.store.parts import masks, summaries
-from utility.store.tables import gap, letter, part, signed, unsigned
+from utility.store.tables import gap, letter, part
 from utility.store.writer import Writer
 
 QUARTER = 2_000_000
@@ -47,8 +48,8 @@ def count(database: Database, what: Table = part) -> int:
 
 @given(st.integers(0, 2**64 - 1))
 def test_unsigned_numbers_survive_signed_columns(number: int) -> None:
-    assert -(2**63) <= signed(number) < 2**63
-    assert unsigned(signed(number)) == number
+    assert -(2**63) <= signed64(number) < 2**63
+    assert unsigned64(signed64(number)) == number
 
 
 def test_summaries_are_those_of_the_slots(blocks: Callable[..., Blocks]) -> None:
