@@ -11,6 +11,7 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 import typer
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
@@ -227,37 +228,50 @@ def _dump(part: str, config: Path, options: list[str], path: Path) -> None:
         raise CommonwattError(f"{part} dump failed: {done.stderr.decode(errors='replace').strip()}")
 
 
+MEASURES = {
+    "made": "made",
+    "stored_exact": "stored exactly",
+    "stored_averaged": "stored as averages",
+    "held": "on the way",
+    "missing": "missing",
+    "conflicting": "conflicting",
+    "unmade": "stored, never made",
+    "difference": "off by, mWh",
+    "beyond_bound": "averages beyond bound",
+}
+"""What the measures of a line are called in a table."""
+
+
 def table_of(audit: Audit, *, by_meter: bool) -> Table:
-    """Draw an audit, by record type or by meter and record type."""
-    table = Table(title="Audit: what was made against what is stored")
-    names = [
-        "made",
-        "stored_exact",
-        "stored_averaged",
-        "held",
-        "missing",
-        "conflicting",
-        "unmade",
-        "difference",
-        "beyond_bound",
-    ]
-    for heading in [*(["meter"] if by_meter else []), "type", *(name.replace("_", " ") for name in names)]:
-        table.add_column(heading, justify="right")
-    rows: dict[tuple[int, int], list[int]] = {}
+    """Draw an audit: a column for each record type; or, by meter, a line for each meter and type."""
+    table = Table(title="What was made, and what of it is stored", box=SIMPLE_HEAD)
+    lines: dict[tuple[int, ...], list[int]] = {}
     for line in audit.lines:
-        row = rows.setdefault((line.meter if by_meter else 0, line.record_type), [0] * len(names))
-        rows[line.meter if by_meter else 0, line.record_type] = [
-            total + getattr(line, name) for total, name in zip(row, names, strict=True)
-        ]
-    for (meter, record_type), row in sorted(rows.items()):
-        table.add_row(
-            *([str(meter)] if by_meter else []), RecordType(record_type).name.lower(), *(f"{n:,}" for n in row)
-        )
+        key = (line.meter, line.record_type) if by_meter else (line.record_type,)
+        sums = lines.get(key, [0] * len(MEASURES))
+        lines[key] = [total + getattr(line, name) for total, name in zip(sums, MEASURES, strict=True)]
+    table.add_column("meter" if by_meter else "")
+    for heading in ["type", *MEASURES.values()] if by_meter else [_type_name(key[0]) for key in sorted(lines)]:
+        table.add_column(heading, justify="right", overflow="fold")
+    if by_meter:
+        for (meter, record_type), sums in sorted(lines.items()):
+            table.add_row(str(meter), _type_name(record_type), *(f"{number:,}" for number in sums))
+    else:
+        for row, measure in enumerate(MEASURES.values()):
+            table.add_row(measure, *(f"{sums[row]:,}" for _, sums in sorted(lines.items())))
     table.caption = (
-        f"events: {audit.events_made:,} made, {audit.events_stored:,} stored, {audit.events_held:,} held, "
+        f"events: {audit.events_made:,} made, {audit.events_stored:,} stored, {audit.events_held:,} on the way, "
         f"{audit.events_missing:,} missing, {audit.events_different:,} different"
     )
     return table
+
+
+def _type_name(record_type: int) -> str:
+    return (
+        RecordType(record_type).name.lower()
+        if record_type in RecordType.__members__.values()
+        else f"type {record_type}"
+    )
 
 
 def audit_command(

@@ -19,7 +19,7 @@ app = typer.Typer(
     no_args_is_help=True, help="A microgrid's gateway: collects, keeps sharing fair, relays to the utility."
 )
 
-Config = Annotated[Path, typer.Option("--config", help="Its TOML file; see: commonwatt config example gateway")]
+Config = Annotated[Path, typer.Option("--config", "-c", help="Its TOML file; see: commonwatt config example gateway")]
 
 
 @app.command()

@@ -1,7 +1,8 @@
 """The demonstration's data folder: who is where, on which port, with which file.
 
 ``town.toml``, ``clock.json`` and ``time.json`` at the top; a folder with configuration, databases and tokens for each
-microgrid, ``head-end`` and ``utility``; ``logs``; ``processes.json`` names what runs.
+microgrid, ``head-end`` and ``utility``; ``logs``; ``processes.json`` names what runs, ``prometheus-targets.json`` where
+its metrics are.
 """
 
 import json
@@ -94,6 +95,7 @@ def prepare(data: Path, town_file: Path | None, speed: float, for_s: float | Non
     town = load_town(town_path)
     _register(data)
     parts = _write_parts(data, town)
+    _write_targets(data, parts)
     origin = _resume_at(data)
     stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
     clock = Clock(origin=origin, monotonic_origin=time.monotonic() + START_UP_S, speed=speed, meters_stop_at=stop_at)
@@ -193,6 +195,14 @@ def _write_parts(data: Path, town: Town) -> tuple[Part, ...]:
             ),
         ]
     return tuple(parts)
+
+
+def _write_targets(data: Path, parts: tuple[Part, ...]) -> None:
+    """Tell a Prometheus where the parts' metrics are now (``file_sd_configs``); see grafana/README.md."""
+    targets = [
+        {"targets": [part.http], "labels": {"part": part.kind, "place": part.config.parent.name}} for part in parts
+    ]
+    (data / "prometheus-targets.json").write_text(json.dumps(targets, indent=1) + "\n")
 
 
 def _write(data: Path, folder: str, kind: str, http: str, keys: dict[str, object]) -> Part:

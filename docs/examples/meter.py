@@ -41,11 +41,12 @@ def received(client, me, message):
     if result == "done" and command.get("what") == "levels":
         level = with_crc(struct.pack(">BBHIq", 1, 0, bits, now // 15 * 15, me.level))
         return client.publish(f"{me.base}/u/lvl", level, qos=0)
-    me.due, me.epoch = me.due or result == "done" and command.get("what") == "records", max(me.epoch, command["epoch"])
+    me.due = me.due or (result == "done" and command.get("what") == "records")
+    me.epoch = max(me.epoch, command["epoch"])
     ids = {"generation": me.generation, "first": str(me.log[0][0] if me.log else me.next), "next": str(me.next)}
     outcome = {"v": 1, "id": command["id"], "cmd": name, "result": result, "time": now, "bits": bits, "push": True}
-    outcome |= {"held": {"sharing": me.held}, "epoch": me.epoch, "history": ids}
-    outcome |= {"minimum_percent": 50, "capacity_mwh": 10_000_000}
+    outcome |= {"held": {"sharing": me.held}, "epoch": me.epoch, "history": ids, "minimum_percent": 50}
+    outcome["capacity_mwh"] = 10_000_000
     return client.publish(f"{me.base}/u/out", json.dumps(outcome), qos=1)
 
 
@@ -57,8 +58,7 @@ me = SimpleNamespace(
 me.generation, me.epoch, me.held = int(time.time()), [0, 0], {"value": "off", "epoch": [0, 0], "seq": 0, "until": 0}
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=meter, userdata=me)
 client.username_pw_set(meter, token)
-client.on_connect = lambda c, *_: c.subscribe(f"{me.base}/d/+", qos=1)
-client.on_message = received
+client.on_message, client.on_connect = received, lambda c, *_: c.subscribe(f"{me.base}/d/+", qos=1)
 client.connect(host, int(port))
 end = int(time.time()) // 15 * 15
 while True:

@@ -189,6 +189,14 @@ def test_mistake_in_the_file_is_named(tmp_path: Path, text: str, says: str) -> N
     assert (done.returncode, says in done.stderr, "Traceback" in done.stderr) == (2, True, False), done.stderr
 
 
+@pytest.mark.parametrize(
+    ("command", "says"), [("run", "its one table is called utility"), ("register", "such as a meter:")]
+)
+def test_help_shows_what_the_files_hold(command: str, says: str) -> None:
+    done = commonwatt("utility", command, "--help")
+    assert says in " ".join(done.stdout.replace("│", " ").split())
+
+
 def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
     for name in ("dump", "letters", "conflicts", "gaps", "commands", "migrate"):
         done = commonwatt("utility", name, "--config", utility.config)

@@ -33,7 +33,7 @@ MAX_SCANNED = 20_000
 """Blocks looked through in one run; the rest waits for the next."""
 
 MAX_TOUCHED = 20_000
-"""Watched blocks looked at again in one run because something of them came; others are when they are due."""
+"""Parts of watched blocks taken into account in one run; the rest waits for the next."""
 
 KEEP_COMMANDS_S = 86_400
 """How long the finder's own commands are kept after they ended."""
@@ -60,7 +60,7 @@ class GapRun:
         more: Whether quarters are left to be looked through, or blocks of which something came.
     """
 
-    scanned: list[dict[str, int | None]] = field(default_factory=list)
+    scanned: list[dict[str, Any]] = field(default_factory=list)
     events: dict[int, int] = field(default_factory=dict)
     events_from: EpochSeconds = 0
     masks: dict[Key, int] = field(default_factory=dict)
@@ -132,7 +132,7 @@ class GapFinder:
                 place = {"no": row.meter_no, "type": row.record_type, "was": row.scanned_until}
                 run.scanned.append(place | {"scanned_from": min(first, begin), "scanned_until": until})
                 # Before a series was looked through, nothing tells of its late events.
-                events_from = min(events_from, *quarters[:1], *([0] if row.scanned_until is None else []))
+                events_from = min([events_from, *(quarters[:1] if row.scanned_until is not None else [0])])
         run.events_from = events_from * QUARTER_S
         return keys
 
@@ -247,7 +247,7 @@ def _event_counts(connection: Connection, run: GapRun) -> dict[int, int]:
     for some in chunks(sorted({row["no"] for row in run.scanned})):
         which = event.c.meter_no.in_(some) & (event.c.time >= run.events_from)
         statement = select(event.c.meter_no, func.count()).where(which).group_by(event.c.meter_no)
-        counts |= {number: events for number, events in connection.execute(statement)}
+        counts |= dict(connection.execute(statement).all())
     return counts
 
 

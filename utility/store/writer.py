@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, bindparam, case, literal, select, tuple_, update
+from sqlalchemy import Connection, Integer, bindparam, case, literal, select, tuple_, update
 
 from commonwatt.batches import Letter
 from commonwatt.records import EventRecord, Log
@@ -168,7 +168,7 @@ class _Transaction:
         for row in events:
             quarter = row["time"] // QUARTER_S
             low[row["meter_no"]] = min(low.get(row["meter_no"], quarter), quarter)
-        lower = bindparam("low")
+        lower = bindparam("low", type_=Integer)
         later = (series.c.meter_no == bindparam("no")) & (series.c.scanned_until > lower)
         # What was looked through stays one range.
         changed = case((series.c.scanned_from > lower, series.c.scanned_from), else_=lower)

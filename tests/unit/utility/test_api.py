@@ -6,6 +6,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from commonwatt.batches import BatchRefusal
 from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
 from commonwatt.records import EventRecord
@@ -88,6 +89,25 @@ def test_status_counts_by_microgrid(
     assert status["totals"]["received_slots"] == 2
     assert status["microgrids"]["r001"]["heartbeat"] == {"backlog_blocks": 3}
     assert status["microgrids"]["r002"]["received_slots"] == 0
+
+
+def test_status_tells_why_the_data_of_a_controller_waits(client: Client, refused: dict[str, Refused]) -> None:
+    assert client.get("/status").json()["microgrids"]["r001"]["last_refusal"] is None
+    refused["r001"] = Refused(
+        controller="r001",
+        time=BEGIN,
+        status=BatchRefusal.NOT_REGISTERED,
+        reason="unknown_meter",
+        text="meter 555 of r001 is not registered",
+    )
+    microgrids = client.get("/status").json()["microgrids"]
+    assert microgrids["r002"]["last_refusal"] is None
+    assert microgrids["r001"]["last_refusal"] == {
+        "time": BEGIN,
+        "status": "not_registered",
+        "reason": "unknown_meter",
+        "text": "meter 555 of r001 is not registered",
+    }
 
 
 def test_completeness_is_told_by_series_of_one_microgrid(

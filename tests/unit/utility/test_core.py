@@ -76,6 +76,58 @@ def test_batch_not_in_registry_is_refused_and_nothing_kept(
     assert ack_of(step).status is BatchRefusal.NOT_REGISTERED
 
 
+@pytest.mark.parametrize(
+    ("owner", "meter", "kind", "reason", "says"),
+    [
+        ("r009", 10001, 3, "unknown_owner", "microgrid 'r009'"),
+        ("r001", 10009, 3, "unknown_meter", "meter 10009"),
+        ("r001", 20001, 3, "other_microgrid", "meter 20001 is registered in r002"),
+        ("r001", 10001, 1, "other_type", "meter 10001 of r001 is not registered with records of type generation"),
+        ("r001", 10001, 99, "other_type", "type 99"),
+    ],
+)
+def test_a_refused_batch_says_which_meter_its_data_waits_for(
+    core: Core,
+    batch: Callable[..., Batch],
+    blocks: Callable[..., Blocks],
+    owner: str,
+    meter: int,
+    kind: int,
+    reason: str,
+    says: str,
+) -> None:
+    refused = core.receive(TOPIC, batch(blocks({0: 5}, meter=meter, kind=kind), owner=owner).pack(), NOW).refused
+    assert refused is not None
+    assert (refused.controller, refused.time, refused.status) == ("r001", NOW, BatchRefusal.NOT_REGISTERED)
+    assert (refused.reason, says in refused.text) == (reason, True), refused.text
+
+
+def test_a_damaged_payload_is_refused_by_the_name_of_its_meter(
+    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    refused = core.receive(TOPIC, batch(blocks({0: 5}), payloads=[b"\0" * 12]).pack(), NOW).refused
+    assert refused is not None
+    assert (refused.reason, "meter 10001" in refused.text) == ("bad_payload", True)
+    assert core.receive(TOPIC, batch(blocks({0: 5})).pack(), NOW).refused is None
+
+
+@pytest.mark.parametrize("ahead", [0, 10 * 86_400])
+def test_slots_not_yet_made_are_never_taken_for_absent(core: Core, ahead: int) -> None:
+    young = (NOW - AGE) // 900
+    outcome = ControllerOutcome.model_validate(
+        {
+            "id": "g1",
+            "cmd": "get",
+            "result": "done",
+            "time": NOW,
+            "absent": [["10001", 3, young - 1, "1"], ["10001", 3, young, "1"], ["10001", 3, young + 900, "1"]],
+        }
+    )
+    (change,) = writes_of(core.receive("cw1/r001/u/out", outcome.pack(), NOW + ahead))
+    assert isinstance(change, CloseCommand)
+    assert change.absent == ((10001, 3, young - 1, 1),)
+
+
 def test_event_of_unknown_meter_is_refused(core: Core, batch: Callable[..., Batch]) -> None:
     event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=555, time=NOW)
     assert ack_of(core.receive(TOPIC, batch(events=[(1, event)]).pack(), NOW)).status is BatchRefusal.NOT_REGISTERED

@@ -2,6 +2,8 @@ import json
 from collections.abc import Callable
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from commonwatt.blocks import Blocks
 from commonwatt.commands import MAX_COMMAND_BYTES
@@ -12,8 +14,9 @@ from utility.store import reads
 from utility.store.changes import Append, CloseCommand
 from utility.store.compactor import Compactor
 from utility.store.database import Database
-from utility.store.gaps import GapFinder
+from utility.store.gaps import GapFinder, Off
 from utility.store.known import OpenCommand, open_commands
+from utility.store.tables import event as event_table
 from utility.store.writer import Writer
 
 QUARTER = 2_000_000
@@ -74,6 +77,12 @@ def test_power_lost_without_a_word_makes_the_slot_of_the_return_off() -> None:
 def test_first_entry_of_a_log_says_there_was_nothing_before() -> None:
     off = off_times([event(1, BEGIN + 30, UP, previous=0)])
     assert (off_mask(off, QUARTER), off_mask(off, QUARTER - 1)) == (0b11, ALL_SLOTS)
+
+
+def test_new_log_after_lost_memory_does_not_excuse_the_time_the_meter_was_up() -> None:
+    up = EventRecord(previous_state=UP, new_state=UP, record_id=7, meter_id=10001, time=BEGIN)
+    born = EventRecord(previous_state=0, new_state=UP, record_id=1, meter_id=10001, time=BEGIN + 895)
+    assert off_mask(off_times([(1, up), (2, born)]), QUARTER) == 1 << 59
 
 
 def test_requests_fit_the_longest_message() -> None:
@@ -211,3 +220,127 @@ def test_old_commands_of_the_finder_are_forgotten(
     find(database, now + 90_000)
     with database.reads.begin() as connection:
         assert command.id not in [c["id"] for c in reads.commands(connection, 500)]
+
+
+def test_gaps_are_found_after_the_clock_was_once_ten_days_ahead(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks(dict.fromkeys(range(59), 1)))])
+    now = BEGIN + 900 + AGE
+    ahead = find(database, now + 10 * 86_400)
+    assert len(asked(ahead)) > 900
+    # The gateway's clock was ahead too.
+    absent = tuple((int(meter), kind, quarter, int(mask, 16)) for meter, kind, quarter, mask in asked(ahead)[1:])
+    for command in ahead:
+        writer.commit([CloseCommand(id=command.id, controller="r001", state="done", outcome="{}", absent=absent)])
+    assert asked(find(database, now)) == [("10001", 3, QUARTER, f"{1 << 59:x}")]
+    with database.reads.begin() as connection:
+        assert [g["start"] for g in reads.gaps(connection, 5)] == [BEGIN]
+    writer.commit([append(blocks(FULL, quarter=QUARTER + 1))])
+    assert asked(find(database, now + 1800))[1:] == [("10001", 3, QUARTER + 2, f"{ALL_SLOTS:x}")]
+
+
+def test_slots_excused_as_off_are_asked_for_when_the_event_of_the_return_comes_late(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks(FULL), events=[event(5, BEGIN + 900, 0)])])
+    now = BEGIN + 4 * 900 + AGE
+    assert find(database, now) == []
+    writer.commit([append(events=[event(6, BEGIN + 2 * 900 + 450, UP)])])
+    wanted = [("10001", 3, QUARTER + 2, f"{ALL_SLOTS >> 30 << 30:x}"), ("10001", 3, QUARTER + 3, f"{ALL_SLOTS:x}")]
+    told = completeness.completeness(database, QUARTER, QUARTER + 4)[0].counts
+    assert (told.exact, told.off, told.missing) == (60, 90, 90)
+    assert asked(find(database, now)) == wanted
+    # The same event again, or one of now, asks for nothing twice.
+    writer.commit([append(events=[event(6, BEGIN + 2 * 900 + 450, UP), event(7, now, UP, previous=UP)])])
+    assert find(database, now + 1) == []
+
+
+def test_what_a_gateway_does_not_have_is_not_asked_for_again_because_an_event_came_late(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks({0: 1}))])
+    now = BEGIN + 900 + AGE
+    (command,) = find(database, now)
+    absent = ((10001, 3, QUARTER, ALL_SLOTS & ~1),)
+    writer.commit([CloseCommand(id=command.id, controller="r001", state="done", outcome="{}", absent=absent)])
+    writer.commit([append(events=[event(6, BEGIN, UP, previous=UP)])])
+    assert find(database, now) == []
+
+
+def test_event_that_comes_while_the_finder_looks_is_not_missed(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks(FULL), events=[event(5, BEGIN + 900, 0)])])
+    find(database, BEGIN + 900 + AGE)
+    now = BEGIN + 2 * 900 + AGE
+    finder = GapFinder(database)
+    run = finder.plan(now, AGE)
+    writer.commit([append(events=[event(6, BEGIN + 915, UP)])])
+    assert finder.apply(run, now) == 0
+    assert asked(find(database, now)) == [("10001", 3, QUARTER + 1, f"{ALL_SLOTS & ~1:x}")]
+
+
+def test_more_late_data_than_one_run_looks_at_is_looked_at_by_the_next(
+    database: Database,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("utility.store.gaps.MAX_TOUCHED", 3)
+    writer = Writer(database)
+    writer.commit([append(blocks({0: 1}, quarter=QUARTER + n)) for n in range(8)])
+    now = BEGIN + 8 * 900 + AGE
+    assert len(asked(find(database, now))) == 8
+    writer.commit([append(blocks(FULL, quarter=QUARTER + n)) for n in range(8)])
+    find(database, now + 1)
+    with database.reads.begin() as connection:
+        assert reads.gaps(connection, 10) == []
+
+
+def test_a_meters_events_of_years_are_not_read_at_every_look(
+    database: Database,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[int] = []
+
+    def counting(events: list[tuple[int, EventRecord]]) -> list[gaps.Interval]:
+        read.append(len(events))
+        return off_times(events)
+
+    monkeypatch.setattr("utility.store.gaps.off_times", counting)
+    old = [event(n, BEGIN - 100_000 + n, UP, previous=UP) for n in range(2, 500)]
+    future = [event(n, BEGIN + 9000 + n, UP, previous=UP) for n in range(500, 600)]
+    Writer(database).commit([append(blocks({0: 1}), events=[*old, event(499, BEGIN + 5, UP, previous=UP), *future])])
+    find(database, BEGIN + 900 + AGE)
+    completeness.completeness(database, QUARTER, QUARTER + 1)
+    assert max(read) <= 3
+
+
+Moments = st.lists(
+    st.tuples(st.integers(0, 40), st.sampled_from([0, UP]), st.sampled_from([0, UP]), st.integers(1, 2)), max_size=12
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(moments=Moments, first=st.integers(-1, 4), length=st.integers(1, 3))
+def test_events_of_a_range_excuse_the_same_slots_as_all_events(
+    database: Database, append: Callable[..., Append], moments: list[tuple[int, int, int, int]], first: int, length: int
+) -> None:
+    made = [
+        (generation, EventRecord(previous_state=a, new_state=b, record_id=n, meter_id=10001, time=BEGIN + at * 90))
+        for n, (at, a, b, generation) in enumerate(sorted(moments))
+    ]
+    with database.writes.begin() as connection:
+        connection.execute(event_table.delete())
+    Writer(database).commit([append(events=made)])
+    with database.reads.begin() as connection:
+        off = Off(connection, {1: (QUARTER + first, QUARTER + first + length)})
+    for quarter in range(QUARTER + first, QUARTER + first + length):
+        assert off.mask(1, quarter) == off_mask(off_times(made), quarter)

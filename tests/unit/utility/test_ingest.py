@@ -144,6 +144,20 @@ def test_message_the_database_will_not_take_does_not_stop_the_others(
     running(database, scenario)
 
 
+def test_refusals_are_counted_by_reason_and_the_last_is_kept(
+    database: Database, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        for meter in (555, 556):
+            ingest.offer(TOPIC, batch(blocks({0: 1}, meter=meter)).pack())
+        ingest.offer(TOPIC, batch(blocks({0: 1})).pack())
+        await until(lambda: sample(metrics, "messages", result="stored") == 1)
+        assert sample(metrics, "refusals", reason="unknown_meter") == 2
+        assert "meter 556" in ingest.refused["r001"].text
+
+    running(database, scenario)
+
+
 def test_message_that_finds_the_queue_full_is_dropped_and_counted(database: Database) -> None:
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
         # The loop gets no turn in between, so nothing is taken out.

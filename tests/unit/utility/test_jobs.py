@@ -14,7 +14,7 @@ from utility.metrics import UtilityMetrics
 from utility.store.changes import Append
 from utility.store.compactor import Compactor
 from utility.store.database import Database
-from utility.store.known import last_done, open_commands
+from utility.store.known import last_done, mark_done, open_commands
 from utility.store.tables import part
 from utility.store.writer import Writer
 
@@ -51,6 +51,20 @@ def test_tick_does_each_job_once_in_its_period(
         assert last_done(connection, "compact") == NOW // 900
         assert last_done(connection, "gaps") == NOW // 300
         assert len(open_commands(connection)) == 1
+
+
+def test_jobs_go_on_after_the_clock_was_once_ahead(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    with database.writes.begin() as connection:
+        mark_done(connection, "compact", NOW // 900 + 960)
+        mark_done(connection, "gaps", NOW // 300 + 2880)
+    Writer(database).commit([append(blocks({0: 1}))])
+    metrics = tick(database, times=2)
+    assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
+    with database.reads.begin() as connection:
+        assert last_done(connection, "compact") == NOW // 900
+        assert last_done(connection, "gaps") == NOW // 300
 
 
 def test_job_that_failed_is_done_by_the_next_tick(

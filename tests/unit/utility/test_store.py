@@ -8,6 +8,7 @@ from sqlalchemy import Table, func, select, text, update
 
 from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, empty, join, make_blocks
+from commonwatt.commands import ControllerCommand, unpack_json
 from commonwatt.packing import pack
 from commonwatt.records import EventRecord
 from commonwatt.units import signed64, unsigned64
@@ -168,6 +169,54 @@ def test_command_is_closed_by_its_controller_alone(database: Database) -> None:
     with database.reads.begin() as connection:
         assert open_commands(connection) == []
         assert reads.commands(connection, 5)[0]["outcome"] == {"a": 1}
+
+
+def give(database: Database, number: int, *, controller: str = "r001", **fields: object) -> str:
+    command = ControllerCommand.model_validate({"id": f"c{number}", "until": 100, **fields})
+    new = OpenCommand(id=command.id, controller=controller, message=command.pack().decode(), until=100)
+    with database.writes.begin() as connection:
+        add_command(connection, new, number)
+    return command.id
+
+
+def states(database: Database) -> dict[object, object]:
+    with database.reads.begin() as connection:
+        return {c["id"]: c["state"] for c in reversed(reads.commands(connection, 100))}
+
+
+def test_an_earlier_command_never_undoes_a_later_one(database: Database) -> None:
+    give(database, 1, cmd="aggregate", mode="lossy")
+    give(database, 2, cmd="aggregate", at="meters")
+    give(database, 3, cmd="aggregate", controller="r002")
+    give(database, 4, cmd="get", first_quarter=1, last_quarter=2)
+    give(database, 5, cmd="schedule", periods={"relay_s": 60})
+    give(database, 6, cmd="deaggregate")
+    Writer(database).commit([CloseCommand(id="c6", controller="r001", state="done", outcome="{}")])
+    assert states(database) == {
+        "c1": "superseded",
+        "c2": "open",
+        "c3": "open",
+        "c4": "open",
+        "c5": "open",
+        "c6": "done",
+    }
+    with database.reads.begin() as connection:
+        assert "c1" not in {c.id for c in open_commands(connection)}
+    # An outcome of the earlier that comes late changes nothing.
+    Writer(database).commit([CloseCommand(id="c1", controller="r001", state="done", outcome="{}")])
+    assert states(database)["c1"] == "superseded"
+
+
+def test_an_earlier_schedule_keeps_the_periods_a_later_one_does_not_set(database: Database) -> None:
+    give(database, 1, cmd="schedule", periods={"relay_s": 60, "collect_s": 30})
+    give(database, 2, cmd="schedule", periods={"levels_s": 60})
+    give(database, 3, cmd="schedule", periods={"relay_s": 900})
+    assert states(database) == {"c1": "open", "c2": "open", "c3": "open"}
+    with database.reads.begin() as connection:
+        first = unpack_json(ControllerCommand, open_commands(connection)[0].message.encode())
+    assert (first.id, first.periods) == ("c1", {"collect_s": 30})
+    give(database, 4, cmd="schedule", periods={"relay_s": 60, "collect_s": 60})
+    assert states(database) == {"c1": "superseded", "c2": "open", "c3": "superseded", "c4": "open"}
 
 
 def test_period_done_is_remembered(database: Database) -> None:

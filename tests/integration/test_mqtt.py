@@ -1,0 +1,85 @@
+"""The MQTT link every part uses, at a real broker that comes and goes."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+from commonwatt.devices import load_tokens
+from commonwatt.effects import Publish
+from commonwatt.mqtt import MqttLink
+from tests.support.site import Site
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
+
+
+class Listener:
+    """A meter and its gateway at the broker of a site."""
+
+    def __init__(self, site: Site) -> None:
+        self.received: list[bytes] = []
+        address = "{}:{}".format(*site.address("r001 broker"))
+        folder = site.folder / "r001"
+
+        def link(identity: str, file: str, subscribe: str) -> MqttLink:
+            return MqttLink(
+                address=address,
+                identity=identity,
+                token=load_tokens(folder / file)[identity],
+                subscribe=subscribe,
+                on_message=self.hear,
+                on_connect=lambda: None,
+                rng=random.Random(1),
+            )
+
+        self.meter = link("10001", "meter-tokens.json", "cw1/r001/10001/d/+")
+        self.gateway = link("r001", "gateway-tokens.json", "cw1/r001/+/u/+")
+
+    def hear(self, topic: str, payload: bytes) -> None:
+        if payload == b"poison":
+            raise ValueError(topic)
+        self.received.append(payload)
+
+    def says(self, payload: bytes) -> bool:
+        return self.meter.publish(Publish("cw1/r001/10001/u/out", payload))
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(30):
+        while not condition():  # noqa: ASYNC110 - another process makes it true
+            await asyncio.sleep(0.02)
+
+
+async def heard(listener: Listener, payload: bytes) -> None:
+    """Say it until it is heard, as whoever needs something to arrive does."""
+    async with asyncio.timeout(30):
+        while payload not in listener.received:
+            listener.says(payload)
+            await asyncio.sleep(0.1)
+
+
+def test_a_link_survives_its_broker_and_its_listener(tmp_path: Path) -> None:
+    async def play(site: Site, listener: Listener) -> None:
+        tasks = [asyncio.create_task(link.run()) for link in (listener.meter, listener.gateway)]
+        assert not listener.says(b"nobody there")
+        assert listener.meter.dropped == 1
+        await asyncio.to_thread(site.start, "r001 broker")
+        await heard(listener, b"first")
+        assert b"nobody there" not in listener.received, "what could not be sent is not sent later"
+        listener.says(b"poison")
+        await until(lambda: listener.gateway.failures == 1)
+        await heard(listener, b"second")
+        await asyncio.to_thread(site.kill, "r001 broker")
+        await until(lambda: not listener.meter.connected and not listener.gateway.connected)
+        await asyncio.to_thread(site.start, "r001 broker")
+        await heard(listener, b"third")
+        listener.meter.pause()
+        await until(lambda: not listener.meter.connected)
+        listener.meter.resume()
+        await heard(listener, b"fourth")
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    with Site(tmp_path / "site", TOWN, speed=1) as site:
+        asyncio.run(play(site, Listener(site)))
