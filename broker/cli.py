@@ -31,7 +31,9 @@ def broker() -> None:
 
 @app.command()
 def run(
-    config: Annotated[Path, typer.Option("--config", "-c", help="The broker's file (TOML), with one table [broker].")],
+    config: Annotated[
+        Path, typer.Option("--config", "-c", help="The broker's file (TOML), its one table is called broker.")
+    ],
 ) -> None:
     """Run a broker until it is told to stop (SIGTERM or Ctrl-C).
 

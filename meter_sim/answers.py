@@ -48,10 +48,11 @@ def name_of(payload: bytes) -> tuple[str, str] | None:
     except (ValueError, RecursionError):
         return None
     name = content.get("id") if isinstance(content, dict) else None
-    if not isinstance(name, str) or len(name) > 64:
+    # A lone surrogate is JSON, but no text that could be sent back.
+    if not isinstance(name, str) or len(name) > 64 or not name.isascii():
         return None
     cmd = content.get("cmd")
-    return name, cmd[:32] if isinstance(cmd, str) else ""
+    return name, cmd[:32] if isinstance(cmd, str) and cmd.isascii() else ""
 
 
 def _ids(log: MeterLog) -> LogIds:

@@ -4,16 +4,17 @@ Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text. Everyth
 on threads, each with a connection of its own.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
+from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
 from commonwatt.records import RecordType
-from commonwatt.units import MAX_EPOCH, QUARTER_S, SLOT_S, SLOTS
+from commonwatt.units import MAX_EPOCH, QUARTER_S, SLOT_S
 from utility import completeness
 from utility.core import Refused
 from utility.metrics import UtilityMetrics
@@ -124,15 +125,6 @@ def _add_data(app: FastAPI, api: Api) -> None:
         blocks = reads.readings(
             api.database, meter[1], record_type, start // QUARTER_S, max(start, end - 1) // QUARTER_S
         )
-        found = [
-            [quarter * QUARTER_S + slot * SLOT_S, value, quality]
-            for quarter, values, qualities in zip(
-                blocks.quarter.tolist(), blocks.values.tolist(), blocks.quality.tolist(), strict=True
-            )
-            for slot, value, quality in zip(range(SLOTS), values, qualities, strict=True)
-            if quality and start <= quarter * QUARTER_S + slot * SLOT_S < end
-        ]
-        conflicting = len({(int(extra["row"]), int(extra["slot"])) for extra in blocks.extras})
         return {
             "meter": str(meter[0]),
             "type": record_type.name.lower(),
@@ -140,8 +132,8 @@ def _add_data(app: FastAPI, api: Api) -> None:
             "slot_s": SLOT_S,
             "start": start,
             "end": end,
-            "conflicts": conflicting,
-            "readings": found,
+            "conflicts": len({(int(extra["row"]), int(extra["slot"])) for extra in blocks.extras}),
+            "readings": [reading for reading in _expanded(blocks) if start <= reading[0] < end],
         }
 
     @app.get("/events")
@@ -204,6 +196,15 @@ def _refusal(refused: Refused | None) -> dict[str, object] | None:
     if refused is None:
         return None
     return {"time": refused.time, "status": refused.status.name.lower(), "reason": refused.reason, "text": refused.text}
+
+
+def _expanded(blocks: Blocks) -> Iterator[tuple[int, int, int]]:
+    """Yield start, value and quality of each slot that is not missing."""
+    for row, quarter in enumerate(blocks.quarter.tolist()):
+        slots = zip(blocks.values[row].tolist(), blocks.quality[row].tolist(), strict=True)
+        for slot, (value, quality) in enumerate(slots):
+            if quality:
+                yield quarter * QUARTER_S + slot * SLOT_S, value, quality
 
 
 def _record_type(text: str) -> RecordType:

@@ -14,9 +14,6 @@ from utility.store.gaps import Off
 from utility.store.parts import PartReader, chunks, masks, select_parts
 from utility.store.tables import gap, meter, part, series
 
-MAX_DAYS = 31
-"""The longest range one question may have."""
-
 _METERS_AT_A_TIME = 50
 
 

@@ -131,7 +131,6 @@ def _place_town(path: Path, town_file: Path | None) -> None:
 
 def _register(data: Path) -> None:
     """Enrol every device, by the utility's own command."""
-    (data / "utility").mkdir(exist_ok=True)
     command = [
         sys.executable,
         "-m",

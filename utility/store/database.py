@@ -53,11 +53,14 @@ def open_database(url: str, *, create: bool) -> Database:
         StoreError: It can't be opened, or was made by a later version.
     """
     parsed = _parse(url)
-    if parsed.get_backend_name() == "sqlite" and not create and not Path(str(parsed.database)).is_file():
-        raise ConfigError(
-            f"{parsed.database}: no database there; make one with: commonwatt utility register, or: "
-            "commonwatt utility migrate"
-        )
+    if parsed.get_backend_name() == "sqlite":
+        path = Path(str(parsed.database))
+        if create:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        elif not path.is_file():
+            raise ConfigError(
+                f"{path}: no database there; make one with: commonwatt utility register, or: commonwatt utility migrate"
+            )
     engine = _engine(parsed)
     try:
         with _writing(engine).begin() as connection:

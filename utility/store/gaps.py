@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, and_, bindparam, delete, func, select, tuple_
+from sqlalchemy import BigInteger, Connection, Row, Select, and_, bindparam, delete, func, literal, select, tuple_
 
 from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
@@ -226,7 +226,9 @@ def _events_of(numbers: Sequence[int], start: EpochSeconds, end: EpochSeconds) -
     before = select(func.max(event.c.time)).where(of_meter, event.c.time < start).scalar_subquery()
     after = select(func.min(event.c.time)).where(of_meter, event.c.time >= end).scalar_subquery()
     needed = select(
-        meter.c.no, func.coalesce(before, start).label("low"), func.coalesce(after, end).label("high")
+        meter.c.no,
+        func.coalesce(before, literal(start, BigInteger)).label("low"),
+        func.coalesce(after, literal(end, BigInteger)).label("high"),
     ).where(meter.c.no.in_(numbers))
     of = needed.subquery()
     return select(event).join(of, (event.c.meter_no == of.c.no) & event.c.time.between(of.c.low, of.c.high))

@@ -517,13 +517,13 @@ def test_aggregate_may_have_an_end_or_none() -> None:
 
 def test_junk_commands_are_counted_and_answered_only_by_name() -> None:
     bench = Bench()
-    for junk in (b"", b"\xff", b"[]", b'{"id": 5}', b"[" * 9000, b"x" * 20_000):
+    for junk in (b"", b"\xff", b"[]", b'{"id": 5}', b"[" * 9000, b"x" * 20_000, b'{"id": "\\ud800"}'):
         assert bench.do(bench.meter.receive(topics.COMMANDS, junk, T)) == []
     outcome = bench.command("explode")
     assert (outcome.id, outcome.cmd, outcome.result) == ("c1", "explode", "refused")
     assert bench.command("share_power_on", for_s=60).reason == "share_power_on needs seq"
     assert bench.command("share_power_on", seq=1, for_s=60, until=T + 60).result == "refused"
-    assert bench.tally["command", "malformed"] == 7
+    assert bench.tally["command", "malformed"] == 8
 
 
 # Loss of power (M9).

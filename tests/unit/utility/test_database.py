@@ -23,6 +23,11 @@ def test_connections_are_durable_and_check_references(database: Database) -> Non
     assert pragmas == ["wal", 2, 1]
 
 
+def test_database_in_a_folder_that_is_not_there_yet_is_made_with_it(tmp_path: Path) -> None:
+    open_database(f"sqlite:///{tmp_path}/new/folder/utility.db", create=True).close()
+    assert (tmp_path / "new" / "folder" / "utility.db").is_file()
+
+
 def test_store_id_stays_with_the_database(url: str) -> None:
     ids = []
     for _ in range(2):
