@@ -59,9 +59,9 @@ def demo(
         console = Console()
         with console.status("preparing the town ..."):
             layout = prepare(data, town, speed, for_s)
-        audit = _run(layout, console, for_s, show=not no_view)
+        audit, ended_at = _run(layout, console, for_s, show=not no_view)
         if report is not None:
-            report.write_text(json.dumps(make_report(layout, audit), indent=1) + "\n")
+            report.write_text(json.dumps(make_report(layout, ended_at, audit), indent=1) + "\n")
             console.print(f"report written to {report}")
     if not audit.good:
         raise SystemExit(EXIT_FAILED)
@@ -83,8 +83,8 @@ def _alone(data: Path) -> Iterator[None]:
         yield
 
 
-def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> Audit:
-    """Start everything, watch it until it is time to stop, stop it, and audit what is left."""
+def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> tuple[Audit, int]:
+    """Start everything, watch it until it is time to stop, stop it; return the audit, and the town time at the end."""
     stop = threading.Event()
     before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
     supervisor, observer = Supervisor(layout), Observer(layout)
@@ -99,7 +99,7 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
     finally:
         observer.close()
         killed = supervisor.stop()
-        save_time(layout, ahead_s=0)
+        ended_at = int(save_time(layout, ahead_s=0))
         for number, handler in before.items():
             signal.signal(number, handler)
     for name in killed:
@@ -110,7 +110,7 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
         audit = audit_folder(layout.data, progress)
     console.print(table_of(audit, by_meter=False))
     console.print("nothing lost, nothing counted twice" if audit.good else "[red]NOT GOOD: see the table[/red]")
-    return audit
+    return audit, ended_at
 
 
 def _begin(layout: Layout, supervisor: Supervisor, observer: Observer, stop: threading.Event) -> Layout:

@@ -110,10 +110,11 @@ def let_time_begin(layout: Layout) -> Layout:
     return replace(layout, clock=clock)
 
 
-def save_time(layout: Layout, *, ahead_s: float) -> None:
+def save_time(layout: Layout, *, ahead_s: float) -> float:
     """Write down a time the clock has not reached yet (or has just stopped at, with ``ahead_s`` 0)."""
     moment = layout.clock.now() + layout.clock.speed * ahead_s
     write_private(layout.data / "time.json", json.dumps({"time": moment}) + "\n")
+    return moment
 
 
 def _resume_at(data: Path) -> float:

@@ -7,7 +7,7 @@ KEYS: dict[str, str] = {
     "town": "Name of the town.",
     "speed": "Town seconds in one real second.",
     "simulated_from": "Town time this run began at, epoch seconds.",
-    "simulated_to": "Town time this run ended at, epoch seconds.",
+    "simulated_to": "Town time the meters' last record of this run may end at, epoch seconds.",
     "meters": "Meters in the town, those of the microgrids' boundaries included.",
     "records_made": "History records meters made since the data folder was begun: one for each slot and record type.",
     "records_acknowledged": "Of these, those a meter has handed over: acknowledged by its gateway and deleted.",
@@ -28,7 +28,7 @@ KEYS: dict[str, str] = {
 """What each key of the report means."""
 
 
-def make_report(layout: Layout, audit: Audit) -> dict[str, object]:
+def make_report(layout: Layout, ended_at: int, audit: Audit) -> dict[str, object]:
     """Make the report of a run that has ended."""
     made = audit.total("made")
     stored = audit.total("stored_exact") + audit.total("stored_averaged")
@@ -37,7 +37,7 @@ def make_report(layout: Layout, audit: Audit) -> dict[str, object]:
         "town": layout.town.table.name,
         "speed": clock.speed,
         "simulated_from": int(clock.origin),
-        "simulated_to": int(clock.now() if clock.meters_stop_at is None else clock.meters_stop_at),
+        "simulated_to": ended_at if clock.meters_stop_at is None else min(ended_at, clock.meters_stop_at),
         "meters": len(layout.town.meters),
         "records_made": made,
         "records_acknowledged": made - audit.total("at_meter"),

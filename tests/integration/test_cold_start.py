@@ -53,7 +53,7 @@ def test_a_gateway_starts_alone_collects_when_meters_come_and_relays_when_the_ut
 
 def test_a_utility_that_starts_empty_gets_everything_back_from_the_gateways_backup(site: Site) -> None:
     site.start("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
-    eventually(lambda: stored(site) > 500)
+    eventually(lambda: stored(site) > 200)
     before = stored(site)
     site.kill("utility")
     for path in (site.folder / "utility").glob("utility.db*"):

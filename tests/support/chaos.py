@@ -17,6 +17,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 
+AGGREGATION = (
+    ("r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1200"),
+    ("r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "1200"),
+    ("apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "2000"),
+)
+"""What is ordered at the start, so that the kills come upon both aggregations, at meters and at a gateway."""
+
+
 @dataclass
 class Story:
     """What was done, and what came of it."""
@@ -50,6 +58,8 @@ def run(data: Path, *, for_s: int, kills: int, seed: int, tell: Callable[[str], 
         try:
             while not (data / "time.json").exists():
                 _wait(demo, 0.2)
+            for order in AGGREGATION:
+                _order(data, order)
             # The kills are spread over nine tenths of the time, so that the last one's victim is up again at the end.
             for _ in range(kills):
                 _wait(demo, rng.uniform(0.2, 1.6) * for_s / kills)
@@ -66,6 +76,12 @@ def run(data: Path, *, for_s: int, kills: int, seed: int, tell: Callable[[str], 
         story.output = log.read()
     story.report = json.loads(report.read_text()) if report.exists() else {}
     return story
+
+
+def _order(data: Path, words: tuple[str, ...]) -> None:
+    config = str(data / "utility" / "utility.toml")
+    command = [sys.executable, "-m", "commonwatt", "utility", "command", "--config", config, *words]
+    subprocess.run(command, check=True, capture_output=True)
 
 
 def _kill_one(data: Path, rng: random.Random) -> str | None:
