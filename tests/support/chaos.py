@@ -16,7 +16,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-
 AGGREGATION = (
     ("r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1200"),
     ("r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "1200"),
