@@ -292,26 +292,7 @@ class Store:
 
     def unsent_letters(self, limit: int) -> list[tuple[int, Letter]]:
         """Return (number, letter) the utility has not acknowledged."""
-        rows = self._db.execute(
-            "SELECT number, meter, log, reason, generation, id, time, content FROM letter"
-            " WHERE relayed = 0 ORDER BY number LIMIT ?",
-            (limit,),
-        )
-        return [
-            (
-                number,
-                Letter(
-                    meter=unsigned64(m),
-                    log=log,
-                    reason=reason,
-                    generation=generation,
-                    record_id=unsigned64(i),
-                    time=time,
-                    content=content,
-                ),
-            )
-            for number, m, log, reason, generation, i, time, content in rows
-        ]
+        return list(self._letters("WHERE relayed = 0 ORDER BY number LIMIT ?", (limit,)))
 
     def block_parts(self, keys: Iterable[tuple[int, int, int]]) -> list[Part]:
         """Return all parts of the blocks named by (meter, type, quarter)."""
@@ -363,19 +344,23 @@ class Store:
 
     def letters(self) -> list[Letter]:
         """Return every dead letter."""
-        rows = self._db.execute("SELECT meter, log, reason, generation, id, time, content FROM letter ORDER BY number")
-        return [
-            Letter(
-                meter=unsigned64(m),
-                log=log,
-                reason=reason,
-                generation=g,
-                record_id=unsigned64(i),
-                time=time,
-                content=content,
+        return [letter for _, letter in self._letters("ORDER BY number", ())]
+
+    def _letters(self, which: str, values: tuple[object, ...]) -> Iterator[tuple[int, Letter]]:
+        sql = f"SELECT number, meter, log, reason, generation, id, time, content FROM letter {which}"
+        for number, meter, log, reason, generation, i, time, content in self._db.execute(sql, values):
+            yield (
+                number,
+                Letter(
+                    meter=unsigned64(meter),
+                    log=log,
+                    reason=reason,
+                    generation=generation,
+                    record_id=unsigned64(i),
+                    time=time,
+                    content=content,
+                ),
             )
-            for m, log, reason, g, i, time, content in rows
-        ]
 
     def _parts(self, where: str, values: tuple[object, ...]) -> list[Part]:
         return list(self._iterate(where, values))

@@ -7,7 +7,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -19,17 +19,10 @@ from broker.metrics import BrokerMetrics
 from broker.streams import ClientReader
 from commonwatt.devices import Device, Role, digest, new_token, save_devices
 from commonwatt.topics import all_meters_up, meter_down, meter_up
+from tests.support.waiting import eventually
 
 WAIT_S = 10.0
 CONNECT_TIMEOUT_S = 0.3
-
-
-def eventually(condition: Callable[[], bool], within_s: float = WAIT_S) -> None:
-    """Wait until ``condition`` holds."""
-    tick, deadline = threading.Event(), time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        tick.wait(0.005)
 
 
 class Registry:

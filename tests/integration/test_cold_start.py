@@ -9,7 +9,8 @@ import pytest
 
 from commonwatt.audit import audit_folder
 from commonwatt.demo.layout import prepare
-from tests.support.site import Site, eventually
+from tests.support.site import Site
+from tests.support.waiting import eventually
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 

@@ -5,11 +5,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from commonwatt.dumps import read_dump
 from commonwatt.messages import Put, PutAck, unpack_put
 from commonwatt.records import EventRecord, Log
 from commonwatt.town import load_town
+from tests.support.waiting import eventually, free_port
 
 WAIT_S = 30.0
 START = 1_790_000_100
@@ -37,20 +37,6 @@ kind = "residential"
 houses = 3
 push_share = 0.5
 """
-
-
-def eventually(condition: Callable[[], bool], every_s: float = 0.02) -> None:
-    """Wait until ``condition`` holds."""
-    tick, deadline = threading.Event(), time.monotonic() + WAIT_S
-    while not condition():
-        assert time.monotonic() < deadline, "did not happen in time"
-        tick.wait(every_s)
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 class Gateway:
@@ -229,7 +215,7 @@ def test_a_fleet_killed_in_mid_work_loses_nothing_it_recorded(bench: Bench, gate
         return bool(now["held"] == 0 and now["events_held"] == 0)
 
     truth_while_running, _ = bench.dump("--truth")
-    eventually(drained, every_s=0.3)
+    eventually(drained)
     truth, true_events = bench.dump("--truth")
     blocks, events = gateway.received()
     assert values(truth) == values(truth_while_running)

@@ -2,13 +2,13 @@
 
 import asyncio
 import random
-from collections.abc import Callable
 from pathlib import Path
 
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Publish
 from commonwatt.mqtt import MqttLink
 from tests.support.site import Site
+from tests.support.waiting import become
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 
@@ -44,12 +44,6 @@ class Listener:
         return self.meter.publish(Publish("cw1/r001/10001/u/out", payload))
 
 
-async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(30):
-        while not condition():  # noqa: ASYNC110 - another process makes it true
-            await asyncio.sleep(0.02)
-
-
 async def heard(listener: Listener, payload: bytes) -> None:
     """Say it until it is heard, as whoever needs something to arrive does."""
     async with asyncio.timeout(30):
@@ -67,14 +61,14 @@ def test_a_link_survives_its_broker_and_its_listener(tmp_path: Path) -> None:
         await heard(listener, b"first")
         assert b"nobody there" not in listener.received, "what could not be sent is not sent later"
         listener.says(b"poison")
-        await until(lambda: listener.gateway.failures == 1)
+        await become(lambda: listener.gateway.failures == 1)
         await heard(listener, b"second")
         await asyncio.to_thread(site.kill, "r001 broker")
-        await until(lambda: not listener.meter.connected and not listener.gateway.connected)
+        await become(lambda: not listener.meter.connected and not listener.gateway.connected)
         await asyncio.to_thread(site.start, "r001 broker")
         await heard(listener, b"third")
         listener.meter.pause()
-        await until(lambda: not listener.meter.connected)
+        await become(lambda: not listener.meter.connected)
         listener.meter.resume()
         await heard(listener, b"fourth")
         for task in tasks:

@@ -15,7 +15,8 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from commonwatt.messages import Put, unpack_put
-from tests.support.site import Site, eventually
+from tests.support.site import Site
+from tests.support.waiting import eventually
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "meter.py"
 METER = """

@@ -7,7 +7,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -27,6 +26,7 @@ from commonwatt.effects import Publish
 from commonwatt.mqtt import MqttLink
 from commonwatt.packing import pack
 from commonwatt.topics import gateway_down, gateway_up
+from tests.support.waiting import become, free_port
 
 WAIT_S = 30.0
 QUARTER = 2_000_000
@@ -35,11 +35,6 @@ QUARTER = 2_000_000
 HEARTBEAT = Heartbeat(
     time=1_782_000_000, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none"
 ).pack()
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def commonwatt(*arguments: object) -> "subprocess.CompletedProcess[str]":
@@ -57,12 +52,6 @@ def process(*arguments: object) -> Iterator["subprocess.Popen[bytes]"]:
         if started.poll() is None:
             started.kill()
         started.wait(WAIT_S)
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(WAIT_S):
-        while not condition():  # noqa: ASYNC110 - another process, or thread, makes it true
-            await asyncio.sleep(0.02)
 
 
 class Utility:
@@ -145,7 +134,7 @@ class Gateway:
             self.send("batch", batch)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1):
-                    await eventually(lambda: any(ack.sequence == sequence for ack in self.acks))
+                    await become(lambda: any(ack.sequence == sequence for ack in self.acks))
                 return next(ack for ack in self.acks if ack.sequence == sequence)
         raise AssertionError("not acknowledged in time")
 
@@ -162,7 +151,7 @@ def stops(service: "subprocess.Popen[bytes]") -> bool:
 
 def test_service_runs_and_stops_without_a_broker(utility: Utility) -> None:
     with process("utility", "run", "--config", utility.config) as service:
-        asyncio.run(eventually(lambda: utility.tells("/health", lambda answer: answer["status"] == "ok")))
+        asyncio.run(become(lambda: utility.tells("/health", lambda answer: answer["status"] == "ok")))
         status = utility.get("/status")
         assert status is not None
         assert (list(status["microgrids"]), status["head_end_connected"]) == (["r001", "r002"], False)
@@ -216,14 +205,12 @@ def test_acknowledged_batches_survive_a_kill(utility: Utility) -> None:
         link = asyncio.create_task(gateway.link.run())
         with process("broker", "run", "--config", utility.broker):
             with process("utility", "run", "--config", utility.config) as service:
-                await eventually(lambda: gateway.link.connected)
+                await become(lambda: gateway.link.connected)
                 ack = await gateway.relay(1, full_block(QUARTER))
                 assert (ack.status, ack.blocks) == (0, 1)
                 gateway.send("stat", HEARTBEAT)
                 seen = json.loads(HEARTBEAT)
-                await eventually(
-                    lambda: utility.tells("/status", lambda s: s["microgrids"]["r001"]["heartbeat"] == seen)
-                )
+                await become(lambda: utility.tells("/status", lambda s: s["microgrids"]["r001"]["heartbeat"] == seen))
                 os.kill(service.pid, signal.SIGKILL)
             with process("utility", "run", "--config", utility.config) as service:
                 again = await gateway.relay(2, full_block(QUARTER + 1))
@@ -247,20 +234,20 @@ def test_running_service_sends_commands_and_takes_over_new_meters(utility: Utili
             process("broker", "run", "--config", utility.broker),
             process("utility", "run", "--config", utility.config),
         ):
-            await eventually(lambda: gateway.link.connected)
+            await become(lambda: gateway.link.connected)
             given = await asyncio.to_thread(
                 commonwatt, "utility", "command", "r001", "deaggregate", "--config", utility.config
             )
-            await eventually(lambda: any(command.id == given.stdout.strip() for command in gateway.commands))
+            await become(lambda: any(command.id == given.stdout.strip() for command in gateway.commands))
             outcome = {"v": 1, "id": given.stdout.strip(), "cmd": "deaggregate", "result": "done", "time": 1}
             gateway.send("out", json.dumps(outcome).encode())
-            await eventually(lambda: utility.tells("/commands", lambda c: c["commands"][-1]["state"] == "done"))
+            await become(lambda: utility.tells("/commands", lambda c: c["commands"][-1]["state"] == "done"))
             with (utility.folder / "town.toml").open("a") as town:
                 town.write('[[meter]]\nmicrogrid = "r001"\nid = 555\n')
             ack = await gateway.relay(5, full_block(QUARTER, meter=555))
             assert ack.status == 5
             await asyncio.to_thread(utility.register)
-            await eventually(lambda: utility.tells("/readings?meter=555&start=0&end=15", lambda r: "readings" in r))
+            await become(lambda: utility.tells("/readings?meter=555&start=0&end=15", lambda r: "readings" in r))
             sequence = 5
             while ack.status != 0:
                 sequence += 1

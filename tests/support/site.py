@@ -1,40 +1,18 @@
 """A small town of real processes that a test starts, stops and kills one by one."""
 
 import json
-import socket
 import subprocess
-import threading
-import time
 import urllib.request
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from commonwatt.demo.layout import let_time_begin, prepare
-
-PATIENCE_S = 60.0
-"""How long a condition may take to come true before the test has failed."""
-
-_NEVER = threading.Event()
+from tests.support.waiting import eventually
 
 STOP_WITHIN_S = 5.0
 """What users rely on: a part ends so soon after SIGTERM."""
-
-
-def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
-    """Wait until ``condition`` is true; fail with its last value if it does not become so in time."""
-    deadline = time.monotonic() + within_s
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {within_s:g} s; last: {value!r}"
-        _NEVER.wait(0.05)
-
-
-def free_port() -> int:
-    """Return a loopback port that is free now."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 class Site:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from commonwatt.devices import Device, Role, digest, save_devices
+from tests.support.waiting import free_port
 
 WAIT_S = 10.0
 TOKEN = b"its-token"
@@ -59,11 +60,6 @@ def command(tmp_path: Path) -> Iterator[Callable[[str], Command]]:
 def register(folder: Path) -> None:
     meter = Device(identity="1", role=Role.METER, microgrid="r001", token_sha256=digest(TOKEN))
     save_devices(folder / "devices.json", [meter])
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
 
 
 def connected_meter(port: int) -> socket.socket:

@@ -1,0 +1,33 @@
+"""Waiting for what another process, or thread, makes true: never a fixed time, always with an end."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+PATIENCE_S = 60.0
+"""How long a condition may take to come true before the test has failed."""
+
+_TICK = threading.Event()
+
+
+def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
+    """Wait until ``condition`` is true; fail with its last value if it does not become so in time."""
+    deadline = time.monotonic() + within_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {within_s:g} s; last: {value!r}"
+        _TICK.wait(0.02)
+
+
+async def become(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
+    """Wait as ``eventually``, and let the loop run meanwhile."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110 - what makes it true tells nobody
+            await asyncio.sleep(0.02)
+
+
+def free_port() -> int:
+    """Return a loopback port that is free now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
