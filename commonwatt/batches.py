@@ -54,7 +54,7 @@ class BatchRefusal(IntEnum):
     BUSY = 6
     """The utility can't store anything now; send it again later."""
     BAD_PAYLOAD = 7
-    """A block's payload is damaged at the sender; the gateway must set it aside."""
+    """A block's payload is damaged; a gateway checks its own before it sends, and sends again later."""
 
 
 class BatchFlag(IntFlag):

@@ -121,7 +121,7 @@ def join(batches: Sequence[Blocks]) -> Blocks:
     batches = [batch for batch in batches if len(batch)]
     if not batches:
         return empty()
-    parts = _concatenate(batches)
+    parts = concatenate(batches)
     order = np.lexsort((parts.quarter, parts.record_type, parts.meter))
     parts = parts.take(order)
     changed = (np.diff(parts.meter) != 0) | (np.diff(parts.record_type) != 0) | (np.diff(parts.quarter) != 0)
@@ -156,7 +156,10 @@ def _join_extras(
     return np.unique(found[found["value"] != values[found["row"], found["slot"]]])
 
 
-def _concatenate(batches: Sequence[Blocks]) -> Blocks:
+def concatenate(batches: Sequence[Blocks]) -> Blocks:
+    """Put batches one after the other, without joining."""
+    if not batches:
+        return empty()
     offsets = np.cumsum([0, *(len(batch) for batch in batches)])
     extras = np.concatenate([batch.extras for batch in batches])
     extras["row"] += np.repeat(offsets[:-1], [len(batch.extras) for batch in batches])
@@ -168,11 +171,6 @@ def _concatenate(batches: Sequence[Blocks]) -> Blocks:
         np.concatenate([batch.quality for batch in batches]),
         extras,
     )
-
-
-def concatenate(batches: Sequence[Blocks]) -> Blocks:
-    """Put batches one after the other, without joining."""
-    return _concatenate(batches) if batches else empty()
 
 
 def from_records(records: Sequence[HistoryRecord]) -> Blocks:

@@ -94,6 +94,7 @@ class MqttLink:
                 log.debug("%s: no connection to %s:%s: %s", self._identity, *self._address, error)
             finally:
                 self.connected = False
+                self._client = None
                 self._close(client)
             # A connection that is lost at once, again and again, is no reason to try at once, again and again.
             lived = self.connects > was and loop.time() - started > _LIVED_S
@@ -148,6 +149,9 @@ class MqttLink:
 
     def _opened(self, loop: asyncio.AbstractEventLoop, client: paho.Client, sock: "SocketLike") -> None:
         if isinstance(sock, socket.socket) and sock.fileno() >= 0:
+            if client is not self._client:
+                sock.close()  # it connected only after it was given up
+                return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             loop.add_reader(sock, client.loop_read)
 

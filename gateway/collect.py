@@ -80,10 +80,11 @@ class Collector:
             if put.log is not log:
                 raise ProtocolError(Refusal.MALFORMED, f"put of log {put.log} on the topic of log {log}")
         except ProtocolError as error:
-            return Taken(self._refuse(meter_id, log, payload, Refusal(error.code), now))
+            why = Refusal(error.code)
+            letters = self.junk(meter_id, payload, MESSAGE_REASON + why, now)
+            return Taken([*letters, self.refusal(meter_id, log, payload, why, now)])
         if meter is None:
-            self.counts.puts[Refusal.NOT_REGISTERED.name.lower()] += 1
-            return Taken([self._ack(meter_id, put, now, status=Refusal.NOT_REGISTERED)])
+            return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
         self.counts.puts["accepted"] += 1
         expected = Expected(
             meter_id=meter_id,
@@ -116,18 +117,18 @@ class Collector:
         )
         return [Write(AddLetters((letter,)))]
 
-    def _refuse(
-        self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: EpochSeconds
-    ) -> list[Effect[Change]]:
+    def refusal(self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: EpochSeconds) -> Publish:
+        """Refuse a whole put.
+
+        Whatever stands where generation and range belong is echoed, so that a sender whose put was damaged on its way
+        can tell which one it was.
+        """
         self.counts.puts[why.name.lower()] += 1
-        effects = self.junk(meter_id, payload, MESSAGE_REASON + why, now)
-        # Whatever stands where generation and range belong is echoed, so that a sender whose put was damaged on its
-        # way can tell which one it was.
         generation, first, last = (
             int.from_bytes(payload[a:b].ljust(b - a, b"\0"), "big") for a, b in ((4, 8), (8, 16), (16, 24))
         )
         put = Put(log=log, generation=generation, first_id=first, last_id=last, records=())
-        return [*effects, self._ack(meter_id, put, now, status=why)]
+        return self._ack(meter_id, put, now, status=why)
 
     def _history(self, put: Put, expected: Expected, now: EpochSeconds) -> Taken:
         accepted: list[HistoryRecord] = []

@@ -6,7 +6,7 @@ for and then publishes.
 
 from dataclasses import asdict
 
-from commonwatt.batches import MESSAGE_REASON, BatchAck, BatchFlag, unpack_batch_ack
+from commonwatt.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
 from commonwatt.commands import ControllerCommand, Heartbeat, Outcome, unpack_json
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
@@ -89,14 +89,13 @@ class Gateway:
             self.unreadable += 1
             return []
         meter = self._meters.get(parsed.meter)
-        self.manager.heard(parsed.meter, now)
         if parsed.leaf in (RECORDS, EVENTS):
             return self._put(parsed.meter, meter, Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT, payload, now)
         try:
             if parsed.leaf == LEVELS:
                 level = unpack_level(payload)
                 self.manager.state(parsed.meter, level.state)
-                return self.manager.level(parsed.meter, level.time, level.level, now)
+                self.manager.level(parsed.meter, level.time, level.level, now)
             if parsed.leaf == OUTCOMES:
                 outcome = unpack_json(Outcome, payload)
                 return self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
@@ -109,13 +108,12 @@ class Gateway:
         self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
     ) -> list[Effect[Change]]:
         taken = self.collector.put(meter_id, meter, log, payload, now)
-        effects = taken.effects
         if taken.level is not None:
-            effects = effects + self.manager.level(meter_id, *taken.level, now)
+            self.manager.level(meter_id, *taken.level, now)
         if taken.events:
             self._urgent = True
             self.manager.state(meter_id, taken.events[-1].new_state)
-        return effects
+        return taken.effects
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:
         """Compare a meter's ids with those in the store (design 4.5): ask for what it holds, count what nobody has."""
@@ -148,8 +146,9 @@ class Gateway:
 
     def _acknowledged(self, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
         """Take in a batch's acknowledgement, and the time in it: only a clock the utility agrees with is trusted."""
-        agrees = ack.trust is Trust.NETWORK and abs(ack.time - now) <= FUTURE_S
-        self._trust(Trust.NETWORK if agrees else Trust.NONE)
+        if ack.store == self._store.store_id:
+            agrees = ack.trust is Trust.NETWORK and abs(ack.time - now) <= FUTURE_S
+            self._trust(Trust.NETWORK if agrees else Trust.NONE)
         return self.relay.acknowledged(ack, now)
 
     def _trust(self, trust: Trust) -> None:
@@ -157,11 +156,21 @@ class Gateway:
 
     def connected(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Greet the utility: send what waits, and learn whether its store is still the one that has our backup."""
-        return self.relay.hello(now)
+        del now
+        self.relay.greet = True
+        return []
 
     def committed(self, now: EpochSeconds) -> list[Effect[Change]]:
-        """Return what the last commit made possible."""
-        return self.relay.continues(now)
+        """Do what needs to see everything committed: choose what to relay, compact; and share as the levels now are."""
+        return self.relay.work(now) + self.manager.share_if_changed(now)
+
+    def busy(self, topic: str, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+        """Tell a meter that its put could not be stored."""
+        parsed = parse_meter_up(topic)
+        if parsed is None or parsed.leaf not in (RECORDS, EVENTS):
+            return []
+        log = Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT
+        return [self.collector.refusal(parsed.meter, log, payload, Refusal.BUSY, now)]
 
     # Time
 
@@ -180,8 +189,10 @@ class Gateway:
         if job == "collect_s":
             return done + self.manager.ask_records(list(self._meters))
         if job == "relay_s":
-            return done + self.relay.due(now)
-        return done + self.relay.compact(now)
+            self.relay.due(now)
+        else:
+            self.relay.compacting = True
+        return done
 
     def tick_every_s(self, job: str) -> int:
         """Return how often ``tick(job)`` is due, in seconds; batteries near their minimum are asked every slot."""
@@ -191,7 +202,7 @@ class Gateway:
         effects = self.manager.resend(now)
         if self._urgent:
             self._urgent = False
-            effects += self.relay.send(now, BatchFlag.URGENT)
+            self.relay.sending = self.relay.urgent = True
         return effects
 
     def _status(self, now: EpochSeconds) -> Publish:

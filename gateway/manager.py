@@ -38,6 +38,12 @@ INITIALIZE_AGAIN_S = 60
 LEVEL_GOOD_FOR_S = 300
 """A battery whose level is older than this is not told to share."""
 
+HIGHEST_SEQ = 2**52
+"""A sequence number above this was not counted up to; what goes above it goes there in a new epoch."""
+
+MAX_COUNTER = 2**32 - 1
+
+_UNKNOWN = Desired(0, Kind.SHARING, "unknown", (0, 0), 0, None, confirmed=True)
 _ON = {Kind.SHARING: "share_power_on", Kind.REDUCING: "reduce_power_on"}
 _OFF = {Kind.SHARING: "share_power_off", Kind.REDUCING: "reduce_power_off"}
 
@@ -50,7 +56,6 @@ class MeterView:
         info: What it said of itself; ``None`` until it first answers ``initialize``.
         answered: Whether it answered ``initialize`` since this gateway started.
         asked: When ``initialize`` was last sent.
-        heard: When anything was last heard of it.
         bits: Its state; taken for up until it says otherwise.
         level: Its battery's level, milliwatt-hours.
         level_time: End of the slot that level is of.
@@ -60,7 +65,6 @@ class MeterView:
     info: MeterInfo | None = None
     answered: bool = False
     asked: EpochSeconds | None = None
-    heard: EpochSeconds | None = None
     bits: int = State.INITIALIZED
     level: MilliwattHours | None = None
     level_time: EpochSeconds = 0
@@ -98,12 +102,10 @@ class Manager:
     def __init__(self, settings: GatewaySettings, store: Store, registry: dict[MeterId, RegisteredMeter]) -> None:
         self.counts = Counts()
         self.trust = Trust.NONE
-        self.meters: dict[MeterId, MeterView] = {}
-        self.decision = Decision()
         self.notes: deque[CommandNote] = deque(maxlen=20)
         self._microgrid = settings.microgrid
-        self._registry = registry
         self._settings = settings
+        self._changed = False
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
         self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
         self._number = 0
@@ -119,26 +121,17 @@ class Manager:
 
     def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
         """Take over a registry that has changed."""
-        self._registry = registry
         self.meters = {meter: self.meters.get(meter, MeterView()) for meter in registry}
 
     # What is heard
 
-    def heard(self, meter: MeterId, now: EpochSeconds) -> None:
-        """Note that a meter is there."""
-        if meter in self.meters:
-            self.meters[meter].heard = now
-
-    def level(
-        self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: EpochSeconds
-    ) -> list[Effect[Change]]:
-        """Take in a battery's level, and decide anew who shares."""
+    def level(self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: EpochSeconds) -> None:
+        """Take in a battery's level; ``share_if_changed`` decides anew who shares."""
         view = self.meters.get(meter)
         future = self.trust is Trust.NETWORK and time > now + FUTURE_S
-        if view is None or time <= view.level_time or future:
-            return []
-        view.level, view.level_time, view.level_heard = level, time, now
-        return self.share(now)
+        if view is not None and time > view.level_time and not future:
+            view.level, view.level_time, view.level_heard = level, time, now
+            self._changed = True
 
     def state(self, meter: MeterId, bits: int) -> None:
         """Take in a meter's state bits."""
@@ -162,7 +155,7 @@ class Manager:
         view.answered = view.answered or outcome.cmd == "initialize"
         if outcome.epoch > self.epoch:
             self.epoch = outcome.epoch
-            effects.append(Write(Setting("epoch", f"{self.epoch[0]},{self.epoch[1]}")))
+            effects.append(self._keep_epoch())
         for kind, held in outcome.held.items():
             effects += self._compare(meter, kind, held, now)
         return effects
@@ -172,21 +165,38 @@ class Manager:
         desired = self._desired.get((meter, kind))
         if desired is None:
             # A pair from before this store was lost: keep it as confirmed, so that the next order goes above it.
-            return self._set(Desired(meter, kind, "unknown", held.epoch, held.seq, None, confirmed=True))
+            known = replace(_UNKNOWN, meter=meter, kind=kind, epoch=held.epoch, seq=min(held.seq, HIGHEST_SEQ))
+            return self._set(known)
         pair = (held.epoch, held.seq)
         ended = desired.until is not None and desired.until <= now
         if pair == (desired.epoch, desired.seq) and (held.value == desired.value or ended):
             return [] if desired.confirmed else self._set(replace(desired, confirmed=True))
         if pair >= (desired.epoch, desired.seq):
-            # It was commanded by someone this store knows nothing of: its own past, before it was lost.
-            raised = replace(desired, epoch=self.epoch, seq=held.seq + 1, confirmed=ended)
-            return [*self._set(raised), *([] if ended else self._send(raised, now))]
+            # It was commanded by someone this store knows nothing of: its own past, before it was lost. The order is
+            # sent again above that when its turn comes, not at once: the meter may just as well not mean what it says.
+            effects, seq = self._above(held)
+            return effects + self._set(replace(desired, epoch=self.epoch, seq=seq, confirmed=ended))
         return []
+
+    def _above(self, held: Held) -> tuple[list[Effect[Change]], int]:
+        """Return a sequence number above a pair that a meter holds; beyond all reason, in a new epoch."""
+        if held.seq < HIGHEST_SEQ or self.epoch[0] == MAX_COUNTER:
+            return [], min(held.seq, HIGHEST_SEQ) + 1
+        self.epoch = (self.epoch[0] + 1, self.epoch[1])
+        return [self._keep_epoch()], 1
+
+    def _keep_epoch(self) -> Effect[Change]:
+        return Write(Setting("epoch", f"{self.epoch[0]},{self.epoch[1]}"))
 
     # What is desired
 
+    def share_if_changed(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Decide who shares, if a level came since that was last decided."""
+        return self.share(now) if self._changed else []
+
     def share(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Decide who shares, from the levels as they are known now."""
+        self._changed = False
         batteries = self.batteries(now)
         self.decision = decide_spec(batteries, self.decision, self._settings.sharing_band_permille)
         effects: list[Effect[Change]] = []

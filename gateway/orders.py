@@ -19,9 +19,6 @@ from gateway.store import Store
 PERIODS = ("collect_s", "levels_s", "relay_s", "compact_s")
 """Settings an operator may change while the gateway runs."""
 
-FOREVER: EpochSeconds = 4_000_000_000
-"""End of a state that is to last until it is changed; far within 32 bits."""
-
 KEPT_OUTCOMES = 100
 """So many commands are remembered, across restarts, and not done again."""
 
@@ -64,9 +61,8 @@ class Orders:
         until = None if mode == "none" or command.for_s is None else now + command.for_s
         if command.at == "gateway":
             return self._relay.aggregate(mode, until, now)
-        end = until if until or mode == "none" else FOREVER
         meters = list(self._manager.meters)
-        return [e for meter in meters for e in self._manager.order(meter, Kind.AGGREGATION, mode, end, now)]
+        return [e for meter in meters for e in self._manager.order(meter, Kind.AGGREGATION, mode, until, now)]
 
     def _get(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
         """Relay what is asked for; say which slots are not here."""
@@ -96,7 +92,7 @@ class Orders:
                 "absent": absent,
             }
         )
-        return [*self._relay.send(now), self._publish(outcome)]
+        return [self._publish(outcome)]
 
     def _remember(self, outcome: ControllerOutcome) -> Write[Change]:
         self._outcomes[outcome.id] = outcome

@@ -127,7 +127,7 @@ def select(
         meter = parts[0].key[0] if parts else events[0][1].meter_id if events else None
         parts = [part for part in parts if part.key[0] == meter]
         events = [(generation, event) for generation, event in events if event.meter_id == meter]
-    exact, coarse = _split(store, parts, mode)
+    exact, coarse = _fitting_blocks(*_split(store, parts, mode))
     blocks, damaged = load(exact)
     means, also_damaged = load(coarse)
     return Selection(
@@ -137,13 +137,23 @@ def select(
         events=tuple(events),
         letters=tuple(letters[:BATCH_LETTERS]),
         damaged=tuple(damaged + also_damaged),
-        more=len(parts) < len(unsent) or len(events) < len(waiting) or len(letters) > BATCH_LETTERS,
+        more=len(exact) + len(coarse) < len(unsent) or len(events) < len(waiting) or len(letters) > BATCH_LETTERS,
     )
 
 
 def _fitting(parts: list[Part]) -> list[Part]:
     sizes = np.cumsum([len(part.payload) for part in parts])
     return parts[: int(np.searchsorted(sizes, BATCH_PART_BYTES))]
+
+
+def _fitting_blocks(exact: list[Part], coarse: list[Part]) -> tuple[list[Part], list[Part]]:
+    """Leave out blocks that no longer fit since others were completed; one block always fits."""
+    sizes: dict[Key, int] = {}
+    for part in exact + coarse:
+        sizes[part.key] = sizes.get(part.key, 0) + len(part.payload)
+    sums = np.cumsum(list(sizes.values()))
+    kept = set(list(sizes)[: max(1, int(np.searchsorted(sums, BATCH_PART_BYTES)))])
+    return [part for part in exact if part.key in kept], [part for part in coarse if part.key in kept]
 
 
 def _split(store: Store, parts: list[Part], mode: Mode) -> tuple[list[Part], list[Part]]:

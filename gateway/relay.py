@@ -14,7 +14,7 @@ from commonwatt.messages import Trust
 from commonwatt.packing import pack
 from commonwatt.topics import BATCHES, gateway_up
 from commonwatt.units import QUARTER_S, EpochSeconds, MeterId
-from gateway.changes import UNSENT, AddLetters, Change, ForgetRelayed, Offered, Part, Relayed, ReplaceParts, Setting
+from gateway.changes import AVERAGED, AddLetters, Change, ForgetRelayed, Offered, Part, Relayed, ReplaceParts, Setting
 from gateway.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
 from gateway.store import Store
 
@@ -78,6 +78,10 @@ class Relay:
         trust: How far the gateway's time can be trusted.
         in_flight: What was sent and not acknowledged, by sequence.
         wanted: Blocks the utility asked for and was not sent yet, in order.
+        sending: Whether what is unsent is to be sent now.
+        urgent: Whether that is outside the schedule.
+        greet: Whether the utility is to be asked for its store's id.
+        compacting: Whether finished quarters are to be joined now.
     """
 
     def __init__(self, microgrid: str, store: Store) -> None:
@@ -85,6 +89,7 @@ class Relay:
         self.trust = Trust.NONE
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
         self.wanted: OrderedDict[Key, None] = OrderedDict()
+        self.sending = self.urgent = self.greet = self.compacting = False
         self._microgrid = microgrid
         self._store = store
         self._utility_store = store.setting("utility_store")
@@ -94,43 +99,41 @@ class Relay:
         self._starts = int(store.setting("starts") or "0") + 1
         self._sequence = self._starts << 32
         self._more = False
-        self._more_to_compact = False
         self._hold_until: EpochSeconds = 0
         self._heard: EpochSeconds = 0
         self._one_by_one = False
         self._unknown: dict[MeterId, EpochSeconds] = {}
 
-    # Sending
+    # Sending. What is asked for in between is noted, and done by ``work``, which sees everything committed.
 
-    def send(self, now: EpochSeconds, flags: BatchFlag = NO_FLAGS) -> list[Effect[Change]]:
-        """Send what is unsent, as far as the window allows."""
+    def due(self, now: EpochSeconds) -> None:
+        """Note that a relay's period has come."""
+        self.sending = True
+        self.greet = self.greet or now - self._heard >= HELLO_S
+
+    def work(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Send and compact what was noted, and what the last commit made room for."""
         effects = self._expire(now)
+        if self.compacting:
+            effects += self._compact(now)
+        more = (self._more or self.wanted) and len(self.in_flight) < WINDOW
+        if self.sending or self.greet or more:
+            effects += self._send(now)
+        return effects
+
+    def _send(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Send what is unsent, as far as the window allows; an empty batch if only the utility's store is in doubt."""
+        flags = BatchFlag.URGENT if self.urgent else NO_FLAGS
+        effects: list[Effect[Change]] = []
         while len(self.in_flight) < WINDOW and now >= self._hold_until:
             batch = self._answer(now) or self._next(now, flags)
             if batch is None:
                 break
             effects += batch
-        return effects
-
-    def continues(self, now: EpochSeconds) -> list[Effect[Change]]:
-        """Do what the last commit made possible: send on what was left behind, compact what is left."""
-        effects: list[Effect[Change]] = []
-        if (self._more or self.wanted) and len(self.in_flight) < WINDOW:
-            effects += self.send(now)
-        if self._more_to_compact:
-            effects += self.compact(now)
-        return effects
-
-    def hello(self, now: EpochSeconds) -> list[Effect[Change]]:
-        """Send what is unsent, or else an empty batch: its acknowledgement names the utility's store."""
-        effects = self.send(now)
-        if not self.in_flight and now >= self._hold_until:
+        if self.greet and not self.in_flight and now >= self._hold_until:
             effects += self._batch(Selection(blocks=empty(), done=()), now, NO_FLAGS)
+        self.sending = self.urgent = self.greet = False
         return effects
-
-    def due(self, now: EpochSeconds) -> list[Effect[Change]]:
-        """Do what is due each period."""
-        return self.hello(now) if now - self._heard >= HELLO_S else self.send(now)
 
     def _expire(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Give up batches without acknowledgement; what they held is unsent, and goes into new ones."""
@@ -144,14 +147,17 @@ class Relay:
     def _next(self, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
         """Build a batch of what is unsent and in no batch in flight."""
         self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
-        selection = select(self._store, now, self.mode, self._flying(), self._unknown, one_meter=self._one_by_one)
+        # What is finished can't be told by a clock that is not trusted: then everything goes as it comes.
+        mode = self.mode if self.trust is Trust.NETWORK else Mode()
+        selection = select(self._store, now, mode, self._flying(), self._unknown, one_meter=self._one_by_one)
         if selection is None:
             self._one_by_one = self._more = False
             return None
         self._more = selection.more
         effects = self._set_aside(selection.damaged, now)
-        if selection.averaged:
-            effects.append(Write(Offered(selection.averaged)))
+        if self.mode.name == "lossy":
+            # Whatever goes out while averages may, is noted before it does: averages and exact slots must never meet.
+            effects.append(Write(Offered(selection.averaged + selection.done)))
         return effects + self._batch(selection, now, flags)
 
     def _answer(self, now: EpochSeconds) -> list[Effect[Change]] | None:
@@ -256,7 +262,7 @@ class Relay:
         if status is BatchRefusal.NOT_REGISTERED:
             # One meter the utility does not know must not hold up the rest: find it out, one meter a batch. An answer
             # is dropped; the utility asks again for what it can take.
-            self._hold_until = now
+            self._hold_until = now if batch.meters else now + HOLD_S
             self._one_by_one = True
             if len(batch.meters) == 1:
                 self._unknown |= dict.fromkeys(batch.meters, now)
@@ -275,16 +281,16 @@ class Relay:
 
     def aggregate(self, name: str, until: EpochSeconds | None, now: EpochSeconds) -> list[Effect[Change]]:
         """Aggregate what is relayed from now on, or stop it (C6); exact parts stay here and are sent when asked for."""
-        since = now // QUARTER_S + 1 if name == "lossy" else ANY_QUARTER
+        since = max(now // QUARTER_S, self._store.newest_quarter()) + 1 if name == "lossy" else ANY_QUARTER
         if name == "lossy" and self.mode.name == "lossy":
             since = self.mode.since
         self.mode = Mode(name=name, until=until, since=since)
         return [Write(Setting("aggregation", f"{name},{until or ''},{since}"))]
 
-    def compact(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def _compact(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Join the parts of finished quarters that the utility has; the joined part stays as backup."""
         keys = self._store.keys_to_compact((now - SETTLED_S) // QUARTER_S, COMPACT_BLOCKS)
-        self._more_to_compact = len(keys) == COMPACT_BLOCKS
+        self.compacting = len(keys) == COMPACT_BLOCKS
         parts = self._store.block_parts(keys)
         blocks, damaged = load(parts)
         members: dict[Key, list[Part]] = {}
@@ -293,7 +299,7 @@ class Relay:
         effects = self._set_aside(damaged, now)
         for key, payload in zip(blocks.keys(), pack(blocks), strict=True):
             relayed = min(part.relayed for part in members[key])
-            assert relayed > UNSENT
+            assert relayed >= AVERAGED
             ids = tuple(part.id for part in members[key])
             effects.append(Write(ReplaceParts(ids, Part(0, key, payload, relayed, joined=True))))
         return effects

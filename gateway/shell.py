@@ -146,6 +146,8 @@ class Shell:
                     await self._step([effect for event in group for effect in self._ask(*event, now)])
                     await self._step(self._ask("committed", (), now))
                 except sqlite3.Error as error:
+                    refusals = [self._ask("busy", event[1], now) for event in group if event[0] == "from_meter"]
+                    await self._step([effect for refusal in refusals for effect in refusal])
                     await self._reopen(error)
                 self._schedule()
                 await asyncio.sleep(0)

@@ -302,6 +302,10 @@ class Store:
             for part in self._parts("quarter = ? AND meter = ? AND type = ?", (quarter, signed64(meter), record_type))
         ]
 
+    def newest_quarter(self) -> Quarter:
+        """Return the newest quarter of which there is anything; 0 if there is nothing."""
+        return int(self._db.execute("SELECT coalesce(max(quarter), 0) FROM part").fetchone()[0])
+
     def keys_between(self, first: Quarter, last: Quarter, limit: int) -> list[tuple[int, int, int]]:
         """Return the keys of the blocks of a range of quarters, the newest first."""
         rows = self._db.execute(

@@ -59,6 +59,10 @@ class World:
         self.boot()
 
     def do(self, effects: list[Effect[Change]]) -> list[Publish]:
+        """Commit, publish; then what that made possible, as the shell does."""
+        return self._perform(effects) + self._perform(self.core.committed(self.now))
+
+    def _perform(self, effects: list[Effect[Change]]) -> list[Publish]:
         changes = [effect.change for effect in effects if isinstance(effect, Write)]
         if changes:
             self.store.commit(changes)
@@ -136,8 +140,7 @@ class World:
         )
 
     def utility_says(self, leaf: str, payload: bytes) -> list[Publish]:
-        sent = self.do(self.core.from_utility(f"cw1/r001/d/{leaf}", payload, self.now))
-        return sent + self.do(self.core.committed(self.now))
+        return self.do(self.core.from_utility(f"cw1/r001/d/{leaf}", payload, self.now))
 
     def acknowledge(self, batch: Batch, store: int = 7, status: BatchRefusal = BatchRefusal.NONE) -> list[Publish]:
         ack = BatchAck(

@@ -3,7 +3,7 @@
 from commonwatt.batches import BatchAck
 from commonwatt.commands import Kind
 from commonwatt.messages import Level, Trust
-from commonwatt.records import State
+from commonwatt.records import Log, State
 from gateway.manager import RENEW_S, RESEND_S, SHARE_FOR_S
 from tests.support.gateway_world import CAPACITY, START, World, batches, commands, readings
 
@@ -100,8 +100,28 @@ def test_a_gateway_that_lost_its_store_goes_on_above_the_meters_pairs(world: Wor
 
 def test_an_order_is_raised_above_a_higher_pair_a_meter_turns_out_to_hold(world: World) -> None:
     households(world, 80, 40)
-    again = world.introduce(1, cmd="share_power_on", held={Kind.SHARING: {"value": "off", "epoch": (1, 0), "seq": 9}})
-    assert [(c.cmd, c.seq) for c in again] == [("share_power_on", 10)]
+    held: dict[Kind, dict[str, object]] = {Kind.SHARING: {"value": "off", "epoch": (1, 0), "seq": 9}}
+    assert world.introduce(1, cmd="share_power_on", held=held) == [], "in its turn, not at once"
+    world.now += RESEND_S
+    (again,) = [c for c in commands(world.tick("retry")) if c.cmd == "share_power_on"]
+    assert again.seq == 10
+
+
+def test_a_meter_that_says_nonsense_is_not_argued_with(world: World) -> None:
+    """It holds the pair, it says, but another value; and its numbers are beyond reason."""
+    households(world, 80, 40)
+    for n in range(100):
+        desired = world.core.manager._desired[1, Kind.SHARING]
+        seq = 2**53 - 1 if n % 2 else desired.seq
+        held: dict[Kind, dict[str, object]] = {Kind.SHARING: {"value": "off", "epoch": desired.epoch, "seq": seq}}
+        assert world.introduce(1, cmd="share_power_on", held=held) == []
+    before = len(world.sent)
+    world.now += 15
+    world.level(1, 20)
+    world.level(2, 60)
+    world.put(3, 1, readings(3, 1, 1))
+    assert ("2", "share_power_on") in sharing_since(world, before)
+    assert world.store.coverage(3, Log.HISTORY, 1) == [(1, 1)]
 
 
 def test_a_silent_or_isolated_battery_is_not_told_to_share(world: World) -> None:
@@ -154,13 +174,11 @@ def test_time_is_trusted_when_the_utility_confirms_it(world: World) -> None:
 def test_another_value_under_the_same_pair_is_ordered_again_above_it(world: World) -> None:
     """The store was lost, and what was ordered before had the same number."""
     (order,) = commands(world.do(world.core.manager.order(4, Kind.AGGREGATION, "none", None, world.now)))
-    (again,) = world.introduce(
-        4,
-        minimum=None,
-        cmd="deaggregate",
-        held={Kind.AGGREGATION: {"value": "lossy", "epoch": order.epoch, "seq": order.seq}},
-    )
-    assert (again.cmd, again.seq) == ("deaggregate", (order.seq or 0) + 1)
+    held: dict[Kind, dict[str, object]] = {Kind.AGGREGATION: {"value": "lossy", "epoch": order.epoch, "seq": order.seq}}
+    assert world.introduce(4, minimum=None, cmd="deaggregate", held=held) == []
+    world.now += RESEND_S
+    (again,) = [c for c in commands(world.tick("retry")) if c.cmd == "deaggregate"]
+    assert again.seq == (order.seq or 0) + 1
 
 
 def test_a_meter_that_never_confirms_is_asked_less_and_less_often(world: World) -> None:

@@ -1,16 +1,21 @@
 """Relaying: nothing leaves the outbox before the utility acknowledged it, and everything leaves it in the end."""
 
 import json
+import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.batches import Batch, BatchAck, BatchRefusal
+from commonwatt.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchRefusal
 from commonwatt.blocks import Blocks, Quality, join
+from commonwatt.effects import Write
+from commonwatt.messages import Trust
 from commonwatt.packing import unpack
 from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S
+from gateway.changes import ForgetRelayed
 from gateway.relay import ACK_WITHIN_S, HOLD_S, WINDOW
 from tests.support.gateway_world import START, World, batches, readings
 
@@ -148,6 +153,7 @@ def test_compaction_keeps_every_slot_and_only_of_what_the_utility_has(world: Wor
     world.now = START + 2 * QUARTER_S
     world.tick("compact_s")
     assert len(list(world.store.all_parts(unsent_only=False))) == 4, "not acknowledged yet"
+    (batch,) = relay(world)
     world.acknowledge(batch)
     world.now += QUARTER_S
     world.tick("compact_s")
@@ -282,6 +288,86 @@ def test_what_was_sent_exactly_before_lossy_is_ordered_is_not_averaged_afterward
     world.now = START + QUARTER_S
     sent += relay(world)
     assert energy(sent) == sum(1000 + i for i in range(10))
+
+
+def test_slots_of_later_quarters_sent_before_lossy_is_ordered_do_not_spoil_their_averages(world: World) -> None:
+    """A meter whose clock is a quarter ahead."""
+    early = START + QUARTER_S
+    world.now = START + 890
+    world.put(1, 1, readings(1, 1, 3, start=early))
+    sent = relay(world)  # never acknowledged
+    world.ask(cmd="aggregate", at="gateway", mode="lossy")
+    world.now = early + 600
+    world.put(1, 4, readings(1, 4, 57, start=early + 45, value=1003))
+    world.now = early + QUARTER_S
+    sent += relay(world)
+    assert energy(sent) == sum(1000 + i for i in range(60))
+
+
+def test_a_gateway_whose_clock_is_behind_relays_all_the_same(world: World) -> None:
+    world.ask(cmd="aggregate", at="gateway", mode="lossless")
+    world.core._trust(Trust.NONE)
+    world.now -= 7200
+    world.put(1, 1, readings(1, 1, 4))
+    assert len(relay(world)) == 1
+
+
+def test_a_new_utility_and_a_compaction_in_one_commit_lose_no_backup(world: World) -> None:
+    """As when an acknowledgement and a tick wait together for the shell."""
+    world.put(1, 1, readings(1, 1, 4))
+    world.acknowledge(relay(world)[0], store=7)
+    world.put(1, 5, readings(1, 5, 4, start=START + 60))
+    (batch,) = relay(world)
+    world.now += 2 * QUARTER_S
+    world.core.relay.in_flight[batch.sequence] = replace(world.core.relay.in_flight[batch.sequence], sent=world.now)
+    ack = BatchAck(time=world.now, utility_store=8, store=batch.store, sequence=batch.sequence, blocks=1)
+    together = world.core.from_utility("cw1/r001/d/ack", ack.pack(), world.now)
+    together += world.core.tick("compact_s", world.now) + world.core.tick("compact_s", world.now)
+    world.do(together)
+    (again,) = relay(world)
+    assert (blocks_of([again]).quality > 0).sum() == 8
+
+
+def test_an_acknowledgement_and_a_relay_in_one_commit_send_nothing_twice(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    (batch,) = relay(world)
+    world.now += 60
+    ack = BatchAck(time=world.now, utility_store=7, store=batch.store, sequence=batch.sequence, blocks=1)
+    together = world.core.from_utility("cw1/r001/d/ack", ack.pack(), world.now)
+    sent = world.do(together + world.core.tick("relay_s", world.now))
+    assert [b for b in batches(sent) if b.keys] == []
+
+
+def test_letters_are_not_pressed_on_a_utility_that_knows_nobody(world: World) -> None:
+    for meter in (1, 2, 3):
+        for n in range(90):
+            world.meter_says(meter, "out", b"{%d" % n)
+    waiting, sent = relay(world), 0
+    while waiting:
+        sent += 1
+        waiting += batches(world.acknowledge(waiting.pop(0), status=BatchRefusal.NOT_REGISTERED))
+    assert sent <= 2 * WINDOW
+
+
+def test_blocks_that_grow_by_their_other_parts_still_fit_a_message(world: World) -> None:
+    rng = random.Random(1)
+    for n in range(3):
+        for quarter in range(200):
+            start = START - 200 * QUARTER_S + quarter * QUARTER_S + n * 300
+            records = [replace(r, reading=rng.randrange(2**53)) for r in readings(1, 1 + n * 20, 20, start=start)]
+            world.put(1, 1 + n * 20, records)
+        for batch in relay(world):
+            world.acknowledge(batch, store=7)
+    world.do([Write(ForgetRelayed())])
+    found: list[Batch] = []
+    for _ in range(10):
+        sent = [p for p in world.tick("relay_s") if p.topic.endswith("/batch")]
+        assert all(len(p.payload) <= MAX_BATCH_BYTES for p in sent)
+        for batch in batches(sent):
+            found.append(batch)
+            world.acknowledge(batch)
+        world.now += 60
+    assert (blocks_of(found).quality > 0).sum() == 200 * 60
 
 
 @pytest.mark.parametrize("status", [BatchRefusal.BUSY, BatchRefusal.MALFORMED])

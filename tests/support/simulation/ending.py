@@ -1,0 +1,115 @@
+"""What must hold when all faults are healed and everything had its time: all tiers agree (I5, I6)."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from sqlalchemy import func, select
+
+from commonwatt.blocks import Quality
+from commonwatt.records import EventRecord
+from commonwatt.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS
+from tests.support.simulation import masks
+from utility.gaps import off_mask, off_times
+from utility.store.reads import all_blocks, all_events
+from utility.store.tables import gap, letter, meter, series
+
+if TYPE_CHECKING:
+    from tests.support.simulation.world import World
+
+_FOR_EVER = 2**32 - 1
+_GAPS = select(meter.c.id, gap.c.record_type, gap.c.quarter, gap.c.mask).join(meter, meter.c.no == gap.c.meter_no)
+_SERIES = select(meter.c.id, series).join(meter, meter.c.no == series.c.meter_no)
+
+
+def check(world: "World") -> None:
+    """Compare the utility's store with the truth."""
+    if not world.drained():
+        backlogs = {name: gateway.store.backlog() for name, gateway in world.gateways.items()}
+        held = {m: len(c.history.rows) for f in world.fleets.values() for m, c in f.meters.items()}
+        world.fail(f"I6: not drained in time: gateways {backlogs}, meters {held}")
+    _check_readings(world)
+    _check_events(world)
+    _check_statuses(world)
+    with world.utility.database.reads.begin() as connection:
+        if letters := connection.execute(select(func.count()).select_from(letter)).scalar_one():
+            world.fail(f"{letters} dead letters, and nothing was bad")
+    for gateway in world.gateways.values():
+        world.ledger.check_gateway(gateway.name, gateway.holdings())
+    world.ledger.check_utility(world.utility.database.store_id, world.utility.holdings())
+
+
+def _check_readings(world: "World") -> None:
+    """Exact slots are the truth, averages within half a unit a slot, nothing in conflict, made up, or missing."""
+    made = {(meter, kind, at): v for (meter, kind), slots in world.ledger.made.items() for at, v in slots.items()}
+    excused = {
+        (record.meter_id, record.record_type, at)
+        for record in world.ledger.excused
+        for at in range(record.start, record.end, SLOT_S)
+    }
+    seen = 0
+    for blocks in all_blocks(world.utility.database, 0, _FOR_EVER // QUARTER_S):
+        if len(blocks.extras):
+            extra = blocks.extras[0]
+            world.fail(f"I5: conflict in {blocks.key(int(extra['row']))}, slot {int(extra['slot'])}")
+        for row in range(len(blocks)):
+            meter, kind, quarter = blocks.key(row)
+            apart = np.zeros(SLOTS, np.int64)
+            quality = blocks.quality[row]
+            for slot in np.flatnonzero(quality).tolist():
+                key = meter, kind, quarter * QUARTER_S + slot * SLOT_S
+                value = made.get(key)
+                if value is None:
+                    world.fail(f"I6: the utility has {key}, which was never made")
+                seen += 1
+                excused.discard(key)
+                del made[key]
+                apart[slot] = int(blocks.values[row, slot]) - value
+                if apart[slot] and quality[slot] == Quality.EXACT:
+                    world.fail(f"I6: {key} is {value}, and the utility has {int(blocks.values[row, slot])}")
+            averaged = (quality == Quality.AVERAGED).reshape(-1, GROUP_SLOTS)
+            sums = np.where(averaged, apart.reshape(-1, GROUP_SLOTS), 0).sum(axis=1)
+            if (2 * np.abs(sums) > averaged.sum(axis=1)).any():
+                world.fail(f"I6: averages of {meter}, type {kind}, quarter {quarter} beyond half a unit: {sums}")
+    world.story.counts["excused"] = len(excused)
+    for key in sorted(made.keys() - excused):
+        meter, kind, at = key
+        world.fail(
+            f"I6: missing at the utility, in all {len(made.keys() - excused)}, the first: "
+            + masks.text((meter, kind, at // QUARTER_S), 1 << at % QUARTER_S // SLOT_S)
+        )
+
+
+def _check_events(world: "World") -> None:
+    stored = {
+        (event.meter_id, generation, event.record_id): event
+        for generation, event in all_events(world.utility.database, 0, _FOR_EVER)
+    }
+    made = world.ledger.events
+    for key in sorted(made.keys() | stored.keys()):
+        if stored.get(key) != made.get(key) and not (key in world.ledger.excused_events and key not in stored):
+            world.fail(f"I6: event {key}: made {made.get(key)}, stored {stored.get(key)}")
+
+
+def _check_statuses(world: "World") -> None:
+    """Every slot of a quarter that is old enough is there, or excused as off, or watched as a gap: none is silent."""
+    horizon = world.utility.find_gaps()
+    held = world.utility.holdings()
+    with world.utility.database.reads.begin() as connection:
+        watched = {(r.id, r.record_type, r.quarter): r.mask for r in connection.execute(_GAPS)}
+        first = {(r.id, r.record_type): r.first_quarter for r in connection.execute(_SERIES)}
+    events: dict[int, list[tuple[int, EventRecord]]] = {}
+    for generation, event in all_events(world.utility.database, 0, _FOR_EVER):
+        events.setdefault(event.meter_id, []).append((generation, event))
+    off = {number: off_times(of_meter) for number, of_meter in events.items()}
+    for (number, kind), begin in first.items():
+        for quarter in range(begin, horizon):
+            key = number, kind, quarter
+            there = held[key].exact | held[key].averaged
+            excused = off_mask(off.get(number, ()), quarter)
+            gap = watched.get(key, 0)
+            if silent := masks.ALL & ~(there | excused | gap):
+                world.fail(f"I5: silent gap of {masks.text(key, silent)}")
+            if gap & (there | excused):
+                world.fail(f"I5: said to be missing, and is not: {masks.text(key, gap & (there | excused))}")
+            world.story.counts["slots off"] += (excused & ~there).bit_count()
+            world.story.counts["slots missing"] += gap.bit_count()

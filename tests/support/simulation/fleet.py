@@ -1,0 +1,184 @@
+"""The meters of one microgrid in a simulated world: ``meter_sim.fleet`` without sockets, physics and threads."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commonwatt.commands import Command, unpack_json
+from commonwatt.effects import Publish
+from commonwatt.exceptions import ProtocolError
+from commonwatt.records import RecordType
+from commonwatt.topics import COMMANDS, parse_meter_up
+from commonwatt.town import Meter as Description
+from commonwatt.units import SLOT_S, MeterId, MilliwattHours
+from meter_sim.changes import Change, MeterState, Orders, Stored
+from meter_sim.meter import Effects, Limits, Meter
+from meter_sim.store import FleetStore, open_store
+from tests.support.simulation.network import Broker, Link
+from tests.support.simulation.node import Node
+
+if TYPE_CHECKING:
+    from tests.support.simulation.world import World
+
+
+class Fleet(Node[Change]):
+    """A microgrid's meters, in one process and one store.
+
+    Attributes:
+        meters: The cores.
+        off: Meters without power.
+        store: The store, which outlives a crash.
+    """
+
+    def __init__(
+        self, world: "World", microgrid: str, meters: Sequence[Description], broker: Broker, log_records: int
+    ) -> None:
+        super().__init__(world, f"{microgrid}-m")
+        self.meters: dict[MeterId, Meter] = {}
+        self.off: set[MeterId] = set()
+        self.store: FleetStore = open_store(Path(":memory:"))
+        self.microgrid = microgrid
+        self._limits = Limits(resolution=1, log_records=log_records)
+        self._descriptions = {meter.id: meter for meter in meters}
+        self._by_meter = {meter.id: Link(world, str(meter.id), self, broker) for meter in meters}
+        self.links = list(self._by_meter.values())
+        self._slot_end = world.clock() // SLOT_S * SLOT_S
+        self._wake_at: float | None = None
+
+    def build(self) -> None:
+        """Load every meter."""
+        self.off.clear()
+        self.meters = {meter: self._load(meter) for meter in self._descriptions}
+
+    def _load(self, meter: MeterId) -> Meter:
+        fresh = Stored(state=MeterState(meter=meter, generation=self.world.clock()), orders=Orders(meter, (0, 0), {}))
+        return Meter(self._descriptions[meter], self._limits, self.store.load(meter) or fresh, Counter())
+
+    def started(self) -> None:
+        """Boot every meter; the time since the last slot passed unmeasured."""
+        self._slot_end = self._last_moment() // SLOT_S * SLOT_S
+        self._wake_at = None
+        effects: Effects = []
+        for core in self.meters.values():
+            effects += core.boot(self.world.time, power_lost=core.state.last_slot < self._slot_end)
+        self.perform(effects)
+        self._arm()
+
+    def _last_moment(self) -> int:
+        return min(self.world.clock(), self.world.measure_until)
+
+    def image(self) -> bytes:
+        return bytes(self.store._connection.serialize())
+
+    def restore(self, image: bytes) -> None:
+        self.store._connection.deserialize(image)
+
+    # Faults of one meter.
+
+    def fail(self, meter: MeterId, for_s: float) -> None:
+        """Take a meter's power away."""
+        if self.up and meter not in self.off:
+            self.world.tell(self.name, f"meter {meter} OFF for {for_s:.0f} s")
+            self.off.add(meter)
+            self._by_meter[meter].disconnect()
+            self.later(for_s, lambda: self._recover(meter))
+
+    def _recover(self, meter: MeterId) -> None:
+        self.off.discard(meter)
+        self.meters[meter] = self._load(meter)
+        self.world.tell(self.name, f"meter {meter} on")
+        self._by_meter[meter].reconnect()
+        self.perform(self.meters[meter].boot(self.world.time, power_lost=True))
+        self._arm()
+
+    def forget(self, meter: MeterId) -> None:
+        """Let a meter lose all its memory: what it held and nobody else has is gone, without anyone's fault."""
+        if not self.up or meter in self.off:
+            return
+        self.world.tell(self.name, f"meter {meter} LOSES ITS MEMORY")
+        self.world.ledger.excuse(meter, self.store.load(meter))
+        with self.store._connection as db:
+            for table in ("meter", "orders", "record"):
+                db.execute(f"DELETE FROM {table} WHERE meter = ?", (meter,))
+        self.meters[meter] = self._load(meter)
+        self.perform(self.meters[meter].boot(self.world.time, power_lost=True))
+        self._arm()
+
+    # A turn.
+
+    def work(self) -> None:
+        """Take what arrived; one slot; what is due; one commit; then publish."""
+        now, effects = self.world.time, Effects()
+        self.waiting, arrived = [], self.waiting
+        for name, topic, payload in arrived:
+            if name and int(name) not in self.off:
+                meter, leaf = int(name), topic.rpartition("/")[2]
+                if leaf == COMMANDS:
+                    self._note(meter, payload)
+                effects += self.meters[meter].receive(leaf, payload, now)
+        if self._slot_end + SLOT_S <= self._last_moment():
+            self._slot_end += SLOT_S
+            for meter, core in self.meters.items():
+                if meter not in self.off:
+                    effects += core.measure(self._slot_end, readings(meter, self._slot_end))
+        for meter, core in self.meters.items():
+            if meter not in self.off and core.wake_at is not None and core.wake_at <= now:
+                effects += core.tick(now)
+        self.perform(effects)
+        for meter, core in self.meters.items():
+            if meter not in self.off:
+                self.world.ledger.check_meter(core, now)
+        self._arm()
+
+    def _arm(self) -> None:
+        """Wake when the next slot ends, or the first core wants to."""
+        times = [core.wake_at for meter, core in self.meters.items() if meter not in self.off]
+        wake_at = min((at for at in times if at is not None), default=None)
+        if self._slot_end + SLOT_S <= self.world.measure_until:
+            wake_at = min(self._slot_end + SLOT_S, self._slot_end + SLOT_S if wake_at is None else wake_at)
+        if wake_at is not None and (self._wake_at is None or wake_at < self._wake_at):
+            self._wake_at = wake_at
+            self.later(max(0.0, wake_at - self.world.time), lambda: self._wake(wake_at))
+
+    def _wake(self, wake_at: float) -> None:
+        if self._wake_at == wake_at:
+            self._wake_at = None
+            self.put_in("")
+
+    def _note(self, meter: MeterId, payload: bytes) -> None:
+        try:
+            self.world.ledger.commanded(meter, unpack_json(Command, payload), int(self.world.time))
+        except ProtocolError:
+            return
+
+    # Effects.
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        ledger = self.world.ledger
+        ledger.before_meters(self, changes)
+        self.store.commit(changes)
+        ledger.after_meters(changes)
+
+    def transmit(self, message: Publish) -> None:
+        topic = parse_meter_up(message.topic)
+        assert topic is not None
+        self.world.ledger.sent_by_meter(topic.meter, topic.leaf, message.payload)
+        self._by_meter[topic.meter].send(message, self.world.gateways[self.microgrid].local)
+
+    def drained(self) -> bool:
+        """Say whether all was acknowledged."""
+        return self.up and not self.off and all(not m.history.rows and not m.events.rows for m in self.meters.values())
+
+
+def readings(meter: MeterId, slot_end: int) -> dict[RecordType, MilliwattHours]:
+    """Return what a meter measures: flows that stay the same now and then, a level that swings around its minimum."""
+    step = slot_end // SLOT_S
+    flow = (step // 7 * 2_654_435_761 + meter * 97) % 1_999
+    swing = abs((step + meter * 31) % 240 - 120)
+    through = (step // 3 * 40_503 + meter) % 4_001
+    return {
+        RecordType.GENERATION: flow if step % 14 < 9 else flow + step % 5,
+        RecordType.STORED: 28_800_000 * (10 + swing * 85 // 120) // 100,
+        RecordType.THROUGH: through,
+    }

@@ -1,0 +1,124 @@
+"""A gateway in a simulated world: ``gateway.shell`` without sockets and scheduler."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commonwatt.config import GatewaySettings
+from commonwatt.effects import Effect, Publish
+from commonwatt.registry import RegisteredMeter
+from commonwatt.topics import gateway_up
+from commonwatt.units import MeterId
+from gateway.changes import Change, Setting
+from gateway.core import RETRY, Gateway
+from gateway.relay import WINDOW
+from gateway.shell import JOBS, MAX_GROUP
+from gateway.store import Store
+from tests.support.simulation import masks
+from tests.support.simulation.network import Broker, Link
+from tests.support.simulation.node import Node
+
+if TYPE_CHECKING:
+    from tests.support.simulation.world import World
+
+
+class GatewayNode(Node[Change]):
+    """One microgrid's gateway.
+
+    Attributes:
+        core: The core.
+        store: The store, which outlives a crash.
+        local: Its link to the microgrid's broker.
+        head_end: Its link to the head-end.
+    """
+
+    core: Gateway
+    wrong_s = (-1_781_900_000, -3600, -400, 400, 3600, 86_400)
+
+    def __init__(
+        self,
+        world: "World",
+        settings: GatewaySettings,
+        meters: dict[MeterId, RegisteredMeter],
+        broker: Broker,
+        head_end: Broker,
+    ) -> None:
+        super().__init__(world, settings.microgrid)
+        self.store = Store(Path(":memory:"))
+        self.store.commit([Setting("store_id", str(self.rng.getrandbits(62)))])
+        self.store.store_id = int(self.store.setting("store_id") or "0")
+        self.local = Link(world, f"{self.name}-l", self, broker)
+        self.head_end = Link(world, f"{self.name}-h", self, head_end)
+        self.links = [self.local, self.head_end]
+        self._settings = settings
+        self._meters = meters
+        self._prefix = gateway_up(settings.microgrid, "")
+
+    def build(self) -> None:
+        """Make the core anew; compare the store with what it should have."""
+        self.core = Gateway(self._settings, self.store, self._meters)
+        self.world.ledger.check_gateway(self.name, self.holdings())
+
+    def holdings(self) -> masks.Holdings:
+        """Return what the store holds, read from it."""
+        return masks.of_parts((part.key, part.payload) for part in self.store.all_parts(unsent_only=False))
+
+    def started(self) -> None:
+        """Begin to tick; each job by itself."""
+        for job in JOBS:
+            self._again(job, self.rng.uniform(0, self.core.tick_every_s(job)))
+
+    def _again(self, job: str, delay: float) -> None:
+        def tick() -> None:
+            self.put_in("tick", job)
+            self._again(job, self.core.tick_every_s(job))
+
+        self.later(delay, tick)
+
+    def connected(self, link: Link) -> None:
+        """Do as the shell does when it has subscribed."""
+        if link is self.local:
+            self.put_in("tick", RETRY)
+        else:
+            self.put_in("connected")
+
+    def work(self) -> None:
+        """Take all that waits into one transaction, then what that made possible."""
+        group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
+        now = self.clock()
+        self.perform([effect for event in group for effect in self._ask(*event, now)])
+        self.perform(self.core.committed(now))
+        if len(self.core.relay.in_flight) > WINDOW:
+            self.world.fail(f"I10: {len(self.core.relay.in_flight)} batches of {self.name} in flight")
+
+    def _ask(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:
+        if what == "tick":
+            return self.core.tick(topic, now)
+        if what == "connected":
+            return self.core.connected(now)
+        if what == self.local.name:
+            return self.core.from_meter(topic, payload, now)
+        return self.core.from_utility(topic, payload, now)
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        ledger = self.world.ledger
+        ledger.before_gateway(self, changes)
+        self.store.commit(changes)
+        ledger.after_gateway(self.name, changes)
+
+    def transmit(self, message: Publish) -> None:
+        if message.topic.startswith(self._prefix):
+            self.head_end.send(message, self.world.utility.link)
+        else:
+            meter = message.topic.split("/")[2]
+            self.local.send(message, self.world.link_of(self.name, int(meter)))
+
+    def image(self) -> bytes:
+        return bytes(self.store._db.serialize())
+
+    def restore(self, image: bytes) -> None:
+        self.store._db.deserialize(image)
+
+    def drained(self) -> bool:
+        """Say whether the utility has all."""
+        return self.up and self.store.backlog() == (0, 0, 0) and not self.core.relay.wanted

@@ -1,0 +1,184 @@
+"""Brokers and links that behave as amqtt was measured to: nothing is promised.
+
+What is on its way when a connection or the broker ends is lost; what is for a client that is not connected is lost;
+anything may be lost, doubled, delayed or overtaken. A cut link is noticed late. A few messages are held for long, and
+come whatever happened meanwhile.
+"""
+
+import random
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from commonwatt.effects import Publish
+
+if TYPE_CHECKING:
+    from tests.support.simulation.world import World
+
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""A broker cuts off who sends more (I10)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weather:
+    """How bad the network of a world is.
+
+    Attributes:
+        loss: Chance of a message to be lost.
+        double: Chance to come twice.
+        late: Chance to come up to a minute late.
+        held: Chance to be held for up to an hour, and to come even so.
+    """
+
+    loss: float
+    double: float
+    late: float
+    held: float
+
+
+CALM = Weather(loss=0, double=0, late=0, held=0)
+
+
+class Member(Protocol):
+    """Who has links."""
+
+    name: str
+    up: bool
+
+    def connected(self, link: "Link") -> None:
+        """Learn that a link is connected and subscribed."""
+
+    def arrived(self, link: "Link", topic: str, payload: bytes) -> None:
+        """Take a message."""
+
+
+class Broker:
+    """A broker: in memory alone.
+
+    Attributes:
+        name: Its name.
+        up: Whether it runs.
+        starts: How often it was started.
+        links: Who connects to it.
+    """
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.name = name
+        self.up = True
+        self.starts = 1
+        self.links: list[Link] = []
+        self._world = world
+
+    def crash(self, down_s: float) -> None:
+        """Forget everything; come back after a while."""
+        if self.up:
+            self._world.tell(self.name, f"CRASH, back in {down_s:.0f} s")
+            self.up = False
+            for link in self.links:
+                link.disconnect()
+            self._world.after(down_s, self._start)
+
+    def _start(self) -> None:
+        self.up = True
+        self.starts += 1
+        self._world.tell(self.name, "up")
+        for link in self.links:
+            link.reconnect()
+
+
+class Link:
+    """One client's connection to its broker.
+
+    Attributes:
+        name: Its name.
+        connected: What the client believes.
+        cut: Whether nothing gets through.
+        stalled_until: Until when whatever is sent to it is held.
+    """
+
+    def __init__(self, world: "World", name: str, member: Member, broker: Broker) -> None:
+        self.name = name
+        self.connected = False
+        self.cut = False
+        self.stalled_until = 0.0
+        self._world = world
+        self._rng: random.Random = world.net
+        self._member = member
+        self._broker = broker
+        self._session = 0
+        broker.links.append(self)
+
+    def reconnect(self) -> None:
+        """Try to connect soon."""
+        self._world.after(self._rng.uniform(0.2, 5), self._connect)
+
+    def disconnect(self) -> None:
+        """End the connection; what is on its way is lost."""
+        if self.connected:
+            self.connected = False
+            self._world.tell(self.name, f"disconnected from {self._broker.name}")
+
+    def partition(self, for_s: float) -> None:
+        """Let nothing through for a while; the client notices later, if at all."""
+        if self.cut:
+            return
+        self.cut = True
+        self._world.tell(self.name, f"CUT from {self._broker.name} for {for_s:.0f} s")
+        notice_s = self._rng.uniform(1, 90)
+        if notice_s < for_s:
+            self._world.after(notice_s, self.disconnect)
+        self._world.after(for_s, self.heal)
+
+    def stall(self, for_s: float) -> None:
+        """Hold whatever is sent to this client for a while; then it comes all at once, in no order."""
+        self._world.tell(self.name, f"STALLED for {for_s:.0f} s")
+        self.stalled_until = self._world.time + for_s
+
+    def heal(self) -> None:
+        """Let everything through again."""
+        if self.cut:
+            self.cut = False
+            self._world.tell(self.name, "healed")
+            self.reconnect()
+
+    def _connect(self) -> None:
+        if not self.connected and not self.cut and self._broker.up and self._member.up:
+            self.connected = True
+            self._session += 1
+            self._member.connected(self)
+
+    def send(self, message: Publish, to: "Link") -> None:
+        """Publish to the one who has subscribed to the topic."""
+        world, rng, weather = self._world, self._rng, self._world.weather
+        if len(message.payload) > MAX_MESSAGE_BYTES:
+            world.fail(f"I10: {self.name} sent {len(message.payload)} bytes")
+        world.sent += 1
+        what = f"{message.topic.removeprefix('cw1/')} {zlib.crc32(message.payload):08x}"
+        if not self.connected or self.cut or not to.connected or to.cut:
+            world.tell(self.name, f"{what} lost: not connected")
+            return
+        if rng.random() < weather.loss:
+            world.tell(self.name, f"{what} lost")
+            return
+        copies = 2 if rng.random() < weather.double else 1
+        world.tell(self.name, what if copies == 1 else f"{what} twice")
+        for _ in range(copies):
+            fate, delay, held = rng.random(), rng.uniform(0.01, 0.3), False
+            if to.stalled_until > world.time:
+                delay, held = to.stalled_until - world.time + rng.uniform(0, 10), True
+            elif fate < weather.held:
+                delay, held = rng.uniform(60, 3600), True
+            elif fate < weather.held + weather.late:
+                delay = rng.uniform(0.3, 60)
+            world.after(delay, self._delivery(message, to, held=held))
+
+    def _delivery(self, message: Publish, to: "Link", *, held: bool) -> Callable[[], None]:
+        session, starts = to._session, self._broker.starts
+
+        def deliver() -> None:
+            same = held or (to._session, self._broker.starts) == (session, starts)
+            if same and to.connected and not to.cut and self._broker.up:
+                to._member.arrived(to, message.topic, message.payload)
+
+        return deliver

@@ -1,0 +1,197 @@
+"""What all simulated shells have in common: take what has come, ask the core, commit, publish; crash anywhere."""
+
+import random
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from commonwatt import effects
+from commonwatt.effects import Effect, Publish
+from tests.support.simulation.network import Link
+
+if TYPE_CHECKING:
+    from tests.support.simulation.world import World
+
+W = TypeVar("W")
+
+
+class Crash(Exception):  # noqa: N818 - not an error: it is what is tested
+    """The process ends here."""
+
+
+class Node(Generic[W]):
+    """A process with a core and a store.
+
+    Attributes:
+        name: Its name in the story.
+        up: Whether it runs.
+        doom: How many more points (before a commit, after it, after each message) it lives; ``None``: no end in sight.
+        starts: How often it was started.
+        synced: Whether commits are durable; a planted bug when not.
+        offset: By how much its clock is wrong, from a start to the next: in between it never jumps
+            (``commonwatt.clock``).
+        wrong_s: By how much it may be.
+    """
+
+    wrong_s: tuple[int, ...] = ()
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.name = name
+        self.up = False
+        self.doom: int | None = None
+        self.starts = 0
+        self.synced = True
+        self.offset = 0
+        self.world = world
+        self.rng: random.Random = world.rng
+        self.waiting: list[tuple[str, str, bytes]] = []
+        self.links: list[Link] = []
+        self._working = False
+        self._down_s = 1.0
+        self._image = b""
+
+    # What each kind of node does.
+
+    def build(self) -> None:
+        """Make the core from the store alone."""
+        raise NotImplementedError
+
+    def started(self) -> None:
+        """Set timers."""
+
+    def work(self) -> None:
+        """Take what has come: ask the core, do the effects."""
+        raise NotImplementedError
+
+    def commit(self, changes: Sequence[W]) -> None:
+        """Check, commit, and note what was promised."""
+        raise NotImplementedError
+
+    def transmit(self, message: Publish) -> None:
+        """Give a message to the right link."""
+        raise NotImplementedError
+
+    def image(self) -> bytes:
+        """Return the store's content."""
+        raise NotImplementedError
+
+    def restore(self, image: bytes) -> None:
+        """Put the store back to what it was."""
+        raise NotImplementedError
+
+    # Life.
+
+    def boot(self) -> None:
+        """Start."""
+        self.up, self.doom = True, None
+        self.starts += 1
+        wrong = bool(self.wrong_s) and self.rng.random() < self.world.wrong_clocks
+        self.offset = self.rng.choice(self.wrong_s) if wrong else 0
+        self.world.tell(self.name, f"start {self.starts}" + (f", its clock WRONG by {self.offset} s" if wrong else ""))
+        self.guarded(self._begin)
+
+    def _begin(self) -> None:
+        self.build()
+        self.sync()
+        self.started()
+        for link in self.links:
+            link.reconnect()
+
+    def clock(self) -> int:
+        """Return the time as this process has it."""
+        return self.world.clock() + self.offset
+
+    def sync(self) -> None:
+        """Where commits are not durable by themselves: make what is committed durable now."""
+        if not self.synced:
+            self._image = self.image()
+
+    def strike(self, points: int, down_s: float) -> None:
+        """Crash at the point that comes after so many."""
+        if self.up and self.doom is None:
+            self.doom, self._down_s = points, down_s
+
+    def crash(self, down_s: float) -> None:
+        """Lose everything that is not in the store; start again later."""
+        self.world.tell(self.name, f"CRASH, back in {down_s:.0f} s")
+        self.world.story.count("crashes")
+        self.up, self.doom = False, None
+        self.waiting.clear()
+        for link in self.links:
+            link.disconnect()
+        if not self.synced:
+            self.restore(self._image)
+        self.world.after(down_s, self.boot)
+
+    def guarded(self, action: Callable[[], None]) -> None:
+        """Run a step; it may end in a crash."""
+        try:
+            action()
+        except Crash:
+            self.crash(self._down_s)
+
+    def later(self, delay: float, action: Callable[[], None]) -> None:
+        """Run a step later, if this process still runs then."""
+        starts = self.starts
+
+        def step() -> None:
+            if self.up and self.starts == starts:
+                self.guarded(action)
+
+        self.world.after(delay, step)
+
+    # Work.
+
+    def connected(self, link: Link) -> None:
+        """Learn that a link is connected."""
+
+    def arrived(self, link: Link, topic: str, payload: bytes) -> None:
+        """Put a message where the worker finds it; it takes all that have come by then in one transaction."""
+        if self.up:
+            self.put_in(link.name, topic, payload)
+
+    def put_in(self, what: str, topic: str = "", payload: bytes = b"") -> None:
+        """Have something done soon, in one transaction with what else has come by then."""
+        self.waiting.append((what, topic, payload))
+        self._wait()
+
+    def _wait(self) -> None:
+        if not self._working:
+            self._working = True
+            slow = self.rng.random() < self.world.slow
+            self.world.after(self.rng.uniform(1, 20) if slow else 0.05, self._work)
+
+    def _work(self) -> None:
+        self._working = False
+        if self.up and self.waiting:
+            self.guarded(self.work)
+            if self.waiting:
+                self._wait()
+
+    def perform(self, wanted: Sequence[Effect[W]]) -> None:
+        """Do effects as every shell does, by the one function they share."""
+        if wanted:
+            _run(effects.perform(wanted, self._commit, self._publish))
+
+    async def _commit(self, changes: list[W]) -> None:
+        self._point()
+        self.commit(changes)
+        self._point()
+
+    def _publish(self, message: Publish) -> None:
+        self.transmit(message)
+        self._point()
+
+    def _point(self) -> None:
+        if self.doom is not None:
+            if self.doom == 0:
+                raise Crash
+            self.doom -= 1
+
+
+def _run(work: Coroutine[object, None, None]) -> None:
+    """Run what never really waits."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("a step waited")

@@ -1,0 +1,230 @@
+"""A seeded world: two microgrids of three meters each, a utility, their brokers; one thread, a virtual clock."""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+
+from commonwatt.config import GatewaySettings
+from commonwatt.registry import registry_of
+from commonwatt.town import Town, load_town
+from commonwatt.units import MeterId
+from tests.support.simulation import ending
+from tests.support.simulation.faults import Faults
+from tests.support.simulation.fleet import Fleet
+from tests.support.simulation.gateway import GatewayNode
+from tests.support.simulation.ledger import Ledger
+from tests.support.simulation.network import CALM, Broker, Link, Weather
+from tests.support.simulation.node import Node
+from tests.support.simulation.story import Story, Violation
+from tests.support.simulation.utility import UtilityNode
+
+START = 1_782_000_000
+"""When every world begins: a quarter's start."""
+
+HEALED_S = 600
+"""The last so many seconds of measuring are without faults."""
+
+DRAIN_S = 2700
+"""So long after the last reading everything is at the utility (I6): finished quarters, and what is asked for again."""
+
+MEASURED = {"r001": (10001, 10003, 10004), "r002": (20001, 20003, 20004)}
+"""The meters, by microgrid: a battery that waits to be asked, one that sends by itself, and a plain meter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a world is like beside its seed.
+
+    Attributes:
+        hours: How long is measured.
+        unsynced: Names of nodes whose commits a crash undoes, back to the last minute: a planted bug.
+    """
+
+    hours: float = 2.0
+    unsynced: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a world.
+
+    Attributes:
+        seed: Its seed.
+        digest: The hash of its event log.
+        counts: How often what happened.
+        readings: Readings made, one a slot and type.
+        messages: Messages sent.
+        drained_s: Seconds from the last reading until all was at the utility.
+    """
+
+    seed: int
+    digest: str
+    counts: dict[str, int]
+    readings: int
+    messages: int
+    drained_s: float
+
+
+class World:
+    """One world.
+
+    Attributes:
+        seed: Its seed.
+        time: Now, seconds of 1970.
+        weather: How bad the network is now.
+        slow: Chance of a step to wait for its disk.
+        wrong_clocks: Chance of a gateway or the utility to start by a wrong clock.
+    """
+
+    def __init__(self, seed: int, options: Options) -> None:
+        self.seed = seed
+        self.time = float(START)
+        self.rng = random.Random(f"{seed}/world")
+        self.net = random.Random(f"{seed}/net")
+        self.story = Story()
+        self.ledger = Ledger(self)
+        self.sent = 0
+        self.measure_until = START + int(options.hours * 3600)
+        self.weather: Weather = CALM
+        self.slow = 0.0
+        self.wrong_clocks = 0.0
+        self._numbers = count()
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._hours = options.hours
+        town = _town()
+        self.head_end = Broker(self, "head-end")
+        self.brokers = {name: Broker(self, f"{name}-b") for name in MEASURED}
+        self.utility = UtilityNode(self, town, self.head_end)
+        self.gateways: dict[str, GatewayNode] = {}
+        self.fleets: dict[str, Fleet] = {}
+        log_records = self.rng.choice((300, 2_000_000))
+        relay_s = self.rng.choice((60, 120, 300))
+        for name, ids in MEASURED.items():
+            microgrid = town.microgrids[name]
+            registered = {m.id: m for m in registry_of(microgrid).meters if m.id in ids}
+            settings = GatewaySettings(microgrid=name, relay_s=relay_s)
+            self.gateways[name] = GatewayNode(self, settings, registered, self.brokers[name], self.head_end)
+            described = [meter for meter in microgrid.meters if meter.id in ids]
+            self.fleets[name] = Fleet(self, name, described, self.brokers[name], log_records)
+        self.nodes: list[Node[Any]] = [self.utility, *self.gateways.values(), *self.fleets.values()]
+        for node in self.nodes:
+            node.synced = node.name not in options.unsynced
+        self._links = {(f.microgrid, int(link.name)): link for f in self.fleets.values() for link in f.links}
+        self._faults = Faults(self)
+
+    # Time.
+
+    def clock(self) -> int:
+        """Return the time as cores are told it."""
+        return int(self.time)
+
+    def after(self, delay: float, action: Callable[[], None]) -> None:
+        """Have something done later."""
+        heapq.heappush(self._queue, (self.time + delay, next(self._numbers), action))
+
+    def _run_until(self, end: float, stop: Callable[[], bool] = lambda: False) -> None:
+        looked = self.time
+        while self._queue and self._queue[0][0] <= end:
+            self.time, _, action = heapq.heappop(self._queue)
+            self.story.now = self.time - START
+            action()
+            if self.time - looked >= 15:
+                looked = self.time
+                if stop():
+                    return
+        self.time = end
+
+    # What happens.
+
+    def tell(self, who: str, what: str) -> None:
+        """Note an event."""
+        self.story.tell(who, what)
+
+    def fail(self, what: str) -> NoReturn:
+        """End: something that must hold does not.
+
+        Raises:
+            Violation: Always.
+        """
+        replay = f"python -m tests.support.simulation --seed {self.seed}"
+        if self._hours != Options.hours:
+            replay += f" --hours {self._hours:g}"
+        raise Violation(self.seed, what, self.story.lines(), replay)
+
+    def link_of(self, microgrid: str, meter: MeterId) -> Link:
+        """Return a meter's link."""
+        return self._links[microgrid, meter]
+
+    def run(self) -> Run:
+        """Run through faults, heal, drain, and check the end.
+
+        Raises:
+            Violation: Something that must always hold did not.
+        """
+        for node in self.nodes:
+            node.boot()
+            if not node.synced:
+                self._sync(node.name)
+        self._faults.begin(self.measure_until - HEALED_S - START)
+        self._run_until(self.measure_until - HEALED_S)
+        self._faults.heal()
+        self._run_until(self.measure_until)
+        self.tell("world", "the last slot is measured")
+        self._run_until(self.measure_until + DRAIN_S, self.drained)
+        drained_s = self.time - self.measure_until
+        ending.check(self)
+        self.close()
+        made = sum(len(readings) for readings in self.ledger.made.values())
+        return Run(self.seed, self.story.digest, dict(self.story.counts), made, self.sent, drained_s)
+
+    def _sync(self, name: str) -> None:
+        node = next(node for node in self.nodes if node.name == name)
+        if node.up:
+            node.sync()
+        self.after(60, lambda: self._sync(name))
+
+    def drained(self) -> bool:
+        """Say whether nothing is left on its way (I6)."""
+        return all(f.drained() for f in self.fleets.values()) and all(g.drained() for g in self.gateways.values())
+
+    def close(self) -> None:
+        """Close the stores."""
+        self.utility.close()
+        for gateway in self.gateways.values():
+            gateway.store.close()
+        for fleet in self.fleets.values():
+            fleet.store.close()
+
+
+@cache
+def _town() -> Town:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "town.toml"
+        path.write_text('microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]\n')
+        return load_town(path)
+
+
+def simulate(seed: int, options: Options | None = None) -> Run:
+    """Run the world of a seed.
+
+    Raises:
+        Violation: Something that must always hold did not.
+    """
+    world = World(seed, options or Options())
+    try:
+        return world.run()
+    except Violation:
+        raise
+    except Exception as error:
+        try:
+            world.fail(f"a core or a store failed: {type(error).__name__}: {error}")
+        except Violation as violation:
+            raise violation from error
+    finally:
+        world.close()
