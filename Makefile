@@ -25,8 +25,9 @@ check: install ## lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill processes of a running town at random for an hour; make soak HOURS=8 for longer
+soak: install ## kill a running town's processes for an hour, then a thousand simulated worlds; HOURS=8 SEEDS=10000
 	$(BIN)/python -m tests.support.chaos --hours $(or $(HOURS),1)
+	$(BIN)/python -m tests.support.simulation --seeds 1 $(or $(SEEDS),1000)
 
 docs: install ## write the generated pages anew
 	$(BIN)/python -m tests.support.generate_docs

@@ -15,6 +15,7 @@ from broker.metrics import BrokerMetrics
 from commonwatt.config import BrokerSettings, load_settings
 from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
+from commonwatt.service import flowing
 
 EXIT_CONFIG = 2
 EXIT_START = 1
@@ -30,6 +31,7 @@ def broker() -> None:
 
 
 @app.command()
+@flowing
 def run(
     config: Annotated[
         Path, typer.Option("--config", "-c", help="The broker's file (TOML), its one table is called broker.")

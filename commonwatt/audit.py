@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -21,7 +22,10 @@ from commonwatt.dumps import read_dump
 from commonwatt.exceptions import CommonwattError
 from commonwatt.records import EventRecord, RecordType, State
 from commonwatt.service import EXIT_FAILED, errors_told
-from commonwatt.units import GROUP_SLOTS, SLOTS, MilliwattHours
+from commonwatt.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours
+
+LATE_EVENT_S = 60
+"""A meter that lost its power logs that it went down only when it is back: so much later may an older event come."""
 
 Events = dict[tuple[int, int, int], EventRecord]
 """Events by (meter, log generation, id)."""
@@ -81,6 +85,7 @@ class Audit:
         events_held: Of these, not stored, but still held by the meter or its gateway.
         events_missing: Of these, nowhere.
         events_different: Stored events that are not what was made.
+        foreign_slots: Slots stored of meters without a truth log, those of other makers; not compared.
         sharing_events: Stored events by which a battery began to share.
     """
 
@@ -90,6 +95,7 @@ class Audit:
     events_held: int = 0
     events_missing: int = 0
     events_different: int = 0
+    foreign_slots: int = 0
     sharing_events: int = 0
 
     @property
@@ -102,10 +108,28 @@ class Audit:
         return sum(getattr(line, name) for line in self.lines)
 
 
-def compare(truth: Export, meters: Export, gateways: Export, utility: Export) -> Audit:
-    """Compare what was made with what the utility stores, and with what meters and gateways still hold."""
+def compare(truths: Sequence[Export], meters: Export, gateways: Export, utility: Export) -> Audit:
+    """Compare what was made with what the utility stores, and with what meters and gateways still hold.
+
+    Args:
+        truths: One for each fleet of emulated meters. What is stored of its meters beyond its last slot was made after
+            it was exported, and is not compared; nor is what is stored of meters that are in none.
+        meters: What meters hold.
+        gateways: What gateways hold that the utility has not acknowledged.
+        utility: What the utility stores; exported last.
+    """
+    horizons: dict[int, EpochSeconds] = {}
+    for blocks, events in truths:
+        horizon = max((event.time for event in events.values()), default=0)
+        if len(blocks):
+            last = blocks.quarter.max()
+            slots = np.flatnonzero(blocks.quality[blocks.quarter == last].any(axis=0))
+            horizon = int(last) * QUARTER_S + (int(slots.max()) + 1) * SLOT_S
+        horizons |= dict.fromkeys({*blocks.meter.tolist(), *(meter for meter, _, _ in events)}, horizon)
+    truth: Export = (join([blocks for blocks, _ in truths]), {k: v for _, events in truths for k, v in events.items()})
     stored, held = utility[1], meters[1] | gateways[1]
-    audit = Audit(lines=_compare_slots(truth[0], meters[0], gateways[0], utility[0]), events_made=len(truth[1]))
+    lines, foreign = _compare_slots(truth[0], meters[0], gateways[0], utility[0], horizons)
+    audit = Audit(lines=lines, events_made=len(truth[1]), foreign_slots=foreign)
     audit.sharing_events = sum(bool(e.new_state & ~e.previous_state & State.SHARING) for e in stored.values())
     for key, event in truth[1].items():
         if key in stored:
@@ -115,12 +139,18 @@ def compare(truth: Export, meters: Export, gateways: Export, utility: Export) ->
             audit.events_held += 1
         else:
             audit.events_missing += 1
-    audit.events_different += len(stored.keys() - truth[1].keys())
+    for key in stored.keys() - truth[1].keys():
+        audit.events_different += key[0] in horizons and stored[key].time < horizons[key[0]] - LATE_EVENT_S
     return audit
 
 
-def _compare_slots(truth: Blocks, meters: Blocks, gateways: Blocks, stored: Blocks) -> list[Line]:
-    """Bring all blocks into one order of keys, then compare whole arrays."""
+def _compare_slots(
+    truth: Blocks, meters: Blocks, gateways: Blocks, stored: Blocks, horizons: dict[int, EpochSeconds]
+) -> tuple[list[Line], int]:
+    """Bring all blocks into one order of keys, then compare whole arrays; count also the slots not compared."""
+    known = np.isin(stored.meter, np.array(list(horizons), dtype=np.uint64))
+    foreign = int((stored.quality[~known] > 0).sum())
+    stored = stored.take(np.flatnonzero(known))
     keys = sorted({*truth.keys(), *stored.keys()})
     index = {key: row for row, key in enumerate(keys)}
     made_values, made_quality = _aligned(truth, index)
@@ -128,6 +158,8 @@ def _compare_slots(truth: Blocks, meters: Blocks, gateways: Blocks, stored: Bloc
     at_meter = _aligned(meters, index)[1] > 0
     held = at_meter | (_aligned(gateways, index)[1] > 0)
     made = made_quality > 0
+    starts = np.array([quarter for _, _, quarter in keys], np.int64)[:, None] * QUARTER_S + np.arange(SLOTS) * SLOT_S
+    horizon = np.array([horizons[meter] for meter, _, _ in keys], np.int64)
     exact = made & (quality == Quality.EXACT)
     averaged = made & (quality == Quality.AVERAGED)
     elsewhere = made & (quality == 0)
@@ -145,9 +177,10 @@ def _compare_slots(truth: Blocks, meters: Blocks, gateways: Blocks, stored: Bloc
         "held": elsewhere & held,
         "missing": elsewhere & ~held,
         "conflicting": conflicting,
-        "unmade": ~made & (quality > 0),
+        "unmade": ~made & (quality > 0) & (starts < horizon[:, None]),
         "difference": apart,
-        "beyond_bound": 2 * np.abs(groups) > bound,
+        # A group of which not all was exported yet can't be judged.
+        "beyond_bound": (2 * np.abs(groups) > bound) & (_groups((~made & (quality > 0)).astype(np.int64)) == 0),
     }
     lines: dict[tuple[int, int], Line] = {}
     for row, (meter, record_type, _) in enumerate(keys):
@@ -155,7 +188,7 @@ def _compare_slots(truth: Blocks, meters: Blocks, gateways: Blocks, stored: Bloc
         for name, column in columns.items():
             setattr(line, name, getattr(line, name) + int(column[row].sum()))
         line.averaged_difference = max(line.averaged_difference, int(np.abs(groups[row]).max()))
-    return list(lines.values())
+    return list(lines.values()), foreign
 
 
 def _aligned(
@@ -177,7 +210,7 @@ def _groups(array: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 
 def audit_files(truth: list[Path], meters: list[Path], gateways: list[Path], utility: list[Path]) -> Audit:
     """Audit the output of ``meters dump --truth``, ``meters dump``, ``gateway dump`` and ``utility dump``."""
-    return compare(_read(truth), _read(meters), _read(gateways), _read(utility))
+    return compare([_read([path]) for path in truth], _read(meters), _read(gateways), _read(utility))
 
 
 def _read(paths: list[Path]) -> Export:
@@ -204,13 +237,16 @@ def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         files: dict[str, list[Path]] = {"truth": [], "meters": [], "gateways": [], "utility": []}
-        calls: list[tuple[str, str, Path, list[str]]] = [("utility", "utility", data / "utility" / "utility.toml", [])]
+        # Downstream last: what moves on while the parts are asked is then seen at least once.
+        calls: list[tuple[str, str, Path, list[str]]] = []
         for name in microgrids:
+            meters, gateway = data / name / "meters.toml", data / name / "gateway.toml"
             calls += [
-                ("truth", "meters", data / name / "meters.toml", ["--truth"]),
-                ("meters", "meters", data / name / "meters.toml", []),
-                ("gateways", "gateway", data / name / "gateway.toml", ["--unacknowledged"]),
+                ("truth", "meters", meters, ["--truth"]),
+                ("meters", "meters", meters, []),
+                ("gateways", "gateway", gateway, ["--unacknowledged"]),
             ]
+        calls.append(("utility", "utility", data / "utility" / "utility.toml", []))
         for number, (kind, part, config, options) in enumerate(calls):
             path = folder / f"{number}.jsonl"
             _dump(part, config, options, path)
@@ -252,7 +288,7 @@ def table_of(audit: Audit, *, by_meter: bool) -> Table:
         lines[key] = [total + getattr(line, name) for total, name in zip(sums, MEASURES, strict=True)]
     table.add_column("meter" if by_meter else "")
     for heading in ["type", *MEASURES.values()] if by_meter else [_type_name(key[0]) for key in sorted(lines)]:
-        table.add_column(heading, justify="right", overflow="fold")
+        table.add_column(heading, justify="right", no_wrap=True)
     if by_meter:
         for (meter, record_type), sums in sorted(lines.items()):
             table.add_row(str(meter), _type_name(record_type), *(f"{number:,}" for number in sums))
@@ -262,6 +298,7 @@ def table_of(audit: Audit, *, by_meter: bool) -> Table:
     table.caption = (
         f"events: {audit.events_made:,} made, {audit.events_stored:,} stored, {audit.events_held:,} on the way, "
         f"{audit.events_missing:,} missing, {audit.events_different:,} different"
+        + (f"; of other makers' meters: {audit.foreign_slots:,} slots, not compared" if audit.foreign_slots else "")
     )
     return table
 
@@ -299,7 +336,7 @@ def audit_command(
         if as_json:
             print(json.dumps({**asdict(audit), "good": audit.good}))
         else:
-            Console().print(table_of(audit, by_meter=by_meter))
+            Console(width=None if sys.stdout.isatty() else 150).print(table_of(audit, by_meter=by_meter))
             print(
                 "nothing lost, nothing counted twice"
                 if audit.good

@@ -14,13 +14,15 @@ class Clock:
     """Epoch seconds as ``origin`` + ``speed`` * (monotonic now - ``monotonic_origin``).
 
     Every process of a machine sees the same monotonic clock, so the processes of a demonstration that read one clock
-    file agree on the time, and a step of the wall clock disturbs none of them. Before ``monotonic_origin`` time stands
-    still at ``origin``, and the file is read again: whoever wrote it lets time begin when everything is ready.
+    file agree on the time, and a step of the wall clock disturbs none of them. Time stands still before
+    ``monotonic_origin``, and at ``ceiling``, until the file says more: whoever writes it lets time begin when
+    everything is ready, keeps raising the ceiling, and knows after a crash of its own that nobody was ever beyond it.
 
     Attributes:
         origin: Epoch seconds at ``monotonic_origin``.
         monotonic_origin: ``time.monotonic()`` at ``origin``.
         speed: Clock seconds in one real second.
+        ceiling: Epoch seconds at which time stands still; ``None``: never.
         meters_stop_at: Meters make no records for slots that end after this; ``None``: for ever.
         path: The file it was read from; ``None``: none.
     """
@@ -28,16 +30,21 @@ class Clock:
     origin: float
     monotonic_origin: float
     speed: float = 1.0
+    ceiling: float | None = None
     meters_stop_at: int | None = None
     path: Path | None = None
 
     def now(self) -> float:
         """Return the epoch seconds on this clock."""
-        elapsed = time.monotonic() - self.monotonic_origin
-        if elapsed < 0 and self.path is not None:
-            self.monotonic_origin = load_clock(self.path).monotonic_origin
-            elapsed = time.monotonic() - self.monotonic_origin
-        return self.origin + self.speed * max(0.0, elapsed)
+        if self.path is not None and self._reckon() in (self.origin, self.ceiling):
+            # It stands still: has whoever writes the file let it go on?
+            follow = load_clock(self.path)
+            self.monotonic_origin, self.ceiling = follow.monotonic_origin, follow.ceiling
+        return self._reckon()
+
+    def _reckon(self) -> float:
+        moment = self.origin + self.speed * max(0.0, time.monotonic() - self.monotonic_origin)
+        return moment if self.ceiling is None else min(moment, self.ceiling)
 
     def real_s(self, seconds: float) -> float:
         """Return how many real seconds ``seconds`` of this clock last."""
@@ -48,7 +55,7 @@ class Clock:
         return max(0.0, self.real_s(moment - self.now()))
 
 
-_FIELDS = ("origin", "monotonic_origin", "speed", "meters_stop_at")
+_FIELDS = ("origin", "monotonic_origin", "speed", "ceiling", "meters_stop_at")
 
 
 def wall_clock() -> Clock:

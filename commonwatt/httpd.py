@@ -5,9 +5,12 @@ import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
 from commonwatt.config import split_address
+
+# A `_created` series beside every counter would double the page, and nobody asks for it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class HttpServer:

@@ -1,11 +1,16 @@
 """What every long-running part does alike: logging, signals, and errors told to a person."""
 
 import asyncio
+import fcntl
+import inspect
 import logging
+import os
 import signal
 import sys
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
 
 from commonwatt.exceptions import CommonwattError, ConfigError
 
@@ -16,21 +21,42 @@ EXIT_USAGE = 2
 """Exit code: a file or an argument a person gave is wrong."""
 
 
+_C = TypeVar("_C", bound=Callable[..., object])
+
+
+def flowing(command: _C) -> _C:
+    """Join the lines of each paragraph of a command's help, so that it flows in a terminal of any width."""
+    paragraphs = (inspect.getdoc(command) or "").split("\n\n")
+    command.__doc__ = "\n\n".join(paragraph.replace("\n", " ") for paragraph in paragraphs)
+    return command
+
+
 @contextmanager
-def errors_told() -> Iterator[None]:
-    """Turn what we raise on purpose into a message and an exit code; let everything else show its traceback."""
+def errors_told(*, prints: bool = True) -> Iterator[None]:
+    """Turn what we raise on purpose into a message and an exit code; let everything else show its traceback.
+
+    Args:
+        prints: Whether a broken pipe is our output's, whose reader (such as ``head``) has enough: that ends well.
+    """
     try:
         yield
+        if prints:
+            sys.stdout.flush()
     except ConfigError as error:
         print(error, file=sys.stderr)
         raise SystemExit(EXIT_USAGE) from error
     except (CommonwattError, OSError) as error:
+        if prints and isinstance(error, BrokenPipeError):
+            # What is still buffered goes nowhere, instead of failing again when Python ends.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise SystemExit(0) from error
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(EXIT_FAILED) from error
 
 
 def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
     """Run a part until SIGTERM or SIGINT sets the event that is handed to it; it then has 5 s to end."""
+    os.umask(0o077)  # what households use, and tokens, are not every local user's business
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
 
     async def run() -> None:
@@ -40,5 +66,21 @@ def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
             loop.add_signal_handler(number, stop.set)
         await main(stop)
 
-    with errors_told():
+    with errors_told(prints=False):
         asyncio.run(run())
+
+
+@contextmanager
+def only_one(path: Path, what: str) -> Iterator[None]:
+    """Keep a second process from using what is at ``path`` while this one does; killed or not, the lock ends with it.
+
+    Raises:
+        ConfigError: Another one is using it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(path.name + ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ConfigError(f"{path}: {what} is using it; stop that one, or give this one its own") from error
+        yield

@@ -1,5 +1,6 @@
 """The command ``commonwatt gateway``."""
 
+import sqlite3
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -9,8 +10,9 @@ import typer
 from commonwatt.blocks import join
 from commonwatt.config import GatewaySettings, load_settings
 from commonwatt.dumps import block_lines, event_lines
+from commonwatt.exceptions import StoreError
 from commonwatt.packing import unpack
-from commonwatt.service import errors_told, run_service
+from commonwatt.service import errors_told, only_one, run_service
 from gateway.changes import Part
 from gateway.shell import run_gateway
 from gateway.store import Store
@@ -27,7 +29,8 @@ def run(config: Config) -> None:
     """Run the gateway until SIGTERM. It needs neither broker nor network to start, and waits for both."""
     with errors_told():
         settings = load_settings(config, "gateway", GatewaySettings)
-        run_service(lambda stop: run_gateway(settings, stop))
+        with only_one(settings.store, "another gateway"):
+            run_service(lambda stop: run_gateway(settings, stop))
 
 
 @app.command()
@@ -40,11 +43,18 @@ def dump(
     """Print what the gateway's store holds, as JSON lines: blocks, then events. Works while the gateway runs."""
     with errors_told():
         settings = load_settings(config, "gateway", GatewaySettings)
-        store = Store(settings.store, read_only=True)
-        parts: list[Part] = list(store.all_parts(unsent_only=unacknowledged))
-        blocks = join([unpack([part.key for part in parts], [part.payload for part in parts])])
-        for line in block_lines(blocks):
-            sys.stdout.write(line + "\n")
-        for line in event_lines(store.all_events(unsent_only=unacknowledged)):
-            sys.stdout.write(line + "\n")
-        store.close()
+        try:
+            _dump(settings.store, unsent_only=unacknowledged)
+        except sqlite3.Error as error:
+            raise StoreError(f"{settings.store}: can't be read: {error}") from error
+
+
+def _dump(path: Path, *, unsent_only: bool) -> None:
+    store = Store(path, read_only=True)
+    parts: list[Part] = list(store.all_parts(unsent_only=unsent_only))
+    blocks = join([unpack([part.key for part in parts], [part.payload for part in parts])])
+    for line in block_lines(blocks):
+        sys.stdout.write(line + "\n")
+    for line in event_lines(store.all_events(unsent_only=unsent_only)):
+        sys.stdout.write(line + "\n")
+    store.close()

@@ -146,7 +146,8 @@ class Gateway:
 
     def _acknowledged(self, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
         """Take in a batch's acknowledgement, and the time in it: only a clock the utility agrees with is trusted."""
-        if ack.store == self._store.store_id:
+        # Not the time in an answer to something long ago, which the network may have held.
+        if ack.store == self._store.store_id and ack.sequence in self.relay.in_flight:
             agrees = ack.trust is Trust.NETWORK and abs(ack.time - now) <= FUTURE_S
             self._trust(Trust.NETWORK if agrees else Trust.NONE)
         return self.relay.acknowledged(ack, now)

@@ -1,6 +1,7 @@
 """``commonwatt meters``: runs emulated meters from their file, and shows what they hold."""
 
 import asyncio
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from commonwatt.config import MetersSettings, load_settings
 from commonwatt.devices import load_tokens
 from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
-from commonwatt.service import errors_told, run_service
+from commonwatt.service import errors_told, flowing, only_one, run_service
 from commonwatt.town import Microgrid, Town, load_town
 from meter_sim.dump import held_lines, true_lines
 from meter_sim.fleet import Fleet
@@ -32,6 +33,7 @@ def meters() -> None:
 
 
 @app.command()
+@flowing
 def run(config: ConfigOption) -> None:
     """Run the meters of a microgrid until told to stop (SIGTERM or Ctrl-C).
 
@@ -45,6 +47,7 @@ def run(config: ConfigOption) -> None:
 
 
 @app.command()
+@flowing
 def dump(
     config: ConfigOption,
     truth: Annotated[
@@ -71,8 +74,7 @@ async def _run(config: Path, stop: asyncio.Event) -> None:
     microgrid = _microgrid(town, settings)
     tokens = load_tokens(settings.tokens)
     clock = load_clock(settings.clock)
-    store = open_store(settings.store)
-    try:
+    with only_one(settings.store, "another fleet"), closing(open_store(settings.store)) as store:
         fleet = Fleet(settings=settings, town=town, microgrid=microgrid, tokens=tokens, clock=clock, store=store)
         http = _http(settings, fleet)
         try:
@@ -80,8 +82,6 @@ async def _run(config: Path, stop: asyncio.Event) -> None:
         finally:
             if http is not None:
                 http.stop()
-    finally:
-        store.close()
 
 
 def _microgrid(town: Town, settings: MetersSettings) -> Microgrid:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
+from fastapi.responses import RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import select
 
 from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
@@ -20,6 +22,7 @@ from utility.core import Refused
 from utility.metrics import UtilityMetrics
 from utility.store import reads
 from utility.store.database import Database
+from utility.store.tables import controller
 
 MAX_READINGS_S = 7 * 86_400
 """The longest range of readings one request may have."""
@@ -57,6 +60,11 @@ def make_app(api: Api) -> FastAPI:
 
 
 def _add_service(app: FastAPI, api: Api) -> None:
+    @app.get("/", include_in_schema=False)
+    def start() -> RedirectResponse:
+        """Show a person who comes without a path what there is."""
+        return RedirectResponse("/docs")
+
     @app.get("/health")
     def health() -> dict[str, object]:
         """Say that the service answers, and whether it hears its gateways' broker."""
@@ -127,7 +135,7 @@ def _add_data(app: FastAPI, api: Api) -> None:
         )
         return {
             "meter": str(meter[0]),
-            "type": record_type.name.lower(),
+            "type": _type_name(record_type),
             "unit": "mWh",
             "slot_s": SLOT_S,
             "start": start,
@@ -152,6 +160,10 @@ def _add_data(app: FastAPI, api: Api) -> None:
         which it was first heard.
         """
         _check_range(start, end, MAX_COMPLETENESS_S)
+        if microgrid is not None:
+            _check_microgrid(api.database, microgrid)
+        if meter is not None:
+            registered(meter)
         first, last = completeness.settled_range(int(api.clock.now()), start, end)
         found = completeness.completeness(api.database, first, last, microgrid, None if meter is None else int(meter))
         answer: dict[str, Any] = {"start": first * QUARTER_S, "end": max(first, last) * QUARTER_S}
@@ -161,7 +173,12 @@ def _add_data(app: FastAPI, api: Api) -> None:
         }
         if microgrid is not None or meter is not None:
             answer["series"] = [
-                {"meter": str(s.meter), "type": s.record_type, "expected": s.counts.expected, **vars(s.counts)}
+                {
+                    "meter": str(s.meter),
+                    "type": _type_name(s.record_type),
+                    "expected": s.counts.expected,
+                    **vars(s.counts),
+                }
                 for s in found
             ]
         return answer
@@ -214,6 +231,16 @@ def _record_type(text: str) -> RecordType:
             return kind
     names = ", ".join(f"{kind.name.lower()} ({int(kind)})" for kind in RecordType)
     raise HTTPException(422, f"type must be one of {names}, not {text!r}")
+
+
+def _type_name(number: int) -> str:
+    return RecordType(number).name.lower()
+
+
+def _check_microgrid(database: Database, name: str) -> None:
+    with database.reads.begin() as connection:
+        if connection.execute(select(controller.c.id).where(controller.c.id == name)).first() is None:
+            raise HTTPException(404, f"microgrid {name} is not registered")
 
 
 def _check_range(start: int, end: int, longest_s: int) -> None:

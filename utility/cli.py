@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -23,7 +24,8 @@ from commonwatt.commands import ControllerCommand
 from commonwatt.config import UtilitySettings, load_settings
 from commonwatt.devices import load_tokens
 from commonwatt.exceptions import ConfigError
-from commonwatt.service import errors_told, run_service
+from commonwatt.records import EVENT_BYTES, HISTORY_BYTES, Log, State, unpack_event, unpack_history
+from commonwatt.service import errors_told, flowing, run_service
 from commonwatt.topics import UTILITY
 from commonwatt.town import Microgrid, load_town
 from commonwatt.units import MAX_EPOCH, QUARTER_S
@@ -40,13 +42,21 @@ app = typer.Typer(
 
 _TIMES = ("time", "start", "next_time")
 
+_WIDE = 110
+"""Columns of a terminal that has room for everything."""
+
+_WHOLE = ("id", "time", "to", "sender", "meter", "microgrid")
+"""Columns that are never broken: people copy them."""
+
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The utility's file (TOML); its one table is called utility.")
 ]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command()
+@flowing
 def run(config: ConfigOption) -> None:
     """Run the service until it is told to stop (SIGTERM or Ctrl-C).
 
@@ -71,6 +81,7 @@ def run(config: ConfigOption) -> None:
 
 
 @app.command()
+@flowing
 def register(
     town: Annotated[Path, typer.Option("--town", help="The town file (TOML).")],
     database: Annotated[str, typer.Option("--database", help="SQLAlchemy URL, such as sqlite:///utility.db.")],
@@ -90,8 +101,8 @@ def register(
             added = fill_registry(connection, loaded)
         made = enrol(loaded, out, _track)
     typer.echo(
-        f"{len(loaded.microgrids)} microgrids and {len(loaded.meters)} meters registered, of them new: "
-        f"{added.new_controllers} and {added.new_meters}; {made} new tokens in {out}"
+        f"{_count(len(loaded.microgrids), 'microgrid')} and {_count(len(loaded.meters), 'meter')} registered, "
+        f"of them new: {added.new_controllers} and {added.new_meters}; {_count(made, 'new token')} in {out}"
     )
 
 
@@ -105,6 +116,7 @@ def migrate(config: ConfigOption) -> None:
 
 
 @app.command()
+@flowing
 def dump(
     config: ConfigOption,
     start: Annotated[int, typer.Option(min=0, max=MAX_EPOCH, help="First second, UTC epoch; whole quarters.")] = 0,
@@ -135,12 +147,17 @@ class Action(StrEnum):
 
 
 @app.command()
+@flowing
 def command(
     microgrid: Annotated[str, typer.Argument(help="The microgrid whose gateway is told.")],
     action: Annotated[Action, typer.Argument(help="What it is told.")],
     config: ConfigOption,
-    at: Annotated[str | None, typer.Option(help="aggregate, deaggregate: `gateway` (its relay) or `meters`.")] = None,
-    mode: Annotated[str | None, typer.Option(help="aggregate: `lossless` or `lossy` (averages of ten).")] = None,
+    at: Annotated[
+        str | None, typer.Option(help="aggregate, deaggregate: `gateway` (its relay; the default) or `meters`.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="aggregate: `lossless` (the default) or `lossy` (averages of ten).")
+    ] = None,
     for_s: Annotated[int | None, typer.Option("--for", help="aggregate: for how many seconds; else for ever.")] = None,
     first: Annotated[int | None, typer.Option(help="get: a second in the first quarter wanted, UTC epoch.")] = None,
     last: Annotated[int | None, typer.Option(help="get: a second in the last quarter wanted.")] = None,
@@ -152,7 +169,7 @@ def command(
 ) -> None:
     """Tell a gateway something; the running service sends it, again and again, until it is answered.
 
-    Prints the command's id; `commonwatt utility commands` shows what became of it.
+    Prints the command's id and what was asked; `commonwatt utility commands` shows what became of it.
 
     Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
     `command r001 get --first 1790000000 --last 1790003600`.
@@ -177,22 +194,34 @@ def command(
             add_command(
                 connection, OpenCommand(id=message.id, controller=microgrid, message=text, until=message.until), now
             )
-        typer.echo(message.id)
+        typer.echo(f"{message.id}: {_asked(message.model_dump())}; see: commonwatt utility commands")
 
 
 @app.command()
-def commands(config: ConfigOption, limit: LimitOption = 20) -> None:
+def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """Show the newest commands to gateways, and what became of them."""
-    with errors_told(), _from(config) as (database, _), database.reads.begin() as connection:
-        _show("commands", reads.commands(connection, limit), ("id", "controller", "message", "state", "outcome"))
+    with errors_told(), _from(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = reads.commands(connection, limit)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            _show("commands", [_command_row(row) for row in rows], ("id", "to", "what", "state", "result"))
 
 
 @app.command()
-def letters(config: ConfigOption, limit: LimitOption = 50) -> None:
+def letters(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
     """Show the newest dead letters: what could not be accepted, from whom, and why."""
-    with errors_told(), _from(config) as (database, _), database.reads.begin() as connection:
-        columns = ("time", "sender", "meter", "log", "generation", "id", "reason_text", "content")
-        _show("letters", reads.letters(connection, limit), columns)
+    with errors_told(), _from(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = reads.letters(connection, limit)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            columns = ["time", "sender", "meter", "reason", "content"]
+            if Console().width >= _WIDE:
+                columns.insert(3, "record")
+            _show("letters", [_letter_row(row) for row in rows], columns)
 
 
 @app.command()
@@ -278,16 +307,106 @@ def _track(microgrids: Sequence[Microgrid]) -> Iterable[Microgrid]:
     return track(microgrids, "enrolling", console=Console(stderr=True), transient=True)
 
 
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def _command_row(row: dict[str, Any]) -> dict[str, object]:
+    outcome = row["outcome"] or {}
+    result = ": ".join(str(outcome[key]) for key in ("result", "reason") if outcome.get(key))
+    if outcome.get("sent") is not None:
+        result += f", {_count(outcome['sent'], 'block')} sent"
+    if outcome.get("absent"):
+        result += f", of {_count(len(outcome['absent']), 'block')} not all there"
+    return {
+        "id": row["id"],
+        "to": row["controller"],
+        "what": _asked(row["message"], defaults=False),
+        "state": row["state"],
+        "result": result,
+    }
+
+
+def _asked(message: dict[str, Any], *, defaults: bool = True) -> str:
+    """Say in words what a command asks for.
+
+    Args:
+        message: A ``ControllerCommand``'s keys and values.
+        defaults: Also say what would be so anyway.
+    """
+    cmd = message["cmd"]
+    details = []
+    if cmd in (Action.AGGREGATE, Action.DEAGGREGATE) and (defaults or message.get("at") == "meters"):
+        details.append(f"at {message.get('at', 'gateway')}")
+    if cmd == Action.AGGREGATE and (defaults or message.get("mode") == "lossy"):
+        details.append(message.get("mode", "lossless"))
+    if message.get("for_s"):
+        details.append(f"for {message['for_s']} s")
+    if blocks := message.get("blocks"):
+        details.append(_count(len(blocks), "block"))
+    if message.get("first_quarter") is not None and message.get("last_quarter") is not None:
+        first, end = message["first_quarter"] * QUARTER_S, (message["last_quarter"] + 1) * QUARTER_S
+        details.append(f"{_moment(first)} to {_moment(end)}")
+    details += [f"{name}={seconds}" for name, seconds in (message.get("periods") or {}).items()]
+    return f"{cmd} {', '.join(details)}".rstrip()
+
+
+def _letter_row(row: dict[str, Any]) -> dict[str, object]:
+    log = {int(log): log.name.lower() for log in Log}.get(row["log"])
+    return {
+        "time": row["time"],
+        "sender": row["sender"],
+        "meter": row["meter"],
+        "record": "" if log is None else f"{log} {row['generation']}:{row['id']}",
+        "reason": row["reason_text"],
+        "content": _content(row["log"], bytes.fromhex(row["content"]), row["time"]),
+    }
+
+
+def _content(log: int, content: bytes, received: int) -> str:
+    """Say in words what a record holds; anything else, in hexadecimal."""
+    if log == Log.HISTORY and len(content) == HISTORY_BYTES:
+        record = unpack_history(content)
+        averaged = " averaged" if record.lossy else ""
+        when = f"{_near(record.start, received)}-{_near(record.end, record.start)}"
+        return f"type {record.record_type}, {when}, {record.reading} mWh{averaged}"
+    if log == Log.EVENT and len(content) == EVENT_BYTES:
+        event = unpack_event(content)
+        return f"{_near(event.time, received)}, {_bits(event.previous_state)} > {_bits(event.new_state)}"
+    return content.hex()
+
+
+def _near(time: int, other: int) -> str:
+    """Return a time of day, with its date unless that is the other time's."""
+    text = _moment(time)
+    return text[11:19] if text[:10] == _moment(other)[:10] else text[:19]
+
+
+def _bits(state: int) -> str:
+    names = [bit.name.lower() for bit in State if bit & state and bit.name]
+    unknown = state & ~sum(State)
+    return ", ".join([*names, *([f"{unknown:#06x}"] if unknown else [])]) or "none"
+
+
+def _moment(time: int) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
 def _show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
     """Print rows as a table for people."""
     if not rows:
         typer.echo(f"no {title}")
         return
-    table = Table(title=f"{title} ({len(rows)} shown)")
-    for column in columns:
-        table.add_column(column.replace("_", " "), overflow="fold")
-    for row in rows:
-        table.add_row(*(_cell(column, row[column]) for column in columns))
+    table = Table(title=f"{title} ({len(rows)} shown)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    cells = [[_cell(column, row[column]) for column in columns] for row in rows]
+    for number, column in enumerate(columns):
+        if column in _WHOLE:
+            longest = max(len(row[number]) for row in cells)
+            table.add_column(column, no_wrap=True, overflow="ignore", min_width=longest)
+        else:
+            table.add_column(column.replace("_", " "), overflow="fold")
+    for row in cells:
+        table.add_row(*row)
     Console().print(table)
 
 
@@ -295,5 +414,5 @@ def _cell(column: str, value: object) -> str:
     if value is None:
         return ""
     if column in _TIMES and isinstance(value, int):
-        return datetime.fromtimestamp(value, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        return _moment(value)
     return json.dumps(value) if isinstance(value, dict | list) else str(value)

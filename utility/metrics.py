@@ -2,13 +2,16 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from utility.store.changes import Committed
 
 _PREFIX = "commonwatt_utility"
+
+# A `_created` series beside every counter would double the page, and nobody asks for it.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class UtilityMetrics:

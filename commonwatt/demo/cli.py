@@ -1,6 +1,5 @@
 """The command ``commonwatt demo``."""
 
-import fcntl
 import json
 import re
 import signal
@@ -17,15 +16,17 @@ from rich.live import Live
 from rich.progress import Progress
 
 from commonwatt.audit import Audit, audit_folder, table_of
-from commonwatt.demo.layout import CEILING_S, START_UP_S, Layout, let_time_begin, prepare, save_time
+from commonwatt.demo.layout import START_UP_S, Layout, end_time, let_time_begin, prepare, raise_ceiling
 from commonwatt.demo.report import make_report
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, draw
-from commonwatt.exceptions import ConfigError
-from commonwatt.service import EXIT_FAILED, errors_told
+from commonwatt.service import EXIT_FAILED, errors_told, only_one
 
 DRAIN_WITHIN_S = 60.0
 """Real seconds the backlog may take to drain after the meters stopped."""
+
+DRAIN_PERIODS_S = 180
+"""But never less than this in town seconds, three of everybody's periods."""
 
 LOOK_EVERY_S = 1.0
 """Real seconds between two looks at the parts."""
@@ -55,7 +56,7 @@ def demo(
     Ctrl-C stops it cleanly and prints what became of every record; run again, it goes on where it stopped.
     """
     for_s = None if for_ is None else _duration(for_)
-    with errors_told(), _alone(data):
+    with errors_told(), only_one(data, "another demonstration"):
         console = Console()
         with console.status("preparing the town ..."):
             layout = prepare(data, town, speed, for_s)
@@ -67,26 +68,13 @@ def demo(
         raise SystemExit(EXIT_FAILED)
 
 
-@contextmanager
-def _alone(data: Path) -> Iterator[None]:
-    """Keep a second demonstration out of the same folder.
-
-    Raises:
-        ConfigError: One is running there.
-    """
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"{data}: a demonstration is running there; stop it, or choose another --data") from error
-        yield
-
-
 def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> tuple[Audit, int]:
     """Start everything, watch it until it is time to stop, stop it; return the audit, and the town time at the end."""
     stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
     supervisor, observer = Supervisor(layout), Observer(layout)
     try:
         supervisor.start()
@@ -99,13 +87,16 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
     finally:
         observer.close()
         killed = supervisor.stop()
-        ended_at = int(save_time(layout, ahead_s=0))
+        ended_at = end_time(layout)
         for number, handler in before.items():
             signal.signal(number, handler)
     for name in killed:
         console.print(f"[red]{name} did not end in time and was killed[/red]")
     if ends is not None and not drained and not stop.is_set():
         console.print(f"[red]the backlog did not drain within {DRAIN_WITHIN_S:.0f} s[/red]")
+    if not layout.begun:
+        console.print("stopped before it began")
+        return Audit(), ended_at
     with Progress(console=console, transient=True) as progress:
         audit = audit_folder(layout.data, progress)
     console.print(table_of(audit, by_meter=False))
@@ -116,12 +107,12 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
 def _begin(layout: Layout, supervisor: Supervisor, observer: Observer, stop: threading.Event) -> Layout:
     """Wait until every part answers, then let time begin."""
     deadline = time.monotonic() + START_UP_S - 5
-    while not stop.wait(0.1) and time.monotonic() < deadline:
+    while not stop.wait(0.1):
         supervisor.watch()
         observer.look()
-        if not observer.silent:
-            break
-    return let_time_begin(layout)
+        if not observer.silent or time.monotonic() >= deadline:
+            return let_time_begin(layout)
+    return layout
 
 
 def _watch(
@@ -133,20 +124,22 @@ def _watch(
     live: Live | None,
 ) -> bool:
     """Watch until told to stop, or until the backlog has drained after ``ends``; say whether it has."""
-    last_look = 0.0
+    last_look, drained = 0.0, 0
     while not stop.wait(0.1):
         now = time.monotonic()
         supervisor.watch()
         if now - last_look < LOOK_EVERY_S:
             continue
         last_look = now
-        save_time(layout, ahead_s=CEILING_S)
+        raise_ceiling(layout)
         observer.look()
         if live is not None:
-            live.update(draw(layout, observer, supervisor), refresh=True)
-        if ends is not None and now >= ends and observer.drained():
+            live.update(draw(layout, observer, supervisor, live.console.width), refresh=True)
+        # Two looks in a row: what one part hands over while another is asked is in neither answer.
+        drained = drained + 1 if ends is not None and now >= ends and observer.drained() else 0
+        if drained == 2:
             return True
-        if ends is not None and now >= ends + DRAIN_WITHIN_S:
+        if ends is not None and now >= ends + max(DRAIN_WITHIN_S, layout.clock.real_s(DRAIN_PERIODS_S)):
             return False
     return False
 

@@ -1,6 +1,6 @@
 """The demonstration's data folder: who is where, on which port, with which file.
 
-``town.toml``, ``clock.json`` and ``time.json`` at the top; a folder with configuration, databases and tokens for each
+``town.toml`` and ``clock.json`` at the top; a folder with configuration, databases and tokens for each
 microgrid, ``head-end`` and ``utility``; ``logs``; ``processes.json`` names what runs, ``prometheus-targets.json`` where
 its metrics are.
 """
@@ -14,8 +14,7 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from commonwatt.clock import Clock, save_clock
-from commonwatt.devices import write_private
+from commonwatt.clock import Clock, save_clock, wall_clock
 from commonwatt.exceptions import ConfigError
 from commonwatt.town import Town, load_town
 from commonwatt.units import SLOT_S
@@ -29,7 +28,9 @@ START_UP_S = 60.0
 """Real seconds for which time stands still at the most while the processes start, so that starting misses no slot."""
 
 CEILING_S = 5.0
-"""Real seconds by which the written time is ahead of the clock: it never runs backwards, even after a crash."""
+"""Real seconds by which time may go on without the demonstration: then it stands still, and never runs backwards."""
+
+CLOCK_FILE = "clock.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,11 @@ class Layout:
     clock: Clock
     parts: tuple[Part, ...]
 
+    @property
+    def begun(self) -> bool:
+        """Whether time has begun."""
+        return self.clock.ceiling is None
+
     def part(self, name: str) -> Part:
         """Return the part called ``name``."""
         return next(part for part in self.parts if part.name == name)
@@ -96,30 +102,45 @@ def prepare(data: Path, town_file: Path | None, speed: float, for_s: float | Non
     _register(data)
     parts = _write_parts(data, town)
     _write_targets(data, parts)
-    origin = _resume_at(data)
+    origin = _resume_at(data, speed)
     stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
-    clock = Clock(origin=origin, monotonic_origin=time.monotonic() + START_UP_S, speed=speed, meters_stop_at=stop_at)
-    save_clock(data / "clock.json", clock)
+    clock = Clock(
+        origin=origin,
+        monotonic_origin=time.monotonic() + START_UP_S,
+        speed=speed,
+        ceiling=origin,
+        meters_stop_at=stop_at,
+    )
+    save_clock(data / CLOCK_FILE, clock)
     return Layout(data=data, town=town, clock=clock, parts=parts)
 
 
 def let_time_begin(layout: Layout) -> Layout:
     """Start the clock, now that everything is ready."""
-    clock = replace(layout.clock, monotonic_origin=time.monotonic())
-    save_clock(layout.data / "clock.json", clock)
-    return replace(layout, clock=clock)
+    begun = replace(layout, clock=replace(layout.clock, monotonic_origin=time.monotonic(), ceiling=None))
+    raise_ceiling(begun)
+    return begun
 
 
-def save_time(layout: Layout, *, ahead_s: float) -> float:
-    """Write down a time the clock has not reached yet (or has just stopped at, with ``ahead_s`` 0)."""
-    moment = layout.clock.now() + layout.clock.speed * ahead_s
-    write_private(layout.data / "time.json", json.dumps({"time": moment}) + "\n")
-    return moment
+def raise_ceiling(layout: Layout) -> None:
+    """Let everybody's time go on, but not for ever: what nobody's clock can pass is where a next run begins."""
+    ceiling = layout.clock.now() + CEILING_S * layout.clock.speed
+    save_clock(layout.data / CLOCK_FILE, replace(layout.clock, ceiling=ceiling))
 
 
-def _resume_at(data: Path) -> float:
-    path = data / "time.json"
-    return float(json.loads(path.read_text())["time"]) if path.exists() else float(STARTS_AT)
+def end_time(layout: Layout) -> int:
+    """Write down where time stopped, after everybody has; return it."""
+    moment = layout.clock.now()
+    save_clock(layout.data / CLOCK_FILE, replace(layout.clock, ceiling=moment))
+    return int(moment)
+
+
+def _resume_at(data: Path, speed: float) -> float:
+    """Return where an earlier run stopped; of a new folder the summer's morning, or now at the speed of real time."""
+    path = data / CLOCK_FILE
+    if path.exists():
+        return float(json.loads(path.read_text())["ceiling"])
+    return wall_clock().now() if speed == 1 else float(STARTS_AT)
 
 
 def _place_town(path: Path, town_file: Path | None) -> None:

@@ -5,10 +5,11 @@ import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
-from rich.console import Group
+from rich import box
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -17,6 +18,11 @@ from commonwatt.demo.supervisor import Supervisor
 
 ASK_WITHIN_S = 0.5
 """Real seconds a part has to answer; one that is just being started again shows as a dash."""
+
+NARROW = 110
+"""Columns below which the table tells less of each microgrid, so that it still fits."""
+
+_COLUMNS = ("microgrid", "made", "acknowledged", "relayed", "stored", "backlog", "lag", "batteries", "sharing")
 
 Status = dict[str, Any]
 
@@ -60,7 +66,9 @@ class Observer:
         ):
             return False
         return all(
-            self.seen[f"{name} meters"]["held"] == 0 and not any(self.seen[f"{name} gateway"]["backlog"].values())
+            not self.seen[f"{name} meters"]["held"]
+            and not self.seen[f"{name} meters"]["events_held"]
+            and not any(self.seen[f"{name} gateway"]["backlog"].values())
             for name in names
         )
 
@@ -74,42 +82,54 @@ def _ask(url: str) -> Status | None:
         return None
 
 
-def draw(layout: Layout, observer: Observer, supervisor: Supervisor) -> Group:
-    """Draw the table and the lines below it."""
+def draw(layout: Layout, observer: Observer, supervisor: Supervisor, width: int | None = None) -> Group:
+    """Draw the table and the lines around it.
+
+    Args:
+        layout: The town.
+        observer: What the parts answered.
+        supervisor: Their processes.
+        width: Columns of the terminal; ``None``: enough.
+    """
+    narrow = width is not None and width < NARROW
+    lines: list[RenderableType] = [_processes(supervisor, observer), _table(layout, observer, narrow=narrow)]
+    return Group(*lines, *_commands(layout, observer), _legend(narrow=narrow), *_letters(layout, observer))
+
+
+def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
     now = layout.clock.now()
     local = datetime.fromtimestamp(now, UTC).astimezone(ZoneInfo(layout.town.table.timezone))
     table = Table(
-        title=f"{layout.town.table.name} · {local:%a %d %b %Y %H:%M:%S} · {layout.clock.speed:g}x", expand=True
+        title=f"{layout.town.table.name} · {local:%a %d %b %Y %H:%M:%S} · {layout.clock.speed:g}x",
+        box=box.SIMPLE_HEAD if narrow else box.HEAVY_HEAD,
+        padding=0 if narrow else (0, 1),
+        show_edge=not narrow,
+        expand=not narrow,
     )
-    for heading in (
-        "microgrid",
-        "made",
-        "acknowledged",
-        "relayed",
-        "stored",
-        "backlog",
-        "lag",
-        "batteries: level / minimum",
-        "sharing",
-    ):
-        table.add_column(heading, justify="left" if heading[:3] in ("mic", "bat", "sha") else "right")
+    # What was acknowledged is what was made but for the backlog: the first to go where there is little room.
+    columns = [column for column in _COLUMNS if not (narrow and column == "acknowledged")]
+    headings = {"batteries": "batteries: level / minimum"} if not narrow else {"microgrid": "grid"}
+    for column in columns:
+        justify: Literal["left", "right"] = "left" if column in ("microgrid", "batteries", "sharing") else "right"
+        table.add_column(headings.get(column, column), justify=justify, no_wrap=narrow)
     stored = observer.seen.get("utility", {}).get("microgrids", {})
     for name in layout.town.microgrids:
         meters = observer.seen.get(f"{name} meters", {})
         gateway = observer.seen.get(f"{name} gateway", {})
         backlog = gateway.get("backlog", {})
-        table.add_row(
-            name,
-            _number(meters.get("made")),
-            _number(meters.get("acknowledged")),
-            _number(gateway.get("relayed_slots")),
-            _number(stored.get(name, {}).get("received_slots")),
-            f"{meters.get('held', 0):,} + {backlog.get('parts', 0):,}",
-            f"{meters.get('lag_s', 0):.0f} s",
-            _batteries(gateway),
-            _sharing(gateway),
-        )
-    return Group(table, *_commands(layout, observer), _processes(supervisor, observer), _legend())
+        cells: dict[str, str | Text] = {
+            "microgrid": name,
+            "made": _number(meters.get("made")),
+            "acknowledged": _number(meters.get("acknowledged")),
+            "relayed": _number(gateway.get("relayed_slots")),
+            "stored": _number(stored.get(name, {}).get("received_slots")),
+            "backlog": f"{meters.get('held', 0):,} + {backlog.get('parts', 0):,}",
+            "lag": f"{meters.get('lag_s', 0):.0f} s",
+            "batteries": _lowest(gateway) if narrow else _batteries(gateway),
+            "sharing": _sharing_counts(gateway) if narrow else _sharing(gateway),
+        }
+        table.add_row(*(cells[column] for column in columns))
+    return table
 
 
 def _number(value: object) -> str:
@@ -120,14 +140,33 @@ def _batteries(gateway: Status) -> Text:
     text = Text()
     batteries = sorted(gateway.get("batteries", {}).items())
     for meter, battery in batteries[:12]:
-        level = 100 * battery["level"] / battery["capacity"]
-        minimum = 100 * battery["minimum"] / battery["capacity"]
-        style = "red" if level < minimum else "yellow" if level < minimum + 5 else "green"
+        level, minimum, style = _level(battery)
         text.append(f"{_short(meter)}:{level:.0f}", style=style)
         text.append(f"/{minimum:.0f} ")
     if len(batteries) > 12:
         text.append(f"and {len(batteries) - 12} more")
     return text
+
+
+def _lowest(gateway: Status) -> Text:
+    """How many batteries there are, and the lowest of them."""
+    batteries = gateway.get("batteries", {})
+    text = Text(f"{len(batteries)}" if batteries else "-")
+    if batteries:
+        meter = min(sorted(batteries), key=lambda meter: _level(batteries[meter])[0])
+        level, minimum, style = _level(batteries[meter])
+        text.append(f", lowest {_short(meter)}: ").append(f"{level:.0f}", style=style).append(f"/{minimum:.0f}")
+    return text
+
+
+def _level(battery: dict[str, float]) -> tuple[float, float, str]:
+    """Return level and minimum in percent, and the colour that tells how they stand to each other."""
+    level, minimum = (100 * battery[key] / battery["capacity"] for key in ("level", "minimum"))
+    return level, minimum, "red" if level < minimum else "yellow" if level < minimum + 5 else "green"
+
+
+def _sharing_counts(gateway: Status) -> str:
+    return f"{len(gateway.get('donors', []))} > {len(gateway.get('receivers', []))}"
 
 
 def _sharing(gateway: Status) -> str:
@@ -150,7 +189,7 @@ def _commands(layout: Layout, observer: Observer) -> list[Text]:
         if note["cmd"] != "initialize"
     ]
     notes.sort(reverse=True)
-    return [Text(f"  {text} ({layout.clock.now() - time:.0f} s ago)", style="dim") for time, text in notes[:5]]
+    return [Text(f"  {text} ({layout.clock.now() - time:.0f} town s ago)", style="dim") for time, text in notes[:5]]
 
 
 def _processes(supervisor: Supervisor, observer: Observer) -> Text:
@@ -161,9 +200,23 @@ def _processes(supervisor: Supervisor, observer: Observer) -> Text:
     return text
 
 
-def _legend() -> Text:
-    return Text(
-        "made, acknowledged: records · relayed, stored: slots · backlog: records at meters + parts at the gateway"
-        " · battery: number:level/minimum in % · Ctrl-C stops",
-        style="dim",
-    )
+def _letters(layout: Layout, observer: Observer) -> list[Text]:
+    """Tell of what could not be accepted: at the utility, or still on its way there."""
+    stored = observer.seen.get("utility", {}).get("totals", {}).get("letters", 0)
+    gateways = (observer.seen.get(f"{name} gateway", {}) for name in layout.town.microgrids)
+    letters = stored + sum(gateway.get("backlog", {}).get("letters", 0) for gateway in gateways)
+    if not letters:
+        return []
+    return [Text(f"{letters:,} letter{'' if letters == 1 else 's'}: see commonwatt utility letters", style="yellow")]
+
+
+def _legend(*, narrow: bool) -> Text:
+    if narrow:
+        text = "made: records · relayed, stored: slots · batteries: how many, lowest number: level/minimum in %"
+        text += " · sharing: donors > receivers · backlog: records at meters + parts at the gateway · Ctrl-C stops"
+    else:
+        text = (
+            "made, acknowledged: records · relayed, stored: slots · backlog: records at meters + parts at the gateway"
+        )
+        text += " · battery: number:level/minimum in % · Ctrl-C stops"
+    return Text(text, style="dim")

@@ -44,10 +44,9 @@ def received(client, me, message):
     me.due = me.due or (result == "done" and command.get("what") == "records")
     me.epoch = max(me.epoch, command["epoch"])
     ids = {"generation": me.generation, "first": str(me.log[0][0] if me.log else me.next), "next": str(me.next)}
-    outcome = {"v": 1, "id": command["id"], "cmd": name, "result": result, "time": now, "bits": bits, "push": True}
-    outcome |= {"held": {"sharing": me.held}, "epoch": me.epoch, "history": ids, "minimum_percent": 50}
-    outcome["capacity_mwh"] = 10_000_000
-    return client.publish(f"{me.base}/u/out", json.dumps(outcome), qos=1)
+    out = {"v": 1, "id": command["id"], "cmd": name, "result": result, "time": now, "bits": bits, "push": True}
+    out |= {"held": {"sharing": me.held}, "epoch": me.epoch, "history": ids, "minimum_percent": 50}
+    return client.publish(f"{me.base}/u/out", json.dumps(out | {"capacity_mwh": 10_000_000}), qos=1)
 
 
 host, port, microgrid, meter, token, account, percent = sys.argv[1:]
@@ -58,13 +57,14 @@ me = SimpleNamespace(
 me.generation, me.epoch, me.held = int(time.time()), [0, 0], {"value": "off", "epoch": [0, 0], "seq": 0, "until": 0}
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=meter, userdata=me)
 client.username_pw_set(meter, token)
-client.on_message, client.on_connect = received, lambda c, *_: c.subscribe(f"{me.base}/d/+", qos=1)
+client.on_message = received
+client.on_connect = lambda c, *a: (print("broker:", a[2]), c.subscribe(f"{me.base}/d/+", qos=1))
 client.connect(host, int(port))
 end = int(time.time()) // 15 * 15
 while True:
     if client.loop(timeout=0.2) != mqtt.MQTT_ERR_SUCCESS:
         with suppress(OSError):
-            client.reconnect()
+            time.sleep(5) or client.reconnect()  # a broker that refuses, or is away, is not pressed
     if time.time() >= end + 15:
         end, me.due = end + 15, True
         for kind, reading in ((2, me.level), (3, 5000)):  # stored, through

@@ -13,6 +13,7 @@ from commonwatt import batches, commands, dumps, messages, packing, records, top
 from commonwatt.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
 from commonwatt.blocks import join, make_blocks
 from commonwatt.commands import Command, ControllerCommand, ControllerOutcome, Heartbeat, Message, Outcome, unpack_json
+from commonwatt.demo.layout import BUILT_IN_TOWN
 from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import Refusal, Trust, unpack_level, unpack_put, unpack_put_ack
 from commonwatt.records import (
@@ -27,6 +28,7 @@ from commonwatt.records import (
     unpack_event,
     unpack_history,
 )
+from commonwatt.town import load_town
 from commonwatt.units import MAX_ABS_READING, SLOTS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -85,7 +87,16 @@ def test_every_example_on_the_page_is_checked_here() -> None:
     assert {name: len(found) for name, found in JSON.items()} == dict.fromkeys(
         ["command", "outcome", "controller-command", "controller-outcome", "heartbeat", "block-line", "event-line"], 1
     )
-    assert {language for language, *_ in FENCE.findall(PAGE)} == {"hex", "json"}
+    assert {language for language, *_ in FENCE.findall(PAGE)} == {"hex", "json", "sh", "toml"}
+
+
+def test_the_town_entry_of_the_page_suits_the_example_meter(tmp_path: Path) -> None:
+    (entry,) = re.findall(r"```toml\n(.*?)```", PAGE, re.DOTALL)
+    town = tmp_path / "town.toml"
+    town.write_text(BUILT_IN_TOWN.read_text() + entry)
+    (meter,) = [meter for meter in load_town(town).meters if meter.id == 77]
+    assert (meter.microgrid, meter.account, meter.record_types) == ("r001", 12, (RecordType.STORED, RecordType.THROUGH))
+    assert meter.battery is not None
 
 
 # Records

@@ -113,3 +113,13 @@ def _town(folder: Path) -> Path:
     path = folder / "town.toml"
     path.write_text(TOWN)
     return path
+
+
+def test_a_second_gateway_or_fleet_on_the_same_store_is_kept_out(site: Site) -> None:
+    site.start("r001 broker", "r001 gateway", "r001 meters")
+    for name in ("r001 gateway", "r001 meters"):
+        second = subprocess.run(site.layout.part(name).command, capture_output=True, text=True, check=False, timeout=30)
+        assert second.returncode == 2
+        assert "is using it" in second.stderr
+        mode = next(path for path in (site.folder / "r001").glob("*.db")).stat().st_mode & 0o777
+        assert mode == 0o600, "what households use is not every local user's business"

@@ -94,7 +94,7 @@ def test_the_example_is_short_and_knows_nothing_of_this_project() -> None:
 
 
 def test_a_meter_written_from_the_protocol_page_alone_works(tmp_path: Path) -> None:
-    with Site(tmp_path / "site", TOWN, speed=1, now=time.time()) as site:
+    with Site(tmp_path / "site", TOWN, speed=1) as site:
         site.start("r001 broker")
         by_hand = ByHand(site)
         with stranger(site, 77, 12, 80), stranger(site, 78, 13, 30):

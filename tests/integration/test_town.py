@@ -50,6 +50,8 @@ def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agre
         order(data, "r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "3000")
         order(data, "apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "1500")
         order(data, "pub", "aggregate", "--at", "gateway", "--mode", "lossless", "--for", "2000")
+        audit = subprocess.run([*COMMONWATT, "audit", "--data", str(data)], capture_output=True, text=True, check=False)
+        assert audit.returncode == 0, f"of the running town: {audit.stdout}"
         output = process.stdout.read()
     assert process.returncode == 0, output
     report = report_of(data)
@@ -78,7 +80,7 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path
         process.stdout.readline()
         second = subprocess.run(demo(data), capture_output=True, text=True, check=False)
         assert second.returncode == 2
-        assert "is running there" in second.stderr
+        assert "another demonstration is using it" in second.stderr
         process.send_signal(signal.SIGINT)
         output = process.stdout.read()
     assert process.returncode == 0, output

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import io
+import itertools
 import json
 import os
 import random
@@ -192,11 +193,56 @@ def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
         assert done.returncode == 0, done.stderr
     given = commonwatt("utility", "command", "r001", "schedule", "--relay-s", "60", "--config", utility.config)
     assert given.stdout.startswith("cli-")
+    name, told = given.stdout.strip().split(": ", 1)
+    assert told == "schedule relay_s=60; see: commonwatt utility commands"
     listed = commonwatt("utility", "commands", "--config", utility.config)
-    assert given.stdout.strip()[:8] in listed.stdout
+    assert f"{name} r001 schedule relay_s=60 open" in " ".join(listed.stdout.split())
+    as_json = commonwatt("utility", "commands", "--json", "--config", utility.config)
+    assert [command["id"] for command in json.loads(as_json.stdout)] == [name]
     for wrong in (["r009", "deaggregate"], ["r001", "get"], ["r001", "deaggregate", "--mode", "lossy"]):
         done = commonwatt("utility", "command", *wrong, "--config", utility.config)
         assert (done.returncode, done.stdout) == (2, "")
+
+
+@pytest.mark.parametrize("name", ["letters", "commands"])
+def test_a_reader_that_has_enough_is_no_error(utility: Utility, name: str) -> None:
+    words = [sys.executable, "-m", "commonwatt", "utility", name, "--json", "--config", str(utility.config)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reading:
+        assert reading.stdout is not None
+        assert reading.stderr is not None
+        reading.stdout.close()
+        assert reading.stderr.read() == b""
+    assert reading.returncode == 0
+
+
+def test_a_gateway_store_that_cant_be_read_is_one_line(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text('[gateway]\nmicrogrid = "r001"\nstore = "gateway.db"\n')
+    (tmp_path / "gateway.db").write_text("this is no database\n" * 100)
+    done = commonwatt("gateway", "dump", "--config", config)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"error: {tmp_path / 'gateway.db'}: can't be read: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_register_counts_in_good_english(utility: Utility, tmp_path: Path) -> None:
+    (tmp_path / "one.toml").write_text('microgrid = [{id = "r", kind = "residential", count = 1, houses = 1}]\n')
+    url = f"sqlite:///{tmp_path}/one.db"
+    done = commonwatt(
+        "utility", "register", "--town", tmp_path / "one.toml", "--database", url, "--out", tmp_path / "one"
+    )
+    assert done.stdout.startswith("1 microgrid and ")
+
+
+@pytest.mark.parametrize(
+    "words", [("meters", "run"), ("meters", "dump"), ("utility", "dump"), ("utility", "command"), ("utility", "run")]
+)
+def test_help_flows(words: tuple[str, str]) -> None:
+    """No line of the help's text is shorter than it need be, but for a paragraph's last."""
+    text = [line.strip() for line in commonwatt(*words, "--help").stdout.split("╭")[0].splitlines()]
+    for line, after in itertools.pairwise(text):
+        if line and after:
+            assert len(f"{line} {after.split()[0]}") > 78, line
 
 
 def test_acknowledged_batches_survive_a_kill(utility: Utility) -> None:
@@ -238,8 +284,10 @@ def test_running_service_sends_commands_and_takes_over_new_meters(utility: Utili
             given = await asyncio.to_thread(
                 commonwatt, "utility", "command", "r001", "deaggregate", "--config", utility.config
             )
-            await become(lambda: any(command.id == given.stdout.strip() for command in gateway.commands))
-            outcome = {"v": 1, "id": given.stdout.strip(), "cmd": "deaggregate", "result": "done", "time": 1}
+            name, _, told = given.stdout.strip().partition(": ")
+            assert told == "deaggregate at gateway; see: commonwatt utility commands"
+            await become(lambda: any(command.id == name for command in gateway.commands))
+            outcome = {"v": 1, "id": name, "cmd": "deaggregate", "result": "done", "time": 1}
             gateway.send("out", json.dumps(outcome).encode())
             await become(lambda: utility.tells("/commands", lambda c: c["commands"][-1]["state"] == "done"))
             with (utility.folder / "town.toml").open("a") as town:

@@ -55,7 +55,7 @@ def run(data: Path, *, for_s: int, kills: int, seed: int, tell: Callable[[str], 
     with (data.with_suffix(".log")).open("w+") as log:
         demo = subprocess.Popen(command, stdout=log, stderr=log, text=True)
         try:
-            while not (data / "time.json").exists():
+            while not _has_begun(data):
                 _wait(demo, 0.2)
             for order in AGGREGATION:
                 _order(data, order)
@@ -75,6 +75,11 @@ def run(data: Path, *, for_s: int, kills: int, seed: int, tell: Callable[[str], 
         story.output = log.read()
     story.report = json.loads(report.read_text()) if report.exists() else {}
     return story
+
+
+def _has_begun(data: Path) -> bool:
+    path = data / "clock.json"
+    return path.exists() and (clock := json.loads(path.read_text()))["ceiling"] > clock["origin"]
 
 
 def _order(data: Path, words: tuple[str, ...]) -> None:

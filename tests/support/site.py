@@ -8,7 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from commonwatt.demo.layout import let_time_begin, prepare
+from commonwatt.clock import save_clock
+from commonwatt.demo.layout import CLOCK_FILE, let_time_begin, prepare
 from tests.support.waiting import eventually
 
 STOP_WITHIN_S = 5.0
@@ -21,18 +22,17 @@ class Site:
     Args:
         folder: Where it is kept.
         town: The town file's text.
-        speed: Town seconds in a real second.
-        now: Town time it begins at; ``None``: the demonstration's.
+        speed: Town seconds in a real second; at 1 it begins at the machine's time.
     """
 
-    def __init__(self, folder: Path, town: str, *, speed: float = 60, now: float | None = None) -> None:
+    def __init__(self, folder: Path, town: str, *, speed: float = 60) -> None:
         self.folder = folder
         folder.mkdir()
         self.town_file = folder.with_suffix(".toml")
         self.town_file.write_text(town)
-        if now is not None:
-            (folder / "time.json").write_text(json.dumps({"time": now}))
         self.layout = let_time_begin(prepare(folder, self.town_file, speed, None))
+        # Nobody is there to raise the clock's ceiling.
+        save_clock(folder / CLOCK_FILE, self.layout.clock)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self, *names: str) -> None:

@@ -29,7 +29,7 @@ class Faults:
         world, rng = self._world, self._rng
         self._until = world.time + for_s
         world.slow = rng.choice((0, 0, 0.02))
-        world.wrong_clocks = rng.choice((0, 0, 0.5))
+        world.wrong_clocks = rng.choice((0, 0, 0.7))
         self._weather()
         kinds: tuple[tuple[Callable[[], None], float], ...] = (
             (self._weather, 900),
@@ -79,7 +79,7 @@ class Faults:
             loss=rng.choice((0, 0.02, 0.1, 0.4)),
             double=rng.choice((0, 0.05, 0.3)),
             late=rng.choice((0, 0.05, 0.3)),
-            held=rng.choice((0, 0.005, 0.03)),
+            held=rng.choice((0, 0.01, 0.1)),
         )
         self._world.tell("world", f"{self._world.weather}")
 

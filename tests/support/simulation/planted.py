@@ -16,7 +16,6 @@ from commonwatt.messages import Put, PutAck
 from commonwatt.records import Expected
 from commonwatt.units import EpochSeconds
 from gateway.collect import Collector, Taken
-from gateway.store import Store
 from meter_sim.changes import Delete
 from meter_sim.delivery import Delivery
 from meter_sim.orders import DONE, HeldStates, Verdict
@@ -120,6 +119,5 @@ BUGS: dict[str, Bug] = {
     "states without an end": Bug(lambda: patch.object(HeldStates, "expire", return_value=None)),
     "commands obeyed after their end": Bug(lambda: _judging(("expired",))),
     "no fence": Bug(lambda: _judging(("superseded", "fenced"))),
-    "averages and exact slots of one group": Bug(lambda: patch.object(Store, "coarse_keys", return_value=set())),
 }
 """By name."""

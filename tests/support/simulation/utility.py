@@ -43,7 +43,7 @@ class UtilityNode(Node[Change]):
 
     database: Database
     # Never nearly as wrong as a gateway's: two that agree are believed, and then good readings look as from the future.
-    wrong_s = (-1_781_800_000, -7200, 7200, 172_800)
+    wrong_s: tuple[int, ...] = (-1_781_800_000, -7200, 7200, 172_800)
 
     def __init__(self, world: "World", town: Town, head_end: Broker) -> None:
         super().__init__(world, "utility")

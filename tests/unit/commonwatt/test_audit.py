@@ -33,7 +33,7 @@ def changed(*, row: int = 0, slot: int = 30, value: int | None = None, quality: 
 
 
 def audit(stored: Blocks, *, meters: Export = NOTHING, gateways: Export = NOTHING, events: Events = EVENTS) -> Audit:
-    return compare(TRUTH, meters, gateways, (stored, events))
+    return compare([TRUTH], meters, gateways, (stored, events))
 
 
 def test_perfect_copy_is_good() -> None:
@@ -89,14 +89,28 @@ def test_conflict_is_found() -> None:
 
 
 def test_slot_counted_though_never_made_is_found() -> None:
-    more = make_blocks([(99, 3, 100)], [[5] * SLOTS], [[2] + [0] * 59])
+    more = make_blocks([(78, 3, 100)], [[5] * SLOTS], [[2] + [0] * 59])
     result = audit(concatenate([TRUTH[0], more]))
     assert not result.good
-    assert [(line.meter, line.unmade, line.made) for line in result.lines] == [(77, 0, 120), (78, 0, 60), (99, 1, 0)]
+    assert [(line.meter, line.unmade, line.made) for line in result.lines] == [(77, 0, 120), (78, 0, 60), (78, 1, 0)]
+
+
+def test_meters_of_other_makers_are_not_accused_but_counted() -> None:
+    more = make_blocks([(99, 3, 100)], [[5] * SLOTS], [[2] + [0] * 59])
+    events = EVENTS | {(99, 1, 1): EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=99, time=9)}
+    result = audit(concatenate([TRUTH[0], more]), events=events)
+    assert result.good
+    assert result.foreign_slots == 1
+
+
+def test_what_was_made_after_the_truth_was_exported_is_not_compared() -> None:
+    later = make_blocks([(77, 3, 102), (78, 2, 102)], [[5] * SLOTS] * 2, [[2] + [0] * 59] * 2)
+    late = EventRecord(previous_state=1, new_state=0, record_id=4, meter_id=77, time=102 * 900)
+    assert audit(concatenate([TRUTH[0], later]), events=EVENTS | {(77, 1, 4): late}).good
 
 
 def test_unmade_slot_within_a_made_block_is_found() -> None:
-    result = compare((changed(quality=0), EVENTS), NOTHING, NOTHING, TRUTH)
+    result = compare([(changed(quality=0), EVENTS)], NOTHING, NOTHING, TRUTH)
     assert not result.good
     assert result.total("unmade") == 1
 
@@ -143,7 +157,7 @@ def test_event_that_never_was_is_found() -> None:
 
 
 def test_audit_of_nothing_is_good() -> None:
-    assert compare(NOTHING, NOTHING, NOTHING, NOTHING).good
+    assert compare([NOTHING], NOTHING, NOTHING, NOTHING).good
 
 
 def dump(path: Path, export: Export) -> Path:

@@ -171,6 +171,17 @@ def test_time_is_trusted_when_the_utility_confirms_it(world: World) -> None:
         assert world.core.manager.trust is trust
 
 
+def test_an_answer_to_something_long_ago_makes_no_wrong_clock_trusted(world: World) -> None:
+    """Found by the simulation: the network had held it, and its time agreed with a clock that was slow."""
+    (hello,) = batches(world.do(world.core.connected(world.now)))
+    ack = BatchAck(time=world.now, trust=Trust.NETWORK, utility_store=7, store=hello.store, sequence=hello.sequence)
+    world.utility_says("ack", ack.pack())
+    world.crash()
+    world.core._trust(Trust.NONE)
+    world.utility_says("ack", ack.pack())
+    assert world.core.manager.trust is Trust.NONE
+
+
 def test_another_value_under_the_same_pair_is_ordered_again_above_it(world: World) -> None:
     """The store was lost, and what was ordered before had the same number."""
     (order,) = commands(world.do(world.core.manager.order(4, Kind.AGGREGATION, "none", None, world.now)))

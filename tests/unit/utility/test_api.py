@@ -123,8 +123,20 @@ def test_completeness_is_told_by_series_of_one_microgrid(
         "absent": 0,
         "missing": 30,
     }
-    assert [series["meter"] for series in answer["series"]] == ["10001"]
+    assert [(series["meter"], series["type"]) for series in answer["series"]] == [("10001", "through")]
     assert client.get("/completeness", params={"start": 9, "end": 3}).status_code == 422
+
+
+@pytest.mark.parametrize("query", ["microgrid=r009", "meter=555"])
+def test_completeness_of_what_is_not_registered_says_so(client: Client, query: str) -> None:
+    answer = client.get(f"/completeness?start={BEGIN}&end={BEGIN + 900}&{query}")
+    assert answer.status_code == 404
+    assert answer.json()["detail"] == f"{query.replace('=', ' ')} is not registered"
+
+
+def test_a_person_without_a_path_is_led_to_the_page(client: Client) -> None:
+    answer = client.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
 
 
 def test_registry_events_and_troubles_are_served(
@@ -149,3 +161,4 @@ def test_metrics_have_units_and_no_meters(client: Client) -> None:  # req: K4
     assert 'commonwatt_utility_gateway_last_seen_seconds{controller="r001"} 7.0' in text
     assert "commonwatt_utility_blocks_total 0.0" in text
     assert "meter=" not in text
+    assert "_created" not in text

@@ -1,0 +1,84 @@
+"""The demonstration's table, drawn as wide as a terminal is."""
+
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from commonwatt.clock import Clock
+from commonwatt.demo.layout import BUILT_IN_TOWN, Layout
+from commonwatt.demo.supervisor import Supervisor
+from commonwatt.demo.view import Observer, draw
+from commonwatt.town import load_town
+
+NOW = 1_781_964_000
+
+
+def battery(level: int) -> dict[str, int]:
+    return {"level": level, "minimum": 75, "capacity": 100}
+
+
+@pytest.fixture
+def seen() -> dict[str, Any]:
+    """What the parts of a busy town answer."""
+    seen: dict[str, Any] = {"utility": {"totals": {"letters": 0}, "microgrids": {}}}
+    for name in load_town(BUILT_IN_TOWN).microgrids:
+        seen[f"{name} meters"] = {"made": 1_234_567, "acknowledged": 1_234_000, "held": 567, "lag_s": 15.2}
+        seen[f"{name} gateway"] = {
+            "relayed_slots": 1_233_000,
+            "backlog": {"parts": 12, "events": 0, "letters": 0},
+            "batteries": {f"1{number:04}": battery(80 + number) for number in range(1, 10)} | {"10010": battery(53)},
+            "donors": [f"1{number:04}" for number in range(1, 10)],
+            "receivers": ["10010"],
+            "last_commands": [{"time": NOW - 1101, "meter": "10001", "cmd": "share", "result": "done"}],
+        }
+        seen["utility"]["microgrids"][name] = {"received_slots": 1_232_000}
+    return seen
+
+
+def drawn(seen: dict[str, Any], columns: int, width: int | None) -> list[str]:
+    clock = Clock(origin=NOW, monotonic_origin=time.monotonic(), speed=0)
+    layout = Layout(data=Path(), town=load_town(BUILT_IN_TOWN), clock=clock, parts=())
+    observer = Observer(layout)
+    observer.seen = seen
+    observer.close()
+    out = io.StringIO()
+    Console(file=out, width=columns).print(draw(layout, observer, Supervisor(layout), width))
+    return out.getvalue().splitlines()
+
+
+def test_everything_fits_a_small_terminal(seen: dict[str, Any]) -> None:
+    lines = drawn(seen, 80, 80)
+    assert len(lines) < 24
+    assert lines[0] == "0 processes, 0 restarts"
+    text = "\n".join(lines)
+    assert text.count("10, lowest 10: 53/75") == 4
+    assert text.count(" 9 > 1") == 4
+    assert text.count("1,232,000") == 4
+    assert "…" not in text
+
+
+def test_a_wide_terminal_shows_every_battery(seen: dict[str, Any]) -> None:
+    text = "\n".join(drawn(seen, 250, None))
+    assert "acknowledged" in text
+    assert "10:53/75" in text
+    assert "lowest" not in text
+
+
+def test_ages_are_in_the_seconds_of_the_town(seen: dict[str, Any]) -> None:
+    assert any("share: done (1101 town s ago)" in line for line in drawn(seen, 80, 80))
+
+
+def test_letters_are_told_last_if_there_are_any(seen: dict[str, Any]) -> None:
+    assert "letters" not in "\n".join(drawn(seen, 80, 80))
+    seen["utility"]["totals"]["letters"] = 2
+    next(status for name, status in seen.items() if "gateway" in name)["backlog"]["letters"] = 1
+    assert drawn(seen, 80, 80)[-1] == "3 letters: see commonwatt utility letters"
+
+
+@pytest.mark.parametrize("width", [80, None])
+def test_parts_that_did_not_answer_yet_are_dashes(width: int | None) -> None:
+    assert any(" - " in line for line in drawn({}, width or 200, width))

@@ -1,0 +1,101 @@
+"""The utility's tables, as a person sees them in a terminal of 80 columns."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from commonwatt.batches import Letter
+from commonwatt.commands import ControllerCommand
+from commonwatt.records import EventRecord, HistoryRecord, State
+from utility.cli import app
+from utility.store.changes import Append
+from utility.store.database import Database
+from utility.store.known import OpenCommand, add_command
+from utility.store.writer import Writer
+
+NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600
+READING = HistoryRecord(
+    record_type=3, lossy=0, record_id=7, meter_id=10001, account=0, start=NOON, end=NOON + 15, reading=5000
+)
+EVENT = EventRecord(
+    previous_state=State.INITIALIZED,
+    new_state=State.INITIALIZED | State.SHARING | 0x8000,
+    record_id=8,
+    meter_id=10001,
+    time=NOON - 86_400,
+)
+
+
+@pytest.fixture
+def show(tmp_path: Path, database: Database) -> Callable[..., str]:
+    config = tmp_path / "utility.toml"
+    config.write_text("[utility]\n")
+
+    def run(*words: str) -> str:
+        done = CliRunner(env={"COLUMNS": "80"}).invoke(app, [*words, "--config", str(config)])
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return run
+
+
+def given(database: Database, **fields: Any) -> str:
+    command = ControllerCommand(id="cli-0123456789abcdef", until=NOON, **fields)
+    with database.writes.begin() as connection:
+        message = command.pack().decode()
+        add_command(connection, OpenCommand(id=command.id, controller="r001", message=message, until=NOON), NOON)
+    return command.id
+
+
+def cells(shown: str) -> list[str]:
+    """Return the cells of a table's one row, those of several lines put together."""
+    first, *more = [line for line in shown.splitlines()[3:] if line.strip()]
+    starts = [match.start() for match in re.finditer(r"(?<=  )\S|^\S", first)]
+    ends = [*starts[1:], 80]
+    columns = [[line[a:b].strip() for line in (first, *more)] for a, b in zip(starts, ends, strict=True)]
+    return [" ".join(column).strip() for column in columns]
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"cmd": "schedule", "periods": {"relay_s": 900}}, "schedule relay_s=900"),
+        ({"cmd": "aggregate"}, "aggregate"),
+        ({"cmd": "aggregate", "at": "meters", "mode": "lossy", "for_s": 600}, "aggregate at meters, lossy, for 600 s"),
+        ({"cmd": "deaggregate"}, "deaggregate"),
+        ({"cmd": "get", "blocks": [(10001, 3, 2_000_000, "f")]}, "get 1 block"),
+        (
+            {"cmd": "get", "first_quarter": 2_000_000, "last_quarter": 2_000_001},
+            "get 2027-01-15 08:00:00Z to 2027-01-15 08:30:00Z",
+        ),
+    ],
+)
+def test_commands_are_told_in_words(
+    show: Callable[..., str], database: Database, fields: dict[str, Any], what: str
+) -> None:
+    name = given(database, **fields)
+    shown = show("commands")
+    assert name in shown
+    assert cells(shown) == [name, "r001", what, "open"]
+
+
+@pytest.mark.parametrize(
+    ("log", "content", "told"),
+    [
+        (1, READING.pack(), "type 3, 12:00:00-12:00:15, 5000 mWh"),
+        (2, EVENT.pack(), "2027-01-14 12:00:00, initialized > initialized, sharing, 0x8000"),
+        (0, b"\xfe\xed", "feed"),
+        (1, b"\xfe\xed", "feed"),
+    ],
+)
+def test_letters_are_told_in_words(
+    show: Callable[..., str], database: Database, append: Callable[..., Append], log: int, content: bytes, told: str
+) -> None:
+    letter = Letter(meter=10001, log=log, reason=9, generation=2, record_id=7, time=NOON, content=content)
+    Writer(database).commit([append(letters=[letter])])
+    assert cells(show("letters")) == ["2027-01-15 12:00:00Z", "r001", "10001", "wrong account", told]
+    assert f'"content": "{content.hex()}"' in show("letters", "--json")
