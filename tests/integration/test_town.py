@@ -43,7 +43,7 @@ def order(data: Path, *words: str) -> None:
 
 def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agrees(tmp_path: Path) -> None:
     data = tmp_path / "town"
-    with subprocess.Popen(demo(data, "--speed", "120", "--for", "30s"), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(demo(data, "--speed", "150", "--for", "25s"), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()  # everything is up, and time has begun
         order(data, "r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1500")
