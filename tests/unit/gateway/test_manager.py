@@ -4,7 +4,7 @@ from commonwatt.batches import BatchAck
 from commonwatt.commands import Kind
 from commonwatt.messages import Level, Trust
 from commonwatt.records import Log, State
-from gateway.manager import RENEW_S, RESEND_S, SHARE_FOR_S
+from gateway.manager import RENEW_S, RESEND_AT_MOST_S, RESEND_S, SHARE_FOR_S
 from tests.support.gateway_world import CAPACITY, START, World, batches, commands, readings
 
 
@@ -76,7 +76,7 @@ def test_an_unconfirmed_command_is_sent_again_until_it_is_confirmed(world: World
     again = [c for c in commands(world.tick("retry")) if c.cmd == "share_power_on"]
     assert [(c.seq, c.until) for c in again] == [(order.seq, order.until)]
     world.answer(order, 1)
-    world.now += RESEND_S
+    world.now += RESEND_AT_MOST_S
     assert not [c for c in commands(world.tick("retry")) if c.cmd == "share_power_on"]
 
 

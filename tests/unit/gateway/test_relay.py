@@ -15,7 +15,7 @@ from commonwatt.messages import Trust
 from commonwatt.packing import unpack
 from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S
-from gateway.changes import ForgetRelayed
+from gateway.changes import AVERAGED, ForgetRelayed
 from gateway.relay import ACK_WITHIN_S, HOLD_S, WINDOW
 from tests.support.gateway_world import START, World, batches, readings
 
@@ -271,6 +271,16 @@ def test_a_put_that_comes_again_after_its_averages_were_sent_does_not_change_the
     assert energy(sent) == sum(1000 + i for i in range(60))
 
 
+def test_compaction_remembers_that_the_utility_has_averages_only(world: World) -> None:
+    world.acknowledge(averaged_quarter(world, 60)[0])
+    world.put(2, 1, readings(2, 1, 1, start=START + 900))
+    world.now += QUARTER_S
+    world.tick("compact_s")
+    (part,) = [part for part in world.store.all_parts(unsent_only=True) if part.key[0] == 1]
+    assert part.joined
+    assert part.relayed == AVERAGED
+
+
 def test_slots_that_come_after_their_groups_neighbours_were_sent_do_not_change_the_energy(world: World) -> None:
     sent = averaged_quarter(world, 18)  # a whole group, and eight of the next
     world.crash()  # the acknowledgement is lost, and so is what was in flight
@@ -343,7 +353,8 @@ def test_letters_are_not_pressed_on_a_utility_that_knows_nobody(world: World) ->
         for n in range(90):
             world.meter_says(meter, "out", b"{%d" % n)
     waiting, sent = relay(world), 0
-    while waiting:
+    assert waiting
+    while waiting and sent < 100:
         sent += 1
         waiting += batches(world.acknowledge(waiting.pop(0), status=BatchRefusal.NOT_REGISTERED))
     assert sent <= 2 * WINDOW
@@ -375,9 +386,10 @@ def test_a_refusing_utility_is_not_flooded(world: World, status: BatchRefusal, m
     monkeypatch.setattr("gateway.outbox.BATCH_PARTS", 2)
     for n in range(20):
         world.put(1, n * 4 + 1, readings(1, n * 4 + 1, 4, start=START + n * 60))
-    world.ask(cmd="get", first_quarter=START // QUARTER_S)
     waiting, sent = relay(world), 0
-    while waiting:
+    waiting += world.ask(cmd="get", first_quarter=START // QUARTER_S)[0]
+    assert waiting
+    while waiting and sent < 100:
         sent += 1
         waiting += batches(world.acknowledge(waiting.pop(0), status=status))
     assert sent <= 2 * WINDOW
