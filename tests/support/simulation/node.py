@@ -1,6 +1,7 @@
 """What all simulated shells have in common: take what has come, ask the core, commit, publish; crash anywhere."""
 
 import random
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Generic, TypeVar
 
@@ -18,7 +19,7 @@ class Crash(Exception):  # noqa: N818 - not an error: it is what is tested
     """The process ends here."""
 
 
-class Node(Generic[W]):
+class Node(ABC, Generic[W]):
     """A process with a core and a store.
 
     Attributes:
@@ -51,32 +52,32 @@ class Node(Generic[W]):
 
     # What each kind of node does.
 
+    @abstractmethod
     def build(self) -> None:
         """Make the core from the store alone."""
-        raise NotImplementedError
 
     def started(self) -> None:
         """Set timers."""
 
+    @abstractmethod
     def work(self) -> None:
         """Take what has come: ask the core, do the effects."""
-        raise NotImplementedError
 
+    @abstractmethod
     def commit(self, changes: Sequence[W]) -> None:
         """Check, commit, and note what was promised."""
-        raise NotImplementedError
 
+    @abstractmethod
     def transmit(self, message: Publish) -> None:
         """Give a message to the right link."""
-        raise NotImplementedError
 
+    @abstractmethod
     def image(self) -> bytes:
         """Return the store's content."""
-        raise NotImplementedError
 
+    @abstractmethod
     def restore(self, image: bytes) -> None:
         """Put the store back to what it was."""
-        raise NotImplementedError
 
     # Life.
 
