@@ -55,6 +55,7 @@ def make_app(api: Api) -> FastAPI:
     _add_service(app, api)
     _add_registry(app, api)
     _add_data(app, api)
+    _add_completeness(app, api)
     _add_troubles(app, api)
     return app
 
@@ -114,11 +115,7 @@ def _add_registry(app: FastAPI, api: Api) -> None:
 
 def _add_data(app: FastAPI, api: Api) -> None:
     def registered(meter: MeterText) -> tuple[int, int]:
-        with api.database.reads.begin() as connection:
-            number = reads.meter_number(connection, int(meter))
-        if number is None:
-            raise HTTPException(404, f"meter {meter} is not registered")
-        return int(meter), number
+        return _registered(api.database, meter)
 
     @app.get("/readings")
     def readings(
@@ -150,6 +147,8 @@ def _add_data(app: FastAPI, api: Api) -> None:
         with api.database.reads.begin() as connection:
             return {"events": reads.events(connection, meter[1], meter[0], limit)}
 
+
+def _add_completeness(app: FastAPI, api: Api) -> None:
     @app.get("/completeness")
     def complete(
         start: Moment, end: Moment, microgrid: str | None = None, meter: MeterText | None = None
@@ -163,7 +162,7 @@ def _add_data(app: FastAPI, api: Api) -> None:
         if microgrid is not None:
             _check_microgrid(api.database, microgrid)
         if meter is not None:
-            registered(meter)
+            _registered(api.database, meter)
         first, last = completeness.settled_range(int(api.clock.now()), start, end)
         found = completeness.completeness(api.database, first, last, microgrid, None if meter is None else int(meter))
         answer: dict[str, Any] = {"start": first * QUARTER_S, "end": max(first, last) * QUARTER_S}
@@ -235,6 +234,15 @@ def _record_type(text: str) -> RecordType:
 
 def _type_name(number: int) -> str:
     return RecordType(number).name.lower()
+
+
+def _registered(database: Database, meter: str) -> tuple[int, int]:
+    """Return the id and the number of a registered meter."""
+    with database.reads.begin() as connection:
+        number = reads.meter_number(connection, int(meter))
+    if number is None:
+        raise HTTPException(404, f"meter {meter} is not registered")
+    return int(meter), number
 
 
 def _check_microgrid(database: Database, name: str) -> None:
