@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from commonwatt.clock import save_clock
 from commonwatt.demo.layout import CLOCK_FILE, let_time_begin, prepare
+from tests.support.proxy import Judge, Proxy
 from tests.support.waiting import eventually
 
 STOP_WITHIN_S = 5.0
@@ -34,6 +35,7 @@ class Site:
         # Nobody is there to raise the clock's ceiling.
         save_clock(folder / CLOCK_FILE, self.layout.clock)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.proxies: list[Proxy] = []
 
     def start(self, *names: str) -> None:
         """Start parts, and wait until each answers."""
@@ -80,6 +82,15 @@ class Site:
         host, _, port = json.loads(line.partition("= ")[2]).rpartition(":")
         return host, int(port)
 
+    def proxy(self, name: str, key: str, judge: Judge | None = None) -> Proxy:
+        """Put a proxy between a part and what the address under ``key`` in its file names; do so before it starts."""
+        config = self.layout.part(name).config
+        host, port = self.address(name, key)
+        proxy = Proxy((host, port), judge).start()
+        self.proxies.append(proxy)
+        config.write_text(config.read_text().replace(f'{key} = "{host}:{port}"', f'{key} = "{proxy.address}"'))
+        return proxy
+
     def __enter__(self) -> Self:
         return self
 
@@ -89,3 +100,5 @@ class Site:
         for process in self.processes.values():
             process.kill()
             process.wait()
+        for proxy in self.proxies:
+            proxy.close()
