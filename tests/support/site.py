@@ -1,6 +1,7 @@
 """A small town of real processes that a test starts, stops and kills one by one."""
 
 import json
+import os
 import subprocess
 import urllib.request
 from functools import partial
@@ -35,14 +36,18 @@ class Site:
         # Nobody is there to raise the clock's ceiling.
         save_clock(folder / CLOCK_FILE, self.layout.clock)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.commands: dict[str, list[str]] = {}
+        self.environments: dict[str, dict[str, str]] = {}
         self.proxies: list[Proxy] = []
 
     def start(self, *names: str) -> None:
-        """Start parts, and wait until each answers."""
+        """Start parts, by their own commands unless ``commands`` has another, and wait until each answers."""
         for name in names:
             part = self.layout.part(name)
+            command = self.commands.get(name, part.command)
+            environment = os.environ | self.environments.get(name, {})
             with part.log.open("ab") as log:
-                self.processes[name] = subprocess.Popen(part.command, stdout=log, stderr=log)
+                self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
         for name in names:
             eventually(partial(self._answers, name))
 

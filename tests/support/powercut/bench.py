@@ -1,0 +1,132 @@
+"""A gateway and a utility, real processes under the recorder, with load upon them."""
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from tests.support.powercut.disk import read_folder, records
+from tests.support.powercut.load import GATEWAYS_METERS, TOWN, PlayedGateway, PlayedMeter, Player
+from tests.support.powercut.recorder import Recorder, build
+from tests.support.powercut.recovered import Open, Recording, open_gateway, open_utility
+from tests.support.site import Site
+from tests.support.waiting import become
+
+OPENING: dict[str, Open] = {"r001 gateway": open_gateway, "utility": open_utility}
+"""Who is recorded, and how what is left of its store is opened."""
+
+_BROKERS = ("head-end", "r001 broker")
+
+
+class Bench:
+    """A site whose brokers run all the time, and the recorded parts while ``record`` does."""
+
+    def __init__(self, folder: Path) -> None:
+        self.site = Site(folder / "town", TOWN, speed=1)
+        self._folder = folder
+        self._library = build(folder)
+        self._recorded = 0
+        self._fresh = {name: read_folder(self.site.layout.part(name).config.parent) for name in OPENING}
+        self.site.start(*_BROKERS)
+
+    def record(
+        self, for_s: float, planted: str | None = None, meanwhile: Callable[["Session"], None] | None = None
+    ) -> dict[str, Recording]:
+        """Run gateway and utility under load for so long; return what each did, and acknowledged.
+
+        Args:
+            for_s: Real seconds.
+            planted: A bug to plant; see ``planted.py``.
+            meanwhile: Called, in a thread, once the load flows; the load ends ``for_s`` after it returned.
+        """
+        self._recorded += 1
+        recorders = {name: self._recorder(name) for name in OPENING}
+        for name, recorder in recorders.items():
+            self.site.environments[name] = recorder.environment()
+            command = self.site.layout.part(name).command
+            if planted is not None:
+                command = [command[0], str(Path(__file__).with_name("planted.py")), planted, *command[3:]]
+            self.site.commands[name] = command
+        self.site.start(*recorders)
+        session = Session(self.site, recorders)
+        asyncio.run(session.play(for_s, meanwhile))
+        self.site.stop(*recorders)
+        return {name: session.recording(name) for name in recorders}
+
+    def _recorder(self, name: str) -> Recorder:
+        """Return a new recorder, with the part's files as they were before it ever ran."""
+        folder = self.site.layout.part(name).config.parent
+        for used in folder.glob("*.db*"):
+            used.unlink()
+        for path, content in self._fresh[name].items():
+            Path(path).write_bytes(content)
+        trace = self._folder / f"{name.replace(' ', '-')}-{self._recorded}.trace"
+        return Recorder(self._library, folder, trace)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.site.__exit__(kind, error, trace)
+
+
+class Session:
+    """One recorded run.
+
+    Attributes:
+        recorders: By part.
+        players: By the part that acknowledges what they send.
+    """
+
+    def __init__(self, site: Site, recorders: dict[str, Recorder]) -> None:
+        self.recorders = recorders
+        self.players: dict[str, list[Player]] = {
+            "r001 gateway": [
+                PlayedMeter(
+                    meter, site.folder / "r001", _address(site, "r001 broker"), recorders["r001 gateway"].position
+                )
+                for meter in GATEWAYS_METERS
+            ],
+            "utility": [PlayedGateway(site.folder / "r002", _address(site, "head-end"), recorders["utility"].position)],
+        }
+
+    async def play(self, for_s: float, meanwhile: Callable[["Session"], None] | None) -> None:
+        """Let all play."""
+        players = [player for some in self.players.values() for player in some]
+        tasks = [asyncio.create_task(work) for player in players for work in (player.link.run(), player.play())]
+        try:
+            await become(lambda: all(player.acknowledged for player in players) or any(task.done() for task in tasks))
+            if meanwhile is not None:
+                await asyncio.to_thread(meanwhile, self)
+            done, _ = await asyncio.wait(tasks, timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()  # None of them ends but by a fault.
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def acknowledged(self, name: str) -> int:
+        """Return how many messages a part has acknowledged."""
+        return sum(len(player.acknowledged) for player in self.players[name])
+
+    def recording(self, name: str) -> Recording:
+        """Return what a part did, after it has ended; the recorder must have missed nothing of it."""
+        recorder = self.recorders[name]
+        acknowledged = [message for player in self.players[name] for message in player.acknowledged]
+        recording = Recording(
+            recorder.base, recorder.trace(), sorted(acknowledged, key=lambda message: message.position)
+        )
+        disk = recording.disk()
+        for _, record in records(recording.trace):
+            disk.feed(record)
+        assert disk.seen() == recorder.content(), f"the recorder missed something that {name} did"
+        return recording
+
+
+def _address(site: Site, name: str) -> str:
+    host, port = site.address(name)
+    return f"{host}:{port}"
