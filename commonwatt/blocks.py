@@ -121,7 +121,7 @@ def join(batches: Sequence[Blocks]) -> Blocks:
     batches = [batch for batch in batches if len(batch)]
     if not batches:
         return empty()
-    parts = concatenate(batches)
+    parts = concatenate(batches) if len(batches) > 1 else batches[0]
     order = np.lexsort((parts.quarter, parts.record_type, parts.meter))
     parts = parts.take(order)
     changed = (np.diff(parts.meter) != 0) | (np.diff(parts.record_type) != 0) | (np.diff(parts.quarter) != 0)
@@ -208,6 +208,8 @@ def average(blocks: Blocks) -> Blocks:
     different means of one group would contradict each other.
     """
     n = len(blocks)
+    if not n:
+        return blocks
     values = blocks.values.reshape(n, _GROUPS, GROUP_SLOTS)
     whole = (blocks.quality.reshape(n, _GROUPS, GROUP_SLOTS) == Quality.EXACT).all(axis=2)
     whole[blocks.extras["row"], blocks.extras["slot"] // GROUP_SLOTS] = False

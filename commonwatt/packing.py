@@ -6,12 +6,11 @@ CRC-32 over the block's key and the payload, so that a payload damaged, or filed
 
 import struct
 import zlib
+from collections import defaultdict
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
-import numpy as np
-
-from commonwatt.blocks import Blocks, Quality, flags_of, make_blocks, mask_of
+from commonwatt.blocks import Blocks, Quality, make_blocks
 from commonwatt.exceptions import ProtocolError
 from commonwatt.units import MAX_ABS_READING, SLOTS
 
@@ -30,16 +29,21 @@ _KEY = struct.Struct(">QBI")
 _CHECK = struct.Struct(">I")
 _MASK = struct.Struct(">Q")
 _EXTRA = struct.Struct(">Bq")
+_ALL_SLOTS = (1 << SLOTS) - 1
+# Plain numbers: most parts hold a few slots, for which neither arrays nor enumerations are quick.
+_AVERAGED = int(Quality.AVERAGED)
+_EXACT = int(Quality.EXACT)
 _MAX_EXTRAS = 150
 _MAX_WIDTH = 55
 
 
 def pack(blocks: Blocks) -> list[bytes]:
     """Return the payload of each block."""
-    return [
-        _pack_one(blocks.key(row), blocks.values[row].tolist(), blocks.quality[row].tolist(), blocks.extras_of(row))
-        for row in range(len(blocks))
-    ]
+    extras = defaultdict[int, list[tuple[int, int]]](list)
+    for row, slot, value in blocks.extras.tolist():
+        extras[row].append((slot, value))
+    rows = zip(blocks.keys(), blocks.values.tolist(), blocks.quality.tolist(), strict=True)
+    return [_pack_one(key, values, quality, extras[row]) for row, (key, values, quality) in enumerate(rows)]
 
 
 def unpack(keys: Sequence[tuple[int, int, int]], payloads: Sequence[bytes]) -> Blocks:
@@ -83,10 +87,10 @@ def _pack_one(key: tuple[int, int, int], values: list[int], quality: list[int], 
     masks = b""
     if len(present) < SLOTS:
         flags |= _HAS_MISSING
-        masks += _MASK.pack(mask_of(np.array(quality) > 0))
-    if Quality.AVERAGED in quality:
+        masks += _MASK.pack(sum(1 << slot for slot, q in enumerate(quality) if q))
+    if _AVERAGED in quality:
         flags |= _HAS_AVERAGED
-        masks += _MASK.pack(mask_of(np.array(quality) == Quality.AVERAGED))
+        masks += _MASK.pack(sum(1 << slot for slot, q in enumerate(quality) if q == _AVERAGED))
     plain = _frame(present)
     # Levels move in small steps, so their differences often need fewer bits than themselves.
     steps = [b - a for a, b in pairwise(present)]
@@ -145,16 +149,22 @@ class _Reader:
             raise ValueError("number too long")
         return int.from_bytes(self.take(length), "big", signed=True)
 
+    def mask(self) -> int:
+        """Return which slots; bit s is slot s."""
+        return int(_MASK.unpack(self.take(8))[0]) & _ALL_SLOTS
+
     def frame(self, count: int) -> list[int]:
-        if not count:
+        if count < 1:
             return []
         base, width = self.number(), self.byte()
         if width > _MAX_WIDTH:
             raise ValueError(f"width over {_MAX_WIDTH} bits")
         length = (width * count + 7) // 8
         packed = int.from_bytes(self.take(length), "big") >> (length * 8 - width * count)
+        if not width:
+            return [base] * count
         mask = (1 << width) - 1
-        return [base + (packed >> width * (count - 1 - i) & mask) for i in range(count)]
+        return [base + (packed >> shift & mask) for shift in range(width * (count - 1), -1, -width)]
 
 
 def _unpack_one(key: tuple[int, int, int], payload: bytes) -> tuple[list[int], list[int], list[tuple[int, int]]]:
@@ -174,31 +184,30 @@ def _unpack_body(reader: _Reader) -> tuple[list[int], list[int], list[tuple[int,
     flags = reader.byte()
     if flags & ~_KNOWN_FLAGS:
         raise ValueError(f"unknown flags {flags:#04x}")
-    present = np.ones(SLOTS, np.bool_)
-    if flags & _HAS_MISSING:
-        present = flags_of(_MASK.unpack(reader.take(8))[0])
-    averaged = np.zeros(SLOTS, np.bool_)
-    if flags & _HAS_AVERAGED:
-        averaged = flags_of(_MASK.unpack(reader.take(8))[0])
-    count = int(present.sum())
+    present = reader.mask() if flags & _HAS_MISSING else _ALL_SLOTS
+    averaged = reader.mask() if flags & _HAS_AVERAGED else 0
+    count = present.bit_count()
     if flags & _IS_DELTA:
-        packed = [reader.number()]
-        for step in reader.frame(count - 1):
-            packed.append(packed[-1] + step)
+        first = reader.number()
+        packed = [*accumulate(reader.frame(count - 1), initial=first)]
     else:
         packed = reader.frame(count)
-    if any(abs(value) > MAX_ABS_READING for value in packed):
+    if len(packed) != count:
+        raise ValueError("differences of no value")
+    if packed and not -MAX_ABS_READING <= min(packed) <= max(packed) <= MAX_ABS_READING:
         raise ValueError("value beyond 2^53")
     extras = [_EXTRA.unpack(reader.take(9)) for _ in range(reader.byte())] if flags & _HAS_EXTRAS else []
     if reader.at != len(reader.data):
         raise ValueError(f"{len(reader.data) - reader.at} bytes too many")
-    if any(slot >= SLOTS or not present[slot] for slot, _ in extras):
+    if any(not present >> slot & 1 for slot, _ in extras):
         raise ValueError("extra value of a slot that is missing")
-    values = [0] * SLOTS
-    for slot, value in zip(np.flatnonzero(present).tolist(), packed, strict=True):
+    values, quality = [0] * SLOTS, [0] * SLOTS
+    for value in packed:
+        slot = (present & -present).bit_length() - 1
+        present &= present - 1
         values[slot] = value
+        quality[slot] = _AVERAGED if averaged >> slot & 1 else _EXACT
     # Joining relies on it: the smallest stands, and extras are ascending.
     if any(not values[slot] < value <= MAX_ABS_READING for slot, value in extras) or sorted(set(extras)) != extras:
         raise ValueError("extra values out of order")
-    quality = np.where(present, np.where(averaged, Quality.AVERAGED, Quality.EXACT), Quality.MISSING)
-    return values, quality.tolist(), extras
+    return values, quality, extras

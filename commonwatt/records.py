@@ -18,6 +18,7 @@ MAX_RECORD_S = 86_400
 FUTURE_S = 900
 """How far ahead of the receiver's trusted clock a record may end."""
 
+_KNOWN_TYPES = frozenset(range(1, 5))
 _HISTORY = struct.Struct(">BBQQHIIq")
 _EVENT = struct.Struct(">HHQQI")
 
@@ -191,7 +192,7 @@ def judge_history(record: HistoryRecord, expected: Expected) -> Rejection | None
     """Return why a history record can't be accepted, or ``None`` when it can (docs/protocol.md, "Rejections")."""
     tests = (
         (record.meter_id != expected.meter_id, Rejection.WRONG_METER),
-        (record.record_type not in RecordType.__members__.values(), Rejection.UNKNOWN_TYPE),
+        (record.record_type not in _KNOWN_TYPES, Rejection.UNKNOWN_TYPE),
         (record.record_type not in expected.record_types, Rejection.TYPE_NOT_REGISTERED),
         (record.account != expected.account, Rejection.WRONG_ACCOUNT),
         (record.lossy not in (0, 1), Rejection.BAD_FLAG),
@@ -204,7 +205,10 @@ def judge_history(record: HistoryRecord, expected: Expected) -> Rejection | None
         (record.reading < 0, Rejection.NEGATIVE),
         (expected.now is not None and record.end > expected.now + FUTURE_S, Rejection.FUTURE),
     )
-    return next((rejection for fails, rejection in tests if fails), None)
+    for fails, rejection in tests:
+        if fails:
+            return rejection
+    return None
 
 
 def judge_event(record: EventRecord, expected: Expected) -> Rejection | None:

@@ -44,6 +44,7 @@ HIGHEST_SEQ = 2**52
 MAX_COUNTER = 2**32 - 1
 
 _UNKNOWN = Desired(0, Kind.SHARING, "unknown", (0, 0), 0, None, confirmed=True)
+_UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
 _ON = {Kind.SHARING: "share_power_on", Kind.REDUCING: "reduce_power_on"}
 _OFF = {Kind.SHARING: "share_power_off", Kind.REDUCING: "reduce_power_off"}
 
@@ -235,7 +236,7 @@ class Manager:
             info = view.info
             if info is None or info.minimum_percent is None or info.capacity is None or view.level is None:
                 continue
-            up = bool(view.bits & State.INITIALIZED) and not view.bits & State.ISOLATED
+            up = view.bits & _UP_OR_ISOLATED == State.INITIALIZED
             states[meter] = BatteryState(
                 level=view.level,
                 capacity=info.capacity,

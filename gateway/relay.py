@@ -125,6 +125,7 @@ class Relay:
         """Send what is unsent, as far as the window allows; an empty batch if only the utility's store is in doubt."""
         flags = BatchFlag.URGENT if self.urgent else NO_FLAGS
         effects: list[Effect[Change]] = []
+        self._more = True
         while len(self.in_flight) < WINDOW and now >= self._hold_until:
             batch = self._answer(now) or self._next(now, flags)
             if batch is None:
@@ -145,15 +146,17 @@ class Relay:
         return []
 
     def _next(self, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
-        """Build a batch of what is unsent and in no batch in flight."""
+        """Build a batch of what is unsent and in no batch in flight, unless the last one left nothing of it."""
+        if not self._more:
+            return None
         self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
         # What is finished can't be told by a clock that is not trusted: then everything goes as it comes.
         mode = self.mode if self.trust is Trust.NETWORK else Mode()
         selection = select(self._store, now, mode, self._flying(), self._unknown, one_meter=self._one_by_one)
+        self._more = selection is not None and selection.more
+        self._one_by_one = self._one_by_one and self._more
         if selection is None:
-            self._one_by_one = self._more = False
             return None
-        self._more = selection.more
         effects = self._set_aside(selection.damaged, now)
         if self.mode.name == "lossy":
             # Whatever goes out while averages may, is noted before it does: averages and exact slots must never meet.

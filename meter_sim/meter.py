@@ -131,12 +131,11 @@ class Meter:
         relief = self._relieve(slot_end)
         remainders = dict(self.state.remainders)
         quantised = {kind: self._quantise(kind, readings[kind], remainders) for kind in self.description.record_types}
-        self._set(last_slot=slot_end, level=quantised.get(RecordType.STORED))
+        measured = {"last_slot": slot_end, "level": quantised.get(RecordType.STORED)}
         if len(self.history.rows) + len(quantised) > self._limits.log_records:
             # An explicit gap: these ids are never given out, and the flow of this slot is in no record.
-            self._set(gaps=self.state.gaps + 1)
             self._tally["gap", "log_full"] += 1
-            return [*relief, *self._save()]
+            return [*relief, *self._save(**measured, gaps=self.state.gaps + 1)]
         records = [
             HistoryRecord(
                 record_type=kind,
@@ -151,8 +150,11 @@ class Meter:
             for n, (kind, reading) in enumerate(quantised.items())
         ]
         made = self.history.add(records)
-        self._set(remainders=remainders, made=self.state.made + len(records))
-        return [*relief, Write(made), *self._save()]
+        return [
+            *relief,
+            Write(made),
+            *self._save(**measured, remainders=remainders, made=self.state.made + len(records)),
+        ]
 
     def tick(self, now: float) -> Effects:
         """Do what is due: states that end, the minute's puts, batches to send again."""
@@ -334,14 +336,15 @@ class Meter:
     def _set(self, **changes: object) -> None:
         self.state = replace(self.state, **changes)  # type: ignore[arg-type]
 
-    def _save(self) -> Effects:
-        """Write the state with what the logs know, if it changed since it was last written."""
-        self._set(
-            next_history=self.history.next_id,
-            next_event=self.events.next_id,
-            frozen_history=self.history.frozen_last,
-            frozen_event=self.events.frozen_last,
-        )
+    def _save(self, **changes: object) -> Effects:
+        """Write the state with ``changes`` and what the logs know, if it changed since it was last written."""
+        changes["next_history"] = self.history.next_id
+        changes["next_event"] = self.events.next_id
+        changes["frozen_history"] = self.history.frozen_last
+        changes["frozen_event"] = self.events.frozen_last
+        if self.state is self._written and all(getattr(self.state, name) == new for name, new in changes.items()):
+            return []
+        self._set(**changes)
         if self.state == self._written:
             return []
         self._written = self.state

@@ -8,6 +8,7 @@ import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from operator import attrgetter
 from pathlib import Path
 
 from pydantic import TypeAdapter
@@ -44,6 +45,7 @@ CREATE TABLE truth_event (
 
 _HELD = TypeAdapter(dict[Kind, Held])
 _METER_COLUMNS = tuple(MeterState.__slots__)
+_COLUMNS_OF = attrgetter(*_METER_COLUMNS)
 _SAVE_METER = (
     f"INSERT OR REPLACE INTO meter ({', '.join(_METER_COLUMNS)}) VALUES ({', '.join('?' * len(_METER_COLUMNS))})"  # noqa: S608
 )
@@ -189,7 +191,7 @@ class FleetStore:
 
 
 def _row_of(state: MeterState) -> tuple[object, ...]:
-    *columns, remainders = (getattr(state, name) for name in _METER_COLUMNS)
+    *columns, remainders = _COLUMNS_OF(state)
     return (*columns, json.dumps(remainders))
 
 

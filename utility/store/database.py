@@ -1,6 +1,7 @@
 """Opens the database: its pragmas, its schema, its identity."""
 
 import secrets
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Table, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError
@@ -80,20 +81,39 @@ def open_database(url: str, *, create: bool) -> Database:
 
 def insert_or(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """Return an insert that can say ``on_conflict_do_...``, in the dialect of the connection."""
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table)
-    return sqlite.insert(table)
+    return insert_in(connection.dialect.name, table)
+
+
+def insert_in(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
+    """Return the same in the dialect of that name."""
+    return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+
+
+def upsert(connection: Connection, table: Table, *changed: str) -> sqlite.Insert | postgresql.Insert:
+    """Return an insert that takes over the columns ``changed`` if there is a row of the same primary key."""
+    return _upsert(connection.dialect.name, table, changed)
+
+
+# Making a statement takes longer than executing it, and these are executed with every message.
+@cache
+def _upsert(dialect: str, table: Table, changed: tuple[str, ...]) -> sqlite.Insert | postgresql.Insert:
+    statement = insert_in(dialect, table)
+    return statement.on_conflict_do_update(
+        index_elements=list(table.primary_key), set_={name: statement.excluded[name] for name in changed}
+    )
+
+
+_READ_SETTING = select(setting.c.value).where(setting.c.key == bindparam("name"))
 
 
 def read_setting(connection: Connection, key: str) -> str | None:
     """Return a setting kept in the database, or ``None``."""
-    return connection.execute(select(setting.c.value).where(setting.c.key == key)).scalar()
+    return connection.execute(_READ_SETTING, {"name": key}).scalar()
 
 
 def save_setting(connection: Connection, key: str, value: str) -> None:
     """Keep a setting in the database."""
-    statement = insert_or(connection, setting).values(key=key, value=value)
-    connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_={"value": value}))
+    connection.execute(upsert(connection, setting, "value"), {"key": key, "value": value})
 
 
 def _parse(url: str) -> URL:

@@ -3,10 +3,24 @@
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from itertools import count
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Row, Select, and_, bindparam, delete, func, literal, select, tuple_
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Connection,
+    Insert,
+    Row,
+    Select,
+    and_,
+    bindparam,
+    delete,
+    func,
+    select,
+    tuple_,
+)
 
 from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
@@ -24,7 +38,7 @@ from utility.gaps import (
     requests,
     settled_before,
 )
-from utility.store.database import Database, insert_or, read_setting, save_setting
+from utility.store.database import Database, insert_in, read_setting, save_setting
 from utility.store.known import OpenCommand, add_command
 from utility.store.parts import MAX_IN, PartReader, chunks, masks, select_parts
 from utility.store.tables import command, event, gap, meter, part, series
@@ -98,16 +112,18 @@ class GapFinder:
         with self._database.writes.begin() as connection:
             _save_scanned(connection, run)
             _save_masks(connection, run, now)
-            for key, asked, _ in run.wanted:
-                changed = {"asked": asked + 1, "next_time": now + backoff_s(asked + 1)}
-                connection.execute(gap.update().where(_is(key)).values(changed))
+            if run.wanted:
+                connection.execute(
+                    _ASKED,
+                    [
+                        _of_key(key) | {"asked": asked + 1, "next_time": now + backoff_s(asked + 1)}
+                        for key, asked, _ in run.wanted
+                    ],
+                )
             _give_out(connection, [wanted for _, _, wanted in run.wanted], now, self._database.store_id)
             save_setting(connection, _WATERMARK, str(run.watermark))
-            # Those too young were found by a clock that was ahead; they are looked through when it is their time.
-            outside = (gap.c.quarter < run.horizon - MAX_AGE_QUARTERS) | (gap.c.quarter >= run.horizon)
-            connection.execute(delete(gap).where(outside))
-            old = (command.c.state != "open") & (command.c.until < now - KEEP_COMMANDS_S)
-            connection.execute(delete(command).where(old, command.c.id.like("gap-%")))
+            connection.execute(_OUTSIDE, {"oldest": run.horizon - MAX_AGE_QUARTERS, "horizon": run.horizon})
+            connection.execute(_OLD_COMMANDS, {"before": now - KEEP_COMMANDS_S})
         return len(run.wanted)
 
     def _new_keys(self, connection: Connection, run: GapRun, horizon: Quarter) -> list[Key]:
@@ -153,9 +169,8 @@ class GapFinder:
             for some in chunks(sorted({k[0] for k in keys}))
             for row in _ids(connection, some)
         }
-        columns = (part.c.meter_no, part.c.record_type, part.c.quarter)
         for some in chunks(keys):
-            blocks = self._reader.read(connection, select_parts().where(tuple_(*columns).in_(some)))
+            blocks = self._reader.read(connection, _PARTS_OF, {"keys": some})
             for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks), strict=True):
                 present[numbers[meter_id], record_type, quarter] = mask
         for key, mask in present.items():
@@ -166,27 +181,12 @@ class GapFinder:
     def _watched(connection: Connection, run: GapRun, now: EpochSeconds) -> list[Row[Any]]:
         """Return the gaps that are due, and those of which something came since the last run, as far as it gets."""
         since = int(read_setting(connection, _WATERMARK) or 0)
-        same = and_(
-            part.c.meter_no == gap.c.meter_no, part.c.record_type == gap.c.record_type, part.c.quarter == gap.c.quarter
-        )
-        due = (
-            select(gap)
-            .where(gap.c.is_open, (gap.c.next_time <= now) | (gap.c.next_time > now + LAST_BACKOFF_S))
-            .order_by(gap.c.asked, gap.c.quarter, gap.c.meter_no, gap.c.record_type)
-            .limit(MAX_ASKED)
-        )
-        touched = connection.execute(
-            select(gap, part.c.id.label("part_id"))
-            .join(part, same)
-            .where(part.c.id > since)
-            .order_by(part.c.id)
-            .limit(MAX_TOUCHED)
-        ).all()
+        touched = connection.execute(_TOUCHED, {"since": since}).all()
         if len(touched) == MAX_TOUCHED:
             # The rest is for the next run, which begins after the last one taken.
             run.watermark = touched[-1].part_id
             run.more = True
-        return [*connection.execute(due), *touched]
+        return [*connection.execute(_DUE, {"now": now, "beyond": now + LAST_BACKOFF_S}), *touched]
 
     @staticmethod
     def _want(connection: Connection, run: GapRun, watched: dict[Key, Row[Any]], now: EpochSeconds) -> None:
@@ -211,7 +211,7 @@ class Off:
         for some in chunks(sorted(ranges, key=lambda number: ranges[number])):
             start = min(ranges[number][0] for number in some) * QUARTER_S
             end = max(ranges[number][1] for number in some) * QUARTER_S
-            for row in connection.execute(_events_of(some, start, end)):
+            for row in connection.execute(_EVENTS_OF, {"numbers": some, "start": start, "end": end}):
                 events[row.meter_no].append((row.generation, event_of(row, 0)))
         self._times: dict[int, list[Interval]] = {number: off_times(found) for number, found in events.items()}
 
@@ -220,18 +220,82 @@ class Off:
         return off_mask(self._times.get(number, ()), quarter)
 
 
-def _events_of(numbers: Sequence[int], start: EpochSeconds, end: EpochSeconds) -> Select[Any]:
+# Statements are made once: making one takes longer than executing it.
+
+
+def _events_of() -> Select[Any]:
     """Return the select of some meters' events of ``[start, end)``, and of the last before and the first after."""
     of_meter = event.c.meter_no == meter.c.no
+    start, end = bindparam("start", type_=BigInteger), bindparam("end", type_=BigInteger)
     before = select(func.max(event.c.time)).where(of_meter, event.c.time < start).scalar_subquery()
     after = select(func.min(event.c.time)).where(of_meter, event.c.time >= end).scalar_subquery()
     needed = select(
-        meter.c.no,
-        func.coalesce(before, literal(start, BigInteger)).label("low"),
-        func.coalesce(after, literal(end, BigInteger)).label("high"),
-    ).where(meter.c.no.in_(numbers))
+        meter.c.no, func.coalesce(before, start).label("low"), func.coalesce(after, end).label("high")
+    ).where(meter.c.no.in_(_NUMBERS))
     of = needed.subquery()
     return select(event).join(of, (event.c.meter_no == of.c.no) & event.c.time.between(of.c.low, of.c.high))
+
+
+_KEY_OF_PART = (part.c.meter_no, part.c.record_type, part.c.quarter)
+_KEY_OF_GAP = (gap.c.meter_no, gap.c.record_type, gap.c.quarter)
+_KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
+_NUMBERS: BindParameter[Any] = bindparam("numbers", expanding=True)
+_EVENTS_OF = _events_of()
+_EVENT_COUNTS = (
+    select(event.c.meter_no, func.count())
+    .where(event.c.meter_no.in_(_NUMBERS), event.c.time >= bindparam("since"))
+    .group_by(event.c.meter_no)
+)
+_IDS = select(meter.c.no, meter.c.id, meter.c.microgrid).where(meter.c.no.in_(_NUMBERS))
+_PARTS_OF = select_parts().where(tuple_(*_KEY_OF_PART).in_(_KEYS))
+_FULL = select(*_KEY_OF_PART).where(
+    part.c.meter_no.in_(_NUMBERS),
+    # Types are named so that the index finds the quarters of each.
+    part.c.record_type.in_(bindparam("types", expanding=True)),
+    part.c.quarter.between(bindparam("first"), bindparam("last")),
+    part.c.exact + part.c.averaged == 60,
+)
+_WATCHED = select(*_KEY_OF_GAP).where(tuple_(*_KEY_OF_GAP).in_(_KEYS))
+_DUE = (
+    select(gap)
+    .where(gap.c.is_open, (gap.c.next_time <= bindparam("now")) | (gap.c.next_time > bindparam("beyond")))
+    .order_by(gap.c.asked, gap.c.quarter, gap.c.meter_no, gap.c.record_type)
+    .limit(MAX_ASKED)
+)
+_TOUCHED = (
+    select(gap, part.c.id.label("part_id"))
+    .join(part, and_(*(of_part == of_gap for of_part, of_gap in zip(_KEY_OF_PART, _KEY_OF_GAP, strict=True))))
+    .where(part.c.id > bindparam("since"))
+    .order_by(part.c.id)
+    .limit(MAX_TOUCHED)
+)
+_SCANNED = series.update().where(
+    series.c.meter_no == bindparam("no"),
+    series.c.record_type == bindparam("type"),
+    series.c.scanned_until.is_not_distinct_from(bindparam("was")),
+)
+_ASKED = gap.update().where(
+    gap.c.meter_no == bindparam("of_no"),
+    gap.c.record_type == bindparam("of_type"),
+    gap.c.quarter == bindparam("of_quarter"),
+)
+_FOUND = delete(gap).where(tuple_(*_KEY_OF_GAP).in_(_KEYS))
+# Those too young were found by a clock that was ahead; they are looked through when it is their time.
+_OUTSIDE = delete(gap).where((gap.c.quarter < bindparam("oldest")) | (gap.c.quarter >= bindparam("horizon")))
+_OLD_COMMANDS = delete(command).where(
+    command.c.state != "open", command.c.until < bindparam("before"), command.c.id.like("gap-%")
+)
+
+
+@cache
+def _watch(dialect: str) -> Insert:
+    """Keep what blocks miss; what is watched already keeps its backoff, and what its gateway was found not to have."""
+    statement = insert_in(dialect, gap)
+    mask = statement.excluded.mask
+    still_open = mask.bitwise_and(gap.c.absent.bitwise_not())
+    return statement.on_conflict_do_update(
+        index_elements=list(gap.primary_key), set_={"mask": mask, "is_open": still_open != 0}
+    )
 
 
 def _ranges(keys: Iterable[Key]) -> dict[int, tuple[Quarter, Quarter]]:
@@ -247,9 +311,7 @@ def _event_counts(connection: Connection, run: GapRun) -> dict[int, int]:
     """Count the events that matter to what the run looks through, by meter."""
     counts: dict[int, int] = {}
     for some in chunks(sorted({row["no"] for row in run.scanned})):
-        which = event.c.meter_no.in_(some) & (event.c.time >= run.events_from)
-        statement = select(event.c.meter_no, func.count()).where(which).group_by(event.c.meter_no)
-        counts |= dict(connection.execute(statement).all())
+        counts |= dict(connection.execute(_EVENT_COUNTS, {"numbers": some, "since": run.events_from}).all())
     return counts
 
 
@@ -265,7 +327,7 @@ def event_of(row: Row[Any], meter_id: int) -> EventRecord:
 
 
 def _ids(connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
-    return connection.execute(select(meter.c.no, meter.c.id, meter.c.microgrid).where(meter.c.no.in_(numbers))).all()
+    return connection.execute(_IDS, {"numbers": numbers}).all()
 
 
 def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[int, str]]:
@@ -282,14 +344,9 @@ def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
     full: set[Key] = set()
     wanted = set(keys)
     for numbers in chunks(sorted({key[0] for key in keys}), MAX_IN):
-        # Types are named so that the index finds the quarters of each.
-        statement = select(part.c.meter_no, part.c.record_type, part.c.quarter).where(
-            part.c.meter_no.in_(numbers),
-            part.c.record_type.in_(sorted({key[1] for key in keys})),
-            part.c.quarter.between(min(quarters), max(quarters)),
-            part.c.exact + part.c.averaged == 60,
-        )
-        full |= {_key(row) for row in connection.execute(statement)} & wanted
+        types = sorted({key[1] for key in keys})
+        which = {"numbers": numbers, "types": types, "first": min(quarters), "last": max(quarters)}
+        full |= {_key(row) for row in connection.execute(_FULL, which)} & wanted
     return full
 
 
@@ -297,18 +354,13 @@ def _key(row: Any) -> Key:
     return row.meter_no, row.record_type, row.quarter
 
 
-def _is(key: Key) -> Any:
-    return and_(gap.c.meter_no == key[0], gap.c.record_type == key[1], gap.c.quarter == key[2])
+def _of_key(key: Key) -> dict[str, int]:
+    return dict(zip(("of_no", "of_type", "of_quarter"), key, strict=True))
 
 
 def _watched_of(connection: Connection, keys: Sequence[Key]) -> set[Key]:
     """Return those of the blocks that are watched."""
-    columns = (gap.c.meter_no, gap.c.record_type, gap.c.quarter)
-    return {
-        _key(row)
-        for some in chunks(keys)
-        for row in connection.execute(select(*columns).where(tuple_(*columns).in_(some)))
-    }
+    return {_key(row) for some in chunks(keys) for row in connection.execute(_WATCHED, {"keys": some})}
 
 
 def _save_scanned(connection: Connection, run: GapRun) -> None:
@@ -316,32 +368,20 @@ def _save_scanned(connection: Connection, run: GapRun) -> None:
     now = _event_counts(connection, run)
     rows = [row for row in run.scanned if now.get(row["no"]) == run.events.get(row["no"])]
     if rows:
-        which = (
-            (series.c.meter_no == bindparam("no"))
-            & (series.c.record_type == bindparam("type"))
-            & series.c.scanned_until.is_not_distinct_from(bindparam("was"))
-        )
-        connection.execute(series.update().where(which), rows)
+        connection.execute(_SCANNED, rows)
 
 
 def _save_masks(connection: Connection, run: GapRun, now: EpochSeconds) -> None:
     """Watch what misses something, and forget what does not."""
     missing = [_gap_row(key, mask, now) for key, mask in run.masks.items() if mask]
     if missing:
-        statement = insert_or(connection, gap)
-        mask = statement.excluded.mask
-        still_open = mask.bitwise_and(gap.c.absent.bitwise_not())
-        changed = {"mask": mask, "is_open": still_open != 0}
-        connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=changed), missing)
+        connection.execute(_watch(connection.dialect.name), missing)
     for some in chunks([key for key, mask in run.masks.items() if not mask]):
-        connection.execute(delete(gap).where(tuple_(gap.c.meter_no, gap.c.record_type, gap.c.quarter).in_(some)))
-
-
-_KEY = ("meter_no", "record_type", "quarter")
+        connection.execute(_FOUND, {"keys": some})
 
 
 def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, int]:
-    place = dict(zip(_KEY, key, strict=True))
+    place = dict(zip(("meter_no", "record_type", "quarter"), key, strict=True))
     return place | {"mask": mask, "absent": 0, "asked": 0, "next_time": now, "is_open": True}
 
 

@@ -4,14 +4,23 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
 from commonwatt.units import unsigned64
-from utility.store.database import insert_or, read_setting, save_setting
+from utility.store.database import read_setting, save_setting, upsert
 from utility.store.tables import command, controller, meter, period
 
 REVISION = "registry_revision"
 """Setting that ``register`` counts up, so that a running service reads the registry again."""
+
+
+# Made once: the service asks all the time.
+_OPEN_COMMANDS = (
+    select(command.c.id, command.c.controller, command.c.message, command.c.until)
+    .where(command.c.state == "open")
+    .order_by(command.c.created, command.c.id)
+)
+_LAST_DONE = select(period.c.last_done).where(period.c.job == bindparam("name"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,11 +97,9 @@ def load_known(connection: Connection) -> Known:
 
 def open_commands(connection: Connection) -> list[OpenCommand]:
     """Return the commands that wait for their outcome, oldest first."""
-    columns = (command.c.id, command.c.controller, command.c.message, command.c.until)
-    statement = select(*columns).where(command.c.state == "open").order_by(command.c.created, command.c.id)
     return [
         OpenCommand(id=row.id, controller=row.controller, message=row.message, until=row.until)
-        for row in connection.execute(statement)
+        for row in connection.execute(_OPEN_COMMANDS)
     ]
 
 
@@ -127,11 +134,10 @@ def _without(message: str, taken: set[str]) -> dict[str, str]:
 
 def last_done(connection: Connection, job: str) -> int:
     """Return the number of the last period a job was done for; -1 before the first."""
-    done = connection.execute(select(period.c.last_done).where(period.c.job == job)).scalar()
+    done = connection.execute(_LAST_DONE, {"name": job}).scalar()
     return -1 if done is None else done
 
 
 def mark_done(connection: Connection, job: str, number: int) -> None:
     """Note that a job was done for a period."""
-    statement = insert_or(connection, period).values(job=job, last_done=number)
-    connection.execute(statement.on_conflict_do_update(index_elements=["job"], set_={"last_done": number}))
+    connection.execute(upsert(connection, period, "last_done"), {"job": job, "last_done": number})

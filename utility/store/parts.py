@@ -1,7 +1,7 @@
 """Rows of the ``part`` table: made from blocks, checked and joined when read."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -127,9 +127,11 @@ class PartReader:
         self._writes = writes
         self._found: list[Row[Any]] = []
 
-    def read(self, connection: Connection, statement: Select[Any]) -> Blocks:
-        """Return the join of the parts that ``statement``, a narrowed ``select_parts()``, finds."""
-        checked = check(connection.execute(statement).all())
+    def read(
+        self, connection: Connection, statement: Select[Any], values: Mapping[str, object] | None = None
+    ) -> Blocks:
+        """Return the join of the parts that ``statement``, a narrowed ``select_parts()``, finds by its ``values``."""
+        checked = check(connection.execute(statement, values).all())
         self._found += checked.damaged
         return join([checked.blocks])
 

@@ -6,15 +6,16 @@ quarters) changes after the commit alone. Nothing is read before parts are writt
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Integer, bindparam, case, literal, select, tuple_, update
+from sqlalchemy import BigInteger, ColumnElement, Connection, Insert, Integer, bindparam, case, select, tuple_, update
 
 from commonwatt.batches import Letter
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import QUARTER_S, signed64, unsigned64
 from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, LocalReason, SawGateway
-from utility.store.database import Database, insert_or
+from utility.store.database import Database, insert_in, insert_or, upsert
 from utility.store.parts import chunks, letter_row, summaries
 from utility.store.tables import (
     command,
@@ -129,14 +130,7 @@ class _Transaction:
             for (number, record_type), quarter in self.new_firsts.items()
         ]
         if rows:
-            statement = insert_or(self._connection, series)
-            earlier = statement.excluded.first_quarter
-            statement = statement.on_conflict_do_update(
-                index_elements=["meter_no", "record_type"],
-                set_={"first_quarter": earlier},
-                where=series.c.first_quarter > earlier,
-            )
-            self._connection.execute(statement, rows)
+            self._connection.execute(_keep_first(self._connection.dialect.name), rows)
 
     def _append_events(self, appends: Sequence[Append]) -> list[tuple[str, Letter]]:
         """Keep the events that are new; return letters about those that contradict a kept one."""
@@ -168,21 +162,15 @@ class _Transaction:
         for row in events:
             quarter = row["time"] // QUARTER_S
             low[row["meter_no"]] = min(low.get(row["meter_no"], quarter), quarter)
-        lower = bindparam("low", type_=Integer)
-        later = (series.c.meter_no == bindparam("no")) & (series.c.scanned_until > lower)
-        # What was looked through stays one range.
-        changed = case((series.c.scanned_from > lower, series.c.scanned_from), else_=lower)
-        statement = series.update().where(later).values(scanned_until=changed)
-        self._connection.execute(statement, [{"no": number, "low": quarter} for number, quarter in low.items()])
+        self._connection.execute(_LOOK_AGAIN, [{"no": number, "low": quarter} for number, quarter in low.items()])
 
     def _event_key(self, generation: int, record: EventRecord) -> _EventKey:
         return self._numbers[record.meter_id], generation, signed64(record.record_id)
 
     def _known_events(self, keys: Sequence[_EventKey]) -> dict[_EventKey, tuple[int, int, int]]:
-        columns = (event.c.meter_no, event.c.generation, event.c.record_id)
         known = {}
         for some in chunks(keys):
-            for row in self._connection.execute(select(event).where(tuple_(*columns).in_(some))):
+            for row in self._connection.execute(_EVENTS_OF, {"keys": some}):
                 key = row.meter_no, row.generation, row.record_id
                 known[key] = row.previous_state, row.new_state, row.time
         return known
@@ -200,26 +188,14 @@ class _Transaction:
     def _see_gateways(self, seen: Sequence[SawGateway]) -> None:
         rows = {s.controller: {"controller": s.controller, "time": s.time, "heartbeat": s.heartbeat} for s in seen}
         if rows:
-            statement = insert_or(self._connection, gateway_seen)
-            changed = {"time": statement.excluded.time, "heartbeat": statement.excluded.heartbeat}
-            statement = statement.on_conflict_do_update(index_elements=["controller"], set_=changed)
-            self._connection.execute(statement, list(rows.values()))
-        for one in seen:
-            for label, percent, said in one.minima:
-                self._declare_minimum(one.controller, label, percent, said)
-
-    def _declare_minimum(self, controller: str, label: str, percent: int, said: int) -> None:
-        """Keep what a meter said of its sharing minimum, unless something newer is there."""
-        number = select(meter.c.no, literal(percent), literal(said)).where(
-            meter.c.label == label, meter.c.microgrid == controller
-        )
-        statement = insert_or(self._connection, declared_minimum).from_select(["meter_no", "percent", "said"], number)
-        statement = statement.on_conflict_do_update(
-            index_elements=["meter_no"],
-            set_={"percent": statement.excluded.percent, "said": statement.excluded.said},
-            where=declared_minimum.c.said < statement.excluded.said,
-        )
-        self._connection.execute(statement)
+            self._connection.execute(upsert(self._connection, gateway_seen, "time", "heartbeat"), list(rows.values()))
+        minima = [
+            {"of": one.controller, "who": label, "what": percent, "when": said}
+            for one in seen
+            for label, percent, said in one.minima
+        ]
+        if minima:
+            self._connection.execute(_declare_minimum(self._connection.dialect.name), minima)
 
     def _close_command(self, closing: CloseCommand) -> None:
         ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")
@@ -244,15 +220,66 @@ class _Transaction:
 
     def _save_tallies(self) -> Committed:
         total = Committed()
+        rows = []
         for name, counts in self._tallies.items():
             total.add(counts)
-            new = vars(counts) | {"controller": name, "last_batch": self._last_batch.get(name, 0)}
-            statement = insert_or(self._connection, tally).values(new)
-            sums = {key: tally.c[key] + value for key, value in vars(counts).items()}
-            if name in self._last_batch:
-                sums["last_batch"] = statement.excluded.last_batch
-            self._connection.execute(statement.on_conflict_do_update(index_elements=["controller"], set_=sums))
+            rows.append(vars(counts) | {"controller": name, "last_batch": self._last_batch.get(name, 0)})
+        if rows:
+            self._connection.execute(_add_tallies(self._connection.dialect.name), rows)
         return total
+
+
+# Statements are made once: making one takes longer than executing it.
+
+_EVENTS_OF = select(event).where(
+    tuple_(event.c.meter_no, event.c.generation, event.c.record_id).in_(bindparam("keys", expanding=True))
+)
+
+_LOW = bindparam("low", type_=Integer)
+_LOOK_AGAIN = (
+    series.update()
+    .where((series.c.meter_no == bindparam("no")) & (series.c.scanned_until > _LOW))
+    # What was looked through stays one range.
+    .values(scanned_until=case((series.c.scanned_from > _LOW, series.c.scanned_from), else_=_LOW))
+)
+
+
+@cache
+def _keep_first(dialect: str) -> Insert:
+    """Keep the first quarter of a series, unless an earlier one is there."""
+    statement = insert_in(dialect, series)
+    earlier = statement.excluded.first_quarter
+    return statement.on_conflict_do_update(
+        index_elements=list(series.primary_key),
+        set_={"first_quarter": earlier},
+        where=series.c.first_quarter > earlier,
+    )
+
+
+@cache
+def _declare_minimum(dialect: str) -> Insert:
+    """Keep what a meter said of its sharing minimum, unless something newer is there."""
+    said = bindparam("what", type_=Integer), bindparam("when", type_=BigInteger)
+    ours = (meter.c.label == bindparam("who")) & (meter.c.microgrid == bindparam("of"))
+    statement = insert_in(dialect, declared_minimum).from_select(
+        ["meter_no", "percent", "said"], select(meter.c.no, *said).where(ours)
+    )
+    new = statement.excluded
+    return statement.on_conflict_do_update(
+        index_elements=list(declared_minimum.primary_key),
+        set_={"percent": new.percent, "said": new.said},
+        where=declared_minimum.c.said < new.said,
+    )
+
+
+@cache
+def _add_tallies(dialect: str) -> Insert:
+    """Add to the running counts; a controller that sent no batch keeps the time of its last."""
+    statement = insert_in(dialect, tally)
+    new = statement.excluded
+    changed: dict[str, ColumnElement[int]] = {name: tally.c[name] + new[name] for name in vars(Committed())}
+    changed["last_batch"] = case((new.last_batch > 0, new.last_batch), else_=tally.c.last_batch)
+    return statement.on_conflict_do_update(index_elements=list(tally.primary_key), set_=changed)
 
 
 def _of(kind: type[_C], changes: Sequence[Change]) -> list[_C]:

@@ -15,6 +15,7 @@ from commonwatt.units import SLOT_S, MeterId, MilliwattHours
 from meter_sim.changes import Change, MeterState, Orders, Stored
 from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.store import FleetStore, open_store
+from meter_sim.world import Timers
 from tests.support.simulation.network import Broker, Link
 from tests.support.simulation.node import Node
 
@@ -44,11 +45,13 @@ class Fleet(Node[Change]):
         self._by_meter = {meter.id: Link(world, str(meter.id), self, broker) for meter in meters}
         self.links = list(self._by_meter.values())
         self._slot_end = world.clock() // SLOT_S * SLOT_S
+        self._timers = Timers()
         self._wake_at: float | None = None
 
     def build(self) -> None:
         """Load every meter."""
         self.off.clear()
+        self._timers = Timers()
         self.meters = {meter: self._load(meter) for meter in self._descriptions}
 
     def _load(self, meter: MeterId) -> Meter:
@@ -61,9 +64,14 @@ class Fleet(Node[Change]):
         self._wake_at = None
         effects: Effects = []
         for core in self.meters.values():
-            effects += core.boot(self.world.time, power_lost=core.state.last_slot < self._slot_end)
+            effects += self._boot(core, power_lost=core.state.last_slot < self._slot_end)
         self.perform(effects)
         self._arm()
+
+    def _boot(self, core: Meter, *, power_lost: bool) -> Effects:
+        effects = core.boot(self.world.time, power_lost=power_lost)
+        self._timers.set(core.description.id, core.wake_at)
+        return effects
 
     def _last_moment(self) -> int:
         return min(self.world.clock(), self.world.measure_until)
@@ -81,6 +89,7 @@ class Fleet(Node[Change]):
         if self.up and meter not in self.off:
             self.world.tell(self.name, f"meter {meter} OFF for {for_s:.0f} s")
             self.off.add(meter)
+            self._timers.set(meter, None)
             self._by_meter[meter].disconnect()
             self.later(for_s, lambda: self._recover(meter))
 
@@ -89,7 +98,7 @@ class Fleet(Node[Change]):
         self.meters[meter] = self._load(meter)
         self.world.tell(self.name, f"meter {meter} on")
         self._by_meter[meter].reconnect()
-        self.perform(self.meters[meter].boot(self.world.time, power_lost=True))
+        self.perform(self._boot(self.meters[meter], power_lost=True))
         self._arm()
 
     def forget(self, meter: MeterId) -> None:
@@ -102,7 +111,7 @@ class Fleet(Node[Change]):
             for table in ("meter", "orders", "record"):
                 db.execute(f"DELETE FROM {table} WHERE meter = ?", (meter,))
         self.meters[meter] = self._load(meter)
-        self.perform(self.meters[meter].boot(self.world.time, power_lost=True))
+        self.perform(self._boot(self.meters[meter], power_lost=True))
         self._arm()
 
     # A turn.
@@ -116,15 +125,17 @@ class Fleet(Node[Change]):
                 meter, leaf = int(name), topic.rpartition("/")[2]
                 if leaf == COMMANDS:
                     self._note(meter, payload)
-                effects += self.meters[meter].receive(leaf, payload, now)
+                core = self.meters[meter]
+                effects += core.receive(leaf, payload, now)
+                self._timers.set(meter, core.wake_at)
         if self._slot_end + SLOT_S <= self._last_moment():
             self._slot_end += SLOT_S
             for meter, core in self.meters.items():
                 if meter not in self.off:
                     effects += core.measure(self._slot_end, readings(meter, self._slot_end))
-        for meter, core in self.meters.items():
-            if meter not in self.off and core.wake_at is not None and core.wake_at <= now:
-                effects += core.tick(now)
+        for meter in self._timers.due(now):
+            effects += self.meters[meter].tick(now)
+            self._timers.set(meter, self.meters[meter].wake_at)
         self.perform(effects)
         for meter, core in self.meters.items():
             if meter not in self.off:
@@ -133,8 +144,7 @@ class Fleet(Node[Change]):
 
     def _arm(self) -> None:
         """Wake when the next slot ends, or the first core wants to."""
-        times = [core.wake_at for meter, core in self.meters.items() if meter not in self.off]
-        wake_at = min((at for at in times if at is not None), default=None)
+        wake_at = self._timers.next
         if self._slot_end + SLOT_S <= self.world.measure_until:
             wake_at = min(self._slot_end + SLOT_S, self._slot_end + SLOT_S if wake_at is None else wake_at)
         if wake_at is not None and (self._wake_at is None or wake_at < self._wake_at):

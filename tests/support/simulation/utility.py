@@ -26,9 +26,8 @@ from utility.store.writer import Writer
 if TYPE_CHECKING:
     from tests.support.simulation.world import World
 
-POLL_S = 20
-TICK_S = 60
-GAPS_S = 300
+POLL_S = 30
+TICK_S = 120
 GAP_AGE_S = 600
 COMPACT_S = 900
 
@@ -50,6 +49,7 @@ class UtilityNode(Node[Change]):
         self.link = Link(world, "utility-h", self, head_end)
         self.links = [self.link]
         self._town = town
+        self._gaps_s = self.rng.choice((300, 900))
         self._engine = _engine(make_url("sqlite://"))
         self.lose_store()
 
@@ -93,7 +93,7 @@ class UtilityNode(Node[Change]):
 
     def _jobs(self) -> None:
         """Do what is due and not done; a crash comes between a job and the note that it is done."""
-        for name, period_s, run in (("compact", COMPACT_S, self._compact), ("gaps", GAPS_S, self._find_gaps)):
+        for name, period_s, run in (("compact", COMPACT_S, self._compact), ("gaps", self._gaps_s, self._find_gaps)):
             now = self.clock()
             with self.database.reads.begin() as connection:
                 due = last_done(connection, name) != now // period_s

@@ -104,12 +104,13 @@ class World:
         self.gateways: dict[str, GatewayNode] = {}
         self.fleets: dict[str, Fleet] = {}
         log_records = self.rng.choice((300, 2_000_000))
-        relay_s = self.rng.choice((60, 120, 300))
+        periods = {"relay_s": (60, 120, 300), "collect_s": (60, 300), "levels_s": (60, 300)}
+        settings = {name: self.rng.choice(choices) for name, choices in periods.items()}
         for name, ids in MEASURED.items():
             microgrid = town.microgrids[name]
             registered = {m.id: m for m in registry_of(microgrid).meters if m.id in ids}
-            settings = GatewaySettings(microgrid=name, relay_s=relay_s)
-            self.gateways[name] = GatewayNode(self, settings, registered, self.brokers[name], self.head_end)
+            gateway = GatewaySettings(microgrid=name, **settings)
+            self.gateways[name] = GatewayNode(self, gateway, registered, self.brokers[name], self.head_end)
             described = [meter for meter in microgrid.meters if meter.id in ids]
             self.fleets[name] = Fleet(self, name, described, self.brokers[name], log_records)
         self.nodes: list[Node[Any]] = [self.utility, *self.gateways.values(), *self.fleets.values()]
