@@ -17,7 +17,7 @@ from tests.support.simulation.planted import BUGS, Bug
 from tests.support.simulation.story import Violation
 from tests.support.simulation.world import Options, Run, simulate
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "8"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "24"))
 CHUNK = 12
 FIRST = 1_000
 BITE_SEEDS = 100
