@@ -49,6 +49,7 @@ class MqttLink:
         connects: Times it was connected.
         dropped: Messages not sent, for want of a connection or room.
         failures: Exceptions of ``on_message``, each logged.
+        retained: Retained messages ignored; the first is logged.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class MqttLink:
         self.connects = 0
         self.dropped = 0
         self.failures = 0
+        self.retained = 0
         self._address = split_address(address)
         self._identity = identity
         self._token = token
@@ -166,8 +168,13 @@ class MqttLink:
         self._guarded(self._on_connect)
 
     def _received(self, _: paho.Client, __: object, message: paho.MQTTMessage) -> None:
-        if message.retain:
-            return  # Retained messages never act (design 4.3).
+        if message.retain:  # Such a message may be of any age: it never acts (design 4.3).
+            self.retained += 1
+            if self.retained == 1:
+                log.warning(
+                    "%s: ignored a retained message on %s; clear it at the broker", self._identity, message.topic
+                )
+            return
         self._guarded(self._on_message, message.topic, message.payload)
 
     def _guarded(self, call: Callable[..., None], *arguments: object) -> None:

@@ -20,6 +20,7 @@ class Figures:
         overflowed: Messages dropped because the queue was full; their senders repeat them.
         connected: Connections that are up, of two.
         dropped: Messages not sent for want of a connection.
+        retained: Retained messages ignored.
         callback_failures: Exceptions in listeners.
         failures: Messages and ticks the core failed on.
     """
@@ -29,6 +30,7 @@ class Figures:
     overflowed: int = 0
     connected: int = 0
     dropped: int = 0
+    retained: int = 0
     callback_failures: int = 0
     failures: int = 0
 
@@ -63,6 +65,7 @@ class _GatewayMetrics(Collector):
         )
         yield _counter("overflowed_messages", "Messages dropped by a full queue.", "", {"": figures.overflowed})
         yield _counter("unsent_messages", "Messages not sent for want of a connection.", "", {"": figures.dropped})
+        yield _counter("retained_messages", "Retained messages, ignored.", "", {"": figures.retained})
         yield _counter(
             "callback_failures",
             "Exceptions while taking in messages.",

@@ -236,6 +236,7 @@ class Shell:
         links = (self._meters, self._head_end)
         self._figures.connected = sum(link.connected for link in links)
         self._figures.dropped = sum(link.dropped for link in links)
+        self._figures.retained = sum(link.retained for link in links)
         self._figures.callback_failures = sum(link.failures for link in links)
         return self._figures
 

@@ -131,6 +131,7 @@ class Fleet:
             gaps=sum(meter.state.gaps for meter in meters),
             sharing=tuple(meter.description.id for meter in meters if meter.state.bits & State.SHARING),
             dropped=self._dropped + sum(link.dropped for link in links),
+            retained=sum(link.retained for link in links),
         )
 
     # The start.

@@ -27,6 +27,7 @@ class Figures:
         gaps: Slots not recorded because a log was full.
         sharing: Ids of the meters whose battery is told to share.
         dropped: Messages not sent or not taken, for want of a connection or room; who needs them sends them again.
+        retained: Retained messages ignored.
     """
 
     time: EpochSeconds
@@ -40,6 +41,7 @@ class Figures:
     gaps: int
     sharing: tuple[MeterId, ...]
     dropped: int
+    retained: int
 
     @property
     def held(self) -> int:
@@ -79,6 +81,7 @@ class FleetMetrics(Collector):
             ("events_made", "State events recorded.", now.events_made),
             ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
             ("messages_dropped", "Messages not sent or not taken, to be sent again by their senders.", now.dropped),
+            ("retained_messages", "Retained messages, ignored.", now.retained),
         ):
             yield CounterMetricFamily(f"commonwatt_meters_{name}", text, value=counter)
         yield from self._tallied()

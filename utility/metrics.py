@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from utility.store.changes import Committed
@@ -52,11 +52,26 @@ class UtilityMetrics:
         """Show how long ago each gateway was heard, by the service's clock."""
         self.registry.register(_LastSeen(last_seen, now))
 
+    def watch_link(self, retained: Callable[[], int]) -> None:
+        """Show what the connection to the head-end counts by itself."""
+        self.registry.register(_Retained(retained))
+
     def _counter(self, name: str, text: str, *labels: str) -> Counter:
         return Counter(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"{_PREFIX}_{name}", text, registry=self.registry)
+
+
+class _Retained(Collector):
+    """Reads the count when it is asked for."""
+
+    def __init__(self, retained: Callable[[], int]) -> None:
+        self._retained = retained
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the one counter."""
+        yield CounterMetricFamily(f"{_PREFIX}_retained_messages", "Retained messages, ignored.", value=self._retained())
 
 
 class _LastSeen(Collector):

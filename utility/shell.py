@@ -56,6 +56,7 @@ class Service:
         )
         self._metrics.watch_gateways(self._ingest.last_seen, clock.now)
         self._metrics.connected.set_function(lambda: float(self._link.connected))
+        self._metrics.watch_link(lambda: self._link.retained)
         self._api = Api(database, clock, self._metrics, lambda: self._link.connected, self._ingest.refused)
 
     async def run(self, stop: asyncio.Event) -> None:

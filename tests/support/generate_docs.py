@@ -229,6 +229,7 @@ def _gateway_metrics() -> list[MetricInfo]:
 def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
     metrics.watch_gateways({}, lambda: 0.0)
+    metrics.watch_link(lambda: 0)
     return _of(metrics.registry)
 
 
@@ -245,6 +246,7 @@ def _no_figures() -> FleetFigures:
         gaps=0,
         sharing=(),
         dropped=0,
+        retained=0,
     )
 
 

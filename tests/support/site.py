@@ -2,7 +2,9 @@
 
 import json
 import os
+import signal
 import subprocess
+import sys
 import urllib.request
 from functools import partial
 from pathlib import Path
@@ -11,8 +13,10 @@ from typing import Any, Self
 
 from commonwatt.clock import save_clock
 from commonwatt.demo.layout import CLOCK_FILE, let_time_begin, prepare
+from tests.support import failpoint
+from tests.support.failpoint import When
 from tests.support.proxy import Judge, Proxy
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 STOP_WITHIN_S = 5.0
 """What users rely on: a part ends so soon after SIGTERM."""
@@ -51,6 +55,15 @@ class Site:
         for name in names:
             eventually(partial(self._answers, name))
 
+    def run_until_it_dies(self, name: str, when: When, nth: int = 1) -> None:
+        """Run a part that kills itself before, or after, its ``nth`` commit that matters (see ``failpoint``)."""
+        part = self.layout.part(name)
+        command = [sys.executable, failpoint.__file__, part.kind, when, str(nth), *part.command[4:]]
+        with part.log.open("ab") as log:
+            process = self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL, self.log(name)
+        del self.processes[name]
+
     def _answers(self, name: str) -> bool:
         assert self.processes[name].poll() is None, f"{name} ended: {self.log(name)}"
         return self.status(name) is not None
@@ -76,6 +89,15 @@ class Site:
                 return status
         except OSError:
             return None
+
+    def metric(self, name: str, series: str) -> float:
+        """Return a value of a part's /metrics, by its name and labels as they stand there; 0 while there is none."""
+        try:
+            with urllib.request.urlopen(f"http://{self.layout.part(name).http}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return 0.0
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == series), 0.0)
 
     def log(self, name: str) -> str:
         """Return what a part has printed."""

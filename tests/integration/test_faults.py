@@ -1,0 +1,308 @@
+"""Faults of the catalogue, done to one running town of real processes; after each the audit finds nothing amiss.
+
+The town goes on from test to test. Proxies stand in all its links: ``fleet`` between meters and their broker, ``local``
+between gateway and that broker, ``uplink`` between gateway and head-end, ``office`` between utility and head-end.
+"""
+
+import json
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonwatt.audit import audit_folder
+from commonwatt.records import State
+from commonwatt.topics import meter_down
+from tests.integration.test_broker import Client
+from tests.support.failpoint import When
+from tests.support.parts import real_part
+from tests.support.proxy import Fate, Message, Proxy, Way, chance
+from tests.support.site import Site
+from tests.support.waiting import eventually
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 0.5\n'
+LINKS = {
+    "fleet": ("r001 meters", "broker"),
+    "local": ("r001 gateway", "broker"),
+    "uplink": ("r001 gateway", "head_end"),
+    "office": ("utility", "head_end"),
+}
+BROKERS = ("head-end", "r001 broker")
+SERVICES = ("utility", "r001 gateway", "r001 meters")
+
+
+class Town(Site):
+    """The running town, and what its figures say."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, TOWN, speed=120)
+        self.links: dict[str, Proxy] = {name: self.proxy(*where) for name, where in LINKS.items()}
+        self.start(*BROKERS, *SERVICES)
+
+    def look(self, name: str) -> dict[str, Any]:
+        return self.status(name) or {}
+
+    def now(self) -> int:
+        return int(self.layout.clock.now())
+
+    def connected(self) -> bool:
+        """Say whether everybody is at his broker."""
+        meters = self.look("r001 meters")
+        return (
+            "connected" in meters
+            and meters["connected"] == meters["meters"]
+            and self.metric("r001 gateway", "commonwatt_gateway_connections") == 2
+            and self.metric("utility", "commonwatt_utility_head_end_connected") == 1
+        )
+
+    def stored(self) -> int:
+        """Return how many slots the utility was sent, with repetitions."""
+        return int(self.look("utility").get("microgrids", {}).get("r001", {}).get("received_slots", 0))
+
+    def grows(self, slots: int = 100) -> None:
+        """Wait until data flows to the utility."""
+        before = self.stored()
+        eventually(lambda: self.stored() > before + slots)
+
+    def order(self, *words: str) -> str:
+        """Give the gateway a command as an operator does; return its id."""
+        self._commonwatt("utility", "command", "r001", *words)
+        return str(self.ordered()[0]["id"])
+
+    def ordered(self) -> list[dict[str, Any]]:
+        """Return the utility's commands, the newest first."""
+        found: list[dict[str, Any]] = json.loads(self._commonwatt("utility", "commands", "--json"))
+        return found
+
+    def command_state(self, which: str) -> str:
+        return next(str(command["state"]) for command in self.ordered() if command["id"] == which)
+
+    def _commonwatt(self, *words: str) -> str:
+        config = str(self.layout.part("utility").config)
+        done = subprocess.run(
+            [sys.executable, "-m", "commonwatt", *words, "--config", config], check=True, capture_output=True, text=True
+        )
+        return done.stdout
+
+    def ask_gateway(self, sql: str, values: dict[str, Any] | None = None) -> int:
+        """Return the one number that a query of the gateway's store gives."""
+        database = sqlite3.connect(f"file:{self.folder / 'r001' / 'gateway.db'}?mode=ro", uri=True)
+        try:
+            return int(database.execute(sql, values or {}).fetchone()[0])
+        finally:
+            database.close()
+
+    def settle(self) -> None:
+        """Let every fault end; then all that was made must arrive, once, and the audit be good."""
+        for link in self.links.values():
+            link.judge = None
+            link.delay_s = link.jitter_s = 0.0
+            link.heal()
+        made = int(self.look("r001 meters")["made"])
+        eventually(lambda: self.look("r001 meters").get("acknowledged", 0) >= made)
+        newest = {"id": self.ask_gateway("SELECT max(id) FROM part")}
+        eventually(lambda: not self.ask_gateway("SELECT count(*) FROM part WHERE relayed < 2 AND id <= :id", newest))
+        audit = audit_folder(self.folder)
+        assert audit.good, audit
+        assert audit.total("stored_exact") >= made
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    with Town(tmp_path_factory.mktemp("faults") / "town") as it:
+        yield it
+
+
+@pytest.fixture
+def town(running: Town) -> Town:
+    """The town with all its parts up, whatever the test before has done to it."""
+    running.start(*(name for name in (*BROKERS, *SERVICES) if name not in running.processes))
+    eventually(running.connected)
+    return running
+
+
+def covered(town: Town, range_: dict[str, int]) -> bool:
+    """Say whether the gateway's store has the range of ids a failpoint told of."""
+    query = (
+        "SELECT count(*) FROM coverage WHERE meter = :meter AND log = :log AND generation = :generation"
+        " AND first <= :first AND last >= :last"
+    )
+    return bool(town.ask_gateway(query, range_))
+
+
+def crash(town: Town, name: str, when: When) -> dict[str, Any]:
+    """Have a part kill itself at its second step that matters, start it again; return what the step was about."""
+    town.stop(name)
+    town.run_until_it_dies(name, when, 2)
+    said = town.log(name).splitlines()[-1]
+    assert f"killed {when} the commit of" in said
+    about: dict[str, Any] = json.loads(said.partition(" of ")[2])
+    return about
+
+
+def _crash_gateway(town: Town, when: When, *, kept: bool) -> None:
+    about = crash(town, "r001 gateway", when)
+    assert covered(town, about) is kept
+    town.start("r001 gateway")
+    eventually(lambda: covered(town, about))
+
+
+def test_row_01_killed_after_commit_before_acknowledgement(town: Town) -> None:
+    _crash_gateway(town, "after", kept=True)
+    for name in ("utility", "r001 meters"):
+        crash(town, name, "after")
+        town.start(name)
+    town.settle()
+
+
+def test_row_02_killed_before_commit(town: Town) -> None:
+    _crash_gateway(town, "before", kept=False)
+    for name in ("utility", "r001 meters"):
+        crash(town, name, "before")
+        town.start(name)
+    town.settle()
+
+
+def test_row_03_brokers_killed_under_load(town: Town) -> None:
+    for _ in range(3):
+        for name in BROKERS:
+            town.kill(name)
+        town.start(*BROKERS)
+        eventually(town.connected)
+        town.grows()
+    town.settle()
+
+
+def test_row_10_loss_duplication_reordering_and_delay_in_every_link(town: Town) -> None:
+    shares = {Fate.DROP: 0.15, Fate.TWICE: 0.15, Fate.SWAP: 0.15}
+    for seed, link in enumerate(town.links.values()):
+        link.judged.clear()
+        link.judge = chance(seed, shares)
+        link.delay_s, link.jitter_s = 0.005, 0.02
+    eventually(lambda: all(link.judged[fate] >= 5 for link in town.links.values() for fate in shares), 90)
+    town.settle()
+
+
+def test_row_12_the_utilitys_acknowledgements_are_lost(town: Town) -> None:
+    office = town.links["office"]
+    office.judged.clear()
+    office.judge = lambda message: Fate.DROP if message.leaf == "ack" else Fate.PASS
+    eventually(lambda: office.judged[Fate.DROP] >= 8)
+    waiting = town.look("r001 gateway")["backlog"]["parts"]
+    assert waiting > 0, "nothing that was not acknowledged is forgotten"
+    town.settle()
+
+
+class Commands:
+    """What a link's proxy sees of one command: what was sent to whom, and who answered what.
+
+    Args:
+        fate: What becomes of a message of this command, given how many like it came before.
+    """
+
+    def __init__(self, cmd: str, fate: Callable[[Message, int], Fate]) -> None:
+        self.sent: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self.answers: dict[str, list[dict[str, Any]]] = defaultdict(list)
+        self._cmd = cmd
+        self._fate = fate
+
+    def judge(self, message: Message) -> Fate:
+        """Note a message of the command, and decide on it."""
+        if message.leaf not in ("cmd", "out") or (content := json.loads(message.payload))["cmd"] != self._cmd:
+            return Fate.PASS
+        seen = (self.sent if message.leaf == "cmd" else self.answers)[message.topic.split("/")[2]]
+        seen.append(content)
+        return self._fate(message, len(seen) - 1)
+
+    def results(self) -> list[list[str]]:
+        """Return the results that each receiver answered, in order."""
+        return [[str(answer["result"]) for answer in answers] for answers in self.answers.values()]
+
+    def pairs(self) -> list[set[tuple[int, int, int]]]:
+        """Return the pairs (epoch, sequence) that each receiver was sent."""
+        return [{(*command["epoch"], command["seq"]) for command in commands} for commands in self.sent.values()]
+
+
+def test_row_16_an_old_command_comes_late(town: Town) -> None:
+    """All of a gateway's commands to its meters, and one of the utility's to a gateway, are held beyond their end."""
+    # A gateway whose time is not trusted commands durations, which begin when they arrive.
+    eventually(lambda: town.metric("r001 gateway", 'commonwatt_gateway_batches_total{result="acknowledged"}'))
+    fleet, uplink = town.links["fleet"], town.links["uplink"]
+    meters = int(town.look("r001 meters")["meters"])
+    commands = Commands("aggregate", lambda message, _: Fate.HOLD if message.way is Way.DOWN else Fate.PASS)
+    fleet.judge = commands.judge
+    uplink.judge = lambda message: Fate.HOLD if message.leaf == "cmd" and b"schedule" in message.payload else Fate.PASS
+    town.order("aggregate", "--at", "meters", "--mode", "lossless", "--for", "120")
+    late = town.order("schedule", "--relay-s", "30", "--valid", "60")
+    eventually(lambda: len(commands.sent) == meters)
+    end = max(command["until"] for sent in commands.sent.values() for command in sent)
+    eventually(lambda: town.now() > end and town.command_state(late) == "expired")
+    fleet.release()
+    eventually(lambda: len(commands.answers) == meters)
+    assert {result for results in commands.results() for result in results} == {"expired"}
+    assert not any(answer["bits"] & State.LOSSLESS for answers in commands.answers.values() for answer in answers)
+    assert uplink.release()
+    eventually(lambda: town.metric("r001 gateway", 'commonwatt_gateway_outcomes_total{result="expired"}') >= meters)
+    noted = town.look("r001 gateway")["last_commands"]
+    assert [note for note in noted if (note["cmd"], note["result"]) == ("aggregate", "expired")], noted
+    town.settle()
+    assert not town.ask_gateway("SELECT count(*) FROM setting WHERE key = 'periods'"), "the late schedule was obeyed"
+
+
+def test_row_17_a_commands_acknowledgement_is_lost(town: Town) -> None:
+    """The first two answers of each meter to its gateway, and of the gateway to the utility, are lost."""
+    fleet, uplink = town.links["fleet"], town.links["uplink"]
+    meters = int(town.look("r001 meters")["meters"])
+    lose = Commands("aggregate", lambda message, seen: Fate.DROP if message.way is Way.UP and seen < 2 else Fate.PASS)
+    lose_too = Commands("aggregate", lose._fate)
+    fleet.judge, uplink.judge = lose.judge, lose_too.judge
+    which = town.order("aggregate", "--at", "meters", "--mode", "lossless", "--for", "900")
+    eventually(lambda: len(lose.answers) == meters and all(len(results) >= 3 for results in lose.results()))
+    for results in lose.results():
+        assert results[0] == "done"
+        assert set(results[1:]) == {"repeated"}
+    assert all(len(pairs) == 1 for pairs in lose.pairs()), "an order done twice would have another number"
+    eventually(lambda: town.command_state(which) == "done")
+    assert lose_too.results() == [["done"] * 3]
+    town.settle()
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        socket.create_connection((host, port)).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_row_16_a_retained_command_never_acts(tmp_path: Path) -> None:
+    """At a Mosquitto, which keeps such messages; the broker of ours refuses to."""
+    mosquitto = real_part("mosquitto")
+    with Site(tmp_path / "site", TOWN.replace("0.5", "1.0")) as site:
+        host, port = site.address("r001 broker")
+        config = tmp_path / "mosquitto.conf"
+        config.write_text(f"listener {port} {host}\nallow_anonymous true\nuser root\n")
+        site.processes["mosquitto"] = subprocess.Popen([mosquitto, "-c", config], stderr=subprocess.DEVNULL)
+        eventually(partial(_answers, host, port))
+        gateway = Client(port, "r001", "any")
+        assert gateway.answered.wait(10)
+        meter = meter_down("r001", 10001, "cmd")
+        command = {"v": 1, "cmd": "reduce_power_on", "issuer": "r001", "epoch": [1, 0], "seq": 1, "for_s": 86_400}
+        gateway.publish(meter, json.dumps(command | {"id": "old"}).encode(), retain=True)
+        assert gateway.subscribe("cw1/r001/10001/u/+")
+        site.start("r001 meters")
+        gateway.next()  # It speaks, so it has been told what is retained for it.
+        gateway.publish(meter, json.dumps(command | {"id": "new"}).encode())
+        answers = (json.loads(payload) for topic, payload in iter(gateway.next, None) if topic.endswith("/out"))
+        answer = next(answers)
+        assert (answer["id"], answer["result"]) == ("new", "done")
+        assert site.metric("r001 meters", "commonwatt_meters_retained_messages_total") == 1
+        assert "ignored a retained message on cw1/r001/10001/d/cmd" in site.log("r001 meters")
+        gateway.close()
