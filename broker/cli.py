@@ -46,8 +46,9 @@ def run(
     An example of the file: commonwatt config example broker
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    # What clients do is counted and told by us, throttled; amqtt warns of each packet.
     for name in ("amqtt", "transitions"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         settings = load_settings(config, "broker", BrokerSettings)
         asyncio.run(_run(settings))
@@ -66,7 +67,7 @@ async def _run(settings: BrokerSettings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     metrics = BrokerMetrics()
-    embedded = EmbeddedBroker(settings.listen, settings.devices, metrics)
+    embedded = EmbeddedBroker(settings.listen, settings.devices, metrics, settings.packets_per_s)
     with contextlib.ExitStack() as stack:
         if settings.http is not None:
             http = HttpServer(settings.http, metrics.registry, embedded.status)

@@ -29,6 +29,7 @@ _RESERVED, _CLEAN_SESSION, _WILL, _WILL_MORE, _PASSWORD, _USERNAME = 0x01, 0x02,
 class Refusal(StrEnum):
     """Why a connection was refused; the label of the counter."""
 
+    CROWDED = "crowded"
     TIMEOUT = "timeout"
     CLOSED = "closed"
     OVERSIZE = "oversize"

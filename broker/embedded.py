@@ -7,21 +7,29 @@ own take-over leaves the older connection able to publish.
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from amqtt.errors import ProtocolHandlerError  # type: ignore[import-untyped]
 
 from broker.amqtt_broker import LISTENER, QuietBroker
+from broker.door import RESERVED_FILES, Door
 from broker.guard import CONNECT_TIMEOUT_S, Admission, Guard
 from broker.known import KnownDevices
 from broker.metrics import BrokerMetrics
+from broker.packets import Cut
 from broker.plugins import Admitted
-from broker.rules import Action
+from broker.rate import Allowance
 from broker.streams import ClientReader, ClientWriter
+from broker.throttle import ThrottledLog
 from commonwatt.config import split_address
-from commonwatt.devices import Device
+from commonwatt.devices import Device, Role
+
+PACKETS_PER_S = 100.0
+"""MQTT packets a meter may send in a real second, in the long run."""
 
 SILENCE_FACTOR = 1.5
 """A client silent for this many of its keepalives is taken for gone (MQTT 3.1.1, 3.1.2.10)."""
@@ -35,8 +43,8 @@ TAKEOVER_TIMEOUT_S = 3.0
 STOP_TIMEOUT_S = 1.5
 """Real seconds each of the two steps of stopping may take."""
 
-READ_BUFFER_BYTES = 1 << 14
-"""Bytes read ahead from one client (twice this at most); a longer message is still read whole."""
+CONNECT_PACKETS = 20
+"""Packets of its allowance that connecting costs an identity: it is that much work, for client and log."""
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +76,7 @@ class EmbeddedBroker:
         address: str,
         devices: Path,
         metrics: BrokerMetrics,
+        packets_per_s: float = PACKETS_PER_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
     ) -> None:
         """Store the arguments.
@@ -76,17 +85,20 @@ class EmbeddedBroker:
             address: Where to listen, HOST:PORT; port 0 takes a free one.
             devices: The devices file.
             metrics: Where to count.
+            packets_per_s: MQTT packets a meter may send in a real second, in the long run.
             connect_timeout_s: Real seconds a client has for its CONNECT.
         """
         self.address = address
         self.metrics = metrics
         self.devices = KnownDevices(devices, metrics)
+        self._packets_per_s = packets_per_s
         self._guard = Guard(self._refreshed_devices, metrics, connect_timeout_s)
+        self._door = Door(self._serve, self._guard, metrics)
         self._admitted = Admitted(metrics)
+        self._allowances: dict[str, Allowance] = {}
+        self._throttled = ThrottledLog(_log)
         self._connections: dict[str, _Connection] = {}
         self._serving: dict[str, _Connection] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
         """Read the devices and listen.
@@ -99,32 +111,40 @@ class EmbeddedBroker:
         asyncio.get_running_loop().set_exception_handler(_orphan_failed)
         self.amqtt = QuietBroker(self._admitted)
         await self.amqtt.start()
-        host, port = split_address(self.address)
+        self._check_open_files()
         try:
-            self._server = await asyncio.start_server(self._connected, host, port, limit=READ_BUFFER_BYTES)
+            port = await self._door.open(*split_address(self.address))
         except OSError:
             await self.amqtt.shutdown()
             raise
-        self.address = f"{self.address.rpartition(':')[0]}:{self._server.sockets[0].getsockname()[1]}"
+        self.address = f"{self.address.rpartition(':')[0]}:{port}"
+
+    def _check_open_files(self) -> None:
+        if self._door.capacity < len(self.devices.known):
+            _log.error(
+                "%d devices may connect and only %d connections can be open (%d files are kept for other things); "
+                "allow more open files (LimitNOFILE, ulimit -n)",
+                len(self.devices.known),
+                self._door.capacity,
+                RESERVED_FILES,
+            )
 
     async def stop(self) -> None:
         """Stop listening, end every connection, stop amqtt; within two ``STOP_TIMEOUT_S``, however clients behave."""
-        if self._server is None:
-            return
-        self._server.close()
+        await self._door.close()
+        tasks = self._door.tasks
         for connection in list(self._connections.values()):
             await connection.writer.close()
-        for task in self._tasks - {c.task for c in self._connections.values()}:
+        for task in tasks - {c.task for c in self._connections.values()}:
             task.cancel()  # Still before the guard.
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S)
-        for task in self._tasks:
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
+        for task in tasks:
             task.cancel()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT_S):
-                await asyncio.gather(*self._tasks, return_exceptions=True)
+                await asyncio.gather(*tasks, return_exceptions=True)
                 await self.amqtt.shutdown()
-        self._server = None
 
     def status(self) -> dict[str, object]:
         """Return what /status shows."""
@@ -145,24 +165,45 @@ class EmbeddedBroker:
         if known is not before:
             for identity, connection in self._connections.items():
                 if known.get(identity) != connection.device:
-                    _log.warning("cutting %s: its registration changed", identity)
-                    connection.writer.abort()
+                    connection.writer.cut(Cut.REGISTRATION, "its registration changed")
+            self._allowances.clear()
         return known
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.get_running_loop().create_task(self._serve(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+    def _cut(self, identity: str, reason: Cut, text: str) -> None:
+        """Count and log that a connection is cut."""
+        self.metrics.cuts.labels(reason.value).inc()
+        self._throttled.tell(identity, f"cut: {reason.value}", f"cutting {identity}: {reason.value} ({text})")
+
+    def _allowance(self, device: Device) -> Allowance:
+        """Return what a device may send: a gateway as much for each of its meters, the utility for each gateway."""
+        if device.identity not in self._allowances:
+            below = {Role.METER: (), Role.GATEWAY: (Role.METER,), Role.UTILITY: (Role.GATEWAY,)}[device.role]
+            known = self.devices.known.values()
+            count = sum(d.role in below and device.microgrid in ("", d.microgrid) for d in known)
+            rate = self._packets_per_s * (1 + count)
+            self._allowances[device.identity] = Allowance(rate, time.monotonic())
+        return self._allowances[device.identity]
+
+    def _hold_back_s(self, device: Device, size: int, packets: int = 1) -> float:
+        """Take from a device's allowance; return the real seconds it is to wait."""
+        seconds = self._allowance(device).take(packets, size, time.monotonic())
+        if seconds > 0:
+            self.metrics.held_back.inc()
+            line = f"holding back {device.identity}: it sends more than it may (packets_per_s)"
+            self._throttled.tell(device.identity, "held back", line)
+        return seconds
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection from its first byte to its last; nothing it does reaches any other."""
+        peer = writer.get_extra_info("peername") or ("unknown", 0)
         try:
             admission = await self._guard.admit(reader, writer)
+            self._door.waits_no_more(asyncio.current_task())
             if admission is not None:
                 await self._serve_admitted(admission, reader, writer)
         except Exception:
             self.metrics.connection_errors.inc()
-            _log.exception("connection from %s ended by an error", writer.get_extra_info("peername"))
+            _log.exception("connection from %s ended by an error", peer)
         finally:
             await _close(writer)
 
@@ -170,9 +211,10 @@ class EmbeddedBroker:
         self, admission: Admission, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         identity = admission.device.identity
-        client_writer = ClientWriter(writer)
+        client_writer = ClientWriter(writer, partial(self._cut, identity))
         silence_s = SILENCE_FACTOR * admission.keepalive_s or None
-        client_reader = ClientReader(admission.packet, reader, client_writer, silence_s)
+        hold_back_s = partial(self._hold_back_s, admission.device)
+        client_reader = ClientReader(admission.packet, reader, client_writer, silence_s, hold_back_s)
         connection = _Connection(admission, client_writer, asyncio.current_task())
         previous = self._connections.get(identity)
         self._connections[identity] = connection
@@ -181,16 +223,13 @@ class EmbeddedBroker:
         try:
             if previous is not None:
                 await self._replace(identity, previous)
+            await asyncio.sleep(self._hold_back_s(admission.device, len(admission.packet), CONNECT_PACKETS))
             if client_writer.closed:
                 return  # Replaced in its turn while it waited.
             self._serving[identity] = connection
             self._admitted.devices[identity] = admission.device
             _log.info("%s connected from %s", identity, client_writer.get_peer_info())
             await self.amqtt.external_connected(client_reader, client_writer, LISTENER)
-            if not client_writer.closed:
-                # amqtt stops listening to a client whose topic MQTT itself forbids, but leaves it connected.
-                self.metrics.refused_actions.labels(Action.PUBLISH.value).inc()
-                _log.warning("cutting %s: it published on a topic MQTT forbids", identity)
         finally:
             client_writer.closed = True
             if self._connections.get(identity) is connection:

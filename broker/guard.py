@@ -5,7 +5,6 @@ Parsing and judging are pure and stand in ``connect``; here are the stream, the 
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,22 +20,13 @@ from broker.connect import (
     remaining_length,
 )
 from broker.metrics import BrokerMetrics
+from broker.throttle import MAX_SHOWN, ThrottledLog
 from commonwatt.devices import Device
 
 CONNECT_TIMEOUT_S = 5.0
 """Real seconds a client has to send its whole CONNECT."""
 
-LOG_EVERY_S = 60.0
-"""Real seconds between two lines in the log about the same identity refused for the same reason."""
-
-MAX_LOGGED = 1_000
-"""Identities and reasons told apart in the log; who comes beyond these shares one line for each reason."""
-
-MAX_CLAIMED = 64
-"""Characters of a claimed identity that are kept and shown."""
-
 _CONNECT = b"\x10"
-_OTHERS = "\0"  # No identity has a NUL.
 _log = logging.getLogger(__name__)
 
 
@@ -53,57 +43,6 @@ class Admission:
     device: Device
     packet: bytes
     keepalive_s: int
-
-
-@dataclass
-class _Logged:
-    at: float
-    more: int = 0
-
-
-class RefusalLog:
-    """Tells of refusals: the first of an identity and reason at once, the later ones at most once a minute.
-
-    A client that knocks in a loop can't fill the disk, and one that invents identities can't fill the memory. The
-    last "and N more" may stay unsaid once nobody knocks any more; the counters have them all.
-    """
-
-    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        self._now = now
-        # Ordered by the time of the last line.
-        self._logged: dict[tuple[str | None, Refusal], _Logged] = {}
-
-    def __len__(self) -> int:
-        """Return how many are told apart now."""
-        return len(self._logged)
-
-    def tell(self, peer: object, identity: str | None, refused: AdmissionError) -> None:
-        """Log a refusal, or only count it."""
-        now = self._now()
-        key = (None if identity is None else identity[:MAX_CLAIMED], refused.reason)
-        if key not in self._logged and len(self._logged) >= MAX_LOGGED:
-            self._forget(now)
-            if len(self._logged) >= MAX_LOGGED:
-                key = (_OTHERS, refused.reason)
-        logged = self._logged.get(key)
-        if logged is not None and now - logged.at < LOG_EVERY_S:
-            logged.more += 1
-            return
-        claimed = "" if identity is None else f" claiming {identity[:MAX_CLAIMED]!r}"
-        more = f" ... and {logged.more} more" if logged is not None and logged.more else ""
-        _log.warning("refused connection from %s%s: %s (%s)%s", peer, claimed, refused.reason.value, refused, more)
-        self._logged.pop(key, None)
-        self._logged[key] = _Logged(now)
-
-    def _forget(self, now: float) -> None:
-        """Make room: drop those whose last line is over a minute old."""
-        for key, logged in list(self._logged.items()):
-            if now - logged.at < LOG_EVERY_S:
-                return
-            del self._logged[key]
-            if logged.more:
-                whose = "" if key[0] in (None, _OTHERS) else f" claiming {key[0]!r}"
-                _log.warning("refused connections%s: %s ... and %d more", whose, key[1].value, logged.more)
 
 
 class Guard:
@@ -124,7 +63,7 @@ class Guard:
         self.devices = devices
         self.metrics = metrics
         self.timeout_s = timeout_s
-        self._log = RefusalLog()
+        self._throttled = ThrottledLog(_log)
 
     async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Admission | None:
         """Read and judge one CONNECT; ``None`` when refused, after telling the client. Closing is the caller's."""
@@ -134,14 +73,20 @@ class Guard:
             identity = connect.client_id
             device = judge(connect, self.devices())
         except AdmissionError as refused:
-            self.metrics.refused_connects.labels(refused.reason.value).inc()
-            self._log.tell(writer.get_extra_info("peername"), identity, refused)
+            self.refuse(writer.get_extra_info("peername"), identity, refused)
             # Four bytes always fit the empty write buffer: nothing to wait for.
             if (answer := connack(refused.reason)) is not None and not writer.is_closing():
                 writer.write(answer)
             return None
         packet = connect_for_broker(device.identity)
         return Admission(device=device, packet=packet, keepalive_s=connect.keepalive_s)
+
+    def refuse(self, peer: object, identity: str | None, refused: AdmissionError) -> None:
+        """Count and log one refusal."""
+        self.metrics.refused_connects.labels(refused.reason.value).inc()
+        claimed = "" if identity is None else f" claiming {identity[:MAX_SHOWN]!r}"
+        line = f"refused connection from {peer}{claimed}: {refused.reason.value} ({refused})"
+        self._throttled.tell(identity, f"refused connections: {refused.reason.value}", line)
 
 
 async def read_connect(reader: asyncio.StreamReader, timeout_s: float) -> bytes:

@@ -1,9 +1,20 @@
 """The broker's figures for Prometheus. None is labelled by device: a town has 16,307."""
 
+from enum import StrEnum
+
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from broker.connect import Refusal
+from broker.packets import Cut
 from broker.rules import Action
+
+
+class Dropped(StrEnum):
+    """Why a message did not reach a subscriber; the label of the counter."""
+
+    FULL = "full"
+    UNACKNOWLEDGED = "unacknowledged"
+    GONE = "gone"
 
 
 class BrokerMetrics:
@@ -17,6 +28,10 @@ class BrokerMetrics:
         takeovers: Connections replaced by a newer one of the same identity.
         refused_connects: Connections refused, by reason.
         refused_actions: Publishes, subscriptions and deliveries refused, by action.
+        cuts: Admitted connections cut, by reason.
+        held_back: Packets read later than they came, since their sender sends too many.
+        dropped_messages: Messages that did not reach a subscriber, by reason.
+        accept_pauses: Times no connection was accepted for want of open files.
         messages: Messages taken in and passed on, by direction.
         connection_errors: Connections ended by an error in the broker itself.
         devices_file_errors: Times the devices file could not be read again.
@@ -44,6 +59,28 @@ class BrokerMetrics:
             ["action"],
             registry=self.registry,
         )
+        self.cuts = Counter(
+            "commonwatt_broker_cut_connections_total",
+            "Admitted connections cut for what their client did or left undone, by reason.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.held_back = Counter(
+            "commonwatt_broker_held_back_packets_total",
+            "Packets read later than they came, since their sender exceeds packets_per_s.",
+            registry=self.registry,
+        )
+        self.dropped_messages = Counter(
+            "commonwatt_broker_dropped_messages_total",
+            "Messages that did not reach a subscriber, by reason: too many on their way, no PUBACK, disconnected.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self.accept_pauses = Counter(
+            "commonwatt_broker_accept_pauses_total",
+            "Times no connection was accepted for a while, since as many are open as files may be.",
+            registry=self.registry,
+        )
         self.messages = Counter(
             "commonwatt_broker_messages_total",
             "Messages taken in and passed on, by direction.",
@@ -63,6 +100,10 @@ class BrokerMetrics:
         # Rows exist from the start, so that an alert on a rate sees the first refusal.
         for reason in Refusal:
             self.refused_connects.labels(reason.value)
+        for cut in Cut:
+            self.cuts.labels(cut.value)
+        for dropped in Dropped:
+            self.dropped_messages.labels(dropped.value)
         for action in Action:
             self.refused_actions.labels(action.value)
         self.messages_in = self.messages.labels("in")

@@ -7,8 +7,10 @@ from amqtt.contexts import Action as AmqttAction  # type: ignore[import-untyped]
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin  # type: ignore[import-untyped]
 from amqtt.session import Session  # type: ignore[import-untyped]
 
-from broker.metrics import BrokerMetrics
+from broker.metrics import BrokerMetrics, Dropped
+from broker.packets import MAX_TOPIC_BYTES
 from broker.rules import Action, allowed
+from broker.throttle import ThrottledLog
 from commonwatt.devices import Device
 
 _log = logging.getLogger(__name__)
@@ -20,19 +22,31 @@ class Admitted:
     def __init__(self, metrics: BrokerMetrics) -> None:
         self.devices: dict[str, Device] = {}
         self.metrics = metrics
+        self._throttled = ThrottledLog(_log)
 
     def permits(self, identity: str | None, action: Action, topic: str) -> bool:
         """Judge and count one action."""
         device = self.devices.get(identity or "")
         if device is None or not allowed(device, action, topic):
-            self.metrics.refused_actions.labels(action.value).inc()
-            _log.warning("refused %s by %s on %r", action.value, identity, topic[:256])
+            self.refuse(identity, action, topic)
             return False
         if action is Action.PUBLISH:
             self.metrics.messages_in.inc()
         elif action is Action.RECEIVE:
             self.metrics.messages_out.inc()
         return True
+
+    def refuse(self, identity: str | None, action: Action, topic: str) -> None:
+        """Count and log a refused action."""
+        self.metrics.refused_actions.labels(action.value).inc()
+        line = f"refused {action.value} by {identity} on {topic[:MAX_TOPIC_BYTES]!r}"
+        self._throttled.tell(identity, f"refused {action.value}", line)
+
+    def drop(self, identity: str | None, reason: Dropped, messages: int = 1) -> None:
+        """Count and log messages that will not reach the subscriber ``identity``."""
+        self.metrics.dropped_messages.labels(reason.value).inc(messages)
+        what = f"dropped messages: {reason.value}"
+        self._throttled.tell(identity, what, f"{what}, {messages} to {identity}")
 
 
 class AdmittedOnly(BaseAuthPlugin):  # type: ignore[misc]
@@ -51,7 +65,7 @@ class AdmittedOnly(BaseAuthPlugin):  # type: ignore[misc]
 
 
 class TopicRules(BaseTopicPlugin):  # type: ignore[misc]
-    """Applies ``rules`` to every publish, subscription and delivery."""
+    """Applies ``rules`` to every subscription; publishes and deliveries are judged as they are passed on."""
 
     @dataclass
     class Config:

@@ -51,6 +51,14 @@ class BrokerSettings(Settings):
 
     listen: Address = Field("127.0.0.1:1883", description="Where the broker listens for MQTT 3.1.1.")
     devices: Path = Field(Path("devices.json"), description="Who may connect; made by `commonwatt utility register`.")
+    packets_per_s: float = Field(
+        100,
+        gt=0,
+        description=(
+            "MQTT packets one meter may send in a real second, in the long run; who sends more is read later. A "
+            "gateway may send as many again for each of its meters, the utility for each gateway."
+        ),
+    )
     http: Address | None = Field(
         None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
     )

@@ -100,7 +100,7 @@ def prepare(data: Path, town_file: Path | None, speed: float, for_s: float | Non
     _place_town(town_path, town_file)
     town = load_town(town_path)
     _register(data)
-    parts = _write_parts(data, town)
+    parts = _write_parts(data, town, speed)
     _write_targets(data, parts)
     origin = _resume_at(data, speed)
     stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
@@ -171,7 +171,7 @@ def _register(data: Path) -> None:
         raise ConfigError(f"the town could not be registered: {done.stderr.strip()}")
 
 
-def _write_parts(data: Path, town: Town) -> tuple[Part, ...]:
+def _write_parts(data: Path, town: Town, speed: float) -> tuple[Part, ...]:
     """Write every part's file, with ports that are free now."""
     microgrids = list(town.microgrids)
     ports = iter(_free_ports(3 + 4 * len(microgrids)))
@@ -199,7 +199,8 @@ def _write_parts(data: Path, town: Town) -> tuple[Part, ...]:
     for name in microgrids:
         broker = address()
         parts += [
-            _write(data, name, "broker", address(), {"listen": broker}),
+            # A meter in a fast town sends as much in a second as a real one in minutes.
+            _write(data, name, "broker", address(), {"listen": broker, "packets_per_s": max(100, speed)}),
             _write(
                 data,
                 name,

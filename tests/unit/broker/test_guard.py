@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import logging
 import struct
 
 import pytest
@@ -18,7 +17,7 @@ from broker.connect import (
     judge,
     parse_connect,
 )
-from broker.guard import MAX_LOGGED, RefusalLog, read_connect
+from broker.guard import read_connect
 from commonwatt.devices import Device, Role, digest
 
 TOKEN = b"its-token"
@@ -187,59 +186,3 @@ def test_an_oversize_connect_is_refused_before_its_body_comes() -> None:
 
 def test_what_is_no_mqtt_is_refused_at_its_first_byte() -> None:
     assert reading_refused(b"G", ended=False) is Refusal.GARBAGE
-
-
-class Knocking:
-    """Refusals told at times of a test's choice."""
-
-    def __init__(self, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.WARNING)
-        self.time = 0.0
-        self.log = RefusalLog(lambda: self.time)
-        self._caplog = caplog
-
-    def knock(self, identity: str | None = "17", reason: Refusal = Refusal.TOKEN) -> None:
-        self.log.tell(("10.0.0.9", 5), identity, AdmissionError(reason, "why"))
-
-    def lines(self) -> list[str]:
-        lines = [record.getMessage() for record in self._caplog.records]
-        self._caplog.clear()
-        return lines
-
-
-@pytest.fixture
-def knocking(caplog: pytest.LogCaptureFixture) -> Knocking:
-    return Knocking(caplog)
-
-
-def test_a_client_refused_in_a_loop_gets_a_line_a_minute_in_the_log(knocking: Knocking) -> None:
-    for _ in range(6_218):
-        knocking.knock()
-        knocking.time += 59 / 6_218
-    assert knocking.lines() == ["refused connection from ('10.0.0.9', 5) claiming '17': token (why)"]
-    knocking.time = 60.0
-    knocking.knock()
-    assert knocking.lines() == ["refused connection from ('10.0.0.9', 5) claiming '17': token (why) ... and 6217 more"]
-    knocking.knock()
-    assert knocking.lines() == []
-
-
-def test_each_identity_and_each_reason_is_told_at_once(knocking: Knocking) -> None:
-    for identity in ("17", "18", None, "17"):
-        knocking.knock(identity)
-        knocking.knock(identity, Refusal.WILL)
-    assert len(knocking.lines()) == 6
-
-
-def test_invented_identities_fill_neither_memory_nor_log(knocking: Knocking) -> None:
-    for number in range(5 * MAX_LOGGED):
-        knocking.knock(f"{number}" + "x" * 4_000)
-    assert len(knocking.lines()) == len(knocking.log) == MAX_LOGGED + 1
-    knocking.time = 61.0
-    knocking.knock("another")
-    told = knocking.lines()
-    assert told == [
-        f"refused connections: token ... and {4 * MAX_LOGGED - 1} more",
-        "refused connection from ('10.0.0.9', 5) claiming 'another': token (why)",
-    ]
-    assert len(knocking.log) == 1

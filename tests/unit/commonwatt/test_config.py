@@ -34,7 +34,12 @@ PERIODS: Wrongs = [(14, "15"), (86_401, "86400"), ("soon", "integer"), (60.5, "i
 PATHS: Wrongs = [(5, "path")]
 NO_WEIGHTS: Wrongs = [({"77": 0}, "1"), ({"77": 1001}, "1000"), ({"house": 1}, "[0-9]"), (5, "")]
 WRONG: dict[str, dict[str, Wrongs]] = {
-    "broker": {"listen": ADDRESSES, "devices": PATHS, "http": ADDRESSES},
+    "broker": {
+        "listen": ADDRESSES,
+        "devices": PATHS,
+        "http": ADDRESSES,
+        "packets_per_s": [(0, "0"), (-1, "0"), ("many", "number")],
+    },
     "gateway": {
         "microgrid": NAMES,
         **dict.fromkeys(("registry", "store", "tokens", "clock"), PATHS),

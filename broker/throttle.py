@@ -1,0 +1,68 @@
+"""A log that nobody can fill: the first line about somebody and something at once, later ones once a minute."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+LOG_EVERY_S = 60.0
+"""Real seconds between two lines about the same identity and reason."""
+
+MAX_TOLD_APART = 1_000
+"""Identities and reasons told apart; who comes beyond these shares one line for each reason."""
+
+MAX_SHOWN = 64
+"""Characters of a claimed identity that are kept and shown."""
+
+_OTHERS = "\0"  # No identity has a NUL.
+
+
+@dataclass
+class _Told:
+    at: float
+    more: int = 0
+
+
+class ThrottledLog:
+    """Tells of what clients do, by who and why.
+
+    A client that knocks in a loop can't fill the disk, and one that invents identities can't fill the memory. The
+    last "and N more" may stay unsaid once nobody knocks any more; the counters have them all.
+    """
+
+    def __init__(self, logger: logging.Logger, now: Callable[[], float] = time.monotonic) -> None:
+        self._logger = logger
+        self._now = now
+        # Ordered by the time of the last line.
+        self._told: dict[tuple[str | None, str], _Told] = {}
+
+    def __len__(self) -> int:
+        """Return how many are told apart now."""
+        return len(self._told)
+
+    def tell(self, who: str | None, reason: str, line: str) -> None:
+        """Log ``line``, or only count it if ``who`` was told of for ``reason`` within the minute."""
+        now = self._now()
+        key = (None if who is None else who[:MAX_SHOWN], reason)
+        if key not in self._told and len(self._told) >= MAX_TOLD_APART:
+            self._forget(now)
+            if len(self._told) >= MAX_TOLD_APART:
+                key = (_OTHERS, reason)
+        told = self._told.get(key)
+        if told is not None and now - told.at < LOG_EVERY_S:
+            told.more += 1
+            return
+        more = f" ... and {told.more} more" if told is not None and told.more else ""
+        self._logger.warning("%s%s", line, more)
+        self._told.pop(key, None)
+        self._told[key] = _Told(now)
+
+    def _forget(self, now: float) -> None:
+        """Make room: drop those whose last line is over a minute old."""
+        for (who, reason), told in list(self._told.items()):
+            if now - told.at < LOG_EVERY_S:
+                return
+            del self._told[who, reason]
+            if told.more:
+                whose = "" if who in (None, _OTHERS) else f" by {who!r}"
+                self._logger.warning("%s%s ... and %d more", reason, whose, told.more)
