@@ -1,0 +1,93 @@
+"""The utility on a real PostgreSQL that is crashed under it."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.pool import NullPool
+
+from commonwatt.audit import audit_folder
+from tests.support.postgres import Postgres
+from tests.support.site import Site
+from tests.support.waiting import eventually
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
+PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Postgres]:
+    with Postgres(tmp_path) as it:
+        yield it
+
+
+@contextmanager
+def asking(server: Postgres) -> Iterator[Connection]:
+    engine = create_engine(server.url, poolclass=NullPool)
+    with engine.connect() as connection:
+        yield connection
+
+
+def use(site: Site, server: Postgres) -> None:
+    """Register the town in the server's database, and have the utility use that."""
+    command = [sys.executable, "-m", "commonwatt", "utility", "register", "--town", str(site.town_file)]
+    subprocess.run([*command, "--database", server.url, "--out", str(site.folder)], check=True, capture_output=True)
+    config = site.layout.part("utility").config
+    config.write_text(config.read_text().replace("sqlite:///utility.db", server.url))
+
+
+def stored(server: Postgres) -> tuple[int, int]:
+    """Return how many batches are counted, and how many parts there are."""
+    with asking(server) as connection:
+        batches, parts = connection.execute(
+            text("SELECT (SELECT coalesce(sum(batches), 0) FROM tally), (SELECT count(*) FROM part)")
+        ).one()
+        return int(batches), int(parts)
+
+
+def crash_in_mid_batch(site: Site, server: Postgres) -> None:
+    """Crash the server while a batch's parts are written and its transaction is not over; nothing of it may stay."""
+    with asking(server) as locking, asking(server) as looking:
+        # What a transaction does last waits for this lock, so its parts are written and it can't end.
+        locking.execute(text("LOCK TABLE tally IN EXCLUSIVE MODE"))
+        before = locking.execute(text("SELECT sum(batches) FROM tally")).scalar_one()
+        waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tally'::regclass")
+        eventually(lambda: looking.execute(waiting).scalar_one())
+        parts = looking.execute(text("SELECT count(*) FROM part")).scalar_one()
+        site.processes["utility"].send_signal(signal.SIGSTOP)
+        server.crash()
+        locking.invalidate()
+        looking.invalidate()
+    server.start()
+    assert stored(server) == (before, parts)
+    site.processes["utility"].send_signal(signal.SIGCONT)
+
+
+def grows(server: Postgres, by: int = 3) -> None:
+    before, _ = stored(server)
+    eventually(lambda: stored(server)[0] >= before + by)
+
+
+def test_row_13_the_database_restarts_in_mid_batch(tmp_path: Path, server: Postgres) -> None:
+    with Site(tmp_path / "site", TOWN, speed=120) as site:
+        use(site, server)
+        site.start(*PARTS)
+        for _ in range(2):
+            grows(server)
+            crash_in_mid_batch(site, server)
+        grows(server)
+        server.crash()
+        eventually(lambda: site.metric("utility", "commonwatt_utility_store_errors_total") > 0)
+        server.start()
+        grows(server)
+        assert site.processes["utility"].poll() is None, "it goes on by itself"
+        site.stop("r001 meters")
+        eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": 1}})["backlog"]["parts"] == 0)
+        audit = audit_folder(site.folder)
+        assert audit.good, audit
+        assert audit.total("stored_exact") > 100
