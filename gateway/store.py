@@ -14,6 +14,7 @@ from commonwatt.batches import Letter
 from commonwatt.commands import Kind
 from commonwatt.exceptions import StoreError
 from commonwatt.records import EventRecord, Log, Rejection
+from commonwatt.resync import write_log_again
 from commonwatt.units import MeterId, Quarter, signed64, unsigned64
 from gateway.changes import (
     DONE,
@@ -84,6 +85,8 @@ class Store:
             StoreError: It can't be opened, or a newer version made it.
         """
         try:
+            if not read_only:
+                write_log_again(path)
             self._db = sqlite3.connect(
                 f"file:{path}?mode=ro" if read_only else path, uri=read_only, isolation_level=None, timeout=5.0
             )

@@ -1,11 +1,12 @@
 """Power cuts under a real gateway and a real utility: what they acknowledged is in what is left (faults, row 4)."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.powercut.bench import OPENING, Bench
+from tests.support.powercut.bench import OPENING, Bench, Session
 from tests.support.powercut.recovered import Cut, Recording, power_cuts
+from tests.support.waiting import eventually
 
 CUTS = 50
 SEED = 20_260_920
@@ -17,13 +18,13 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         yield bench
 
 
-def first_loss(recording: Recording, name: str) -> Cut | None:
+def first_loss(recording: Recording, name: str, seed: int = SEED) -> Cut | None:
     """Return the first of the cuts that loses something; those after it are not made."""
-    return next((cut for cut in power_cuts(recording, OPENING[name], cuts=CUTS, seed=SEED) if cut.amiss), None)
+    return next((cut for cut in power_cuts(recording, OPENING[name], cuts=CUTS, seed=seed) if cut.amiss), None)
 
 
 def test_row_04_what_was_acknowledged_survives_every_power_cut(bench: Bench) -> None:
-    for name, recording in bench.record(for_s=3).items():
+    for name, recording in bench.record(for_s=2).items():
         cuts = list(power_cuts(recording, OPENING[name], cuts=CUTS, seed=SEED))
         assert [cut for cut in cuts if cut.amiss] == [], name
         assert len(cuts) == CUTS
@@ -32,10 +33,73 @@ def test_row_04_what_was_acknowledged_survives_every_power_cut(bench: Bench) -> 
 
 
 def test_row_04_power_cuts_reveal_commits_that_are_not_synced(bench: Bench) -> None:
-    for name, recording in bench.record(for_s=1, planted="normal").items():
+    for name, recording in bench.record(for_s=0.7, planted="normal").items():
         assert first_loss(recording, name) is not None, name
 
 
 def test_row_04_power_cuts_reveal_an_acknowledgement_before_its_commit(bench: Bench) -> None:
-    recording = bench.record(for_s=1, planted="behind")["r001 gateway"]
+    recording = bench.record(for_s=0.7, planted="behind")["r001 gateway"]
     assert first_loss(recording, "r001 gateway") is not None
+
+
+FAILURES = {
+    "r001 gateway": "commonwatt_gateway_store_failures_total",
+    "utility": "commonwatt_utility_store_errors_total",
+}
+
+
+def failures(session: Session) -> list[float]:
+    """Return how often each part counted a failure of its store."""
+    return [session.site.metric(name, metric) for name, metric in FAILURES.items()]
+
+
+def more(now: Callable[[], list[float]], by: int) -> None:
+    """Wait until each of some counters has grown."""
+    before = now()
+    eventually(lambda: all(x >= was + by for was, x in zip(before, now(), strict=True)))
+
+
+def fail_syncs(session: Session) -> None:
+    """Let syncs fail until the parts have noticed it, and again after they had opened their stores again."""
+    before = failures(session)
+    session.fail_syncs()
+    acknowledged = session.acknowledged()
+    eventually(lambda: all(now >= was + 2 for was, now in zip(before, failures(session), strict=True)))
+    # Each player waits for one acknowledgement, which may have been on its way.
+    assert all(now <= was + 1 for was, now in zip(acknowledged, session.acknowledged(), strict=True))
+    assert all(session.site.status(name) is not None for name in FAILURES)
+
+
+def fail_and_heal(session: Session) -> None:
+    """Let syncs fail and heal under the running parts."""
+    fail_syncs(session)
+    session.heal_syncs()
+    more(session.acknowledged, by=5)
+
+
+def fail_and_start_again(session: Session) -> None:
+    """Let syncs fail until the parts have ended, and start them again."""
+    fail_syncs(session)
+    session.site.stop(*FAILURES)
+    session.heal_syncs()
+    session.site.start(*FAILURES)
+    more(session.acknowledged, by=5)
+
+
+def fail_twice(session: Session) -> None:
+    """Do both."""
+    fail_and_heal(session)
+    fail_and_start_again(session)
+
+
+def test_row_07_nothing_is_acknowledged_while_syncs_fail_and_nothing_lost_after(bench: Bench) -> None:
+    for name, recording in bench.record(for_s=0.5, meanwhile=fail_twice).items():
+        # Each seed is another choice of what the failed syncs lost.
+        for seed in range(5):
+            cuts = list(power_cuts(recording, OPENING[name], cuts=10, seed=seed))
+            assert [cut for cut in cuts if cut.amiss] == [], (name, seed)
+
+
+def test_row_07_power_cuts_reveal_a_store_that_believes_its_log_after_a_failed_sync(bench: Bench) -> None:
+    for name, recording in bench.record(for_s=0.5, planted="trusting", meanwhile=fail_and_start_again).items():
+        assert any(first_loss(recording, name, seed) for seed in range(5)), name

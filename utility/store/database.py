@@ -1,6 +1,7 @@
 """Opens the database: its pragmas, its schema, its identity."""
 
 import secrets
+import sqlite3
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,10 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, make_url, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DatabaseError
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
 from commonwatt.exceptions import ConfigError, StoreError
+from commonwatt.resync import write_log_again
 from utility.store.tables import setting
 
 BUSY_TIMEOUT_MS = 5_000
@@ -134,9 +136,34 @@ def _engine(url: URL) -> Engine:
     except ImportError as error:
         raise ConfigError(f"database: its driver is not installed: {error}") from error
     if sqlite_url:
+        transactions = _Transactions(Path(str(url.database)))
         event.listen(engine, "connect", _set_pragmas)
-        event.listen(engine, "begin", _begin)
+        event.listen(engine, "begin", transactions.begin)
+        event.listen(engine, "engine_disposed", transactions.closed)
     return engine
+
+
+class _Transactions:
+    """Begins them; in the first that writes, of a new engine or of one that was closed, the log is made certain."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_certain = False
+
+    def begin(self, connection: Connection) -> None:
+        """Begin; a transaction that read first could not become a writer once another process has written."""
+        writes = connection.get_execution_options().get("commonwatt_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if writes and not self._is_certain:
+            try:
+                write_log_again(self._path)
+            except sqlite3.OperationalError as error:
+                raise OperationalError("write the log again", None, error) from error
+            self._is_certain = True
+
+    def closed(self, _: Engine) -> None:
+        """Take note that the connections were closed."""
+        self._is_certain = False
 
 
 def _writing(engine: Engine) -> Engine:
@@ -147,7 +174,7 @@ def _writing(engine: Engine) -> Engine:
 
 
 def _set_pragmas(connection: Any, _: object) -> None:
-    # The driver must not open transactions by itself: _begin says which kind.
+    # The driver must not open transactions by itself: _Transactions says which kind.
     connection.isolation_level = None
     cursor = connection.cursor()
     for pragma in (
@@ -158,12 +185,6 @@ def _set_pragmas(connection: Any, _: object) -> None:
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()
-
-
-def _begin(connection: Connection) -> None:
-    # A transaction that read first could not become a writer once another process has written.
-    writes = connection.get_execution_options().get("commonwatt_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _migrate(connection: Connection, name: str) -> None:

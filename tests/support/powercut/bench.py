@@ -37,7 +37,7 @@ class Bench:
 
         Args:
             for_s: Real seconds.
-            planted: A bug to plant; see ``planted.py``.
+            planted: A bug to plant; see ``planted.py``. The parts are then killed, which is quicker.
             meanwhile: Called, in a thread, once the load flows; the load ends ``for_s`` after it returned.
         """
         self._recorded += 1
@@ -51,7 +51,12 @@ class Bench:
         self.site.start(*recorders)
         session = Session(self.site, recorders)
         asyncio.run(session.play(for_s, meanwhile))
-        self.site.stop(*recorders)
+        if planted is None:
+            self.site.stop(*recorders)
+            session.check()
+        else:
+            for name in recorders:
+                self.site.kill(name)
         return {name: session.recording(name) for name in recorders}
 
     def _recorder(self, name: str) -> Recorder:
@@ -77,11 +82,13 @@ class Session:
     """One recorded run.
 
     Attributes:
+        site: Where it runs.
         recorders: By part.
         players: By the part that acknowledges what they send.
     """
 
     def __init__(self, site: Site, recorders: dict[str, Recorder]) -> None:
+        self.site = site
         self.recorders = recorders
         self.players: dict[str, list[Player]] = {
             "r001 gateway": [
@@ -109,22 +116,33 @@ class Session:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def acknowledged(self, name: str) -> int:
-        """Return how many messages a part has acknowledged."""
-        return sum(len(player.acknowledged) for player in self.players[name])
+    def acknowledged(self) -> list[float]:
+        """Return how many messages of each player are acknowledged."""
+        return [len(player.acknowledged) for some in self.players.values() for player in some]
+
+    def fail_syncs(self) -> None:
+        """Let every sync of the recorded parts fail."""
+        for recorder in self.recorders.values():
+            recorder.failing.touch()
+
+    def heal_syncs(self) -> None:
+        """Let syncs do their work again."""
+        for recorder in self.recorders.values():
+            recorder.failing.unlink()
 
     def recording(self, name: str) -> Recording:
-        """Return what a part did, after it has ended; the recorder must have missed nothing of it."""
+        """Return what a part did, and what it acknowledged."""
         recorder = self.recorders[name]
         acknowledged = [message for player in self.players[name] for message in player.acknowledged]
-        recording = Recording(
-            recorder.base, recorder.trace(), sorted(acknowledged, key=lambda message: message.position)
-        )
-        disk = recording.disk()
-        for _, record in records(recording.trace):
-            disk.feed(record)
-        assert disk.seen() == recorder.content(), f"the recorder missed something that {name} did"
-        return recording
+        return Recording(recorder.base, recorder.trace(), sorted(acknowledged, key=lambda message: message.position))
+
+    def check(self) -> None:
+        """Make sure that the recorders missed nothing of what was done by parts that have ended."""
+        for name, recorder in self.recorders.items():
+            disk = self.recording(name).disk(seed=0)
+            for _, record in records(recorder.trace()):
+                disk.feed(record)
+            assert disk.seen() == recorder.content(), f"the recorder missed something that {name} did"
 
 
 def _address(site: Site, name: str) -> str:

@@ -5,12 +5,16 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from commonwatt.cli import main
+from gateway import store
 from gateway.changes import Change
 from gateway.store import Store
 from utility.store import database
+
+STEPS_BEHIND = 5
 
 
 def normal() -> None:
@@ -32,20 +36,29 @@ def normal() -> None:
 
 
 def behind() -> None:
-    """Acknowledge first: the gateway's store commits what it was given with the next step."""
+    """Acknowledge first: the gateway's store commits a few steps later."""
     commit = Store.commit
-    held: list[Change] = []
+    held: list[Sequence[Change]] = []
 
-    def commit_the_last(store: Store, changes: Sequence[Change]) -> None:
-        before = held.copy()
-        held[:] = changes
-        if before:
-            commit(store, before)
+    def commit_later(store: Store, changes: Sequence[Change]) -> None:
+        held.append(changes)
+        if len(held) > STEPS_BEHIND:
+            commit(store, held.pop(0))
 
-    Store.commit = commit_the_last  # type: ignore[assignment, method-assign]
+    Store.commit = commit_later  # type: ignore[assignment, method-assign]
 
 
-PLANTED: dict[str, Callable[[], None]] = {"normal": normal, "behind": behind}
+def trusting() -> None:
+    """Believe what is read of the log after a failed sync, at the gateway and at the utility."""
+
+    def believe(path: Path) -> None:
+        del path
+
+    store.write_log_again = believe  # type: ignore[attr-defined]
+    database.write_log_again = believe  # type: ignore[attr-defined]
+
+
+PLANTED: dict[str, Callable[[], None]] = {"normal": normal, "behind": behind, "trusting": trusting}
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from commonwatt.packing import unpack
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import unsigned64
 from gateway.store import Store
-from tests.support.powercut.disk import Disk, records
+from tests.support.powercut.disk import Disk, Kind, records
 from tests.support.powercut.load import GATEWAYS_METERS, GENERATION, Acknowledged, EventKey
 from utility.store.database import open_database
 from utility.store.parts import PartReader, select_parts
@@ -121,9 +121,9 @@ class Recording:
     trace: bytes
     acknowledged: Sequence[Acknowledged]
 
-    def disk(self) -> Disk:
-        """Return its disk before anything was done."""
-        return Disk(self.base, seed=len(self.trace))
+    def disk(self, seed: int) -> Disk:
+        """Return its disk before anything was done; ``seed`` is of what failed syncs lose."""
+        return Disk(self.base, seed)
 
 
 @dataclass(frozen=True)
@@ -142,12 +142,17 @@ class Cut:
 
 
 def power_cuts(recording: Recording, opening: Open, *, cuts: int, seed: int) -> Iterator[Cut]:
-    """Cut the power at random moments, half of them at once after an acknowledgement, and look what is left."""
+    """Cut the power at random moments, half of them at once after an acknowledgement, and look what is left.
+
+    Where syncs failed, it is cut after the first that did.
+    """
     rng = random.Random(seed)
-    positions = [message.position for message in recording.acknowledged]
-    ends = [end for end, _ in records(recording.trace) if end >= positions[0]]
+    since = recording.acknowledged[0].position
+    since = next((end for end, done in records(recording.trace) if done.kind is Kind.SYNC_FAILED), since)
+    positions = [message.position for message in recording.acknowledged if message.position >= since]
+    ends = [end for end, _ in records(recording.trace) if end >= since]
     moments = sorted(rng.choice(positions if number % 2 else ends) for number in range(cuts))
-    disk = recording.disk()
+    disk = recording.disk(seed)
     done = records(recording.trace)
     reached = 0
     following = next(done, None)
