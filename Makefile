@@ -25,9 +25,10 @@ check: install ## lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then a thousand simulated worlds and power cuts; HOURS=8 SEEDS=10000 CUTS=10000
+soak: install ## kill a running town's processes for an hour, then a thousand simulated worlds, power cuts and broken MQTT; HOURS=8 SEEDS=10000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m tests.support.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m tests.support.simulation --seeds 1 $(or $(SEEDS),1000)
+	$(BIN)/python -m tests.support.fuzz_broker --cases $(or $(CASES),500000)
 	$(BIN)/python -m tests.support.powercut --cuts $(or $(CUTS),1000)
 
 docs: install ## write the generated pages anew

@@ -73,9 +73,11 @@ class QuietBroker(Broker):  # type: ignore[misc]
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
         """Grant at most QoS 1 and ``MAX_FILTERS`` filters, and a filter again at the QoS asked last.
 
-        amqtt grants filters without bound, and to one asked for again the QoS it had.
+        amqtt grants filters without bound, to one asked for again the QoS it had, and refuses some without asking us.
         """
         topic_filter, qos = subscription
+        if not self._admitted.permits(session.client_id, Action.SUBSCRIBE, topic_filter):
+            return _REFUSED
         held = sum(1 for each in self._subscriptions.values() for holder, _ in each if holder is session)
         if held >= MAX_FILTERS:
             self._admitted.refuse(session.client_id, Action.SUBSCRIBE, topic_filter)

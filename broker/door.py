@@ -14,11 +14,12 @@ from broker.connect import AdmissionError, Refusal
 from broker.crowd import MAX_WAITING, Crowd
 from broker.guard import Guard
 from broker.metrics import BrokerMetrics
+from broker.throttle import ThrottledLog
 
 READ_BUFFER_BYTES = 1 << 14
 """Bytes read ahead from one client (twice this, or what comes at once); a longer message is still read whole."""
 
-BACKLOG = 128
+BACKLOG = 1024
 """Connections the system holds for us until they are accepted."""
 
 RESERVED_FILES = 64
@@ -57,6 +58,7 @@ class Door:
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._paused = False
+        self._throttled = ThrottledLog(_log)
 
     async def open(self, host: str, port: int) -> int:
         """Listen on every address ``host`` has; return the port.
@@ -110,7 +112,8 @@ class Door:
     async def _pause(self, why: str) -> None:
         if not self._paused:
             self._metrics.accept_pauses.inc()
-            _log.error("accepting no connections for now: %s; allow more open files (LimitNOFILE, ulimit -n)", why)
+            line = f"accepting no connections for now: {why}; allow more open files (LimitNOFILE, ulimit -n)"
+            self._throttled.tell(None, "accepting no connections", line)
         self._paused = True
         await asyncio.sleep(PAUSE_S)
 
