@@ -9,7 +9,10 @@ from typing import Annotated
 import typer
 
 from commonwatt.config import PARTS, check_file, example
-from commonwatt.service import errors_told
+from commonwatt.exceptions import ConfigError
+from commonwatt.service import errors_told, flowing
+
+_LETTERS_OF = ("gateway", "utility")
 
 PARTS_GROUP = "commonwatt.commands"
 """Entry points of the parts' commands, so that this package imports no service."""
@@ -45,7 +48,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         help="Commonwatt: metering and sharing for community microgrids. Start with: commonwatt demo",
     )
-    loaders = {"demo": _add_demo, "audit": _add_audit, "config": _add_config}
+    loaders = {"demo": _add_demo, "audit": _add_audit, "config": _add_config, "letters": _add_letters}
     loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
     for name, load in loaders.items():
         if wanted not in loaders or wanted == name:
@@ -74,6 +77,30 @@ def _add_audit(app: typer.Typer) -> None:
 
 def _add_config(app: typer.Typer) -> None:
     app.add_typer(config_app, name="config")
+
+
+def _add_letters(app: typer.Typer) -> None:
+    @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    @flowing
+    def letters(
+        context: typer.Context,
+        config: Annotated[Path, typer.Option("--config", "-c", help="The file (TOML) of a gateway or the utility.")],
+    ) -> None:
+        """Show dead letters: what could not be accepted, from whom, and why; of a gateway or of the utility.
+
+        Whose they are is what the file's table says. Takes the options of `commonwatt gateway letters` or of
+        `commonwatt utility letters`, such as --since 24h --counts.
+        """
+        with errors_told():
+            part = check_file(config)
+            if part not in _LETTERS_OF:
+                raise ConfigError(
+                    f"{config}: is of {part}, which keeps no letters; give a gateway's or the utility's file"
+                )
+        entry = next(entry for entry in entry_points(group=PARTS_GROUP) if entry.name == part)
+        of_part = typer.Typer()
+        _add_part(of_part, entry)
+        of_part([part, "letters", "--config", str(config), *context.args])
 
 
 def _add_part(app: typer.Typer, entry: EntryPoint) -> None:

@@ -6,6 +6,7 @@ All are big-endian and end in the CRC-32 (IEEE, as in zlib) of what stands befor
 import struct
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -17,11 +18,13 @@ from commonwatt.records import (
     EventRecord,
     HistoryRecord,
     Log,
+    RecordType,
     Rejection,
+    State,
     unpack_event,
     unpack_history,
 )
-from commonwatt.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.units import MAX_ABS_READING, SLOT_S, EpochSeconds, MilliwattHours
 
 VERSION = 1
 """First byte of every binary message between meter and gateway."""
@@ -279,6 +282,22 @@ def unpack_level(data: bytes) -> Level:
     if version != VERSION:
         raise ProtocolError(Refusal.VERSION, f"level of version {version}")
     return Level(state=state, time=time, level=level)
+
+
+def judge_level(level: Level, limits: Mapping[int, MilliwattHours]) -> Rejection | None:
+    """Return why a live level can't be believed, or ``None`` when it can.
+
+    Args:
+        level: The level.
+        limits: The largest plausible reading by record type, as in ``records.Expected``.
+    """
+    if level.level < 0:
+        return Rejection.NEGATIVE
+    if level.state & ~sum(State):
+        return Rejection.UNKNOWN_STATE
+    if level.level > limits.get(RecordType.STORED, MAX_ABS_READING):
+        return Rejection.IMPLAUSIBLE
+    return None
 
 
 def _with_crc(data: bytes) -> bytes:

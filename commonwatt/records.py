@@ -1,7 +1,8 @@
 """The meters' two records, byte for byte as the specification has them (M2, M3), and what makes one unacceptable."""
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import IntEnum, IntFlag
 
 from commonwatt.units import GROUP_S, MAX_ABS_READING, SLOT_S, EpochSeconds, MeterId, MilliwattHours
@@ -85,6 +86,8 @@ class Rejection(IntEnum):
     ID_OUTSIDE_RANGE = 13
     CONTRADICTS = 14
     """Another event has this id already."""
+    IMPLAUSIBLE = 15
+    """More than its service can carry, or its battery hold (``commonwatt.plausible``); held for a person to decide."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,12 +183,14 @@ class Expected:
         account: Its account.
         record_types: What it records.
         now: The receiver's time; ``None`` where time is not trusted, and then nothing is from the future.
+        limits: The largest plausible reading of a slot by record type, milliwatt-hours; absent: any.
     """
 
     meter_id: MeterId
     account: int
     record_types: tuple[RecordType, ...]
     now: EpochSeconds | None
+    limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
 
 
 def judge_history(record: HistoryRecord, expected: Expected) -> Rejection | None:
@@ -204,6 +209,8 @@ def judge_history(record: HistoryRecord, expected: Expected) -> Rejection | None
         (abs(record.reading) > MAX_ABS_READING, Rejection.OUT_OF_RANGE),
         (record.reading < 0, Rejection.NEGATIVE),
         (expected.now is not None and record.end > expected.now + FUTURE_S, Rejection.FUTURE),
+        # Last: a record held for this alone is one that can be taken when a person says so.
+        (record.reading > expected.limits.get(record.record_type, MAX_ABS_READING), Rejection.IMPLAUSIBLE),
     )
     for fails, rejection in tests:
         if fails:

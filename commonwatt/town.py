@@ -29,6 +29,8 @@ MAX_ACCOUNT = 2**16 - 1
 
 _CONTROLLER_STEP = 10_000
 
+_BOUNDARY_AMPS = 4000
+
 
 def _check_zone(name: str) -> str:
     try:
@@ -279,8 +281,10 @@ class _Builder:
         self._meters: list[Meter] = []
         self._places = 0
         getattr(self, f"_{table.kind}")(table)
+        # Whatever those behind it can draw together is plausible.
+        amps = max(_BOUNDARY_AMPS, sum(m.service_amps for m in self._meters if m.direction is Direction.INCOMING))
         for direction in Direction:
-            self._meter(Function.BOUNDARY, "boundary", direction, amps=4000, places=0)
+            self._meter(Function.BOUNDARY, "boundary", direction, amps=amps, places=0)
         self._meters += [self._foreign(meter) for meter in self.file.meter if meter.microgrid == name]
         self.microgrids[name] = Microgrid(
             id=name,

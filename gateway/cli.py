@@ -8,11 +8,23 @@ from typing import Annotated
 import typer
 
 from commonwatt.blocks import join
+from commonwatt.clock import load_clock
 from commonwatt.config import GatewaySettings, load_settings
 from commonwatt.dumps import block_lines, event_lines
 from commonwatt.exceptions import StoreError
+from commonwatt.letter_options import (
+    CountsOption,
+    JsonOption,
+    LimitOption,
+    MeterOption,
+    ReasonOption,
+    SinceOption,
+    show_counts,
+    show_letters,
+)
+from commonwatt.letters import wanted
 from commonwatt.packing import unpack
-from commonwatt.service import errors_told, only_one, run_service
+from commonwatt.service import errors_told, flowing, only_one, run_service
 from gateway.changes import Part
 from gateway.shell import run_gateway
 from gateway.store import Store
@@ -45,6 +57,39 @@ def dump(
         settings = load_settings(config, "gateway", GatewaySettings)
         try:
             _dump(settings.store, unsent_only=unacknowledged)
+        except sqlite3.Error as error:
+            raise StoreError(f"{settings.store}: can't be read: {error}") from error
+
+
+@app.command()
+@flowing
+def letters(
+    config: Config,
+    meter: MeterOption = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    counts: CountsOption = False,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """Show the gateway's newest dead letters: what could not be accepted, from which meter, where, and why.
+
+    A record is kept whole; of a message that can't be read the first kilobyte is, at most 100 a sender and day. All of
+    them are relayed to the utility, where a person decides on those that are implausible. Works while the gateway
+    runs.
+
+    Examples: `letters --since 24h --counts`, `letters --meter 10001`, `letters --reason implausible --json`.
+    """
+    with errors_told():
+        settings = load_settings(config, "gateway", GatewaySettings)
+        asked = wanted(meter, reason, since, int(load_clock(settings.clock).now()))
+        try:
+            store = Store(settings.store, read_only=True)
+            if counts:
+                show_counts(store.letter_counts(asked), as_json=as_json)
+            else:
+                show_letters(store.kept_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "door"))
+            store.close()
         except sqlite3.Error as error:
             raise StoreError(f"{settings.store}: can't be read: {error}") from error
 

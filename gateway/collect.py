@@ -1,5 +1,6 @@
 """Taking in what meters send: puts become parts, events and letters, then are acknowledged (C1, M6, design 4.1)."""
 
+import zlib
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -7,8 +8,10 @@ from commonwatt.batches import MAX_LETTER_BYTES, MESSAGE_REASON, Letter
 from commonwatt.blocks import from_records
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
+from commonwatt.letters import Door
 from commonwatt.messages import Put, PutAck, Refusal, Trust, unpack_put
 from commonwatt.packing import pack
+from commonwatt.plausible import limits_of
 from commonwatt.records import (
     EventRecord,
     Expected,
@@ -28,7 +31,7 @@ from gateway.changes import AddLetters, AppendEvents, AppendParts, Change, Cover
 from gateway.store import Store
 
 LETTERS_A_DAY = 100
-"""Junk messages kept of one sender in one day; more are only counted."""
+"""Messages that can't be accepted, kept of one sender in one day; more are only counted."""
 
 
 @dataclass
@@ -38,6 +41,7 @@ class Counts:
     records: Counter[str] = field(default_factory=Counter)
     puts: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
     letters_dropped: int = 0
 
 
@@ -68,8 +72,8 @@ class Collector:
         self.trust = Trust.NONE
         self._microgrid = microgrid
         self._store = store
-        self._junk: dict[tuple[MeterId, int], int] = {}
-        self._junk_number = 0
+        self._junk: Counter[MeterId | None] = Counter()
+        self._junk_day = 0
 
     def put(
         self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
@@ -81,7 +85,8 @@ class Collector:
                 raise ProtocolError(Refusal.MALFORMED, f"put of log {put.log} on the topic of log {log}")
         except ProtocolError as error:
             why = Refusal(error.code)
-            letters = self.junk(meter_id, payload, MESSAGE_REASON + why, now)
+            door = Door.PUT_HISTORY if log is Log.HISTORY else Door.PUT_EVENT
+            letters = self.junk(door, meter_id, payload, MESSAGE_REASON + why, now, stranger=meter is None)
             return Taken([*letters, self.refusal(meter_id, log, payload, why, now)])
         if meter is None:
             return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
@@ -92,26 +97,40 @@ class Collector:
             record_types=tuple(map(RecordType, meter.record_types)),
             # A clock that is behind would throw good readings away as from the future.
             now=now if self.trust is Trust.NETWORK else None,
+            limits=limits_of(meter.service_amps, meter.battery_capacity_mwh),
         )
         return self._history(put, expected, now) if log is Log.HISTORY else self._events(put, expected, now)
 
-    def junk(self, meter_id: MeterId, payload: bytes, reason: int, now: EpochSeconds) -> list[Effect[Change]]:
-        """Keep the first kilobyte of a message that can't be read, unless its sender had its share today."""
+    def junk(
+        self, door: Door, meter_id: MeterId, payload: bytes, reason: int, now: EpochSeconds, *, stranger: bool = False
+    ) -> list[Effect[Change]]:
+        """Keep the first kilobyte of a message that can't be accepted, unless its sender had its share today.
+
+        Args:
+            door: Where it came in.
+            meter_id: Whose topic it came on; 0 at the head-end's door.
+            payload: The message.
+            reason: Why it can't be accepted; a letter's ``reason``.
+            now: The time.
+            stranger: Whether nobody is registered there; all strangers have one share together.
+        """
+        self.counts.unreadable[door.name.lower()] += 1
         day = now // 86_400
-        used = self._junk.get((meter_id, day), 0)
-        if used >= LETTERS_A_DAY:
+        if day != self._junk_day:
+            self._junk_day = day
+            self._junk.clear()
+        sender = None if stranger else meter_id
+        self._junk[sender] += 1
+        if self._junk[sender] > LETTERS_A_DAY:
             self.counts.letters_dropped += 1
             return []
-        if used == 0:
-            self._junk = {key: count for key, count in self._junk.items() if key[1] == day}
-        self._junk[meter_id, day] = used + 1
-        self._junk_number += 1
         letter = Letter(
             meter=meter_id,
-            log=0,
+            log=door,
             reason=reason,
             generation=0,
-            record_id=now * 1000 + self._junk_number % 1000,
+            # The same bytes again are the same letter.
+            record_id=zlib.crc32(payload),
             time=now,
             content=payload[:MAX_LETTER_BYTES],
         )
@@ -135,7 +154,7 @@ class Collector:
         rejected: list[tuple[bytes, int, Rejection]] = []
         for packed in put.records:
             record = unpack_history(packed)
-            why = judge_history(record, expected) or _outside(record.record_id, put)
+            why = _outside(record.record_id, put) or judge_history(record, expected)
             if why is None:
                 accepted.append(record)
             else:

@@ -11,7 +11,9 @@ from commonwatt.commands import ControllerCommand, Heartbeat, Outcome, unpack_js
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
-from commonwatt.messages import Refusal, Trust, unpack_level
+from commonwatt.letters import Door
+from commonwatt.messages import Level, Refusal, Trust, judge_level, unpack_level
+from commonwatt.plausible import limits_of
 from commonwatt.records import FUTURE_S, Log
 from commonwatt.registry import RegisteredMeter
 from commonwatt.topics import (
@@ -19,7 +21,6 @@ from commonwatt.topics import (
     COMMANDS,
     EVENTS,
     LEVELS,
-    OUTCOMES,
     RECORDS,
     STATUS,
     gateway_down,
@@ -55,13 +56,11 @@ class Gateway:
         manager: Keeps meters in the states they should be in.
         relay: Sends to the utility.
         orders: Does what the utility asks.
-        unreadable: Messages that could not be read.
         gone: By meter and log, how many ids the meter gave up that are not in this store: acknowledged to another
             store, or lost.
     """
 
     def __init__(self, settings: GatewaySettings, store: Store, meters: dict[MeterId, RegisteredMeter]) -> None:
-        self.unreadable = 0
         self.gone: dict[tuple[MeterId, Log], int] = {}
         self.collector = Collector(settings.microgrid, store)
         self.manager = Manager(settings, store, meters)
@@ -86,22 +85,33 @@ class Gateway:
         """Take in a message from the microgrid's broker."""
         parsed = parse_meter_up(topic)
         if parsed is None or parsed.microgrid != self._microgrid:
-            self.unreadable += 1
-            return []
+            return self._junk(Door.UNKNOWN, payload, Refusal.MALFORMED, now)
         meter = self._meters.get(parsed.meter)
         if parsed.leaf in (RECORDS, EVENTS):
             return self._put(parsed.meter, meter, Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT, payload, now)
+        door = Door.LEVEL if parsed.leaf == LEVELS else Door.OUTCOME
+        if meter is None:
+            reason = MESSAGE_REASON + Refusal.NOT_REGISTERED
+            return self.collector.junk(door, parsed.meter, payload, reason, now, stranger=True)
         try:
             if parsed.leaf == LEVELS:
-                level = unpack_level(payload)
-                self.manager.state(parsed.meter, level.state)
-                self.manager.level(parsed.meter, level.time, level.level, now)
-            if parsed.leaf == OUTCOMES:
-                outcome = unpack_json(Outcome, payload)
-                return self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
+                return self._level(meter, unpack_level(payload), payload, now)
+            outcome = unpack_json(Outcome, payload)
+            return self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
         except ProtocolError as error:
-            self.unreadable += 1
-            return self.collector.junk(parsed.meter, payload, MESSAGE_REASON + error.code, now)
+            return self.collector.junk(door, parsed.meter, payload, MESSAGE_REASON + error.code, now)
+
+    def _junk(self, door: Door, payload: bytes, code: int, now: EpochSeconds) -> list[Effect[Change]]:
+        """Keep the start of what came in where no meter speaks."""
+        return self.collector.junk(door, 0, payload, MESSAGE_REASON + code, now)
+
+    def _level(self, meter: RegisteredMeter, level: Level, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+        """Take in a live level; one that its battery can't have decides nothing."""
+        why = judge_level(level, limits_of(meter.service_amps, meter.battery_capacity_mwh))
+        if why is not None:
+            return self.collector.junk(Door.LEVEL, meter.id, payload, why, now)
+        self.manager.state(meter.id, level.state)
+        self.manager.level(meter.id, level.time, level.level, now)
         return []
 
     def _put(
@@ -140,9 +150,9 @@ class Gateway:
             if topic == self._commands_topic:
                 return self.orders.do(unpack_json(ControllerCommand, payload), now)
         except ProtocolError as error:
-            return self.collector.junk(0, payload, MESSAGE_REASON + error.code, now)
-        self.unreadable += 1
-        return self.collector.junk(0, payload, MESSAGE_REASON + Refusal.MALFORMED, now)
+            door = Door.BATCH_ACK if topic == self._acks_topic else Door.COMMAND
+            return self._junk(door, payload, error.code, now)
+        return self._junk(Door.UNKNOWN, payload, Refusal.MALFORMED, now)
 
     def _acknowledged(self, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
         """Take in a batch's acknowledgement, and the time in it: only a clock the utility agrees with is trusted."""

@@ -16,7 +16,7 @@ from commonwatt.records import FUTURE_S, State
 from commonwatt.registry import RegisteredMeter
 from commonwatt.sharing import BatteryState, Decision, decide_spec, near_minimum
 from commonwatt.topics import COMMANDS, meter_down
-from commonwatt.units import EpochSeconds, MeterId, MilliwattHours
+from commonwatt.units import MAX_EPOCH, EpochSeconds, MeterId, MilliwattHours
 from gateway.changes import Change, Desired, MeterInfo, Setting
 from gateway.store import Store
 
@@ -129,8 +129,9 @@ class Manager:
     def level(self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: EpochSeconds) -> None:
         """Take in a battery's level; ``share_if_changed`` decides anew who shares."""
         view = self.meters.get(meter)
-        future = self.trust is Trust.NETWORK and time > now + FUTURE_S
-        if view is not None and time > view.level_time and not future:
+        latest = now + FUTURE_S if self.trust is Trust.NETWORK else MAX_EPOCH
+        # A level of the future, taken in while time was not trusted, is not to shut out all that come after it.
+        if view is not None and time <= latest and (time > view.level_time or view.level_time > latest):
             view.level, view.level_time, view.level_heard = level, time, now
             self._changed = True
 

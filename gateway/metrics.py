@@ -59,7 +59,18 @@ class _GatewayMetrics(Collector):
         yield _counter(
             "damaged_parts", "Stored parts whose checksum did not match.", "", {"": gateway.relay.counts.damaged}
         )
-        yield _counter("unreadable_messages", "Messages that could not be read.", "", {"": gateway.unreadable})
+        yield _counter(
+            "unreadable_messages",
+            "Messages that could not be accepted, by where they came in.",
+            "door",
+            counts.unreadable,
+        )
+        yield _counter(
+            "dropped_letters",
+            "Of these, not kept: their sender had its share of the day.",
+            "",
+            {"": counts.letters_dropped},
+        )
         yield _counter(
             "store_failures", "Times the store failed and was opened again.", "", {"": figures.store_failures}
         )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from commonwatt.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal, Letter
 from commonwatt.blocks import empty
 from commonwatt.effects import Effect, Publish, Write
+from commonwatt.letters import Door, LocalReason
 from commonwatt.messages import Trust
 from commonwatt.packing import pack
 from commonwatt.topics import BATCHES, gateway_up
@@ -42,7 +43,7 @@ UNKNOWN_FOR_S = 900
 COMPACT_BLOCKS = 500
 """Blocks joined in one transaction."""
 
-DAMAGED = 200
+DAMAGED = LocalReason.DAMAGED_AT_GATEWAY
 """Reason of a letter that holds a stored part whose checksum does not match."""
 
 
@@ -217,7 +218,7 @@ class Relay:
             self.counts.damaged += 1
             letter = Letter(
                 meter=part.key[0],
-                log=0,
+                log=Door.UNKNOWN,
                 reason=DAMAGED,
                 generation=0,
                 record_id=part.id,

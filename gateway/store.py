@@ -13,6 +13,7 @@ from pathlib import Path
 from commonwatt.batches import Letter
 from commonwatt.commands import Kind
 from commonwatt.exceptions import StoreError
+from commonwatt.letters import Kept, Wanted
 from commonwatt.records import EventRecord, Log, Rejection
 from commonwatt.resync import write_log_again
 from commonwatt.units import MeterId, Quarter, signed64, unsigned64
@@ -353,6 +354,19 @@ class Store:
         """Return every dead letter."""
         return [letter for _, letter in self._letters("ORDER BY number", ())]
 
+    def kept_letters(self, wanted: Wanted, limit: int) -> list[Kept]:
+        """Return the newest letters that are wanted, newest first."""
+        where, values = _which(wanted)
+        return [
+            Kept(no=no, letter=x) for no, x in self._letters(f"{where} ORDER BY number DESC LIMIT ?", (*values, limit))
+        ]
+
+    def letter_counts(self, wanted: Wanted) -> list[tuple[int, str, int]]:
+        """Return (reason, state, how many) of the letters that are wanted; a gateway decides on none of them."""
+        where, values = _which(wanted)
+        rows = self._db.execute(f"SELECT reason, count(*) FROM letter {where} GROUP BY reason", values)
+        return [(reason, "", number) for reason, number in rows]
+
     def _letters(self, which: str, values: tuple[object, ...]) -> Iterator[tuple[int, Letter]]:
         sql = f"SELECT number, meter, log, reason, generation, id, time, content FROM letter {which}"
         for number, meter, log, reason, generation, i, time, content in self._db.execute(sql, values):
@@ -393,6 +407,17 @@ class Store:
 def _other_than(meters: Collection[MeterId]) -> tuple[str, list[int]]:
     """Return a condition that leaves out ``meters``, and its values."""
     return f"meter NOT IN ({', '.join('?' * len(meters))})", [signed64(meter) for meter in meters]
+
+
+def _which(wanted: Wanted) -> tuple[str, tuple[int, ...]]:
+    """Return the condition on letters that are wanted, and its values."""
+    where, values = "WHERE time >= ?", [wanted.since]
+    if wanted.meter is not None:
+        where, values = f"{where} AND meter = ?", [*values, signed64(wanted.meter)]
+    if wanted.reasons:
+        marks = ", ".join("?" * len(wanted.reasons))
+        where, values = f"{where} AND reason IN ({marks})", [*values, *wanted.reasons]
+    return where, tuple(values)
 
 
 def _contradicting(generation: int, event: EventRecord) -> Letter:

@@ -6,7 +6,7 @@ on threads, each with a connection of its own.
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Response
 from fastapi.responses import RedirectResponse
@@ -15,6 +15,8 @@ from sqlalchemy import select
 
 from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
+from commonwatt.exceptions import ConfigError
+from commonwatt.letters import wanted
 from commonwatt.records import RecordType
 from commonwatt.units import MAX_EPOCH, QUARTER_S, SLOT_S
 from utility import completeness
@@ -22,6 +24,7 @@ from utility.core import Refused
 from utility.metrics import UtilityMetrics
 from utility.store import reads
 from utility.store.database import Database
+from utility.store.letters import letters as kept_letters
 from utility.store.tables import controller
 
 MAX_READINGS_S = 7 * 86_400
@@ -185,10 +188,23 @@ def _add_completeness(app: FastAPI, api: Api) -> None:
 
 def _add_troubles(app: FastAPI, api: Api) -> None:
     @app.get("/letters")
-    def letters(limit: Limit = 100) -> dict[str, object]:
-        """Return the newest dead letters: what could not be accepted, with the reason, kept whole or its start."""
+    def letters(
+        meter: MeterText | None = None,
+        reason: Annotated[str | None, Query(max_length=40, description="A reason, by name or number.")] = None,
+        since: Moment = 0,
+        state: Annotated[Literal["held", "released", "refused"] | None, Query(description="What was decided.")] = None,
+        limit: Limit = 100,
+    ) -> dict[str, object]:
+        """Return the newest dead letters: what could not be accepted, with the reason, kept whole or its start.
+
+        Those in state `held` hold implausible readings that are in no block until a person decides.
+        """
+        try:
+            asked = wanted(meter, reason, str(since), 0, state or "")
+        except ConfigError as error:
+            raise HTTPException(422, str(error).removeprefix("--")) from error
         with api.database.reads.begin() as connection:
-            return {"letters": reads.letters(connection, limit)}
+            return {"letters": [kept.row() for kept in kept_letters(connection, limit, asked)]}
 
     @app.get("/conflicts")
     def conflicts(limit: Limit = 100) -> dict[str, object]:

@@ -4,8 +4,8 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from enum import StrEnum
+from getpass import getuser
 from itertools import chain
 from pathlib import Path
 from secrets import token_hex
@@ -13,10 +13,8 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 from pydantic import ValidationError
-from rich import box
 from rich.console import Console
 from rich.progress import track
-from rich.table import Table
 
 from commonwatt import dumps
 from commonwatt.clock import Clock, load_clock
@@ -24,8 +22,19 @@ from commonwatt.commands import ControllerCommand
 from commonwatt.config import UtilitySettings, load_settings
 from commonwatt.devices import load_tokens
 from commonwatt.exceptions import ConfigError
-from commonwatt.records import EVENT_BYTES, HISTORY_BYTES, Log, State, unpack_event, unpack_history
+from commonwatt.letter_options import (
+    CountsOption,
+    JsonOption,
+    LimitOption,
+    MeterOption,
+    ReasonOption,
+    SinceOption,
+    show_counts,
+    show_letters,
+)
+from commonwatt.letters import wanted
 from commonwatt.service import errors_told, flowing, run_service
+from commonwatt.tables import is_wide, moment, show
 from commonwatt.topics import UTILITY
 from commonwatt.town import Microgrid, load_town
 from commonwatt.units import MAX_EPOCH, QUARTER_S
@@ -33,26 +42,19 @@ from utility.registry import enrol, fill_registry
 from utility.shell import Service
 from utility.store import reads
 from utility.store.database import Database, open_database
+from utility.store.held import MAX_WHO, MAX_WHY, Decision, decide
 from utility.store.known import OpenCommand, add_command, load_known
+from utility.store.letters import letter_counts
+from utility.store.letters import letters as kept_letters
 
 app = typer.Typer(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
 )
 
-_TIMES = ("time", "start", "next_time")
-
-_WIDE = 110
-"""Columns of a terminal that has room for everything."""
-
-_WHOLE = ("id", "time", "to", "sender", "meter", "microgrid")
-"""Columns that are never broken: people copy them."""
-
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The utility's file (TOML); its one table is called utility.")
 ]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 @app.command()
@@ -137,6 +139,14 @@ def dump(
             sys.stdout.write(line + "\n")
 
 
+class State(StrEnum):
+    """What is decided on a letter."""
+
+    HELD = "held"
+    RELEASED = "released"
+    REFUSED = "refused"
+
+
 class Action(StrEnum):
     """What a controller can be told."""
 
@@ -206,29 +216,70 @@ def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption 
         if as_json:
             typer.echo(json.dumps(rows, indent=1))
         else:
-            _show("commands", [_command_row(row) for row in rows], ("id", "to", "what", "state", "result"))
+            show("commands", [_command_row(row) for row in rows], ("id", "to", "what", "state", "result"))
 
 
 @app.command()
-def letters(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
-    """Show the newest dead letters: what could not be accepted, from whom, and why."""
-    with errors_told(), _from(config) as (database, _):
+@flowing
+def letters(
+    config: ConfigOption,
+    meter: MeterOption = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    state: Annotated[
+        State | None, typer.Option("--state", help="Only those that are held, or that were released or refused.")
+    ] = None,
+    counts: CountsOption = False,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+    release: Annotated[
+        list[int] | None, typer.Option("--release", help="Take the held readings of letter NO into the blocks.")
+    ] = None,
+    refuse: Annotated[
+        list[int] | None, typer.Option("--refuse", help="Never take the held readings of letter NO.")
+    ] = None,
+    who: Annotated[str | None, typer.Option("--by", help="Who decides; else the user of this machine.")] = None,
+    why: Annotated[str, typer.Option("--why", help="Why it was decided so, for those who ask later.")] = "",
+) -> None:
+    """Show the newest dead letters: what could not be accepted, from whom, and why; decide on those that are held.
+
+    A reading that is more than its meter's service can carry, or its battery hold, is held: kept as it came, but in no
+    block and on no bill until a person decides. Released, it is part of its block like any other reading. Refused, it
+    stays a letter, and its slot is missing for that reason. A decision stands, and names who took it.
+
+    Examples: `letters --state held`, `letters --release 17 --why "new service, 400 A"`, `letters --since 24h --counts`.
+    """
+    with errors_told(), _from(config) as (database, clock):
+        now = int(clock.now())
+        if release or refuse:
+            decisions = [*((no, State.RELEASED) for no in release or ()), *((no, State.REFUSED) for no in refuse or ())]
+            _decide(database, decisions, who or getuser(), why, now)
+            return
+        asked = wanted(meter, reason, since, now, state or "")
         with database.reads.begin() as connection:
-            rows = reads.letters(connection, limit)
-        if as_json:
-            typer.echo(json.dumps(rows, indent=1))
-        else:
-            columns = ["time", "sender", "meter", "reason", "content"]
-            if Console().width >= _WIDE:
-                columns.insert(3, "record")
-            _show("letters", [_letter_row(row) for row in rows], columns)
+            if counts:
+                show_counts(letter_counts(connection, asked), as_json=as_json)
+            else:
+                columns = ("no", "time", "sender", "meter", *(("door",) if is_wide() else ()))
+                show_letters(kept_letters(connection, limit, asked), as_json=as_json, columns=columns)
+
+
+def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str, why: str, now: int) -> None:
+    """Take all decisions in one transaction, and say what became of each."""
+    if len(who) > MAX_WHO or len(why) > MAX_WHY:
+        raise ConfigError(f"--by may have {MAX_WHO} characters, --why {MAX_WHY}")
+    with database.writes.begin() as connection:
+        done = [(no, state, decide(connection, Decision(no, state, who, why, now))) for no, state in decisions]
+    for no, state, blocks in done:
+        slots = int((blocks.quality > 0).sum())
+        typer.echo(f"letter {no}: {_count(slots, 'slot')} of meter {blocks.key(0)[0]} {state} by {who}")
 
 
 @app.command()
 def conflicts(config: ConfigOption, limit: LimitOption = 50) -> None:
     """Show slots of finished quarters for which different values came; the smallest stands until a person decides."""
     with errors_told(), _from(config) as (database, _):
-        _show("conflicts", reads.conflicts(database, limit), ("meter", "type", "start", "quality", "values"))
+        show("conflicts", reads.conflicts(database, limit), ("meter", "type", "start", "quality", "values"))
 
 
 @app.command()
@@ -236,7 +287,7 @@ def gaps(config: ConfigOption, limit: LimitOption = 50) -> None:
     """Show the oldest blocks with missing slots, how often they were asked for, and when next."""
     with errors_told(), _from(config) as (database, _), database.reads.begin() as connection:
         columns = ("microgrid", "meter", "type", "start", "slots", "absent", "asked", "next_time")
-        _show("gaps", reads.gaps(connection, limit), columns)
+        show("gaps", reads.gaps(connection, limit), columns)
 
 
 def _load(config: Path) -> tuple[UtilitySettings, Clock]:
@@ -346,73 +397,6 @@ def _asked(message: dict[str, Any], *, defaults: bool = True) -> str:
         details.append(_count(len(blocks), "block"))
     if message.get("first_quarter") is not None and message.get("last_quarter") is not None:
         first, end = message["first_quarter"] * QUARTER_S, (message["last_quarter"] + 1) * QUARTER_S
-        details.append(f"{_moment(first)} to {_moment(end)}")
+        details.append(f"{moment(first)} to {moment(end)}")
     details += [f"{name}={seconds}" for name, seconds in (message.get("periods") or {}).items()]
     return f"{cmd} {', '.join(details)}".rstrip()
-
-
-def _letter_row(row: dict[str, Any]) -> dict[str, object]:
-    log = {int(log): log.name.lower() for log in Log}.get(row["log"])
-    return {
-        "time": row["time"],
-        "sender": row["sender"],
-        "meter": row["meter"],
-        "record": "" if log is None else f"{log} {row['generation']}:{row['id']}",
-        "reason": row["reason_text"],
-        "content": _content(row["log"], bytes.fromhex(row["content"]), row["time"]),
-    }
-
-
-def _content(log: int, content: bytes, received: int) -> str:
-    """Say in words what a record holds; anything else, in hexadecimal."""
-    if log == Log.HISTORY and len(content) == HISTORY_BYTES:
-        record = unpack_history(content)
-        averaged = " averaged" if record.lossy else ""
-        when = f"{_near(record.start, received)}-{_near(record.end, record.start)}"
-        return f"type {record.record_type}, {when}, {record.reading} mWh{averaged}"
-    if log == Log.EVENT and len(content) == EVENT_BYTES:
-        event = unpack_event(content)
-        return f"{_near(event.time, received)}, {_bits(event.previous_state)} > {_bits(event.new_state)}"
-    return content.hex()
-
-
-def _near(time: int, other: int) -> str:
-    """Return a time of day, with its date unless that is the other time's."""
-    text = _moment(time)
-    return text[11:19] if text[:10] == _moment(other)[:10] else text[:19]
-
-
-def _bits(state: int) -> str:
-    names = [bit.name.lower() for bit in State if bit & state and bit.name]
-    unknown = state & ~sum(State)
-    return ", ".join([*names, *([f"{unknown:#06x}"] if unknown else [])]) or "none"
-
-
-def _moment(time: int) -> str:
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def _show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
-    """Print rows as a table for people."""
-    if not rows:
-        typer.echo(f"no {title}")
-        return
-    table = Table(title=f"{title} ({len(rows)} shown)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
-    cells = [[_cell(column, row[column]) for column in columns] for row in rows]
-    for number, column in enumerate(columns):
-        if column in _WHOLE:
-            longest = max(len(row[number]) for row in cells)
-            table.add_column(column, no_wrap=True, overflow="ignore", min_width=longest)
-        else:
-            table.add_column(column.replace("_", " "), overflow="fold")
-    for row in cells:
-        table.add_row(*row)
-    Console().print(table)
-
-
-def _cell(column: str, value: object) -> str:
-    if value is None:
-        return ""
-    if column in _TIMES and isinstance(value, int):
-        return _moment(value)
-    return json.dumps(value) if isinstance(value, dict | list) else str(value)

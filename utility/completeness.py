@@ -1,7 +1,7 @@
 """How complete the data is: of the slots expected, which are there, and why the others are not (A7)."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from commonwatt.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
 from utility.gaps import ALL_SLOTS, settled_before
 from utility.store.database import Database
 from utility.store.gaps import Off
+from utility.store.held import masks_between
 from utility.store.parts import PartReader, chunks, masks, select_parts
 from utility.store.tables import gap, meter, part, series
 
@@ -24,6 +25,8 @@ class Completeness:
     Attributes:
         exact: There, exactly.
         averaged: There, as averages.
+        held: Missing, since its reading is implausible, and nobody has decided on it yet.
+        refused: Missing, since a person refused its reading.
         off: Missing, since the meter was off.
         absent: Missing, and its gateway has said not to have it.
         missing: Missing, and still looked for.
@@ -31,6 +34,8 @@ class Completeness:
 
     exact: int = 0
     averaged: int = 0
+    held: int = 0
+    refused: int = 0
     off: int = 0
     absent: int = 0
     missing: int = 0
@@ -38,7 +43,7 @@ class Completeness:
     @property
     def expected(self) -> int:
         """Return how many slots there are in the range since the meter was first heard."""
-        return self.exact + self.averaged + self.off + self.absent + self.missing
+        return sum(vars(self).values())
 
     def add(self, other: "Completeness") -> None:
         """Add the counts of ``other``."""
@@ -117,23 +122,30 @@ def _of_series(
             counts[place].exact += e
             counts[place].averaged += a
     absent = _absent(connection, keys, first, end)
+    held = masks_between(connection, keys, first, end)
     off = Off(connection, {row.meter_no: (first, end) for row in rows})
     for row in rows:
         place = row.meter_no, row.record_type
         for quarter in range(max(first, row.first_quarter), end):
             lacks = ALL_SLOTS & ~present.get((*place, quarter), 0)
             if lacks:
-                _tell(counts[place], lacks, off.mask(row.meter_no, quarter), absent.get((*place, quarter), 0))
+                reasons = {
+                    **dict(zip(("held", "refused"), held.get((*place, quarter), (0, 0)), strict=True)),
+                    "off": off.mask(row.meter_no, quarter),
+                    "absent": absent.get((*place, quarter), 0),
+                }
+                _tell(counts[place], lacks, reasons)
         yield SeriesCompleteness(
             meter=unsigned64(row.id), microgrid=row.microgrid, record_type=row.record_type, counts=counts[place]
         )
 
 
-def _tell(counts: Completeness, lacks: int, off: int, absent: int) -> None:
+def _tell(counts: Completeness, lacks: int, reasons: Mapping[str, int]) -> None:
     """Count the missing slots of one block, each under the first reason that applies."""
-    counts.off += (lacks & off).bit_count()
-    counts.absent += (lacks & ~off & absent).bit_count()
-    counts.missing += (lacks & ~off & ~absent).bit_count()
+    for name, mask in reasons.items():
+        setattr(counts, name, getattr(counts, name) + (lacks & mask).bit_count())
+        lacks &= ~mask
+    counts.missing += lacks.bit_count()
 
 
 def _absent(

@@ -16,13 +16,15 @@ from commonwatt.blocks import Blocks
 from commonwatt.commands import ControllerOutcome, Heartbeat, unpack_json
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
+from commonwatt.letters import Door, LocalReason
 from commonwatt.messages import Trust
 from commonwatt.packing import unpack
 from commonwatt.records import RecordType
 from commonwatt.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
 from commonwatt.units import MAX_EPOCH, QUARTER_S, EpochSeconds
 from utility.gaps import settled_before
-from utility.store.changes import Append, Change, CloseCommand, KeepLetter, LocalReason, SawGateway
+from utility.hold import held_letters, sort_out
+from utility.store.changes import Append, Change, CloseCommand, KeepLetter, SawGateway
 from utility.store.known import Known, OpenCommand
 
 RESEND_S = 10
@@ -94,12 +96,13 @@ class Core:
             return self._not_registered(topic, payload, now)
         if parsed.leaf == BATCHES:
             return self._batch(parsed.controller, payload, now)
+        door = Door.GATEWAY_OUTCOME if parsed.leaf == OUTCOMES else Door.STATUS
         try:
             if parsed.leaf == OUTCOMES:
                 return self._outcome(parsed.controller, payload, now)
             return _heartbeat(parsed.controller, payload, now)
         except ProtocolError:
-            return Step("malformed", self._junk_letter(parsed.controller, LocalReason.BAD_MESSAGE, payload, now))
+            return Step("malformed", self._junk_letter(parsed.controller, door, payload, now))
 
     def tick(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
         """Send the commands that wait for an outcome, each every ``RESEND_S``, and give up those that are too old."""
@@ -127,14 +130,17 @@ class Core:
             blocks = unpack(batch.keys, batch.payloads)
         except ProtocolError as error:
             return self._refuse(sender, payload, now, error)
+        found = sort_out(blocks, batch.payloads, self.known.meters, now)
+        letters, held = held_letters(batch.letters, batch.owner, self.known.meters)
         append = Append(
             sender=sender,
             owner=batch.owner,
             received=now,
-            blocks=blocks,
-            payloads=batch.payloads,
+            blocks=found.blocks,
+            payloads=found.payloads,
             events=batch.events,
-            letters=batch.letters,
+            letters=letters,
+            held=held + found.held,
         )
         return Step("stored", (Write(append), self._ack(sender, batch, now, blocks=blocks)))
 
@@ -195,7 +201,7 @@ class Core:
         """Keep the start of a batch that can't be read, and tell its sender as far as its head can be read."""
         status = BatchRefusal(error.code)
         name = status.name.lower()
-        letter = self._junk_letter(sender, LocalReason.BAD_BATCH, payload, now)
+        letter = self._junk_letter(sender, Door.BATCH, payload, now)
         refused = Refused(controller=sender, time=now, status=status, reason=name, text=str(error))
         return Step(name, letter + self._head_ack(sender, payload, now, status), refused)
 
@@ -209,7 +215,7 @@ class Core:
             if quarter < settled
         )
         closing = CloseCommand(
-            id=outcome.id, controller=controller, state="done", outcome=payload.decode(), absent=absent
+            id=outcome.id, controller=controller, state="done", outcome=outcome.pack().decode(), absent=absent
         )
         return Step("outcome", (Write(closing),))
 
@@ -236,9 +242,7 @@ class Core:
         answer = self._head_ack(parsed.controller, payload, now, BatchRefusal.NOT_REGISTERED)
         return Step("unknown_sender", answer)
 
-    def _junk_letter(
-        self, sender: str, reason: LocalReason, content: bytes, now: EpochSeconds
-    ) -> tuple[Effect[Change], ...]:
+    def _junk_letter(self, sender: str, door: Door, content: bytes, now: EpochSeconds) -> tuple[Effect[Change], ...]:
         if now // _DAY_S != self._junk_day:
             self._junk_day = now // _DAY_S
             self._junk.clear()
@@ -247,8 +251,8 @@ class Core:
             return ()
         letter = Letter(
             meter=0,
-            log=0,
-            reason=reason,
+            log=door,
+            reason=LocalReason.BAD_BATCH if door is Door.BATCH else LocalReason.BAD_MESSAGE,
             generation=0,
             # The same bytes again are the same letter.
             record_id=zlib.crc32(content),
@@ -259,9 +263,11 @@ class Core:
 
 
 def _heartbeat(controller: str, payload: bytes, now: EpochSeconds) -> Step:
-    """Keep a heartbeat as it came, for people, and what its meters said of their minima (T6)."""
+    """Keep what is known of a heartbeat, for people, and what its meters said of their minima (T6).
+
+    Not the bytes as they came: what they hold beside the known keys was not checked, and is shown to others as JSON.
+    """
     heartbeat = unpack_json(Heartbeat, payload)
     minima = tuple((meter, percent, said) for meter, (percent, said) in heartbeat.minima.items())
-    return Step(
-        "seen", (Write(SawGateway(controller=controller, time=now, heartbeat=payload.decode(), minima=minima)),)
-    )
+    kept = heartbeat.pack().decode()
+    return Step("seen", (Write(SawGateway(controller=controller, time=now, heartbeat=kept, minima=minima)),))

@@ -20,6 +20,7 @@ from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gaps import GapFinder
+from utility.store.held import count_held
 from utility.store.known import last_done, mark_done
 from utility.store.tables import gap
 
@@ -95,11 +96,13 @@ class Jobs:
             run = await loop.run_in_executor(self._thread, self._finder.plan, now, self._settings.gap_age_s)
             self._metrics.asked.inc(await self._ingest.in_thread(self._finder.apply, run, now))
             more = run.more
-        self._metrics.gaps_open.set(await loop.run_in_executor(self._thread, self._count_gaps))
+        await loop.run_in_executor(self._thread, self._count)
 
-    def _count_gaps(self) -> int:
+    def _count(self) -> None:
         with self._database.reads.begin() as connection:
-            return connection.execute(select(func.count()).select_from(gap).where(gap.c.is_open)).scalar_one()
+            open_gaps = select(func.count()).select_from(gap).where(gap.c.is_open)
+            self._metrics.gaps_open.set(connection.execute(open_gaps).scalar_one())
+            self._metrics.held_open.set(count_held(connection))
 
     def _last_done(self, name: str) -> int:
         with self._database.reads.begin() as connection:

@@ -25,7 +25,8 @@ class UtilityMetrics:
         self.blocks = self._counter("blocks", "Parts of blocks committed; one sent again counts again.")
         self.slots = self._counter("slots", "Readings in them.")
         self.events = self._counter("events", "New events committed.")
-        self.letters = self._counter("letters", "New dead letters committed.")
+        self.letters = self._counter("letters", "New dead letters committed, held ones included.")
+        self.held = self._counter("held_letters", "New letters with implausible readings, held for a person to decide.")
         self.event_conflicts = self._counter("event_conflicts", "Events that contradict a kept one.")
         self.store_errors = self._counter("store_errors", "Transactions that failed; nothing of them was acknowledged.")
         self.compacted = self._counter("compacted_blocks", "Blocks compacted.")
@@ -34,6 +35,7 @@ class UtilityMetrics:
         self.job_failures = self._counter("job_failures", "Runs of a job that failed, by job.", "job")
         self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
         self.gaps_open = self._gauge("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
+        self.held_open = self._gauge("held_open_letters", "Held letters that nobody has decided on.")
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
         self.commit_seconds = Histogram(
             f"{_PREFIX}_commit_seconds",

@@ -1,36 +1,12 @@
-"""What the core asks the store to make durable, and the letters this store writes by itself."""
+"""What the core asks the store to make durable."""
 
 from dataclasses import dataclass
-from enum import IntEnum
 from typing import TypeAlias
 
-from commonwatt.batches import MESSAGE_REASON, Letter
+from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks
-from commonwatt.messages import Refusal
-from commonwatt.records import EventRecord, Rejection
+from commonwatt.records import EventRecord
 from commonwatt.units import EpochSeconds
-
-
-class LocalReason(IntEnum):
-    """Reasons of letters that begin at the utility; gateways use those below 192 (``Rejection``, 128 + ``Refusal``)."""
-
-    BAD_BATCH = 240
-    """A batch that could not be read; its first kilobyte."""
-    BAD_MESSAGE = 241
-    """An outcome or a heartbeat that could not be read."""
-    EVENT_CONFLICT = 242
-    """An event that contradicts the one kept under the same numbers."""
-    DAMAGED_PART = 243
-    """A stored part whose checksum does not match; its slots are asked for again."""
-
-
-def reason_text(reason: int) -> str:
-    """Return the name of a letter's reason."""
-    for numbers, offset, prefix in ((LocalReason, 0, ""), (Rejection, 0, ""), (Refusal, MESSAGE_REASON, "message ")):
-        names = {int(number) + offset: number.name for number in numbers}
-        if reason in names:
-            return prefix + names[reason].lower().replace("_", " ")
-    return f"reason {reason}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +21,7 @@ class Append:
         payloads: The same, packed, to be stored byte for byte.
         events: (log generation, event).
         letters: Dead letters.
+        held: Letters that a person is to decide on, each with the readings it holds.
     """
 
     sender: str
@@ -54,6 +31,7 @@ class Append:
     payloads: list[bytes]
     events: list[tuple[int, EventRecord]]
     letters: list[Letter]
+    held: tuple[tuple[Letter, Blocks], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,12 +44,12 @@ class KeepLetter:
 
 @dataclass(frozen=True, kw_only=True)
 class SawGateway:
-    """Remember a gateway's heartbeat, JSON as it came; the next one replaces it.
+    """Remember a gateway's heartbeat, JSON; the next one replaces it.
 
     Attributes:
         controller: Whose.
         time: When it came.
-        heartbeat: As it came.
+        heartbeat: What it said, as JSON.
         minima: Meter id (decimal), sharing minimum in percent, when the meter said so.
     """
 
@@ -90,7 +68,7 @@ class CloseCommand:
         controller: Who answered, or was to answer; a command of another controller stays as it is.
         state: ``done`` when an outcome came, ``expired`` when its time passed without. (``superseded`` is the third
             end: ``known.add_command`` says so of those a later command replaces.)
-        outcome: The outcome, JSON as it came.
+        outcome: The outcome, as JSON.
         absent: (meter, record type, quarter, mask of slots) the gateway does not have.
     """
 
@@ -113,7 +91,8 @@ class Committed:
         blocks: Appended parts.
         slots: Readings in them.
         events: New events.
-        letters: New letters.
+        letters: New letters, held ones included.
+        held: New letters that a person is to decide on.
         event_conflicts: New events that contradict a kept one.
     """
 
@@ -122,6 +101,7 @@ class Committed:
     slots: int = 0
     events: int = 0
     letters: int = 0
+    held: int = 0
     event_conflicts: int = 0
 
     def add(self, other: "Committed") -> None:

@@ -39,6 +39,7 @@ from utility.gaps import (
     settled_before,
 )
 from utility.store.database import Database, insert_in, read_setting, save_setting
+from utility.store.held import masks_of
 from utility.store.known import OpenCommand, add_command
 from utility.store.parts import MAX_IN, PartReader, chunks, masks, select_parts
 from utility.store.tables import command, event, gap, meter, part, series
@@ -161,7 +162,7 @@ class GapFinder:
         return missing - _watched_of(connection, sorted(missing))
 
     def _recheck(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> None:
-        """Note what each of the blocks misses now, off times apart."""
+        """Note what each of the blocks misses now, off times and held readings apart."""
         off = Off(connection, _ranges(keys))
         present = dict.fromkeys(keys, 0)
         numbers = {
@@ -173,8 +174,11 @@ class GapFinder:
             blocks = self._reader.read(connection, _PARTS_OF, {"keys": some})
             for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks), strict=True):
                 present[numbers[meter_id], record_type, quarter] = mask
+        held = masks_of(connection, keys)
         for key, mask in present.items():
-            missing = ALL_SLOTS & ~mask
+            # What a person is to decide on, or has refused, its gateway has nothing better of.
+            waiting, refused = held.get(key, (0, 0))
+            missing = ALL_SLOTS & ~mask & ~waiting & ~refused
             run.masks[key] = missing & ~off.mask(key[0], key[2]) if missing else 0
 
     @staticmethod

@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, bindparam, select
 
-from commonwatt.units import unsigned64
+from commonwatt.plausible import limits_of
+from commonwatt.units import MilliwattHours, unsigned64
 from utility.store.database import read_setting, save_setting, upsert
 from utility.store.tables import command, controller, meter, period
 
@@ -31,11 +32,15 @@ class KnownMeter:
         no: Its number in the database.
         microgrid: Where it stands.
         record_types: What it records.
+        account: Whose account its energy belongs to.
+        limits: The largest plausible reading of a slot, by record type.
     """
 
     no: int
     microgrid: str
     record_types: frozenset[int]
+    account: int = 0
+    limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,15 +87,18 @@ def registry_changed(connection: Connection) -> None:
 
 def load_known(connection: Connection) -> Known:
     """Read the registry."""
-    columns = (meter.c.id, meter.c.no, meter.c.microgrid, meter.c.record_types)
     return Known(
         revision=registry_revision(connection),
         controllers=frozenset(connection.execute(select(controller.c.id)).scalars()),
         meters={
             unsigned64(row.id): KnownMeter(
-                no=row.no, microgrid=row.microgrid, record_types=frozenset(map(int, row.record_types.split(",")))
+                no=row.no,
+                microgrid=row.microgrid,
+                record_types=frozenset(map(int, row.record_types.split(","))),
+                account=row.account,
+                limits=limits_of(row.service_amps, row.battery_capacity),
             )
-            for row in connection.execute(select(*columns))
+            for row in connection.execute(select(meter))
         },
     )
 

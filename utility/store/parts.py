@@ -1,6 +1,5 @@
 """Rows of the ``part`` table: made from blocks, checked and joined when read."""
 
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +8,14 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, Engine, Row, Select, delete, select
 
-from commonwatt.batches import MAX_LETTER_BYTES, Letter
+from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, Quality, join
+from commonwatt.letters import Door, LocalReason
 from commonwatt.packing import unpack_sound
-from commonwatt.records import Log, RecordType
-from commonwatt.units import SLOTS, signed64, unsigned64
-from utility.store.changes import LocalReason
+from commonwatt.records import RecordType
+from commonwatt.units import SLOTS, unsigned64
 from utility.store.database import insert_or
+from utility.store.letters import letter_row
 from utility.store.tables import gap, letter, meter, part
 
 ALL_SLOTS = (1 << SLOTS) - 1
@@ -177,7 +177,7 @@ def set_aside(writes: Engine, rows: Sequence[Row[Any]]) -> int:
             moved += 1
             kept = Letter(
                 meter=unsigned64(row.meter_id),
-                log=Log.HISTORY,
+                log=Door.UNKNOWN,
                 reason=LocalReason.DAMAGED_PART,
                 generation=0,
                 record_id=row.id,
@@ -194,22 +194,6 @@ def _ask_again(connection: Connection, row: Row[Any]) -> None:
     key = {"meter_no": row.meter_no, "record_type": row.record_type, "quarter": row.quarter}
     statement = insert_or(connection, gap).values(**key, **new)
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=new))
-
-
-def letter_row(sender: str, kept: Letter) -> dict[str, object]:
-    """Return the columns of a letter."""
-    content = kept.content[:MAX_LETTER_BYTES]
-    return {
-        "meter": signed64(kept.meter),
-        "log": kept.log,
-        "generation": kept.generation,
-        "record_id": signed64(kept.record_id),
-        "reason": kept.reason,
-        "crc": zlib.crc32(content),
-        "time": kept.time,
-        "sender": sender,
-        "content": content,
-    }
 
 
 def chunks(items: Sequence[Any], size: int = MAX_IN) -> Iterator[Sequence[Any]]:

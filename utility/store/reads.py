@@ -10,7 +10,6 @@ from commonwatt.blocks import Blocks, empty
 from commonwatt.records import EventRecord
 from commonwatt.units import EpochSeconds, MeterId, Quarter, unsigned64
 from utility.registry import TOWN
-from utility.store.changes import reason_text
 from utility.store.database import Database, read_setting
 from utility.store.gaps import event_of
 from utility.store.parts import PartReader, select_parts
@@ -21,7 +20,6 @@ from utility.store.tables import (
     event,
     gap,
     gateway_seen,
-    letter,
     meter,
     part,
     tally,
@@ -90,25 +88,6 @@ def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -
             "sender": row.sender,
         }
         for row in connection.execute(statement.limit(limit))
-    ]
-
-
-def letters(connection: Connection, limit: int) -> list[dict[str, object]]:
-    """Return the newest letters, newest first."""
-    statement = select(letter).order_by(letter.c.no.desc()).limit(limit)
-    return [
-        {
-            "meter": str(unsigned64(row.meter)),
-            "sender": row.sender,
-            "log": row.log,
-            "generation": row.generation,
-            "id": str(unsigned64(row.record_id)),
-            "reason": row.reason,
-            "reason_text": reason_text(row.reason),
-            "time": row.time,
-            "content": row.content.hex(),
-        }
-        for row in connection.execute(statement)
     ]
 
 

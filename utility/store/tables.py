@@ -122,7 +122,8 @@ event = Table(
     Index("ix_event_meter_no_time", "meter_no", "time"),
 )
 
-# `crc` is of the content: a letter sent again is the same letter, another one with the same numbers is not.
+# `crc` is of the content: a letter sent again is the same letter, another one with the same numbers is not. `state` is
+# empty, or `held` until a person decides, then `released` or `refused`; the next three say when, who and why.
 letter = Table(
     "letter",
     metadata,
@@ -136,7 +137,23 @@ letter = Table(
     Column("time", BigInteger, nullable=False),
     Column("sender", String(16), nullable=False),
     Column("content", LargeBinary, nullable=False),
+    Column("state", String(8), nullable=False, server_default=""),
+    Column("decided", BigInteger, nullable=True),
+    Column("decided_by", String(64), nullable=True),
+    Column("why", String(200), nullable=True),
     UniqueConstraint("meter", "log", "generation", "record_id", "reason", "crc", name="uq_letter"),
+    Index("ix_letter_state", "state", sqlite_where=text("state <> ''"), postgresql_where=text("state <> ''")),
+)
+
+# Which slots held and refused letters are of: bit s of `mask` is slot s. Released ones are in `part` instead.
+held = Table(
+    "held",
+    metadata,
+    Column("meter_no", ForeignKey("meter.no"), primary_key=True),
+    Column("record_type", SmallInteger, primary_key=True),
+    Column("quarter", Integer, primary_key=True),
+    Column("letter_no", _RowId, ForeignKey("letter.no"), primary_key=True),
+    Column("mask", BigInteger, nullable=False),
 )
 
 # What was ever heard of a meter's record type, and which quarters (half-open) the gap finder has looked through.
@@ -195,6 +212,7 @@ tally = Table(
     Column("slots", BigInteger, nullable=False),
     Column("events", BigInteger, nullable=False),
     Column("letters", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
     Column("event_conflicts", BigInteger, nullable=False),
     Column("last_batch", BigInteger, nullable=False),
 )

@@ -12,11 +12,14 @@ from typing import Any, TypeVar
 from sqlalchemy import BigInteger, ColumnElement, Connection, Insert, Integer, bindparam, case, select, tuple_, update
 
 from commonwatt.batches import Letter
+from commonwatt.letters import LocalReason
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import QUARTER_S, signed64, unsigned64
-from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, LocalReason, SawGateway
+from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
 from utility.store.database import Database, insert_in, insert_or, upsert
-from utility.store.parts import chunks, letter_row, summaries
+from utility.store.held import HELD, note_slots
+from utility.store.letters import letter_row
+from utility.store.parts import chunks, summaries
 from utility.store.tables import (
     command,
     declared_minimum,
@@ -59,7 +62,11 @@ class Writer:
         used = {
             i
             for change in _of(Append, changes)
-            for i in (*change.blocks.meter.tolist(), *(e.meter_id for _, e in change.events))
+            for i in (
+                *change.blocks.meter.tolist(),
+                *(e.meter_id for _, e in change.events),
+                *(kept.meter for kept, _ in change.held),
+            )
         }
         if not used <= self._numbers.keys():
             self._numbers = {unsigned64(row.id): row.no for row in connection.execute(select(meter.c.id, meter.c.no))}
@@ -94,6 +101,7 @@ class _Transaction:
         letters = [(a.sender, kept) for a in appends for kept in a.letters] + self._append_events(appends)
         letters += [(change.sender, change.letter) for change in _of(KeepLetter, changes)]
         self._keep_letters(letters)
+        self._hold(appends)
         self._see_gateways(_of(SawGateway, changes))
         for closing in _of(CloseCommand, changes):
             self._close_command(closing)
@@ -185,6 +193,17 @@ class _Transaction:
             if kept.reason == LocalReason.EVENT_CONFLICT:
                 self._tallies[sender].event_conflicts += new
 
+    def _hold(self, appends: Sequence[Append]) -> None:
+        """Keep the letters a person is to decide on; one that was decided on stays so when it comes again."""
+        for append in appends:
+            for kept, blocks in append.held:
+                row = insert_or(self._connection, letter).values(letter_row(append.sender, kept, HELD))
+                number = self._connection.execute(row.on_conflict_do_nothing().returning(letter.c.no)).scalar()
+                if number is not None:
+                    note_slots(self._connection, number, self._numbers[kept.meter], blocks)
+                    self._tallies[append.sender].letters += 1
+                    self._tallies[append.sender].held += 1
+
     def _see_gateways(self, seen: Sequence[SawGateway]) -> None:
         rows = {s.controller: {"controller": s.controller, "time": s.time, "heartbeat": s.heartbeat} for s in seen}
         if rows:
@@ -223,7 +242,10 @@ class _Transaction:
         rows = []
         for name, counts in self._tallies.items():
             total.add(counts)
-            rows.append(vars(counts) | {"controller": name, "last_batch": self._last_batch.get(name, 0)})
+            rows.append(
+                {key: value for key, value in vars(counts).items() if key in tally.c}
+                | {"controller": name, "last_batch": self._last_batch.get(name, 0)}
+            )
         if rows:
             self._connection.execute(_add_tallies(self._connection.dialect.name), rows)
         return total

@@ -1,15 +1,17 @@
 """What a gateway does with what meters send."""
 
+from dataclasses import replace
+
 import pytest
 
 from commonwatt.blocks import join
 from commonwatt.exceptions import StoreError
-from commonwatt.messages import MAX_PUT_RECORDS, Put, Refusal, Trust, unpack_put_ack
+from commonwatt.messages import MAX_PUT_RECORDS, Level, Put, Refusal, Trust, unpack_put_ack
 from commonwatt.packing import unpack
-from commonwatt.records import EventRecord, HistoryRecord, Log, Rejection, unpack_event
+from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
 from commonwatt.units import SLOT_S
 from gateway.store import Store
-from tests.support.gateway_world import START, World, readings
+from tests.support.gateway_world import CAPACITY, START, World, commands, readings
 
 
 def stored_slots(world: World) -> int:
@@ -54,6 +56,8 @@ def test_ids_are_not_identity_a_reused_id_with_other_readings_is_kept_as_well(wo
         ({"account": 9}, Rejection.WRONG_ACCOUNT),
         ({"lossy": 2}, Rejection.BAD_FLAG),
         ({"record_id": 99}, Rejection.ID_OUTSIDE_RANGE),
+        ({"reading": 250_001}, Rejection.IMPLAUSIBLE),
+        ({"record_type": 2, "reading": CAPACITY * 5 // 4 + 1}, Rejection.IMPLAUSIBLE),
     ],
 )
 def test_a_bad_record_is_named_and_kept_and_the_rest_goes_through(
@@ -164,3 +168,48 @@ def test_a_store_of_a_newer_release_is_refused(world: World) -> None:
     world.store._db.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="newer release"):
         Store(world.path)
+
+
+def test_what_the_service_can_just_carry_is_accepted(world: World) -> None:
+    most = replace(readings(1, 1, 1)[0], reading=250_000)
+    full = replace(most, record_id=2, record_type=RecordType.STORED, reading=CAPACITY)
+    assert world.put(1, 1, [most, full]).rejected == ()
+
+
+@pytest.mark.parametrize(
+    ("level", "reason"),
+    [
+        ({"level": CAPACITY * 2}, Rejection.IMPLAUSIBLE),
+        ({"level": -1}, Rejection.NEGATIVE),
+        ({"state": 0x8001}, Rejection.UNKNOWN_STATE),
+    ],
+)
+def test_a_live_level_nobody_can_believe_shares_nothing_and_is_kept(
+    world: World, level: dict[str, int], reason: Rejection
+) -> None:
+    world.introduce(1)
+    world.introduce(2)
+    world.level(2, 10)
+    sent = Level(**{"state": 1, "time": START, "level": CAPACITY, **level}).pack()
+    assert commands(world.meter_says(1, "lvl", sent)) == []
+    (letter,) = world.store.letters()
+    assert (letter.reason, letter.content) == (reason, sent)
+    assert [command.cmd for command in world.level(1, 100)] == ["share_power_on"]
+
+
+def test_a_level_of_the_future_does_not_shut_out_those_after_it(world: World) -> None:
+    world.introduce(1)
+    world.introduce(2)
+    world.level(2, 10)
+    world.core._trust(Trust.NONE)
+    world.meter_says(1, "lvl", Level(state=1, time=2**32 - 1, level=0).pack())
+    world.core._trust(Trust.NETWORK)
+    assert [command.cmd for command in world.level(1, 100)] == ["share_power_on"]
+
+
+def test_strangers_have_one_share_of_the_letters_together(world: World) -> None:
+    for meter in range(1000, 1150):
+        world.meter_says(meter, "lvl", b"x")
+    assert len(world.store.letters()) == 100
+    world.meter_says(1, "lvl", b"x")
+    assert len(world.store.letters()) == 101

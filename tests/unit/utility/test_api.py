@@ -119,6 +119,8 @@ def test_completeness_is_told_by_series_of_one_microgrid(
         "expected": 60,
         "exact": 30,
         "averaged": 0,
+        "held": 0,
+        "refused": 0,
         "off": 0,
         "absent": 0,
         "missing": 30,

@@ -86,7 +86,7 @@ def test_commands_are_told_in_words(
 @pytest.mark.parametrize(
     ("log", "content", "told"),
     [
-        (1, READING.pack(), "type 3, 12:00:00-12:00:15, 5000 mWh"),
+        (1, READING.pack(), "type 3, 12:00:00-12:00:15, 5000 mWh, account 0"),
         (2, EVENT.pack(), "2027-01-14 12:00:00, initialized > initialized, sharing, 0x8000"),
         (0, b"\xfe\xed", "feed"),
         (1, b"\xfe\xed", "feed"),
@@ -97,5 +97,5 @@ def test_letters_are_told_in_words(
 ) -> None:
     letter = Letter(meter=10001, log=log, reason=9, generation=2, record_id=7, time=NOON, content=content)
     Writer(database).commit([append(letters=[letter])])
-    assert cells(show("letters")) == ["2027-01-15 12:00:00Z", "r001", "10001", "wrong account", told]
+    assert cells(show("letters")) == ["1", "2027-01-15 12:00:00Z", "r001", "10001", "wrong account", told]
     assert f'"content": "{content.hex()}"' in show("letters", "--json")

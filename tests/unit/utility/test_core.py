@@ -7,9 +7,10 @@ from commonwatt.batches import Batch, BatchAck, BatchRefusal, unpack_batch_ack
 from commonwatt.blocks import Blocks
 from commonwatt.commands import ControllerOutcome, Heartbeat
 from commonwatt.effects import Publish, Write
+from commonwatt.letters import LocalReason
 from commonwatt.records import EventRecord, RecordType
 from utility.core import MAX_JUNK_A_DAY, Core, Step
-from utility.store.changes import Append, CloseCommand, KeepLetter, LocalReason, SawGateway
+from utility.store.changes import Append, CloseCommand, KeepLetter, SawGateway
 from utility.store.known import Known, KnownMeter, OpenCommand
 
 NOW = 1_800_000_000

@@ -199,7 +199,8 @@ def test_completeness_counts_each_slot_under_one_reason(
     )
     found = completeness.completeness(database, QUARTER - 1, QUARTER + 2, "r001")
     assert [(entry.meter, entry.record_type) for entry in found] == [(10001, 3), (10002, 3)]
-    assert vars(found[0].counts) == {"exact": 10, "averaged": 1, "off": 1, "absent": 0, "missing": 108}
+    told = {name: count for name, count in vars(found[0].counts).items() if count}
+    assert told == {"exact": 10, "averaged": 1, "off": 1, "missing": 108}
     sums = completeness.by_microgrid(found)
     assert sums["r001"].expected == 240
     assert completeness.completeness(database, QUARTER, QUARTER + 1, "r002") == []

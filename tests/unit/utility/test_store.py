@@ -9,14 +9,16 @@ from sqlalchemy import Table, func, select, text, update
 from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, empty, join, make_blocks
 from commonwatt.commands import ControllerCommand, unpack_json
+from commonwatt.letters import LocalReason, reason_text
 from commonwatt.packing import pack
 from commonwatt.records import EventRecord
 from commonwatt.units import signed64, unsigned64
 from utility.store import reads
-from utility.store.changes import Append, CloseCommand, KeepLetter, LocalReason, SawGateway, reason_text
+from utility.store.changes import Append, CloseCommand, KeepLetter, SawGateway
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.known import OpenCommand, add_command, last_done, mark_done, open_commands
+from utility.store.letters import letters
 from utility.store.parts import masks, summaries
 from utility.store.tables import gap, letter, part
 from utility.store.writer import Writer
@@ -113,7 +115,7 @@ def test_events_are_a_set_and_a_contradiction_is_kept_as_letter(
     assert writer.commit([append(events=[(1, other)])]).letters == 0
     assert set(reads.all_events(database, 0, 2**32)) == {(1, EVENT), (2, other)}
     with database.reads.begin() as connection:
-        (kept,) = reads.letters(connection, 10)
+        kept = letters(connection, 10)[0].row()
         assert reads.status(connection)["r001"]["conflicts"] == 1
         assert reads.events(connection, 1, 10001, 10)[0]["id"] == str(2**64 - 1)
     assert (kept["reason_text"], kept["content"], kept["id"]) == ("event conflict", other.pack().hex(), str(2**64 - 1))
@@ -125,7 +127,7 @@ def test_letter_sent_again_is_counted_once(database: Database, append: Callable[
     assert writer.commit([append(letters=[one]), KeepLetter(sender="r001", letter=one)]).letters == 1
     assert writer.commit([append(letters=[one, replace(one, content=b"abd")])]).letters == 1
     with database.reads.begin() as connection:
-        assert [kept["meter"] for kept in reads.letters(connection, 10)] == [str(2**64 - 1)] * 2
+        assert [kept.letter.meter for kept in letters(connection, 10)] == [2**64 - 1] * 2
 
 
 @pytest.mark.parametrize(
@@ -292,7 +294,7 @@ def test_damaged_part_is_set_aside_and_asked_for_again(
     with database.reads.begin() as connection:
         row = connection.execute(select(gap)).one()
         assert (row.quarter, row.mask, row.is_open) == (QUARTER, 2**60 - 1, True)
-        assert reads.letters(connection, 1)[0]["reason"] == LocalReason.DAMAGED_PART
+        assert letters(connection, 1)[0].letter.reason == LocalReason.DAMAGED_PART
 
 
 def test_compactor_goes_on_past_a_damaged_part(

@@ -43,8 +43,19 @@ def upgrade() -> None:
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.Column("sender", sa.String(length=16), nullable=False),
         sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.Column("state", sa.String(length=8), server_default="", nullable=False),
+        sa.Column("decided", sa.BigInteger(), nullable=True),
+        sa.Column("decided_by", sa.String(length=64), nullable=True),
+        sa.Column("why", sa.String(length=200), nullable=True),
         sa.PrimaryKeyConstraint("no", name=op.f("pk_letter")),
         sa.UniqueConstraint("meter", "log", "generation", "record_id", "reason", "crc", name="uq_letter"),
+    )
+    op.create_index(
+        "ix_letter_state",
+        "letter",
+        ["state"],
+        sqlite_where=sa.text("state <> ''"),
+        postgresql_where=sa.text("state <> ''"),
     )
     op.create_table(
         "period",
@@ -117,6 +128,7 @@ def upgrade() -> None:
         sa.Column("slots", sa.BigInteger(), nullable=False),
         sa.Column("events", sa.BigInteger(), nullable=False),
         sa.Column("letters", sa.BigInteger(), nullable=False),
+        sa.Column("held", sa.BigInteger(), nullable=False),
         sa.Column("event_conflicts", sa.BigInteger(), nullable=False),
         sa.Column("last_batch", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["controller"], ["controller.id"], name=op.f("fk_tally_controller")),
@@ -150,6 +162,17 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("meter_no", "record_type", "quarter", name=op.f("pk_gap")),
     )
     op.create_index("ix_gap_is_open_next_time", "gap", ["is_open", "next_time"], unique=False)
+    op.create_table(
+        "held",
+        sa.Column("meter_no", sa.Integer(), nullable=False),
+        sa.Column("record_type", sa.SmallInteger(), nullable=False),
+        sa.Column("quarter", sa.Integer(), nullable=False),
+        sa.Column("letter_no", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("mask", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["letter_no"], ["letter.no"], name=op.f("fk_held_letter_no")),
+        sa.ForeignKeyConstraint(["meter_no"], ["meter.no"], name=op.f("fk_held_meter_no")),
+        sa.PrimaryKeyConstraint("meter_no", "record_type", "quarter", "letter_no", name=op.f("pk_held")),
+    )
     op.create_table(
         "part",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=True, nullable=False),

@@ -1,0 +1,62 @@
+"""Tables for people in a terminal, and times in words."""
+
+import json
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+WIDE = 110
+"""Columns of a terminal that has room for everything."""
+
+_TIMES = ("time", "start", "next_time")
+
+_WHOLE = ("no", "id", "time", "to", "sender", "meter", "microgrid")
+"""Columns that are never broken: people copy them."""
+
+
+def is_wide() -> bool:
+    """Say whether the terminal has room for everything."""
+    return Console().width >= WIDE
+
+
+def show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
+    """Print rows as a table for people."""
+    if not rows:
+        typer.echo(f"no {title}")
+        return
+    table = Table(title=f"{title} ({len(rows)} shown)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    cells = [[_cell(column, row[column]) for column in columns] for row in rows]
+    for number, column in enumerate(columns):
+        if column in _WHOLE:
+            longest = max(len(row[number]) for row in cells)
+            table.add_column(column, no_wrap=True, overflow="ignore", min_width=longest)
+        else:
+            table.add_column(column.replace("_", " "), overflow="fold")
+    for row in cells:
+        # What others sent is text, not rich's markup.
+        table.add_row(*map(escape, row))
+    Console().print(table)
+
+
+def _cell(column: str, value: object) -> str:
+    if value is None:
+        return ""
+    if column in _TIMES and isinstance(value, int):
+        return moment(value)
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def moment(time: int) -> str:
+    """Return a time with its date, UTC."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def near(time: int, other: int) -> str:
+    """Return a time of day, with its date unless that is the other time's."""
+    text = moment(time)
+    return text[11:19] if text[:10] == moment(other)[:10] else text[:19]

@@ -1,0 +1,251 @@
+"""Implausible readings: held back wherever they come from, and in a block only when a person says so."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy import func, select
+from typer.testing import CliRunner
+
+from commonwatt.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
+from commonwatt.blocks import Blocks, concatenate, join, make_blocks
+from commonwatt.effects import Publish, Write
+from commonwatt.exceptions import ConfigError
+from commonwatt.letters import Door
+from commonwatt.records import HistoryRecord, Rejection
+from utility import completeness
+from utility.cli import app
+from utility.core import Core
+from utility.store import reads
+from utility.store.changes import Append
+from utility.store.compactor import Compactor
+from utility.store.database import Database
+from utility.store.gaps import GapFinder
+from utility.store.held import HELD, REFUSED, RELEASED, Decision, count_held, decide
+from utility.store.known import load_known
+from utility.store.letters import letters
+from utility.store.tables import held, part
+from utility.store.writer import Writer
+
+QUARTER = 2_000_000
+BEGIN = QUARTER * 900
+NOW = BEGIN + 900
+LATER = NOW + 7200
+AGE = 1800
+TOO_MUCH = 250_001
+"""In one slot, through a service of 200 A: houses have that."""
+
+
+class Bench:
+    """The utility's core and store, fed with batches."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        with database.reads.begin() as connection:
+            self.core = Core(7, load_known(connection), AGE)
+        self.writer = Writer(database)
+
+    def send(self, batch: Batch, sender: str = "r001") -> BatchRefusal:
+        step = self.core.receive(f"cw1/{sender}/u/batch", batch.pack(), NOW)
+        self.writer.commit([effect.change for effect in step.effects if isinstance(effect, Write)])
+        (ack,) = [effect for effect in step.effects if isinstance(effect, Publish)]
+        told = unpack_batch_ack(ack.payload)
+        assert told.status or (told.blocks, told.letters) == (len(batch.keys), len(batch.letters))
+        return told.status
+
+    def slots(self) -> dict[int, int]:
+        """The values of meter 10001's slots in the quarter, as everybody reads them."""
+        blocks = reads.readings(self.database, 1, 3, QUARTER, QUARTER)
+        found = blocks if len(blocks) else make_blocks([(10001, 3, QUARTER)], [[0] * 60], [[0] * 60])
+        return {s: v for s, (v, q) in enumerate(zip(found.values[0], found.quality[0], strict=True)) if q}
+
+    def states(self) -> list[str]:
+        with self.database.reads.begin() as connection:
+            return [kept.state for kept in letters(connection, 100)]
+
+    def decide(self, no: int, state: str) -> None:
+        with self.database.writes.begin() as connection:
+            decide(connection, Decision(no, state, "Ann", "new service", LATER))
+
+    def told(self) -> dict[str, int]:
+        (one,) = completeness.completeness(self.database, QUARTER, QUARTER + 1)
+        return {name: count for name, count in vars(one.counts).items() if count}
+
+
+@pytest.fixture
+def bench(database: Database) -> Bench:
+    return Bench(database)
+
+
+def record(slot: int, reading: int = TOO_MUCH, **fields: int) -> HistoryRecord:
+    start = BEGIN + 15 * slot
+    given = {"record_type": 3, "lossy": 0, "record_id": 9, "meter_id": 10001, "account": 1, "start": start}
+    return HistoryRecord(**{**given, "end": start + 15, "reading": reading, **fields})
+
+
+def relayed(content: bytes, reason: int = Rejection.IMPLAUSIBLE, meter: int = 10001) -> Letter:
+    return Letter(meter=meter, log=1, reason=reason, generation=1, record_id=9, time=NOW, content=content)
+
+
+def test_a_relayed_letter_is_held_until_it_is_released(
+    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    sent = batch(blocks({0: 5}), letters=[relayed(record(1).pack())])
+    bench.send(sent)
+    bench.send(sent)
+    assert (bench.slots(), bench.states()) == ({0: 5}, [HELD])
+    assert bench.told() == {"exact": 1, "held": 1, "missing": 58}
+
+    bench.decide(1, RELEASED)
+    assert bench.slots() == {0: 5, 1: TOO_MUCH}
+    assert bench.told() == {"exact": 2, "missing": 58}
+    bench.send(sent)
+    assert bench.states() == [RELEASED], "what was decided stays so, when it comes again"
+
+
+def test_a_refused_reading_stays_a_letter_and_its_slot_says_why_it_is_missing(
+    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    bench.send(batch(blocks({0: 5}), letters=[relayed(record(1).pack())]))
+    bench.decide(1, REFUSED)
+    assert (bench.slots(), bench.states()) == ({0: 5}, [REFUSED])
+    assert bench.told() == {"exact": 1, "refused": 1, "missing": 58}
+    with bench.database.reads.begin() as connection:
+        (kept,) = letters(connection, 10)
+        assert kept.letter.content == record(1).pack()
+        assert kept.decided.startswith("Ann, ")
+        assert kept.decided.endswith(": new service")
+
+
+def test_the_utility_sets_apart_what_a_gateway_let_through(
+    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    sent = batch(concatenate([blocks({0: 5, 1: TOO_MUCH, 2: 250_000}), blocks({4: 1}, quarter=QUARTER - 1)]))
+    assert bench.send(sent) is BatchRefusal.NONE
+    bench.send(sent)
+    assert (bench.slots(), bench.states()) == ({0: 5, 2: 250_000}, [HELD])
+    assert sum(blocks.values.sum() for blocks in reads.all_blocks(bench.database, 0, 2**31)) == 250_006
+    bench.decide(1, RELEASED)
+    assert bench.slots() == {0: 5, 1: TOO_MUCH, 2: 250_000}
+
+
+def test_of_different_values_of_one_slot_only_the_implausible_are_set_apart(
+    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    bench.send(batch(join([blocks({0: 5}), blocks({0: TOO_MUCH}), blocks({0: 7}), blocks({0: TOO_MUCH + 1})])))
+    (good,) = reads.all_blocks(bench.database, 0, 2**31)
+    assert (good.values[0, 0], good.extras_of(0)) == (5, [(0, 7)])
+    bench.decide(1, RELEASED)
+    (released,) = reads.all_blocks(bench.database, 0, 2**31)
+    assert released.extras_of(0) == [(0, 7), (0, TOO_MUCH), (0, TOO_MUCH + 1)]
+
+
+def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(
+    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    bench.send(batch(blocks(dict.fromkeys(range(60), TOO_MUCH))))
+    with bench.database.reads.begin() as connection:
+        assert connection.execute(select(func.count()).select_from(part)).scalar_one() == 0
+        assert connection.execute(select(held.c.mask)).scalar_one() == 2**60 - 1
+        assert count_held(connection) == 1
+
+
+@pytest.mark.parametrize(
+    "letter",
+    [
+        relayed(record(1).pack(), Rejection.UNALIGNED),
+        relayed(record(1).pack(), meter=20001),
+        relayed(record(1, meter_id=20001).pack()),
+        relayed(record(1).pack(), meter=555),
+        relayed(record(1, account=7).pack()),
+        relayed(record(1, record_type=4).pack()),
+        relayed(record(1, start=BEGIN + 1).pack()),
+        relayed(b"nonsense"),
+        Letter(
+            meter=10001,
+            log=Door.BLOCK,
+            reason=15,
+            generation=0,
+            record_id=1,
+            time=NOW,
+            content=b"\x03" + bytes(4) + b"damaged payload",
+        ),
+        Letter(meter=10001, log=Door.BLOCK, reason=15, generation=0, record_id=1, time=NOW, content=b""),
+    ],
+)
+def test_a_letter_that_can_never_be_a_reading_is_not_held(
+    bench: Bench, batch: Callable[..., Batch], letter: Letter
+) -> None:
+    bench.send(batch(letters=[letter]))
+    assert bench.states() == [""]
+    with pytest.raises(ConfigError, match="not one that is held"):
+        bench.decide(1, RELEASED)
+
+
+def test_a_decision_is_taken_once_and_of_a_letter_that_is_there(bench: Bench, batch: Callable[..., Batch]) -> None:
+    bench.send(batch(letters=[relayed(record(1).pack())]))
+    with pytest.raises(ConfigError, match="letter 5: there is none"):
+        bench.decide(5, RELEASED)
+    bench.decide(1, REFUSED)
+    with pytest.raises(ConfigError, match="is refused already"):
+        bench.decide(1, RELEASED)
+
+
+def test_held_and_refused_slots_are_not_asked_for(
+    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    ordinary = blocks({slot: 1 for slot in range(60) if slot not in (3, 4)})
+    more = relayed(record(4, reading=TOO_MUCH + 1).pack())
+    bench.send(batch(ordinary, letters=[relayed(record(3).pack()), more]))
+    bench.decide(1, REFUSED)
+    finder = GapFinder(bench.database)
+    assert QUARTER not in {wanted.quarter for _, _, wanted in finder.plan(LATER, AGE).wanted}
+
+
+def test_a_released_reading_is_compacted_like_any_other(
+    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
+) -> None:
+    compactor = Compactor(bench.database)
+    bench.send(batch(blocks({0: 5}), letters=[relayed(record(1).pack())]))
+    for state in (None, RELEASED):
+        if state:
+            bench.decide(1, state)
+        replacement = compactor.plan(LATER)
+        assert replacement is not None
+        compactor.apply(replacement)
+    with bench.database.reads.begin() as connection:
+        assert [tuple(row) for row in connection.execute(select(part.c.compacted, part.c.total))] == [
+            (True, TOO_MUCH + 5)
+        ]
+
+
+def test_a_long_record_is_held_whole(bench: Bench, batch: Callable[..., Batch]) -> None:
+    bench.send(batch(letters=[relayed(record(58, end=BEGIN + 900 + 45).pack())]))
+    with bench.database.reads.begin() as connection:
+        found = connection.execute(select(held.c.quarter, held.c.mask).order_by(held.c.quarter)).all()
+    assert [tuple(row) for row in found] == [(QUARTER, 3 << 58), (QUARTER + 1, 7)]
+    bench.decide(1, RELEASED)
+    assert bench.slots() == {58: TOO_MUCH, 59: TOO_MUCH}
+
+
+def test_a_clerk_sees_decides_and_counts(
+    bench: Bench, batch: Callable[..., Batch], append: Callable[..., Append], tmp_path: Path
+) -> None:
+    bench.send(batch(letters=[relayed(record(1).pack()), relayed(record(2).pack()), relayed(b"x", Rejection.EMPTY)]))
+    config = tmp_path / "utility.toml"
+    config.write_text("[utility]\n")
+
+    def run(*words: str, code: int = 0) -> str:
+        done = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["letters", *words, "--config", str(config)])
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    assert "type 3, 08:00:15-08:00:30, 250001 mWh" in run("--state", "held")
+    assert run("--release", "3", "--refuse", "2", "--by", "Ann", "--why", "seen", code=0).count(" by Ann") == 2
+    assert "Ann, " in run("--meter", "10001")
+    assert "implausible" not in run("--reason", "empty")
+    assert run("--counts").endswith("empty 1 implausible refused 1 implausible released 1")
+    assert "no letters" in run("--state", "held")
+    assert "is released already" in run("--refuse", "3", code=2)
+    assert "'heat' is none; there are: bad batch" in run("--reason", "heat", code=2)
+    assert "--since: 'noon'" in run("--since", "noon", code=2)
