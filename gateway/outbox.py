@@ -96,7 +96,9 @@ def load(parts: Collection[Part]) -> tuple[Blocks, list[Part]]:
 def select(
     store: Store, now: EpochSeconds, mode: Mode, flying: Flying, without: Collection[MeterId], *, one_meter: bool
 ) -> Selection | None:
-    """Choose the oldest of what is unsent and in no batch; ``None`` if there is nothing.
+    """Choose the newest of what is unsent and in no batch; ``None`` if there is nothing.
+
+    The newest first: what is measured now does not wait behind what is left of a long absence of the utility.
 
     Args:
         store: Where it is.

@@ -91,6 +91,7 @@ class Relay:
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
         self.wanted: OrderedDict[Key, None] = OrderedDict()
         self.sending = self.urgent = self.greet = self.compacting = False
+        self._fresh = False
         self._microgrid = microgrid
         self._store = store
         self._utility_store = store.setting("utility_store")
@@ -127,8 +128,12 @@ class Relay:
         flags = BatchFlag.URGENT if self.urgent else NO_FLAGS
         effects: list[Effect[Change]] = []
         self._more = True
+        # A relay that is due begins with what is newest, as soon as there is room; answers and backlogs go behind it.
+        self._fresh = self._fresh or self.sending
         while len(self.in_flight) < WINDOW and now >= self._hold_until:
-            batch = self._answer(now) or self._next(now, flags)
+            newest = self._next(now, flags) if self._fresh else None
+            batch = newest or self._answer(now) or self._next(now, flags)
+            self._fresh = False
             if batch is None:
                 break
             effects += batch

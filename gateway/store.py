@@ -47,13 +47,13 @@ CREATE TABLE part (
     payload BLOB NOT NULL, relayed INTEGER NOT NULL, joined INTEGER NOT NULL);
 CREATE INDEX part_to_join ON part (quarter) WHERE joined = 0;
 CREATE INDEX part_block ON part (quarter, meter, type);
-CREATE INDEX part_unsent ON part (id) WHERE relayed < 2;
+CREATE INDEX part_unsent ON part (quarter, id) WHERE relayed < 2;
 CREATE INDEX part_coarse ON part (quarter, meter, type) WHERE relayed IN (1, 2);
 CREATE TABLE event (
     meter INTEGER NOT NULL, generation INTEGER NOT NULL, id INTEGER NOT NULL, previous INTEGER NOT NULL,
     new INTEGER NOT NULL, time INTEGER NOT NULL, relayed INTEGER NOT NULL, PRIMARY KEY (meter, generation, id)
 ) WITHOUT ROWID;
-CREATE INDEX event_unsent ON event (meter) WHERE relayed = 0;
+CREATE INDEX event_unsent ON event (time) WHERE relayed = 0;
 CREATE TABLE letter (
     number INTEGER PRIMARY KEY AUTOINCREMENT, meter INTEGER NOT NULL, log INTEGER NOT NULL, reason INTEGER NOT NULL,
     generation INTEGER NOT NULL, id INTEGER NOT NULL, time INTEGER NOT NULL, content BLOB NOT NULL,
@@ -283,16 +283,17 @@ class Store:
         return next((event for _, event in rows), None)
 
     def unsent_parts(self, before_quarter: Quarter, limit: int, without: Collection[MeterId] = ()) -> list[Part]:
-        """Return the oldest parts the utility has nothing of, of quarters before ``before_quarter``."""
+        """Return the newest parts the utility has nothing of, of quarters before ``before_quarter``."""
         others, meters = _other_than(without)
         return self._parts(
-            f"relayed < 2 AND quarter < ? AND {others} ORDER BY id LIMIT ?", (before_quarter, *meters, limit)
+            f"relayed < 2 AND quarter < ? AND {others} ORDER BY quarter DESC, id DESC LIMIT ?",
+            (before_quarter, *meters, limit),
         )
 
     def unsent_events(self, limit: int, without: Collection[MeterId] = ()) -> list[tuple[int, EventRecord]]:
-        """Return events the utility has not acknowledged."""
+        """Return the newest events the utility has not acknowledged."""
         others, meters = _other_than(without)
-        return list(self._events(f"relayed = 0 AND {others} LIMIT ?", (*meters, limit)))
+        return list(self._events(f"relayed = 0 AND {others} ORDER BY time DESC LIMIT ?", (*meters, limit)))
 
     def unsent_letters(self, limit: int) -> list[tuple[int, Letter]]:
         """Return (number, letter) the utility has not acknowledged."""

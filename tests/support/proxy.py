@@ -357,7 +357,8 @@ class Proxy:
                 return
             if self.bytes_per_s is not None:
                 await asyncio.sleep(len(data) / self.bytes_per_s)
-            # If its receiver is gone, the reader at that end says so to the other.
+            if writer.is_closing():
+                continue  # Its receiver is gone; the reader at that end says so to the other.
             with contextlib.suppress(OSError):
                 writer.write(data)
                 await writer.drain()

@@ -8,14 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchRefusal
-from commonwatt.blocks import Blocks, Quality, join
+from commonwatt.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchFlag, BatchRefusal
+from commonwatt.blocks import Blocks, Quality, from_records, join
 from commonwatt.effects import Write
 from commonwatt.messages import Trust
-from commonwatt.packing import unpack
+from commonwatt.packing import pack, unpack
 from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S
-from gateway.changes import AVERAGED, ForgetRelayed
+from gateway.changes import AVERAGED, AppendParts, ForgetRelayed, Part
 from gateway.relay import ACK_WITHIN_S, HOLD_S, WINDOW
 from tests.support.gateway_world import START, World, batches, readings
 
@@ -115,6 +115,53 @@ def test_a_long_backlog_drains_by_acknowledgements_alone_within_the_window(
         assert len(world.core.relay.in_flight) <= WINDOW
     assert world.store.backlog()[0] == 0
     assert (blocks_of(found).quality > 0).sum() == 600
+
+
+def fill(world: World, quarters: int) -> None:
+    """Keep a backlog in the store: one meter, one part a slot."""
+    records = readings(1, 1, 60 * quarters, start=START - quarters * QUARTER_S)
+    blocks = [from_records([record]) for record in records]
+    world.store.commit([AppendParts(tuple(Part(0, b.key(0), pack(b)[0]) for b in blocks))])
+
+
+def test_what_is_new_goes_before_a_backlog_and_the_backlog_from_its_newest_end(world: World) -> None:
+    fill(world, 120)
+    first = relay(world)
+    assert len(first) == WINDOW
+    newest = [max(quarter for _, _, quarter in batch.keys) for batch in first]
+    assert newest[0] == START // QUARTER_S - 1
+    assert newest == sorted(newest, reverse=True)
+    world.put(2, 1, readings(2, 1, 4))
+    assert relay(world) == [], "the window is full"
+    (batch,) = batches(world.acknowledge(first[0]))
+    assert (2, 3, START // QUARTER_S) in batch.keys, "live data takes the first place that is free"
+
+
+def test_what_is_new_goes_before_a_long_answer(world: World) -> None:
+    fill(world, 120)
+    first = relay(world)
+    sent, outcome = world.ask(cmd="get", first_quarter=0)
+    assert (sent, outcome.sent) == ([], 120), "the window is full"
+    world.put(2, 1, readings(2, 1, 4))
+    assert relay(world) == []
+    (live,) = batches(world.acknowledge(first[0]))
+    assert (2, 3, START // QUARTER_S) in live.keys
+    (answer,) = batches(world.acknowledge(first[1]))
+    assert BatchFlag.ANSWER in answer.flags
+
+
+def test_the_newest_events_go_first(world: World) -> None:
+    events = [
+        EventRecord(meter_id=1, record_id=n, previous_state=1, new_state=1, time=START - 5000 + n)
+        for n in range(1, 2001)
+    ]
+    for at in range(0, 2000, 500):
+        world.put(1, at + 1, events[at : at + 500])
+    world.put(2, 1, [EventRecord(meter_id=2, record_id=1, previous_state=0, new_state=1, time=START)])
+    batch = relay(world)[0]
+    times = [event.time for _, event in batch.events]
+    assert times[0] == START
+    assert times == sorted(times, reverse=True)
 
 
 def test_a_utility_that_starts_empty_gets_everything_back(world: World) -> None:

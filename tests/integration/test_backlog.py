@@ -1,0 +1,123 @@
+"""A utility that was away for a week."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from commonwatt.audit import audit_folder
+from commonwatt.batches import unpack_batch
+from commonwatt.blocks import Blocks, Quality, empty
+from commonwatt.demo.layout import STARTS_AT
+from commonwatt.dumps import read_dump
+from commonwatt.packing import pack
+from commonwatt.records import RecordType
+from commonwatt.units import QUARTER_S
+from gateway.changes import AppendParts, Part
+from gateway.relay import WINDOW
+from gateway.store import Store
+from tests.support.proxy import Fate, Message
+from tests.support.site import Site
+from tests.support.waiting import eventually
+
+DAYS = 7
+METERS = range(90_001, 90_009)
+MINUTES = DAYS * 1440
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n' + "".join(
+    f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\n' for meter in METERS
+)
+LIVE = STARTS_AT // QUARTER_S
+"""The first quarter after the week."""
+
+UPLINK_BYTES_PER_S = 100_000
+
+
+def a_week() -> Blocks:
+    """Return what eight meters sent in a week, one part a minute, as a gateway keeps it."""
+    count = len(METERS) * MINUTES
+    minute = np.repeat(np.arange(MINUTES), len(METERS))
+    slots = (minute % 15 * 4)[:, None] + np.arange(4)
+    values, quality = np.zeros((count, 60), np.int64), np.zeros((count, 60), np.uint8)
+    rows = np.arange(count)[:, None]
+    values[rows, slots] = np.random.default_rng(11).integers(0, 20_000, (count, 4))
+    quality[rows, slots] = Quality.EXACT
+    return Blocks(
+        meter=np.tile(np.array(METERS, np.uint64), MINUTES),
+        record_type=np.full(count, RecordType.THROUGH, np.uint8),
+        quarter=(LIVE - DAYS * 96 + minute // 15).astype(np.uint32),
+        values=values,
+        quality=quality,
+        extras=empty().extras,
+    )
+
+
+def keep(site: Site, week: Blocks) -> None:
+    """Put the week into the gateway's store."""
+    store = Store(site.folder / "r001" / "gateway.db")
+    parts = tuple(Part(0, key, payload) for key, payload in zip(week.keys(), pack(week), strict=True))
+    store.commit([AppendParts(parts)])
+    store.close()
+
+
+class Uplink:
+    """What the gateway sends, in order."""
+
+    def __init__(self) -> None:
+        self.batches: list[list[tuple[int, int, int]]] = []
+
+    def judge(self, message: Message) -> Fate:
+        """Note a batch that holds something, and let it pass."""
+        if message.leaf == "batch" and (keys := unpack_batch(message.payload).keys):
+            self.batches.append(keys)
+        return Fate.PASS
+
+    def with_live_data(self) -> list[int]:
+        """Return the places of the batches that hold something newer than the week."""
+        return [place for place, keys in enumerate(self.batches) if any(quarter >= LIVE for _, _, quarter in keys)]
+
+    def with_backlog(self) -> list[int]:
+        """Return the places of the batches that hold something of the week."""
+        return [place for place, keys in enumerate(self.batches) if any(quarter < LIVE for _, _, quarter in keys)]
+
+
+def backlog(site: Site) -> int:
+    return int((site.status("r001 gateway") or {"backlog": {"parts": -1}})["backlog"]["parts"])
+
+
+def totals(site: Site) -> dict[int, int]:
+    """Return what the utility has of each meter of the week, milliwatt-hours."""
+    path = site.folder / "dump.jsonl"
+    with path.open("wb") as file:
+        command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config"]
+        subprocess.run([*command, str(site.layout.part("utility").config)], stdout=file, check=True)
+    with path.open() as text:
+        blocks, _ = read_dump(text)
+    return {meter: int(blocks.values[blocks.meter == meter].sum()) for meter in METERS}
+
+
+def test_row_11_after_a_week_away_live_data_comes_first_and_the_backlog_drains(tmp_path: Path) -> None:
+    uplink, week = Uplink(), a_week()
+    with Site(tmp_path / "site", TOWN) as site:
+        keep(site, week)
+        line = site.proxy("r001 gateway", "head_end", uplink.judge)
+        line.bytes_per_s = UPLINK_BYTES_PER_S
+        site.start("head-end", "r001 broker", "r001 gateway", "r001 meters")
+        eventually(lambda: backlog(site) > len(week) + 20)
+        uplink.batches.clear()
+        started = time.monotonic()
+        site.start("utility")
+        eventually(lambda: uplink.with_backlog() and backlog(site) < 100, 120)
+        print(f"{len(week)} parts in {len(uplink.batches)} batches within {time.monotonic() - started:.1f} s")
+        live, old = uplink.with_live_data(), uplink.with_backlog()
+        assert live[0] < WINDOW, "at most what was in flight is before it"
+        assert len([place for place in live if place < old[-1]]) >= 3, "live data goes on while the backlog drains"
+        oldest = min(quarter for place in old for _, _, quarter in uplink.batches[place])
+        assert not any(quarter == oldest for place in old[: len(old) // 2] for _, _, quarter in uplink.batches[place])
+        site.stop("r001 meters")
+        eventually(lambda: backlog(site) == 0)
+        assert totals(site) == {meter: int(week.values[week.meter == meter].sum()) for meter in METERS}
+        audit = audit_folder(site.folder)
+        assert audit.good, audit
+        assert audit.foreign_slots == len(METERS) * MINUTES * 4
