@@ -70,6 +70,11 @@ class QuietBroker(Broker):  # type: ignore[misc]
         if outbox is not None and (dropped := outbox.close()):
             self._admitted.drop(identity, Dropped.GONE, dropped)
 
+    def passing_on(self) -> object:
+        """Tell a watchdog that the loop which passes messages on still runs: amqtt would not notice that it ended."""
+        ended = self._broadcast_task is None or self._broadcast_task.done()
+        return "its loop has ended" if ended else None
+
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
         """Grant at most QoS 1 and ``MAX_FILTERS`` filters, and a filter again at the QoS asked last.
 

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import logging
 import resource
-import signal
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +15,8 @@ from broker.metrics import BrokerMetrics
 from commonwatt.config import BrokerSettings, load_settings
 from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
-from commonwatt.service import flowing
+from commonwatt.service import flowing, serve
+from commonwatt.watchdog import Watchdog, WatchdogMetrics
 
 EXIT_CONFIG = 2
 EXIT_START = 1
@@ -51,7 +52,7 @@ def run(
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
         settings = load_settings(config, "broker", BrokerSettings)
-        asyncio.run(_run(settings))
+        asyncio.run(serve(lambda stop, watchdog: _run(settings, stop, watchdog)))
     except ConfigError as error:
         typer.echo(str(error), err=True)
         raise typer.Exit(EXIT_CONFIG) from error
@@ -60,23 +61,22 @@ def run(
         raise typer.Exit(EXIT_START) from error
 
 
-async def _run(settings: BrokerSettings) -> None:
+async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog) -> None:
     _raise_file_limit()
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
     metrics = BrokerMetrics()
+    metrics.registry.register(WatchdogMetrics("broker", watchdog))
     embedded = EmbeddedBroker(settings.listen, settings.devices, metrics, settings.packets_per_s)
     with contextlib.ExitStack() as stack:
         if settings.http is not None:
             http = HttpServer(settings.http, metrics.registry, embedded.status)
-            _start_http(http, settings.http)
+            watchdog.thread("http", _start_http(http, settings.http))
             stack.callback(http.stop)
         try:
             await embedded.start()
         except OSError as error:
             raise _named(error, settings.listen) from error
+        watchdog.watch("passing_on", embedded.amqtt.passing_on)
+        watchdog.ready(f"listening on {embedded.address}")
         typer.echo(f"broker listening on {embedded.address}, {len(embedded.devices.known)} devices")
         await stop.wait()
         _log.info("stopping")
@@ -84,9 +84,9 @@ async def _run(settings: BrokerSettings) -> None:
     _log.info("stopped")
 
 
-def _start_http(http: HttpServer, address: str) -> None:
+def _start_http(http: HttpServer, address: str) -> threading.Thread:
     try:
-        http.start()
+        return http.start()
     except OSError as error:
         raise _named(error, address) from error
 

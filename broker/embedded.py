@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,8 @@ class EmbeddedBroker:
             OSError: The address can't be listened on.
         """
         self.devices.load()
-        asyncio.get_running_loop().set_exception_handler(_orphan_failed)
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(partial(_orphan_failed, loop.get_exception_handler()))
         self.amqtt = QuietBroker(self._admitted)
         await self.amqtt.start()
         self._check_open_files()
@@ -257,11 +258,16 @@ class EmbeddedBroker:
                 previous.task.cancel()
 
 
-def _orphan_failed(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+_Handler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+
+
+def _orphan_failed(others: _Handler | None, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
     """Report the failure of a task nobody waits for, unless its client is simply gone."""
     if isinstance(context.get("exception"), ProtocolHandlerError | ConnectionError):
         # amqtt answers each packet in a task of its own; cutting a client that floods would log thousands of these.
         _log.debug("an answer was not sent: %s", context["exception"])
+    elif others is not None:
+        others(loop, context)
     else:
         loop.default_exception_handler(context)
 

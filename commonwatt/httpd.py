@@ -46,15 +46,17 @@ class HttpServer:
         self._handler = Handler
         self._server: ThreadingHTTPServer | None = None
 
-    def start(self) -> None:
-        """Listen, and answer on a thread of its own.
+    def start(self) -> threading.Thread:
+        """Listen, and answer on a thread of its own, which is returned.
 
         Raises:
             OSError: The address is taken.
         """
         self._server = ThreadingHTTPServer(self._address, self._handler)
         self._server.daemon_threads = True
-        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True).start()
+        thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+        thread.start()
+        return thread
 
     def stop(self) -> None:
         """Stop answering."""

@@ -10,6 +10,7 @@ import logging
 import random
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -48,8 +49,10 @@ class MqttLink:
         connected: Whether the broker has accepted the connection and the subscriptions were sent.
         connects: Times it was connected.
         dropped: Messages not sent, for want of a connection or room.
-        failures: Exceptions of ``on_message``, each logged.
         retained: Retained messages ignored; the first is logged.
+        failures: Exceptions of the listeners and of paho, each logged.
+        restarts: How often a connection that was up was given up: ``half_open``, nothing came any more, not even what
+            keeps it alive; ``failed``, an exception left it in doubt; and for reasons its owner had.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class MqttLink:
         self.dropped = 0
         self.failures = 0
         self.retained = 0
+        self.restarts: Counter[str] = Counter()
         self._address = split_address(address)
         self._identity = identity
         self._token = token
@@ -94,6 +98,9 @@ class MqttLink:
                 await self._watch(client)
             except OSError as error:
                 log.debug("%s: no connection to %s:%s: %s", self._identity, *self._address, error)
+            except Exception:
+                self.failures += 1
+                log.exception("%s: the connection failed", self._identity)
             finally:
                 self.connected = False
                 self._client = None
@@ -111,6 +118,12 @@ class MqttLink:
                 return True
         self.dropped += 1
         return False
+
+    def restart(self, reason: str) -> None:
+        """Give this connection up, and connect again with a new client."""
+        log.warning("%s: connecting to %s:%s again: %s", self._identity, *self._address, reason)
+        self.restarts[reason] += 1
+        self._lost.set()
 
     def pause(self) -> None:
         """Cut the connection without a word, as a device that loses its power, and stay away until ``resume``."""
@@ -140,12 +153,12 @@ class MqttLink:
         client.max_inflight_messages_set(200)
         client.max_queued_messages_set(MAX_QUEUED)
         client.on_connect = self._connected
-        client.on_disconnect = lambda *_: self._lost.set()
+        client.on_disconnect = self._disconnected
         client.on_message = self._received
         # connect() runs in a worker thread, so the socket's callbacks reach the loop the thread-safe way.
         client.on_socket_open = lambda c, _, s: _later(loop, self._opened, loop, c, s)
         client.on_socket_close = lambda _, __, s: _forget(loop, s)
-        client.on_socket_register_write = lambda c, _, s: _later(loop, _add_writer, loop, c, s)
+        client.on_socket_register_write = lambda c, _, s: _later(loop, self._add_writer, loop, c, s)
         client.on_socket_unregister_write = lambda _, __, s: _remove_writer(loop, s)
         return client
 
@@ -155,7 +168,7 @@ class MqttLink:
                 sock.close()  # it connected only after it was given up
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            loop.add_reader(sock, client.loop_read)
+            loop.add_reader(sock, self._io, client.loop_read)
 
     def _connected(self, client: paho.Client, _: object, __: object, reason: ReasonCode, ___: object) -> None:
         if reason.is_failure:
@@ -167,6 +180,11 @@ class MqttLink:
         self.connects += 1
         self._guarded(self._on_connect)
 
+    def _disconnected(self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
+        if reason == "Keep alive timeout":
+            self.restart("half_open")
+        self._lost.set()
+
     def _received(self, _: paho.Client, __: object, message: paho.MQTTMessage) -> None:
         if message.retain:  # Such a message may be of any age: it never acts (design 4.3).
             self.retained += 1
@@ -176,6 +194,22 @@ class MqttLink:
                 )
             return
         self._guarded(self._on_message, message.topic, message.payload)
+
+    def _add_writer(self, loop: asyncio.AbstractEventLoop, client: paho.Client, sock: "SocketLike") -> None:
+        # It may have been closed between the request and this turn of the loop.
+        if isinstance(sock, socket.socket) and sock.fileno() >= 0:
+            loop.add_writer(sock, self._io, client.loop_write)
+
+    def _io(self, work: Callable[[], object]) -> None:
+        """Let paho read or write; after an exception nobody knows what it has read: begin again."""
+        if self._lost.is_set():
+            return
+        try:
+            work()
+        except Exception:
+            self.failures += 1
+            log.exception("%s: the connection failed", self._identity)
+            self.restart("failed")
 
     def _guarded(self, call: Callable[..., None], *arguments: object) -> None:
         """Call a listener; whatever it raises is logged and counted, and the connection lives on."""
@@ -219,12 +253,6 @@ async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address
 
 def _later(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
     loop.call_soon_threadsafe(call, *arguments)
-
-
-def _add_writer(loop: asyncio.AbstractEventLoop, client: paho.Client, sock: "SocketLike") -> None:
-    # It may have been closed between the request and this turn of the loop.
-    if isinstance(sock, socket.socket) and sock.fileno() >= 0:
-        loop.add_writer(sock, client.loop_write)
 
 
 def _remove_writer(loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:

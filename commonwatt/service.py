@@ -7,12 +7,14 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
 from commonwatt.exceptions import CommonwattError, ConfigError
+from commonwatt.systemd import notifier
+from commonwatt.watchdog import Watchdog
 
 EXIT_FAILED = 1
 """Exit code: it could not be done."""
@@ -54,20 +56,48 @@ def errors_told(*, prints: bool = True) -> Iterator[None]:
         raise SystemExit(EXIT_FAILED) from error
 
 
-def run_service(main: Callable[[asyncio.Event], Awaitable[None]]) -> None:
-    """Run a part until SIGTERM or SIGINT sets the event that is handed to it; it then has 5 s to end."""
+Main = Callable[[asyncio.Event, Watchdog], Awaitable[None]]
+"""Runs a part until the event is set, and has the watchdog watch what it does besides its loop."""
+
+
+def run_service(main: Main) -> None:
+    """Run a part until SIGTERM or SIGINT; it then has 5 s to end."""
     os.umask(0o077)  # what households use, and tokens, are not every local user's business
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-
-    async def run() -> None:
-        stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
-        await main(stop)
-
     with errors_told(prints=False):
-        asyncio.run(run())
+        asyncio.run(serve(main))
+
+
+async def serve(main: Main) -> None:
+    """Run a part on this loop until SIGTERM or SIGINT, under the eyes of a watchdog."""
+    stop = asyncio.Event()
+    watchdog = Watchdog(notifier())
+
+    def told_to_stop() -> None:
+        watchdog.stopping()
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, told_to_stop)
+    async with watchdog.watching():
+        await main(stop, watchdog)
+
+
+async def until_stopped(stop: asyncio.Event, tasks: Iterable["asyncio.Task[object]"]) -> None:
+    """Wait until ``stop`` is set; none of ``tasks`` may end before.
+
+    Raises:
+        CommonwattError: One ended by itself; if it failed, what it raised.
+    """
+    stopping = asyncio.create_task(stop.wait())
+    try:
+        done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+    for task in done - {stopping}:
+        task.result()
+        if not stop.is_set():
+            raise CommonwattError(f"{task.get_name()} ended by itself; start the service again")
 
 
 @contextmanager

@@ -42,7 +42,7 @@ def run(config: Config) -> None:
     with errors_told():
         settings = load_settings(config, "gateway", GatewaySettings)
         with only_one(settings.store, "another gateway"):
-            run_service(lambda stop: run_gateway(settings, stop))
+            run_service(lambda stop, watchdog: run_gateway(settings, stop, watchdog))
 
 
 @app.command()

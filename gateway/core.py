@@ -44,6 +44,10 @@ HEARTBEAT = "heartbeat"
 """Ticks every ``HEARTBEAT_S``: tells the utility how the gateway is."""
 
 HEARTBEAT_S = 60
+
+PROBED_METERS = 3
+"""So many meters are asked at a time when nothing is heard of any."""
+
 FIRST_ID = 1
 """A log's first record has this id."""
 
@@ -174,6 +178,11 @@ class Gateway:
     def committed(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Do what needs to see everything committed: choose what to relay, compact; and share as the levels now are."""
         return self.relay.work(now) + self.manager.share_if_changed(now)
+
+    def probe(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Ask some meters how they are, since nothing was heard of any: is it they, or the connection?"""
+        del now
+        return self.manager.probe(PROBED_METERS)
 
     def busy(self, topic: str, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
         """Tell a meter that its put could not be stored."""

@@ -110,6 +110,7 @@ class Manager:
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
         self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
         self._number = 0
+        self._probed = 0
         epoch = store.setting("epoch")
         self.epoch: Epoch = (1, 0)
         if epoch is not None:
@@ -287,6 +288,13 @@ class Manager:
             for what in ("records", "events")
             if (view := self.meters.get(meter)) and view.info is not None and not view.info.push
         ]
+
+    def probe(self, count: int) -> list[Effect[Change]]:
+        """Ask some meters for their state, the next time others."""
+        meters = list(self.meters)
+        asked = [meters[(self._probed + n) % len(meters)] for n in range(min(count, len(meters)))]
+        self._probed += len(asked)
+        return [self.command(meter, "get", what="state") for meter in asked]
 
     def command(self, meter: MeterId, cmd: str, **fields: object) -> Publish:
         """Make a command that sets no state."""

@@ -1,7 +1,7 @@
 """What Prometheus sees of a gateway: counters read from the core when scraped, never a meter or customer as label."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -23,6 +23,7 @@ class Figures:
         retained: Retained messages ignored.
         callback_failures: Exceptions in listeners.
         failures: Messages and ticks the core failed on.
+        link_restarts: How often a connection that was up was given up, by link and reason.
     """
 
     commits: int = 0
@@ -33,6 +34,7 @@ class Figures:
     retained: int = 0
     callback_failures: int = 0
     failures: int = 0
+    link_restarts: dict[tuple[str, str], int] = field(default_factory=dict)
 
 
 class _GatewayMetrics(Collector):
@@ -83,6 +85,14 @@ class _GatewayMetrics(Collector):
             "",
             {"": figures.callback_failures + figures.failures},
         )
+        restarts = CounterMetricFamily(
+            "commonwatt_gateway_link_restarts",
+            "Times a connection was up and given up all the same.",
+            labels=["link", "reason"],
+        )
+        for names, times in figures.link_restarts.items():
+            restarts.add_metric(names, times)
+        yield restarts
         yield _counter("commits", "Transactions committed.", "", {"": figures.commits})
         yield _gauge("backlog", "What the utility has not acknowledged.", "kind", self._backlog())
         yield _gauge("connections", "Connections that are up, of two.", "", {"": figures.connected})

@@ -11,9 +11,6 @@ import sqlite3
 from collections import deque
 from pathlib import Path
 
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
-
 from commonwatt.clock import Clock, load_clock
 from commonwatt.config import GatewaySettings
 from commonwatt.devices import load_tokens
@@ -22,15 +19,18 @@ from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.httpd import HttpServer
 from commonwatt.mqtt import MqttLink
 from commonwatt.registry import RegisteredMeter, load_registry
-from commonwatt.topics import all_meters_up, gateway_down, gateway_up
+from commonwatt.service import until_stopped
+from commonwatt.silence import Silence
+from commonwatt.ticker import Ticker
+from commonwatt.topics import BATCHES, COMMANDS, all_meters_up, gateway_down, gateway_up
 from commonwatt.units import MeterId
+from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from gateway.changes import Change
 from gateway.core import HEARTBEAT, RETRY, Gateway
 from gateway.metrics import Figures, make_registry
 from gateway.store import Store
 
 log = logging.getLogger(__name__)
-logging.getLogger("apscheduler").setLevel(logging.WARNING)
 
 MAX_WAITING = 10_000
 """Messages and ticks waiting for the core; more are dropped and counted: whoever sent them sends them again."""
@@ -40,6 +40,17 @@ MAX_GROUP = 500
 
 REOPEN_AFTER_S = 1.0
 """Real seconds between a failure of the store and opening it again."""
+
+WATCH_EVERY_S = 5.0
+"""Real seconds between two looks at the connections."""
+
+QUIET_S = 15.0
+"""After so many real seconds without a word from any meter, some are asked how they are."""
+
+SILENT_S = 30.0
+"""Real seconds after which a connection is made again over which no answer comes; in vain, less and less often."""
+
+LONGEST_SILENCE_S = 3600.0
 
 JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
 
@@ -54,7 +65,7 @@ class Shell:
         self._waiting: deque[tuple[str, tuple[object, ...]]] = deque()
         self._wake = asyncio.Event()
         self._figures = Figures()
-        self._scheduler = AsyncIOScheduler()
+        self._ticker = Ticker()
         self._ticking: dict[str, int] = {}
         self._view: dict[str, object] = {}
         self._backlog: dict[str, int] = {}
@@ -69,7 +80,7 @@ class Shell:
             token=token,
             rng=rng,
             subscribe=all_meters_up(settings.microgrid),
-            on_message=lambda topic, payload: self._put_in("from_meter", topic, payload),
+            on_message=lambda topic, payload: self._heard("from_meter", topic, payload),
             on_connect=lambda: self._put_in("tick", RETRY),
         )
         self._head_end = MqttLink(
@@ -78,9 +89,11 @@ class Shell:
             token=token,
             rng=rng,
             subscribe=gateway_down(settings.microgrid, "+"),
-            on_message=lambda topic, payload: self._put_in("from_utility", topic, payload),
+            on_message=lambda topic, payload: self._heard("from_utility", topic, payload),
             on_connect=lambda: self._put_in("connected"),
         )
+        self._links = {"meters": self._meters, "head_end": self._head_end}
+        self._silences = {name: Silence(SILENT_S, LONGEST_SILENCE_S) for name in self._links}
 
     def _new_core(self) -> Gateway:
         return Gateway(self._settings, self._store, self._load_registry())
@@ -95,37 +108,57 @@ class Shell:
         self._registry_stamp = path.stat().st_mtime_ns
         return {meter.id: meter for meter in registry.meters}
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop`` is set; then finish the step at hand and close."""
         http = None
         self._look()
         if self._settings.http is not None:
             registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
+            registry.register(WatchdogMetrics("gateway", watchdog))
             http = HttpServer(self._settings.http, registry, lambda: self._view)
-            http.start()
-        tasks = [asyncio.create_task(link.run()) for link in (self._meters, self._head_end)]
-        tasks.append(asyncio.create_task(self._work(), name="work"))
-        self._scheduler.start()
+            watchdog.thread("http", http.start())
+        tasks = [asyncio.create_task(link.run(), name=f"the connection {name}") for name, link in self._links.items()]
+        tasks.append(asyncio.create_task(self._watch_links(), name="the watch over the connections"))
+        tasks.append(asyncio.create_task(self._work(), name="the work"))
         self._schedule()
+        watchdog.watch("scheduler", self._ticker.steps.mark)
+        watchdog.on_jump.append(self._ticker.clock_jumped)
+        self._ticker.start()
         log.info(
             "gateway of %s: %d meters registered, store %s",
             self._settings.microgrid,
             len(self._core.manager.meters),
             self._settings.store,
         )
-        stopping = asyncio.create_task(stop.wait())
+        watchdog.ready(f"gateway of {self._settings.microgrid}, {len(self._core.manager.meters)} meters registered")
         try:
-            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {stopping}:
-                task.result()  # Nothing but stopping ends a task: show what did.
+            await until_stopped(stop, tasks)
         finally:
-            self._scheduler.shutdown(wait=False)
-            for task in [stopping, *tasks]:
+            self._ticker.stop()
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(stopping, *tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
             if http is not None:
                 http.stop()
             self._store.close()
+
+    def _heard(self, what: str, topic: str, payload: bytes) -> None:
+        link = "meters" if what == "from_meter" else "head_end"
+        self._silences[link].heard(asyncio.get_running_loop().time())
+        self._put_in(what, topic, payload)
+
+    async def _watch_links(self) -> None:
+        """Make a connection again that is up and over which nothing comes, though somebody was asked something."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            now = asyncio.get_running_loop().time()
+            if self._meters.connected and self._silences["meters"].quiet_s(now) >= QUIET_S:
+                self._put_in("probe")
+            for name, link in self._links.items():
+                if not link.connected:
+                    self._silences[name].gone()
+                elif self._silences[name].too_long(now):
+                    link.restart("silent")
 
     def _put_in(self, what: str, *arguments: object) -> None:
         if len(self._waiting) >= MAX_WAITING:
@@ -172,8 +205,11 @@ class Shell:
         self._figures.commits += 1
 
     def _publish(self, message: Publish) -> None:
-        link = self._head_end if message.topic.startswith(self._head_end_prefix) else self._meters
-        link.publish(message)
+        name = "head_end" if message.topic.startswith(self._head_end_prefix) else "meters"
+        sent = self._links[name].publish(message)
+        if sent and message.topic.endswith((f"/{COMMANDS}", f"/{BATCHES}")):
+            # Only these are answered.
+            self._silences[name].expected(asyncio.get_running_loop().time())
 
     async def _reopen(self, error: sqlite3.Error) -> None:
         """Nothing of the step was acknowledged: open the store again, and let the core learn anew what is in it."""
@@ -197,16 +233,7 @@ class Shell:
             every_s = self._core.tick_every_s(job)
             if self._ticking.get(job) != every_s:
                 self._ticking[job] = every_s
-                self._scheduler.add_job(
-                    self._tick,
-                    IntervalTrigger(seconds=self._clock.real_s(every_s)),
-                    (job,),
-                    id=job,
-                    replace_existing=True,
-                    misfire_grace_time=None,
-                    coalesce=True,
-                    max_instances=1,
-                )
+                self._ticker.every(job, self._clock.real_s(every_s), self._tick, job)
 
     async def _tick(self, job: str) -> None:
         self._put_in("tick", job)
@@ -237,7 +264,10 @@ class Shell:
         self._figures.connected = sum(link.connected for link in links)
         self._figures.dropped = sum(link.dropped for link in links)
         self._figures.retained = sum(link.retained for link in links)
-        self._figures.callback_failures = sum(link.failures for link in links)
+        self._figures.callback_failures = sum(link.failures for link in links) + self._ticker.failures
+        self._figures.link_restarts = {
+            (name, reason): times for name, link in self._links.items() for reason, times in list(link.restarts.items())
+        }
         return self._figures
 
 
@@ -250,11 +280,11 @@ def _token(settings: GatewaySettings) -> str:
     return tokens[settings.microgrid]
 
 
-async def run_gateway(settings: GatewaySettings, stop: asyncio.Event) -> None:
+async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: Watchdog) -> None:
     """Run a gateway until ``stop`` is set.
 
     Raises:
         ConfigError: A file it needs is missing or wrong.
         StoreError: Its store can't be opened.
     """
-    await Shell(settings, load_clock(settings.clock)).run(stop)
+    await Shell(settings, load_clock(settings.clock)).run(stop, watchdog)

@@ -14,6 +14,7 @@ from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
 from commonwatt.service import errors_told, flowing, only_one, run_service
 from commonwatt.town import Microgrid, Town, load_town
+from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from meter_sim.dump import held_lines, true_lines
 from meter_sim.fleet import Fleet
 from meter_sim.metrics import FleetMetrics
@@ -43,7 +44,7 @@ def run(config: ConfigOption) -> None:
 
     An example of the file: commonwatt config example meters
     """
-    run_service(lambda stop: _run(config, stop))
+    run_service(lambda stop, watchdog: _run(config, stop, watchdog))
 
 
 @app.command()
@@ -68,7 +69,7 @@ def dump(
                 typer.echo(line)
 
 
-async def _run(config: Path, stop: asyncio.Event) -> None:
+async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     settings = load_settings(config, "meters", MetersSettings)
     town = load_town(settings.town)
     microgrid = _microgrid(town, settings)
@@ -76,7 +77,9 @@ async def _run(config: Path, stop: asyncio.Event) -> None:
     clock = load_clock(settings.clock)
     with only_one(settings.store, "another fleet"), closing(open_store(settings.store)) as store:
         fleet = Fleet(settings=settings, town=town, microgrid=microgrid, tokens=tokens, clock=clock, store=store)
-        http = _http(settings, fleet)
+        watchdog.watch("writer", fleet.writing.mark)
+        http = _http(settings, fleet, watchdog)
+        watchdog.ready(f"{len(microgrid.meters)} meters of {microgrid.id}")
         try:
             await fleet.run(stop)
         finally:
@@ -92,7 +95,7 @@ def _microgrid(town: Town, settings: MetersSettings) -> Microgrid:
     return microgrid
 
 
-def _http(settings: MetersSettings, fleet: Fleet) -> HttpServer | None:
+def _http(settings: MetersSettings, fleet: Fleet, watchdog: Watchdog) -> HttpServer | None:
     if settings.http is None:
         return None
 
@@ -112,6 +115,8 @@ def _http(settings: MetersSettings, fleet: Fleet) -> HttpServer | None:
             "connected": now.connected,
         }
 
-    server = HttpServer(settings.http, FleetMetrics(fleet.figures, fleet.tally).registry, status)
-    server.start()
+    registry = FleetMetrics(fleet.figures, fleet.tally).registry
+    registry.register(WatchdogMetrics("meters", watchdog))
+    server = HttpServer(settings.http, registry, status)
+    watchdog.thread("http", server.start())
     return server

@@ -22,6 +22,7 @@ from commonwatt.mqtt import MqttLink
 from commonwatt.records import State
 from commonwatt.town import Function, Microgrid, Town
 from commonwatt.units import SLOT_S, EpochSeconds, MeterId
+from commonwatt.watchdog import Work
 from meter_sim.changes import Change, MeterState, Orders, Stored
 from meter_sim.delivery import Tally
 from meter_sim.meter import Effects, Limits, Meter
@@ -50,6 +51,7 @@ class Fleet:
     Attributes:
         meters: The cores by id; one that failed stays until it is built again from the store.
         tally: How often what happened, over all meters.
+        writing: The commit on its way, for a watchdog to see.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Fleet:
     ) -> None:
         self.meters: dict[MeterId, Meter] = {}
         self.tally: Tally = Counter()
+        self.writing = Work()
         self._microgrid = microgrid
         self._clock = clock
         self._store = store
@@ -256,7 +259,8 @@ class Fleet:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                return await loop.run_in_executor(self._committer, self._store.commit, changes)
+                with self.writing.step():
+                    return await loop.run_in_executor(self._committer, self._store.commit, changes)
             except sqlite3.OperationalError as error:
                 if self._stop.is_set():
                     raise StoreError(f"{self._microgrid.id}: can't write the store: {error}") from error

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.clock import Clock
 from commonwatt.effects import Effect, Publish, perform
+from commonwatt.watchdog import Work
 from utility.core import Core, Refused, Step
 from utility.metrics import UtilityMetrics
 from utility.store.changes import Append, Change, SawGateway
@@ -40,6 +41,7 @@ class Ingest:
     Attributes:
         last_seen: When each gateway was last heard, clock seconds.
         refused: The last refusal of each gateway's batches since the start; what is refused comes again.
+        writing: What the writing thread is at, for a watchdog to see.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class Ingest:
     ) -> None:
         self.last_seen: dict[str, float] = {}
         self.refused: dict[str, Refused] = {}
+        self.writing = Work()
         self._database = database
         self._clock = clock
         self._metrics = metrics
@@ -88,7 +91,11 @@ class Ingest:
 
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Do ``work`` on the writing thread."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._watched, work, *arguments)
+
+    def _watched(self, work: Callable[..., _T], *arguments: object) -> _T:
+        with self.writing.step():
+            return work(*arguments)
 
     def close(self) -> None:
         """Let the transaction on its way end, and no other begin."""

@@ -50,6 +50,10 @@ class UtilityMetrics:
             counter: Counter = getattr(self, name)
             counter.inc(count)
 
+    def watch_connection(self, restarts: Mapping[str, int], failures: Callable[[], int]) -> None:
+        """Show how often the head-end's connection was given up, by reason, and what failed while taking ticks."""
+        self.registry.register(_Watched(restarts, failures))
+
     def watch_gateways(self, last_seen: Mapping[str, float], now: Callable[[], float]) -> None:
         """Show how long ago each gateway was heard, by the service's clock."""
         self.registry.register(_LastSeen(last_seen, now))
@@ -94,3 +98,27 @@ class _LastSeen(Collector):
         for controller, time in sorted(self._last_seen.items()):
             family.add_metric([controller], max(0.0, now - time))
         yield family
+
+
+class _Watched(Collector):
+    """Shows what others count."""
+
+    def __init__(self, restarts: Mapping[str, int], failures: Callable[[], int]) -> None:
+        self._restarts = restarts
+        self._failures = failures
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the counters as they are now."""
+        family = CounterMetricFamily(
+            f"{_PREFIX}_link_restarts",
+            "Times the head-end's connection was up and given up all the same, by reason.",
+            labels=["reason"],
+        )
+        for reason, times in list(self._restarts.items()):
+            family.add_metric([reason], times)
+        yield family
+        yield CounterMetricFamily(
+            f"{_PREFIX}_callback_failures",
+            "Exceptions while taking in messages and ticks.",
+            value=self._failures(),
+        )

@@ -6,11 +6,8 @@ import logging
 import random
 import socket
 from collections.abc import Iterator
-from datetime import UTC
 
 import uvicorn
-from apscheduler.schedulers.asyncio import AsyncIOScheduler
-from apscheduler.triggers.interval import IntervalTrigger
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt import topics
@@ -18,6 +15,10 @@ from commonwatt.clock import Clock
 from commonwatt.config import UtilitySettings, split_address
 from commonwatt.effects import Publish
 from commonwatt.mqtt import MqttLink
+from commonwatt.service import until_stopped
+from commonwatt.silence import Silence
+from commonwatt.ticker import Ticker
+from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from utility.api import Api, make_app
 from utility.ingest import Ingest
 from utility.jobs import Jobs
@@ -29,6 +30,15 @@ POLL_S = 2
 
 TICK_S = 15
 """Clock seconds between two looks at the jobs due."""
+
+WATCH_EVERY_S = 5.0
+"""Real seconds between two looks at the connection."""
+
+SILENT_S = 75.0
+"""Real seconds after which a connection over which no gateway is heard is made again: one heartbeat and a bit."""
+
+LONGEST_SILENCE_S = 3600.0
+"""If that was in vain it is done less and less often, down to once in so many seconds."""
 
 _SHORTEST_REAL_S = 0.2
 _GRACE_S = 1
@@ -50,40 +60,46 @@ class Service:
             identity=topics.UTILITY,
             token=token,
             subscribe=topics.all_gateways_up(),
-            on_message=self._ingest.offer,
+            on_message=self._heard,
             on_connect=lambda: log.info("connected to the head-end at %s", settings.head_end),
             rng=random.SystemRandom(),
         )
+        self._silence = Silence(SILENT_S, LONGEST_SILENCE_S)
+        self._ticker = Ticker()
+        self._metrics.watch_connection(self._link.restarts, lambda: self._link.failures + self._ticker.failures)
         self._metrics.watch_gateways(self._ingest.last_seen, clock.now)
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._metrics.watch_link(lambda: self._link.retained)
         self._api = Api(database, clock, self._metrics, lambda: self._link.connected, self._ingest.refused)
 
-    async def run(self, stop: asyncio.Event) -> None:
+    async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop``; what is then not committed was not acknowledged, and comes again.
 
         Raises:
             OSError: The API's address is taken.
         """
+        self._metrics.registry.register(WatchdogMetrics("utility", watchdog))
+        watchdog.watch("writer", self._ingest.writing.mark)
         server = _Server(_quiet(self._api))
         with _listen(self._settings.http) as sock:
-            tasks = [
-                asyncio.create_task(server.serve([sock])),
-                asyncio.create_task(self._link.run()),
-                asyncio.create_task(self._ingest.run()),
+            tasks: list[asyncio.Task[object]] = [
+                asyncio.create_task(server.serve([sock]), name="the API"),
+                asyncio.create_task(self._link.run(), name="the connection to the head-end"),
+                asyncio.create_task(self._watch_link(), name="the watch over it"),
+                asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
-            scheduler = self._schedule()
+            self._tick(watchdog)
             log.info("serving on http://%s", self._settings.http)
-            stopped = asyncio.create_task(stop.wait())
-            done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
-            scheduler.shutdown(wait=False)
-            server.should_exit = True
-            await self._end([stopped, *tasks])
-        for task in done - {stopped}:
-            task.result()
+            watchdog.ready(f"serving on http://{self._settings.http}")
+            try:
+                await until_stopped(stop, tasks)
+            finally:
+                self._ticker.stop()
+                server.should_exit = True
+                await self._end(tasks)
 
     async def _end(self, tasks: list["asyncio.Task[object]"]) -> None:
-        server, *others = tasks[1], tasks[0], *tasks[2:]
+        server, *others = tasks
         for task in others:
             task.cancel()
         await asyncio.wait([server], timeout=2 * _GRACE_S)
@@ -92,17 +108,28 @@ class Service:
         await asyncio.to_thread(self._jobs.close)
         await asyncio.to_thread(self._ingest.close)
 
-    def _schedule(self) -> AsyncIOScheduler:
-        # Its own complaints about ticks that were left out say nothing: the next tick does what is due.
-        logging.getLogger("apscheduler").setLevel(logging.ERROR)
-        scheduler = AsyncIOScheduler(
-            timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
-        )
-        for work, period_s in ((self._poll, POLL_S), (self._jobs.tick, TICK_S)):
-            real_s = max(_SHORTEST_REAL_S, self._clock.real_s(period_s))
-            scheduler.add_job(work, IntervalTrigger(seconds=real_s, timezone=UTC))
-        scheduler.start()
-        return scheduler
+    def _tick(self, watchdog: Watchdog) -> None:
+        watchdog.watch("scheduler", self._ticker.steps.mark)
+        watchdog.on_jump.append(self._ticker.clock_jumped)
+        for name, work, period_s in (("poll", self._poll, POLL_S), ("jobs", self._jobs.tick, TICK_S)):
+            self._ticker.every(name, max(_SHORTEST_REAL_S, self._clock.real_s(period_s)), work)
+        self._ticker.start()
+
+    async def _watch_link(self) -> None:
+        """Make the connection again when no gateway is heard any more: each sends a heartbeat once a minute."""
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            if not self._link.connected:
+                self._silence.gone()
+                continue
+            self._silence.expected(loop.time())
+            if self._silence.too_long(loop.time()):
+                self._link.restart("silent")
+
+    def _heard(self, topic: str, payload: bytes) -> None:
+        self._silence.heard(asyncio.get_running_loop().time())
+        self._ingest.offer(topic, payload)
 
     async def _poll(self) -> None:
         try:

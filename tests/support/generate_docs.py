@@ -23,6 +23,8 @@ from commonwatt.cli import make_app
 from commonwatt.config import GatewaySettings
 from commonwatt.demo.report import KEYS
 from commonwatt.reference import reference
+from commonwatt.systemd import Notifier
+from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from gateway.core import Gateway
 from gateway.metrics import Figures as GatewayFigures
 from gateway.metrics import make_registry
@@ -209,12 +211,19 @@ class MetricInfo:
 
 def all_metrics() -> dict[str, list[MetricInfo]]:
     """Return the metrics of each part, from registries that no service is behind."""
-    return {
+    own = {
         "broker": _of(BrokerMetrics().registry),
         "gateway": _gateway_metrics(),
         "meters": _of(FleetMetrics(_no_figures, Counter()).registry),
         "utility": _utility_metrics(),
     }
+    return {part: metrics + _watchdog_metrics(part) for part, metrics in own.items()}
+
+
+def _watchdog_metrics(part: str) -> list[MetricInfo]:
+    registry = CollectorRegistry()
+    registry.register(WatchdogMetrics(part, Watchdog(Notifier({}))))
+    return _of(registry)
 
 
 def _gateway_metrics() -> list[MetricInfo]:
@@ -230,6 +239,7 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
     metrics.watch_gateways({}, lambda: 0.0)
     metrics.watch_link(lambda: 0)
+    metrics.watch_connection({}, lambda: 0)
     return _of(metrics.registry)
 
 

@@ -1,0 +1,48 @@
+"""What systemd is told of a service: ready, alive, stopping (sd_notify(3)). Without systemd, nothing is said."""
+
+import logging
+import os
+import socket
+
+log = logging.getLogger(__name__)
+
+
+class Notifier:
+    """The socket systemd named to this process, if it did.
+
+    Attributes:
+        watchdog_s: Seconds within which systemd wants a sign of life (``WatchdogSec``); ``None``: it wants none.
+    """
+
+    def __init__(self, environment: dict[str, str]) -> None:
+        self.watchdog_s = _watchdog_s(environment)
+        address = environment.get("NOTIFY_SOCKET", "")
+        # An abstract socket is written with an @ where its name begins with a zero byte.
+        self._address = "\0" + address[1:] if address.startswith("@") else address
+
+    def tell(self, *lines: str) -> None:
+        """Send ``NAME=value`` lines; that systemd does not listen is no reason not to work."""
+        if not self._address:
+            return
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+                sock.settimeout(1.0)
+                sock.sendto("\n".join(lines).encode(), self._address)
+        except OSError as error:
+            log.warning("systemd could not be told %s: %s", " ".join(lines), error)
+
+
+def notifier() -> Notifier:
+    """Return what this process was started with, and keep it from the processes it starts itself."""
+    environment = dict(os.environ)
+    for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
+        os.environ.pop(name, None)
+    return Notifier(environment)
+
+
+def _watchdog_s(environment: dict[str, str]) -> float | None:
+    """Return the watchdog's time, unless it is meant for another process."""
+    pid, micros = environment.get("WATCHDOG_PID", ""), environment.get("WATCHDOG_USEC", "")
+    if not micros.isdecimal() or int(micros) == 0 or (pid and pid != str(os.getpid())):
+        return None
+    return int(micros) / 1e6
