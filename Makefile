@@ -29,6 +29,7 @@ soak: install ## kill a running town's processes for an hour, then a thousand si
 	$(BIN)/python -m tests.support.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m tests.support.simulation --seeds 1 $(or $(SEEDS),1000)
 	$(BIN)/python -m tests.support.fuzz_broker --cases $(or $(CASES),500000)
+	$(BIN)/python -m tests.support.small_world.explore --minutes 2
 	$(BIN)/python -m tests.support.powercut --cuts $(or $(CUTS),1000)
 
 docs: install ## write the generated pages anew
