@@ -9,6 +9,7 @@ from tests.support.powercut.recovered import Cut, Recording, power_cuts
 from tests.support.waiting import eventually
 
 CUTS = 50
+MESSAGES = 60
 SEED = 20_260_920
 
 
@@ -24,21 +25,21 @@ def first_loss(recording: Recording, name: str, seed: int = SEED) -> Cut | None:
 
 
 def test_row_04_what_was_acknowledged_survives_every_power_cut(bench: Bench) -> None:
-    for name, recording in bench.record(for_s=2).items():
+    for name, recording in bench.record(MESSAGES).items():
         cuts = list(power_cuts(recording, OPENING[name], cuts=CUTS, seed=SEED))
         assert [cut for cut in cuts if cut.amiss] == [], name
         assert len(cuts) == CUTS
         # The cuts are spread over a run in which there was something to lose.
-        assert cuts[-1].acknowledged - cuts[0].acknowledged > 50, name
+        assert cuts[-1].acknowledged - cuts[0].acknowledged > MESSAGES / 2, name
 
 
 def test_row_04_power_cuts_reveal_commits_that_are_not_synced(bench: Bench) -> None:
-    for name, recording in bench.record(for_s=0.7, planted="normal").items():
+    for name, recording in bench.record(30, planted="normal").items():
         assert first_loss(recording, name) is not None, name
 
 
 def test_row_04_power_cuts_reveal_an_acknowledgement_before_its_commit(bench: Bench) -> None:
-    recording = bench.record(for_s=0.7, planted="behind")["r001 gateway"]
+    recording = bench.record(30, planted="behind")["r001 gateway"]
     assert first_loss(recording, "r001 gateway") is not None
 
 
@@ -93,7 +94,7 @@ def fail_twice(session: Session) -> None:
 
 
 def test_row_07_nothing_is_acknowledged_while_syncs_fail_and_nothing_lost_after(bench: Bench) -> None:
-    for name, recording in bench.record(for_s=0.5, meanwhile=fail_twice).items():
+    for name, recording in bench.record(5, meanwhile=fail_twice).items():
         # Each seed is another choice of what the failed syncs lost.
         for seed in range(5):
             cuts = list(power_cuts(recording, OPENING[name], cuts=10, seed=seed))
@@ -101,5 +102,5 @@ def test_row_07_nothing_is_acknowledged_while_syncs_fail_and_nothing_lost_after(
 
 
 def test_row_07_power_cuts_reveal_a_store_that_believes_its_log_after_a_failed_sync(bench: Bench) -> None:
-    for name, recording in bench.record(for_s=0.5, planted="trusting", meanwhile=fail_and_start_again).items():
+    for name, recording in bench.record(5, planted="trusting", meanwhile=fail_and_start_again).items():
         assert any(first_loss(recording, name, seed) for seed in range(5)), name

@@ -9,7 +9,7 @@ from tests.support.powercut.bench import OPENING, Bench
 from tests.support.powercut.recovered import power_cuts
 
 CUTS_A_ROUND = 100
-ROUND_S = 10.0
+MESSAGES_A_ROUND = 300
 
 
 def main() -> None:
@@ -22,7 +22,7 @@ def main() -> None:
         made = 0
         while made < arguments.cuts:
             cuts = min(CUTS_A_ROUND, arguments.cuts - made)
-            for name, recording in bench.record(ROUND_S).items():
+            for name, recording in bench.record(MESSAGES_A_ROUND).items():
                 for cut in power_cuts(recording, OPENING[name], cuts=cuts, seed=arguments.seed + made):
                     if cut.amiss:
                         sys.exit(f"{name} (seed {arguments.seed + made}): {cut.amiss[:10]} at {cut.position}")

@@ -31,14 +31,14 @@ class Bench:
         self.site.start(*_BROKERS)
 
     def record(
-        self, for_s: float, planted: str | None = None, meanwhile: Callable[["Session"], None] | None = None
+        self, messages: int, planted: str | None = None, meanwhile: Callable[["Session"], None] | None = None
     ) -> dict[str, Recording]:
-        """Run gateway and utility under load for so long; return what each did, and acknowledged.
+        """Run gateway and utility under load; return what each did, and acknowledged.
 
         Args:
-            for_s: Real seconds.
+            messages: How many of each player's are acknowledged, however long that takes.
             planted: A bug to plant; see ``planted.py``. The parts are then killed, which is quicker.
-            meanwhile: Called, in a thread, once the load flows; the load ends ``for_s`` after it returned.
+            meanwhile: Called, in a thread, once the load flows; the load ends so many messages after it returned.
         """
         self._recorded += 1
         recorders = {name: self._recorder(name) for name in OPENING}
@@ -50,7 +50,7 @@ class Bench:
             self.site.commands[name] = command
         self.site.start(*recorders)
         session = Session(self.site, recorders)
-        asyncio.run(session.play(for_s, meanwhile))
+        asyncio.run(session.play(messages, meanwhile))
         if planted is None:
             self.site.stop(*recorders)
             session.check()
@@ -100,21 +100,31 @@ class Session:
             "utility": [PlayedGateway(site.folder / "r002", _address(site, "head-end"), recorders["utility"].position)],
         }
 
-    async def play(self, for_s: float, meanwhile: Callable[["Session"], None] | None) -> None:
+    async def play(self, messages: int, meanwhile: Callable[["Session"], None] | None) -> None:
         """Let all play."""
         players = [player for some in self.players.values() for player in some]
         tasks = [asyncio.create_task(work) for player in players for work in (player.link.run(), player.play())]
         try:
-            await become(lambda: all(player.acknowledged for player in players) or any(task.done() for task in tasks))
+            await self._flow(1, tasks)
             if meanwhile is not None:
                 await asyncio.to_thread(meanwhile, self)
-            done, _ = await asyncio.wait(tasks, timeout=for_s, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()  # None of them ends but by a fault.
+            await self._flow(messages, tasks)
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _flow(self, messages: int, tasks: "list[asyncio.Task[None]]") -> None:
+        """Wait until so many more messages of each player are acknowledged."""
+        before = self.acknowledged()
+
+        def flowed() -> bool:
+            for task in tasks:
+                if task.done():
+                    task.result()  # None of them ends but by a fault.
+            return all(now >= was + messages for was, now in zip(before, self.acknowledged(), strict=True))
+
+        await become(flowed)
 
     def acknowledged(self) -> list[float]:
         """Return how many messages of each player are acknowledged."""
