@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from commonwatt.commands import Held, Kind
 from commonwatt.exceptions import StoreError
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
+from commonwatt.resync import write_log_again
 from commonwatt.units import MeterId
 from meter_sim.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot, Stored
 
@@ -49,24 +50,49 @@ _COLUMNS_OF = attrgetter(*_METER_COLUMNS)
 _SAVE_METER = (
     f"INSERT OR REPLACE INTO meter ({', '.join(_METER_COLUMNS)}) VALUES ({', '.join('?' * len(_METER_COLUMNS))})"  # noqa: S608
 )
-_ADD_RECORD = "INSERT INTO record (meter, log, first_id, last_id, data) VALUES (?, ?, ?, ?, ?)"
+
+
+_GOES_ON = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
+"""After these errors a connection is as it was; after others what it believes of the file may be wrong."""
 
 
 class FleetStore:
-    """A fleet's store, used by one thread at a time."""
+    """A fleet's store, used by one thread at a time.
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    Args:
+        connection: To its file.
+        path: Of its file, which is opened again after a failure.
+    """
+
+    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
         self._connection = connection
+        self._path = path
+        self._failed = False
+        self._insert = "INSERT"
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
     def commit(self, changes: Sequence[Change]) -> None:
-        """Make all changes durable, in their order, or none."""
-        with self._connection:
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._write(changes)
+        """Make all changes durable, in their order, or none.
+
+        Raises:
+            sqlite3.OperationalError: They are not durable, but some day they may be there: commit the same again.
+        """
+        if self._failed:
+            self._connection.close()
+            self._connection = _connect(self._path)
+        # What a failed commit wrote may be there after all once the file is opened again; the same again is no fault.
+        self._insert = "INSERT OR REPLACE" if self._failed else "INSERT"
+        try:
+            with self._connection:
+                self._connection.execute("BEGIN IMMEDIATE")
+                self._write(changes)
+            self._failed = False
+        except sqlite3.OperationalError as error:
+            self._failed = self._failed or error.sqlite_errorcode & 0xFF not in _GOES_ON
+            raise
 
     def load(self, meter: MeterId) -> Stored | None:
         """Return what is kept of one meter; ``None`` for a meter new to this store."""
@@ -155,12 +181,14 @@ class FleetStore:
                 added = self._remove(change)
         self._add(added)
         self._connection.executemany(_SAVE_METER, (_row_of(state) for state in states.values()))
-        self._connection.executemany("INSERT INTO truth_event VALUES (?, ?, ?, ?)", events)
+        self._connection.executemany(f"{self._insert} INTO truth_event VALUES (?, ?, ?, ?)", events)
         if slot is not None:
             self._write_slot(slot, truth)
 
     def _add(self, rows: Iterable[tuple[int, int, int, int, bytes]]) -> None:
-        self._connection.executemany(_ADD_RECORD, rows)
+        self._connection.executemany(
+            f"{self._insert} INTO record (meter, log, first_id, last_id, data) VALUES (?, ?, ?, ?, ?)", rows
+        )
 
     def _remove(self, change: Replace | Delete) -> list[tuple[int, int, int, int, bytes]]:
         """Delete a range of a log; return the rows that take its place."""
@@ -187,7 +215,7 @@ class FleetStore:
             "INSERT OR REPLACE INTO slot VALUES (1, ?, ?)", (change.slot_end, json.dumps(change.levels))
         )
         if truth:
-            self._connection.execute("INSERT INTO truth VALUES (?, ?)", (change.slot_end, b"".join(truth)))
+            self._connection.execute(f"{self._insert} INTO truth VALUES (?, ?)", (change.slot_end, b"".join(truth)))
 
 
 def _row_of(state: MeterState) -> tuple[object, ...]:
@@ -202,12 +230,18 @@ def open_store(path: Path) -> FleetStore:
         StoreError: It can't be opened, is no such store, or is of a newer version.
     """
     with _told(path):
-        connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
+        connection = _connect(path)
         if _version(path, connection) == 0:
             connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        return FleetStore(connection)
+        return FleetStore(connection, path)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    write_log_again(path)
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
+    connection.execute("PRAGMA journal_mode = WAL")
+    connection.execute("PRAGMA synchronous = FULL")
+    return connection
 
 
 @contextmanager
@@ -223,7 +257,7 @@ def reading_store(path: Path) -> Iterator[FleetStore]:
             if _version(path, connection) == 0:
                 raise StoreError(f"{path}: holds no meters yet; start them with: commonwatt meters run")
             connection.execute("BEGIN")
-            yield FleetStore(connection)
+            yield FleetStore(connection, path)
         finally:
             connection.close()
 

@@ -1,11 +1,15 @@
 """Power cuts under a real gateway and a real utility: what they acknowledged is in what is left (faults, row 4)."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.support.powercut.bench import OPENING, Bench, Session
+from tests.support.powercut.bench import OPENING, Bench, Session, address_of
+from tests.support.powercut.fleet import FLEETS_TOWN, Listener, unpublished
+from tests.support.powercut.recorder import Recorder, build
 from tests.support.powercut.recovered import Cut, Recording, power_cuts
+from tests.support.site import Site
 from tests.support.waiting import eventually
 
 CUTS = 50
@@ -76,6 +80,7 @@ def fail_and_heal(session: Session) -> None:
     fail_syncs(session)
     session.heal_syncs()
     more(session.acknowledged, by=5)
+    assert all(recorder.opened_after_failure() for recorder in session.recorders.values())
 
 
 def fail_and_start_again(session: Session) -> None:
@@ -104,3 +109,23 @@ def test_row_07_nothing_is_acknowledged_while_syncs_fail_and_nothing_lost_after(
 def test_row_07_power_cuts_reveal_a_store_that_believes_its_log_after_a_failed_sync(bench: Bench) -> None:
     for name, recording in bench.record(5, planted="trusting", meanwhile=fail_and_start_again).items():
         assert any(first_loss(recording, name, seed) for seed in range(5)), name
+
+
+def test_row_07_meters_open_their_store_again_and_go_on(tmp_path: Path) -> None:
+    with Site(tmp_path / "town", FLEETS_TOWN) as site:
+        recorder = Recorder(build(tmp_path), site.folder / "r001", tmp_path / "meters.trace")
+        site.environments["r001 meters"] = recorder.environment()
+        site.start("r001 broker", "r001 meters")
+
+        def fail(listener: Listener) -> None:
+            recorder.failing.touch()
+            eventually(lambda: site.metric("r001 meters", 'commonwatt_meters_commits_total{result="failed"}') >= 3)
+            recorder.failing.unlink()
+            before = len(listener.puts)
+            eventually(lambda: len(listener.puts) >= before + 5)
+
+        puts = Listener(site.folder / "r001", address_of(site, "r001 broker"), recorder.position).listen(fail)
+        site.stop("r001 meters")
+    assert recorder.opened_after_failure()
+    for seed in range(5):
+        assert list(unpublished(recorder, puts, cuts=5, seed=seed)) == []

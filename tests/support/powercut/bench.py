@@ -93,11 +93,13 @@ class Session:
         self.players: dict[str, list[Player]] = {
             "r001 gateway": [
                 PlayedMeter(
-                    meter, site.folder / "r001", _address(site, "r001 broker"), recorders["r001 gateway"].position
+                    meter, site.folder / "r001", address_of(site, "r001 broker"), recorders["r001 gateway"].position
                 )
                 for meter in GATEWAYS_METERS
             ],
-            "utility": [PlayedGateway(site.folder / "r002", _address(site, "head-end"), recorders["utility"].position)],
+            "utility": [
+                PlayedGateway(site.folder / "r002", address_of(site, "head-end"), recorders["utility"].position)
+            ],
         }
 
     async def play(self, messages: int, meanwhile: Callable[["Session"], None] | None) -> None:
@@ -155,6 +157,7 @@ class Session:
             assert disk.seen() == recorder.content(), f"the recorder missed something that {name} did"
 
 
-def _address(site: Site, name: str) -> str:
+def address_of(site: Site, name: str) -> str:
+    """Return where a broker listens."""
     host, port = site.address(name)
     return f"{host}:{port}"

@@ -1,10 +1,11 @@
 """Runs a part under the recorder: builds it, says with which environment, and reads what it recorded."""
 
+import itertools
 import subprocess
 from pathlib import Path
 
 from tests.support.parts import real_part
-from tests.support.powercut.disk import read_folder
+from tests.support.powercut.disk import Kind, read_folder, records
 
 SOURCE = Path(__file__).with_name("recorder.c")
 
@@ -55,6 +56,12 @@ class Recorder:
     def trace(self) -> bytes:
         """Return what was recorded."""
         return self._trace.read_bytes()
+
+    def opened_after_failure(self) -> bool:
+        """Say whether a database was opened after a sync had failed."""
+        done = (record for _, record in records(self.trace()))
+        after = itertools.dropwhile(lambda record: record.kind is not Kind.SYNC_FAILED, done)
+        return any(record.kind is Kind.OPENED and record.path.endswith(".db") for record in after)
 
     def content(self) -> dict[str, bytes]:
         """Return what is in the folder now."""

@@ -9,7 +9,7 @@ import pytest
 from commonwatt.commands import Held, Kind
 from commonwatt.exceptions import StoreError
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType
-from meter_sim.changes import Delete, LogRow, Made, MeterState, Orders, Replace, Slot
+from meter_sim.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot
 from meter_sim.dump import held_lines, true_lines
 from meter_sim.store import FleetStore, open_store, reading_store
 
@@ -133,3 +133,22 @@ def test_what_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
         open_store(tmp_path / "other.db")
     with pytest.raises(StoreError), reading_store(tmp_path / "none.db"):
         pass
+
+
+def test_a_commit_that_failed_and_is_there_all_the_same_is_made_again(tmp_path: Path) -> None:
+    """As after a failed sync: an error, and the frames are in the log when the file is opened again."""
+    store = open_store(tmp_path / "meters.db")
+    changes: list[Change] = [
+        Slot(T + 15, {5: 1}),
+        Made(5, Log.HISTORY, 3, (row(1), row(2))),
+        Made(5, Log.EVENT, 3, (event(1),)),
+        Replace(5, 1, 2, (LogRow(1, 2, row(1).data),)),
+    ]
+    store.commit(changes)
+    store._failed = True
+    store.commit(changes)
+    assert [r.last_id for r in store._rows(5, Log.HISTORY)] == [2]
+    assert list(store.true_records()) == [(T + 15, row(1).data + row(2).data)]
+    with pytest.raises(sqlite3.IntegrityError):
+        store.commit(changes)
+    store.close()
