@@ -87,6 +87,11 @@ class GatewaySettings(Settings):
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
     relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data goes at once.")
     compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
+    backup_bytes: int = Field(
+        50_000_000_000,
+        ge=1_000_000,
+        description="Above this size of the database the oldest acknowledged data is deleted; nothing else ever is.",
+    )
     weights: dict[DecimalId, Annotated[int, Field(ge=1, le=1000)]] = Field(
         {},
         description="A battery's share of the discharge relative to other donors, by meter id; 1 where not named.",

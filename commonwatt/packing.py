@@ -73,6 +73,12 @@ def unpack_sound(keys: Sequence[tuple[int, int, int]], payloads: Sequence[bytes]
         return unpack([keys[i] for i in sound], [payloads[i] for i in sound]), damaged
 
 
+def is_intact(key: tuple[int, int, int], payload: bytes) -> bool:
+    """Tell whether the checksum of a payload, over it and its key, is right."""
+    body, check = payload[:-4], payload[-4:]
+    return _CHECK.pack(zlib.crc32(body, zlib.crc32(_KEY.pack(*key)))) == check
+
+
 def _is_sound(key: tuple[int, int, int], payload: bytes) -> bool:
     try:
         _unpack_one(key, payload)
@@ -171,11 +177,10 @@ def _unpack_one(key: tuple[int, int, int], payload: bytes) -> tuple[list[int], l
     where = f"block payload of meter {key[0]}, type {key[1]}, quarter {key[2]}"
     if len(payload) < 5 or len(payload) > MAX_PAYLOAD_BYTES:
         raise ProtocolError(BAD_PAYLOAD, f"{where}: {len(payload)} bytes")
-    body, check = payload[:-4], payload[-4:]
-    if _CHECK.pack(zlib.crc32(body, zlib.crc32(_KEY.pack(*key)))) != check:
+    if not is_intact(key, payload):
         raise ProtocolError(BAD_PAYLOAD, f"{where}: checksum does not match")
     try:
-        return _unpack_body(_Reader(body))
+        return _unpack_body(_Reader(payload[:-4]))
     except (IndexError, ValueError) as error:
         raise ProtocolError(BAD_PAYLOAD, f"{where}: {error}") from error
 

@@ -8,14 +8,17 @@ from commonwatt.commands import Epoch, Kind
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import EpochSeconds, MeterId, MilliwattHours
 
+# Any two of these numbers differ in two bits, so that no single flipped bit makes one another. A number that is none
+# of them is taken for OFFERED: sent again, whole and exact, which never does harm.
+
 UNSENT = 0
 """The utility has not acknowledged it."""
-OFFERED = 1
+OFFERED = 3
 """Nor this part, but averages of its block, or an answer with all of it, were sent: next time its block goes exact and
 whole, since what the utility has of it is not known."""
-AVERAGED = 2
+AVERAGED = 5
 """The utility acknowledged averages of its block; its exact slots may still go there."""
-DONE = 3
+DONE = 6
 """The utility acknowledged it; kept as backup."""
 
 
@@ -51,6 +54,26 @@ class ReplaceParts:
 
     ids: tuple[int, ...]
     by: Part | None
+
+
+@dataclass(frozen=True)
+class DropBackup:
+    """Delete the oldest of what the utility acknowledged; nothing else, whatever is asked for."""
+
+    parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class DropDamaged:
+    """Delete a row that is not what was written; what is left of it is kept as a letter.
+
+    Attributes:
+        table: Its table.
+        row: Its row number.
+    """
+
+    table: str
+    row: int
 
 
 @dataclass(frozen=True)
@@ -172,6 +195,8 @@ class Setting:
 Change: TypeAlias = (
     AppendParts
     | ReplaceParts
+    | DropBackup
+    | DropDamaged
     | AppendEvents
     | AddLetters
     | Cover

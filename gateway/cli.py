@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.blocks import join
 from commonwatt.clock import load_clock
 from commonwatt.config import GatewaySettings, load_settings
 from commonwatt.dumps import block_lines, event_lines
@@ -23,9 +22,8 @@ from commonwatt.letter_options import (
     show_letters,
 )
 from commonwatt.letters import wanted
-from commonwatt.packing import unpack
 from commonwatt.service import errors_told, flowing, only_one, run_service
-from gateway.changes import Part
+from gateway.outbox import load
 from gateway.shell import run_gateway
 from gateway.store import Store
 
@@ -96,10 +94,10 @@ def letters(
 
 def _dump(path: Path, *, unsent_only: bool) -> None:
     store = Store(path, read_only=True)
-    parts: list[Part] = list(store.all_parts(unsent_only=unsent_only))
-    blocks = join([unpack([part.key for part in parts], [part.payload for part in parts])])
-    for line in block_lines(blocks):
+    for line in block_lines(load(list(store.all_parts(unsent_only=unsent_only)))):
         sys.stdout.write(line + "\n")
     for line in event_lines(store.all_events(unsent_only=unsent_only)):
         sys.stdout.write(line + "\n")
+    if store.damaged:
+        print(f"{len(store.damaged)} damaged rows left out; the gateway moves them away", file=sys.stderr)
     store.close()

@@ -34,6 +34,7 @@ from gateway.manager import Manager
 from gateway.orders import PERIODS, Orders
 from gateway.relay import Relay
 from gateway.store import RELAYED_SLOTS, Store
+from gateway.upkeep import Upkeep
 
 RETRY = "retry"
 """Ticks every ``RETRY_S``: what is not confirmed is sent again, urgent data goes at once."""
@@ -60,6 +61,7 @@ class Gateway:
         manager: Keeps meters in the states they should be in.
         relay: Sends to the utility.
         orders: Does what the utility asks.
+        upkeep: Keeps the store in order.
         gone: By meter and log, how many ids the meter gave up that are not in this store: acknowledged to another
             store, or lost.
     """
@@ -69,6 +71,7 @@ class Gateway:
         self.collector = Collector(settings.microgrid, store)
         self.manager = Manager(settings, store, meters)
         self.relay = Relay(settings.microgrid, store)
+        self.upkeep = Upkeep(store, settings.backup_bytes)
         periods = {name: getattr(settings, name) for name in PERIODS}
         self.orders = Orders(settings.microgrid, store, self.relay, self.manager, periods)
         self._microgrid = settings.microgrid
@@ -177,7 +180,7 @@ class Gateway:
 
     def committed(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Do what needs to see everything committed: choose what to relay, compact; and share as the levels now are."""
-        return self.relay.work(now) + self.manager.share_if_changed(now)
+        return self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
     def probe(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Ask some meters how they are, since nothing was heard of any: is it they, or the connection?"""
@@ -219,7 +222,7 @@ class Gateway:
         return {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}.get(job) or self.orders.periods[job]
 
     def _retry(self, now: EpochSeconds) -> list[Effect[Change]]:
-        effects = self.manager.resend(now)
+        effects = self.manager.resend(now) + self.upkeep.turn()
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True

@@ -17,6 +17,7 @@ class Figures:
     Attributes:
         commits: Transactions committed.
         store_failures: Times the store failed and was opened again.
+        set_aside: Times the store was found damaged, set aside and replaced.
         overflowed: Messages dropped because the queue was full; their senders repeat them.
         connected: Connections that are up, of two.
         dropped: Messages not sent for want of a connection.
@@ -28,6 +29,7 @@ class Figures:
 
     commits: int = 0
     store_failures: int = 0
+    set_aside: int = 0
     overflowed: int = 0
     connected: int = 0
     dropped: int = 0
@@ -58,8 +60,9 @@ class _GatewayMetrics(Collector):
             "batches", "Batches to the utility, by what became of them.", "result", gateway.relay.counts.batches
         )
         yield _counter("relayed_blocks", "Blocks put into batches.", "", {"": gateway.relay.counts.blocks})
+        yield _counter("damaged_rows", "Stored rows found damaged and moved away.", "table", gateway.upkeep.damaged)
         yield _counter(
-            "damaged_parts", "Stored parts whose checksum did not match.", "", {"": gateway.relay.counts.damaged}
+            "dropped_backup_parts", "Acknowledged parts deleted to make room.", "", {"": gateway.upkeep.dropped}
         )
         yield _counter(
             "unreadable_messages",
@@ -75,6 +78,9 @@ class _GatewayMetrics(Collector):
         )
         yield _counter(
             "store_failures", "Times the store failed and was opened again.", "", {"": figures.store_failures}
+        )
+        yield _counter(
+            "store_set_aside", "Times the store was damaged, set aside and replaced.", "", {"": figures.set_aside}
         )
         yield _counter("overflowed_messages", "Messages dropped by a full queue.", "", {"": figures.overflowed})
         yield _counter("unsent_messages", "Messages not sent for want of a connection.", "", {"": figures.dropped})

@@ -69,7 +69,7 @@ class Orders:
         absent: list[BlockMask] = []
         if command.blocks is not None:
             asked = {(meter, kind, quarter): int(mask, 16) for meter, kind, quarter, mask in command.blocks}
-            blocks, _ = load(self._store.block_parts(asked))
+            blocks = load(self._store.block_parts(asked))
             have = {key: blocks.quality[row] > 0 for row, key in enumerate(blocks.keys())}
             for key, mask in asked.items():
                 lacking = mask_of(flags_of(mask) & ~have.get(key, np.zeros(SLOTS, np.bool_)))

@@ -12,7 +12,7 @@ import numpy as np
 
 from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, average, concatenate, join
-from commonwatt.packing import unpack_sound
+from commonwatt.packing import unpack
 from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S, EpochSeconds, MeterId, Quarter
 from gateway.changes import UNSENT, Part
@@ -73,7 +73,6 @@ class Selection:
         averaged: Parts of which it then has averages.
         events: (log generation, event).
         letters: (number, letter).
-        damaged: Parts whose checksum does not match; they are not in ``blocks``.
         more: Whether something unsent was left behind.
     """
 
@@ -82,15 +81,12 @@ class Selection:
     averaged: tuple[int, ...] = ()
     events: tuple[tuple[int, EventRecord], ...] = ()
     letters: tuple[tuple[int, Letter], ...] = ()
-    damaged: tuple[Part, ...] = ()
     more: bool = False
 
 
-def load(parts: Collection[Part]) -> tuple[Blocks, list[Part]]:
-    """Join parts; return also those whose checksum does not match: nothing damaged leaves, or is taken for good."""
-    members = list(parts)
-    blocks, damaged = unpack_sound([part.key for part in members], [part.payload for part in members])
-    return join([blocks]), [members[i] for i in damaged]
+def load(parts: Collection[Part]) -> Blocks:
+    """Join parts, which the store has found sound."""
+    return join([unpack([part.key for part in parts], [part.payload for part in parts])])
 
 
 def select(
@@ -130,15 +126,12 @@ def select(
         parts = [part for part in parts if part.key[0] == meter]
         events = [(generation, event) for generation, event in events if event.meter_id == meter]
     exact, coarse = _fitting_blocks(*_split(store, parts, mode))
-    blocks, damaged = load(exact)
-    means, also_damaged = load(coarse)
     return Selection(
-        blocks=concatenate([blocks, average(means)]),
+        blocks=concatenate([load(exact), average(load(coarse))]),
         done=tuple(part.id for part in exact),
         averaged=tuple(part.id for part in coarse),
         events=tuple(events),
         letters=tuple(letters[:BATCH_LETTERS]),
-        damaged=tuple(damaged + also_damaged),
         more=len(exact) + len(coarse) < len(unsent) or len(events) < len(waiting) or len(letters) > BATCH_LETTERS,
     )
 

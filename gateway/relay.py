@@ -4,18 +4,16 @@ What is in flight is remembered in memory only, since sending anything again is 
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from commonwatt.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal, Letter
+from commonwatt.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.blocks import empty
 from commonwatt.effects import Effect, Publish, Write
-from commonwatt.letters import Door, LocalReason
 from commonwatt.messages import Trust
 from commonwatt.packing import pack
 from commonwatt.topics import BATCHES, gateway_up
 from commonwatt.units import QUARTER_S, EpochSeconds, MeterId
-from gateway.changes import AVERAGED, AddLetters, Change, ForgetRelayed, Offered, Part, Relayed, ReplaceParts, Setting
+from gateway.changes import AVERAGED, Change, ForgetRelayed, Offered, Part, Relayed, ReplaceParts, Setting
 from gateway.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
 from gateway.store import Store
 
@@ -43,9 +41,6 @@ UNKNOWN_FOR_S = 900
 COMPACT_BLOCKS = 500
 """Blocks joined in one transaction."""
 
-DAMAGED = LocalReason.DAMAGED_AT_GATEWAY
-"""Reason of a letter that holds a stored part whose checksum does not match."""
-
 
 @dataclass(frozen=True)
 class InFlight:
@@ -68,7 +63,6 @@ class Counts:
 
     batches: Counter[str] = field(default_factory=Counter)
     blocks: int = 0
-    damaged: int = 0
 
 
 class Relay:
@@ -163,7 +157,7 @@ class Relay:
         self._one_by_one = self._one_by_one and self._more
         if selection is None:
             return None
-        effects = self._set_aside(selection.damaged, now)
+        effects: list[Effect[Change]] = []
         if self.mode.name == "lossy":
             # Whatever goes out while averages may, is noted before it does: averages and exact slots must never meet.
             effects.append(Write(Offered(selection.averaged + selection.done)))
@@ -177,12 +171,9 @@ class Relay:
         for key in keys:
             del self.wanted[key]
         parts = self._store.block_parts(keys)
-        blocks, damaged = load(parts)
         ids = tuple(part.id for part in parts)
-        selection = Selection(blocks=blocks, done=ids)
-        effects = self._set_aside(damaged, now)
-        effects.append(Write(Offered(ids)))
-        return effects + self._batch(selection, now, BatchFlag.ANSWER, keys)
+        selection = Selection(blocks=load(parts), done=ids)
+        return [Write(Offered(ids)), *self._batch(selection, now, BatchFlag.ANSWER, keys)]
 
     def _flying(self) -> Flying:
         sent = [batch.selection for batch in self.in_flight.values()]
@@ -215,23 +206,6 @@ class Relay:
             letters=[letter for _, letter in selection.letters],
         )
         return [*first, Publish(gateway_up(self._microgrid, BATCHES), batch.pack())]
-
-    def _set_aside(self, damaged: Iterable[Part], now: EpochSeconds) -> list[Effect[Change]]:
-        """Keep damaged parts as letters, and no longer as parts (design 4.5)."""
-        effects: list[Effect[Change]] = []
-        for part in damaged:
-            self.counts.damaged += 1
-            letter = Letter(
-                meter=part.key[0],
-                log=Door.UNKNOWN,
-                reason=DAMAGED,
-                generation=0,
-                record_id=part.id,
-                time=now,
-                content=part.payload,
-            )
-            effects += [Write(AddLetters((letter,))), Write(ReplaceParts((part.id,), None))]
-        return effects
 
     # Acknowledgements
 
@@ -301,11 +275,11 @@ class Relay:
         keys = self._store.keys_to_compact((now - SETTLED_S) // QUARTER_S, COMPACT_BLOCKS)
         self.compacting = len(keys) == COMPACT_BLOCKS
         parts = self._store.block_parts(keys)
-        blocks, damaged = load(parts)
+        blocks = load(parts)
         members: dict[Key, list[Part]] = {}
         for part in parts:
             members.setdefault(part.key, []).append(part)
-        effects = self._set_aside(damaged, now)
+        effects: list[Effect[Change]] = []
         for key, payload in zip(blocks.keys(), pack(blocks), strict=True):
             relayed = min(part.relayed for part in members[key])
             assert relayed >= AVERAGED

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from commonwatt.clock import Clock, load_clock
 from commonwatt.config import GatewaySettings
+from commonwatt.damage import is_damage
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Effect, Publish, perform
 from commonwatt.exceptions import ConfigError, StoreError
@@ -28,7 +29,8 @@ from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from gateway.changes import Change
 from gateway.core import HEARTBEAT, RETRY, Gateway
 from gateway.metrics import Figures, make_registry
-from gateway.store import Store
+from gateway.salvage import Salvage, open_checked, replace
+from gateway.store import GoneError, Store
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +72,8 @@ class Shell:
         self._view: dict[str, object] = {}
         self._backlog: dict[str, int] = {}
         self._registry_stamp = 0
-        self._store = Store(settings.store)
+        self._aside: str | None = None
+        self._store = self._opened(open_checked(settings.store, int(clock.now())))
         self._core = self._new_core()
         token = _token(settings)
         rng = random.Random()  # noqa: S311 - spreads reconnections, keeps no secret
@@ -94,6 +97,24 @@ class Shell:
         )
         self._links = {"meters": self._meters, "head_end": self._head_end}
         self._silences = {name: Silence(SILENT_S, LONGEST_SILENCE_S) for name in self._links}
+
+    def _opened(self, opened: tuple[Store, Salvage | None]) -> Store:
+        """Take note of a store that had to be replaced."""
+        store, salvage = opened
+        if salvage is not None:
+            self._figures.set_aside += 1
+            self._aside = str(salvage.aside)
+        return store
+
+    def _open_again(self, failure: Exception) -> Store:
+        """Open the store after it failed; replace it if it is damaged, or if its file is gone."""
+        path, now = self._settings.store, int(self._clock.now())
+        if isinstance(failure, GoneError):
+            return self._opened(replace(path, now, str(failure), self._store))
+        self._store.close()
+        if isinstance(failure, sqlite3.Error) and is_damage(failure):
+            return self._opened(replace(path, now, str(failure), None))
+        return self._opened(open_checked(path, now))
 
     def _new_core(self) -> Gateway:
         return Gateway(self._settings, self._store, self._load_registry())
@@ -218,11 +239,10 @@ class Shell:
             self._figures.store_failures += 1
             log.error("store %s failed (%s): nothing was acknowledged; opening it again", self._settings.store, failure)
             await asyncio.sleep(REOPEN_AFTER_S)
-            self._store.close()
             try:
-                self._store = Store(self._settings.store)
+                self._store = self._open_again(failure)
                 self._core = self._new_core()
-            except (sqlite3.Error, StoreError, ConfigError) as again:
+            except (sqlite3.Error, StoreError, ConfigError, OSError) as again:
                 failure = again
             else:
                 return
@@ -245,7 +265,8 @@ class Shell:
         """Make anew what /metrics and /status show: their threads only read what is replaced whole."""
         try:
             self._backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
-            self._view = self._core.view(int(self._clock.now()))
+            store = {"set_aside": self._aside, "damaged_rows": self._core.upkeep.damaged.total()}
+            self._view = self._core.view(int(self._clock.now())) | {"store": store}
         except sqlite3.Error as error:
             self._figures.store_failures += 1
             log.error("store %s can't be read (%s)", self._settings.store, error)

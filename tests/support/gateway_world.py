@@ -49,7 +49,13 @@ class World:
         self.boot()
 
     def boot(self) -> None:
-        self.store = Store(self.path)
+        self.store = self.open()
+        self.new_core()
+
+    def open(self) -> Store:
+        return Store(self.path)
+
+    def new_core(self) -> None:
         self.core = Gateway(self.settings, self.store, self.meters)
         self.core._trust(Trust.NETWORK)
 

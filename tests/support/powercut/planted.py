@@ -28,8 +28,8 @@ def normal() -> None:
     database._set_pragmas = not_synced
     prepare = Store._prepare
 
-    def prepare_not_synced(store: Store) -> None:
-        prepare(store)
+    def prepare_not_synced(store: Store, *, empty: bool) -> None:
+        prepare(store, empty=empty)
         store._db.execute("PRAGMA synchronous = NORMAL")
 
     Store._prepare = prepare_not_synced  # type: ignore[assignment, method-assign]

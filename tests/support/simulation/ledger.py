@@ -226,4 +226,4 @@ class Ledger:
 
 
 def _parts(node: "GatewayNode", ids: Sequence[int]) -> list[tuple[Key, bytes]]:
-    return [(part.key, part.payload) for i in ids for part in node.store._parts("id = ?", (i,))]
+    return [(part.key, part.payload) for i in ids for part in node.store._parts("WHERE id = ?", (i,))]

@@ -45,6 +45,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         **dict.fromkeys(("registry", "store", "tokens", "clock"), PATHS),
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
         **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
+        "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "integer")],
         "weights": NO_WEIGHTS,
         "sharing": [("unfair", "'spec'")],
         "sharing_band_permille": [(-1, "0"), (101, "100"), (1.5, "integer")],

@@ -10,6 +10,7 @@ from commonwatt.messages import MAX_PUT_RECORDS, Level, Put, Refusal, Trust, unp
 from commonwatt.packing import unpack
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
 from commonwatt.units import SLOT_S
+from gateway.changes import Setting
 from gateway.store import Store
 from tests.support.gateway_world import CAPACITY, START, World, commands, readings
 
@@ -165,6 +166,7 @@ def test_at_start_the_gateway_asks_for_what_a_meter_holds_and_counts_what_is_gon
 
 
 def test_a_store_of_a_newer_release_is_refused(world: World) -> None:
+    world.store.commit([Setting("schema", "99")])
     world.store._db.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="newer release"):
         Store(world.path)

@@ -211,17 +211,6 @@ def test_compaction_keeps_every_slot_and_only_of_what_the_utility_has(world: Wor
     assert [p.id for p in world.store.all_parts(unsent_only=False)] == [part.id], "a joined block is left alone"
 
 
-def test_a_damaged_part_is_set_aside_and_does_not_stop_the_rest(world: World) -> None:
-    world.put(1, 1, readings(1, 1, 4))
-    world.put(2, 1, readings(2, 1, 4))
-    world.store._db.execute("UPDATE part SET payload = zeroblob(30) WHERE id = 1")
-    (batch,) = relay(world)
-    assert [key[0] for key in batch.keys] == [2]
-    world.acknowledge(batch)
-    assert world.store.backlog()[0] == 0
-    assert [letter.reason for letter in world.store.letters()] == [200]
-
-
 def test_a_meter_the_utility_does_not_know_does_not_hold_up_the_rest(world: World) -> None:
     for meter in (1, 2, 3):
         world.put(meter, 1, readings(meter, 1, 4))

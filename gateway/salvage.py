@@ -1,0 +1,250 @@
+"""A damaged store: set aside, replaced by a new one, and what can be read and is sound taken over (design 4.5).
+
+The new store has a new id, so that no number of the old one, of a batch for example, is taken for one of its own. What
+the utility acknowledged stays acknowledged where the note of it is sound: should it not be there after all, the
+utility's gap finder asks for it.
+"""
+
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from commonwatt.damage import (
+    DamagedError,
+    delete_database,
+    fails_check,
+    is_full,
+    open_read_only,
+    readable_rows,
+    set_aside,
+    sync_folder,
+)
+from commonwatt.units import EpochSeconds
+from commonwatt.wal import lend_schema, read_log, rebuild
+from gateway.changes import DONE, AddLetters, Setting
+from gateway.store import Store
+from gateway.store_reads import DamagedRow, check_schema, empty_database
+from gateway.store_tables import COLUMNS, PART_COLUMNS, is_sound, part_is_sound, state_of
+from gateway.upkeep import letter_about
+
+BACKUP_PARTS = 1_000_000
+"""Acknowledged parts taken over from a damaged store, the newest: about 150 MB."""
+
+MAX_LETTERS = 1000
+"""Damaged rows that are kept as letters, of one damaged store; the rest is in the file that was set aside."""
+
+ROWS_A_COMMIT = 1000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Salvage:
+    """What became of a damaged store.
+
+    Attributes:
+        aside: Where it is now.
+        why: What was wrong with it.
+        taken: Rows taken over, by table.
+        damaged: Rows that could be read but were not what was written, by table.
+        unreadable: What could not be read at all, for people.
+    """
+
+    why: str
+    aside: Path | None = None
+    taken: Counter[str] = field(default_factory=Counter)
+    damaged: Counter[str] = field(default_factory=Counter)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Salvage | None]:
+    """Open a store; one that is damaged is set aside and replaced, with what could be salvaged.
+
+    Raises:
+        StoreError: It can't be opened for another reason.
+    """
+    for unfinished in (_beside(path, "new"), _beside(path, "image")):
+        delete_database(unfinished)
+    found = read_log(path)
+    if found is not None and found.lost_commits:
+        # Not after it is opened: then SQLite has cut the log off already.
+        return replace(path, now, f"its log, before its last {found.lost_commits} transactions", None)
+    try:
+        store = Store(path)
+    except DamagedError as error:
+        return replace(path, now, str(error), None)
+    try:
+        store.check(path.stat().st_size)
+    except sqlite3.Error as error:
+        if not fails_check(error):
+            store.close()
+            raise
+        store.close()
+        return replace(path, now, str(error), None)
+    return store, None
+
+
+def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple[Store, Salvage]:
+    """Put a new store in the place of a damaged one.
+
+    Args:
+        path: Where it is.
+        now: The time.
+        why: What is wrong with it.
+        old: The store, if its file was deleted while it is still open.
+    """
+    log.error("store %s is damaged (%s): taking over what is sound", path, why)
+    try:
+        salvage = _salvage(path, now, why, old, BACKUP_PARTS)
+    except sqlite3.Error as error:
+        if not is_full(error):
+            raise
+        salvage = _salvage(path, now, why, old, 0)
+    if old is not None:
+        old.close()
+    if path.exists():
+        salvage.aside = set_aside(path, now)
+    _beside(path, "new").rename(path)
+    sync_folder(path.parent)
+    _tell(path, salvage)
+    return Store(path), salvage
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open a damaged store for reading; where its log or its schema is damaged, a copy in which that is mended."""
+    image, found = _beside(path, "image"), read_log(path)
+    lost = found is not None and found.lost_commits > 0
+    whole = not lost and _schema_is_right(path)
+    try:
+        if not whole:
+            rebuild(path, found, image)
+            if not _schema_is_right(image):
+                lend_schema(image, empty_database())
+        with closing(open_read_only(path if whole else image)) as source:
+            yield source
+    finally:
+        delete_database(image)
+
+
+def _schema_is_right(path: Path) -> bool:
+    with closing(open_read_only(path)) as source:
+        try:
+            check_schema(source)
+        except sqlite3.Error:
+            return False
+        return True
+
+
+def _salvage(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_parts: int) -> Salvage:
+    """Make the new store beside the old one."""
+    fresh = _beside(path, "new")
+    delete_database(fresh)
+    salvage = Salvage(why)
+    store = Store(fresh)
+    try:
+        if old is not None:
+            _Take(old.connection, store, now, salvage).all(backup_parts)
+        else:
+            with _readable(path) as source:
+                _Take(source, store, now, salvage).all(backup_parts)
+    finally:
+        store.close()
+    return salvage
+
+
+class _Take:
+    """Takes over what is sound."""
+
+    def __init__(self, source: sqlite3.Connection, store: Store, now: EpochSeconds, salvage: Salvage) -> None:
+        self._source = source
+        self._store = store
+        self._now = now
+        self._salvage = salvage
+        self._lost: set[object] = set()
+
+    def all(self, backup_parts: int) -> None:
+        """Take over every table; coverage last: only of meters of which nothing else was lost."""
+        self._parts(backup_parts)
+        for table in COLUMNS:
+            if table != "coverage":
+                self._table(table)
+        if not self._salvage.unreadable:
+            self._table("coverage")
+        if self._store.setting("utility_store") is None:
+            # Whether the notes of what was acknowledged are of the utility's present store, nobody knows.
+            self._store.commit([Setting("utility_store", "unknown")])
+
+    def _parts(self, backup_parts: int) -> None:
+        def sound() -> Iterator[tuple[Any, ...]]:
+            left = backup_parts
+            for number, *columns in readable_rows(self._source, "part", PART_COLUMNS, self._salvage.unreadable):
+                if not part_is_sound(*columns[:4]):
+                    self._damaged("part", number, columns)
+                    continue
+                relayed = state_of(columns[4])
+                left -= relayed == DONE
+                if relayed != DONE or left >= 0:
+                    yield (number, *columns[:4], relayed, int(bool(columns[5])))
+
+        self._add("part", ("id", *PART_COLUMNS), sound())
+
+    def _table(self, table: str) -> None:
+        notes = ("relayed",) if table in ("event", "letter") else ()
+
+        def sound() -> Iterator[tuple[Any, ...]]:
+            columns = (*COLUMNS[table], "crc", *notes)
+            for number, *row in readable_rows(self._source, table, columns, self._salvage.unreadable):
+                values, crc = row[: len(COLUMNS[table])], row[len(COLUMNS[table])]
+                if not is_sound(table, values, crc):
+                    self._damaged(table, number, values)
+                elif values[0] in ("store_id", "schema") or (table == "coverage" and values[0] in self._lost):
+                    continue
+                else:
+                    yield (*values, crc, *(state_of(note) for note in row[len(values) + 1 :]))
+
+        self._add(table, (*COLUMNS[table], "crc", *notes), sound())
+
+    def _add(self, table: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+        group: list[tuple[Any, ...]] = []
+        for row in rows:
+            group.append(row)
+            if len(group) == ROWS_A_COMMIT:
+                self._store.add_salvaged(table, columns, group)
+                self._salvage.taken[table] += len(group)
+                group = []
+        self._store.add_salvaged(table, columns, group)
+        self._salvage.taken[table] += len(group)
+
+    def _damaged(self, table: str, number: int, columns: Sequence[Any]) -> None:
+        self._salvage.damaged[table] += 1
+        if columns and table in ("part", "event", "letter"):
+            self._lost.add(columns[0])
+        if self._salvage.damaged.total() <= MAX_LETTERS and table != "letter":
+            row = DamagedRow(table, number, tuple(columns))
+            self._store.commit([AddLetters((letter_about(row, self._now),))])
+
+
+def _tell(path: Path, salvage: Salvage) -> None:
+    log.error(
+        "store %s was damaged (%s) and is replaced; it is kept as %s. Taken over: %s; damaged: %s; %s",
+        path,
+        salvage.why,
+        salvage.aside or "nothing, it was gone",
+        _counts(salvage.taken),
+        _counts(salvage.damaged),
+        "; ".join(salvage.unreadable) or "all of it could be read",
+    )
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} of {table}" for table, count in sorted(counts.items()) if count) or "none"

@@ -1,0 +1,75 @@
+"""Looks after the store: damaged rows, the backup's size, and what is refused while the disk is full."""
+
+from collections import Counter
+
+from commonwatt.batches import MAX_LETTER_BYTES, Letter
+from commonwatt.effects import Effect, Write
+from commonwatt.letters import Door, LocalReason
+from commonwatt.units import EpochSeconds, unsigned64
+from gateway.changes import AddLetters, Change, DropBackup, DropDamaged
+from gateway.store import Store
+from gateway.store_reads import DamagedRow
+
+MAX_LETTERS_A_DAY = 1000
+"""Damaged rows kept as letters in a day; more are counted only."""
+
+SLICE_PARTS = 500
+"""Parts looked through, or deleted, in one turn, so that nothing waits for it."""
+
+
+class Upkeep:
+    """Keeps the store in order, a slice at a time.
+
+    Attributes:
+        damaged: Damaged rows found, by table.
+        dropped: Parts deleted to make room, all of them acknowledged.
+    """
+
+    def __init__(self, store: Store, backup_bytes: int) -> None:
+        self.damaged: Counter[str] = Counter()
+        self.dropped = 0
+        self._store = store
+        self._backup_bytes = backup_bytes
+        self._examined = 0
+        self._day = 0
+        self._letters = 0
+
+    def turn(self) -> list[Effect[Change]]:
+        """Look through the next parts, and delete the oldest of the backup if there is too much of it."""
+        self._examined = self._store.examine(self._examined, SLICE_PARTS)
+        if self._store.used_bytes() > self._backup_bytes:
+            return self._drop()
+        return []
+
+    def _drop(self, step: int = SLICE_PARTS) -> list[Effect[Change]]:
+        oldest = self._store.oldest_backup(step)
+        self.dropped += len(oldest)
+        return [Write(DropBackup(oldest))] if oldest else []
+
+    def clear(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Move away the damaged rows that were found; what is left of each is kept as a letter."""
+        effects: list[Effect[Change]] = []
+        if now // 86_400 != self._day:
+            self._day, self._letters = now // 86_400, 0
+        for row in list(self._store.damaged.values()):
+            self.damaged[row.table] += 1
+            self._letters += 1
+            effects.append(Write(DropDamaged(row.table, row.row)))
+            if self._letters <= MAX_LETTERS_A_DAY and row.table != "letter":
+                effects.append(Write(AddLetters((letter_about(row, now),))))
+        return effects
+
+
+def letter_about(row: DamagedRow, now: EpochSeconds) -> Letter:
+    """Return a letter with what is left of a row: its table, and its columns, as text."""
+    meter = row.content[0] if row.content else None
+    content = repr((row.table, *row.content)).encode(errors="replace")
+    return Letter(
+        meter=unsigned64(meter) if isinstance(meter, int) else 0,
+        log=Door.UNKNOWN,
+        reason=LocalReason.DAMAGED_AT_GATEWAY,
+        generation=0,
+        record_id=row.row,
+        time=now,
+        content=content[:MAX_LETTER_BYTES],
+    )

@@ -1,0 +1,84 @@
+"""The log of an SQLite file is read as SQLite reads it, and further where it is damaged."""
+
+import random
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from commonwatt.damage import open_read_only, readable_rows
+from commonwatt.wal import read_log, rebuild
+
+Rows = list[tuple[int, bytes]]
+
+
+def killed(folder: Path, name: str) -> Path:
+    """A copy of the database as a kill at this moment leaves it."""
+    copy = folder / name
+    for suffix in ("", "-wal"):
+        shutil.copy(folder / f"live.db{suffix}", folder / f"{name}{suffix}")
+    return copy
+
+
+def rows(path: Path) -> Rows:
+    with sqlite3.connect(path) as db:
+        found: Rows = db.execute("SELECT * FROM t ORDER BY n").fetchall()
+    db.close()
+    return found
+
+
+@pytest.fixture
+def live(tmp_path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(tmp_path / "live.db", isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("PRAGMA wal_autocheckpoint = 20")
+    db.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, data BLOB)")
+    return db
+
+
+def test_a_sound_log_is_never_taken_for_damaged(live: sqlite3.Connection, tmp_path: Path) -> None:
+    rng = random.Random(1)
+    for number in range(80):
+        live.execute("BEGIN")
+        for _ in range(rng.randrange(1, 6)):
+            live.execute(
+                "INSERT OR REPLACE INTO t VALUES (?, ?)", (rng.randrange(200), rng.randbytes(rng.randrange(3000)))
+            )
+        # Some of them are cut off in their middle, or rolled back.
+        live.execute("ROLLBACK" if rng.random() < 0.2 else "COMMIT")
+        copy = killed(tmp_path, f"{number}.db")
+        log = read_log(copy)
+        assert log is None or log.lost_commits == 0
+        rebuild(copy, log, tmp_path / "image.db")
+        assert rows(tmp_path / "image.db") == rows(copy)
+
+
+def test_behind_a_flipped_bit_every_other_transaction_is_found(live: sqlite3.Connection, tmp_path: Path) -> None:
+    rng = random.Random(2)
+    live.execute("PRAGMA wal_autocheckpoint = 0")
+    live.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    for n in range(30):
+        live.execute("INSERT INTO t VALUES (?, ?)", (n, rng.randbytes(3000)))
+    source = killed(tmp_path, "killed.db")
+    size = source.with_name("killed.db-wal").stat().st_size
+    found = kept = 0
+    for number in range(60):
+        copy = tmp_path / f"{number}.db"
+        for suffix in ("", "-wal"):
+            shutil.copy(f"{source}{suffix}", f"{copy}{suffix}")
+        damaged = bytearray(Path(f"{copy}-wal").read_bytes())
+        bit = rng.randrange(32 * 8, size * 8)
+        damaged[bit // 8] ^= 1 << bit % 8
+        Path(f"{copy}-wal").write_bytes(damaged)
+        log = read_log(copy)
+        assert log is not None
+        found += log.lost_commits > 0
+        if log.lost_commits:
+            rebuild(copy, log, tmp_path / "image.db")
+            with closing(open_read_only(tmp_path / "image.db")) as db:
+                left = [n for n, _ in readable_rows(db, "t", ("data",), [])]
+            kept += len(left) >= 25
+    assert found >= 50, "but for those in the last transaction"
+    assert kept >= 0.9 * found, "SQLite itself drops all that follows; an inner page takes its leaves with it"

@@ -1,0 +1,334 @@
+"""Row 5 of the faults: what rots in a gateway's store is found, set aside, and refilled from where it still is."""
+
+import random
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from commonwatt.blocks import Blocks, from_records
+from commonwatt.damage import is_damage, set_aside_before
+from commonwatt.exceptions import StoreError
+from commonwatt.packing import unpack
+from commonwatt.records import EventRecord, Log
+from commonwatt.units import QUARTER_S
+from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT
+from gateway.outbox import load
+from gateway.salvage import open_checked, replace
+from gateway.store import GoneError, Store
+from gateway.store_tables import state_of
+from tests.support.gateway_world import START, World, batches, readings
+
+METERS = (1, 2, 3)
+PUTS = 8
+
+Values = dict[tuple[int, int, int], dict[int, int]]
+Events = dict[tuple[int, int, int], EventRecord]
+
+
+class Reference:
+    """What was put, block by block and slot by slot, and every event."""
+
+    def __init__(self) -> None:
+        self.values: Values = {}
+        self.events: Events = {}
+
+    def fill(self, world: World) -> None:
+        """Put a few quarters of readings; half of them are relayed, acknowledged and joined."""
+        for n in range(PUTS):
+            if n == PUTS // 2:
+                self._relay(world)
+            world.now = START + (n + 1) * 300
+            for meter in METERS:
+                records = readings(meter, n * 20 + 1, 20, start=START + n * 300, value=1000 * n + meter)
+                assert world.put(meter, n * 20 + 1, records).accepted
+                merge(self.values, slots(from_records(records)))
+                event = EventRecord(
+                    previous_state=n % 2, new_state=1 - n % 2, record_id=n + 1, meter_id=meter, time=START + n * 300
+                )
+                world.put(meter, n + 1, [event])
+                self.events[meter, 1, n + 1] = event
+        for meter in METERS:
+            world.introduce(meter)
+            world.level(meter, 80 if meter == 1 else 20)
+
+    @staticmethod
+    def _relay(world: World) -> None:
+        world.tick("relay_s")
+        for batch in batches(world.sent):
+            world.acknowledge(batch)
+        world.now += 2 * QUARTER_S
+        world.tick("compact_s")
+
+    def check(self, values: Values, events: Events) -> None:
+        """Everything is what was put."""
+        for key, found in values.items():
+            assert found.items() <= self.values.get(key, {}).items(), f"block {key} holds what nobody measured"
+        assert events.items() <= self.events.items(), "an event that nobody sent"
+
+
+def slots(blocks: Blocks) -> Values:
+    return {
+        blocks.key(row): {slot: int(blocks.values[row, slot]) for slot in blocks.quality[row].nonzero()[0].tolist()}
+        for row in range(len(blocks))
+    }
+
+
+def merge(into: Values, new: Values) -> None:
+    for key, values in new.items():
+        into.setdefault(key, {}).update(values)
+
+
+class Damaged(World):
+    """A gateway whose store fails as a rotten one does, and is opened again as the shell does it."""
+
+    def boot(self) -> None:
+        self.set_aside = 0
+        super().boot()
+
+    def open(self) -> Store:
+        store, salvage = open_checked(self.path, self.now)
+        self.set_aside += salvage is not None
+        return store
+
+    def go_on(self, work: Callable[[], object]) -> None:
+        """Do something; if the store fails, open it again as the shell does, once, and do it again."""
+        for _ in range(3):
+            try:
+                work()
+            except sqlite3.Error as error:
+                self.store.close()
+                if is_damage(error):
+                    self.store, _ = replace(self.path, self.now, str(error), None)
+                    self.set_aside += 1
+                else:
+                    self.store = self.open()
+                self.new_core()
+            else:
+                return
+        raise AssertionError("the store fails again and again")
+
+    def relay_all(self) -> tuple[Values, Events]:
+        """Relay and acknowledge until nothing is left; return what the utility got."""
+        values: Values = {}
+        events: Events = {}
+        for _ in range(20):
+            self.sent.clear()
+            self.now += 300
+            self.go_on(lambda: self.tick("retry"))
+            self.go_on(lambda: self.tick("relay_s"))
+            self.go_on(lambda: self.tick("compact_s"))
+            sent = batches(self.sent)
+            while sent:
+                batch = sent.pop()
+                if batch.keys or batch.events:
+                    merge(values, slots(unpack(batch.keys, batch.payloads)))
+                    events |= {(e.meter_id, g, e.record_id): e for g, e in batch.events}
+                self.sent.clear()
+                self.go_on(lambda batch=batch: self.acknowledge(batch))  # type: ignore[misc]
+                sent += batches(self.sent)
+            if self.store.backlog() == (0, 0, 0):
+                return values, events
+        raise AssertionError(f"the backlog does not drain: {self.store.backlog()}")
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Reference]:
+    """A store as a kill leaves it, all in its log; the same after a checkpoint, all in the file; what is in it."""
+    folder = tmp_path_factory.mktemp("filled")
+    world, reference = World(folder / "gateway.db"), Reference()
+    reference.fill(world)
+    for name in ("log", "file"):
+        (folder / name).mkdir()
+        for suffix in ("", "-wal"):
+            shutil.copy(folder / f"gateway.db{suffix}", folder / name / f"gateway.db{suffix}")
+        world.store._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    world.store.close()
+    return folder, reference
+
+
+def flip(path: Path, rng: random.Random) -> int:
+    """Flip one bit of a file; return which."""
+    data = bytearray(path.read_bytes())
+    bit = rng.randrange(len(data) * 8)
+    data[bit // 8] ^= 1 << bit % 8
+    path.write_bytes(data)
+    return bit
+
+
+@pytest.mark.parametrize(("kept", "suffix", "flips"), [("file", "", 140), ("log", "-wal", 60)])
+def test_row_05_a_flipped_bit_never_becomes_a_wrong_value(
+    filled: tuple[Path, Reference], kept: str, suffix: str, flips: int, tmp_path: Path
+) -> None:
+    source, reference = filled
+    rng = random.Random(f"flips{suffix}")
+    outcomes: Counter[str] = Counter()
+    for number in range(flips):
+        folder = shutil.copytree(source / kept, tmp_path / str(number))
+        flip(folder / f"gateway.db{suffix}", rng)
+        outcomes[survive(folder, reference)] += 1
+        shutil.rmtree(folder)
+    assert outcomes["lost"] == 0, outcomes
+    assert outcomes["set aside"] > 0, outcomes
+    if kept == "log":
+        assert outcomes["harmless"] < flips // 10, "nearly every frame of it was in force"
+
+
+def survive(folder: Path, reference: Reference) -> str:
+    """Let a gateway work on a damaged store, and check every value that leaves it, or stays."""
+    world = Damaged(folder / "gateway.db")
+    world.now = START + PUTS * 300 + QUARTER_S
+    values, events = world.relay_all()
+    reference.check(values, events)
+    held = slots(load(list(world.store.all_parts(unsent_only=False))))
+    reference.check(held, {(e.meter_id, g, e.record_id): e for g, e in world.store.all_events(unsent_only=False)})
+    # What is gone is told by its slots when the utility asks for it.
+    asked = [(str(meter), kind, quarter, f"{2**60 - 1:x}") for meter, kind, quarter in reference.values]
+    _, outcome = world.ask(cmd="get", blocks=asked)
+    absent = {(int(m), t, q): 60 - int(mask, 16).bit_count() for m, t, q, mask in outcome.absent or ()}
+    assert {key: absent.get(key, 60) for key in reference.values} == {
+        key: len(held.get(key, {})) for key in reference.values
+    }
+    # Collecting goes on: what a meter still holds is taken in, durably.
+    assert world.put(1, 1001, readings(1, 1001, 4, start=START + 86_400), generation=2).accepted
+    world.store.close()
+    if world.set_aside:
+        assert set_aside_before(folder / "gateway.db")
+        return "set aside"
+    if world.core.upkeep.damaged:
+        return "rows moved away"
+    return "harmless" if held == reference.values else "lost"
+
+
+def test_an_undamaged_log_is_left_alone(filled: tuple[Path, Reference], tmp_path: Path) -> None:
+    folder = shutil.copytree(filled[0] / "log", tmp_path / "killed")
+    world = Damaged(folder / "gateway.db")
+    assert not world.set_aside
+    assert slots(load(list(world.store.all_parts(unsent_only=False)))) == filled[1].values
+
+
+def test_a_damaged_log_costs_no_more_than_its_damaged_page(filled: tuple[Path, Reference], tmp_path: Path) -> None:
+    folder = shutil.copytree(filled[0] / "log", tmp_path / "killed")
+    flip(folder / "gateway.db-wal", random.Random(5))
+    world = Damaged(folder / "gateway.db")
+    assert world.set_aside == 1
+    held = slots(load(list(world.store.all_parts(unsent_only=False))))
+    assert sum(map(len, held.values())) > 0.9 * sum(map(len, filled[1].values.values()))
+    assert world.store.store_id != int(World(filled[0] / "gateway.db").store.setting("store_id") or 0)
+
+
+@pytest.mark.parametrize(
+    ("table", "change"),
+    [
+        ("event", "new = 4711"),
+        ("event", "meter = 99"),
+        ("part", "quarter = quarter + 1"),
+        ("part", "meter = 'x'"),
+        ("part", "payload = zeroblob(30)"),
+        ("part", "type = 300"),
+        ("meter", "minimum_percent = 7"),
+        ("desired", "seq = 9"),
+        ("coverage", "first = 'x'"),
+        ("period", "period = 0"),
+    ],
+)
+def test_a_damaged_row_is_moved_away_and_does_not_stop_the_rest(world: World, table: str, change: str) -> None:
+    for meter in (1, 2):
+        world.put(meter, 1, readings(meter, 1, 4))
+        world.put(meter, 1, [EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=meter, time=START)])
+        world.introduce(meter)
+    world.level(1, 80)
+    world.level(2, 20)
+    world.tick("compact_s")
+    world.store._db.execute(f"UPDATE {table} SET {change} WHERE rowid = (SELECT min(rowid) FROM {table})")
+    world.crash()
+    world.store.check(10**12)
+    for _ in range(3):
+        world.now += 300
+        sent = world.tick("retry") + world.tick("relay_s")
+        for batch in batches(sent):
+            world.acknowledge(batch)
+    assert world.store.backlog() == (0, 0, 0)
+    assert world.core.upkeep.damaged == {table: 1}
+    assert [(letter.reason, letter.content.startswith(f"('{table}'".encode())) for letter in world.store.letters()] == [
+        (200, True)
+    ]
+
+
+def test_a_store_deleted_under_a_running_gateway_is_written_anew_from_the_open_one(tmp_path: Path) -> None:
+    world, reference = World(tmp_path / "gateway.db"), Reference()
+    reference.fill(world)
+    for suffix in ("", "-wal", "-shm"):
+        (tmp_path / f"gateway.db{suffix}").unlink()
+    with pytest.raises(GoneError, match="deleted"):
+        world.put(1, 10_001, readings(1, 10_001, 4))
+    store, salvage = replace(world.path, world.now, "gone", world.store)
+    assert salvage.aside is None
+    assert slots(load(list(store.all_parts(unsent_only=False)))) == reference.values
+    assert {(e.meter_id, g, e.record_id): e for g, e in store.all_events(unsent_only=False)} == reference.events
+    assert store.coverage(1, Log.HISTORY, 1) == [(1, PUTS * 20)]
+
+
+def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    for number in range(5):
+        path.write_bytes(b"no database" * 1000)
+        store, salvage = open_checked(path, START + number)
+        store.close()
+        assert salvage is not None
+        assert salvage.aside == set_aside_before(path)[-1]
+        assert salvage.aside.read_bytes().startswith(b"no database")
+    assert len(set_aside_before(path)) == 3, "bounded"
+
+
+def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE customer (name TEXT)")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="not a gateway's"):
+        open_checked(path, START)
+    assert path.read_bytes() == before
+    assert set_aside_before(path) == []
+
+
+def test_a_replacement_that_was_not_finished_is_begun_again(filled: tuple[Path, Reference], tmp_path: Path) -> None:
+    folder = shutil.copytree(filled[0] / "file", tmp_path / "killed")
+    shutil.copy(folder / "gateway.db", folder / "gateway.db.new")
+    store, salvage = open_checked(folder / "gateway.db", START)
+    store.close()
+    assert salvage is None
+    assert not (folder / "gateway.db.new").exists()
+
+
+@pytest.mark.parametrize("state", [UNSENT, OFFERED, AVERAGED, DONE])
+def test_no_single_bit_makes_one_note_of_what_was_acknowledged_another(state: int) -> None:
+    flipped = {state ^ 1 << bit for bit in range(8)}
+    assert not flipped & {UNSENT, OFFERED, AVERAGED, DONE}
+    assert {state_of(number) for number in (*flipped, None, "", b"")} == {OFFERED}
+
+
+def test_an_unsent_row_whose_note_is_damaged_is_sent_all_the_same(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    world.put(1, 1, [EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=1, time=START)])
+    world.store._db.execute("UPDATE part SET relayed = 1")
+    world.store._db.execute("UPDATE event SET relayed = 1")
+    (batch,) = batches(world.tick("relay_s"))
+    assert (len(batch.keys), len(batch.events)) == (1, 1)
+
+
+def test_the_backup_is_looked_through_slice_by_slice(world: World) -> None:
+    world.now += 41 * QUARTER_S
+    for n in range(40):
+        world.put(1, n * 30 + 1, readings(1, n * 30 + 1, 30, start=START + n * QUARTER_S))
+    for batch in batches(world.tick("relay_s")):
+        world.acknowledge(batch)
+    world.store._db.execute("UPDATE part SET payload = zeroblob(30) WHERE id = 33")
+    world.now += 60
+    world.tick("retry")
+    assert world.core.upkeep.damaged == {"part": 1}
+    assert len(list(world.store.all_parts(unsent_only=False))) == 39
