@@ -65,11 +65,13 @@ class Collector:
 
     Attributes:
         trust: How far the gateway's time can be trusted.
+        refusing: Whether there is no room for what meters send; they keep it, and send it again.
     """
 
     def __init__(self, microgrid: str, store: Store) -> None:
         self.counts = Counts()
         self.trust = Trust.NONE
+        self.refusing = False
         self._microgrid = microgrid
         self._store = store
         self._junk: Counter[MeterId | None] = Counter()
@@ -90,6 +92,8 @@ class Collector:
             return Taken([*letters, self.refusal(meter_id, log, payload, why, now)])
         if meter is None:
             return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
+        if self.refusing:
+            return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
         self.counts.puts["accepted"] += 1
         expected = Expected(
             meter_id=meter_id,
@@ -121,7 +125,7 @@ class Collector:
             self._junk.clear()
         sender = None if stranger else meter_id
         self._junk[sender] += 1
-        if self._junk[sender] > LETTERS_A_DAY:
+        if self._junk[sender] > LETTERS_A_DAY or self.refusing:
             self.counts.letters_dropped += 1
             return []
         letter = Letter(

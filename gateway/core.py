@@ -187,6 +187,12 @@ class Gateway:
         del now
         return self.manager.probe(PROBED_METERS)
 
+    def room(self, free_bytes: int) -> bool:
+        """Take in how much is free on the disk; return whether that changed what is taken in."""
+        changed = self.upkeep.room(free_bytes)
+        self.collector.refusing = self.upkeep.short
+        return changed
+
     def busy(self, topic: str, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
         """Tell a meter that its put could not be stored."""
         parsed = parse_meter_up(topic)

@@ -18,6 +18,7 @@ class Figures:
         commits: Transactions committed.
         store_failures: Times the store failed and was opened again.
         set_aside: Times the store was found damaged, set aside and replaced.
+        used_bytes: How much of the store's file is in use.
         overflowed: Messages dropped because the queue was full; their senders repeat them.
         connected: Connections that are up, of two.
         dropped: Messages not sent for want of a connection.
@@ -30,6 +31,7 @@ class Figures:
     commits: int = 0
     store_failures: int = 0
     set_aside: int = 0
+    used_bytes: int = 0
     overflowed: int = 0
     connected: int = 0
     dropped: int = 0
@@ -79,6 +81,10 @@ class _GatewayMetrics(Collector):
         yield _counter(
             "store_failures", "Times the store failed and was opened again.", "", {"": figures.store_failures}
         )
+        yield _gauge(
+            "refusing_records", "1 while the disk is full and records are refused.", "", {"": gateway.upkeep.short}
+        )
+        yield _gauge("store_used_bytes", "Of the store's file, what is in use.", "", {"": figures.used_bytes})
         yield _counter(
             "store_set_aside", "Times the store was damaged, set aside and replaced.", "", {"": figures.set_aside}
         )

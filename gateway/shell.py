@@ -13,13 +13,14 @@ from pathlib import Path
 
 from commonwatt.clock import Clock, load_clock
 from commonwatt.config import GatewaySettings
-from commonwatt.damage import is_damage
+from commonwatt.damage import is_damage, is_full
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Effect, Publish, perform
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.httpd import HttpServer
 from commonwatt.mqtt import MqttLink
 from commonwatt.registry import RegisteredMeter, load_registry
+from commonwatt.room import Ballast
 from commonwatt.service import until_stopped
 from commonwatt.silence import Silence
 from commonwatt.ticker import Ticker
@@ -39,6 +40,9 @@ MAX_WAITING = 10_000
 
 MAX_GROUP = 500
 """Messages taken into one transaction."""
+
+ROOM_TO_OPEN_BYTES = 1024 * 1024
+"""With less free than this the ballast is given up before the store is opened."""
 
 REOPEN_AFTER_S = 1.0
 """Real seconds between a failure of the store and opening it again."""
@@ -73,6 +77,9 @@ class Shell:
         self._backlog: dict[str, int] = {}
         self._registry_stamp = 0
         self._aside: str | None = None
+        self._ballast = Ballast(settings.store)
+        if self._ballast.free_bytes() < ROOM_TO_OPEN_BYTES:
+            self._ballast.give_up()
         self._store = self._opened(open_checked(settings.store, int(clock.now())))
         self._core = self._new_core()
         token = _token(settings)
@@ -235,6 +242,8 @@ class Shell:
     async def _reopen(self, error: sqlite3.Error) -> None:
         """Nothing of the step was acknowledged: open the store again, and let the core learn anew what is in it."""
         failure: Exception = error
+        if is_full(error):
+            self._ballast.give_up()
         while True:
             self._figures.store_failures += 1
             log.error("store %s failed (%s): nothing was acknowledged; opening it again", self._settings.store, failure)
@@ -242,6 +251,9 @@ class Shell:
             try:
                 self._store = self._open_again(failure)
                 self._core = self._new_core()
+                if is_full(error):
+                    # Until the next look at the disk: what was given up is for commands, not for records.
+                    self._core.room(0)
             except (sqlite3.Error, StoreError, ConfigError, OSError) as again:
                 failure = again
             else:
@@ -258,14 +270,37 @@ class Shell:
     async def _tick(self, job: str) -> None:
         self._put_in("tick", job)
         if job == RETRY:
+            self._look_at_disk()
             self._look()
             self._reload_registry()
+
+    def _look_at_disk(self) -> None:
+        """Let the core know how much room there is."""
+        try:
+            free = self._ballast.free_bytes()
+            changed = self._core.room(free)
+        except (OSError, sqlite3.Error) as error:
+            log.error("the room for store %s is not known (%s)", self._settings.store, error)
+            return
+        if changed and self._core.upkeep.short:
+            log.error(
+                "no room for store %s, %d bytes are free: records are refused, the oldest acknowledged data is deleted",
+                self._settings.store,
+                free,
+            )
+        elif changed:
+            log.warning("room again for store %s: records are taken in", self._settings.store)
 
     def _look(self) -> None:
         """Make anew what /metrics and /status show: their threads only read what is replaced whole."""
         try:
             self._backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
-            store = {"set_aside": self._aside, "damaged_rows": self._core.upkeep.damaged.total()}
+            self._figures.used_bytes = self._store.used_bytes()
+            store = {
+                "refusing": self._core.upkeep.short,
+                "set_aside": self._aside,
+                "damaged_rows": self._core.upkeep.damaged.total(),
+            }
             self._view = self._core.view(int(self._clock.now())) | {"store": store}
         except sqlite3.Error as error:
             self._figures.store_failures += 1

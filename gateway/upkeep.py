@@ -5,6 +5,7 @@ from collections import Counter
 from commonwatt.batches import MAX_LETTER_BYTES, Letter
 from commonwatt.effects import Effect, Write
 from commonwatt.letters import Door, LocalReason
+from commonwatt.room import ENOUGH_BYTES, LOW_BYTES
 from commonwatt.units import EpochSeconds, unsigned64
 from gateway.changes import AddLetters, Change, DropBackup, DropDamaged
 from gateway.store import Store
@@ -12,6 +13,9 @@ from gateway.store_reads import DamagedRow
 
 MAX_LETTERS_A_DAY = 1000
 """Damaged rows kept as letters in a day; more are counted only."""
+
+SHORT_SLICE_PARTS = 5000
+"""Parts deleted in one turn while the disk is full."""
 
 SLICE_PARTS = 500
 """Parts looked through, or deleted, in one turn, so that nothing waits for it."""
@@ -23,11 +27,13 @@ class Upkeep:
     Attributes:
         damaged: Damaged rows found, by table.
         dropped: Parts deleted to make room, all of them acknowledged.
+        short: Whether there is no room for more records; commands and notes still find some.
     """
 
     def __init__(self, store: Store, backup_bytes: int) -> None:
         self.damaged: Counter[str] = Counter()
         self.dropped = 0
+        self.short = False
         self._store = store
         self._backup_bytes = backup_bytes
         self._examined = 0
@@ -37,9 +43,18 @@ class Upkeep:
     def turn(self) -> list[Effect[Change]]:
         """Look through the next parts, and delete the oldest of the backup if there is too much of it."""
         self._examined = self._store.examine(self._examined, SLICE_PARTS)
-        if self._store.used_bytes() > self._backup_bytes:
-            return self._drop()
-        return []
+        if self.short:
+            return self._drop(SHORT_SLICE_PARTS)
+        return self._drop() if self._store.used_bytes() > self._backup_bytes else []
+
+    def room(self, free_bytes: int) -> bool:
+        """Take in how much is free on the disk; return whether that changed what may be taken in.
+
+        What was deleted within the file counts: it is used again before the file grows.
+        """
+        before = self.short
+        self.short = free_bytes + self._store.free_bytes() < (ENOUGH_BYTES if before else LOW_BYTES)
+        return self.short != before
 
     def _drop(self, step: int = SLICE_PARTS) -> list[Effect[Change]]:
         oldest = self._store.oldest_backup(step)

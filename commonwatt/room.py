@@ -1,0 +1,46 @@
+"""Room on a disk: how much is left, and some of it kept back for when nothing is."""
+
+import logging
+import os
+import shutil
+from pathlib import Path
+
+BALLAST_BYTES = 8 * 1024 * 1024
+"""Kept back beside a store: what SQLite's log needs, at most, while rows are changed and deleted but none added."""
+
+LOW_BYTES = 8 * 1024 * 1024
+"""With less room than this nothing is taken in any more."""
+
+ENOUGH_BYTES = 16 * 1024 * 1024
+"""With this much room again, what was short is no longer."""
+
+log = logging.getLogger(__name__)
+
+
+class Ballast:
+    """A file beside a store that is given up when the disk is full."""
+
+    def __init__(self, store: Path) -> None:
+        self._path = store.with_name(store.name + ".ballast")
+
+    def free_bytes(self) -> int:
+        """Return how much is free on the disk; make the ballast when there is plenty."""
+        free = shutil.disk_usage(self._path.parent).free
+        if free >= ENOUGH_BYTES + BALLAST_BYTES and not self._path.exists():
+            self._make()
+            free -= BALLAST_BYTES
+        return free
+
+    def _make(self) -> None:
+        try:
+            with self._path.open("xb") as file:
+                os.posix_fallocate(file.fileno(), 0, BALLAST_BYTES)
+        except OSError as error:
+            log.warning("%s can't be made: %s", self._path, error.strerror)
+            self._path.unlink(missing_ok=True)
+
+    def give_up(self) -> None:
+        """Make room for what must still be written."""
+        if self._path.exists():
+            log.error("the disk of %s is full: its ballast is given up", self._path)
+            self._path.unlink(missing_ok=True)

@@ -1,0 +1,70 @@
+"""Row 6 of the faults, in the core: no room for records, but for commands; acknowledged data goes first."""
+
+from pathlib import Path
+
+from commonwatt.commands import Kind
+from commonwatt.messages import Refusal
+from commonwatt.records import Log
+from commonwatt.room import BALLAST_BYTES, ENOUGH_BYTES, LOW_BYTES, Ballast
+from tests.support.gateway_world import START, World, batches, commands, readings
+
+PLENTY = 10 * ENOUGH_BYTES
+
+
+def test_row_06_without_room_records_are_refused_and_commands_are_kept(world: World) -> None:
+    for meter in (1, 2):
+        world.introduce(meter)
+    assert world.core.room(LOW_BYTES // 2)
+    before = world.store._db.execute("SELECT count(*) FROM part").fetchone()
+    ack = world.put(1, 1, readings(1, 1, 4))
+    assert (ack.status, ack.accepted) == (Refusal.BUSY, ())
+    assert world.store.coverage(1, Log.HISTORY, 1) == [], "nothing of it is covered"
+    assert world.store._db.execute("SELECT count(*) FROM part").fetchone() == before
+    world.level(2, 20)
+    (command,) = [c for c in world.level(1, 80) if c.cmd == "share_power_on"]
+    world.answer(command, 1)
+    (desired,) = [d for d in world.store.desired() if d.kind is Kind.SHARING]
+    assert (desired.value, desired.confirmed) == ("on", True)
+    assert world.core.room(PLENTY), "recovers by itself"
+    assert world.put(1, 1, readings(1, 1, 4)).status == Refusal.NONE
+
+
+def test_row_06_between_low_and_enough_nothing_changes(world: World) -> None:
+    assert not world.core.room(LOW_BYTES * 5 // 4)
+    assert world.core.room(LOW_BYTES - 1)
+    assert not world.core.room(LOW_BYTES * 5 // 4)
+    assert world.core.upkeep.short
+
+
+def test_row_06_acknowledged_data_makes_room_and_what_is_not_acknowledged_stays(world: World) -> None:
+    world.now += 21 * 900
+    for n in range(20):
+        world.put(1, n * 30 + 1, readings(1, n * 30 + 1, 30, start=START + n * 900))
+    for batch in batches(world.tick("relay_s")):
+        world.acknowledge(batch)
+    world.put(1, 1001, readings(1, 1001, 4, start=START))
+    world.core.room(0)
+    world.tick("retry")
+    assert world.core.upkeep.dropped == 20
+    assert [part.key[2] for part in world.store.all_parts(unsent_only=True)] == [START // 900]
+    assert commands(world.sent) is not None
+
+
+def test_row_06_what_was_deleted_within_the_file_counts_as_room(world: World) -> None:
+    world.store._db.execute("CREATE TABLE filler (data BLOB)")
+    world.store._db.execute("INSERT INTO filler VALUES (zeroblob(?))", (2 * LOW_BYTES,))
+    world.core.room(0)
+    assert world.core.upkeep.short
+    world.store._db.execute("DROP TABLE filler")
+    assert world.core.room(ENOUGH_BYTES - LOW_BYTES)
+    assert not world.core.upkeep.short
+
+
+def test_the_ballast_is_made_when_there_is_plenty_and_given_up_once(tmp_path: Path) -> None:
+    ballast = Ballast(tmp_path / "gateway.db")
+    ballast.free_bytes()
+    file = tmp_path / "gateway.db.ballast"
+    assert file.stat().st_blocks * 512 >= BALLAST_BYTES, "of real blocks"
+    ballast.give_up()
+    assert not file.exists()
+    ballast.give_up()
