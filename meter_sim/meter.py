@@ -205,7 +205,8 @@ class Meter:
     def _open_group(self, now: float) -> EpochSeconds | None:
         """Return the start of the averaging group still being measured: its readings wait for the others."""
         start = self.state.last_slot // GROUP_S * GROUP_S
-        return start if self.state.last_slot > start and now < start + GROUP_S + PUT_S else None
+        # After a clock was set back the last group lies far ahead: nothing is being measured in it.
+        return start if self.state.last_slot > start and abs(now - start) < GROUP_S + PUT_S else None
 
     def _acknowledged(self, payload: bytes, now: float) -> Effects:
         """Delete what was acknowledged, and go on at once when much is waiting or was asked for."""

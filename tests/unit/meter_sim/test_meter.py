@@ -359,6 +359,13 @@ def test_what_was_held_back_is_sent_when_nothing_more_comes() -> None:
     assert history(bench.get("records", now=T + 210)).last_id == 3
 
 
+def test_what_was_held_back_is_sent_when_the_clock_was_set_back() -> None:
+    bench = Bench(battery=False)
+    bench.command("aggregate", mode="lossy", seq=1)
+    bench.slots(3)
+    assert history(bench.get("records", now=T - 86_400)).last_id == 3
+
+
 def test_aggregation_never_touches_a_batch_in_flight() -> None:
     bench = Bench(battery=False)
     bench.slots(4)
