@@ -1,22 +1,25 @@
 """The meters of one microgrid in a simulated world: ``meter_sim.fleet`` without sockets, physics and threads."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commonwatt.commands import Command, unpack_json
-from commonwatt.effects import Publish
+from commonwatt.devices import Role
+from commonwatt.effects import Effect, Publish
 from commonwatt.exceptions import ProtocolError
 from commonwatt.records import RecordType
 from commonwatt.topics import COMMANDS, parse_meter_up
 from commonwatt.town import Meter as Description
 from commonwatt.units import SLOT_S, MeterId, MilliwattHours
 from meter_sim.changes import Change, MeterState, Orders, Stored
+from meter_sim.fleet import COMMIT_RETRY_S, MAX_ARRIVED
 from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.store import FleetStore, open_store
 from meter_sim.world import Timers
-from tests.support.simulation.network import Broker, Link
+from tests.support.simulation.network import Broker, Link, device
 from tests.support.simulation.node import Node
 
 if TYPE_CHECKING:
@@ -29,8 +32,13 @@ class Fleet(Node[Change]):
     Attributes:
         meters: The cores.
         off: Meters without power.
+        ahead: By how much each meter's own clock is wrong; whole slots.
+        limits: The meters' limits.
+        asked_at: When the cores decided on what is being committed.
         store: The store, which outlives a crash.
     """
+
+    max_waiting = MAX_ARRIVED
 
     def __init__(
         self, world: "World", microgrid: str, meters: Sequence[Description], broker: Broker, log_records: int
@@ -38,11 +46,17 @@ class Fleet(Node[Change]):
         super().__init__(world, f"{microgrid}-m")
         self.meters: dict[MeterId, Meter] = {}
         self.off: set[MeterId] = set()
+        self.ahead: Counter[MeterId] = Counter()
+        self.asked_at = 0.0
+        self._stuck: Sequence[Effect[Change]] = ()
         self.store: FleetStore = open_store(Path(":memory:"))
         self.microgrid = microgrid
-        self._limits = Limits(resolution=1, log_records=log_records)
+        self.limits = Limits(resolution=1, log_records=log_records)
         self._descriptions = {meter.id: meter for meter in meters}
-        self._by_meter = {meter.id: Link(world, str(meter.id), self, broker) for meter in meters}
+        self._by_meter = {
+            meter.id: Link(world, str(meter.id), self, broker, device(str(meter.id), Role.METER, microgrid))
+            for meter in meters
+        }
         self.links = list(self._by_meter.values())
         self._slot_end = world.clock() // SLOT_S * SLOT_S
         self._timers = Timers()
@@ -51,12 +65,13 @@ class Fleet(Node[Change]):
     def build(self) -> None:
         """Load every meter."""
         self.off.clear()
+        self._stuck = ()
         self._timers = Timers()
         self.meters = {meter: self._load(meter) for meter in self._descriptions}
 
     def _load(self, meter: MeterId) -> Meter:
-        fresh = Stored(state=MeterState(meter=meter, generation=self.world.clock()), orders=Orders(meter, (0, 0), {}))
-        return Meter(self._descriptions[meter], self._limits, self.store.load(meter) or fresh, Counter())
+        fresh = Stored(state=MeterState(meter=meter, generation=int(self.now(meter))), orders=Orders(meter, (0, 0), {}))
+        return Meter(self._descriptions[meter], self.limits, self.store.load(meter) or fresh, Counter())
 
     def started(self) -> None:
         """Boot every meter; the time since the last slot passed unmeasured."""
@@ -64,14 +79,27 @@ class Fleet(Node[Change]):
         self._wake_at = None
         effects: Effects = []
         for core in self.meters.values():
-            effects += self._boot(core, power_lost=core.state.last_slot < self._slot_end)
+            meter = core.description.id
+            effects += self._boot(core, power_lost=core.state.last_slot < self._slot_end + self.ahead[meter])
         self.perform(effects)
         self._arm()
 
     def _boot(self, core: Meter, *, power_lost: bool) -> Effects:
-        effects = core.boot(self.world.time, power_lost=power_lost)
-        self._timers.set(core.description.id, core.wake_at)
+        effects = core.boot(self.now(core.description.id), power_lost=power_lost)
+        self._set_timer(core)
         return effects
+
+    def now(self, meter: MeterId) -> float:
+        """Return the time as a meter has it."""
+        return self.world.time + self.ahead[meter]
+
+    def _set_timer(self, core: Meter) -> None:
+        meter, at = core.description.id, core.wake_at
+        self._timers.set(meter, None if at is None else at - self.ahead[meter])
+
+    def account(self, meter: MeterId) -> int:
+        """Return the account of a meter."""
+        return self._descriptions[meter].account
 
     def _last_moment(self) -> int:
         return min(self.world.clock(), self.world.measure_until)
@@ -82,11 +110,23 @@ class Fleet(Node[Change]):
     def restore(self, image: bytes) -> None:
         self.store._connection.deserialize(image)
 
+    def limit(self, pages: int) -> None:
+        self.store._connection.execute(f"PRAGMA max_page_count = {pages}")
+
     # Faults of one meter.
+
+    def jump_one(self, meter: MeterId, ahead: int) -> None:
+        """Let a meter's clock jump while it runs."""
+        if self.up and ahead != self.ahead[meter]:
+            self.world.tell(self.name, f"the clock of meter {meter} JUMPS, is wrong by {ahead} s")
+            self.ahead[meter] = ahead
+            if meter not in self.off:
+                self._set_timer(self.meters[meter])
+                self._arm()
 
     def fail(self, meter: MeterId, for_s: float) -> None:
         """Take a meter's power away."""
-        if self.up and meter not in self.off:
+        if self.up and not self._stuck and meter not in self.off:
             self.world.tell(self.name, f"meter {meter} OFF for {for_s:.0f} s")
             self.off.add(meter)
             self._timers.set(meter, None)
@@ -94,6 +134,9 @@ class Fleet(Node[Change]):
             self.later(for_s, lambda: self._recover(meter))
 
     def _recover(self, meter: MeterId) -> None:
+        if self._stuck:
+            self.later(COMMIT_RETRY_S, lambda: self._recover(meter))
+            return
         self.off.discard(meter)
         self.meters[meter] = self._load(meter)
         self.world.tell(self.name, f"meter {meter} on")
@@ -103,13 +146,13 @@ class Fleet(Node[Change]):
 
     def forget(self, meter: MeterId) -> None:
         """Let a meter lose all its memory: what it held and nobody else has is gone, without anyone's fault."""
-        if not self.up or meter in self.off:
+        if not self.up or self._stuck or self.full or meter in self.off:
             return
         self.world.tell(self.name, f"meter {meter} LOSES ITS MEMORY")
-        self.world.ledger.excuse(meter, self.store.load(meter))
         with self.store._connection as db:
             for table in ("meter", "orders", "record"):
                 db.execute(f"DELETE FROM {table} WHERE meter = ?", (meter,))
+        self.world.ledger.lost_memory(meter)
         self.meters[meter] = self._load(meter)
         self.perform(self._boot(self.meters[meter], power_lost=True))
         self._arm()
@@ -117,29 +160,32 @@ class Fleet(Node[Change]):
     # A turn.
 
     def work(self) -> None:
-        """Take what arrived; one slot; what is due; one commit; then publish."""
-        now, effects = self.world.time, Effects()
+        """Take what arrived; one slot; what is due; one commit; then publish. Nothing while a commit is tried again."""
+        if self._stuck:
+            return
+        effects = Effects()
         self.waiting, arrived = [], self.waiting
         for name, topic, payload in arrived:
             if name and int(name) not in self.off:
                 meter, leaf = int(name), topic.rpartition("/")[2]
+                now = self.now(meter)
                 if leaf == COMMANDS:
                     self._note(meter, payload)
                 core = self.meters[meter]
                 effects += core.receive(leaf, payload, now)
-                self._timers.set(meter, core.wake_at)
+                self._set_timer(core)
         if self._slot_end + SLOT_S <= self._last_moment():
             self._slot_end += SLOT_S
             for meter, core in self.meters.items():
                 if meter not in self.off:
-                    effects += core.measure(self._slot_end, readings(meter, self._slot_end))
-        for meter in self._timers.due(now):
-            effects += self.meters[meter].tick(now)
-            self._timers.set(meter, self.meters[meter].wake_at)
+                    effects += core.measure(self._slot_end + self.ahead[meter], readings(meter, self._slot_end))
+        for meter in self._timers.due(self.world.time):
+            effects += self.meters[meter].tick(self.now(meter))
+            self._set_timer(self.meters[meter])
         self.perform(effects)
         for meter, core in self.meters.items():
             if meter not in self.off:
-                self.world.ledger.check_meter(core, now)
+                self.world.ledger.check_meter(core, self.now(meter))
         self._arm()
 
     def _arm(self) -> None:
@@ -156,9 +202,30 @@ class Fleet(Node[Change]):
             self._wake_at = None
             self.put_in("")
 
+    def perform(self, wanted: Sequence[Effect[Change]]) -> None:
+        """Do effects; while the disk is full nothing else happens, and nothing is lost."""
+        self.asked_at = self.world.time
+        self._perform(wanted)
+
+    def _perform(self, wanted: Sequence[Effect[Change]]) -> None:
+        try:
+            super().perform(wanted)
+        except sqlite3.OperationalError as error:
+            self.world.tell(self.name, f"can't store: {error}")
+            self.world.story.count("failed commits")
+            self._stuck = wanted
+            self.later(COMMIT_RETRY_S, self._perform_again)
+
+    def _perform_again(self) -> None:
+        self._stuck, wanted = (), self._stuck
+        self._perform(wanted)
+        if not self._stuck:
+            self._arm()
+            self.put_in("")
+
     def _note(self, meter: MeterId, payload: bytes) -> None:
         try:
-            self.world.ledger.commanded(meter, unpack_json(Command, payload), int(self.world.time))
+            self.world.ledger.commanded(meter, unpack_json(Command, payload), int(self.now(meter)))
         except ProtocolError:
             return
 
@@ -178,7 +245,12 @@ class Fleet(Node[Change]):
 
     def drained(self) -> bool:
         """Say whether all was acknowledged."""
-        return self.up and not self.off and all(not m.history.rows and not m.events.rows for m in self.meters.values())
+        return (
+            self.up
+            and not self.off
+            and not self._stuck
+            and all(not m.history.rows and not m.events.rows for m in self.meters.values())
+        )
 
 
 def readings(meter: MeterId, slot_end: int) -> dict[RecordType, MilliwattHours]:

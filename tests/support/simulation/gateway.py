@@ -1,21 +1,23 @@
 """A gateway in a simulated world: ``gateway.shell`` without sockets and scheduler."""
 
+import random
+import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commonwatt.config import GatewaySettings
+from commonwatt.devices import Role
 from commonwatt.effects import Effect, Publish
 from commonwatt.registry import RegisteredMeter
 from commonwatt.topics import gateway_up
 from commonwatt.units import MeterId
 from gateway.changes import Change, Setting
 from gateway.core import RETRY, Gateway
-from gateway.relay import WINDOW
-from gateway.shell import JOBS, MAX_GROUP
+from gateway.shell import JOBS, MAX_GROUP, MAX_WAITING, REOPEN_AFTER_S
 from gateway.store import Store
-from tests.support.simulation import masks
-from tests.support.simulation.network import Broker, Link
+from tests.support.simulation import bounds, masks
+from tests.support.simulation.network import Broker, Link, device
 from tests.support.simulation.node import Node
 
 if TYPE_CHECKING:
@@ -34,7 +36,8 @@ class GatewayNode(Node[Change]):
 
     core: Gateway
     # Two of them as slow as a message may be held: an old acknowledgement agrees with them.
-    wrong_s: tuple[int, ...] = (-1_781_900_000, -14_400, -2700, -1800, -400, 400, 1800, 86_400)
+    wrong_s: tuple[int, ...] = (-1_781_900_000, -14_400, -3600, -2700, -1800, -400, 400, 1800, 3600, 86_400)
+    max_waiting = MAX_WAITING
 
     def __init__(
         self,
@@ -45,11 +48,11 @@ class GatewayNode(Node[Change]):
         head_end: Broker,
     ) -> None:
         super().__init__(world, settings.microgrid)
-        self.store = Store(Path(":memory:"))
-        self.store.commit([Setting("store_id", str(self.rng.getrandbits(62)))])
-        self.store.store_id = int(self.store.setting("store_id") or "0")
-        self.local = Link(world, f"{self.name}-l", self, broker)
-        self.head_end = Link(world, f"{self.name}-h", self, head_end)
+        self.store = _new_store(self.rng)
+        identity = device(self.name, Role.GATEWAY, self.name)
+        self.local = Link(world, f"{self.name}-l", self, broker, identity)
+        self.head_end = Link(world, f"{self.name}-h", self, head_end, identity)
+        self._asleep = False
         self.links = [self.local, self.head_end]
         self._settings = settings
         self._meters = meters
@@ -57,8 +60,20 @@ class GatewayNode(Node[Change]):
 
     def build(self) -> None:
         """Make the core anew; compare the store with what it should have."""
+        self._asleep = False
         self.core = Gateway(self._settings, self.store, self._meters)
         self.world.ledger.check_gateway(self.name, self.holdings())
+
+    def lose_store(self) -> None:
+        """Begin with an empty store: what it alone had is gone."""
+        self.world.tell(self.name, "its STORE IS LOST")
+        self.world.story.count("stores lost")
+        stored = self.store.all_events(unsent_only=False)
+        events = {(event.meter_id, generation, event.record_id) for generation, event in stored}
+        self.store.close()
+        self.store = _new_store(self.rng)
+        self.full = False
+        self.world.ledger.lost_gateway(self.name, events)
 
     def holdings(self) -> masks.Holdings:
         """Return what the store holds, read from it."""
@@ -84,13 +99,27 @@ class GatewayNode(Node[Change]):
             self.put_in("connected")
 
     def work(self) -> None:
-        """Take all that waits into one transaction, then what that made possible."""
+        """Take all that waits into one transaction, then what that made possible, as the shell does."""
+        if self._asleep:
+            return
         group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
         now = self.clock()
-        self.perform([effect for event in group for effect in self._ask(*event, now)])
-        self.perform(self.core.committed(now))
-        if len(self.core.relay.in_flight) > WINDOW:
-            self.world.fail(f"I10: {len(self.core.relay.in_flight)} batches of {self.name} in flight")
+        try:
+            self.perform([effect for event in group for effect in self._ask(*event, now)])
+            self.perform(self.core.committed(now))
+        except sqlite3.Error as error:
+            self.world.tell(self.name, f"can't store: {error}")
+            self.world.story.count("failed commits")
+            puts = [event for event in group if event[0] == self.local.name]
+            self.perform([effect for _, topic, payload in puts for effect in self.core.busy(topic, payload, now)])
+            self._asleep = True
+            self.later(REOPEN_AFTER_S, self._reopen)
+        bounds.check_gateway(self)
+
+    def _reopen(self) -> None:
+        """Let the core learn anew what is in the store."""
+        self.build()
+        self._wait()
 
     def _ask(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:
         if what == "tick":
@@ -114,6 +143,9 @@ class GatewayNode(Node[Change]):
             meter = message.topic.split("/")[2]
             self.local.send(message, self.world.link_of(self.name, int(meter)))
 
+    def limit(self, pages: int) -> None:
+        self.store._db.execute(f"PRAGMA max_page_count = {pages}")
+
     def image(self) -> bytes:
         return bytes(self.store._db.serialize())
 
@@ -123,3 +155,11 @@ class GatewayNode(Node[Change]):
     def drained(self) -> bool:
         """Say whether the utility has all."""
         return self.up and self.store.backlog() == (0, 0, 0) and not self.core.relay.wanted
+
+
+def _new_store(rng: random.Random) -> Store:
+    """Return an empty store; its id is the seed's."""
+    store = Store(Path(":memory:"))
+    store.commit([Setting("store_id", str(rng.getrandbits(62)))])
+    store.store_id = int(store.setting("store_id") or "0")
+    return store

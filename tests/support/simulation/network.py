@@ -6,11 +6,13 @@ come whatever happened meanwhile.
 """
 
 import random
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from broker import rules
+from broker.rules import Action
+from commonwatt.devices import Device, Role
 from commonwatt.effects import Publish
 
 if TYPE_CHECKING:
@@ -27,17 +29,19 @@ class Weather:
     Attributes:
         loss: Chance of a message to be lost.
         double: Chance to come twice.
+        repeated: Chance of a QoS 1 message to be sent again by its client, up to a minute later.
         late: Chance to come up to a minute late.
         held: Chance to be held for up to an hour, and to come even so.
     """
 
     loss: float
     double: float
+    repeated: float
     late: float
     held: float
 
 
-CALM = Weather(loss=0, double=0, late=0, held=0)
+CALM = Weather(loss=0, double=0, repeated=0, late=0, held=0)
 
 
 class Member(Protocol):
@@ -61,9 +65,12 @@ class Broker:
         up: Whether it runs.
         starts: How often it was started.
         links: Who connects to it.
+        refused: Messages that the real broker's rules refuse (I11).
     """
 
     def __init__(self, world: "World", name: str) -> None:
+        self.refused = 0
+        self._known: dict[tuple[str, Action, str], bool] = {}
         self.name = name
         self.up = True
         self.starts = 1
@@ -79,6 +86,13 @@ class Broker:
                 link.disconnect()
             self._world.after(down_s, self._start)
 
+    def allows(self, device: Device, action: Action, topic: str) -> bool:
+        """Say what the real broker says."""
+        key = device.identity, action, topic
+        if key not in self._known:
+            self._known[key] = rules.allowed(device, action, topic)
+        return self._known[key]
+
     def _start(self) -> None:
         self.up = True
         self.starts += 1
@@ -87,18 +101,25 @@ class Broker:
             link.reconnect()
 
 
+def device(identity: str, role: Role, microgrid: str = "") -> Device:
+    """Return an identity; its token does not matter here."""
+    return Device(identity=identity, role=role, microgrid=microgrid, token_sha256="")
+
+
 class Link:
     """One client's connection to its broker.
 
     Attributes:
         name: Its name.
+        device: Who connects.
         connected: What the client believes.
         cut: Whether nothing gets through.
         stalled_until: Until when whatever is sent to it is held.
     """
 
-    def __init__(self, world: "World", name: str, member: Member, broker: Broker) -> None:
+    def __init__(self, world: "World", name: str, member: Member, broker: Broker, device: Device) -> None:
         self.name = name
+        self.device = device
         self.connected = False
         self.cut = False
         self.stalled_until = 0.0
@@ -154,23 +175,33 @@ class Link:
         if len(message.payload) > MAX_MESSAGE_BYTES:
             world.fail(f"I10: {self.name} sent {len(message.payload)} bytes")
         world.sent += 1
-        what = f"{message.topic.removeprefix('cw1/')} {zlib.crc32(message.payload):08x}"
+        if not (
+            self._broker.allows(self.device, Action.PUBLISH, message.topic)
+            and self._broker.allows(to.device, Action.RECEIVE, message.topic)
+        ):
+            self._broker.refused += 1
+            world.tell(self.name, "REFUSED by the broker", message)
+            return
         if not self.connected or self.cut or not to.connected or to.cut:
-            world.tell(self.name, f"{what} lost: not connected")
+            world.tell(self.name, "(lost: not connected)", message)
             return
         if rng.random() < weather.loss:
-            world.tell(self.name, f"{what} lost")
+            world.tell(self.name, "(lost)", message)
             return
-        copies = 2 if rng.random() < weather.double else 1
-        world.tell(self.name, what if copies == 1 else f"{what} twice")
-        for _ in range(copies):
-            fate, delay, held = rng.random(), rng.uniform(0.01, 0.3), False
+        copies = [0.0]
+        if rng.random() < weather.double:
+            copies.append(0.0)
+        if message.qos == 1 and rng.random() < weather.repeated:
+            copies.append(rng.uniform(5, 60))
+        world.tell(self.name, "" if len(copies) == 1 else f"({len(copies)} times)", message)
+        for later in copies:
+            fate, delay, held = rng.random(), rng.uniform(0.01, 0.3) + later, False
             if to.stalled_until > world.time:
                 delay, held = to.stalled_until - world.time + rng.uniform(0, 10), True
             elif fate < weather.held:
                 delay, held = rng.uniform(60, 3600), True
             elif fate < weather.held + weather.late:
-                delay = rng.uniform(0.3, 60)
+                delay = rng.uniform(0.3, 60) + later
             world.after(delay, self._delivery(message, to, held=held))
 
     def _delivery(self, message: Publish, to: "Link", *, held: bool) -> Callable[[], None]:

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 W = TypeVar("W")
 
+MAX_PAGES = 1_073_741_823
+"""As many as SQLite allows by default."""
+
 
 class Crash(Exception):  # noqa: N818 - not an error: it is what is tested
     """The process ends here."""
@@ -28,12 +31,18 @@ class Node(ABC, Generic[W]):
         doom: How many more points (before a commit, after it, after each message) it lives; ``None``: no end in sight.
         starts: How often it was started.
         synced: Whether commits are durable; a planted bug when not.
-        offset: By how much its clock is wrong, from a start to the next: in between it never jumps
-            (``commonwatt.clock``).
-        wrong_s: By how much it may be.
+        offset: By how much its clock is wrong now. The services' clock never jumps while they run
+            (``commonwatt.clock``); the cores are to stand it all the same.
+        jumped: Whether it jumped since the start.
+        wrong_s: By how much it may be wrong.
+
+    A store is in memory. A crash leaves what was committed, which is what real files leave after a power cut, and that
+    is proved on real files (``tests/integration/test_power_cut.py``); of an un-synced store it leaves the image of its
+    last sync.
     """
 
     wrong_s: tuple[int, ...] = ()
+    max_waiting: int
 
     def __init__(self, world: "World", name: str) -> None:
         self.name = name
@@ -42,6 +51,8 @@ class Node(ABC, Generic[W]):
         self.starts = 0
         self.synced = True
         self.offset = 0
+        self.jumped = False
+        self.full = False
         self.world = world
         self.rng: random.Random = world.rng
         self.waiting: list[tuple[str, str, bytes]] = []
@@ -79,12 +90,17 @@ class Node(ABC, Generic[W]):
     def restore(self, image: bytes) -> None:
         """Put the store back to what it was."""
 
+    @abstractmethod
+    def limit(self, pages: int) -> None:
+        """Let the store have no more pages than these, or than it has: its disk is full."""
+
     # Life.
 
     def boot(self) -> None:
         """Start."""
         self.up, self.doom = True, None
         self.starts += 1
+        self.jumped = False
         wrong = bool(self.wrong_s) and self.rng.random() < self.world.wrong_clocks
         self.offset = self.rng.choice(self.wrong_s) if wrong else 0
         self.world.tell(self.name, f"start {self.starts}" + (f", its clock WRONG by {self.offset} s" if wrong else ""))
@@ -100,6 +116,27 @@ class Node(ABC, Generic[W]):
     def clock(self) -> int:
         """Return the time as this process has it."""
         return self.world.clock() + self.offset
+
+    def jump(self, offset: int) -> None:
+        """Let the clock jump while it runs."""
+        self.world.tell(self.name, f"its clock JUMPS by {offset - self.offset} s, is wrong by {offset} s")
+        self.offset, self.jumped = offset, True
+
+    def fill(self, for_s: float) -> None:
+        """Let the disk be full for a while: real SQLite, which may not have another page."""
+        if not self.full:
+            self.world.tell(self.name, f"its disk is FULL for {for_s:.0f} s")
+            self.world.story.count("full disks")
+            self.full = True
+            self.limit(1)
+            self.world.after(for_s, self.empty)
+
+    def empty(self) -> None:
+        """Let there be room on the disk again."""
+        if self.full:
+            self.world.tell(self.name, "room on its disk again")
+            self.full = False
+            self.limit(MAX_PAGES)
 
     def sync(self) -> None:
         """Where commits are not durable by themselves: make what is committed durable now."""
@@ -151,7 +188,10 @@ class Node(ABC, Generic[W]):
             self.put_in(link.name, topic, payload)
 
     def put_in(self, what: str, topic: str = "", payload: bytes = b"") -> None:
-        """Have something done soon, in one transaction with what else has come by then."""
+        """Have something done soon, in one transaction with what else has come by then; dropped if too much waits."""
+        if len(self.waiting) >= self.max_waiting:
+            self.world.story.count(f"dropped by {self.name}")
+            return
         self.waiting.append((what, topic, payload))
         self._wait()
 

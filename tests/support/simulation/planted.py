@@ -1,24 +1,35 @@
 """Bugs planted on purpose: each takes one guard away, and the simulation must find it (it must bite)."""
 
+import sqlite3
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from unittest.mock import patch
 
 import numpy as np
+from sqlalchemy.exc import OperationalError
 
+from broker import rules
 from commonwatt import effects
+from commonwatt.batches import BatchAck, BatchFlag
 from commonwatt.blocks import Blocks, empty, join
 from commonwatt.commands import Command
 from commonwatt.effects import Effect, Publish, Write
-from commonwatt.messages import Put, PutAck
-from commonwatt.records import Expected
+from commonwatt.messages import Put, PutAck, Trust
+from commonwatt.records import Expected, HistoryRecord, Log, Rejection, judge_history
+from commonwatt.registry import RegisteredMeter
 from commonwatt.units import EpochSeconds
+from gateway import outbox, relay
+from gateway.changes import Change, Part, Relayed, Setting
 from gateway.collect import Collector, Taken
+from gateway.relay import Relay
+from gateway.store import Store
 from meter_sim.changes import Delete
 from meter_sim.delivery import Delivery
+from meter_sim.meter import Effects, Meter
 from meter_sim.orders import DONE, HeldStates, Verdict
+from meter_sim.store import FleetStore
 from utility.store import compactor, parts
 
 
@@ -108,6 +119,128 @@ def _judging(ignored: tuple[str, ...]) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _failed_commits_are_acknowledged() -> Iterator[None]:
+    async def deaf(
+        wanted: Iterable[Effect[object]],
+        commit: Callable[[list[object]], Awaitable[None]],
+        publish: Callable[[Publish], object],
+    ) -> None:
+        several = list(wanted)
+        if changes := [effect.change for effect in several if isinstance(effect, Write)]:
+            with suppress(sqlite3.OperationalError, OperationalError):
+                await commit(changes)
+        for effect in several:
+            if isinstance(effect, Publish):
+                publish(effect)
+
+    with patch.object(effects, "perform", deaf):
+        yield
+
+
+@contextmanager
+def _averages_beside_exact_slots() -> Iterator[None]:
+    real = outbox._split
+
+    def split(store: Store, unsent: list[Part], mode: outbox.Mode) -> tuple[list[Part], list[Part]]:
+        return ([], unsent) if mode.name == "lossy" else real(store, unsent, mode)
+
+    with patch.object(outbox, "_split", split):
+        yield
+
+
+@contextmanager
+def _deleted_when_sent() -> Iterator[None]:
+    real = Meter._send
+
+    def send(self: Meter, log: Log, now: float, to_id: int | None = None) -> Effects:
+        wanted = real(self, log, now, to_id)
+        of_log = self._deliveries[log].log
+        return [*wanted, Write(of_log.delete_batch())] if of_log.frozen else wanted
+
+    with patch.object(Meter, "_send", send):
+        yield
+
+
+@contextmanager
+def _relayed_when_sent() -> Iterator[None]:
+    real = Relay._next
+
+    def following(self: Relay, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
+        wanted = real(self, now, flags)
+        if wanted is None:
+            return None
+        sent = next(reversed(self.in_flight.values())).selection
+        return [*wanted, Write(Relayed(sent.done, sent.averaged, (), (), 0))]
+
+    with patch.object(Relay, "_next", following):
+        yield
+
+
+@contextmanager
+def _any_batch_acknowledgement() -> Iterator[None]:
+    real = Relay.acknowledged
+
+    def acknowledged(self: Relay, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
+        if self.in_flight:
+            sequence, batch = next(iter(self.in_flight.items()))
+            sent = batch.selection
+            ack = replace(
+                ack,
+                sequence=sequence,
+                store=self._store.store_id,
+                blocks=len(sent.blocks),
+                events=len(sent.events),
+                letters=len(sent.letters),
+            )
+        return real(self, ack, now)
+
+    with patch.object(Relay, "acknowledged", acknowledged):
+        yield
+
+
+def _keep_known(self: Relay, utility_store: str) -> list[Effect[Change]]:
+    del self
+    return [Write(Setting("utility_store", utility_store))]
+
+
+@contextmanager
+def _expiry_by_a_clock_before_it_jumped() -> Iterator[None]:
+    real = HeldStates.judge
+    seen: dict[int, float] = {}
+
+    def judge(self: HeldStates, command: Command, now: float) -> Verdict:
+        # A clock that is smoothed goes on by no more than half an hour from one command to the next.
+        seen[id(self)] = min(now, seen.get(id(self), now) + 1700)
+        return real(self, command, seen[id(self)])
+
+    with patch.object(HeldStates, "judge", judge):
+        yield
+
+
+@contextmanager
+def _trusted_from_the_start() -> Iterator[None]:
+    real = Collector.put
+
+    def put(
+        self: Collector, meter_id: int, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
+    ) -> Taken:
+        self.trust = Trust.NETWORK
+        return real(self, meter_id, meter, log, payload, now)
+
+    with patch.object(Collector, "put", put):
+        yield
+
+
+@contextmanager
+def _other_meters_records_taken() -> Iterator[None]:
+    def judge(record: HistoryRecord, expected: Expected) -> Rejection | None:
+        return judge_history(record, replace(expected, meter_id=record.meter_id, account=record.account))
+
+    with patch("gateway.collect.judge_history", judge):
+        yield
+
+
 BUGS: dict[str, Bug] = {
     "acknowledge before commit": Bug(_acknowledge_before_commit),
     "commits of gateways not synced": Bug(unsynced=("r001", "r002")),
@@ -119,5 +252,17 @@ BUGS: dict[str, Bug] = {
     "states without an end": Bug(lambda: patch.object(HeldStates, "expire", return_value=None)),
     "commands obeyed after their end": Bug(lambda: _judging(("expired",))),
     "no fence": Bug(lambda: _judging(("superseded", "fenced"))),
+    "failed commits acknowledged": Bug(_failed_commits_are_acknowledged),
+    "averages beside exact slots": Bug(_averages_beside_exact_slots),
+    "deleted when sent": Bug(_deleted_when_sent),
+    "relayed when sent": Bug(_relayed_when_sent),
+    "any acknowledgement of a batch believed": Bug(_any_batch_acknowledgement),
+    "batches never given up": Bug(lambda: patch.object(relay, "ACK_WITHIN_S", 10**9)),
+    "a new utility gets no backup": Bug(lambda: patch.object(Relay, "_compare_store", _keep_known)),
+    "commands judged by the clock before it jumped": Bug(_expiry_by_a_clock_before_it_jumped),
+    "pairs not kept": Bug(lambda: patch.object(FleetStore, "_write_orders", return_value=None)),
+    "a clock trusted from the start": Bug(_trusted_from_the_start),
+    "no access rules": Bug(lambda: patch.object(rules, "allowed", return_value=True)),
+    "records of other meters taken": Bug(_other_meters_records_taken),
 }
 """By name."""

@@ -1,13 +1,18 @@
 """What happened in a simulated world: every event, hashed; the last of them kept, to be read."""
 
 import hashlib
+import zlib
 from collections import Counter, deque
+from collections.abc import Sequence
 
-KEPT = 4_000
+from commonwatt.effects import Publish
+from tests.support.simulation.wording import wording
+
+KEPT = 20_000
 """Events kept; all of them are in the hash."""
 
 SHOWN = 60
-"""Events shown when something went wrong."""
+"""Events shown when something went wrong; as many again of the meter it concerns."""
 
 
 class Violation(AssertionError):  # noqa: N818 - it says what it is
@@ -16,15 +21,17 @@ class Violation(AssertionError):  # noqa: N818 - it says what it is
     Attributes:
         seed: The seed of the world.
         what: Which invariant, and how.
-        story: The last events before.
     """
 
-    def __init__(self, seed: int, what: str, story: list[str], replay: str) -> None:
+    def __init__(self, seed: int, what: str, story: str, replay: str) -> None:
         self.seed = seed
         self.what = what
-        self.story = story
-        lines = [f"seed {seed}: {what}", "", *story[-SHOWN:], "", f"replay: {replay}"]
-        super().__init__("\n".join(lines))
+        self._parts = seed, what, story, replay
+        super().__init__(f"seed {seed}: {what}\n\n{story}\n\nreplay: {replay}")
+
+    def __reduce__(self) -> tuple[type["Violation"], tuple[int, str, str, str]]:
+        """Let it be sent from one process to another."""
+        return Violation, self._parts
 
 
 class Story:
@@ -39,12 +46,14 @@ class Story:
         self.counts: Counter[str] = Counter()
         self.now = 0.0
         self._hash = hashlib.sha256()
-        self._last: deque[tuple[float, str, str]] = deque(maxlen=KEPT)
+        # A message is put into words only when someone reads them.
+        self._last: deque[tuple[float, str, str, Publish | None]] = deque(maxlen=KEPT)
 
-    def tell(self, who: str, what: str) -> None:
-        """Note an event."""
-        self._hash.update(f"{self.now:.3f}|{who}|{what}\n".encode())
-        self._last.append((self.now, who, what))
+    def tell(self, who: str, what: str, message: Publish | None = None) -> None:
+        """Note an event, and the message it is about."""
+        about = f"|{message.topic}|{zlib.crc32(message.payload)}" if message else ""
+        self._hash.update(f"{self.now:.3f}|{who}|{what}{about}\n".encode())
+        self._last.append((self.now, who, what, message))
 
     def count(self, what: str) -> None:
         """Count something."""
@@ -55,12 +64,18 @@ class Story:
         """The hash of all events so far (I12)."""
         return self._hash.hexdigest()
 
-    def lines(self) -> list[str]:
-        """Return the events kept, readable."""
-        return [f"{_clock(time)}  {who:<10} {what}" for time, who, what in self._last]
+    def text(self, about: Sequence[str] = ()) -> str:
+        """Return the last events, and before them those in which one of ``about`` is named."""
+        lines = [_line(*event) for event in self._last]
+        latest = lines[-SHOWN:]
+        concerned = [line for line in lines[:-SHOWN] if any(name in line for name in about)][-SHOWN:]
+        if concerned:
+            latest = [f"Earlier, of {' and '.join(about)}:", *concerned, "", "At last:", *latest]
+        return "\n".join(latest)
 
 
-def _clock(time: float) -> str:
+def _line(time: float, who: str, what: str, message: Publish | None) -> str:
     hours, rest = divmod(time, 3600)
     minutes, seconds = divmod(rest, 60)
-    return f"{int(hours)}:{int(minutes):02d}:{seconds:06.3f}"
+    said = wording(message) if message else ""
+    return f"{int(hours)}:{int(minutes):02d}:{seconds:06.3f}  {who:<10} {said}{' ' if said and what else ''}{what}"

@@ -1,19 +1,21 @@
 """The utility in a simulated world: ``utility.ingest`` and ``utility.jobs`` without sockets, threads and scheduler."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from sqlalchemy import make_url, select
+from sqlalchemy.exc import OperationalError
 
+from commonwatt.devices import Role
 from commonwatt.effects import Publish
 from commonwatt.town import Town
 from commonwatt.units import unsigned64
 from tests.support.simulation import masks
-from tests.support.simulation.network import Broker, Link
+from tests.support.simulation.network import Broker, Link, device
 from tests.support.simulation.node import Node
 from utility.core import Core
 from utility.gaps import settled_before
-from utility.ingest import MAX_GROUP
+from utility.ingest import MAX_GROUP, MAX_QUEUED
 from utility.registry import fill_registry
 from utility.store.changes import Change
 from utility.store.compactor import Compactor
@@ -43,10 +45,11 @@ class UtilityNode(Node[Change]):
     database: Database
     # Never nearly as wrong as a gateway's: two that agree are believed, and then good readings look as from the future.
     wrong_s: tuple[int, ...] = (-1_781_800_000, -7200, 7200, 172_800)
+    max_waiting = MAX_QUEUED
 
     def __init__(self, world: "World", town: Town, head_end: Broker) -> None:
         super().__init__(world, "utility")
-        self.link = Link(world, "utility-h", self, head_end)
+        self.link = Link(world, "utility-h", self, head_end, device("utility", Role.UTILITY))
         self.links = [self.link]
         self._town = town
         self._gaps_s = self.rng.choice((300, 900))
@@ -55,6 +58,7 @@ class UtilityNode(Node[Change]):
 
     def lose_store(self) -> None:
         """Begin with an empty store, registered anew."""
+        self.full = False
         store_id = self.rng.getrandbits(62)
         self.restore(_registered(self._town))
         self.database = Database(self._engine, store_id)
@@ -69,7 +73,7 @@ class UtilityNode(Node[Change]):
         self._compactor = Compactor(self.database)
         self._finder = GapFinder(self.database)
         with self.database.reads.begin() as connection:
-            self._core = Core(self.database.store_id, load_known(connection), GAP_AGE_S)
+            self.core = Core(self.database.store_id, load_known(connection), GAP_AGE_S)
         self.world.ledger.check_utility(self.database.store_id, self.holdings())
 
     def holdings(self) -> masks.Holdings:
@@ -86,12 +90,24 @@ class UtilityNode(Node[Change]):
         self.later(self.rng.uniform(0, TICK_S), self._jobs)
 
     def _poll(self) -> None:
+        self.later(POLL_S, self._poll)
         with self.database.reads.begin() as connection:
             waiting = open_commands(connection)
-        self.perform(self._core.tick(waiting, self.clock()))
-        self.later(POLL_S, self._poll)
+        self.trying(lambda: self.perform(self.core.tick(waiting, self.clock())))
+
+    def trying(self, work: Callable[[], None]) -> None:
+        """Do something that comes again if the store fails."""
+        try:
+            work()
+        except OperationalError as error:
+            self.world.tell(self.name, f"can't store: {error.orig}")
+            self.world.story.count("failed commits")
 
     def _jobs(self) -> None:
+        self.later(TICK_S, self._jobs)
+        self.trying(self._do_jobs)
+
+    def _do_jobs(self) -> None:
         """Do what is due and not done; a crash comes between a job and the note that it is done."""
         for name, period_s, run in (("compact", COMPACT_S, self._compact), ("gaps", self._gaps_s, self._find_gaps)):
             now = self.clock()
@@ -102,7 +118,6 @@ class UtilityNode(Node[Change]):
                 self._point()
                 with self.database.writes.begin() as connection:
                     mark_done(connection, name, now // period_s)
-        self.later(TICK_S, self._jobs)
 
     def _compact(self, now: int) -> None:
         while (replacement := self._compactor.plan(now)) is not None:
@@ -130,12 +145,12 @@ class UtilityNode(Node[Change]):
         """Take all that waits into one transaction."""
         now = self.clock()
         group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
-        steps = [self._core.receive(topic, payload, now) for _, topic, payload in group]
+        steps = [self.core.receive(topic, payload, now) for _, topic, payload in group]
         for step in steps:
             self.world.story.count(f"utility {step.result}")
             if step.refused is not None:
                 self.world.fail(f"the utility refused a batch: {step.refused.text}")
-        self.perform([effect for step in steps for effect in step.effects])
+        self.trying(lambda: self.perform([effect for step in steps for effect in step.effects]))
 
     def commit(self, changes: Sequence[Change]) -> None:
         self._writer.commit(changes)
@@ -144,6 +159,10 @@ class UtilityNode(Node[Change]):
     def transmit(self, message: Publish) -> None:
         controller = message.topic.split("/")[1]
         self.link.send(message, self.world.gateways[controller].head_end)
+
+    def limit(self, pages: int) -> None:
+        with self.database.reads.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
 
     def image(self) -> bytes:
         raw = self._engine.raw_connection()

@@ -2,6 +2,7 @@
 
 import heapq
 import random
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -11,16 +12,20 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 from commonwatt.config import GatewaySettings
+from commonwatt.effects import Publish
 from commonwatt.registry import registry_of
 from commonwatt.town import Town, load_town
 from commonwatt.units import MeterId
-from tests.support.simulation import ending
+from tests.support.simulation import bounds, ending, facts
 from tests.support.simulation.faults import Faults
 from tests.support.simulation.fleet import Fleet
 from tests.support.simulation.gateway import GatewayNode
 from tests.support.simulation.ledger import Ledger
+from tests.support.simulation.masks import Key
 from tests.support.simulation.network import CALM, Broker, Link, Weather
 from tests.support.simulation.node import Node
+from tests.support.simulation.planted import BUGS, Bug
+from tests.support.simulation.rival import Rival
 from tests.support.simulation.story import Story, Violation
 from tests.support.simulation.utility import UtilityNode
 
@@ -33,6 +38,9 @@ HEALED_S = 600
 DRAIN_S = 2700
 """So long after the last reading everything is at the utility (I6): finished quarters, and what is asked for again."""
 
+BOUNDS_EVERY_S = 300
+"""So often the rows of stores are counted (I10)."""
+
 MEASURED = {"r001": (10001, 10003, 10004), "r002": (20001, 20003, 20004)}
 """The meters, by microgrid: a battery that waits to be asked, one that sends by itself, and a plain meter."""
 
@@ -43,11 +51,17 @@ class Options:
 
     Attributes:
         hours: How long is measured.
-        unsynced: Names of nodes whose commits a crash undoes, back to the last minute: a planted bug.
+        bug: A planted bug's name; empty: none.
     """
 
     hours: float = 2.0
-    unsynced: tuple[str, ...] = ()
+    bug: str = ""
+
+    def command(self, seed: int) -> str:
+        """Return the command that replays a world."""
+        hours = f" --hours {self.hours:g}" if self.hours != Options.hours else ""
+        bug = f" --bug {shlex.quote(self.bug)}" if self.bug else ""
+        return f"python -m tests.support.simulation --seed {seed}{hours}{bug}"
 
 
 @dataclass(frozen=True)
@@ -96,13 +110,14 @@ class World:
         self.wrong_clocks = 0.0
         self._numbers = count()
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
-        self._hours = options.hours
+        self._options = options
+        self.gateways: dict[str, GatewayNode] = {}
+        self.fleets: dict[str, Fleet] = {}
+        self.rivals: dict[str, Rival] = {}
         town = _town()
         self.head_end = Broker(self, "head-end")
         self.brokers = {name: Broker(self, f"{name}-b") for name in MEASURED}
         self.utility = UtilityNode(self, town, self.head_end)
-        self.gateways: dict[str, GatewayNode] = {}
-        self.fleets: dict[str, Fleet] = {}
         log_records = self.rng.choice((300, 2_000_000))
         periods = {"relay_s": (60, 120, 300), "collect_s": (60, 300), "levels_s": (60, 300)}
         settings = {name: self.rng.choice(choices) for name, choices in periods.items()}
@@ -111,11 +126,12 @@ class World:
             registered = {m.id: m for m in registry_of(microgrid).meters if m.id in ids}
             gateway = GatewaySettings(microgrid=name, **settings)
             self.gateways[name] = GatewayNode(self, gateway, registered, self.brokers[name], self.head_end)
+            self.rivals[name] = Rival(self, gateway, registered, self.brokers[name])
             described = [meter for meter in microgrid.meters if meter.id in ids]
             self.fleets[name] = Fleet(self, name, described, self.brokers[name], log_records)
         self.nodes: list[Node[Any]] = [self.utility, *self.gateways.values(), *self.fleets.values()]
         for node in self.nodes:
-            node.synced = node.name not in options.unsynced
+            node.synced = node.name not in _bug(options).unsynced
         self._links = {(f.microgrid, int(link.name)): link for f in self.fleets.values() for link in f.links}
         self._faults = Faults(self)
 
@@ -143,20 +159,20 @@ class World:
 
     # What happens.
 
-    def tell(self, who: str, what: str) -> None:
-        """Note an event."""
-        self.story.tell(who, what)
+    def tell(self, who: str, what: str, message: Publish | None = None) -> None:
+        """Note an event, and the message it is about."""
+        self.story.tell(who, what, message)
 
-    def fail(self, what: str) -> NoReturn:
-        """End: something that must hold does not.
+    def fail(self, what: str, key: Key | None = None, slots: int = 0) -> NoReturn:
+        """End: something that must hold does not, of some slots of a block.
 
         Raises:
             Violation: Always.
         """
-        replay = f"python -m tests.support.simulation --seed {self.seed}"
-        if self._hours != Options.hours:
-            replay += f" --hours {self._hours:g}"
-        raise Violation(self.seed, what, self.story.lines(), replay)
+        story = self.story.text(() if key is None else (str(key[0]),))
+        if key is not None:
+            story += "\n\n" + "\n".join(facts.of_slots(self, key, slots))
+        raise Violation(self.seed, what, story, self._options.command(self.seed))
 
     def link_of(self, microgrid: str, meter: MeterId) -> Link:
         """Return a meter's link."""
@@ -172,6 +188,7 @@ class World:
             node.boot()
             if not node.synced:
                 self._sync(node.name)
+        self._check_bounds()
         self._faults.begin(self.measure_until - HEALED_S - START)
         self._run_until(self.measure_until - HEALED_S)
         self._faults.heal()
@@ -183,6 +200,10 @@ class World:
         self.close()
         made = sum(len(readings) for readings in self.ledger.made.values())
         return Run(self.seed, self.story.digest, dict(self.story.counts), made, self.sent, drained_s)
+
+    def _check_bounds(self) -> None:
+        bounds.check_stores(self)
+        self.after(BOUNDS_EVERY_S, self._check_bounds)
 
     def _sync(self, name: str) -> None:
         node = next(node for node in self.nodes if node.name == name)
@@ -217,7 +238,17 @@ def simulate(seed: int, options: Options | None = None) -> Run:
     Raises:
         Violation: Something that must always hold did not.
     """
-    world = World(seed, options or Options())
+    options = options or Options()
+    with _bug(options).plant():
+        return _simulate(seed, options)
+
+
+def _bug(options: Options) -> Bug:
+    return BUGS[options.bug] if options.bug else Bug()
+
+
+def _simulate(seed: int, options: Options) -> Run:
+    world = World(seed, options)
     try:
         return world.run()
     except Violation:
