@@ -42,7 +42,7 @@ class Ledger:
 
     Attributes:
         made: Every reading ever recorded, by (meter, type) and start of its slot.
-        made_again: Other readings of a slot, of a meter whose clock went back, and that forgot.
+        made_again: Readings of slots made twice, by a meter whose clock went back, and that forgot.
         events: Every event ever recorded.
         excused: Slots (meter, type, start) that nobody had any more when a store or a memory was lost: what was
             acknowledged by that store alone and not relayed, or not acknowledged yet. They alone may be missing.
@@ -261,10 +261,10 @@ class Ledger:
                     record = unpack_history(row.data)
                     assert record.end - record.start == SLOT_S
                     slots = self.made.setdefault((change.meter, record.record_type), {})
-                    first = slots.setdefault(record.start, record.reading)
-                    if first != record.reading:
-                        again = self.made_again.setdefault((change.meter, record.record_type, record.start), {first})
-                        again.add(record.reading)
+                    if record.start in slots:
+                        again = self.made_again.setdefault((change.meter, record.record_type, record.start), set())
+                        again |= {slots[record.start], record.reading}
+                    slots.setdefault(record.start, record.reading)
             elif isinstance(change, at_meter.Orders):
                 self._orders[change.meter] = change
 
@@ -368,8 +368,16 @@ class Ledger:
     def _check_groups(self, where: str, key: Key, mask: masks.Mask) -> None:
         """Check that no group of ten has averages and exact slots: their sum would be wrong, and no gap show it."""
         for group in _GROUPS:
-            if mask.averaged & group and mask.exact & group:
+            if mask.averaged & group and mask.exact & group and not self.again(key, group):
                 self._fail(f"I5: averages and exact slots of a group meet in {where}", key, mask.averaged & group)
+
+    def again(self, key: Key, slots: int) -> bool:
+        """Say whether a meter made any of the slots twice."""
+        meter, kind, quarter = key
+        start = quarter * QUARTER_S
+        return bool(self.made_again) and any(
+            slots >> slot & 1 and (meter, kind, start + slot * SLOT_S) in self.made_again for slot in range(SLOTS)
+        )
 
     def _fail(self, what: str, key: Key, slots: int) -> NoReturn:
         self._world.fail(f"{what}: {masks.text(key, slots)}", key=key, slots=slots)
