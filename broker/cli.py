@@ -12,6 +12,7 @@ import typer
 
 from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
+from broker.tls import Files
 from commonwatt.config import BrokerSettings, load_settings
 from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
@@ -65,7 +66,9 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
     _raise_file_limit()
     metrics = BrokerMetrics()
     metrics.registry.register(WatchdogMetrics("broker", watchdog))
-    embedded = EmbeddedBroker(settings.listen, settings.devices, metrics, settings.packets_per_s)
+    embedded = EmbeddedBroker(
+        settings.listen, settings.devices, metrics, settings.packets_per_s, tls=_tls_files(settings)
+    )
     with contextlib.ExitStack() as stack:
         if settings.http is not None:
             http = HttpServer(settings.http, metrics.registry, embedded.status)
@@ -82,6 +85,12 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
         _log.info("stopping")
         await embedded.stop()
     _log.info("stopped")
+
+
+def _tls_files(settings: BrokerSettings) -> Files | None:
+    if settings.certificate is None:
+        return None
+    return Files(settings.certificate, settings.clients_ca, settings.clients_revoked)
 
 
 def _start_http(http: HttpServer, address: str) -> threading.Thread:

@@ -39,6 +39,10 @@ class Refusal(StrEnum):
     IDENTITY = "identity"
     USERNAME = "username"
     TOKEN = "token"  # noqa: S105 - the name of a reason
+    TLS = "tls"
+    CERTIFICATE = "certificate"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 RETURN_CODES: Mapping[Refusal, int] = {
@@ -47,6 +51,9 @@ RETURN_CODES: Mapping[Refusal, int] = {
     Refusal.USERNAME: 4,
     Refusal.TOKEN: 4,
     Refusal.WILL: 5,
+    Refusal.CERTIFICATE: 5,
+    Refusal.EXPIRED: 5,
+    Refusal.REVOKED: 5,
 }
 """CONNACK return codes; who sends anything else is no MQTT client and gets no answer."""
 
@@ -152,18 +159,29 @@ def _text(field: bytes) -> str:
     return text
 
 
-def judge(connect: Connect, devices: Mapping[str, Device]) -> Device:
+def judge(connect: Connect, devices: Mapping[str, Device], proved: str | None = None) -> Device:
     """Return the device that ``connect`` proves to be.
+
+    Args:
+        connect: What it says.
+        devices: Who may connect.
+        proved: The identity its certificate proves; then no token is needed, but one that is sent must be right.
 
     Raises:
         AdmissionError: It proves none.
     """
+    if proved not in (None, connect.client_id):
+        raise AdmissionError(Refusal.CERTIFICATE, f"its certificate is of {proved!r}")
     device = devices.get(connect.client_id)
     if device is None:
         raise AdmissionError(Refusal.IDENTITY, "client id is no registered identity")
     # Either the user name repeats the client id or it says nothing: two names would be two identities.
     if connect.username and connect.username != connect.client_id:
         raise AdmissionError(Refusal.USERNAME, "user name differs from the client id")
+    if device.revoked:
+        raise AdmissionError(Refusal.REVOKED, f"it was revoked: {device.revoked}")
+    if connect.password is None and proved is not None:
+        return device
     if connect.password is None or not device.owns(connect.password):
         raise AdmissionError(Refusal.TOKEN, "wrong token" if connect.password else "no token")
     return device

@@ -15,6 +15,7 @@ from broker.crowd import MAX_WAITING, Crowd
 from broker.guard import Guard
 from broker.metrics import BrokerMetrics
 from broker.throttle import ThrottledLog
+from broker.tls import BrokerTls
 
 READ_BUFFER_BYTES = 1 << 14
 """Bytes read ahead from one client (twice this, or what comes at once); a longer message is still read whole."""
@@ -41,14 +42,16 @@ class Door:
         capacity: How many may be open at once.
     """
 
-    def __init__(self, serve: Serve, guard: Guard, metrics: BrokerMetrics) -> None:
+    def __init__(self, serve: Serve, guard: Guard, metrics: BrokerMetrics, tls: BrokerTls | None = None) -> None:
         """Store the arguments.
 
         Args:
             serve: Serves one connection to its end; told nothing of how it came.
             guard: Counts and logs those turned away.
             metrics: Where pauses are counted.
+            tls: Shakes hands with each; ``None``: plain text is spoken.
         """
+        self._tls = tls
         self.tasks: set[asyncio.Task[None]] = set()
         self.capacity = open_files() - RESERVED_FILES
         self._serve = serve
@@ -129,7 +132,10 @@ class Door:
 
     async def _serve_socket(self, accepted: socket.socket, source: str) -> None:
         try:
-            reader, writer = await _streams(accepted)
+            reader, writer = await self._streams(accepted)
+        except AdmissionError as refused:
+            accepted.close()
+            self._guard.refuse(source, None, refused)
         except OSError as error:
             accepted.close()
             _log.debug("%s left at once: %s", source, error)
@@ -138,13 +144,15 @@ class Door:
         finally:
             self.waits_no_more(asyncio.current_task())
 
-
-async def _streams(accepted: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    loop = asyncio.get_running_loop()
-    reader = asyncio.StreamReader(limit=READ_BUFFER_BYTES)
-    protocol = asyncio.StreamReaderProtocol(reader)
-    transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted)
-    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+    async def _streams(self, accepted: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=READ_BUFFER_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        if self._tls is None:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted)
+        else:
+            transport = await self._tls.shake_hands(protocol, accepted, self._guard.timeout_s)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 def _source(accepted: socket.socket) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 from amqtt.errors import ProtocolHandlerError  # type: ignore[import-untyped]
 
 from broker.amqtt_broker import LISTENER, QuietBroker
+from broker.connect import AdmissionError, Refusal
 from broker.door import RESERVED_FILES, Door
 from broker.guard import CONNECT_TIMEOUT_S, Admission, Guard
 from broker.known import KnownDevices
@@ -25,6 +26,7 @@ from broker.plugins import Admitted
 from broker.rate import Allowance
 from broker.streams import ClientReader, ClientWriter
 from broker.throttle import ThrottledLog
+from broker.tls import BrokerTls, Files
 from commonwatt.config import split_address
 from commonwatt.devices import Device, Role
 
@@ -46,14 +48,24 @@ STOP_TIMEOUT_S = 1.5
 CONNECT_PACKETS = 20
 """Packets of its allowance that connecting costs an identity: it is that much work, for client and log."""
 
+CHECK_EVERY_S = 2.0
+"""Real seconds between two looks at who may still be connected: a revoked device is cut so soon."""
+
 _log = logging.getLogger(__name__)
 
 
 class _Connection:
     """One admitted connection."""
 
-    def __init__(self, admission: Admission, writer: ClientWriter, task: asyncio.Task[None] | None) -> None:
+    def __init__(
+        self,
+        admission: Admission,
+        stream: asyncio.StreamWriter,
+        writer: ClientWriter,
+        task: asyncio.Task[None] | None,
+    ) -> None:
         self.device = admission.device
+        self.stream = stream
         self.writer = writer
         self.task = task
         self.finished = asyncio.Event()
@@ -78,6 +90,7 @@ class EmbeddedBroker:
         metrics: BrokerMetrics,
         packets_per_s: float = PACKETS_PER_S,
         connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        tls: Files | None = None,
     ) -> None:
         """Store the arguments.
 
@@ -86,28 +99,33 @@ class EmbeddedBroker:
             devices: The devices file.
             metrics: Where to count.
             packets_per_s: MQTT packets a meter may send in a real second, in the long run.
-            connect_timeout_s: Real seconds a client has for its CONNECT.
+            connect_timeout_s: Real seconds a client has for its TLS handshake, and then for its CONNECT.
+            tls: Its certificates; ``None``: it speaks plain text.
         """
         self.address = address
         self.metrics = metrics
         self.devices = KnownDevices(devices, metrics)
         self._packets_per_s = packets_per_s
-        self._guard = Guard(self._refreshed_devices, metrics, connect_timeout_s)
-        self._door = Door(self._serve, self._guard, metrics)
+        self._tls = None if tls is None else BrokerTls(tls, metrics)
+        self._guard = Guard(self._refreshed_devices, metrics, connect_timeout_s, self._proved)
+        self._door = Door(self._serve, self._guard, metrics, self._tls)
         self._admitted = Admitted(metrics)
         self._allowances: dict[str, Allowance] = {}
         self._throttled = ThrottledLog(_log)
         self._connections: dict[str, _Connection] = {}
         self._serving: dict[str, _Connection] = {}
+        self._checks: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """Read the devices and listen.
 
         Raises:
-            ConfigError: The devices file can't be used.
+            ConfigError: The devices file or a certificate can't be used.
             OSError: The address can't be listened on.
         """
         self.devices.load()
+        if self._tls is not None:
+            self._tls.load()
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(partial(_orphan_failed, loop.get_exception_handler()))
         self.amqtt = QuietBroker(self._admitted)
@@ -119,6 +137,7 @@ class EmbeddedBroker:
             await self.amqtt.shutdown()
             raise
         self.address = f"{self.address.rpartition(':')[0]}:{port}"
+        self._checks = asyncio.get_running_loop().create_task(self._check_often())
 
     def _check_open_files(self) -> None:
         if self._door.capacity < len(self.devices.known):
@@ -132,6 +151,8 @@ class EmbeddedBroker:
 
     async def stop(self) -> None:
         """Stop listening, end every connection, stop amqtt; within two ``STOP_TIMEOUT_S``, however clients behave."""
+        if self._checks is not None:
+            self._checks.cancel()
         await self._door.close()
         tasks = self._door.tasks
         for connection in list(self._connections.values()):
@@ -165,10 +186,37 @@ class EmbeddedBroker:
         known = self.devices.refreshed()
         if known is not before:
             for identity, connection in self._connections.items():
-                if known.get(identity) != connection.device:
-                    connection.writer.cut(Cut.REGISTRATION, "its registration changed")
+                if (now := known.get(identity)) != connection.device:
+                    revoked = now is not None and now.revoked
+                    text = f"it was revoked: {revoked}" if revoked else "its registration changed"
+                    connection.writer.cut(Cut.REVOKED if revoked else Cut.REGISTRATION, text)
             self._allowances.clear()
         return known
+
+    def _proved(self, stream: asyncio.StreamWriter) -> str | None:
+        return None if self._tls is None else self._tls.proved(stream)
+
+    async def _check_often(self) -> None:
+        """Cut who may be connected no more, without waiting for anybody to connect."""
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            try:
+                self._check()
+            except Exception:
+                self.metrics.connection_errors.inc()
+                _log.exception("the look at who may still be connected failed")
+
+    def _check(self) -> None:
+        self._refreshed_devices()
+        if self._tls is None:
+            return
+        self._tls.refresh()
+        for connection in self._connections.values():
+            try:
+                self._tls.proved(connection.stream)
+            except AdmissionError as refused:
+                revoked = refused.reason is Refusal.REVOKED
+                connection.writer.cut(Cut.REVOKED if revoked else Cut.EXPIRED, str(refused))
 
     def _cut(self, identity: str, reason: Cut, text: str) -> None:
         """Count and log that a connection is cut."""
@@ -216,7 +264,7 @@ class EmbeddedBroker:
         silence_s = SILENCE_FACTOR * admission.keepalive_s or None
         hold_back_s = partial(self._hold_back_s, admission.device)
         client_reader = ClientReader(admission.packet, reader, client_writer, silence_s, hold_back_s)
-        connection = _Connection(admission, client_writer, asyncio.current_task())
+        connection = _Connection(admission, writer, client_writer, asyncio.current_task())
         previous = self._connections.get(identity)
         self._connections[identity] = connection
         self.metrics.connects.inc()

@@ -51,6 +51,7 @@ class Guard:
     Attributes:
         devices: Returns the devices that may connect, by identity; asked once for each CONNECT.
         metrics: Where refusals are counted.
+        proved: Returns the identity that the certificate of a connection proves; ``None``: none is asked for.
         timeout_s: Real seconds a client has for its CONNECT.
     """
 
@@ -59,7 +60,9 @@ class Guard:
         devices: Callable[[], Mapping[str, Device]],
         metrics: BrokerMetrics,
         timeout_s: float = CONNECT_TIMEOUT_S,
+        proved: Callable[[asyncio.StreamWriter], str | None] = lambda _: None,
     ) -> None:
+        self.proved = proved
         self.devices = devices
         self.metrics = metrics
         self.timeout_s = timeout_s
@@ -71,7 +74,7 @@ class Guard:
         try:
             connect = parse_connect(await read_connect(reader, self.timeout_s))
             identity = connect.client_id
-            device = judge(connect, self.devices())
+            device = judge(connect, self.devices(), self.proved(writer))
         except AdmissionError as refused:
             self.refuse(writer.get_extra_info("peername"), identity, refused)
             # Four bytes always fit the empty write buffer: nothing to wait for.

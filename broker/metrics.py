@@ -35,6 +35,8 @@ class BrokerMetrics:
         messages: Messages taken in and passed on, by direction.
         connection_errors: Connections ended by an error in the broker itself.
         devices_file_errors: Times the devices file could not be read again.
+        tls_file_errors: Times a certificate or the list of revocations could not be read again.
+        certificate_expires: When the broker's certificate expires.
     """
 
     def __init__(self) -> None:
@@ -95,6 +97,17 @@ class BrokerMetrics:
         self.devices_file_errors = Counter(
             "commonwatt_broker_devices_file_errors_total",
             "Times the devices file could not be read again; the devices known before stay.",
+            registry=self.registry,
+        )
+        self.tls_file_errors = Counter(
+            "commonwatt_broker_tls_file_errors_total",
+            "Times certificates or revocations could not be read again; those known before stay.",
+            registry=self.registry,
+        )
+        self.certificate_expires = Gauge(
+            "commonwatt_broker_certificate_expiry_timestamp_seconds",
+            "When the broker's certificate expires, UTC epoch seconds.",
+            ["use"],
             registry=self.registry,
         )
         # Rows exist from the start, so that an alert on a rate sees the first refusal.

@@ -44,6 +44,8 @@ class Cut(StrEnum):
     SILENT = "silent"
     UNREAD = "unread"
     REGISTRATION = "registration"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
 
 
 class ViolationError(CommonwattError):

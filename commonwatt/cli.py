@@ -48,7 +48,13 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         pretty_exceptions_enable=False,
         help="Commonwatt: metering and sharing for community microgrids. Start with: commonwatt demo",
     )
-    loaders = {"demo": _add_demo, "audit": _add_audit, "config": _add_config, "letters": _add_letters}
+    loaders = {
+        "demo": _add_demo,
+        "audit": _add_audit,
+        "config": _add_config,
+        "letters": _add_letters,
+        "enroll": _add_enroll,
+    }
     loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
     for name, load in loaders.items():
         if wanted not in loaders or wanted == name:
@@ -101,6 +107,12 @@ def _add_letters(app: typer.Typer) -> None:
         of_part = typer.Typer()
         _add_part(of_part, entry)
         of_part([part, "letters", "--config", str(config), *context.args])
+
+
+def _add_enroll(app: typer.Typer) -> None:
+    from commonwatt.enroll import app as enroll_app
+
+    app.add_typer(enroll_app, name="enroll")
 
 
 def _add_part(app: typer.Typer, entry: EntryPoint) -> None:

@@ -4,12 +4,14 @@ A file has one table, named after its part (``[gateway]``). Relative paths are r
 ``docs/settings.md`` and ``commonwatt config example PART`` are made from the descriptions below.
 """
 
+import json
 import re
 import tomllib
+from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
 from commonwatt.exceptions import ConfigError
 from commonwatt.topics import MICROGRID_PATTERN
@@ -40,17 +42,88 @@ def split_address(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def is_loopback(address: str) -> bool:
+    """Say whether a checked HOST:PORT is on this machine; a name other than ``localhost`` may be anywhere."""
+    host, _ = split_address(address)
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+class Reach(NamedTuple):
+    """An address of a part, and what lets it be beyond this machine."""
+
+    key: str
+    tls_key: str | None
+    plain_key: str
+
+    def fault(self, settings: "Settings") -> str | None:
+        """Say what is wrong, if it would go beyond this machine in plain text and nobody said that it may."""
+        address = getattr(settings, self.key)
+        protected = self.tls_key is not None and getattr(settings, self.tls_key) is not None
+        if address is None or is_loopback(address) or protected or getattr(settings, self.plain_key):
+            return None
+        tls = f"set {self.tls_key} (made by `commonwatt enroll`, see docs/security.md), " if self.tls_key else ""
+        return (
+            f"{self.key} = {address} is beyond this machine and would be in plain text, for everybody on the way to "
+            f"read and change: {tls}use a loopback address, or say {self.plain_key} = true"
+        )
+
+
 class Settings(BaseModel):
-    """What the settings of every part have in common: unknown keys are errors, and nothing changes after the start."""
+    """What the settings of every part have in common.
+
+    Unknown keys are errors, nothing changes after the start, and nothing goes beyond this machine in plain text unless
+    the file says so.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    reaches: ClassVar[tuple[Reach, ...]] = ()
+
+    @model_validator(mode="after")
+    def _no_plain_text_by_accident(self) -> Self:
+        if faults := [fault for reach in self.reaches if (fault := reach.fault(self))]:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+_PLAIN_TEXT = "Allow MQTT without TLS beyond this machine: readings and tokens can then be read and changed on the way."
+_CA = "The authority that vouches for {} (PEM); with it only TLS is spoken there. Made by `commonwatt enroll`."
+_CERTIFICATE = (
+    "The {}'s certificate with its key, one PEM file, for brokers that ask for it; renewed in place. "
+    "Made by `commonwatt enroll device`."
+)
+_HTTP_PLAIN_TEXT = (
+    "Allow `http` on an address beyond this machine without TLS, for a network that nobody else can listen to."
+)
 
 
 class BrokerSettings(Settings):
     """A broker (amqtt behind a guard): one runs beside each gateway, one at the utility as its head-end."""
 
+    reaches: ClassVar[tuple[Reach, ...]] = (
+        Reach("listen", "certificate", "plain_text"),
+        Reach("http", None, "http_plain_text"),
+    )
+
     listen: Address = Field("127.0.0.1:1883", description="Where the broker listens for MQTT 3.1.1.")
     devices: Path = Field(Path("devices.json"), description="Who may connect; made by `commonwatt utility register`.")
+    certificate: Path | None = Field(
+        None,
+        description="The broker's certificate with its key, one PEM file; with it only TLS is spoken. "
+        "Made by `commonwatt enroll broker`.",
+    )
+    clients_ca: Path | None = Field(
+        None,
+        description="The authority whose certificates devices must show; without it they show their tokens. "
+        "Needs `certificate` and `clients_revoked`.",
+    )
+    clients_revoked: Path | None = Field(
+        None, description="That authority's list of revoked certificates; read again when it changed."
+    )
+    plain_text: bool = Field(False, description=_PLAIN_TEXT)
     packets_per_s: float = Field(
         100,
         gt=0,
@@ -62,10 +135,26 @@ class BrokerSettings(Settings):
     http: Address | None = Field(
         None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
     )
+    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
+
+    @model_validator(mode="after")
+    def _certificates_complete(self) -> Self:
+        wanted = (self.certificate, self.clients_ca, self.clients_revoked)
+        if (self.clients_ca or self.clients_revoked) and None in wanted:
+            raise ValueError(
+                "clients_ca, clients_revoked and certificate go together; commonwatt enroll makes all three"
+            )
+        return self
 
 
 class GatewaySettings(Settings):
     """A microgrid's gateway: collects from its meters, keeps sharing fair, relays to the utility."""
+
+    reaches: ClassVar[tuple[Reach, ...]] = (
+        Reach("broker", "broker_ca", "plain_text"),
+        Reach("head_end", "head_end_ca", "plain_text"),
+        Reach("http", None, "http_plain_text"),
+    )
 
     microgrid: MicrogridId = Field(
         description="The microgrid this gateway controls; also its identity at both brokers."
@@ -78,10 +167,15 @@ class GatewaySettings(Settings):
         Path("gateway-tokens.json"), description="The gateway's token; made by `commonwatt utility register`."
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's own broker.")
+    broker_ca: Path | None = Field(None, description=_CA.format("the microgrid's own broker"))
     head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
+    head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
+    certificate: Path | None = Field(None, description=_CERTIFICATE.format("gateway"))
+    plain_text: bool = Field(False, description=_PLAIN_TEXT)
     http: Address | None = Field(
         "127.0.0.1:9101", description="Where /metrics (Prometheus) and /status (JSON) are served."
     )
+    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     collect_s: Seconds = Field(60, description="How often meters that wait to be asked are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
@@ -116,6 +210,11 @@ class GatewaySettings(Settings):
 class MetersSettings(Settings):
     """A fleet of emulated meters: every meter of one microgrid and the physics behind them."""
 
+    reaches: ClassVar[tuple[Reach, ...]] = (
+        Reach("broker", "broker_ca", "plain_text"),
+        Reach("http", None, "http_plain_text"),
+    )
+
     microgrid: MicrogridId = Field(description="The microgrid whose meters these are.")
     town: Path = Field(Path("town.toml"), description="The town file.")
     store: Path = Field(
@@ -125,9 +224,17 @@ class MetersSettings(Settings):
         Path("meter-tokens.json"), description="The meters' tokens; made by `commonwatt utility register`."
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
+    broker_ca: Path | None = Field(None, description=_CA.format("the broker"))
+    certificates: Path | None = Field(
+        None,
+        description="Folder with a certificate and key for each meter, METER.pem, for a broker that asks for them; "
+        "made by `commonwatt enroll device`.",
+    )
+    plain_text: bool = Field(False, description=_PLAIN_TEXT)
     http: Address | None = Field(
         None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
     )
+    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     resolution_mwh: int = Field(
         100, ge=1, le=1_000_000, description="Readings are multiples of this many milliwatt-hours."
@@ -143,6 +250,11 @@ class MetersSettings(Settings):
 class UtilitySettings(Settings):
     """The utility's service: stores, completes, counts and shows what the gateways relay."""
 
+    reaches: ClassVar[tuple[Reach, ...]] = (
+        Reach("head_end", "head_end_ca", "plain_text"),
+        Reach("http", "http_certificate", "http_plain_text"),
+    )
+
     database: str = Field(
         "sqlite:///utility.db",
         description="SQLAlchemy URL of the database; a relative SQLite path is relative to this file.",
@@ -151,7 +263,14 @@ class UtilitySettings(Settings):
         Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."
     )
     head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
+    head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
+    certificate: Path | None = Field(None, description=_CERTIFICATE.format("utility"))
+    plain_text: bool = Field(False, description=_PLAIN_TEXT)
     http: Address = Field("127.0.0.1:8080", description="Where the API, its page /docs, and /metrics are served.")
+    http_certificate: Path | None = Field(
+        None, description="Certificate and key, one PEM file, to serve them by HTTPS; taken over at the next start."
+    )
+    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     gaps_s: Seconds = Field(300, description="How often missing slots are looked for.")
     gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
@@ -235,6 +354,8 @@ def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str, .
 
 def _allowed(model: type[BaseModel], fault: Any) -> str:
     text = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "value_error" and not fault["loc"]:
+        return text  # It is about several keys; what was found is the whole table.
     known = _model_at(model, fault["loc"]).model_fields
     if fault["type"] == "extra_forbidden":
         return "unknown key; known here: " + ", ".join(known)
@@ -301,5 +422,5 @@ def example(part: str) -> str:
         elif default is None:
             lines.append(f"# {key} = ...")
         else:
-            lines.append(f"{key} = {default}" if isinstance(default, int | float | dict) else f'{key} = "{default}"')
+            lines.append(f"{key} = {json.dumps(default, default=str)}")
     return "\n".join(lines) + "\n"

@@ -33,12 +33,14 @@ class Device:
         role: What it is.
         microgrid: The microgrid whose subtree it belongs to; empty for the utility.
         token_sha256: Hexadecimal digest of its token.
+        revoked: Why it may connect no more; empty: it may.
     """
 
     identity: str
     role: Role
     microgrid: str
     token_sha256: str
+    revoked: str = ""
 
     def owns(self, token: bytes) -> bool:
         """Say whether ``token`` is this device's, in constant time."""
@@ -57,7 +59,11 @@ def digest(token: bytes) -> str:
 
 def save_devices(path: Path, devices: list[Device]) -> None:
     """Write the file a broker reads, replacing it whole."""
-    content = {d.identity: {"role": d.role, "microgrid": d.microgrid, "token_sha256": d.token_sha256} for d in devices}
+    content = {
+        d.identity: {"role": d.role, "microgrid": d.microgrid, "token_sha256": d.token_sha256}
+        | ({"revoked": d.revoked} if d.revoked else {})
+        for d in devices
+    }
     write_private(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -71,7 +77,11 @@ def load_devices(path: Path) -> dict[str, Device]:
         content = json.loads(path.read_text())
         return {
             identity: Device(
-                identity=identity, role=Role(d["role"]), microgrid=d["microgrid"], token_sha256=d["token_sha256"]
+                identity=identity,
+                role=Role(d["role"]),
+                microgrid=d["microgrid"],
+                token_sha256=d["token_sha256"],
+                revoked=str(d.get("revoked", "")),
             )
             for identity, d in content.items()
         }

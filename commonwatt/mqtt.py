@@ -9,11 +9,13 @@ import asyncio
 import logging
 import random
 import socket
+import ssl
 import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, cast
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
@@ -21,6 +23,8 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from commonwatt.config import split_address
 from commonwatt.effects import Publish
+from commonwatt.exceptions import ConfigError
+from commonwatt.tls import ClientTls, Stamp, stamp
 
 if TYPE_CHECKING:
     from paho.mqtt.client import SocketLike
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
-"""Real seconds a connection may take to be made."""
+"""Real seconds a connection may take to be made, and as many its TLS handshake."""
 
 KEEPALIVE_S = 30
 """Real seconds after which a silent connection is given up."""
@@ -40,6 +44,11 @@ MAX_QUEUED = 2000
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0
 _LIVED_S = 5.0
+_LOOK_EVERY_S = 10
+
+
+class TlsError(OSError):
+    """Broker and client don't trust each other; a person must look at certificates."""
 
 
 class MqttLink:
@@ -65,6 +74,7 @@ class MqttLink:
         on_message: Callable[[str, bytes], None],
         on_connect: Callable[[], None],
         rng: random.Random,
+        tls: ClientTls | None = None,
     ) -> None:
         self.connected = False
         self.connects = 0
@@ -79,6 +89,9 @@ class MqttLink:
         self._on_message = on_message
         self._on_connect = on_connect
         self._rng = rng
+        self._tls = tls
+        self._complaint = ""
+        self._answered = False
         self._client: paho.Client | None = None
         self._lost = asyncio.Event()
         self._paused_until_resume = asyncio.Event()
@@ -91,13 +104,18 @@ class MqttLink:
         while True:
             await self._paused_until_resume.wait()
             self._lost.clear()
-            client = self._client = self._new_client(loop)
+            self._answered = False
+            client = self._client = self._new_client()
             was, started = self.connects, loop.time()
             try:
+                shown = self._secure(client)
                 await _connect(loop, client, self._address)
-                await self._watch(client)
-            except OSError as error:
-                log.debug("%s: no connection to %s:%s: %s", self._identity, *self._address, error)
+                self._opened(loop, client)
+                await self._watch(client, shown)
+                if self._tls is not None and not self._answered and self._paused_until_resume.is_set():
+                    self._failed(TlsError("the broker ended it without an answer; its log says why"))
+            except (OSError, ConfigError) as error:
+                self._failed(error)
             except Exception:
                 self.failures += 1
                 log.exception("%s: the connection failed", self._identity)
@@ -134,17 +152,57 @@ class MqttLink:
         """Connect again after ``pause``."""
         self._paused_until_resume.set()
 
-    async def _watch(self, client: paho.Client) -> None:
-        """Give paho its clock until the connection is lost."""
+    def _secure(self, client: paho.Client) -> Stamp:
+        """Let the connection speak TLS, with the certificates as they are now; return what tells when they change.
+
+        Raises:
+            ConfigError: A file can't be used.
+        """
+        if self._tls is None:
+            return ()
+        shown = self._stamp()
+        client.tls_set_context(self._tls.context())
+        # Of a certificate that the broker refuses, paho tells its logger alone.
+        client.enable_logger(cast("logging.Logger", _TlsFailures(self._failed)))
+        return shown
+
+    def _stamp(self) -> Stamp:
+        return () if self._tls is None or self._tls.certificate is None else stamp(self._tls.certificate)
+
+    def _failed(self, error: Exception) -> None:
+        """Log why there is no connection: what a person must mend at once, but only once."""
+        for_a_person = isinstance(error, TlsError | ConfigError) and str(error) != self._complaint
+        level = logging.WARNING if for_a_person else logging.DEBUG
+        log.log(level, "%s: no connection to %s:%s: %s", self._identity, *self._address, error)
+        if for_a_person:
+            self._complaint = str(error)
+
+    def _renewed(self, shown: Stamp) -> bool:
+        """Say whether the certificate was replaced by one that can be read."""
+        with suppress(ConfigError):
+            if self._stamp() != shown and self._tls is not None:
+                self._tls.context()
+                log.info("%s: its certificate was renewed: connecting again", self._identity)
+                return True
+        return False
+
+    async def _watch(self, client: paho.Client, shown: Stamp) -> None:
+        """Give paho its clock until the connection is lost, or its certificate was replaced."""
+        looked_at = 0
         while not self._lost.is_set():
             if client.loop_misc() != paho.MQTT_ERR_SUCCESS:
                 return
+            looked_at += 1
+            if looked_at % _LOOK_EVERY_S == 0 and self._renewed(shown):
+                return
             try:
-                await asyncio.wait_for(self._lost.wait(), timeout=1.0)
+                # Not wait_for: in Python 3.11 that forgets that it was cancelled if the connection is lost just then.
+                async with asyncio.timeout(1.0):
+                    await self._lost.wait()
             except TimeoutError:
                 continue
 
-    def _new_client(self, loop: asyncio.AbstractEventLoop) -> paho.Client:
+    def _new_client(self) -> paho.Client:
         client = paho.Client(
             CallbackAPIVersion.VERSION2, self._identity, clean_session=True, reconnect_on_failure=False
         )
@@ -155,28 +213,41 @@ class MqttLink:
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_message = self._received
-        # connect() runs in a worker thread, so the socket's callbacks reach the loop the thread-safe way.
-        client.on_socket_open = lambda c, _, s: _later(loop, self._opened, loop, c, s)
-        client.on_socket_close = lambda _, __, s: _forget(loop, s)
-        client.on_socket_register_write = lambda c, _, s: _later(loop, self._add_writer, loop, c, s)
-        client.on_socket_unregister_write = lambda _, __, s: _remove_writer(loop, s)
         return client
 
-    def _opened(self, loop: asyncio.AbstractEventLoop, client: paho.Client, sock: "SocketLike") -> None:
+    def _opened(self, loop: asyncio.AbstractEventLoop, client: paho.Client) -> None:
+        """Let the loop serve a client that is connected.
+
+        Not before: connect() runs on a thread of its own, and no two threads may use a TLS connection at once.
+        """
+        sock = client.socket()
         if isinstance(sock, socket.socket) and sock.fileno() >= 0:
-            if client is not self._client:
-                sock.close()  # it connected only after it was given up
-                return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            loop.add_reader(sock, self._io, client.loop_read)
+            client.on_socket_close = lambda _, __, s: _forget(loop, s)
+            client.on_socket_register_write = lambda c, _, s: self._add_writer(loop, c, s)
+            client.on_socket_unregister_write = lambda _, __, s: _remove_writer(loop, s)
+            loop.add_reader(sock, self._io, partial(self._read, loop, client))
+            if client.want_write():
+                self._add_writer(loop, client, sock)
+
+    def _read(self, loop: asyncio.AbstractEventLoop, client: paho.Client) -> None:
+        if client is not self._client:
+            return
+        client.loop_read()
+        sock = client.socket()
+        if isinstance(sock, ssl.SSLSocket) and sock.pending():
+            # What is decrypted already makes no socket readable.
+            loop.call_soon(self._io, partial(self._read, loop, client))
 
     def _connected(self, client: paho.Client, _: object, __: object, reason: ReasonCode, ___: object) -> None:
+        self._answered = True
         if reason.is_failure:
             log.warning("%s: refused by the broker at %s:%s: %s", self._identity, *self._address, reason)
             self._lost.set()
             return
         client.subscribe(self._subscribe, qos=1)
         self.connected = True
+        self._complaint = ""
         self.connects += 1
         self._guarded(self._on_connect)
 
@@ -228,6 +299,19 @@ class MqttLink:
             sock.close()
 
 
+class _TlsFailures:
+    """Stands where paho wants a logger, and passes on the failures of TLS."""
+
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        self._failed = failed
+
+    def log(self, _level: int, _text: str, *arguments: object) -> None:
+        """Take what paho says."""
+        for argument in arguments:
+            if isinstance(argument, ssl.SSLError):
+                self._failed(TlsError(str(argument)))
+
+
 async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address: tuple[str, int]) -> None:
     """Connect on a daemon thread: paho's connect blocks, and must not keep the process from ending."""
     done = loop.create_future()
@@ -235,24 +319,28 @@ async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address
     def finish(error: Exception | None) -> None:
         if not done.done():
             done.set_result(error)
+        elif (sock := client.socket()) is not None:
+            sock.close()  # it connected only after it was given up
 
-    def connect() -> None:
-        error: Exception | None = None
-        try:
-            client.connect(*address, KEEPALIVE_S)
-        except (OSError, ValueError) as failure:
-            error = failure
+    def report(error: Exception | None) -> None:
         with suppress(RuntimeError):  # the loop has closed meanwhile
             loop.call_soon_threadsafe(finish, error)
 
+    def connect() -> None:
+        # The failure stays in no variable: its traceback keeps paho's socket open, and would be kept by it in turn.
+        try:
+            client.connect(*address, KEEPALIVE_S)
+        except (OSError, ValueError) as failure:
+            report(failure)
+        else:
+            report(None)
+
     threading.Thread(target=connect, daemon=True).start()
-    error = await done
+    async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
+        error = await done
     if error is not None:
-        raise OSError(str(error)) from error
-
-
-def _later(loop: asyncio.AbstractEventLoop, call: Callable[..., None], *arguments: object) -> None:
-    loop.call_soon_threadsafe(call, *arguments)
+        kind = TlsError if isinstance(error, ssl.SSLError) else OSError
+        raise kind(str(error)) from error
 
 
 def _remove_writer(loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:

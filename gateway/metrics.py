@@ -1,6 +1,6 @@
 """What Prometheus sees of a gateway: counters read from the core when scraped, never a meter or customer as label."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from prometheus_client import CollectorRegistry
@@ -26,6 +26,7 @@ class Figures:
         callback_failures: Exceptions in listeners.
         failures: Messages and ticks the core failed on.
         link_restarts: How often a connection that was up was given up, by link and reason.
+        certificate_expires: When the first of its certificates expires, epoch seconds; ``None``: it has none.
     """
 
     commits: int = 0
@@ -39,6 +40,7 @@ class Figures:
     callback_failures: int = 0
     failures: int = 0
     link_restarts: dict[tuple[str, str], int] = field(default_factory=dict)
+    certificate_expires: float | None = None
 
 
 class _GatewayMetrics(Collector):
@@ -108,6 +110,13 @@ class _GatewayMetrics(Collector):
         yield _counter("commits", "Transactions committed.", "", {"": figures.commits})
         yield _gauge("backlog", "What the utility has not acknowledged.", "kind", self._backlog())
         yield _gauge("connections", "Connections that are up, of two.", "", {"": figures.connected})
+        expires = figures.certificate_expires
+        yield _gauge(
+            "certificate_expiry_timestamp_seconds",
+            "When the first of its certificates expires, the authority's included, UTC epoch seconds.",
+            "use",
+            {} if expires is None else {"mqtt": expires},
+        )
         yield _gauge(
             "gone_ids", "Record ids meters gave up that are not in this store.", "", {"": sum(gateway.gone.values())}
         )
@@ -135,7 +144,7 @@ def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric
     return family
 
 
-def _gauge(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
     family = GaugeMetricFamily(f"commonwatt_gateway_{name}", text, labels=[label] if label else [])
     for value, number in values.items():
         family.add_metric([value] if label else [], number)

@@ -24,6 +24,7 @@ from commonwatt.room import Ballast
 from commonwatt.service import until_stopped
 from commonwatt.silence import Silence
 from commonwatt.ticker import Ticker
+from commonwatt.tls import Expiry, client_tls
 from commonwatt.topics import BATCHES, COMMANDS, all_meters_up, gateway_down, gateway_up
 from commonwatt.units import MeterId
 from commonwatt.watchdog import Watchdog, WatchdogMetrics
@@ -92,6 +93,7 @@ class Shell:
             subscribe=all_meters_up(settings.microgrid),
             on_message=lambda topic, payload: self._heard("from_meter", topic, payload),
             on_connect=lambda: self._put_in("tick", RETRY),
+            tls=client_tls(settings.broker_ca, settings.certificate),
         )
         self._head_end = MqttLink(
             address=settings.head_end,
@@ -101,7 +103,10 @@ class Shell:
             subscribe=gateway_down(settings.microgrid, "+"),
             on_message=lambda topic, payload: self._heard("from_utility", topic, payload),
             on_connect=lambda: self._put_in("connected"),
+            tls=client_tls(settings.head_end_ca, settings.certificate),
         )
+        files = (settings.certificate, settings.head_end_ca, settings.broker_ca)
+        self._expiry = Expiry(*(path for path in files if path is not None))
         self._links = {"meters": self._meters, "head_end": self._head_end}
         self._silences = {name: Silence(SILENT_S, LONGEST_SILENCE_S) for name in self._links}
 
@@ -305,6 +310,7 @@ class Shell:
         except sqlite3.Error as error:
             self._figures.store_failures += 1
             log.error("store %s can't be read (%s)", self._settings.store, error)
+        self._figures.certificate_expires = self._expiry.look()
 
     def _reload_registry(self) -> None:
         """Take over a registry file that was written anew; keep the old one if it can't be read."""

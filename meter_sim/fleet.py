@@ -20,6 +20,7 @@ from commonwatt.effects import Publish, Write, perform
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.mqtt import MqttLink
 from commonwatt.records import State
+from commonwatt.tls import ClientTls, client_tls
 from commonwatt.town import Function, Microgrid, Town
 from commonwatt.units import SLOT_S, EpochSeconds, MeterId
 from commonwatt.watchdog import Work
@@ -67,6 +68,7 @@ class Fleet:
         self.meters: dict[MeterId, Meter] = {}
         self.tally: Tally = Counter()
         self.writing = Work()
+        self._settings = settings
         self._microgrid = microgrid
         self._clock = clock
         self._store = store
@@ -295,7 +297,12 @@ class Fleet:
             on_message=arrived,
             on_connect=lambda: None,
             rng=self._rng,
+            tls=self._tls(meter),
         )
+
+    def _tls(self, meter: MeterId) -> ClientTls | None:
+        folder = self._settings.certificates
+        return client_tls(self._settings.broker_ca, None if folder is None else folder / f"{meter}.pem")
 
     @staticmethod
     async def _connect(number: int, link: MqttLink) -> None:

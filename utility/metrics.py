@@ -37,6 +37,12 @@ class UtilityMetrics:
         self.gaps_open = self._gauge("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
         self.held_open = self._gauge("held_open_letters", "Held letters that nobody has decided on.")
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
+        self._expires = Gauge(
+            f"{_PREFIX}_certificate_expiry_timestamp_seconds",
+            "When the first certificate of a use (mqtt, http) expires, the authority's included, UTC epoch seconds.",
+            ["use"],
+            registry=self.registry,
+        )
         self.commit_seconds = Histogram(
             f"{_PREFIX}_commit_seconds",
             "Real time from taking messages from the queue until they are durable.",
@@ -53,6 +59,11 @@ class UtilityMetrics:
     def watch_connection(self, restarts: Mapping[str, int], failures: Callable[[], int]) -> None:
         """Show how often the head-end's connection was given up, by reason, and what failed while taking ticks."""
         self.registry.register(_Watched(restarts, failures))
+
+    def certificate_expires(self, use: str, at: float | None) -> None:
+        """Show when a certificate expires; ``None``: there is none."""
+        if at is not None:
+            self._expires.labels(use).set(at)
 
     def watch_gateways(self, last_seen: Mapping[str, float], now: Callable[[], float]) -> None:
         """Show how long ago each gateway was heard, by the service's clock."""

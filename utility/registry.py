@@ -6,13 +6,13 @@ the readings of a meter that is gone stay its readings.
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, select
 
-from commonwatt.devices import Device, Role, digest, load_tokens, new_token, save_devices, save_tokens
+from commonwatt.devices import Device, Role, digest, load_devices, load_tokens, new_token, save_devices, save_tokens
 from commonwatt.exceptions import ConfigError
 from commonwatt.registry import registry_of, save_registry
 from commonwatt.topics import UTILITY
@@ -139,7 +139,7 @@ def enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable
     own, new = _tokens(_folder(out / UTILITY) / "utility-tokens.json", [UTILITY])
     devices = [_device(identity, Role.GATEWAY, identity, token) for identity, token in gateways.items()]
     devices.append(_device(UTILITY, Role.UTILITY, "", own[UTILITY]))
-    save_devices(_folder(out / HEAD_END) / "devices.json", devices)
+    _save(_folder(out / HEAD_END) / "devices.json", devices)
     return made + new
 
 
@@ -150,7 +150,7 @@ def _enrol_microgrid(microgrid: Microgrid, folder: Path) -> tuple[str, int]:
     # The tokens are on disk before a broker asks for them.
     devices = [_device(str(m.id), Role.METER, microgrid.id, meters[str(m.id)]) for m in microgrid.meters]
     devices.append(_device(microgrid.id, Role.GATEWAY, microgrid.id, gateway[microgrid.id]))
-    save_devices(folder / "devices.json", devices)
+    _save(folder / "devices.json", devices)
     save_registry(folder / "registry.json", registry_of(microgrid))
     return gateway[microgrid.id], new_meters + new_gateway
 
@@ -167,6 +167,12 @@ def _tokens(path: Path, identities: Sequence[str]) -> tuple[dict[str, str], int]
 
 def _device(identity: str, role: Role, microgrid: str, token: str) -> Device:
     return Device(identity=identity, role=role, microgrid=microgrid, token_sha256=digest(token.encode()))
+
+
+def _save(path: Path, devices: Sequence[Device]) -> None:
+    """Write a devices file; who was revoked stays so (``commonwatt enroll readmit`` ends that)."""
+    known = load_devices(path) if path.exists() else {}
+    save_devices(path, [replace(d, revoked=known[d.identity].revoked if d.identity in known else "") for d in devices])
 
 
 def _folder(path: Path) -> Path:

@@ -6,6 +6,7 @@ import logging
 import random
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
@@ -18,6 +19,7 @@ from commonwatt.mqtt import MqttLink
 from commonwatt.service import until_stopped
 from commonwatt.silence import Silence
 from commonwatt.ticker import Ticker
+from commonwatt.tls import Expiry, client_tls, server_context
 from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from utility.api import Api, make_app
 from utility.ingest import Ingest
@@ -63,10 +65,14 @@ class Service:
             on_message=self._heard,
             on_connect=lambda: log.info("connected to the head-end at %s", settings.head_end),
             rng=random.SystemRandom(),
+            tls=client_tls(settings.head_end_ca, settings.certificate),
         )
         self._silence = Silence(SILENT_S, LONGEST_SILENCE_S)
         self._ticker = Ticker()
         self._metrics.watch_connection(self._link.restarts, lambda: self._link.failures + self._ticker.failures)
+        mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
+        http = () if settings.http_certificate is None else (settings.http_certificate,)
+        self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
         self._metrics.watch_gateways(self._ingest.last_seen, clock.now)
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._metrics.watch_link(lambda: self._link.retained)
@@ -80,7 +86,7 @@ class Service:
         """
         self._metrics.registry.register(WatchdogMetrics("utility", watchdog))
         watchdog.watch("writer", self._ingest.writing.mark)
-        server = _Server(_quiet(self._api))
+        server = _Server(_quiet(self._api, self._settings.http_certificate))
         with _listen(self._settings.http) as sock:
             tasks: list[asyncio.Task[object]] = [
                 asyncio.create_task(server.serve([sock]), name="the API"),
@@ -89,8 +95,9 @@ class Service:
                 asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
             self._tick(watchdog)
-            log.info("serving on http://%s", self._settings.http)
-            watchdog.ready(f"serving on http://{self._settings.http}")
+            scheme = "http" if self._settings.http_certificate is None else "https"
+            log.info("serving on %s://%s", scheme, self._settings.http)
+            watchdog.ready(f"serving on {scheme}://{self._settings.http}")
             try:
                 await until_stopped(stop, tasks)
             finally:
@@ -132,6 +139,8 @@ class Service:
         self._ingest.offer(topic, payload)
 
     async def _poll(self) -> None:
+        for use, expiry in self._expiries.items():
+            self._metrics.certificate_expires(use, expiry.look())
         try:
             await self._ingest.poll()
         except SQLAlchemyError as error:
@@ -151,10 +160,17 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _quiet(api: Api) -> uvicorn.Config:
+def _quiet(api: Api, certificate: Path | None) -> uvicorn.Config:
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    if certificate is not None:
+        server_context(certificate)  # Says what is wrong with it; uvicorn would not.
     return uvicorn.Config(
-        make_app(api), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=_GRACE_S
+        make_app(api),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=certificate,
     )
 
 

@@ -4,6 +4,10 @@ import asyncio
 import random
 from pathlib import Path
 
+import paho.mqtt.client as paho
+import pytest
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Publish
 from commonwatt.mqtt import MqttLink
@@ -50,6 +54,31 @@ async def heard(listener: Listener, payload: bytes) -> None:
         while payload not in listener.received:
             listener.says(payload)
             await asyncio.sleep(0.1)
+
+
+def test_a_link_that_is_lost_while_it_is_told_to_end_ends() -> None:
+    class Alive(paho.Client):
+        def loop_misc(self) -> MQTTErrorCode:
+            return paho.MQTT_ERR_SUCCESS
+
+    async def play() -> None:
+        link = MqttLink(
+            address="127.0.0.1:1",
+            identity="1",
+            token="",
+            subscribe="",
+            on_message=lambda *_: None,
+            on_connect=lambda: None,
+            rng=random.Random(1),
+        )
+        watching = asyncio.create_task(link._watch(Alive(CallbackAPIVersion.VERSION2), ()))
+        await asyncio.sleep(0.01)
+        link._lost.set()
+        watching.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await watching
+
+    asyncio.run(play())
 
 
 def test_a_link_survives_its_broker_and_its_listener(tmp_path: Path) -> None:

@@ -290,7 +290,8 @@ class Proxy:
         direction = link.ways[way]
         try:
             first = await direction.reader.readexactly(1)
-            plain = first[0] >> 4 in (_CONNECT, _CONNACK)
+            # The whole byte: TLS begins with 0x16, whose first half is a CONNECT's.
+            plain = first[0] in (_CONNECT << 4, _CONNACK << 4)
             while True:
                 if not plain:
                     await self._queue(direction, first + await direction.reader.read(READ_BYTES))

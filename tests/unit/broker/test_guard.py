@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import struct
+from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
@@ -127,6 +128,35 @@ def test_who_does_not_prove_an_identity_is_refused(
     assert caught.value.reason is reason
 
 
+@pytest.mark.parametrize(
+    ("proved", "password", "reason"),
+    [
+        ("18", None, Refusal.CERTIFICATE),
+        ("18", TOKEN, Refusal.CERTIFICATE),
+        ("17", b"another token", Refusal.TOKEN),
+    ],
+)
+def test_a_certificate_is_of_the_client_id_and_does_not_excuse_a_wrong_token(
+    proved: str, password: bytes | None, reason: Refusal
+) -> None:
+    with pytest.raises(AdmissionError) as caught:
+        judge(Connect(client_id="17", username=None, password=password, keepalive_s=0), DEVICES, proved)
+    assert caught.value.reason is reason
+
+
+@pytest.mark.parametrize("password", [None, TOKEN])
+def test_a_certificate_proves_an_identity_without_a_token(password: bytes | None) -> None:
+    assert judge(Connect(client_id="17", username=None, password=password, keepalive_s=0), DEVICES, "17") is METER
+
+
+@pytest.mark.parametrize("proved", [None, "17"])
+def test_a_revoked_device_is_refused_whatever_it_shows(proved: str | None) -> None:
+    connect = Connect(client_id="17", username=None, password=TOKEN, keepalive_s=0)
+    with pytest.raises(AdmissionError, match="stolen") as caught:
+        judge(connect, {"17": replace(METER, revoked="stolen")}, proved)
+    assert caught.value.reason is Refusal.REVOKED
+
+
 def test_refusals_are_answered_with_the_codes_of_the_standard() -> None:
     codes = {reason: answer[3] for reason in Refusal if (answer := connack(reason)) is not None}
     assert codes == {
@@ -135,6 +165,9 @@ def test_refusals_are_answered_with_the_codes_of_the_standard() -> None:
         Refusal.USERNAME: 4,
         Refusal.TOKEN: 4,
         Refusal.WILL: 5,
+        Refusal.CERTIFICATE: 5,
+        Refusal.EXPIRED: 5,
+        Refusal.REVOKED: 5,
     }
 
 

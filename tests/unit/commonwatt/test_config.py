@@ -33,16 +33,19 @@ NAMES: Wrongs = [("R1", "[a-z]"), ("1r", "[a-z]"), ("a" * 17, "[a-z]"), ("", "[a
 PERIODS: Wrongs = [(14, "15"), (86_401, "86400"), ("soon", "integer"), (60.5, "integer")]
 PATHS: Wrongs = [(5, "path")]
 NO_WEIGHTS: Wrongs = [({"77": 0}, "1"), ({"77": 1001}, "1000"), ({"house": 1}, "[0-9]"), (5, "")]
+PLAIN_TEXT: dict[str, Wrongs] = {key: [("perhaps", "boolean"), (2, "")] for key in ("plain_text", "http_plain_text")}
 WRONG: dict[str, dict[str, Wrongs]] = {
     "broker": {
-        "listen": ADDRESSES,
-        "devices": PATHS,
-        "http": ADDRESSES,
+        **dict.fromkeys(("listen", "http"), ADDRESSES),
+        **dict.fromkeys(("devices", "certificate", "clients_ca", "clients_revoked"), PATHS),
         "packets_per_s": [(0, "0"), (-1, "0"), ("many", "number")],
+        **PLAIN_TEXT,
     },
     "gateway": {
         "microgrid": NAMES,
         **dict.fromkeys(("registry", "store", "tokens", "clock"), PATHS),
+        **dict.fromkeys(("broker_ca", "head_end_ca", "certificate"), PATHS),
+        **PLAIN_TEXT,
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
         **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
         "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "integer")],
@@ -53,7 +56,8 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     },
     "meters": {
         "microgrid": NAMES,
-        **dict.fromkeys(("town", "store", "tokens", "clock"), PATHS),
+        **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "certificates"), PATHS),
+        **PLAIN_TEXT,
         **dict.fromkeys(("broker", "http"), ADDRESSES),
         "resolution_mwh": [(0, "1"), (1_000_001, "1000000")],
         "log_records": [(999, "1000")],
@@ -61,7 +65,8 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     },
     "utility": {
         "database": [(5, "string")],
-        **dict.fromkeys(("tokens", "clock"), PATHS),
+        **dict.fromkeys(("tokens", "clock", "head_end_ca", "certificate", "http_certificate"), PATHS),
+        **PLAIN_TEXT,
         **dict.fromkeys(("head_end", "http"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
     },
@@ -202,6 +207,57 @@ def test_file_of_another_part_is_refused_with_the_command_that_helps(tmp_path: P
     with pytest.raises(ConfigError, match=r"\[meters\].*has: \[broker\].*config example meters"):
         load_settings(path, "meters", MetersSettings)
     assert load_settings(path, "broker", BrokerSettings).http is None
+
+
+BEYOND = [
+    ("broker", "listen", "certificate", "plain_text"),
+    ("broker", "http", None, "http_plain_text"),
+    ("gateway", "broker", "broker_ca", "plain_text"),
+    ("gateway", "head_end", "head_end_ca", "plain_text"),
+    ("gateway", "http", None, "http_plain_text"),
+    ("meters", "broker", "broker_ca", "plain_text"),
+    ("meters", "http", None, "http_plain_text"),
+    ("utility", "head_end", "head_end_ca", "plain_text"),
+    ("utility", "http", "http_certificate", "http_plain_text"),
+]
+
+
+def test_every_address_of_every_part_is_judged_below() -> None:
+    addresses = {
+        (part, key)
+        for part, model in PARTS.items()
+        for key, field in model.model_json_schema()["properties"].items()
+        if any(kind.get("format") == "address" for kind in (field, *field.get("anyOf", ())))
+    }
+    assert {(part, key) for part, key, *_ in BEYOND} == addresses
+
+
+@pytest.mark.parametrize(("part", "key", "tls_key", "plain_key"), BEYOND)
+@pytest.mark.parametrize("host", ["0.0.0.0", "[::]", "192.168.1.2", "utility.example", "127.0.0.1.example"])  # req: P8
+def test_plain_text_beyond_this_machine_must_be_said_in_so_many_words(
+    tmp_path: Path, part: str, key: str, tls_key: str | None, plain_key: str, host: str
+) -> None:
+    text = f'[{part}]\n{required(part)}{key} = "{host}:1883"\n'
+    message = error_of(write(tmp_path, text))
+    assert f"{key} = {host}:1883 is beyond this machine" in message
+    assert f"{plain_key} = true" in message
+    assert check_file(write(tmp_path, f"{text}{plain_key} = true\n")) == part
+    if tls_key is not None:
+        assert "commonwatt enroll" in message
+        assert check_file(write(tmp_path, f'{text}{tls_key} = "x.pem"\n')) == part
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost"])
+def test_plain_text_on_this_machine_needs_no_word(tmp_path: Path, host: str) -> None:
+    assert check_file(write(tmp_path, f'[broker]\nlisten = "{host}:1883"\nhttp = "{host}:9102"\n')) == "broker"
+
+
+@pytest.mark.parametrize(
+    "keys", ["clients_ca", "clients_revoked", "clients_ca clients_revoked", "certificate clients_ca"]
+)
+def test_certificates_of_clients_are_asked_for_wholly_or_not_at_all(tmp_path: Path, keys: str) -> None:
+    lines = "".join(f'{key} = "x.pem"\n' for key in keys.split())
+    assert "go together" in error_of(write(tmp_path, f"[broker]\n{lines}"))
 
 
 def test_unreadable_file_is_named(tmp_path: Path) -> None:

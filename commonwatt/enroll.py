@@ -1,0 +1,254 @@
+"""``commonwatt enroll``: certificates for brokers and devices, from an authority of one's own (P8).
+
+It works in the folder that ``commonwatt utility register --out`` wrote, and puts everything where it belongs there.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from commonwatt.authority import FOLDER, ISSUED_FILE, Authority, Issued, Wanted
+from commonwatt.certificates import Kind
+from commonwatt.clock import wall_clock
+from commonwatt.devices import Device, Role, digest, load_devices, load_tokens, new_token, save_devices, save_tokens
+from commonwatt.exceptions import ConfigError
+from commonwatt.service import errors_told, flowing, only_one
+from commonwatt.topics import UTILITY
+
+DAY_S = 86_400
+
+BROKER_FILE = "broker.pem"
+DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem"}
+METERS_FOLDER = "meter-certificates"
+
+app = typer.Typer(
+    no_args_is_help=True, help="Certificates for TLS: an authority of your own, for brokers, gateways and meters."
+)
+
+OutOption = Annotated[Path, typer.Option("--out", help="The folder that `commonwatt utility register` wrote.")]
+DaysOption = Annotated[int, typer.Option("--days", min=1, max=3650, help="For how many days they are valid.")]
+
+
+@app.command("authority")
+@flowing
+def make_authority(
+    out: OutOption,
+    name: Annotated[str, typer.Option(help="What it is called in the certificates.")] = "Commonwatt",
+) -> None:
+    """Make the authority, once, in OUT/authority; it is valid for ten years.
+
+    Whoever has OUT/authority/ca-key.pem can make certificates that everybody believes: keep OUT where only you get at
+    it, and carry to each machine nothing but its own folder.
+    """
+    with errors_told(), _alone(out):
+        made = Authority.create(out, name, _now())
+        typer.echo(f"{out / FOLDER}: authority {name}, valid until {_day(made.expires)}")
+
+
+@app.command("broker")
+@flowing
+def enroll_broker(
+    place: Annotated[str, typer.Argument(help="The broker's folder in OUT: `head-end`, or a microgrid's id.")],
+    out: OutOption,
+    address: Annotated[list[str], typer.Option("--address", help="A host name or IP address that devices dial.")],
+    days: DaysOption = 365,
+) -> None:
+    """Make a broker's certificate, OUT/PLACE/broker.pem, with the files that it needs to judge those of devices.
+
+    Name every address by which gateways or meters reach it: they believe no other.
+    """
+    with errors_told(), _alone(out):
+        if not (out / place / "devices.json").exists():
+            raise ConfigError(f"{out / place}: no broker's folder, it has no devices.json; there are {_places(out)}")
+        wanted = Wanted(
+            kind=Kind.BROKER,
+            name=place,
+            file=f"{place}/{BROKER_FILE}",
+            lifetime_s=days * DAY_S,
+            addresses=tuple(address),
+        )
+        _told(Authority.load(out).issue([wanted], _now()))
+
+
+@app.command("device")
+@flowing
+def enroll_device(
+    out: OutOption,
+    identities: Annotated[
+        list[str] | None, typer.Argument(help="Gateways (a microgrid's id), meters (their id), or `utility`.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every gateway, and the utility.")] = False,
+    days: DaysOption = 90,
+) -> None:
+    """Make certificates of registered devices: OUT/r001/gateway.pem, OUT/utility/utility.pem, or a meter's.
+
+    A broker asks for them where its file has clients_ca. One made again replaces the one before; a device takes over a
+    new file by itself.
+    """
+    with errors_told(), _alone(out):
+        devices = _devices(out)
+        if all_ == bool(identities):
+            raise ConfigError("name the devices, or give --all, not both")
+        names = identities or [d.identity for d in devices.values() if d.role in DEVICE_FILE and not d.revoked]
+        wanted = [_wanted(out, devices, name, days * DAY_S) for name in names]
+        _told(Authority.load(out).issue(wanted, _now()))
+
+
+@app.command()
+@flowing
+def renew(
+    out: OutOption,
+    within: Annotated[int, typer.Option(min=0, max=3650, help="Renew what expires within so many days.")] = 30,
+) -> None:
+    """Make anew every certificate that expires soon, or has, for as long as before; running parts take them over.
+
+    Meant to be called every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
+    """
+    with errors_told(), _alone(out):
+        _told(Authority.load(out).renew(_now(), within * DAY_S))
+
+
+@app.command()
+@flowing
+def revoke(
+    identity: Annotated[str, typer.Argument(help="A gateway, meter, broker's folder, or `utility`.")],
+    out: OutOption,
+    reason: Annotated[str, typer.Option(help="Why, for the log and for `list`.")],
+) -> None:
+    """Make everything invalid that a device proves itself by: its certificates, and its token.
+
+    Brokers cut it off within seconds of getting the new revoked.pem and devices.json. Its place in the town stays; its
+    readings stay too. `commonwatt enroll readmit` takes it in again, with a new token.
+    """
+    with errors_told(), _alone(out):
+        devices = _devices(out)
+        has_authority = (out / FOLDER / ISSUED_FILE).exists()
+        revoked = Authority.load(out).revoke(identity, reason, _now()) if has_authority else []
+        if identity not in devices and not revoked:
+            raise ConfigError(f"{identity} is no device, and has no certificate that is valid")
+        changed = _mark(out, identity, lambda device: replace(device, revoked=reason))
+        typer.echo(f"{identity}: {len(revoked)} certificates revoked, marked in {len(changed)} devices files")
+        for path in changed:
+            typer.echo(f"  {path}")
+
+
+@app.command()
+@flowing
+def readmit(
+    identity: Annotated[str, typer.Argument(help="A gateway, meter, or `utility`, that was revoked.")], out: OutOption
+) -> None:
+    """Take in a revoked device again, with a new token; the old token and certificates stay invalid."""
+    with errors_told(), _alone(out):
+        device = _devices(out).get(identity)
+        if device is None or not device.revoked:
+            raise ConfigError(f"{identity} is not revoked")
+        token = new_token()
+        for path in sorted(out.glob("*/*-tokens.json")):
+            if identity in (tokens := load_tokens(path)):
+                save_tokens(path, tokens | {identity: token})
+                typer.echo(f"  {path}: a new token of {identity}")
+        for path in _mark(out, identity, lambda d: replace(d, revoked="", token_sha256=digest(token.encode()))):
+            typer.echo(f"  {path}")
+        typer.echo(f"{identity}: in again; for a certificate: commonwatt enroll device {identity} --out {out}")
+
+
+@app.command("list")
+@flowing
+def list_issued(
+    out: OutOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
+) -> None:
+    """Show every certificate: whose, until when, and whether it was revoked."""
+    with errors_told():
+        authority = Authority.load(out)
+        rows = [_row(entry, _now()) for entry in authority.issued]
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+            return
+        title = f"the authority is valid until {_day(authority.expires)}"
+        table = Table(title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+        for column in ("name", "kind", "expires", "state", "number", "file"):
+            table.add_column(column, overflow="fold", no_wrap=column in ("name", "expires"))
+        for row in rows:
+            state = str(row["state"]) + (f": {row['reason']}" if row["reason"] else "")
+            table.add_row(row["name"], row["kind"], row["expires"][:10], state, row["number"][:8], row["file"])
+        Console().print(table)
+
+
+@contextmanager
+def _alone(out: Path) -> Iterator[None]:
+    """Work in ``out`` alone: a renewal by the clock and a person must not undo each other."""
+    if not out.is_dir():
+        raise ConfigError(f"{out}: no such folder; make it with: commonwatt utility register --out {out}")
+    with only_one(out / FOLDER, "another enrolment"):
+        yield
+
+
+def _devices(out: Path) -> dict[str, Device]:
+    """Return every device of every broker in ``out``."""
+    return {i: d for path in sorted(out.glob("*/devices.json")) for i, d in load_devices(path).items()}
+
+
+def _places(out: Path) -> str:
+    return ", ".join(sorted(path.parent.name for path in out.glob("*/devices.json"))[:10]) or "none"
+
+
+def _wanted(out: Path, devices: dict[str, Device], identity: str, lifetime_s: int) -> Wanted:
+    device = devices.get(identity)
+    if device is None:
+        raise ConfigError(f"{identity} is not registered in {out}; see: commonwatt utility register")
+    if device.revoked:
+        raise ConfigError(f"{identity} was revoked ({device.revoked}); first: commonwatt enroll readmit {identity}")
+    file = f"{device.microgrid or UTILITY}/{DEVICE_FILE.get(device.role) or f'{METERS_FOLDER}/{identity}.pem'}"
+    return Wanted(kind=Kind.DEVICE, name=identity, file=file, lifetime_s=lifetime_s)
+
+
+def _mark(out: Path, identity: str, change: Any) -> list[Path]:
+    """Change a device in every devices file that has it; return those."""
+    changed = []
+    for path in sorted(out.glob("*/devices.json")):
+        devices = load_devices(path)
+        if identity in devices:
+            devices[identity] = change(devices[identity])
+            save_devices(path, list(devices.values()))
+            changed.append(path)
+    return changed
+
+
+def _told(issued: Sequence[Issued]) -> None:
+    for entry in issued:
+        typer.echo(f"{entry.file}: {entry.kind} {entry.name}, valid until {_day(entry.expires)}")
+    typer.echo(f"{len(issued)} certificates made")
+
+
+def _row(entry: Issued, now: int) -> dict[str, str]:
+    state = "revoked" if entry.revoked is not None else "expired" if entry.expires <= now else "valid"
+    return {
+        "name": entry.name,
+        "kind": entry.kind.value,
+        "expires": _moment(entry.expires),
+        "state": state,
+        "reason": entry.reason,
+        "number": f"{entry.serial:x}",
+        "file": entry.file,
+    }
+
+
+def _now() -> int:
+    return int(wall_clock().now())
+
+
+def _day(time: int) -> str:
+    return _moment(time)[:10]
+
+
+def _moment(time: int) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -1,0 +1,328 @@
+"""TLS at real processes: who gets in, who does not and is told why in log and metrics, and what others can read."""
+
+import asyncio
+import random
+import socket
+import ssl
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Coroutine, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from broker.embedded import EmbeddedBroker
+from broker.metrics import BrokerMetrics
+from broker.tls import Files
+from commonwatt.authority import Authority
+from commonwatt.certificates import Kind
+from commonwatt.config import split_address
+from commonwatt.devices import Device, Role, digest, new_token, save_devices
+from commonwatt.effects import Publish
+from commonwatt.mqtt import MqttLink
+from commonwatt.tls import ClientTls
+from tests.support.enrolled import authority, certificate, now
+from tests.support.proxy import Proxy
+from tests.support.waiting import become, eventually, free_port
+
+UP, DOWN = "cw1/r001/10001/u/out", "cw1/r001/10001/d/cmd"
+BIG_BYTES = (1 << 20) - 1024
+
+
+class Broker:
+    """A broker process that asks for certificates, its authority, and gateway r001 with meters 10001 and 10002."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.authority = authority(folder)
+        self.tokens: dict[str, str] = {name: new_token() for name in ("r001", "10001", "10002")}
+        self.register()
+        self.certificate = certificate(self.authority, Kind.BROKER, "b", file="b/broker.pem")
+        self.ca = self.certificate.with_name("ca.pem")
+        self.address, self.http = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
+        self.config = folder / "b" / "broker.toml"
+        self.config.write_text(
+            f'[broker]\nlisten = "{self.address}"\nhttp = "{self.http}"\ncertificate = "broker.pem"\n'
+            'clients_ca = "ca.pem"\nclients_revoked = "revoked.pem"\n'
+        )
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def register(self, **revoked: str) -> None:
+        devices = [
+            Device(
+                identity=identity,
+                role=Role.GATEWAY if identity == "r001" else Role.METER,
+                microgrid="r001",
+                token_sha256=digest(token.encode()),
+                revoked=revoked.get(f"m{identity}", ""),
+            )
+            for identity, token in self.tokens.items()
+        ]
+        (self.folder / "b").mkdir(exist_ok=True)
+        save_devices(self.folder / "b" / "devices.json", devices)
+
+    def __enter__(self) -> Self:
+        command = [sys.executable, "-m", "commonwatt", "broker", "run", "--config", str(self.config)]
+        with (self.folder / "broker.log").open("wb") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        eventually(self._answers)
+        return self
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, self.log()
+        try:
+            self.metrics()
+        except OSError:
+            return False
+        return True
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            assert self._process.wait(10) == 0, self.log()
+
+    def log(self) -> str:
+        return (self.folder / "broker.log").read_text()
+
+    def metrics(self) -> str:
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=5) as answer:
+            text: str = answer.read().decode()
+            return text
+
+    def metric(self, series: str) -> float:
+        wanted = f"commonwatt_broker_{series} "
+        return next(float(line.removeprefix(wanted)) for line in self.metrics().splitlines() if line.startswith(wanted))
+
+    def refused(self, reason: str) -> float:
+        return self.metric(f'refused_connects_total{{reason="{reason}"}}')
+
+    def cut(self, reason: str) -> float:
+        return self.metric(f'cut_connections_total{{reason="{reason}"}}')
+
+    def device(self, name: str, *, of: Authority | None = None, lifetime_s: int = 86_400) -> Path:
+        return certificate(of or self.authority, Kind.DEVICE, name, lifetime_s=lifetime_s)
+
+    def link(
+        self, identity: str, own: Path | None, token: str | None = None, *, at: str | None = None, plain: bool = False
+    ) -> "Heard":
+        """Return a link to this broker, or by way of ``at``."""
+        tls = None if plain else ClientTls(self.ca, own)
+        return Heard(at or self.address, identity, self.tokens[identity] if token is None else token, tls)
+
+
+class Heard:
+    """A link, and what it was sent."""
+
+    def __init__(self, address: str, identity: str, token: str, tls: ClientTls | None) -> None:
+        self.messages: list[bytes] = []
+        self.link = MqttLink(
+            address=address,
+            identity=identity,
+            token=token,
+            subscribe="cw1/r001/+/u/+" if identity == "r001" else f"cw1/r001/{identity}/d/+",
+            on_message=lambda _, payload: self.messages.append(payload),
+            on_connect=lambda: None,
+            rng=random.Random(1),
+            tls=tls,
+        )
+
+
+def play(scene: Coroutine[object, object, None], *links: Heard) -> None:
+    """Run links while a scene plays."""
+
+    async def run() -> None:
+        tasks = [asyncio.create_task(heard.link.run()) for heard in links]
+        try:
+            await scene
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    asyncio.run(run())
+
+
+async def arrives(sender: Heard, topic: str, receiver: Heard, payload: bytes) -> None:
+    """Send until it is heard, as whoever needs something to arrive does."""
+    async with asyncio.timeout(30):
+        while payload not in receiver.messages:
+            sender.link.publish(Publish(topic, payload))
+            await asyncio.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    with Broker(tmp_path_factory.mktemp("tls") / "out") as broker:
+        yield broker
+
+
+def test_messages_of_a_mebibyte_pass_both_ways(broker: Broker) -> None:
+    meter = broker.link("10001", broker.device("10001"))
+    gateway = broker.link("r001", broker.device("r001"))
+    up, down = random.Random(1).randbytes(BIG_BYTES), random.Random(2).randbytes(BIG_BYTES)
+
+    async def scene() -> None:
+        await become(lambda: meter.link.connected and gateway.link.connected)
+        await arrives(meter, UP, gateway, up)
+        await arrives(gateway, DOWN, meter, down)
+        await arrives(meter, UP, gateway, b"and small ones after it")
+
+    play(scene(), meter, gateway)
+    assert meter.link.failures == gateway.link.failures == 0
+
+
+def test_who_listens_on_the_way_reads_nothing(broker: Broker) -> None:
+    heard: list[bytes] = []
+    secret = b"household 10001 used 123 mWh"
+
+    class Eavesdropper(Proxy):
+        async def _queue(self, direction: object, data: bytes) -> None:
+            heard.append(data)
+            await super()._queue(direction, data)  # type: ignore[arg-type]
+
+    host, _, port = broker.address.rpartition(":")
+    with Eavesdropper((host, int(port))) as proxy:
+        meter = broker.link("10001", broker.device("10001"), at=proxy.address)
+        gateway = broker.link("r001", broker.device("r001"), at=proxy.address)
+        play(arrives(meter, UP, gateway, secret), meter, gateway)
+    stream = b"".join(heard)
+    assert len(stream) > 2_000
+    for telling in (secret, UP.encode(), b"10001", broker.tokens["10001"].encode(), b"r001"):
+        assert telling not in stream
+
+
+def test_row_24_who_is_not_the_device_is_refused_with_the_reason_and_the_victim_is_undisturbed(
+    broker: Broker, tmp_path: Path
+) -> None:
+    stranger = authority(tmp_path / "other")
+    intruders = {
+        "no certificate": (broker.link("10001", None), "certificate"),
+        "another authority's": (broker.link("10001", broker.device("10001", of=stranger)), "certificate"),
+        "another device's": (broker.link("10001", broker.device("10002")), "certificate"),
+        "another device's, without a token": (broker.link("10001", broker.device("10002"), token=""), "certificate"),
+        "its own, with a wrong token": (broker.link("10001", broker.device("10001"), token="guess"), "token"),
+        "no TLS": (broker.link("10001", None, plain=True), "tls"),
+    }
+    victim, gateway = broker.link("10001", broker.device("10001")), broker.link("r001", broker.device("r001"))
+
+    async def scene() -> None:
+        await become(lambda: victim.link.connected and gateway.link.connected)
+        for number, (what, (intruder, reason)) in enumerate(intruders.items()):
+            before = broker.refused(reason)
+            task = asyncio.create_task(intruder.link.run())
+            await become(partial(_grew, broker, reason, before))
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            assert not intruder.link.connects, what
+            await arrives(gateway, DOWN, victim, str(number).encode())
+
+    play(scene(), victim, gateway)
+    assert victim.link.connects == gateway.link.connects == 1, "nobody disturbed them"
+    assert not any(intruder.messages for intruder, _ in intruders.values())
+    for text in ("peer did not return a certificate", "its certificate is of '10002'", "wrong token"):
+        assert text in broker.log()
+
+
+def _grew(broker: Broker, reason: str, before: float) -> bool:
+    return broker.refused(reason) > before
+
+
+def test_a_certificate_is_enough_without_a_token(broker: Broker) -> None:
+    context = ClientTls(broker.ca, broker.device("10001")).context()
+    with connected(broker, context) as tls:
+        tls.sendall(b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x0510001")
+        assert tls.recv(4) == b"\x20\x02\x00\x00"
+
+
+def connected(broker: Broker, context: ssl.SSLContext) -> ssl.SSLSocket:
+    host, _, port = broker.address.rpartition(":")
+    return context.wrap_socket(socket.create_connection((host, int(port)), timeout=20), server_hostname=host)
+
+
+def test_an_old_version_of_tls_is_refused(broker: Broker) -> None:
+    context = ClientTls(broker.ca, broker.device("10001")).context()
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        context.minimum_version, context.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    before = broker.refused("tls")
+    with pytest.raises(OSError, match=r"SSL|reset|EOF|closed"):
+        connected(broker, context)
+    eventually(lambda: broker.refused("tls") == before + 1)
+
+
+def test_who_never_ends_the_handshake_is_cut(tmp_path: Path) -> None:
+    prepared, metrics = Broker(tmp_path), BrokerMetrics()
+    tls = Files(prepared.certificate, prepared.ca, prepared.ca.with_name("revoked.pem"))
+
+    async def scene() -> None:
+        broker = EmbeddedBroker("127.0.0.1:0", tmp_path / "b" / "devices.json", metrics, connect_timeout_s=0.3, tls=tls)
+        await broker.start()
+        reader, writer = await asyncio.open_connection(*split_address(broker.address))
+        writer.write(b"\x16\x03\x01")
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+        writer.close()
+        await broker.stop()
+
+    asyncio.run(scene())
+    assert metrics.value("commonwatt_broker_refused_connects_total", reason="timeout") == 1
+
+
+def test_row_30_an_expired_certificate_ends_its_connection_and_its_renewal_makes_a_new_one(broker: Broker) -> None:
+    own = broker.device("10002", lifetime_s=3)
+    meter = broker.link("10002", own)
+
+    async def scene() -> None:
+        await become(lambda: meter.link.connects == 1)
+        cut, before = broker.cut("expired"), broker.refused("expired")
+        await become(lambda: not meter.link.connected)
+        await become(partial(_grew, broker, "expired", before))
+        assert broker.cut("expired") == cut + 1
+        assert "the certificate of '10002' is valid from" in broker.log()
+        broker.authority.renew(now(), 0)
+        await become(lambda: meter.link.connects == 2)
+
+    play(scene(), meter)
+
+
+def test_row_30_a_revoked_certificate_and_a_revoked_device_are_cut_at_once_and_refused(broker: Broker) -> None:
+    meter, other = broker.link("10001", broker.device("10001")), broker.link("10002", broker.device("10002"))
+
+    async def scene() -> None:
+        await become(lambda: meter.link.connected and other.link.connected)
+        cut, before = broker.cut("revoked"), broker.refused("revoked")
+        broker.authority.revoke("10002", "key lost", now())
+        await become(lambda: not other.link.connected, within_s=10)
+        await become(partial(_grew, broker, "revoked", before))
+        assert broker.cut("revoked") == cut + 1
+        assert meter.link.connected
+        broker.register(m10001="stolen")
+        await become(lambda: not meter.link.connected, within_s=10)
+        await become(lambda: "it was revoked: stolen" in broker.log())
+        # A new certificate for the one, a mark taken away for the other: both are back.
+        broker.device("10002")
+        broker.register()
+        await become(lambda: meter.link.connected and other.link.connected)
+
+    play(scene(), meter, other)
+
+
+def test_a_renewed_certificate_of_the_broker_is_taken_over_without_a_restart(broker: Broker) -> None:
+    context = ClientTls(broker.ca, broker.device("10001")).context()
+
+    def serial() -> int:
+        with connected(broker, context) as tls:
+            return int(str((tls.getpeercert() or {})["serialNumber"]), 16)
+
+    before = serial()
+    broker.certificate.write_text("torn")
+    eventually(lambda: "keeping the certificates" in broker.log())
+    assert serial() == before
+    certificate(broker.authority, Kind.BROKER, "b", file="b/broker.pem")
+    eventually(lambda: serial() != before)
+    expires = broker.metric('certificate_expiry_timestamp_seconds{use="mqtt"}')
+    assert expires == broker.authority.issued[-1].expires
+    assert broker.metric("tls_file_errors_total") > 0

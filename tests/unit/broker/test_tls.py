@@ -1,0 +1,143 @@
+"""What a broker makes of certificates: only what its authority issued, that has not expired and was not revoked."""
+
+import ssl
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, cast
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker.connect import AdmissionError, Refusal
+from broker.metrics import BrokerMetrics
+from broker.tls import BrokerTls, Files
+from commonwatt.authority import Authority
+from commonwatt.certificates import Kind
+from commonwatt.exceptions import ConfigError
+from commonwatt.tls import ClientTls
+from tests.support.enrolled import DAY_S, authority, certificate, now
+
+NAMES = ("r001", "r002")
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("issue"), st.sampled_from(NAMES), st.sampled_from([DAY_S, -10])),
+        st.tuples(st.just("revoke"), st.sampled_from(NAMES), st.just(0)),
+        st.tuples(st.just("renew"), st.just(""), st.just(0)),
+    ),
+    max_size=8,
+)
+
+
+class Shown:
+    """A stream's writer, as far as certificates are looked at."""
+
+    def __init__(self, peer: object) -> None:
+        self._peer = peer
+
+    def get_extra_info(self, _: str) -> object:
+        return self._peer
+
+
+class Door:
+    """A broker's TLS, with handshakes in memory."""
+
+    def __init__(self, made: Authority) -> None:
+        broker = certificate(made, Kind.BROKER, "b", file="b/broker.pem")
+        self.ca = broker.with_name("ca.pem")
+        self.files = Files(broker, self.ca, broker.with_name("revoked.pem"))
+        self.metrics = BrokerMetrics()
+        self.tls = BrokerTls(self.files, self.metrics)
+        self.tls.load()
+
+    def judge(self, device: Path) -> str | Refusal:
+        """Return whose certificate it is, or why it is refused."""
+        up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = ClientTls(self.ca, device).context().wrap_bio(down, up, server_hostname="127.0.0.1")
+        server = self.tls._context.wrap_bio(up, down, server_side=True)
+        try:
+            for _ in range(4):
+                for side in (client, server):
+                    try:
+                        side.do_handshake()
+                    except ssl.SSLWantReadError:
+                        continue
+        except ssl.SSLError:
+            return Refusal.CERTIFICATE
+        return self.proved(server.getpeercert())
+
+    def proved(self, peer: object) -> str | Refusal:
+        try:
+            return self.tls.proved(cast("Any", Shown(peer))) or ""
+        except AdmissionError as refused:
+            return refused.reason
+
+
+@settings(max_examples=10, deadline=None)
+@given(steps=STEPS)
+def test_only_what_was_issued_and_has_neither_expired_nor_been_revoked_gets_in(
+    steps: list[tuple[str, str, int]],
+) -> None:
+    with TemporaryDirectory() as folder:
+        made = authority(Path(folder) / "out")
+        door = Door(made)
+        expected: list[tuple[Path, str, str | Refusal]] = []
+        for number, (step, name, lifetime_s) in enumerate(steps):
+            if step == "issue":
+                path = certificate(made, Kind.DEVICE, name, lifetime_s=lifetime_s, file=f"{number}/device.pem")
+                expected.append((path, name, name if lifetime_s > 0 else Refusal.EXPIRED))
+            elif step == "revoke":
+                made.revoke(name, "lost", now())
+                gone = [(p, n, Refusal.REVOKED if n == name and v == name else v) for p, n, v in expected]
+                expected = list(gone)
+            else:
+                renewed = {made.out / entry.file for entry in made.renew(now(), 0)}
+                # What had expired is valid now, but only as long as it would have been: these ended before they began.
+                assert renewed <= {made.out / "b/broker.pem"} | {p for p, _, v in expected if v is Refusal.EXPIRED}
+            door.tls.refresh()
+        assert [door.judge(path) for path, *_ in expected] == [verdict for *_, verdict in expected]
+
+
+def test_another_authoritys_certificate_does_not_get_in(tmp_path: Path) -> None:
+    door = Door(authority(tmp_path / "out"))
+    assert door.judge(certificate(authority(tmp_path / "other"), Kind.DEVICE, "r001")) is Refusal.CERTIFICATE
+
+
+@pytest.mark.parametrize(
+    "peer",
+    [
+        None,
+        {},
+        {"subject": ()},
+        {"subject": ((("organizationName", "r001"),),)},
+        {"subject": ((("commonName", "r001"), ("commonName", "r002")),)},
+    ],
+)
+def test_a_certificate_that_names_nobody_proves_nothing(tmp_path: Path, peer: object) -> None:
+    assert Door(authority(tmp_path / "out")).proved(peer) is Refusal.CERTIFICATE
+
+
+def test_a_torn_list_of_revocations_leaves_the_one_before(tmp_path: Path) -> None:
+    made = authority(tmp_path / "out")
+    door = Door(made)
+    device = certificate(made, Kind.DEVICE, "r001")
+    made.revoke("r001", "lost", now())
+    door.tls.refresh()
+    assert door.judge(device) is Refusal.REVOKED
+    assert door.files.clients_revoked is not None
+    other = authority(tmp_path / "other")
+    for content in ("", "nonsense", (other.out / "authority" / "revoked.pem").read_text()):
+        door.files.clients_revoked.write_text(content)
+        door.tls.refresh()
+        assert door.judge(device) is Refusal.REVOKED
+    assert door.metrics.value("commonwatt_broker_tls_file_errors_total") == 3
+    with pytest.raises(ConfigError, match=r"revoked\.pem: the list of revocations is not signed by this authority"):
+        BrokerTls(door.files, BrokerMetrics()).load()
+
+
+def test_where_no_certificates_are_asked_for_none_is_proved(tmp_path: Path) -> None:
+    door = Door(authority(tmp_path / "out"))
+    tls = BrokerTls(Files(door.files.certificate), BrokerMetrics())
+    tls.load()
+    assert tls.proved(cast("Any", Shown(None))) is None

@@ -1,0 +1,192 @@
+"""``commonwatt enroll``, as a person uses it in a folder that a registration wrote."""
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from commonwatt.authority import Authority, Wanted
+from commonwatt.certificates import Kind, Signer, expires_at, revoked_serials
+from commonwatt.devices import load_devices, load_tokens
+from commonwatt.enroll import app
+from commonwatt.exceptions import ConfigError
+from commonwatt.town import load_town
+from tests.support.enrolled import DAY_S, now
+from utility.registry import enrol
+
+TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n'
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    (tmp_path / "town.toml").write_text(TOWN)
+    enrol(load_town(tmp_path / "town.toml"), tmp_path / "out")
+    return tmp_path / "out"
+
+
+def run(out: Path, *words: str) -> Result:
+    return CliRunner(env={"COLUMNS": "120"}).invoke(app, [*words, "--out", str(out)])
+
+
+def good(out: Path, *words: str) -> str:
+    done = run(out, *words)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def listed(out: Path) -> list[dict[str, str]]:
+    rows: list[dict[str, str]] = json.loads(good(out, "list", "--json"))
+    return rows
+
+
+def test_from_registered_to_every_file_in_its_place(out: Path) -> None:
+    good(out, "authority")
+    good(out, "broker", "head-end", "--address", "utility.example", "--address", "10.0.0.7")
+    assert "3 certificates made" in good(out, "device", "--all")
+    meter = next(i for i, d in load_devices(out / "r001" / "devices.json").items() if d.role == "meter")
+    good(out, "device", meter)
+    assert {row["file"] for row in listed(out)} == {
+        "head-end/broker.pem",
+        "r001/gateway.pem",
+        "r002/gateway.pem",
+        "utility/utility.pem",
+        f"r001/meter-certificates/{meter}.pem",
+    }
+    assert {(row["name"], row["state"]) for row in listed(out)} == {
+        ("head-end", "valid"),
+        ("r001", "valid"),
+        ("r002", "valid"),
+        ("utility", "valid"),
+        (meter, "valid"),
+    }
+    ca = (out / "authority" / "ca.pem").read_bytes()
+    for place in ("head-end", "r001", "r002", "utility", "r001/meter-certificates"):
+        assert (out / place / "ca.pem").read_bytes() == ca
+    assert revoked_serials((out / "head-end" / "revoked.pem").read_bytes(), ca) == frozenset()
+    assert "utility/utility.pem" in good(out, "list")
+
+
+def test_nobody_else_reads_a_key_and_nothing_secret_is_printed(out: Path) -> None:
+    printed = (
+        good(out, "authority") + good(out, "broker", "r001", "--address", "127.0.0.1") + good(out, "device", "r001")
+    )
+    printed += (
+        good(out, "revoke", "r001", "--reason", "lost") + good(out, "readmit", "r001") + good(out, "list", "--json")
+    )
+    for path in out.rglob("*"):
+        if path.is_file():
+            assert stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 or path.name == "authority.lock", path
+    assert "PRIVATE" not in printed
+    for path in out.glob("*/*-tokens.json"):
+        for token in load_tokens(path).values():
+            assert token not in printed
+
+
+def test_renewal_takes_what_expires_soon_and_leaves_the_rest(out: Path) -> None:
+    good(out, "authority")
+    good(out, "device", "r001", "--days", "20")
+    good(out, "device", "r002", "--days", "40")
+    before = (out / "r002" / "gateway.pem").read_bytes()
+    assert "1 certificates made" in good(out, "renew")
+    assert (out / "r002" / "gateway.pem").read_bytes() == before
+    assert [row["name"] for row in listed(out)] == ["r001", "r002", "r001"]
+    assert "2 certificates made" in good(out, "renew", "--within", "40")
+    # Each is replaced once more, by one that lasts as long as it did.
+    assert expires_at((out / "r001" / "gateway.pem").read_bytes()) == pytest.approx(now() + 20 * DAY_S, abs=60)
+
+
+def test_what_expired_is_renewed_and_then_forgotten(out: Path) -> None:
+    made = Authority.create(out, "test", now() - 10 * DAY_S)
+    made.issue([Wanted(kind=Kind.DEVICE, name="r001", file="r001/gateway.pem", lifetime_s=DAY_S)], now() - 9 * DAY_S)
+    assert [row["state"] for row in listed(out)] == ["expired"]
+    good(out, "renew", "--within", "0")
+    assert [row["state"] for row in listed(out)] == ["valid"]
+
+
+def test_who_was_revoked_is_refused_everywhere_until_taken_in_again(out: Path, tmp_path: Path) -> None:
+    good(out, "authority")
+    good(out, "broker", "head-end", "--address", "127.0.0.1")
+    good(out, "device", "r001")
+    serial = int(next(row["number"] for row in listed(out) if row["name"] == "r001"), 16)
+    token = load_tokens(out / "r001" / "gateway-tokens.json")["r001"]
+    assert "1 certificates revoked, marked in 2 devices files" in good(out, "revoke", "r001", "--reason", "stolen")
+    ca = (out / "authority" / "ca.pem").read_bytes()
+    assert revoked_serials((out / "head-end" / "revoked.pem").read_bytes(), ca) == {serial}
+    enrol(load_town(tmp_path / "town.toml"), out)  # Registering again does not take it in again.
+    for place in ("head-end", "r001"):
+        assert load_devices(out / place / "devices.json")["r001"].revoked == "stolen"
+    refused = run(out, "device", "r001")
+    assert refused.exit_code == 2
+    assert "commonwatt enroll readmit r001" in refused.stderr
+    assert "r001" not in good(out, "renew", "--within", "3650"), "what was revoked is not renewed"
+    good(out, "readmit", "r001")
+    new = load_tokens(out / "r001" / "gateway-tokens.json")["r001"]
+    for place in ("head-end", "r001"):
+        device = load_devices(out / place / "devices.json")["r001"]
+        assert not device.revoked
+        assert device.owns(new.encode())
+        assert not device.owns(token.encode())
+    good(out, "device", "r001")
+    assert revoked_serials((out / "head-end" / "revoked.pem").read_bytes(), ca) == {serial}
+
+
+def test_a_device_without_a_certificate_is_revoked_by_its_mark_alone(out: Path) -> None:
+    assert "0 certificates revoked, marked in 2 devices files" in good(out, "revoke", "r002", "--reason", "lost")
+    assert not load_devices(out / "head-end" / "devices.json")["r001"].revoked
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("device", "r001"), "commonwatt enroll authority"),
+        (("renew",), "commonwatt enroll authority"),
+        (("broker", "r009", "--address", "x"), "there are head-end, r001, r002"),
+        (("revoke", "r009", "--reason", "x"), "r009 is no device"),
+        (("readmit", "r001"), "r001 is not revoked"),
+        (("device",), "name the devices, or give --all"),
+        (("device", "r001", "--all"), "name the devices, or give --all"),
+    ],
+)
+def test_what_can_not_be_done_is_told_with_what_can(out: Path, words: tuple[str, ...], told: str) -> None:
+    done = run(out, *words)
+    assert done.exit_code == 2
+    assert told in done.stderr
+
+
+def test_unknown_names_and_addresses_are_told_and_nothing_is_issued(out: Path) -> None:
+    good(out, "authority")
+    for words in (("device", "r009"), ("broker", "head-end", "--address", "häuser.example")):
+        done = run(out, *words)
+        assert (done.exit_code, listed(out)) == (2, [])
+        assert words[-1] in done.stderr
+
+
+def test_there_is_one_authority(out: Path) -> None:
+    good(out, "authority")
+    before = (out / "authority" / "ca.pem").read_bytes()
+    again = run(out, "authority")
+    assert again.exit_code == 2
+    assert "there is an authority" in again.stderr
+    assert (out / "authority" / "ca.pem").read_bytes() == before
+    assert "no such folder" in run(out / "nowhere", "authority").stderr
+
+
+def test_a_certificate_never_outlives_its_authority(out: Path) -> None:
+    made = Authority.create(out, "test", now(), lifetime_s=10 * DAY_S)
+    (issued,) = made.issue([Wanted(kind=Kind.DEVICE, name="r001", file="x/d.pem", lifetime_s=90 * DAY_S)], now())
+    assert issued.expires == made.expires == expires_at((out / "x" / "d.pem").read_bytes())
+
+
+def test_an_authority_that_is_damaged_is_named(out: Path) -> None:
+    good(out, "authority")
+    key = out / "authority" / "ca-key.pem"
+    other = Signer.new("other", now(), DAY_S).key_pem()
+    for path, content in ((key, "nonsense"), (key, other), (out / "authority" / "issued.json", "[{}]")):
+        kept = path.read_text()
+        path.write_text(content)
+        with pytest.raises(ConfigError, match="authority: the authority can't be read"):
+            Authority.load(out)
+        path.write_text(kept)
+    assert Authority.load(out).issued == []

@@ -1,0 +1,170 @@
+"""Certificates and contexts, on real handshakes in memory: only what an authority issued, for that use, is believed."""
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from commonwatt.authority import Authority
+from commonwatt.certificates import Kind
+from commonwatt.exceptions import ConfigError
+from commonwatt.tls import ClientTls, Expiry, client_tls, server_context, stamp, trust
+from tests.support.enrolled import DAY_S, authority, certificate, now
+
+NAME = "127.0.0.1"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Authority:
+    return authority(tmp_path / "out")
+
+
+def shake(client: ssl.SSLContext, server: ssl.SSLContext, name: str = NAME) -> ssl.SSLObject:
+    """Shake hands in memory; return the server's side, or raise what either side has against the other."""
+    up, down = ssl.MemoryBIO(), ssl.MemoryBIO()
+    near = client.wrap_bio(down, up, server_hostname=name)
+    far = server.wrap_bio(up, down, server_side=True)
+    for _ in range(4):
+        for side in (near, far):
+            try:
+                side.do_handshake()
+            except ssl.SSLWantReadError:
+                continue
+    return far
+
+
+def asking(broker: Path, ca: Path) -> ssl.SSLContext:
+    context = server_context(broker)
+    trust(context, ca)
+    context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def test_client_and_broker_of_one_authority_agree_and_the_client_is_known(site: Authority) -> None:
+    broker, device = certificate(site, Kind.BROKER, "head-end"), certificate(site, Kind.DEVICE, "r001")
+    ca = device.with_name("ca.pem")
+    server = shake(ClientTls(ca, device).context(), asking(broker, ca))
+    assert server.version() == "TLSv1.3"
+    shown = server.getpeercert()
+    assert shown is not None
+    assert shown["subject"] == ((("commonName", "r001"),),)
+    assert int(str(shown["serialNumber"]), 16) == site.issued[-1].serial
+
+
+def test_a_broker_of_another_authority_is_not_believed(site: Authority, tmp_path: Path) -> None:
+    other = authority(tmp_path / "other")
+    broker, ca = certificate(other, Kind.BROKER, "head-end"), certificate(site, Kind.DEVICE, "r001")
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"signature failure|unable to get local issuer|self-signed"):
+        shake(ClientTls(ca.with_name("ca.pem")).context(), server_context(broker))
+
+
+def test_a_broker_at_another_address_is_not_believed(site: Authority) -> None:
+    broker = certificate(site, Kind.BROKER, "head-end")
+    with pytest.raises(ssl.SSLCertVerificationError, match="IP address mismatch"):
+        shake(ClientTls(broker.with_name("ca.pem")).context(), server_context(broker), "127.0.0.2")
+
+
+def test_a_device_can_not_stand_for_a_broker_nor_a_broker_for_a_device(site: Authority) -> None:
+    broker, device = certificate(site, Kind.BROKER, "r001"), certificate(site, Kind.DEVICE, "r001")
+    ca = broker.with_name("ca.pem")
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"unsuitable|unsupported certificate purpose"):
+        shake(ClientTls(ca).context(), server_context(device))
+    with pytest.raises(ssl.SSLCertVerificationError, match=r"unsuitable|unsupported certificate purpose"):
+        shake(ClientTls(ca, broker).context(), asking(broker, ca))
+
+
+def test_an_expired_broker_is_not_believed(site: Authority) -> None:
+    broker = certificate(site, Kind.BROKER, "head-end", lifetime_s=-10)
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        shake(ClientTls(broker.with_name("ca.pem")).context(), server_context(broker))
+
+
+def test_who_shows_no_certificate_is_refused_where_one_is_required(site: Authority) -> None:
+    broker = certificate(site, Kind.BROKER, "head-end")
+    ca = broker.with_name("ca.pem")
+    with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+        shake(ClientTls(ca).context(), asking(broker, ca))
+
+
+def test_nothing_older_than_tls_1_2_is_spoken(site: Authority) -> None:
+    broker = certificate(site, Kind.BROKER, "head-end")
+    client = ClientTls(broker.with_name("ca.pem")).context()
+    assert client.minimum_version == server_context(broker).minimum_version == ssl.TLSVersion.TLSv1_2
+    with pytest.warns(DeprecationWarning, match="TLSv1"):
+        client.minimum_version, client.maximum_version = ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1
+    client.set_ciphers("ALL:@SECLEVEL=0")
+    with pytest.raises(ssl.SSLError, match=r"UNSUPPORTED_PROTOCOL|NO_PROTOCOLS_AVAILABLE|ALERT_PROTOCOL_VERSION"):
+        shake(client, server_context(broker))
+
+
+def test_no_handshake_is_resumed(site: Authority) -> None:
+    broker = certificate(site, Kind.BROKER, "head-end")
+    client, server = ClientTls(broker.with_name("ca.pem")).context(), server_context(broker)
+    for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        client.maximum_version = version
+        side = shake(client, server)
+        assert side.session_reused is False
+    assert server.num_tickets == 0
+    assert ssl.OP_NO_TICKET in server.options
+
+
+def test_a_clock_of_1970_does_not_keep_a_gateway_from_its_utility(
+    site: Authority, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broker = certificate(site, Kind.BROKER, "head-end", lifetime_s=-10)
+    ca = broker.with_name("ca.pem")
+    monkeypatch.setattr("time.time", lambda: 100.0)
+    # It can't judge that the broker's has expired, but still who signed it, and for what.
+    context = ClientTls(ca).context()
+    shake(context, server_context(broker))
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(context, server_context(broker), "somewhere.else")
+
+
+@pytest.mark.parametrize("content", ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
+def test_files_that_are_none_are_named_with_what_to_do(site: Authority, tmp_path: Path, content: str) -> None:
+    bad = tmp_path / "bad.pem"
+    bad.write_text(content)
+    device = certificate(site, Kind.DEVICE, "r001")
+    for ca, own in ((bad, None), (device.with_name("ca.pem"), bad), (device.with_name("ca.pem"), tmp_path / "no.pem")):
+        with pytest.raises(ConfigError, match=r"(bad|no)\.pem: .*commonwatt enroll"):
+            client_tls(ca, own)
+    with pytest.raises(ConfigError, match="bad"):
+        server_context(bad)
+
+
+def test_a_certificate_without_its_key_is_refused(site: Authority, tmp_path: Path) -> None:
+    device = certificate(site, Kind.DEVICE, "r001")
+    bare = tmp_path / "bare.pem"
+    bare.write_text("-----BEGIN CERTIFICATE" + device.read_text().partition("-----BEGIN CERTIFICATE")[2])
+    with pytest.raises(ConfigError, match=r"bare\.pem"):
+        client_tls(device.with_name("ca.pem"), bare)
+
+
+def test_without_an_authority_there_is_no_tls() -> None:
+    assert client_tls(None, None) is None
+
+
+def test_expiry_follows_the_file_and_is_told_once_a_day(site: Authority, caplog: pytest.LogCaptureFixture) -> None:
+    device = certificate(site, Kind.DEVICE, "r001", lifetime_s=20 * DAY_S)
+    expiry = Expiry(device, device.with_name("ca.pem"))
+    assert expiry.look() == site.issued[-1].expires
+    expiry.look()
+    assert len([r for r in caplog.records if "expires in 20.0 days" in r.getMessage()]) == 1
+    certificate(site, Kind.DEVICE, "r001", lifetime_s=90 * DAY_S)
+    assert expiry.look() == site.issued[-1].expires
+    assert len(caplog.records) == 1
+    device.write_text("torn")
+    assert expiry.look() == site.issued[-1].expires, "what was known stays"
+    assert Expiry().look() is None
+
+
+def test_a_stamp_tells_a_replaced_file_from_the_old_one(site: Authority) -> None:
+    device = certificate(site, Kind.DEVICE, "r001")
+    before = stamp(device)
+    assert stamp(device) == before
+    certificate(site, Kind.DEVICE, "r001", at=now())
+    assert stamp(device) != before
+    device.unlink()
+    with pytest.raises(ConfigError, match="No such file"):
+        stamp(device)
