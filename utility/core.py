@@ -63,7 +63,8 @@ class Step:
     """What became of one message.
 
     Attributes:
-        result: For the metrics: ``stored``, ``seen``, ``outcome``, or why not.
+        result: For the metrics: ``stored``, ``stored_for_another`` (the sender is not the controller whose data it is),
+            ``seen``, ``outcome``, or why not.
         effects: What the shell is to do.
         refused: Why it was refused, if it was a registered controller's batch that was.
     """
@@ -142,7 +143,8 @@ class Core:
             letters=letters,
             held=held + found.held,
         )
-        return Step("stored", (Write(append), self._ack(sender, batch, now, blocks=blocks)))
+        result = "stored" if sender == batch.owner else "stored_for_another"
+        return Step(result, (Write(append), self._ack(sender, batch, now, blocks=blocks)))
 
     def _judge(self, batch: Batch) -> _Fault | None:
         """Say what is wrong, unless the registry has the owner, and each meter as the owner's, with its types."""

@@ -14,6 +14,8 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from commonwatt.authority import FOLDER, Authority, Wanted
+from commonwatt.certificates import Kind
 from commonwatt.clock import Clock, save_clock, wall_clock
 from commonwatt.exceptions import ConfigError
 from commonwatt.town import Town, load_town
@@ -31,6 +33,8 @@ CEILING_S = 5.0
 """Real seconds by which time may go on without the demonstration: then it stands still, and never runs backwards."""
 
 CLOCK_FILE = "clock.json"
+
+_CERTIFIED_S = 90 * 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +87,9 @@ class Layout:
         return next(part for part in self.parts if part.name == name)
 
 
-def prepare(data: Path, town_file: Path | None, speed: float, for_s: float | None) -> Layout:
+def prepare(
+    data: Path, town_file: Path | None, speed: float, for_s: float | None, *, plain_text: bool = False
+) -> Layout:
     """Make ``data`` ready to run, going on where an earlier run stopped.
 
     Args:
@@ -91,6 +97,7 @@ def prepare(data: Path, town_file: Path | None, speed: float, for_s: float | Non
         town_file: The town; without it, the one already there, or the built-in one.
         speed: Clock seconds in a real second.
         for_s: Real seconds after which the meters make no more records; ``None``: for ever.
+        plain_text: Without TLS at the head-end, for tests that read what passes.
 
     Raises:
         ConfigError: The folder holds another town, or the town can't be registered.
@@ -100,7 +107,9 @@ def prepare(data: Path, town_file: Path | None, speed: float, for_s: float | Non
     _place_town(town_path, town_file)
     town = load_town(town_path)
     _register(data)
-    parts = _write_parts(data, town, speed)
+    if not plain_text:
+        _enroll(data, town)
+    parts = _write_parts(data, town, speed, plain_text=plain_text)
     _write_targets(data, parts)
     origin = _resume_at(data, speed)
     stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
@@ -171,8 +180,38 @@ def _register(data: Path) -> None:
         raise ConfigError(f"the town could not be registered: {done.stderr.strip()}")
 
 
-def _write_parts(data: Path, town: Town, speed: float) -> tuple[Part, ...]:
+def _enroll(data: Path, town: Town) -> None:
+    """Give the head-end and those who connect to it their certificates, or renew what expires soon."""
+    now = int(wall_clock().now())
+    authority = Authority.load(data) if (data / FOLDER).exists() else Authority.create(data, "Demonstration", now)
+    gateways = [(name, f"{name}/gateway.pem") for name in town.microgrids]
+    wanted = [
+        Wanted(kind=Kind.DEVICE, name=name, file=file, lifetime_s=_CERTIFIED_S)
+        for name, file in [*gateways, ("utility", "utility/utility.pem")]
+    ]
+    addresses = ("127.0.0.1", "localhost")
+    wanted.append(
+        Wanted(
+            kind=Kind.BROKER,
+            name="head-end",
+            file="head-end/broker.pem",
+            lifetime_s=_CERTIFIED_S,
+            addresses=addresses,
+        )
+    )
+    have = {entry.file for entry in authority.issued}
+    authority.issue([one for one in wanted if one.file not in have], now)
+    authority.renew(now, _CERTIFIED_S // 2)
+
+
+def _write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tuple[Part, ...]:
     """Write every part's file, with ports that are free now."""
+    tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
+    head_end_tls = {} if plain_text else tls
+
+    def client_tls(kind: str) -> dict[str, object]:
+        return {} if plain_text else {"head_end_ca": "ca.pem", "certificate": f"{kind}.pem"}
+
     microgrids = list(town.microgrids)
     ports = iter(_free_ports(3 + 4 * len(microgrids)))
 
@@ -181,7 +220,7 @@ def _write_parts(data: Path, town: Town, speed: float) -> tuple[Part, ...]:
 
     head_end = address()
     parts = [
-        _write(data, "head-end", "broker", address(), {"listen": head_end}),
+        _write(data, "head-end", "broker", address(), {"listen": head_end, **head_end_tls}),
         _write(
             data,
             "utility",
@@ -193,6 +232,7 @@ def _write_parts(data: Path, town: Town, speed: float) -> tuple[Part, ...]:
                 "clock": "../clock.json",
                 "gaps_s": 60,
                 "gap_age_s": 900,
+                **client_tls("utility"),
             },
         ),
     ]
@@ -206,7 +246,13 @@ def _write_parts(data: Path, town: Town, speed: float) -> tuple[Part, ...]:
                 name,
                 "gateway",
                 address(),
-                {"microgrid": name, "broker": broker, "head_end": head_end, "clock": "../clock.json"},
+                {
+                    "microgrid": name,
+                    "broker": broker,
+                    "head_end": head_end,
+                    "clock": "../clock.json",
+                    **client_tls("gateway"),
+                },
             ),
             _write(
                 data,

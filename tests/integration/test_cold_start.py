@@ -17,7 +17,7 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 
 @pytest.fixture
 def site(tmp_path: Path) -> Iterator[Site]:
-    with Site(tmp_path / "site", TOWN) as it:
+    with Site(tmp_path / "site", TOWN, plain_text=False) as it:
         yield it
 
 

@@ -17,6 +17,7 @@ import pytest
 from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
 from broker.tls import Files
+from commonwatt.audit import audit_folder
 from commonwatt.authority import Authority
 from commonwatt.certificates import Kind
 from commonwatt.config import split_address
@@ -26,10 +27,13 @@ from commonwatt.mqtt import MqttLink
 from commonwatt.tls import ClientTls
 from tests.support.enrolled import authority, certificate, now
 from tests.support.proxy import Proxy
+from tests.support.site import Site
 from tests.support.waiting import become, eventually, free_port
 
 UP, DOWN = "cw1/r001/10001/u/out", "cw1/r001/10001/d/cmd"
 BIG_BYTES = (1 << 20) - 1024
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
+PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
 
 
 class Broker:
@@ -326,3 +330,49 @@ def test_a_renewed_certificate_of_the_broker_is_taken_over_without_a_restart(bro
     expires = broker.metric('certificate_expiry_timestamp_seconds{use="mqtt"}')
     assert expires == broker.authority.issued[-1].expires
     assert broker.metric("tls_file_errors_total") > 0
+
+
+def test_row_30_a_gateway_with_an_expired_certificate_keeps_everything_and_sends_it_after_renewal(
+    tmp_path: Path,
+) -> None:
+    with Site(tmp_path / "site", TOWN, speed=120, plain_text=False) as site:
+        site.start(*PARTS)
+        eventually(lambda: stored(site) > 0)
+        certificate(Authority.load(site.folder), Kind.DEVICE, "r001", lifetime_s=2, file="r001/gateway.pem")
+        refused = 'commonwatt_broker_refused_connects_total{reason="expired"}'
+        eventually(lambda: site.metric("head-end", refused) > 0)
+        assert "the certificate of 'r001' is valid from" in site.log("head-end")
+        # The gateway goes on: meters get their acknowledgements, and what can't be sent waits.
+        at_expiry, sent = acknowledged(site), stored(site)
+        eventually(lambda: acknowledged(site) > at_expiry + 50)
+        assert stored(site) == sent
+        assert site.metric("r001 gateway", 'commonwatt_gateway_backlog{kind="parts"}') > 0
+        expires = 'commonwatt_gateway_certificate_expiry_timestamp_seconds{use="mqtt"}'
+        assert site.metric("r001 gateway", expires) < now()
+        enroll(site, "device", "r001")
+        made = int((site.status("r001 meters") or {})["made"])
+        eventually(lambda: acknowledged(site) >= made)
+        eventually(lambda: audit_folder(site.folder).total("stored_exact") >= made)
+        audit = audit_folder(site.folder)
+        assert audit.good, audit
+        assert "renew it with: commonwatt enroll renew" in site.log("r001 gateway")
+        # And one that is revoked is out at once, and says why.
+        enroll(site, "revoke", "r001", "--reason", "stolen")
+        cut = 'commonwatt_broker_cut_connections_total{reason="revoked"}'
+        eventually(lambda: site.metric("head-end", cut) == 1)
+        eventually(lambda: "was revoked" in site.log("head-end"))
+        site.stop(*reversed(PARTS))
+
+
+def acknowledged(site: Site) -> int:
+    return int((site.status("r001 meters") or {}).get("acknowledged", 0))
+
+
+def stored(site: Site) -> int:
+    return int((site.status("utility") or {}).get("microgrids", {}).get("r001", {}).get("received_slots", 0))
+
+
+def enroll(site: Site, *words: str) -> None:
+    command = [sys.executable, "-m", "commonwatt", "enroll", *words, "--out", str(site.folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -29,14 +29,15 @@ class Site:
         folder: Where it is kept.
         town: The town file's text.
         speed: Town seconds in a real second; at 1 it begins at the machine's time.
+        plain_text: Without TLS at the head-end, for tests that judge what passes there; the demonstration has it.
     """
 
-    def __init__(self, folder: Path, town: str, *, speed: float = 60) -> None:
+    def __init__(self, folder: Path, town: str, *, speed: float = 60, plain_text: bool = True) -> None:
         self.folder = folder
         folder.mkdir()
         self.town_file = folder.with_suffix(".toml")
         self.town_file.write_text(town)
-        self.layout = let_time_begin(prepare(folder, self.town_file, speed, None))
+        self.layout = let_time_begin(prepare(folder, self.town_file, speed, None, plain_text=plain_text))
         # Nobody is there to raise the clock's ceiling.
         save_clock(folder / CLOCK_FILE, self.layout.clock)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}

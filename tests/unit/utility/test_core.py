@@ -62,6 +62,7 @@ def test_batch_of_another_controllers_microgrid_keeps_sender_and_owner(
     step = core.receive("cw1/r002/u/batch", batch(blocks({0: 5})).pack(), NOW)
     (change,) = writes_of(step)
     assert isinstance(change, Append)
+    assert step.result == "stored_for_another", "so that nobody speaks for others unseen"
     assert (change.sender, change.owner) == ("r002", "r001")
     assert step.effects[1].topic == "cw1/r002/d/ack"  # type: ignore[union-attr]
 

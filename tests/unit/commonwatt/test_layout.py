@@ -1,0 +1,35 @@
+"""The demonstration's folder: its certificates, made once, kept, and renewed in time."""
+
+import tomllib
+from pathlib import Path
+
+from commonwatt.authority import Authority
+from commonwatt.demo.layout import prepare
+from tests.support.enrolled import DAY_S, now
+
+TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n'
+FILES = {"head-end/broker.pem", "r001/gateway.pem", "r002/gateway.pem", "utility/utility.pem"}
+
+
+def test_whoever_meets_at_the_head_end_has_a_certificate_that_lasts(tmp_path: Path) -> None:
+    town = tmp_path / "town.toml"
+    town.write_text(TOWN)
+    data = tmp_path / "data"
+    layout = prepare(data, town, 60, None)
+    head_end = tomllib.loads(layout.part("head-end").config.read_text())["broker"]
+    gateway = tomllib.loads(layout.part("r002 gateway").config.read_text())["gateway"]
+    assert (head_end["clients_ca"], head_end["clients_revoked"]) == ("ca.pem", "revoked.pem")
+    assert (gateway["head_end_ca"], gateway["certificate"]) == ("ca.pem", "gateway.pem")
+    made = Authority.load(data)
+    assert {entry.file for entry in made.current()} == FILES
+    before = {file: (data / file).read_bytes() for file in FILES}
+    # One is about to expire, one was revoked, when the demonstration is started again.
+    old = next(entry for entry in made.current() if entry.name == "r001").again()
+    made.issue([old], now() - 80 * DAY_S)
+    made.revoke("r002", "stolen", now())
+    prepare(data, None, 60, None)
+    again = Authority.load(data)
+    assert {entry.file for entry in again.current()} == FILES - {"r002/gateway.pem"}
+    assert all(entry.expires - now() > 40 * DAY_S for entry in again.current())
+    assert (data / "utility/utility.pem").read_bytes() == before["utility/utility.pem"]
+    assert (data / "r002/gateway.pem").read_bytes() == before["r002/gateway.pem"], "who was revoked gets no new one"

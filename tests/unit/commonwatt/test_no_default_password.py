@@ -1,0 +1,112 @@
+"""No default password anywhere (ETSI EN 303 645, 5.1): no setting has one, and no two installations share a secret."""
+
+import ast
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from commonwatt.config import PARTS, example
+from commonwatt.devices import load_devices, load_tokens, new_token
+from utility.cli import app
+
+ROOT = Path(__file__).resolve().parents[3]
+SECRET = re.compile(r"passw|token|secret|credential|(^|_)key$", re.IGNORECASE)
+TOWN = 'microgrid = [{id = "r", kind = "residential", count = 1, houses = 1}]\n'
+
+
+def register(folder: Path) -> str:
+    folder.mkdir()
+    (folder / "town.toml").write_text(TOWN)
+    words = ["--town", str(folder / "town.toml"), "--database", f"sqlite:///{folder / 'u.db'}", "--out", str(folder)]
+    done = CliRunner().invoke(app, ["register", *words])
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def secrets_in(folder: Path) -> set[str]:
+    return {token for path in folder.glob("*/*-tokens.json") for token in load_tokens(path).values()}
+
+
+def test_no_setting_holds_a_secret_or_has_one_as_its_default() -> None:
+    for part, model in PARTS.items():
+        for key, field in model.model_fields.items():
+            if SECRET.search(key):
+                assert field.annotation is Path, f"{part}.{key}: secrets stand in files of their own"
+        assert not re.search(r"passw", example(part), re.IGNORECASE)
+
+
+def assigned() -> Iterator[tuple[str, int, str, str]]:
+    """Every text that the sources give to a name, an argument or a key that sounds like a secret."""
+    for package in ("commonwatt", "gateway", "utility", "meter_sim", "broker"):
+        for path in (ROOT / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                pairs: list[tuple[str, ast.expr | None]] = []
+                if isinstance(node, ast.Assign):
+                    pairs = [(target.id, node.value) for target in node.targets if isinstance(target, ast.Name)]
+                elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                    pairs = [(node.target.id, node.value)]
+                elif isinstance(node, ast.keyword) and node.arg:
+                    pairs = [(node.arg, node.value)]
+                elif isinstance(node, ast.arguments):
+                    named = [*node.args[len(node.args) - len(node.defaults) :], *node.kwonlyargs]
+                    pairs = [(a.arg, d) for a, d in zip(named, [*node.defaults, *node.kw_defaults], strict=True)]
+                for name, value in pairs:
+                    if SECRET.search(name) and isinstance(value, ast.Constant) and isinstance(value.value, str | bytes):
+                        yield (
+                            str(path.relative_to(ROOT)),
+                            node.lineno if hasattr(node, "lineno") else 0,
+                            name,
+                            str(value.value),
+                        )
+
+
+ALLOWED = {
+    ("broker/connect.py", "TOKEN"),  # the name of a reason
+    ("commonwatt/tls.py", "password"),  # empty: keys have none, and nobody is asked for one
+    ("utility/store/database.py", "key"),  # the name of a row
+}
+
+
+def test_no_source_has_a_secret_written_into_it() -> None:
+    found = [(path, name, value) for path, _, name, value in assigned() if (path, name) not in ALLOWED]
+    assert found == []
+
+
+def test_two_installations_of_one_town_share_no_secret(tmp_path: Path) -> None:
+    register(tmp_path / "one")
+    register(tmp_path / "two")
+    one, two = secrets_in(tmp_path / "one"), secrets_in(tmp_path / "two")
+    assert len(one) == len(two) > 3
+    assert not one & two
+    assert all(len(token) == len(new_token()) == 43 for token in one), "256 bits in base64url"
+
+
+def test_registration_prints_no_secret_and_nobody_else_reads_one(tmp_path: Path) -> None:
+    printed = register(tmp_path / "one")
+    for token in secrets_in(tmp_path / "one"):
+        assert token not in printed
+    for path in (tmp_path / "one").glob("*/*.json"):
+        if path.name != "registry.json":
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path
+
+
+def test_brokers_keep_no_token(tmp_path: Path) -> None:
+    register(tmp_path / "one")
+    tokens = secrets_in(tmp_path / "one")
+    for path in (tmp_path / "one").glob("*/devices.json"):
+        assert load_devices(path)
+        assert not [token for token in tokens if token in path.read_text()]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_without_its_secrets_does_not_start(part: str, tmp_path: Path) -> None:
+    """What holds secrets is a file that has to be made: there is nothing to fall back on."""
+    for key, field in PARTS[part].model_fields.items():
+        if key in ("tokens", "devices"):
+            assert isinstance(field.default, Path)
+            with pytest.raises(Exception, match="commonwatt utility register"):
+                (load_tokens if key == "tokens" else load_devices)(tmp_path / field.default)
