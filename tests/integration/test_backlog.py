@@ -23,7 +23,7 @@ from tests.support.site import Site
 from tests.support.waiting import eventually
 
 DAYS = 7
-METERS = range(90_001, 90_009)
+METERS = range(90_001, 90_005)
 MINUTES = DAYS * 1440
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n' + "".join(
     f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\n' for meter in METERS
@@ -31,11 +31,11 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share
 LIVE = STARTS_AT // QUARTER_S
 """The first quarter after the week."""
 
-UPLINK_BYTES_PER_S = 100_000
+UPLINK_BYTES_PER_S = 60_000
 
 
 def a_week() -> Blocks:
-    """Return what eight meters sent in a week, one part a minute, as a gateway keeps it."""
+    """Return what four meters sent in a week, one part a minute, as a gateway keeps it."""
     count = len(METERS) * MINUTES
     minute = np.repeat(np.arange(MINUTES), len(METERS))
     slots = (minute % 15 * 4)[:, None] + np.arange(4)

@@ -4,6 +4,7 @@
 itself by SIGKILL, ``before`` the commit, or ``after`` it and before anything is published. The step is printed first.
 """
 
+import asyncio
 import importlib
 import json
 import os
@@ -15,6 +16,9 @@ from typing import Any, Literal
 from commonwatt import effects
 from commonwatt.cli import main as commonwatt
 from commonwatt.effects import Publish, Write
+
+LEAVES_WITHIN_S = 0.3
+"""Real seconds in which anything published too early, before the commit, would have left."""
 
 When = Literal["before", "after"]
 
@@ -38,11 +42,16 @@ def failing_perform(part: str, when: When, nth: int) -> Callable[..., Awaitable[
         changes = [effect.change for effect in step if isinstance(effect, Write)]
         matter = [change for change in changes if type(change).__name__ == MATTERS[part]]
         seen += bool(matter)
-        if matter and seen == nth:
+
+        async def last_commit(changes: list[Any]) -> None:
             if when == "after":
                 await commit(changes)
+            else:
+                await asyncio.sleep(LEAVES_WITHIN_S)
             _die(part, when, matter[0])
-        await effects.perform(step, commit, publish)
+
+        # The real one does it, so that a wrong order in it is found.
+        await effects.perform(step, last_commit if matter and seen == nth else commit, publish)
 
     return perform
 

@@ -354,7 +354,8 @@ class Proxy:
                 if data is _End.RESET:
                     _reset(writer)
                 elif not writer.is_closing():
-                    writer.write_eof()
+                    with contextlib.suppress(OSError):  # it was reset a moment ago
+                        writer.write_eof()
                 return
             if self.bytes_per_s is not None:
                 await asyncio.sleep(len(data) / self.bytes_per_s)

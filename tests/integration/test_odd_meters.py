@@ -1,0 +1,203 @@
+"""Meters that are reset, exchanged, roll over, dip, or have no room left: no phantom energy, no silent gap."""
+
+import json
+import random
+import sqlite3
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonwatt.audit import audit_folder
+from commonwatt.demo.layout import STARTS_AT
+from commonwatt.devices import load_tokens
+from commonwatt.dumps import read_dump
+from commonwatt.messages import Put, PutAck, unpack_put_ack
+from commonwatt.records import HistoryRecord, Log, RecordType
+from commonwatt.topics import meter_down, meter_up
+from commonwatt.units import SLOT_S
+from tests.integration.test_broker import Client
+from tests.support.site import Site
+from tests.support.waiting import eventually
+
+METER = 77
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n'
+FOREIGN = f'[[meter]]\nmicrogrid = "r001"\nid = {METER}\nrecord_types = ["through", "register"]\n'
+FIRST_SLOT = STARTS_AT - 3600
+MODULUS = 1_000_000_000
+"""The scripted meter's counter begins at 0 again when it gets here, milliwatt-hours."""
+
+
+class Scripted:
+    """A meter that follows a script: what flowed in each slot, and what its counter says then.
+
+    Attributes:
+        flowed: Milliwatt-hours that really flowed, by start of the slot.
+        counted: What the counter said at the end of the slot.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.flowed: dict[int, int] = {}
+        self.counted: dict[int, int] = {}
+        self.register = MODULUS - 4000
+        self._generation, self._next = 1, 1
+        self._slot = FIRST_SLOT
+        token = load_tokens(site.folder / "r001" / "meter-tokens.json")[str(METER)]
+        self._client = Client(site.address("r001 broker")[1], str(METER), token)
+        assert self._client.answered.wait(10)
+        assert self._client.subscribe(meter_down("r001", METER, "+"))
+
+    def close(self) -> None:
+        self._client.close()
+
+    def measure(self, *flows: int, dip: bool = False) -> Put:
+        """Measure slots, and deliver them; with ``dip`` the counter shows 500 less for once at the last."""
+        records: list[tuple[RecordType, int, int]] = []
+        for left, flow in enumerate(flows, 1 - len(flows)):
+            self.register = (self.register + flow) % MODULUS
+            shown = self.register - (500 if dip and not left else 0)
+            records += [(RecordType.THROUGH, self._slot, flow), (RecordType.REGISTER, self._slot, shown)]
+            self.flowed[self._slot], self.counted[self._slot] = flow, shown
+            self._slot += SLOT_S
+        packed = tuple(self._record(n, *record) for n, record in enumerate(records))
+        put = Put(
+            log=Log.HISTORY,
+            generation=self._generation,
+            first_id=self._next,
+            last_id=self._next + len(packed) - 1,
+            records=packed,
+        )
+        self._next += len(packed)
+        self.deliver(put)
+        return put
+
+    def _record(self, n: int, kind: RecordType, start: int, reading: int) -> bytes:
+        return HistoryRecord(
+            record_type=kind,
+            lossy=0,
+            record_id=self._next + n,
+            meter_id=METER,
+            account=0,
+            start=start,
+            end=start + SLOT_S,
+            reading=reading,
+        ).pack()
+
+    def deliver(self, put: Put) -> PutAck:
+        """Send a put, and wait until just that is acknowledged."""
+        self._client.publish(meter_up("r001", METER, "rec"), put.pack())
+        while True:
+            topic, payload = self._client.next()
+            if topic.endswith("/ack") and (ack := unpack_put_ack(payload)).confirms(put):
+                assert not ack.rejected
+                return ack
+
+    def begin_anew(self, register: int) -> None:
+        """Lose the memory, or be another device in the same place: a higher generation, ids from 1."""
+        self._generation += 1
+        self._next = 1
+        self.register = register
+
+    def go_back(self, slots: int) -> None:
+        """Measure the last slots again."""
+        self._slot -= slots * SLOT_S
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    with Site(tmp_path / "site", TOWN + FOREIGN) as it:
+        yield it
+
+
+def drained(site: Site) -> bool:
+    status = site.status("r001 gateway")
+    return status is not None and status["backlog"]["parts"] == 0
+
+
+def dumped(site: Site) -> dict[RecordType, dict[int, int]]:
+    """Return what the utility has of the scripted meter: by type, the reading of each slot."""
+    path = site.folder / "dump.jsonl"
+    with path.open("wb") as file:
+        command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config"]
+        subprocess.run([*command, str(site.layout.part("utility").config)], stdout=file, check=True)
+    with path.open() as text:
+        blocks, _ = read_dump(text)
+    found: dict[RecordType, dict[int, int]] = {}
+    for row, (meter, kind, quarter) in enumerate(blocks.keys()):
+        if meter == METER:
+            found.setdefault(RecordType(kind), {}).update(
+                (quarter * 900 + slot * SLOT_S, int(blocks.values[row, slot]))
+                for slot in range(60)
+                if blocks.quality[row, slot]
+            )
+    return found
+
+
+def ask(path: Path, sql: str) -> list[Any]:
+    database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+    try:
+        return database.execute(sql).fetchall()
+    finally:
+        database.close()
+
+
+def test_row_22_reset_exchange_rollover_and_dip_make_no_phantom_energy(site: Site) -> None:
+    site.start("head-end", "utility", "r001 broker", "r001 gateway")
+    meter, rng = Scripted(site), random.Random(22)
+    first = meter.measure(*(rng.randrange(2000) for _ in range(20)))  # the counter rolls over within these
+    assert min(meter.counted.values()) < 50_000 < MODULUS - 50_000 < max(meter.counted.values())
+    meter.measure(300, 400, 500, dip=True)
+    meter.begin_anew(register=0)  # a reset
+    meter.measure(*(rng.randrange(2000) for _ in range(20)))
+    meter.deliver(first)  # the network, or a store that was put back, brings the old log again
+    meter.begin_anew(register=55_555_000)  # exchanged
+    meter.measure(*(rng.randrange(2000) for _ in range(20)))
+    meter.go_back(1)  # and the slot of the exchange is told by both devices, each as it saw it
+    last = meter.flowed[FIRST_SLOT + 62 * SLOT_S]
+    meter.begin_anew(register=7)
+    meter.measure(last + 100, 0, 0)
+    meter.flowed[FIRST_SLOT + 62 * SLOT_S] = last  # the smaller stands, and the two are never added
+    meter.counted[FIRST_SLOT + 62 * SLOT_S] = min(7 + last + 100, meter.counted[FIRST_SLOT + 62 * SLOT_S])
+    eventually(lambda: drained(site))
+    found = dumped(site)
+    assert found[RecordType.THROUGH] == meter.flowed
+    assert found[RecordType.REGISTER] == meter.counted
+    assert sum(found[RecordType.THROUGH].values()) == sum(meter.flowed.values())
+    totals = ask(site.folder / "utility" / "utility.db", "SELECT record_type, total FROM part")
+    assert {kind for kind, total in totals if total is not None} == {RecordType.THROUGH}, "no counter is ever summed"
+    meter.close()
+
+
+def completeness(site: Site, start: int, end: int) -> list[dict[str, Any]]:
+    """Return what the utility says of each meter and type."""
+    address = site.layout.part("utility").http
+    query = f"http://{address}/completeness?start={start}&end={end}&microgrid=r001"
+    with urllib.request.urlopen(query, timeout=30) as answer:
+        rows: list[dict[str, Any]] = json.load(answer)["series"]
+        return rows
+
+
+def test_row_23_a_meter_without_room_leaves_an_explicit_counted_gap(tmp_path: Path) -> None:
+    with Site(tmp_path / "site", TOWN, speed=1000) as site:
+        config = site.layout.part("r001 meters").config
+        config.write_text(config.read_text() + "log_records = 1000\nresolution_mwh = 1\nfailures_per_day = 0\n")
+        site.start("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
+        eventually(lambda: site.metric("utility", "commonwatt_utility_slots_total") > 500)
+        site.kill("r001 broker")
+        eventually(lambda: site.metric("r001 meters", "commonwatt_meters_slots_not_recorded_total") > 100)
+        site.start("r001 broker")
+        eventually(lambda: (site.status("r001 meters") or {"held": 10_000})["held"] < 200)
+        end = int(site.layout.clock.now()) // 900 * 900
+        eventually(lambda: site.layout.clock.now() > end + 1800)
+        eventually(lambda: not any(row["missing"] for row in completeness(site, STARTS_AT, end)))
+        site.stop("r001 meters")
+        gaps = dict(ask(site.folder / "r001" / "meters.db", "SELECT meter, gaps FROM meter"))
+        assert sum(gaps.values()) > 100
+        for row in completeness(site, STARTS_AT, end):
+            assert row["absent"] == gaps[int(row["meter"])], row
+            assert row["expected"] == row["exact"] + row["off"] + row["absent"], row
+        assert audit_folder(site.folder).good
