@@ -18,7 +18,7 @@ from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from meter_sim.dump import held_lines, true_lines
 from meter_sim.fleet import Fleet
 from meter_sim.metrics import FleetMetrics
-from meter_sim.store import open_store, reading_store
+from meter_sim.store import open_checked, reading_store
 
 app = typer.Typer(help="Emulated meters: all of one microgrid, and the sun, habits and batteries behind them.")
 
@@ -75,7 +75,10 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     microgrid = _microgrid(town, settings)
     tokens = load_tokens(settings.tokens)
     clock = load_clock(settings.clock)
-    with only_one(settings.store, "another fleet"), closing(open_store(settings.store)) as store:
+    with (
+        only_one(settings.store, "another fleet"),
+        closing(open_checked(settings.store, int(clock.now()))) as store,
+    ):
         fleet = Fleet(settings=settings, town=town, microgrid=microgrid, tokens=tokens, clock=clock, store=store)
         watchdog.watch("writer", fleet.writing.mark)
         http = _http(settings, fleet, watchdog)

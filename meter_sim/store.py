@@ -5,19 +5,22 @@ so that no crash can put the two at odds.
 """
 
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from operator import attrgetter
 from pathlib import Path
 
 from pydantic import TypeAdapter
 
 from commonwatt.commands import Held, Kind
+from commonwatt.damage import check_pages, fails_check, open_read_only, set_aside
 from commonwatt.exceptions import StoreError
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
 from commonwatt.resync import write_log_again
-from commonwatt.units import MeterId
+from commonwatt.units import EpochSeconds, MeterId
+from commonwatt.wal import read_log
 from meter_sim.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot, Stored
 
 SCHEMA = 1
@@ -43,6 +46,8 @@ CREATE TABLE truth_event (
     PRIMARY KEY (meter, generation, id)
 ) WITHOUT ROWID;
 """
+
+_log = logging.getLogger(__name__)
 
 _HELD = TypeAdapter(dict[Kind, Held])
 _METER_COLUMNS = tuple(MeterState.__slots__)
@@ -221,6 +226,32 @@ class FleetStore:
 def _row_of(state: MeterState) -> tuple[object, ...]:
     *columns, remainders = _COLUMNS_OF(state)
     return (*columns, json.dumps(remainders))
+
+
+def open_checked(path: Path, now: EpochSeconds) -> FleetStore:
+    """Open a fleet's store; one that is damaged is set aside, and its meters begin anew, each with a new generation.
+
+    Raises:
+        StoreError: As ``open_store``.
+    """
+    why = _damage(path) if path.exists() else None
+    if why is not None:
+        _log.error("store %s is damaged (%s): kept as %s, the meters begin anew", path, why, set_aside(path, now))
+    return open_store(path)
+
+
+def _damage(path: Path) -> str | None:
+    """Say what is damaged; what the file is otherwise, ``open_store`` judges."""
+    found = read_log(path)
+    if found is not None and found.lost_commits:
+        return f"its log, before its last {found.lost_commits} transactions"
+    try:
+        with closing(open_read_only(path)) as connection:
+            if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
+                check_pages(connection, path.stat().st_size, ("meter", "orders", "record", "slot"))
+    except sqlite3.Error as error:
+        return str(error) if fails_check(error) else None
+    return None
 
 
 def open_store(path: Path) -> FleetStore:

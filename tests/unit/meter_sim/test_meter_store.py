@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from commonwatt.commands import Held, Kind
+from commonwatt.damage import set_aside_before
 from commonwatt.exceptions import StoreError
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType
 from meter_sim.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot
 from meter_sim.dump import held_lines, true_lines
-from meter_sim.store import FleetStore, open_store, reading_store
+from meter_sim.store import FleetStore, open_checked, open_store, reading_store
 
 T = 1_790_000_100
 STATE = MeterState(meter=5, generation=3, remainders={RecordType.THROUGH: 7}, stopped=True, level=90, made=3)
@@ -152,3 +153,30 @@ def test_a_commit_that_failed_and_is_there_all_the_same_is_made_again(tmp_path: 
     with pytest.raises(sqlite3.IntegrityError):
         store.commit(changes)
     store.close()
+
+
+@pytest.mark.parametrize("spoil", [slice(0, 16), slice(4096, 4300)], ids=["header", "page"])
+def test_a_damaged_store_is_set_aside_and_a_sound_one_is_not(tmp_path: Path, spoil: slice) -> None:
+    path = tmp_path / "meters.db"
+    store = open_checked(path, 100)
+    fill(store)
+    store.close()
+    open_checked(path, 200).close()
+    assert set_aside_before(path) == []
+    data = bytearray(path.read_bytes())
+    data[spoil] = b"\xff" * (spoil.stop - spoil.start)
+    path.write_bytes(data)
+    store = open_checked(path, 300)
+    assert store.slot() is None, "a new one"
+    store.close()
+    assert [aside.read_bytes() == data for aside in set_aside_before(path)] == [True]
+
+
+def test_a_newer_release_s_store_is_not_set_aside(tmp_path: Path) -> None:
+    open_store(tmp_path / "meters.db").close()
+    connection = sqlite3.connect(tmp_path / "meters.db")
+    connection.execute("PRAGMA user_version = 2")
+    connection.close()
+    with pytest.raises(StoreError, match="of version 2"):
+        open_checked(tmp_path / "meters.db", 100)
+    assert set_aside_before(tmp_path / "meters.db") == []
