@@ -14,11 +14,14 @@ from gateway.store_reads import DamagedRow
 MAX_LETTERS_A_DAY = 1000
 """Damaged rows kept as letters in a day; more are counted only."""
 
+EXAMINED_PARTS = 100
+"""Parts looked through in one turn, in under a millisecond: a million in 14 hours."""
+
 SHORT_SLICE_PARTS = 5000
 """Parts deleted in one turn while the disk is full."""
 
 SLICE_PARTS = 500
-"""Parts looked through, or deleted, in one turn, so that nothing waits for it."""
+"""Parts deleted in one turn, so that nothing waits for it."""
 
 
 class Upkeep:
@@ -42,7 +45,7 @@ class Upkeep:
 
     def turn(self) -> list[Effect[Change]]:
         """Look through the next parts, and delete the oldest of the backup if there is too much of it."""
-        self._examined = self._store.examine(self._examined, SLICE_PARTS)
+        self._examined = self._store.examine(self._examined, EXAMINED_PARTS)
         if self.short:
             return self._drop(SHORT_SLICE_PARTS)
         return self._drop() if self._store.used_bytes() > self._backup_bytes else []
