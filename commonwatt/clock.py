@@ -1,5 +1,6 @@
 """Clocks. Cores are handed the time; shells take it from one clock that is passed in (design 8)."""
 
+import ctypes
 import json
 import time
 from dataclasses import dataclass
@@ -63,6 +64,49 @@ def wall_clock() -> Clock:
     return Clock(origin=time.time(), monotonic_origin=time.monotonic())
 
 
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the clocks of this machine say at one moment.
+
+    Attributes:
+        raw: The part's own ``Clock``.
+        wall: Epoch seconds on the machine's clock.
+        since_boot_s: Seconds since the machine was started, also those it slept.
+        boot: The id of that start.
+        synchronised: Whether NTP keeps the machine's clock, as its kernel knows.
+        has_hardware_clock: Whether the machine's clock was set from one that goes on without power.
+    """
+
+    raw: float
+    wall: float
+    since_boot_s: float
+    boot: str
+    synchronised: bool
+    has_hardware_clock: bool
+
+
+def read_machine(clock: Clock) -> Machine:
+    """Read the machine's clocks."""
+    return Machine(
+        raw=clock.now(),
+        wall=time.time(),
+        since_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+        boot=_boot_id(),
+        synchronised=_synchronised(),
+        has_hardware_clock=_first_line(Path("/sys/class/rtc/rtc0/hctosys")) == "1",
+    )
+
+
+_TIME_ERROR = 5
+_TIMEX_BYTES = 512
+
+
+def _synchronised() -> bool:
+    """Ask the kernel (adjtimex(2), changing nothing); where it can't be asked, nobody keeps the clock."""
+    answer: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    return 0 <= answer < _TIME_ERROR
+
+
 def save_clock(path: Path, clock: Clock) -> None:
     """Write a clock for other processes of this machine to follow."""
     fields = {name: getattr(clock, name) for name in _FIELDS}
@@ -89,7 +133,11 @@ def load_clock(path: Path | None) -> Clock:
 
 
 def _boot_id() -> str:
+    return _first_line(Path("/proc/sys/kernel/random/boot_id")) or "unknown"
+
+
+def _first_line(path: Path) -> str | None:
     try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return path.read_text().strip()
     except OSError:
-        return "unknown"
+        return None

@@ -271,6 +271,8 @@ class Heartbeat(Message):
         aggregation: How what it relays is aggregated: ``none``, ``lossless`` or ``lossy``.
         periods: The periods in force, seconds.
         minima: By meter, the sharing minimum in percent and when the meter said so (T6).
+        trust: How far its time can be trusted, 0 to 3.
+        offset_s: By how much its time is ahead of the clock it started with.
     """
 
     time: Annotated[int, Field(ge=0, lt=2**32)]
@@ -283,6 +285,8 @@ class Heartbeat(Message):
     minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Annotated[int, Field(ge=0, lt=2**32)]]] = Field(
         default_factory=dict
     )
+    trust: Annotated[int, Field(ge=0, le=3)] = 0
+    offset_s: int = 0
 
 
 _M = TypeVar("_M", bound=Message)

@@ -66,6 +66,9 @@ class Refusal(IntEnum):
     """The gateway's registry does not have this meter (yet); send it again later."""
     BUSY = 6
     """The gateway can't store anything now; send it again later."""
+    EARLY = 7
+    """Its newest record ends up to a day after the gateway's time: the meter's clock is ahead. Take the time in this
+    answer, and send it again when its time has come."""
 
 
 class Trust(IntEnum):

@@ -13,6 +13,7 @@ from commonwatt.messages import Put, PutAck, Refusal, Trust, unpack_put
 from commonwatt.packing import pack
 from commonwatt.plausible import limits_of
 from commonwatt.records import (
+    FUTURE_S,
     EventRecord,
     Expected,
     HistoryRecord,
@@ -29,6 +30,9 @@ from commonwatt.topics import ACKS, meter_down
 from commonwatt.units import EpochSeconds, MeterId
 from gateway.changes import AddLetters, AppendEvents, AppendParts, Change, Cover, Part
 from gateway.store import Store
+
+EARLY_S = 86_400
+"""A record that ends so much after the gateway's time, and no more, is not rejected: its put waits at the meter."""
 
 LETTERS_A_DAY = 100
 """Messages that can't be accepted, kept of one sender in one day; more are only counted."""
@@ -94,16 +98,28 @@ class Collector:
             return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
         if self.refusing:
             return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
+        if self._early(put, now):
+            return Taken([self.refusal(meter_id, log, payload, Refusal.EARLY, now)])
         self.counts.puts["accepted"] += 1
         expected = Expected(
             meter_id=meter_id,
             account=meter.account,
             record_types=tuple(map(RecordType, meter.record_types)),
             # A clock that is behind would throw good readings away as from the future.
-            now=now if self.trust is Trust.NETWORK else None,
+            now=now if self.trust >= Trust.HARDWARE else None,
             limits=limits_of(meter.service_amps, meter.battery_capacity_mwh),
         )
         return self._history(put, expected, now) if log is Log.HISTORY else self._events(put, expected, now)
+
+    def _early(self, put: Put, now: EpochSeconds) -> bool:
+        """Say whether a put is of a clock that is ahead, or this one behind: kept at the meter, nothing of it is lost.
+
+        What is further in the future is no clock's fault, and must not block the rest of a log: it is rejected.
+        """
+        if self.trust < Trust.HARDWARE:
+            return False
+        times = [r.end for r in put.history()] if put.log is Log.HISTORY else [e.time for e in put.events()]
+        return any(now + FUTURE_S < time <= now + EARLY_S for time in times)
 
     def junk(
         self, door: Door, meter_id: MeterId, payload: bytes, reason: int, now: EpochSeconds, *, stranger: bool = False

@@ -1,12 +1,14 @@
 """The gateway's core: takes an event and the time, returns what to do (design 2).
 
 It reads the store and decides; it never writes, sends, waits or looks at a clock. The shell commits what it asks
-for and then publishes.
+for and then publishes. The time it is handed (``raw``) only has to go on evenly; what time it really is, it finds out
+itself (``gateway.timekeeper``).
 """
 
 from dataclasses import asdict
 
 from commonwatt.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
+from commonwatt.clock import Machine
 from commonwatt.commands import ControllerCommand, Heartbeat, Outcome, unpack_json
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
@@ -14,7 +16,7 @@ from commonwatt.exceptions import ProtocolError
 from commonwatt.letters import Door
 from commonwatt.messages import Level, Refusal, Trust, judge_level, unpack_level
 from commonwatt.plausible import limits_of
-from commonwatt.records import FUTURE_S, Log
+from commonwatt.records import Log
 from commonwatt.registry import RegisteredMeter
 from commonwatt.topics import (
     ACKS,
@@ -28,18 +30,22 @@ from commonwatt.topics import (
     parse_meter_up,
 )
 from commonwatt.units import SLOT_S, EpochSeconds, MeterId
-from gateway.changes import Change, PeriodDone
+from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect import Collector
 from gateway.manager import Manager
 from gateway.orders import PERIODS, Orders
 from gateway.relay import Relay
 from gateway.store import RELAYED_SLOTS, Store
+from gateway.timekeeper import Timekeeper
 from gateway.upkeep import Upkeep
 
 RETRY = "retry"
 """Ticks every ``RETRY_S``: what is not confirmed is sent again, urgent data goes at once."""
 
 RETRY_S = 5
+
+GOOD_TIME = "good_time"
+"""The setting that keeps the last good time."""
 
 HEARTBEAT = "heartbeat"
 """Ticks every ``HEARTBEAT_S``: tells the utility how the gateway is."""
@@ -62,12 +68,14 @@ class Gateway:
         relay: Sends to the utility.
         orders: Does what the utility asks.
         upkeep: Keeps the store in order.
+        time: Keeps the time.
         gone: By meter and log, how many ids the meter gave up that are not in this store: acknowledged to another
             store, or lost.
     """
 
     def __init__(self, settings: GatewaySettings, store: Store, meters: dict[MeterId, RegisteredMeter]) -> None:
         self.gone: dict[tuple[MeterId, Log], int] = {}
+        self.time = Timekeeper(store.setting(GOOD_TIME))
         self.collector = Collector(settings.microgrid, store)
         self.manager = Manager(settings, store, meters)
         self.relay = Relay(settings.microgrid, store)
@@ -85,11 +93,13 @@ class Gateway:
         """Take over a registry that has changed."""
         self._meters = meters
         self.manager.register(meters)
+        self.time.forget(set(meters))
 
     # Messages
 
-    def from_meter(self, topic: str, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+    def from_meter(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Take in a message from the microgrid's broker."""
+        now = self._tell(raw)
         parsed = parse_meter_up(topic)
         if parsed is None or parsed.microgrid != self._microgrid:
             return self._junk(Door.UNKNOWN, payload, Refusal.MALFORMED, now)
@@ -102,8 +112,9 @@ class Gateway:
             return self.collector.junk(door, parsed.meter, payload, reason, now, stranger=True)
         try:
             if parsed.leaf == LEVELS:
-                return self._level(meter, unpack_level(payload), payload, now)
+                return self._level(meter, unpack_level(payload), payload, raw, now)
             outcome = unpack_json(Outcome, payload)
+            self.time.meter(raw, parsed.meter, outcome.time)
             return self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
         except ProtocolError as error:
             return self.collector.junk(door, parsed.meter, payload, MESSAGE_REASON + error.code, now)
@@ -112,11 +123,14 @@ class Gateway:
         """Keep the start of what came in where no meter speaks."""
         return self.collector.junk(door, 0, payload, MESSAGE_REASON + code, now)
 
-    def _level(self, meter: RegisteredMeter, level: Level, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+    def _level(
+        self, meter: RegisteredMeter, level: Level, payload: bytes, raw: EpochSeconds, now: EpochSeconds
+    ) -> list[Effect[Change]]:
         """Take in a live level; one that its battery can't have decides nothing."""
         why = judge_level(level, limits_of(meter.service_amps, meter.battery_capacity_mwh))
         if why is not None:
             return self.collector.junk(Door.LEVEL, meter.id, payload, why, now)
+        self.time.meter_slot(raw, meter.id, level.time)
         self.manager.state(meter.id, level.state)
         self.manager.level(meter.id, level.time, level.level, now)
         return []
@@ -149,11 +163,12 @@ class Gateway:
                 effects.append(self.manager.command(meter, "get", what=what))
         return effects
 
-    def from_utility(self, topic: str, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+    def from_utility(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Take in a message from the head-end."""
+        now = self._tell(raw)
         try:
             if topic == self._acks_topic:
-                return self._acknowledged(unpack_batch_ack(payload), now)
+                return self._acknowledged(unpack_batch_ack(payload), raw, now)
             if topic == self._commands_topic:
                 return self.orders.do(unpack_json(ControllerCommand, payload), now)
         except ProtocolError as error:
@@ -161,30 +176,28 @@ class Gateway:
             return self._junk(door, payload, error.code, now)
         return self._junk(Door.UNKNOWN, payload, Refusal.MALFORMED, now)
 
-    def _acknowledged(self, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
-        """Take in a batch's acknowledgement, and the time in it: only a clock the utility agrees with is trusted."""
+    def _acknowledged(self, ack: BatchAck, raw: EpochSeconds, now: EpochSeconds) -> list[Effect[Change]]:
+        """Take in a batch's acknowledgement, and the time in it."""
         # Not the time in an answer to something long ago, which the network may have held.
-        if ack.store == self._store.store_id and ack.sequence in self.relay.in_flight:
-            agrees = ack.trust is Trust.NETWORK and abs(ack.time - now) <= FUTURE_S
-            self._trust(Trust.NETWORK if agrees else Trust.NONE)
+        batch = self.relay.in_flight.get(ack.sequence)
+        if ack.store == self._store.store_id and batch is not None and ack.trust is Trust.NETWORK:
+            self.time.network(raw, ack.time, now - batch.sent)
         return self.relay.acknowledged(ack, now)
 
-    def _trust(self, trust: Trust) -> None:
-        self.collector.trust = self.manager.trust = self.relay.trust = trust
-
-    def connected(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def connected(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Greet the utility: send what waits, and learn whether its store is still the one that has our backup."""
-        del now
+        self._tell(raw)
         self.relay.greet = True
         return []
 
-    def committed(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def committed(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Do what needs to see everything committed: choose what to relay, compact; and share as the levels now are."""
+        now = self._tell(raw)
         return self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
-    def probe(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def probe(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Ask some meters how they are, since nothing was heard of any: is it they, or the connection?"""
-        del now
+        self._tell(raw)
         return self.manager.probe(PROBED_METERS)
 
     def room(self, free_bytes: int) -> bool:
@@ -193,8 +206,9 @@ class Gateway:
         self.collector.refusing = self.upkeep.short
         return changed
 
-    def busy(self, topic: str, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+    def busy(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Tell a meter that its put could not be stored."""
+        now = self._tell(raw)
         parsed = parse_meter_up(topic)
         if parsed is None or parsed.leaf not in (RECORDS, EVENTS):
             return []
@@ -203,8 +217,32 @@ class Gateway:
 
     # Time
 
-    def tick(self, job: str, now: EpochSeconds) -> list[Effect[Change]]:
+    def _tell(self, raw: EpochSeconds) -> EpochSeconds:
+        """Return the time. If it was set, whatever waits for a time of its own waits no longer or shorter for that."""
+        if by_s := self.time.take_step():
+            self.relay.shift(by_s)
+            self.manager.shift(by_s)
+        self.collector.trust = self.manager.trust = self.relay.trust = self.time.trust(raw)
+        return self.time.now(raw)
+
+    def machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Take in what the machine's clocks say."""
+        self.time.machine(machine)
+        self._tell(raw)
+        kept = self.time.keep()
+        return [] if kept is None else [Write(Setting(GOOD_TIME, kept))]
+
+    def jumped(self, by_s: float, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Take in that the machine's clock has jumped: ask the utility for the time."""
+        del by_s
+        self.time.jumped()
+        self._tell(raw)
+        self.relay.greet = True
+        return []
+
+    def tick(self, job: str, raw: EpochSeconds) -> list[Effect[Change]]:
         """Do a job whose period has come; a period that is done is not done again, whatever the ticker does."""
+        now = self._tell(raw)
         if job == RETRY:
             return self._retry(now)
         if job == HEARTBEAT:
@@ -246,17 +284,23 @@ class Gateway:
                 "aggregation": self.relay.mode.name,
                 "periods": self.orders.periods,
                 "minima": self.manager.minima(),
+                "trust": self.relay.trust,
+                "offset_s": int(self.time.offset_s),
             }
         )
         return Publish(gateway_up(self._microgrid, STATUS), heartbeat.pack(), qos=0)
 
-    def view(self, now: EpochSeconds) -> dict[str, object]:
+    def view(self, raw: EpochSeconds) -> dict[str, object]:
         """Return what a person wants to see of this gateway now, as JSON."""
+        now = self._tell(raw)
         parts, events, letters = self._store.backlog()
         decision = self.manager.decision
         return {
             "microgrid": self._microgrid,
             "time": now,
+            "trust": self.relay.trust.name.lower(),
+            "offset_s": int(self.time.offset_s),
+            "time_contested": self.time.contested,
             "backlog": {"parts": parts, "events": events, "letters": letters},
             "records": dict(self.collector.counts.records),
             "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),

@@ -130,9 +130,11 @@ class Manager:
     def level(self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: EpochSeconds) -> None:
         """Take in a battery's level; ``share_if_changed`` decides anew who shares."""
         view = self.meters.get(meter)
-        latest = now + FUTURE_S if self.trust is Trust.NETWORK else MAX_EPOCH
-        # A level of the future, taken in while time was not trusted, is not to shut out all that come after it.
-        if view is not None and time <= latest and (time > view.level_time or view.level_time > latest):
+        latest = now + FUTURE_S if self.trust >= Trust.HARDWARE else MAX_EPOCH
+        # A level of the future, taken in while time was not trusted, is not to shut out all that come after it; nor
+        # one that a meter told before its clock was set back.
+        old = view is not None and (view.level_time > latest or now - view.level_heard > LEVEL_GOOD_FOR_S)
+        if view is not None and time <= latest and (time > view.level_time or old):
             view.level, view.level_time, view.level_heard = level, time, now
             self._changed = True
 
@@ -151,8 +153,10 @@ class Manager:
         if outcome.cmd != "get":  # they come every minute, and would leave no room for what matters
             self.notes.append(CommandNote(now, meter, outcome.cmd, outcome.result))
         effects: list[Effect[Change]] = []
-        info = MeterInfo(meter, outcome.push, outcome.minimum_percent, outcome.capacity_mwh, now)
-        if view.info is None or replace(view.info, time=now) != info:
+        # Dated by a clock that is not trusted it could stand as the newest for ever.
+        dated = now if self.trust >= Trust.HARDWARE else 0
+        info = MeterInfo(meter, outcome.push, outcome.minimum_percent, outcome.capacity_mwh, dated)
+        if view.info is None or replace(view.info, time=dated) != info or (dated and not view.info.time):
             effects.append(Write(info))
         view.info = info
         view.answered = view.answered or outcome.cmd == "initialize"
@@ -205,9 +209,10 @@ class Manager:
         effects: list[Effect[Change]] = []
         for meter in batteries:
             desired = self._desired.get((meter, Kind.SHARING))
-            on = desired is not None and desired.value == "on" and (desired.until or 0) > now
+            left_s = 0 if desired is None else (desired.until or 0) - now
+            on = desired is not None and desired.value == "on" and left_s > 0
             if meter in self.decision.donors:
-                if desired is None or not on or (desired.until or 0) - now <= RENEW_S:
+                if not on or left_s <= RENEW_S or left_s > SHARE_FOR_S:
                     effects += self.order(
                         meter, Kind.SHARING, "on", now + SHARE_FOR_S, now, self._settings.weights.get(str(meter))
                     )
@@ -252,6 +257,13 @@ class Manager:
         infos = [view.info for view in self.meters.values() if view.info is not None]
         return {str(i.meter): (i.minimum_percent, i.time) for i in infos if i.minimum_percent is not None}
 
+    def shift(self, by_s: int) -> None:
+        """Let what waits for a time wait as long as before, though the time was set by ``by_s``."""
+        self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
+        for view in self.meters.values():
+            view.asked = None if view.asked is None else view.asked + by_s
+            view.level_heard = view.level_heard and view.level_heard + by_s
+
     # What is sent, and sent again
 
     def resend(self, now: EpochSeconds) -> list[Effect[Change]]:
@@ -265,7 +277,10 @@ class Manager:
             ended = desired.until is not None and desired.until <= now
             sent, times = self._sent.get(key, (0, 0))
             wait_s = min(RESEND_S * 2 ** max(0, times - 1), RESEND_AT_MOST_S)
-            if key[0] in self.meters and not desired.confirmed and not ended and now - sent >= wait_s:
+            # Sharing that ends later than it is ever told to was ordered by another clock: it is decided anew.
+            strange = key[1] is Kind.SHARING and desired.until is not None and desired.until - now > SHARE_FOR_S
+            due = not desired.confirmed and not ended and not strange and now - sent >= wait_s
+            if key[0] in self.meters and due:
                 effects += self._send(desired, now)
         return effects
 
@@ -322,7 +337,7 @@ class Manager:
         _, times = self._sent.get(key, (0, 0))
         self._sent[key] = (now, times + 1)
         fields: dict[str, object] = {"seq": desired.seq, "weight": desired.weight}
-        if desired.until is not None and self.trust is Trust.NETWORK:
+        if desired.until is not None and self.trust >= Trust.HARDWARE:
             fields["until"] = desired.until
         elif desired.until is not None:
             fields["for_s"] = desired.until - now  # the meter's clock may be right where this one is not

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from commonwatt.messages import Trust
 from gateway.core import Gateway
 
 
@@ -119,6 +120,26 @@ class _GatewayMetrics(Collector):
         )
         yield _gauge(
             "gone_ids", "Record ids meters gave up that are not in this store.", "", {"": sum(gateway.gone.values())}
+        )
+        trust = gateway.relay.trust
+        yield _gauge(
+            "time_trust",
+            "1 for how far the gateway's time can be trusted now.",
+            "trust",
+            {each.name.lower(): int(each is trust) for each in Trust},
+        )
+        yield _gauge(
+            "clock_offset_seconds",
+            "How far the gateway's time is ahead of the clock it started with.",
+            "",
+            {"": int(gateway.time.offset_s)},
+        )
+        yield _counter("time_steps", "Times the gateway's time was set.", "", {"": gateway.time.counts.steps})
+        yield _counter(
+            "time_contradictions",
+            "Times the utility's time contradicted the gateway's, and was not followed.",
+            "",
+            {"": gateway.time.counts.contradictions},
         )
         yield _gauge(
             "batteries",

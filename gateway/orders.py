@@ -8,6 +8,7 @@ import numpy as np
 from commonwatt.blocks import flags_of, mask_of
 from commonwatt.commands import BlockMask, ControllerCommand, ControllerOutcome, Kind
 from commonwatt.effects import Effect, Publish, Write
+from commonwatt.messages import Trust
 from commonwatt.topics import OUTCOMES, gateway_up
 from commonwatt.units import SLOTS, EpochSeconds
 from gateway.changes import Change, Setting
@@ -45,7 +46,8 @@ class Orders:
         """Do a command, unless it was done before or is no longer wanted, and answer it."""
         if command.id in self._outcomes:
             return [self._publish(self._outcomes[command.id])]
-        if command.until <= now:
+        # By a clock that is not trusted nothing is too late: what the utility may ask for does no harm.
+        if command.until <= now and self._relay.trust >= Trust.HARDWARE:
             return [self._publish(ControllerOutcome(id=command.id, cmd=command.cmd, result="expired", time=now))]
         if command.cmd == "get":
             # Doing it again is harmless, and what is absent may have come since: nothing to remember.

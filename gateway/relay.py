@@ -4,7 +4,7 @@ What is in flight is remembered in memory only, since sending anything again is 
 """
 
 from collections import Counter, OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from commonwatt.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.blocks import empty
@@ -107,6 +107,13 @@ class Relay:
         self.sending = True
         self.greet = self.greet or now - self._heard >= HELLO_S
 
+    def shift(self, by_s: int) -> None:
+        """Let what waits for a time wait as long as before, though the time was set by ``by_s``."""
+        self.in_flight = OrderedDict((s, replace(b, sent=b.sent + by_s)) for s, b in self.in_flight.items())
+        self._unknown = {meter: since + by_s for meter, since in self._unknown.items()}
+        self._hold_until = max(0, self._hold_until + by_s)
+        self._heard = max(0, self._heard + by_s)
+
     def work(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Send and compact what was noted, and what the last commit made room for."""
         effects = self._expire(now)
@@ -151,7 +158,7 @@ class Relay:
             return None
         self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
         # What is finished can't be told by a clock that is not trusted: then everything goes as it comes.
-        mode = self.mode if self.trust is Trust.NETWORK else Mode()
+        mode = self.mode if self.trust >= Trust.HARDWARE else Mode()
         selection = select(self._store, now, mode, self._flying(), self._unknown, one_meter=self._one_by_one)
         self._more = selection is not None and selection.more
         self._one_by_one = self._one_by_one and self._more

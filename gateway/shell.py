@@ -11,7 +11,7 @@ import sqlite3
 from collections import deque
 from pathlib import Path
 
-from commonwatt.clock import Clock, load_clock
+from commonwatt.clock import Clock, load_clock, read_machine
 from commonwatt.config import GatewaySettings
 from commonwatt.damage import is_damage, is_full
 from commonwatt.devices import load_tokens
@@ -144,6 +144,7 @@ class Shell:
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop`` is set; then finish the step at hand and close."""
         http = None
+        self._read_machine()
         self._look()
         if self._settings.http is not None:
             registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
@@ -155,7 +156,7 @@ class Shell:
         tasks.append(asyncio.create_task(self._work(), name="the work"))
         self._schedule()
         watchdog.watch("scheduler", self._ticker.steps.mark)
-        watchdog.on_jump.append(self._ticker.clock_jumped)
+        watchdog.on_jump += [self._ticker.clock_jumped, self._clock_jumped]
         self._ticker.start()
         log.info(
             "gateway of %s: %d meters registered, store %s",
@@ -275,6 +276,7 @@ class Shell:
     async def _tick(self, job: str) -> None:
         self._put_in("tick", job)
         if job == RETRY:
+            self._read_machine()
             self._look_at_disk()
             self._look()
             self._reload_registry()
@@ -295,6 +297,16 @@ class Shell:
             )
         elif changed:
             log.warning("room again for store %s: records are taken in", self._settings.store)
+
+    def _read_machine(self) -> None:
+        """Let the core see the machine's clocks, unless the time is a demonstration's."""
+        if self._settings.clock is None:
+            self._put_in("machine", read_machine(self._clock))
+
+    def _clock_jumped(self, by_s: float) -> None:
+        if self._settings.clock is None:
+            self._put_in("jumped", by_s)
+            self._read_machine()
 
     def _look(self) -> None:
         """Make anew what /metrics and /status show: their threads only read what is replaced whole."""

@@ -8,13 +8,14 @@ from commonwatt.batches import Batch, BatchAck, BatchRefusal, unpack_batch
 from commonwatt.commands import Command, ControllerOutcome, Kind, LogIds, Outcome, unpack_json
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
-from commonwatt.messages import Level, Put, PutAck, Trust, unpack_put_ack
+from commonwatt.messages import Level, Put, PutAck, unpack_put_ack
 from commonwatt.records import EventRecord, HistoryRecord, Log, State
 from commonwatt.registry import RegisteredMeter
 from commonwatt.units import SLOT_S
 from gateway.changes import Change
 from gateway.core import Gateway
 from gateway.store import Store
+from gateway.timekeeper import Timekeeper
 
 START = 1_782_000_000  # a quarter's start
 CAPACITY = 28_800_000
@@ -57,7 +58,11 @@ class World:
 
     def new_core(self) -> None:
         self.core = Gateway(self.settings, self.store, self.meters)
-        self.core._trust(Trust.NETWORK)
+        self.core.time.network(self.now, self.now, 0)
+
+    def forget_time(self) -> None:
+        """Nobody has told the gateway the time yet."""
+        self.core.time = Timekeeper(None)
 
     def crash(self) -> None:
         self.store.close()

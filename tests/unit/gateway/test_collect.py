@@ -53,7 +53,7 @@ def test_ids_are_not_identity_a_reused_id_with_other_readings_is_kept_as_well(wo
         ({"end": START}, Rejection.EMPTY),
         ({"reading": 2**53 + 1}, Rejection.OUT_OF_RANGE),
         ({"reading": -1}, Rejection.NEGATIVE),
-        ({"start": START + 9000, "end": START + 9015}, Rejection.FUTURE),
+        ({"start": START + 90_000, "end": START + 90_015}, Rejection.FUTURE),
         ({"account": 9}, Rejection.WRONG_ACCOUNT),
         ({"lossy": 2}, Rejection.BAD_FLAG),
         ({"record_id": 99}, Rejection.ID_OUTSIDE_RANGE),
@@ -76,9 +76,20 @@ def test_a_bad_record_is_named_and_kept_and_the_rest_goes_through(
 
 
 def test_a_gateway_whose_clock_the_utility_has_not_confirmed_rejects_nothing_as_from_the_future(world: World) -> None:
-    world.core._trust(Trust.NONE)
+    world.forget_time()
     world.now -= 86_400
     assert world.put(1, 1, readings(1, 1, 2)).rejected == ()
+
+
+def test_a_put_of_a_clock_that_is_an_hour_ahead_waits_at_its_meter_and_is_told_the_time(world: World) -> None:
+    early = readings(1, 1, 2, start=START + 3600)
+    ack = world.put(1, 1, early)
+    assert (ack.status, ack.trust, ack.time) == (Refusal.EARLY, Trust.NETWORK, START)
+    assert world.store.letters() == []
+    assert stored_slots(world) == 0
+    world.now += 3600
+    assert world.put(1, 1, early).status == Refusal.NONE
+    assert stored_slots(world) == 2
 
 
 @pytest.mark.parametrize(
@@ -203,9 +214,9 @@ def test_a_level_of_the_future_does_not_shut_out_those_after_it(world: World) ->
     world.introduce(1)
     world.introduce(2)
     world.level(2, 10)
-    world.core._trust(Trust.NONE)
+    world.forget_time()
     world.meter_says(1, "lvl", Level(state=1, time=2**32 - 1, level=0).pack())
-    world.core._trust(Trust.NETWORK)
+    world.core.time.network(world.now, world.now, 0)
     assert [command.cmd for command in world.level(1, 100)] == ["share_power_on"]
 
 

@@ -192,7 +192,8 @@ def survive(folder: Path, reference: Reference) -> str:
     assert {key: absent.get(key, 60) for key in reference.values} == {
         key: len(held.get(key, {})) for key in reference.values
     }
-    # Collecting goes on: what a meter still holds is taken in, durably.
+    # Collecting goes on: what a meter holds a day later is taken in, durably.
+    world.now = START + 2 * 86_400
     assert world.put(1, 1001, readings(1, 1001, 4, start=START + 86_400), generation=2).accepted
     world.store.close()
     if world.set_aside:

@@ -21,6 +21,11 @@ def sharing_since(world: World, before: int) -> list[tuple[str, str]]:
     return [(p.topic.split("/")[2], c.cmd) for p in world.sent[before:] for c in commands([p]) if "share" in c.cmd]
 
 
+def sharing_for(world: World, before: int = 0) -> list[tuple[str, int | None]]:
+    sent = [(p.topic.split("/")[2], c) for p in world.sent[before:] for c in commands([p])]
+    return [(meter, c.for_s) for meter, c in sent if c.cmd == "share_power_on"]
+
+
 def test_those_above_share_as_soon_as_a_level_below_its_minimum_arrives(world: World) -> None:
     assert households(world, 80, 70, 49) == [("1", "share_power_on"), ("2", "share_power_on")]
 
@@ -153,7 +158,7 @@ def test_a_level_from_the_future_is_not_believed(world: World) -> None:
 
 
 def test_without_trust_in_its_clock_the_gateway_commands_durations(world: World) -> None:
-    world.core._trust(Trust.NONE)
+    world.forget_time()
     households(world, 80, 40)
     order = next(c for c in commands(world.sent) if c.cmd == "share_power_on")
     assert (order.until, order.for_s) == (None, SHARE_FOR_S)
@@ -161,14 +166,66 @@ def test_without_trust_in_its_clock_the_gateway_commands_durations(world: World)
 
 def test_time_is_trusted_when_the_utility_confirms_it(world: World) -> None:
     world.crash()
-    world.core._trust(Trust.NONE)
+    world.forget_time()
     for off_s, trust in ((5000, Trust.NONE), (10, Trust.NETWORK)):
-        (hello,) = batches(world.do(world.core.connected(world.now)))
-        ack = BatchAck(
-            time=world.now + off_s, trust=Trust.NETWORK, utility_store=7, store=hello.store, sequence=hello.sequence
-        )
-        world.utility_says("ack", ack.pack())
+        confirm(world, off_s)
+        world.do(world.core.committed(world.now))
         assert world.core.manager.trust is trust
+    assert world.core.view(world.now)["time"] == world.now + 10
+
+
+def confirm(world: World, off_s: int = 0) -> None:
+    """The utility says the time, which is so far ahead."""
+    (hello,) = batches(world.do(world.core.connected(world.now)))
+    time = max(0, world.now + off_s)
+    ack = BatchAck(time=time, trust=Trust.NETWORK, utility_store=7, store=hello.store, sequence=hello.sequence)
+    world.utility_says("ack", ack.pack())
+
+
+def test_a_gateway_that_starts_in_1970_goes_on_with_everything_when_it_learns_the_time(world: World) -> None:
+    """States were ordered for durations, timers wait as long as they would have, and nothing is thrown away."""
+    world.forget_time()
+    world.now, today = 600, world.now
+    assert world.put(1, 1, readings(1, 1, 2, start=today)).rejected == ()
+    households(world, 80, 40)
+    assert sharing_for(world) == [("1", SHARE_FOR_S)]
+    confirm(world, today - 600)
+    assert world.core.view(world.now)["trust"] == "network"
+    # The end it was ordered with is long past by the right time: it is ordered once more, and then left alone.
+    ends = [c.until for _ in range(3) for c in commands(world.tick("levels_s")) if c.cmd == "share_power_on"]
+    assert ends == [today + SHARE_FOR_S]
+
+
+def test_sharing_that_another_clock_has_ordered_for_years_is_decided_anew(world: World) -> None:
+    households(world, 80, 40)
+    world.crash()
+    world.forget_time()
+    world.now = 600
+    assert [c.cmd for c in commands(world.tick("retry"))] == ["initialize"] * 4
+    before = len(world.sent)
+    households(world, 80, 40)
+    assert sharing_for(world, before) == [("1", SHARE_FOR_S)]
+
+
+def test_timers_are_unharmed_when_the_time_is_set_back(world: World) -> None:
+    households(world, 80, 40)
+    world.core.time.jumped()
+    confirm(world, -800)
+    assert "share_power_on" in [c.cmd for c in commands(world.tick("levels_s"))]
+    world.now += RESEND_S
+    assert "share_power_on" in [c.cmd for c in commands(world.tick("retry"))]
+    world.put(1, 1, readings(1, 1, 2))
+    world.now += 60
+    assert [len(batch.keys) for batch in batches(world.tick("relay_s"))] == [1]
+
+
+def test_the_minimum_a_meter_names_is_not_dated_by_a_clock_that_is_not_trusted(world: World) -> None:
+    world.forget_time()
+    world.introduce(1, minimum=30)
+    assert world.core.manager.minima() == {"1": (30, 0)}
+    confirm(world)
+    world.introduce(1, minimum=30)
+    assert world.core.manager.minima() == {"1": (30, world.now)}
 
 
 def test_an_answer_to_something_long_ago_makes_no_wrong_clock_trusted(world: World) -> None:
@@ -177,7 +234,7 @@ def test_an_answer_to_something_long_ago_makes_no_wrong_clock_trusted(world: Wor
     ack = BatchAck(time=world.now, trust=Trust.NETWORK, utility_store=7, store=hello.store, sequence=hello.sequence)
     world.utility_says("ack", ack.pack())
     world.crash()
-    world.core._trust(Trust.NONE)
+    world.forget_time()
     world.utility_says("ack", ack.pack())
     assert world.core.manager.trust is Trust.NONE
 

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from commonwatt.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.blocks import Blocks, Quality, from_records, join
 from commonwatt.effects import Write
-from commonwatt.messages import Trust
 from commonwatt.packing import pack, unpack
 from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S
@@ -352,7 +351,7 @@ def test_slots_of_later_quarters_sent_before_lossy_is_ordered_do_not_spoil_their
 
 def test_a_gateway_whose_clock_is_behind_relays_all_the_same(world: World) -> None:
     world.ask(cmd="aggregate", at="gateway", mode="lossless")
-    world.core._trust(Trust.NONE)
+    world.forget_time()
     world.now -= 7200
     world.put(1, 1, readings(1, 1, 4))
     assert len(relay(world)) == 1

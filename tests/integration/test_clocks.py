@@ -1,0 +1,262 @@
+"""Row 18: clocks of the machines that jump, or start in 1970, under real processes at the speed of the world."""
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from commonwatt.commands import Command, Epoch, LogIds, Outcome, unpack_json
+from commonwatt.devices import load_tokens
+from commonwatt.effects import Publish
+from commonwatt.messages import Put, PutAck, Refusal, Trust, unpack_put_ack
+from commonwatt.mqtt import MqttLink
+from commonwatt.records import EventRecord, HistoryRecord, Log, State
+from commonwatt.registry import RegisteredMeter, load_registry
+from commonwatt.units import QUARTER_S, SLOT_S
+from tests.support.parts import real_part
+from tests.support.site import Site
+from tests.support.waiting import become, eventually
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
+HOUR = 3600
+RIGHT_S = 5
+"""A time told is right when it differs by no more."""
+
+
+class FakeClock:
+    """The clock of the machine that a part is told it runs on; monotonic clocks stay what they are."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._file = folder / f"{name}.clock"
+        self.set(0)
+        found = subprocess.run(
+            [str(real_part("faketime")), "-m", "-f", "+0", "printenv", "LD_PRELOAD"], capture_output=True, text=True
+        )
+        self.environment = {
+            "LD_PRELOAD": found.stdout.strip(),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+
+    def set(self, ahead_s: float) -> None:
+        """Let it be so far ahead of the right time from now on."""
+        new = self._file.with_suffix(".new")
+        new.write_text(f"{ahead_s:+.0f}\n")
+        new.replace(self._file)
+
+
+def start(site: Site, name: str, clock: FakeClock) -> None:
+    """Start a part on the machine's clock, such as it is; nobody keeps it by NTP."""
+    part = site.layout.part(name)
+    lines = part.config.read_text().splitlines()
+    part.config.write_text("\n".join(line for line in lines if not line.startswith("clock")) + "\n")
+    command = "import commonwatt.clock as c; c._synchronised = lambda: False; from commonwatt.cli import main; main()"
+    with part.log.open("ab") as log:
+        site.processes[name] = subprocess.Popen(
+            [sys.executable, "-c", command, *part.command[3:]],
+            stdout=log,
+            stderr=log,
+            env=os.environ | clock.environment,
+        )
+    eventually(lambda: site.status(name) is not None)
+
+
+class Meter:
+    """A meter with the right time, that puts what it is told to."""
+
+    def __init__(self, site: Site, meter: RegisteredMeter) -> None:
+        self.readings: dict[int, int] = {}
+        self._meter = meter
+        self._acks: dict[tuple[Log, int], PutAck] = {}
+        self._next = 1
+        self.link = MqttLink(
+            address="{}:{}".format(*site.address("r001 broker")),
+            identity=str(meter.id),
+            token=load_tokens(site.folder / "r001" / "meter-tokens.json")[str(meter.id)],
+            subscribe=f"cw1/r001/{meter.id}/d/+",
+            on_message=self._hear,
+            on_connect=lambda: None,
+            rng=random.Random(meter.id),
+        )
+
+    async def put(self, slot: int) -> PutAck:
+        """Put the slot, and an event, which goes to the utility at once; return what was answered."""
+        self._next += 1
+        record = HistoryRecord(
+            record_type=3,
+            lossy=0,
+            record_id=self._next,
+            meter_id=self._meter.id,
+            account=self._meter.account,
+            start=slot,
+            end=slot + SLOT_S,
+            reading=self._next,
+        )
+        up = self._next % 2
+        event = EventRecord(
+            previous_state=State(1 - up), new_state=State(up), record_id=self._next, meter_id=self._meter.id, time=slot
+        )
+        self.readings[slot] = self._next
+        self._tell("again", "get", (0, 0))
+        ack = await self._send(Log.HISTORY, record.pack())
+        await self._send(Log.EVENT, event.pack())
+        return ack
+
+    async def _send(self, log: Log, record: bytes) -> PutAck:
+        number = self._next
+        put = Put(log=log, generation=1, first_id=number, last_id=number, records=(record,))
+        async with asyncio.timeout(120):
+            while (log, number) not in self._acks:
+                self._say("rec" if log is Log.HISTORY else "ev", put.pack())
+                await asyncio.sleep(0.2)
+        return self._acks[log, number]
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        if topic.endswith("/ack"):
+            ack = unpack_put_ack(payload)
+            self._acks[ack.log, ack.first_id] = ack
+            return
+        command = unpack_json(Command, payload)
+        self._tell(command.id, command.cmd, command.epoch)
+
+    def _tell(self, name: str, cmd: str, epoch: Epoch) -> None:
+        """Tell how it is, and what time it has."""
+        ids = LogIds.model_validate({"generation": 1, "first": str(self._next), "next": str(self._next)})
+        outcome = Outcome(
+            id=name,
+            cmd=cmd,
+            result="done",
+            time=int(time.time()),
+            bits=1,
+            epoch=epoch,
+            push=True,
+            history=ids,
+            events=ids,
+        )
+        self._say("out", outcome.pack())
+
+    def _say(self, leaf: str, payload: bytes) -> None:
+        self.link.publish(Publish(f"cw1/r001/{self._meter.id}/u/{leaf}", payload))
+
+
+class Play:
+    """A microgrid of three meters whose time is right, and whoever has another one."""
+
+    def __init__(self, site: Site) -> None:
+        self.site = site
+        self.gateway, self.utility = (FakeClock(site.folder, name) for name in ("gateway", "utility"))
+        registry = load_registry(site.folder / "r001" / "registry.json")
+        self.meters = [Meter(site, meter) for meter in registry.meters if 3 in meter.record_types][:3]
+        self._slot = int(time.time()) // QUARTER_S * QUARTER_S - QUARTER_S
+
+    async def put(self) -> PutAck:
+        """Let each meter put the next slot; return the answer to the last one."""
+        self._slot += SLOT_S
+        acks = [await meter.put(self._slot) for meter in self.meters]
+        assert {(ack.status, ack.rejected) for ack in acks} == {(Refusal.NONE, ())}
+        return acks[-1]
+
+    async def put_until(self, trust: Trust) -> PutAck:
+        """Let them put slot after slot until the answer is trusted so far."""
+        async with asyncio.timeout(120):
+            while (ack := await self.put()).trust is not trust:  # noqa: ASYNC110 - each asks anew
+                await asyncio.sleep(0.5)
+        return ack
+
+    async def check(self, trust: Trust) -> None:
+        """The time told is right, and timers go on: what is put is at the utility soon."""
+        ack = await self.put_until(trust)
+        assert abs(ack.time - time.time()) <= RIGHT_S
+        await self.arrived()
+
+    async def arrived(self) -> None:
+        slots = sum(len(meter.readings) for meter in self.meters)
+        await become(lambda: self.stored() >= slots, 30)
+
+    def stored(self) -> int:
+        status = self.site.status("utility")
+        return 0 if status is None else int(status["microgrids"]["r001"]["received_slots"])
+
+    def metric(self, name: str) -> float:
+        http = self.site.layout.part("r001 gateway").http
+        with urllib.request.urlopen(f"http://{http}/metrics", timeout=5) as answer:
+            lines = answer.read().decode().splitlines()
+        return float(next(line for line in lines if line.startswith(f"{name} ")).rpartition(" ")[2])
+
+
+def utility_has(site: Site) -> dict[tuple[str, int], int]:
+    """Return the exact readings of type 3 that the utility stores, by meter and slot; each must be undisputed."""
+    config = site.layout.part("utility").config
+    command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config", str(config)]
+    found = {}
+    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+        block = json.loads(line)
+        if block["kind"] == "block":
+            assert block["extras"] == []
+            for n, value in enumerate(block["values"]):
+                if value is not None:
+                    assert block["quality"][n] == "2", block
+                    found[block["meter"], block["quarter"] * QUARTER_S + n * SLOT_S] = value
+    return found
+
+
+def test_row_18_clocks_that_jump_or_start_in_1970_lose_no_slot_and_harm_no_timer(tmp_path: Path) -> None:
+    async def play(site: Site) -> None:
+        it = Play(site)
+        links = [asyncio.create_task(meter.link.run()) for meter in it.meters]
+        await asyncio.to_thread(site.start, "head-end", "r001 broker")
+        await asyncio.to_thread(start, site, "utility", it.utility)
+        await asyncio.to_thread(start, site, "r001 gateway", it.gateway)
+        await it.check(Trust.NETWORK)
+        for jumps, ahead_s in enumerate((HOUR, 0), start=1):
+            it.gateway.set(ahead_s)
+            it.utility.set(-ahead_s)
+            await become(lambda jumps=jumps: f"clock jumped by {'+-'[jumps - 1]}3600 s" in site.log("r001 gateway"))  # type: ignore[misc]
+            await it.check(Trust.NETWORK)
+        # Its next start is in 1970; the clock that counts since the machine's start knows better.
+        site.kill("r001 gateway")
+        it.gateway.set(600 - time.time())
+        await asyncio.to_thread(start, site, "r001 gateway", it.gateway)
+        ack = await it.put()
+        assert ack.trust >= Trust.HARDWARE
+        assert abs(ack.time - time.time()) <= RIGHT_S
+        await it.check(Trust.NETWORK)
+        # Without anything to go by, and without the utility, everything is kept all the same.
+        site.kill("r001 gateway")
+        await asyncio.to_thread(site.stop, "utility")
+        for path in (site.folder / "r001").glob("gateway.db*"):
+            path.unlink()
+        await asyncio.to_thread(start, site, "r001 gateway", it.gateway)
+        ack = await it.put_until(Trust.METERS)
+        assert abs(ack.time - time.time()) <= RIGHT_S
+        # Three meters that agree are believed before a utility that is an hour wrong.
+        it.utility.set(-HOUR)
+        await asyncio.to_thread(start, site, "utility", it.utility)
+        async with asyncio.timeout(120):
+            while it.metric("commonwatt_gateway_time_contradictions_total") == 0:
+                ack = await it.put()
+                await asyncio.sleep(0.5)
+        assert (await it.put()).trust is Trust.METERS
+        await asyncio.to_thread(site.stop, "utility")
+        it.utility.set(0)
+        await asyncio.to_thread(start, site, "utility", it.utility)
+        # What was sent to nobody is sent again at the next start.
+        await asyncio.to_thread(site.stop, "r001 gateway")
+        await asyncio.to_thread(start, site, "r001 gateway", it.gateway)
+        await it.check(Trust.NETWORK)
+        for link in links:
+            link.cancel()
+        await asyncio.gather(*links, return_exceptions=True)
+        wanted = {
+            (str(meter._meter.id), slot): reading for meter in it.meters for slot, reading in meter.readings.items()
+        }
+        assert await asyncio.to_thread(utility_has, site) == wanted
+
+    with Site(tmp_path / "site", TOWN, speed=1) as site:
+        asyncio.run(play(site))
