@@ -102,7 +102,7 @@ def test_row_07_nothing_is_acknowledged_while_syncs_fail_and_nothing_lost_after(
     for name, recording in bench.record(5, meanwhile=fail_twice).items():
         # Each seed is another choice of what the failed syncs lost.
         for seed in range(5):
-            cuts = list(power_cuts(recording, OPENING[name], cuts=10, seed=seed))
+            cuts = list(power_cuts(recording, OPENING[name], cuts=5, seed=seed))
             assert [cut for cut in cuts if cut.amiss] == [], (name, seed)
 
 
@@ -112,20 +112,20 @@ def test_row_07_power_cuts_reveal_a_store_that_believes_its_log_after_a_failed_s
 
 
 def test_row_07_meters_open_their_store_again_and_go_on(tmp_path: Path) -> None:
-    with Site(tmp_path / "town", FLEETS_TOWN) as site:
+    with Site(tmp_path / "town", FLEETS_TOWN, speed=120) as site:
         recorder = Recorder(build(tmp_path), site.folder / "r001", tmp_path / "meters.trace")
         site.environments["r001 meters"] = recorder.environment()
         site.start("r001 broker", "r001 meters")
 
         def fail(listener: Listener) -> None:
             recorder.failing.touch()
-            eventually(lambda: site.metric("r001 meters", 'commonwatt_meters_commits_total{result="failed"}') >= 3)
+            eventually(lambda: site.metric("r001 meters", 'commonwatt_meters_commits_total{result="failed"}') >= 2)
             recorder.failing.unlink()
             before = len(listener.puts)
-            eventually(lambda: len(listener.puts) >= before + 5)
+            eventually(lambda: len(listener.puts) >= before + 3)
 
         puts = Listener(site.folder / "r001", address_of(site, "r001 broker"), recorder.position).listen(fail)
         site.stop("r001 meters")
     assert recorder.opened_after_failure()
-    for seed in range(5):
+    for seed in range(3):
         assert list(unpublished(recorder, puts, cuts=5, seed=seed)) == []

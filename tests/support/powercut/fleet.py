@@ -53,7 +53,7 @@ class Listener:
         async def run() -> None:
             link = asyncio.create_task(self._link.run())
             try:
-                await become(lambda: len(self.puts) >= 5)
+                await become(lambda: len(self.puts) >= 3)
                 await asyncio.to_thread(meanwhile, self)
             finally:
                 link.cancel()
