@@ -38,12 +38,6 @@ def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
         broker.stop()
 
 
-def raw(broker: BrokerProcess, data: bytes) -> socket.socket:
-    connection = socket.create_connection(("127.0.0.1", broker.port), timeout=20)
-    connection.sendall(data)
-    return connection
-
-
 def read_to_the_end(connection: socket.socket) -> bytes:
     data = b""
     try:
@@ -75,7 +69,7 @@ def test_row_24_who_claims_anothers_identity_is_refused_and_the_victim_is_undist
         for _ in range(5):
             for each in forged:
                 started = time.monotonic()
-                with raw(broker, each) as intruder:
+                with broker.raw(each) as intruder:
                     assert read_to_the_end(intruder)[:4] == b"\x20\x02\x00\x04"
                 assert time.monotonic() - started < CONNECT_TIMEOUT_S
     assert max(ping_pong.delays_s) < BOUND_S
@@ -105,11 +99,11 @@ def test_row_25_oversize_slow_and_garbage_connects_are_cut_within_5_s(broker: Br
     ping_pong = broker.ping_pong("r001", "1")
     with ping_pong.going_on(), ExitStack() as stack:
         started = time.monotonic()
-        slow = [stack.enter_context(raw(broker, good[:9])) for _ in range(300)]
+        slow = [stack.enter_context(broker.raw(good[:9])) for _ in range(300)]
         for reason, all_data in at_once.items():
             for data in all_data:
                 for _ in range(25):
-                    with raw(broker, data) as connection:
+                    with broker.raw(data) as connection:
                         read_to_the_end(connection)
             assert broker.metric(f'refused_connects_total{{reason="{reason}"}}') == 25 * len(all_data)
         assert time.monotonic() - started < CONNECT_TIMEOUT_S
@@ -130,7 +124,7 @@ def test_who_opens_connections_and_says_nothing_keeps_nobody_out(broker: BrokerP
     with ExitStack() as stack:
         started = time.monotonic()
         for _ in range(MAX_WAITING + 50):
-            stack.enter_context(raw(broker, b""))
+            stack.enter_context(broker.raw(b""))
         for identity in ("1", "2", "3"):
             broker.connect(identity).close()
         assert time.monotonic() - started < CONNECT_TIMEOUT_S, "or they were simply timed out"
@@ -142,7 +136,7 @@ def test_when_files_run_out_no_more_are_accepted_until_a_connection_ends(tmp_pat
     limited = 'ulimit -n 66; exec "$0" "$@"'  # 64 are kept for other things.
     with BrokerProcess(tmp_path / "broker", METERS, run_by=["sh", "-c", limited]) as broker:
         first, second = broker.connect("1"), broker.connect("2")
-        with raw(broker, connect_packet("3", broker.tokens["3"])) as third:
+        with broker.raw(connect_packet("3", broker.tokens["3"])) as third:
             eventually(lambda: broker.metric("accept_pauses_total") == 1)
             first.ping()
             assert broker.metric("connections") == 2

@@ -1,6 +1,7 @@
 """``commonwatt broker run`` as a process of its own, with devices of a test's choice, looked at from outside."""
 
 import re
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -56,6 +57,12 @@ class BrokerProcess:
         self._clients.append(client)
         return client
 
+    def raw(self, data: bytes) -> socket.socket:
+        """Connect, send ``data``, and leave the rest to the caller."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        connection.sendall(data)
+        return connection
+
     def ping_pong(self, gateway: str, meter: str) -> PingPong:
         return PingPong(self.connect(meter), self.connect(gateway), gateway, meter)
 
@@ -65,16 +72,11 @@ class BrokerProcess:
 
     def metric(self, sample: str) -> float:
         """Return a sample of /metrics; ``sample`` leaves out the prefix, as in ``connections``."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self._http}/metrics", timeout=20) as answer:
-            text = answer.read().decode()
-        match = re.search(rf"^commonwatt_broker_{re.escape(sample)} (\S+)$", text, re.MULTILINE)
-        assert match, f"no {sample} in {text}"
-        return float(match[1])
+        return broker_metric(f"127.0.0.1:{self._http}", sample)
 
     def memory_bytes(self) -> int:
         """Return the resident memory of the process."""
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) * 1024
+        return resident_bytes(self.process.pid)
 
     def files(self) -> int:
         """Return how many files the process has open."""
@@ -97,3 +99,17 @@ class BrokerProcess:
         if self.process.poll() is None:
             self.process.kill()
             self.process.wait()
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
+
+
+def broker_metric(address: str, sample: str) -> float:
+    """Return a sample of the broker whose status is at ``address``."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    match = re.search(rf"^commonwatt_broker_{re.escape(sample)} (\S+)$", text, re.MULTILINE)
+    assert match, f"no {sample} in {text}"
+    return float(match[1])

@@ -1,0 +1,49 @@
+"""A client offers 5,000 messages a second; the others notice nothing (303 meters, a real broker, a real gateway)."""
+
+import asyncio
+from pathlib import Path
+
+from tests.support.broker_process import broker_metric
+from tests.support.flood import FLOOD_PER_S, Apartments
+
+WINDOW_S = 5.0
+MEMORY_BYTES = 128 << 20
+"""What the broker of an apartment microgrid may take, flooded or not (docs/architecture.md)."""
+
+WITHIN_S = 2.0
+"""Acknowledged within this; it takes milliseconds on a quiet machine."""
+
+
+def count(apartments: Apartments, sample: str) -> float:
+    address = apartments.site.layout.part("r001 broker").http
+    assert address is not None
+    return broker_metric(address, sample)
+
+
+def test_good_meters_deliver_while_one_client_floods(tmp_path: Path) -> None:
+    apartments = Apartments(tmp_path / "site")
+    with apartments.site:
+        asyncio.run(flooded_on_two_topics(apartments))
+        apartments.site.stop("r001 gateway", "r001 broker")
+    log = apartments.site.log("r001 broker")
+    assert "Traceback" not in log
+    assert f"holding back {apartments.flooder}" in log
+
+
+async def flooded_on_two_topics(apartments: Apartments) -> None:
+    await apartments.connect()
+    quiet = await apartments.load(1)
+    assert quiet.acknowledged == quiet.offered == 5
+    for topic in (f"cw1/r001/{apartments.flooder}/u/rec", "cw1/r001/1/u/rec"):
+        before = count(apartments, 'messages_total{direction="in"}'), count(apartments, "held_back_packets_total")
+        with apartments.flooded(topic, 1, WINDOW_S + 60):
+            delivery = await apartments.load(WINDOW_S)
+        assert delivery.acknowledged >= 0.9 * delivery.offered
+        assert delivery.offered == 25
+        assert delivery.latency_s(99) < WITHIN_S
+        assert apartments.memory_bytes() < MEMORY_BYTES
+        taken = count(apartments, 'messages_total{direction="in"}') - before[0]
+        assert taken < FLOOD_PER_S, "in more than five seconds"
+        assert count(apartments, "held_back_packets_total") > before[1]
+    assert count(apartments, 'refused_actions_total{action="publish"}') > 0
+    await apartments.close()
