@@ -173,7 +173,7 @@ class PingPong:
     def _run(self) -> None:
         number = 0
         try:
-            while not self._stop.wait(0.02):
+            while number == 0 or not self._stop.wait(0.02):
                 started = time.monotonic()
                 self.once(number)
                 self.delays_s.append(time.monotonic() - started)
