@@ -31,5 +31,5 @@ def test_every_test_that_is_listed_is_there_and_belongs_to_a_row() -> None:
 
 
 def test_every_row_with_a_test_says_so_and_no_row_of_what_is_not_built_does() -> None:
-    assert row_tests().keys() - listed().keys() <= {5, 6, 18, 28, 30}, "run make docs"
+    assert row_tests().keys() - listed().keys() <= {18}, "run make docs"
     assert not LATER & listed().keys(), "no longer later"

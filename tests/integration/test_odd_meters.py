@@ -17,7 +17,7 @@ from commonwatt.demo.layout import STARTS_AT
 from commonwatt.devices import load_tokens
 from commonwatt.dumps import read_dump
 from commonwatt.messages import Put, PutAck, unpack_put_ack
-from commonwatt.records import HistoryRecord, Log, RecordType
+from commonwatt.records import HistoryRecord, Log, RecordType, Rejection
 from commonwatt.topics import meter_down, meter_up
 from commonwatt.units import SLOT_S
 from tests.integration.test_broker import Client
@@ -87,13 +87,30 @@ class Scripted:
             reading=reading,
         ).pack()
 
-    def deliver(self, put: Put) -> PutAck:
-        """Send a put, and wait until just that is acknowledged."""
+    def poison(self, flow: int) -> None:
+        """Deliver a good record and one that is off the grid in one put, and then noise."""
+        good = self._record(0, RecordType.THROUGH, self._slot, flow)
+        bad = self._record(1, RecordType.THROUGH, self._slot + SLOT_S + 7, flow)
+        put = Put(
+            log=Log.HISTORY,
+            generation=self._generation,
+            first_id=self._next,
+            last_id=self._next + 1,
+            records=(good, bad),
+        )
+        self.flowed[self._slot] = flow
+        self._next += 2
+        self._slot += SLOT_S
+        self.deliver(put, rejected=((put.last_id, Rejection.UNALIGNED),))
+        self._client.publish(meter_up("r001", METER, "rec"), bytes(range(99)))
+
+    def deliver(self, put: Put, rejected: tuple[tuple[int, Rejection], ...] = ()) -> PutAck:
+        """Send a put, and wait until just that is acknowledged, and no other record rejected."""
         self._client.publish(meter_up("r001", METER, "rec"), put.pack())
         while True:
             topic, payload = self._client.next()
             if topic.endswith("/ack") and (ack := unpack_put_ack(payload)).confirms(put):
-                assert not ack.rejected
+                assert ack.rejected == rejected
                 return ack
 
     def begin_anew(self, register: int) -> None:
@@ -169,6 +186,21 @@ def test_row_22_reset_exchange_rollover_and_dip_make_no_phantom_energy(site: Sit
     assert sum(found[RecordType.THROUGH].values()) == sum(meter.flowed.values())
     totals = ask(site.folder / "utility" / "utility.db", "SELECT record_type, total FROM part")
     assert {kind for kind, total in totals if total is not None} == {RecordType.THROUGH}, "no counter is ever summed"
+    meter.close()
+
+
+def test_row_28_a_poison_record_is_kept_aside_and_the_rest_flows(site: Site) -> None:
+    site.start("head-end", "utility", "r001 broker", "r001 gateway")
+    meter = Scripted(site)
+    meter.measure(100, 200)
+    meter.poison(300)
+    meter.measure(400, 500)
+    letters = site.folder / "utility" / "utility.db"
+    eventually(lambda: ask(letters, "SELECT count(*) FROM letter") == [(2,)])
+    eventually(lambda: drained(site))
+    assert dumped(site)[RecordType.THROUGH] == meter.flowed
+    (kept,) = ask(letters, f"SELECT content FROM letter WHERE reason = {int(Rejection.UNALIGNED)}")
+    assert len(kept[0]) == 36, "the whole record"
     meter.close()
 
 
