@@ -67,7 +67,7 @@ class Refusal(IntEnum):
     BUSY = 6
     """The gateway can't store anything now; send it again later."""
     EARLY = 7
-    """Its newest record ends up to a day after the gateway's time: the meter's clock is ahead. Take the time in this
+    """A record of it ends up to two hours after the gateway's time: the meter's clock is ahead. Take the time in this
     answer, and send it again when its time has come."""
 
 

@@ -31,7 +31,7 @@ from commonwatt.units import EpochSeconds, MeterId
 from gateway.changes import AddLetters, AppendEvents, AppendParts, Change, Cover, Part
 from gateway.store import Store
 
-EARLY_S = 86_400
+EARLY_S = 7200
 """A record that ends so much after the gateway's time, and no more, is not rejected: its put waits at the meter."""
 
 LETTERS_A_DAY = 100

@@ -35,8 +35,9 @@ START = 1_782_000_000
 HEALED_S = 600
 """The last so many seconds of measuring are without faults."""
 
-DRAIN_S = 2700
-"""So long after the last reading everything is at the utility (I6): finished quarters, and what is asked for again."""
+DRAIN_S = 4500
+"""So long after the last reading everything is at the utility (I6): finished quarters, what came too early, and what is
+asked for again."""
 
 BOUNDS_EVERY_S = 300
 """So often the rows of stores are counted (I10)."""
