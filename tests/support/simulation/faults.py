@@ -24,8 +24,8 @@ MAX_POINTS = 6
 METERS_AHEAD_S = (-86_400, -3600, -900, 600, 3600, 86_400)
 """By how much a meter's clock is wrong."""
 
-FORGED_READING = 123_456_789
-"""What nobody ever measured."""
+FORGED_READING = 4_321
+"""What nobody ever measured, though anybody might have: beyond reason it would be held for that."""
 
 
 class Faults:
