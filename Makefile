@@ -25,10 +25,11 @@ check: install ## lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds, power cuts and broken MQTT; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
+soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds, power cuts, broken MQTT and bad messages; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m tests.support.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m tests.support.simulation --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m tests.support.fuzz_broker --cases $(or $(CASES),500000)
+	$(BIN)/python -m tests.support.fuzz --cases $(or $(CASES),500000) --seed 2
 	$(BIN)/python -m tests.support.small_world.explore --minutes 2
 	$(BIN)/python -m tests.support.powercut --cuts $(or $(CUTS),1000)
 

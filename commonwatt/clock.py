@@ -5,9 +5,12 @@ import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from commonwatt.devices import write_private
 from commonwatt.exceptions import ConfigError
+from commonwatt.jsonfile import read_object
+from commonwatt.units import MAX_EPOCH
 
 
 @dataclass
@@ -121,15 +124,23 @@ def load_clock(path: Path | None) -> Clock:
     """
     if path is None:
         return wall_clock()
-    try:
-        content = json.loads(path.read_text())
-        boot = content["boot"]
-        clock = Clock(**{name: content[name] for name in _FIELDS}, path=path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: not a clock file ({error}); the demonstration makes it") from error
-    if boot != _boot_id():
+    content = read_object(path, "a clock file", "the demonstration makes it")
+    if missing := {"boot", *_FIELDS} - content.keys():
+        raise ConfigError(f"{path}: not a clock file ({min(missing)} is missing); the demonstration makes it")
+    numbers: dict[str, Any] = {name: content[name] for name in _FIELDS}
+    if wrong := [name for name, value in numbers.items() if not _is_time(name, value)]:
+        raise ConfigError(f"{path}: not a clock file ({wrong[0]} is no number it can be); the demonstration makes it")
+    clock = Clock(**numbers, path=path)
+    if content["boot"] != _boot_id():
         raise ConfigError(f"{path}: made before this machine restarted; start the demonstration, which makes a new one")
     return clock
+
+
+def _is_time(name: str, value: object) -> bool:
+    if value is None:
+        return name in ("ceiling", "meters_stop_at")
+    lowest = 0 if name != "speed" else 1e-6
+    return type(value) in (int, float) and lowest <= float(str(value)) <= MAX_EPOCH
 
 
 def _boot_id() -> str:

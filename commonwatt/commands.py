@@ -6,9 +6,9 @@ deposed manager and supersession are that one comparison (design 4.3).
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo, model_validator
 from pydantic.functional_validators import BeforeValidator
 
 from commonwatt.exceptions import ProtocolError
@@ -34,6 +34,12 @@ Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, 
 """(counter, rank) of the manager who commands; compared as a pair."""
 
 Sequence = Annotated[int, Field(ge=0, le=2**53)]
+
+Natural = Annotated[int, Field(ge=0, le=2**53)]
+"""A count: no larger than every reader of JSON, and every database, can hold."""
+
+Moment = Annotated[int, Field(ge=0, lt=2**32)]
+"""UTC epoch seconds."""
 
 
 class Kind(StrEnum):
@@ -109,7 +115,7 @@ class Command(Message):
     issuer: Annotated[str, Field(max_length=32)]
     epoch: Epoch
     seq: Sequence | None = None
-    until: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    until: Moment | None = None
     for_s: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     mode: Literal["lossless", "lossy"] | None = None
     state: Literal["on", "off"] | None = None
@@ -117,8 +123,14 @@ class Command(Message):
     what: Literal["records", "events", "levels", "state"] | None = None
     from_id: Id64 | None = None
     to_id: Id64 | None = None
-    time: Annotated[int, Field(ge=0, lt=2**32)] | None = None
+    time: Moment | None = None
     trust: Annotated[int, Field(ge=0, le=3)] | None = None
+
+    @model_validator(mode="after")
+    def _one_end(self) -> Self:
+        if self.until is not None and self.for_s is not None:
+            raise ValueError("until and for_s exclude each other")
+        return self
 
     def desired(self) -> tuple[Kind, str] | None:
         """Return the kind of state this asks for and the value, or ``None`` if it sets none."""
@@ -138,12 +150,12 @@ class Held(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    value: str
+    value: Annotated[str, Field(max_length=16)]
     epoch: Epoch
     # Below the highest number, so that there is always one to go above it.
     seq: Annotated[int, Field(ge=0, lt=2**53)]
-    until: EpochSeconds | None = None
-    weight: int | None = None
+    until: Moment | None = None
+    weight: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
 class LogIds(BaseModel):
@@ -185,7 +197,7 @@ class Outcome(Message):
     cmd: Annotated[str, Field(max_length=32)]
     result: Result
     reason: Annotated[str, Field(max_length=256)] | None = None
-    time: Annotated[int, Field(ge=0, lt=2**32)]
+    time: Moment
     bits: Annotated[int, Field(ge=0, lt=2**16)]
     held: dict[Kind, Held] = Field(default_factory=dict)
     epoch: Epoch = (0, 0)
@@ -194,7 +206,7 @@ class Outcome(Message):
     capacity_mwh: Annotated[int, Field(gt=0, le=2**53)] | None = None
     history: LogIds | None = None
     events: LogIds | None = None
-    sent: dict[str, int] | None = None
+    sent: dict[str, Natural] | None = None
 
 
 BlockMask = tuple[
@@ -225,7 +237,7 @@ class ControllerCommand(Message):
 
     id: Annotated[str, Field(max_length=64)]
     cmd: Literal["get", "aggregate", "deaggregate", "schedule"]
-    until: Annotated[int, Field(ge=0, lt=2**32)]
+    until: Moment
     at: Literal["gateway", "meters"] = "gateway"
     mode: Literal["lossless", "lossy"] = "lossless"
     for_s: Annotated[int, Field(ge=1, lt=2**31)] | None = None
@@ -254,8 +266,8 @@ class ControllerOutcome(Message):
     cmd: Annotated[str, Field(max_length=32)]
     result: Result
     reason: Annotated[str, Field(max_length=256)] | None = None
-    time: Annotated[int, Field(ge=0, lt=2**32)]
-    sent: int | None = None
+    time: Moment
+    sent: Natural | None = None
     absent: list[BlockMask] | None = None
 
 
@@ -275,18 +287,16 @@ class Heartbeat(Message):
         offset_s: By how much its time is ahead of the clock it started with.
     """
 
-    time: Annotated[int, Field(ge=0, lt=2**32)]
+    time: Moment
     store: Id64
-    backlog_parts: Annotated[int, Field(ge=0)]
-    backlog_events: Annotated[int, Field(ge=0)]
-    backlog_letters: Annotated[int, Field(ge=0)]
+    backlog_parts: Natural
+    backlog_events: Natural
+    backlog_letters: Natural
     aggregation: Literal["none", "lossless", "lossy"]
-    periods: dict[str, int] = Field(default_factory=dict)
-    minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Annotated[int, Field(ge=0, lt=2**32)]]] = Field(
-        default_factory=dict
-    )
+    periods: dict[str, Natural] = Field(default_factory=dict)
+    minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0
-    offset_s: int = 0
+    offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0
 
 
 _M = TypeVar("_M", bound=Message)
@@ -305,4 +315,6 @@ def unpack_json(model: type[_M], data: bytes) -> _M:
     except ValidationError as error:
         fault: Any = error.errors()[0]
         key = ".".join(map(str, fault["loc"]))
-        raise ProtocolError(Refusal.MALFORMED, f"{model.__name__}: {key}: {fault['msg']}") from error
+        text = str(fault["msg"]).removeprefix("Value error, ")
+        where = ": ".join(filter(None, (model.__name__, key)))
+        raise ProtocolError(Refusal.MALFORMED, f"{where}: {text}") from error

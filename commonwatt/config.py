@@ -78,7 +78,7 @@ class Settings(BaseModel):
     the file says so.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     reaches: ClassVar[tuple[Reach, ...]] = ()
 
@@ -330,7 +330,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML itself, of UTF-8, of numbers too long
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 

@@ -14,6 +14,9 @@ from enum import StrEnum
 from pathlib import Path
 
 from commonwatt.exceptions import ConfigError
+from commonwatt.jsonfile import read_object
+
+_REMEDY = "make one with: commonwatt utility register"
 
 
 class Role(StrEnum):
@@ -73,22 +76,27 @@ def load_devices(path: Path) -> dict[str, Device]:
     Raises:
         ConfigError: The file is missing or not what ``save_devices`` writes.
     """
+    content = read_object(path, "a devices file", _REMEDY)
     try:
-        content = json.loads(path.read_text())
-        return {
-            identity: Device(
-                identity=identity,
-                role=Role(d["role"]),
-                microgrid=d["microgrid"],
-                token_sha256=d["token_sha256"],
-                revoked=str(d.get("revoked", "")),
-            )
-            for identity, d in content.items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"{path}: not a devices file ({error}); make one with: commonwatt utility register"
-        ) from error
+        return {identity: _device(identity, fields) for identity, fields in content.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a devices file ({error}); {_REMEDY}") from error
+
+
+def _device(identity: str, fields: object) -> Device:
+    if not isinstance(fields, dict):
+        raise TypeError(f"{identity}: no object")
+    texts = {key: fields[key] for key in ("role", "microgrid", "token_sha256")}
+    texts["revoked"] = fields.get("revoked", "")
+    if wrong := [key for key, text in texts.items() if not isinstance(text, str)]:
+        raise TypeError(f"{identity}: {wrong[0]} is no text")
+    return Device(
+        identity=identity,
+        role=Role(texts["role"]),
+        microgrid=texts["microgrid"],
+        token_sha256=texts["token_sha256"],
+        revoked=texts["revoked"],
+    )
 
 
 def save_tokens(path: Path, tokens: dict[str, str]) -> None:
@@ -102,11 +110,11 @@ def load_tokens(path: Path) -> dict[str, str]:
     Raises:
         ConfigError: The file is missing or malformed.
     """
-    try:
-        content = json.loads(path.read_text())
-        return {str(identity): str(token) for identity, token in content.items()}
-    except (OSError, ValueError, AttributeError) as error:
-        raise ConfigError(f"{path}: not a token file ({error}); make one with: commonwatt utility register") from error
+    content = read_object(path, "a token file", _REMEDY)
+    tokens = {identity: token for identity, token in content.items() if isinstance(token, str) and token.isascii()}
+    if wrong := content.keys() - tokens.keys():
+        raise ConfigError(f"{path}: not a token file (that of {min(wrong)} is no token); {_REMEDY}")
+    return tokens
 
 
 def write_private(path: Path, text: str) -> None:

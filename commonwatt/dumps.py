@@ -7,10 +7,13 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from typing import IO
+from dataclasses import dataclass
+from typing import IO, Any
 
 from commonwatt.blocks import Blocks, concatenate, join, make_blocks
+from commonwatt.exceptions import ConfigError
 from commonwatt.records import EventRecord
+from commonwatt.units import MAX_ABS_READING, SLOTS
 
 _CHUNK = 5_000
 
@@ -53,33 +56,85 @@ def event_lines(events: Iterable[tuple[int, EventRecord]]) -> Iterator[str]:
 
 
 def read_dump(file: IO[str]) -> tuple[Blocks, dict[tuple[int, int, int], EventRecord]]:
-    """Read a dump: its blocks, joined, and its events by (meter, generation, id)."""
+    """Read a dump: its blocks, joined, and its events by (meter, generation, id).
+
+    Raises:
+        ConfigError: A line is not what ``block_lines`` or ``event_lines`` writes; names the file and the line.
+    """
     joined: list[Blocks] = []
-    rows: list[dict[str, object]] = []
+    rows: list[_Block] = []
     events = {}
-    for line in file:
-        item = json.loads(line)
-        if item["kind"] == "event":
-            event = EventRecord(
-                previous_state=item["previous"],
-                new_state=item["new"],
-                record_id=int(item["id"]),
-                meter_id=int(item["meter"]),
-                time=item["time"],
-            )
-            events[event.meter_id, item["generation"], event.record_id] = event
-        elif item["kind"] == "block":
-            rows.append(item)
-            if len(rows) == _CHUNK:
-                joined.append(_blocks_of(rows))
-                rows = []
+    number = 0
+    try:
+        for line in file:
+            number += 1
+            item = json.loads(line)
+            if item["kind"] == "event":
+                event = _event_of(item)
+                events[event.meter_id, _number(item["generation"]), event.record_id] = event
+            elif item["kind"] == "block":
+                rows.append(_block_of(item))
+                if len(rows) == _CHUNK:
+                    joined.append(_blocks_of(rows))
+                    rows = []
+            else:
+                raise ValueError(f"no kind of line: {item['kind']!r}")
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        name = getattr(file, "name", "dump")
+        fault = f"{error} is missing" if isinstance(error, KeyError) else error
+        raise ConfigError(f"{name}: line {number}: not a line of a dump ({fault}); make it anew") from error
     return join([concatenate([*joined, _blocks_of(rows)])]), events
 
 
-def _blocks_of(rows: list[dict[str, object]]) -> Blocks:
+@dataclass(frozen=True)
+class _Block:
+    key: tuple[int, int, int]
+    values: list[int]
+    quality: list[int]
+    extras: list[tuple[int, int]]
+
+
+def _block_of(item: dict[str, Any]) -> _Block:
+    """Check a line as far as the arrays it goes into need it."""
+    values, quality = item["values"], item["quality"]
+    if not len(values) == len(quality) == SLOTS or set(quality) - set("012"):
+        raise ValueError(f"values and quality are not those of {SLOTS} slots")
+    return _Block(
+        (_number(item["meter"], 2**64), _number(item["type"], 2**8), _number(item["quarter"])),
+        [0 if value is None else _reading(value) for value in values],
+        [int(q) for q in quality],
+        [(_number(slot, SLOTS), _reading(value)) for slot, value in item["extras"]],
+    )
+
+
+def _event_of(item: dict[str, Any]) -> EventRecord:
+    return EventRecord(
+        previous_state=_number(item["previous"], 2**16),
+        new_state=_number(item["new"], 2**16),
+        record_id=_number(item["id"], 2**64),
+        meter_id=_number(item["meter"], 2**64),
+        time=_number(item["time"]),
+    )
+
+
+def _number(value: object, end: int = 2**32) -> int:
+    """Return a number, or an id in decimal, below ``end``."""
+    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) <= 20 else value
+    if type(number) is not int or not 0 <= number < end:
+        raise ValueError(f"{value!r:.40} is out of range")
+    return number
+
+
+def _reading(value: object) -> int:
+    if type(value) is not int or abs(value) > MAX_ABS_READING:
+        raise ValueError(f"{value!r:.40} is no reading")
+    return value
+
+
+def _blocks_of(rows: list[_Block]) -> Blocks:
     return make_blocks(
-        [(int(str(row["meter"])), int(str(row["type"])), int(str(row["quarter"]))) for row in rows],
-        [[value or 0 for value in row["values"]] for row in rows],  # type: ignore[attr-defined]
-        [[int(q) for q in str(row["quality"])] for row in rows],
-        [(i, slot, value) for i, row in enumerate(rows) for slot, value in row["extras"]],  # type: ignore[attr-defined]
+        [row.key for row in rows],
+        [row.values for row in rows],
+        [row.quality for row in rows],
+        [(i, slot, value) for i, row in enumerate(rows) for slot, value in row.extras],
     )

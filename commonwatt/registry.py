@@ -4,7 +4,6 @@
 only 53 bits of a JSON number.
 """
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +12,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from commonwatt.config import MicrogridId, Settings, check_model
 from commonwatt.devices import write_private
 from commonwatt.exceptions import ConfigError
+from commonwatt.jsonfile import read_object
 from commonwatt.records import RecordType
 from commonwatt.town import Direction, Function, Microgrid
 from commonwatt.units import MilliwattHours
@@ -44,7 +44,7 @@ class RegisteredMeter(Settings):
     account: Annotated[int, Field(ge=0, lt=2**16)]
     record_types: Annotated[tuple[RecordType, ...], Field(min_length=1)]
     service_amps: Annotated[int, Field(ge=1)]
-    battery_capacity_mwh: Annotated[MilliwattHours, Field(gt=0)] | None = None
+    battery_capacity_mwh: Annotated[MilliwattHours, Field(gt=0, le=2**53)] | None = None
     address: str
 
 
@@ -116,10 +116,7 @@ def load_registry(path: Path) -> Registry:
     Raises:
         ConfigError: It is missing or not what ``save_registry`` writes; names the key.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ConfigError(f"{path}: not a registry ({error}); make one with: commonwatt utility register") from error
+    content = read_object(path, "a registry", "make one with: commonwatt utility register")
     file = check_model(path, _File, content)
     if len({meter.id for meter in file.meters}) != len(file.meters):
         raise ConfigError(f"{path}: a meter is there twice; make it anew with: commonwatt utility register")

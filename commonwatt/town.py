@@ -31,6 +31,14 @@ _CONTROLLER_STEP = 10_000
 
 _BOUNDARY_AMPS = 4000
 
+_ADDRESSES = 2**24
+"""In 10.0.0.0/8."""
+
+_MAX_MICROGRIDS = 1000
+
+_FIRST_FOREIGN = (_MAX_MICROGRIDS + 1) * _CONTROLLER_STEP
+"""Offset of the first address of a meter of another maker."""
+
 
 def _check_zone(name: str) -> str:
     try:
@@ -49,18 +57,22 @@ class TownTable(Settings):
     timezone: Annotated[str, AfterValidator(_check_zone)] = Field(
         "America/New_York", description="Local time of tariffs and daily habits."
     )
-    seed: int = Field(1, ge=0, description="Seed of everything the emulator draws by chance.")
-    battery_hours: float = Field(12, ge=0, description="The town battery, in hours of the town's average use (T5).")
+    seed: int = Field(1, ge=0, lt=2**64, description="Seed of everything the emulator draws by chance.")
+    battery_hours: float = Field(
+        12, ge=0, le=10_000, description="The town battery, in hours of the town's average use (T5)."
+    )
     peak_start_hour: int = Field(15, ge=0, le=23, description="Local hour at which regional power becomes dear (T5).")
     peak_end_hour: int = Field(21, ge=1, le=24, description="Local hour at which it becomes cheap again (T5).")
     peak_factor: float = Field(
-        1.5, ge=1, description="Regional price in peak hours, as a multiple of the price outside them (T5)."
+        1.5, ge=1, le=100, description="Regional price in peak hours, as a multiple of the price outside them (T5)."
     )
-    house_average_w: int = Field(1200, gt=0, description="Average use of a house, in watts.")
-    apartment_average_w: int = Field(600, gt=0, description="Average use of an apartment, in watts.")
-    hospital_average_w: int = Field(60_000, gt=0, description="Average use of the hospital, in watts.")
-    police_average_w: int = Field(12_000, gt=0, description="Average use of the police station, in watts.")
-    fire_average_w: int = Field(8_000, gt=0, description="Average use of the fire station, in watts.")
+    house_average_w: int = Field(1200, gt=0, le=10_000_000, description="Average use of a house, in watts.")
+    apartment_average_w: int = Field(600, gt=0, le=10_000_000, description="Average use of an apartment, in watts.")
+    hospital_average_w: int = Field(60_000, gt=0, le=10_000_000, description="Average use of the hospital, in watts.")
+    police_average_w: int = Field(
+        12_000, gt=0, le=10_000_000, description="Average use of the police station, in watts."
+    )
+    fire_average_w: int = Field(8_000, gt=0, le=10_000_000, description="Average use of the fire station, in watts.")
 
 
 class MicrogridTable(Settings):
@@ -91,7 +103,7 @@ class MeterTable(Settings):
         ["through"], min_length=1, description="What it records."
     )
     battery_capacity_mwh: int | None = Field(
-        None, gt=0, description="Capacity of the battery it stands at; without it, there is none."
+        None, gt=0, le=2**53, description="Capacity of the battery it stands at; without it, there is none."
     )
     service_amps: int = Field(200, ge=1, le=10_000, description="The service it measures.")
 
@@ -256,6 +268,8 @@ def load_town(path: Path) -> Town:
             builder.add(name, table)
     if builder.accounts > MAX_ACCOUNT:
         raise ConfigError(f"{path}: {builder.accounts} accounts, more than records can name ({MAX_ACCOUNT})")
+    if (number := len(builder.microgrids)) > _MAX_MICROGRIDS:
+        raise ConfigError(f"{path}: {number} microgrids, more than there are addresses for ({_MAX_MICROGRIDS})")
     foreign = [meter.microgrid for meter in file.meter if meter.microgrid not in builder.microgrids]
     if foreign:
         raise ConfigError(f"{path}: [[meter]] names microgrid {foreign[0]}, which is not in this file")
@@ -274,6 +288,7 @@ class _Builder:
         self.file = file
         self.microgrids: dict[str, Microgrid] = {}
         self.accounts = 0
+        self._addresses = _foreign_addresses([meter.id for meter in file.meter])
 
     def add(self, name: str, table: MicrogridTable) -> None:
         number = len(self.microgrids) + 1
@@ -369,7 +384,7 @@ class _Builder:
         return Meter(
             id=table.id,
             microgrid=table.microgrid,
-            address=_address(table.id),
+            address=self._addresses[table.id],
             location=table.location,
             function=Function.FOREIGN,
             direction=Direction(table.direction),
@@ -387,6 +402,18 @@ class _Builder:
         return self.accounts
 
 
+def _foreign_addresses(ids: list[MeterId]) -> dict[MeterId, str]:
+    """Return addresses that no other element has: beyond all numbers of ours, the next one free in the file's order."""
+    room = _ADDRESSES - _FIRST_FOREIGN
+    taken: set[int] = set()
+    addresses = {}
+    for meter_id in ids:
+        place = next(at % room for at in range(meter_id, meter_id + room) if at % room not in taken)
+        taken.add(place)
+        addresses[meter_id] = _address(_FIRST_FOREIGN + place)
+    return addresses
+
+
 def _address(number: int) -> str:
     """Return the static address of an element: its number within 10.0.0.0/8."""
-    return str(IPv4Address(int(IPv4Address("10.0.0.0")) + number % 2**24))
+    return str(IPv4Address(int(IPv4Address("10.0.0.0")) + number % _ADDRESSES))

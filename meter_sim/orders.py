@@ -77,8 +77,6 @@ class HeldStates:
                 return Verdict("repeated")
             if (command.epoch, command.seq) < (held.epoch, held.seq):
                 return Verdict("superseded", f"seq {held.seq} is held")
-        if command.until is not None and command.for_s is not None:
-            return Verdict("refused", "until and for_s exclude each other")
         end = command.end(now=int(now))
         if end is not None and end <= now:
             return Verdict("expired")

@@ -58,8 +58,31 @@ def fault_of(model: type[Message], content: dict[str, object]) -> str:
 
 @pytest.mark.parametrize("cmd", [*DESIRED, "isolate", "aggregate", "initialize", "stop", "get", "put"])
 def test_every_command_reads_back_as_it_was_sent(cmd: str) -> None:  # req: M5
-    sent = command(cmd=cmd, for_s=60, mode="lossy", state="off", weight=3, what="events", from_id="1", to_id=str(BIG))
-    assert unpack_json(Command, sent.pack()) == sent
+    for end in ({"until": None, "for_s": 60}, {"until": 1790001020}):
+        sent = command(cmd=cmd, **end, mode="lossy", state="off", weight=3, what="events", from_id="1", to_id=str(BIG))
+        assert unpack_json(Command, sent.pack()) == sent
+
+
+def test_a_command_has_one_end() -> None:
+    assert fault_of(Command, COMMAND | {"for_s": 60}) == "Command: until and for_s exclude each other"
+
+
+@pytest.mark.parametrize(
+    ("model", "content", "key"),
+    [
+        (Outcome, {"sent": {"3": 2**53 + 1}}, "sent"),
+        (Outcome, {"held": {"sharing": {"value": "on", "epoch": [1, 2], "seq": 3, "until": 10**30}}}, "until"),
+        (Outcome, {"held": {"sharing": {"value": "on" * 20, "epoch": [1, 2], "seq": 3}}}, "value"),
+    ],
+)
+def test_every_number_and_text_has_a_bound(model: type[Message], content: dict[str, object], key: str) -> None:
+    assert key in fault_of(model, OUTCOME | content)
+
+
+def test_of_a_key_that_is_there_twice_the_last_counts() -> None:
+    text = json.dumps(COMMAND).replace('"until": 1790001020', '"until": 5, "until": 1790001020')
+    assert text.count("until") == 2
+    assert unpack_json(Command, text.encode()) == command()
 
 
 def test_outcome_reads_back_as_it_was_sent() -> None:

@@ -110,7 +110,7 @@ def gateway(tmp_path: Path) -> Path:
 def test_one_command_shows_the_letters_of_whichever_part_a_file_is_of(gateway: Path) -> None:
     run = CliRunner(env={"COLUMNS": "120"})
     shown = run.invoke(make_app("letters"), ["letters", "--config", str(gateway)])
-    assert (shown.exit_code, "Outcome: : Input should be an object" in shown.output) == (0, True), shown.output
+    assert (shown.exit_code, "Outcome: Input should be an object" in shown.output) == (0, True), shown.output
     some = run.invoke(make_app("letters"), ["letters", "-c", str(gateway), "--reason", "empty", "--json"])
     assert (some.output.count('"no"'), '"reason_text": "empty"' in some.output) == (1, True)
     counted = run.invoke(make_app("letters"), ["letters", "-c", str(gateway), "--counts", "--meter", "7"])

@@ -206,3 +206,23 @@ def test_town_that_can_not_be_numbered_is_refused(tmp_path: Path, text: str, why
 def test_missing_town_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
         load_town(tmp_path / "none.toml")
+
+
+def test_no_two_elements_have_one_address_even_if_ids_of_other_makers_would_give_it(tmp_path: Path) -> None:  # req: T8
+    path = tmp_path / "town.toml"
+    ids = [77, 77 + 2**24, 10_001 + 2**24, 77 + 6_767_216, 2**64 - 1, 1, 10_000, 20_001 + 2**24]
+    path.write_text(
+        'microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n'
+        + "".join(f'[[meter]]\nmicrogrid = "r00{1 + n % 2}"\nid = {i}\n' for n, i in enumerate(ids))
+    )
+    town = load_town(path)
+    addresses = [meter.address for meter in town.meters] + [m.address for m in town.microgrids.values()]
+    assert len(set(addresses)) == len(addresses)
+    path.write_text(path.read_text() + f'[[meter]]\nmicrogrid = "r001"\nid = {77 + 2 * 2**24}\n')
+    later = {meter.id: meter.address for meter in load_town(path).meters}
+    assert all(later[meter.id] == meter.address for meter in town.meters), "what is appended changes no address"
+
+
+def test_a_boundary_carries_what_all_behind_it_can_draw(full: Town) -> None:
+    amps = {m.service_amps for m in full.microgrids["apt"].meters if m.function is Function.BOUNDARY}
+    assert amps == {30_000}

@@ -530,7 +530,7 @@ def test_junk_commands_are_counted_and_answered_only_by_name() -> None:
     assert (outcome.id, outcome.cmd, outcome.result) == ("c1", "explode", "refused")
     assert bench.command("share_power_on", for_s=60).reason == "share_power_on needs seq"
     assert bench.command("share_power_on", seq=1, for_s=60, until=T + 60).result == "refused"
-    assert bench.tally["command", "malformed"] == 8
+    assert bench.tally["command", "malformed"] == 9
 
 
 # Loss of power (M9).

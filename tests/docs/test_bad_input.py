@@ -1,0 +1,70 @@
+"""docs/bad-input.md row by row: every answer, counter and letter it names is what the real cores and stores do."""
+
+import re
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from commonwatt.batches import MAX_LETTER_BYTES
+from tests.support import bad_input
+from tests.support.bad_input import Seen, gateway_bench, utility_bench
+from tests.support.generate_docs import DOCS
+
+PAGE = (DOCS / "bad-input.md").read_text()
+Row = tuple[str, str, str, str]
+
+
+def rows(title: str) -> list[Row]:
+    """The rows of the section under ``title``: what comes, answer, counted, kept."""
+    found = re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGE, re.MULTILINE | re.DOTALL)
+    assert found, title
+    lines = [line for line in found[1].splitlines() if line.startswith("|") and not line.startswith("|---")][1:]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    return [(what, answer, counted, kept) for what, answer, counted, kept in cells]
+
+
+def in_gateway(play: Callable[[bad_input.GatewayBench, str], Seen], folder: Path, case: str) -> Seen:
+    with gateway_bench(folder) as bench:
+        return play(bench, case)
+
+
+def in_utility(folder: Path, case: str) -> Seen:
+    with utility_bench(folder) as bench:
+        return bad_input.play_utility(bench, case)
+
+
+def at_meter(folder: Path, case: str) -> Seen:
+    del folder
+    return bad_input.play_meter(case)
+
+
+DOORS: dict[str, Callable[[Path, str], Seen]] = {
+    "Puts of a meter": partial(in_gateway, bad_input.play_put),
+    "History records": partial(in_gateway, bad_input.play_record),
+    "Event records": partial(in_gateway, bad_input.play_event),
+    "Levels and outcomes": partial(in_gateway, bad_input.play_quiet),
+    "What a meter is told": at_meter,
+    "The head-end, at the gateway": partial(in_gateway, bad_input.play_head_end),
+    "The head-end, at the utility": in_utility,
+}
+CASES = [(door, row) for door in DOORS for row in rows(door)]
+
+
+@pytest.mark.parametrize(("door", "row"), CASES, ids=[f"{door}: {row[0]}" for door, row in CASES])
+def test_bad_input_is_answered_counted_and_kept_as_the_page_says(door: str, row: Row, tmp_path: Path) -> None:
+    case, answer, counted, kept = row
+    seen = DOORS[door](tmp_path, case)
+    assert seen.answer == answer
+    assert (counted in seen.counted) if counted else not seen.counted - {"accepted"}, seen.counted
+    assert seen.kept == ((kept,) if kept else ())
+    assert all(len(content) <= MAX_LETTER_BYTES for content in seen.contents)
+
+
+def test_every_case_there_is_stands_on_the_page() -> None:
+    known = {
+        *bad_input.PUTS, *bad_input.RECORDS, *bad_input.EVENT_RECORDS, *bad_input.LEVELS, *bad_input.OUTCOMES,
+        *bad_input.COMMANDS, *bad_input.ORDERS, *bad_input.AT_UTILITY,
+    }  # fmt: skip
+    assert known <= {row[0] for _, row in CASES}

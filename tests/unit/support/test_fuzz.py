@@ -1,0 +1,53 @@
+"""Ten thousand bad messages at the doors of all cores, on real stores; the broker's fuzzer sends as many outside."""
+
+import random
+from pathlib import Path
+
+import pytest
+
+from gateway.core import Gateway
+from tests.support import fuzz
+from tests.support.fuzz import Fuzz, FuzzError
+
+
+def test_ten_thousand_bad_messages_stop_nothing_and_leave_nothing_growing(tmp_path: Path) -> None:
+    tally = fuzz.run(tmp_path, cases=10_000, seed=1)
+    assert sum(tally.cases.values()) == 10_000
+    assert tally.good == 2 * 10_000 // fuzz.GOOD_EVERY
+    assert min(tally.letters.values()) >= 90, "it did not come to what is to be bounded"
+
+
+def test_the_same_seed_makes_the_same_messages(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    made = []
+    for name in ("a", "b"):
+        one = Fuzz(tmp_path / name, 5)
+        made.append([one.doors[n % 12].case(random.Random(f"5/{n}")) for n in range(200)])
+        one.close()
+    assert made[0] == made[1]
+
+
+def test_a_core_that_fails_on_a_message_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Gateway.from_meter
+
+    def fragile(self: Gateway, topic: str, payload: bytes, now: int) -> object:
+        if payload.endswith(b"\xff\xff"):
+            raise KeyError(payload)
+        return real(self, topic, payload, now)
+
+    monkeypatch.setattr(Gateway, "from_meter", fragile)
+    with pytest.raises(FuzzError, match="seed 1, case"):
+        fuzz.run(tmp_path, cases=2_000, seed=1)
+
+
+def test_a_core_that_remembers_every_stranger_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Gateway.from_meter
+
+    def forgetless(self: Gateway, topic: str, payload: bytes, now: int) -> object:
+        self.manager.counts.outcomes[topic] += 1
+        return real(self, topic, payload, now)
+
+    monkeypatch.setattr(Gateway, "from_meter", forgetless)
+    with pytest.raises(AssertionError, match="outcomes"):
+        fuzz.run(tmp_path, cases=2_000, seed=1)
