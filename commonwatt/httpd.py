@@ -1,9 +1,14 @@
 """The small HTTP server of parts that have no API: /metrics for Prometheus, /status for people, /health."""
 
 import json
+import logging
+import socket
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
@@ -11,6 +16,60 @@ from commonwatt.config import split_address
 
 # A `_created` series beside every counter would double the page, and nobody asks for it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+
+_Request: TypeAlias = socket.socket | tuple[bytes, socket.socket]
+
+MAX_CONNECTIONS = 32
+"""Connections answered at a time; more are closed."""
+
+CONNECTION_S = 10.0
+"""Real seconds a connection may take, whatever it does."""
+
+log = logging.getLogger(__name__)
+
+
+class _Bounded(ThreadingHTTPServer):
+    """A thread for each connection, so many and so long as the bounds above allow."""
+
+    daemon_threads = True
+    # The default of 5 makes the sixth who comes at once wait for seconds.
+    request_queue_size = MAX_CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        super().__init__(address, handler)
+
+    def process_request(self, request: _Request, client_address: object) -> None:
+        """Take a connection, if there is room."""
+        if self._room.acquire(blocking=False):
+            super().process_request(request, client_address)
+        else:
+            self.shutdown_request(request)
+
+    def process_request_thread(self, request: _Request, client_address: object) -> None:
+        """Answer on a connection that ends when its time is over, however slowly somebody sends or reads."""
+        timer = threading.Timer(CONNECTION_S, _cut, (request,))
+        timer.daemon = True
+        timer.start()
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            timer.cancel()
+            self._room.release()
+
+    def handle_error(self, request: _Request, client_address: object) -> None:
+        """Log a fault of ours; that somebody has hung up is none."""
+        del request
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            log.error("a request of %s failed", client_address, exc_info=error)
+
+
+def _cut(request: _Request) -> None:
+    with suppress(OSError):
+        if isinstance(request, socket.socket):
+            request.shutdown(socket.SHUT_RDWR)
 
 
 class HttpServer:
@@ -44,7 +103,7 @@ class HttpServer:
 
         self._address = split_address(address)
         self._handler = Handler
-        self._server: ThreadingHTTPServer | None = None
+        self._server: _Bounded | None = None
 
     def start(self) -> threading.Thread:
         """Listen, and answer on a thread of its own, which is returned.
@@ -52,8 +111,7 @@ class HttpServer:
         Raises:
             OSError: The address is taken.
         """
-        self._server = ThreadingHTTPServer(self._address, self._handler)
-        self._server.daemon_threads = True
+        self._server = _Bounded(self._address, self._handler)
         thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         thread.start()
         return thread

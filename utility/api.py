@@ -18,6 +18,7 @@ from commonwatt.clock import Clock
 from commonwatt.exceptions import ConfigError
 from commonwatt.letters import wanted
 from commonwatt.records import RecordType
+from commonwatt.topics import MICROGRID_PATTERN
 from commonwatt.units import MAX_EPOCH, QUARTER_S, SLOT_S
 from utility import completeness
 from utility.core import Refused
@@ -38,6 +39,8 @@ _DESCRIPTION = "Times are UTC epoch seconds, energies milliwatt-hours, ids decim
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 MeterText = Annotated[str, Query(pattern="^[0-9]{1,20}$", description="A meter's id.")]
 TypeText = Annotated[str, Query(alias="type", description="A record type, by name or number.")]
+MicrogridName = Annotated[str, Query(pattern=f"^{MICROGRID_PATTERN}$", description="A microgrid's id.")]
+After = Annotated[int, Query(ge=0, lt=2**31, description="A meter's number.")]
 Moment = Annotated[int, Query(ge=0, le=MAX_EPOCH, description="UTC epoch seconds.")]
 
 
@@ -110,7 +113,7 @@ def _add_registry(app: FastAPI, api: Api) -> None:
             return reads.town(connection)
 
     @app.get("/meters")
-    def meters(microgrid: str | None = None, after: int = 0, limit: Limit = 1000) -> dict[str, object]:
+    def meters(microgrid: MicrogridName | None = None, after: After = 0, limit: Limit = 1000) -> dict[str, object]:
         """Return registered meters; ask for more with ``after`` set to the last one's ``no``."""
         with api.database.reads.begin() as connection:
             return {"meters": reads.meters(connection, microgrid, after, limit)}
@@ -154,7 +157,7 @@ def _add_data(app: FastAPI, api: Api) -> None:
 def _add_completeness(app: FastAPI, api: Api) -> None:
     @app.get("/completeness")
     def complete(
-        start: Moment, end: Moment, microgrid: str | None = None, meter: MeterText | None = None
+        start: Moment, end: Moment, microgrid: MicrogridName | None = None, meter: MeterText | None = None
     ) -> dict[str, Any]:
         """Return what is there of the slots of the finished quarters that begin in ``[start, end)``, and why not all.
 

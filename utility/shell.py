@@ -22,6 +22,7 @@ from commonwatt.ticker import Ticker
 from commonwatt.tls import Expiry, client_tls, server_context
 from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from utility.api import Api, make_app
+from utility.http import MAX_HEAD_BYTES, bounded
 from utility.ingest import Ingest
 from utility.jobs import Jobs
 from utility.metrics import UtilityMetrics
@@ -86,7 +87,7 @@ class Service:
         """
         self._metrics.registry.register(WatchdogMetrics("utility", watchdog))
         watchdog.watch("writer", self._ingest.writing.mark)
-        server = _Server(_quiet(self._api, self._settings.http_certificate))
+        server = _Server(_quiet(self._api, self._metrics, self._settings.http_certificate))
         with _listen(self._settings.http) as sock:
             tasks: list[asyncio.Task[object]] = [
                 asyncio.create_task(server.serve([sock]), name="the API"),
@@ -160,12 +161,15 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _quiet(api: Api, certificate: Path | None) -> uvicorn.Config:
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+def _quiet(api: Api, metrics: UtilityMetrics, certificate: Path | None) -> uvicorn.Config:
+    # What strangers send is counted; a line for each would be theirs to fill the log with.
+    logging.getLogger("uvicorn").setLevel(logging.ERROR)
     if certificate is not None:
         server_context(certificate)  # Says what is wrong with it; uvicorn would not.
     return uvicorn.Config(
         make_app(api),
+        http=bounded(metrics.http_cut.inc),
+        h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,
         access_log=False,
         lifespan="off",

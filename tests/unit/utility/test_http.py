@@ -1,0 +1,113 @@
+"""The API's connections: slow ones and too many are cut, others are answered; by a real server."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+import uvicorn
+
+from tests.support.waiting import eventually, free_port
+from utility import http
+from utility.http import MAX_HEAD_BYTES, bounded
+
+
+class Server:
+    """A uvicorn server with our bounds and an application that says who asks."""
+
+    def __init__(self) -> None:
+        self.cut = 0
+        self.port = free_port()
+        config = uvicorn.Config(
+            self._app,
+            port=self.port,
+            http=bounded(self._count),
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+            log_config=None,
+            lifespan="off",
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve()))
+        self._thread.start()
+        eventually(lambda: self._server.started)
+
+    def _count(self) -> None:
+        self.cut += 1
+
+    @staticmethod
+    async def _app(_scope: object, _receive: object, send: object) -> None:
+        assert callable(send)
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+        await send({"type": "http.response.body", "body": b"fine"})
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        self._thread.join()
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=10)
+
+    def says(self, request: bytes) -> bytes:
+        """Everything the server says to a request until it closes."""
+        got = b""
+        with self.connect() as sock:
+            try:
+                sock.sendall(request)
+                while piece := sock.recv(65_536):
+                    got += piece
+            except (ConnectionResetError, BrokenPipeError):
+                return got
+        return got
+
+    def answers(self) -> bool:
+        return b"fine" in self.says(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(http, "REQUEST_WITHIN_S", 0.4)
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 20)
+    running = Server()
+    yield running
+    running.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"\x16\x03\x01\x02\x00\x01",
+        b"\x00" * 1000 + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"GET /" + b"x" * 32 * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 32 * MAX_HEAD_BYTES + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+    ],
+    ids=["TLS", "zeros", "no host", "long line", "long header", "two lengths", "bad chunk"],
+)
+def test_garbage_is_refused_and_the_next_is_answered(server: Server, request_: bytes) -> None:
+    assert b"HTTP/1.1 200" not in server.says(request_) or request_.startswith(b"POST")
+    assert server.answers()
+
+
+def test_who_does_not_finish_a_request_is_cut(server: Server) -> None:
+    assert server.says(b"GET / HT") == b""
+    assert server.cut == 1
+    assert server.says(b"") == b""
+    assert server.cut == 2
+    assert server.answers()
+
+
+def test_more_connections_than_allowed_are_closed_and_room_comes_back(server: Server) -> None:
+    waiting = [server.connect() for _ in range(30)]
+    eventually(lambda: server.cut >= 10)
+    eventually(server.answers)
+    for sock in waiting:
+        sock.close()
+
+
+def test_a_body_nobody_wants_is_not_kept(server: Server) -> None:
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n"
+    server.says(head + b"x" * 1_000_000)
+    assert server.answers()
