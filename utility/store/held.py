@@ -74,11 +74,13 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
         raise ConfigError(
             f"letter {decision.no}: does not fit what meter {kept.meter} is registered for; see: register"
         )
-    connection.execute(
+    decided = (
         update(letter)
         .where(letter.c.no == decision.no, letter.c.state == HELD)
         .values(state=decision.state, decided=decision.time, decided_by=decision.who, why=decision.why)
     )
+    if not connection.execute(decided).rowcount:
+        raise ConfigError(f"letter {decision.no}: somebody else has just decided; see: commonwatt utility letters")
     if decision.state == RELEASED:
         connection.execute(delete(held).where(held.c.letter_no == decision.no))
         _append(connection, blocks, meter, row.sender, decision.time)
