@@ -124,7 +124,8 @@ class File:
         left = bytearray(self._disk)
         for step, length in self._cuts:
             if step <= until:
-                del left[length:]
+                # Whole sectors are gone with it; zeros in the rest of the last one are a write like any other.
+                del left[-(-length // SECTOR) * SECTOR :]
         length = self._lengths[until]
         left.extend(bytes(max(0, length - len(left))))
         for sector, versions in self._versions.items():
@@ -144,7 +145,8 @@ class File:
         return len(self._lengths) - 1
 
     def _sector(self, number: int) -> bytes:
-        return bytes(self.seen[number * SECTOR : (number + 1) * SECTOR])
+        """Return a sector as it is written: all of it, zeros behind the end of the file."""
+        return bytes(self.seen[number * SECTOR : (number + 1) * SECTOR]).ljust(SECTOR, b"\0")
 
     def _settle(self) -> None:
         self._lengths = [len(self._disk)]

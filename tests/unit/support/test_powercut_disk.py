@@ -2,7 +2,7 @@
 
 import random
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.support.powercut.disk import SECTOR, Disk, File, Kind, Record
@@ -50,6 +50,9 @@ def test_what_is_synced_is_certain(
     assert file.after_cut(random.Random(seed)) == expected(steps + more)[-1]
 
 
+# After a cut inside a sector, that is written or not as a whole.
+@example([("write", 1, b'"' * 513)], [("cut", 1, b""), ("write", 2, b"**")], 901944)
+@example([("write", 0, b"a" * 1100)], [("write", 1, b"b" * 512), ("cut", 3, b""), ("write", 512, b"c" * 10)], 965175)
 @given(STEPS, STEPS, st.integers())
 def test_each_sector_is_of_some_moment_since_the_sync(
     steps: list[tuple[str, int, bytes]], more: list[tuple[str, int, bytes]], seed: int
