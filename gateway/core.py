@@ -195,10 +195,10 @@ class Gateway:
         now = self._tell(raw)
         return self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
-    def probe(self, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Ask some meters how they are, since nothing was heard of any: is it they, or the connection?"""
-        self._tell(raw)
-        return self.manager.probe(PROBED_METERS)
+    def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Ask some meters how they are, or the utility, since nothing was heard of them: is it they, or the link?"""
+        now = self._tell(raw)
+        return self.manager.probe(PROBED_METERS) if link == "meters" else self.relay.hello(now)
 
     def room(self, free_bytes: int) -> bool:
         """Take in how much is free on the disk; return whether that changed what is taken in."""

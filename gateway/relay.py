@@ -138,10 +138,19 @@ class Relay:
             if batch is None:
                 break
             effects += batch
-        if self.greet and not self.in_flight and now >= self._hold_until:
-            effects += self._batch(Selection(blocks=empty(), done=()), now, NO_FLAGS)
+        if self.greet:
+            effects += self.hello(now)
         self.sending = self.urgent = self.greet = False
         return effects
+
+    def hello(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Send an empty batch, unless an answer is due already: is the utility there, and the connection sound?
+
+        After a refusal too, when nothing else is sent: a utility that hears nobody takes its connection for deaf.
+        """
+        if self.in_flight:
+            return []
+        return self._batch(Selection(blocks=empty(), done=()), now, NO_FLAGS)
 
     def _expire(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Give up batches without acknowledgement; what they held is unsent, and goes into new ones."""

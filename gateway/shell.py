@@ -52,7 +52,7 @@ WATCH_EVERY_S = 5.0
 """Real seconds between two looks at the connections."""
 
 QUIET_S = 15.0
-"""After so many real seconds without a word from any meter, some are asked how they are."""
+"""After so many real seconds without a word from any meter, some are asked how they are; likewise the utility."""
 
 SILENT_S = 30.0
 """Real seconds after which a connection is made again over which no answer comes; in vain, less and less often."""
@@ -186,13 +186,16 @@ class Shell:
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             now = asyncio.get_running_loop().time()
-            if self._meters.connected and self._silences["meters"].quiet_s(now) >= QUIET_S:
-                self._put_in("probe")
             for name, link in self._links.items():
+                silence = self._silences[name]
                 if not link.connected:
-                    self._silences[name].gone()
-                elif self._silences[name].too_long(now):
+                    silence.gone()
+                elif silence.too_long(now):
                     link.restart("silent")
+                elif silence.quiet_s(now) >= QUIET_S:
+                    self._put_in("probe", name)
+                    if link is self._head_end:
+                        silence.expected(now)  # its answer, or that to what is in flight since another connection
 
     def _put_in(self, what: str, *arguments: object) -> None:
         if len(self._waiting) >= MAX_WAITING:

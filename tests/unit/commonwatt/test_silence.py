@@ -2,6 +2,8 @@
 
 import pytest
 
+import gateway.shell
+import utility.shell
 from commonwatt.silence import Silence
 
 
@@ -42,3 +44,40 @@ def test_nothing_is_expected_of_a_connection_that_is_gone() -> None:
     silence.expected(0)
     silence.gone()
     assert not silence.too_long(60)
+
+
+def looks(deaf_at: float, watch_s: float, until: float) -> tuple[list[float], list[float]]:
+    """Return when a gateway with nothing to send says something, and when it and the utility connect again.
+
+    The utility answers at once, until the gateway's connection passes nothing on any more; so does the utility's then.
+    """
+    said, again = [], []
+    at_gateway = Silence(gateway.shell.SILENT_S, gateway.shell.LONGEST_SILENCE_S)
+    at_utility = Silence(utility.shell.SILENT_S, utility.shell.LONGEST_SILENCE_S)
+    at_gateway.heard(0)
+    for look in range(1, int(until / watch_s)):
+        now = look * watch_s
+        if at_gateway.too_long(now):
+            again.append(now)
+        elif at_gateway.quiet_s(now) >= gateway.shell.QUIET_S:
+            said.append(now)
+            at_gateway.expected(now)
+            if now < deaf_at:
+                at_utility.heard(now)
+                at_gateway.heard(now)
+        at_utility.expected(now)
+        if at_utility.too_long(now):
+            again.append(now)
+    return said, again
+
+
+@pytest.mark.parametrize("late_s", [0.0, 1.0, 4.9])
+def test_a_deaf_connection_is_noticed_within_a_minute_at_both_ends_and_a_quiet_night_is_no_alarm(late_s: float) -> None:
+    watch_s = max(gateway.shell.WATCH_EVERY_S, utility.shell.WATCH_EVERY_S)
+    said, again = looks(8 * 3600.0, watch_s, 8 * 3600.0)
+    assert again == []
+    assert len(said) > 8 * 60
+    deaf_at = 600 + late_s
+    _, again = looks(deaf_at, watch_s, 661)
+    assert len(again) >= 2
+    assert all(now - deaf_at <= 60 for now in again[:2])

@@ -52,6 +52,27 @@ def test_what_is_not_acknowledged_is_sent_again_and_what_is_not(world: World) ->
     assert world.store.backlog() == (0, 0, 0)
 
 
+def test_a_quiet_utility_is_sent_an_empty_batch_and_no_data_before_its_time(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    (hello,) = batches(world.do(world.core.probe("head_end", world.now)))
+    assert not hello.keys
+    assert batches(world.do(world.core.probe("head_end", world.now))) == [], "an answer is due already"
+    world.acknowledge(hello)
+    assert [len(batch.keys) for batch in batches(world.do(world.core.probe("head_end", world.now)))] == [0]
+    assert len(relay(world)) == 1
+
+
+def test_a_utility_that_has_refused_is_asked_whether_it_is_there_and_sent_nothing_else(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    (batch,) = relay(world)
+    world.acknowledge(batch, status=BatchRefusal.BUSY)
+    (hello,) = batches(world.do(world.core.probe("head_end", world.now)))
+    assert not hello.keys
+    assert not [again for again in batches(world.acknowledge(hello)) if again.keys]
+    world.now += HOLD_S
+    assert [again.keys for again in relay(world)] == [batch.keys]
+
+
 def test_a_crash_in_flight_sends_it_again_under_a_new_number(world: World) -> None:
     world.put(1, 1, readings(1, 1, 4))
     (batch,) = relay(world)
