@@ -5,6 +5,7 @@ import contextlib
 import logging
 import resource
 import threading
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,11 +13,13 @@ import typer
 
 from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
+from broker.mosquitto import rendered
 from broker.tls import Files
 from commonwatt.config import BrokerSettings, load_settings
+from commonwatt.devices import load_devices, write_private
 from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
-from commonwatt.service import flowing, serve
+from commonwatt.service import errors_told, flowing, serve
 from commonwatt.watchdog import Watchdog, WatchdogMetrics
 
 EXIT_CONFIG = 2
@@ -27,6 +30,17 @@ _log = logging.getLogger(__name__)
 app = typer.Typer(help="The MQTT broker that runs beside a gateway, or at the utility as its head-end.")
 
 
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The broker's file (TOML), its one table is called broker.")
+]
+
+
+class Other(StrEnum):
+    """A broker of others that can run in place of ours."""
+
+    MOSQUITTO = "mosquitto"
+
+
 @app.callback()
 def broker() -> None:
     """The MQTT broker that runs beside a gateway, or at the utility as its head-end."""
@@ -34,11 +48,7 @@ def broker() -> None:
 
 @app.command()
 @flowing
-def run(
-    config: Annotated[
-        Path, typer.Option("--config", "-c", help="The broker's file (TOML), its one table is called broker.")
-    ],
-) -> None:
+def run(config: ConfigOption) -> None:
     """Run a broker until it is told to stop (SIGTERM or Ctrl-C).
 
     Who may connect stands in the devices file, made by `commonwatt utility register` and read again when it changed:
@@ -60,6 +70,33 @@ def run(
     except OSError as error:
         typer.echo(f"broker can't start: {error.strerror or error}", err=True)
         raise typer.Exit(EXIT_START) from error
+
+
+@app.command()
+@flowing
+def render(
+    other: Annotated[Other, typer.Argument(help="Which broker: Eclipse Mosquitto, 2.0 or later.")],
+    config: ConfigOption,
+    out: Annotated[Path, typer.Option("--out", help="Folder for its files; made when missing.")],
+) -> None:
+    """Write the files from which a broker of others runs in place of this one, with the same devices and rules.
+
+    OUT/mosquitto.conf has the settings, OUT/access who may use which topics, OUT/passwords digests of the tokens (not
+    where certificates are required). Start it with: mosquitto -c OUT/mosquitto.conf
+
+    Do it again whenever devices.json changed (a meter was registered, a device revoked or taken in again), as the user
+    that Mosquitto runs as, and send Mosquitto a SIGHUP: it reads devices, rules and certificates again. All the steps,
+    and what differs from this broker, are in docs/security.md.
+    """
+    with errors_told():
+        settings = load_settings(config, "broker", BrokerSettings)
+        devices = load_devices(settings.devices)
+        files = rendered(settings, devices, out.resolve())
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_private(out / name, text)
+    admitted = sum(not device.revoked for device in devices.values())
+    typer.echo(f"{', '.join(files)} for {other} in {out}: {admitted} devices, at {settings.listen}")
 
 
 async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog) -> None:

@@ -1,11 +1,14 @@
 """Who may publish, subscribe to and receive what (design 5, 9). Pure, and default deny.
 
-One line for each role and action: what the topic (for a subscription, the filter) must look like, as a whole. The
-named groups must equal the device's own ``microgrid`` and ``identity``; everything not written here is refused. No
-pattern for a published or received topic admits a wildcard, and no filter spans two microgrids but the utility's one.
+One table says what each role may publish and receive; everything not written there is refused. From it are made the
+patterns that our broker judges by, and the access file of a Mosquitto that runs in its place (``broker.mosquitto``).
+No pattern for a published or received topic admits a wildcard, and no filter spans two microgrids but the utility's
+one.
 """
 
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 
 from commonwatt.devices import Device, Role
@@ -32,40 +35,72 @@ class Action(StrEnum):
     RECEIVE = "receive"
 
 
-_METER = r"(?:0|[1-9][0-9]{0,19})"
-_METER_LEAF = f"(?:{RECORDS}|{EVENTS}|{LEVELS}|{OUTCOMES})"
-_GATEWAY_LEAF = f"(?:{BATCHES}|{STATUS}|{OUTCOMES})"
-_DOWN_LEAF = f"(?:{ACKS}|{COMMANDS})"
-_OWN_MICROGRID = f"(?P<microgrid>{MICROGRID_PATTERN})"
-_OWN_METER = f"{_OWN_MICROGRID}/(?P<identity>{_METER})"
-_OWN_GATEWAY = f"(?P<identity>{MICROGRID_PATTERN})"
+@dataclass(frozen=True)
+class Grant:
+    """Topics that a role may use.
+
+    Attributes:
+        path: The levels below the first one. ``{microgrid}`` and ``{identity}`` are the device's own, ``{a_meter}`` and
+            ``{a_microgrid}`` anybody's.
+        leaves: What the last level may be.
+    """
+
+    path: str
+    leaves: tuple[str, ...]
 
 
-def _or_any(pattern: str) -> str:
-    return rf"(?:\+|{pattern})"
-
+_METER_LEAVES = (RECORDS, EVENTS, LEVELS, OUTCOMES)
+_GATEWAY_LEAVES = (BATCHES, STATUS, OUTCOMES)
+_DOWN_LEAVES = (ACKS, COMMANDS)
 
 # A gateway has two lines each: on the broker of its microgrid (among its meters), and on the head-end (by itself).
+GRANTS: Mapping[tuple[Role, Action], tuple[Grant, ...]] = {
+    (Role.METER, Action.PUBLISH): (Grant("{microgrid}/{identity}/u", _METER_LEAVES),),
+    (Role.METER, Action.RECEIVE): (Grant("{microgrid}/{identity}/d", _DOWN_LEAVES),),
+    (Role.GATEWAY, Action.PUBLISH): (
+        Grant("{microgrid}/{a_meter}/d", _DOWN_LEAVES),
+        Grant("{identity}/u", _GATEWAY_LEAVES),
+    ),
+    (Role.GATEWAY, Action.RECEIVE): (
+        Grant("{microgrid}/{a_meter}/u", _METER_LEAVES),
+        Grant("{identity}/d", _DOWN_LEAVES),
+    ),
+    (Role.UTILITY, Action.PUBLISH): (Grant("{a_microgrid}/d", _DOWN_LEAVES),),
+    (Role.UTILITY, Action.RECEIVE): (Grant("{a_microgrid}/u", _GATEWAY_LEAVES),),
+}
+"""What each role may publish and receive."""
+
+_METER = r"(?:0|[1-9][0-9]{0,19})"
+IDENTITY_PATTERNS: Mapping[Role, str] = {
+    Role.METER: _METER,
+    Role.GATEWAY: MICROGRID_PATTERN,
+    Role.UTILITY: MICROGRID_PATTERN,
+}
+"""What the identity of each role looks like, as a whole."""
+
+
+def _pattern(role: Role, action: Action, wildcard: str = "{}") -> re.Pattern[str]:
+    """Return what a topic must look like; with a ``wildcard`` it may stand for a meter or a leaf."""
+    lines = []
+    for grant in GRANTS[role, action]:
+        path = grant.path.format(
+            microgrid=f"(?P<microgrid>{MICROGRID_PATTERN})",
+            identity=f"(?P<identity>{IDENTITY_PATTERNS[role]})",
+            a_meter=wildcard.format(_METER),
+            a_microgrid=MICROGRID_PATTERN,
+        )
+        lines.append(f"{path}/{wildcard.format('(?:' + '|'.join(grant.leaves) + ')')}")
+    return re.compile(f"{ROOT}/(?:{'|'.join(lines)})")
+
+
+# A filter asks for what may be received. The named groups must equal the device's own ``microgrid`` and ``identity``.
 _RULES: dict[tuple[Role, Action], re.Pattern[str]] = {
-    key: re.compile(pattern)
-    for key, pattern in {
-        (Role.METER, Action.PUBLISH): f"{ROOT}/{_OWN_METER}/u/{_METER_LEAF}",
-        (Role.METER, Action.SUBSCRIBE): f"{ROOT}/{_OWN_METER}/d/{_or_any(_DOWN_LEAF)}",
-        (Role.METER, Action.RECEIVE): f"{ROOT}/{_OWN_METER}/d/{_DOWN_LEAF}",
-        (Role.GATEWAY, Action.PUBLISH): (
-            f"{ROOT}/(?:{_OWN_MICROGRID}/{_METER}/d/{_DOWN_LEAF}|{_OWN_GATEWAY}/u/{_GATEWAY_LEAF})"
-        ),
-        (Role.GATEWAY, Action.SUBSCRIBE): (
-            f"{ROOT}/(?:{_OWN_MICROGRID}/{_or_any(_METER)}/u/{_or_any(_METER_LEAF)}"
-            f"|{_OWN_GATEWAY}/d/{_or_any(_DOWN_LEAF)})"
-        ),
-        (Role.GATEWAY, Action.RECEIVE): (
-            f"{ROOT}/(?:{_OWN_MICROGRID}/{_METER}/u/{_METER_LEAF}|{_OWN_GATEWAY}/d/{_DOWN_LEAF})"
-        ),
-        (Role.UTILITY, Action.PUBLISH): f"{ROOT}/{MICROGRID_PATTERN}/d/{_DOWN_LEAF}",
-        (Role.UTILITY, Action.SUBSCRIBE): re.escape(all_gateways_up()),
-        (Role.UTILITY, Action.RECEIVE): f"{ROOT}/{MICROGRID_PATTERN}/u/{_GATEWAY_LEAF}",
-    }.items()
+    **{key: _pattern(*key) for key in GRANTS},
+    **{
+        (role, Action.SUBSCRIBE): _pattern(role, Action.RECEIVE, wildcard=r"(?:\+|{})")
+        for role in (Role.METER, Role.GATEWAY)
+    },
+    (Role.UTILITY, Action.SUBSCRIBE): re.compile(re.escape(all_gateways_up())),
 }
 
 

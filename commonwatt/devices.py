@@ -2,14 +2,16 @@
 
 A token is 32 random bytes in base64url. The broker keeps only its SHA-256: a random 256-bit secret needs no slow
 hash. ``commonwatt utility register`` writes both files; the broker reads ``devices.json``, a device its own token.
+Beside it stands the same in Mosquitto's form, so that nobody needs the tokens to make a password file for that broker.
 """
 
+import base64
 import hashlib
 import hmac
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -17,6 +19,8 @@ from commonwatt.exceptions import ConfigError
 from commonwatt.jsonfile import read_object
 
 _REMEDY = "make one with: commonwatt utility register"
+
+_MOSQUITTO_SALT_BYTES = 12
 
 
 class Role(StrEnum):
@@ -37,6 +41,7 @@ class Device:
         microgrid: The microgrid whose subtree it belongs to; empty for the utility.
         token_sha256: Hexadecimal digest of its token.
         revoked: Why it may connect no more; empty: it may.
+        mosquitto: Its token's digest in the form of Mosquitto's password files; empty: registered without one.
     """
 
     identity: str
@@ -44,6 +49,7 @@ class Device:
     microgrid: str
     token_sha256: str
     revoked: str = ""
+    mosquitto: str = field(default="", compare=False)
 
     def owns(self, token: bytes) -> bool:
         """Say whether ``token`` is this device's, in constant time."""
@@ -60,10 +66,22 @@ def digest(token: bytes) -> str:
     return hashlib.sha256(token).hexdigest()
 
 
+def mosquitto_digest(token: bytes) -> str:
+    """Return the digest under which Mosquitto (2.0) keeps ``token``: PBKDF2 of SHA-512 with its salt, in its notation.
+
+    Salt and many iterations are there to protect secrets that can be guessed, which 256 random bits can't be: one
+    iteration will do, and the salt comes from the token, so that the same token has the same digest.
+    """
+    salt = hashlib.sha256(b"mosquitto" + token).digest()[:_MOSQUITTO_SALT_BYTES]
+    key = hashlib.pbkdf2_hmac("sha512", token, salt, 1)
+    return f"$7$1${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
+
+
 def save_devices(path: Path, devices: list[Device]) -> None:
     """Write the file a broker reads, replacing it whole."""
     content = {
         d.identity: {"role": d.role, "microgrid": d.microgrid, "token_sha256": d.token_sha256}
+        | ({"mosquitto": d.mosquitto} if d.mosquitto else {})
         | ({"revoked": d.revoked} if d.revoked else {})
         for d in devices
     }
@@ -87,7 +105,7 @@ def _device(identity: str, fields: object) -> Device:
     if not isinstance(fields, dict):
         raise TypeError(f"{identity}: no object")
     texts = {key: fields[key] for key in ("role", "microgrid", "token_sha256")}
-    texts["revoked"] = fields.get("revoked", "")
+    texts |= {key: fields.get(key, "") for key in ("revoked", "mosquitto")}
     if wrong := [key for key, text in texts.items() if not isinstance(text, str)]:
         raise TypeError(f"{identity}: {wrong[0]} is no text")
     return Device(
@@ -96,6 +114,7 @@ def _device(identity: str, fields: object) -> Device:
         microgrid=texts["microgrid"],
         token_sha256=texts["token_sha256"],
         revoked=texts["revoked"],
+        mosquitto=texts["mosquitto"],
     )
 
 

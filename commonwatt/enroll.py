@@ -19,7 +19,17 @@ from rich.table import Table
 from commonwatt.authority import FOLDER, ISSUED_FILE, Authority, Issued, Wanted
 from commonwatt.certificates import Kind
 from commonwatt.clock import wall_clock
-from commonwatt.devices import Device, Role, digest, load_devices, load_tokens, new_token, save_devices, save_tokens
+from commonwatt.devices import (
+    Device,
+    Role,
+    digest,
+    load_devices,
+    load_tokens,
+    mosquitto_digest,
+    new_token,
+    save_devices,
+    save_tokens,
+)
 from commonwatt.exceptions import ConfigError
 from commonwatt.service import errors_told, flowing, only_one
 from commonwatt.topics import UTILITY
@@ -152,11 +162,12 @@ def readmit(
         if device is None or not device.revoked:
             raise ConfigError(f"{identity} is not revoked")
         token = new_token()
+        proof = {"token_sha256": digest(token.encode()), "mosquitto": mosquitto_digest(token.encode())}
         for path in sorted(out.glob("*/*-tokens.json")):
             if identity in (tokens := load_tokens(path)):
                 save_tokens(path, tokens | {identity: token})
                 typer.echo(f"  {path}: a new token of {identity}")
-        for path in _mark(out, identity, lambda d: replace(d, revoked="", token_sha256=digest(token.encode()))):
+        for path in _mark(out, identity, lambda d: replace(d, revoked="", **proof)):
             typer.echo(f"  {path}")
         typer.echo(f"{identity}: in again; for a certificate: commonwatt enroll device {identity} --out {out}")
 

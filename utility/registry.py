@@ -12,7 +12,17 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, select
 
-from commonwatt.devices import Device, Role, digest, load_devices, load_tokens, new_token, save_devices, save_tokens
+from commonwatt.devices import (
+    Device,
+    Role,
+    digest,
+    load_devices,
+    load_tokens,
+    mosquitto_digest,
+    new_token,
+    save_devices,
+    save_tokens,
+)
 from commonwatt.exceptions import ConfigError
 from commonwatt.registry import registry_of, save_registry
 from commonwatt.topics import UTILITY
@@ -166,7 +176,14 @@ def _tokens(path: Path, identities: Sequence[str]) -> tuple[dict[str, str], int]
 
 
 def _device(identity: str, role: Role, microgrid: str, token: str) -> Device:
-    return Device(identity=identity, role=role, microgrid=microgrid, token_sha256=digest(token.encode()))
+    secret = token.encode()
+    return Device(
+        identity=identity,
+        role=role,
+        microgrid=microgrid,
+        token_sha256=digest(secret),
+        mosquitto=mosquitto_digest(secret),
+    )
 
 
 def _save(path: Path, devices: Sequence[Device]) -> None:

@@ -5,13 +5,11 @@ between gateway and that broker, ``uplink`` between gateway and head-end, ``offi
 """
 
 import json
-import socket
 import sqlite3
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +20,7 @@ from commonwatt.records import State
 from commonwatt.topics import meter_down
 from tests.integration.test_broker import Client
 from tests.support.failpoint import When
-from tests.support.parts import real_part
+from tests.support.mosquitto import open_to_all
 from tests.support.proxy import Fate, Message, Proxy, Way, chance
 from tests.support.site import Site
 from tests.support.waiting import eventually
@@ -295,23 +293,13 @@ def test_row_17_a_commands_acknowledgement_is_lost(town: Town) -> None:
     town.heal()
 
 
-def _answers(host: str, port: int) -> bool:
-    try:
-        socket.create_connection((host, port)).close()
-    except OSError:
-        return False
-    return True
-
-
 def test_row_16_a_retained_command_never_acts(tmp_path: Path) -> None:
     """At a Mosquitto, which keeps such messages; the broker of ours refuses to."""
-    mosquitto = real_part("mosquitto")
     with Site(tmp_path / "site", TOWN.replace("0.5", "1.0")) as site:
         host, port = site.address("r001 broker")
-        config = tmp_path / "mosquitto.conf"
-        config.write_text(f"listener {port} {host}\nallow_anonymous true\nuser root\n")
-        site.processes["mosquitto"] = subprocess.Popen([mosquitto, "-c", config], stderr=subprocess.DEVNULL)
-        eventually(partial(_answers, host, port))
+        site.commands["r001 broker"] = open_to_all(tmp_path / "mosquitto", host, port)
+        site.strangers.add("r001 broker")
+        site.start("r001 broker")
         gateway = Client(port, "r001", "any")
         assert gateway.answered.wait(10)
         meter = meter_down("r001", 10001, "cmd")

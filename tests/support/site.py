@@ -15,6 +15,7 @@ from commonwatt.clock import save_clock
 from commonwatt.demo.layout import CLOCK_FILE, let_time_begin, prepare
 from tests.support import failpoint
 from tests.support.failpoint import When
+from tests.support.mosquitto import listens, render
 from tests.support.proxy import Judge, Proxy
 from tests.support.waiting import PATIENCE_S, eventually
 
@@ -43,6 +44,7 @@ class Site:
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.commands: dict[str, list[str]] = {}
         self.environments: dict[str, dict[str, str]] = {}
+        self.strangers: set[str] = set()
         self.proxies: list[Proxy] = []
 
     def start(self, *names: str) -> None:
@@ -67,7 +69,15 @@ class Site:
 
     def _answers(self, name: str) -> bool:
         assert self.processes[name].poll() is None, f"{name} ended: {self.log(name)}"
+        if name in self.strangers:
+            return listens(*self.address(name))
         return self.status(name) is not None
+
+    def put_mosquitto(self, name: str) -> None:
+        """Let a Mosquitto be started in place of a broker, from the files that are written for it."""
+        config = self.layout.part(name).config
+        self.commands[name] = render(config, config.parent / "mosquitto")
+        self.strangers.add(name)
 
     def stop(self, *names: str) -> None:
         """End parts by SIGTERM; each must end well, and in time."""

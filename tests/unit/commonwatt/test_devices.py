@@ -2,6 +2,7 @@
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from commonwatt.devices import (
     digest,
     load_devices,
     load_tokens,
+    mosquitto_digest,
     new_token,
     save_devices,
     save_tokens,
@@ -52,8 +54,18 @@ def test_files_read_back_and_are_this_users_alone(tmp_path: Path) -> None:
 
 def test_brokers_file_holds_no_token(tmp_path: Path) -> None:
     token = new_token()
-    save_devices(tmp_path / "devices.json", [device("77", token)])
+    it = replace(device("77", token), mosquitto=mosquitto_digest(token.encode()))
+    save_devices(tmp_path / "devices.json", [it])
     assert token not in (tmp_path / "devices.json").read_text()
+
+
+def test_mosquittos_digest_is_the_same_for_the_same_token_alone(tmp_path: Path) -> None:
+    one, other = mosquitto_digest(b"one"), mosquitto_digest(b"other")
+    assert one == mosquitto_digest(b"one")
+    assert one.split("$")[:3] == other.split("$")[:3] == ["", "7", "1"]
+    assert not set(one.split("$")[3:]) & set(other.split("$")[3:])
+    save_devices(tmp_path / "devices.json", [replace(device("77", "one"), mosquitto=one)])
+    assert load_devices(tmp_path / "devices.json")["77"].mosquitto == one
 
 
 def test_private_file_replaces_one_others_could_read(tmp_path: Path) -> None:

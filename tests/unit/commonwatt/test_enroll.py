@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from commonwatt.authority import Authority, Wanted
 from commonwatt.certificates import Kind, Signer, expires_at, revoked_serials
-from commonwatt.devices import load_devices, load_tokens
+from commonwatt.devices import load_devices, load_tokens, mosquitto_digest
 from commonwatt.enroll import app
 from commonwatt.exceptions import ConfigError
 from commonwatt.town import load_town
@@ -128,6 +128,7 @@ def test_who_was_revoked_is_refused_everywhere_until_taken_in_again(out: Path, t
         assert not device.revoked
         assert device.owns(new.encode())
         assert not device.owns(token.encode())
+        assert device.mosquitto == mosquitto_digest(new.encode())
     good(out, "device", "r001")
     assert revoked_serials((out / "head-end" / "revoked.pem").read_bytes(), ca) == {serial}
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.devices import Role, digest, load_devices, load_tokens
+from commonwatt.devices import Role, digest, load_devices, load_tokens, mosquitto_digest
 from commonwatt.exceptions import ConfigError
 from commonwatt.records import RecordType
 from commonwatt.registry import load_registry, registry_of, save_registry
@@ -63,6 +63,7 @@ def test_files_admit_each_device_to_its_broker_alone(town: Town, tmp_path: Path)
     assert set(own) == {"r001", *(str(m.id) for m in town.microgrids["r001"].meters)}
     assert set(head) == {"r001", "r002", "utility"}
     assert own["r001"].token_sha256 == head["r001"].token_sha256 == digest(token.encode())
+    assert own["r001"].mosquitto == head["r001"].mosquitto == mosquitto_digest(token.encode())
     assert (own["10001"].role, own["10001"].microgrid, head["utility"].role) == (Role.METER, "r001", Role.UTILITY)
     assert load_registry(tmp_path / "r001" / "registry.json") == registry_of(town.microgrids["r001"])
     private = [path for path in tmp_path.rglob("*.json") if path.stat().st_mode & 0o777 != 0o600]
