@@ -1,5 +1,6 @@
 """The command ``commonwatt``: the parts' own commands, found by entry point, and what concerns all of them."""
 
+import os
 import sys
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points, version
@@ -127,5 +128,6 @@ def _add_part(app: typer.Typer, entry: EntryPoint) -> None:
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; nobody else reads what it writes: what households use, and secrets, are not for all."""
+    os.umask(0o077)
     make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()

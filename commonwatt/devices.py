@@ -14,9 +14,14 @@ import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from tempfile import mkstemp
 
+from commonwatt.damage import sync_folder
 from commonwatt.exceptions import ConfigError
 from commonwatt.jsonfile import read_object
+
+AUTHORITY_FOLDER = "authority"
+"""Where the authority is, beside the microgrids' folders; whoever works on these files locks it."""
 
 _REMEDY = "make one with: commonwatt utility register"
 
@@ -137,11 +142,16 @@ def load_tokens(path: Path) -> dict[str, str]:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace ``path`` in one step by a file only this user can read."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    """Replace ``path`` in one durable step by a file only this user can read."""
+    # Its name is new and nobody's guess: nothing that stands there already, such as a link, is written into.
+    descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".new")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

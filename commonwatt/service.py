@@ -62,7 +62,6 @@ Main = Callable[[asyncio.Event, Watchdog], Awaitable[None]]
 
 def run_service(main: Main) -> None:
     """Run a part until SIGTERM or SIGINT; it then has 5 s to end."""
-    os.umask(0o077)  # what households use, and tokens, are not every local user's business
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     with errors_told(prints=False):
         asyncio.run(serve(main))

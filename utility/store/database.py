@@ -64,6 +64,7 @@ def open_database(url: str, *, create: bool) -> Database:
             raise ConfigError(
                 f"{path}: no database there; make one with: commonwatt utility register, or: commonwatt utility migrate"
             )
+        _only_ours(path)
     engine = _engine(parsed)
     try:
         with _writing(engine).begin() as connection:
@@ -116,6 +117,14 @@ def read_setting(connection: Connection, key: str) -> str | None:
 def save_setting(connection: Connection, key: str, value: str) -> None:
     """Keep a setting in the database."""
     connection.execute(upsert(connection, setting, "value"), {"key": key, "value": value})
+
+
+def _only_ours(path: Path) -> None:
+    """Take from others what an earlier version, or a copy, let them read; SQLite makes new files like the first."""
+    for suffix in ("", "-wal", "-shm"):
+        file = path.with_name(path.name + suffix)
+        if file.exists() and file.stat().st_mode & 0o077:
+            file.chmod(0o600)
 
 
 def _parse(url: str) -> URL:

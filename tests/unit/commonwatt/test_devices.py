@@ -77,6 +77,24 @@ def test_private_file_replaces_one_others_could_read(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
+def test_nothing_that_stands_there_already_is_written_into(tmp_path: Path) -> None:
+    path, others = tmp_path / "tokens.json", tmp_path / "others"
+    others.write_text("of somebody else")
+    for name in ("tokens.json", "tokens.json.new"):
+        (tmp_path / name).symlink_to(others)
+    write_private(path, "secret")
+    assert others.read_text() == "of somebody else"
+    assert (path.is_symlink(), path.read_text()) == (False, "secret")
+
+
+def test_what_can_not_be_written_leaves_the_old_and_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "tokens.json"
+    write_private(path, "old")
+    with pytest.raises(UnicodeEncodeError):
+        write_private(path, "\udc80")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("tokens.json", "old")]
+
+
 @pytest.mark.parametrize("content", [None, "", "5", "[]", "{", '{"a": 5}', '{"a": {"role": "thief"}}', b"\xff"])
 def test_broken_devices_file_is_told_with_the_command_that_helps(tmp_path: Path, content: str | bytes | None) -> None:
     path = tmp_path / "devices.json"

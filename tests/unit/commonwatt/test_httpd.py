@@ -54,6 +54,15 @@ def test_other_addresses_tell_which_there_are(base: str, path: str) -> None:
     assert all(known in text for known in ("/metrics", "/status", "/health"))
 
 
+def test_an_address_of_ipv6_is_listened_on() -> None:
+    server = HttpServer("[::1]:0", CollectorRegistry(), dict)
+    server.start()
+    assert server._server is not None
+    code, *_ = get(f"http://[::1]:{server._server.server_port}/health")
+    server.stop()
+    assert code == 200
+
+
 def test_taken_address_is_an_error_a_person_is_told(base: str) -> None:
     second = HttpServer(base.removeprefix("http://"), CollectorRegistry(), dict)
     with pytest.raises(OSError, match="in use"):

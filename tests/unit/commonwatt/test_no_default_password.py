@@ -3,6 +3,8 @@
 import ast
 import re
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +112,13 @@ def test_a_part_without_its_secrets_does_not_start(part: str, tmp_path: Path) ->
             assert isinstance(field.default, Path)
             with pytest.raises(Exception, match="commonwatt utility register"):
                 (load_tokens if key == "tokens" else load_devices)(tmp_path / field.default)
+
+
+def test_nobody_else_reads_what_a_command_writes(tmp_path: Path) -> None:
+    (tmp_path / "town.toml").write_text(TOWN)
+    out, database = tmp_path / "out", tmp_path / "new" / "utility.db"
+    words = ["--town", str(tmp_path / "town.toml"), "--database", f"sqlite:///{database}", "--out", str(out)]
+    subprocess.run([sys.executable, "-m", "commonwatt", "utility", "register", *words], check=True, umask=0o022)
+    made = [database, *(path for path in (out, database.parent) for path in (path, *path.rglob("*")))]
+    assert len(made) > 10
+    assert [path for path in made if path.stat().st_mode & 0o077] == []

@@ -1,3 +1,4 @@
+import stat
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,18 @@ def test_connections_are_durable_and_check_references(database: Database) -> Non
 def test_database_in_a_folder_that_is_not_there_yet_is_made_with_it(tmp_path: Path) -> None:
     open_database(f"sqlite:///{tmp_path}/new/folder/utility.db", create=True).close()
     assert (tmp_path / "new" / "folder" / "utility.db").is_file()
+
+
+def test_files_that_others_could_read_are_theirs_no_more(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "utility.db"
+    open_database(url, create=True).close()
+    for suffix in ("", "-wal", "-shm"):
+        path.with_name(path.name + suffix).touch()
+        path.with_name(path.name + suffix).chmod(0o644)
+    database = open_database(url, create=False)
+    modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("utility.db*")}
+    database.close()
+    assert modes == dict.fromkeys(("utility.db", "utility.db-wal", "utility.db-shm"), 0o600)
 
 
 def test_store_id_stays_with_the_database(url: str) -> None:
