@@ -6,17 +6,17 @@ Whatever it issues is written down before it is handed out, so that everything c
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
 from commonwatt.certificates import Kind, Signer, pem
-from commonwatt.devices import write_private
+from commonwatt.devices import AUTHORITY_FOLDER, write_private
 from commonwatt.exceptions import ConfigError
 from commonwatt.units import EpochSeconds
 
-FOLDER = "authority"
+FOLDER = AUTHORITY_FOLDER
 """The authority's folder below OUT."""
 
 CA_FILE, KEY_FILE, ISSUED_FILE, REVOKED_FILE = "ca.pem", "ca-key.pem", "issued.json", "revoked.pem"
@@ -90,11 +90,16 @@ class Authority:
         """Make an authority.
 
         Raises:
-            ConfigError: There is one.
+            ConfigError: There is one, or its folder is a microgrid's.
         """
         folder = out / FOLDER
         if (folder / KEY_FILE).exists():
             raise ConfigError(f"{folder}: there is an authority; everybody trusts that one")
+        if (folder / "registry.json").exists():
+            raise ConfigError(
+                f"{folder}: is the folder of a microgrid, and would be carried to its controller with the authority's "
+                "key; give that microgrid another id"
+            )
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         made = cls(out, Signer.new(name, now, lifetime_s))
         made._save(now)
@@ -126,7 +131,8 @@ class Authority:
         """Issue certificates and write each, with its key, to its file, and the authority's beside it.
 
         Raises:
-            ConfigError: A name or address can't stand in a certificate; nothing was issued.
+            ConfigError: A name or address can't stand in a certificate, or the authority has expired; nothing was
+                issued.
         """
         made = [self._sign(one, now) for one in wanted]
         self.issued += [entry for entry, _ in made]
@@ -141,6 +147,11 @@ class Authority:
 
     def _sign(self, wanted: Wanted, now: EpochSeconds) -> tuple[Issued, str]:
         lifetime_s = min(wanted.lifetime_s, self.expires - now)
+        if self.expires <= now:
+            raise ConfigError(
+                f"{self.out / FOLDER}: the authority has expired, and nobody believes it any more; move it away and "
+                "make another: commonwatt enroll authority"
+            )
         serial, text = self._signer.issue(wanted.kind, wanted.name, wanted.addresses, now, lifetime_s)
         fields = vars(wanted) | {"serial": serial, "issued": now, "lifetime_s": lifetime_s}
         return Issued(**fields), text
@@ -155,17 +166,28 @@ class Authority:
         newest = {entry.file: entry for entry in self.issued}
         return [entry for entry in newest.values() if entry.revoked is None]
 
-    def renew(self, now: EpochSeconds, within_s: int) -> list[Issued]:
-        """Issue anew what expires within so many seconds, or has; return what replaces it."""
-        return self.issue([entry.again() for entry in self.current() if entry.expires - now <= within_s], now)
+    def renew(self, now: EpochSeconds, within_s: int, without: Collection[str] = ()) -> list[Issued]:
+        """Issue anew what expires within so many seconds, or has; return what replaces it.
 
-    def revoke(self, name: str, reason: str, now: EpochSeconds) -> list[Issued]:
-        """Revoke every certificate of ``name`` that is valid now; return them."""
-        revoked = [e for e in self.issued if e.name == name and e.revoked is None and e.expires > now]
+        Raises:
+            ConfigError: The authority has expired.
+        """
+        due = [entry.again() for entry in self.current() if entry.expires - now <= within_s]
+        return self.issue([one for one in due if one.kind is Kind.BROKER or one.name not in without], now)
+
+    def revoke(self, name: str, reason: str, now: EpochSeconds, kind: Kind = Kind.DEVICE) -> list[Issued]:
+        """Revoke every certificate of a device, or a broker, that is not yet; return them."""
+        # One that has expired too: it would be renewed otherwise.
+        revoked = [e for e in self.issued if (e.kind, e.name, e.revoked) == (kind, name, None)]
         self.issued = [replace(e, revoked=now, reason=reason) if e in revoked else e for e in self.issued]
         self._save(now)
         self._hand_out_revocations(now)
         return revoked
+
+    def lists(self) -> list[Path]:
+        """Return every copy of the list of revocations that a broker is to have."""
+        files = {entry.file for entry in self.issued if entry.kind is Kind.BROKER}
+        return [(self.out / file).with_name(REVOKED_FILE) for file in sorted(files)]
 
     def _save(self, now: EpochSeconds) -> None:
         newest = {entry.file: entry for entry in self.issued}
@@ -178,9 +200,8 @@ class Authority:
     def _hand_out_revocations(self, now: EpochSeconds) -> None:
         """Put the list of revocations beside every broker's certificate."""
         text = self._revocations(now)
-        for entry in self.current():
-            if entry.kind is Kind.BROKER:
-                write_private((self.out / entry.file).with_name(REVOKED_FILE), text)
+        for path in self.lists():
+            write_private(path, text)
 
     def _revocations(self, now: EpochSeconds) -> str:
         return self._signer.revocations({e.serial: e.revoked for e in self.issued if e.revoked is not None}, now)

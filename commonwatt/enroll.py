@@ -4,12 +4,12 @@ It works in the folder that ``commonwatt utility register --out`` wrote, and put
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich import box
@@ -77,8 +77,7 @@ def enroll_broker(
     Name every address by which gateways or meters reach it: they believe no other.
     """
     with errors_told(), _alone(out):
-        if not (out / place / "devices.json").exists():
-            raise ConfigError(f"{out / place}: no broker's folder, it has no devices.json; there are {_places(out)}")
+        _check_place(out, place)
         wanted = Wanted(
             kind=Kind.BROKER,
             name=place,
@@ -124,52 +123,77 @@ def renew(
     Meant to be called every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
     """
     with errors_told(), _alone(out):
-        _told(Authority.load(out).renew(_now(), within * DAY_S))
+        revoked = {d.identity for d in _devices(out).values() if d.revoked}
+        _told(Authority.load(out).renew(_now(), within * DAY_S, revoked))
+
+
+WithMetersOption = Annotated[
+    bool, typer.Option("--with-meters", help="With a gateway: all meters of its microgrid too.")
+]
 
 
 @app.command()
 @flowing
 def revoke(
-    identity: Annotated[str, typer.Argument(help="A gateway, meter, broker's folder, or `utility`.")],
+    identity: Annotated[str, typer.Argument(help="A gateway (a microgrid's id), a meter, or `utility`.")],
     out: OutOption,
     reason: Annotated[str, typer.Option(help="Why, for the log and for `list`.")],
+    with_meters: WithMetersOption = False,
+    broker: Annotated[
+        bool,
+        typer.Option("--broker", help="Instead: the certificate of the broker of this folder, such as `head-end`."),
+    ] = False,
 ) -> None:
     """Make everything invalid that a device proves itself by: its certificates, and its token.
 
-    Brokers cut it off within seconds of getting the new revoked.pem and devices.json. Its place in the town stays; its
-    readings stay too. `commonwatt enroll readmit` takes it in again, with a new token.
+    Brokers cut it off within seconds of getting the files that are named: revoked.pem and devices.json. Its place in
+    the town stays; its readings stay too. `commonwatt enroll readmit` takes it in again, with a new token.
+
+    Of a stolen controller revoke its broker's certificate too, by --broker, and if the meters' secrets were on it
+    these, by --with-meters.
     """
     with errors_told(), _alone(out):
-        devices = _devices(out)
-        has_authority = (out / FOLDER / ISSUED_FILE).exists()
-        revoked = Authority.load(out).revoke(identity, reason, _now()) if has_authority else []
-        if identity not in devices and not revoked:
-            raise ConfigError(f"{identity} is no device, and has no certificate that is valid")
-        changed = _mark(out, identity, lambda device: replace(device, revoked=reason))
+        authority = Authority.load(out) if broker or (out / FOLDER / ISSUED_FILE).exists() else None
+        if broker:
+            _check_place(out, identity)
+            kind, names, changed = Kind.BROKER, [identity], []
+        else:
+            kind, names = Kind.DEVICE, _names(_devices(out), identity, with_meters=with_meters)
+            changed = _mark(out, names, lambda device: replace(device, revoked=device.revoked or reason))
+        revoked = [entry for name in names if authority for entry in authority.revoke(name, reason, _now(), kind)]
         typer.echo(f"{identity}: {len(revoked)} certificates revoked, marked in {len(changed)} devices files")
-        for path in changed:
+        for path in [*changed, *(authority.lists() if authority and revoked else ())]:
             typer.echo(f"  {path}")
 
 
 @app.command()
 @flowing
 def readmit(
-    identity: Annotated[str, typer.Argument(help="A gateway, meter, or `utility`, that was revoked.")], out: OutOption
+    identity: Annotated[str, typer.Argument(help="A gateway, meter, or `utility`, that was revoked.")],
+    out: OutOption,
+    with_meters: WithMetersOption = False,
 ) -> None:
     """Take in a revoked device again, with a new token; the old token and certificates stay invalid."""
     with errors_told(), _alone(out):
-        device = _devices(out).get(identity)
-        if device is None or not device.revoked:
+        devices = _devices(out)
+        names = [name for name in _names(devices, identity, with_meters=with_meters) if devices[name].revoked]
+        if not names:
             raise ConfigError(f"{identity} is not revoked")
-        token = new_token()
-        proof = {"token_sha256": digest(token.encode()), "mosquitto": mosquitto_digest(token.encode())}
-        for path in sorted(out.glob("*/*-tokens.json")):
-            if identity in (tokens := load_tokens(path)):
-                save_tokens(path, tokens | {identity: token})
-                typer.echo(f"  {path}: a new token of {identity}")
-        for path in _mark(out, identity, lambda d: replace(d, revoked="", **proof)):
+        tokens = {name: new_token() for name in names}
+        files = {path: load_tokens(path) for path in sorted(out.glob("*/*-tokens.json"))}
+        if lost := [name for name in names if not any(name in held for held in files.values())]:
+            raise ConfigError(f"{lost[0]} has no token in {out}; first: commonwatt utility register")
+        for path, held in files.items():
+            if new := {name: token for name, token in tokens.items() if name in held}:
+                save_tokens(path, held | new)
+                typer.echo(f"  {path}: new tokens of {len(new)}")
+        for path in _mark(out, names, lambda device: _taken_in(device, tokens[device.identity].encode())):
             typer.echo(f"  {path}")
         typer.echo(f"{identity}: in again; for a certificate: commonwatt enroll device {identity} --out {out}")
+
+
+def _taken_in(device: Device, token: bytes) -> Device:
+    return replace(device, revoked="", token_sha256=digest(token), mosquitto=mosquitto_digest(token))
 
 
 @app.command("list")
@@ -208,8 +232,19 @@ def _devices(out: Path) -> dict[str, Device]:
     return {i: d for path in sorted(out.glob("*/devices.json")) for i, d in load_devices(path).items()}
 
 
-def _places(out: Path) -> str:
-    return ", ".join(sorted(path.parent.name for path in out.glob("*/devices.json"))[:10]) or "none"
+def _check_place(out: Path, place: str) -> None:
+    """Refuse what is not a broker's folder, by its plain name."""
+    places = sorted(path.parent.name for path in out.glob("*/devices.json"))
+    if place not in places:
+        raise ConfigError(f"{out / place}: no broker's folder in {out}; there are {', '.join(places[:10]) or 'none'}")
+
+
+def _names(devices: dict[str, Device], identity: str, *, with_meters: bool) -> list[str]:
+    """Return ``identity``, and the meters of its microgrid if they are meant too."""
+    if identity not in devices:
+        raise ConfigError(f"{identity} is no device; of a broker's certificate say so with --broker")
+    meters = [d.identity for d in devices.values() if d.role is Role.METER and d.microgrid == identity]
+    return [identity, *(meters if with_meters else ())]
 
 
 def _wanted(out: Path, devices: dict[str, Device], identity: str, lifetime_s: int) -> Wanted:
@@ -222,14 +257,13 @@ def _wanted(out: Path, devices: dict[str, Device], identity: str, lifetime_s: in
     return Wanted(kind=Kind.DEVICE, name=identity, file=file, lifetime_s=lifetime_s)
 
 
-def _mark(out: Path, identity: str, change: Any) -> list[Path]:
-    """Change a device in every devices file that has it; return those."""
+def _mark(out: Path, names: Sequence[str], change: Callable[[Device], Device]) -> list[Path]:
+    """Change devices in every devices file that has one of them; return those."""
     changed = []
     for path in sorted(out.glob("*/devices.json")):
         devices = load_devices(path)
-        if identity in devices:
-            devices[identity] = change(devices[identity])
-            save_devices(path, list(devices.values()))
+        if here := devices.keys() & set(names):
+            save_devices(path, [change(d) if d.identity in here else d for d in devices.values()])
             changed.append(path)
     return changed
 

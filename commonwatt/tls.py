@@ -174,9 +174,9 @@ def _first_to_expire(files: tuple[Path, ...]) -> float:
 
 
 def _begins(context: ssl.SSLContext) -> float:
-    """Return when the youngest authority that a context trusts began."""
+    """Return when the oldest authority that a context trusts began."""
     begins = [ssl.cert_time_to_seconds(str(ca["notBefore"])) for ca in context.get_ca_certs()]
-    return float(max(begins, default=0))
+    return float(min(begins, default=0))
 
 
 def _unusable(path: Path, what: str, error: Exception) -> ConfigError:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, select
 
 from commonwatt.devices import (
+    AUTHORITY_FOLDER,
     Device,
     Role,
     digest,
@@ -25,6 +26,7 @@ from commonwatt.devices import (
 )
 from commonwatt.exceptions import ConfigError
 from commonwatt.registry import registry_of, save_registry
+from commonwatt.service import only_one
 from commonwatt.topics import UTILITY
 from commonwatt.town import Function, Meter, Microgrid, Town
 from commonwatt.units import signed64
@@ -137,10 +139,16 @@ def enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable
         track: Shows a person how far it is.
 
     Raises:
-        ConfigError: A token file that is there can't be read.
+        ConfigError: A token file that is there can't be read, or another command works in the folder.
     """
-    if taken := {UTILITY, HEAD_END} & town.microgrids.keys():
+    if taken := {UTILITY, HEAD_END, AUTHORITY_FOLDER} & town.microgrids.keys():
         raise ConfigError(f"microgrid {min(taken)} has the name of a folder of the utility; give it another id")
+    # Who is revoked meanwhile must not be taken in again by what was read before.
+    with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
+        return _enrol(town, out, track)
+
+
+def _enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable[Microgrid]]) -> int:
     gateways: dict[str, str] = {}
     made = 0
     for microgrid in track(list(town.microgrids.values())):

@@ -18,6 +18,7 @@ from commonwatt.authority import FOLDER, Authority, Wanted
 from commonwatt.certificates import Kind
 from commonwatt.clock import Clock, save_clock, wall_clock
 from commonwatt.exceptions import ConfigError
+from commonwatt.service import only_one
 from commonwatt.town import Town, load_town
 from commonwatt.units import SLOT_S
 
@@ -108,7 +109,8 @@ def prepare(
     town = load_town(town_path)
     _register(data)
     if not plain_text:
-        _enroll(data, town)
+        with only_one(data / FOLDER, "another enrolment"):
+            _enroll(data, town)
     parts = _write_parts(data, town, speed, plain_text=plain_text)
     _write_targets(data, parts)
     origin = _resume_at(data, speed)

@@ -133,6 +133,74 @@ def test_who_was_revoked_is_refused_everywhere_until_taken_in_again(out: Path, t
     assert revoked_serials((out / "head-end" / "revoked.pem").read_bytes(), ca) == {serial}
 
 
+def test_what_expired_is_revoked_too_and_not_renewed(out: Path) -> None:
+    made = Authority.create(out, "test", now() - 10 * DAY_S)
+    made.issue([Wanted(kind=Kind.DEVICE, name="r001", file="r001/gateway.pem", lifetime_s=DAY_S)], now() - 9 * DAY_S)
+    assert "1 certificates revoked" in good(out, "revoke", "r001", "--reason", "stolen")
+    assert "0 certificates made" in good(out, "renew")
+
+
+def test_a_device_that_was_revoked_before_it_had_a_certificate_of_this_authority_is_not_renewed(out: Path) -> None:
+    good(out, "revoke", "r001", "--reason", "stolen")
+    made = Authority.create(out, "test", now())
+    made.issue([Wanted(kind=Kind.DEVICE, name="r001", file="r001/gateway.pem", lifetime_s=DAY_S)], now())
+    made.issue([Wanted(kind=Kind.BROKER, name="r001", file="r001/broker.pem", lifetime_s=DAY_S)], now())
+    assert "1 certificates made" in (told := good(out, "renew"))
+    assert "broker r001" in told
+
+
+def test_gateway_and_broker_of_one_name_are_revoked_one_by_one_and_every_broker_gets_the_list(out: Path) -> None:
+    good(out, "authority")
+    for place in ("head-end", "r001"):
+        good(out, "broker", place, "--address", "127.0.0.1")
+    good(out, "device", "r001")
+    lists = [str(out / place / "revoked.pem") for place in ("head-end", "r001")]
+    told = good(out, "revoke", "r001", "--reason", "stolen")
+    assert [row["kind"] for row in listed(out) if row["state"] == "revoked"] == ["device"]
+    assert all(path in told.replace("\n", "") for path in lists), "what is to be carried is named"
+    good(out, "readmit", "r001")
+    good(out, "revoke", "r001", "--broker", "--reason", "stolen")
+    assert [row["state"] for row in listed(out) if row["name"] == "r001"] == ["revoked", "revoked"]
+    assert not load_devices(out / "r001" / "devices.json")["r001"].revoked
+    ca = (out / "authority" / "ca.pem").read_bytes()
+    assert [len(revoked_serials(Path(path).read_bytes(), ca)) for path in lists] == [2, 2]
+
+
+def test_with_a_controller_its_meters_are_revoked_and_taken_in_again(out: Path) -> None:
+    meters = {name for name, device in load_devices(out / "r001" / "devices.json").items() if device.role == "meter"}
+    before = load_tokens(out / "r001" / "meter-tokens.json")
+    good(out, "revoke", "r001", "--with-meters", "--reason", "stolen")
+    devices = load_devices(out / "r001" / "devices.json")
+    assert {name for name, device in devices.items() if device.revoked} == {"r001", *meters}
+    assert not any(device.revoked for device in load_devices(out / "r002" / "devices.json").values())
+    good(out, "readmit", "r001", "--with-meters")
+    tokens = load_tokens(out / "r001" / "meter-tokens.json")
+    for name, device in load_devices(out / "r001" / "devices.json").items():
+        assert not device.revoked
+        assert name == "r001" or (device.owns(tokens[name].encode()) and tokens[name] != before[name])
+
+
+def test_nobody_is_taken_in_with_a_token_that_nobody_has(out: Path) -> None:
+    good(out, "revoke", "r001", "--reason", "lost")
+    (out / "r001" / "gateway-tokens.json").unlink()
+    done = run(out, "readmit", "r001")
+    assert (done.exit_code, "commonwatt utility register" in done.stderr) == (2, True)
+    assert load_devices(out / "r001" / "devices.json")["r001"].revoked == "lost"
+
+
+def test_no_authority_is_made_in_the_folder_of_a_microgrid(out: Path) -> None:
+    (out / "r001").rename(out / "authority")
+    done = run(out, "authority")
+    assert (done.exit_code, "another id" in done.stderr) == (2, True)
+    assert not list((out / "authority").glob("*key*"))
+
+
+def test_an_authority_that_expired_says_so(out: Path) -> None:
+    Authority.create(out, "test", now() - 10 * DAY_S, lifetime_s=DAY_S)
+    done = run(out, "device", "r001")
+    assert (done.exit_code, "the authority has expired" in done.stderr) == (2, True)
+
+
 def test_a_device_without_a_certificate_is_revoked_by_its_mark_alone(out: Path) -> None:
     assert "0 certificates revoked, marked in 2 devices files" in good(out, "revoke", "r002", "--reason", "lost")
     assert not load_devices(out / "head-end" / "devices.json")["r001"].revoked
@@ -144,7 +212,10 @@ def test_a_device_without_a_certificate_is_revoked_by_its_mark_alone(out: Path) 
         (("device", "r001"), "commonwatt enroll authority"),
         (("renew",), "commonwatt enroll authority"),
         (("broker", "r009", "--address", "x"), "there are head-end, r001, r002"),
+        (("broker", "./r001", "--address", "x"), "there are head-end, r001, r002"),
+        (("broker", "../out/r001", "--address", "x"), "there are head-end, r001, r002"),
         (("revoke", "r009", "--reason", "x"), "r009 is no device"),
+        (("revoke", "head-end", "--reason", "x"), "--broker"),
         (("readmit", "r001"), "r001 is not revoked"),
         (("device",), "name the devices, or give --all"),
         (("device", "r001", "--all"), "name the devices, or give --all"),

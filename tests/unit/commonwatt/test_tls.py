@@ -121,6 +121,15 @@ def test_a_clock_of_1970_does_not_keep_a_gateway_from_its_utility(
         shake(context, server_context(broker), "somewhere.else")
 
 
+def test_an_authority_that_begins_later_does_not_keep_times_from_being_judged(site: Authority, tmp_path: Path) -> None:
+    broker = certificate(site, Kind.BROKER, "head-end", lifetime_s=-10)
+    later = Authority.create(tmp_path / "later", "later", now() + 10 * DAY_S)
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text(broker.with_name("ca.pem").read_text() + (later.out / "authority" / "ca.pem").read_text())
+    with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
+        shake(ClientTls(bundle).context(), server_context(broker))
+
+
 @pytest.mark.parametrize("content", ["", "nonsense", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"])
 def test_files_that_are_none_are_named_with_what_to_do(site: Authority, tmp_path: Path, content: str) -> None:
     bad = tmp_path / "bad.pem"

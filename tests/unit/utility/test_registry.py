@@ -3,10 +3,11 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.devices import Role, digest, load_devices, load_tokens, mosquitto_digest
+from commonwatt.devices import AUTHORITY_FOLDER, Role, digest, load_devices, load_tokens, mosquitto_digest
 from commonwatt.exceptions import ConfigError
 from commonwatt.records import RecordType
 from commonwatt.registry import load_registry, registry_of, save_registry
+from commonwatt.service import only_one
 from commonwatt.town import Town, load_town
 from utility.registry import enrol, fill_registry
 from utility.store import reads
@@ -77,11 +78,20 @@ def test_meter_that_was_moved_in_the_town_file_is_refused(database: Database, tm
         fill_registry(connection, load_town(path))
 
 
-def test_microgrid_named_like_a_folder_of_the_utility_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["utility", "authority"])
+def test_microgrid_named_like_a_folder_of_the_utility_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "town.toml"
-    path.write_text('microgrid = [{id = "utility", kind = "public"}]\n')
+    path.write_text(f'microgrid = [{{id = "{name}", kind = "public"}}]\n')
     with pytest.raises(ConfigError, match="another id"):
         enrol(load_town(path), tmp_path)
+
+
+def test_nobody_registers_while_somebody_is_revoked(town: Town, tmp_path: Path) -> None:
+    with only_one(tmp_path / AUTHORITY_FOLDER, "a revocation"), pytest.raises(ConfigError, match="another enrolment"):
+        enrol(town, tmp_path)
+    assert not (tmp_path / "head-end").exists()
+    enrol(town, tmp_path)
+    assert (tmp_path / "head-end" / "devices.json").exists()
 
 
 def test_registry_file_with_mistakes_names_them(town: Town, tmp_path: Path) -> None:
