@@ -116,8 +116,11 @@ class Watchdog:
         pulse_s = (notifier.watchdog_s or look_s * 2) / 2
         self._look_s = min(look_s, pulse_s)
         self._looks_a_pulse = max(1, int(pulse_s / self._look_s))
-        self._stuck_looks = int((STUCK_AFTER_S if stuck_after_s is None else stuck_after_s) / self._look_s)
-        self._end_looks = int((END_AFTER_S if end_after_s is None else end_after_s) / self._look_s)
+        stuck_s = STUCK_AFTER_S if stuck_after_s is None else stuck_after_s
+        end_s = END_AFTER_S if end_after_s is None else end_after_s
+        self._stuck_looks = int(stuck_s / self._look_s)
+        self._end_looks = int(end_s / self._look_s)
+        self._log_within_s = end_s - stuck_s
         self._watched: dict[str, _Watched] = {}
         self._drift: float | None = None
         self._over = threading.Event()
@@ -190,18 +193,25 @@ class Watchdog:
         mark = watched.mark()
         if mark is None or mark != watched.seen:
             if watched.looks >= self._stuck_looks:
-                log.warning("%s goes on", name)
+                self._tell(logging.WARNING, "%s goes on", name)
             watched.seen, watched.looks, watched.fed = mark, 0, True
             return
         watched.looks += 1
         if watched.looks == self._stuck_looks:
             self.stuck[name] += 1
-            log.error("%s has made no progress for %g s; all threads:\n%s", name, self._waited_s(watched), _stacks())
+            waited_s = self._waited_s(watched)
+            self._tell(logging.ERROR, "%s has made no progress for %g s; all threads:\n%s", name, waited_s, _stacks())
         if watched.looks == self._end_looks:
-            log.critical("%s has made no progress for %g s: ending", name, self._waited_s(watched))
-            logging.shutdown()
+            with _ending_after(self._look_s):
+                log.critical("%s has made no progress for %g s: ending", name, self._waited_s(watched))
+                logging.shutdown()
             # Nothing that would have to wait for what is stuck.
             os._exit(EXIT_STUCK)
+
+    def _tell(self, level: int, text: str, *arguments: object) -> None:
+        """Log, but not wait for ever for a log that nobody reads: that is what everything else then waits for too."""
+        with _ending_after(self._log_within_s):
+            log.log(level, text, *arguments)
 
     def _waited_s(self, watched: _Watched) -> float:
         return round(watched.looks * self._look_s, 3)
@@ -223,7 +233,7 @@ class Watchdog:
         self._drift = drift
         if abs(by_s) > JUMP_S:
             self.jumps += 1
-            log.warning("the machine's clock jumped by %+.0f s", by_s)
+            self._tell(logging.WARNING, "the machine's clock jumped by %+.0f s", by_s)
             assert self._loop is not None
             for listener in self.on_jump:
                 self._loop.call_soon_threadsafe(listener, by_s)
@@ -252,6 +262,18 @@ class WatchdogMetrics(Collector):
             "Exceptions in the loop's callbacks that only the loop has caught.",
             value=self._watchdog.failures,
         )
+
+
+@contextmanager
+def _ending_after(patience_s: float) -> Iterator[None]:
+    """End the process if the block takes longer."""
+    timer = threading.Timer(patience_s, os._exit, (EXIT_STUCK,))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _stacks() -> str:

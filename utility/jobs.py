@@ -9,12 +9,14 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.clock import Clock
 from commonwatt.config import UtilitySettings
+from commonwatt.watchdog import Work
 from utility.ingest import Ingest
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
@@ -25,6 +27,8 @@ from utility.store.known import last_done, mark_done
 from utility.store.tables import gap
 
 log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -43,11 +47,16 @@ class Job:
 
 
 class Jobs:
-    """The utility's jobs. They read on a thread of their own and write on the service's writing thread."""
+    """The utility's jobs. They read on a thread of their own and write on the service's writing thread.
+
+    Attributes:
+        reading: What their own thread is at, for a watchdog to see.
+    """
 
     def __init__(
         self, settings: UtilitySettings, database: Database, clock: Clock, ingest: Ingest, metrics: UtilityMetrics
     ) -> None:
+        self.reading = Work()
         self._settings = settings
         self._database = database
         self._clock = clock
@@ -81,8 +90,7 @@ class Jobs:
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def _compact(self, now: int) -> None:
-        loop = asyncio.get_running_loop()
-        while (replacement := await loop.run_in_executor(self._thread, self._compactor.plan, now)) is not None:
+        while (replacement := await self._in_thread(self._compactor.plan, now)) is not None:
             made = await self._ingest.in_thread(self._compactor.apply, replacement)
             self._metrics.compacted.inc(made)
             self._metrics.damaged.inc(replacement.damaged)
@@ -90,13 +98,19 @@ class Jobs:
                 return
 
     async def _find_gaps(self, now: int) -> None:
-        loop = asyncio.get_running_loop()
         more = True
         while more:
-            run = await loop.run_in_executor(self._thread, self._finder.plan, now, self._settings.gap_age_s)
+            run = await self._in_thread(self._finder.plan, now, self._settings.gap_age_s)
             self._metrics.asked.inc(await self._ingest.in_thread(self._finder.apply, run, now))
             more = run.more
-        await loop.run_in_executor(self._thread, self._count)
+        await self._in_thread(self._count)
+
+    async def _in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._watched, work, *arguments)
+
+    def _watched(self, work: Callable[..., _T], *arguments: object) -> _T:
+        with self.reading.step():
+            return work(*arguments)
 
     def _count(self) -> None:
         with self._database.reads.begin() as connection:

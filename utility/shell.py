@@ -90,6 +90,7 @@ class Service:
         """
         self._metrics.registry.register(WatchdogMetrics("utility", watchdog))
         watchdog.watch("writer", self._ingest.writing.mark)
+        watchdog.watch("jobs", self._jobs.reading.mark)
         server = _Server(_quiet(self._api, self._metrics, self._settings.http_certificate))
         with _listen(self._settings.http) as sock:
             tasks: list[asyncio.Task[object]] = [

@@ -1,6 +1,8 @@
 """The utility on a real PostgreSQL that is crashed under it."""
 
+import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -9,12 +11,15 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, create_engine, text
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from commonwatt.audit import audit_folder
+from commonwatt.exceptions import StoreError
 from tests.support.postgres import Postgres
 from tests.support.site import Site
 from tests.support.waiting import eventually
+from utility.store import database
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
@@ -71,6 +76,25 @@ def crash_in_mid_batch(site: Site, server: Postgres) -> None:
 def grows(server: Postgres, by: int = 3) -> None:
     before, _ = stored(server)
     eventually(lambda: stored(server)[0] >= before + by)
+
+
+def test_a_server_that_does_not_answer_is_given_up_in_time(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(database.SERVER_TIMEOUTS, "connect_timeout", 2)
+    monkeypatch.setitem(database.SERVER_TIMEOUTS, "options", "-c lock_timeout=100ms")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+psycopg://postgres@127.0.0.1:{silent.getsockname()[1]}/postgres"
+        with pytest.raises(StoreError, match="timeout expired"):
+            database.open_database(url, create=True)
+    opened = database.open_database(server.url, create=True)
+    with opened.writes.begin() as connection:
+        connection.execute(text("LOCK TABLE tally"))
+        with opened.writes.connect() as other, pytest.raises(OperationalError, match="lock timeout"):
+            other.execute(text("LOCK TABLE tally"))
+        descriptor = connection.connection.driver_connection.fileno()  # type: ignore[union-attr]
+        with socket.socket(fileno=os.dup(descriptor)) as sock:
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 10
+    opened.close()
 
 
 def test_row_13_the_database_restarts_in_mid_batch(tmp_path: Path, server: Postgres) -> None:

@@ -22,6 +22,20 @@ from utility.store.tables import setting
 BUSY_TIMEOUT_MS = 5_000
 """How long a transaction waits for that of another process."""
 
+SERVER_TIMEOUTS: dict[str, str | int] = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "options": "-c lock_timeout=20s",
+}
+"""What is not answered by a server fails in time, before a watchdog has to end the process; the next try may go well.
+
+In libpq's words: seconds to connect, milliseconds until what was sent must have arrived, seconds of silence until it is
+asked whether it is there, between such questions, and how many; how long a statement waits for somebody's lock.
+"""
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 
@@ -140,8 +154,7 @@ def _parse(url: str) -> URL:
 def _engine(url: URL) -> Engine:
     sqlite_url = url.get_backend_name() == "sqlite"
     try:
-        # Every read is of one state of the database, as SQLite's are anyway.
-        engine = create_engine(url) if sqlite_url else create_engine(url, isolation_level="REPEATABLE READ")
+        engine = create_engine(url) if sqlite_url else _server_engine(url)
     except ImportError as error:
         raise ConfigError(f"database: its driver is not installed: {error}") from error
     if sqlite_url:
@@ -150,6 +163,13 @@ def _engine(url: URL) -> Engine:
         event.listen(engine, "begin", transactions.begin)
         event.listen(engine, "engine_disposed", transactions.closed)
     return engine
+
+
+def _server_engine(url: URL) -> Engine:
+    # What the URL says itself stays as it says.
+    timeouts = {name: value for name, value in SERVER_TIMEOUTS.items() if name not in url.query}
+    # Every read is of one state of the database, as SQLite's are anyway.
+    return create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts)
 
 
 class _Transactions:

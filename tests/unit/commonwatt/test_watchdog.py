@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import logging
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Coroutine
@@ -17,7 +19,7 @@ from commonwatt import watchdog as module
 from commonwatt.exceptions import CommonwattError
 from commonwatt.service import until_stopped
 from commonwatt.systemd import Notifier
-from commonwatt.watchdog import Watchdog, WatchdogMetrics
+from commonwatt.watchdog import EXIT_STUCK, Watchdog, WatchdogMetrics
 from tests.support.waiting import become, eventually
 
 QUICK = {"look_every_s": 0.01, "stuck_after_s": 0.2, "end_after_s": 3600.0}
@@ -67,6 +69,30 @@ def test_work_that_hangs_is_noticed_and_work_that_goes_on_or_rests_is_not() -> N
 
     asyncio.run(play())
     assert [watchdog.stuck[name] for name in ("hanging", "busy", "resting")] == [1, 0, 0]
+
+
+LOGS_FOR_EVER = """
+import asyncio, logging
+from commonwatt.systemd import Notifier
+from commonwatt.watchdog import Watchdog
+
+async def play():
+    async with Watchdog(Notifier({}), look_every_s=0.02, stuck_after_s=0.2, end_after_s=0.4).watching():
+        while True:
+            logging.error("x" * 1000)
+            await asyncio.sleep(0)
+
+logging.basicConfig()
+asyncio.run(play())
+"""
+
+
+def test_a_process_whose_log_nobody_reads_any_more_is_ended_too() -> None:
+    with subprocess.Popen([sys.executable, "-c", LOGS_FOR_EVER], stderr=subprocess.PIPE) as process:
+        try:
+            assert process.wait(30) == EXIT_STUCK
+        finally:
+            process.kill()
 
 
 def test_a_thread_that_ended_is_noticed() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +9,9 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
 from commonwatt.config import UtilitySettings
+from commonwatt.systemd import Notifier
+from commonwatt.watchdog import Watchdog
+from tests.support.waiting import become
 from utility.ingest import Ingest
 from utility.jobs import Jobs
 from utility.metrics import UtilityMetrics
@@ -83,3 +87,27 @@ def test_job_that_failed_is_done_by_the_next_tick(
         metrics = tick(database)
         assert metrics.registry.get_sample_value("commonwatt_utility_job_failures_total", {"job": "compact"}) == 1
     assert tick(database).registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
+
+
+def test_a_job_that_hangs_is_seen_by_a_watchdog(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = threading.Event()
+
+    def hang(*_: object) -> None:
+        assert answers.wait(60)
+
+    async def play() -> None:
+        ingest = Ingest(database, CLOCK, UtilityMetrics(), lambda _: None, 1800)
+        jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, UtilityMetrics())
+        watchdog = Watchdog(Notifier({}), look_every_s=0.01, stuck_after_s=0.1, end_after_s=3600)
+        watchdog.watch("jobs", jobs.reading.mark)
+        async with watchdog.watching():
+            ticking = asyncio.create_task(jobs.tick())
+            await become(lambda: watchdog.stuck["jobs"])
+            answers.set()
+            await ticking
+        assert jobs.reading.mark() is None
+        jobs.close()
+        ingest.close()
+
+    monkeypatch.setattr(Compactor, "plan", hang)
+    asyncio.run(play())
