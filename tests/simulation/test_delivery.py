@@ -18,7 +18,7 @@ from tests.support.simulation.planted import BUGS
 from tests.support.simulation.story import Violation
 from tests.support.simulation.world import Options, Run
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "80"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
 CHUNK = 20
 FIRST = 1_000
 BITE_SEEDS = 100
