@@ -112,6 +112,8 @@ class EmbeddedBroker:
         self._admitted = Admitted(metrics)
         self._allowances: dict[str, Allowance] = {}
         self._throttled = ThrottledLog(_log)
+        # Apart from what clients do wrong: a town that connects must not push that out.
+        self._comings = ThrottledLog(_log, level=logging.INFO)
         self._connections: dict[str, _Connection] = {}
         self._serving: dict[str, _Connection] = {}
         self._checks: asyncio.Task[None] | None = None
@@ -269,41 +271,53 @@ class EmbeddedBroker:
         self._connections[identity] = connection
         self.metrics.connects.inc()
         self.metrics.connections.set(len(self._connections))
+        # Paid before anything is done for it, so that who is replaced while it waits has paid as well.
+        wait_s = self._hold_back_s(admission.device, len(admission.packet), CONNECT_PACKETS)
         try:
             if previous is not None:
-                await self._replace(identity, previous)
-            await asyncio.sleep(self._hold_back_s(admission.device, len(admission.packet), CONNECT_PACKETS))
+                self._replace(identity, previous)
+            if (serving := self._serving.get(identity)) is not None:
+                await self._until_gone(identity, serving)
+            await asyncio.sleep(wait_s)
             if client_writer.closed:
-                return  # Replaced in its turn while it waited.
+                return  # Cut while it waited.
             self._serving[identity] = connection
             self._admitted.devices[identity] = admission.device
-            _log.info("%s connected from %s", identity, client_writer.get_peer_info())
+            self._comings.tell(identity, "connected", f"{identity} connected from {client_writer.get_peer_info()}")
             await self.amqtt.external_connected(client_reader, client_writer, LISTENER)
         finally:
             client_writer.closed = True
             if self._connections.get(identity) is connection:
                 del self._connections[identity]
+            self.metrics.connections.set(len(self._connections))
             # Not if a successor gave up waiting for this one: what amqtt knows by now is the successor.
             if self._serving.get(identity) is connection:
+                self._comings.tell(identity, "disconnected", f"{identity} disconnected")
                 del self._serving[identity]
                 del self._admitted.devices[identity]
                 await self.amqtt.forget(identity)
             connection.finished.set()
-            self.metrics.connections.set(len(self._connections))
-            _log.info("%s disconnected", identity)
 
-    async def _replace(self, identity: str, previous: _Connection) -> None:
-        """End the previous connection of an identity, and wait until amqtt is through with it."""
+    def _replace(self, identity: str, previous: _Connection) -> None:
+        """Begin to end the previous connection of an identity."""
         self.metrics.takeovers.inc()
-        _log.info("%s connects again: replacing its connection from %s", identity, previous.writer.get_peer_info())
+        peer = previous.writer.get_peer_info()
+        self._comings.tell(
+            identity, "connects again", f"{identity} connects again: replacing its connection from {peer}"
+        )
         previous.writer.abort()
+        if previous.task is not None and self._serving.get(identity) is not previous:
+            previous.task.cancel()  # It still waits, and would keep its place until its turn came.
+
+    async def _until_gone(self, identity: str, serving: _Connection) -> None:
+        """Wait until amqtt is through with the connection that was replaced."""
         try:
             async with asyncio.timeout(TAKEOVER_TIMEOUT_S):
-                await previous.finished.wait()
+                await serving.finished.wait()
         except TimeoutError:
             _log.error("the replaced connection of %s did not end; cancelling it", identity)
-            if previous.task is not None:
-                previous.task.cancel()
+            if serving.task is not None:
+                serving.task.cancel()
 
 
 _Handler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]

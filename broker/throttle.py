@@ -30,8 +30,11 @@ class ThrottledLog:
     last "and N more" may stay unsaid once nobody knocks any more; the counters have them all.
     """
 
-    def __init__(self, logger: logging.Logger, now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, logger: logging.Logger, now: Callable[[], float] = time.monotonic, level: int = logging.WARNING
+    ) -> None:
         self._logger = logger
+        self._level = level
         self._now = now
         # Ordered by the time of the last line.
         self._told: dict[tuple[str | None, str], _Told] = {}
@@ -53,7 +56,7 @@ class ThrottledLog:
             told.more += 1
             return
         more = f" ... and {told.more} more" if told is not None and told.more else ""
-        self._logger.warning("%s%s", line, more)
+        self._logger.log(self._level, "%s%s", line, more)
         self._told.pop(key, None)
         self._told[key] = _Told(now)
 
@@ -65,4 +68,4 @@ class ThrottledLog:
             del self._told[who, reason]
             if told.more:
                 whose = "" if who in (None, _OTHERS) else f" by {who!r}"
-                self._logger.warning("%s%s ... and %d more", reason, whose, told.more)
+                self._logger.log(self._level, "%s%s ... and %d more", reason, whose, told.more)

@@ -19,6 +19,7 @@ from broker.metrics import BrokerMetrics
 from broker.streams import ClientReader
 from commonwatt.devices import Device, Role, digest, new_token, save_devices
 from commonwatt.topics import all_meters_up, meter_down, meter_up
+from tests.support.mqtt_raw import connect_packet
 from tests.support.waiting import eventually
 
 WAIT_S = 10.0
@@ -350,6 +351,27 @@ def test_many_connections_of_one_device_at_once_leave_one_that_works(running: Ru
     last.publish(meter_up("r001", 1, "rec"), b"I am left")
     assert gateway.next()[1] == b"I am left"
     eventually(lambda: running.count("connections") == 2)
+
+
+def test_a_device_that_connects_in_a_loop_keeps_no_places_and_fills_no_log(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "broker")
+    gateway = running.gateway()
+    packet = connect_packet("1", running.registry.tokens["1"])
+    with contextlib.ExitStack() as stack:
+        # Six times its allowance: most of them are held back.
+        for _ in range(300):
+            stack.enter_context(running.raw(packet))
+        eventually(lambda: running.count("connects_total") == 301)
+        eventually(lambda: len(running.broker._door.tasks) == 2)
+        meter = running.connect("2")
+        meter.publish(meter_up("r001", 2, "rec"), b"me too")
+        assert gateway.next()[1] == b"me too"
+    assert running.count("held_back_packets_total") > 200
+    lines = [record.getMessage() for record in caplog.records if record.name == "broker.embedded"]
+    assert not [line for line in lines if "did not end" in line]
+    assert len(lines) < 10, lines
 
 
 @pytest.mark.parametrize(

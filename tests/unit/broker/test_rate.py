@@ -49,3 +49,9 @@ def test_a_clock_that_does_not_go_on_gives_nothing() -> None:
     bucket = Bucket(10, 10, 10, at=5.0)
     assert bucket.take(10, 5.0) == 0.0
     assert bucket.take(1, 4.0) == 0.1
+
+
+def test_who_takes_on_without_waiting_is_kept_waiting_no_longer_than_a_burst_takes() -> None:
+    allowance = Allowance(10, now=0.0)
+    assert max(allowance.take(20, 100, now=0.0) for _ in range(10_000)) == BURST_S
+    assert allowance.take(1, 20, now=BURST_S) == 0.1
