@@ -287,6 +287,8 @@ class EmbeddedBroker:
             await self.amqtt.external_connected(client_reader, client_writer, LISTENER)
         finally:
             client_writer.closed = True
+            # The traceback of a task that was cancelled holds the connection before it, which held its own, and so on.
+            connection.task = None
             if self._connections.get(identity) is connection:
                 del self._connections[identity]
             self.metrics.connections.set(len(self._connections))

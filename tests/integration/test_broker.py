@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import logging
 import queue
 import socket
@@ -14,7 +15,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.embedded import EmbeddedBroker
+from broker.embedded import EmbeddedBroker, _Connection
 from broker.metrics import BrokerMetrics
 from broker.streams import ClientReader
 from commonwatt.devices import Device, Role, digest, new_token, save_devices
@@ -368,6 +369,7 @@ def test_a_device_that_connects_in_a_loop_keeps_no_places_and_fills_no_log(
         meter = running.connect("2")
         meter.publish(meter_up("r001", 2, "rec"), b"me too")
         assert gateway.next()[1] == b"me too"
+        assert sum(isinstance(each, _Connection) for each in gc.get_objects()) < 10
     assert running.count("held_back_packets_total") > 200
     lines = [record.getMessage() for record in caplog.records if record.name == "broker.embedded"]
     assert not [line for line in lines if "did not end" in line]
