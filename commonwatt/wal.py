@@ -7,13 +7,16 @@ itself (https://www.sqlite.org/fileformat2.html#walformat).
 
 import shutil
 import struct
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 _HEADER = struct.Struct(">IIIIIIII")
 _FRAME = struct.Struct(">IIIIII")
 _MAGIC = 0x377F0682
 _MASK = 0xFFFFFFFF
+_PAGE_SIZES = {2**n for n in range(9, 17)}
 
 
 @dataclass(frozen=True)
@@ -32,12 +35,30 @@ class Log:
     Attributes:
         frames: All sound frames up to the last commit, in order.
         page_bytes: Size of a page.
-        lost_commits: Transactions SQLite would drop without a word, since a frame before them is damaged.
+        lost_commits: Transactions SQLite would drop without a word, since a frame before them, or the log's header, is
+            damaged; of a log in which nothing is sound 1.
     """
 
     frames: list[_Frame]
     page_bytes: int
     lost_commits: int
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What is needed of a log's header to read its frames.
+
+    Attributes:
+        page_bytes: Size of a page.
+        order: Byte order of the words that are summed.
+        salts: What every frame of this log repeats; those of an earlier one have others.
+        sums: What the checksum of the first frame may begin with.
+    """
+
+    page_bytes: int
+    order: str
+    salts: tuple[int, ...]
+    sums: tuple[tuple[int, ...], ...]
 
 
 def read_log(path: Path) -> Log | None:
@@ -46,41 +67,85 @@ def read_log(path: Path) -> Log | None:
     A power cut within the last transaction, which was not acknowledged, may look as if that one was lost.
     """
     log = path.with_name(path.name + "-wal")
-    data = log.read_bytes() if log.exists() else b""
-    if len(data) <= _HEADER.size:
+    if not log.exists():
         return None
-    magic, _, page_bytes, _, *salts_and_sum = _HEADER.unpack_from(data)
+    with log.open("rb") as file:
+        head = file.read(_HEADER.size + _FRAME.size)
+        if len(head) <= _HEADER.size or not any(head):
+            return None  # What was to be written there never reached the disk.
+        header = _sound_header(head)
+        if header is not None:
+            found = _look_through(file, header, whole=True)
+            return found if found.frames else None
+        tried = [_look_through(file, guess, whole=False) for guess in _guesses(head, path)]
+        best = max(tried, key=lambda guess: len(guess.frames), default=Log([], 0, 1))
+        return Log(best.frames, best.page_bytes, max(best.lost_commits, 1))
+
+
+def _sound_header(head: bytes) -> _Header | None:
+    """Read a header; ``None`` if it is not what was written: then SQLite takes the log for empty."""
+    magic, _, page_bytes, _, first_salt, second_salt, *stored = _HEADER.unpack_from(head)
     order = "<" if magic == _MAGIC else ">"
-    stored = (salts_and_sum[2], salts_and_sum[3])
-    whole = _sum(data[:24], (0, 0), order) == stored and magic | 1 == _MAGIC | 1
-    if page_bytes not in {2**n for n in range(9, 17)}:
-        return None  # Without it no frame can be found.
-    salts = tuple(salts_and_sum[:2])
+    sums = _sum(head[:24], (0, 0), order)
+    if magic | 1 != _MAGIC | 1 or sums != tuple(stored) or page_bytes not in _PAGE_SIZES:
+        return None
+    return _Header(page_bytes, order, (first_salt, second_salt), (sums,))
+
+
+def _guesses(head: bytes, path: Path) -> Iterator[_Header]:
+    """Yield what a damaged header may have been.
+
+    The database knows the size of a page too, and every frame the salts; the first frame's checksum begins with the
+    header's, which is as it was written, or can be reckoned.
+    """
+    _, _, page_bytes, _, *salts_and_sum = _HEADER.unpack_from(head)
+    salts = {tuple(salts_and_sum[:2])}
+    if len(head) == _HEADER.size + _FRAME.size:
+        salts.add(_FRAME.unpack_from(head, _HEADER.size)[2:4])
+    for size in {page_bytes, _page_bytes_of(path), 4096} & _PAGE_SIZES:
+        for order in ("<", ">"):
+            sums = (tuple(salts_and_sum[2:]), _sum(head[:24], (0, 0), order))
+            for pair in salts:
+                yield _Header(size, order, pair, sums)
+
+
+def _page_bytes_of(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(18)[16:], "big")
+    return 65536 if size == 1 else size
+
+
+def _look_through(file: BinaryIO, header: _Header, *, whole: bool) -> Log:
+    """Collect the sound frames, a frame in memory at a time."""
+    size, salts = _FRAME.size + header.page_bytes, header.salts
     frames: list[_Frame] = []
-    lost = 0
-    for at in range(_HEADER.size, len(data) - _FRAME.size - page_bytes + 1, _FRAME.size + page_bytes):
-        page, commit, *rest = _FRAME.unpack_from(data, at)
-        before, stored = stored, (rest[2], rest[3])
-        if whole and tuple(rest[:2]) != salts and not _follows(data, at, page_bytes, salts):
-            break
-        content = data[at + _FRAME.size : at + _FRAME.size + page_bytes]
-        if tuple(rest[:2]) != salts or _sum(content, _sum(data[at : at + 8], before, order), order) != stored:
+    lost, at, before = 0, _HEADER.size, header.sums
+    file.seek(at)
+    raw, following = file.read(size), file.read(size)
+    while len(raw) == size:
+        page, commit, *rest = _FRAME.unpack_from(raw)
+        starts, before = before, (tuple(rest[2:]),)
+        ours = tuple(rest[:2]) == salts
+        if whole and not ours and not (len(following) >= _FRAME.size and _FRAME.unpack_from(following)[2:4] == salts):
+            break  # An earlier log's; had only this one's salts been damaged, the next one had them.
+        if ours and any(_frame_sum(raw, start, header.order) == before[0] for start in starts):
+            frames.append(_Frame(page, commit, at + _FRAME.size))
+            lost += bool(commit) and not whole
+        else:
             whole = False
-            continue
-        frames.append(_Frame(page, commit, at + _FRAME.size))
-        lost += bool(commit) and not whole
+        raw, following, at = following, file.read(size), at + size
     while frames and not frames[-1].pages_after_commit:
         frames.pop()
-    return Log(frames, page_bytes, lost) if frames else None
+    return Log(frames, header.page_bytes, lost if frames else 0)
 
 
-def _follows(data: bytes, at: int, page_bytes: int, salts: tuple[int, ...]) -> bool:
-    """Tell whether the frame after this one is of the same log: then this one's own salt is what is damaged."""
-    next_at = at + _FRAME.size + page_bytes
-    return len(data) >= next_at + _FRAME.size and tuple(_FRAME.unpack_from(data, next_at)[2:4]) == salts
+def _frame_sum(raw: bytes, start: tuple[int, ...], order: str) -> tuple[int, ...]:
+    return _sum(raw[_FRAME.size :], _sum(raw[:8], start, order), order)
 
 
-def _sum(data: bytes, start: tuple[int, int], order: str) -> tuple[int, int]:
+def _sum(data: bytes, start: tuple[int, ...], order: str) -> tuple[int, int]:
     first, second = start
     for x, y in struct.iter_unpack(f"{order}II", data):
         first = (first + x + second) & _MASK
@@ -94,7 +159,7 @@ def rebuild(path: Path, log: Log | None, target: Path) -> None:
     Of a page whose newest frame is damaged the one before stands: rows must be judged by checksums of their own.
     """
     shutil.copyfile(path, target)
-    if log is None:
+    if log is None or not log.frames:
         return
     with path.with_name(path.name + "-wal").open("rb") as source, target.open("r+b") as image:
         for frame in log.frames:

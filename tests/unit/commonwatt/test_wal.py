@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from commonwatt.damage import open_read_only, readable_rows
-from commonwatt.wal import read_log, rebuild
+from commonwatt.wal import Log, read_log, rebuild
 
 Rows = list[tuple[int, bytes]]
 
@@ -82,3 +82,52 @@ def test_behind_a_flipped_bit_every_other_transaction_is_found(live: sqlite3.Con
             kept += len(left) >= 25
     assert found >= 50, "but for those in the last transaction"
     assert kept >= 0.9 * found, "SQLite itself drops all that follows; an inner page takes its leaves with it"
+
+
+@pytest.mark.parametrize("bit", range(32 * 8))
+def test_a_flipped_bit_in_the_header_loses_no_frame(bit: int, header_flips: Path) -> None:
+    log = Path(f"{header_flips}-wal")
+    whole = log.read_bytes()
+    sound = read_log(header_flips)
+    assert sound is not None
+    assert sound.lost_commits == 0
+    try:
+        log.write_bytes(flipped(whole, bit))
+        found = read_log(header_flips)
+    finally:
+        log.write_bytes(whole)
+    assert found is not None
+    assert (found.frames, found.page_bytes) == (sound.frames, sound.page_bytes)
+    assert found.lost_commits == sum(bool(frame.pages_after_commit) for frame in sound.frames)
+
+
+def test_a_log_in_which_nothing_is_sound_is_damaged(header_flips: Path) -> None:
+    log = Path(f"{header_flips}-wal")
+    whole = log.read_bytes()
+    try:
+        log.write_bytes(random.Random(3).randbytes(len(whole)))
+        assert read_log(header_flips) == Log([], 4096, 1)
+        log.write_bytes(bytes(len(whole)))
+        assert read_log(header_flips) is None, "it was never written"
+    finally:
+        log.write_bytes(whole)
+
+
+@pytest.fixture(scope="module")
+def header_flips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with three transactions in its log, and behind them what is left of an earlier one."""
+    folder = tmp_path_factory.mktemp("header")
+    db = sqlite3.connect(folder / "live.db", isolation_level=None)
+    db.execute("PRAGMA journal_mode = WAL")
+    db.execute("CREATE TABLE t (n INTEGER PRIMARY KEY, data BLOB)")
+    db.execute("INSERT INTO t VALUES (0, zeroblob(30000))")
+    db.execute("PRAGMA wal_checkpoint(RESTART)")
+    for n in (1, 2, 3):
+        db.execute("INSERT INTO t VALUES (?, ?)", (n, bytes(10)))
+    return killed(folder, "killed.db")
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    damaged = bytearray(data)
+    damaged[bit // 8] ^= 1 << bit % 8
+    return bytes(damaged)

@@ -221,6 +221,21 @@ def test_a_damaged_log_costs_no_more_than_its_damaged_page(filled: tuple[Path, R
     assert world.store.store_id != int(World(filled[0] / "gateway.db").store.setting("store_id") or 0)
 
 
+@pytest.mark.parametrize("bit", range(3, 32 * 8, 17))
+def test_a_flipped_bit_in_the_header_of_the_log_costs_nothing(
+    bit: int, filled: tuple[Path, Reference], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(filled[0] / "log", tmp_path / "killed")
+    log = folder / "gateway.db-wal"
+    data = bytearray(log.read_bytes())
+    data[bit // 8] ^= 1 << bit % 8
+    log.write_bytes(data)
+    world = Damaged(folder / "gateway.db")
+    assert world.set_aside == 1
+    assert slots(load(list(world.store.all_parts(unsent_only=False)))) == filled[1].values
+    world.store.close()
+
+
 @pytest.mark.parametrize(
     ("table", "change"),
     [

@@ -1,6 +1,7 @@
 """A fleet's store: what was committed comes back, all of a step or nothing, and only files it knows are opened."""
 
 import json
+import shutil
 import sqlite3
 from pathlib import Path
 
@@ -170,6 +171,22 @@ def test_a_damaged_store_is_set_aside_and_a_sound_one_is_not(tmp_path: Path, spo
     assert store.slot() is None, "a new one"
     store.close()
     assert [aside.read_bytes() == data for aside in set_aside_before(path)] == [True]
+
+
+def test_a_store_whose_log_has_a_damaged_header_is_set_aside(tmp_path: Path) -> None:
+    """SQLite would take the log for empty, and the meters give numbers again that they gave before."""
+    fill(open_checked(tmp_path / "live.db", 100))
+    path = tmp_path / "meters.db"
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"live.db{suffix}", tmp_path / f"meters.db{suffix}")
+    log = tmp_path / "meters.db-wal"
+    data = bytearray(log.read_bytes())
+    data[16] ^= 1
+    log.write_bytes(data)
+    store = open_checked(path, 300)
+    assert store.slot() is None, "a new one"
+    store.close()
+    assert len(set_aside_before(path)) == 1
 
 
 def test_a_newer_release_s_store_is_not_set_aside(tmp_path: Path) -> None:
