@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import os
 import resource
 import threading
 from enum import StrEnum
@@ -85,18 +86,28 @@ def render(
     where certificates are required). Start it with: mosquitto -c OUT/mosquitto.conf
 
     Do it again whenever devices.json changed (a meter was registered, a device revoked or taken in again), as the user
-    that Mosquitto runs as, and send Mosquitto a SIGHUP: it reads devices, rules and certificates again. All the steps,
-    and what differs from this broker, are in docs/security.md.
+    that Mosquitto runs as, and restart Mosquitto, or send it a SIGHUP: it reads devices, rules and certificates again.
+    All the steps, and what differs from this broker, are in docs/security.md.
     """
     with errors_told():
         settings = load_settings(config, "broker", BrokerSettings)
         devices = load_devices(settings.devices)
         files = rendered(settings, devices, out.resolve())
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _refuse_folder_of_others(out)
         for name, text in files.items():
             write_private(out / name, text)
     admitted = sum(not device.revoked for device in devices.values())
     typer.echo(f"{', '.join(files)} for {other} in {out}: {admitted} devices, at {settings.listen}")
+
+
+def _refuse_folder_of_others(out: Path) -> None:
+    """Write nothing that its reader can't read: at a reload Mosquitto grants everything without its access file."""
+    if out.stat().st_uid != os.geteuid():
+        raise ConfigError(
+            f"{out}: belongs to {out.owner()}, who could not read what you write there; do this as that user: "
+            f"sudo -u {out.owner()} commonwatt broker render ..."
+        )
 
 
 async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog) -> None:

@@ -255,11 +255,16 @@ def test_with_certificates_the_name_in_it_is_who_a_client_is_and_a_revoked_one_i
         assert gateway.recv(100) == publish_packet("cw1/r001/1/u/rec", b"own")
 
         eventually(lambda: now() > place.authority.issued[0].issued)  # Of two lists of one second neither is newer.
+        certificate(place.authority, Kind.BROKER, "b", file="b/broker.pem")
         place.authority.revoke("1", "stolen", now())
         place.register([GATEWAY, registered("1", revoked="stolen"), OTHER])
         mosquitto.reload()
         assert not place.admits(own)
-        assert place.admits(certificate(place.authority, Kind.DEVICE, "11"))
+        other = certificate(place.authority, Kind.DEVICE, "11")
+        assert place.admits(other)
+        with place.shake_hands(other) as renewed:
+            numbers = [(connection.getpeercert() or {})["serialNumber"] for connection in (renewed, meter)]
+            assert numbers[0] != numbers[1], "the broker's certificate was renewed"
         # Without tokens a connection that is there stays; but its access rules are gone.
         for connection in (meter, gateway):
             connection.sendall(publish_packet("cw1/r001/1/u/rec", b"after") + PINGREQ_PACKET)

@@ -173,6 +173,21 @@ def test_the_command_writes_files_for_one_user_alone(tmp_path: Path) -> None:
     assert f"password_file {out}/passwords" in (out / "mosquitto.conf").read_text()
 
 
+def test_nothing_is_written_into_a_folder_whose_owner_could_not_read_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = tmp_path / "broker.toml"
+    config.write_text("[broker]\n")
+    save_devices(tmp_path / "devices.json", [device("1")])
+    out = tmp_path / "out"
+    out.mkdir()
+    monkeypatch.setattr("os.geteuid", lambda: out.stat().st_uid + 1)
+    done = CliRunner().invoke(app, ["render", "mosquitto", "--config", str(config), "--out", str(out)])
+    assert done.exit_code == 2
+    assert f"sudo -u {out.owner()} commonwatt broker render" in done.stderr
+    assert list(out.iterdir()) == []
+
+
 def test_devices_registered_by_an_older_version_are_told_to_be_registered_again(tmp_path: Path) -> None:
     (tmp_path / "devices.json").write_text(
         json.dumps({"1": {"role": "meter", "microgrid": "r001", "token_sha256": "00"}})
