@@ -49,7 +49,8 @@ class DamagedError(sqlite3.DatabaseError):
 
 def is_damage(error: BaseException) -> bool:
     """Tell whether an error of SQLite says that the file itself is damaged."""
-    if isinstance(error, DamagedError):
+    # SQLite quotes what it can't read of a schema, and Python can't read that.
+    if isinstance(error, DamagedError | UnicodeDecodeError):
         return True
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 from commonwatt.exceptions import CommonwattError, ConfigError
 from commonwatt.systemd import notifier
@@ -106,10 +106,30 @@ def only_one(path: Path, what: str) -> Iterator[None]:
     Raises:
         ConfigError: Another one is using it.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(path.name + ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise ConfigError(f"{path}: {what} is using it; stop that one, or give this one its own") from error
+    try:
+        file = lock_file(path, shared=False)
+    except BlockingIOError as error:
+        raise ConfigError(f"{path}: {what} is using it; stop that one, or give this one its own") from error
+    with file:
         yield
+
+
+def lock_file(path: Path, *, shared: bool) -> TextIO:
+    """Lock what is at ``path``, by a file beside it, until the file returned is closed or the process ends.
+
+    Args:
+        path: What is locked.
+        shared: Whether others may share it, each with a shared lock of its own.
+
+    Raises:
+        BlockingIOError: It is locked.
+        OSError: The file can't be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = os.fdopen(os.open(path.with_name(path.name + ".lock"), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600), "w")
+    try:
+        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise
+    return file

@@ -6,11 +6,15 @@ itself (https://www.sqlite.org/fileformat2.html#walformat).
 """
 
 import shutil
+import sqlite3
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
+
+from commonwatt.damage import delete_database, open_read_only
 
 _HEADER = struct.Struct(">IIIIIIII")
 _FRAME = struct.Struct(">IIIIII")
@@ -200,3 +204,42 @@ def _schema_pages(source: bytes, page_bytes: int) -> list[int]:
     pointers = [int.from_bytes(source[112 + 2 * n : 114 + 2 * n], "big") for n in range(cells)]
     below = [int.from_bytes(source[108:112], "big"), *(int.from_bytes(source[p : p + 4], "big") for p in pointers)]
     return [page for page in below if 0 < page <= len(source) // page_bytes]
+
+
+def image_of(path: Path) -> Path:
+    """Return where the copy is kept in which a damaged database is mended for reading."""
+    return path.with_name(f"{path.name}.image")
+
+
+@contextmanager
+def readable(
+    path: Path, check_schema: Callable[[sqlite3.Connection], None], empty_database: Callable[[], bytes]
+) -> Iterator[sqlite3.Connection]:
+    """Open a damaged database for reading; where its log or its schema is damaged, a copy in which that is mended.
+
+    Args:
+        path: The database; it stays as it is.
+        check_schema: Raises an error of SQLite if the schema is not what was written.
+        empty_database: Returns a database of the same schema with nothing in it.
+    """
+    image, found = image_of(path), read_log(path)
+    lost = found is not None and found.lost_commits > 0
+    whole = not lost and _is_right(path, check_schema)
+    try:
+        if not whole:
+            rebuild(path, found, image)
+            if not _is_right(image, check_schema):
+                lend_schema(image, empty_database())
+        with closing(open_read_only(path if whole else image)) as source:
+            yield source
+    finally:
+        delete_database(image)
+
+
+def _is_right(path: Path, check_schema: Callable[[sqlite3.Connection], None]) -> bool:
+    with closing(open_read_only(path)) as source:
+        try:
+            check_schema(source)
+        except (sqlite3.Error, UnicodeDecodeError):
+            return False
+        return True

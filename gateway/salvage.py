@@ -9,7 +9,6 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,12 @@ from commonwatt.damage import (
     delete_database,
     fails_check,
     is_full,
-    open_read_only,
     readable_rows,
     set_aside,
     sync_folder,
 )
 from commonwatt.units import EpochSeconds
-from commonwatt.wal import lend_schema, read_log, rebuild
+from commonwatt.wal import image_of, read_log, readable
 from gateway.changes import DONE, AddLetters, Setting
 from gateway.store import Store
 from gateway.store_reads import DamagedRow, check_schema, empty_database
@@ -68,7 +66,7 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Salvage | None]:
     Raises:
         StoreError: It can't be opened for another reason.
     """
-    for unfinished in (_beside(path, "new"), _beside(path, "image")):
+    for unfinished in (_beside(path, "new"), image_of(path)):
         delete_database(unfinished)
     found = read_log(path)
     if found is not None and found.lost_commits:
@@ -119,32 +117,6 @@ def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.name}.{suffix}")
 
 
-@contextmanager
-def _readable(path: Path) -> Iterator[sqlite3.Connection]:
-    """Open a damaged store for reading; where its log or its schema is damaged, a copy in which that is mended."""
-    image, found = _beside(path, "image"), read_log(path)
-    lost = found is not None and found.lost_commits > 0
-    whole = not lost and _schema_is_right(path)
-    try:
-        if not whole:
-            rebuild(path, found, image)
-            if not _schema_is_right(image):
-                lend_schema(image, empty_database())
-        with closing(open_read_only(path if whole else image)) as source:
-            yield source
-    finally:
-        delete_database(image)
-
-
-def _schema_is_right(path: Path) -> bool:
-    with closing(open_read_only(path)) as source:
-        try:
-            check_schema(source)
-        except sqlite3.Error:
-            return False
-        return True
-
-
 def _salvage(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_parts: int) -> Salvage:
     """Make the new store beside the old one."""
     fresh = _beside(path, "new")
@@ -155,7 +127,7 @@ def _salvage(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_
         if old is not None:
             _Take(old.connection, store, now, salvage).all(backup_parts)
         else:
-            with _readable(path) as source:
+            with readable(path, check_schema, empty_database) as source:
                 _Take(source, store, now, salvage).all(backup_parts)
     finally:
         store.close()

@@ -75,7 +75,7 @@ class Store(StoreReads):
             self.store_id = int(self.setting("store_id") or "0")
         except BaseException as error:
             self.close()
-            if isinstance(error, sqlite3.Error) and fails_check(error):
+            if isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.Error) and fails_check(error)):
                 raise DamagedError(str(error)) from error
             if isinstance(error, sqlite3.Error):
                 raise StoreError(f"{path}: {error}") from error

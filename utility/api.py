@@ -4,14 +4,16 @@ Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text. Everyth
 on threads, each with a connection of its own.
 """
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from fastapi import Depends, FastAPI, HTTPException, Query, Response
-from fastapi.responses import RedirectResponse
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import JSONResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
@@ -22,6 +24,7 @@ from commonwatt.topics import MICROGRID_PATTERN
 from commonwatt.units import MAX_EPOCH, QUARTER_S, SLOT_S
 from utility import completeness
 from utility.core import Refused
+from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.store import reads
 from utility.store.database import Database
@@ -33,6 +36,8 @@ MAX_READINGS_S = 7 * 86_400
 
 MAX_COMPLETENESS_S = 7 * 86_400
 """The longest range of completeness one request may have; a day of a whole town takes a while."""
+
+log = logging.getLogger(__name__)
 
 _DESCRIPTION = "Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text."
 
@@ -53,6 +58,7 @@ class Api:
     metrics: UtilityMetrics
     connected: Callable[[], bool]
     refused: Mapping[str, Refused]
+    health: Health
 
 
 def make_app(api: Api) -> FastAPI:
@@ -63,6 +69,14 @@ def make_app(api: Api) -> FastAPI:
     _add_data(app, api)
     _add_completeness(app, api)
     _add_troubles(app, api)
+
+    @app.exception_handler(SQLAlchemyError)
+    def unreadable(_: Request, error: SQLAlchemyError) -> JSONResponse:
+        api.health.failed(error)
+        api.metrics.store_errors.inc()
+        log.error("a question could not be answered: %s", error)
+        return JSONResponse({"detail": "the database can't be read; see /status"}, 503)
+
     return app
 
 
@@ -77,16 +91,23 @@ def _add_service(app: FastAPI, api: Api) -> None:
         """Say that the service answers, and whether it hears its gateways' broker."""
         with api.database.reads.begin() as connection:
             reads.town(connection)
-        return {"status": "ok", "head_end_connected": api.connected()}
+        alarms = api.health.alarms()
+        return {"status": "alarm" if alarms else "ok", "alarms": alarms, "head_end_connected": api.connected()}
 
     @app.get("/status")
     def status() -> dict[str, object]:
         """Return running counts by microgrid; what was received counts again when it was sent again.
 
         ``last_refusal`` says why a gateway's data waits: its last batch that was refused since the service started.
+        ``alarms`` names what a person must see to: ``store_damaged``, ``disk_full``.
         """
-        with api.database.reads.begin() as connection:
-            microgrids = reads.status(connection)
+        try:
+            with api.database.reads.begin() as connection:
+                microgrids = reads.status(connection)
+        except SQLAlchemyError as error:
+            # What is wrong must be seen above all when nothing can be read.
+            api.health.failed(error)
+            microgrids = {}
         for name, told in microgrids.items():
             told["last_refusal"] = _refusal(api.refused.get(name))
         names = ("received_batches", "received_blocks", "received_slots", "events", "letters", "conflicts", "gaps_open")
@@ -95,6 +116,7 @@ def _add_service(app: FastAPI, api: Api) -> None:
             "time": int(api.clock.now()),
             "store": f"{api.database.store_id:x}",
             "head_end_connected": api.connected(),
+            "alarms": api.health.alarms(),
             "totals": totals,
             "microgrids": microgrids,
         }

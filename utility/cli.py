@@ -41,11 +41,12 @@ from commonwatt.units import MAX_EPOCH, QUARTER_S
 from utility.registry import enrol, fill_registry
 from utility.shell import Service
 from utility.store import reads
-from utility.store.database import Database, open_database
+from utility.store.database import Database, new_store_id, open_database, sqlite_path
 from utility.store.held import MAX_WHO, MAX_WHY, Decision, decide
 from utility.store.known import OpenCommand, add_command, load_known
 from utility.store.letters import letter_counts
 from utility.store.letters import letters as kept_letters
+from utility.store.salvage import salvage
 
 app = typer.Typer(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
@@ -75,7 +76,7 @@ def run(config: ConfigOption) -> None:
             raise ConfigError(
                 f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register"
             )
-        database = open_database(settings.database, create=True)
+        database = open_database(settings.database, create=True, check=True)
         try:
             run_service(Service(settings, clock, database, tokens[UTILITY]).run)
         finally:
@@ -109,12 +110,54 @@ def register(
 
 
 @app.command()
-def migrate(config: ConfigOption) -> None:
-    """Make the database, or bring it up to date; `run` does the same at its start."""
+@flowing
+def migrate(
+    config: ConfigOption,
+    new_store: Annotated[
+        bool, typer.Option("--new-store", help="Give it a new store id: every gateway sends its backup again.")
+    ] = False,
+) -> None:
+    """Make the database, or bring it up to date; `run` does the same at its start.
+
+    After a backup of the database was put back, use --new-store and start the service again: then the gateways send
+    once more what the backup does not have.
+    """
     with errors_told():
         settings, _ = _load(config)
         with _opened(settings.database, create=True) as database:
-            typer.echo(f"the database is up to date; its store is {database.store_id:x}")
+            if new_store:
+                with database.writes.begin() as connection:
+                    store_id = new_store_id(connection)
+            else:
+                store_id = database.store_id
+            typer.echo(f"the database is up to date; its store is {store_id:x}")
+
+
+@app.command("salvage")
+@flowing
+def salvage_command(config: ConfigOption) -> None:
+    """Replace a damaged SQLite database by a new one with all that can be read and is sound; stop the service first.
+
+    The damaged file is set aside beside the new one, under a name with the date; the newest three are kept. Start the
+    service afterwards: the gateways send again what they have, and the gap finder asks for the rest. Should meters be
+    missing, register the town again.
+    """
+    with errors_told():
+        settings, clock = _load(config)
+        path = sqlite_path(settings.database)
+        if path is None:
+            raise ConfigError(
+                "database: only an SQLite file can be salvaged; put back the server's own backup, then run: commonwatt "
+                f"utility migrate --new-store --config {config}"
+            )
+        done = salvage(path, int(clock.now()))
+        show("salvage", done.table(), ("table", "taken over", "damaged"))
+        for what in done.unreadable:
+            typer.echo(what)
+        typer.echo(
+            f"the damaged database is kept as {done.aside}; start the service again: the gateways send their backups, "
+            "and what is missing is asked for"
+        )
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """From the connection to the database: a bounded queue, one writing thread, many messages in one transaction.
 
 A message that finds the queue full is dropped without an acknowledgement and counted: its gateway sends it again.
-When the store fails, nothing is acknowledged, and the service lives on.
+When the store fails, is damaged, or has no room, nothing is acknowledged, and the service lives on.
 """
 
 import asyncio
@@ -14,10 +14,13 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.clock import Clock
 from commonwatt.effects import Effect, Publish, perform
+from commonwatt.topics import BATCHES, parse_gateway_up
 from commonwatt.watchdog import Work
 from utility.core import Core, Refused, Step
+from utility.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.metrics import UtilityMetrics
 from utility.store.changes import Append, Change, SawGateway
+from utility.store.checks import is_damage, is_full
 from utility.store.database import Database
 from utility.store.known import load_known, open_commands, registry_revision
 from utility.store.writer import Writer
@@ -42,6 +45,7 @@ class Ingest:
         last_seen: When each gateway was last heard, clock seconds.
         refused: The last refusal of each gateway's batches since the start; what is refused comes again.
         writing: What the writing thread is at, for a watchdog to see.
+        health: What is wrong with the database.
     """
 
     def __init__(
@@ -51,10 +55,12 @@ class Ingest:
         metrics: UtilityMetrics,
         publish: Callable[[Publish], object],
         gap_age_s: int,
+        health: Health,
     ) -> None:
         self.last_seen: dict[str, float] = {}
         self.refused: dict[str, Refused] = {}
         self.writing = Work()
+        self.health = health
         self._database = database
         self._clock = clock
         self._metrics = metrics
@@ -80,9 +86,22 @@ class Ingest:
             while len(messages) < MAX_GROUP and not self._queue.empty():
                 messages.append(self._queue.get_nowait())
             self._metrics.queue.set(self._queue.qsize())
-            with self._metrics.commit_seconds.time():
-                steps = await self.in_thread(self._decide, messages)
-                await self._do(steps)
+            if accepted := [message for message in messages if self._takes_in(message)]:
+                with self._metrics.commit_seconds.time():
+                    steps = await self.in_thread(self._decide, accepted)
+                    await self._do(steps)
+
+    def _takes_in(self, message: Message) -> bool:
+        """Tell whether a message is looked at; one that is not is not acknowledged, and comes again."""
+        parsed = parse_gateway_up(message[0])
+        if self.health.damaged:
+            self._metrics.messages.labels(STORE_DAMAGED).inc()
+        elif self.health.short and parsed is not None and parsed.leaf == BATCHES:
+            # What people command, and what gateways answer, needs little.
+            self._metrics.messages.labels(DISK_FULL).inc()
+        else:
+            return True
+        return False
 
     async def poll(self) -> None:
         """Send the commands that are due, and take over a changed registry."""
@@ -117,15 +136,13 @@ class Ingest:
         """Commit the steps in one transaction, or failing that, for another reason than the store's, one by one."""
         try:
             await perform([effect for step in steps for effect in step.effects], self._commit, self._publish)
-        except OperationalError as error:
-            self._store_failed(error, len(steps))
         except Exception as error:
             # Whatever one of them holds that the database won't take, the others are not to wait for it.
-            if len(steps) > 1:
+            if len(steps) > 1 and not isinstance(error, OperationalError) and not is_damage(error):
                 for step in steps:
                     await self._do([step])
             else:
-                self._store_failed(error, 1)
+                self._store_failed(error, len(steps))
         else:
             for step in steps:
                 self._metrics.messages.labels(step.result).inc()
@@ -137,11 +154,14 @@ class Ingest:
         log.error("store failed, %d messages are not acknowledged and will come again: %s", messages, error)
         self._metrics.store_errors.inc()
         self._metrics.messages.labels("store_error").inc(messages)
-        # After an I/O error what a connection believes of the files may be wrong.
-        self._database.close()
+        self.health.failed(error)
+        if not is_full(error):
+            # After an I/O error what a connection believes of the files may be wrong.
+            self._database.disconnect()
 
     async def _commit(self, changes: list[Change]) -> None:
         self._metrics.committed(await self.in_thread(self._writer.commit, changes))
+        self.health.committed()
         for change in changes:
             if isinstance(change, Append):
                 self.last_seen[change.sender] = change.received
@@ -149,6 +169,7 @@ class Ingest:
                 self.last_seen[change.controller] = change.time
 
     def _look(self, now: int) -> list[Effect[Change]]:
+        self.health.look()
         with self._database.reads.begin() as connection:
             if registry_revision(connection) != self._core.known.revision:
                 self._core.known = load_known(connection)

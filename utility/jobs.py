@@ -71,7 +71,9 @@ class Jobs:
         )
 
     async def tick(self) -> None:
-        """Do what is due and not done."""
+        """Do what is due and not done, unless the database is damaged or has no room."""
+        if self._ingest.health.alarms():
+            return
         for job in self._table:
             now = int(self._clock.now())
             number = now // job.period_s
@@ -82,6 +84,7 @@ class Jobs:
                     await self._ingest.in_thread(self._mark_done, job.name, number)
             except SQLAlchemyError as error:
                 # The next tick tries again.
+                self._ingest.health.failed(error)
                 log.error("job %s failed: %s", job.name, error)
                 self._metrics.job_failures.labels(job.name).inc()
 

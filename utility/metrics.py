@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from utility.health import ALARMS
 from utility.store.changes import Committed
 
 _PREFIX = "commonwatt_utility"
@@ -69,6 +70,17 @@ class UtilityMetrics:
     def watch_gateways(self, last_seen: Mapping[str, float], now: Callable[[], float]) -> None:
         """Show how long ago each gateway was heard, by the service's clock."""
         self.registry.register(_LastSeen(last_seen, now))
+
+    def watch_health(self, alarms: Callable[[], list[str]]) -> None:
+        """Show what is wrong with the database."""
+        gauge = Gauge(
+            f"{_PREFIX}_alarm",
+            "1 while a person must see to it: store_damaged, nothing is acknowledged; disk_full, no data is taken in.",
+            ["alarm"],
+            registry=self.registry,
+        )
+        for name in ALARMS:
+            gauge.labels(name).set_function(lambda name=name: float(name in alarms()))  # type: ignore[misc]
 
     def watch_link(self, retained: Callable[[], int]) -> None:
         """Show what the connection to the head-end counts by itself."""

@@ -30,6 +30,7 @@ from commonwatt.service import only_one
 from commonwatt.topics import UTILITY
 from commonwatt.town import Function, Meter, Microgrid, Town
 from commonwatt.units import signed64
+from utility.store.checks import row_crc
 from utility.store.database import read_setting, save_setting
 from utility.store.known import registry_changed
 from utility.store.tables import controller, meter
@@ -94,7 +95,7 @@ def _fill(
 
 
 def _meter_row(entry: Meter) -> dict[str, Any]:
-    return {
+    row = {
         "id": signed64(entry.id),
         "label": str(entry.id),
         "microgrid": entry.microgrid,
@@ -109,6 +110,7 @@ def _meter_row(entry: Meter) -> dict[str, Any]:
         "minimum_percent": entry.battery.minimum_percent if entry.battery else None,
         "push": entry.push,
     }
+    return row | {"crc": row_crc(meter, row)}
 
 
 def _figures(town: Town) -> dict[str, object]:

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import random
 import socket
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,11 +23,12 @@ from commonwatt.ticker import Ticker
 from commonwatt.tls import Expiry, client_tls, server_context
 from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from utility.api import Api, make_app
+from utility.health import Health
 from utility.http import MAX_HEAD_BYTES, bounded
 from utility.ingest import Ingest
 from utility.jobs import Jobs
 from utility.metrics import UtilityMetrics
-from utility.store.database import Database
+from utility.store.database import Database, sqlite_path
 
 POLL_S = 2
 """Clock seconds between two looks at the commands to be sent."""
@@ -59,7 +61,9 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._metrics = UtilityMetrics()
-        self._ingest = Ingest(database, clock, self._metrics, self._publish, settings.gap_age_s)
+        self._health = Health(sqlite_path(settings.database))
+        self._metrics.watch_health(self._health.alarms)
+        self._ingest = Ingest(database, clock, self._metrics, self._publish, settings.gap_age_s, self._health)
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
         self._link = MqttLink(
             address=settings.head_end,
@@ -80,7 +84,14 @@ class Service:
         self._metrics.watch_gateways(self._ingest.last_seen, clock.now)
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._metrics.watch_link(lambda: self._link.retained)
-        self._api = Api(database, clock, self._metrics, lambda: self._link.connected, self._ingest.refused)
+        self._api = Api(
+            database=database,
+            clock=clock,
+            metrics=self._metrics,
+            connected=lambda: self._link.connected,
+            refused=self._ingest.refused,
+            health=self._health,
+        )
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop``; what is then not committed was not acknowledged, and comes again.
@@ -148,9 +159,10 @@ class Service:
             self._metrics.certificate_expires(use, expiry.look())
         try:
             await self._ingest.poll()
-        except SQLAlchemyError as error:
+        except (SQLAlchemyError, sqlite3.Error, OSError) as error:
             log.error("the commands could not be read: %s", error)
             self._metrics.store_errors.inc()
+            self._health.failed(error)
 
     def _publish(self, message: Publish) -> None:
         self._link.publish(message)

@@ -1,5 +1,7 @@
-"""Row 5 of the faults on real processes: a gateway's store rots while it is stopped, and the town's audit is good."""
+"""Row 5 of the faults on real processes: a store rots while its owner is stopped, and the town's audit is good."""
 
+import sqlite3
+import subprocess
 from pathlib import Path
 
 from commonwatt.audit import audit_folder
@@ -11,10 +13,10 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share
 GATEWAY = "r001 gateway"
 
 
-def damage(store: Path) -> None:
+def damage(store: Path, at: int = 2048) -> None:
     """Spoil the schema: without it SQLite reads nothing of the file."""
     with store.open("r+b") as file:
-        file.seek(2048)
+        file.seek(at)
         file.write(bytes(64))
 
 
@@ -33,6 +35,36 @@ def test_row_05_a_damaged_store_is_set_aside_and_the_town_loses_nothing(tmp_path
         assert status["store"]["set_aside"] == str(aside)
         assert "is damaged" in site.log(GATEWAY)
         eventually(lambda: site.metric(GATEWAY, 'commonwatt_gateway_batches_total{result="acknowledged"}') >= 3)
+        site.stop("r001 meters")
+        audit = audit_folder(tmp_path / "town")
+        assert audit.good, audit
+
+
+def test_row_05_a_damaged_utility_refuses_to_start_and_is_refilled_after_its_salvage(tmp_path: Path) -> None:
+    with Site(tmp_path / "town", TOWN, speed=300) as site:
+        site.start("head-end", "r001 broker", "utility", GATEWAY, "r001 meters")
+        eventually(lambda: site.metric("utility", "commonwatt_utility_batches_total") >= 3)
+        site.stop("utility")
+        part = site.layout.part("utility")
+        store = part.config.parent / "utility.db"
+        damage(store, 100)
+        before = store.read_bytes()
+        refused = subprocess.run(part.command, capture_output=True, text=True, check=False, timeout=60)
+        assert refused.returncode == 1
+        assert "the utility's database is damaged" in refused.stderr
+        assert "commonwatt utility salvage --config" in refused.stderr
+        assert store.read_bytes() == before, "nothing was changed"
+        command = [*part.command[:-3], "salvage", "--config", str(part.config)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        (aside,) = set_aside_before(store)
+        assert str(aside) in done.stdout.replace("\n", "")
+        # Even were nothing taken over, the backups would bring it all.
+        with sqlite3.connect(store) as db:
+            db.execute("DELETE FROM part")
+        db.close()
+        site.start("utility")
+        eventually(lambda: site.metric("utility", "commonwatt_utility_batches_total") >= 2)
         site.stop("r001 meters")
         audit = audit_folder(tmp_path / "town")
         assert audit.good, audit

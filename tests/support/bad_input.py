@@ -41,6 +41,7 @@ from gateway.metrics import Figures, make_registry
 from meter_sim.changes import MeterState, Orders, Stored
 from meter_sim.meter import Limits, Meter
 from tests.support.gateway_world import CAPACITY, START, World, batches, readings
+from utility.health import Health
 from utility.ingest import Ingest
 from utility.metrics import UtilityMetrics
 from utility.registry import fill_registry
@@ -451,7 +452,7 @@ class UtilityBench:
         self.metrics = UtilityMetrics()
         self.sent: list[Publish] = []
         clock = Clock(origin=START + 900, monotonic_origin=0, speed=0)
-        self.ingest = Ingest(self.database, clock, self.metrics, self.sent.append, 1800)
+        self.ingest = Ingest(self.database, clock, self.metrics, self.sent.append, 1800, Health(None))
         self._slot = 0
 
     def close(self) -> None:

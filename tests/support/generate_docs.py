@@ -239,6 +239,7 @@ def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
     metrics.watch_gateways({}, lambda: 0.0)
     metrics.watch_link(lambda: 0)
+    metrics.watch_health(list)
     metrics.watch_connection({}, lambda: 0)
     return _of(metrics.registry)
 

@@ -1,10 +1,11 @@
 """Opens the database: its pragmas, its schema, its identity."""
 
+import logging
 import secrets
 import sqlite3
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from alembic import command
 from alembic.config import Config
@@ -15,8 +16,12 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
+from commonwatt.damage import DamagedError, fails_check
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.resync import write_log_again
+from commonwatt.service import lock_file
+from commonwatt.wal import read_log
+from utility.store.checks import check_file, check_meters, is_damage
 from utility.store.tables import setting
 
 BUSY_TIMEOUT_MS = 5_000
@@ -38,6 +43,12 @@ asked whether it is there, between such questions, and how many; how long a stat
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
+log = logging.getLogger(__name__)
+
+
+class DamagedDatabaseError(StoreError):
+    """The database is damaged; a person must decide what becomes of it."""
+
 
 class Database:
     """An open database of the current schema.
@@ -48,52 +59,116 @@ class Database:
         store_id: Random number made with the database; a gateway that sees a new one sends its backups again.
     """
 
-    def __init__(self, engine: Engine, store_id: int) -> None:
+    def __init__(self, engine: Engine, store_id: int, lock: TextIO | None = None) -> None:
         self.reads = engine
         self.writes = _writing(engine)
         self.store_id = store_id
+        self._lock = lock
 
-    def close(self) -> None:
-        """Close every connection."""
+    def disconnect(self) -> None:
+        """Close every connection; what comes next opens new ones."""
         self.reads.dispose()
 
+    def close(self) -> None:
+        """Close every connection for good."""
+        self.disconnect()
+        if self._lock is not None:
+            self._lock.close()
 
-def open_database(url: str, *, create: bool) -> Database:
+
+def open_database(url: str, *, create: bool, check: bool = False) -> Database:
     """Open the database at ``url`` and bring its schema up to date.
 
     Args:
         url: SQLAlchemy URL.
         create: Whether a database that is not there is made.
+        check: Whether it is checked as a service does it that is about to rely on it; of an SQLite file also the log.
 
     Raises:
         ConfigError: The URL is none, or there is no database and none is to be made.
-        StoreError: It can't be opened, or was made by a later version.
+        DamagedDatabaseError: It is damaged; nothing was changed.
+        StoreError: It can't be opened for another reason, or was made by a later version.
     """
     parsed = _parse(url)
-    if parsed.get_backend_name() == "sqlite":
-        path = Path(str(parsed.database))
-        if create:
-            path.parent.mkdir(parents=True, exist_ok=True)
-        elif not path.is_file():
-            raise ConfigError(
-                f"{path}: no database there; make one with: commonwatt utility register, or: commonwatt utility migrate"
-            )
+    path = sqlite_path(url)
+    if path is not None and not create and not path.is_file():
+        raise ConfigError(
+            f"{path}: no database there; make one with: commonwatt utility register, or: commonwatt utility migrate"
+        )
+    lock = None if path is None else _share(path)
+    if path is not None:
         _only_ours(path)
     engine = _engine(parsed)
     try:
+        torn = path is not None and check and _is_torn(path)
         with _writing(engine).begin() as connection:
             _migrate(connection, str(parsed.database))
-            store_id = _store_id(connection)
-    except DatabaseError as error:
-        engine.dispose()
-        raise StoreError(
-            f"{parsed.database}: can't be used as the utility's database: {error.orig}; if it is damaged, move it "
-            "away together with its -wal and -shm files and start again: the gateways send their backups"
-        ) from error
+            store_id = _store_id(connection, torn=torn)
+            if check:
+                check_meters(connection)
+        if check and path is not None:
+            check_file(path, empty_database())
+    except (DatabaseError, sqlite3.Error, UnicodeDecodeError) as error:
+        _let_go(engine, lock)
+        raise _told(str(parsed.database), error, "" if path is None else "sqlite") from error
     except BaseException:
-        engine.dispose()
+        _let_go(engine, lock)
         raise
-    return Database(engine, store_id)
+    return Database(engine, store_id, lock)
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return where an SQLite database is; ``None``: it is none.
+
+    Raises:
+        ConfigError: The URL is none.
+    """
+    parsed = _parse(url)
+    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+
+
+def empty_database() -> bytes:
+    """Return an SQLite database of the present schema with nothing in it."""
+    engine = create_engine("sqlite://")
+    try:
+        with engine.connect() as connection:
+            _migrate(connection, "a new database")
+            connection.commit()
+            made: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+            return made.serialize()
+    finally:
+        engine.dispose()
+
+
+def _share(path: Path) -> TextIO:
+    """Keep a salvage from replacing the file under us; it holds the lock alone."""
+    try:
+        return lock_file(path, shared=True)
+    except BlockingIOError as error:
+        raise ConfigError(f"{path}: a salvage is using it; wait until that has ended") from error
+
+
+def _let_go(engine: Engine, lock: TextIO | None) -> None:
+    engine.dispose()
+    if lock is not None:
+        lock.close()
+
+
+def _told(name: str, error: Exception, kind: str) -> StoreError:
+    """Return what is to be told of an error when opening."""
+    why = getattr(error, "orig", None) or error
+    if not (fails_check(error) if isinstance(error, sqlite3.Error) else is_damage(error)):
+        return StoreError(f"{name}: can't be used as the utility's database: {why}")
+    if kind == "sqlite":
+        return DamagedDatabaseError(
+            f"{name}: the utility's database is damaged ({why}), and was left as it is. Take over what is sound with: "
+            "commonwatt utility salvage --config FILE, FILE being the utility's; the gateways then send again what is "
+            "missing"
+        )
+    return DamagedDatabaseError(
+        f"{name}: the utility's database is damaged ({why}); restore it from the server's own backups, then run: "
+        "commonwatt utility migrate --new-store --config FILE, so that the gateways send again what is missing"
+    )
 
 
 def insert_or(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
@@ -205,6 +280,8 @@ def _writing(engine: Engine) -> Engine:
 def _set_pragmas(connection: Any, _: object) -> None:
     # The driver must not open transactions by itself: _Transactions says which kind.
     connection.isolation_level = None
+    # A damaged letter must not keep the row around it from being read: what counts has a checksum.
+    connection.text_factory = _text
     cursor = connection.cursor()
     for pragma in (
         f"busy_timeout = {BUSY_TIMEOUT_MS}",
@@ -216,11 +293,22 @@ def _set_pragmas(connection: Any, _: object) -> None:
     cursor.close()
 
 
+def _has_pages(connection: Connection) -> bool:
+    """Tell whether there is more in an SQLite file than its first page, which a new one has."""
+    return int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) > 1
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
+
+
 def _migrate(connection: Connection, name: str) -> None:
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
     present = set(MigrationContext.configure(connection).get_current_heads())
+    if not present and connection.dialect.name == "sqlite" and _has_pages(connection):
+        raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
     if unknown := present - known:
         raise StoreError(
             f"{name}: made by a later version of Commonwatt (schema {', '.join(sorted(unknown))}); "
@@ -229,7 +317,34 @@ def _migrate(connection: Connection, name: str) -> None:
     command.upgrade(config, "head")
 
 
-def _store_id(connection: Connection) -> int:
+def _is_torn(path: Path) -> bool:
+    """Tell whether the last transaction in a log is damaged, before SQLite drops it without a word.
+
+    Raises:
+        DamagedError: More are lost than that one; once opened, the log could no longer be read around its damage.
+    """
+    found = read_log(path)
+    lost = 0 if found is None else found.lost_commits
+    if lost > 1:
+        raise DamagedError(f"its log, before its last {lost} transactions")
+    return lost == 1
+
+
+def _store_id(connection: Connection, *, torn: bool) -> int:
+    """Return the store's id, a new one if the database may have fallen back behind what was acknowledged."""
+    if torn:
+        log.warning(
+            "the last transaction in the database's log is not whole, as after a power cut: in case it was "
+            "acknowledged, the store has a new id, and the gateways send their backups"
+        )
+        new_store_id(connection)
     statement = insert_or(connection, setting).values(key="store_id", value=str(secrets.randbits(63)))
     connection.execute(statement.on_conflict_do_nothing())
     return int(read_setting(connection, "store_id") or 0)
+
+
+def new_store_id(connection: Connection) -> int:
+    """Give the store a new id, and return it: every gateway sends its backup again."""
+    new = secrets.randbits(63)
+    save_setting(connection, "store_id", str(new))
+    return new

@@ -38,6 +38,7 @@ from utility.gaps import (
     requests,
     settled_before,
 )
+from utility.store.checks import sound_events
 from utility.store.database import Database, insert_in, read_setting, save_setting
 from utility.store.held import masks_of
 from utility.store.known import OpenCommand, add_command
@@ -215,7 +216,8 @@ class Off:
         for some in chunks(sorted(ranges, key=lambda number: ranges[number])):
             start = min(ranges[number][0] for number in some) * QUARTER_S
             end = max(ranges[number][1] for number in some) * QUARTER_S
-            for row in connection.execute(_EVENTS_OF, {"numbers": some, "start": start, "end": end}):
+            rows = connection.execute(_EVENTS_OF, {"numbers": some, "start": start, "end": end})
+            for row in sound_events(rows):
                 events[row.meter_no].append((row.generation, event_of(row, 0)))
         self._times: dict[int, list[Interval]] = {number: off_times(found) for number, found in events.items()}
 

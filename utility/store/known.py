@@ -8,6 +8,7 @@ from sqlalchemy import Connection, bindparam, select
 
 from commonwatt.plausible import limits_of
 from commonwatt.units import MilliwattHours, unsigned64
+from utility.store.checks import check_meters
 from utility.store.database import read_setting, save_setting, upsert
 from utility.store.tables import command, controller, meter, period
 
@@ -86,7 +87,12 @@ def registry_changed(connection: Connection) -> None:
 
 
 def load_known(connection: Connection) -> Known:
-    """Read the registry."""
+    """Read the registry.
+
+    Raises:
+        DamagedError: A meter is not what was registered.
+    """
+    check_meters(connection)
     return Known(
         revision=registry_revision(connection),
         controllers=frozenset(connection.execute(select(controller.c.id)).scalars()),

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, Engine, Row, Select, delete, select
 from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, Quality, join
 from commonwatt.letters import Door, LocalReason
-from commonwatt.packing import unpack_sound
+from commonwatt.packing import is_intact, unpack_sound
 from commonwatt.records import RecordType
 from commonwatt.units import SLOTS, unsigned64
 from utility.store.database import insert_or
@@ -109,10 +109,24 @@ class Checked:
 
 def check(rows: Sequence[Row[Any]]) -> Checked:
     """Unpack parts, and sort out the damaged ones."""
-    keys = [(unsigned64(row.meter_id), row.record_type, row.quarter) for row in rows]
-    blocks, damaged = unpack_sound(keys, [row.payload for row in rows])
+    likely = [row for row in rows if _is_likely(row)]
+    keys = [(unsigned64(row.meter_id), row.record_type, row.quarter) for row in likely]
+    blocks, damaged = unpack_sound(keys, [row.payload for row in likely])
     apart = set(damaged)
-    return Checked([row for i, row in enumerate(rows) if i not in apart], blocks, [rows[i] for i in damaged])
+    sound = [row for i, row in enumerate(likely) if i not in apart]
+    kept = {row.id for row in sound}
+    return Checked(sound, blocks, [row for row in rows if row.id not in kept])
+
+
+def _is_likely(row: Row[Any]) -> bool:
+    """Tell whether the values are of the right kinds: in a damaged row SQLite may find any."""
+    return (
+        isinstance(row.record_type, int)
+        and 0 <= row.record_type < 2**8
+        and isinstance(row.quarter, int)
+        and 0 <= row.quarter < 2**32
+        and isinstance(row.payload, bytes)
+    )
 
 
 class PartReader:
@@ -181,17 +195,35 @@ def set_aside(writes: Engine, rows: Sequence[Row[Any]]) -> int:
                 reason=LocalReason.DAMAGED_PART,
                 generation=0,
                 record_id=row.id,
-                time=row.received,
-                content=row.payload,
+                time=row.received if isinstance(row.received, int) else 0,
+                content=row.payload if isinstance(row.payload, bytes) else repr(row.payload).encode(),
             )
-            connection.execute(insert_or(connection, letter).on_conflict_do_nothing(), [letter_row(row.sender, kept)])
-            _ask_again(connection, row)
+            connection.execute(
+                insert_or(connection, letter).on_conflict_do_nothing(), [letter_row(str(row.sender), kept)]
+            )
+            if _is_likely(row):
+                for key in {(row.meter_no, row.record_type, row.quarter), _true_key(connection, row)}:
+                    _ask_again(connection, key)
     return moved
 
 
-def _ask_again(connection: Connection, row: Row[Any]) -> None:
+def _true_key(connection: Connection, row: Row[Any]) -> tuple[int, int, int]:
+    """Return the key under which the payload is right after all, if one part of its key is what is damaged."""
+    for number, meter_id in connection.execute(select(meter.c.no, meter.c.id)):
+        if is_intact((unsigned64(meter_id), row.record_type, row.quarter), row.payload):
+            return number, row.record_type, row.quarter
+    for kind in RecordType:
+        if is_intact((unsigned64(row.meter_id), int(kind), row.quarter), row.payload):
+            return row.meter_no, int(kind), row.quarter
+    for bit in range(32):
+        if is_intact((unsigned64(row.meter_id), row.record_type, row.quarter ^ 1 << bit), row.payload):
+            return row.meter_no, row.record_type, row.quarter ^ 1 << bit
+    return row.meter_no, row.record_type, row.quarter
+
+
+def _ask_again(connection: Connection, place: tuple[int, int, int]) -> None:
     new = {"mask": ALL_SLOTS, "absent": 0, "asked": 0, "next_time": 0, "is_open": True}
-    key = {"meter_no": row.meter_no, "record_type": row.record_type, "quarter": row.quarter}
+    key = dict(zip(("meter_no", "record_type", "quarter"), place, strict=True))
     statement = insert_or(connection, gap).values(**key, **new)
     connection.execute(statement.on_conflict_do_update(index_elements=list(key), set_=new))
 

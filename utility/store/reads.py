@@ -10,6 +10,7 @@ from commonwatt.blocks import Blocks, empty
 from commonwatt.records import EventRecord
 from commonwatt.units import EpochSeconds, MeterId, Quarter, unsigned64
 from utility.registry import TOWN
+from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
 from utility.store.gaps import event_of
 from utility.store.parts import PartReader, select_parts
@@ -87,7 +88,7 @@ def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -
             "new_state": row.new_state,
             "sender": row.sender,
         }
-        for row in connection.execute(statement.limit(limit))
+        for row in sound_events(connection.execute(statement.limit(limit)))
     ]
 
 
@@ -207,5 +208,5 @@ def all_events(database: Database, start: EpochSeconds, end: EpochSeconds) -> It
         .order_by(event.c.meter_no, event.c.generation, event.c.time)
     )
     with database.reads.begin() as connection:
-        for row in connection.execute(statement, execution_options={"yield_per": 1_000}):
+        for row in sound_events(connection.execute(statement, execution_options={"yield_per": 1_000})):
             yield row.generation, event_of(row, unsigned64(row.id))

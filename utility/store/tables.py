@@ -44,7 +44,8 @@ controller = Table(
     Column("address", String(45), nullable=False),
 )
 
-# `no` is four bytes in every part where the id would take eight; `label` is the id in decimal, for people.
+# `no` is four bytes in every part where the id would take eight; `label` is the id in decimal, for people. `crc` is of
+# all other columns (``checks.row_crc``), here and in `event`.
 meter = Table(
     "meter",
     metadata,
@@ -62,6 +63,7 @@ meter = Table(
     Column("battery_capacity", BigInteger, nullable=True),
     Column("minimum_percent", Integer, nullable=True),
     Column("push", Boolean, nullable=False),
+    Column("crc", BigInteger, nullable=False),
 )
 
 # What a meter's own answer to `initialize` said, and when: the truth, where the town file is only the seed (T6).
@@ -119,6 +121,7 @@ event = Table(
     Column("time", BigInteger, nullable=False),
     Column("sender", String(16), nullable=False),
     Column("owner", String(16), nullable=False),
+    Column("crc", BigInteger, nullable=False),
     Index("ix_event_meter_no_time", "meter_no", "time"),
 )
 

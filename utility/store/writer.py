@@ -9,13 +9,26 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, TypeVar
 
-from sqlalchemy import BigInteger, ColumnElement, Connection, Insert, Integer, bindparam, case, select, tuple_, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    Insert,
+    Integer,
+    bindparam,
+    case,
+    delete,
+    select,
+    tuple_,
+    update,
+)
 
 from commonwatt.batches import Letter
 from commonwatt.letters import LocalReason
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import QUARTER_S, signed64, unsigned64
 from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
+from utility.store.checks import is_sound, row_crc
 from utility.store.database import Database, insert_in, insert_or, upsert
 from utility.store.held import HELD, note_slots
 from utility.store.letters import letter_row
@@ -178,9 +191,13 @@ class _Transaction:
     def _known_events(self, keys: Sequence[_EventKey]) -> dict[_EventKey, tuple[int, int, int]]:
         known = {}
         for some in chunks(keys):
-            for row in self._connection.execute(_EVENTS_OF, {"keys": some}):
+            for row in self._connection.execute(_EVENTS_OF, {"keys": some}).all():
                 key = row.meter_no, row.generation, row.record_id
-                known[key] = row.previous_state, row.new_state, row.time
+                if is_sound(event, row):
+                    known[key] = row.previous_state, row.new_state, row.time
+                else:
+                    # It is damaged, and here it comes again.
+                    self._connection.execute(delete(event).where(tuple_(*event.primary_key) == key))
         return known
 
     def _keep_letters(self, letters: Sequence[tuple[str, Letter]]) -> None:
@@ -314,7 +331,8 @@ def _origin(append: Append) -> dict[str, object]:
 
 def _event_row(key: _EventKey, content: tuple[int, int, int], append: Append) -> dict[str, Any]:
     names = ("meter_no", "generation", "record_id", "previous_state", "new_state", "time", "sender", "owner")
-    return dict(zip(names, (*key, *content, append.sender, append.owner), strict=True))
+    row = dict(zip(names, (*key, *content, append.sender, append.owner), strict=True))
+    return row | {"crc": row_crc(event, row)}
 
 
 def _contradiction(generation: int, record: EventRecord, append: Append) -> Letter:

@@ -12,6 +12,7 @@ from commonwatt.clock import Clock
 from commonwatt.records import EventRecord
 from utility.api import Api, make_app
 from utility.core import Refused
+from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.store.changes import Append, SawGateway
 from utility.store.database import Database
@@ -45,7 +46,7 @@ def client(database: Database, refused: dict[str, Refused]) -> Client:
     metrics = UtilityMetrics()
     metrics.watch_gateways({"r001": BEGIN}, lambda: BEGIN + 7)
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
-    return Client(make_app(Api(database, clock, metrics, lambda: False, refused)))
+    return Client(make_app(Api(database, clock, metrics, lambda: False, refused, Health(None))))
 
 
 def test_readings_are_the_slots_in_the_range(

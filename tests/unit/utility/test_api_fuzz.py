@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from commonwatt.clock import Clock
 from commonwatt.town import load_town
 from utility.api import Api, make_app
+from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.registry import fill_registry
 from utility.store.database import open_database
@@ -65,7 +66,7 @@ def _app(folder: Path) -> FastAPI:
     with database.writes.begin() as connection:
         fill_registry(connection, load_town(folder / "town.toml"))
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
-    return make_app(Api(database, clock, UtilityMetrics(), lambda: False, {}))
+    return make_app(Api(database, clock, UtilityMetrics(), lambda: False, {}, Health(None)))
 
 
 @given(st.sampled_from(PATHS), st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5))

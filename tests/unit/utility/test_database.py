@@ -38,7 +38,7 @@ def test_files_that_others_could_read_are_theirs_no_more(tmp_path: Path, url: st
     database = open_database(url, create=False)
     modes = {file.name: stat.S_IMODE(file.stat().st_mode) for file in tmp_path.glob("utility.db*")}
     database.close()
-    assert modes == dict.fromkeys(("utility.db", "utility.db-wal", "utility.db-shm"), 0o600)
+    assert modes == dict.fromkeys((f"utility.db{suffix}" for suffix in ("", "-wal", "-shm", ".lock")), 0o600)
 
 
 def test_store_id_stays_with_the_database(url: str) -> None:
@@ -62,7 +62,7 @@ def test_newer_schema_is_refused(url: str, database: Database) -> None:
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "utility.db").write_text("x" * 5000)
-    with pytest.raises(StoreError, match="-wal and -shm"):
+    with pytest.raises(StoreError, match="salvage --config"):
         open_database(f"sqlite:///{tmp_path}/utility.db", create=True)
 
 
@@ -77,5 +77,5 @@ def test_another_programs_database_is_left_alone(url: str) -> None:
     with first.writes.begin() as connection:
         connection.execute(text("DELETE FROM alembic_version"))
     first.close()
-    with pytest.raises(StoreError, match="already exists"):
+    with pytest.raises(StoreError, match="another program's"):
         open_database(url, create=True)

@@ -4,13 +4,15 @@ from collections.abc import Awaitable, Callable
 import pytest
 from sqlalchemy import text
 from sqlalchemy.event import listen
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from commonwatt.batches import Batch, unpack_batch_ack
 from commonwatt.blocks import Blocks, concatenate
 from commonwatt.clock import Clock
 from commonwatt.commands import Heartbeat
+from commonwatt.damage import DamagedError
 from commonwatt.effects import Publish
+from utility.health import Health
 from utility.ingest import MAX_QUEUED, Ingest
 from utility.metrics import UtilityMetrics
 from utility.store import reads
@@ -42,7 +44,7 @@ def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list
 
     async def play() -> None:
         metrics, sent = UtilityMetrics(), list[Publish]()
-        ingest = Ingest(database, CLOCK, metrics, sent.append, 1800)
+        ingest = Ingest(database, CLOCK, metrics, sent.append, 1800, Health(None))
         task = asyncio.create_task(ingest.run())
         try:
             await scenario(ingest, metrics, sent)
@@ -102,8 +104,9 @@ def test_store_that_fails_acknowledges_nothing_and_goes_on(
 def test_disk_that_is_full_acknowledges_nothing_until_there_is_room(
     database: Database, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
 ) -> None:
-    pages = [0]
-    listen(database.reads, "connect", lambda connection, _: connection.execute(f"PRAGMA max_page_count = {pages[0]}"))
+    pages = [1_000_000]
+    limit = "PRAGMA max_page_count = {}"
+    listen(database.reads, "checkout", lambda connection, *_: connection.execute(limit.format(pages[0])))
     with database.reads.begin() as connection:
         pages[0] = connection.execute(text("PRAGMA page_count")).scalar_one()
     database.close()
@@ -113,12 +116,44 @@ def test_disk_that_is_full_acknowledges_nothing_until_there_is_room(
         ingest.offer(TOPIC, message)
         await until(lambda: sample(metrics, "store_errors") == 1)
         assert sent == []
+        assert ingest.health.alarms() == ["disk_full"]
         pages[0] = 1_000_000
         ingest.offer(TOPIC, message)
         await until(lambda: len(sent) == 1)
+        assert ingest.health.alarms() == []
 
     running(database, scenario)
     assert sum(len(some) for some in reads.all_blocks(database, 0, 2**31 - 1)) == 500
+
+
+def test_damage_stops_all_acknowledgements_until_the_service_is_started_again(
+    database: Database,
+    batch: Callable[..., Batch],
+    blocks: Callable[..., Blocks],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    real = Writer.commit
+    damaged = [True]
+
+    def commit(self: Writer, changes: list[Change]) -> Committed:
+        if damaged[0]:
+            raise DatabaseError("INSERT", {}, DamagedError("database disk image is malformed"))
+        return real(self, changes)
+
+    monkeypatch.setattr(Writer, "commit", commit)
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        message = batch(blocks({0: 1})).pack()
+        ingest.offer(TOPIC, message)
+        ingest.offer(TOPIC, message)
+        await until(lambda: sample(metrics, "messages", result="store_error") == 2)
+        assert ingest.health.alarms() == ["store_damaged"]
+        damaged[0] = False
+        ingest.offer(TOPIC, message)
+        await until(lambda: sample(metrics, "messages", result="store_damaged") == 1)
+        assert sent == []
+
+    running(database, scenario)
 
 
 def test_message_the_database_will_not_take_does_not_stop_the_others(

@@ -12,6 +12,7 @@ from commonwatt.config import UtilitySettings
 from commonwatt.systemd import Notifier
 from commonwatt.watchdog import Watchdog
 from tests.support.waiting import become
+from utility.health import Health
 from utility.ingest import Ingest
 from utility.jobs import Jobs
 from utility.metrics import UtilityMetrics
@@ -30,7 +31,7 @@ CLOCK = Clock(origin=NOW, monotonic_origin=0, speed=0)
 def tick(database: Database, times: int = 1) -> UtilityMetrics:
     async def play() -> UtilityMetrics:
         metrics = UtilityMetrics()
-        ingest = Ingest(database, CLOCK, metrics, lambda _: None, 1800)
+        ingest = Ingest(database, CLOCK, metrics, lambda _: None, 1800, Health(None))
         jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, metrics)
         try:
             for _ in range(times):
@@ -96,7 +97,7 @@ def test_a_job_that_hangs_is_seen_by_a_watchdog(database: Database, monkeypatch:
         assert answers.wait(60)
 
     async def play() -> None:
-        ingest = Ingest(database, CLOCK, UtilityMetrics(), lambda _: None, 1800)
+        ingest = Ingest(database, CLOCK, UtilityMetrics(), lambda _: None, 1800, Health(None))
         jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, UtilityMetrics())
         watchdog = Watchdog(Notifier({}), look_every_s=0.01, stuck_after_s=0.1, end_after_s=3600)
         watchdog.watch("jobs", jobs.reading.mark)

@@ -106,6 +106,7 @@ def upgrade() -> None:
         sa.Column("battery_capacity", sa.BigInteger(), nullable=True),
         sa.Column("minimum_percent", sa.Integer(), nullable=True),
         sa.Column("push", sa.Boolean(), nullable=False),
+        sa.Column("crc", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["microgrid"], ["controller.id"], name=op.f("fk_meter_microgrid")),
         sa.PrimaryKeyConstraint("no", name=op.f("pk_meter")),
         sa.UniqueConstraint("id", name=op.f("uq_meter_id")),
@@ -144,6 +145,7 @@ def upgrade() -> None:
         sa.Column("time", sa.BigInteger(), nullable=False),
         sa.Column("sender", sa.String(length=16), nullable=False),
         sa.Column("owner", sa.String(length=16), nullable=False),
+        sa.Column("crc", sa.BigInteger(), nullable=False),
         sa.ForeignKeyConstraint(["meter_no"], ["meter.no"], name=op.f("fk_event_meter_no")),
         sa.PrimaryKeyConstraint("meter_no", "generation", "record_id", name=op.f("pk_event")),
     )

@@ -1,0 +1,364 @@
+"""Row 5 of the faults at the utility: what rots in its database is never believed, and comes again."""
+
+import random
+import shutil
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from sqlalchemy import insert, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from commonwatt.batches import Letter
+from commonwatt.blocks import Blocks, make_blocks
+from commonwatt.commands import ControllerCommand, unpack_json
+from commonwatt.exceptions import ConfigError, StoreError
+from commonwatt.packing import pack
+from commonwatt.records import EventRecord, State
+from commonwatt.service import only_one
+from commonwatt.town import Town
+from commonwatt.units import QUARTER_S
+from utility.registry import fill_registry
+from utility.store import reads
+from utility.store.changes import Append
+from utility.store.checks import is_damage
+from utility.store.compactor import SETTLE_S, Compactor
+from utility.store.database import DamagedDatabaseError, Database, open_database
+from utility.store.gaps import GapFinder
+from utility.store.held import HELD, REFUSED, masks_of
+from utility.store.known import OpenCommand, add_command, open_commands
+from utility.store.letters import letter_row, letters
+from utility.store.salvage import salvage
+from utility.store.tables import event, held, letter, meter, part
+from utility.store.writer import Writer
+
+FIRST = 2_000_000
+QUARTERS = 12
+METERS = (10001, 10002, 10003)
+NOW = (FIRST + QUARTERS) * QUARTER_S + SETTLE_S
+FLIPS = 50
+LETTER = Letter(meter=10001, log=1, reason=1, generation=1, record_id=9, time=NOW, content=b"something")
+
+Values = dict[tuple[int, int, int, int], int]
+Events = dict[tuple[int, int, int], EventRecord]
+
+
+def sent_blocks(keys: list[tuple[int, int, int]]) -> Append:
+    """Return what a gateway sends of some blocks."""
+    values = [[(k[0] * 7 + k[2] * 61 + slot * 13) % 4001 for slot in range(60)] for k in keys]
+    blocks = make_blocks(keys, values, [[2] * 60] * len(keys))
+    return Append(
+        sender="r001", owner="r001", received=NOW, blocks=blocks, payloads=pack(blocks), events=[], letters=[]
+    )
+
+
+def sent_event(number: int, meter_id: int) -> tuple[int, EventRecord]:
+    up = State.INITIALIZED
+    time = (FIRST + number) * QUARTER_S
+    return 1, EventRecord(
+        previous_state=up, new_state=up | State.SHARING, record_id=number, meter_id=meter_id, time=time
+    )
+
+
+ALL_KEYS = [(meter_id, 3, quarter) for meter_id in METERS for quarter in range(FIRST, FIRST + QUARTERS)]
+ALL_EVENTS = [sent_event(number, meter_id) for meter_id in METERS for number in range(8)]
+
+
+def everything() -> list[Append]:
+    """Return all that a gateway's backup has."""
+    events = Append(
+        sender="r001",
+        owner="r001",
+        received=NOW,
+        blocks=make_blocks([], [], []),
+        payloads=[],
+        events=ALL_EVENTS,
+        letters=[],
+    )
+    return [*(sent_blocks(ALL_KEYS[at : at + 5]) for at in range(0, len(ALL_KEYS), 5)), events]
+
+
+def values_of(blocks: Blocks) -> Values:
+    return {
+        (*blocks.key(row), int(slot)): int(blocks.values[row, slot])
+        for row in range(len(blocks))
+        for slot in blocks.quality[row].nonzero()[0]
+    }
+
+
+def read_all(database: Database) -> tuple[Values, Events]:
+    values: Values = {}
+    for blocks in reads.all_blocks(database, 0, 2**32):
+        values |= values_of(blocks)
+    events = {(e.meter_id, g, e.record_id): e for g, e in reads.all_events(database, 0, 2**40)}
+    return values, events
+
+
+def compact(database: Database) -> None:
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(NOW)) is not None:
+        assert compactor.apply(replacement) or replacement.damaged
+
+
+def work(database: Database) -> None:
+    """Compact, and look for gaps, as the jobs do."""
+    compact(database)
+    finder = GapFinder(database)
+    more = True
+    while more:
+        run = finder.plan(NOW, 0)
+        finder.apply(run, NOW)
+        more = run.more
+
+
+def answer(database: Database) -> None:
+    """Send what was asked for, as a gateway does out of its backup."""
+    with database.reads.begin() as connection:
+        commands = [unpack_json(ControllerCommand, c.message.encode()) for c in open_commands(connection)]
+    keys = {(int(m), kind, quarter) for c in commands for m, kind, quarter, _ in c.blocks or ()}
+    Writer(database).commit([sent_blocks(sorted(keys & set(ALL_KEYS)))])
+
+
+@pytest.fixture(scope="module")
+def reference() -> tuple[Values, Events]:
+    values: Values = {}
+    for one in everything():
+        values |= values_of(one.blocks)
+    return values, {(e.meter_id, g, e.record_id): e for g, e in ALL_EVENTS}
+
+
+@pytest.fixture
+def filled(tmp_path: Path, town: Town) -> Path:
+    """A database of which half is compacted."""
+    path = tmp_path / "filled.db"
+    database = open_database(f"sqlite:///{path}", create=True)
+    with database.writes.begin() as connection:
+        fill_registry(connection, town)
+    batches = everything()
+    Writer(database).commit(batches[: len(batches) // 2])
+    compact(database)
+    Writer(database).commit(batches[len(batches) // 2 :])
+    database.close()
+    return path
+
+
+def flip(path: Path, rng: random.Random) -> None:
+    """Flip a bit of a byte that says something."""
+    data = bytearray(path.read_bytes())
+    at = rng.choice([at for at, byte in enumerate(data) if byte])
+    data[at] ^= 1 << rng.randrange(8)
+    path.write_bytes(data)
+
+
+def mended(path: Path, town: Town) -> Database:
+    """Salvage as a person does, and register the town again."""
+    done = salvage(path, NOW)
+    assert done.aside is not None
+    assert done.aside.exists()
+    database = open_database(f"sqlite:///{path}", create=False, check=True)
+    with database.writes.begin() as connection:
+        fill_registry(connection, town)
+    return database
+
+
+def test_row_05_a_flipped_bit_at_the_utility_never_becomes_a_wrong_value(
+    filled: Path, town: Town, reference: tuple[Values, Events], tmp_path: Path
+) -> None:
+    rng = random.Random("utility")
+    outcomes: Counter[str] = Counter()
+    for _ in range(FLIPS):
+        path = tmp_path / "flipped.db"
+        shutil.copy(filled, path)
+        flip(path, rng)
+        outcomes[survive(path, town, reference)] += 1
+        for left in tmp_path.glob("flipped.db*"):
+            left.unlink()
+    assert outcomes["refused"] > 0, outcomes
+    assert outcomes["asked again"] > 0, outcomes
+
+
+def survive(path: Path, town: Town, reference: tuple[Values, Events]) -> str:
+    """Let a utility work on a damaged file; whatever it reads must be true, and in the end all must be there."""
+    outcome = "harmless"
+    try:
+        database = open_database(f"sqlite:///{path}", create=True, check=True)
+    except StoreError:
+        outcome, database = "refused", mended(path, town)
+    try:
+        check(database, reference)
+        work(database)
+    except SQLAlchemyError as error:
+        if not is_damage(error):
+            raise
+        database.close()
+        outcome, database = "stopped", mended(path, town)
+        check(database, reference)
+        work(database)
+    found = check(database, reference)
+    if found != reference and outcome == "harmless":
+        outcome = "asked again"
+        answer(database)
+        assert check(database, reference)[0] == reference[0], "what was lost is there again"
+    # A new store, or a gateway that sends its backup for another reason: then events are there again too.
+    Writer(database).commit(everything())
+    assert check(database, reference) == reference
+    database.close()
+    return outcome
+
+
+def check(database: Database, reference: tuple[Values, Events]) -> tuple[Values, Events]:
+    values, events = read_all(database)
+    assert values.items() <= reference[0].items(), "a reading that nobody measured"
+    assert events.items() <= reference[1].items(), "an event that nobody sent"
+    return values, events
+
+
+def test_salvage_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
+    filled: Path, reference: tuple[Values, Events]
+) -> None:
+    old = open_database(f"sqlite:///{filled}", create=False)
+    with old.writes.begin() as connection:
+        connection.execute(insert(letter), [letter_row("r001", LETTER, HELD)])
+        connection.execute(
+            update(letter).values(state=REFUSED, decided=NOW, decided_by="a clerk", why="a meter on the bench")
+        )
+        connection.execute(insert(held).values(meter_no=1, record_type=3, quarter=FIRST, letter_no=1, mask=5))
+        add_command(connection, OpenCommand(id="cli-1", controller="r001", message="{}", until=NOW), NOW)
+        figures = reads.town(connection)
+        meters = reads.meters(connection, None, 0, 100)
+    old.close()
+    done = salvage(filled, NOW)
+    assert done.damaged.total() == 0
+    assert done.unreadable == []
+    assert done.aside is not None
+    assert done.aside.name == "filled.db.damaged-20270115T110100Z"
+    assert not list(filled.parent.glob("*.new*"))
+    assert not list(filled.parent.glob("*.image*"))
+    new = open_database(f"sqlite:///{filled}", create=False, check=True)
+    assert new.store_id != old.store_id
+    assert read_all(new) == reference
+    with new.reads.begin() as connection:
+        (kept,) = letters(connection, 10)
+        assert (kept.no, kept.state, kept.letter) == (1, REFUSED, LETTER)
+        assert "a clerk" in kept.decided
+        assert masks_of(connection, [(1, 3, FIRST)]) == {(1, 3, FIRST): (0, 5)}
+        assert [c.id for c in open_commands(connection)] == ["cli-1"]
+        assert reads.town(connection) == figures
+        assert reads.meters(connection, None, 0, 100) == meters
+        totals = connection.execute(select(part.c.id, part.c.total, part.c.exact)).all()
+        assert all(row.exact == 60 for row in totals)
+    new.close()
+
+
+def test_salvage_leaves_out_what_nobody_registered_measured_or_sent(filled: Path) -> None:
+    database = open_database(f"sqlite:///{filled}", create=False)
+    with database.writes.begin() as connection:
+        connection.execute(update(meter).where(meter.c.label == "10003").values(account=4711))
+        first, second, *_ = connection.execute(select(part.c.id).where(part.c.meter_no == 1)).scalars()
+        connection.execute(update(part).where(part.c.id == first).values(quarter=FIRST + 99))
+        connection.execute(update(part).where(part.c.id == second).values(total=1, exact=7))
+        connection.execute(update(event).where(event.c.meter_no == 1, event.c.record_id == 3).values(time=5))
+    database.close()
+    done = salvage(filled, NOW)
+    lost_of_a_meter = QUARTERS
+    assert +done.damaged == {"meter": 1, "part": 1 + lost_of_a_meter, "event": 1 + 8, "series": 1}
+    database = open_database(f"sqlite:///{filled}", create=False, check=True)
+    with database.reads.begin() as connection:
+        numbers = select(part.c.total, part.c.exact)
+        assert (1, 7) not in [tuple(row) for row in connection.execute(numbers)], "sums are made anew"
+    database.close()
+
+
+@pytest.mark.parametrize(("at", "length"), [(0, 100), (100, 2000), (0, 4096)])
+def test_a_database_without_a_schema_is_refused_left_alone_and_salvaged(
+    filled: Path, reference: tuple[Values, Events], at: int, length: int
+) -> None:
+    data = bytearray(filled.read_bytes())
+    data[at : at + length] = bytes(length)
+    filled.write_bytes(data)
+    with pytest.raises(DamagedDatabaseError, match=f"{filled}: the utility's database is damaged.*utility salvage"):
+        open_database(f"sqlite:///{filled}", create=True, check=True)
+    assert filled.read_bytes() == data
+    salvage(filled, NOW)
+    database = open_database(f"sqlite:///{filled}", create=False, check=True)
+    assert read_all(database) == reference
+    database.close()
+
+
+def test_a_database_in_use_is_not_salvaged(filled: Path) -> None:
+    database = open_database(f"sqlite:///{filled}", create=False)
+    with pytest.raises(ConfigError, match="a running utility"):
+        salvage(filled, NOW)
+    database.close()
+    with only_one(filled, "a salvage"), pytest.raises(ConfigError, match="a salvage is using it"):
+        open_database(f"sqlite:///{filled}", create=False)
+
+
+def killed(filled: Path, folder: Path) -> Path:
+    """Return a database as a kill leaves it, most of it in its log."""
+    running = open_database(f"sqlite:///{filled}", create=False)
+    for one in everything():
+        Writer(running).commit([one])
+    folder.mkdir()
+    for suffix in ("", "-wal"):
+        shutil.copy(f"{filled}{suffix}", f"{folder}/utility.db{suffix}")
+    running.close()
+    return folder / "utility.db"
+
+
+def store_id(path: Path) -> int:
+    database = open_database(f"sqlite:///{path}", create=False)
+    database.close()
+    return database.store_id
+
+
+def damage_log(path: Path, at: int) -> None:
+    log = path.with_name(path.name + "-wal")
+    data = bytearray(log.read_bytes())
+    data[at] ^= 4
+    log.write_bytes(data)
+
+
+def test_an_undamaged_log_is_believed(filled: Path, tmp_path: Path, reference: tuple[Values, Events]) -> None:
+    path = killed(filled, tmp_path / "killed")
+    before = store_id(filled)
+    database = open_database(f"sqlite:///{path}", create=False, check=True)
+    assert database.store_id == before
+    assert check(database, reference) == reference
+    database.close()
+
+
+def test_a_log_damaged_in_its_last_transaction_gives_a_new_store_id(
+    filled: Path, tmp_path: Path, reference: tuple[Values, Events]
+) -> None:
+    path = killed(filled, tmp_path / "killed")
+    before = store_id(filled)
+    damage_log(path, -5000)
+    database = open_database(f"sqlite:///{path}", create=False, check=True)
+    assert database.store_id != before, "so the gateways send again what may be lost"
+    check(database, reference)
+    database.close()
+
+
+def test_a_log_damaged_earlier_is_read_around_the_damage(
+    filled: Path, tmp_path: Path, reference: tuple[Values, Events]
+) -> None:
+    path = killed(filled, tmp_path / "killed")
+    damage_log(path, 5000)
+    with pytest.raises(DamagedDatabaseError, match="its log, before its last 9 transactions"):
+        open_database(f"sqlite:///{path}", create=False, check=True)
+    salvage(path, NOW)
+    database = open_database(f"sqlite:///{path}", create=False, check=True)
+    assert len(check(database, reference)[0]) > 0.9 * len(reference[0])
+    database.close()
+
+
+def test_a_damaged_event_is_replaced_when_it_comes_again(filled: Path, reference: tuple[Values, Events]) -> None:
+    database = open_database(f"sqlite:///{filled}", create=False)
+    with database.writes.begin() as connection:
+        connection.execute(update(event).where(event.c.record_id == 3).values(new_state=0))
+    assert len(check(database, reference)[1]) == len(ALL_EVENTS) - len(METERS)
+    committed = Writer(database).commit(everything())
+    assert (committed.events, committed.event_conflicts) == (len(METERS), 0)
+    assert check(database, reference) == reference
+    database.close()

@@ -1,0 +1,75 @@
+"""What is wrong with the database, as far as the service has seen: it decides what is still taken in."""
+
+import logging
+import shutil
+from pathlib import Path
+
+from commonwatt.room import ENOUGH_BYTES, LOW_BYTES
+from utility.store.checks import is_damage, is_full
+
+STORE_DAMAGED = "store_damaged"
+DISK_FULL = "disk_full"
+ALARMS = (STORE_DAMAGED, DISK_FULL)
+
+log = logging.getLogger(__name__)
+
+
+class Health:
+    """Damage stands until the service is started again, which checks everything; a full disk until there is room.
+
+    Args:
+        path: The SQLite file; ``None``: the database is a server's, with a disk of its own.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._damaged = False
+        self._short = False
+        self._failed_full = False
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the database is damaged: nothing is taken in."""
+        return self._damaged
+
+    @property
+    def short(self) -> bool:
+        """Whether the disk has too little room: no batch is taken in."""
+        return self._short
+
+    def alarms(self) -> list[str]:
+        """Return what a person must see to."""
+        standing = {STORE_DAMAGED: self._damaged, DISK_FULL: self._short or self._failed_full}
+        return [name for name in ALARMS if standing[name]]
+
+    def failed(self, error: BaseException) -> None:
+        """Take note of an error of the database."""
+        if is_full(error):
+            self._failed_full = True
+        if is_damage(error) and not self._damaged:
+            self._damaged = True
+            log.error(
+                "the database is damaged (%s): nothing is acknowledged any more; stop the service, then %s",
+                error,
+                "put back a backup of the server's" if self._path is None else "run: commonwatt utility salvage",
+            )
+
+    def committed(self) -> None:
+        """Take note that something was stored."""
+        self._failed_full = False
+
+    def look(self) -> None:
+        """Look how much room the disk has.
+
+        Raises:
+            OSError: The disk can't be asked.
+        """
+        if self._path is None:
+            return
+        free = shutil.disk_usage(self._path.absolute().parent).free
+        if free < LOW_BYTES and not self._short:
+            log.error("only %d MiB are free on the disk of %s: no data is taken in", free // 2**20, self._path)
+            self._short = True
+        elif free >= ENOUGH_BYTES and self._short:
+            log.warning("there is room again on the disk of %s: data is taken in", self._path)
+            self._short = False

@@ -1,0 +1,108 @@
+"""Tells whether what is stored is what was written: checksums of rows, the database's errors, its whole structure."""
+
+import logging
+import sqlite3
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Row, Table, select
+from sqlalchemy.engine import Connection
+
+from commonwatt import damage
+from commonwatt.damage import DamagedError, check_pages, open_read_only
+from utility.store.tables import event, meter
+
+_FULL_STATES = {"53100"}
+_DAMAGE_STATES = {"XX001", "XX002"}
+"""What PostgreSQL says of a full disk, of damaged data and of a damaged index."""
+
+# Small in any town; the parts are too many to be looked through at every start, and have checksums.
+_SMALL = ("controller", "meter", "series", "gap", "held", "command", "setting", "tally", "period")
+
+log = logging.getLogger(__name__)
+
+
+def row_crc(table: Table, values: Mapping[str, Any]) -> int:
+    """Return the checksum of a row of ``event`` or ``meter``: of all columns but it, and the number the database gives.
+
+    Args:
+        table: The table.
+        values: The row, by column.
+    """
+    columns = [values[column.name] for column in table.c if column.name not in ("no", "crc")]
+    # A truth value, or a flag, may come back as a plain number.
+    text = repr([int(value) if isinstance(value, int) else value for value in columns])
+    return zlib.crc32(text.encode(errors="surrogatepass"))
+
+
+def is_sound(table: Table, row: Row[Any]) -> bool:
+    """Tell whether a row of ``event`` or ``meter`` is what was written."""
+    return bool(row_crc(table, {column.name: getattr(row, column.name) for column in table.c}) == row.crc)
+
+
+def sound_events(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
+    """Yield those of some rows of ``event`` that are what was written; the others are told in the log."""
+    for row in rows:
+        if is_sound(event, row):
+            yield row
+        else:
+            log.error("event %s of meter number %s is damaged and left out", row.record_id, row.meter_no)
+
+
+def check_meters(connection: Connection) -> None:
+    """Check the registered meters.
+
+    Raises:
+        DamagedError: One is not what was registered.
+    """
+    for row in connection.execute(select(meter)):
+        if not is_sound(meter, row):
+            raise DamagedError(f"meter {row.label} (number {row.no}) is not what was registered")
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether an error says that the database itself is damaged."""
+    cause = _cause(error)
+    return damage.is_damage(cause) or getattr(cause, "sqlstate", None) in _DAMAGE_STATES
+
+
+def is_full(error: BaseException) -> bool:
+    """Tell whether an error says that the disk is full."""
+    cause = _cause(error)
+    return damage.is_full(cause) or getattr(cause, "sqlstate", None) in _FULL_STATES
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the driver's own error."""
+    return getattr(error, "orig", None) or error
+
+
+def check_file(path: Path, empty: bytes) -> None:
+    """Check the structure of an SQLite file of the present schema.
+
+    Args:
+        path: The file.
+        empty: A database of the present schema with nothing in it.
+
+    Raises:
+        sqlite3.Error: What is wrong; see ``commonwatt.damage.fails_check``.
+    """
+    with closing(open_read_only(path)) as connection:
+        check_schema(connection, empty)
+        check_pages(connection, path.stat().st_size, _SMALL)
+
+
+def check_schema(connection: sqlite3.Connection, empty: bytes) -> None:
+    """Compare a schema with that of an empty database: SQLite would take a changed word of it for meant.
+
+    Raises:
+        DamagedError: It is another.
+    """
+    sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
+    with closing(sqlite3.connect(":memory:")) as made:
+        made.deserialize(empty)
+        if connection.execute(sql).fetchall() != made.execute(sql).fetchall():
+            raise DamagedError("its schema is not what was written")
