@@ -209,13 +209,18 @@ class EmbeddedBroker:
                 _log.exception("the look at who may still be connected failed")
 
     def _check(self) -> None:
-        self._refreshed_devices()
-        if self._tls is None:
-            return
-        self._tls.refresh()
+        try:
+            self._refreshed_devices()
+            if self._tls is not None:
+                self._tls.refresh()
+        finally:  # Whatever came of new files, those connected are judged by what is known.
+            self._cut_unproved()
+
+    def _cut_unproved(self) -> None:
+        """Cut the connections whose certificate proves nothing any more."""
         for connection in self._connections.values():
             try:
-                self._tls.proved(connection.stream)
+                self._proved(connection.stream)
             except AdmissionError as refused:
                 revoked = refused.reason is Refusal.REVOKED
                 connection.writer.cut(Cut.REVOKED if revoked else Cut.EXPIRED, str(refused))

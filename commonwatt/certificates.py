@@ -12,6 +12,7 @@ from ipaddress import ip_address
 from typing import Self
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -21,6 +22,9 @@ from commonwatt.units import EpochSeconds
 
 BACKDATED_S = 3_600
 """Seconds by which a certificate begins before it is made: the clock of who checks it may be behind."""
+
+_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+"""What reading a damaged file raises: one flipped bit can make it of a version or an algorithm that nobody knows."""
 
 MAX_NAME = 64
 """Characters a certificate's name may have (X.520)."""
@@ -61,10 +65,11 @@ class Signer:
         """
         try:
             read = x509.load_pem_x509_certificate(certificate)
+            public = read.public_key()
             secret = serialization.load_pem_private_key(key, None)
-        except (ValueError, TypeError) as error:
+        except _UNREADABLE as error:
             raise ConfigError(f"not an authority's certificate and key: {error}") from error
-        if not isinstance(secret, ec.EllipticCurvePrivateKey) or secret.public_key() != read.public_key():
+        if not isinstance(secret, ec.EllipticCurvePrivateKey) or secret.public_key() != public:
             raise ConfigError("the key is not that of the certificate")
         return cls(read, secret)
 
@@ -141,11 +146,13 @@ def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:
     try:
         found = x509.load_pem_x509_crl(revocations)
         signer = x509.load_pem_x509_certificate(authority).public_key()
-    except ValueError as error:
+        signed = isinstance(signer, ec.EllipticCurvePublicKey) and found.is_signature_valid(signer)
+        serials = frozenset(entry.serial_number for entry in found)
+    except _UNREADABLE as error:
         raise ConfigError(f"not a list of revocations and its authority: {error}") from error
-    if not isinstance(signer, ec.EllipticCurvePublicKey) or not found.is_signature_valid(signer):
+    if not signed:
         raise ConfigError("the list of revocations is not signed by this authority")
-    return frozenset(entry.serial_number for entry in found)
+    return serials
 
 
 def expires_at(content: bytes) -> EpochSeconds:
@@ -156,9 +163,9 @@ def expires_at(content: bytes) -> EpochSeconds:
     """
     try:
         found = x509.load_pem_x509_certificates(content)
-    except ValueError as error:
+        return int(min(certificate.not_valid_after_utc for certificate in found).timestamp())
+    except _UNREADABLE as error:
         raise ConfigError(f"no certificate: {error}") from error
-    return int(min(certificate.not_valid_after_utc for certificate in found).timestamp())
 
 
 def _builder(

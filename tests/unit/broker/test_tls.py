@@ -4,13 +4,16 @@ import ssl
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, cast
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.connect import AdmissionError, Refusal
+from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
+from broker.packets import Cut
 from broker.tls import BrokerTls, Files
 from commonwatt.authority import Authority
 from commonwatt.certificates import Kind
@@ -134,6 +137,19 @@ def test_a_torn_list_of_revocations_leaves_the_one_before(tmp_path: Path) -> Non
     assert door.metrics.value("commonwatt_broker_tls_file_errors_total") == 3
     with pytest.raises(ConfigError, match=r"revoked\.pem: the list of revocations is not signed by this authority"):
         BrokerTls(door.files, BrokerMetrics()).load()
+
+
+def test_those_connected_are_judged_even_if_the_look_at_the_files_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = Door(authority(tmp_path / "out"))
+    broker = EmbeddedBroker("127.0.0.1:0", tmp_path / "devices.json", door.metrics, tls=door.files)
+    writer = Mock()
+    broker._connections["r001"] = Mock(stream=Shown(None), writer=writer)
+    monkeypatch.setattr(BrokerTls, "refresh", Mock(side_effect=ValueError("a fault of ours")))
+    with pytest.raises(ValueError, match="a fault of ours"):
+        broker._check()
+    writer.cut.assert_called_once_with(Cut.EXPIRED, "no certificate")
 
 
 def test_where_no_certificates_are_asked_for_none_is_proved(tmp_path: Path) -> None:
