@@ -1,33 +1,52 @@
-"""Row 6 of the faults on a real process: a gateway on a small disk that somebody else fills."""
+"""Row 6 of the faults on real processes: stores on small disks that somebody else fills."""
 
-import os
+import json
+import shutil
 import subprocess
+import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from commonwatt.audit import audit_folder
+from tests.support.parts import need_root
 from tests.support.site import Site
 from tests.support.waiting import eventually
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 MEBIBYTE = 1024 * 1024
 GATEWAY = "r001 gateway"
+METERS = "r001 meters"
 PARTS = ("head-end", "r001 broker", "utility", "r001 gateway", "r001 meters")
 
 
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Path]:
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
     """A disk of 48 MiB."""
-    if os.geteuid() != 0:
-        pytest.skip("needs to be root: a small disk is mounted")
-    folder = tmp_path / "disk"
+    need_root("a small disk is mounted")
     folder.mkdir()
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=48m", "tmpfs", folder], check=True)
     try:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Path]:
+    """A small disk."""
+    with small_disk(tmp_path / "disk") as folder:
+        yield folder
+
+
+@pytest.fixture
+def other_disk(tmp_path: Path) -> Iterator[Path]:
+    """Another one."""
+    with small_disk(tmp_path / "other") as folder:
+        yield folder
 
 
 def fill(file: Path) -> None:
@@ -66,3 +85,60 @@ def test_row_06_a_full_disk(disk: Path, tmp_path: Path) -> None:
         eventually(lambda: metric("refusing_records") == 0)
         eventually(lambda: metric(accepted) > before + 4)
         assert metric("store_failures_total") <= 3, "it does not fail again and again"
+
+
+def test_row_06_a_full_disk_at_the_utility_and_at_the_meters(disk: Path, other_disk: Path, tmp_path: Path) -> None:
+    with Site(tmp_path / "town", TOWN, speed=120) as site:
+        utility, meters = site.layout.part("utility").config, site.layout.part(METERS).config
+        utility.write_text(utility.read_text().replace("sqlite:///utility.db", f"sqlite:///{disk}/utility.db"))
+        shutil.move(utility.parent / "utility.db", disk / "utility.db")
+        meters.write_text(meters.read_text() + f'store = "{other_disk / "meters.db"}"\n')
+        site.start(*PARTS)
+        the_utilitys(site, disk)
+        the_meters(site, other_disk)
+        site.stop(METERS)
+        audit = audit_folder(tmp_path / "town")
+        assert audit.good, audit
+
+
+def the_utilitys(site: Site, disk: Path) -> None:
+    """Fill the utility's disk: no batch is acknowledged, that is told, and it ends by itself."""
+
+    def metric(name: str) -> float:
+        return site.metric("utility", f"commonwatt_utility_{name}")
+
+    def asked(path: str) -> dict[str, Any]:
+        with urllib.request.urlopen(f"http://{site.layout.part('utility').http}{path}", timeout=5) as answer:
+            return dict(json.load(answer))
+
+    eventually(lambda: metric("batches_total") >= 2)
+    fill(disk / "filler")
+    eventually(lambda: metric('alarm{alarm="disk_full"}') == 1)
+    before = metric("batches_total"), acknowledged(site)
+    eventually(lambda: metric('messages_total{result="disk_full"}') >= 2)
+    assert (metric("batches_total"), acknowledged(site)) == before, "nothing is acknowledged"
+    assert asked("/status")["alarms"] == ["disk_full"]
+    assert len(asked("/meters")["meters"]) > 0, "the API answers"
+    assert "no data is taken in" in site.log("utility")
+    (disk / "filler").unlink()
+    eventually(lambda: metric('alarm{alarm="disk_full"}') == 0)
+    eventually(lambda: metric("batches_total") >= before[0] + 2)
+
+
+def acknowledged(site: Site) -> float:
+    return site.metric(GATEWAY, 'commonwatt_gateway_batches_total{result="acknowledged"}')
+
+
+def the_meters(site: Site, disk: Path) -> None:
+    """Fill the meters' disk: they stand still, and afterwards make up for the slots they missed."""
+
+    def metric(name: str) -> float:
+        return site.metric(METERS, f"commonwatt_meters_{name}")
+
+    fill(disk / "filler")
+    eventually(lambda: metric('commits_total{result="failed"}') >= 2)
+    made = metric("readings_made_total")
+    assert "trying again" in site.log(METERS)
+    (disk / "filler").unlink()
+    eventually(lambda: metric("readings_made_total") > made and metric("lag_seconds") < 60)
+    assert metric("slots_not_recorded_total") == 0

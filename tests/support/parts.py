@@ -29,3 +29,13 @@ def real_part(program: str) -> Path:
     if os.environ.get("CI"):
         pytest.fail(missing)
     pytest.skip(missing)
+
+
+def need_root(what: str) -> None:
+    """Go on as root; else skip the test, saying what for, and in CI fail."""
+    if os.geteuid() == 0:
+        return
+    missing = f"needs to be root: {what}"
+    if os.environ.get("CI"):
+        pytest.fail(missing)
+    pytest.skip(missing)

@@ -47,12 +47,13 @@ ROWS: dict[int, Row] = {
     ),
     5: Row(
         "Bits flip in a stored file.",
-        "Found by a checksum and set aside; no wrong value is ever shown; what others still have is fetched again.",
+        "Found by a checksum and set aside; no wrong value is ever shown; what others still have is fetched again. A "
+        "gateway replaces a damaged store by itself; a utility stops and waits for a person, who has it salvaged.",
     ),
     6: Row(
         "A disk is full.",
-        "Nothing is acknowledged that is not stored; an alarm is raised; batteries are still commanded; it goes on by "
-        "itself when there is room.",
+        "Nothing is acknowledged that is not stored; an alarm is raised; batteries are still commanded; meters "
+        "wait, and make up for the slots they missed; all go on by themselves when there is room.",
     ),
     7: Row(
         "The disk says that it could not write.",
@@ -187,6 +188,8 @@ _LIMITS = """
   network. If it is held on the way it begins when it arrives; it still ends by itself.
 - **A retained command** can't expire at a broker of ours, which keeps none. Other brokers may; receivers ignore it,
   count it (`..._retained_messages_total`) and log it once, which is all the operator sees.
+- **A damaged database of the utility** loses what was in it alone: decisions, commands and letters that can't be read
+  any more. Who sent a part and when, and the sums beside each block, have no checksum of their own; the readings have.
 - **After a long outage of the utility** the newest readings come first, so the oldest are the last to be complete.
 - **Figures**: a week of eight meters, 80,640 parts of a minute each, drained in 20 s on a busy two-core machine over a
   line of 100 kB/s.

@@ -1,11 +1,21 @@
 """Row 6 of the faults, in the core: no room for records, but for commands; acknowledged data goes first."""
 
+import asyncio
+import sqlite3
 from pathlib import Path
 
+import pytest
+
+from commonwatt.batches import Letter
+from commonwatt.clock import load_clock
 from commonwatt.commands import Kind
+from commonwatt.config import GatewaySettings, load_settings
+from commonwatt.demo.layout import prepare
 from commonwatt.messages import Refusal
 from commonwatt.records import Log
 from commonwatt.room import BALLAST_BYTES, ENOUGH_BYTES, LOW_BYTES, Ballast
+from gateway.changes import AddLetters
+from gateway.shell import Shell
 from tests.support.gateway_world import START, World, batches, commands, readings
 
 PLENTY = 10 * ENOUGH_BYTES
@@ -68,3 +78,30 @@ def test_the_ballast_is_made_when_there_is_plenty_and_given_up_once(tmp_path: Pa
     ballast.give_up()
     assert not file.exists()
     ballast.give_up()
+
+
+def test_row_06_when_not_another_page_can_be_had_the_ballast_goes_and_nothing_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.shell.REOPEN_AFTER_S", 0)
+    town = tmp_path / "town.toml"
+    town.write_text('[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n')
+    (tmp_path / "town").mkdir()
+    layout = prepare(tmp_path / "town", town, 60, None, plain_text=True)
+    settings = load_settings(layout.part("r001 gateway").config, "gateway", GatewaySettings)
+    shell = Shell(settings, load_clock(None))
+    ballast = settings.store.with_name(settings.store.name + ".ballast")
+    assert ballast.exists()
+    db = shell._store._db
+    db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
+    letters = [
+        Letter(meter=1, log=1, reason=1, generation=1, record_id=n, time=START, content=bytes(1000)) for n in range(200)
+    ]
+    with pytest.raises(sqlite3.OperationalError, match="full") as failed:
+        asyncio.run(shell._commit([AddLetters(tuple(letters))]))
+    assert ballast.exists()
+    asyncio.run(shell._reopen(failed.value))
+    assert not ballast.exists()
+    assert shell._core.upkeep.short, "what was given up is for commands"
+    assert list(shell._store.letters()) == []
+    shell._store.close()
