@@ -137,7 +137,7 @@ class _GatewayMetrics(Collector):
         yield _counter("time_steps", "Times the gateway's time was set.", "", {"": gateway.time.counts.steps})
         yield _counter(
             "time_contradictions",
-            "Times the utility's time contradicted the gateway's, and was not followed.",
+            "Times the utility or NTP said another time than the gateway's, and was not followed.",
             "",
             {"": gateway.time.counts.contradictions},
         )

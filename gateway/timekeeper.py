@@ -2,7 +2,8 @@
 
 The gateway's time is ``raw``, which goes on by the monotonic clock whatever the machine's clock does, and an offset,
 which is kept here. No record is ever changed by it. Three witnesses tell a time: this machine, the utility, and the
-meters' median. The utility is followed, unless the two others say that it is wrong.
+meters' median. NTP is followed while it keeps the machine's clock, otherwise the utility, unless the others say that
+it is wrong. Where the utility or NTP differs by more than any record may be early, no record is from the future.
 """
 
 from dataclasses import dataclass
@@ -59,6 +60,20 @@ class Kept(BaseModel):
     wall_off_s: float
 
 
+@dataclass(frozen=True)
+class Word:
+    """What the utility or NTP said last: how far ``raw`` is behind the time, seconds, at least and at most."""
+
+    least_s: float
+    most_s: float
+
+    def off_s(self, offset_s: float) -> float:
+        """Return by how much a time is behind this, or ahead (negative): no more than is certain; 0 if it agrees."""
+        if self.least_s - TOLERANCE_S <= offset_s <= self.most_s + TOLERANCE_S:
+            return 0.0
+        return (self.least_s if offset_s < self.least_s else self.most_s) - offset_s
+
+
 @dataclass
 class Counts:
     """What happened since the start; read by the metrics."""
@@ -72,30 +87,37 @@ class Timekeeper:
 
     Attributes:
         offset_s: What is added to ``raw``, seconds.
-        contested: Whether the utility contradicts this machine, and nobody can say which of them is right: then no
-            time is trusted.
     """
 
     def __init__(self, kept: str | None) -> None:
         """Take the last good time as ``keep`` gave it, if there was one."""
         self.counts = Counts()
         self.offset_s = 0.0
-        self.contested = False
         self._kept = _kept(kept)
         self._machine: Machine | None = None
         self._good: float | None = None
         self._confirmed: float | None = None
         self._stepped_s = 0.0
+        # What was said holds until something else is said, or the machine's clock jumps: ``raw`` goes on evenly.
+        self._utility: Word | None = None
+        self._ntp: Word | None = None
         self._meters: dict[MeterId, tuple[float, float]] = {}
 
     def now(self, raw: float) -> EpochSeconds:
         """Return the time."""
         return max(0, int(raw + self.offset_s))
 
+    @property
+    def contested(self) -> bool:
+        """Whether the utility, or NTP, says another time: then nothing is thrown away as from the future."""
+        words = (word for word in (self._utility, self._ntp) if word is not None)
+        return any(abs(word.off_s(self.offset_s)) > FUTURE_S for word in words)
+
     def trust(self, raw: float) -> Trust:
         """Return how far it can be trusted."""
         if self.contested:
-            return Trust.NONE
+            meters_s = self._median_ahead_s(raw)
+            return Trust.NONE if meters_s is None or abs(meters_s) > FUTURE_S else Trust.METERS
         if self._confirmed is not None and raw - self._confirmed <= CONFIRMED_FOR_S:
             return Trust.NETWORK
         if self._proven(raw):
@@ -114,35 +136,28 @@ class Timekeeper:
         first, self._machine = self._machine is None, machine
         if first and self._good is None and self._kept is not None:
             self._go_on(self._kept, machine)
-        if machine.synchronised:
-            self.network(machine.raw, machine.wall, 0)
+        ahead_s = machine.wall - machine.raw
+        kept = machine.synchronised and machine.wall >= MADE
+        self._ntp = Word(ahead_s, ahead_s) if kept else None
+        if self._ntp is not None:
+            # What this machine said at its start is no other witness: its clock was not kept then.
+            alone = self._utility is None and self._median_ahead_s(machine.raw) is None
+            others = [] if self._utility is None else [self._utility.off_s(self.offset_s)]
+            self._follow(machine.raw, self._ntp, others, alone=alone)
 
     def network(self, raw: float, time: float, round_trip_s: float) -> None:
-        """Take in a time that the utility, or NTP, has told at some moment of the last ``round_trip_s``."""
+        """Take in a time that the utility has told at some moment of the last ``round_trip_s``."""
         if time < MADE:
             self.counts.contradictions += 1
             return
-        ours = raw + self.offset_s
-        if ours - round_trip_s - TOLERANCE_S <= time <= ours + TOLERANCE_S:
-            self._confirm(raw)
+        self._utility = Word(time - raw, time + round_trip_s - raw)
+        if self._ntp is not None:
+            # NTP is followed, or the two would set the time in turns.
+            self.counts.contradictions += abs(self._utility.off_s(self.offset_s)) > FUTURE_S
             return
-        # By no more than is certain: an answer that was long on its way says little.
-        by_s = time - ours if time > ours else time + round_trip_s - ours
-        meters_s = self._median_ahead_s(raw)
-        if (
-            abs(by_s) <= FUTURE_S
-            or (meters_s is not None and abs(meters_s - by_s) <= FUTURE_S)
-            or (meters_s is None and ours < MADE)
-        ):
-            self._step(by_s)
-            self._confirm(raw)
-        else:
-            self.counts.contradictions += 1
-            self._confirmed = None
-            # The meters and this machine agree with each other: then it is the utility that is wrong.
-            self.contested = meters_s is None or abs(meters_s) > FUTURE_S
-            if self.contested and ours < MADE:
-                self._step(by_s)
+        machine = self._machine
+        others = [] if machine is None else [machine.wall - machine.raw - self.offset_s]
+        self._follow(raw, self._utility, others)
 
     def meter(self, raw: float, meter: MeterId, time: EpochSeconds) -> None:
         """Take in what a meter says the time is."""
@@ -164,14 +179,16 @@ class Timekeeper:
 
     def jumped(self) -> None:
         """Take in that the machine's clock has jumped: someone set it, or the machine slept, and lost that time."""
-        self._good = self._confirmed = None
+        self._good = self._confirmed = self._utility = None
+        # They spoke of a time that did not go on as this one did.
+        self._meters.clear()
 
     # What is kept
 
     def keep(self) -> str | None:
         """Return what is to be kept of the time for the next start, if it is good, and what is kept is old."""
         machine = self._machine
-        if machine is None or self._confirmed is None:
+        if machine is None or self._confirmed is None or self.contested:
             return None
         time = machine.raw + self.offset_s
         if self._kept is not None and self._kept.boot == machine.boot and abs(time - self._kept.time) < KEEP_EVERY_S:
@@ -198,11 +215,28 @@ class Timekeeper:
 
     # How it is kept
 
+    def _follow(self, raw: float, word: Word, others_s: list[float], *, alone: bool = False) -> None:
+        """Follow NTP or the utility, unless that is far off and no other witness agrees.
+
+        Args:
+            raw: Now.
+            word: What it says.
+            others_s: By how much other witnesses than the meters are ahead of the time.
+            alone: Whether there is none that could contradict it.
+        """
+        by_s = word.off_s(self.offset_s)
+        meters_s = self._median_ahead_s(raw)
+        witnesses_s = others_s if meters_s is None else [*others_s, meters_s]
+        agreed = any(abs(other_s - by_s) <= FUTURE_S for other_s in witnesses_s)
+        if alone or agreed or abs(by_s) <= FUTURE_S or (meters_s is None and raw + self.offset_s < MADE):
+            if by_s:
+                self._step(by_s)
+            self._good, self._confirmed = raw + self.offset_s, raw
+        else:
+            self.counts.contradictions += 1
+
     def _proven(self, raw: float) -> bool:
         return self._good is not None and TOLERANCE_S + DRIFT * (raw + self.offset_s - self._good) <= MAX_ERROR_S
-
-    def _confirm(self, raw: float) -> None:
-        self._good, self._confirmed, self.contested = raw + self.offset_s, raw, False
 
     def _step(self, by_s: float) -> None:
         self.offset_s += by_s

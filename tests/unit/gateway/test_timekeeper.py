@@ -61,11 +61,11 @@ def test_who_contradicts_this_machine_is_not_followed_until_a_third_decides(by_s
     assert told(it) == (by_s, Trust.NETWORK)
 
 
-def test_a_utility_that_meters_and_machine_contradict_is_outvoted() -> None:
+def test_a_utility_that_meters_and_machine_contradict_is_outvoted_but_nothing_is_rejected_as_from_the_future() -> None:
     it = keeper(0, 1, -1)
     it.network(NOW, NOW, 0)
     it.network(NOW, NOW + HOUR, 0)
-    assert told(it) == (0, Trust.HARDWARE)
+    assert told(it) == (0, Trust.METERS)
     assert it.counts.contradictions == 1
     it.network(NOW, NOW + 5, 0)
     assert told(it) == (5, Trust.NETWORK)
@@ -140,6 +140,87 @@ def test_a_jump_of_the_machines_clock_ends_trust_until_it_is_confirmed() -> None
     assert told(it) == (0, Trust.NONE)
     it.network(NOW, NOW, 0)
     assert told(it) == (0, Trust.NETWORK)
+
+
+def test_after_a_jump_nobody_outvotes_the_utility_by_what_was_said_before() -> None:
+    """A machine that slept for eight hours; whoever spoke before has not counted them."""
+    it = keeper(*[0] * 20)
+    it.network(NOW, NOW, 0)
+    it.jumped()
+    it.machine(replace(MACHINE, wall=NOW + 8 * HOUR))
+    assert told(it) == (0, Trust.NONE)
+    it.network(NOW + 10, NOW + 8 * HOUR + 10, 0)
+    assert told(it, NOW + 10) == (8 * HOUR, Trust.NETWORK), "the machine's clock, as it is now, agrees"
+    it = keeper(0, 0, 0)
+    it.network(NOW, NOW, 0)
+    it.jumped()
+    it.machine(MACHINE)
+    it.network(NOW, NOW + 8 * HOUR, 0)
+    assert told(it) == (0, Trust.NONE)
+    for n in range(3):
+        it.meter(NOW, n, NOW + 8 * HOUR)
+    it.network(NOW, NOW + 8 * HOUR, 0)
+    assert told(it) == (8 * HOUR, Trust.NETWORK), "the meters agree"
+
+
+@pytest.mark.parametrize("synchronised", [False, True])
+def test_a_machine_that_was_paused_trusts_no_time_that_the_utility_contradicts(synchronised: bool) -> None:
+    """None of its clocks has gone on, and its kernel takes itself for synchronised until NTP has looked."""
+    paused = replace(MACHINE, synchronised=synchronised)
+    it = keeper(0, 0, 0)
+    it.machine(paused)
+    it.network(NOW, NOW, 0)
+    assert told(it) == (0, Trust.NETWORK)
+    it.network(NOW, NOW + 3 * HOUR, 0)
+    it.machine(paused)
+    assert told(it) == (0, Trust.METERS), "records of the right time are kept"
+    assert it.contested
+    assert it.keep() is None
+    for n in range(3):
+        it.meter(NOW, n, NOW + 3 * HOUR)
+    it.network(NOW, NOW + 3 * HOUR, 0)
+    it.machine(paused)
+    if synchronised:
+        assert told(it)[1] is Trust.NONE
+        it.machine(replace(paused, wall=NOW + 3 * HOUR))
+    assert told(it) == (3 * HOUR, Trust.NETWORK)
+    assert not it.contested
+
+
+@pytest.mark.parametrize("seen", [False, True])
+def test_ntp_and_the_utility_together_win_over_meters_and_the_time_at_the_start(seen: bool) -> None:
+    """It starts three days behind, and its meters have taken that from it; then NTP sets the clock."""
+    right = replace(MACHINE, wall=NOW + 72 * HOUR, synchronised=True)
+    it = keeper(0, 0, 0)
+    it.machine(MACHINE)
+    if seen:
+        it.jumped()
+    it.machine(right)
+    assert told(it) == ((72 * HOUR, Trust.NETWORK) if seen else (0, Trust.METERS))
+    it.network(NOW, NOW + 72 * HOUR, 0)
+    it.machine(right)
+    assert told(it) == (72 * HOUR, Trust.NETWORK)
+
+
+def test_ntp_that_meters_contradict_is_followed_when_the_utility_agrees_and_not_before() -> None:
+    it = keeper(0, 0, 0)
+    it.network(NOW, NOW, 0)
+    it.machine(replace(MACHINE, wall=NOW + HOUR, synchronised=True))
+    assert told(it) == (0, Trust.METERS)
+    it.machine(replace(MACHINE, wall=NOW + HOUR, synchronised=False))
+    assert told(it) == (0, Trust.NETWORK), "nobody says so any more"
+
+
+def test_ntp_and_a_utility_that_is_minutes_off_do_not_set_the_time_in_turns() -> None:
+    it = keeper()
+    for n in range(0, 600, 60):
+        it.machine(replace(MACHINE, raw=NOW + n, wall=NOW + n + 20, synchronised=True))
+        it.network(NOW + n, NOW + n + 600, 0)
+        assert told(it, NOW + n) == (20, Trust.NETWORK)
+    assert it.counts.steps == 1
+    it.network(NOW + 700, NOW + 700 + HOUR, 0)
+    assert told(it, NOW + 700) == (20, Trust.NONE)
+    assert it.counts.contradictions == 1
 
 
 def test_a_clock_that_ntp_keeps_is_believed() -> None:
