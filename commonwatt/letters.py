@@ -126,12 +126,12 @@ def block_letters(sender_time: EpochSeconds, blocks: Blocks, reason: Rejection) 
     return letters
 
 
-def held_blocks(letter: Letter, account: int, record_types: Iterable[int]) -> Blocks | None:
+def held_blocks(letter: Letter, account: int | None, record_types: Iterable[int]) -> Blocks | None:
     """Return the readings of a letter that is held for being implausible alone; ``None``: it is not.
 
     Args:
         letter: The letter; who relayed it may have made it up.
-        account: The account its meter is registered for.
+        account: The account its meter is registered for; ``None``: any will do.
         record_types: What its meter records.
     """
     if letter.reason != Rejection.IMPLAUSIBLE:
@@ -139,6 +139,7 @@ def held_blocks(letter: Letter, account: int, record_types: Iterable[int]) -> Bl
     types = tuple(map(RecordType, record_types))
     if letter.log == Door.HISTORY and len(letter.content) == HISTORY_BYTES:
         record = unpack_history(letter.content)
+        account = record.account if account is None else account
         expected = Expected(meter_id=letter.meter, account=account, record_types=types, now=None)
         return from_records([record]) if judge_history(record, expected) is None else None
     if letter.log == Door.BLOCK and len(letter.content) > _BLOCK.size:

@@ -190,6 +190,11 @@ class Gateway:
         self.relay.greet = True
         return []
 
+    def reopened(self, raw: EpochSeconds) -> None:
+        """Go on after the store failed: what was due then may be marked as done already, and have got no further."""
+        self.relay.due(self._tell(raw))
+        self.relay.compacting = True
+
     def committed(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Do what needs to see everything committed: choose what to relay, compact; and share as the levels now are."""
         now = self._tell(raw)

@@ -203,7 +203,8 @@ class Relay:
         self, selection: Selection, now: EpochSeconds, flags: BatchFlag, wanted: tuple[Key, ...] = ()
     ) -> list[Effect[Change]]:
         first: list[Effect[Change]] = []
-        if self._sequence == self._starts << 32:
+        # Until it is seen in the store, since what a step asks to write may be lost with the step.
+        if self._store.setting("starts") != str(self._starts):
             first.append(Write(Setting("starts", str(self._starts))))
         self._sequence += 1
         self.in_flight[self._sequence] = InFlight(now, selection, wanted)

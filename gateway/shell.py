@@ -42,6 +42,9 @@ MAX_WAITING = 10_000
 MAX_GROUP = 500
 """Messages taken into one transaction."""
 
+MAX_GROUP_BYTES = 512 * 1024
+"""No more messages go into a transaction that has so many bytes: taking them in holds up everything else."""
+
 ROOM_TO_OPEN_BYTES = 1024 * 1024
 """With less free than this the ballast is given up before the store is opened."""
 
@@ -62,6 +65,20 @@ LONGEST_SILENCE_S = 3600.0
 JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
 
 
+Event = tuple[str, tuple[object, ...]]
+"""What the core is asked, and with what."""
+
+
+def take_group(waiting: deque[Event]) -> list[Event]:
+    """Take from the front what goes into one transaction."""
+    group: list[Event] = []
+    taken_bytes = 0
+    while waiting and len(group) < MAX_GROUP and taken_bytes < MAX_GROUP_BYTES:
+        group.append(waiting.popleft())
+        taken_bytes += sum(len(argument) for argument in group[-1][1] if isinstance(argument, bytes))
+    return group
+
+
 class Shell:
     """One running gateway."""
 
@@ -69,7 +86,7 @@ class Shell:
         self._settings = settings
         self._clock = clock
         self._head_end_prefix = gateway_up(settings.microgrid, "")
-        self._waiting: deque[tuple[str, tuple[object, ...]]] = deque()
+        self._waiting: deque[Event] = deque()
         self._wake = asyncio.Event()
         self._figures = Figures()
         self._ticker = Ticker()
@@ -211,7 +228,7 @@ class Shell:
             self._wake.clear()
             while self._waiting:
                 now = int(self._clock.now())
-                group = [self._waiting.popleft() for _ in range(min(MAX_GROUP, len(self._waiting)))]
+                group = take_group(self._waiting)
                 try:
                     await self._step([effect for event in group for effect in self._ask(*event, now)])
                     await self._step(self._ask("committed", (), now))
@@ -219,6 +236,7 @@ class Shell:
                     refusals = [self._ask("busy", event[1], now) for event in group if event[0] == "from_meter"]
                     await self._step([effect for refusal in refusals for effect in refusal])
                     await self._reopen(error)
+                    self._core.reopened(now)
                 self._schedule()
                 await asyncio.sleep(0)
 

@@ -9,6 +9,7 @@ from commonwatt.blocks import Blocks
 from commonwatt.exceptions import ConfigError
 from commonwatt.letters import held_blocks
 from commonwatt.packing import pack
+from commonwatt.records import RecordType
 from commonwatt.units import EpochSeconds
 from utility.store.database import insert_or
 from utility.store.known import KnownMeter, load_known
@@ -59,7 +60,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
     """Release a held letter's readings into the blocks, or refuse them for good; return the readings.
 
     Raises:
-        ConfigError: There is no such letter, it is not held, or its meter is no longer registered as it was.
+        ConfigError: There is no such letter, it is not held, or its meter is no longer registered.
     """
     row = connection.execute(select(letter).where(letter.c.no == decision.no)).one_or_none()
     if row is None:
@@ -69,11 +70,10 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
         raise ConfigError(f"letter {decision.no}: {what}; see: commonwatt utility letters --state held")
     kept = letter_of(row).letter
     meter = load_known(connection).meters.get(kept.meter)
-    blocks = None if meter is None else held_blocks(kept, meter.account, meter.record_types)
+    # It fitted what the meter was registered for when it came; that may have changed since.
+    blocks = held_blocks(kept, None, RecordType)
     if blocks is None or meter is None:
-        raise ConfigError(
-            f"letter {decision.no}: does not fit what meter {kept.meter} is registered for; see: register"
-        )
+        raise ConfigError(f"letter {decision.no}: holds no readings of a registered meter; see: register")
     decided = (
         update(letter)
         .where(letter.c.no == decision.no, letter.c.state == HELD)

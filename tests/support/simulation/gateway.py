@@ -119,6 +119,7 @@ class GatewayNode(Node[Change]):
     def _reopen(self) -> None:
         """Let the core learn anew what is in the store."""
         self.build()
+        self.core.reopened(self.clock())
         self._wait()
 
     def _ask(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:

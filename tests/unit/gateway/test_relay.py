@@ -73,6 +73,22 @@ def test_a_utility_that_has_refused_is_asked_whether_it_is_there_and_sent_nothin
     assert [again.keys for again in relay(world)] == [batch.keys]
 
 
+def test_a_number_is_not_used_again_although_making_the_first_batch_failed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    with monkeypatch.context() as patched:
+        patched.setattr("gateway.relay.pack", lambda _: [][0])
+        with pytest.raises(IndexError):
+            relay(world)
+    world.now += ACK_WITHIN_S
+    (batch,) = relay(world)
+    world.crash()
+    (again,) = relay(world)
+    assert again.keys == batch.keys
+    assert again.sequence > batch.sequence
+
+
 def test_a_crash_in_flight_sends_it_again_under_a_new_number(world: World) -> None:
     world.put(1, 1, readings(1, 1, 4))
     (batch,) = relay(world)

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 from typer.testing import CliRunner
 
 from commonwatt.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
@@ -24,7 +24,7 @@ from utility.store.gaps import GapFinder
 from utility.store.held import HELD, REFUSED, RELEASED, Decision, count_held, decide
 from utility.store.known import load_known
 from utility.store.letters import letters
-from utility.store.tables import held, part
+from utility.store.tables import held, meter, part
 from utility.store.writer import Writer
 
 QUARTER = 2_000_000
@@ -189,6 +189,22 @@ def test_a_decision_is_taken_once_and_of_a_letter_that_is_there(bench: Bench, ba
     bench.decide(1, REFUSED)
     with pytest.raises(ConfigError, match="is refused already"):
         bench.decide(1, RELEASED)
+
+
+@pytest.mark.parametrize(("state", "slots"), [(RELEASED, {1: TOO_MUCH, 2: TOO_MUCH}), (REFUSED, {})])
+def test_what_is_held_can_be_decided_after_its_meter_got_another_account_and_other_types(
+    bench: Bench,
+    batch: Callable[..., Batch],
+    blocks: Callable[..., Blocks],
+    state: str,
+    slots: dict[int, int],
+) -> None:
+    bench.send(batch(blocks({2: TOO_MUCH}), letters=[relayed(record(1).pack())]))
+    with bench.database.writes.begin() as connection:
+        connection.execute(update(meter).where(meter.c.label == "10001").values(account=7, record_types="1,2"))
+    for no in (1, 2):
+        bench.decide(no, state)
+    assert (bench.slots(), bench.states()) == (slots, [state, state])
 
 
 def test_held_and_refused_slots_are_not_asked_for(

@@ -1,0 +1,67 @@
+"""The gateway's shell without its connections: what goes into a transaction, and what becomes of one that fails."""
+
+import asyncio
+import sqlite3
+from collections import deque
+from pathlib import Path
+
+import pytest
+
+from commonwatt.clock import load_clock
+from commonwatt.config import GatewaySettings
+from commonwatt.devices import new_token, save_tokens
+from commonwatt.registry import Registry, save_registry
+from gateway import shell as module
+from gateway.changes import Change, Setting
+from gateway.core import RETRY
+from gateway.shell import MAX_GROUP, MAX_GROUP_BYTES, Event, Shell, take_group
+from gateway.store import Store
+from tests.support.waiting import become
+
+
+@pytest.fixture
+def shell(tmp_path: Path) -> Shell:
+    names = {"store": "gateway.db", "tokens": "tokens.json", "registry": "registry.json"}
+    paths = {name: tmp_path / file for name, file in names.items()}
+    save_tokens(paths["tokens"], {"r001": new_token()})
+    save_registry(paths["registry"], Registry(microgrid="r001", number=1, address="10.0.0.1", meters=()))
+    settings = GatewaySettings.model_validate({"microgrid": "r001", "http": None, **paths})
+    return Shell(settings, load_clock(None))
+
+
+def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_again(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REOPEN_AFTER_S", 0.0)
+    commit = Store.commit
+    failed: list[int | None] = []
+
+    def fail_once(store: Store, changes: list[Change]) -> None:
+        # The batch's: that the relay's period is done is committed by then.
+        if not failed and any(isinstance(change, Setting) and change.key == "starts" for change in changes):
+            failed.append(store.period("relay_s"))
+            raise sqlite3.OperationalError("disk I/O error")
+        commit(store, changes)
+
+    async def play() -> None:
+        work = asyncio.create_task(shell._work())
+        shell._put_in("tick", "relay_s")
+        await become(lambda: failed and shell._store.period("relay_s") == failed[0])
+        shell._put_in("tick", RETRY)
+        await become(lambda: shell._core.relay.counts.batches["sent"])
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    monkeypatch.setattr(Store, "commit", fail_once)
+    asyncio.run(play())
+    assert failed[0]
+    assert shell._store.setting("starts") == "1"
+    shell._store.close()
+
+
+def test_a_transaction_takes_so_many_messages_and_so_many_bytes_in_order() -> None:
+    small: deque[Event] = deque([("tick", (str(n),)) for n in range(MAX_GROUP + 1)])
+    assert take_group(small) == [("tick", (str(n),)) for n in range(MAX_GROUP)]
+    assert list(small) == [("tick", (str(MAX_GROUP),))]
+    large: deque[Event] = deque([("from_meter", ("topic", bytes(MAX_GROUP_BYTES // 2 - 1)))] * 4)
+    assert [len(take_group(large)), len(take_group(large)), len(take_group(large))] == [3, 1, 0]
