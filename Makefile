@@ -35,7 +35,6 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 
 docs: install ## write the generated pages anew
 	$(BIN)/python -m tests.support.generate_docs
-	$(BIN)/python -m tests.support.reliability
 
 constraints: install ## pin what is installed now
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt

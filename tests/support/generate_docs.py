@@ -1,4 +1,4 @@
-"""Writes the pages of ``docs/`` that are made from the code: commands, metrics, the report's keys, settings.
+"""Writes the pages of ``docs/`` that are made from the code: commands, metrics, faults, the report's keys, settings.
 
 ``make docs`` runs it; ``tests/docs`` compares the pages with what it makes.
 """
@@ -31,6 +31,7 @@ from gateway.metrics import make_registry
 from gateway.store import Store
 from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics
+from tests.support.reliability import reliability_page
 from utility.metrics import UtilityMetrics
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -43,6 +44,7 @@ def pages() -> dict[str, Callable[[], str]]:
     return {
         "commands.md": commands_page,
         "metrics.md": metrics_page,
+        "reliability.md": reliability_page,
         "report.md": report_page,
         "settings.md": reference,
     }

@@ -1,16 +1,14 @@
-"""What is promised under which fault, and which test does that fault to real processes; makes ``docs/reliability.md``.
+"""What is promised under which fault, and which test does that fault to real processes: ``docs/reliability.md``.
 
 A test belongs to a row by its name: ``test_row_16_...``. ``make docs`` makes the page anew when there is another.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 TESTS = Path(__file__).resolve().parents[1]
-PAGE = TESTS.parent / "docs" / "reliability.md"
 
 _TEST = re.compile(r"^def (test_row_(\d\d)_\w+)\(", re.MULTILINE)
 
@@ -196,8 +194,9 @@ _LIMITS = """
 """
 
 
-def reliability_page(tests: Mapping[int, Sequence[str]]) -> str:
-    """Return ``docs/reliability.md``, with ``tests`` by row."""
+def reliability_page() -> str:
+    """Return ``docs/reliability.md``."""
+    tests = row_tests()
     lines = []
     for number, row in sorted(ROWS.items()):
         names = tests.get(number, [])
@@ -205,7 +204,3 @@ def reliability_page(tests: Mapping[int, Sequence[str]]) -> str:
         holds = row.holds if names else f"*To come:* {row.holds}"
         lines.append(f"| {number} | {row.fault} | {holds} | {shown} | {'holds' if names else 'not yet'} |\n")
     return _HEAD + "".join(lines) + _LIMITS
-
-
-if __name__ == "__main__":
-    PAGE.write_text(reliability_page(row_tests()), encoding="utf-8")
