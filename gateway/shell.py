@@ -39,6 +39,9 @@ log = logging.getLogger(__name__)
 MAX_WAITING = 10_000
 """Messages and ticks waiting for the core; more are dropped and counted: whoever sent them sends them again."""
 
+MAX_WAITING_BYTES = 64 * 1024 * 1024
+"""What those messages may have together; a tick finds room all the same."""
+
 MAX_GROUP = 500
 """Messages taken into one transaction."""
 
@@ -75,8 +78,13 @@ def take_group(waiting: deque[Event]) -> list[Event]:
     taken_bytes = 0
     while waiting and len(group) < MAX_GROUP and taken_bytes < MAX_GROUP_BYTES:
         group.append(waiting.popleft())
-        taken_bytes += sum(len(argument) for argument in group[-1][1] if isinstance(argument, bytes))
+        taken_bytes += size_of(group[-1])
     return group
+
+
+def size_of(event: Event) -> int:
+    """Return how many bytes of payload an event has."""
+    return sum(len(argument) for argument in event[1] if isinstance(argument, bytes))
 
 
 class Shell:
@@ -87,6 +95,7 @@ class Shell:
         self._clock = clock
         self._head_end_prefix = gateway_up(settings.microgrid, "")
         self._waiting: deque[Event] = deque()
+        self._waiting_bytes = 0
         self._wake = asyncio.Event()
         self._figures = Figures()
         self._ticker = Ticker()
@@ -215,10 +224,12 @@ class Shell:
                         silence.expected(now)  # its answer, or that to what is in flight since another connection
 
     def _put_in(self, what: str, *arguments: object) -> None:
-        if len(self._waiting) >= MAX_WAITING:
+        event = what, arguments
+        if len(self._waiting) >= MAX_WAITING or self._waiting_bytes + size_of(event) > MAX_WAITING_BYTES:
             self._figures.overflowed += 1
             return
-        self._waiting.append((what, arguments))
+        self._waiting.append(event)
+        self._waiting_bytes += size_of(event)
         self._wake.set()
 
     async def _work(self) -> None:
@@ -229,6 +240,7 @@ class Shell:
             while self._waiting:
                 now = int(self._clock.now())
                 group = take_group(self._waiting)
+                self._waiting_bytes -= sum(map(size_of, group))
                 try:
                     await self._step([effect for event in group for effect in self._ask(*event, now)])
                     await self._step(self._ask("committed", (), now))

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from sqlalchemy.exc import OperationalError
 
+from commonwatt.batches import MAX_BATCH_BYTES
 from commonwatt.clock import Clock
 from commonwatt.effects import Effect, Publish, perform
 from commonwatt.topics import BATCHES, parse_gateway_up
@@ -26,7 +27,10 @@ from utility.store.known import load_known, open_commands, registry_revision
 from utility.store.writer import Writer
 
 MAX_QUEUED = 200
-"""Messages that wait; each is at most 256 KiB."""
+"""Messages that wait."""
+
+MAX_QUEUED_BYTES = MAX_QUEUED * MAX_BATCH_BYTES
+"""What those that wait may have together; a broker passes on larger ones than a batch may be."""
 
 MAX_GROUP = 64
 """Messages in one transaction."""
@@ -68,15 +72,17 @@ class Ingest:
         self._writer = Writer(database)
         self._thread = ThreadPoolExecutor(1, "writer")
         self._queue: asyncio.Queue[Message] = asyncio.Queue(MAX_QUEUED)
+        self._queued_bytes = 0
         with database.reads.begin() as connection:
             self._core = Core(database.store_id, load_known(connection), gap_age_s)
 
     def offer(self, topic: str, payload: bytes) -> None:
         """Take a message, or drop it when too many wait."""
-        try:
-            self._queue.put_nowait((topic, payload))
-        except asyncio.QueueFull:
+        if self._queue.full() or self._queued_bytes + len(payload) > MAX_QUEUED_BYTES:
             self._metrics.messages.labels("dropped").inc()
+        else:
+            self._queue.put_nowait((topic, payload))
+            self._queued_bytes += len(payload)
         self._metrics.queue.set(self._queue.qsize())
 
     async def run(self) -> None:
@@ -85,6 +91,7 @@ class Ingest:
             messages = [await self._queue.get()]
             while len(messages) < MAX_GROUP and not self._queue.empty():
                 messages.append(self._queue.get_nowait())
+            self._queued_bytes -= sum(len(payload) for _, payload in messages)
             self._metrics.queue.set(self._queue.qsize())
             if accepted := [message for message in messages if self._takes_in(message)]:
                 with self._metrics.commit_seconds.time():

@@ -65,3 +65,22 @@ def test_a_transaction_takes_so_many_messages_and_so_many_bytes_in_order() -> No
     assert list(small) == [("tick", (str(MAX_GROUP),))]
     large: deque[Event] = deque([("from_meter", ("topic", bytes(MAX_GROUP_BYTES // 2 - 1)))] * 4)
     assert [len(take_group(large)), len(take_group(large)), len(take_group(large))] == [3, 1, 0]
+
+
+def test_what_waits_is_bounded_in_bytes_and_a_tick_finds_room(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 100)
+
+    async def play() -> None:
+        for _ in range(3):
+            shell._put_in("from_meter", "cw1/r001/1/u/rec", bytes(50))
+        shell._put_in("tick", RETRY)
+        assert (len(shell._waiting), shell._figures.overflowed) == (3, 1)
+        work = asyncio.create_task(shell._work())
+        await become(lambda: not shell._waiting)
+        shell._put_in("from_meter", "cw1/r001/1/u/rec", bytes(100))
+        assert (len(shell._waiting), shell._figures.overflowed) == (1, 1)
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    asyncio.run(play())
+    shell._store.close()

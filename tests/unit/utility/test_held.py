@@ -18,6 +18,7 @@ from utility.cli import app
 from utility.core import Core
 from utility.store import reads
 from utility.store.changes import Append
+from utility.store.checks import row_crc
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gaps import GapFinder
@@ -201,7 +202,9 @@ def test_what_is_held_can_be_decided_after_its_meter_got_another_account_and_oth
 ) -> None:
     bench.send(batch(blocks({2: TOO_MUCH}), letters=[relayed(record(1).pack())]))
     with bench.database.writes.begin() as connection:
-        connection.execute(update(meter).where(meter.c.label == "10001").values(account=7, record_types="1,2"))
+        row = connection.execute(select(meter).where(meter.c.label == "10001")).one()
+        changed = {**row._mapping, "account": 7, "record_types": "1,2"}
+        connection.execute(update(meter).where(meter.c.no == row.no).values(changed | {"crc": row_crc(meter, changed)}))
     for no in (1, 2):
         bench.decide(no, state)
     assert (bench.slots(), bench.states()) == (slots, [state, state])

@@ -12,6 +12,7 @@ from commonwatt.clock import Clock
 from commonwatt.commands import Heartbeat
 from commonwatt.damage import DamagedError
 from commonwatt.effects import Publish
+from utility import ingest as module
 from utility.health import Health
 from utility.ingest import MAX_QUEUED, Ingest
 from utility.metrics import UtilityMetrics
@@ -189,6 +190,23 @@ def test_refusals_are_counted_by_reason_and_the_last_is_kept(
         await until(lambda: sample(metrics, "messages", result="stored") == 1)
         assert sample(metrics, "refusals", reason="unknown_meter") == 2
         assert "meter 556" in ingest.refused["r001"].text
+
+    running(database, scenario)
+
+
+def test_messages_that_wait_are_bounded_in_bytes_too(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_QUEUED_BYTES", 2 * len(HEARTBEAT))
+
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        del sent
+        for _ in range(3):
+            ingest.offer("cw1/r001/u/stat", HEARTBEAT)
+        assert sample(metrics, "messages", result="dropped") == 1
+        await until(lambda: sample(metrics, "messages", result="seen") == 2)
+        for _ in range(2):
+            ingest.offer("cw1/r001/u/stat", HEARTBEAT)
+        await until(lambda: sample(metrics, "messages", result="seen") == 4)
+        assert sample(metrics, "messages", result="dropped") == 1
 
     running(database, scenario)
 
