@@ -35,6 +35,12 @@ RESEND_AT_MOST_S = 300
 INITIALIZE_AGAIN_S = 60
 """A meter that has not answered ``initialize`` is asked again after this."""
 
+METER_WRONG_S = 5
+"""A meter whose time differs by more is told the time."""
+
+TELL_AGAIN_S = 60
+"""But not again before this."""
+
 LEVEL_GOOD_FOR_S = 300
 """A battery whose level is older than this is not told to share."""
 
@@ -61,6 +67,7 @@ class MeterView:
         level: Its battery's level, milliwatt-hours.
         level_time: End of the slot that level is of.
         level_heard: When it came.
+        told: When it was last told the time.
     """
 
     info: MeterInfo | None = None
@@ -70,6 +77,7 @@ class MeterView:
     level: MilliwattHours | None = None
     level_time: EpochSeconds = 0
     level_heard: EpochSeconds = 0
+    told: EpochSeconds = 0
 
 
 @dataclass(frozen=True)
@@ -165,6 +173,10 @@ class Manager:
             effects.append(self._keep_epoch())
         for kind, held in outcome.held.items():
             effects += self._compare(meter, kind, held, now)
+        wrong = abs(outcome.time - now) > METER_WRONG_S and now - view.told >= TELL_AGAIN_S
+        if wrong and self.trust > Trust.NONE:
+            view.told = now
+            effects.append(self.command(meter, "put", time=now, trust=self.trust))
         return effects
 
     def _compare(self, meter: MeterId, kind: Kind, held: Held, now: EpochSeconds) -> list[Effect[Change]]:
@@ -262,6 +274,7 @@ class Manager:
         self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
         for view in self.meters.values():
             view.asked = None if view.asked is None else view.asked + by_s
+            view.told = view.told and view.told + by_s
             view.level_heard = view.level_heard and view.level_heard + by_s
 
     # What is sent, and sent again

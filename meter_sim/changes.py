@@ -70,7 +70,7 @@ class MeterState:
         made: Readings ever recorded, one for each slot and type.
         acknowledged: How many of those the gateway has acknowledged.
         gaps: Slots not recorded because the log was full.
-        offset_s: The controller's time minus its own, as last put.
+        offset_s: The controller's time minus its own, as it was told since its start.
         trust: How far that time could be trusted.
         remainders: Flow not yet in a record for want of resolution, milliwatt-hours by record type.
     """

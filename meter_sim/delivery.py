@@ -65,10 +65,19 @@ class Delivery:
             self._tries += 1
         return put, changes
 
+    def is_answered_by(self, ack: PutAck) -> bool:
+        """Say whether this answers the batch in flight."""
+        put = self.log.batch()
+        return put is not None and (ack.generation, ack.first_id, ack.last_id) == (
+            put.generation,
+            put.first_id,
+            put.last_id,
+        )
+
     def acknowledged(self, ack: PutAck) -> Delete | None:
         """Delete what exactly the acknowledgement confirms; anything else deletes nothing and is counted."""
         put = self.log.batch()
-        if put is None or (ack.generation, ack.first_id, ack.last_id) != (put.generation, put.first_id, put.last_id):
+        if put is None or not self.is_answered_by(ack):
             self._tally["ack", "not_in_flight"] += 1
             return None
         if ack.status is not Refusal.NONE:

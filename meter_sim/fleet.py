@@ -12,6 +12,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from statistics import median
 
 from commonwatt import topics
 from commonwatt.clock import Clock
@@ -40,6 +41,12 @@ CONNECT_EVERY_S = 0.005
 
 COMMIT_RETRY_S = 1.0
 """Real seconds until a commit is tried again, when the disk is full for example."""
+
+SLEW_S = 1.5
+"""By so much a slot is longer or shorter while the fleet's clock is brought nearer to the right time."""
+
+SLEW_AT_MOST_S = 60
+"""What it is further off is made good at once: ahead slot by slot, back to where it was not recorded yet."""
 
 _STEPS_AT_ONCE = 50
 
@@ -81,6 +88,7 @@ class Fleet:
         self._down: set[MeterId] = set()
         self._timers = Timers()
         self._world = World(MicrogridPhysics(town, microgrid), microgrid, store.slot(), clock.now())
+        self._ahead_s = 0.0
         self._arrived: deque[tuple[MeterId, str, bytes]] = deque()
         self._dropped = 0
         self._wake = asyncio.Event()
@@ -119,13 +127,13 @@ class Fleet:
 
     def figures(self) -> Figures:
         """Return the fleet's figures now; safe to call from another thread, which only reads single values."""
-        now = self._clock.now()
+        now = self._clock.now() - self._ahead_s
         if self._clock.meters_stop_at is not None:
             now = min(now, self._clock.meters_stop_at)
         meters = list(self.meters.values())
         links = self._links.values()
         return Figures(
-            time=int(self._clock.now()),
+            time=int(self._clock.now() - self._ahead_s),
             lag_s=round(max(0.0, now - self._world.slot_end - SLOT_S), 3),
             meters=len(self._links),
             connected=sum(link.connected for link in links),
@@ -172,8 +180,26 @@ class Fleet:
 
     def _last_moment(self) -> EpochSeconds:
         """Return now, or when the meters stop if that was before."""
-        now = int(self._clock.now())
+        now = int(self._clock.now() - self._ahead_s)
         return now if self._clock.meters_stop_at is None else min(now, self._clock.meters_stop_at)
+
+    def _told_s(self) -> float:
+        """Return by how much the meters were told that the fleet's clock, which all of them have, is behind."""
+        told = [meter.state.offset_s for meter in self.meters.values() if meter.state.trust]
+        return median(told) if told else 0.0
+
+    def _keep_time(self) -> Effects:
+        """Bring the clock by which slots are measured nearer to what the meters were told."""
+        wrong_s = self._ahead_s + self._told_s()
+        if abs(wrong_s) <= SLEW_AT_MOST_S:
+            return []
+        self._ahead_s -= wrong_s
+        _log.warning("%s: the clock was wrong by %+.0f s", self._microgrid.id, wrong_s)
+        back_to = self._last_moment() // SLOT_S * SLOT_S
+        if back_to >= self._world.slot_end:
+            return []
+        self._world.slot_end = back_to
+        return [e for meter in self.meters.values() for e in meter.set_back(back_to)]
 
     def _boot(self, meter: MeterId, *, power_lost: bool) -> Effects:
         now = self._clock.now()
@@ -197,6 +223,7 @@ class Fleet:
             if meter not in self._down:
                 effects += self.meters[meter].receive(leaf, payload, now)
                 self._timers.set(meter, self.meters[meter].wake_at)
+        effects += self._keep_time()
         if self._world.slot_end + SLOT_S <= self._last_moment():
             effects += self._slot()
         for meter in self._timers.due(now):
@@ -211,6 +238,10 @@ class Fleet:
             {meter: self._commanded(meter, core, self._world.slot_end) for meter, core in self.meters.items()}
         )
         effects: Effects = [Write(self._world.slot())]
+        # Nearer to the right time by a part of this slot, so that none is lost or comes twice.
+        self._ahead_s += max(-SLEW_S, min(SLEW_S, -self._ahead_s - self._told_s()))
+        if self._store.has_slot(self._world.slot_end):
+            return effects  # by a clock that was ahead; a slot is recorded once
         for meter, core in self.meters.items():
             if meter not in self._down:
                 effects += core.measure(self._world.slot_end, step.readings[meter])
@@ -243,7 +274,7 @@ class Fleet:
         """Wait until something arrives or is due."""
         times = [time for time in (self._timers.next, self._failing.next) if time is not None]
         if self._clock.meters_stop_at is None or self._world.slot_end + SLOT_S <= self._clock.meters_stop_at:
-            times.append(self._world.slot_end + SLOT_S)
+            times.append(self._world.slot_end + SLOT_S + self._ahead_s)
         wait_s = self._clock.real_s_until(min(times)) if times else None
         try:
             await asyncio.wait_for(self._wake.wait(), wait_s)

@@ -13,7 +13,7 @@ from commonwatt.aggregation import average, consolidate
 from commonwatt.commands import Command, Kind, unpack_json
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
-from commonwatt.messages import Level, unpack_put_ack
+from commonwatt.messages import Level, Trust, unpack_put_ack
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, State
 from commonwatt.town import Meter as Description
 from commonwatt.units import GROUP_S, QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
@@ -29,6 +29,15 @@ PUT_S = 60
 
 CATCH_UP_RECORDS = 60
 """With this many records waiting, the next batch follows an acknowledgement at once."""
+
+TIME_TOLERANCE_S = 2
+"""Times are told in whole seconds, and take a moment to arrive: what differs by no more than this agrees."""
+
+AHEAD_TOLERANCE_S = 120
+"""A meter that is ahead by no more is left alone: an answer is on its way for so long at times."""
+
+TIME_GOOD_FOR_S = 86_400
+"""After this a time of less trust is taken too."""
 
 _LEAF = {Log.HISTORY: topics.RECORDS, Log.EVENT: topics.EVENTS}
 _ALGORITHM: dict[str, Aggregation | None] = {"none": None, "lossless": consolidate, "lossy": average}
@@ -89,12 +98,17 @@ class Meter:
         }
         self._written: MeterState | None = None
         self._put_at: float | None = None
+        self._told_at: float | None = None
+        # When the batch in flight was first sent, if that was since the start.
+        self._asked: dict[Log, float] = {}
         self._relieved: int | None = None
 
     @property
     def wake_at(self) -> float | None:
         """When ``tick`` is due next; ``None``: not by itself."""
-        times = (self._put_at, self.orders.next_end, *(d.retry_at for d in self._deliveries.values()))
+        end = self.orders.next_end
+        ends = None if end is None else end - self.state.offset_s
+        times = (self._put_at, ends, *(d.retry_at for d in self._deliveries.values()))
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -118,11 +132,24 @@ class Meter:
         """Start, after a loss of power with its two events: off when last alive, on now."""
         if self.description.push:
             self._put_at = self._next_put(now)
-        self.orders.expire(now)
+        # What it was told was of another run of its clock. What ends, ends by the earlier of the two; and at once if
+        # this one is behind what was recorded, so that nobody knows for how long it was off.
+        self.orders.sooner(max(0, self.state.offset_s))
+        self._set(offset_s=0, trust=Trust.NONE)
+        self.orders.expire(now if now >= self.state.last_slot - TIME_TOLERANCE_S else float("inf"))
         off: Effects = []
         if power_lost and self.state.bits:
             off = self._event(State(0), max(self.state.changed_at, self.state.last_slot))
-        return [Write(self._orders()), *off, *self._note(now), *self._save()]
+        return [Write(self._orders()), *off, *self._note(self.time(now)), *self._save()]
+
+    def time(self, now: float) -> float:
+        """Return the time as this meter has been told it; its timers go by its own clock, which nobody sets."""
+        return now + self.state.offset_s
+
+    def set_back(self, slot_end: EpochSeconds) -> Effects:
+        """Go on measuring after this slot; what was recorded of later ones was by a clock that was ahead."""
+        self._set(last_slot=min(self.state.last_slot, slot_end))
+        return self._save()
 
     def measure(self, slot_end: EpochSeconds, readings: Mapping[RecordType, MilliwattHours]) -> Effects:
         """Record the slot that ends at ``slot_end``, one record a type (M1)."""
@@ -182,7 +209,7 @@ class Meter:
 
     def _expire(self, now: float) -> Effects:
         """End the states whose end has come."""
-        ended = self.orders.expire(now)
+        ended = self.orders.expire(self.time(now))
         return [] if ended is None else [Write(self._orders()), *self._note(ended), *self._save()]
 
     # Delivery.
@@ -194,6 +221,8 @@ class Meter:
         if log is Log.HISTORY:
             algorithm = _ALGORITHM[mode]
             before = self._open_group(now) if mode == "lossy" else None
+        if self._deliveries[log].log.batch() is None:
+            self._asked[log] = now
         put, changes = self._deliveries[log].send(now, to_id, algorithm, before)
         effects: Effects = []
         effects += [Write(change) for change in changes]
@@ -206,7 +235,7 @@ class Meter:
         """Return the start of the averaging group still being measured: its readings wait for the others."""
         start = self.state.last_slot // GROUP_S * GROUP_S
         # After a clock was set back the last group lies far ahead: nothing is being measured in it.
-        return start if self.state.last_slot > start and abs(now - start) < GROUP_S + PUT_S else None
+        return start if self.state.last_slot > start and abs(self.time(now) - start) < GROUP_S + PUT_S else None
 
     def _acknowledged(self, payload: bytes, now: float) -> Effects:
         """Delete what was acknowledged, and go on at once when much is waiting or was asked for."""
@@ -216,12 +245,15 @@ class Meter:
             self._tally["ack", "malformed"] += 1
             return []
         delivery = self._deliveries[ack.log]
+        told: Effects = []
+        if delivery.is_answered_by(ack):
+            told = self._take_time(ack.time, ack.trust, self._asked.get(ack.log), now)
         readings = delivery.log.readings_in_flight() if ack.log is Log.HISTORY else 0
         deleted = delivery.acknowledged(ack)
         if deleted is None:
-            return self._save()
+            return [*told, *self._save()]
         self._set(acknowledged=self.state.acknowledged + readings)
-        effects: Effects = [Write(deleted), *self._save()]
+        effects: Effects = [*told, Write(deleted), *self._save()]
         behind = self.description.push and len(delivery.log.rows) >= CATCH_UP_RECORDS
         if behind or delivery.log.first_id <= delivery.wanted:
             effects += self._send(ack.log, now, None if behind else delivery.wanted)
@@ -236,7 +268,7 @@ class Meter:
             self._tally["command", "malformed"] += 1
             named = answers.name_of(payload)
             return [self._answer(*named, Verdict("refused", str(error)[:256]), now)] if named else []
-        verdict = self.orders.judge(command, now)
+        verdict = self.orders.judge(command, self.time(now))
         if verdict == DONE:
             verdict = self._possible(command)
         if verdict != DONE:
@@ -252,15 +284,45 @@ class Meter:
     def _obey(self, command: Command, now: float) -> Effects:
         """Take on the state a command asks for; its pair is written before anything is said or done."""
         before = (self.orders.epoch, dict(self.orders.held))
-        self.orders.accept(command, now)
+        self.orders.accept(command, self.time(now))
         changed = before != (self.orders.epoch, self.orders.held)
         effects: Effects = [Write(self._orders())] if changed else []
         if command.cmd in ("initialize", "stop"):
             self._set(stopped=command.cmd == "stop")
         elif command.cmd == "put":
             assert command.time is not None
-            self._set(offset_s=command.time - int(now), trust=command.trust)
-        return [*effects, *self._note(now), *self._save()]
+            assert command.trust is not None
+            effects += self._take_time(command.time, command.trust, None, now)
+        return [*effects, *self._note(self.time(now)), *self._save()]
+
+    def _take_time(self, time: EpochSeconds, trust: int, since: float | None, now: float) -> Effects:
+        """Take the controller's time, unless what this meter has is trusted more; end what has ended by it.
+
+        Args:
+            time: The controller's time at some moment after ``since``; what is certain of it is taken, not more.
+            trust: How far it can be trusted.
+            since: When it was asked; ``None``: nobody knows how long this was on its way, so that time may be later,
+                but not earlier.
+            now: The time on this meter's own clock.
+        """
+        fresh = self._told_at is not None and now - self._told_at <= TIME_GOOD_FOR_S
+        if trust == Trust.NONE or (fresh and trust < self.state.trust):
+            return []
+        self._told_at = now
+        self._set(trust=trust)
+        behind_s = time - self.time(now)
+        ahead_s = 0.0 if since is None else self.time(since) - time
+        # Its own clock is no worse than the median of clocks like it.
+        tolerance_s = AHEAD_TOLERANCE_S if trust == Trust.METERS else TIME_TOLERANCE_S
+        if behind_s <= tolerance_s and ahead_s <= AHEAD_TOLERANCE_S:
+            return []
+        by_s = int(behind_s if behind_s > 0 else -ahead_s)
+        self._tally["clock", "set"] += 1
+        self._set(offset_s=self.state.offset_s + by_s)
+        effects: Effects = []
+        if by_s < 0 and self.orders.sooner(-by_s):
+            effects.append(Write(self._orders()))
+        return effects + self._expire(now)
 
     def _possible(self, command: Command) -> Verdict:
         """Refuse what this meter can't do."""
@@ -373,7 +435,7 @@ class Meter:
             name=name,
             cmd=cmd,
             verdict=verdict,
-            now=now,
+            now=self.time(now),
             description=self.description,
             state=self.state,
             orders=self.orders,

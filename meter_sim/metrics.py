@@ -94,6 +94,7 @@ class FleetMetrics(Collector):
             ("command", "Commands, by result.", "result"),
             ("failure", "Meters that failed and came back.", "step"),
             ("relief", "Times a meter short of storage consolidated it.", "result"),
+            ("clock", "Times meters set their clocks by their gateway's.", "result"),
             ("commit", "Commits tried again because the store could not be written.", "result"),
         ):
             metric = CounterMetricFamily(f"commonwatt_meters_{kind}s", text, labels=[label])

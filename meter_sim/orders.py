@@ -101,6 +101,17 @@ class HeldStates:
             weight=command.weight if value == "on" else None,
         )
 
+    def sooner(self, by_s: int) -> bool:
+        """Let every state end so much sooner, since the clock was set back; return whether any has an end.
+
+        An end that was told as a time comes too soon then; one told as a duration would come too late otherwise.
+        """
+        ending = {kind: held for kind, held in self.held.items() if held.until is not None}
+        for kind, held in ending.items():
+            assert held.until is not None
+            self.held[kind] = held.model_copy(update={"until": max(0, held.until - by_s)})
+        return bool(ending)
+
     def expire(self, now: float) -> EpochSeconds | None:
         """Put states whose end has come back to their default, keeping their pairs; return the last of those ends."""
         ended = {kind: held for kind, held in self.held.items() if held.until is not None and held.until <= now}

@@ -122,6 +122,11 @@ class FleetStore:
             return None
         return Slot(found[0], {int(meter): level for meter, level in json.loads(found[1]).items()})
 
+    def has_slot(self, slot_end: EpochSeconds) -> bool:
+        """Say whether a slot was recorded."""
+        found = self._connection.execute("SELECT 1 FROM truth WHERE slot_end = ?", (slot_end,)).fetchone()
+        return found is not None
+
     def held_records(self) -> Iterator[list[HistoryRecord]]:
         """Yield the history records the meters still hold, a meter at a time."""
         for meter in self._meters():

@@ -10,6 +10,7 @@ import time
 import urllib.request
 from pathlib import Path
 
+from commonwatt.audit import audit_folder
 from commonwatt.commands import Command, Epoch, LogIds, Outcome, unpack_json
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Publish
@@ -51,12 +52,15 @@ class FakeClock:
         new.replace(self._file)
 
 
-def start(site: Site, name: str, clock: FakeClock) -> None:
-    """Start a part on the machine's clock, such as it is; nobody keeps it by NTP."""
+def start(site: Site, name: str, clock: FakeClock, first: str = "") -> None:
+    """Start a part on the machine's clock, such as it is; nobody keeps it by NTP. ``first`` may take its patience."""
     part = site.layout.part(name)
     lines = part.config.read_text().splitlines()
     part.config.write_text("\n".join(line for line in lines if not line.startswith("clock")) + "\n")
-    command = "import commonwatt.clock as c; c._synchronised = lambda: False; from commonwatt.cli import main; main()"
+    command = (
+        "import commonwatt.clock as c; c._synchronised = lambda: False\n"
+        f"{first}\nfrom commonwatt.cli import main; main()"
+    )
     with part.log.open("ab") as log:
         site.processes[name] = subprocess.Popen(
             [sys.executable, "-c", command, *part.command[3:]],
@@ -260,3 +264,31 @@ def test_row_18_clocks_that_jump_or_start_in_1970_lose_no_slot_and_harm_no_timer
 
     with Site(tmp_path / "site", TOWN, speed=1) as site:
         asyncio.run(play(site))
+
+
+def test_row_18_meters_an_hour_wrong_are_told_the_time_and_lose_no_slot(tmp_path: Path) -> None:
+    def right() -> bool:
+        told = site.status("r001 meters")
+        return told is not None and abs(told["time"] - time.time()) <= RIGHT_S
+
+    def made() -> int:
+        told = site.status("r001 meters")
+        return 0 if told is None else int(told["made"])
+
+    with Site(tmp_path / "site", TOWN, speed=1) as site:
+        site.start("head-end", "r001 broker")
+        clock = FakeClock(site.folder, "meters")
+        for name in ("utility", "r001 gateway"):
+            start(site, name, clock)
+        for ahead_s in (-HOUR, HOUR):
+            clock.set(ahead_s)
+            start(site, "r001 meters", clock, "import meter_sim.meter as m; m.PUT_S = 5")
+            eventually(right)
+            before = made()
+            eventually(lambda before=before: made() > before)  # type: ignore[misc]
+            site.stop("r001 meters")
+        site.stop("r001 gateway", "utility")
+        # What was recorded under times to come stays at the meters until then; nothing is lost, or comes twice.
+        audit = audit_folder(site.folder)
+        assert audit.good
+        assert audit.total("made") > 0

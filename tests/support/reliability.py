@@ -184,6 +184,10 @@ _LIMITS = """
   person to see.
 - **A command for a duration** is given only while a controller does not trust its clock, as after a start without a
   network. If it is held on the way it begins when it arrives; it still ends by itself.
+- **A meter's clock** is right within 2 s and what an answer took, or up to 120 s ahead, once its gateway has told it
+  the time; it ends states by that clock. Before that, as after a power cut without a network, it is as wrong as its own
+  clock is. Readings it has recorded under times to come wait at the meter until those have come, and so does all it
+  records meanwhile; of such a time no second measurement is kept.
 - **A retained command** can't expire at a broker of ours, which keeps none. Other brokers may; receivers ignore it,
   count it (`..._retained_messages_total`) and log it once, which is all the operator sees.
 - **A damaged database of the utility** loses what was in it alone: decisions, commands and letters that can't be read

@@ -34,7 +34,6 @@ class Fleet(Node[Change]):
         off: Meters without power.
         ahead: By how much each meter's own clock is wrong; whole slots.
         limits: The meters' limits.
-        asked_at: When the cores decided on what is being committed.
         store: The store, which outlives a crash.
     """
 
@@ -47,7 +46,6 @@ class Fleet(Node[Change]):
         self.meters: dict[MeterId, Meter] = {}
         self.off: set[MeterId] = set()
         self.ahead: Counter[MeterId] = Counter()
-        self.asked_at = 0.0
         self._stuck: Sequence[Effect[Change]] = ()
         self.store: FleetStore = open_store(Path(":memory:"))
         self.microgrid = microgrid
@@ -169,10 +167,12 @@ class Fleet(Node[Change]):
             if name and int(name) not in self.off:
                 meter, leaf = int(name), topic.rpartition("/")[2]
                 now = self.now(meter)
-                if leaf == COMMANDS:
-                    self._note(meter, payload)
                 core = self.meters[meter]
+                command = _command(payload) if leaf == COMMANDS else None
+                before, time = dict(core.orders.held), int(core.time(now))
                 effects += core.receive(leaf, payload, now)
+                if command is not None:
+                    self.world.ledger.commanded(core, command, before=before, time=time, now=now)
                 self._set_timer(core)
         if self._slot_end + SLOT_S <= self._last_moment():
             self._slot_end += SLOT_S
@@ -204,10 +204,6 @@ class Fleet(Node[Change]):
 
     def perform(self, wanted: Sequence[Effect[Change]]) -> None:
         """Do effects; while the disk is full nothing else happens, and nothing is lost."""
-        self.asked_at = self.world.time
-        self._perform(wanted)
-
-    def _perform(self, wanted: Sequence[Effect[Change]]) -> None:
         try:
             super().perform(wanted)
         except sqlite3.OperationalError as error:
@@ -218,16 +214,10 @@ class Fleet(Node[Change]):
 
     def _perform_again(self) -> None:
         self._stuck, wanted = (), self._stuck
-        self._perform(wanted)
+        self.perform(wanted)
         if not self._stuck:
             self._arm()
             self.put_in("")
-
-    def _note(self, meter: MeterId, payload: bytes) -> None:
-        try:
-            self.world.ledger.commanded(meter, unpack_json(Command, payload), int(self.now(meter)))
-        except ProtocolError:
-            return
 
     # Effects.
 
@@ -251,6 +241,13 @@ class Fleet(Node[Change]):
             and not self._stuck
             and all(not m.history.rows and not m.events.rows for m in self.meters.values())
         )
+
+
+def _command(payload: bytes) -> Command | None:
+    try:
+        return unpack_json(Command, payload)
+    except ProtocolError:
+        return None
 
 
 def readings(meter: MeterId, slot_end: int) -> dict[RecordType, MilliwattHours]:

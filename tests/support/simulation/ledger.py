@@ -3,11 +3,11 @@
 The ledger takes nothing from the cores: it reads changes as they are committed, and the stores themselves.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from commonwatt.batches import Letter
-from commonwatt.commands import Command, Kind
+from commonwatt.commands import Command, Held, Kind
 from commonwatt.messages import MAX_PUT_RECORDS, unpack_put
 from commonwatt.records import FUTURE_S, EventRecord, Log, Rejection, unpack_event, unpack_history
 from commonwatt.topics import EVENTS, RECORDS
@@ -68,6 +68,7 @@ class Ledger:
         self._puts: dict[tuple[MeterId, int, int, int, int], bytes] = {}
         self._orders: dict[MeterId, at_meter.Orders] = {}
         self._ends: dict[tuple[MeterId, Kind, Pair], int] = {}
+        self._over: dict[tuple[MeterId, Kind, Pair], float] = {}
         self._generation: dict[MeterId, int] = {}
         # Letters by who has them: gateways by name, the utility by its store's id.
         self._letters: dict[str | int, set[Letter]] = {}
@@ -159,13 +160,31 @@ class Ledger:
 
     # Meters.
 
-    def commanded(self, meter: MeterId, command: Command, now: int) -> None:
-        """Note until when a command that has reached a meter is wanted."""
-        desired, end = command.desired(), command.end(now)
-        if desired is not None and command.seq is not None and end is not None:
-            key = meter, desired[0], (command.epoch, command.seq)
-            # It may be sent as a time and as a duration; the meter takes the first that comes.
+    def commanded(self, core: Meter, command: Command, *, before: Mapping[Kind, Held], time: int, now: float) -> None:
+        """Check that a meter has not just obeyed what is over (I7), and note until when it may.
+
+        Args:
+            core: The meter.
+            command: What has reached it.
+            before: What it held until then.
+            time: What it held for the time then.
+            now: What its own clock showed, which nobody corrects.
+        """
+        meter = core.description.id
+        desired, end = command.desired(), command.end(time)
+        if desired is None or command.seq is None or end is None:
+            return
+        kind, pair = desired[0], (command.epoch, command.seq)
+        key = meter, kind, pair
+        old, held = before.get(kind), core.orders.held.get(kind)
+        obeyed = held is not None and held != old and (held.epoch, held.seq) == pair and held.value != DEFAULT[kind]
+        if obeyed and end <= time:
+            self._world.fail(f"I7: meter {meter} obeys {kind} {pair} after its end {end}")
+        # It may be sent as a time and as a duration; the meter takes the first that comes.
+        if command.for_s is None:
             self._ends[key] = max(end, self._ends.get(key, 0))
+        else:
+            self._over[key] = max(now + command.for_s, self._over.get(key, 0))
 
     def sent_by_meter(self, meter: MeterId, leaf: str, payload: bytes) -> None:
         """Check that a put is of bounded size, and the same whenever it is sent (M6)."""
@@ -184,7 +203,7 @@ class Ledger:
             if isinstance(change, at_meter.Delete):
                 self._check_delete(fleet, change)
             elif isinstance(change, at_meter.Orders):
-                self._check_orders(change, fleet.asked_at + fleet.ahead[change.meter])
+                self._check_orders(change)
             elif isinstance(change, at_meter.MeterState):
                 self._generation[change.meter] = change.generation
 
@@ -232,7 +251,7 @@ class Ledger:
                 self.excused.add((meter, kind, quarter * QUARTER_S + slot * SLOT_S))
         return slots
 
-    def _check_orders(self, change: at_meter.Orders, now: float) -> None:
+    def _check_orders(self, change: at_meter.Orders) -> None:
         before = self._orders.get(change.meter)
         if before is not None and change.epoch < before.epoch:
             self._world.fail(f"I7: epoch of meter {change.meter} goes back from {before.epoch} to {change.epoch}")
@@ -246,9 +265,6 @@ class Ledger:
                 self._world.fail(f"I8: meter {change.meter} obeys epoch {held.epoch} after {before.epoch}")
             if not new and old is not None and held.value not in (old.value, DEFAULT[kind]):
                 self._world.fail(f"I7: meter {change.meter} executes {kind} {pair} twice: {old.value}, {held.value}")
-            end = self._ends.get((change.meter, kind, pair))
-            if new and held.value != DEFAULT[kind] and end is not None and end <= now:
-                self._world.fail(f"I7: meter {change.meter} obeys {kind} {pair} after its end {end}")
 
     def after_meters(self, changes: Sequence[at_meter.Change]) -> None:
         """Keep the truth."""
@@ -269,12 +285,17 @@ class Ledger:
                 self._orders[change.meter] = change
 
     def check_meter(self, core: Meter, now: float) -> None:
-        """Check that no state outlives its end (I7)."""
+        """Check that no state outlives its end (I7): a time by the meter's time, a duration by its own clock.
+
+        The clocks themselves may be wrong by what nobody has told the meter yet.
+        """
         meter = core.description.id
         for kind, held in core.orders.held.items():
-            end = self._ends.get((meter, kind, (held.epoch, held.seq)))
-            if held.value != DEFAULT[kind] and end is not None and now > end + GRACE_S:
-                self._world.fail(f"I7: meter {meter} holds {kind} {held.value} {now - end:.0f} s beyond its end")
+            key = meter, kind, (held.epoch, held.seq)
+            beyond = [core.time(now) - self._ends[key]] if key in self._ends else []
+            beyond += [now - self._over[key]] if key in self._over else []
+            if held.value != DEFAULT[kind] and beyond and min(beyond) > GRACE_S:
+                self._world.fail(f"I7: meter {meter} holds {kind} {held.value} {min(beyond):.0f} s beyond its end")
 
     # Gateways.
 

@@ -1,7 +1,7 @@
 """Sharing and commands: who is told to share, when, and what is sent again."""
 
 from commonwatt.batches import BatchAck
-from commonwatt.commands import Kind
+from commonwatt.commands import Kind, Outcome
 from commonwatt.messages import Level, Trust
 from commonwatt.records import Log, State
 from gateway.manager import RENEW_S, RESEND_AT_MOST_S, RESEND_S, SHARE_FOR_S
@@ -217,6 +217,23 @@ def test_timers_are_unharmed_when_the_time_is_set_back(world: World) -> None:
     world.put(1, 1, readings(1, 1, 2))
     world.now += 60
     assert [len(batch.keys) for batch in batches(world.tick("relay_s"))] == [1]
+
+
+def test_a_meter_whose_outcome_shows_a_wrong_time_is_told_the_right_one_once_a_minute(world: World) -> None:
+    right = world.now
+    world.introduce(1)
+    world.now -= 3600
+    sent = world.introduce(1)
+    assert [c for c in sent if c.cmd == "put"] == []
+    world.now = right + 10
+    outcome = world.core.manager.outcome
+    late = Outcome.model_validate(
+        {"id": "x", "cmd": "get", "result": "done", "time": right - 3600, "bits": 1, "push": True}
+    )
+    told = [c for _ in range(2) for c in commands(world.do(outcome(1, late, world.now))) if c.cmd == "put"]
+    assert [(c.time, c.trust) for c in told] == [(world.now, Trust.NETWORK)]
+    world.now += 60
+    assert [c.cmd for c in commands(world.do(outcome(1, late, world.now)))] == ["put"]
 
 
 def test_the_minimum_a_meter_names_is_not_dated_by_a_clock_that_is_not_trusted(world: World) -> None:

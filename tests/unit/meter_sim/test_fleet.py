@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -200,3 +201,57 @@ def test_nothing_is_published_while_the_store_cannot_be_written(bench: Bench, mo
 def test_a_meter_without_a_token_is_told_before_anything_runs(bench: Bench) -> None:
     with pytest.raises(ConfigError, match="meter 10001 has no token"):
         bench.start(other="x")
+
+
+def told(bench: Bench, offset_s: int) -> None:
+    """The gateway has told every meter the time."""
+    for meter in bench.fleet.meters.values():
+        meter._set(offset_s=offset_s, trust=3)
+
+
+def test_a_fleet_an_hour_behind_goes_on_at_once_and_leaves_no_slot_out(bench: Bench) -> None:
+    bench.start()
+    bench.at(T + 15.0)
+    bench.stop()
+    bench.clock.time[0] = T + 20.0 - 3600
+    bench.start()
+    bench.at(T + 30.0 - 3600)
+    assert bench.slots() == [T + 15]
+    told(bench, 3600)
+    bench.at(T + 62.0 - 3600, turns=9)
+    assert bench.slots() == [T + 15, T + 30, T + 45, T + 60]
+    assert bench.fleet.figures().time == T + 62
+
+
+def test_a_fleet_an_hour_ahead_goes_back_and_records_each_slot_once(bench: Bench) -> None:
+    bench.start()
+    bench.at(T + 15.0)
+    bench.stop()
+    bench.clock.time[0] = T + 20.0 + 3600
+    bench.start()
+    bench.at(T + 30.0 + 3600)
+    told(bench, -3600)
+    bench.at(T + 45.0 + 3600, turns=3)
+    assert bench.slots() == [T + 15, T + 3630]
+    bench.at(T + 3700.0 + 3600, turns=300)
+    # What was measured before it knew better stands under the time it was taken for, and is not measured again then.
+    assert bench.slots() == [T + 15, *range(T + 60, T + 3700, 15)]
+
+
+@pytest.mark.parametrize(("behind_s", "slot_s"), [(30, 13.5), (-30, 16.5)])
+def test_a_fleet_that_is_wrong_by_less_than_a_minute_has_shorter_or_longer_slots_for_a_while(
+    bench: Bench, behind_s: int, slot_s: float
+) -> None:
+    bench.start()
+    bench.at(T + 15.0)
+    told(bench, behind_s)
+    ends: list[float] = []
+    for tenth in range(150, 800):
+        slot = bench.fleet._world.slot_end
+        bench.at(T + tenth / 10)
+        if bench.fleet._world.slot_end > slot:
+            ends.append(tenth / 10)
+    # The first of them still had its length.
+    assert [round(b - a, 1) for a, b in pairwise(ends)] == [slot_s] * (len(ends) - 1)
+    assert len(ends) >= 3
+    assert bench.slots() == [T + 15 * (n + 1) for n in range(len(ends) + 1)]

@@ -10,7 +10,7 @@ import pytest
 from commonwatt import topics
 from commonwatt.commands import Outcome
 from commonwatt.effects import Publish, Write
-from commonwatt.messages import Put, PutAck, Refusal, unpack_level, unpack_put
+from commonwatt.messages import Put, PutAck, Refusal, Trust, unpack_level, unpack_put
 from commonwatt.records import EventRecord, Log, RecordType, Rejection, State
 from commonwatt.town import Battery, Direction, Function
 from commonwatt.town import Meter as Description
@@ -506,11 +506,98 @@ def test_the_pair_is_written_in_the_step_that_answers() -> None:
     assert [(o.epoch, o.held["sharing"].seq) for o in orders] == [((1, 0), 1)]  # type: ignore[index]
 
 
-def test_put_gives_the_meter_the_time() -> None:
+def test_put_gives_the_meter_the_time_which_may_be_later_by_now_but_not_earlier() -> None:
     bench = Bench()
-    assert bench.command("put", now=T, time=T + 9, trust=3).result == "done"
+    assert bench.command("put", now=T, time=T + 9, trust=3).time == T + 9
     assert (bench.meter.state.offset_s, bench.meter.state.trust) == (9, 3)
+    assert bench.command("put", now=T + 60, time=T + 9, trust=3).time == T + 69
     assert bench.command("put").result == "refused"
+
+
+@pytest.mark.parametrize(
+    ("told_s", "after_s", "offset_s"),
+    [(3600, 5, 3595), (0, 5, 0), (5, 5, 0), (-60, 5, 0), (-3600, 5, -3600), (-3600, 3605, -3600)],
+)
+def test_an_answer_tells_the_time_of_some_moment_since_it_was_asked_for(
+    told_s: int, after_s: int, offset_s: int
+) -> None:
+    bench = Bench()
+    bench.slots(2)
+    (put,) = bench.get("records")
+    bench.ack(put, T + after_s, time=T + told_s, trust=Trust.NETWORK)
+    assert bench.meter.state.offset_s == offset_s
+
+
+def test_time_of_less_trust_is_not_taken_for_a_day_and_of_none_never() -> None:
+    bench = Bench()
+    for now, trust, told_s, offset_s in (
+        (T, 2, 9, 9),
+        (T, 1, 300, 9),
+        (T, 3, 30, 30),
+        (T + 100, 2, 60, 30),
+        (T + 86_500, 1, 60, 30),
+        (T + 86_500, 1, 300, 300),
+        (T + 200_000, 0, 600, 300),
+    ):
+        bench.command("put", now=now, time=now + told_s, trust=trust)
+        assert bench.meter.state.offset_s == offset_s, (now, trust)
+
+
+def test_a_meter_told_another_time_keeps_its_timers_and_ends_its_states_by_the_right_time() -> None:
+    bench = Bench()
+    bench.slots(2)
+    (put,) = bench.get("records")
+    retry_at = bench.meter.wake_at
+    bench.command("put", now=T, time=T + 3600, trust=3)
+    assert bench.meter.wake_at == retry_at
+    assert bench.command("share_power_on", now=T, seq=1, until=T + 3500).result == "expired"
+    assert bench.command("share_power_on", now=T, seq=1, until=T + 3605).result == "done"
+    assert bench.meter.wake_at == T + 5
+    bench.tick(T + 5)
+    assert not bench.meter.bits & State.SHARING
+    assert bench.events[-1].time == T + 3605
+    assert put.counts()
+
+
+def test_a_state_told_for_a_while_does_not_last_longer_when_the_clock_is_set_back() -> None:
+    bench = Bench()
+    bench.slots(2)
+    (put,) = bench.get("records")
+    bench.command("share_power_on", now=T, seq=1, for_s=300)
+    bench.ack(put, T + 5, time=T - 3600, trust=Trust.NETWORK)
+    assert bench.meter.state.offset_s == -3600
+    bench.tick(T + 299)
+    assert bench.meter.bits & State.SHARING
+    bench.tick(T + 300)
+    assert not bench.meter.bits & State.SHARING
+
+
+def test_a_state_does_not_last_longer_when_a_restart_forgets_what_time_the_meter_was_told() -> None:
+    bench = Bench()
+    bench.command("put", now=T, time=T + 3600, trust=3)
+    bench.command("share_power_on", now=T, seq=1, for_s=300)
+    bench.do(bench.meter.boot(T + 10, power_lost=True))
+    bench.tick(T + 299)
+    assert bench.meter.bits & State.SHARING
+    bench.tick(T + 300)
+    assert not bench.meter.bits & State.SHARING
+
+
+def test_a_meter_whose_clock_starts_before_what_it_recorded_ends_what_has_an_end() -> None:
+    bench = Bench()
+    bench.slots(2)
+    bench.command("share_power_on", now=T + 30, seq=1, for_s=300)
+    bench.do(bench.meter.boot(600, power_lost=True))
+    assert not bench.meter.bits & State.SHARING
+
+
+def test_a_put_that_waits_tells_the_meter_the_time_and_is_sent_again_as_it_was() -> None:
+    bench = Bench()
+    bench.slots(2)
+    (put,) = bench.get("records")
+    assert bench.ack(put, T + 5, status=Refusal.EARLY, accepted=(), time=T - 3600, trust=Trust.NETWORK) == []
+    assert bench.meter.state.offset_s == -3600
+    assert bench.get("records", now=T + 60) == [put]
 
 
 def test_aggregate_may_have_an_end_or_none() -> None:
