@@ -10,6 +10,7 @@ import tomllib
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
@@ -49,6 +50,27 @@ def is_loopback(address: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def database_fault(url: str) -> str | None:
+    """Say what is wrong with a database's URL, if others could read or change what goes there; never the URL itself.
+
+    Without ``sslmode`` PostgreSQL's driver takes what it gets, plain text too, and believes every certificate.
+    """
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    named = [parts.hostname or "", *query.get("host", ()), *query.get("hostaddr", ())]
+    hosts = [host for text in named for host in text.split(",") if host and not host.startswith("/")]
+    beyond = [host for host in hosts if not is_loopback(host if host.count(":") == 1 else f"{host}:5432")]
+    if not parts.scheme.startswith("postgresql") or not beyond:
+        return None
+    if query.get("sslmode", [""])[-1] in ("verify-full", "disable"):
+        return None
+    return (
+        f"database: {beyond[0]} is beyond this machine, and others could read and change what goes there: add "
+        "sslmode=verify-full and sslrootcert=FILE to the URL, or for a network that nobody else can listen to "
+        "sslmode=disable"
+    )
 
 
 class Reach(NamedTuple):
@@ -151,8 +173,8 @@ class GatewaySettings(Settings):
     """A microgrid's gateway: collects from its meters, keeps sharing fair, relays to the utility."""
 
     reaches: ClassVar[tuple[Reach, ...]] = (
-        Reach("broker", "broker_ca", "plain_text"),
-        Reach("head_end", "head_end_ca", "plain_text"),
+        Reach("broker", "broker_ca", "broker_plain_text"),
+        Reach("head_end", "head_end_ca", "head_end_plain_text"),
         Reach("http", None, "http_plain_text"),
     )
 
@@ -168,10 +190,11 @@ class GatewaySettings(Settings):
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's own broker.")
     broker_ca: Path | None = Field(None, description=_CA.format("the microgrid's own broker"))
+    broker_plain_text: bool = Field(False, description=_PLAIN_TEXT)
     head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
     head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
+    head_end_plain_text: bool = Field(False, description=_PLAIN_TEXT)
     certificate: Path | None = Field(None, description=_CERTIFICATE.format("gateway"))
-    plain_text: bool = Field(False, description=_PLAIN_TEXT)
     http: Address | None = Field(
         "127.0.0.1:9101", description="Where /metrics (Prometheus) and /status (JSON) are served."
     )
@@ -211,7 +234,7 @@ class MetersSettings(Settings):
     """A fleet of emulated meters: every meter of one microgrid and the physics behind them."""
 
     reaches: ClassVar[tuple[Reach, ...]] = (
-        Reach("broker", "broker_ca", "plain_text"),
+        Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("http", None, "http_plain_text"),
     )
 
@@ -225,12 +248,12 @@ class MetersSettings(Settings):
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
     broker_ca: Path | None = Field(None, description=_CA.format("the broker"))
+    broker_plain_text: bool = Field(False, description=_PLAIN_TEXT)
     certificates: Path | None = Field(
         None,
         description="Folder with a certificate and key for each meter, METER.pem, for a broker that asks for them; "
         "made by `commonwatt enroll device`.",
     )
-    plain_text: bool = Field(False, description=_PLAIN_TEXT)
     http: Address | None = Field(
         None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
     )
@@ -251,21 +274,22 @@ class UtilitySettings(Settings):
     """The utility's service: stores, completes, counts and shows what the gateways relay."""
 
     reaches: ClassVar[tuple[Reach, ...]] = (
-        Reach("head_end", "head_end_ca", "plain_text"),
+        Reach("head_end", "head_end_ca", "head_end_plain_text"),
         Reach("http", "http_certificate", "http_plain_text"),
     )
 
     database: str = Field(
         "sqlite:///utility.db",
-        description="SQLAlchemy URL of the database; a relative SQLite path is relative to this file.",
+        description="SQLAlchemy URL of the database; a relative SQLite path is relative to this file. A PostgreSQL "
+        "beyond this machine needs sslmode=verify-full, or sslmode=disable to say that plain text is meant.",
     )
     tokens: Path = Field(
         Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."
     )
     head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
     head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
+    head_end_plain_text: bool = Field(False, description=_PLAIN_TEXT)
     certificate: Path | None = Field(None, description=_CERTIFICATE.format("utility"))
-    plain_text: bool = Field(False, description=_PLAIN_TEXT)
     http: Address = Field("127.0.0.1:8080", description="Where the API, its page /docs, and /metrics are served.")
     http_certificate: Path | None = Field(
         None, description="Certificate and key, one PEM file, to serve them by HTTPS; taken over at the next start."
@@ -275,6 +299,12 @@ class UtilitySettings(Settings):
     gaps_s: Seconds = Field(300, description="How often missing slots are looked for.")
     gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
     compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")
+
+    @model_validator(mode="after")
+    def _database_protected(self) -> Self:
+        if fault := database_fault(self.database):
+            raise ValueError(fault)
+        return self
 
 
 PARTS: dict[str, type[Settings]] = {

@@ -19,7 +19,7 @@ from rich.progress import track
 from commonwatt import dumps
 from commonwatt.clock import Clock, load_clock
 from commonwatt.commands import ControllerCommand
-from commonwatt.config import UtilitySettings, load_settings
+from commonwatt.config import UtilitySettings, database_fault, load_settings
 from commonwatt.devices import load_tokens
 from commonwatt.exceptions import ConfigError
 from commonwatt.letter_options import (
@@ -100,6 +100,8 @@ def register(
     """
     with errors_told():
         loaded = load_town(town)
+        if fault := database_fault(database):
+            raise ConfigError(fault)
         with _opened(database, create=True) as opened, opened.writes.begin() as connection:
             added = fill_registry(connection, loaded)
         made = enrol(loaded, out, _track)

@@ -1,5 +1,6 @@
 """Settings: whoever writes a wrong file is told the file, the line, the key and what is allowed."""
 
+import re
 import tomllib
 from pathlib import Path
 
@@ -33,19 +34,19 @@ NAMES: Wrongs = [("R1", "[a-z]"), ("1r", "[a-z]"), ("a" * 17, "[a-z]"), ("", "[a
 PERIODS: Wrongs = [(14, "15"), (86_401, "86400"), ("soon", "integer"), (60.5, "integer")]
 PATHS: Wrongs = [(5, "path")]
 NO_WEIGHTS: Wrongs = [({"77": 0}, "1"), ({"77": 1001}, "1000"), ({"house": 1}, "[0-9]"), (5, "")]
-PLAIN_TEXT: dict[str, Wrongs] = {key: [("perhaps", "boolean"), (2, "")] for key in ("plain_text", "http_plain_text")}
+FLAG: Wrongs = [("perhaps", "boolean"), (2, "")]
 WRONG: dict[str, dict[str, Wrongs]] = {
     "broker": {
         **dict.fromkeys(("listen", "http"), ADDRESSES),
         **dict.fromkeys(("devices", "certificate", "clients_ca", "clients_revoked"), PATHS),
         "packets_per_s": [(0, "0"), (-1, "0"), ("many", "number")],
-        **PLAIN_TEXT,
+        **dict.fromkeys(("plain_text", "http_plain_text"), FLAG),
     },
     "gateway": {
         "microgrid": NAMES,
         **dict.fromkeys(("registry", "store", "tokens", "clock"), PATHS),
         **dict.fromkeys(("broker_ca", "head_end_ca", "certificate"), PATHS),
-        **PLAIN_TEXT,
+        **dict.fromkeys(("broker_plain_text", "head_end_plain_text", "http_plain_text"), FLAG),
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
         **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
         "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "integer")],
@@ -57,7 +58,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     "meters": {
         "microgrid": NAMES,
         **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "certificates"), PATHS),
-        **PLAIN_TEXT,
+        **dict.fromkeys(("broker_plain_text", "http_plain_text"), FLAG),
         **dict.fromkeys(("broker", "http"), ADDRESSES),
         "resolution_mwh": [(0, "1"), (1_000_001, "1000000")],
         "log_records": [(999, "1000")],
@@ -66,7 +67,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     "utility": {
         "database": [(5, "string")],
         **dict.fromkeys(("tokens", "clock", "head_end_ca", "certificate", "http_certificate"), PATHS),
-        **PLAIN_TEXT,
+        **dict.fromkeys(("head_end_plain_text", "http_plain_text"), FLAG),
         **dict.fromkeys(("head_end", "http"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
     },
@@ -212,12 +213,12 @@ def test_file_of_another_part_is_refused_with_the_command_that_helps(tmp_path: P
 BEYOND = [
     ("broker", "listen", "certificate", "plain_text"),
     ("broker", "http", None, "http_plain_text"),
-    ("gateway", "broker", "broker_ca", "plain_text"),
-    ("gateway", "head_end", "head_end_ca", "plain_text"),
+    ("gateway", "broker", "broker_ca", "broker_plain_text"),
+    ("gateway", "head_end", "head_end_ca", "head_end_plain_text"),
     ("gateway", "http", None, "http_plain_text"),
-    ("meters", "broker", "broker_ca", "plain_text"),
+    ("meters", "broker", "broker_ca", "broker_plain_text"),
     ("meters", "http", None, "http_plain_text"),
-    ("utility", "head_end", "head_end_ca", "plain_text"),
+    ("utility", "head_end", "head_end_ca", "head_end_plain_text"),
     ("utility", "http", "http_certificate", "http_plain_text"),
 ]
 
@@ -250,6 +251,40 @@ def test_plain_text_beyond_this_machine_must_be_said_in_so_many_words(
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "[::1]", "localhost"])
 def test_plain_text_on_this_machine_needs_no_word(tmp_path: Path, host: str) -> None:
     assert check_file(write(tmp_path, f'[broker]\nlisten = "{host}:1883"\nhttp = "{host}:9102"\n')) == "broker"
+
+
+def test_plain_text_to_one_broker_is_not_leave_for_the_other(tmp_path: Path) -> None:
+    text = 'microgrid = "r001"\nbroker = "10.1.0.1:1883"\nbroker_plain_text = true\nhead_end = "10.1.0.9:1883"\n'
+    assert "head_end_plain_text = true" in error_of(write(tmp_path, f"[gateway]\n{text}"))
+
+
+HOSTS_BEYOND = [
+    "u:secret@db.example/x",
+    "u:secret@10.1.0.9:5432/x?sslmode=require",
+    "u:secret@db.example/x?sslmode=prefer",
+    "u:secret@/x?host=db.example",
+    "u:secret@/x?host=localhost:5432&host=db.example:5432",
+    "u:secret@127.0.0.1,db.example/x",
+    "u:secret@[fd00::1]/x?hostaddr=10.1.0.9",
+]
+
+
+@pytest.mark.parametrize("rest", HOSTS_BEYOND)
+def test_a_database_beyond_this_machine_is_not_reached_in_plain_text_by_accident(tmp_path: Path, rest: str) -> None:
+    message = error_of(write(tmp_path, f'[utility]\ndatabase = "postgresql+psycopg://{rest}"\n'))
+    assert "is beyond this machine" in message
+    assert "sslmode=verify-full" in message
+    assert "secret" not in message
+    rest = re.sub("sslmode=.*", "", rest) + ("" if "?" in rest else "?")
+    for mode in ("verify-full", "disable"):
+        assert check_file(write(tmp_path, f'[utility]\ndatabase = "postgresql://{rest}&sslmode={mode}"\n')) == "utility"
+
+
+@pytest.mark.parametrize(
+    "rest", ["u@127.0.0.1:5432/x", "u@[::1]/x", "u@localhost/x", "u@/x", "/x?host=/run/postgresql"]
+)
+def test_a_database_on_this_machine_needs_no_word(tmp_path: Path, rest: str) -> None:
+    assert check_file(write(tmp_path, f'[utility]\ndatabase = "postgresql://{rest}"\n')) == "utility"
 
 
 @pytest.mark.parametrize(

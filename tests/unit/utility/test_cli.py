@@ -99,3 +99,12 @@ def test_letters_are_told_in_words(
     Writer(database).commit([append(letters=[letter])])
     assert cells(show("letters")) == ["1", "2027-01-15 12:00:00Z", "r001", "10001", "wrong account", told]
     assert f'"content": "{content.hex()}"' in show("letters", "--json")
+
+
+def test_a_town_is_not_registered_at_a_database_that_others_could_listen_to(tmp_path: Path) -> None:
+    town = tmp_path / "town.toml"
+    town.write_text('microgrid = [{id = "r", kind = "residential", count = 1, houses = 1}]\n')
+    words = ["--town", str(town), "--database", "postgresql://u:secret@db.example/x", "--out", str(tmp_path / "out")]
+    done = CliRunner().invoke(app, ["register", *words])
+    assert (done.exit_code, "sslmode=verify-full" in done.stderr, "secret" in done.output) == (2, True, False)
+    assert not (tmp_path / "out").exists()
