@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Self
 
-from commonwatt.certificates import Kind, Signer, pem
+from commonwatt.certificates import Kind, Signer, pem, revoked_serials
 from commonwatt.devices import AUTHORITY_FOLDER, write_private
 from commonwatt.exceptions import ConfigError
 from commonwatt.units import EpochSeconds
@@ -142,7 +142,7 @@ class Authority:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             write_private(path.with_name(CA_FILE), pem(self._signer.certificate))
             write_private(path, text)
-        self._hand_out_revocations(now)
+        self._hand_out_revocations()
         return [entry for entry, _ in made]
 
     def _sign(self, wanted: Wanted, now: EpochSeconds) -> tuple[Issued, str]:
@@ -181,13 +181,12 @@ class Authority:
         revoked = [e for e in self.issued if (e.kind, e.name, e.revoked) == (kind, name, None)]
         self.issued = [replace(e, revoked=now, reason=reason) if e in revoked else e for e in self.issued]
         self._save(now)
-        self._hand_out_revocations(now)
+        self._hand_out_revocations()
         return revoked
 
     def lists(self) -> list[Path]:
-        """Return every copy of the list of revocations that a broker is to have."""
-        files = {entry.file for entry in self.issued if entry.kind is Kind.BROKER}
-        return [(self.out / file).with_name(REVOKED_FILE) for file in sorted(files)]
+        """Return every copy of the list of revocations: one beside each certificate."""
+        return sorted({(self.out / entry.file).with_name(REVOKED_FILE) for entry in self.issued})
 
     def _save(self, now: EpochSeconds) -> None:
         newest = {entry.file: entry for entry in self.issued}
@@ -195,16 +194,24 @@ class Authority:
         folder = self.out / FOLDER
         entries = [asdict(entry) | {"serial": f"{entry.serial:x}"} for entry in self.issued]
         write_private(folder / ISSUED_FILE, json.dumps(entries, indent=1) + "\n")
-        write_private(folder / REVOKED_FILE, self._revocations(now))
+        revoked = {e.serial: e.revoked for e in self.issued if e.revoked is not None}
+        if revoked.keys() != self._listed():
+            write_private(folder / REVOKED_FILE, self._signer.revocations(revoked))
 
-    def _hand_out_revocations(self, now: EpochSeconds) -> None:
-        """Put the list of revocations beside every broker's certificate."""
-        text = self._revocations(now)
+    def _listed(self) -> frozenset[int] | None:
+        """Return who is on the list as it was written last; ``None``: there is none that can be used."""
+        try:
+            content = (self.out / FOLDER / REVOKED_FILE).read_bytes()
+            return revoked_serials(content, pem(self._signer.certificate).encode())
+        except (FileNotFoundError, ConfigError):
+            return None
+
+    def _hand_out_revocations(self) -> None:
+        """Put the list of revocations beside every certificate, but leave one alone that is as it should be."""
+        text = (self.out / FOLDER / REVOKED_FILE).read_text()
         for path in self.lists():
-            write_private(path, text)
-
-    def _revocations(self, now: EpochSeconds) -> str:
-        return self._signer.revocations({e.serial: e.revoked for e in self.issued if e.revoked is not None}, now)
+            if not path.exists() or path.read_bytes() != text.encode():
+                write_private(path, text)
 
 
 def _issued(entry: dict[str, object]) -> Issued:

@@ -111,13 +111,14 @@ class Signer:
         )
         return certificate.serial_number, secret.decode() + pem(certificate)
 
-    def revocations(self, revoked: Mapping[int, EpochSeconds], now: EpochSeconds) -> str:
+    def revocations(self, revoked: Mapping[int, EpochSeconds]) -> str:
         """Return the signed list of revoked serial numbers, each with when it was revoked, as PEM."""
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.certificate.subject)
-            .last_update(_moment(now))
-            # It is replaced whenever something is revoked; a day on which it must have been would only lock all out.
+            # It is replaced whenever something is revoked; a day on which it must have been would only lock all out,
+            # and so would one before which it is not valid yet, where a clock is behind.
+            .last_update(self.certificate.not_valid_before_utc)
             .next_update(self.certificate.not_valid_after_utc)
         )
         for serial, time in sorted(revoked.items()):

@@ -84,6 +84,8 @@ class Reach(NamedTuple):
         """Say what is wrong, if it would go beyond this machine in plain text and nobody said that it may."""
         address = getattr(settings, self.key)
         protected = self.tls_key is not None and getattr(settings, self.tls_key) is not None
+        if not protected and getattr(settings, f"{self.key}_revoked", None) is not None:
+            return f"{self.key}_revoked needs {self.tls_key}, the authority whose list it is"
         if address is None or is_loopback(address) or protected or getattr(settings, self.plain_key):
             return None
         tls = f"set {self.tls_key} (made by `commonwatt enroll`, see docs/security.md), " if self.tls_key else ""
@@ -113,6 +115,10 @@ class Settings(BaseModel):
 
 _PLAIN_TEXT = "Allow MQTT without TLS beyond this machine: readings and tokens can then be read and changed on the way."
 _CA = "The authority that vouches for {} (PEM); with it only TLS is spoken there. Made by `commonwatt enroll`."
+_REVOKED = (
+    "The list of certificates that this authority has revoked (PEM): a broker with one of them is not believed. "
+    "Needs `{}`; taken over when it is replaced. Made by `commonwatt enroll`."
+)
 _CERTIFICATE = (
     "The {}'s certificate with its key, one PEM file, for brokers that ask for it; renewed in place. "
     "Made by `commonwatt enroll device`."
@@ -190,9 +196,11 @@ class GatewaySettings(Settings):
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's own broker.")
     broker_ca: Path | None = Field(None, description=_CA.format("the microgrid's own broker"))
+    broker_revoked: Path | None = Field(None, description=_REVOKED.format("broker_ca"))
     broker_plain_text: bool = Field(False, description=_PLAIN_TEXT)
     head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
     head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
+    head_end_revoked: Path | None = Field(None, description=_REVOKED.format("head_end_ca"))
     head_end_plain_text: bool = Field(False, description=_PLAIN_TEXT)
     certificate: Path | None = Field(None, description=_CERTIFICATE.format("gateway"))
     http: Address | None = Field(
@@ -248,6 +256,7 @@ class MetersSettings(Settings):
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
     broker_ca: Path | None = Field(None, description=_CA.format("the broker"))
+    broker_revoked: Path | None = Field(None, description=_REVOKED.format("broker_ca"))
     broker_plain_text: bool = Field(False, description=_PLAIN_TEXT)
     certificates: Path | None = Field(
         None,
@@ -288,6 +297,7 @@ class UtilitySettings(Settings):
     )
     head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
     head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
+    head_end_revoked: Path | None = Field(None, description=_REVOKED.format("head_end_ca"))
     head_end_plain_text: bool = Field(False, description=_PLAIN_TEXT)
     certificate: Path | None = Field(None, description=_CERTIFICATE.format("utility"))
     http: Address = Field("127.0.0.1:8080", description="Where the API, its page /docs, and /metrics are served.")

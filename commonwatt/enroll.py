@@ -149,6 +149,8 @@ def revoke(
     Brokers cut it off within seconds of getting the files that are named: revoked.pem and devices.json. Its place in
     the town stays; its readings stay too. `commonwatt enroll readmit` takes it in again, with a new token.
 
+    A broker (--broker) is believed no more by those whose file names their revoked.pem, once they have the new one.
+
     Of a stolen controller revoke its broker's certificate too, by --broker, and if the meters' secrets were on it
     these, by --with-meters.
     """
@@ -162,7 +164,9 @@ def revoke(
             changed = _mark(out, names, lambda device: replace(device, revoked=device.revoked or reason))
         revoked = [entry for name in names if authority for entry in authority.revoke(name, reason, _now(), kind)]
         typer.echo(f"{identity}: {len(revoked)} certificates revoked, marked in {len(changed)} devices files")
-        for path in [*changed, *(authority.lists() if authority and revoked else ())]:
+        read_by = {path.parent for path in changed} if kind is Kind.DEVICE else _clients_of(out, identity)
+        lists = [path for path in authority.lists() if path.parent in read_by] if authority and revoked else []
+        for path in [*changed, *lists]:
             typer.echo(f"  {path}")
 
 
@@ -237,6 +241,12 @@ def _check_place(out: Path, place: str) -> None:
     places = sorted(path.parent.name for path in out.glob("*/devices.json"))
     if place not in places:
         raise ConfigError(f"{out / place}: no broker's folder in {out}; there are {', '.join(places[:10]) or 'none'}")
+
+
+def _clients_of(out: Path, place: str) -> set[Path]:
+    """Return the folders of those who connect to the broker of ``place``, and its own."""
+    folders = {out / (d.microgrid or UTILITY) for d in load_devices(out / place / "devices.json").values()}
+    return {out / place, *folders, *(folder / METERS_FOLDER for folder in folders if folder.name == place)}
 
 
 def _names(devices: dict[str, Device], identity: str, *, with_meters: bool) -> list[str]:

@@ -161,13 +161,15 @@ class MqttLink:
         if self._tls is None:
             return ()
         shown = self._stamp()
-        client.tls_set_context(self._tls.context())
+        context = self._tls.context()
+        context.sslsocket_class = _ClosedIfRefused
+        client.tls_set_context(context)
         # Of a certificate that the broker refuses, paho tells its logger alone.
         client.enable_logger(cast("logging.Logger", _TlsFailures(self._failed)))
         return shown
 
     def _stamp(self) -> Stamp:
-        return () if self._tls is None or self._tls.certificate is None else stamp(self._tls.certificate)
+        return () if self._tls is None else stamp(*self._tls.replaceable)
 
     def _failed(self, error: Exception) -> None:
         """Log why there is no connection: what a person must mend at once, but only once."""
@@ -178,16 +180,18 @@ class MqttLink:
             self._complaint = str(error)
 
     def _renewed(self, shown: Stamp) -> bool:
-        """Say whether the certificate was replaced by one that can be read."""
+        """Say whether the certificate, or the list of revoked ones, was replaced by one that can be read."""
         with suppress(ConfigError):
             if self._stamp() != shown and self._tls is not None:
                 self._tls.context()
-                log.info("%s: its certificate was renewed: connecting again", self._identity)
+                log.info(
+                    "%s: its certificate, or the list of revoked ones, was replaced: connecting again", self._identity
+                )
                 return True
         return False
 
     async def _watch(self, client: paho.Client, shown: Stamp) -> None:
-        """Give paho its clock until the connection is lost, or its certificate was replaced."""
+        """Give paho its clock until the connection is lost, or one of its files was replaced."""
         looked_at = 0
         while not self._lost.is_set():
             if client.loop_misc() != paho.MQTT_ERR_SUCCESS:
@@ -297,6 +301,18 @@ class MqttLink:
         if sock is not None:
             _forget(asyncio.get_running_loop(), sock)
             sock.close()
+
+
+class _ClosedIfRefused(ssl.SSLSocket):
+    """Closed when its handshake fails, which paho leaves to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """Shake hands; blocking, or with a timeout."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
 
 
 class _TlsFailures:

@@ -33,15 +33,17 @@ class ClientTls:
     Attributes:
         ca: The authority that vouches for the broker.
         certificate: Its own certificate with the key; ``None``: it shows none.
+        revoked: That authority's list of revoked certificates; ``None``: it knows of none.
     """
 
     ca: Path
     certificate: Path | None = None
+    revoked: Path | None = None
 
     @property
-    def files(self) -> tuple[Path, ...]:
-        """Every file that is read."""
-        return (self.ca,) if self.certificate is None else (self.ca, self.certificate)
+    def replaceable(self) -> tuple[Path, ...]:
+        """The files whose replacement asks for a new connection."""
+        return tuple(path for path in (self.certificate, self.revoked) if path is not None)
 
     def context(self) -> ssl.SSLContext:
         """Read the files, for one connection.
@@ -54,6 +56,9 @@ class ClientTls:
         trust(context, self.ca)
         if self.certificate is not None:
             own(context, self.certificate)
+        if self.revoked is not None:
+            trust(context, self.revoked, "no list of revoked certificates")
+            context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         if wall_clock().now() < _begins(context):
             # A clock that is before its own authority can't judge anybody's times: so a machine that woke in 1970 still
             # gets through to where it can learn the time. Who signed the certificate, and for which name, is checked.
@@ -62,7 +67,7 @@ class ClientTls:
         return context
 
 
-def client_tls(ca: Path | None, certificate: Path | None) -> ClientTls | None:
+def client_tls(ca: Path | None, certificate: Path | None, revoked: Path | None = None) -> ClientTls | None:
     """Return how a part speaks TLS to a broker; ``None``: it speaks plain text.
 
     Raises:
@@ -70,7 +75,7 @@ def client_tls(ca: Path | None, certificate: Path | None) -> ClientTls | None:
     """
     if ca is None:
         return None
-    tls = ClientTls(ca, certificate)
+    tls = ClientTls(ca, certificate, revoked)
     tls.context()
     return tls
 
@@ -104,8 +109,8 @@ def own(context: ssl.SSLContext, certificate: Path) -> None:
         raise _unusable(certificate, "no certificate with its key", error) from error
 
 
-def trust(context: ssl.SSLContext, ca: Path) -> None:
-    """Let a context believe an authority.
+def trust(context: ssl.SSLContext, ca: Path, otherwise: str = "no authority's certificate") -> None:
+    """Let a context believe an authority, or a list of revocations (``otherwise``: what to say if it is none).
 
     Raises:
         ConfigError: The file can't be used.
@@ -113,7 +118,7 @@ def trust(context: ssl.SSLContext, ca: Path) -> None:
     try:
         context.load_verify_locations(ca)
     except (OSError, ValueError) as error:
-        raise _unusable(ca, "no authority's certificate", error) from error
+        raise _unusable(ca, otherwise, error) from error
 
 
 def stamp(*files: Path) -> Stamp:

@@ -119,7 +119,7 @@ class Shell:
             subscribe=all_meters_up(settings.microgrid),
             on_message=lambda topic, payload: self._heard("from_meter", topic, payload),
             on_connect=lambda: self._put_in("tick", RETRY),
-            tls=client_tls(settings.broker_ca, settings.certificate),
+            tls=client_tls(settings.broker_ca, settings.certificate, settings.broker_revoked),
         )
         self._head_end = MqttLink(
             address=settings.head_end,
@@ -129,7 +129,7 @@ class Shell:
             subscribe=gateway_down(settings.microgrid, "+"),
             on_message=lambda topic, payload: self._heard("from_utility", topic, payload),
             on_connect=lambda: self._put_in("connected"),
-            tls=client_tls(settings.head_end_ca, settings.certificate),
+            tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
         )
         files = (settings.certificate, settings.head_end_ca, settings.broker_ca)
         self._expiry = Expiry(*(path for path in files if path is not None))

@@ -332,8 +332,9 @@ class Fleet:
         )
 
     def _tls(self, meter: MeterId) -> ClientTls | None:
-        folder = self._settings.certificates
-        return client_tls(self._settings.broker_ca, None if folder is None else folder / f"{meter}.pem")
+        settings = self._settings
+        own = None if settings.certificates is None else settings.certificates / f"{meter}.pem"
+        return client_tls(settings.broker_ca, own, settings.broker_revoked)
 
     @staticmethod
     async def _connect(number: int, link: MqttLink) -> None:

@@ -73,7 +73,7 @@ class Service:
             on_message=self._heard,
             on_connect=lambda: log.info("connected to the head-end at %s", settings.head_end),
             rng=random.SystemRandom(),
-            tls=client_tls(settings.head_end_ca, settings.certificate),
+            tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
         )
         self._silence = Silence(SILENT_S, LONGEST_SILENCE_S)
         self._ticker = Ticker()

@@ -212,7 +212,11 @@ def _write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> t
     head_end_tls = {} if plain_text else tls
 
     def client_tls(kind: str) -> dict[str, object]:
-        return {} if plain_text else {"head_end_ca": "ca.pem", "certificate": f"{kind}.pem"}
+        return (
+            {}
+            if plain_text
+            else {"head_end_ca": "ca.pem", "head_end_revoked": "revoked.pem", "certificate": f"{kind}.pem"}
+        )
 
     microgrids = list(town.microgrids)
     ports = iter(_free_ports(3 + 4 * len(microgrids)))

@@ -312,6 +312,22 @@ def test_row_30_a_revoked_certificate_and_a_revoked_device_are_cut_at_once_and_r
     play(scene(), meter, other)
 
 
+def test_clients_leave_a_broker_that_is_on_their_list_and_do_not_come_back(tmp_path: Path) -> None:
+    with Broker(tmp_path / "out") as broker:
+        own = broker.device("10001")
+        tls = ClientTls(broker.ca, own, own.with_name("revoked.pem"))
+        meter = Heard(broker.address, "10001", broker.tokens["10001"], tls)
+
+        async def scene() -> None:
+            await become(lambda: meter.link.connected)
+            broker.authority.revoke("b", "stolen", now(), Kind.BROKER)
+            await become(lambda: not meter.link.connected)
+            await become(lambda: broker.refused("tls") > 1)
+            assert meter.link.connects == 1
+
+        play(scene(), meter)
+
+
 def test_a_renewed_certificate_of_the_broker_is_taken_over_without_a_restart(broker: Broker) -> None:
     context = ClientTls(broker.ca, broker.device("10001")).context()
 

@@ -9,7 +9,7 @@ from commonwatt.exceptions import ConfigError
 from tests.support.enrolled import DAY_S, now
 
 SIGNER = Signer.new("test", now(), DAY_S)
-CA, REVOKED = pem(SIGNER.certificate).encode(), SIGNER.revocations({17: now(), 18: now()}, now()).encode()
+CA, REVOKED = pem(SIGNER.certificate).encode(), SIGNER.revocations({17: now(), 18: now()}).encode()
 
 
 def accepted(read: Callable[[bytes], object], text: bytes) -> list[object]:

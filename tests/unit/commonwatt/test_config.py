@@ -45,7 +45,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     "gateway": {
         "microgrid": NAMES,
         **dict.fromkeys(("registry", "store", "tokens", "clock"), PATHS),
-        **dict.fromkeys(("broker_ca", "head_end_ca", "certificate"), PATHS),
+        **dict.fromkeys(("broker_ca", "broker_revoked", "head_end_ca", "head_end_revoked", "certificate"), PATHS),
         **dict.fromkeys(("broker_plain_text", "head_end_plain_text", "http_plain_text"), FLAG),
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
         **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
@@ -57,7 +57,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     },
     "meters": {
         "microgrid": NAMES,
-        **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "certificates"), PATHS),
+        **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "broker_revoked", "certificates"), PATHS),
         **dict.fromkeys(("broker_plain_text", "http_plain_text"), FLAG),
         **dict.fromkeys(("broker", "http"), ADDRESSES),
         "resolution_mwh": [(0, "1"), (1_000_001, "1000000")],
@@ -66,7 +66,9 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     },
     "utility": {
         "database": [(5, "string")],
-        **dict.fromkeys(("tokens", "clock", "head_end_ca", "certificate", "http_certificate"), PATHS),
+        **dict.fromkeys(
+            ("tokens", "clock", "head_end_ca", "head_end_revoked", "certificate", "http_certificate"), PATHS
+        ),
         **dict.fromkeys(("head_end_plain_text", "http_plain_text"), FLAG),
         **dict.fromkeys(("head_end", "http"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
@@ -256,6 +258,12 @@ def test_plain_text_on_this_machine_needs_no_word(tmp_path: Path, host: str) -> 
 def test_plain_text_to_one_broker_is_not_leave_for_the_other(tmp_path: Path) -> None:
     text = 'microgrid = "r001"\nbroker = "10.1.0.1:1883"\nbroker_plain_text = true\nhead_end = "10.1.0.9:1883"\n'
     assert "head_end_plain_text = true" in error_of(write(tmp_path, f"[gateway]\n{text}"))
+
+
+def test_a_list_of_revocations_needs_its_authority(tmp_path: Path) -> None:
+    text = '[utility]\nhead_end_revoked = "revoked.pem"\n'
+    assert "head_end_revoked needs head_end_ca" in error_of(write(tmp_path, text))
+    assert check_file(write(tmp_path, text + 'head_end_ca = "ca.pem"\n')) == "utility"
 
 
 HOSTS_BEYOND = [

@@ -166,6 +166,21 @@ def test_gateway_and_broker_of_one_name_are_revoked_one_by_one_and_every_broker_
     assert [len(revoked_serials(Path(path).read_bytes(), ca)) for path in lists] == [2, 2]
 
 
+def test_who_connects_to_a_revoked_broker_gets_the_list_and_it_stays_as_it_is_otherwise(out: Path) -> None:
+    good(out, "authority")
+    good(out, "broker", "head-end", "--address", "127.0.0.1")
+    good(out, "device", "--all")
+    lists = {place: out / place / "revoked.pem" for place in ("head-end", "r001", "r002", "utility")}
+    before = {place: path.stat().st_ino for place, path in lists.items()}
+    good(out, "renew", "--within", "3650")
+    assert {place: path.stat().st_ino for place, path in lists.items()} == before, "nothing was revoked"
+    told = good(out, "revoke", "head-end", "--broker", "--reason", "stolen").replace("\n", "")
+    ca = (out / "authority" / "ca.pem").read_bytes()
+    for path in lists.values():
+        assert str(path) in told
+        assert len(revoked_serials(path.read_bytes(), ca)) == 2, "the one, and the one it replaced"
+
+
 def test_with_a_controller_its_meters_are_revoked_and_taken_in_again(out: Path) -> None:
     meters = {name for name, device in load_devices(out / "r001" / "devices.json").items() if device.role == "meter"}
     before = load_tokens(out / "r001" / "meter-tokens.json")

@@ -80,6 +80,41 @@ def test_a_device_can_not_stand_for_a_broker_nor_a_broker_for_a_device(site: Aut
         shake(ClientTls(ca, broker).context(), asking(broker, ca))
 
 
+def test_a_revoked_broker_is_not_believed_by_who_has_the_list(site: Authority) -> None:
+    stolen = certificate(site, Kind.BROKER, "stolen")
+    device = certificate(site, Kind.DEVICE, "r001")
+    ca, revoked = device.with_name("ca.pem"), device.with_name("revoked.pem")
+    shake(ClientTls(ca, device, revoked).context(), asking(stolen, ca))
+    site.revoke("stolen", "lost", now(), Kind.BROKER)
+    with pytest.raises(ssl.SSLCertVerificationError, match="certificate revoked"):
+        shake(ClientTls(ca, device, revoked).context(), asking(stolen, ca))
+    shake(ClientTls(ca, device, revoked).context(), asking(certificate(site, Kind.BROKER, "head-end"), ca))
+
+
+@pytest.mark.parametrize("clock_s", [100.0, 86_400.0 + 300])
+def test_a_list_of_revocations_made_after_the_clock_of_who_reads_it_counts(
+    site: Authority, monkeypatch: pytest.MonkeyPatch, clock_s: float
+) -> None:
+    stolen, good = certificate(site, Kind.BROKER, "stolen"), certificate(site, Kind.BROKER, "head-end")
+    site.revoke("stolen", "lost", now(), Kind.BROKER)
+    ca, revoked = good.with_name("ca.pem"), good.with_name("revoked.pem")
+    monkeypatch.setattr("time.time", lambda: clock_s)
+    shake(ClientTls(ca, None, revoked).context(), server_context(good))
+    with pytest.raises(ssl.SSLCertVerificationError, match="certificate revoked"):
+        shake(ClientTls(ca, None, revoked).context(), server_context(stolen))
+
+
+def test_without_the_list_of_its_authority_no_broker_is_believed(site: Authority, tmp_path: Path) -> None:
+    broker = certificate(site, Kind.BROKER, "head-end")
+    ca = broker.with_name("ca.pem")
+    other = authority(tmp_path / "other")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        shake(ClientTls(ca, None, other.out / "authority" / "revoked.pem").context(), server_context(broker))
+    (tmp_path / "torn.pem").write_text("torn")
+    with pytest.raises(ConfigError, match=r"torn\.pem: no list of revoked certificates"):
+        client_tls(ca, None, tmp_path / "torn.pem")
+
+
 def test_an_expired_broker_is_not_believed(site: Authority) -> None:
     broker = certificate(site, Kind.BROKER, "head-end", lifetime_s=-10)
     with pytest.raises(ssl.SSLCertVerificationError, match="expired"):
