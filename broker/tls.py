@@ -113,6 +113,9 @@ class BrokerTls:
         shown = writer.get_extra_info("peercert")
         if not shown:
             raise AdmissionError(Refusal.CERTIFICATE, "no certificate")
+        context = writer.get_extra_info("ssl_object").context
+        if context is not self._context and not _authorities(context) <= _authorities(self._context):
+            raise AdmissionError(Refusal.REVOKED, "the authority of its certificate is trusted no more")
         names = [value for part in shown["subject"] for key, value in part if key == "commonName"]
         if len(names) != 1:
             raise AdmissionError(Refusal.CERTIFICATE, "a certificate without one name")
@@ -143,6 +146,11 @@ class BrokerTls:
         expires = self._expiry.look()
         if expires is not None:
             self._metrics.certificate_expires.labels("mqtt").set(expires)
+
+
+def _authorities(context: ssl.SSLContext) -> set[bytes]:
+    """Return the certificates that a context trusts; a connection keeps the context it shook hands with."""
+    return set(context.get_ca_certs(binary_form=True))
 
 
 def _refusal(error: OSError, timeout_s: float) -> AdmissionError:

@@ -328,6 +328,26 @@ def test_clients_leave_a_broker_that_is_on_their_list_and_do_not_come_back(tmp_p
         play(scene(), meter)
 
 
+def test_an_authority_that_was_replaced_takes_the_connections_it_proved_with_it(tmp_path: Path) -> None:
+    with Broker(tmp_path / "site") as broker:
+        meter = broker.link("10001", broker.device("10001"))
+
+        async def scene() -> None:
+            await become(lambda: meter.link.connected)
+            # One more authority, and the new contexts that come with it, cut nobody.
+            ours, other = broker.ca.read_bytes(), authority(tmp_path / "other").out / "authority"
+            broker.ca.write_bytes(ours + (other / "ca.pem").read_bytes())
+            await become(lambda: broker.log().count("read again") == 1)
+            assert (meter.link.connects, meter.link.connected) == (1, True)
+            broker.ca.with_name("revoked.pem").write_bytes((other / "revoked.pem").read_bytes())
+            broker.ca.write_bytes((other / "ca.pem").read_bytes())
+            await become(lambda: not meter.link.connected, within_s=20)
+            await become(lambda: "the authority of its certificate is trusted no more" in broker.log())
+            assert broker.cut("revoked") == 1
+
+        play(scene(), meter)
+
+
 def test_a_renewed_certificate_of_the_broker_is_taken_over_without_a_restart(broker: Broker) -> None:
     context = ClientTls(broker.ca, broker.device("10001")).context()
 

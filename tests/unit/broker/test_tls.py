@@ -36,11 +36,11 @@ STEPS = st.lists(
 class Shown:
     """A stream's writer, as far as certificates are looked at."""
 
-    def __init__(self, peer: object) -> None:
-        self._peer = peer
+    def __init__(self, peer: object, context: ssl.SSLContext) -> None:
+        self._known = {"peercert": peer, "ssl_object": Mock(context=context)}
 
-    def get_extra_info(self, _: str) -> object:
-        return self._peer
+    def get_extra_info(self, name: str) -> object:
+        return self._known[name]
 
 
 class Door:
@@ -70,9 +70,9 @@ class Door:
             return Refusal.CERTIFICATE
         return self.proved(server.getpeercert())
 
-    def proved(self, peer: object) -> str | Refusal:
+    def proved(self, peer: object, context: ssl.SSLContext | None = None) -> str | Refusal:
         try:
-            return self.tls.proved(cast("Any", Shown(peer))) or ""
+            return self.tls.proved(cast("Any", Shown(peer, context or self.tls._context))) or ""
         except AdmissionError as refused:
             return refused.reason
 
@@ -145,7 +145,7 @@ def test_those_connected_are_judged_even_if_the_look_at_the_files_fails(
     door = Door(authority(tmp_path / "out"))
     broker = EmbeddedBroker("127.0.0.1:0", tmp_path / "devices.json", door.metrics, tls=door.files)
     writer = Mock()
-    broker._connections["r001"] = Mock(stream=Shown(None), writer=writer)
+    broker._connections["r001"] = Mock(stream=Shown(None, door.tls._context), writer=writer)
     monkeypatch.setattr(BrokerTls, "refresh", Mock(side_effect=ValueError("a fault of ours")))
     with pytest.raises(ValueError, match="a fault of ours"):
         broker._check()
@@ -156,4 +156,4 @@ def test_where_no_certificates_are_asked_for_none_is_proved(tmp_path: Path) -> N
     door = Door(authority(tmp_path / "out"))
     tls = BrokerTls(Files(door.files.certificate), BrokerMetrics())
     tls.load()
-    assert tls.proved(cast("Any", Shown(None))) is None
+    assert tls.proved(cast("Any", Shown(None, tls._context))) is None
