@@ -25,16 +25,16 @@ class Crowd(Generic[Key]):
         """Return how many wait."""
         return len(self._source)
 
-    def enter(self, key: Key, source: str) -> Key | None:
-        """Add one that begins to wait; return the one to turn away for it, which has left then."""
+    def enter(self, key: Key, source: str) -> tuple[Key, str] | None:
+        """Add one that begins to wait; return the one to turn away for it, which has left then, and its address."""
         self._source[key] = source
         self._by_source.setdefault(source, {})[key] = None
         if len(self._source) <= self._limit:
             return None
-        busiest = max(self._by_source.values(), key=len)
-        oldest = next(iter(busiest))
+        busiest = max(self._by_source, key=lambda each: len(self._by_source[each]))
+        oldest = next(iter(self._by_source[busiest]))
         self.leave(oldest)
-        return oldest
+        return oldest, busiest
 
     def leave(self, key: Key) -> None:
         """Take out one that was admitted, refused or turned away; not being there any more is no error."""

@@ -31,7 +31,7 @@ PAUSE_S = 0.5
 
 _log = logging.getLogger(__name__)
 
-Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter, float], Awaitable[None]]
 
 
 class Door:
@@ -46,7 +46,7 @@ class Door:
         """Store the arguments.
 
         Args:
-            serve: Serves one connection to its end; told nothing of how it came.
+            serve: Serves one connection to its end; told by when, in the loop's time, it must have said who it is.
             guard: Counts and logs those turned away.
             metrics: Where pauses are counted.
             tls: Shakes hands with each; ``None``: plain text is spoken.
@@ -127,10 +127,13 @@ class Door:
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
         if (turned_away := self._crowd.enter(task, source)) is not None:
-            turned_away.cancel()
-            self._guard.refuse(source, None, AdmissionError(Refusal.CROWDED, "too many connections wait at the door"))
+            oldest, busiest = turned_away
+            oldest.cancel()
+            self._guard.refuse(busiest, None, AdmissionError(Refusal.CROWDED, "too many connections wait at the door"))
 
     async def _serve_socket(self, accepted: socket.socket, source: str) -> None:
+        # One time for both: who is slow with the handshake has less left for its CONNECT.
+        ends = asyncio.get_running_loop().time() + self._guard.timeout_s
         try:
             reader, writer = await self._streams(accepted)
         except AdmissionError as refused:
@@ -140,7 +143,7 @@ class Door:
             accepted.close()
             _log.debug("%s left at once: %s", source, error)
         else:
-            await self._serve(reader, writer)
+            await self._serve(reader, writer, ends)
         finally:
             self.waits_no_more(asyncio.current_task())
 

@@ -99,7 +99,7 @@ class EmbeddedBroker:
             devices: The devices file.
             metrics: Where to count.
             packets_per_s: MQTT packets a meter may send in a real second, in the long run.
-            connect_timeout_s: Real seconds a client has for its TLS handshake, and then for its CONNECT.
+            connect_timeout_s: Real seconds a client has for its TLS handshake and its CONNECT together.
             tls: Its certificates; ``None``: it speaks plain text.
         """
         self.address = address
@@ -249,11 +249,11 @@ class EmbeddedBroker:
             self._throttled.tell(device.identity, "held back", line)
         return seconds
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: float) -> None:
         """Serve one connection from its first byte to its last; nothing it does reaches any other."""
         peer = writer.get_extra_info("peername") or ("unknown", 0)
         try:
-            admission = await self._guard.admit(reader, writer)
+            admission = await self._guard.admit(reader, writer, ends)
             self._door.waits_no_more(asyncio.current_task())
             if admission is not None:
                 await self._serve_admitted(admission, reader, writer)

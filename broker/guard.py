@@ -24,7 +24,7 @@ from broker.throttle import MAX_SHOWN, ThrottledLog
 from commonwatt.devices import Device
 
 CONNECT_TIMEOUT_S = 5.0
-"""Real seconds a client has to send its whole CONNECT."""
+"""Real seconds a client has from when it is accepted until its whole CONNECT is there."""
 
 _CONNECT = b"\x10"
 _log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class Guard:
         devices: Returns the devices that may connect, by identity; asked once for each CONNECT.
         metrics: Where refusals are counted.
         proved: Returns the identity that the certificate of a connection proves; ``None``: none is asked for.
-        timeout_s: Real seconds a client has for its CONNECT.
+        timeout_s: Real seconds a client has for its TLS handshake and its CONNECT.
     """
 
     def __init__(
@@ -68,11 +68,17 @@ class Guard:
         self.timeout_s = timeout_s
         self._throttled = ThrottledLog(_log)
 
-    async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Admission | None:
-        """Read and judge one CONNECT; ``None`` when refused, after telling the client. Closing is the caller's."""
+    async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: float) -> Admission | None:
+        """Read and judge one CONNECT; ``None`` when refused, after telling the client. Closing is the caller's.
+
+        Args:
+            reader: Where the CONNECT comes from.
+            writer: Where the client is told that it is refused.
+            ends: By when, in the loop's time, it must be there.
+        """
         identity = None
         try:
-            connect = parse_connect(await read_connect(reader, self.timeout_s))
+            connect = parse_connect(await read_connect(reader, ends))
             identity = connect.client_id
             device = judge(connect, self.devices(), self.proved(writer))
         except AdmissionError as refused:
@@ -92,17 +98,17 @@ class Guard:
         self._throttled.tell(identity, f"refused connections: {refused.reason.value}", line)
 
 
-async def read_connect(reader: asyncio.StreamReader, timeout_s: float) -> bytes:
+async def read_connect(reader: asyncio.StreamReader, ends: float) -> bytes:
     """Read one CONNECT packet's bytes, and not one more.
 
     Raises:
-        AdmissionError: It did not come whole within ``timeout_s`` seconds, is too big, or is no CONNECT.
+        AdmissionError: It did not come whole before ``ends``, in the loop's time, is too big, or is no CONNECT.
     """
     try:
-        async with asyncio.timeout(timeout_s):
+        async with asyncio.timeout_at(ends):
             return await _read_packet(reader)
     except TimeoutError as error:
-        raise AdmissionError(Refusal.TIMEOUT, f"no whole CONNECT within {timeout_s:g} s") from error
+        raise AdmissionError(Refusal.TIMEOUT, "no whole CONNECT in time") from error
     except (asyncio.IncompleteReadError, OSError) as error:
         raise AdmissionError(Refusal.CLOSED, "connection closed before a whole CONNECT") from error
 

@@ -10,7 +10,7 @@ def test_who_opens_many_connections_displaces_its_own() -> None:
     crowd: Crowd[str] = Crowd(limit=4)
     assert crowd.enter("meter", "10.0.0.1") is None
     turned_away = [crowd.enter(f"idle {n}", "10.0.0.66") for n in range(10)]
-    assert turned_away == [None] * 3 + [f"idle {n}" for n in range(7)]
+    assert turned_away == [None] * 3 + [(f"idle {n}", "10.0.0.66") for n in range(7)]
     assert len(crowd) == 4
 
 
@@ -32,7 +32,7 @@ def test_there_are_never_more_than_the_limit(steps: list[tuple[bool, int, str]],
             inside.add(number)
             turned_away = crowd.enter(number, source)
             if turned_away is not None:
-                inside.remove(turned_away)
+                inside.remove(turned_away[0])
         elif not enters:
             crowd.leave(number)
             inside.discard(number)

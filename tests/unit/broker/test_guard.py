@@ -187,7 +187,7 @@ def read(data: bytes, *, ended: bool, timeout_s: float = 5.0) -> tuple[bytes, by
         reader.feed_data(data)
         if ended:
             reader.feed_eof()
-        connect = await read_connect(reader, timeout_s)
+        connect = await read_connect(reader, asyncio.get_running_loop().time() + timeout_s)
         reader.feed_eof()
         return connect, await reader.read()
 

@@ -1,0 +1,91 @@
+"""The door: how long a connection has, and who is told to be turned away."""
+
+import asyncio
+import logging
+import socket
+from contextlib import ExitStack
+from typing import Any, cast
+from unittest.mock import Mock
+
+import pytest
+
+from broker.crowd import Crowd
+from broker.door import Door
+from broker.guard import Guard
+from broker.metrics import BrokerMetrics
+from tests.support.waiting import become
+
+TIMEOUT_S = 30.0
+
+
+class SlowTls:
+    """Handshakes that are done when the test says so.
+
+    Attributes:
+        begun: When each began, in the loop's time.
+    """
+
+    def __init__(self) -> None:
+        self.begun: list[float] = []
+        self.done = asyncio.Event()
+
+    async def shake_hands(self, _protocol: object, accepted: socket.socket, _timeout_s: float) -> asyncio.Transport:
+        self.begun.append(asyncio.get_running_loop().time())
+        await self.done.wait()
+        accepted.close()
+        return Mock(spec=asyncio.Transport)
+
+
+async def opened(door: Door) -> int:
+    door.capacity = 1000
+    return await door.open("127.0.0.1", 0)
+
+
+def test_the_handshake_takes_from_the_time_for_the_connect() -> None:
+    async def scene() -> None:
+        metrics, tls, served = BrokerMetrics(), SlowTls(), list[float]()
+
+        async def serve(_reader: object, _writer: object, ends: float) -> None:
+            served.append(ends)
+
+        door = Door(serve, Guard(dict, metrics, TIMEOUT_S), metrics, cast("Any", tls))
+        with socket.create_connection(("127.0.0.1", await opened(door))):
+            await become(lambda: tls.begun)
+            tls.done.set()
+            await become(lambda: served)
+        await door.close()
+        assert served[0] <= tls.begun[0] + TIMEOUT_S
+
+    asyncio.run(scene())
+
+
+def test_who_is_turned_away_from_a_crowd_is_named_and_not_who_came(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "broker.guard")
+
+    async def scene() -> None:
+        metrics = BrokerMetrics()
+
+        async def serve(_reader: object, writer: asyncio.StreamWriter, _ends: float) -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                writer.close()
+
+        door = Door(serve, Guard(dict, metrics, TIMEOUT_S), metrics)
+        door._crowd = Crowd(2)
+        port = await opened(door)
+        idle = ("127.0.0.2", "127.0.0.2")
+        with ExitStack() as stack:
+            for address in idle:
+                stack.enter_context(socket.create_connection(("127.0.0.1", port), source_address=(address, 0)))
+            await become(lambda: len(door._crowd) == len(idle))
+            stack.enter_context(socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.3", 0)))
+            await become(lambda: caplog.records)
+        await door.close()
+        for task in door.tasks:
+            task.cancel()
+        await asyncio.gather(*door.tasks, return_exceptions=True)
+
+    asyncio.run(scene())
+    (record,) = caplog.records
+    assert record.getMessage().startswith("refused connection from 127.0.0.2: crowded")
