@@ -1,4 +1,4 @@
-"""A meter at a battery, from docs/protocol.md alone; arguments: HOST PORT MICROGRID METER TOKEN ACCOUNT PERCENT."""
+"""A meter at a battery, from docs/protocol.md alone: HOST PORT MICROGRID METER ACCOUNT PERCENT; it reads its token."""
 
 import json
 import struct
@@ -49,14 +49,14 @@ def received(client, me, message):
     return client.publish(f"{me.base}/u/out", json.dumps(out | {"capacity_mwh": 10_000_000}), qos=1)
 
 
-host, port, microgrid, meter, token, account, percent = sys.argv[1:]
+host, port, microgrid, meter, account, percent = sys.argv[1:]
 # It forgets at a restart and begins a new generation of its log; a meter that counts must keep all of this.
 me = SimpleNamespace(
     base=f"cw1/{microgrid}/{meter}", level=int(percent) * 100_000, log=[], next=1, frozen=b"", due=False
 )
 me.generation, me.epoch, me.held = int(time.time()), [0, 0], {"value": "off", "epoch": [0, 0], "seq": 0, "until": 0}
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=meter, userdata=me)
-client.username_pw_set(meter, token)
+client.username_pw_set(meter, input())  # not an argument, which everybody on the machine could read
 client.on_message = received
 client.on_connect = lambda c, *a: (print("broker:", a[2]), c.subscribe(f"{me.base}/d/+", qos=1))
 client.connect(host, int(port))

@@ -77,8 +77,11 @@ class ByHand:
 def stranger(site: Site, meter: int, account: int, percent: int) -> Iterator[None]:
     token = json.loads((site.folder / "r001" / "meter-tokens.json").read_text())[str(meter)]
     host, port = site.address("r001 broker")
-    command = [sys.executable, str(EXAMPLE), host, str(port), "r001", str(meter), token, str(account), str(percent)]
-    process = subprocess.Popen(command)
+    command = [sys.executable, str(EXAMPLE), host, str(port), "r001", str(meter), str(account), str(percent)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, text=True)
+    assert process.stdin is not None
+    with process.stdin as given:
+        given.write(f"{token}\n")
     try:
         yield
         assert process.poll() is None
