@@ -119,7 +119,7 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
     )
     with contextlib.ExitStack() as stack:
         if settings.http is not None:
-            http = HttpServer(settings.http, metrics.registry, embedded.status)
+            http = HttpServer(settings.http, metrics.registry, embedded.status, settings.http_hosts)
             watchdog.thread("http", _start_http(http, settings.http))
             stack.callback(http.stop)
         try:

@@ -34,6 +34,9 @@ Seconds = Annotated[int, Field(ge=15, le=86_400)]
 DecimalId = Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
 """A meter's id as text."""
 
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+"""A host name, lower case."""
+
 MicrogridId = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
 
 
@@ -127,6 +130,11 @@ _HTTP_PLAIN_TEXT = (
     "Allow `http` on an address beyond this machine without TLS, for a network that nobody else can listen to."
 )
 
+_HTTP_HOSTS = (
+    "Host names by which `http` is asked for, besides localhost, the one it listens on, and IP addresses; by others it "
+    "does not answer, so that no web page of somebody else can read it."
+)
+
 
 class BrokerSettings(Settings):
     """A broker (amqtt behind a guard): one runs beside each gateway, one at the utility as its head-end."""
@@ -164,6 +172,7 @@ class BrokerSettings(Settings):
         None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
     )
     http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
 
     @model_validator(mode="after")
     def _certificates_complete(self) -> Self:
@@ -207,6 +216,7 @@ class GatewaySettings(Settings):
         "127.0.0.1:9101", description="Where /metrics (Prometheus) and /status (JSON) are served."
     )
     http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     collect_s: Seconds = Field(60, description="How often meters that wait to be asked are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
@@ -267,6 +277,7 @@ class MetersSettings(Settings):
         None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
     )
     http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     resolution_mwh: int = Field(
         100, ge=1, le=1_000_000, description="Readings are multiples of this many milliwatt-hours."
@@ -305,6 +316,7 @@ class UtilitySettings(Settings):
         None, description="Certificate and key, one PEM file, to serve them by HTTPS; taken over at the next start."
     )
     http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     gaps_s: Seconds = Field(300, description="How often missing slots are looked for.")
     gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")

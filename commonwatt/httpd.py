@@ -5,7 +5,7 @@ import logging
 import socket
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TypeAlias
@@ -13,6 +13,7 @@ from typing import TypeAlias
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
 from commonwatt.config import split_address
+from commonwatt.hosts import REFUSAL, is_ours
 
 # A `_created` series beside every counter would double the page, and nobody asks for it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -77,14 +78,25 @@ def _cut(request: _Request) -> None:
 class HttpServer:
     """Serves a registry's metrics and a status on a daemon thread.
 
-    ``status`` is called on the server's threads: it must only read what is replaced whole.
+    ``status`` is called on the server's threads: it must only read what is replaced whole. ``hosts`` are names by which
+    it is asked for, besides localhost, the one in ``address``, and IP addresses.
     """
 
-    def __init__(self, address: str, registry: CollectorRegistry, status: Callable[[], dict[str, object]]) -> None:
+    def __init__(
+        self,
+        address: str,
+        registry: CollectorRegistry,
+        status: Callable[[], dict[str, object]],
+        hosts: Collection[str] = (),
+    ) -> None:
+        names = {split_address(address)[0].lower(), *hosts}
+
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 """Answer one request."""
-                if self.path == "/metrics":
+                if not is_ours(self.headers["Host"], names):
+                    self._answer(421, "text/plain", REFUSAL.encode())
+                elif self.path == "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
                 elif self.path == "/status":
                     self._answer(200, "application/json", json.dumps(status()).encode())

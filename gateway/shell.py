@@ -175,7 +175,7 @@ class Shell:
         if self._settings.http is not None:
             registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
             registry.register(WatchdogMetrics("gateway", watchdog))
-            http = HttpServer(self._settings.http, registry, lambda: self._view)
+            http = HttpServer(self._settings.http, registry, lambda: self._view, self._settings.http_hosts)
             watchdog.thread("http", http.start())
         tasks = [asyncio.create_task(link.run(), name=f"the connection {name}") for name, link in self._links.items()]
         tasks.append(asyncio.create_task(self._watch_links(), name="the watch over the connections"))

@@ -120,6 +120,6 @@ def _http(settings: MetersSettings, fleet: Fleet, watchdog: Watchdog) -> HttpSer
 
     registry = FleetMetrics(fleet.figures, fleet.tally).registry
     registry.register(WatchdogMetrics("meters", watchdog))
-    server = HttpServer(settings.http, registry, status)
+    server = HttpServer(settings.http, registry, status, settings.http_hosts)
     watchdog.thread("http", server.start())
     return server

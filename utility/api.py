@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
@@ -26,6 +26,7 @@ from utility import completeness
 from utility.core import Refused
 from utility.health import Health
 from utility.metrics import UtilityMetrics
+from utility.page import POLICY, page
 from utility.store import reads
 from utility.store.database import Database
 from utility.store.letters import letters as kept_letters
@@ -63,7 +64,8 @@ class Api:
 
 def make_app(api: Api) -> FastAPI:
     """Return the application."""
-    app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1")
+    # The pages that come with FastAPI run a script of somebody else's server.
+    app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
     _add_service(app, api)
     _add_registry(app, api)
     _add_data(app, api)
@@ -85,6 +87,11 @@ def _add_service(app: FastAPI, api: Api) -> None:
     def start() -> RedirectResponse:
         """Show a person who comes without a path what there is."""
         return RedirectResponse("/docs")
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        """Show a person every question, with a form to ask it."""
+        return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": POLICY})
 
     @app.get("/health")
     def health() -> dict[str, object]:

@@ -1,10 +1,14 @@
-"""Bounds on the connections of the API: who is slow, or too many, is cut; the others are answered."""
+"""Bounds on the connections of the API: who is slow, too many, or asks by a name not ours; others are answered."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from commonwatt.hosts import REFUSAL, is_ours
 
 MAX_CONNECTIONS = 200
 """Connections at a time; more are closed."""
@@ -17,6 +21,21 @@ ANSWER_WITHIN_S = 120.0
 
 MAX_HEAD_BYTES = 32 * 1024
 """Bytes of a request's line and headers; uvicorn refuses more with 400."""
+
+
+def only_ours(app: ASGIApp, names: Collection[str]) -> ASGIApp:
+    """Return an application that refuses requests by names that are not ours (``commonwatt.hosts``)."""
+
+    async def judged(scope: Scope, receive: Receive, send: Send) -> None:
+        # Of a header that is there twice no value is ours.
+        headers = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        host = b",".join(headers).decode("latin-1") if headers else None
+        if scope["type"] == "http" and not is_ours(host, names):
+            await PlainTextResponse(REFUSAL, 421)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return judged
 
 
 def bounded(cut: Callable[[], object]) -> type[H11Protocol]:

@@ -7,7 +7,6 @@ import random
 import socket
 import sqlite3
 from collections.abc import Iterator
-from pathlib import Path
 
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
@@ -24,7 +23,7 @@ from commonwatt.tls import Expiry, client_tls, server_context
 from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from utility.api import Api, make_app
 from utility.health import Health
-from utility.http import MAX_HEAD_BYTES, bounded
+from utility.http import MAX_HEAD_BYTES, bounded, only_ours
 from utility.ingest import Ingest
 from utility.jobs import Jobs
 from utility.metrics import UtilityMetrics
@@ -102,7 +101,7 @@ class Service:
         self._metrics.registry.register(WatchdogMetrics("utility", watchdog))
         watchdog.watch("writer", self._ingest.writing.mark)
         watchdog.watch("jobs", self._jobs.reading.mark)
-        server = _Server(_quiet(self._api, self._metrics, self._settings.http_certificate))
+        server = _Server(_quiet(self._api, self._metrics, self._settings))
         with _listen(self._settings.http) as sock:
             tasks: list[asyncio.Task[object]] = [
                 asyncio.create_task(server.serve([sock]), name="the API"),
@@ -177,13 +176,14 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _quiet(api: Api, metrics: UtilityMetrics, certificate: Path | None) -> uvicorn.Config:
+def _quiet(api: Api, metrics: UtilityMetrics, settings: UtilitySettings) -> uvicorn.Config:
+    certificate = settings.http_certificate
     # What strangers send is counted; a line for each would be theirs to fill the log with.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     if certificate is not None:
         server_context(certificate)  # Says what is wrong with it; uvicorn would not.
     return uvicorn.Config(
-        make_app(api),
+        only_ours(make_app(api), {split_address(settings.http)[0].lower(), *settings.http_hosts}),
         http=bounded(metrics.http_cut.inc),
         h11_max_incomplete_event_size=MAX_HEAD_BYTES,
         log_config=None,

@@ -34,6 +34,7 @@ NAMES: Wrongs = [("R1", "[a-z]"), ("1r", "[a-z]"), ("a" * 17, "[a-z]"), ("", "[a
 PERIODS: Wrongs = [(14, "15"), (86_401, "86400"), ("soon", "integer"), (60.5, "integer")]
 PATHS: Wrongs = [(5, "path")]
 NO_WEIGHTS: Wrongs = [({"77": 0}, "1"), ({"77": 1001}, "1000"), ({"house": 1}, "[0-9]"), (5, "")]
+HOSTS: Wrongs = [("a.example", ""), (["A.example"], "[a-z"), (["a.example:80"], "[a-z"), (["*"], "[a-z")]
 FLAG: Wrongs = [("perhaps", "boolean"), (2, "")]
 WRONG: dict[str, dict[str, Wrongs]] = {
     "broker": {
@@ -41,12 +42,14 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         **dict.fromkeys(("devices", "certificate", "clients_ca", "clients_revoked"), PATHS),
         "packets_per_s": [(0, "0"), (-1, "0"), ("many", "number")],
         **dict.fromkeys(("plain_text", "http_plain_text"), FLAG),
+        "http_hosts": HOSTS,
     },
     "gateway": {
         "microgrid": NAMES,
         **dict.fromkeys(("registry", "store", "tokens", "clock"), PATHS),
         **dict.fromkeys(("broker_ca", "broker_revoked", "head_end_ca", "head_end_revoked", "certificate"), PATHS),
         **dict.fromkeys(("broker_plain_text", "head_end_plain_text", "http_plain_text"), FLAG),
+        "http_hosts": HOSTS,
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
         **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
         "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "integer")],
@@ -59,6 +62,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "microgrid": NAMES,
         **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "broker_revoked", "certificates"), PATHS),
         **dict.fromkeys(("broker_plain_text", "http_plain_text"), FLAG),
+        "http_hosts": HOSTS,
         **dict.fromkeys(("broker", "http"), ADDRESSES),
         "resolution_mwh": [(0, "1"), (1_000_001, "1000000")],
         "log_records": [(999, "1000")],
@@ -70,6 +74,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
             ("tokens", "clock", "head_end_ca", "head_end_revoked", "certificate", "http_certificate"), PATHS
         ),
         **dict.fromkeys(("head_end_plain_text", "http_plain_text"), FLAG),
+        "http_hosts": HOSTS,
         **dict.fromkeys(("head_end", "http"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
     },

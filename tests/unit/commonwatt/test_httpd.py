@@ -23,9 +23,10 @@ def base() -> Iterator[str]:
     server.stop()
 
 
-def get(url: str) -> tuple[int, str, str]:
+def get(url: str, host: str | None = None) -> tuple[int, str, str]:
+    request = urllib.request.Request(url, headers={} if host is None else {"Host": host})
     try:
-        with urllib.request.urlopen(url, timeout=5) as answer:
+        with urllib.request.urlopen(request, timeout=5) as answer:
             return answer.status, answer.headers["Content-Type"], answer.read().decode()
     except urllib.error.HTTPError as error:
         with error:
@@ -52,6 +53,27 @@ def test_other_addresses_tell_which_there_are(base: str, path: str) -> None:
     code, _, text = get(base + path)
     assert code == 404
     assert all(known in text for known in ("/metrics", "/status", "/health"))
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "localhost.evil.example:80", "", "a b", "[::1"]
+)
+def test_a_page_of_somebody_else_reads_nothing(base: str, host: str) -> None:
+    for path in ("/metrics", "/status", "/health"):
+        code, _, text = get(base + path, host)
+        assert (code, "http_hosts" in text, "connected" in text) == (421, True, False)
+
+
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST:9101", "127.0.0.1:9101", "[::1]:9101", "10.1.0.1", "us.example"]
+)
+def test_by_an_address_or_a_name_of_ours_it_answers(host: str) -> None:
+    server = HttpServer("127.0.0.1:0", CollectorRegistry(), dict, ["us.example"])
+    server.start()
+    assert server._server is not None
+    code, *_ = get(f"http://127.0.0.1:{server._server.server_port}/status", host)
+    server.stop()
+    assert code == 200
 
 
 def test_an_address_of_ipv6_is_listened_on() -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -140,6 +141,19 @@ def test_completeness_of_what_is_not_registered_says_so(client: Client, query: s
 def test_a_person_without_a_path_is_led_to_the_page(client: Client) -> None:
     answer = client.get("/")
     assert (answer.status_code, answer.headers["location"]) == (307, "/docs")
+
+
+def test_the_page_asks_every_question_and_runs_nothing(client: Client) -> None:
+    answer = client.get("/docs")
+    described = client.get("/openapi.json").json()["paths"]
+    assert set(re.findall(r'<form action="([^"]+)">', answer.text)) == set(described)
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    assert not re.search(r"<script|src=|https?://|\bon[a-z]+=", answer.text)
+    for path, form in re.findall(r'<form action="([^"]+)">(.*?)</form>', answer.text):
+        shown = set(re.findall(r'<input name="([^"]+)"', form))
+        parameters = described[path]["get"].get("parameters", ())
+        assert {p["name"] for p in parameters if p["required"]} <= shown <= {p["name"] for p in parameters}
+    assert client.get("/redoc").status_code == 404
 
 
 def test_registry_events_and_troubles_are_served(

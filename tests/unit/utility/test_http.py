@@ -10,7 +10,7 @@ import uvicorn
 
 from tests.support.waiting import eventually, free_port
 from utility import http
-from utility.http import MAX_HEAD_BYTES, bounded
+from utility.http import MAX_HEAD_BYTES, bounded, only_ours
 
 
 class Server:
@@ -20,7 +20,7 @@ class Server:
         self.cut = 0
         self.port = free_port()
         config = uvicorn.Config(
-            self._app,
+            only_ours(self._app, {"us.example"}),
             port=self.port,
             http=bounded(self._count),
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
@@ -61,7 +61,7 @@ class Server:
         return got
 
     def answers(self) -> bool:
-        return b"fine" in self.says(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        return b"fine" in self.says(b"GET / HTTP/1.1\r\nHost: us.example\r\nConnection: close\r\n\r\n")
 
 
 @pytest.fixture
@@ -79,10 +79,10 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         b"\x16\x03\x01\x02\x00\x01",
         b"\x00" * 1000 + b"\r\n\r\n",
         b"GET / HTTP/1.1\r\n\r\n",
-        b"GET /" + b"x" * 32 * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: x\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\n" + b"X: " + b"y" * 32 * MAX_HEAD_BYTES + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-        b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET /" + b"x" * 32 * MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: us.example\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: us.example\r\n" + b"X: " + b"y" * 32 * MAX_HEAD_BYTES + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: us.example\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: us.example\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
     ids=["TLS", "zeros", "no host", "long line", "long header", "two lengths", "bad chunk"],
 )
@@ -108,6 +108,25 @@ def test_more_connections_than_allowed_are_closed_and_room_comes_back(server: Se
 
 
 def test_a_body_nobody_wants_is_not_kept(server: Server) -> None:
-    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 100000000\r\n\r\n"
+    head = b"POST / HTTP/1.1\r\nHost: us.example\r\nContent-Length: 100000000\r\n\r\n"
     server.says(head + b"x" * 1_000_000)
     assert server.answers()
+
+
+@pytest.mark.parametrize(
+    ("host", "answered"),
+    [
+        ("localhost:8080", True),
+        ("127.0.0.1", True),
+        ("[::1]:8080", True),
+        ("US.example", True),
+        ("evil.example", False),
+        ("us.example.evil.example", False),
+        ("127.0.0.1.evil.example", False),
+        ("", False),
+    ],
+)
+def test_a_page_of_somebody_else_reads_nothing(server: Server, host: str, answered: bool) -> None:
+    said = server.says(f"GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+    assert (b"HTTP/1.1 200" in said, b"fine" in said) == (answered, answered)
+    assert answered or b"HTTP/1.1 421" in said

@@ -1,0 +1,46 @@
+"""The API's page for people, made from its own description: every question with a form, nothing from elsewhere."""
+
+from html import escape
+from typing import Any
+
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
+"""Content-Security-Policy of the page: no script runs in it, neither ours nor anybody's."""
+
+_STYLE = (
+    "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    "section{border-top:1px solid #ccc;padding:.5em 0}label{display:block;margin:.3em 0}small{color:#555}"
+)
+
+
+def page(description: dict[str, Any]) -> str:
+    """Return the page (HTML) of an OpenAPI description whose operations are all GET with parameters in the query."""
+    info = description["info"]
+    questions = "".join(_question(path, methods["get"]) for path, methods in description["paths"].items())
+    return (
+        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(info["title"])}</title>'
+        f"<style>{_STYLE}</style><h1>{escape(info['title'])}</h1><p>{escape(info.get('description', ''))} "
+        f'For programs: <a href="/openapi.json">openapi.json</a>.</p>{questions}</html>'
+    )
+
+
+def _question(path: str, operation: dict[str, Any]) -> str:
+    said = "".join(f"<p>{escape(text)}</p>" for text in operation.get("description", "").split("\n\n"))
+    # A form sends an empty field as an empty text, which is no value: what may be left out is only told.
+    parameters = operation.get("parameters", ())
+    asked = [p for p in parameters if p["required"] or "default" in p["schema"]]
+    optional = [p for p in parameters if p not in asked]
+    also = f"<p>May be added: {', '.join(_told(parameter) for parameter in optional)}.</p>" if optional else ""
+    return (
+        f"<section><h2>{escape(path)}</h2>{said}{also}"
+        f'<form action="{escape(path)}">{"".join(map(_input, asked))}<button>Ask</button></form></section>'
+    )
+
+
+def _told(parameter: dict[str, Any]) -> str:
+    return f"<code>{escape(parameter['name'])}</code> ({escape(parameter.get('description', ''))})"
+
+
+def _input(parameter: dict[str, Any]) -> str:
+    name, default = escape(parameter["name"]), escape(str(parameter["schema"].get("default", "")))
+    about = escape(parameter.get("description", ""))
+    return f'<label>{name} <input name="{name}" value="{default}" required> <small>{about}</small></label>'
