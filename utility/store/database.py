@@ -118,13 +118,15 @@ def open_database(url: str, *, create: bool, check: bool = False) -> Database:
 
 
 def sqlite_path(url: str) -> Path | None:
-    """Return where an SQLite database is; ``None``: it is none.
+    """Return where an SQLite database is; ``None``: it is none, or in memory.
 
     Raises:
         ConfigError: The URL is none.
     """
     parsed = _parse(url)
-    return Path(str(parsed.database)) if parsed.get_backend_name() == "sqlite" else None
+    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+        return None
+    return Path(str(parsed.database))
 
 
 def empty_database() -> bytes:

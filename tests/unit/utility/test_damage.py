@@ -362,3 +362,9 @@ def test_a_damaged_event_is_replaced_when_it_comes_again(filled: Path, reference
     assert (committed.events, committed.event_conflicts) == (len(METERS), 0)
     assert check(database, reference) == reference
     database.close()
+
+
+def test_a_database_in_memory_leaves_nothing_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    open_database("sqlite://", create=True, check=True).close()
+    assert list(tmp_path.iterdir()) == []
