@@ -89,20 +89,51 @@ def check_pages(connection: sqlite3.Connection, size: int, small_tables: tuple[s
 def set_aside(path: Path, now: EpochSeconds) -> Path:
     """Rename a damaged file, with its log, to a dated name beside it; keep the newest ``KEPT_ASIDE`` of those.
 
-    Its log goes first: a log without its file does no harm, but a new file would take over the log it finds.
+    The file goes first: a log without a file is deleted here and by SQLite; a file without its log would be used, as if
+    nothing had been in that.
     """
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     aside, number = path.with_name(f"{path.name}.damaged-{moment}"), 1
-    while aside.exists():
+    while any(beside.exists() for beside in _with_log(aside)):
         number += 1
         aside = path.with_name(f"{path.name}.damaged-{moment}-{number}")
-    for suffix in (*_BESIDE, ""):
-        source = path.with_name(path.name + suffix)
+    for source, target in zip(_with_log(path), _with_log(aside), strict=True):
         if source.exists():
-            source.rename(aside.with_name(aside.name + suffix))
+            source.rename(target)
     _delete_oldest(path)
     sync_folder(path.parent)
     return aside
+
+
+def ready_of(path: Path) -> Path:
+    """Return where the replacement of a damaged file waits once it is complete.
+
+    While there is one nothing else is done with ``path``, since it may be all that is left: see ``put_in_place``.
+    """
+    return path.with_name(f"{path.name}.ready")
+
+
+def make_ready(made: Path, path: Path) -> None:
+    """Let ``made``, which is complete and has no log, be the replacement of ``path``, durably."""
+    made.rename(ready_of(path))
+    sync_folder(path.parent)
+
+
+def put_in_place(path: Path, now: EpochSeconds) -> Path | None:
+    """Put the replacement that is ready in the place of ``path``, which is set aside; return its new name.
+
+    A kill may come between any two steps: whoever opens ``path`` next calls this again.
+    """
+    aside = set_aside(path, now) if path.exists() else None
+    delete_database(path)  # A log without its file: the new one would take it for its own.
+    ready_of(path).rename(path)
+    sync_folder(path.parent)
+    _delete_oldest(path)
+    return aside
+
+
+def _with_log(path: Path) -> list[Path]:
+    return [path, *(path.with_name(path.name + suffix) for suffix in _BESIDE)]
 
 
 def set_aside_before(path: Path) -> list[Path]:
@@ -119,8 +150,8 @@ def _delete_oldest(path: Path) -> None:
 
 def delete_database(path: Path) -> None:
     """Delete a database with its log."""
-    for suffix in (*_BESIDE, ""):
-        path.with_name(path.name + suffix).unlink(missing_ok=True)
+    for file in _with_log(path):
+        file.unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

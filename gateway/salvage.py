@@ -18,9 +18,10 @@ from commonwatt.damage import (
     delete_database,
     fails_check,
     is_full,
+    make_ready,
+    put_in_place,
     readable_rows,
-    set_aside,
-    sync_folder,
+    ready_of,
 )
 from commonwatt.units import EpochSeconds
 from commonwatt.wal import image_of, read_log, readable
@@ -66,6 +67,10 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Salvage | None]:
     Raises:
         StoreError: It can't be opened for another reason.
     """
+    finished = None
+    if ready_of(path).exists():
+        finished = Salvage("its replacement was ready when the gateway stopped", put_in_place(path, now))
+        _tell(path, finished)
     for unfinished in (_beside(path, "new"), image_of(path)):
         delete_database(unfinished)
     found = read_log(path)
@@ -84,7 +89,7 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Salvage | None]:
             raise
         store.close()
         return replace(path, now, str(error), None)
-    return store, None
+    return store, finished
 
 
 def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple[Store, Salvage]:
@@ -94,8 +99,12 @@ def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple
         path: Where it is.
         now: The time.
         why: What is wrong with it.
-        old: The store, if its file was deleted while it is still open.
+        old: The store, if its file was deleted while it is still open. It is closed when all of it is safe on disk; if
+            this fails before, it is still open and all that is left: call this again.
     """
+    if ready_of(path).exists():
+        # It failed at the last step of all.
+        return _put_in_place(path, now, Salvage(why))
     log.error("store %s is damaged (%s): taking over what is sound", path, why)
     try:
         salvage = _salvage(path, now, why, old, BACKUP_PARTS)
@@ -103,12 +112,14 @@ def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple
         if not is_full(error):
             raise
         salvage = _salvage(path, now, why, old, 0)
+    make_ready(_beside(path, "new"), path)
     if old is not None:
         old.close()
-    if path.exists():
-        salvage.aside = set_aside(path, now)
-    _beside(path, "new").rename(path)
-    sync_folder(path.parent)
+    return _put_in_place(path, now, salvage)
+
+
+def _put_in_place(path: Path, now: EpochSeconds, salvage: Salvage) -> tuple[Store, Salvage]:
+    salvage.aside = put_in_place(path, now)
     _tell(path, salvage)
     return Store(path), salvage
 
@@ -129,6 +140,7 @@ def _salvage(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_
         else:
             with readable(path, check_schema, empty_database) as source:
                 _Take(source, store, now, salvage).all(backup_parts)
+        store.complete()
     finally:
         store.close()
     return salvage

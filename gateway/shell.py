@@ -144,11 +144,12 @@ class Shell:
             self._aside = str(salvage.aside)
         return store
 
-    def _open_again(self, failure: Exception) -> Store:
+    def _open_again(self, failure: Exception, *, gone: bool) -> Store:
         """Open the store after it failed; replace it if it is damaged, or if its file is gone."""
         path, now = self._settings.store, int(self._clock.now())
-        if isinstance(failure, GoneError):
-            return self._opened(replace(path, now, str(failure), self._store))
+        if gone and not self._store.closed:
+            # What is still open is all there is: it is closed when it is written anew, however often that fails.
+            return self._opened(replace(path, now, "its file was deleted, moved or replaced", self._store))
         self._store.close()
         if isinstance(failure, sqlite3.Error) and is_damage(failure):
             return self._opened(replace(path, now, str(failure), None))
@@ -281,6 +282,7 @@ class Shell:
     async def _reopen(self, error: sqlite3.Error) -> None:
         """Nothing of the step was acknowledged: open the store again, and let the core learn anew what is in it."""
         failure: Exception = error
+        gone = isinstance(error, GoneError)
         if is_full(error):
             self._ballast.give_up()
         while True:
@@ -288,7 +290,7 @@ class Shell:
             log.error("store %s failed (%s): nothing was acknowledged; opening it again", self._settings.store, failure)
             await asyncio.sleep(REOPEN_AFTER_S)
             try:
-                self._store = self._open_again(failure)
+                self._store = self._open_again(failure, gone=gone)
                 self._core = self._new_core()
                 if is_full(error):
                     # Until the next look at the disk: what was given up is for commands, not for records.

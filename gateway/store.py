@@ -50,6 +50,7 @@ class Store(StoreReads):
 
     Attributes:
         store_id: Random number of this store; a new one means a new store.
+        closed: Whether it was closed.
     """
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -60,6 +61,7 @@ class Store(StoreReads):
             StoreError: It can't be opened, is of something else, or a newer version made it.
         """
         self._path = path
+        self.closed = False
         try:
             if not read_only:
                 write_log_again(path)
@@ -114,6 +116,7 @@ class Store(StoreReads):
 
     def close(self) -> None:
         """Close the store."""
+        self.closed = True
         self._db.close()
 
     # Writing
@@ -154,6 +157,15 @@ class Store(StoreReads):
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._each(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+    def complete(self) -> None:
+        """Put all there is into the file itself, so that it can be renamed; the log is deleted.
+
+        Raises:
+            sqlite3.Error: It can't be.
+        """
+        if self._db.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
+            raise sqlite3.OperationalError(f"{self._path}: its log can't be put into the file")
 
     @_apply.register
     def _(self, change: AppendParts) -> None:

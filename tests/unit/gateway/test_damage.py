@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+import commonwatt.damage
 from commonwatt.blocks import Blocks, from_records
-from commonwatt.damage import is_damage, set_aside_before
+from commonwatt.damage import is_damage, ready_of, set_aside_before
 from commonwatt.exceptions import StoreError
 from commonwatt.packing import unpack
 from commonwatt.records import EventRecord, Log
@@ -314,11 +315,73 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
 
 def test_a_replacement_that_was_not_finished_is_begun_again(filled: tuple[Path, Reference], tmp_path: Path) -> None:
     folder = shutil.copytree(filled[0] / "file", tmp_path / "killed")
-    shutil.copy(folder / "gateway.db", folder / "gateway.db.new")
+    (folder / "gateway.db.new").write_bytes(b"half a store")
     store, salvage = open_checked(folder / "gateway.db", START)
     store.close()
     assert salvage is None
     assert not (folder / "gateway.db.new").exists()
+
+
+class Kills:
+    """Keeps a copy of a folder at every step that changes something in it: what a kill there leaves."""
+
+    def __init__(self, folder: Path, copies: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left: list[tuple[str, Path]] = []
+        self._folder = folder
+        self._copies = copies
+        for of, name in (
+            (Path, "rename"),
+            (Path, "unlink"),
+            (commonwatt.damage, "sync_folder"),
+            (Store, "add_salvaged"),
+            (Store, "commit"),
+            (Store, "complete"),
+            (Store, "close"),
+        ):
+            monkeypatch.setattr(of, name, self._copying(name, getattr(of, name)))
+
+    def _copying(self, name: str, real: Callable[..., object]) -> Callable[..., object]:
+        def step(*arguments: object, **options: object) -> object:
+            done = real(*arguments, **options)
+            copy = self._copies / str(len(self.left))
+            shutil.copytree(self._folder, copy)
+            self.left.append((f"{name} {arguments}", copy))
+            return done
+
+        return step
+
+
+@pytest.mark.parametrize("what", ["log", "file", "gone", "gone, not its log"])
+def test_a_kill_at_any_step_of_a_replacement_loses_nothing_that_was_salvaged(
+    filled: tuple[Path, Reference], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, reference = filled
+    folder = shutil.copytree(source / ("file" if what == "file" else "log"), tmp_path / "live")
+    path, gone = folder / "gateway.db", what.startswith("gone")
+    old = Store(path) if gone else None
+    for number in range(3):
+        (folder / f"gateway.db.damaged-20200101T00000{number}Z").write_bytes(b"an older one")
+    for suffix in {"gone": ("", "-wal", "-shm"), "gone, not its log": ("",)}.get(what, ()):
+        (folder / f"gateway.db{suffix}").unlink()
+    with monkeypatch.context() as patch:
+        kills = Kills(folder, tmp_path, patch)
+        store, salvage = replace(path, START, "test", old)
+    assert (salvage.aside is None) == gone
+    store.close()
+    assert len(kills.left) > 10
+    safe = not gone
+    for step, left in kills.left:
+        # While the only copy is the open one of a file that is gone, a kill takes it along.
+        safe = safe or ready_of(left / "gateway.db").exists()
+        if not safe:
+            continue
+        store, _ = open_checked(left / "gateway.db", START + 60)
+        assert slots(load(list(store.all_parts(unsent_only=False)))) == reference.values, step
+        store.close()
+        assert not list(left.glob("*.ready*")), step
+        assert not list(left.glob("*.new*")), step
+        assert len(set_aside_before(left / "gateway.db")) <= 3, step
+    assert safe
 
 
 @pytest.mark.parametrize("state", [UNSENT, OFFERED, AVERAGED, DONE])
