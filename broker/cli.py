@@ -127,6 +127,8 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
         except OSError as error:
             raise _named(error, settings.listen) from error
         watchdog.watch("passing_on", embedded.amqtt.passing_on)
+        watchdog.watch("accepting", embedded.accepting)
+        watchdog.watch("checking", embedded.checking)
         watchdog.ready(f"listening on {embedded.address}")
         typer.echo(f"broker listening on {embedded.address}, {len(embedded.devices.known)} devices")
         await stop.wait()

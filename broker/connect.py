@@ -178,12 +178,12 @@ def judge(connect: Connect, devices: Mapping[str, Device], proved: str | None = 
     # Either the user name repeats the client id or it says nothing: two names would be two identities.
     if connect.username and connect.username != connect.client_id:
         raise AdmissionError(Refusal.USERNAME, "user name differs from the client id")
+    by_certificate = connect.password is None and proved is not None
+    if not by_certificate and (connect.password is None or not device.owns(connect.password)):
+        raise AdmissionError(Refusal.TOKEN, "wrong token" if connect.password else "no token")
+    # Only now: who proves nothing is not told which devices were revoked.
     if device.revoked:
         raise AdmissionError(Refusal.REVOKED, f"it was revoked: {device.revoked}")
-    if connect.password is None and proved is not None:
-        return device
-    if connect.password is None or not device.owns(connect.password):
-        raise AdmissionError(Refusal.TOKEN, "wrong token" if connect.password else "no token")
     return device
 
 

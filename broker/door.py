@@ -79,6 +79,8 @@ class Door:
             listening.setblocking(False)
             self._sockets.append(listening)
         self._accepting = [loop.create_task(self._accept(listening)) for listening in self._sockets]
+        for task in self._accepting:
+            task.add_done_callback(_ended)
         return int(self._sockets[0].getsockname()[1])
 
     async def close(self) -> None:
@@ -89,6 +91,10 @@ class Door:
         for listening in self._sockets:
             listening.close()
         self._accepting, self._sockets = [], []
+
+    def accepting(self) -> object:
+        """Tell a watchdog that every loop which accepts connections still runs."""
+        return "one has ended" if any(task.done() for task in self._accepting) else None
 
     def waits_no_more(self, task: asyncio.Task[None] | None) -> None:
         """Take a connection that was judged out of the crowd at the door."""
@@ -156,6 +162,12 @@ class Door:
         else:
             transport = await self._tls.shake_hands(protocol, accepted, self._guard.timeout_s)
         return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Log why connections are accepted no more; the watchdog does the rest."""
+    if not task.cancelled():
+        _log.critical("no more connections are accepted", exc_info=task.exception())
 
 
 def _source(accepted: socket.socket) -> str:

@@ -182,10 +182,18 @@ class EmbeddedBroker:
             "devices_file_errors": self.metrics.value("commonwatt_broker_devices_file_errors_total"),
         }
 
-    def _refreshed_devices(self) -> Mapping[str, Device]:
+    def accepting(self) -> object:
+        """Tell a watchdog that connections are still accepted."""
+        return self._door.accepting()
+
+    def checking(self) -> object:
+        """Tell a watchdog that those connected are still looked at."""
+        return "its loop has ended" if self._checks is None or self._checks.done() else None
+
+    def _refreshed_devices(self, *, anew: bool = False) -> Mapping[str, Device]:
         """Look at the devices file, and cut the connections of devices that were removed or got another token."""
         before = self.devices.known
-        known = self.devices.refreshed()
+        known = self.devices.refreshed(anew=anew)
         if known is not before:
             for identity, connection in self._connections.items():
                 if (now := known.get(identity)) != connection.device:
@@ -210,7 +218,7 @@ class EmbeddedBroker:
 
     def _check(self) -> None:
         try:
-            self._refreshed_devices()
+            self._refreshed_devices(anew=True)
             if self._tls is not None:
                 self._tls.refresh()
         finally:  # Whatever came of new files, those connected are judged by what is known.

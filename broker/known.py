@@ -26,6 +26,7 @@ class KnownDevices:
         self.known: Mapping[str, Device] = {}
         self._stamp: tuple[int, int, int] | None = None
         self._complaint = ""
+        self._unreadable: tuple[int, int, int] | None = None
 
     def load(self) -> None:
         """Read the file for the first time.
@@ -35,15 +36,21 @@ class KnownDevices:
         """
         self._read(self._stamp_now())
 
-    def refreshed(self) -> Mapping[str, Device]:
-        """Return the devices, read again if the file changed; an unreadable file leaves the old ones."""
+    def refreshed(self, *, anew: bool = False) -> Mapping[str, Device]:
+        """Return the devices, read again if the file changed; an unreadable file leaves the old ones.
+
+        Args:
+            anew: Try also what could not be read before: it may be readable without having changed. Not for whoever
+                knocks, who could keep the broker busy with it.
+        """
+        stamp = None
         try:
             stamp = self._stamp_now()
-            if stamp != self._stamp:
+            if stamp != self._stamp and (anew or stamp != self._unreadable):
                 self._read(stamp)
                 _log.info("devices file changed: %d devices", len(self.known))
         except (ConfigError, OSError) as error:
-            # The stamp is not kept: it may be readable the next time without having changed.
+            self._unreadable = stamp
             self.metrics.devices_file_errors.inc()
             if str(error) != self._complaint:
                 self._complaint = str(error)

@@ -45,18 +45,25 @@ class _Bounded(ThreadingHTTPServer):
 
     def process_request(self, request: _Request, client_address: object) -> None:
         """Take a connection, if there is room."""
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
+        if not self._room.acquire(blocking=False):
             self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except RuntimeError:  # The system gives us no thread: nobody else would give its place back.
+            self._room.release()
+            raise
 
     def process_request_thread(self, request: _Request, client_address: object) -> None:
         """Answer on a connection that ends when its time is over, however slowly somebody sends or reads."""
         timer = threading.Timer(CONNECTION_S, _cut, (request,))
         timer.daemon = True
-        timer.start()
         try:
+            timer.start()
             super().process_request_thread(request, client_address)
+        except RuntimeError:  # No thread for the timer: better no answer than one without an end.
+            self.handle_error(request, client_address)
+            self.shutdown_request(request)
         finally:
             timer.cancel()
             self._room.release()

@@ -80,7 +80,10 @@ def test_the_broker_says_where_it_listens_and_stops_within_5_s(
     assert broker.first_line() == f"broker listening on 127.0.0.1:{port}, 1 devices\n"
     with connected_meter(port) as meter, socket.create_connection(("127.0.0.1", port)):  # The other stays silent.
         with urllib.request.urlopen(f"http://127.0.0.1:{http}/metrics", timeout=WAIT_S) as answer:
-            assert b"commonwatt_broker_connections 1.0" in answer.read()
+            metrics = answer.read().decode()
+        assert "commonwatt_broker_connections 1.0" in metrics
+        for watched in ("accepting", "passing_on", "checking"):
+            assert f'commonwatt_broker_stuck_total{{what="{watched}"}} 0.0' in metrics
         with urllib.request.urlopen(f"http://127.0.0.1:{http}/status", timeout=WAIT_S) as answer:
             assert json.load(answer)["connections"] == 1
         broker.process.send_signal(number)

@@ -89,3 +89,23 @@ def test_who_is_turned_away_from_a_crowd_is_named_and_not_who_came(caplog: pytes
     asyncio.run(scene())
     (record,) = caplog.records
     assert record.getMessage().startswith("refused connection from 127.0.0.2: crowded")
+
+
+def test_a_door_that_accepts_no_more_is_told_to_the_watchdog_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def scene() -> None:
+        metrics = BrokerMetrics()
+        door = Door(Mock(), Guard(dict, metrics), metrics)
+        port = await opened(door)
+        assert door.accepting() is None
+        monkeypatch.setattr(door, "_enter", Mock(side_effect=lambda accepted: accepted.close() or 1 / 0))
+        with socket.create_connection(("127.0.0.1", port)):
+            await become(door.accepting)
+        assert door.accepting() == "one has ended"
+        await door.close()
+        assert door.accepting() is None
+
+    asyncio.run(scene())
+    assert "no more connections are accepted" in caplog.text
+    assert "ZeroDivisionError" in caplog.text

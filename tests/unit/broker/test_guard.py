@@ -157,6 +157,14 @@ def test_a_revoked_device_is_refused_whatever_it_shows(proved: str | None) -> No
     assert caught.value.reason is Refusal.REVOKED
 
 
+@pytest.mark.parametrize("password", [None, b"wrong"])
+def test_who_proves_nothing_is_not_told_that_a_device_was_revoked(password: bytes | None) -> None:
+    connect = Connect(client_id="17", username=None, password=password, keepalive_s=0)
+    with pytest.raises(AdmissionError) as caught:
+        judge(connect, {"17": replace(METER, revoked="stolen")})
+    assert caught.value.reason is Refusal.TOKEN
+
+
 def test_refusals_are_answered_with_the_codes_of_the_standard() -> None:
     codes = {reason: answer[3] for reason in Refusal if (answer := connack(reason)) is not None}
     assert codes == {

@@ -95,3 +95,23 @@ def test_more_connections_than_there_is_room_for_are_closed_and_room_comes_back(
     finally:
         for sock in waiting:
             sock.close()
+
+
+@pytest.mark.parametrize("kind", [threading.Thread, threading.Timer])
+def test_threads_that_can_not_be_started_take_no_room(
+    port: int, kind: type[threading.Thread], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    really_start, failed = threading.Thread.start, list[None]()
+
+    def start(thread: threading.Thread) -> None:
+        if type(thread) is kind and len(failed) < 2 * httpd.MAX_CONNECTIONS:
+            failed.append(None)
+            raise RuntimeError("can't start new thread")
+        really_start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    for _ in range(2 * httpd.MAX_CONNECTIONS):
+        with connect(port) as sock:
+            assert drained(sock) == b""
+    assert len(failed) == 2 * httpd.MAX_CONNECTIONS
+    assert answers(port)
