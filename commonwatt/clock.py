@@ -50,6 +50,11 @@ class Clock:
         moment = self.origin + self.speed * max(0.0, time.monotonic() - self.monotonic_origin)
         return moment if self.ceiling is None else min(moment, self.ceiling)
 
+    def follow(self, wall: float) -> None:
+        """Go on from the machine's time; only for a clock that was read from no file."""
+        # One assignment: whoever reads the clock on another thread sees the time before it or after it.
+        self.origin = wall - self.speed * (time.monotonic() - self.monotonic_origin)
+
     def real_s(self, seconds: float) -> float:
         """Return how many real seconds ``seconds`` of this clock last."""
         return seconds / self.speed

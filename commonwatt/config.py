@@ -318,6 +318,11 @@ class UtilitySettings(Settings):
     http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
+    clock_is_right: bool = Field(
+        False,
+        description="Whether gateways may take the time from the machine's clock, though its kernel knows of no NTP"
+        " that keeps it: because something else does.",
+    )
     gaps_s: Seconds = Field(300, description="How often missing slots are looked for.")
     gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
     compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")

@@ -79,10 +79,12 @@ class Core:
 
     Attributes:
         known: The registry; the shell replaces it when it changed.
+        trust: How far gateways may trust the time they are told; so does this.
     """
 
     def __init__(self, store_id: int, known: Known, gap_age_s: int) -> None:
         self.known = known
+        self.trust = Trust.NONE
         self._store_id = store_id
         self._gap_age_s = gap_age_s
         self._junk: Counter[str] = Counter()
@@ -114,7 +116,8 @@ class Core:
                 effects.append(Write(CloseCommand(id=command.id, controller=command.controller, state="expired")))
                 continue
             last = self._sent.get(command.id)
-            due = last is None or now - last >= RESEND_S
+            # Not "later": a clock that was set back must not keep a command from being sent until then.
+            due = last is None or not 0 <= now - last < RESEND_S
             sent[command.id] = now if due or last is None else last
             if due:
                 effects.append(Publish(gateway_down(command.controller, COMMANDS), command.message.encode()))
@@ -188,7 +191,7 @@ class Core:
         kept = blocks is not None
         ack = BatchAck(
             status=status,
-            trust=Trust.NETWORK,
+            trust=self.trust,
             time=now,
             utility_store=self._store_id,
             store=batch.store,
@@ -229,7 +232,7 @@ class Core:
         _, _, store, sequence = _HEAD.unpack_from(payload)
         ack = BatchAck(
             status=status,
-            trust=Trust.NETWORK,
+            trust=self.trust,
             time=now,
             utility_store=self._store_id,
             store=store,

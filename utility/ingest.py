@@ -15,6 +15,7 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.batches import MAX_BATCH_BYTES
 from commonwatt.clock import Clock
 from commonwatt.effects import Effect, Publish, perform
+from commonwatt.messages import Trust
 from commonwatt.topics import BATCHES, parse_gateway_up
 from commonwatt.watchdog import Work
 from utility.core import Core, Refused, Step
@@ -48,6 +49,7 @@ class Ingest:
     Attributes:
         last_seen: When each gateway was last heard, clock seconds.
         refused: The last refusal of each gateway's batches since the start; what is refused comes again.
+        trust: How far gateways may trust the time they are told.
         writing: What the writing thread is at, for a watchdog to see.
         health: What is wrong with the database.
     """
@@ -63,6 +65,7 @@ class Ingest:
     ) -> None:
         self.last_seen: dict[str, float] = {}
         self.refused: dict[str, Refused] = {}
+        self.trust = Trust.NONE
         self.writing = Work()
         self.health = health
         self._database = database
@@ -129,6 +132,7 @@ class Ingest:
 
     def _decide(self, messages: Sequence[Message]) -> list[Step]:
         now = int(self._clock.now())
+        self._core.trust = self.trust
         steps = []
         for topic, payload in messages:
             try:

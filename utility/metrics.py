@@ -39,6 +39,7 @@ class UtilityMetrics:
         self.gaps_open = self._gauge("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
         self.held_open = self._gauge("held_open_letters", "Held letters that nobody has decided on.")
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
+        self.clock_trusted = self._gauge("clock_trusted", "1 while gateways may take the time from here.")
         self._expires = Gauge(
             f"{_PREFIX}_certificate_expiry_timestamp_seconds",
             "When the first certificate of a use (mqtt, http) expires, the authority's included, UTC epoch seconds.",

@@ -12,9 +12,10 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt import topics
-from commonwatt.clock import Clock
+from commonwatt.clock import Clock, read_machine
 from commonwatt.config import UtilitySettings, split_address
 from commonwatt.effects import Publish
+from commonwatt.messages import Trust
 from commonwatt.mqtt import MqttLink
 from commonwatt.service import until_stopped
 from commonwatt.silence import Silence
@@ -28,6 +29,7 @@ from utility.ingest import Ingest
 from utility.jobs import Jobs
 from utility.metrics import UtilityMetrics
 from utility.store.database import Database, sqlite_path
+from utility.timekeeper import Timekeeper
 
 POLL_S = 2
 """Clock seconds between two looks at the commands to be sent."""
@@ -64,6 +66,8 @@ class Service:
         self._metrics.watch_health(self._health.alarms)
         self._ingest = Ingest(database, clock, self._metrics, self._publish, settings.gap_age_s, self._health)
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
+        self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
+        self._look_at_clock()
         self._link = MqttLink(
             address=settings.head_end,
             identity=topics.UTILITY,
@@ -153,7 +157,15 @@ class Service:
         self._silence.heard(asyncio.get_running_loop().time())
         self._ingest.offer(topic, payload)
 
+    def _look_at_clock(self) -> None:
+        """Follow the machine's clock, unless the time is a demonstration's, which every part has."""
+        demonstration = self._settings.clock is not None
+        trust = Trust.NETWORK if demonstration else self._timekeeper.look(read_machine(self._clock))
+        self._ingest.trust = trust
+        self._metrics.clock_trusted.set(trust is Trust.NETWORK)
+
     async def _poll(self) -> None:
+        self._look_at_clock()
         for use, expiry in self._expiries.items():
             self._metrics.certificate_expires(use, expiry.look())
         try:

@@ -8,6 +8,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.devices import Role
 from commonwatt.effects import Publish
+from commonwatt.messages import Trust
 from commonwatt.town import Town
 from commonwatt.units import unsigned64
 from tests.support.simulation import masks
@@ -74,6 +75,8 @@ class UtilityNode(Node[Change]):
         self._finder = GapFinder(self.database)
         with self.database.reads.begin() as connection:
             self.core = Core(self.database.store_id, load_known(connection), GAP_AGE_S)
+        # Also of a clock that is wrong: whoever keeps it may be wrong.
+        self.core.trust = Trust.NETWORK
         self.world.ledger.check_utility(self.database.store_id, self.holdings())
 
     def holdings(self) -> masks.Holdings:

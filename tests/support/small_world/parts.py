@@ -22,6 +22,7 @@ from commonwatt import effects
 from commonwatt.blocks import Blocks
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish
+from commonwatt.messages import Trust
 from commonwatt.records import HistoryRecord, unpack_history
 from commonwatt.registry import RegisteredMeter
 from commonwatt.town import Meter as Description
@@ -316,7 +317,9 @@ class UtilityPart(Part[Core, utility_changes.Change]):
 
     def build(self) -> Core:
         with self._database.reads.begin() as connection:
-            return Core(self._database.store_id, load_known(connection), 600)
+            core = Core(self._database.store_id, load_known(connection), 600)
+        core.trust = Trust.NETWORK
+        return core
 
     def begin(self, core: Core, now: int) -> Iterator[Sequence[Effect[utility_changes.Change]]]:
         yield core.tick((), now)

@@ -54,6 +54,15 @@ def test_wall_clock_runs_on_when_the_machines_time_is_set_back(machine: Machine)
     assert clock.now() == 1_790_000_005
 
 
+def test_wall_clock_goes_on_from_a_time_it_is_told_to_follow(machine: Machine) -> None:
+    clock = wall_clock()
+    machine.monotonic += 5
+    clock.follow(1_790_003_600)
+    assert clock.now() == 1_790_003_600
+    machine.monotonic += 5
+    assert clock.now() == 1_790_003_605
+
+
 def test_parts_that_read_one_clock_file_agree(machine: Machine, tmp_path: Path) -> None:
     clock = Clock(origin=1_000.0, monotonic_origin=499.0, speed=60, meters_stop_at=2_000)
     path = tmp_path / "clock.json"

@@ -77,6 +77,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "http_hosts": HOSTS,
         **dict.fromkeys(("head_end", "http"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
+        "clock_is_right": [("perhaps", "boolean"), (2, "")],
     },
 }
 CASES = [

@@ -8,6 +8,7 @@ from commonwatt.blocks import Blocks
 from commonwatt.commands import ControllerOutcome, Heartbeat
 from commonwatt.effects import Publish, Write
 from commonwatt.letters import LocalReason
+from commonwatt.messages import Trust
 from commonwatt.records import EventRecord, RecordType
 from utility.core import MAX_JUNK_A_DAY, Core, Step
 from utility.store.changes import Append, CloseCommand, KeepLetter, SawGateway
@@ -215,3 +216,17 @@ def test_command_is_sent_every_ten_seconds_until_it_is_gone_or_too_old(core: Cor
     assert sent[0] == [Publish("cw1/r001/d/cmd", b"{}")]
     assert core.tick([], NOW + 24) == []
     assert core.tick([command], NOW + 25) == [Write(CloseCommand(id="c1", controller="r001", state="expired"))]
+
+
+def test_command_is_sent_again_though_the_clock_was_set_back(core: Core) -> None:
+    command = OpenCommand(id="c1", controller="r001", message="{}", until=NOW + 25)
+    assert len(core.tick([command], NOW)) == len(core.tick([command], NOW - 3600)) == 1
+    assert core.tick([command], NOW - 3595) == []
+
+
+def test_time_is_told_with_its_trust(core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]) -> None:
+    packed = batch(blocks({0: 5})).pack()
+    for payload in (packed, packed[:-1]):
+        for trust in (Trust.NONE, Trust.NETWORK):
+            core.trust = trust
+            assert ack_of(Step("", core.receive(TOPIC, payload, NOW).effects[-1:])).trust is trust
