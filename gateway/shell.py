@@ -104,6 +104,7 @@ class Shell:
         self._backlog: dict[str, int] = {}
         self._registry_stamp = 0
         self._aside: str | None = None
+        self._opening = False
         self._ballast = Ballast(settings.store)
         if self._ballast.free_bytes() < ROOM_TO_OPEN_BYTES:
             self._ballast.give_up()
@@ -283,6 +284,7 @@ class Shell:
         """Nothing of the step was acknowledged: open the store again, and let the core learn anew what is in it."""
         failure: Exception = error
         gone = isinstance(error, GoneError)
+        self._opening = True
         if is_full(error):
             self._ballast.give_up()
         while True:
@@ -290,7 +292,7 @@ class Shell:
             log.error("store %s failed (%s): nothing was acknowledged; opening it again", self._settings.store, failure)
             await asyncio.sleep(REOPEN_AFTER_S)
             try:
-                self._store = self._open_again(failure, gone=gone)
+                self._store = await asyncio.to_thread(self._open_again, failure, gone=gone)
                 self._core = self._new_core()
                 if is_full(error):
                     # Until the next look at the disk: what was given up is for commands, not for records.
@@ -298,6 +300,7 @@ class Shell:
             except (sqlite3.Error, StoreError, ConfigError, OSError) as again:
                 failure = again
             else:
+                self._opening = False
                 return
 
     def _schedule(self) -> None:
@@ -310,7 +313,8 @@ class Shell:
 
     async def _tick(self, job: str) -> None:
         self._put_in("tick", job)
-        if job == RETRY:
+        if job == RETRY and not self._opening:
+            # While another thread has the store, nothing is asked of it here.
             self._read_machine()
             self._look_at_disk()
             self._look()
@@ -396,4 +400,6 @@ async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: 
         ConfigError: A file it needs is missing or wrong.
         StoreError: Its store can't be opened.
     """
-    await Shell(settings, load_clock(settings.clock)).run(stop, watchdog)
+    # A damaged store may take many minutes, and the watchdog is not to end the process in their midst, again and again.
+    shell = await asyncio.to_thread(Shell, settings, load_clock(settings.clock))
+    await shell.run(stop, watchdog)

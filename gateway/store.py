@@ -67,7 +67,11 @@ class Store(StoreReads):
                 write_log_again(path)
             super().__init__(
                 sqlite3.connect(
-                    f"file:{path}?mode=ro" if read_only else path, uri=read_only, isolation_level=None, timeout=5.0
+                    f"file:{path}?mode=ro" if read_only else path,
+                    uri=read_only,
+                    isolation_level=None,
+                    timeout=5.0,
+                    check_same_thread=False,  # Opened on another thread than used; one at a time all the same.
                 )
             )
         except sqlite3.Error as error:

@@ -1,8 +1,9 @@
-"""A gateway whose store was deleted while it runs: what is still open is all there is."""
+"""A gateway whose store was deleted while it runs, and one whose store takes long to open."""
 
 import asyncio
 import shutil
 import sqlite3
+import threading
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,11 @@ import gateway.shell
 from commonwatt.clock import Clock
 from commonwatt.config import GatewaySettings
 from commonwatt.registry import Registry, save_registry
-from gateway.salvage import replace
-from gateway.shell import Shell
-from gateway.store import GoneError
+from commonwatt.systemd import Notifier
+from commonwatt.watchdog import Watchdog
+from gateway.salvage import Salvage, open_checked, replace
+from gateway.shell import Shell, run_gateway
+from gateway.store import GoneError, Store
 from tests.support.gateway_world import START, World, readings, registered
 
 
@@ -27,6 +30,7 @@ def settings(tmp_path: Path) -> GatewaySettings:
         store=tmp_path / "data" / "gateway.db",
         registry=tmp_path / "registry.json",
         tokens=tmp_path / "tokens.json",
+        http=None,
     )
 
 
@@ -61,3 +65,37 @@ def test_a_store_that_is_gone_stays_open_until_it_is_written_anew(
         assert db.execute("SELECT count(*) FROM part").fetchone() == (len(acknowledged),)
     db.close()
     shell._store.close()
+
+
+def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
+    settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the watchdog ends the process in the midst of a long salvage, which begins again at each start."""
+    monkeypatch.setattr(gateway.shell, "REOPEN_AFTER_S", 0)
+    settings.store.parent.mkdir()
+    alive = threading.Event()
+    opened = 0
+
+    def slowly(path: Path, now: int) -> tuple[Store, Salvage | None]:
+        nonlocal opened
+        assert alive.wait(10), "the loop stands still"
+        opened += 1
+        alive.clear()
+        return open_checked(path, now)
+
+    monkeypatch.setattr(gateway.shell, "open_checked", slowly)
+
+    async def play() -> None:
+        loop = asyncio.get_running_loop()
+        stop = asyncio.Event()
+        stop.set()
+        loop.call_soon(alive.set)
+        await run_gateway(settings, stop, Watchdog(Notifier({})))
+        loop.call_soon(alive.set)
+        shell = await asyncio.to_thread(Shell, settings, Clock(origin=START, monotonic_origin=0, speed=0))
+        loop.call_soon(alive.set)
+        await shell._reopen(sqlite3.OperationalError("disk I/O error"))
+        shell._store.close()
+
+    asyncio.run(play())
+    assert opened == 3
