@@ -1,7 +1,5 @@
 """A utility that was away for a week."""
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -11,7 +9,6 @@ from commonwatt.audit import audit_folder
 from commonwatt.batches import unpack_batch
 from commonwatt.blocks import Blocks, Quality, empty
 from commonwatt.demo.layout import STARTS_AT
-from commonwatt.dumps import read_dump
 from commonwatt.packing import pack
 from commonwatt.records import RecordType
 from commonwatt.units import QUARTER_S
@@ -88,12 +85,7 @@ def backlog(site: Site) -> int:
 
 def totals(site: Site) -> dict[int, int]:
     """Return what the utility has of each meter of the week, milliwatt-hours."""
-    path = site.folder / "dump.jsonl"
-    with path.open("wb") as file:
-        command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config"]
-        subprocess.run([*command, str(site.layout.part("utility").config)], stdout=file, check=True)
-    with path.open() as text:
-        blocks, _ = read_dump(text)
+    blocks = site.dump()
     return {meter: int(blocks.values[blocks.meter == meter].sum()) for meter in METERS}
 
 

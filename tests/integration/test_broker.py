@@ -20,7 +20,7 @@ from broker.metrics import BrokerMetrics
 from broker.streams import ClientReader
 from commonwatt.devices import Device, Role, digest, new_token, save_devices
 from commonwatt.topics import all_meters_up, meter_down, meter_up
-from tests.support.mqtt_raw import connect_packet
+from tests.support.mqtt_raw import PINGREQ_PACKET, RawClient, connect_packet
 from tests.support.waiting import eventually
 
 WAIT_S = 10.0
@@ -126,13 +126,9 @@ class Running:
         connection.sendall(data)
         return connection
 
-    def raw_meter(self, identity: str) -> socket.socket:
+    def raw_meter(self, identity: str) -> RawClient:
         """Connect a meter by hand, to send what paho would not."""
-        parts = (b"MQTT\x04\x42\x00\x00", identity.encode(), self.registry.tokens[identity].encode())
-        body = b"\x00\x04" + parts[0] + b"".join(len(part).to_bytes(2, "big") + part for part in parts[1:])
-        connection = self.raw(bytes([0x10, len(body)]) + body)
-        assert connection.recv(4) == b"\x20\x02\x00\x00"
-        return connection
+        return RawClient(self.port, identity, self.registry.tokens[identity])
 
 
 @pytest.fixture
@@ -260,10 +256,7 @@ def test_the_gateway_loses_nothing_while_20_meters_come_and_go(running: Running,
 @pytest.mark.parametrize(("asked", "granted"), [(0, 0), (1, 1), (2, 1)])
 def test_a_subscription_is_granted_qos_1_at_most(running: Running, asked: int, granted: int) -> None:
     with running.raw_meter("1") as meter:
-        topic_filter = meter_down("r001", 1, "+").encode()
-        body = b"\x00\x07" + len(topic_filter).to_bytes(2, "big") + topic_filter + bytes([asked])
-        meter.sendall(bytes([0x82, len(body)]) + body)
-        assert meter.recv(16) == bytes([0x90, 3, 0, 7, granted])
+        assert meter.subscribe(meter_down("r001", 1, "+"), asked) == granted
 
 
 def test_a_publish_to_the_brokers_own_topics_is_refused_and_counted(running: Running) -> None:
@@ -314,10 +307,10 @@ def test_a_second_connection_of_a_device_replaces_the_first(running: Running) ->
 def test_a_device_that_floods_the_broker_does_not_stop_the_others(running: Running) -> None:
     gateway, meter = running.gateway(), running.connect("2")
     with running.raw_meter("1") as flood:
-        flood.settimeout(0.2)
+        flood.sock.settimeout(0.2)
         with contextlib.suppress(TimeoutError):
             while True:  # Pings, whose answers are never read.
-                flood.sendall(b"\xc0\x00" * 50_000)
+                flood.send(PINGREQ_PACKET * 50_000)
         started = time.monotonic()
         meter.publish(meter_up("r001", 2, "rec"), b"me too")
         assert gateway.next()[1] == b"me too"
@@ -413,11 +406,9 @@ def test_what_is_no_proper_connect_is_cut(running: Running, data: bytes, reason:
 def test_odd_packets_of_one_device_harm_no_other(running: Running, data: bytes) -> None:
     gateway = running.gateway()
     with running.raw_meter("1") as odd:
-        odd.sendall(data)
-        odd.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionResetError):
-            while odd.recv(4096):
-                pass
+        odd.send(data)
+        odd.sock.shutdown(socket.SHUT_WR)
+        odd.wait_until_cut()
     meter = running.connect("2")
     meter.publish(meter_up("r001", 2, "rec"), b"all is well")
     assert gateway.next() == (meter_up("r001", 2, "rec"), b"all is well")

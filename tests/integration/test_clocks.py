@@ -7,7 +7,6 @@ import random
 import subprocess
 import sys
 import time
-import urllib.request
 from pathlib import Path
 
 from commonwatt.audit import audit_folder
@@ -188,12 +187,6 @@ class Play:
             while len(await asyncio.to_thread(utility_has, self.site)) < slots:  # noqa: ASYNC110 - each asks anew
                 await asyncio.sleep(0.5)
 
-    def metric(self, name: str) -> float:
-        http = self.site.layout.part("r001 gateway").http
-        with urllib.request.urlopen(f"http://{http}/metrics", timeout=5) as answer:
-            lines = answer.read().decode().splitlines()
-        return float(next(line for line in lines if line.startswith(f"{name} ")).rpartition(" ")[2])
-
 
 def utility_has(site: Site) -> dict[tuple[str, int], int]:
     """Return the exact readings of type 3 that the utility stores, by meter and slot; each must be undisputed."""
@@ -248,7 +241,7 @@ def test_row_18_clocks_that_jump_or_start_in_1970_lose_no_slot_and_harm_no_timer
         it.utility.set(-HOUR)
         await asyncio.to_thread(start, site, "utility", it.utility)
         async with asyncio.timeout(120):
-            while it.metric("commonwatt_gateway_time_contradictions_total") == 0:
+            while it.site.metric("r001 gateway", "commonwatt_gateway_time_contradictions_total") == 0:
                 ack = await it.put()
                 await asyncio.sleep(0.5)
         assert (await it.put()).trust is Trust.METERS

@@ -1,7 +1,6 @@
 """Starting without a network, without each other, and without what was there before."""
 
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,23 +58,7 @@ def test_a_utility_that_starts_empty_gets_everything_back_from_the_gateways_back
     site.kill("utility")
     for path in (site.folder / "utility").glob("utility.db*"):
         path.unlink()
-    subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "commonwatt",
-            "utility",
-            "register",
-            "--town",
-            str(site.town_file),
-            "--database",
-            f"sqlite:///{site.folder / 'utility' / 'utility.db'}",
-            "--out",
-            str(site.folder),
-        ],
-        check=True,
-        capture_output=True,
-    )
+    site.register(f"sqlite:///{site.folder / 'utility' / 'utility.db'}")
     site.start("utility")
     eventually(lambda: stored(site) > before)
     site.stop("r001 meters")

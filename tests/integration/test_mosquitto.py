@@ -10,7 +10,7 @@ import pytest
 from broker.rules import Action, allowed
 from commonwatt.audit import audit_folder
 from commonwatt.certificates import Kind
-from commonwatt.devices import Device, Role, digest, mosquitto_digest, save_devices
+from commonwatt.devices import Device, Role, save_devices
 from tests.integration.test_tls import acknowledged, stored
 from tests.support.enrolled import DAY_S, authority, certificate, now
 from tests.support.mosquitto import Mosquitto, render
@@ -30,6 +30,7 @@ from tests.support.mqtt_raw import (
 from tests.support.site import Site
 from tests.support.waiting import eventually, free_port
 from tests.unit.broker.test_mosquitto import PROPER
+from tests.unit.broker.test_mosquitto import device as registered
 from tests.unit.broker.test_rules import DEVICES, EVERYTHING
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 0.5\n'
@@ -39,18 +40,6 @@ SERVICES = ("utility", "r001 gateway", "r001 meters")
 ACCEPTED = bytes([CONNACK, 2, 0, 0])
 NOT_AUTHORISED = bytes([CONNACK, 2, 0, 5])
 OBSERVER = "observer"
-
-
-def registered(identity: str, role: Role = Role.METER, microgrid: str = "r001", revoked: str = "") -> Device:
-    token = f"token of {identity}".encode()
-    return Device(
-        identity=identity,
-        role=role,
-        microgrid=microgrid,
-        token_sha256=digest(token),
-        revoked=revoked,
-        mosquitto=mosquitto_digest(token),
-    )
 
 
 GATEWAY = registered("r001", Role.GATEWAY)

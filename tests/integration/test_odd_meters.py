@@ -3,8 +3,6 @@
 import json
 import random
 import sqlite3
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +13,6 @@ import pytest
 from commonwatt.audit import audit_folder
 from commonwatt.demo.layout import STARTS_AT
 from commonwatt.devices import load_tokens
-from commonwatt.dumps import read_dump
 from commonwatt.messages import Put, PutAck, unpack_put_ack
 from commonwatt.records import HistoryRecord, Log, RecordType, Rejection
 from commonwatt.topics import meter_down, meter_up
@@ -137,12 +134,7 @@ def drained(site: Site) -> bool:
 
 def dumped(site: Site) -> dict[RecordType, dict[int, int]]:
     """Return what the utility has of the scripted meter: by type, the reading of each slot."""
-    path = site.folder / "dump.jsonl"
-    with path.open("wb") as file:
-        command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config"]
-        subprocess.run([*command, str(site.layout.part("utility").config)], stdout=file, check=True)
-    with path.open() as text:
-        blocks, _ = read_dump(text)
+    blocks = site.dump()
     found: dict[RecordType, dict[int, int]] = {}
     for row, (meter, kind, quarter) in enumerate(blocks.keys()):
         if meter == METER:

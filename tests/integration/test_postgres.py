@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,8 +38,7 @@ def asking(server: Postgres) -> Iterator[Connection]:
 
 def use(site: Site, server: Postgres) -> None:
     """Register the town in the server's database, and have the utility use that."""
-    command = [sys.executable, "-m", "commonwatt", "utility", "register", "--town", str(site.town_file)]
-    subprocess.run([*command, "--database", server.url, "--out", str(site.folder)], check=True, capture_output=True)
+    site.register(server.url)
     config = site.layout.part("utility").config
     config.write_text(config.read_text().replace("sqlite:///utility.db", server.url))
 

@@ -8,7 +8,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -45,13 +44,6 @@ def start(site: Site, name: str, first: str) -> None:
         command = [sys.executable, "-c", f"{first}; from commonwatt.cli import main; main()", *part.command[3:]]
         site.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
     eventually(lambda: site.status(name) is not None)
-
-
-def metric(site: Site, name: str, line: str) -> float:
-    """Return a sample of a part's metrics; 0 where there is none."""
-    with urllib.request.urlopen(f"http://{site.layout.part(name).http}/metrics", timeout=5) as answer:
-        found = [x for x in answer.read().decode().splitlines() if x.startswith(f"{line} ")]
-    return float(found[0].rpartition(" ")[2]) if found else 0.0
 
 
 def stored(site: Site) -> int:
@@ -148,9 +140,9 @@ def test_a_broker_that_takes_everything_and_passes_on_nothing_is_connected_to_ag
 def check_restarts(site: Site) -> None:
     for link in ("meters", "head_end"):
         sample = f'commonwatt_gateway_link_restarts_total{{link="{link}",reason="silent"}}'
-        assert metric(site, "r001 gateway", sample) >= 1
-    assert metric(site, "utility", 'commonwatt_utility_link_restarts_total{reason="silent"}') >= 1
-    assert metric(site, "utility", 'commonwatt_utility_stuck_total{what="loop"}') == 0
+        assert site.metric("r001 gateway", sample) >= 1
+    assert site.metric("utility", 'commonwatt_utility_link_restarts_total{reason="silent"}') >= 1
+    assert site.metric("utility", 'commonwatt_utility_stuck_total{what="loop"}') == 0
 
 
 class Ear:

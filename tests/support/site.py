@@ -1,5 +1,6 @@
 """A small town of real processes that a test starts, stops and kills one by one."""
 
+import io
 import json
 import os
 import signal
@@ -11,8 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from commonwatt.blocks import Blocks
 from commonwatt.clock import save_clock
 from commonwatt.demo.layout import CLOCK_FILE, let_time_begin, prepare
+from commonwatt.dumps import read_dump
 from tests.support import failpoint
 from tests.support.failpoint import When
 from tests.support.mosquitto import listens, render
@@ -109,6 +112,18 @@ class Site:
         except OSError:
             return 0.0
         return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == series), 0.0)
+
+    def dump(self) -> Blocks:
+        """Return every block that the utility stores."""
+        command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config"]
+        config = str(self.layout.part("utility").config)
+        done = subprocess.run([*command, config], check=True, capture_output=True, text=True)
+        return read_dump(io.StringIO(done.stdout))[0]
+
+    def register(self, database: str) -> None:
+        """Register the town in another database."""
+        command = [sys.executable, "-m", "commonwatt", "utility", "register", "--town", str(self.town_file)]
+        subprocess.run([*command, "--database", database, "--out", str(self.folder)], check=True, capture_output=True)
 
     def log(self, name: str) -> str:
         """Return what a part has printed."""

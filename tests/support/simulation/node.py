@@ -211,7 +211,7 @@ class Node(ABC, Generic[W]):
     def perform(self, wanted: Sequence[Effect[W]]) -> None:
         """Do effects as every shell does, by the one function they share."""
         if wanted:
-            _run(effects.perform(wanted, self._commit, self._publish))
+            finish(effects.perform(wanted, self._commit, self._publish))
 
     async def _commit(self, changes: list[W]) -> None:
         self._point()
@@ -229,7 +229,7 @@ class Node(ABC, Generic[W]):
             self.doom -= 1
 
 
-def _run(work: Coroutine[object, None, None]) -> None:
+def finish(work: Coroutine[object, None, None]) -> None:
     """Run what never really waits."""
     try:
         work.send(None)

@@ -34,6 +34,7 @@ from meter_sim import changes as meter_changes
 from meter_sim.meter import Limits, Meter
 from meter_sim.store import open_store
 from tests.support.simulation import masks
+from tests.support.simulation.node import finish
 from utility.core import Core
 from utility.store import changes as utility_changes
 from utility.store.database import open_database
@@ -337,15 +338,6 @@ class UtilityPart(Part[Core, utility_changes.Change]):
         self.core(state)
         with self._database.reads.begin() as connection:
             return PartReader(self._database.writes).read(connection, select_parts())
-
-
-def finish(work: Any) -> None:
-    """Run what never really waits."""
-    try:
-        work.send(None)
-    except StopIteration:
-        return
-    raise AssertionError("a step waited")
 
 
 def rows_of(connection: sqlite3.Connection) -> tuple[object, ...]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from commonwatt.devices import Device, Role, digest, save_devices
+from tests.support.mqtt_raw import PINGREQ_PACKET, RawClient
 from tests.support.waiting import free_port
 
 WAIT_S = 10.0
@@ -62,14 +63,6 @@ def register(folder: Path) -> None:
     save_devices(folder / "devices.json", [meter])
 
 
-def connected_meter(port: int) -> socket.socket:
-    body = b"\x00\x04MQTT\x04\x42\x00\x00\x00\x011" + len(TOKEN).to_bytes(2, "big") + TOKEN
-    meter = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
-    meter.sendall(bytes([0x10, len(body)]) + body)
-    assert meter.recv(4) == b"\x20\x02\x00\x00"
-    return meter
-
-
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_broker_says_where_it_listens_and_stops_within_5_s(
     tmp_path: Path, command: Callable[[str], Command], number: signal.Signals
@@ -78,7 +71,10 @@ def test_the_broker_says_where_it_listens_and_stops_within_5_s(
     port, http = free_port(), free_port()
     broker = command(f'[broker]\nlisten = "127.0.0.1:{port}"\ndevices = "devices.json"\nhttp = "127.0.0.1:{http}"\n')
     assert broker.first_line() == f"broker listening on 127.0.0.1:{port}, 1 devices\n"
-    with connected_meter(port) as meter, socket.create_connection(("127.0.0.1", port)):  # The other stays silent.
+    with (
+        RawClient(port, "1", TOKEN.decode()) as meter,
+        socket.create_connection(("127.0.0.1", port)),
+    ):  # The other stays silent.
         with urllib.request.urlopen(f"http://127.0.0.1:{http}/metrics", timeout=WAIT_S) as answer:
             metrics = answer.read().decode()
         assert "commonwatt_broker_connections 1.0" in metrics
@@ -88,7 +84,7 @@ def test_the_broker_says_where_it_listens_and_stops_within_5_s(
             assert json.load(answer)["connections"] == 1
         broker.process.send_signal(number)
         status, errors = broker.finish(within_s=5)
-        assert meter.recv(1) == b""
+        assert meter.receive() is None
     assert (status, "Traceback" in errors) == (0, False)
 
 
@@ -99,11 +95,11 @@ def test_the_broker_stops_within_5_s_though_a_client_reads_nothing(
     port = free_port()
     broker = command(f'[broker]\nlisten = "127.0.0.1:{port}"\n')
     broker.first_line()
-    with connected_meter(port) as meter:
-        meter.settimeout(0.5)
+    with RawClient(port, "1", TOKEN.decode()) as meter:
+        meter.sock.settimeout(0.5)
         with contextlib.suppress(TimeoutError):
             while True:  # Pings whose answers are never read, until both directions are full.
-                meter.sendall(b"\xc0\x00" * 50_000)
+                meter.send(PINGREQ_PACKET * 50_000)
         broker.process.send_signal(signal.SIGTERM)
         status, errors = broker.finish(within_s=5)
     assert (status, "Traceback" in errors) == (0, False)

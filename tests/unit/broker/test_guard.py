@@ -20,31 +20,18 @@ from broker.connect import (
 )
 from broker.guard import read_connect
 from commonwatt.devices import Device, Role, digest
+from tests.support.mqtt_raw import packet, text
 
 TOKEN = b"its-token"
 METER = Device(identity="17", role=Role.METER, microgrid="r001", token_sha256=digest(TOKEN))
 DEVICES = {"17": METER}
 
 
-def field(content: bytes) -> bytes:
-    return struct.pack("!H", len(content)) + content
-
-
-def packet(body: bytes, first: int = 0x10) -> bytes:
-    length = bytearray()
-    rest = len(body)
-    while rest >= 0x80:
-        length.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    length.append(rest)
-    return bytes([first]) + bytes(length) + body
-
-
 def connect_packet(
     *, name: bytes = b"MQTT", level: int = 4, flags: int = 0xC2, keepalive_s: int = 60, payload: bytes | None = None
 ) -> bytes:
-    payload = field(b"17") + field(b"17") + field(TOKEN) if payload is None else payload
-    return packet(field(name) + struct.pack("!BBH", level, flags, keepalive_s) + payload)
+    payload = text(b"17") + text(b"17") + text(TOKEN) if payload is None else payload
+    return packet(0x10, text(name) + struct.pack("!BBH", level, flags, keepalive_s) + payload)
 
 
 def refusal(data: bytes) -> Refusal:
@@ -58,7 +45,7 @@ def test_connect_is_read_whole() -> None:
 
 
 def test_connect_without_user_name_is_read() -> None:
-    parsed = parse_connect(connect_packet(flags=0x42, payload=field(b"17") + field(TOKEN)))
+    parsed = parse_connect(connect_packet(flags=0x42, payload=text(b"17") + text(TOKEN)))
     assert (parsed.username, parsed.password) == (None, TOKEN)
 
 
@@ -71,24 +58,24 @@ def test_connect_without_user_name_is_read() -> None:
         (connect_packet(name=b"HTTP"), Refusal.GARBAGE),
         (connect_packet(flags=0xC3), Refusal.GARBAGE),
         (connect_packet(flags=0xE2), Refusal.GARBAGE),  # retain of a will there is not
-        (connect_packet(flags=0xC6, payload=field(b"17") + field(b"t") + field(b"m")), Refusal.WILL),
+        (connect_packet(flags=0xC6, payload=text(b"17") + text(b"t") + text(b"m")), Refusal.WILL),
         (connect_packet() + b"\0", Refusal.GARBAGE),
         (connect_packet()[:-1], Refusal.GARBAGE),
-        (connect_packet(payload=field(b"17") + field(b"17") + field(TOKEN) + b"x"), Refusal.GARBAGE),
-        (connect_packet(payload=field(b"17") + b"\xff\xff17"), Refusal.GARBAGE),
-        (connect_packet(flags=2, payload=field(b"\xff")), Refusal.GARBAGE),
-        (connect_packet(flags=2, payload=field(b"1\x007")), Refusal.GARBAGE),
-        (packet(b"", first=0x20), Refusal.GARBAGE),
+        (connect_packet(payload=text(b"17") + text(b"17") + text(TOKEN) + b"x"), Refusal.GARBAGE),
+        (connect_packet(payload=text(b"17") + b"\xff\xff17"), Refusal.GARBAGE),
+        (connect_packet(flags=2, payload=text(b"\xff")), Refusal.GARBAGE),
+        (connect_packet(flags=2, payload=text(b"1\x007")), Refusal.GARBAGE),
+        (packet(0x20, b""), Refusal.GARBAGE),
         (b"\x10\xff\xff\xff\xff\x01", Refusal.GARBAGE),
         (b"", Refusal.GARBAGE),
-        (packet(bytes(5000)), Refusal.OVERSIZE),
+        (packet(0x10, bytes(5000)), Refusal.OVERSIZE),
     ],
 )
 def test_connect_that_nobody_here_sends_is_refused_by_name(data: bytes, reason: Refusal) -> None:
     assert refusal(data) is reason
 
 
-@given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda body: packet(field(b"MQTT") + b"\x04" + body)))
+@given(st.binary(max_size=200) | st.binary(max_size=60).map(lambda body: packet(0x10, text(b"MQTT") + b"\x04" + body)))
 @example(b"\x10")
 @example(b"\x10\x80\x80\x80\x80")
 def test_arbitrary_bytes_are_parsed_or_refused_and_nothing_else(data: bytes) -> None:

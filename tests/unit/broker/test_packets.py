@@ -1,7 +1,5 @@
 """What a client may send: every packet is judged whole, and nothing breaks the judge."""
 
-import struct
-
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -16,19 +14,7 @@ from broker.packets import (
     judge_body,
     judge_header,
 )
-
-
-def text(content: str | bytes) -> bytes:
-    data = content.encode() if isinstance(content, str) else content
-    return struct.pack("!H", len(data)) + data
-
-
-def packet(first: int, body: bytes) -> bytes:
-    length, rest = b"", len(body)
-    while rest >= 0x80:
-        length += bytes([rest & 0x7F | 0x80])
-        rest >>= 7
-    return bytes([first]) + length + bytes([rest]) + body
+from tests.support.mqtt_raw import packet, text
 
 
 def judge(data: bytes) -> Cut | None:
