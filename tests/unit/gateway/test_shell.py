@@ -44,9 +44,11 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
         commit(store, changes)
 
     async def play() -> None:
-        work = asyncio.create_task(shell._work())
+        work, core = asyncio.create_task(shell._work()), shell._core
         shell._put_in("tick", "relay_s")
-        await become(lambda: failed and shell._store.period("relay_s") == failed[0])
+        # Until then another thread has the store.
+        await become(lambda: shell._core is not core)
+        assert shell._store.period("relay_s") == failed[0]
         shell._put_in("tick", RETRY)
         await become(lambda: shell._core.relay.counts.batches["sent"])
         work.cancel()
