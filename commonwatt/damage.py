@@ -1,5 +1,6 @@
 """SQLite files that rot: told from those that are only busy or full, set aside, and read as far as they can be."""
 
+import errno
 import logging
 import os
 import sqlite3
@@ -25,6 +26,9 @@ ENOUGH_FAILURES = 200
 
 SMALL_BYTES = 64 * 1024 * 1024
 """A file up to this is checked whole when it is opened, indexes too: that takes a second at most."""
+
+LOG_BYTES = 16 * 1024 * 1024
+"""A write-ahead log that grew beyond this, since somebody was reading for long, is cut back to it afterwards."""
 
 _BESIDE = ("-wal", "-shm")
 _TRANSIENT = {
@@ -56,9 +60,13 @@ def is_damage(error: BaseException) -> bool:
     return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
-def is_full(error: BaseException) -> bool:
-    """Tell whether an error of SQLite says that the disk is full."""
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF == sqlite3.SQLITE_FULL
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or what it came from, says that the disk is full."""
+    if error is None:
+        return False
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    full = code == sqlite3.SQLITE_FULL or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+    return full or is_full(error.__cause__)
 
 
 def fails_check(error: sqlite3.Error) -> bool:
@@ -146,6 +154,15 @@ def _delete_oldest(path: Path) -> None:
     for old in set_aside_before(path)[:-KEPT_ASIDE]:
         log.warning("deleting %s: only the newest %d damaged stores are kept", old, KEPT_ASIDE)
         delete_database(old)
+
+
+def make_room(path: Path) -> bool:
+    """Delete the oldest of the damaged files beside ``path``; tell whether there was one."""
+    found = set_aside_before(path)
+    for old in found[:1]:
+        log.warning("deleting %s: its room is needed", old)
+        delete_database(old)
+    return bool(found)
 
 
 def delete_database(path: Path) -> None:

@@ -94,9 +94,12 @@ def letters(
 
 def _dump(path: Path, *, unsent_only: bool) -> None:
     store = Store(path, read_only=True)
-    for line in block_lines(load(list(store.all_parts(unsent_only=unsent_only)))):
+    # All is read before anything is printed: while a read is open the running gateway's log only grows.
+    parts = list(store.all_parts(unsent_only=unsent_only))
+    events = list(store.all_events(unsent_only=unsent_only))
+    for line in block_lines(load(parts)):
         sys.stdout.write(line + "\n")
-    for line in event_lines(store.all_events(unsent_only=unsent_only)):
+    for line in event_lines(events):
         sys.stdout.write(line + "\n")
     if store.damaged:
         print(f"{len(store.damaged)} damaged rows left out; the gateway moves them away", file=sys.stderr)

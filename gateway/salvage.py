@@ -19,10 +19,12 @@ from commonwatt.damage import (
     fails_check,
     is_full,
     make_ready,
+    make_room,
     put_in_place,
     readable_rows,
     ready_of,
 )
+from commonwatt.exceptions import StoreError
 from commonwatt.units import EpochSeconds
 from commonwatt.wal import image_of, read_log, readable
 from gateway.changes import DONE, AddLetters, Setting
@@ -106,16 +108,31 @@ def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple
         # It failed at the last step of all.
         return _put_in_place(path, now, Salvage(why))
     log.error("store %s is damaged (%s): taking over what is sound", path, why)
-    try:
-        salvage = _salvage(path, now, why, old, BACKUP_PARTS)
-    except sqlite3.Error as error:
-        if not is_full(error):
-            raise
-        salvage = _salvage(path, now, why, old, 0)
+    salvage = _salvage_into_room(path, now, why, old)
     make_ready(_beside(path, "new"), path)
     if old is not None:
         old.close()
     return _put_in_place(path, now, salvage)
+
+
+def _salvage_into_room(path: Path, now: EpochSeconds, why: str, old: Store | None) -> Salvage:
+    """Make the new store; if there is no room, older damaged ones give way, and then the backup."""
+    backup_parts = BACKUP_PARTS
+    while True:
+        try:
+            return _salvage(path, now, why, old, backup_parts)
+        except (sqlite3.Error, StoreError, OSError) as error:
+            if not is_full(error):
+                raise
+            delete_database(_beside(path, "new"))
+            if make_room(path):
+                continue
+            if not backup_parts:
+                raise StoreError(
+                    f"{path}: is damaged, and its disk has no room for what is sound in it: at most"
+                    f" {2 * path.stat().st_size if path.exists() else 0} bytes more are needed; nothing was changed"
+                ) from error
+            backup_parts = 0
 
 
 def _put_in_place(path: Path, now: EpochSeconds, salvage: Salvage) -> tuple[Store, Salvage]:

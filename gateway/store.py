@@ -12,7 +12,7 @@ from functools import singledispatchmethod
 from pathlib import Path
 
 from commonwatt.batches import Letter
-from commonwatt.damage import DamagedError, fails_check, lenient_text
+from commonwatt.damage import LOG_BYTES, DamagedError, fails_check, lenient_text
 from commonwatt.exceptions import StoreError
 from commonwatt.records import EventRecord, Log, Rejection
 from commonwatt.resync import write_log_again
@@ -100,6 +100,7 @@ class Store(StoreReads):
     def _prepare(self, *, empty: bool) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         if empty:
             self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
             self.commit([Setting("schema", str(SCHEMA_VERSION)), Setting("store_id", str(secrets.randbits(63)))])
@@ -190,7 +191,10 @@ class Store(StoreReads):
 
     @_apply.register
     def _(self, change: DropDamaged) -> None:
-        self._db.execute(f"DELETE FROM {change.table} WHERE rowid = ?", (change.row,))
+        which, number = "WHERE rowid = ?", (change.row,)
+        sound = self._parts(which, number) if change.table == "part" else self._sound(change.table, which, number)
+        if not list(sound):  # Another may have taken its place since it was found.
+            self._db.execute(f"DELETE FROM {change.table} {which}", number)
         self.damaged.pop((change.table, change.row), None)
 
     @_apply.register

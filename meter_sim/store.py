@@ -15,7 +15,7 @@ from pathlib import Path
 from pydantic import TypeAdapter
 
 from commonwatt.commands import Held, Kind
-from commonwatt.damage import check_pages, fails_check, open_read_only, set_aside
+from commonwatt.damage import LOG_BYTES, check_pages, fails_check, open_read_only, set_aside
 from commonwatt.exceptions import StoreError
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
 from commonwatt.resync import write_log_again
@@ -277,6 +277,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=10)
     connection.execute("PRAGMA journal_mode = WAL")
     connection.execute("PRAGMA synchronous = FULL")
+    connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     return connection
 
 

@@ -176,6 +176,13 @@ _LIMITS = """
   destroyed; one that a gateway acknowledged and has not relayed, usually of the last minute, or of a whole outage, is
   lost if its disk is. Both show as missing, never as zero. The meter keeps a reading until the gateway has it, and
   the gateway until the utility has it.
+- **A damaged store of many gigabytes.** If its log or its schema is damaged, reading around that takes a copy of it:
+  the disk must have as much room again, or the gateway does not start and says what it needs. Taking over a million
+  acknowledged parts takes about 12 s, and all others are looked at too; readings wait at their meters meanwhile.
+- **When the utility has lost its database**, a gateway marks its whole backup as unsent in one step. With ten million
+  parts or more that may take more than a minute, and its watchdog ends it before it is done, again and again.
+- **A meter that sends nothing but bad records** can fill its gateway's disk: they are kept whole, as many as come, and
+  letters, events, and parts of which the utility has averages are never deleted to make room.
 - **A meter with no room left** records nothing until there is room again. The energy of that time is in no interval;
   a meter with a counter (record type `register`) still shows it there.
 - **Counters are kept as they were read.** Energy comes from intervals alone; a counter is a level and never summed,

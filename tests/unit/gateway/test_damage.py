@@ -1,5 +1,6 @@
 """Row 5 of the faults: what rots in a gateway's store is found, set aside, and refilled from where it still is."""
 
+import errno
 import random
 import shutil
 import sqlite3
@@ -10,13 +11,14 @@ from pathlib import Path
 import pytest
 
 import commonwatt.damage
+import commonwatt.wal
 from commonwatt.blocks import Blocks, from_records
-from commonwatt.damage import is_damage, ready_of, set_aside_before
+from commonwatt.damage import LOG_BYTES, is_damage, ready_of, set_aside_before
 from commonwatt.exceptions import StoreError
 from commonwatt.packing import unpack
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import QUARTER_S
-from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT
+from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged
 from gateway.outbox import load
 from gateway.salvage import open_checked, replace
 from gateway.store import GoneError, Store
@@ -382,6 +384,65 @@ def test_a_kill_at_any_step_of_a_replacement_loses_nothing_that_was_salvaged(
         assert not list(left.glob("*.new*")), step
         assert len(set_aside_before(left / "gateway.db")) <= 3, step
     assert safe
+
+
+@pytest.mark.parametrize("room_after", [1, 3, 4])
+def test_on_a_full_disk_older_damaged_stores_give_way_and_then_the_backup(
+    filled: tuple[Path, Reference], room_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = shutil.copytree(filled[0] / "log", tmp_path / "killed")
+    path, tries, rebuild = folder / "gateway.db", 0, commonwatt.wal.rebuild
+    for number in range(2):
+        (folder / f"gateway.db.damaged-20200101T00000{number}Z").write_bytes(b"an older one")
+    flip(folder / "gateway.db-wal", random.Random(5))
+
+    def full(*arguments: object) -> None:
+        nonlocal tries
+        tries += 1
+        if tries <= room_after:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rebuild(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(commonwatt.wal, "rebuild", full)
+    if room_after == 4:
+        with pytest.raises(StoreError, match="no room for what is sound"):
+            open_checked(path, START)
+        assert path.exists()
+        assert not list(folder.glob("*.new*"))
+        assert not list(folder.glob("*.image*"))
+        return
+    store, salvage = open_checked(path, START)
+    assert salvage is not None
+    assert len(set_aside_before(path)) == (2 if room_after == 1 else 1)
+    notes = Counter(part.relayed for part in store.all_parts(unsent_only=False))
+    assert notes[UNSENT] > 0
+    assert (notes[DONE] > 0) == (room_after == 1)
+    store.close()
+
+
+def test_a_damaged_row_that_was_replaced_meanwhile_stays(world: World) -> None:
+    world.introduce(1, minimum=50)
+    world.store._db.execute("UPDATE meter SET minimum_percent = 7")
+    assert world.store.meters() == []
+    ((table, row),) = world.store.damaged
+    world.introduce(1, minimum=60)
+    world.store.commit([DropDamaged(table, row)])
+    assert [info.minimum_percent for info in world.store.meters()] == [60]
+    assert not world.store.damaged
+
+
+def test_a_log_that_grew_under_a_reader_is_cut_back(world: World) -> None:
+    log = world.path.with_name("gateway.db-wal")
+    reader = sqlite3.connect(world.path, isolation_level=None)
+    reader.execute("BEGIN")
+    reader.execute("SELECT count(*) FROM part").fetchone()
+    world.store._db.execute("CREATE TABLE filler (data BLOB)")
+    world.store._db.execute("INSERT INTO filler VALUES (zeroblob(?))", (LOG_BYTES * 2,))
+    assert log.stat().st_size > LOG_BYTES * 2
+    reader.close()
+    world.store._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    world.introduce(1)
+    assert log.stat().st_size <= LOG_BYTES
 
 
 @pytest.mark.parametrize("state", [UNSENT, OFFERED, AVERAGED, DONE])
