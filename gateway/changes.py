@@ -58,9 +58,17 @@ class ReplaceParts:
 
 @dataclass(frozen=True)
 class DropBackup:
-    """Delete the oldest of what the utility acknowledged; nothing else, whatever is asked for."""
+    """Delete the oldest of what the utility acknowledged; nothing else, whatever is asked for.
 
-    parts: tuple[int, ...]
+    Attributes:
+        parts: Numbers of parts.
+        events: Row numbers of events.
+        letters: Numbers of letters.
+    """
+
+    parts: tuple[int, ...] = ()
+    events: tuple[int, ...] = ()
+    letters: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

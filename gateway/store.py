@@ -187,7 +187,8 @@ class Store(StoreReads):
 
     @_apply.register
     def _(self, change: DropBackup) -> None:
-        self._each(f"DELETE FROM part WHERE id = ? AND relayed = {DONE}", ((i,) for i in change.parts))
+        for table, rows in (("part", change.parts), ("event", change.events), ("letter", change.letters)):
+            self._each(f"DELETE FROM {table} WHERE rowid = ? AND relayed = {DONE}", ((row,) for row in rows))
 
     @_apply.register
     def _(self, change: DropDamaged) -> None:

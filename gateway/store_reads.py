@@ -247,6 +247,11 @@ class StoreReads:
         rows = self._db.execute(f"SELECT id FROM part WHERE relayed = {DONE} ORDER BY quarter, id LIMIT ?", (limit,))
         return tuple(number for (number,) in rows)
 
+    def oldest_acknowledged(self, table: str, limit: int) -> tuple[int, ...]:
+        """Return the row numbers of the oldest events or letters the utility has, in the order they came."""
+        rows = self._db.execute(f"SELECT rowid FROM {table} WHERE relayed = {DONE} ORDER BY rowid LIMIT ?", (limit,))
+        return tuple(number for (number,) in rows)
+
     def examine(self, after: int, limit: int) -> int:
         """Look through the parts numbered above ``after`` for damaged ones; return the last number, 0 at the end.
 

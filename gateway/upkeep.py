@@ -60,9 +60,14 @@ class Upkeep:
         return self.short != before
 
     def _drop(self, step: int = SLICE_PARTS) -> list[Effect[Change]]:
-        oldest = self._store.oldest_backup(step)
-        self.dropped += len(oldest)
-        return [Write(DropBackup(oldest))] if oldest else []
+        """Delete letters first, which the utility shows; events last, which are few unless a meter is bad."""
+        if letters := self._store.oldest_acknowledged("letter", step):
+            return [Write(DropBackup(letters=letters))]
+        if oldest := self._store.oldest_backup(step):
+            self.dropped += len(oldest)
+            return [Write(DropBackup(oldest))]
+        events = self._store.oldest_acknowledged("event", step)
+        return [Write(DropBackup(events=events))] if events else []
 
     def clear(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Move away the damaged rows that were found; what is left of each is kept as a letter."""

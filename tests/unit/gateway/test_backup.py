@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonwatt.effects import Write
+from commonwatt.records import EventRecord
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, AppendParts, DropBackup, Part
 from gateway.store import Store
 from gateway.upkeep import Upkeep
@@ -61,3 +62,25 @@ def test_a_running_gateway_drops_what_is_above_the_limit_a_slice_at_a_turn(world
     world.tick("retry")
     assert world.core.upkeep.dropped == 60
     assert [part.key[2] for part in world.store.all_parts(unsent_only=False)] == [START // 900]
+
+
+def test_letters_and_events_go_too_once_they_are_acknowledged(world: World) -> None:
+    """Else one meter whose records are all bad, or that makes events without end, fills the disk for good."""
+    for n in range(20):
+        assert world.put(1, n + 1, readings(2, n + 1, 1)).rejected
+        event = EventRecord(previous_state=0, new_state=1, record_id=n + 1, meter_id=1, time=START)
+        assert world.put(1, n + 1, [event]).accepted
+    world.put(1, 101, readings(1, 101, 4))
+    for batch in batches(world.tick("relay_s")):
+        world.acknowledge(batch)
+    assert world.store.backlog() == (0, 0, 0)
+    world.put(1, 201, readings(2, 201, 1))
+    world.put(1, 201, [EventRecord(previous_state=0, new_state=1, record_id=201, meter_id=1, time=START)])
+    world.core.upkeep = Upkeep(world.store, 1)
+    gone: list[tuple[int, int, int]] = []
+    for _ in range(4):
+        world.now += 5
+        world.do(world.core.upkeep.turn())
+        left = (len(world.store.letters()), len(list(world.store.all_parts(unsent_only=False))))
+        gone.append((*left, len(list(world.store.all_events(unsent_only=False)))))
+    assert gone == [(1, 1, 21), (1, 0, 21), (1, 0, 1), (1, 0, 1)], "the unacknowledged stay"
