@@ -202,7 +202,8 @@ class Shell:
             await asyncio.gather(*tasks, return_exceptions=True)
             if http is not None:
                 http.stop()
-            self._store.close()
+            if not self._opening:  # else another thread has it, and lets go of it with the process
+                self._store.close()
 
     def _heard(self, what: str, topic: str, payload: bytes) -> None:
         link = "meters" if what == "from_meter" else "head_end"
