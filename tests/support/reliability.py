@@ -199,6 +199,9 @@ _LIMITS = """
   count it (`..._retained_messages_total`) and log it once, which is all the operator sees.
 - **A damaged database of the utility** loses what was in it alone: decisions, commands and letters that can't be read
   any more. Who sent a part and when, and the sums beside each block, have no checksum of their own; the readings have.
+- **A gateway that loses its store while it sends averages** forgets which it sent. If a meter then repeats a few exact
+  readings of such a group, the utility has both: the exact ones, and the mean of all ten in the other slots. Each slot
+  says which it is; the sum of that one group may be off by as much as readings differ from their mean.
 - **After a long outage of the utility** the newest readings come first, so the oldest are the last to be complete.
 - **Figures**: a week of eight meters, 80,640 parts of a minute each, drained in 20 s on a busy two-core machine over a
   line of 100 kB/s.

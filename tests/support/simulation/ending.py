@@ -99,8 +99,8 @@ def _check_readings(world: "World") -> None:
                     world.fail(f"I6: {key} is {value}, and the utility has {stored}", (meter, kind, quarter), 1 << slot)
             averaged = (quality == Quality.AVERAGED).reshape(-1, GROUP_SLOTS)
             sums = np.where(averaged, apart.reshape(-1, GROUP_SLOTS), 0).sum(axis=1)
-            once = not world.ledger.again((meter, kind, quarter), masks.ALL)
-            if once and (2 * np.abs(sums) > averaged.sum(axis=1)).any():
+            unmixed = not world.ledger.may_mix((meter, kind, quarter), masks.ALL)
+            if unmixed and (2 * np.abs(sums) > averaged.sum(axis=1)).any():
                 world.fail(f"I6: averages of {meter}, type {kind}, quarter {quarter} beyond half a unit: {sums}")
     world.story.counts["excused"] = len(excused)
     for key in sorted(made.keys() - excused):

@@ -389,8 +389,14 @@ class Ledger:
     def _check_groups(self, where: str, key: Key, mask: masks.Mask) -> None:
         """Check that no group of ten has averages and exact slots: their sum would be wrong, and no gap show it."""
         for group in _GROUPS:
-            if mask.averaged & group and mask.exact & group and not self.again(key, group):
+            if mask.averaged & group and mask.exact & group and not self.may_mix(key, group):
                 self._fail(f"I5: averages and exact slots of a group meet in {where}", key, mask.averaged & group)
+
+    def may_mix(self, key: Key, slots: int) -> bool:
+        """Say whether averages and exact values of slots may meet: a meter made some of them twice, or a gateway that
+        lost its store has forgotten that it sent them as averages, and sends exactly what its meter repeats.
+        """
+        return self.again(key, slots) or any(lost[key].exact & slots for lost in self._lost.values())
 
     def again(self, key: Key, slots: int) -> bool:
         """Say whether a meter made any of the slots twice."""
