@@ -156,9 +156,9 @@ def salvage_command(config: ConfigOption) -> None:
         show("salvage", done.table(), ("table", "taken over", "damaged"))
         for what in done.unreadable:
             typer.echo(what)
+        kept = f"the damaged database is kept as {done.aside}" if done.aside else "the salvage begun before is finished"
         typer.echo(
-            f"the damaged database is kept as {done.aside}; start the service again: the gateways send their backups, "
-            "and what is missing is asked for"
+            f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for"
         )
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
-from commonwatt.damage import DamagedError, fails_check
+from commonwatt.damage import DamagedError, fails_check, ready_of
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.resync import write_log_again
 from commonwatt.service import lock_file
@@ -91,6 +91,8 @@ def open_database(url: str, *, create: bool, check: bool = False) -> Database:
     """
     parsed = _parse(url)
     path = sqlite_path(url)
+    if path is not None and ready_of(path).exists():
+        raise StoreError(f"{path}: its salvage was cut short; finish it with: commonwatt utility salvage --config FILE")
     if path is not None and not create and not path.is_file():
         raise ConfigError(
             f"{path}: no database there; make one with: commonwatt utility register, or: commonwatt utility migrate"

@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.types import TypeEngine
 
-from commonwatt.damage import delete_database, readable_rows, set_aside, sync_folder
+from commonwatt.damage import delete_database, make_ready, put_in_place, readable_rows, ready_of
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import unpack_sound
 from commonwatt.service import only_one
@@ -82,22 +82,26 @@ class Salvage:
 def salvage(path: Path, now: EpochSeconds) -> Salvage:
     """Put a new database in the place of a damaged one; what is there stays beside it.
 
+    One that was made before, and not put in place since something ended it, is put in place now.
+
     Raises:
         ConfigError: There is none, or a service or command has it open.
         StoreError: The new one can't be made, such as for want of room; nothing was changed.
     """
-    if not path.is_file():
+    if not path.is_file() and not ready_of(path).exists():
         raise ConfigError(f"{path}: no database there")
     with only_one(path, "a running utility, or one of its commands,"), _fresh(path) as fresh:
         result = Salvage()
+        if ready_of(path).exists():
+            result.aside = put_in_place(path, now)
+            return result
         try:
             with readable(path, partial(check_schema, empty=empty_database()), empty_database) as source:
                 _fill(fresh, source, result)
         except (DatabaseError, OSError) as error:
             raise StoreError(f"{fresh}: can't be made: {error}; {path} is as it was") from error
-        result.aside = set_aside(path, now)
-        fresh.rename(path)
-        sync_folder(path.parent)
+        make_ready(fresh, path)
+        result.aside = put_in_place(path, now)
     return result
 
 

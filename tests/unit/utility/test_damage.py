@@ -12,6 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, make_blocks
 from commonwatt.commands import ControllerCommand, unpack_json
+from commonwatt.damage import set_aside
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import pack
 from commonwatt.records import EventRecord, State
@@ -20,6 +21,7 @@ from commonwatt.town import Town
 from commonwatt.units import QUARTER_S
 from utility.registry import fill_registry
 from utility.store import reads
+from utility.store import salvage as salvaging
 from utility.store.changes import Append
 from utility.store.checks import is_damage
 from utility.store.compactor import SETTLE_S, Compactor
@@ -247,6 +249,27 @@ def test_salvage_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         assert reads.meters(connection, None, 0, 100) == meters
         totals = connection.execute(select(part.c.id, part.c.total, part.c.exact)).all()
         assert all(row.exact == 60 for row in totals)
+    new.close()
+
+
+@pytest.mark.parametrize("after", ["set aside", "nothing"])
+def test_a_salvage_that_was_killed_is_finished_before_anything_else(
+    filled: Path, reference: tuple[Values, Events], monkeypatch: pytest.MonkeyPatch, after: str
+) -> None:
+    def killed(path: Path, now: int) -> None:
+        if after == "set aside":
+            set_aside(path, now)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(salvaging, "put_in_place", killed)
+        with pytest.raises(KeyboardInterrupt):
+            salvage(filled, NOW)
+    with pytest.raises(StoreError, match="commonwatt utility salvage"):
+        open_database(f"sqlite:///{filled}", create=True)
+    salvage(filled, NOW)
+    new = open_database(f"sqlite:///{filled}", create=False, check=True)
+    assert read_all(new) == reference
     new.close()
 
 
