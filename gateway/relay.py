@@ -11,7 +11,6 @@ from commonwatt.blocks import empty
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.messages import Trust
 from commonwatt.packing import pack
-from commonwatt.records import FUTURE_S
 from commonwatt.topics import BATCHES, gateway_up
 from commonwatt.units import QUARTER_S, EpochSeconds, MeterId
 from gateway.changes import AVERAGED, Change, ForgetRelayed, Offered, Part, Relayed, ReplaceParts, Setting
@@ -285,9 +284,7 @@ class Relay:
 
     def aggregate(self, name: str, until: EpochSeconds | None, now: EpochSeconds) -> list[Effect[Change]]:
         """Aggregate what is relayed from now on, or stop it (C6); exact parts stay here and are sent when asked for."""
-        # What came from beyond that, while no time was trusted, is not to keep averages back until its time comes.
-        latest = (now + FUTURE_S) // QUARTER_S if self.trust >= Trust.HARDWARE else ANY_QUARTER
-        since = max(now // QUARTER_S, self._store.newest_quarter(latest)) + 1 if name == "lossy" else ANY_QUARTER
+        since = max(now // QUARTER_S, self._store.newest_quarter()) + 1 if name == "lossy" else ANY_QUARTER
         if name == "lossy" and self.mode.name == "lossy":
             since = self.mode.since
         return self._set(Mode(name=name, until=until, since=since))

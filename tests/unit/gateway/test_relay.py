@@ -386,14 +386,6 @@ def test_slots_of_later_quarters_sent_before_lossy_is_ordered_do_not_spoil_their
     assert energy(sent) == sum(1000 + i for i in range(60))
 
 
-def test_a_record_of_the_far_future_does_not_keep_averages_back(world: World) -> None:
-    world.forget_time()
-    world.put(1, 1, readings(1, 1, 1, start=START + 1_000_000 * QUARTER_S))
-    world.core.time.network(world.now, world.now, 0)
-    world.ask(cmd="aggregate", at="gateway", mode="lossy")
-    assert world.core.relay.mode.since == world.now // QUARTER_S + 1
-
-
 def test_a_gateway_whose_clock_is_behind_relays_all_the_same(world: World) -> None:
     world.ask(cmd="aggregate", at="gateway", mode="lossless")
     world.forget_time()
