@@ -269,26 +269,13 @@ class Manager:
         infos = [view.info for view in self.meters.values() if view.info is not None]
         return {str(i.meter): (i.minimum_percent, i.time) for i in infos if i.minimum_percent is not None}
 
-    def shift(self, by_s: int, now: EpochSeconds) -> list[Effect[Change]]:
-        """Let what waits for a time, and what ends, do so as late as before, though the time was set by ``by_s``.
-
-        States are ordered anew, since meters may have been told their end as a time.
-        """
+    def shift(self, by_s: int) -> None:
+        """Let what waits for a time wait as long as before, though the time was set by ``by_s``."""
         self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
         for view in self.meters.values():
             view.asked = None if view.asked is None else view.asked + by_s
             view.told = view.told and view.told + by_s
             view.level_heard = view.level_heard and view.level_heard + by_s
-        effects: list[Effect[Change]] = []
-        for desired in list(self._desired.values()):
-            if desired.until is None:
-                continue
-            until = max(0, desired.until + by_s)
-            if until > now and desired.meter in self.meters:
-                effects += self.order(desired.meter, desired.kind, desired.value, until, now, desired.weight)
-            else:
-                effects += self._set(replace(desired, until=until))
-        return effects
 
     # What is sent, and sent again
 

@@ -107,15 +107,12 @@ class Relay:
         self.sending = True
         self.greet = self.greet or now - self._heard >= HELLO_S
 
-    def shift(self, by_s: int) -> list[Effect[Change]]:
-        """Let what waits for a time, and what ends, do so as late as before, though the time was set by ``by_s``."""
+    def shift(self, by_s: int) -> None:
+        """Let what waits for a time wait as long as before, though the time was set by ``by_s``."""
         self.in_flight = OrderedDict((s, replace(b, sent=b.sent + by_s)) for s, b in self.in_flight.items())
         self._unknown = {meter: since + by_s for meter, since in self._unknown.items()}
         self._hold_until = max(0, self._hold_until + by_s)
         self._heard = max(0, self._heard + by_s)
-        if self.mode.until is None:
-            return []
-        return self._set(replace(self.mode, until=max(0, self.mode.until + by_s)))
 
     def work(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Send and compact what was noted, and what the last commit made room for."""
@@ -287,12 +284,8 @@ class Relay:
         since = max(now // QUARTER_S, self._store.newest_quarter()) + 1 if name == "lossy" else ANY_QUARTER
         if name == "lossy" and self.mode.name == "lossy":
             since = self.mode.since
-        return self._set(Mode(name=name, until=until, since=since))
-
-    def _set(self, mode: Mode) -> list[Effect[Change]]:
-        self.mode = mode
-        until = "" if mode.until is None else mode.until
-        return [Write(Setting("aggregation", f"{mode.name},{until},{mode.since}"))]
+        self.mode = Mode(name=name, until=until, since=since)
+        return [Write(Setting("aggregation", f"{name},{until or ''},{since}"))]
 
     def _compact(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Join the parts of finished quarters that the utility has; the joined part stays as backup."""
