@@ -8,8 +8,8 @@ INSTALLED := .venv/installed
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
 
-test: install check ## everything, as CI runs it; files side by side, since most wait for processes
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile
+test: install check ## everything, as CI runs it
+	$(BIN)/python -m pytest -q
 
 install: $(INSTALLED) ## make .venv and install pinned dependencies
 

@@ -30,7 +30,10 @@ def test_dump_reads_back_as_what_was_stored(
     content: dict[tuple[int, int, int], tuple[list[int], list[int]]], made: list[EventRecord]
 ) -> None:
     extras = [
-        (row, slot, v[slot] + 1) for row, (v, q) in enumerate(content.values()) for slot in (0, 59) if q[slot] == 2
+        (row, slot, v[slot] + (1 if v[slot] < 0 else -1))
+        for row, (v, q) in enumerate(content.values())
+        for slot in (0, 59)
+        if q[slot] == 2
     ]
     blocks = join(
         [make_blocks(list(content), [v for v, _ in content.values()], [q for _, q in content.values()], extras)]
