@@ -8,6 +8,7 @@ import asyncio
 import json
 import random
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,7 +63,7 @@ class Acknowledged:
     ids: tuple[int, Log, int, int] | None = None
 
 
-class Player:
+class Player(ABC):
     """One who sends messages, each again until it is acknowledged, and notes how far the trace is then.
 
     Attributes:
@@ -110,9 +111,9 @@ class Player:
                 case None:
                     pass
 
+    @abstractmethod
     def next(self) -> tuple[Publish, Callable[[bytes], bool | None], Callable[[int], Acknowledged]]:
         """Return a message, whether an answer confirms (or refuses) it, and what is then acknowledged."""
-        raise NotImplementedError
 
     def _values(self) -> npt.NDArray[np.int64]:
         return np.array([self._rng.randrange(5_000) for _ in range(SLOTS)], np.int64)
