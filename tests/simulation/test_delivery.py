@@ -5,10 +5,8 @@ whose worlds are always run. ``make soak`` runs ten thousand.
 """
 
 import os
-import time
 from collections import Counter
-from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from collections.abc import Iterable
 from functools import partial
 
 import pytest
@@ -23,31 +21,8 @@ CHUNK = 20
 FIRST = 1_000
 BITE_SEEDS = 100
 BITE_HOURS = 1.0
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[ProcessPoolExecutor]:
-    """One process a core, for all worlds."""
-    with campaign.pool() as executor:
-        yield executor
-
-
-@pytest.fixture(scope="module")
-def hunts(pool: ProcessPoolExecutor) -> dict[str, "Future[tuple[int, Violation | None]]"]:
-    """Look for every planted bug, behind the worlds that are run before them."""
-    return {name: pool.submit(_hunt, name) for name in BUGS}
-
-
-def _run(pool: ProcessPoolExecutor, seeds: list[int]) -> list[Run]:
-    """Run worlds on all cores; fail with the story of the first that does."""
-    begin = time.perf_counter()
-    runs = []
-    for result in pool.map(partial(campaign.attempt, options=Options()), seeds):
-        if isinstance(result, Violation):
-            pytest.fail(str(result), pytrace=False)
-        runs.append(result)
-    print(f"{len(runs)} worlds, {len(runs) / (time.perf_counter() - begin):.2f} a second")
-    return runs
+SAME_SEEDS = [5, 6, 7]
+SAME = Options(hours=0.5)
 
 
 def _hunt(name: str) -> tuple[int, Violation | None]:
@@ -59,14 +34,36 @@ def _hunt(name: str) -> tuple[int, Violation | None]:
     return BITE_SEEDS, None
 
 
-@pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, CHUNK))
-def test_worlds_keep_every_promise(pool: ProcessPoolExecutor, first: int) -> None:
-    runs = _run(pool, list(range(first, min(first + CHUNK, FIRST + SEEDS))))
+def _worlds(seeds: Iterable[int], options: Options) -> pytest.MarkDecorator:
+    return pytest.mark.background(partial(campaign.attempt, options=options), seeds)
+
+
+def _good(results: Iterable[Run | Violation]) -> list[Run]:
+    """Return the runs; fail with the story of the first that is none."""
+    runs = []
+    for result in results:
+        if isinstance(result, Violation):
+            pytest.fail(str(result), pytrace=False)
+        runs.append(result)
+    return runs
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        pytest.param(some, marks=_worlds(some, Options()), id=f"{some[0]}-{some[-1]}")
+        for some in (range(FIRST, FIRST + SEEDS)[at : at + CHUNK] for at in range(0, SEEDS, CHUNK))
+    ],
+)
+def test_worlds_keep_every_promise(seeds: range, results: Iterable[Run | Violation]) -> None:
+    runs = _good(results)
+    assert len(runs) == len(seeds)
     assert sum(run.readings for run in runs) > 1_000 * len(runs)
 
 
-def test_worlds_that_are_kept_keep_every_promise(pool: ProcessPoolExecutor) -> None:
-    runs = _run(pool, campaign.kept())
+@_worlds(campaign.kept(), Options())
+def test_worlds_that_are_kept_keep_every_promise(results: Iterable[Run | Violation]) -> None:
+    runs = _good(results)
     counts: Counter[str] = Counter()
     for run in runs:
         counts.update(run.counts)
@@ -76,17 +73,16 @@ def test_worlds_that_are_kept_keep_every_promise(pool: ProcessPoolExecutor) -> N
         assert counts[rare], f"no world had {rare}"
 
 
-def test_the_same_seed_is_the_same_world_in_every_process(pool: ProcessPoolExecutor) -> None:
-    seeds = [5, 6, 7]
-    options = Options(hours=0.5)
-    here = [campaign.attempt(seed, options) for seed in seeds]
-    assert list(pool.map(partial(campaign.attempt, options=options), seeds)) == here
-    assert len({run.digest for run in here if isinstance(run, Run)}) == len(seeds)
+@_worlds(SAME_SEEDS, SAME)
+def test_the_same_seed_is_the_same_world_in_every_process(results: Iterable[Run | Violation]) -> None:
+    here = [campaign.attempt(seed, SAME) for seed in SAME_SEEDS]
+    assert list(results) == here
+    assert len({run.digest for run in here if isinstance(run, Run)}) == len(SAME_SEEDS)
 
 
-@pytest.mark.parametrize("name", BUGS)
-def test_a_planted_bug_is_found(hunts: dict[str, "Future[tuple[int, Violation | None]]"], name: str) -> None:
-    seeds, violation = hunts[name].result()
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.background(_hunt, [name])) for name in BUGS])
+def test_a_planted_bug_is_found(name: str, results: Iterable[tuple[int, Violation | None]]) -> None:
+    ((seeds, violation),) = results
     assert violation is not None, f"{name}: not found in {BITE_SEEDS} worlds"
     print(f"{name}: found after {seeds} worlds: {violation.what}")
     assert str(violation).endswith(f"replay: {Options(hours=BITE_HOURS, bug=name).command(violation.seed)}")
