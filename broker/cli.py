@@ -21,7 +21,7 @@ from commonwatt.devices import load_devices, write_private
 from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
 from commonwatt.service import errors_told, flowing, serve
-from commonwatt.watchdog import Watchdog, WatchdogMetrics
+from commonwatt.watchdog import Watchdog, register_process
 
 EXIT_CONFIG = 2
 EXIT_START = 1
@@ -113,7 +113,7 @@ def _refuse_folder_of_others(out: Path) -> None:
 async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog) -> None:
     _raise_file_limit()
     metrics = BrokerMetrics()
-    metrics.registry.register(WatchdogMetrics("broker", watchdog))
+    register_process(metrics.registry, "broker", watchdog)
     embedded = EmbeddedBroker(
         settings.listen, settings.devices, metrics, settings.packets_per_s, tls=_tls_files(settings)
     )

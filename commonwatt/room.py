@@ -31,6 +31,10 @@ class Ballast:
             free -= BALLAST_BYTES
         return free
 
+    def disk_bytes(self) -> int:
+        """Return how large the disk is."""
+        return shutil.disk_usage(self._path.parent).total
+
     def _make(self) -> None:
         try:
             with self._path.open("xb") as file:

@@ -16,6 +16,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import CounterMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -262,6 +263,12 @@ class WatchdogMetrics(Collector):
             "Exceptions in the loop's callbacks that only the loop has caught.",
             value=self._watchdog.failures,
         )
+
+
+def register_process(registry: CollectorRegistry, part: str, watchdog: Watchdog) -> None:
+    """Show what every process shows: what its watchdog has seen, its memory, its time on the processors, its start."""
+    registry.register(WatchdogMetrics(part, watchdog))
+    ProcessCollector(registry=registry)
 
 
 @contextmanager

@@ -7,8 +7,20 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.messages import Trust
+from commonwatt.letters import Door
+from commonwatt.messages import Refusal, Trust
+from commonwatt.records import RecordType, Rejection
 from gateway.core import Gateway
+from gateway.store_tables import COLUMNS
+
+# Rows that are there from the start, so that an alert sees the first of each, and a panel shows that there is none.
+_RECORDS = dict.fromkeys([*(kind.name.lower() for kind in RecordType), "event"], 0)
+_PUTS = dict.fromkeys(["accepted", *(why.name.lower() for why in Refusal if why is not Refusal.NONE)], 0)
+_REJECTED = dict.fromkeys((why.name.lower() for why in Rejection), 0)
+_BATCHES = dict.fromkeys(("sent", "acknowledged", "expired"), 0)
+_TABLES = dict.fromkeys(("part", *COLUMNS), 0)
+_MESSAGES = (Door.UNKNOWN, Door.PUT_HISTORY, Door.PUT_EVENT, Door.LEVEL, Door.OUTCOME, Door.BATCH_ACK, Door.COMMAND)
+_DOORS = dict.fromkeys((door.name.lower() for door in _MESSAGES), 0)
 
 
 @dataclass
@@ -19,7 +31,11 @@ class Figures:
         commits: Transactions committed.
         store_failures: Times the store failed and was opened again.
         set_aside: Times the store was found damaged, set aside and replaced.
+        kept_aside: Damaged stores that are kept beside the one in use.
         used_bytes: How much of the store's file is in use.
+        disk_free_bytes: How much is free on the store's disk.
+        disk_bytes: How large that disk is.
+        backlog_age_s: Seconds since the oldest quarter ended of which the utility has not acknowledged everything.
         overflowed: Messages dropped because the queue was full; their senders repeat them.
         connected: Connections that are up, of two.
         dropped: Messages not sent for want of a connection.
@@ -33,7 +49,11 @@ class Figures:
     commits: int = 0
     store_failures: int = 0
     set_aside: int = 0
+    kept_aside: int = 0
     used_bytes: int = 0
+    disk_free_bytes: int = 0
+    disk_bytes: int = 0
+    backlog_age_s: int = 0
     overflowed: int = 0
     connected: int = 0
     dropped: int = 0
@@ -56,16 +76,26 @@ class _GatewayMetrics(Collector):
         """Yield the metrics as they are now."""
         gateway, figures = self._gateway(), self._figures()
         counts = gateway.collector.counts
-        yield _counter("records", "Records accepted from meters.", "type", counts.records)
-        yield _counter("puts", "Puts received, by what became of them.", "result", counts.puts)
-        yield _counter("rejected_records", "Records kept as dead letters.", "reason", counts.rejected)
-        yield _counter("commands", "Commands sent to meters.", "command", gateway.manager.counts.commands)
-        yield _counter("outcomes", "Outcomes meters answered.", "result", gateway.manager.counts.outcomes)
+        yield _counter("records", "Records accepted from meters, by type.", "type", _RECORDS | counts.records)
+        yield _counter("puts", "Puts received, by what became of them.", "result", _PUTS | counts.puts)
         yield _counter(
-            "batches", "Batches to the utility, by what became of them.", "result", gateway.relay.counts.batches
+            "rejected_records", "Records kept as dead letters, by reason.", "reason", _REJECTED | counts.rejected
+        )
+        yield _counter("commands", "Commands sent to meters, by command.", "command", gateway.manager.counts.commands)
+        yield _counter("outcomes", "Outcomes meters answered, by result.", "result", gateway.manager.counts.outcomes)
+        yield _counter(
+            "batches",
+            "Batches to the utility, by what became of them.",
+            "result",
+            _BATCHES | gateway.relay.counts.batches,
         )
         yield _counter("relayed_blocks", "Blocks put into batches.", "", {"": gateway.relay.counts.blocks})
-        yield _counter("damaged_rows", "Stored rows found damaged and moved away.", "table", gateway.upkeep.damaged)
+        yield _counter(
+            "damaged_rows",
+            "Stored rows found damaged and moved away, by table.",
+            "table",
+            _TABLES | gateway.upkeep.damaged,
+        )
         yield _counter(
             "dropped_backup_parts", "Acknowledged parts deleted to make room.", "", {"": gateway.upkeep.dropped}
         )
@@ -73,11 +103,11 @@ class _GatewayMetrics(Collector):
             "unreadable_messages",
             "Messages that could not be accepted, by where they came in.",
             "door",
-            counts.unreadable,
+            _DOORS | counts.unreadable,
         )
         yield _counter(
             "dropped_letters",
-            "Of these, not kept: their sender had its share of the day.",
+            "Messages that could not be accepted and were not kept: their sender had its share of the day.",
             "",
             {"": counts.letters_dropped},
         )
@@ -91,6 +121,14 @@ class _GatewayMetrics(Collector):
         yield _counter(
             "store_set_aside", "Times the store was damaged, set aside and replaced.", "", {"": figures.set_aside}
         )
+        yield _gauge(
+            "damaged_stores",
+            "Damaged stores kept beside the one in use, until a person deletes them.",
+            "",
+            {"": figures.kept_aside},
+        )
+        yield _gauge("disk_free_bytes", "What is free on the store's disk.", "", {"": figures.disk_free_bytes})
+        yield _gauge("disk_size_bytes", "The size of the store's disk.", "", {"": figures.disk_bytes})
         yield _counter("overflowed_messages", "Messages dropped by a full queue.", "", {"": figures.overflowed})
         yield _counter("unsent_messages", "Messages not sent for want of a connection.", "", {"": figures.dropped})
         yield _counter("retained_messages", "Retained messages, ignored.", "", {"": figures.retained})
@@ -109,7 +147,13 @@ class _GatewayMetrics(Collector):
             restarts.add_metric(names, times)
         yield restarts
         yield _counter("commits", "Transactions committed.", "", {"": figures.commits})
-        yield _gauge("backlog", "What the utility has not acknowledged.", "kind", self._backlog())
+        yield _gauge("backlog", "What the utility has not acknowledged, by kind.", "kind", self._backlog())
+        yield _gauge(
+            "backlog_age_seconds",
+            "Seconds since the oldest quarter ended of which the utility has not acknowledged everything; else 0.",
+            "",
+            {"": figures.backlog_age_s},
+        )
         yield _gauge("connections", "Connections that are up, of two.", "", {"": figures.connected})
         expires = figures.certificate_expires
         yield _gauge(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from commonwatt.clock import Clock, load_clock, read_machine
 from commonwatt.config import GatewaySettings
-from commonwatt.damage import is_damage, is_full
+from commonwatt.damage import is_damage, is_full, set_aside_before
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Effect, Publish, perform
 from commonwatt.exceptions import ConfigError, StoreError
@@ -26,8 +26,8 @@ from commonwatt.silence import Silence
 from commonwatt.ticker import Ticker
 from commonwatt.tls import Expiry, client_tls
 from commonwatt.topics import BATCHES, COMMANDS, all_meters_up, gateway_down, gateway_up
-from commonwatt.units import MeterId
-from commonwatt.watchdog import Watchdog, WatchdogMetrics
+from commonwatt.units import QUARTER_S, MeterId
+from commonwatt.watchdog import Watchdog, register_process
 from gateway.changes import Change
 from gateway.core import HEARTBEAT, RETRY, Gateway
 from gateway.metrics import Figures, make_registry
@@ -176,7 +176,7 @@ class Shell:
         self._look()
         if self._settings.http is not None:
             registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
-            registry.register(WatchdogMetrics("gateway", watchdog))
+            register_process(registry, "gateway", watchdog)
             http = HttpServer(self._settings.http, registry, lambda: self._view, self._settings.http_hosts)
             watchdog.thread("http", http.start())
         tasks = [asyncio.create_task(link.run(), name=f"the connection {name}") for name, link in self._links.items()]
@@ -324,7 +324,8 @@ class Shell:
     def _look_at_disk(self) -> None:
         """Let the core know how much room there is."""
         try:
-            free = self._ballast.free_bytes()
+            free = self._figures.disk_free_bytes = self._ballast.free_bytes()
+            self._figures.disk_bytes = self._ballast.disk_bytes()
             changed = self._core.room(free)
         except (OSError, sqlite3.Error) as error:
             log.error("the room for store %s is not known (%s)", self._settings.store, error)
@@ -352,13 +353,17 @@ class Shell:
         """Make anew what /metrics and /status show: their threads only read what is replaced whole."""
         try:
             self._backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
+            since = self._store.backlog_since()
+            now = int(self._clock.now())
+            self._figures.backlog_age_s = 0 if since is None else max(0, now - (since + 1) * QUARTER_S)
             self._figures.used_bytes = self._store.used_bytes()
+            self._figures.kept_aside = len(set_aside_before(self._settings.store))
             store = {
                 "refusing": self._core.upkeep.short,
                 "set_aside": self._aside,
                 "damaged_rows": self._core.upkeep.damaged.total(),
             }
-            self._view = self._core.view(int(self._clock.now())) | {"store": store}
+            self._view = self._core.view(now) | {"store": store}
         except sqlite3.Error as error:
             self._figures.store_failures += 1
             log.error("store %s can't be read (%s)", self._settings.store, error)

@@ -242,6 +242,11 @@ class StoreReads:
         )
         return parts, events, letters
 
+    def backlog_since(self) -> int | None:
+        """Return the oldest quarter of which the utility has not acknowledged everything; ``None``: it has all."""
+        row = self._db.execute(f"SELECT min(quarter) FROM part WHERE {NOT_ACKNOWLEDGED}").fetchone()
+        return None if row[0] is None else int(row[0])
+
     def oldest_backup(self, limit: int) -> tuple[int, ...]:
         """Return the numbers of the oldest parts the utility has, by quarter."""
         rows = self._db.execute(f"SELECT id FROM part WHERE relayed = {DONE} ORDER BY quarter, id LIMIT ?", (limit,))

@@ -14,7 +14,7 @@ from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
 from commonwatt.service import errors_told, flowing, only_one, run_service
 from commonwatt.town import Microgrid, Town, load_town
-from commonwatt.watchdog import Watchdog, WatchdogMetrics
+from commonwatt.watchdog import Watchdog, register_process
 from meter_sim.dump import held_lines, true_lines
 from meter_sim.fleet import Fleet
 from meter_sim.metrics import FleetMetrics
@@ -119,7 +119,7 @@ def _http(settings: MetersSettings, fleet: Fleet, watchdog: Watchdog) -> HttpSer
         }
 
     registry = FleetMetrics(fleet.figures, fleet.tally).registry
-    registry.register(WatchdogMetrics("meters", watchdog))
+    register_process(registry, "meters", watchdog)
     server = HttpServer(settings.http, registry, status, settings.http_hosts)
     watchdog.thread("http", server.start())
     return server

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.room import ENOUGH_BYTES, LOW_BYTES
@@ -14,14 +15,31 @@ ALARMS = (STORE_DAMAGED, DISK_FULL)
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Disk:
+    """A disk when it was looked at.
+
+    Attributes:
+        free_bytes: What is free.
+        size_bytes: How large it is.
+    """
+
+    free_bytes: int
+    size_bytes: int
+
+
 class Health:
     """Damage stands until the service is started again, which checks everything; a full disk until there is room.
 
     Args:
         path: The SQLite file; ``None``: the database is a server's, with a disk of its own.
+
+    Attributes:
+        disk: Its disk when it was last looked at; ``None`` before, and of a server's.
     """
 
     def __init__(self, path: Path | None) -> None:
+        self.disk: Disk | None = None
         self._path = path
         self._damaged = False
         self._short = False
@@ -66,7 +84,8 @@ class Health:
         """
         if self._path is None:
             return
-        free = shutil.disk_usage(self._path.absolute().parent).free
+        usage = shutil.disk_usage(self._path.absolute().parent)
+        free, self.disk = usage.free, Disk(usage.free, usage.total)
         if free < LOW_BYTES and not self._short:
             log.error("only %d MiB are free on the disk of %s: no data is taken in", free // 2**20, self._path)
             self._short = True

@@ -24,7 +24,7 @@ from utility.metrics import UtilityMetrics
 from utility.store.changes import Append, Change, SawGateway
 from utility.store.checks import is_damage, is_full
 from utility.store.database import Database
-from utility.store.known import load_known, open_commands, registry_revision
+from utility.store.known import last_heartbeats, load_known, open_commands, registry_revision
 from utility.store.writer import Writer
 
 MAX_QUEUED = 200
@@ -63,7 +63,6 @@ class Ingest:
         gap_age_s: int,
         health: Health,
     ) -> None:
-        self.last_seen: dict[str, float] = {}
         self.refused: dict[str, Refused] = {}
         self.trust = Trust.NONE
         self.writing = Work()
@@ -78,6 +77,11 @@ class Ingest:
         self._queued_bytes = 0
         with database.reads.begin() as connection:
             self._core = Core(database.store_id, load_known(connection), gap_age_s)
+            self.last_seen: dict[str, float] = last_heartbeats(connection)
+
+    def registered(self) -> int:
+        """Return how many gateways are registered."""
+        return len(self._core.known.controllers)
 
     def offer(self, topic: str, payload: bytes) -> None:
         """Take a message, or drop it when too many wait."""

@@ -24,6 +24,7 @@ from utility.store.database import Database
 from utility.store.gaps import GapFinder
 from utility.store.held import count_held
 from utility.store.known import last_done, mark_done
+from utility.store.reads import count_conflicts
 from utility.store.tables import gap
 
 log = logging.getLogger(__name__)
@@ -69,24 +70,33 @@ class Jobs:
             Job("compact", settings.compact_s, self._compact),
             Job("gaps", settings.gaps_s, self._find_gaps),
         )
+        self._is_counted = False
+        for job in self._table:
+            metrics.job_failures.labels(job.name)
 
     async def tick(self) -> None:
         """Do what is due and not done, unless the database is damaged or has no room."""
         if self._ingest.health.alarms():
             return
         for job in self._table:
-            now = int(self._clock.now())
-            number = now // job.period_s
             try:
-                # Not "earlier": a clock that was once ahead must not keep the jobs from being done until then.
-                if await self._ingest.in_thread(self._last_done, job.name) != number:
-                    await job.run(now)
-                    await self._ingest.in_thread(self._mark_done, job.name, number)
+                await self._do_if_due(job)
             except SQLAlchemyError as error:
                 # The next tick tries again.
                 self._ingest.health.failed(error)
                 log.error("job %s failed: %s", job.name, error)
                 self._metrics.job_failures.labels(job.name).inc()
+
+    async def _do_if_due(self, job: Job) -> None:
+        now = int(self._clock.now())
+        number = now // job.period_s
+        # Not "earlier": a clock that was once ahead must not keep the jobs from being done until then.
+        if await self._ingest.in_thread(self._last_done, job.name) != number:
+            await job.run(now)
+            await self._ingest.in_thread(self._mark_done, job.name, number)
+        elif not self._is_counted:
+            # Done before this start, so what it counted is not known here.
+            await self._in_thread(self._count)
 
     def close(self) -> None:
         """Let the step on its way end, and no other begin."""
@@ -120,6 +130,8 @@ class Jobs:
             open_gaps = select(func.count()).select_from(gap).where(gap.c.is_open)
             self._metrics.gaps_open.set(connection.execute(open_gaps).scalar_one())
             self._metrics.held_open.set(count_held(connection))
+            self._metrics.conflicts.set(count_conflicts(connection))
+        self._is_counted = True
 
     def _last_done(self, name: str) -> int:
         with self._database.reads.begin() as connection:

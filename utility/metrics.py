@@ -1,18 +1,23 @@
 """The utility's Prometheus metrics (K4). No meter and no customer is ever a label; controllers are (802 in a town)."""
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from utility.health import ALARMS
+from utility.health import ALARMS, DISK_FULL, STORE_DAMAGED, Disk
 from utility.store.changes import Committed
 
 _PREFIX = "commonwatt_utility"
 
 # A `_created` series beside every counter would double the page, and nobody asks for it.
 disable_created_metrics()  # type: ignore[no-untyped-call]
+
+# Rows that are there from the start, so that an alert sees the first of each, and a panel shows that there is none.
+_RESULTS = ("stored", "stored_for_another", "seen", "outcome", "malformed", "dropped", "store_error", "failed")
+_REASONS = ("unknown_owner", "unknown_meter", "other_microgrid", "other_type", "malformed", "checksum", "bad_payload")
 
 
 class UtilityMetrics:
@@ -24,7 +29,7 @@ class UtilityMetrics:
         self.refusals = self._counter("refusals", "Batches of registered gateways refused, by reason.", "reason")
         self.batches = self._counter("batches", "Batches committed.")
         self.blocks = self._counter("blocks", "Parts of blocks committed; one sent again counts again.")
-        self.slots = self._counter("slots", "Readings in them.")
+        self.slots = self._counter("slots", "Readings committed with them; one sent again counts again.")
         self.events = self._counter("events", "New events committed.")
         self.letters = self._counter("letters", "New dead letters committed, held ones included.")
         self.held = self._counter("held_letters", "New letters with implausible readings, held for a person to decide.")
@@ -36,8 +41,9 @@ class UtilityMetrics:
         self.job_failures = self._counter("job_failures", "Runs of a job that failed, by job.", "job")
         self.http_cut = self._counter("http_cut_connections", "Connections to the API that were too slow, or too many.")
         self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
-        self.gaps_open = self._gauge("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
-        self.held_open = self._gauge("held_open_letters", "Held letters that nobody has decided on.")
+        self.gaps_open = self._counted("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
+        self.held_open = self._counted("held_open_letters", "Held letters that nobody has decided on.")
+        self.conflicts = self._counted("conflicting_slots", "Slots of stored readings with more than one value.")
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
         self.clock_trusted = self._gauge("clock_trusted", "1 while gateways may take the time from here.")
         self._expires = Gauge(
@@ -52,6 +58,10 @@ class UtilityMetrics:
             registry=self.registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
         )
+        for result in (*_RESULTS, STORE_DAMAGED, DISK_FULL):
+            self.messages.labels(result)
+        for reason in _REASONS:
+            self.refusals.labels(reason)
 
     def committed(self, counts: Committed) -> None:
         """Count what a transaction made durable."""
@@ -68,9 +78,12 @@ class UtilityMetrics:
         if at is not None:
             self._expires.labels(use).set(at)
 
-    def watch_gateways(self, last_seen: Mapping[str, float], now: Callable[[], float]) -> None:
-        """Show how long ago each gateway was heard, by the service's clock."""
+    def watch_gateways(
+        self, last_seen: Mapping[str, float], now: Callable[[], float], registered: Callable[[], int]
+    ) -> None:
+        """Show how many gateways are registered, and how long ago each was heard, by the service's clock."""
         self.registry.register(_LastSeen(last_seen, now))
+        self._gauge("gateways", "Gateways that are registered.").set_function(registered)
 
     def watch_health(self, alarms: Callable[[], list[str]]) -> None:
         """Show what is wrong with the database."""
@@ -83,6 +96,10 @@ class UtilityMetrics:
         for name in ALARMS:
             gauge.labels(name).set_function(lambda name=name: float(name in alarms()))  # type: ignore[misc]
 
+    def watch_disk(self, disk: Callable[[], Disk | None]) -> None:
+        """Show the room on the database's disk; a server's disk is not ours to see."""
+        self.registry.register(_DiskRoom(disk))
+
     def watch_link(self, retained: Callable[[], int]) -> None:
         """Show what the connection to the head-end counts by itself."""
         self.registry.register(_Retained(retained))
@@ -92,6 +109,12 @@ class UtilityMetrics:
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"{_PREFIX}_{name}", text, registry=self.registry)
+
+    def _counted(self, name: str, text: str) -> Gauge:
+        """Make a gauge of what is in the database: not a number until it was counted, for 0 would be a lie."""
+        gauge = self._gauge(name, text)
+        gauge.set(math.nan)
+        return gauge
 
 
 class _Retained(Collector):
@@ -123,6 +146,22 @@ class _LastSeen(Collector):
         for controller, time in sorted(self._last_seen.items()):
             family.add_metric([controller], max(0.0, now - time))
         yield family
+
+
+class _DiskRoom(Collector):
+    """Shows what was last seen of a disk, if anything."""
+
+    def __init__(self, disk: Callable[[], Disk | None]) -> None:
+        self._disk = disk
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield its size and what is free of it."""
+        disk = self._disk()
+        for name, text, value in (
+            ("disk_free_bytes", "What is free on the disk of a SQLite database.", disk.free_bytes if disk else None),
+            ("disk_size_bytes", "The size of the disk of a SQLite database.", disk.size_bytes if disk else None),
+        ):
+            yield GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
 
 
 class _Watched(Collector):

@@ -21,7 +21,7 @@ from commonwatt.service import until_stopped
 from commonwatt.silence import Silence
 from commonwatt.ticker import Ticker
 from commonwatt.tls import Expiry, client_tls, server_context
-from commonwatt.watchdog import Watchdog, WatchdogMetrics
+from commonwatt.watchdog import Watchdog, register_process
 from utility.api import Api, make_app
 from utility.health import Health
 from utility.http import MAX_HEAD_BYTES, bounded, only_ours
@@ -64,6 +64,7 @@ class Service:
         self._metrics = UtilityMetrics()
         self._health = Health(sqlite_path(settings.database))
         self._metrics.watch_health(self._health.alarms)
+        self._metrics.watch_disk(lambda: self._health.disk)
         self._ingest = Ingest(database, clock, self._metrics, self._publish, settings.gap_age_s, self._health)
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
         self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
@@ -84,7 +85,7 @@ class Service:
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
         http = () if settings.http_certificate is None else (settings.http_certificate,)
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
-        self._metrics.watch_gateways(self._ingest.last_seen, clock.now)
+        self._metrics.watch_gateways(self._ingest.last_seen, clock.now, self._ingest.registered)
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._metrics.watch_link(lambda: self._link.retained)
         self._api = Api(
@@ -102,7 +103,7 @@ class Service:
         Raises:
             OSError: The API's address is taken.
         """
-        self._metrics.registry.register(WatchdogMetrics("utility", watchdog))
+        register_process(self._metrics.registry, "utility", watchdog)
         watchdog.watch("writer", self._ingest.writing.mark)
         watchdog.watch("jobs", self._jobs.reading.mark)
         server = _Server(_quiet(self._api, self._metrics, self._settings))

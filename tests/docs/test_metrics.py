@@ -17,7 +17,8 @@ def test_metrics_page_is_what_the_code_says() -> None:
 
 @pytest.mark.parametrize(("part", "info"), METRICS, ids=[info.name for _, info in METRICS])
 def test_metric_follows_the_conventions(part: str, info: MetricInfo) -> None:
-    assert re.fullmatch(rf"commonwatt_{part}(_[a-z][a-z0-9]*)*", info.name)
+    prefix = "process" if part == "every part" else f"commonwatt_{part}"
+    assert re.fullmatch(rf"{prefix}(_[a-z][a-z0-9]*)*", info.name)
     assert info.name.endswith("_total") == (info.kind == "counter")
     assert info.kind in ("counter", "gauge", "histogram")
     assert not set(info.name.split("_")) & NOT_BASE_UNITS, "base units are seconds, bytes, ratios"

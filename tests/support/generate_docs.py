@@ -9,13 +9,13 @@ import tempfile
 import typing
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import typer
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric
 
 from broker.metrics import BrokerMetrics
@@ -219,13 +219,20 @@ def all_metrics() -> dict[str, list[MetricInfo]]:
         "meters": _of(FleetMetrics(_no_figures, Counter()).registry),
         "utility": _utility_metrics(),
     }
-    return {part: metrics + _watchdog_metrics(part) for part, metrics in own.items()}
+    found = {part: metrics + _watchdog_metrics(part) for part, metrics in own.items()}
+    return found | {"every part": _process_metrics()}
 
 
 def _watchdog_metrics(part: str) -> list[MetricInfo]:
     registry = CollectorRegistry()
     registry.register(WatchdogMetrics(part, Watchdog(Notifier({}))))
     return _of(registry)
+
+
+def _process_metrics() -> list[MetricInfo]:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return [replace(info, text=info.text if info.text.endswith(".") else f"{info.text}.") for info in _of(registry)]
 
 
 def _gateway_metrics() -> list[MetricInfo]:
@@ -239,9 +246,10 @@ def _gateway_metrics() -> list[MetricInfo]:
 
 def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
-    metrics.watch_gateways({}, lambda: 0.0)
+    metrics.watch_gateways({}, lambda: 0.0, lambda: 0)
     metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
+    metrics.watch_disk(lambda: None)
     metrics.watch_connection({}, lambda: 0)
     return _of(metrics.registry)
 
@@ -286,8 +294,10 @@ def metrics_page() -> str:
         _MADE,
         "Every part serves these to Prometheus at `/metrics` of its `http` address. No meter, customer or account is",
         "ever a label; `controller` is the microgrid whose gateway it is. Counters start at 0 with the process, but",
-        "for the meters' readings and events, which go on from their store. Times are seconds. A label is only there",
-        "once something was counted under it. A histogram has the usual series `_bucket`, `_sum` and `_count`.",
+        "for the meters' readings and events, which go on from their store. Times are seconds. Rows that an alert",
+        "watches are there from the start, as 0; some others only once something was counted under them. What is",
+        "counted in the utility's database is NaN until it was counted after a start. A histogram has the usual series",
+        "`_bucket`, `_sum` and `_count`.",
         "",
     ]
     for part, metrics in all_metrics().items():

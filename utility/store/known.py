@@ -10,7 +10,7 @@ from commonwatt.plausible import limits_of
 from commonwatt.units import MilliwattHours, unsigned64
 from utility.store.checks import check_meters
 from utility.store.database import read_setting, save_setting, upsert
-from utility.store.tables import command, controller, meter, period
+from utility.store.tables import command, controller, gateway_seen, meter, period
 
 REVISION = "registry_revision"
 """Setting that ``register`` counts up, so that a running service reads the registry again."""
@@ -107,6 +107,11 @@ def load_known(connection: Connection) -> Known:
             for row in connection.execute(select(meter))
         },
     )
+
+
+def last_heartbeats(connection: Connection) -> dict[str, float]:
+    """Return when the last heartbeat of each gateway came, of those that ever sent one."""
+    return {row.controller: float(row.time) for row in connection.execute(select(gateway_seen))}
 
 
 def open_commands(connection: Connection) -> list[OpenCommand]:

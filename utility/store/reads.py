@@ -153,6 +153,12 @@ def commands(connection: Connection, limit: int) -> list[dict[str, object]]:
     ]
 
 
+def count_conflicts(connection: Connection) -> int:
+    """Return how many slots of the joined parts have more than one value."""
+    total = select(func.coalesce(func.sum(part.c.conflicts), 0)).where(part.c.conflicts > 0, part.c.compacted)
+    return int(connection.execute(total).scalar_one())
+
+
 def status(connection: Connection) -> dict[str, dict[str, object]]:
     """Return what is known of each microgrid; cheap, since it reads running counts."""
     open_gaps: dict[str, int] = dict(

@@ -42,6 +42,7 @@ def test_what_is_not_acknowledged_is_sent_again_and_what_is_not(world: World) ->
     world.put(1, 1, readings(1, 1, 4))
     (batch,) = relay(world)
     assert relay(world) == [], "it is in flight"
+    assert world.store.backlog_since() == batch.keys[0][2]
     world.now += ACK_WITHIN_S
     (again,) = relay(world)
     assert blocks_of([again]).keys() == blocks_of([batch]).keys()
@@ -50,6 +51,7 @@ def test_what_is_not_acknowledged_is_sent_again_and_what_is_not(world: World) ->
     world.now += ACK_WITHIN_S
     assert relay(world) == []
     assert world.store.backlog() == (0, 0, 0)
+    assert world.store.backlog_since() is None
 
 
 def test_a_quiet_utility_is_sent_an_empty_batch_and_no_data_before_its_time(world: World) -> None:

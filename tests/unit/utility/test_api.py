@@ -45,7 +45,7 @@ def refused() -> dict[str, Refused]:
 @pytest.fixture
 def client(database: Database, refused: dict[str, Refused]) -> Client:
     metrics = UtilityMetrics()
-    metrics.watch_gateways({"r001": BEGIN}, lambda: BEGIN + 7)
+    metrics.watch_gateways({"r001": BEGIN}, lambda: BEGIN + 7, lambda: 2)
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
     return Client(make_app(Api(database, clock, metrics, lambda: False, refused, Health(None))))
 

@@ -73,6 +73,19 @@ def test_batches_of_a_group_are_all_committed_before_any_is_acknowledged(
     assert int((joined.quality > 0).sum()) == 20
 
 
+def test_gateways_heard_before_a_restart_are_remembered(database: Database) -> None:
+    async def heard(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        assert ingest.last_seen == {}
+        ingest.offer("cw1/r001/u/stat", HEARTBEAT)
+        await until(lambda: sample(metrics, "messages", result="seen") == 1)
+
+    async def restarted(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        assert ingest.last_seen == {"r001": 1_800_000_000}, "one that is gone is still told to be silent"
+
+    running(database, heard)
+    running(database, restarted)
+
+
 def test_store_that_fails_acknowledges_nothing_and_goes_on(
     database: Database,
     batch: Callable[..., Batch],

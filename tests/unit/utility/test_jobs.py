@@ -1,4 +1,5 @@
 import asyncio
+import math
 import threading
 from collections.abc import Callable
 
@@ -56,6 +57,19 @@ def test_tick_does_each_job_once_in_its_period(
         assert last_done(connection, "compact") == NOW // 900
         assert last_done(connection, "gaps") == NOW // 300
         assert len(open_commands(connection)) == 1
+
+
+def test_what_the_database_holds_is_counted_soon_after_a_start_though_the_jobs_are_done(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    Writer(database).commit([append(blocks({0: 1, 1: 5})), append(blocks({0: 2}))])
+    names = ("conflicting_slots", "gaps_open_blocks", "held_open_letters")
+    first = [tick(database).registry.get_sample_value(f"commonwatt_utility_{name}") for name in names]
+    assert first == [1, 2, 0]
+    assert [tick(database).registry.get_sample_value(f"commonwatt_utility_{name}") for name in names] == first
+    unknown = UtilityMetrics().registry.get_sample_value("commonwatt_utility_conflicting_slots")
+    assert unknown is not None
+    assert math.isnan(unknown), "0 would be a lie, and its end an alarm"
 
 
 def test_jobs_go_on_after_the_clock_was_once_ahead(
