@@ -181,7 +181,17 @@ class Relayed:
 
 @dataclass(frozen=True)
 class ForgetRelayed:
-    """The utility has a new, empty store: everything is sent again, blocks exact and whole."""
+    """The utility has a new, empty store: all there is now is sent again, blocks exact and whole.
+
+    This only notes up to where; ``ForgetMore`` marks it, the newest first, until ``StoreReads.forgetting`` is over.
+    """
+
+
+@dataclass(frozen=True)
+class ForgetMore:
+    """Mark the next ``rows`` parts, events and letters that ``ForgetRelayed`` has noted as not acknowledged."""
+
+    rows: int
 
 
 @dataclass(frozen=True)
@@ -213,6 +223,7 @@ Change: TypeAlias = (
     | Offered
     | Relayed
     | ForgetRelayed
+    | ForgetMore
     | PeriodDone
     | Setting
 )

@@ -13,7 +13,7 @@ from commonwatt.messages import Trust
 from commonwatt.packing import pack
 from commonwatt.topics import BATCHES, gateway_up
 from commonwatt.units import QUARTER_S, EpochSeconds, MeterId
-from gateway.changes import AVERAGED, Change, ForgetRelayed, Offered, Part, Relayed, ReplaceParts, Setting
+from gateway.changes import AVERAGED, Change, ForgetMore, ForgetRelayed, Offered, Part, Relayed, ReplaceParts, Setting
 from gateway.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
 from gateway.store import Store
 
@@ -37,6 +37,9 @@ MAX_WANTED = 50_000
 
 UNKNOWN_FOR_S = 900
 """So long what a meter sent waits after the utility said that it does not know the meter."""
+
+FORGET_ROWS = 2000
+"""Rows marked as not acknowledged in one transaction when the utility has lost its store: more than a batch takes."""
 
 COMPACT_BLOCKS = 500
 """Blocks joined in one transaction."""
@@ -117,7 +120,11 @@ class Relay:
     def work(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Send and compact what was noted, and what the last commit made room for."""
         effects = self._expire(now)
-        if self.compacting:
+        if any(self._store.forgetting().values()):
+            # Compaction waits: a joined part is a new one, and would not be marked.
+            effects.append(Write(ForgetMore(FORGET_ROWS)))
+            self._more = True
+        elif self.compacting:
             effects += self._compact(now)
         more = (self._more or self.wanted) and len(self.in_flight) < WINDOW
         if self.sending or self.greet or more:
@@ -274,8 +281,8 @@ class Relay:
         if self._utility_store == utility_store:
             return []
         known, self._utility_store = self._utility_store, utility_store
-        forget: list[Effect[Change]] = [] if known is None else [Write(ForgetRelayed())]
-        return [*forget, Write(Setting("utility_store", utility_store))]
+        note: list[Effect[Change]] = [Write(Setting("utility_store", utility_store))]
+        return note if known is None else [*note, Write(ForgetRelayed()), Write(ForgetMore(FORGET_ROWS))]
 
     # Housekeeping
 

@@ -27,7 +27,7 @@ from commonwatt.damage import (
 from commonwatt.exceptions import StoreError
 from commonwatt.units import EpochSeconds
 from commonwatt.wal import image_of, read_log, readable
-from gateway.changes import DONE, AddLetters, Setting
+from gateway.changes import DONE, AddLetters, ForgetRelayed, Setting
 from gateway.store import Store
 from gateway.store_reads import DamagedRow, check_schema, empty_database
 from gateway.store_tables import COLUMNS, PART_COLUMNS, is_sound, part_is_sound, state_of
@@ -181,6 +181,8 @@ class _Take:
                 self._table(table)
         if not self._salvage.unreadable:
             self._table("coverage")
+        if any(self._store.forgetting().values()):
+            self._store.commit([ForgetRelayed()])  # the rows have other numbers now
         if self._store.setting("utility_store") is None:
             # Whether the notes of what was acknowledged are of the utility's present store, nobody knows.
             self._store.commit([Setting("utility_store", "unknown")])

@@ -5,6 +5,7 @@ returned from survives a power cut. Parts are appended and never updated in plac
 utility has them.
 """
 
+import json
 import secrets
 import sqlite3
 from collections.abc import Iterable, Sequence
@@ -30,6 +31,7 @@ from gateway.changes import (
     Desired,
     DropBackup,
     DropDamaged,
+    ForgetMore,
     ForgetRelayed,
     MeterInfo,
     Offered,
@@ -38,8 +40,8 @@ from gateway.changes import (
     ReplaceParts,
     Setting,
 )
-from gateway.store_reads import StoreReads
-from gateway.store_tables import COLUMNS, NOT_ACKNOWLEDGED, SCHEMA, SCHEMA_VERSION, row_sum
+from gateway.store_reads import FORGETTING, StoreReads
+from gateway.store_tables import COLUMNS, FORGOTTEN, NOT_ACKNOWLEDGED, SCHEMA, SCHEMA_VERSION, row_sum
 
 RELAYED_SLOTS = "relayed_slots"
 """Setting that counts the slots the utility acknowledged."""
@@ -187,8 +189,10 @@ class Store(StoreReads):
 
     @_apply.register
     def _(self, change: DropBackup) -> None:
+        up_to = self.forgetting()
         for table, rows in (("part", change.parts), ("event", change.events), ("letter", change.letters)):
-            self._each(f"DELETE FROM {table} WHERE rowid = ? AND relayed = {DONE}", ((row,) for row in rows))
+            which = f"rowid = ? AND relayed = {DONE} AND rowid > {up_to[table]}"
+            self._each(f"DELETE FROM {table} WHERE {which}", ((row,) for row in rows))
 
     @_apply.register
     def _(self, change: DropDamaged) -> None:
@@ -264,9 +268,23 @@ class Store(StoreReads):
     @_apply.register
     def _(self, change: ForgetRelayed) -> None:
         del change
-        self._db.execute(f"UPDATE part SET relayed = {OFFERED} WHERE relayed IS NOT {UNSENT}")
-        self._db.execute(f"UPDATE event SET relayed = {UNSENT} WHERE relayed IS NOT {UNSENT}")
-        self._db.execute(f"UPDATE letter SET relayed = {UNSENT} WHERE relayed IS NOT {UNSENT}")
+        newest = {table: f"SELECT coalesce(max(rowid), 0) FROM {table}" for table in FORGOTTEN}
+        self._forget_up_to({table: self._db.execute(sql).fetchone()[0] for table, sql in newest.items()})
+
+    @_apply.register
+    def _(self, change: ForgetMore) -> None:
+        up_to = self.forgetting()
+        for table, last in up_to.items():
+            rows = f"SELECT rowid FROM {table} WHERE rowid <= ? ORDER BY rowid DESC LIMIT ?"
+            step = f"SELECT coalesce(min(rowid), 0), count(*) FROM ({rows})"
+            first, count = self._db.execute(step, (last, change.rows)).fetchone()
+            mark = f"UPDATE {table} SET relayed = {FORGOTTEN[table]} WHERE rowid BETWEEN ? AND ?"
+            self._db.execute(f"{mark} AND relayed IS NOT {UNSENT}", (first, last))
+            up_to[table] = first - 1 if count == change.rows else 0
+        self._forget_up_to(up_to)
+
+    def _forget_up_to(self, rows: dict[str, int]) -> None:
+        self._apply(Setting(FORGETTING, json.dumps(rows)))
 
     @_apply.register
     def _(self, change: PeriodDone) -> None:

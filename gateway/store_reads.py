@@ -1,5 +1,6 @@
 """What is read from a gateway's store. No damaged row is ever returned: it is noted, and moved away by the core."""
 
+import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from commonwatt.units import MeterId, Quarter, signed64, unsigned64
 from gateway.changes import DONE, OFFERED, UNSENT, Desired, MeterInfo, Part
 from gateway.store_tables import (
     COLUMNS,
+    FORGOTTEN,
     MAY_BE_COARSE,
     NOT_ACKNOWLEDGED,
     PART_COLUMNS,
@@ -29,6 +31,9 @@ from gateway.store_tables import (
 
 MAX_NOTED = 1000
 """Damaged rows noted at a time; the rest is found again once these are away."""
+
+FORGETTING = "forgetting"
+"""Setting that keeps ``StoreReads.forgetting``."""
 
 _NOT_IN_BLOCK_INDEX = """
     SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND NOT EXISTS (SELECT 1 FROM part AS i
@@ -118,6 +123,14 @@ class StoreReads:
     def period(self, job: str) -> int | None:
         """Return the last period of ``job`` that is done."""
         return next((period for _, (_, period) in self._sound("period", "WHERE job = ?", (job,))), None)
+
+    def forgetting(self) -> dict[str, int]:
+        """Return, by table, the rows up to which notes of what the utility acknowledged are of a store it has lost.
+
+        They are 0 unless that has happened, and all those rows are not marked yet.
+        """
+        kept: dict[str, int] = json.loads(self.setting(FORGETTING) or "{}")
+        return dict.fromkeys(FORGOTTEN, 0) | kept
 
     def meters(self) -> list[MeterInfo]:
         """Return what each meter said of itself."""
@@ -249,12 +262,14 @@ class StoreReads:
 
     def oldest_backup(self, limit: int) -> tuple[int, ...]:
         """Return the numbers of the oldest parts the utility has, by quarter."""
-        rows = self._db.execute(f"SELECT id FROM part WHERE relayed = {DONE} ORDER BY quarter, id LIMIT ?", (limit,))
+        which = f"WHERE relayed = {DONE} AND id > ? ORDER BY quarter, id LIMIT ?"
+        rows = self._db.execute(f"SELECT id FROM part {which}", (self.forgetting()["part"], limit))
         return tuple(number for (number,) in rows)
 
     def oldest_acknowledged(self, table: str, limit: int) -> tuple[int, ...]:
         """Return the row numbers of the oldest events or letters the utility has, in the order they came."""
-        rows = self._db.execute(f"SELECT rowid FROM {table} WHERE relayed = {DONE} ORDER BY rowid LIMIT ?", (limit,))
+        which = f"WHERE relayed = {DONE} AND rowid > ? ORDER BY rowid LIMIT ?"
+        rows = self._db.execute(f"SELECT rowid FROM {table} {which}", (self.forgetting()[table], limit))
         return tuple(number for (number,) in rows)
 
     def examine(self, after: int, limit: int) -> int:

@@ -27,6 +27,9 @@ MAY_BE_COARSE = f"relayed IS NOT {UNSENT} AND relayed IS NOT {DONE}"
 UNSENT_ROW = f"relayed IS NOT {DONE}"
 """Events and letters that the utility has not acknowledged."""
 
+FORGOTTEN = {"part": OFFERED, "event": UNSENT, "letter": UNSENT}
+"""What is relayed, and what its rows are marked when the utility that acknowledged them has lost them."""
+
 SCHEMA = f"""
 CREATE TABLE part (
     id INTEGER PRIMARY KEY AUTOINCREMENT, meter INTEGER NOT NULL, type INTEGER NOT NULL, quarter INTEGER NOT NULL,

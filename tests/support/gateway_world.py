@@ -84,6 +84,10 @@ class World:
     def tick(self, job: str) -> list[Publish]:
         return self.do(self.core.tick(job, self.now))
 
+    def connect(self) -> list[Publish]:
+        """The head-end's connection is made."""
+        return self.do(self.core.connected(self.now))
+
     def meter_says(self, meter: int, leaf: str, payload: bytes) -> list[Publish]:
         return self.do(self.core.from_meter(f"cw1/r001/{meter}/u/{leaf}", payload, self.now))
 

@@ -179,8 +179,6 @@ _LIMITS = """
 - **A damaged store of many gigabytes.** If its log or its schema is damaged, reading around that takes a copy of it:
   the disk must have as much room again, or the gateway does not start and says what it needs. Taking over a million
   acknowledged parts takes about 12 s, and all others are looked at too; readings wait at their meters meanwhile.
-- **When the utility has lost its database**, a gateway marks its whole backup as unsent in one step. With ten million
-  parts or more that may take more than a minute, and its watchdog ends it before it is done, again and again.
 - **A meter that sends nothing but bad records** can fill its gateway's disk while the utility is away: they are kept
   whole, as many as come, until the utility has them. Parts of which it has averages alone are never deleted.
 - **A meter with no room left** records nothing until there is room again. The energy of that time is in no interval;

@@ -14,7 +14,7 @@ from commonwatt.effects import Write
 from commonwatt.packing import pack, unpack
 from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S
-from gateway.changes import AVERAGED, AppendParts, ForgetRelayed, Part
+from gateway.changes import AVERAGED, AppendParts, DropBackup, ForgetRelayed, Part
 from gateway.relay import ACK_WITHIN_S, HOLD_S, WINDOW
 from tests.support.gateway_world import START, World, batches, readings
 
@@ -410,6 +410,72 @@ def test_a_new_utility_and_a_compaction_in_one_commit_lose_no_backup(world: Worl
     world.do(together)
     (again,) = relay(world)
     assert (blocks_of([again]).quality > 0).sum() == 8
+
+
+def large_backup(world: World, quarters: int) -> None:
+    """Let the utility have acknowledged so many blocks of a minute, an event and a letter."""
+    for quarter in range(quarters):
+        world.put(1, quarter * 4 + 1, readings(1, quarter * 4 + 1, 4, start=START - quarter * QUARTER_S))
+    world.put(1, 1, [EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=1, time=START)])
+    world.put(1, 9001, readings(2, 9001, 1))
+    waiting = relay(world)
+    while waiting:
+        waiting += batches(world.acknowledge(waiting.pop(0), store=7))
+    assert world.store.backlog() == (0, 0, 0)
+
+
+def test_a_utility_that_lost_its_store_gets_a_large_backup_in_steps_whatever_crashes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.relay.FORGET_ROWS", 2)
+    monkeypatch.setattr("gateway.outbox.BATCH_PARTS", 7)
+    large_backup(world, quarters := 45)
+    taken: list[Batch] = []
+
+    def acknowledge_all() -> None:
+        for batch in batches(world.sent):
+            taken.append(batch)
+            world.acknowledge(batch, store=8)
+        world.sent.clear()
+
+    world.sent.clear()
+    world.connect()
+    steps = 0
+    while not steps or any(world.store.forgetting().values()):
+        before = world.store.forgetting()["part"] or quarters
+        acknowledge_all()
+        assert before - world.store.forgetting()["part"] <= 2 * 2 * WINDOW, "one step with each acknowledgement"
+        if steps in (1, 3):
+            world.crash()
+            world.connect()
+        steps += 1
+        world.put(2, steps, readings(2, steps, 1, start=START))  # live data goes on
+    assert steps > 4
+    for _ in range(20):
+        relay(world)
+        acknowledge_all()
+    sent = blocks_of(taken)
+    assert (sent.quality[sent.meter == 1] > 0).sum() == 4 * quarters
+    assert (sent.quality[sent.meter == 2] > 0).sum() == 1, "live data"
+    assert {e.record_id for b in taken for _, e in b.events} == {1}
+    assert {x.record_id for b in taken for x in b.letters} == {9001}
+    assert world.store.backlog() == (0, 0, 0)
+
+
+def test_what_a_lost_utility_had_acknowledged_is_neither_deleted_nor_joined_before_it_is_marked(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.relay.FORGET_ROWS", 1)
+    large_backup(world, 5)
+    parts = {part.id for part in world.store.all_parts(unsent_only=False)}
+    world.store.commit([ForgetRelayed()])
+    world.core.relay.compacting = True
+    world.now += 2 * QUARTER_S
+    assert world.store.oldest_backup(10) == world.store.oldest_acknowledged("event", 10) == ()
+    world.store.commit([DropBackup(parts=tuple(parts), events=(1,), letters=(1,))])
+    world.tick("retry")
+    assert {part.id for part in world.store.all_parts(unsent_only=False)} == parts
+    assert world.store.backlog()[1:] == (1, 1)
 
 
 def test_an_acknowledgement_and_a_relay_in_one_commit_send_nothing_twice(world: World) -> None:
