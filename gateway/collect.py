@@ -37,6 +37,12 @@ EARLY_S = 7200
 LETTERS_A_DAY = 100
 """Messages that can't be accepted, kept of one sender in one day; more are only counted."""
 
+REJECTED_A_DAY = 100_000
+"""Rejected records kept of one meter in one day, about 20 MB; of more the content is dropped, and they are counted.
+
+One that is registered wrongly makes up to 17,280 a day, and may come with those of days without a connection.
+"""
+
 
 @dataclass
 class Counts:
@@ -47,6 +53,7 @@ class Counts:
     rejected: Counter[str] = field(default_factory=Counter)
     unreadable: Counter[str] = field(default_factory=Counter)
     letters_dropped: int = 0
+    rejected_dropped: int = 0
 
 
 @dataclass(frozen=True)
@@ -78,8 +85,10 @@ class Collector:
         self.refusing = False
         self._microgrid = microgrid
         self._store = store
+        self._overfull: list[MeterId] = []
         self._junk: Counter[MeterId | None] = Counter()
-        self._junk_day = 0
+        self._rejected: Counter[MeterId] = Counter()
+        self._day = 0
 
     def put(
         self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
@@ -135,10 +144,7 @@ class Collector:
             stranger: Whether nobody is registered there; all strangers have one share together.
         """
         self.counts.unreadable[door.name.lower()] += 1
-        day = now // 86_400
-        if day != self._junk_day:
-            self._junk_day = day
-            self._junk.clear()
+        self._new_day(now)
         sender = None if stranger else meter_id
         self._junk[sender] += 1
         if self._junk[sender] > LETTERS_A_DAY or self.refusing:
@@ -155,6 +161,13 @@ class Collector:
             content=payload[:MAX_LETTER_BYTES],
         )
         return [Write(AddLetters((letter,)))]
+
+    def _new_day(self, now: EpochSeconds) -> None:
+        """Give everybody a new share, if it is another day."""
+        if now // 86_400 != self._day:
+            self._day = now // 86_400
+            self._junk.clear()
+            self._rejected.clear()
 
     def refusal(self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: EpochSeconds) -> Publish:
         """Refuse a whole put.
@@ -223,32 +236,44 @@ class Collector:
     ) -> list[Effect[Change]]:
         """Keep the rejected as letters, note the range, and acknowledge."""
         effects: list[Effect[Change]] = []
-        if rejected:
-            effects.append(
-                Write(
-                    AddLetters(
-                        tuple(
-                            Letter(
-                                meter=meter_id,
-                                log=put.log,
-                                reason=why,
-                                generation=put.generation,
-                                record_id=record_id,
-                                time=now,
-                                content=packed,
-                            )
-                            for packed, record_id, why in rejected
-                        )
-                    )
-                )
-            )
-            self.counts.rejected.update(why.name.lower() for _, _, why in rejected)
+        if letters := self._letters(put, meter_id, rejected, now):
+            effects.append(Write(AddLetters(letters)))
+        self.counts.rejected.update(why.name.lower() for _, _, why in rejected)
         effects.append(Write(Cover(meter_id, put.log, put.generation, put.first_id, put.last_id)))
         accepted = tuple(sorted((kind, count) for kind, count in counts.items() if count))
         effects.append(
             self._ack(meter_id, put, now, accepted=accepted, rejected=tuple((i, why) for _, i, why in rejected))
         )
         return effects
+
+    def take_overfull(self) -> list[MeterId]:
+        """Return the meters whose rejected records are dropped since this was last asked, each once a day."""
+        taken, self._overfull = self._overfull, []
+        return taken
+
+    def _letters(
+        self, put: Put, meter_id: MeterId, rejected: list[tuple[bytes, int, Rejection]], now: EpochSeconds
+    ) -> tuple[Letter, ...]:
+        """Keep rejected records whole, as far as their meter's share of the day goes."""
+        self._new_day(now)
+        left = max(0, REJECTED_A_DAY - self._rejected[meter_id])
+        self._rejected[meter_id] += len(rejected)
+        if len(rejected) > left:
+            self.counts.rejected_dropped += len(rejected) - left
+            if self._rejected[meter_id] - len(rejected) <= REJECTED_A_DAY:
+                self._overfull.append(meter_id)
+        return tuple(
+            Letter(
+                meter=meter_id,
+                log=put.log,
+                reason=why,
+                generation=put.generation,
+                record_id=record_id,
+                time=now,
+                content=packed,
+            )
+            for packed, record_id, why in rejected[:left]
+        )
 
     def _ack(
         self,

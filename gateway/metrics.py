@@ -81,6 +81,12 @@ class _GatewayMetrics(Collector):
         yield _counter(
             "rejected_records", "Records kept as dead letters, by reason.", "reason", _REJECTED | counts.rejected
         )
+        yield _counter(
+            "dropped_rejected_records",
+            "Rejected records that were not kept: their meter had its share of the day.",
+            "",
+            {"": counts.rejected_dropped},
+        )
         yield _counter("commands", "Commands sent to meters, by command.", "command", gateway.manager.counts.commands)
         yield _counter("outcomes", "Outcomes meters answered, by result.", "result", gateway.manager.counts.outcomes)
         yield _counter(

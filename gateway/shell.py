@@ -367,6 +367,8 @@ class Shell:
         except sqlite3.Error as error:
             self._figures.store_failures += 1
             log.error("store %s can't be read (%s)", self._settings.store, error)
+        for meter in self._core.collector.take_overfull():
+            log.warning("meter %d: so many records are rejected that no more are kept today, only counted", meter)
         self._figures.certificate_expires = self._expiry.look()
 
     def _reload_registry(self) -> None:

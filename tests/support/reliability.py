@@ -179,8 +179,8 @@ _LIMITS = """
 - **A damaged store of many gigabytes.** If its log or its schema is damaged, reading around that takes a copy of it:
   the disk must have as much room again, or the gateway does not start and says what it needs. Taking over a million
   acknowledged parts takes about 12 s, and all others are looked at too; readings wait at their meters meanwhile.
-- **A meter that sends nothing but bad records** can fill its gateway's disk while the utility is away: they are kept
-  whole, as many as come, until the utility has them. Parts of which it has averages alone are never deleted.
+- **A meter that sends nothing but bad records**: its gateway keeps 100,000 of them a day, about 20 MB; more are
+  rejected by name, counted, and gone. Parts of which the utility has averages alone are never deleted.
 - **A meter with no room left** records nothing until there is room again. The energy of that time is in no interval;
   a meter with a counter (record type `register`) still shows it there.
 - **Counters are kept as they were read.** Energy comes from intervals alone; a counter is a level and never summed,

@@ -11,6 +11,7 @@ from commonwatt.packing import unpack
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
 from commonwatt.units import SLOT_S
 from gateway.changes import Setting
+from gateway.collect import REJECTED_A_DAY
 from gateway.store import Store
 from tests.support.gateway_world import CAPACITY, START, World, commands, readings
 
@@ -119,6 +120,29 @@ def test_junk_is_kept_up_to_a_hundred_a_day(world: World) -> None:
     world.now += 86_400
     world.meter_says(1, "out", b"{tomorrow")
     assert len(world.store.letters()) == 101
+
+
+def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_named(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.collect.REJECTED_A_DAY", 25)
+    collector = world.core.collector
+    for n in range(4):
+        ack = world.put(1, n * 10 + 1, readings(2, n * 10 + 1, 10))
+        assert ack.rejected == tuple((n * 10 + i + 1, Rejection.WRONG_METER) for i in range(10))
+    assert [letter.record_id for letter in world.store.letters()] == list(range(1, 26))
+    assert (collector.counts.rejected["wrong_meter"], collector.counts.rejected_dropped) == (40, 15)
+    assert collector.take_overfull() == [1], "told once"
+    assert collector.take_overfull() == []
+    world.put(3, 1, readings(2, 1, 1))
+    assert world.put(1, 41, readings(1, 41, 4)).accepted == ((3, 4),), "what is good goes through"
+    world.now += 86_400
+    world.put(1, 45, readings(2, 45, 1))
+    assert [letter.record_id for letter in world.store.letters()][25:] == [1, 45]
+
+
+def test_the_bound_of_rejected_records_is_above_what_a_meter_registered_wrongly_makes() -> None:
+    assert REJECTED_A_DAY > 5 * 3 * 86_400 / SLOT_S
 
 
 def test_a_meter_that_is_not_registered_is_told_to_come_again(world: World) -> None:
