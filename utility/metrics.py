@@ -38,7 +38,7 @@ class UtilityMetrics:
         self.compacted = self._counter("compacted_blocks", "Blocks compacted.")
         self.damaged = self._counter("damaged_parts", "Stored parts that failed their check and were set aside.")
         self.asked = self._counter("gap_blocks_asked", "Blocks gateways were asked for again.")
-        self.job_failures = self._counter("job_failures", "Runs of a job that failed, by job.", "job")
+        self.job_failures = self._counter("job_failures", "Runs of a job that failed, by job.", "task")
         self.http_cut = self._counter("http_cut_connections", "Connections to the API that were too slow, or too many.")
         self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
         self.gaps_open = self._counted("gaps_open_blocks", "Blocks with missing slots that are being asked for.")

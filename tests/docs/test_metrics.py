@@ -8,6 +8,7 @@ from tests.support.generate_docs import DOCS, MetricInfo, all_metrics, metrics_p
 
 METRICS = [(part, info) for part, metrics in all_metrics().items() for info in metrics]
 NOT_BASE_UNITS = {"ms", "us", "milliseconds", "minutes", "hours", "days", "kb", "kib", "percent", "mwh", "kwh", "wh"}
+OF_THE_SCRAPE = {"job", "instance", "part", "place"}
 PRIVATE = {"meter", "customer", "account", "household", "location", "address", "id"}
 
 
@@ -23,6 +24,7 @@ def test_metric_follows_the_conventions(part: str, info: MetricInfo) -> None:
     assert info.kind in ("counter", "gauge", "histogram")
     assert not set(info.name.split("_")) & NOT_BASE_UNITS, "base units are seconds, bytes, ratios"
     assert not set(info.labels) & PRIVATE, "no label tells whose data it is"
+    assert not set(info.labels) & OF_THE_SCRAPE, "Prometheus gives these itself, and would rename ours"
     assert info.text.endswith("."), "help is a sentence"
 
 

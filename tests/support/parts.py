@@ -10,6 +10,8 @@ PARTS = {
     "mosquitto": ("mosquitto", ("/usr/sbin",)),
     "mosquitto_passwd": ("mosquitto", ()),
     "faketime": ("faketime", ()),
+    "prometheus": ("prometheus", ()),
+    "promtool": ("prometheus", ()),
     "cc": ("gcc libc6-dev", ()),
     "initdb": (
         "postgresql",

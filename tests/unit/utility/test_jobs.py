@@ -100,7 +100,7 @@ def test_job_that_failed_is_done_by_the_next_tick(
 
         patched.setattr(Compactor, "plan", fail)
         metrics = tick(database)
-        assert metrics.registry.get_sample_value("commonwatt_utility_job_failures_total", {"job": "compact"}) == 1
+        assert metrics.registry.get_sample_value("commonwatt_utility_job_failures_total", {"task": "compact"}) == 1
     assert tick(database).registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
 
 

@@ -1,0 +1,415 @@
+"""The alert rules, as Prometheus itself evaluates them: each fires when it must, and only then (promtool test rules).
+
+A case is what series do in the course of minutes, in promtool's notation (``0+1x30``: from 0, one more each minute,
+thirty times; ``_``: no sample), and at which minutes its alert must fire and must not. Every alert has cases for: when
+it must, after recovery, all well, a fresh start, a restart of the process (counters begin at 0 again), and nothing
+there at all.
+"""
+
+import json
+import re
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.generate_docs import DOCS, all_metrics
+from tests.support.parts import real_part
+
+RULES_FILE = DOCS.parent / "grafana" / "prometheus" / "rules.yml"
+RULES: list[dict[str, Any]] = [
+    rule for group in yaml.safe_load(RULES_FILE.read_text())["groups"] for rule in group["rules"]
+]
+HOURS = 60
+DAYS = 24 * HOURS
+
+
+@dataclass(frozen=True)
+class Case:
+    """What happens to series, and when an alert fires.
+
+    Attributes:
+        alert: Its name, without ``Commonwatt``.
+        what: What happens.
+        series: Values by series.
+        fires: Minutes at which it fires.
+        silent: Minutes at which it does not.
+    """
+
+    alert: str
+    what: str
+    series: dict[str, str]
+    fires: tuple[int, ...] = ()
+    silent: tuple[int, ...] = ()
+
+
+def of(part: str, place: str, name: str, **labels: str) -> str:
+    """Return a series as it is scraped from a part."""
+    every = {"instance": f"{place}:9100", "part": part, "place": place, **labels}
+    text = ",".join(f'{key}="{value}"' for key, value in every.items())
+    return f"{name}{{{text}}}"
+
+
+def gateway(name: str, place: str = "r001", **labels: str) -> str:
+    return of("gateway", place, f"commonwatt_gateway_{name}", **labels)
+
+
+def utility(name: str, **labels: str) -> str:
+    return of("utility", "utility", f"commonwatt_utility_{name}", **labels)
+
+
+UP = {utility("head_end_connected"): "1x600"}
+SEEN = utility("gateway_last_seen_seconds", controller="r001")
+
+
+def backlog(values: str, age: str) -> dict[str, str]:
+    return {gateway("backlog", kind="parts"): values, gateway("backlog_age_seconds"): age}
+
+
+def counting(alert: str, series: str, window: int) -> Iterator[Case]:
+    """Cases of an alert on a counter that grew within so many minutes."""
+    after = window + 15
+    yield Case(alert, "one more", {series: f"0x9 1x{after + 30}"}, fires=(11,), silent=(9, after))
+    yield Case(alert, "a restart: from 7 to 0", {series: "7x19 0x30"}, silent=(21, 40))
+    yield Case(
+        alert, "a restart, and one more before it is seen", {series: f"7x19 1x{after}"}, fires=(21,), silent=(19,)
+    )
+    yield Case(alert, "first seen as 5", {series: "_x9 5x60"}, silent=(11, 60))
+
+
+def standing(alert: str, series: dict[str, str], first: int) -> Iterator[Case]:
+    """Cases of an alert on what is wrong, with ``values`` that become so at 10 and are well again at 100."""
+    yield Case(alert, "something is wrong, and mended", series, fires=(10 + first, 95), silent=(5, 9 + first, 101))
+
+
+CASES = [
+    # The gateway is silent from minute 10, for the utility from then on; at minute 40 it is back.
+    Case(
+        "GatewaySilent",
+        "a gateway stops at 10 and is back at 40",
+        {SEEN: "10x10 60+60x29 20x60"} | UP,
+        fires=(20, 38),
+        silent=(0, 10, 15, 41, 60),
+    ),
+    Case("GatewaySilent", "each is late at times", {SEEN: "250 20 280 10 270 5x60"} | UP, silent=(0, 2, 4, 30)),
+    Case(
+        "GatewaySilent",
+        "the utility itself has no connection",
+        {SEEN: "10+60x60", utility("head_end_connected"): "0x60"},
+        silent=(20, 60),
+    ),
+    Case("GatewaySilent", "the utility was restarted after a day", {SEEN: "86400 15x60"} | UP, silent=(0, 1, 5)),
+    *standing("UtilityDisconnected", {utility("head_end_connected"): "1x9 0x89 1x30"}, 2),
+    Case(
+        "UtilityDisconnected", "connecting after a start", {utility("head_end_connected"): "_x5 0 1x20"}, silent=(6, 9)
+    ),
+    *standing("GatewayDisconnected", {gateway("connections"): "2x9 1x89 2x30"}, 10),
+    Case("GatewayDisconnected", "connecting after a start", {gateway("connections"): "_x5 0 1 2x20"}, silent=(6, 20)),
+    Case(
+        "NoRecords",
+        "meters are gone from 20 to 100",
+        {gateway("records_total", type="through"): "0+80x20 1600x79 1680+80x30"},
+        fires=(45, 99),
+        silent=(10, 30, 103),
+    ),
+    Case(
+        "NoRecords",
+        "one type only",
+        {gateway("records_total", type="through"): "0+80x90", gateway("records_total", type="event"): "5x90"},
+        silent=(30, 90),
+    ),
+    Case("NoRecords", "just started", {gateway("records_total", type="through"): "0x2 5+80x60"}, silent=(1, 2, 3, 20)),
+    Case(
+        "NoRecords", "restarted", {gateway("records_total", type="through"): "900+80x20 0+80x60"}, silent=(20, 22, 40)
+    ),
+    Case(
+        "BacklogGrowing",
+        "the utility is away for two hours, and it drains",
+        backlog("20x60 20+100x120 12000-1200x10 20x120", "0x60 0+60x120 7000x10 0x120"),
+        fires=(120, 180),
+        silent=(0, 60, 75, 195, 240),
+    ),
+    Case(
+        "BacklogGrowing", "it comes and goes", backlog("0 300 600" + " 0 300 600" * 60, "0x180"), silent=(60, 120, 180)
+    ),
+    Case(
+        "BacklogGrowing",
+        "it waits for one meter that is not registered, and comes and goes",
+        backlog("900 1200 1500" + " 900 1200 1500" * 80, "3600+60x240"),
+        silent=(90, 180, 240),
+    ),
+    Case(
+        "BacklogGrowing",
+        "a gateway begins with what waits",
+        backlog("_x30 50000-100x300", "_x30 90000x300"),
+        silent=(40, 90, 300),
+    ),
+    Case(
+        "BacklogOld",
+        "a week waits, and drains at last",
+        {gateway("backlog_age_seconds"): "80000+60x700 0x100"},
+        fires=(600, 700),
+        silent=(100, 400, 702),
+    ),
+    Case(
+        "BacklogOld",
+        "a week drains in five hours",
+        {gateway("backlog_age_seconds"): "604800x300 0x300"},
+        silent=(300, 400),
+    ),
+    Case(
+        "BatchesRefused",
+        "a meter is not registered, tried again every 15 minutes, until it is",
+        {utility("refusals_total", reason="unknown_meter"): "0x9" + "".join(f" {n}x14" for n in range(1, 9)) + " 8x60"},
+        fires=(45, 100),
+        silent=(9, 25, 150),
+    ),
+    Case(
+        "BatchesRefused", "once", {utility("refusals_total", reason="unknown_meter"): "0x9 1x90"}, silent=(11, 30, 60)
+    ),
+    Case("BatchesRefused", "a restart", {utility("refusals_total", reason="checksum"): "9x9 0x90"}, silent=(11, 45)),
+    Case(
+        "GapsGrowing",
+        "more is missing each hour, until all is found",
+        {utility("gaps_open_blocks"): "5x360 5+1x600 0x60"},
+        fires=(800, 960),
+        silent=(60, 360, 400, 965),
+    ),
+    Case(
+        "GapsGrowing",
+        "some are always missing",
+        {utility("gaps_open_blocks"): "40 60 50" + " 40 60 50" * 200},
+        silent=(370, 600),
+    ),
+    Case(
+        "GapsGrowing",
+        "a start: not counted yet",
+        {utility("gaps_open_blocks"): "0x300 NaN 0x400"},
+        silent=(301, 400, 600),
+    ),
+    *counting("MessagesDropped", gateway("overflowed_messages_total"), 15),
+    *counting("MessagesDropped", utility("messages_total", result="dropped"), 15),
+    Case(
+        "MessagesDropped", "messages are stored", {utility("messages_total", result="stored"): "0+60x60"}, silent=(30,)
+    ),
+    *counting("DeadLetters", utility("letters_total"), 60),
+    *standing("LettersHeld", {utility("held_open_letters"): "0x9 3x89 0x30"}, 60),
+    *counting("Conflicts", utility("event_conflicts_total"), 60),
+    Case("Conflicts", "slots", {utility("conflicting_slots"): "4x59 6x120"}, fires=(61, 110), silent=(59, 122)),
+    Case(
+        "Conflicts",
+        "a start: not counted yet",
+        {utility("conflicting_slots"): "4x59 _x5 NaN 4x120"},
+        silent=(66, 68, 90),
+    ),
+    *standing("GatewayClockUntrusted", {gateway("time_trust", trust="none"): "0x9 1x89 0x30"}, 15),
+    Case(
+        "GatewayClockUntrusted",
+        "now the meters are believed, now nobody",
+        {
+            gateway("time_trust", trust="none"): "0x9 " + "1 0 " * 40 + "0x20",
+            gateway("time_trust", trust="meters"): "0x9 " + "0 1 " * 40 + "0x20",
+        },
+        fires=(40, 80),
+        silent=(9, 95),
+    ),
+    Case("GatewayClockUntrusted", "a start", {gateway("time_trust", trust="none"): "1x5 0x60"}, silent=(5, 16, 40)),
+    Case(
+        "GatewayClockUntrusted",
+        "the utility is believed",
+        {gateway("time_trust", trust="network"): "1x60", gateway("time_trust", trust="none"): "0x60"},
+        silent=(30, 60),
+    ),
+    *standing("UtilityClockUntrusted", {utility("clock_trusted"): "1x9 0x89 1x30"}, 15),
+    *counting("ClockContradicted", gateway("time_contradictions_total"), 60),
+    *standing("StoreDamaged", {utility("alarm", alarm="store_damaged"): "0x9 1x89 0x30"}, 0),
+    *standing("StoreSetAside", {gateway("damaged_stores"): "0x9 1x89 0x30"}, 0),
+    Case("StoreSetAside", "at its start", {gateway("damaged_stores"): "_x9 1x30"}, fires=(11, 30), silent=(8,)),
+    *standing("DiskFull", {utility("alarm", alarm="disk_full"): "0x9 1x89 0x30"}, 0),
+    *standing("DiskFull", {gateway("refusing_records"): "0x9 1x89 0x30"}, 0),
+    Case("DiskFull", "another alarm", {utility("alarm", alarm="store_damaged"): "1x30"}, silent=(20,)),
+    *standing(
+        "DiskNearlyFull",
+        {gateway("disk_free_bytes"): "30x9 5x89 30x30", gateway("disk_size_bytes"): "64x200"},
+        10,
+    ),
+    *standing(
+        "DiskNearlyFull",
+        {utility("disk_free_bytes"): "30x9 5x89 30x30", utility("disk_size_bytes"): "64x200"},
+        10,
+    ),
+    Case(
+        "DiskNearlyFull",
+        "not looked at yet",
+        {gateway("disk_free_bytes"): "0x60", gateway("disk_size_bytes"): "0x60"},
+        silent=(30,),
+    ),
+    *counting("StoreErrors", gateway("store_failures_total"), 15),
+    *counting("StoreErrors", utility("store_errors_total"), 15),
+    Case(
+        "UtilityNotScraped",
+        "its target is gone from 20 to 60",
+        {of("utility", "utility", "up"): "1x20 _x39 1x30", of("gateway", "r001", "up"): "1x90"},
+        fires=(40,),
+        silent=(10, 25, 62),
+    ),
+    *(
+        case
+        for part in ("broker", "gateway", "meters", "utility")
+        for case in standing("PartDown", {of(part, "r001", "up"): "1x9 0x89 1x30"}, 5)
+    ),
+    Case("PartDown", "somebody else's", {'up{job="node",instance="x:9100"}': "0x60"}, silent=(30,)),
+    Case(
+        "Restarting",
+        "it dies every five minutes",
+        {of("gateway", "r001", "process_start_time_seconds"): "0x9 10x4 15x4 20x4 20x90"},
+        fires=(25,),
+        silent=(9, 14, 19, 100),
+    ),
+    Case("Restarting", "once", {of("gateway", "r001", "process_start_time_seconds"): "0x9 10x90"}, silent=(11, 60)),
+    *counting("Stuck", of("meters", "r001", "commonwatt_meters_stuck_total", what="writer"), 15),
+    *counting("Stuck", gateway("stuck_total", what="loop"), 15),
+    *counting("Faults", of("broker", "r001", "commonwatt_broker_unhandled_exceptions_total"), 60),
+    *counting("Faults", gateway("callback_failures_total"), 60),
+    Case(
+        "Faults",
+        "of both kinds at once",
+        {gateway("callback_failures_total"): "0x9 2x60", gateway("unhandled_exceptions_total"): "0x9 1x60"},
+        fires=(12,),
+    ),
+    Case(
+        "JobFailing",
+        "for an hour",
+        {utility("job_failures_total", task="gaps"): "0x9 0+1x60 60x120"},
+        fires=(20, 70),
+        silent=(9, 11, 140),
+    ),
+    Case("JobFailing", "once", {utility("job_failures_total", task="gaps"): "0x9 1x90"}, silent=(12, 60)),
+    Case("JobFailing", "a restart", {utility("job_failures_total", task="gaps"): "50x9 0x90"}, silent=(12, 60)),
+    # Time begins at 0 here, so that a certificate's end is the seconds it has left.
+    Case(
+        "CertificateExpiring",
+        "thirteen days are left, and it is renewed",
+        {gateway("certificate_expiry_timestamp_seconds", use="mqtt"): f"{13 * 86400}x59 {90 * 86400}x60"},
+        fires=(15, 59),
+        silent=(5, 61),
+    ),
+    Case(
+        "CertificateExpiring",
+        "fifteen days are left",
+        {
+            of(
+                "broker", "r001", "commonwatt_broker_certificate_expiry_timestamp_seconds", use="mqtt"
+            ): f"{15 * 86400}x60"
+        },
+        silent=(30, 60),
+    ),
+    Case(
+        "CertificateExpired",
+        "a day is left at 60, and it is renewed at 120",
+        {utility("certificate_expiry_timestamp_seconds", use="http"): f"{86400 + 3600}x119 {90 * 86400}x60"},
+        fires=(62, 119),
+        silent=(30, 59, 121),
+    ),
+]
+NAMES = [rule["alert"] for rule in RULES]
+
+
+def firing(alert: str, labels: str = "") -> str:
+    return f'count(ALERTS{{alertname="Commonwatt{alert}",alertstate="firing"{labels}}}) or vector(0)'
+
+
+def promtool_test(case: Case) -> dict[str, Any]:
+    """A test in promtool's form."""
+    checks = [(minute, firing(case.alert, with_labels(case.alert)), 1) for minute in case.fires]
+    checks += [(minute, firing(case.alert), 0) for minute in case.silent]
+    return {
+        "name": f"{case.alert}: {case.what}",
+        "interval": "1m",
+        "input_series": [{"series": series, "values": values} for series, values in case.series.items()],
+        "promql_expr_test": [
+            {
+                "expr": expression,
+                "eval_time": f"{minute}m",
+                "exp_samples": [{"labels": "{}", "value": value}],
+            }
+            for minute, expression, value in checks
+        ],
+    }
+
+
+def with_labels(alert: str) -> str:
+    """Ask for every label that the alert's texts name, so that none of them is left empty."""
+    rule = next(rule for rule in RULES if rule["alert"] == f"Commonwatt{alert}")
+    names = sorted(set(re.findall(r"\$labels\.(\w+)", " ".join(rule["annotations"].values()))))
+    return "".join(f',{name}!=""' for name in names)
+
+
+def promtool(*arguments: object) -> None:
+    done = subprocess.run([real_part("promtool"), *map(str, arguments)], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def written(file: Path, rules: Path, tests: list[dict[str, Any]]) -> Path:
+    file.write_text(json.dumps({"rule_files": [str(rules)], "evaluation_interval": "1m", "tests": tests}))
+    return file
+
+
+def test_rules_fire_when_they_must_and_only_then(tmp_path: Path) -> None:
+    files = []
+    for rule in RULES:
+        alone = tmp_path / f"{rule['alert']}.rules.yml"  # all in one would be evaluated 28 times as often
+        alone.write_text(json.dumps({"groups": [{"name": "one", "rules": [rule]}]}))
+        cases = [promtool_test(case) for case in CASES if f"Commonwatt{case.alert}" == rule["alert"]]
+        files.append(written(tmp_path / f"{rule['alert']}.yml", alone, cases))
+    promtool("test", "rules", *files)
+
+
+def test_rules_are_silent_where_there_is_nothing(tmp_path: Path) -> None:
+    check = {"expr": "count(ALERTS) or vector(0)", "eval_time": "60m", "exp_samples": [{"labels": "{}", "value": 0}]}
+    series = [{"series": 'up{part="utility"}', "values": "1x60"}]
+    test = {"interval": "1m", "input_series": series, "promql_expr_test": [check]}
+    promtool("test", "rules", written(tmp_path / "nothing.yml", RULES_FILE, [test]))
+
+
+def test_prometheus_takes_the_files() -> None:
+    promtool("check", "rules", RULES_FILE)
+    promtool("check", "config", "--syntax-only", RULES_FILE.with_name("prometheus.yml"))
+
+
+def test_every_rule_is_tested_both_ways() -> None:
+    for name in NAMES:
+        cases = [case for case in CASES if f"Commonwatt{case.alert}" == name]
+        assert any(case.fires and case.silent and max(case.silent) > max(case.fires) for case in cases), (
+            f"{name} recovers"
+        )
+    assert {f"Commonwatt{case.alert}" for case in CASES} == set(NAMES)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=NAMES)
+def test_rule_tells_what_is_wrong_and_where_to_read_on(rule: dict[str, Any]) -> None:
+    assert rule["labels"]["severity"] in ("critical", "warning")
+    assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
+    assert rule["annotations"]["summary"].endswith(".")
+    assert rule["annotations"]["description"].endswith(".")
+    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+    assert anchor == rule["alert"].lower()
+    section = re.search(
+        rf"^## {rule['alert']}\n\n(.*?)(?=^## |\Z)", (DOCS.parent / page).read_text(), re.MULTILINE | re.DOTALL
+    )
+    assert section is not None
+    for heading in ("**Means.**", "**Look.**", "**Do.**"):
+        assert heading in section[1], f"{rule['alert']}: no {heading}"
+
+
+def test_rules_name_metrics_that_exist() -> None:
+    known = {info.name for metrics in all_metrics().values() for info in metrics}
+    for rule in RULES:
+        patterns = re.findall(r'__name__=~"([^"]+)"', rule["expr"])
+        plain = re.sub(r'__name__=~"[^"]+"', "", rule["expr"])
+        for pattern in patterns + re.findall(r"\b(?:commonwatt|process)_\w+\b", plain):
+            assert any(re.fullmatch(pattern, name) for name in known), f"{rule['alert']}: no metric {pattern}"
