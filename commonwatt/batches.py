@@ -13,7 +13,7 @@ import zstandard
 
 from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import Trust
-from commonwatt.packing import MAX_PAYLOAD_BYTES
+from commonwatt.payloads import MAX_PAYLOAD_BYTES, Keys, Payloads
 from commonwatt.records import EVENT_BYTES, EventRecord, unpack_event
 from commonwatt.units import EpochSeconds, MeterId
 
@@ -112,7 +112,7 @@ class Batch:
         time: The gateway's time.
         trust: How far that time can be trusted.
         flags: Why it was sent.
-        keys: (meter, record type, quarter) of each block.
+        keys: Of each block.
         payloads: Packed blocks, as stored.
         events: (log generation, event record).
         letters: Dead letters.
@@ -124,21 +124,20 @@ class Batch:
     time: EpochSeconds
     trust: Trust = Trust.NONE
     flags: BatchFlag = NO_FLAGS
-    keys: list[tuple[int, int, int]]
-    payloads: list[bytes]
+    keys: Keys
+    payloads: Payloads
     events: list[tuple[int, EventRecord]]
     letters: list[Letter]
 
     def pack(self) -> bytes:
         """Return the message, its body compressed."""
-        keys = np.array(self.keys, dtype=np.uint64).reshape(-1, 3)
         body = b"".join(
             (
-                keys[:, 0].astype(">u8").tobytes(),
-                keys[:, 2].astype(">u4").tobytes(),
-                keys[:, 1].astype(np.uint8).tobytes(),
-                np.array([len(payload) for payload in self.payloads], dtype=">u2").tobytes(),
-                *self.payloads,
+                self.keys.meter.astype(">u8").tobytes(),
+                self.keys.quarter.astype(">u4").tobytes(),
+                self.keys.record_type.tobytes(),
+                self.payloads.lengths.astype(">u2").tobytes(),
+                self.payloads.buffer,
                 *(_EVENT_GENERATION.pack(generation) + event.pack() for generation, event in self.events),
                 *(_pack_letter(letter) for letter in self.letters),
             )
@@ -225,16 +224,17 @@ def unpack_batch(data: bytes) -> Batch:
         raise ProtocolError(BatchRefusal.MALFORMED, f"batch: {error}") from error
 
 
-def _unpack_blocks(body: bytes, n: int) -> tuple[list[tuple[int, int, int]], list[bytes], bytes]:
-    meters = np.frombuffer(body, ">u8", n).tolist()
-    quarters = np.frombuffer(body, ">u4", n, 8 * n).tolist()
-    types = np.frombuffer(body, np.uint8, n, 12 * n).tolist()
+def _unpack_blocks(body: bytes, n: int) -> tuple[Keys, Payloads, bytes]:
+    meter = np.frombuffer(body, ">u8", n).astype(np.uint64)
+    quarter = np.frombuffer(body, ">u4", n, 8 * n).astype(np.uint32)
+    record_type = np.frombuffer(body, np.uint8, n, 12 * n)
     lengths = np.frombuffer(body, ">u2", n, 13 * n)
-    ends = 15 * n + np.cumsum(lengths, dtype=np.int64)
-    if n and (int(lengths.max()) > MAX_PAYLOAD_BYTES or int(ends[-1]) > len(body)):
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    start = 15 * n
+    end = start + int(offsets[-1])
+    if n and (int(lengths.max()) > MAX_PAYLOAD_BYTES or end > len(body)):
         raise ValueError("block payload too long")
-    payloads = [body[end - length : end] for end, length in zip(ends.tolist(), lengths.tolist(), strict=True)]
-    return list(zip(meters, types, quarters, strict=True)), payloads, body[int(ends[-1]) if n else 0 :]
+    return Keys(meter, record_type, quarter), Payloads(body[start:end], offsets), body[end:]
 
 
 def _unpack_events(body: bytes, n: int) -> tuple[list[tuple[int, EventRecord]], bytes]:

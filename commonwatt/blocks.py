@@ -15,6 +15,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
+from commonwatt.payloads import Key, Keys
 from commonwatt.records import HistoryRecord
 from commonwatt.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS
 
@@ -60,9 +61,9 @@ class Blocks:
         """Return (meter, record type, quarter) of one block."""
         return int(self.meter[row]), int(self.record_type[row]), int(self.quarter[row])
 
-    def keys(self) -> list[tuple[int, int, int]]:
+    def keys(self) -> Keys:
         """Return (meter, record type, quarter) of every block."""
-        return list(zip(self.meter.tolist(), self.record_type.tolist(), self.quarter.tolist(), strict=True))
+        return Keys(self.meter, self.record_type, self.quarter)
 
     def extras_of(self, row: int) -> list[tuple[int, int]]:
         """Return (slot, value) of one block's extras, ascending."""
@@ -87,7 +88,7 @@ class Blocks:
 
 
 def make_blocks(
-    keys: Sequence[tuple[int, int, int]],
+    keys: Keys | Sequence[Key],
     values: npt.ArrayLike,
     quality: npt.ArrayLike,
     extras: Iterable[tuple[int, int, int]] = (),
@@ -96,19 +97,12 @@ def make_blocks(
 
     Values of missing slots are set to 0, so that equal blocks have equal arrays.
     """
+    keys = Keys.of(keys)
     n = len(keys)
-    meter, record_type, quarter = zip(*keys, strict=True) if n else ((), (), ())
     quality_array = np.asarray(quality, dtype=np.uint8).reshape(n, SLOTS)
     value_array = np.where(quality_array > 0, np.asarray(values, dtype=np.int64).reshape(n, SLOTS), 0)
     extra_array = np.array(sorted(extras), dtype=EXTRA)
-    return Blocks(
-        np.array(meter, dtype=np.uint64),
-        np.array(record_type, dtype=np.uint8),
-        np.array(quarter, dtype=np.uint32),
-        value_array,
-        quality_array,
-        extra_array,
-    )
+    return Blocks(keys.meter, keys.record_type, keys.quarter, value_array, quality_array, extra_array)
 
 
 def empty() -> Blocks:
@@ -122,6 +116,8 @@ def join(batches: Sequence[Blocks]) -> Blocks:
     if not batches:
         return empty()
     parts = concatenate(batches) if len(batches) > 1 else batches[0]
+    if _ascends(parts):
+        return parts
     order = np.lexsort((parts.quarter, parts.record_type, parts.meter))
     parts = parts.take(order)
     changed = (np.diff(parts.meter) != 0) | (np.diff(parts.record_type) != 0) | (np.diff(parts.quarter) != 0)
@@ -141,6 +137,16 @@ def join(batches: Sequence[Blocks]) -> Blocks:
         best,
         _join_extras(parts, group, stands, values),
     )
+
+
+def _ascends(parts: Blocks) -> bool:
+    """Tell whether each key stands once, in ascending order, as in what was joined already."""
+    keys = (parts.meter, parts.record_type, parts.quarter)
+    later, same = np.zeros(len(parts) - 1, np.bool_), np.ones(len(parts) - 1, np.bool_)
+    for column in keys:
+        later |= same & (column[1:] > column[:-1])
+        same &= column[1:] == column[:-1]
+    return bool(later.all())
 
 
 def _join_extras(

@@ -7,24 +7,36 @@ CRC-32 over the block's key and the payload, so that a payload damaged, or filed
 import struct
 import zlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 
-from commonwatt.blocks import Blocks, Quality, make_blocks
+import numpy as np
+
+from commonwatt.blocks import EXTRA, Blocks, Quality
 from commonwatt.exceptions import ProtocolError
+from commonwatt.packing_arrays import (
+    HAS_AVERAGED,
+    HAS_EXTRAS,
+    HAS_MISSING,
+    IS_DELTA,
+    MAX_WIDTH,
+    are_plain,
+    pack_plain,
+    unpack_plain,
+)
+from commonwatt.payloads import MAX_PAYLOAD_BYTES, Key, Keys, Payloads
 from commonwatt.units import MAX_ABS_READING, SLOTS
 
 BAD_PAYLOAD = 7
 """``ProtocolError`` code of a payload that can't be unpacked."""
 
-MAX_PAYLOAD_BYTES = 2048
-"""No payload is longer; extras are cut to what fits (a slot with that many different values tells enough)."""
+FEW = 8
+"""So many blocks are sooner done one at a time than as arrays."""
 
-_HAS_MISSING = 0x01
-_HAS_AVERAGED = 0x02
-_IS_DELTA = 0x04
-_HAS_EXTRAS = 0x08
-_KNOWN_FLAGS = 0x0F
+MAX_EXTRAS = 150
+"""Extras that are kept of a block."""
+
+KNOWN_FLAGS = HAS_MISSING | HAS_AVERAGED | IS_DELTA | HAS_EXTRAS
 _KEY = struct.Struct(">QBI")
 _CHECK = struct.Struct(">I")
 _MASK = struct.Struct(">Q")
@@ -33,82 +45,103 @@ _ALL_SLOTS = (1 << SLOTS) - 1
 # Plain numbers: most parts hold a few slots, for which neither arrays nor enumerations are quick.
 _AVERAGED = int(Quality.AVERAGED)
 _EXACT = int(Quality.EXACT)
-_MAX_EXTRAS = 150
-_MAX_WIDTH = 55
+
+_Extra = tuple[int, int]
+"""Slot and value."""
 
 
-def pack(blocks: Blocks) -> list[bytes]:
+def pack(blocks: Blocks) -> Payloads:
     """Return the payload of each block."""
-    extras = defaultdict[int, list[tuple[int, int]]](list)
+    if len(blocks) < FEW:
+        return Payloads.of(_pack_each(blocks))
+    plain = are_plain(blocks)
+    if plain.all():
+        return pack_plain(blocks)
+    by_arrays = iter(pack_plain(blocks.take(np.flatnonzero(plain))))
+    one_at_a_time = _pack_each(blocks.take(np.flatnonzero(~plain)))
+    return Payloads.of(next(by_arrays if is_plain else one_at_a_time) for is_plain in plain.tolist())
+
+
+def _pack_each(blocks: Blocks) -> Iterator[bytes]:
+    extras = defaultdict[int, list[_Extra]](list)
     for row, slot, value in blocks.extras.tolist():
         extras[row].append((slot, value))
     rows = zip(blocks.keys(), blocks.values.tolist(), blocks.quality.tolist(), strict=True)
-    return [_pack_one(key, values, quality, extras[row]) for row, (key, values, quality) in enumerate(rows)]
+    return (_pack_one(key, values, quality, extras[row]) for row, (key, values, quality) in enumerate(rows))
 
 
-def unpack(keys: Sequence[tuple[int, int, int]], payloads: Sequence[bytes]) -> Blocks:
+def unpack(keys: Keys | Sequence[Key], payloads: Payloads | Sequence[bytes]) -> Blocks:
     """Return the blocks whose (meter, type, quarter) keys and payloads are given.
 
     Raises:
         ProtocolError: A payload is damaged, malformed, or belongs to another key; the text names the key.
     """
-    values, qualities, extras = [], [], []
-    for row, (key, payload) in enumerate(zip(keys, payloads, strict=True)):
-        value, quality, extra = _unpack_one(key, payload)
-        values.append(value)
-        qualities.append(quality)
-        extras += [(row, slot, other) for slot, other in extra]
-    return make_blocks(keys, values, qualities, extras)
+    blocks, damaged = _unpack(Keys.of(keys), Payloads.of(payloads))
+    if damaged:
+        raise damaged[0][1]
+    return blocks
 
 
-def unpack_sound(keys: Sequence[tuple[int, int, int]], payloads: Sequence[bytes]) -> tuple[Blocks, list[int]]:
+def unpack_sound(keys: Keys | Sequence[Key], payloads: Payloads | Sequence[bytes]) -> tuple[Blocks, list[int]]:
     """Return the blocks that can be unpacked, in their order, and the indexes of those that can't."""
-    try:
-        return unpack(keys, payloads), []
-    except ProtocolError:
-        damaged = [
-            i for i, (key, payload) in enumerate(zip(keys, payloads, strict=True)) if not _is_sound(key, payload)
-        ]
-        sound = [i for i in range(len(keys)) if i not in set(damaged)]
-        return unpack([keys[i] for i in sound], [payloads[i] for i in sound]), damaged
+    blocks, damaged = _unpack(Keys.of(keys), Payloads.of(payloads))
+    if not damaged:
+        return blocks, []
+    rows = [row for row, _ in damaged]
+    return blocks.take(np.delete(np.arange(len(blocks)), rows)), rows
 
 
-def is_intact(key: tuple[int, int, int], payload: bytes) -> bool:
+def _unpack(keys: Keys, payloads: Payloads) -> tuple[Blocks, list[tuple[int, ProtocolError]]]:
+    """Return the blocks, and (row, why) of those that can't be unpacked, whose rows mean nothing."""
+    if len(keys) != len(payloads):
+        raise ValueError(f"{len(keys)} keys of {len(payloads)} payloads")
+    shape = len(keys), SLOTS
+    rest: Iterable[int] = range(len(keys))
+    if len(keys) < FEW:
+        values, quality = np.zeros(shape, np.int64), np.zeros(shape, np.uint8)
+    else:
+        found = unpack_plain(keys, payloads)
+        values, quality, rest = found.values, found.quality, np.flatnonzero(~found.plain).tolist()
+    extras: list[tuple[int, int, int]] = []
+    damaged: list[tuple[int, ProtocolError]] = []
+    for row in rest:
+        try:
+            values[row], quality[row], more = _unpack_one(keys[row], payloads[row])
+        except ProtocolError as error:
+            damaged.append((row, error))
+        else:
+            extras += [(row, slot, value) for slot, value in more]
+    return Blocks(keys.meter, keys.record_type, keys.quarter, values, quality, np.array(extras, dtype=EXTRA)), damaged
+
+
+def is_intact(key: Key, payload: bytes) -> bool:
     """Tell whether the checksum of a payload, over it and its key, is right."""
     body, check = payload[:-4], payload[-4:]
     return _CHECK.pack(zlib.crc32(body, zlib.crc32(_KEY.pack(*key)))) == check
 
 
-def _is_sound(key: tuple[int, int, int], payload: bytes) -> bool:
-    try:
-        _unpack_one(key, payload)
-    except ProtocolError:
-        return False
-    return True
-
-
-def _pack_one(key: tuple[int, int, int], values: list[int], quality: list[int], extras: list[tuple[int, int]]) -> bytes:
+def _pack_one(key: Key, values: list[int], quality: list[int], extras: list[_Extra]) -> bytes:
     present = [value for value, q in zip(values, quality, strict=True) if q]
     flags = 0
     masks = b""
     if len(present) < SLOTS:
-        flags |= _HAS_MISSING
+        flags |= HAS_MISSING
         masks += _MASK.pack(sum(1 << slot for slot, q in enumerate(quality) if q))
     if _AVERAGED in quality:
-        flags |= _HAS_AVERAGED
+        flags |= HAS_AVERAGED
         masks += _MASK.pack(sum(1 << slot for slot, q in enumerate(quality) if q == _AVERAGED))
     plain = _frame(present)
     # Levels move in small steps, so their differences often need fewer bits than themselves.
     steps = [b - a for a, b in pairwise(present)]
     # Steps between the extremes may spread over 2^55, a bit more than a frame may be wide.
-    fits = steps and (max(steps) - min(steps)).bit_length() <= _MAX_WIDTH
+    fits = steps and (max(steps) - min(steps)).bit_length() <= MAX_WIDTH
     delta = _number(present[0]) + _frame(steps) if fits else plain
     if len(delta) < len(plain):
-        flags |= _IS_DELTA
+        flags |= IS_DELTA
     body = bytes([flags]) + masks + min(plain, delta, key=len)
     if extras:
-        kept = extras[:_MAX_EXTRAS]
-        body = bytes([flags | _HAS_EXTRAS]) + body[1:] + bytes([len(kept)]) + b"".join(_EXTRA.pack(*e) for e in kept)
+        kept = extras[:MAX_EXTRAS]
+        body = bytes([flags | HAS_EXTRAS]) + body[1:] + bytes([len(kept)]) + b"".join(_EXTRA.pack(*e) for e in kept)
     return body + _CHECK.pack(zlib.crc32(body, zlib.crc32(_KEY.pack(*key))))
 
 
@@ -163,8 +196,8 @@ class _Reader:
         if count < 1:
             return []
         base, width = self.number(), self.byte()
-        if width > _MAX_WIDTH:
-            raise ValueError(f"width over {_MAX_WIDTH} bits")
+        if width > MAX_WIDTH:
+            raise ValueError(f"width over {MAX_WIDTH} bits")
         length = (width * count + 7) // 8
         packed = int.from_bytes(self.take(length), "big") >> (length * 8 - width * count)
         if not width:
@@ -173,7 +206,7 @@ class _Reader:
         return [base + (packed >> shift & mask) for shift in range(width * (count - 1), -1, -width)]
 
 
-def _unpack_one(key: tuple[int, int, int], payload: bytes) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+def _unpack_one(key: Key, payload: bytes) -> tuple[list[int], list[int], list[_Extra]]:
     where = f"block payload of meter {key[0]}, type {key[1]}, quarter {key[2]}"
     if len(payload) < 5 or len(payload) > MAX_PAYLOAD_BYTES:
         raise ProtocolError(BAD_PAYLOAD, f"{where}: {len(payload)} bytes")
@@ -185,14 +218,14 @@ def _unpack_one(key: tuple[int, int, int], payload: bytes) -> tuple[list[int], l
         raise ProtocolError(BAD_PAYLOAD, f"{where}: {error}") from error
 
 
-def _unpack_body(reader: _Reader) -> tuple[list[int], list[int], list[tuple[int, int]]]:
+def _unpack_body(reader: _Reader) -> tuple[list[int], list[int], list[_Extra]]:
     flags = reader.byte()
-    if flags & ~_KNOWN_FLAGS:
+    if flags & ~KNOWN_FLAGS:
         raise ValueError(f"unknown flags {flags:#04x}")
-    present = reader.mask() if flags & _HAS_MISSING else _ALL_SLOTS
-    averaged = reader.mask() if flags & _HAS_AVERAGED else 0
+    present = reader.mask() if flags & HAS_MISSING else _ALL_SLOTS
+    averaged = reader.mask() if flags & HAS_AVERAGED else 0
     count = present.bit_count()
-    if flags & _IS_DELTA:
+    if flags & IS_DELTA:
         first = reader.number()
         packed = [*accumulate(reader.frame(count - 1), initial=first)]
     else:
@@ -201,7 +234,7 @@ def _unpack_body(reader: _Reader) -> tuple[list[int], list[int], list[tuple[int,
         raise ValueError("differences of no value")
     if packed and not -MAX_ABS_READING <= min(packed) <= max(packed) <= MAX_ABS_READING:
         raise ValueError("value beyond 2^53")
-    extras = [_EXTRA.unpack(reader.take(9)) for _ in range(reader.byte())] if flags & _HAS_EXTRAS else []
+    extras = [_EXTRA.unpack(reader.take(9)) for _ in range(reader.byte())] if flags & HAS_EXTRAS else []
     if reader.at != len(reader.data):
         raise ValueError(f"{len(reader.data) - reader.at} bytes too many")
     if any(not present >> slot & 1 for slot, _ in extras):

@@ -116,7 +116,7 @@ def _of_series(
     present: dict[tuple[int, int, int], int] = {}
     for blocks in reader.stream(connection, select_parts().where(within)):
         exact, averaged = (blocks.quality == 2).sum(axis=1).tolist(), (blocks.quality == 1).sum(axis=1).tolist()
-        for key, mask, e, a in zip(blocks.keys(), masks(blocks), exact, averaged, strict=True):
+        for key, mask, e, a in zip(blocks.keys(), masks(blocks).tolist(), exact, averaged, strict=True):
             place = numbers[key[0]], key[1]
             present[*place, key[2]] = mask
             counts[place].exact += e

@@ -14,6 +14,7 @@ from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, concatenate, make_blocks
 from commonwatt.letters import block_letters, held_blocks
 from commonwatt.packing import pack
+from commonwatt.payloads import Payloads
 from commonwatt.records import Rejection
 from commonwatt.units import MAX_ABS_READING, EpochSeconds
 from utility.store.known import KnownMeter
@@ -33,11 +34,11 @@ class Sorted:
     """
 
     blocks: Blocks
-    payloads: list[bytes]
+    payloads: Payloads
     held: tuple[Held, ...] = ()
 
 
-def sort_out(blocks: Blocks, payloads: list[bytes], meters: Mapping[int, KnownMeter], now: EpochSeconds) -> Sorted:
+def sort_out(blocks: Blocks, payloads: Payloads, meters: Mapping[int, KnownMeter], now: EpochSeconds) -> Sorted:
     """Set implausible slots apart; nearly always there are none, and nothing is copied."""
     kinds = zip(blocks.meter.tolist(), blocks.record_type.tolist(), strict=True)
     limits = np.array([meters[meter].limits.get(kind, MAX_ABS_READING) for meter, kind in kinds], dtype=np.int64)
@@ -53,7 +54,7 @@ def sort_out(blocks: Blocks, payloads: list[bytes], meters: Mapping[int, KnownMe
     letters = block_letters(now, apart, Rejection.IMPLAUSIBLE)
     return Sorted(
         concatenate([blocks.take(others), mended]),
-        [payloads[i] for i in others.tolist()] + pack(mended),
+        Payloads.of([*payloads.take(others), *pack(mended)]),
         tuple((letter, apart.take([row])) for row, letter in enumerate(letters)),
     )
 

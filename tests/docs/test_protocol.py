@@ -9,7 +9,7 @@ from typing import get_args
 
 import pytest
 
-from commonwatt import batches, commands, dumps, messages, packing, records, topics
+from commonwatt import batches, commands, dumps, messages, packing, packing_arrays, payloads, records, topics
 from commonwatt.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
 from commonwatt.blocks import join, make_blocks
 from commonwatt.commands import Command, ControllerCommand, ControllerOutcome, Heartbeat, Message, Outcome, unpack_json
@@ -168,7 +168,7 @@ def test_batch_carries_the_block_and_the_event_of_the_page() -> None:
     sent = HEX["batch"][0]
     batch = unpack_batch(sent)
     assert (batch.owner, batch.flags) == ("r001", BatchFlag.COMPRESSED)
-    assert (batch.keys, batch.payloads) == ([(METER, 3, QUARTER)], HEX["block-payload"])
+    assert (list(batch.keys), list(batch.payloads)) == ([(METER, 3, QUARTER)], HEX["block-payload"])
     assert [(generation, event.pack()) for generation, event in batch.events] == [(1, HEX["event-record"][0])]
     assert batch.letters == []
     # The compressed body may differ between versions of zstandard; the head may not.
@@ -358,7 +358,7 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
                 f"{batches.MAX_BODY_BYTES // 1024**2} MiB uncompressed"
             ),
         ),
-        ("a block payload", f"{packing.MAX_PAYLOAD_BYTES:,} bytes; {packing._MAX_EXTRAS} extras"),
+        ("a block payload", f"{payloads.MAX_PAYLOAD_BYTES:,} bytes; {packing.MAX_EXTRAS} extras"),
         ("a letter's content", f"{batches.MAX_LETTER_BYTES:,} bytes"),
     ],
 )
@@ -373,13 +373,13 @@ def test_limits_within_sentences_are_those_of_the_code() -> None:
     assert table[str(Rejection.OUT_OF_RANGE.value)] == "magnitude above 2^53"
     assert MAX_ABS_READING == 2**53
     assert f"number of records, at most {messages.MAX_PUT_RECORDS:,}" in PAGE
-    assert f"in bits (1 byte, at most {packing._MAX_WIDTH})" in PAGE
+    assert f"in bits (1 byte, at most {packing_arrays.MAX_WIDTH})" in PAGE
     flags = re.findall(r"0x0[1248]", section("Block payload").split("2. If")[0])
     assert [int(flag, 16) for flag in flags] == [
-        packing._HAS_MISSING,
-        packing._HAS_AVERAGED,
-        packing._IS_DELTA,
-        packing._HAS_EXTRAS,
+        packing_arrays.HAS_MISSING,
+        packing_arrays.HAS_AVERAGED,
+        packing_arrays.IS_DELTA,
+        packing_arrays.HAS_EXTRAS,
     ]
 
 

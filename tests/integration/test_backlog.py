@@ -67,7 +67,7 @@ class Uplink:
     def judge(self, message: Message) -> Fate:
         """Note a batch that holds something, and let it pass."""
         if message.leaf == "batch" and (keys := unpack_batch(message.payload).keys):
-            self.batches.append(keys)
+            self.batches.append(list(keys))
         return Fate.PASS
 
     def with_live_data(self) -> list[int]:

@@ -34,6 +34,7 @@ from commonwatt.effects import Publish
 from commonwatt.letters import reason_text
 from commonwatt.messages import Level, Put, PutAck, unpack_put, unpack_put_ack
 from commonwatt.packing import pack
+from commonwatt.payloads import Payloads
 from commonwatt.records import EventRecord, Log, RecordType, State
 from commonwatt.town import Battery, Direction, Function, load_town
 from commonwatt.town import Meter as Description
@@ -524,7 +525,7 @@ AT_UTILITY: dict[str, tuple[str, bytes]] = {
     "a body that expands without end": ("batch", _bomb()),
     "more blocks than a batch may have": ("batch", head_with(_GOOD, at=28, value=MAX_BATCH_BLOCKS + 1)),
     "letters that overlap the end": ("batch", head_with(_GOOD, at=36, value=3)),
-    "a block whose payload is damaged": ("batch", batch_of(block(), payloads=[bytes(12)]).pack()),
+    "a block whose payload is damaged": ("batch", batch_of(block(), payloads=Payloads.of([bytes(12)])).pack()),
     "a block filed under another meter": ("batch", batch_of(block(), payloads=pack(block(meter=10002))).pack()),
     "a block of a quarter beyond all time": ("batch", batch_of(block(quarter=2**32 - 1)).pack()),
     "a block of an unknown meter": ("batch", batch_of(block(meter=555)).pack()),

@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks
+from commonwatt.payloads import Payloads
 from commonwatt.records import EventRecord
 from commonwatt.units import EpochSeconds
 
@@ -28,7 +29,7 @@ class Append:
     owner: str
     received: EpochSeconds
     blocks: Blocks
-    payloads: list[bytes]
+    payloads: Payloads
     events: list[tuple[int, EventRecord]]
     letters: list[Letter]
     held: tuple[tuple[Letter, Blocks], ...] = ()

@@ -14,7 +14,7 @@ from commonwatt.blocks import join
 from commonwatt.packing import pack
 from commonwatt.units import QUARTER_S, EpochSeconds, unsigned64
 from utility.store.database import Database
-from utility.store.parts import Checked, check, chunks, select_parts, set_aside, summaries
+from utility.store.parts import Checked, check, chunks, part_rows, select_parts, set_aside
 from utility.store.tables import part
 
 SETTLE_S = 60
@@ -95,9 +95,7 @@ def _joined(checked: Checked) -> list[dict[str, Any]]:
     blocks = join([checked.blocks])
     latest = {(unsigned64(row.meter_id), row.record_type, row.quarter): row for row in checked.rows}
     made = []
-    for key, summary, payload in zip(blocks.keys(), summaries(blocks), pack(blocks), strict=True):
+    for key, row in zip(blocks.keys(), part_rows(blocks, pack(blocks), compacted=True), strict=True):
         last = latest[key]
-        origin = {name: getattr(last, name) for name in ("meter_no", "sender", "owner", "received")}
-        place = {"record_type": key[1], "quarter": key[2], "compacted": True, "payload": payload}
-        made.append(origin | place | summary)
+        made.append(row | {name: getattr(last, name) for name in ("meter_no", "sender", "owner", "received")})
     return made

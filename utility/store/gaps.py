@@ -173,7 +173,7 @@ class GapFinder:
         }
         for some in chunks(keys):
             blocks = self._reader.read(connection, _PARTS_OF, {"keys": some})
-            for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks), strict=True):
+            for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True):
                 present[numbers[meter_id], record_type, quarter] = mask
         held = masks_of(connection, keys)
         for key, mask in present.items():

@@ -14,7 +14,7 @@ from commonwatt.units import EpochSeconds
 from utility.store.database import insert_or
 from utility.store.known import KnownMeter, load_known
 from utility.store.letters import letter_of
-from utility.store.parts import chunks, masks, summaries
+from utility.store.parts import chunks, masks, part_rows
 from utility.store.tables import held, letter, part, series
 
 HELD = "held"
@@ -51,7 +51,7 @@ def note_slots(connection: Connection, letter_no: int, number: int, blocks: Bloc
     """Note the slots of a new held letter."""
     rows = [
         {"meter_no": number, "record_type": kind, "quarter": quarter, "letter_no": letter_no, "mask": mask}
-        for (_, kind, quarter), mask in zip(blocks.keys(), masks(blocks), strict=True)
+        for (_, kind, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True)
     ]
     connection.execute(held.insert(), rows)
 
@@ -90,10 +90,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
 def _append(connection: Connection, blocks: Blocks, meter: KnownMeter, sender: str, now: EpochSeconds) -> None:
     """Add the released readings as parts, like any that arrive late."""
     origin = {"sender": sender, "owner": meter.microgrid, "received": now, "compacted": False, "meter_no": meter.no}
-    rows = [
-        origin | {"record_type": kind, "quarter": quarter, "payload": payload} | summary
-        for (_, kind, quarter), summary, payload in zip(blocks.keys(), summaries(blocks), pack(blocks), strict=True)
-    ]
+    rows = part_rows(blocks, pack(blocks), **origin)
     connection.execute(part.insert(), rows)
     first = {"meter_no": meter.no, "record_type": rows[0]["record_type"], "first_quarter": int(blocks.quarter.min())}
     statement = insert_or(connection, series).values(first)

@@ -12,6 +12,8 @@ from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, Quality, join
 from commonwatt.letters import Door, LocalReason
 from commonwatt.packing import is_intact, unpack_sound
+from commonwatt.packing_arrays import masks_of
+from commonwatt.payloads import Payloads
 from commonwatt.records import RecordType
 from commonwatt.units import SLOTS, unsigned64
 from utility.store.database import insert_or
@@ -52,44 +54,77 @@ def select_parts() -> Select[Any]:
     return select(*PART_COLUMNS).join(meter, meter.c.no == part.c.meter_no)
 
 
-def summaries(blocks: Blocks) -> list[dict[str, int | None]]:
-    """Return the columns people query, of each block."""
-    present = blocks.quality > Quality.MISSING
-    some: npt.NDArray[np.bool_] = np.asarray(present.any(axis=1))
-    first = present.argmax(axis=1)
-    last = SLOTS - 1 - present[:, ::-1].argmax(axis=1)
+@dataclass(frozen=True, eq=False)
+class Column:
+    """One column of the parts of a batch.
+
+    Attributes:
+        values: int64 (n,).
+        known: Where there is a value, (n,); ``None``: everywhere.
+    """
+
+    values: npt.NDArray[np.int64]
+    known: npt.NDArray[np.bool_] | None = None
+
+    def __iter__(self) -> Iterator[int | None]:
+        """Yield the values, ``None`` where there is none."""
+        values: list[int | None] = self.values.tolist()
+        if self.known is not None:
+            for row in np.flatnonzero(~self.known).tolist():
+                values[row] = None
+        return iter(values)
+
+
+def summaries(blocks: Blocks) -> dict[str, Column]:
+    """Return the columns people query, by name."""
+    there = masks(blocks)
+    averaged = masks_of(blocks.quality == Quality.AVERAGED)
+    some = there > 0
+    # The lowest bit that is set, and the highest.
+    lowest = there & -there
+    highest = there.copy()
+    for shift in (1, 2, 4, 8, 16, 32):
+        highest |= highest >> np.uint64(shift)
     rows = np.arange(len(blocks))
+    first = np.where(some, np.bitwise_count(lowest - np.uint64(1)), 0)
+    last = np.where(some, np.bitwise_count(highest).astype(np.int64) - 1, 0)
+    low = high = blocks.values
+    if (there != ALL_SLOTS).any():
+        present = blocks.quality > Quality.MISSING
+        low, high = np.where(present, low, _INT64.max), np.where(present, high, _INT64.min)
     conflicts = np.zeros(len(blocks), np.int64)
-    slots = np.unique(blocks.extras[["row", "slot"]]) if len(blocks.extras) else blocks.extras
-    np.add.at(conflicts, slots["row"], 1)
-    columns = {
-        "exact": (blocks.quality == Quality.EXACT).sum(axis=1),
-        "averaged": (blocks.quality == Quality.AVERAGED).sum(axis=1),
-        "conflicts": conflicts,
-        "total": blocks.values.sum(axis=1),
-        "first_reading": blocks.values[rows, first],
-        "last_reading": blocks.values[rows, last],
-        "min_reading": np.where(present, blocks.values, _INT64.max).min(axis=1, initial=_INT64.max),
-        "max_reading": np.where(present, blocks.values, _INT64.min).max(axis=1, initial=_INT64.min),
+    if len(blocks.extras):
+        np.add.at(conflicts, np.unique(blocks.extras[["row", "slot"]])["row"], 1)
+    return {
+        "exact": Column(np.bitwise_count(there & ~averaged).astype(np.int64)),
+        "averaged": Column(np.bitwise_count(averaged).astype(np.int64)),
+        "conflicts": Column(conflicts),
+        "total": Column(blocks.values.sum(axis=1), some & np.isin(blocks.record_type, _FLOWS)),
+        "first_reading": Column(blocks.values[rows, first], some),
+        "last_reading": Column(blocks.values[rows, last], some),
+        "min_reading": Column(low.min(axis=1), some),
+        "max_reading": Column(high.max(axis=1), some),
     }
-    flow = np.isin(blocks.record_type, _FLOWS)
-    known: dict[str, npt.NDArray[np.bool_]] = {"total": some & flow}
-    known |= dict.fromkeys(("first_reading", "last_reading", "min_reading", "max_reading"), some)
-    lists = {
-        name: [value if there else None for value, there in zip(column.tolist(), known[name].tolist(), strict=True)]
-        if name in known
-        else column.tolist()
-        for name, column in columns.items()
-    }
-    return [dict(zip(lists, values, strict=True)) for values in zip(*lists.values(), strict=True)]
 
 
-def masks(blocks: Blocks) -> list[int]:
+def part_rows(blocks: Blocks, payloads: Payloads, **same: object) -> list[dict[str, Any]]:
+    """Return rows of ``part``: what blocks and payloads give, and what is the ``same`` in all."""
+    columns: dict[str, Iterable[object]] = {
+        "record_type": blocks.record_type.tolist(),
+        "quarter": blocks.quarter.tolist(),
+        "payload": payloads,
+    }
+    return [same | row for row in as_rows(columns | summaries(blocks))]
+
+
+def as_rows(columns: Mapping[str, Iterable[object]]) -> list[dict[str, Any]]:
+    """Return columns as rows."""
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def masks(blocks: Blocks) -> npt.NDArray[np.uint64]:
     """Return the mask of the slots each block has: bit s is slot s."""
-    if not len(blocks):
-        return []
-    packed = np.packbits(blocks.quality > Quality.MISSING, axis=1, bitorder="little")
-    return [int(mask) for mask in packed.view("<u8")[:, 0]]
+    return masks_of(blocks.quality > Quality.MISSING)
 
 
 @dataclass(frozen=True, eq=False)

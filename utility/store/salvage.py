@@ -31,7 +31,7 @@ from utility.registry import TOWN
 from utility.store.checks import check_schema, row_crc
 from utility.store.database import empty_database, insert_or, open_database
 from utility.store.known import REVISION, registry_changed
-from utility.store.parts import summaries
+from utility.store.parts import as_rows, summaries
 from utility.store.tables import (
     command,
     controller,
@@ -188,7 +188,7 @@ class _Take:
         keys = [(self._meters[row["meter_no"]], row["record_type"], row["quarter"]) for row in rows]
         blocks, damaged = unpack_sound(keys, [row["payload"] for row in rows])
         sound = [row for i, row in enumerate(rows) if i not in set(damaged)]
-        return [row | summary for row, summary in zip(sound, summaries(blocks), strict=True)]
+        return [row | summary for row, summary in zip(sound, as_rows(summaries(blocks)), strict=True)]
 
 
 def _where(is_sound: Callable[[_Row], bool], rows: list[_Row]) -> list[_Row]:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any, TypeVar
 
+import numpy as np
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -24,6 +25,7 @@ from sqlalchemy import (
 )
 
 from commonwatt.batches import Letter
+from commonwatt.blocks import Blocks
 from commonwatt.letters import LocalReason
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import QUARTER_S, signed64, unsigned64
@@ -32,7 +34,7 @@ from utility.store.checks import is_sound, row_crc
 from utility.store.database import Database, insert_in, insert_or, upsert
 from utility.store.held import HELD, note_slots
 from utility.store.letters import letter_row
-from utility.store.parts import chunks, summaries
+from utility.store.parts import chunks, part_rows
 from utility.store.tables import (
     command,
     declared_minimum,
@@ -126,24 +128,26 @@ class _Transaction:
     def _append_parts(self, appends: Sequence[Append]) -> None:
         rows: list[dict[str, Any]] = []
         for append in appends:
-            columns = summaries(append.blocks)
-            for key, summary, payload in zip(append.blocks.keys(), columns, append.payloads, strict=True):
-                place = self._place(key)
-                rows.append(place | summary | _origin(append) | {"payload": payload})
+            numbers = [self._numbers[meter_id] for meter_id in append.blocks.meter.tolist()]
+            new = part_rows(append.blocks, append.payloads, **_origin(append))
+            rows += [row | {"meter_no": number} for row, number in zip(new, numbers, strict=True)]
+            self._note_firsts(numbers, append.blocks)
             counts = self._tallies[append.owner]
-            counts.blocks += len(columns)
-            counts.slots += int((append.blocks.quality > 0).sum())
+            counts.blocks += len(numbers)
+            counts.slots += int(np.count_nonzero(append.blocks.quality))
         if rows:
             self._connection.execute(part.insert(), rows)
         self._save_firsts()
 
-    def _place(self, key: tuple[int, int, int]) -> dict[str, int]:
-        """Return the key's columns, and note when it is the first quarter ever seen of its series."""
-        number, record_type, quarter = self._numbers[key[0]], key[1], key[2]
-        known = self.new_firsts.get((number, record_type), self._first.get((number, record_type), quarter + 1))
-        if quarter < known:
-            self.new_firsts[number, record_type] = quarter
-        return {"meter_no": number, "record_type": record_type, "quarter": quarter}
+    def _note_firsts(self, numbers: list[int], blocks: Blocks) -> None:
+        """Note the quarters that are the first ever seen of their series."""
+        places, which = np.unique(np.array(numbers, np.int64) << 8 | blocks.record_type, return_inverse=True)
+        lowest = np.full(len(places), np.iinfo(np.int64).max)
+        np.minimum.at(lowest, which, blocks.quarter)
+        for joined, quarter in zip(places.tolist(), lowest.tolist(), strict=True):
+            place = joined >> 8, joined & 0xFF
+            if quarter < self.new_firsts.get(place, self._first.get(place, quarter + 1)):
+                self.new_firsts[place] = quarter
 
     def _save_firsts(self) -> None:
         rows = [

@@ -3,6 +3,7 @@
 import struct
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -27,7 +28,7 @@ from commonwatt.batches import (
 )
 from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import Trust
-from commonwatt.packing import MAX_PAYLOAD_BYTES
+from commonwatt.payloads import MAX_PAYLOAD_BYTES, Keys, Payloads
 from commonwatt.records import EventRecord
 
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
@@ -56,8 +57,8 @@ def batches(draw: st.DrawFn) -> Batch:
         time=draw(u32),
         trust=draw(st.sampled_from(Trust)),
         flags=draw(st.sampled_from([BatchFlag(0), BatchFlag.ANSWER, BatchFlag.URGENT])) | BatchFlag.COMPRESSED,
-        keys=[key for key, _ in blocks],
-        payloads=[payload for _, payload in blocks],
+        keys=Keys.of([key for key, _ in blocks]),
+        payloads=Payloads.of(payload for _, payload in blocks),
         events=draw(st.lists(st.tuples(u32, events), max_size=4)),
         letters=draw(st.lists(letters, max_size=3)),
     )
@@ -76,7 +77,9 @@ acks = st.builds(
     letters=u32,
 )
 
-EMPTY = Batch(owner="r001", store=1, sequence=1, time=1, keys=[], payloads=[], events=[], letters=[])
+EMPTY = Batch(
+    owner="r001", store=1, sequence=1, time=1, keys=Keys.of([]), payloads=Payloads.of([]), events=[], letters=[]
+)
 
 
 def message(
@@ -121,8 +124,8 @@ def test_full_batch_reads_back() -> None:
     batch = replace(
         EMPTY,
         flags=BatchFlag.COMPRESSED,
-        keys=[(2**64 - 1 - i, 3, i) for i in range(MAX_BATCH_BLOCKS)],
-        payloads=[bytes([i % 256]) * (i % 1_000) for i in range(MAX_BATCH_BLOCKS)],
+        keys=Keys.of([(2**64 - 1 - i, 3, i) for i in range(MAX_BATCH_BLOCKS)]),
+        payloads=Payloads.of(bytes([i % 256]) * (i % 1_000) for i in range(MAX_BATCH_BLOCKS)),
         events=[(5, event)] * MAX_BATCH_EVENTS,
         letters=[letter] * MAX_BATCH_LETTERS,
     )
@@ -134,7 +137,7 @@ def test_full_batch_reads_back() -> None:
 def test_uncompressed_batch_is_read_too() -> None:
     body = struct.pack(">QIBH", 77, 9, 3, 2) + b"ab"
     batch = unpack_batch(message(body, blocks=1))
-    assert (batch.keys, batch.payloads, batch.flags) == ([(77, 3, 9)], [b"ab"], BatchFlag(0))
+    assert (list(batch.keys), list(batch.payloads), batch.flags) == ([(77, 3, 9)], [b"ab"], BatchFlag(0))
 
 
 def test_long_letter_is_cut_to_its_first_kilobyte() -> None:
@@ -211,21 +214,27 @@ def test_batch_acknowledgement_of_an_unknown_kind_confirms_nothing(offset: int) 
 @pytest.mark.parametrize(
     ("more", "limit"),
     [
-        ({"keys": [(1, 3, 1)], "payloads": [b""]}, MAX_BATCH_BLOCKS),
-        ({"events": [(1, EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=1, time=1))]}, 2000),
+        (lambda n: replace(EMPTY, keys=Keys.of([(1, 3, 1)] * n), payloads=Payloads.of([b""] * n)), MAX_BATCH_BLOCKS),
         (
-            {"letters": [Letter(meter=1, log=0, reason=1, generation=0, record_id=1, time=1, content=b"")]},
+            lambda n: replace(
+                EMPTY,
+                events=[(1, EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=1, time=1))] * n,
+            ),
+            MAX_BATCH_EVENTS,
+        ),
+        (
+            lambda n: replace(
+                EMPTY,
+                letters=[Letter(meter=1, log=0, reason=1, generation=0, record_id=1, time=1, content=b"")] * n,
+            ),
             MAX_BATCH_LETTERS,
         ),
     ],
     ids=["blocks", "events", "letters"],
 )
-def test_batch_over_a_limit_is_refused(more: dict[str, list[object]], limit: int) -> None:
-    def of(n: int) -> bytes:
-        return replace(EMPTY, **{key: value * n for key, value in more.items()}).pack()  # type: ignore[arg-type]
-
-    unpack_batch(of(limit))
-    assert code_of(of(limit + 1)) == BatchRefusal.MALFORMED
+def test_batch_over_a_limit_is_refused(more: Callable[[int], Batch], limit: int) -> None:
+    unpack_batch(more(limit).pack())
+    assert code_of(more(limit + 1).pack()) == BatchRefusal.MALFORMED
 
 
 def test_batch_longer_than_a_message_may_be_is_refused() -> None:

@@ -3,15 +3,18 @@
 import random
 import struct
 import zlib
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.blocks import Blocks, average, make_blocks
+from commonwatt.blocks import Blocks, average, concatenate, make_blocks
 from commonwatt.exceptions import ProtocolError
-from commonwatt.packing import BAD_PAYLOAD, MAX_PAYLOAD_BYTES, pack, unpack
+from commonwatt.packing import BAD_PAYLOAD, FEW, pack, unpack, unpack_sound
+from commonwatt.packing_arrays import unpack_plain
+from commonwatt.payloads import MAX_PAYLOAD_BYTES, Key
 from commonwatt.units import MAX_ABS_READING, SLOTS
 
 KEY = (10_001, 3, 1_988_889)
@@ -93,6 +96,98 @@ def test_payload_stays_in_its_bound_however_many_values_conflict() -> None:
     back = unpack([KEY], [payload])
     assert back.values.tolist() == block.values.tolist()
     assert back.extras_of(0) == block.extras_of(0)[:150]
+
+
+def one_at_a_time(keys: list[Key], payloads: list[bytes]) -> tuple[list[Blocks], list[int]]:
+    """Unpack each payload by itself; return the sound ones, and the indexes of the others."""
+    found, damaged = [], []
+    for row, (key, payload) in enumerate(zip(keys, payloads, strict=True)):
+        try:
+            found.append(unpack([key], [payload]))
+        except ProtocolError:
+            damaged.append(row)
+    return found, damaged
+
+
+def assert_same(a: Blocks, b: Blocks) -> None:
+    for field in fields(Blocks):
+        left, right = getattr(a, field.name), getattr(b, field.name)
+        assert (left.dtype, left.tolist()) == (right.dtype, right.tolist()), field.name
+
+
+@given(st.lists(blocks(), min_size=FEW, max_size=2 * FEW))
+@settings(max_examples=20)
+def test_many_blocks_are_packed_like_each_by_itself(some: list[Blocks]) -> None:
+    together = concatenate(some)
+    payloads = [payload for block in some for payload in pack(block)]
+    assert pack(together) == payloads
+    assert_same(unpack(together.keys(), payloads), together)
+
+
+odd_bodies = st.one_of(
+    st.builds(lambda flags, rest: bytes([flags]) + rest, st.integers(0, 31), st.binary(max_size=40)),
+    st.binary(max_size=64),
+    # A head of one mask, and a number and a width of any size before few bits.
+    st.builds(
+        lambda flags, mask, numbers, width, bits: (
+            bytes([flags]) + mask.to_bytes(8, "big") + b"".join(bytes([len(n)]) + n for n in numbers) + width + bits
+        ),
+        st.sampled_from([1, 2, 5, 6]),
+        st.sampled_from([0, 1, 3, 2**59, 2**60 - 1, 2**64 - 1]),
+        st.lists(st.one_of(st.binary(max_size=9), st.just(b"\x7f" + b"\xff" * 7)), max_size=2),
+        st.integers(0, 60).map(lambda width: bytes([width])),
+        st.binary(max_size=16),
+    ),
+)
+
+
+@given(
+    st.lists(st.tuples(blocks(), st.one_of(st.none(), st.integers(0, 2**16), odd_bodies)), min_size=FEW, max_size=20)
+)
+@settings(max_examples=30)
+def test_among_many_payloads_each_is_judged_as_by_itself(given_: list[tuple[Blocks, int | bytes | None]]) -> None:
+    keys, payloads = [], []
+    for block, fault in given_:
+        key, payload = block.key(0), bytearray(pack(block)[0])
+        if isinstance(fault, int):
+            payload[fault // 8 % len(payload)] ^= 1 << fault % 8
+        keys.append(key)
+        payloads.append(signed(key, fault) if isinstance(fault, bytes) else bytes(payload))
+    sound, damaged = one_at_a_time(keys, payloads)
+    together, found_damaged = unpack_sound(keys, payloads)
+    assert found_damaged == damaged
+    assert_same(together, concatenate(sound))
+    if damaged:
+        with pytest.raises(ProtocolError) as by_itself:
+            unpack([keys[damaged[0]]], [payloads[damaged[0]]])
+        with pytest.raises(ProtocolError) as among_many:
+            unpack(keys, payloads)
+        assert str(among_many.value) == str(by_itself.value)
+
+
+@pytest.mark.parametrize("size", [0, 4, MAX_PAYLOAD_BYTES + 1, 100_000])
+def test_payload_of_no_possible_length_among_many_is_found_out(size: int) -> None:
+    together = concatenate([make_blocks([(1, 3, q)], [[q] * SLOTS], [[2] * SLOTS]) for q in range(FEW)])
+    payloads = list(pack(together))
+    payloads[3] = bytes(size)
+    found, damaged = unpack_sound(together.keys(), payloads)
+    assert damaged == [3]
+    assert found.values[:, 0].tolist() == [0, 1, 2, 4, 5, 6, 7]
+
+
+def test_common_payloads_are_taken_apart_by_whole_arrays() -> None:
+    rng = np.random.default_rng(1)
+    values = rng.integers(0, 9_000, (FEW, SLOTS))
+    level = np.cumsum(values, axis=1)
+    few = np.zeros((FEW, SLOTS), np.uint8)
+    few[:, 8:12] = 2
+    whole = np.full((FEW, SLOTS), 2)
+    keys = [(1, 3, quarter) for quarter in range(FEW)]
+    kinds = [make_blocks(keys, v, q) for v, q in ((values, whole), (level, whole), (values, few), (level, few))]
+    for made in [*kinds, average(kinds[0]), average(kinds[2])]:
+        found = unpack_plain(made.keys(), pack(made))
+        assert found.plain.all()
+        assert (found.values.tolist(), found.quality.tolist()) == (made.values.tolist(), made.quality.tolist())
 
 
 @given(blocks(), st.data())

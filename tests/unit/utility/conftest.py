@@ -9,6 +9,7 @@ from commonwatt.batches import Batch, Letter
 from commonwatt.blocks import Blocks, make_blocks
 from commonwatt.messages import Trust
 from commonwatt.packing import pack
+from commonwatt.payloads import Payloads
 from commonwatt.records import EventRecord
 from commonwatt.town import Town, load_town
 from utility.registry import fill_registry
@@ -94,7 +95,7 @@ def batch() -> MakeBatch:
             time=1_800_000_000,
             trust=Trust.NETWORK,
             keys=given.keys(),
-            payloads=payloads or pack(given),
+            payloads=Payloads.of(payloads or pack(given)),
             events=list(events),
             letters=list(letters),
         )

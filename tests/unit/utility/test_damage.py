@@ -15,6 +15,7 @@ from commonwatt.commands import ControllerCommand, unpack_json
 from commonwatt.damage import set_aside
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import pack
+from commonwatt.payloads import Payloads
 from commonwatt.records import EventRecord, State
 from commonwatt.service import only_one
 from commonwatt.town import Town
@@ -73,7 +74,7 @@ def everything() -> list[Append]:
         owner="r001",
         received=NOW,
         blocks=make_blocks([], [], []),
-        payloads=[],
+        payloads=Payloads.of([]),
         events=ALL_EVENTS,
         letters=[],
     )

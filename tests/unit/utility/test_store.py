@@ -19,7 +19,7 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.known import OpenCommand, add_command, last_done, mark_done, open_commands
 from utility.store.letters import letters
-from utility.store.parts import masks, summaries
+from utility.store.parts import as_rows, masks, summaries
 from utility.store.tables import gap, letter, part
 from utility.store.writer import Writer
 
@@ -57,7 +57,7 @@ def test_unsigned_numbers_survive_signed_columns(number: int) -> None:
 
 def test_summaries_are_those_of_the_slots(blocks: Callable[..., Blocks]) -> None:
     flow, level, nothing = blocks({3: 5, 7: -2, 50: 9}), blocks({1: 4}, kind=2, q=1), blocks({})
-    (row,) = summaries(flow)
+    (row,) = as_rows(summaries(flow))
     assert row == {
         "exact": 3,
         "averaged": 0,
@@ -68,14 +68,14 @@ def test_summaries_are_those_of_the_slots(blocks: Callable[..., Blocks]) -> None
         "min_reading": -2,
         "max_reading": 9,
     }
-    (row,) = summaries(level)
+    (row,) = as_rows(summaries(level))
     assert (row["averaged"], row["total"], row["first_reading"]) == (1, None, 4)
-    (row,) = summaries(nothing)
+    (row,) = as_rows(summaries(nothing))
     assert (row["exact"], row["total"], row["min_reading"], row["last_reading"]) == (0, None, None, None)
-    assert summaries(empty()) == []
-    (row,) = summaries(join([blocks({3: 5}), blocks({3: 6}), blocks({3: 7})]))
+    assert as_rows(summaries(empty())) == []
+    (row,) = as_rows(summaries(join([blocks({3: 5}), blocks({3: 6}), blocks({3: 7})])))
     assert row["conflicts"] == 1
-    assert masks(flow) == [1 << 3 | 1 << 7 | 1 << 50]
+    assert masks(flow).tolist() == [1 << 3 | 1 << 7 | 1 << 50]
 
 
 def test_appended_values_are_there_at_once(

@@ -1,0 +1,154 @@
+"""The keys and the payloads of many blocks, as arrays: no object for each (docs/protocol.md, "Block payload")."""
+
+import zlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import accumulate, pairwise
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Key: TypeAlias = tuple[int, int, int]
+"""Meter, record type and quarter of a block."""
+
+MAX_PAYLOAD_BYTES = 2048
+"""No payload is longer; extras are cut to what fits (a slot with that many different values tells enough)."""
+
+CHECK_BYTES = 4
+"""The checksum at the end of a payload."""
+
+_KEY_BYTES = 13
+_ALL_ONES = 0xFFFFFFFF
+
+
+@dataclass(frozen=True, eq=False)
+class Keys:
+    """The keys of n blocks; equal to a list of the same tuples.
+
+    Attributes:
+        meter: uint64 (n,), meter ids.
+        record_type: uint8 (n,).
+        quarter: uint32 (n,), epoch seconds // 900.
+    """
+
+    meter: npt.NDArray[np.uint64]
+    record_type: npt.NDArray[np.uint8]
+    quarter: npt.NDArray[np.uint32]
+
+    @classmethod
+    def of(cls, keys: "Keys | Sequence[Key]") -> "Keys":
+        """Make arrays of (meter, type, quarter) tuples; keys that are arrays already stay as they are."""
+        if isinstance(keys, Keys):
+            return keys
+        meter, record_type, quarter = zip(*keys, strict=True) if len(keys) else ((), (), ())
+        return cls(np.array(meter, np.uint64), np.array(record_type, np.uint8), np.array(quarter, np.uint32))
+
+    def __len__(self) -> int:
+        return len(self.meter)
+
+    def __getitem__(self, row: int) -> Key:
+        return int(self.meter[row]), int(self.record_type[row]), int(self.quarter[row])
+
+    def __iter__(self) -> Iterator[Key]:
+        return zip(self.meter.tolist(), self.record_type.tolist(), self.quarter.tolist(), strict=True)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keys | list) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "Keys":
+        """Return the keys at ``rows``, in that order."""
+        return Keys(self.meter[rows], self.record_type[rows], self.quarter[rows])
+
+
+@dataclass(frozen=True, eq=False)
+class Payloads:
+    """The payloads of n blocks, one behind the other; equal to a list of the same bytes.
+
+    Attributes:
+        buffer: Their bytes.
+        offsets: int64 (n + 1,): payload i is ``buffer[offsets[i]:offsets[i + 1]]``.
+    """
+
+    buffer: bytes
+    offsets: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, payloads: "Payloads | Iterable[bytes]") -> "Payloads":
+        """Put payloads one behind the other, unless they are so already."""
+        if isinstance(payloads, Payloads):
+            return payloads
+        pieces = list(payloads)
+        return cls(b"".join(pieces), np.array([*accumulate(map(len, pieces), initial=0)], dtype=np.int64))
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """The length of each, in bytes."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, row: int) -> bytes:
+        return self.buffer[self.offsets[row] : self.offsets[row + 1]]
+
+    def __iter__(self) -> Iterator[bytes]:
+        ends = self.offsets.tolist()
+        return (self.buffer[start:end] for start, end in pairwise(ends))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Payloads | list) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def take(self, rows: npt.NDArray[np.intp]) -> "Payloads":
+        """Return the payloads at ``rows``, in that order."""
+        return Payloads.of(self[row] for row in rows.tolist())
+
+
+def check_sums(keys: Keys, payloads: Payloads) -> npt.NDArray[np.uint32]:
+    """Return the CRC-32 of each key and payload, exclusive-or the four bytes at the payload's end: 0 where it is right.
+
+    A CRC-32 is the exclusive or of what each byte at its distance from the end adds, so all bytes of all payloads are
+    looked up at once. Payloads are from 5 to ``MAX_PAYLOAD_BYTES`` long.
+    """
+    table, lengths = _contributions(), payloads.lengths
+    if not len(lengths):
+        return np.zeros(0, np.uint32)
+    data = np.frombuffer(payloads.buffer, np.uint8)
+    places = np.repeat(payloads.offsets[1:], lengths) - 1
+    places -= np.arange(len(data))
+    sums = np.bitwise_xor.reduceat(table.take((places << 8) | data), payloads.offsets[:-1])
+    for at, column in enumerate(_key_columns(keys)):
+        sums ^= table[(lengths + _KEY_BYTES - 1 - at) << 8 | column]
+    return sums ^ np.uint32(_ALL_ONES)
+
+
+def _key_columns(keys: Keys) -> npt.NDArray[np.uint8]:
+    """Return the bytes of the keys, one row for each of the 13 bytes; the first four inverted, as a CRC-32 begins."""
+    rows = np.empty((_KEY_BYTES, len(keys)), np.uint8)
+    rows[:8] = keys.meter.astype(">u8").view(np.uint8).reshape(-1, 8).T
+    rows[8] = keys.record_type
+    rows[9:] = keys.quarter.astype(">u4").view(np.uint8).reshape(-1, 4).T
+    rows[:4] ^= 0xFF
+    return rows
+
+
+@cache
+def _contributions() -> npt.NDArray[np.uint32]:
+    """Return at ``distance * 256 + byte`` what that byte adds, the last byte of a payload being at distance 0.
+
+    The last four are the checksum itself, compared as it stands; the others are put through a CRC-32's register.
+    """
+    step = np.array([zlib.crc32(bytes([byte]), _ALL_ONES) ^ _ALL_ONES for byte in range(256)], dtype=np.uint32)
+    table = np.empty((MAX_PAYLOAD_BYTES + _KEY_BYTES, 256), dtype=np.uint32)
+    for distance in range(CHECK_BYTES):
+        table[distance] = np.arange(256, dtype=np.uint32) << np.uint32(8 * distance)
+    table[CHECK_BYTES] = step
+    for distance in range(CHECK_BYTES + 1, len(table)):
+        before = table[distance - 1]
+        table[distance] = step[before & 0xFF] ^ (before >> np.uint32(8))
+    return table.ravel()
