@@ -6,7 +6,7 @@ from typing import TypeAlias
 from commonwatt.batches import Letter
 from commonwatt.commands import Epoch, Kind
 from commonwatt.records import EventRecord, Log
-from commonwatt.units import EpochSeconds, MeterId, MilliwattHours
+from commonwatt.units import EpochSeconds, MeterId, MilliwattHours, Quarter
 
 # Any two of these numbers differ in two bits, so that no single flipped bit makes one another. A number that is none
 # of them is taken for OFFERED: sent again, whole and exact, which never does harm.
@@ -141,6 +141,8 @@ class Desired:
         until: When it ends; ``None``: never.
         weight: Share of the discharge relative to other donors.
         confirmed: Whether the meter said that it holds this very pair.
+        for_s: Whether its meter was told how long it lasts, not until when: while this process runs, its end goes along
+            when the time is set. A store knows it by ``until`` alone.
     """
 
     meter: MeterId
@@ -151,6 +153,7 @@ class Desired:
     until: EpochSeconds | None
     weight: int | None = None
     confirmed: bool = False
+    for_s: bool = False
 
 
 @dataclass(frozen=True)
@@ -158,6 +161,13 @@ class Offered:
     """Note, before they are sent, that averages or an answer hold these unsent parts."""
 
     parts: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OfferedFrom:
+    """The same of all unsent parts of ``quarter`` and later ones."""
+
+    quarter: Quarter
 
 
 @dataclass(frozen=True)
@@ -221,6 +231,7 @@ Change: TypeAlias = (
     | MeterInfo
     | Desired
     | Offered
+    | OfferedFrom
     | Relayed
     | ForgetRelayed
     | ForgetMore

@@ -86,6 +86,7 @@ class Gateway:
         self._store = store
         self._meters = meters
         self._urgent = False
+        self._shifted: list[Effect[Change]] = []
         self._commands_topic = gateway_down(self._microgrid, COMMANDS)
         self._acks_topic = gateway_down(self._microgrid, ACKS)
 
@@ -198,7 +199,8 @@ class Gateway:
     def committed(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Do what needs to see everything committed: choose what to relay, compact; and share as the levels now are."""
         now = self._tell(raw)
-        return self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
+        shifted, self._shifted = self._shifted, []
+        return shifted + self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:
         """Ask some meters how they are, or the utility, since nothing was heard of them: is it they, or the link?"""
@@ -223,11 +225,10 @@ class Gateway:
     # Time
 
     def _tell(self, raw: EpochSeconds) -> EpochSeconds:
-        """Return the time. If it was set, whatever waits for a time of its own waits no longer or shorter for that."""
-        if by_s := self.time.take_step():
-            self.relay.shift(by_s)
-            self.manager.shift(by_s)
+        """Return the time. If it was set, what waits for a time of its own, or lasts, does so as long as before."""
         self.collector.trust = self.manager.trust = self.relay.trust = self.time.trust(raw)
+        if by_s := self.time.take_step():
+            self._shifted += self.relay.shift(by_s) + self.manager.shift(by_s)
         return self.time.now(raw)
 
     def machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:

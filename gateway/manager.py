@@ -244,7 +244,8 @@ class Manager:
         """Desire a state of a meter, under the next number of its kind, and send the command."""
         before = self._desired.get((meter, kind))
         seq = 1 if before is None else before.seq + 1
-        desired = Desired(meter, kind, value, self.epoch, seq, until, weight)
+        for_s = until is not None and self.trust < Trust.HARDWARE
+        desired = Desired(meter, kind, value, self.epoch, seq, until, weight, for_s=for_s)
         self._sent.pop((meter, kind), None)
         return [*self._set(desired), *self._send(desired, now)]
 
@@ -269,13 +270,20 @@ class Manager:
         infos = [view.info for view in self.meters.values() if view.info is not None]
         return {str(i.meter): (i.minimum_percent, i.time) for i in infos if i.minimum_percent is not None}
 
-    def shift(self, by_s: int) -> None:
-        """Let what waits for a time wait as long as before, though the time was set by ``by_s``."""
+    def shift(self, by_s: int) -> list[Effect[Change]]:
+        """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``.
+
+        What a meter was told to end at a time ends then: it has a clock of its own.
+        """
         self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
         for view in self.meters.values():
             view.asked = None if view.asked is None else view.asked + by_s
             view.told = view.told and view.told + by_s
             view.level_heard = view.level_heard and view.level_heard + by_s
+        lasting = [desired for desired in self._desired.values() if desired.for_s]
+        moved = [e for d in lasting for e in self._set(replace(d, until=max(0, (d.until or 0) + by_s)))]
+        # A time that may be wrong is not written down: after a restart nobody sets the end right with it.
+        return moved if self.trust >= Trust.HARDWARE else []
 
     # What is sent, and sent again
 
@@ -352,6 +360,7 @@ class Manager:
         fields: dict[str, object] = {"seq": desired.seq, "weight": desired.weight}
         if desired.until is not None and self.trust >= Trust.HARDWARE:
             fields["until"] = desired.until
+            self._desired[key] = replace(desired, for_s=False)
         elif desired.until is not None:
             fields["for_s"] = desired.until - now  # the meter's clock may be right where this one is not
         if desired.kind is Kind.AGGREGATION:

@@ -62,7 +62,7 @@ class Orders:
         mode = "none" if command.cmd == "deaggregate" else command.mode
         until = None if mode == "none" or command.for_s is None else now + command.for_s
         if command.at == "gateway":
-            return self._relay.aggregate(mode, until, now)
+            return self._relay.aggregate(mode, until)
         meters = list(self._manager.meters)
         return [e for meter in meters for e in self._manager.order(meter, Kind.AGGREGATION, mode, until, now)]
 

@@ -46,11 +46,14 @@ class Mode:
     Attributes:
         name: ``none``: parts as they come; ``lossless``: whole finished quarters; ``lossy``: averages of those.
         until: When it ends; ``None``: when told.
-        since: First quarter that may be averaged: none of it was sent exactly before.
+        for_s: Whether it was told to last so long by this process's time: its end goes along when that is set. A store
+            knows it by ``until`` alone.
+        since: First quarter that may be averaged, none of it was sent exactly before; ``ANY_QUARTER``: not known yet.
     """
 
     name: str = "none"
     until: EpochSeconds | None = None
+    for_s: bool = False
     since: Quarter = ANY_QUARTER
 
 

@@ -13,7 +13,18 @@ from commonwatt.messages import Trust
 from commonwatt.packing import pack
 from commonwatt.topics import BATCHES, gateway_up
 from commonwatt.units import QUARTER_S, EpochSeconds, MeterId
-from gateway.changes import AVERAGED, Change, ForgetMore, ForgetRelayed, Offered, Part, Relayed, ReplaceParts, Setting
+from gateway.changes import (
+    AVERAGED,
+    Change,
+    ForgetMore,
+    ForgetRelayed,
+    Offered,
+    OfferedFrom,
+    Part,
+    Relayed,
+    ReplaceParts,
+    Setting,
+)
 from gateway.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
 from gateway.store import Store
 
@@ -110,16 +121,21 @@ class Relay:
         self.sending = True
         self.greet = self.greet or now - self._heard >= HELLO_S
 
-    def shift(self, by_s: int) -> None:
-        """Let what waits for a time wait as long as before, though the time was set by ``by_s``."""
+    def shift(self, by_s: int) -> list[Effect[Change]]:
+        """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``."""
         self.in_flight = OrderedDict((s, replace(b, sent=b.sent + by_s)) for s, b in self.in_flight.items())
         self._unknown = {meter: since + by_s for meter, since in self._unknown.items()}
         self._hold_until = max(0, self._hold_until + by_s)
         self._heard = max(0, self._heard + by_s)
+        if self.mode.until is None or not self.mode.for_s:
+            return []
+        moved = self._set(replace(self.mode, until=max(0, self.mode.until + by_s)))
+        # A time that may be wrong is not written down: after a restart nobody sets the end right with it.
+        return moved if self.trust >= Trust.HARDWARE else []
 
     def work(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Send and compact what was noted, and what the last commit made room for."""
-        effects = self._expire(now)
+        effects = self._expire(now) + self._begin_averages(now)
         if any(self._store.forgetting().values()):
             # Compaction waits: a joined part is a new one, and would not be marked.
             effects.append(Write(ForgetMore(FORGET_ROWS)))
@@ -165,7 +181,7 @@ class Relay:
             self.counts.batches["expired"] += 1
             self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
         if self.mode.until is not None and self.mode.until <= now:
-            return self.aggregate("none", None, now)
+            return self.aggregate("none", None)
         return []
 
     def _next(self, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
@@ -286,13 +302,28 @@ class Relay:
 
     # Housekeeping
 
-    def aggregate(self, name: str, until: EpochSeconds | None, now: EpochSeconds) -> list[Effect[Change]]:
-        """Aggregate what is relayed from now on, or stop it (C6); exact parts stay here and are sent when asked for."""
-        since = max(now // QUARTER_S, self._store.newest_quarter()) + 1 if name == "lossy" else ANY_QUARTER
-        if name == "lossy" and self.mode.name == "lossy":
-            since = self.mode.since
-        self.mode = Mode(name=name, until=until, since=since)
-        return [Write(Setting("aggregation", f"{name},{until or ''},{since}"))]
+    def aggregate(self, name: str, until: EpochSeconds | None) -> list[Effect[Change]]:
+        """Aggregate what is relayed from now on, or stop it (C6); exact parts stay here, and are sent when asked for.
+
+        ``until`` is so long after now: it goes along when the time is set.
+        """
+        since = self.mode.since if name == self.mode.name == "lossy" else ANY_QUARTER
+        return self._set(Mode(name=name, until=until, for_s=until is not None, since=since))
+
+    def _set(self, mode: Mode) -> list[Effect[Change]]:
+        self.mode = mode
+        until = "" if mode.until is None else mode.until
+        return [Write(Setting("aggregation", f"{mode.name},{until},{mode.since}"))]
+
+    def _begin_averages(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Let averages begin with the next quarter, once the time is known.
+
+        Of that and later ones, parts of clocks that are ahead may have been sent already: their blocks go exactly.
+        """
+        if self.mode.name != "lossy" or self.mode.since != ANY_QUARTER or self.trust < Trust.HARDWARE:
+            return []
+        since = now // QUARTER_S + 1
+        return [*self._set(replace(self.mode, since=since)), Write(OfferedFrom(since))]
 
     def _compact(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Join the parts of finished quarters that the utility has; the joined part stays as backup."""

@@ -35,6 +35,7 @@ from gateway.changes import (
     ForgetRelayed,
     MeterInfo,
     Offered,
+    OfferedFrom,
     PeriodDone,
     Relayed,
     ReplaceParts,
@@ -251,6 +252,11 @@ class Store(StoreReads):
         self._each(
             f"UPDATE part SET relayed = {OFFERED} WHERE id = ? AND relayed = {UNSENT}", ((i,) for i in change.parts)
         )
+
+    @_apply.register
+    def _(self, change: OfferedFrom) -> None:
+        which = f"{NOT_ACKNOWLEDGED} AND quarter >= ? AND relayed = {UNSENT}"
+        self._db.execute(f"UPDATE part SET relayed = {OFFERED} WHERE {which}", (change.quarter,))
 
     @_apply.register
     def _(self, change: Relayed) -> None:

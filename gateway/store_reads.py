@@ -216,11 +216,6 @@ class StoreReads:
         """Yield every part, or those the utility has not (or has only averages of), for a dump."""
         yield from self._parts(f"WHERE {UNSENT_ROW}" if unsent_only else "", ())
 
-    def newest_quarter(self) -> Quarter:
-        """Return the newest quarter of which there is anything; 0 if there is nothing."""
-        newest = self._parts("ORDER BY quarter DESC LIMIT 10", ())
-        return max((part.key[2] for part in newest), default=0)
-
     def keys_between(self, first: Quarter, last: Quarter, limit: int) -> list[tuple[int, int, int]]:
         """Return the keys of the blocks of a range of quarters, the newest first."""
         rows = self._db.execute(

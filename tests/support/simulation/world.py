@@ -17,7 +17,7 @@ from commonwatt.effects import Publish
 from commonwatt.registry import registry_of
 from commonwatt.town import Town, load_town
 from commonwatt.units import MeterId
-from gateway import upkeep
+from gateway import relay, upkeep
 from tests.support.simulation import bounds, ending, facts
 from tests.support.simulation.faults import Faults
 from tests.support.simulation.fleet import Fleet
@@ -242,8 +242,9 @@ def simulate(seed: int, options: Options | None = None) -> Run:
         Violation: Something that must always hold did not.
     """
     options = options or Options()
-    # Looking through parts nobody damages would be a fifth of the work.
-    with patch.object(upkeep, "EXAMINED_PARTS", 5), _bug(options).plant():
+    # Looking through parts nobody damages would be a fifth of the work. A lost backup is several steps long.
+    few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
+    with few_parts, few_rows, _bug(options).plant():
         return _simulate(seed, options)
 
 

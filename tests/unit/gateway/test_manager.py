@@ -1,5 +1,7 @@
 """Sharing and commands: who is told to share, when, and what is sent again."""
 
+import pytest
+
 from commonwatt.batches import BatchAck
 from commonwatt.commands import Kind, Outcome
 from commonwatt.messages import Level, Trust
@@ -191,9 +193,74 @@ def test_a_gateway_that_starts_in_1970_goes_on_with_everything_when_it_learns_th
     assert sharing_for(world) == [("1", SHARE_FOR_S)]
     confirm(world, today - 600)
     assert world.core.view(world.now)["trust"] == "network"
-    # The end it was ordered with is long past by the right time: it is ordered once more, and then left alone.
-    ends = [c.until for _ in range(3) for c in commands(world.tick("levels_s")) if c.cmd == "share_power_on"]
-    assert ends == [today + SHARE_FOR_S]
+    # It lasts as long as it was ordered to; then it is ordered once more, and left alone.
+    assert kept_ends(world) == {(1, Kind.SHARING): today + SHARE_FOR_S}
+    before = len(world.sent)
+    for after_s in range(0, SHARE_FOR_S - RENEW_S + 60, 60):
+        world.now = 600 + after_s
+        households(world, 80, 40)
+        world.tick("levels_s")
+    ends = {c.until for c in commands(world.sent[before:]) if c.cmd == "share_power_on"}
+    assert ends == {today + SHARE_FOR_S - RENEW_S + SHARE_FOR_S}
+
+
+def kept_ends(world: World) -> dict[tuple[int, Kind], int | None]:
+    return {(desired.meter, desired.kind): desired.until for desired in world.store.desired()}
+
+
+@pytest.mark.parametrize("by_s", [3600, -3600, 1_700_000_000])
+def test_what_lasts_a_while_does_so_when_the_time_is_set_and_what_ends_at_a_time_ends_then(
+    world: World, by_s: int
+) -> None:
+    manager, relay, start = world.core.manager, world.core.relay, world.now
+    world.tick("retry")
+    world.do(manager.order(1, Kind.AGGREGATION, "lossy", start + 7200, start))  # told as a time
+    world.forget_time()
+    world.tick("retry")
+    world.do(manager.order(2, Kind.AGGREGATION, "lossy", start + 7200, start))  # told as a duration
+    world.do(relay.aggregate("lossless", start + 7200))
+    set_by(world, by_s)
+    assert relay.mode.until == start + 7200 + by_s
+    expected = {(1, Kind.AGGREGATION): start + 7200, (2, Kind.AGGREGATION): start + 7200 + by_s}
+    assert kept_ends(world) == expected
+    world.crash()
+    set_by(world, by_s)  # what a store knows of ends is a time, by whatever clock this process began
+    assert world.core.relay.mode.until == start + 7200 + by_s
+    assert kept_ends(world) == expected
+
+
+def set_by(world: World, by_s: int) -> None:
+    """The utility sets the time."""
+    world.core.time.offset_s += by_s
+    world.core.time._stepped_s += by_s
+    world.core.time.network(world.now, world.now + world.core.time.offset_s, 0)
+    world.tick("retry")
+
+
+def test_an_end_that_is_told_to_its_meter_as_a_time_no_longer_goes_along(world: World) -> None:
+    world.forget_time()
+    world.tick("retry")
+    world.do(world.core.manager.order(1, Kind.AGGREGATION, "lossy", world.now + 7200, world.now))
+    set_by(world, 600)
+    until = world.now + 7800
+    world.now += RESEND_S
+    assert [c.until for c in commands(world.tick("retry")) if c.cmd == "aggregate"] == [until]
+    set_by(world, 600)
+    assert kept_ends(world) == {(1, Kind.AGGREGATION): until}
+
+
+def test_an_end_set_by_a_time_that_is_not_trusted_is_not_kept(world: World) -> None:
+    """The meters may be wrong by a day, and a restart forget that they were followed."""
+    world.forget_time()
+    world.tick("retry")
+    until = world.now + 7200
+    world.do(world.core.relay.aggregate("lossless", until))
+    for meter in (1, 2, 3):
+        world.core.time.meter(world.now, meter, world.now + 86_400)
+    world.tick("retry")
+    assert world.core.relay.mode.until == until + 86_400
+    world.crash()
+    assert world.core.relay.mode.until == until
 
 
 def test_sharing_that_another_clock_has_ordered_for_years_is_decided_anew(world: World) -> None:

@@ -15,6 +15,7 @@ from commonwatt.packing import pack, unpack
 from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S
 from gateway.changes import AVERAGED, AppendParts, DropBackup, ForgetRelayed, Part
+from gateway.outbox import ANY_QUARTER
 from gateway.relay import ACK_WITHIN_S, HOLD_S, WINDOW
 from tests.support.gateway_world import START, World, batches, readings
 
@@ -384,6 +385,29 @@ def test_slots_of_later_quarters_sent_before_lossy_is_ordered_do_not_spoil_their
     world.now = early + 600
     world.put(1, 4, readings(1, 4, 57, start=early + 45, value=1003))
     world.now = early + QUARTER_S
+    sent += relay(world)
+    assert energy(sent) == sum(1000 + i for i in range(60))
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_a_record_of_the_far_future_does_not_keep_averages_back_and_is_not_averaged_itself(
+    world: World, early: bool
+) -> None:
+    """A meter's clock was years ahead while nobody knew the time, perhaps not even when averages were ordered."""
+    far = START + 1_000_000 * QUARTER_S
+    world.forget_time()
+    world.put(1, 1, readings(1, 1, 3, start=far))
+    sent = relay(world)  # never acknowledged
+    if early:
+        world.ask(cmd="aggregate", at="gateway", mode="lossy")
+        assert world.core.relay.mode.since == ANY_QUARTER
+    world.core.time.network(world.now, world.now, 0)
+    world.tick("retry")
+    world.ask(cmd="aggregate", at="gateway", mode="lossy")
+    assert world.core.relay.mode.since == world.now // QUARTER_S + 1
+    world.now = far + 600
+    world.put(1, 4, readings(1, 4, 57, start=far + 45, value=1003))
+    world.now = far + QUARTER_S
     sent += relay(world)
     assert energy(sent) == sum(1000 + i for i in range(60))
 
