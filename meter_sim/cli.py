@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import closing
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,9 +16,10 @@ from commonwatt.service import errors_told, flowing, only_one, run_service
 from commonwatt.town import Microgrid, Town, load_town
 from commonwatt.watchdog import Watchdog, register_process
 from meter_sim.dump import held_lines, true_lines
-from meter_sim.fleet import Fleet
-from meter_sim.metrics import FleetMetrics
 from meter_sim.store import open_checked, reading_store
+
+if TYPE_CHECKING:
+    from meter_sim.fleet import Fleet
 
 app = typer.Typer(help="Emulated meters: all of one microgrid, and the sun, habits and batteries behind them.")
 
@@ -70,6 +71,9 @@ def dump(
 
 
 async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
+    # The sun's library alone takes longer to load than the other commands take.
+    from meter_sim.fleet import Fleet
+
     settings = load_settings(config, "meters", MetersSettings)
     town = load_town(settings.town)
     microgrid = _microgrid(town, settings)
@@ -98,9 +102,10 @@ def _microgrid(town: Town, settings: MetersSettings) -> Microgrid:
     return microgrid
 
 
-def _http(settings: MetersSettings, fleet: Fleet, watchdog: Watchdog) -> HttpServer | None:
+def _http(settings: MetersSettings, fleet: "Fleet", watchdog: Watchdog) -> HttpServer | None:
     if settings.http is None:
         return None
+    from meter_sim.metrics import FleetMetrics
 
     def status() -> dict[str, object]:
         now = fleet.figures()

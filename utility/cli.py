@@ -39,7 +39,6 @@ from commonwatt.topics import UTILITY
 from commonwatt.town import Microgrid, load_town
 from commonwatt.units import MAX_EPOCH, QUARTER_S
 from utility.registry import enrol, fill_registry
-from utility.shell import Service
 from utility.store import reads
 from utility.store.database import Database, new_store_id, open_database, sqlite_path
 from utility.store.held import MAX_WHO, MAX_WHY, Decision, decide
@@ -76,6 +75,9 @@ def run(config: ConfigOption) -> None:
             raise ConfigError(
                 f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register"
             )
+        # Loaded for this command alone: it takes longer than most of the others take.
+        from utility.shell import Service
+
         database = open_database(settings.database, create=True, check=True)
         try:
             run_service(Service(settings, clock, database, tokens[UTILITY]).run)
