@@ -30,8 +30,8 @@ from commonwatt.units import MAX_ABS_READING, SLOTS
 BAD_PAYLOAD = 7
 """``ProtocolError`` code of a payload that can't be unpacked."""
 
-FEW = 8
-"""So many blocks are sooner done one at a time than as arrays."""
+FEW = 12
+"""Fewer blocks are sooner done one at a time than as arrays."""
 
 MAX_EXTRAS = 150
 """Extras that are kept of a block."""

@@ -11,6 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+
 from commonwatt.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
 from commonwatt.blocks import Blocks
 from commonwatt.commands import ControllerOutcome, Heartbeat, unpack_json
@@ -24,6 +26,7 @@ from commonwatt.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, p
 from commonwatt.units import MAX_EPOCH, QUARTER_S, EpochSeconds
 from utility.gaps import settled_before
 from utility.hold import held_letters, sort_out
+from utility.registered import Registered
 from utility.store.changes import Append, Change, CloseCommand, KeepLetter, SawGateway
 from utility.store.known import Known, OpenCommand
 
@@ -78,18 +81,28 @@ class Core:
     """The utility's decisions about messages.
 
     Attributes:
-        known: The registry; the shell replaces it when it changed.
         trust: How far gateways may trust the time they are told; so does this.
     """
 
     def __init__(self, store_id: int, known: Known, gap_age_s: int) -> None:
-        self.known = known
         self.trust = Trust.NONE
+        self._known = known
+        self._registered = Registered(known.meters)
         self._store_id = store_id
         self._gap_age_s = gap_age_s
         self._junk: Counter[str] = Counter()
         self._junk_day = 0
         self._sent: dict[str, EpochSeconds] = {}
+
+    @property
+    def known(self) -> Known:
+        """The registry; the shell replaces it when it changed."""
+        return self._known
+
+    @known.setter
+    def known(self, known: Known) -> None:
+        self._known = known
+        self._registered = Registered(known.meters)
 
     def receive(self, topic: str, payload: bytes, now: EpochSeconds) -> Step:
         """Decide on a message from the head-end."""
@@ -134,7 +147,7 @@ class Core:
             blocks = unpack(batch.keys, batch.payloads)
         except ProtocolError as error:
             return self._refuse(sender, payload, now, error)
-        found = sort_out(blocks, batch.payloads, self.known.meters, now)
+        found = sort_out(blocks, batch.payloads, self._registered.limits(batch.keys), now)
         letters, held = held_letters(batch.letters, batch.owner, self.known.meters)
         append = Append(
             sender=sender,
@@ -154,17 +167,18 @@ class Core:
         owner = batch.owner
         if owner not in self.known.controllers:
             return BatchRefusal.NOT_REGISTERED, "unknown_owner", f"microgrid {owner!r} is not registered"
-        used: set[tuple[int, int | None]] = {(meter, record_type) for meter, record_type, _ in batch.keys}
-        used |= {(record.meter_id, None) for _, record in batch.events}
+        used: set[tuple[int, int | None]] = {(record.meter_id, None) for _, record in batch.events}
+        if not self._registered.allow(batch.keys, owner):
+            used |= {(meter, record_type) for meter, record_type, _ in batch.keys}
         # The smallest is named, whatever the order, so that a batch sent again is refused with the same text.
         for meter, record_type in sorted(used, key=lambda one: (one[0], one[1] or 0)):
             if fault := self._judge_meter(owner, meter, record_type):
                 reason, text = fault
                 return BatchRefusal.NOT_REGISTERED, reason, text
         # No record can name such a time; let through, it would fit no column.
-        for meter, _, quarter in batch.keys:
-            if quarter > MAX_EPOCH // QUARTER_S:
-                return BatchRefusal.MALFORMED, "malformed", f"meter {meter}: quarter {quarter} is beyond all time"
+        if len(beyond := np.flatnonzero(batch.keys.quarter > MAX_EPOCH // QUARTER_S)):
+            meter, _, quarter = batch.keys[beyond[0]]
+            return BatchRefusal.MALFORMED, "malformed", f"meter {meter}: quarter {quarter} is beyond all time"
         return None
 
     def _judge_meter(self, owner: str, meter: int, record_type: int | None) -> tuple[str, str] | None:

@@ -16,7 +16,7 @@ from commonwatt.letters import block_letters, held_blocks
 from commonwatt.packing import pack
 from commonwatt.payloads import Payloads
 from commonwatt.records import Rejection
-from commonwatt.units import MAX_ABS_READING, EpochSeconds
+from commonwatt.units import EpochSeconds
 from utility.store.known import KnownMeter
 
 Held = tuple[Letter, Blocks]
@@ -38,15 +38,13 @@ class Sorted:
     held: tuple[Held, ...] = ()
 
 
-def sort_out(blocks: Blocks, payloads: Payloads, meters: Mapping[int, KnownMeter], now: EpochSeconds) -> Sorted:
-    """Set implausible slots apart; nearly always there are none, and nothing is copied."""
-    kinds = zip(blocks.meter.tolist(), blocks.record_type.tolist(), strict=True)
-    limits = np.array([meters[meter].limits.get(kind, MAX_ABS_READING) for meter, kind in kinds], dtype=np.int64)
-    over = blocks.values > limits[:, None]
-    over_extras = blocks.extras["value"] > limits[blocks.extras["row"]]
-    rows = np.union1d(np.flatnonzero(over.any(axis=1)), blocks.extras["row"][over_extras]).astype(np.intp)
-    if not len(rows):
+def sort_out(blocks: Blocks, payloads: Payloads, limits: npt.NDArray[np.int64], now: EpochSeconds) -> Sorted:
+    """Set slots over their block's limit apart; nearly always there are none, and nothing is copied."""
+    over = blocks.values.max(axis=1) > limits
+    over[blocks.extras["row"][blocks.extras["value"] > limits[blocks.extras["row"]]]] = True
+    if not over.any():
         return Sorted(blocks, payloads)
+    rows = np.flatnonzero(over)
     good, apart = _split(blocks.take(rows), limits[rows])
     kept = np.flatnonzero(good.quality.any(axis=1))
     others = np.setdiff1d(np.arange(len(blocks)), rows)

@@ -98,71 +98,78 @@ def test_payload_stays_in_its_bound_however_many_values_conflict() -> None:
     assert back.extras_of(0) == block.extras_of(0)[:150]
 
 
-def one_at_a_time(keys: list[Key], payloads: list[bytes]) -> tuple[list[Blocks], list[int]]:
-    """Unpack each payload by itself; return the sound ones, and the indexes of the others."""
-    found, damaged = [], []
-    for row, (key, payload) in enumerate(zip(keys, payloads, strict=True)):
-        try:
-            found.append(unpack([key], [payload]))
-        except ProtocolError:
-            damaged.append(row)
-    return found, damaged
-
-
 def assert_same(a: Blocks, b: Blocks) -> None:
     for field in fields(Blocks):
         left, right = getattr(a, field.name), getattr(b, field.name)
         assert (left.dtype, left.tolist()) == (right.dtype, right.tolist()), field.name
 
 
-@given(st.lists(blocks(), min_size=FEW, max_size=2 * FEW))
-@settings(max_examples=20)
-def test_many_blocks_are_packed_like_each_by_itself(some: list[Blocks]) -> None:
-    together = concatenate(some)
-    payloads = [payload for block in some for payload in pack(block)]
+def many_blocks(rng: np.random.Generator, n: int) -> Blocks:
+    """Make blocks of every shape: any width, steps or none, few slots or all, averaged ones, conflicts."""
+    top = 1 << rng.integers(0, 54, n)
+    steady = rng.integers(-top[:, None], top[:, None], (n, SLOTS)) // np.where(rng.random(n) < 0.3, SLOTS, 1)[:, None]
+    rising = np.cumsum(steady, axis=1) // SLOTS
+    values = np.where(rng.random(n)[:, None] < 0.5, steady, rising)
+    extreme = rng.random(n) < 0.1
+    values[extreme] = rng.choice(EXTREMES, (int(extreme.sum()), SLOTS))
+    share = rng.choice([0, 0.05, 0.5, 1, 1], n)
+    exact = rng.choice([0.9, 1, 1], n)[:, None]
+    quality = (rng.random((n, SLOTS)) < share[:, None]) * np.where(rng.random((n, SLOTS)) < exact, 2, 1)
+    conflicts = [row for row in np.flatnonzero(rng.random(n) < 0.1).tolist() if quality[row, 7]]
+    extras = [(row, 7, MAX_ABS_READING) for row in conflicts if values[row, 7] < MAX_ABS_READING]
+    keys = [(int(rng.integers(0, 2**63)), int(rng.integers(1, 5)), int(rng.integers(0, 2**32))) for _ in range(n)]
+    return make_blocks(keys, np.where(quality > 0, values, 0), quality, extras)
+
+
+seeds = st.integers(0, 2**32).map(np.random.default_rng)
+
+
+@given(seeds, st.integers(FEW, 100))
+@settings(max_examples=100)
+def test_many_blocks_are_packed_like_each_by_itself(rng: np.random.Generator, n: int) -> None:
+    together = many_blocks(rng, n)
+    payloads = [pack(together.take([row]))[0] for row in range(n)]
     assert pack(together) == payloads
     assert_same(unpack(together.keys(), payloads), together)
 
 
-odd_bodies = st.one_of(
-    st.builds(lambda flags, rest: bytes([flags]) + rest, st.integers(0, 31), st.binary(max_size=40)),
-    st.binary(max_size=64),
-    # A head of one mask, and a number and a width of any size before few bits.
-    st.builds(
-        lambda flags, mask, numbers, width, bits: (
-            bytes([flags]) + mask.to_bytes(8, "big") + b"".join(bytes([len(n)]) + n for n in numbers) + width + bits
-        ),
-        st.sampled_from([1, 2, 5, 6]),
-        st.sampled_from([0, 1, 3, 2**59, 2**60 - 1, 2**64 - 1]),
-        st.lists(st.one_of(st.binary(max_size=9), st.just(b"\x7f" + b"\xff" * 7)), max_size=2),
-        st.integers(0, 60).map(lambda width: bytes([width])),
-        st.binary(max_size=16),
+# A head of any flags, one mask or none, and numbers and a width of any size, before some bits.
+odd_bodies = st.builds(
+    lambda flags, mask, numbers, width, bits: (
+        bytes([flags]) + mask + b"".join(bytes([len(n)]) + n for n in numbers) + bytes([width]) + bits
     ),
+    st.integers(0, 31),
+    st.sampled_from([b"", *(mask.to_bytes(8, "big") for mask in (0, 1, 3, 2**59, 2**60 - 1, 2**64 - 1))]),
+    st.lists(st.one_of(st.binary(max_size=9), st.just(b"\x7f" + b"\xff" * 7)), max_size=2),
+    st.integers(0, 60),
+    st.binary(max_size=16),
 )
 
 
-@given(
-    st.lists(st.tuples(blocks(), st.one_of(st.none(), st.integers(0, 2**16), odd_bodies)), min_size=FEW, max_size=20)
-)
-@settings(max_examples=30)
-def test_among_many_payloads_each_is_judged_as_by_itself(given_: list[tuple[Blocks, int | bytes | None]]) -> None:
-    keys, payloads = [], []
-    for block, fault in given_:
-        key, payload = block.key(0), bytearray(pack(block)[0])
-        if isinstance(fault, int):
-            payload[fault // 8 % len(payload)] ^= 1 << fault % 8
-        keys.append(key)
-        payloads.append(signed(key, fault) if isinstance(fault, bytes) else bytes(payload))
-    sound, damaged = one_at_a_time(keys, payloads)
-    together, found_damaged = unpack_sound(keys, payloads)
-    assert found_damaged == damaged
-    assert_same(together, concatenate(sound))
-    if damaged:
-        with pytest.raises(ProtocolError) as by_itself:
-            unpack([keys[damaged[0]]], [payloads[damaged[0]]])
-        with pytest.raises(ProtocolError) as among_many:
-            unpack(keys, payloads)
-        assert str(among_many.value) == str(by_itself.value)
+@given(seeds, st.lists(odd_bodies, max_size=FEW))
+@settings(max_examples=150)
+def test_among_many_payloads_each_is_judged_as_by_itself(rng: np.random.Generator, odd: list[bytes]) -> None:
+    together = many_blocks(rng, 3 * FEW)
+    keys, payloads = list(together.keys()), list(pack(together))
+    for row, body in enumerate(odd):
+        payloads[row] = signed(keys[row], body)
+    for row in np.flatnonzero(rng.random(len(keys)) < 0.2).tolist():
+        damaged = bytearray(payloads[row])
+        damaged[rng.integers(len(damaged))] ^= 1 << int(rng.integers(8))
+        payloads[row] = bytes(damaged)
+    by_themselves = [unpack_sound([key], [payload]) for key, payload in zip(keys, payloads, strict=True)]
+    damaged_rows = [row for row, (_, damaged) in enumerate(by_themselves) if damaged]
+    found, found_damaged = unpack_sound(keys, payloads)
+    assert found_damaged == damaged_rows
+    assert_same(found, concatenate([block for block, _ in by_themselves]))
+    if damaged_rows:
+        assert why_not(keys, payloads) == why_not([keys[damaged_rows[0]]], [payloads[damaged_rows[0]]])
+
+
+def why_not(keys: list[Key], payloads: list[bytes]) -> str:
+    with pytest.raises(ProtocolError) as caught:
+        unpack(keys, payloads)
+    return str(caught.value)
 
 
 @pytest.mark.parametrize("size", [0, 4, MAX_PAYLOAD_BYTES + 1, 100_000])
@@ -172,7 +179,7 @@ def test_payload_of_no_possible_length_among_many_is_found_out(size: int) -> Non
     payloads[3] = bytes(size)
     found, damaged = unpack_sound(together.keys(), payloads)
     assert damaged == [3]
-    assert found.values[:, 0].tolist() == [0, 1, 2, 4, 5, 6, 7]
+    assert found.values[:, 0].tolist() == [quarter for quarter in range(FEW) if quarter != 3]
 
 
 def test_common_payloads_are_taken_apart_by_whole_arrays() -> None:
