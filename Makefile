@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: run test install check soak docs clean constraints
+.PHONY: run test install check soak docs dashboards dashboard-types clean constraints
 
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
@@ -35,6 +35,12 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 
 docs: install ## write the generated pages anew
 	$(BIN)/python -m tests.support.generate_docs
+
+dashboards: install ## write Grafana's dashboards anew
+	$(BIN)/python -m grafana.build
+
+dashboard-types: install ## check the dashboards by Grafana's own types; needs node, npm and the network
+	$(BIN)/python -m tests.support.grafana_types
 
 constraints: install ## pin what is installed now
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt

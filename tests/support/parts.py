@@ -10,6 +10,7 @@ PARTS = {
     "mosquitto": ("mosquitto", ("/usr/sbin",)),
     "mosquitto_passwd": ("mosquitto", ()),
     "faketime": ("faketime", ()),
+    "npm": ("nodejs npm", ()),
     "prometheus": ("prometheus", ()),
     "promtool": ("prometheus", ()),
     "cc": ("gcc libc6-dev", ()),

@@ -1,0 +1,123 @@
+"""A real Prometheus scrapes a running town, and every question of every dashboard and rule has an answer there."""
+
+import json
+import re
+import subprocess
+import urllib.request
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.support.generate_docs import DOCS, all_metrics
+from tests.support.parts import real_part
+from tests.support.prometheus import SHIPPED, Prometheus
+from tests.support.site import Site
+from tests.support.waiting import eventually
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
+GRAFANA = DOCS.parent / "grafana"
+PANELS = [
+    (path.stem, panel["title"], target["expr"])
+    for path in sorted((GRAFANA / "dashboards").glob("*.json"))
+    for panel in json.loads(path.read_text())["panels"]
+    for target in panel.get("targets", ())
+]
+OF_THE_SCRAPE = {"__name__", "job", "instance", "part", "place"}
+OF_THE_RULES = {"alertname", "alertstate", "severity"}
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Prometheus]]:
+    folder = tmp_path_factory.mktemp("grafana")
+    with ExitStack() as stack:
+        site = stack.enter_context(Site(folder / "town", TOWN, speed=60, plain_text=False))
+        prometheus = stack.enter_context(Prometheus(folder / "prometheus", site.folder / "prometheus-targets.json"))
+        site.start(*(part.name for part in site.layout.parts))
+        eventually(lambda: len(prometheus.ask("up == 1")) == len(site.layout.parts))
+        # Joined once, with gaps looked for, and scraped often enough for rates.
+        eventually(lambda: prometheus.ask("commonwatt_utility_slots_total > 300"))
+        yield site, prometheus
+
+
+def filled_in(expr: str) -> str:
+    """Put values in place of what Grafana puts them in for."""
+    for name, value in (("$__rate_interval", "10s"), ("$microgrid", "r001")):
+        expr = expr.replace(name, value)
+    assert not re.search(r"\$[^1]", expr), "a variable that is not known here"
+    return expr
+
+
+def values(samples: list[dict[str, Any]]) -> list[str]:
+    """Return the values that are numbers."""
+    return [sample["value"][1] for sample in samples if sample["value"][1] != "NaN"]
+
+
+@pytest.mark.parametrize(("dashboard", "title", "expr"), PANELS, ids=[f"{d}: {t}" for d, t, _ in PANELS])
+def test_every_panel_shows_data(town: tuple[Site, Prometheus], dashboard: str, title: str, expr: str) -> None:
+    _, prometheus = town
+    eventually(lambda: values(prometheus.ask(filled_in(expr))))
+
+
+@pytest.mark.parametrize("dashboard", sorted({dashboard for dashboard, _, _ in PANELS}))
+def test_what_can_be_chosen_is_there(town: tuple[Site, Prometheus], dashboard: str) -> None:
+    _, prometheus = town
+    content = json.loads((GRAFANA / "dashboards" / f"{dashboard}.json").read_text())
+    for variable in content["templating"]["list"]:
+        if variable["type"] == "query":
+            metric, label = variable["query"]["query"].removeprefix("label_values(").removesuffix(")").split(", ")
+            assert prometheus.get(f"label/{label}/values", **{"match[]": metric}) == ["r001"]
+
+
+def test_rules_are_evaluated_and_silent_in_a_town_that_is_well(town: tuple[Site, Prometheus]) -> None:
+    _, prometheus = town
+
+    def evaluated() -> list[dict[str, Any]]:
+        rules = [rule for group in prometheus.get("rules")["groups"] for rule in group["rules"]]
+        return rules if all(rule["health"] != "unknown" for rule in rules) else []
+
+    eventually(evaluated)
+    rules = evaluated()
+    shipped = yaml.safe_load((SHIPPED / "rules.yml").read_text())
+    assert len(rules) == sum(len(group["rules"]) for group in shipped["groups"])
+    assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
+    assert [alert["labels"] for alert in prometheus.get("alerts")["alerts"] if alert["state"] == "firing"] == []
+
+
+def test_what_is_documented_is_shown_and_what_is_shown_is_documented(town: tuple[Site, Prometheus]) -> None:
+    _, prometheus = town
+    documented = {info.name: info for metrics in all_metrics().values() for info in metrics}
+    shown = prometheus.get("metadata")
+    ours = {name for name in shown if name.startswith(("commonwatt_", "process_"))}
+    assert ours == documented.keys() == shown.keys()
+    for name, (told, *others) in shown.items():
+        said = documented[name]
+        assert (told["type"], told["help"].removesuffix(".")) == (said.kind, said.text.removesuffix(".")), name
+        assert others == [] or name.startswith("process_")
+
+
+def test_labels_are_few_and_none_is_a_meter_or_an_account(town: tuple[Site, Prometheus]) -> None:
+    site, prometheus = town
+    documented = {label for metrics in all_metrics().values() for info in metrics for label in info.labels}
+    labels = set(prometheus.get("labels"))
+    assert labels <= documented | OF_THE_SCRAPE | OF_THE_RULES | {"le"}
+    microgrid = site.layout.town.microgrids["r001"]
+    private = {str(meter.id) for meter in microgrid.meters} | {str(meter.account) for meter in microgrid.meters}
+    private -= {"0"}  # no account
+    assert len(private) > 5
+    for label in labels - OF_THE_SCRAPE:
+        found = set(prometheus.get(f"label/{label}/values"))
+        assert not found & private, f"{label} tells whose data it is"
+    (most,) = values(prometheus.ask('max(count by (__name__, instance) ({__name__=~"commonwatt_.+"}))'))
+    assert int(most) <= 40, "rows of one metric of one process"
+
+
+def test_promtool_finds_no_fault_with_the_metrics(town: tuple[Site, Prometheus]) -> None:
+    site, _ = town
+    check = [str(real_part("promtool")), "check", "metrics"]
+    for part in site.layout.parts:
+        with urllib.request.urlopen(f"http://{part.http}/metrics", timeout=5) as answer:
+            done = subprocess.run(check, input=answer.read(), capture_output=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), part.name
