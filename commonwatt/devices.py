@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import json
 import os
+import re
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -26,6 +27,8 @@ AUTHORITY_FOLDER = "authority"
 _REMEDY = "make one with: commonwatt utility register"
 
 _MOSQUITTO_SALT_BYTES = 12
+
+_DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Role(StrEnum):
@@ -113,9 +116,12 @@ def _device(identity: str, fields: object) -> Device:
     texts |= {key: fields.get(key, "") for key in ("revoked", "mosquitto")}
     if wrong := [key for key, text in texts.items() if not isinstance(text, str)]:
         raise TypeError(f"{identity}: {wrong[0]} is no text")
+    role = Role(texts["role"])
+    if not _DIGEST.fullmatch(texts["token_sha256"]):
+        raise ValueError(f"{identity}: token_sha256 is no digest")
     return Device(
         identity=identity,
-        role=Role(texts["role"]),
+        role=role,
         microgrid=texts["microgrid"],
         token_sha256=texts["token_sha256"],
         revoked=texts["revoked"],

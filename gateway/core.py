@@ -188,7 +188,7 @@ class Gateway:
     def connected(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Greet the utility: send what waits, and learn whether its store is still the one that has our backup."""
         self._tell(raw)
-        self.relay.greet = True
+        self.relay.connected()
         return []
 
     def reopened(self, raw: EpochSeconds) -> None:

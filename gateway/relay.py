@@ -121,6 +121,12 @@ class Relay:
         self.sending = True
         self.greet = self.greet or now - self._heard >= HELLO_S
 
+    def connected(self) -> None:
+        """Send again what was in flight, whose acknowledgements were lost with a connection; ask for the store's id."""
+        for sequence in list(self.in_flight):
+            self._give_up(sequence)
+        self.greet = True
+
     def shift(self, by_s: int) -> list[Effect[Change]]:
         """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``."""
         self.in_flight = OrderedDict((s, replace(b, sent=b.sent + by_s)) for s, b in self.in_flight.items())
@@ -178,11 +184,14 @@ class Relay:
     def _expire(self, now: EpochSeconds) -> list[Effect[Change]]:
         """Give up batches without acknowledgement; what they held is unsent, and goes into new ones."""
         for sequence in [s for s, batch in self.in_flight.items() if now - batch.sent >= ACK_WITHIN_S]:
-            self.counts.batches["expired"] += 1
-            self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
+            self._give_up(sequence)
         if self.mode.until is not None and self.mode.until <= now:
             return self.aggregate("none", None)
         return []
+
+    def _give_up(self, sequence: int) -> None:
+        self.counts.batches["expired"] += 1
+        self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
 
     def _next(self, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
         """Build a batch of what is unsent and in no batch in flight, unless the last one left nothing of it."""

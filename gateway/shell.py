@@ -311,6 +311,8 @@ class Shell:
             if self._ticking.get(job) != every_s:
                 self._ticking[job] = every_s
                 self._ticker.every(job, self._clock.real_s(every_s), self._tick, job)
+                # Else a gateway that is started again within every period would never do it.
+                self._put_in("tick", job)
 
     async def _tick(self, job: str) -> None:
         self._put_in("tick", job)

@@ -44,6 +44,9 @@ from gateway.changes import (
 from gateway.store_reads import FORGETTING, StoreReads
 from gateway.store_tables import COLUMNS, FORGOTTEN, NOT_ACKNOWLEDGED, SCHEMA, SCHEMA_VERSION, row_sum
 
+MAX_RANGES = 1000
+"""Ranges of ids kept of a meter's log, those that were extended last; good meters have one for each generation."""
+
 RELAYED_SLOTS = "relayed_slots"
 """Setting that counts the slots the utility acknowledged."""
 
@@ -235,6 +238,10 @@ class Store(StoreReads):
         first = min([first, *(a for a, _ in touching)])
         last = max([last, *(b for _, b in touching)])
         self._insert("REPLACE", "coverage", (*who, first, last))
+        if not touching:
+            # Merged ranges are new rows: those of a log that goes on are never the oldest.
+            of_log = "SELECT rowid FROM coverage WHERE meter = ? AND log = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?"
+            self._db.execute(f"DELETE FROM coverage WHERE rowid IN ({of_log})", (*who[:2], MAX_RANGES))
 
     @_apply.register
     def _(self, change: MeterInfo) -> None:

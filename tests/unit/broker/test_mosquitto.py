@@ -190,7 +190,7 @@ def test_nothing_is_written_into_a_folder_whose_owner_could_not_read_it(
 
 def test_devices_registered_by_an_older_version_are_told_to_be_registered_again(tmp_path: Path) -> None:
     (tmp_path / "devices.json").write_text(
-        json.dumps({"1": {"role": "meter", "microgrid": "r001", "token_sha256": "00"}})
+        json.dumps({"1": {"role": "meter", "microgrid": "r001", "token_sha256": "00" * 32}})
     )
     config = tmp_path / "broker.toml"
     config.write_text("[broker]\n")

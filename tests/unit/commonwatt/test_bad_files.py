@@ -73,6 +73,16 @@ def test_a_key_that_is_there_twice_is_a_fault(name: str, tmp_path: Path) -> None
     ("name", "content", "says"),
     [
         ("devices", {"7": {"role": "king", "microgrid": "r001", "token_sha256": "x"}}, "king"),
+        (
+            "devices",
+            {"7": {"role": "meter", "microgrid": "r001", "token_sha256": "\xe9" * 64}},
+            "7: token_sha256 is no digest",
+        ),
+        (
+            "devices",
+            {"7": {"role": "meter", "microgrid": "r001", "token_sha256": "\ud800"}},
+            "7: token_sha256 is no digest",
+        ),
         ("devices", {"7": {"role": "meter", "microgrid": 5, "token_sha256": "x"}}, "7: microgrid is no text"),
         ("devices", {"7": {"role": "meter"}}, "microgrid"),
         ("devices", {"7": "x"}, "7: no object"),

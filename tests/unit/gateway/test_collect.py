@@ -192,6 +192,23 @@ def test_coverage_merges_ranges_that_touch(world: World) -> None:
     assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 10), (21, 22)]
 
 
+def test_ranges_of_ids_are_bounded_and_those_of_a_log_that_goes_on_stay(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.store.MAX_RANGES", 5)
+    world.put(2, 1, readings(2, 1, 2), generation=1)
+    for n in range(1, 20):
+        world.put(1, 2 * n - 1, readings(1, 2 * n - 1, 2), generation=1)
+        world.put(1, 1, readings(1, 1, 2), generation=n + 1)
+        world.put(1, 100 * n, readings(1, 100 * n, 1), generation=1)
+    kept = {generation: world.store.coverage(1, Log.HISTORY, generation) for generation in range(21)}
+    assert sum(map(len, kept.values())) == 5
+    assert (1, 38) in kept[1]
+    assert kept[20] == [(1, 2)]
+    assert kept[2] == []
+    assert world.store.coverage(2, Log.HISTORY, 1) == [(1, 2)], "another meter's"
+
+
 def test_at_start_the_gateway_asks_for_what_a_meter_holds_and_counts_what_is_gone(world: World) -> None:
     world.put(1, 1, readings(1, 1, 4))
     world.crash()

@@ -55,6 +55,19 @@ def test_what_is_not_acknowledged_is_sent_again_and_what_is_not(world: World) ->
     assert world.store.backlog_since() is None
 
 
+def test_what_was_in_flight_is_sent_again_at_once_over_a_new_connection_and_nothing_twice_over_it(world: World) -> None:
+    world.put(1, 1, readings(1, 1, 4))
+    (batch,) = relay(world)
+    world.ask(cmd="get", first_quarter=START // QUARTER_S)
+    again = batches(world.connect())
+    assert [b.keys for b in again] == [batch.keys], "asked for, and unsent: once"
+    assert BatchFlag.ANSWER in again[0].flags
+    assert relay(world) == [], "it is in flight"
+    world.acknowledge(again[0])
+    assert world.store.backlog() == (0, 0, 0)
+    assert [len(b.keys) for b in batches(world.connect())] == [0], "only asked for its store"
+
+
 def test_a_quiet_utility_is_sent_an_empty_batch_and_no_data_before_its_time(world: World) -> None:
     world.put(1, 1, readings(1, 1, 4))
     (hello,) = batches(world.do(world.core.probe("head_end", world.now)))

@@ -14,7 +14,7 @@ from commonwatt.registry import Registry, save_registry
 from gateway import shell as module
 from gateway.changes import Change, Setting
 from gateway.core import RETRY
-from gateway.shell import MAX_GROUP, MAX_GROUP_BYTES, Event, Shell, take_group
+from gateway.shell import JOBS, MAX_GROUP, MAX_GROUP_BYTES, Event, Shell, take_group
 from gateway.store import Store
 from tests.support.waiting import become
 
@@ -58,6 +58,20 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
     asyncio.run(play())
     assert failed[0]
     assert shell._store.setting("starts") == "1"
+    shell._store.close()
+
+
+def test_a_gateway_started_again_and_again_within_a_period_does_what_is_due(shell: Shell) -> None:
+    async def play() -> None:
+        shell._schedule()
+        shell._schedule()
+        assert [event for event in shell._waiting if event[0] == "tick"] == [("tick", (job,)) for job in JOBS]
+        work = asyncio.create_task(shell._work())
+        await become(lambda: shell._store.period("relay_s") and shell._store.period("compact_s"))
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    asyncio.run(play())
     shell._store.close()
 
 
