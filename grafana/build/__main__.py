@@ -1,0 +1,29 @@
+"""Writes the dashboards' files: ``make dashboards``. Tests compare them with what is written."""
+
+import json
+from pathlib import Path
+
+from grafana.build.delivery import DELIVERY
+from grafana.build.gateway import GATEWAY
+from grafana.build.microgrid import MICROGRID
+from grafana.build.panels import Dashboard, dashboard_json
+
+FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
+DASHBOARDS = (DELIVERY, MICROGRID, GATEWAY)
+
+
+def text_of(dashboard: Dashboard) -> str:
+    """Return a dashboard's file."""
+    return json.dumps(dashboard_json(dashboard), indent=1, ensure_ascii=False) + "\n"
+
+
+def main() -> None:
+    """Write every dashboard."""
+    for dashboard in DASHBOARDS:
+        path = FOLDER / f"{dashboard.name}.json"
+        path.write_text(text_of(dashboard), encoding="utf-8")
+        print(f"grafana/dashboards/{path.name}")
+
+
+if __name__ == "__main__":
+    main()

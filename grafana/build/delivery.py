@@ -1,0 +1,247 @@
+"""The dashboard *delivery*: does everything that was measured arrive, and if not, where is it?"""
+
+from grafana.build.panels import (
+    AGE,
+    COUNT,
+    FREE,
+    GREEN,
+    NONE_WANTED,
+    ORANGE,
+    RED,
+    Dashboard,
+    Look,
+    Query,
+    Section,
+    graph,
+    stat,
+    table,
+)
+
+_SILENT_S = 300
+_HEARD = "commonwatt_utility_gateway_last_seen_seconds"
+_WAITS = Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED)))
+
+_NOW = Section(
+    "",
+    [
+        stat(
+            "Alerts firing",
+            "Each alert names its runbook (docs/runbooks.md). Begin with the one nearest to the utility.",
+            Query('count(ALERTS{alertname=~"Commonwatt.+",alertstate="firing"}) or vector(0)'),
+            look=NONE_WANTED,
+        ),
+        stat(
+            "Gateways silent",
+            "Not heard for five minutes. See the table below for which; then their power, line, and process.",
+            Query(f"count({_HEARD} > {_SILENT_S}) or vector(0)"),
+            look=NONE_WANTED,
+        ),
+        stat(
+            "Gateways",
+            "Heard at any time, and registered. The difference was never put into service.",
+            Query(f"count({_HEARD})", "heard"),
+            Query("sum(commonwatt_utility_gateways)", "registered"),
+        ),
+        stat(
+            "Oldest that waits",
+            "How long the oldest readings have waited at a gateway for the utility. Orange after half an hour: is that "
+            "gateway connected, is it refused?",
+            Query("max(commonwatt_gateway_backlog_age_seconds)"),
+            look=_WAITS,
+        ),
+        stat(
+            "Waiting at gateways",
+            "Parts, events and letters that the utility has not acknowledged. Some always are; it must not grow.",
+            Query("sum(commonwatt_gateway_backlog)"),
+        ),
+        stat(
+            "Incomplete quarters",
+            "Quarter-hours of a meter with missing readings that gateways are asked for. List them: commonwatt "
+            "utility gaps.",
+            Query("sum(commonwatt_utility_gaps_open_blocks)"),
+            look=Look(decimals=0, steps=((1, ORANGE),)),
+        ),
+        stat(
+            "Letters held",
+            "Implausible readings that wait for a person: commonwatt utility letters --state held.",
+            Query("sum(commonwatt_utility_held_open_letters)"),
+            look=Look(decimals=0, steps=((1, ORANGE),)),
+        ),
+        stat(
+            "Conflicts",
+            "Readings for which two values came. Find the device: commonwatt utility conflicts.",
+            Query("sum(commonwatt_utility_conflicting_slots)"),
+            look=NONE_WANTED,
+        ),
+    ],
+)
+
+_FLOW = Section(
+    "On the way",
+    [
+        graph(
+            "Readings stored per second",
+            "What the utility commits; what is sent again counts again. A drop to nothing: is it connected?",
+            Query("sum(rate(commonwatt_utility_slots_total[$__rate_interval]))", "readings"),
+        ),
+        graph(
+            "Waiting at gateways, the ten most",
+            "Saw-teeth are the relays. A line that climbs is a gateway that can't deliver.",
+            Query("topk(10, sum by (place) (commonwatt_gateway_backlog))", "{{place}}"),
+            look=COUNT,
+        ),
+        graph(
+            "Since each gateway was heard, the ten longest",
+            "Each says something about every 20 seconds. Beyond the line it is silent.",
+            Query(f"topk(10, {_HEARD})", "{{controller}}"),
+            look=Look("s", decimals=0, steps=((_SILENT_S, RED),)),
+        ),
+    ],
+)
+
+_GATEWAYS = Section(
+    "Gateways",
+    [
+        table(
+            "Gateways, the longest silent first",
+            "Click a heading to sort by it. The dashboards microgrid and gateway show one of them.",
+            "place",
+            [
+                (
+                    "heard before",
+                    Query(f'max by (place) (label_replace({_HEARD}, "place", "$1", "controller", "(.+)"))'),
+                    Look("s", decimals=0, steps=((_SILENT_S, RED),)),
+                ),
+                ("oldest that waits", Query("max by (place) (commonwatt_gateway_backlog_age_seconds)"), _WAITS),
+                ("waiting", Query("sum by (place) (commonwatt_gateway_backlog)"), COUNT),
+                ("connections, of 2", Query("max by (place) (commonwatt_gateway_connections)"), COUNT),
+                (
+                    "records rejected, 24 h",
+                    Query("sum by (place) (increase(commonwatt_gateway_rejected_records_total[24h]))"),
+                    Look(decimals=0, steps=((1, ORANGE),)),
+                ),
+                (
+                    "disk free",
+                    Query(
+                        "min by (place) (commonwatt_gateway_disk_free_bytes / commonwatt_gateway_disk_size_bytes > 0)"
+                    ),
+                    FREE,
+                ),
+            ],
+            "heard before",
+        ),
+    ],
+)
+
+_UTILITY = Section(
+    "At the utility",
+    [
+        graph(
+            "Messages per second, by what became of them",
+            "stored, seen and outcome are good. dropped, store_error and disk_full come again; see the log.",
+            Query("sum by (result) (rate(commonwatt_utility_messages_total[$__rate_interval])) > 0", "{{result}}"),
+            stacked=True,
+        ),
+        graph(
+            "Batches refused within an hour, by reason",
+            "A meter that is not registered, or registered elsewhere: /status names it. Then register it.",
+            Query("sum by (reason) (increase(commonwatt_utility_refusals_total[1h]))", "{{reason}}"),
+            look=COUNT,
+        ),
+        graph(
+            "Time to commit",
+            "From the queue to the disk. Above a second the disk, or the database server, is too slow.",
+            Query(
+                "histogram_quantile(0.5, "
+                "sum by (le) (rate(commonwatt_utility_commit_seconds_bucket[$__rate_interval])))",
+                "half of them within",
+            ),
+            Query(
+                "histogram_quantile(0.99, "
+                "sum by (le) (rate(commonwatt_utility_commit_seconds_bucket[$__rate_interval])))",
+                "99 % within",
+            ),
+            look=Look("s", steps=((1, RED),)),
+        ),
+        graph(
+            "Incomplete quarters",
+            "It rises after an outage and falls again. If it only rises, some meter or gateway does not answer.",
+            Query("commonwatt_utility_gaps_open_blocks", "being asked for"),
+            look=COUNT,
+        ),
+        graph(
+            "New letters within an hour",
+            "What could not be accepted, and what is held for a person: commonwatt utility letters --counts.",
+            Query("sum(increase(commonwatt_utility_letters_total[1h]))", "all"),
+            Query("sum(increase(commonwatt_utility_held_letters_total[1h]))", "held"),
+            look=COUNT,
+        ),
+        graph(
+            "Messages waiting to be committed",
+            "At 200 more are dropped, and come again. If it stays high, the database is too slow.",
+            Query("commonwatt_utility_queue_messages", "waiting"),
+            look=COUNT,
+        ),
+    ],
+)
+
+_MACHINE = Section(
+    "The utility's machine",
+    [
+        stat(
+            "Head-end",
+            "The utility's own connection. Off: nothing comes in; see CommonwattUtilityDisconnected.",
+            Query("min(commonwatt_utility_head_end_connected)"),
+            look=Look(words={0: "off", 1: "on"}, steps=((1, GREEN),), base=RED),
+        ),
+        stat(
+            "Clock",
+            "Whether NTP keeps its clock, so that gateways take the time from it.",
+            Query("min(commonwatt_utility_clock_trusted)"),
+            look=Look(words={0: "untrusted", 1: "trusted"}, steps=((1, GREEN),), base=ORANGE),
+        ),
+        stat(
+            "Alarms",
+            "store_damaged: run commonwatt utility salvage. disk_full: make room.",
+            Query("sum(commonwatt_utility_alarm)"),
+            look=NONE_WANTED,
+        ),
+        stat(
+            "Jobs failed, 24 h",
+            "Joining parts and looking for gaps. A failed one is done again at the next tick; see the log.",
+            Query("sum(increase(commonwatt_utility_job_failures_total[24h]))"),
+            look=Look(decimals=0, steps=((1, ORANGE),)),
+        ),
+        stat(
+            "Running for",
+            "Since the utility's process was started.",
+            Query('time() - max(process_start_time_seconds{part="utility"})'),
+            look=AGE,
+        ),
+        stat(
+            "Memory",
+            "Of the utility's process. It should stay level for days.",
+            Query('sum(process_resident_memory_bytes{part="utility"})'),
+            look=Look("bytes", decimals=0),
+        ),
+        stat(
+            "Disk free",
+            "Of a SQLite database; a server's disk is not seen from here. The utility deletes nothing.",
+            Query("min(commonwatt_utility_disk_free_bytes / commonwatt_utility_disk_size_bytes)"),
+            look=FREE,
+        ),
+        stat(
+            "Parts down",
+            "Processes that don't answer Prometheus: Status, Targets, there says which.",
+            Query('count(up{part=~"broker|gateway|meters|utility"} == 0) or vector(0)'),
+            look=NONE_WANTED,
+        ),
+    ],
+)
+
+DELIVERY = Dashboard(
+    "delivery",
+    "Commonwatt delivery",
+    "Does everything that was measured arrive at the utility, and if not, where is it?",
+    [_NOW, _FLOW, _GATEWAYS, _UTILITY, _MACHINE],
+)

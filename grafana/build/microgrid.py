@@ -1,0 +1,183 @@
+"""The dashboard *microgrid*: how one neighbourhood's meters and batteries do."""
+
+from grafana.build.panels import COUNT, ORANGE, RED, Dashboard, Look, Query, Section, choice, graph, stat
+
+_HERE = 'place="$microgrid"'
+
+_NOW = Section(
+    "",
+    [
+        stat(
+            "Heard by the utility",
+            "How long ago. Red: silent; see its power, its line, its process.",
+            Query('max(commonwatt_utility_gateway_last_seen_seconds{controller="$microgrid"})'),
+            look=Look("s", decimals=0, steps=((300, RED),)),
+        ),
+        stat(
+            "Devices connected",
+            "To the microgrid's broker, its gateway included, and how many may connect.",
+            Query(f"sum(commonwatt_broker_connections{{{_HERE}}})", "connected"),
+            Query(f"sum(commonwatt_broker_devices{{{_HERE}}})", "registered"),
+        ),
+        stat(
+            "Records a minute",
+            "Taken in by the gateway within five minutes. None: see the broker, the meters, the gateway's disk.",
+            Query(f"sum(rate(commonwatt_gateway_records_total{{{_HERE}}}[5m])) * 60"),
+            look=Look(decimals=0),
+        ),
+        stat(
+            "Batteries giving",
+            "Told to share now, since another battery is below its minimum.",
+            Query(f'sum(commonwatt_gateway_batteries{{{_HERE},role="donor"}})'),
+        ),
+        stat(
+            "Batteries below",
+            "Below their minimum, for which others give. If none gives, all are low: they buy.",
+            Query(f'sum(commonwatt_gateway_batteries{{{_HERE},role="receiver"}})'),
+        ),
+        stat(
+            "Rejected, 24 h",
+            "Records that could not be accepted: commonwatt gateway letters says which and why.",
+            Query(f"sum(increase(commonwatt_gateway_rejected_records_total{{{_HERE}}}[24h]))"),
+            look=Look(decimals=0, steps=((1, ORANGE),)),
+        ),
+        stat(
+            "Waiting",
+            "Parts, events and letters that the utility has not acknowledged.",
+            Query(f"sum(commonwatt_gateway_backlog{{{_HERE}}})"),
+        ),
+        stat(
+            "Oldest that waits",
+            "How long the oldest readings have waited at the gateway for the utility.",
+            Query(f"max(commonwatt_gateway_backlog_age_seconds{{{_HERE}}})"),
+            look=Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED))),
+        ),
+    ],
+)
+
+_METERS = Section(
+    "Meters",
+    [
+        graph(
+            "Records a minute, by type",
+            "A steady band. A type that thins out: some meters are gone; a hole: the broker or the gateway was.",
+            Query(
+                f"sum by (type) (rate(commonwatt_gateway_records_total{{{_HERE}}}[$__rate_interval])) * 60", "{{type}}"
+            ),
+            look=Look(decimals=0),
+            stacked=True,
+        ),
+        graph(
+            "Puts a minute, by what became of them",
+            "busy: the gateway's disk is full. early: a clock is wrong. not_registered: give it the new registry.",
+            Query(
+                f"sum by (result) (rate(commonwatt_gateway_puts_total{{{_HERE}}}[$__rate_interval])) * 60 > 0",
+                "{{result}}",
+            ),
+            look=Look(decimals=0),
+            stacked=True,
+        ),
+        graph(
+            "Devices connected",
+            "To the microgrid's broker. Below the number registered for long: visit those meters.",
+            Query(f"sum(commonwatt_broker_connections{{{_HERE}}})", "connected"),
+            Query(f"sum(commonwatt_broker_devices{{{_HERE}}})", "registered"),
+            look=COUNT,
+        ),
+    ],
+)
+
+_SHARING = Section(
+    "Sharing",
+    [
+        graph(
+            "Batteries that give, and that are below their minimum",
+            "Who is below is given to by those above, within about a minute. Below for hours with none giving: "
+            "all are low.",
+            Query(f"sum by (role) (commonwatt_gateway_batteries{{{_HERE}}})", "{{role}}"),
+            look=COUNT,
+        ),
+        graph(
+            "Commands a minute, by command",
+            "What the gateway tells its meters. get is the collection of meters that wait to be asked.",
+            Query(
+                f"sum by (command) (rate(commonwatt_gateway_commands_total{{{_HERE}}}[$__rate_interval])) * 60",
+                "{{command}}",
+            ),
+        ),
+        graph(
+            "Answers a minute, by result",
+            "done is good. expired, refused: a clock is wrong, or another manager commands.",
+            Query(
+                f"sum by (result) (rate(commonwatt_gateway_outcomes_total{{{_HERE}}}[$__rate_interval])) * 60",
+                "{{result}}",
+            ),
+        ),
+    ],
+)
+
+_TROUBLE = Section(
+    "What was not accepted",
+    [
+        graph(
+            "Records rejected within an hour, by reason",
+            "Each is kept as a dead letter. What each reason means: docs/bad-input.md.",
+            Query(
+                f"sum by (reason) (increase(commonwatt_gateway_rejected_records_total{{{_HERE}}}[1h]))", "{{reason}}"
+            ),
+            look=COUNT,
+        ),
+        graph(
+            "Connections refused and cut within an hour",
+            "By the microgrid's broker. token, identity: somebody without the right to; expired: renew its "
+            "certificate.",
+            Query(
+                f"sum by (reason) (increase(commonwatt_broker_refused_connects_total{{{_HERE}}}[1h]))",
+                "refused: {{reason}}",
+            ),
+            Query(
+                f"sum by (reason) (increase(commonwatt_broker_cut_connections_total{{{_HERE}}}[1h]))", "cut: {{reason}}"
+            ),
+            look=COUNT,
+        ),
+        graph(
+            "Messages unreadable within an hour, by where they came in",
+            "A device that sends rubbish. The first kilobyte is kept: commonwatt gateway letters.",
+            Query(f"sum by (door) (increase(commonwatt_gateway_unreadable_messages_total{{{_HERE}}}[1h]))", "{{door}}"),
+            look=COUNT,
+        ),
+    ],
+)
+
+_EMULATED = Section(
+    "Emulated meters",
+    [
+        graph(
+            "Readings at the meters",
+            "Recorded and not yet acknowledged by the gateway. It climbs while the gateway or the broker is away.",
+            Query(f"commonwatt_meters_readings_held{{{_HERE}}}", "held"),
+            look=COUNT,
+        ),
+        graph(
+            "Lag",
+            "How far the meters are behind the town's clock. If it grows, the machine is too slow for the speed.",
+            Query(f"commonwatt_meters_lag_seconds{{{_HERE}}}", "behind"),
+            look=Look("s"),
+        ),
+        graph(
+            "Meters",
+            "Connected, and with their battery told to share.",
+            Query(f"commonwatt_meters_connected{{{_HERE}}}", "connected"),
+            Query(f"commonwatt_meters_sharing{{{_HERE}}}", "sharing"),
+            look=COUNT,
+        ),
+    ],
+)
+
+MICROGRID = Dashboard(
+    "microgrid",
+    "Commonwatt microgrid",
+    "How the meters and batteries of one microgrid do. No figure here is of a single household.",
+    [_NOW, _METERS, _SHARING, _TROUBLE, _EMULATED],
+    [choice("microgrid", "Microgrid", "commonwatt_gateway_commits_total, place")],
+)

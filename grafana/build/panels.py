@@ -1,0 +1,364 @@
+"""The few kinds of panels that the dashboards are made of, in Grafana's JSON (schema of Grafana 11.6).
+
+Everything looks alike: a panel has a title, a description that says what to do, a unit and thresholds; numbers stand on
+top, curves below. A dashboard is a list of sections, each a list of panels that flow from left to right.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+Json: TypeAlias = dict[str, Any]
+
+SCHEMA_VERSION = 41
+WIDTH = 24
+"""Columns of a dashboard."""
+
+_DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
+GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
+
+Steps: TypeAlias = Sequence[tuple[float, str]]
+"""From which value on something has which colour; below the first it has the base's."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked of Prometheus.
+
+    Attributes:
+        expr: PromQL.
+        legend: Name of each series; ``{{label}}`` stands for its label.
+    """
+
+    expr: str
+    legend: str = ""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A panel without its place.
+
+    Attributes:
+        body: Its JSON, without ``id`` and ``gridPos``.
+        width: In columns.
+        height: In rows of Grafana's grid.
+    """
+
+    body: Json
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class Section:
+    """Panels under a heading.
+
+    Attributes:
+        title: The heading; empty for the first, which needs none.
+        panels: What is in it.
+    """
+
+    title: str
+    panels: Sequence[Panel]
+
+
+@dataclass(frozen=True)
+class Dashboard:
+    """A dashboard.
+
+    Attributes:
+        name: Of its file, and in its address.
+        title: What people see.
+        description: What it is for.
+        sections: From top to bottom.
+        variables: What can be chosen, besides the data source.
+        hours: Hours that are shown at first.
+    """
+
+    name: str
+    title: str
+    description: str
+    sections: Sequence[Section]
+    variables: Sequence[Json] = ()
+    hours: int = 6
+
+
+@dataclass(frozen=True)
+class Look:
+    """How values are shown.
+
+    Attributes:
+        unit: Grafana's name of the unit.
+        steps: From which value on it has which colour.
+        base: The colour below the first of these.
+        words: Texts shown in place of numbers.
+        decimals: Digits after the point; ``None``: as many as it takes.
+        low: The lowest value that is sure to be shown on the axis.
+        high: The highest one.
+    """
+
+    unit: str = "short"
+    steps: Steps = ()
+    base: str = GREEN
+    words: dict[float, str] = field(default_factory=dict)
+    decimals: int | None = None
+    low: float | None = 0
+    high: float | None = None
+
+
+COUNT = Look(decimals=0)
+NONE_WANTED = Look(decimals=0, steps=((1, RED),))
+AGE = Look("s", decimals=0)
+FREE = Look("percentunit", decimals=0, steps=((0.1, GREEN),), base=RED)
+PER_SECOND = Look("short")
+
+
+def stat(title: str, text: str, *queries: Query, look: Look = COUNT, width: int = 3) -> Panel:
+    """Return a panel of one number, or a few, as it is now."""
+    options = {
+        "colorMode": "value" if look.steps else "none",
+        "graphMode": "none",
+        "justifyMode": "auto",
+        "orientation": "auto",
+        "percentChangeColorMode": "standard",
+        "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+        "showPercentChange": False,
+        "textMode": "value_and_name" if len(queries) > 1 else "value",
+        "wideLayout": True,
+    }
+    return _panel("stat", title, text, queries, look, options, (width, 4), instant=True)
+
+
+def graph(
+    title: str, text: str, *queries: Query, look: Look = PER_SECOND, stacked: bool = False, width: int = 8
+) -> Panel:
+    """Return a panel of curves."""
+    options = {
+        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
+        "tooltip": {"mode": "multi", "sort": "desc"},
+    }
+    custom = {
+        "drawStyle": "line",
+        "fillOpacity": 25 if stacked else 8,
+        "lineWidth": 1,
+        "lineInterpolation": "linear",
+        "showPoints": "never",
+        "spanNulls": False,
+        "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
+        "thresholdsStyle": {"mode": "dashed" if look.steps else "off"},
+    }
+    panel = _panel("timeseries", title, text, queries, look, options, (width, 8), instant=False)
+    panel.body["fieldConfig"]["defaults"] |= {"custom": custom, "color": {"mode": "palette-classic"}}
+    return panel
+
+
+def states(title: str, text: str, query: Query, words: dict[float, tuple[str, str]], *, width: int = 8) -> Panel:
+    """Return a panel that shows which state something was in; ``words`` are name and colour of each value."""
+    options = {
+        "alignValue": "left",
+        "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False},
+        "mergeValues": True,
+        "rowHeight": 0.7,
+        "showValue": "auto",
+        "tooltip": {"mode": "single", "sort": "none"},
+    }
+    look = Look(words={value: word for value, (word, _) in words.items()}, low=None)
+    panel = _panel("state-timeline", title, text, [query], look, options, (width, 8), instant=False)
+    for mapping in panel.body["fieldConfig"]["defaults"]["mappings"]:
+        for value, result in mapping["options"].items():
+            result["color"] = words[float(value)][1]
+    panel.body["fieldConfig"]["defaults"]["custom"] = {"fillOpacity": 80, "lineWidth": 0}
+    return panel
+
+
+def table(title: str, text: str, key: str, columns: Sequence[tuple[str, Query, Look]], sort: str) -> Panel:
+    """Return a table as wide as the dashboard, with a row for each value of the label ``key``."""
+    queries = [query for _, query, _ in columns]
+    options = {
+        "cellHeight": "sm",
+        "footer": {"show": False, "reducer": [], "countRows": False},
+        "frameIndex": 0,
+        "showHeader": True,
+        "sortBy": [{"displayName": sort, "desc": True}],
+    }
+    panel = _panel("table", title, text, queries, Look(low=None), options, (WIDTH, 9), instant=True)
+    for target in panel.body["targets"]:
+        target["format"] = "table"
+    names = {f"Value #{_ref(i)}": title for i, (title, _, _) in enumerate(columns)}
+    panel.body["transformations"] = [
+        {"id": "joinByField", "options": {"byField": key, "mode": "outer"}},
+        {"id": "filterFieldsByName", "options": {"include": {"names": [key, *names]}}},
+        {"id": "organize", "options": {"excludeByName": {}, "indexByName": {}, "renameByName": names}},
+    ]
+    panel.body["fieldConfig"]["defaults"]["custom"] = {
+        "align": "auto",
+        "cellOptions": {"type": "auto"},
+        "inspect": False,
+    }
+    panel.body["fieldConfig"]["overrides"] = [_override(title, look) for title, _, look in columns]
+    return panel
+
+
+def _override(name: str, look: Look) -> Json:
+    properties: list[Json] = [{"id": "unit", "value": look.unit}]
+    if look.decimals is not None:
+        properties.append({"id": "decimals", "value": look.decimals})
+    if look.words:
+        properties.append({"id": "mappings", "value": _mappings(look)})
+    if look.steps:
+        properties += [
+            {"id": "thresholds", "value": _thresholds(look)},
+            {"id": "custom.cellOptions", "value": {"type": "color-text"}},
+        ]
+    return {"matcher": {"id": "byName", "options": name}, "properties": properties}
+
+
+def choice(name: str, label: str, query: str) -> Json:
+    """Return a variable whose values are those of a label; ``query`` is as in ``label_values(query)``."""
+    asked = f"label_values({query})"
+    return {
+        "name": name,
+        "label": label,
+        "type": "query",
+        "datasource": _DATASOURCE,
+        "query": {"qryType": 1, "query": asked, "refId": "PrometheusVariableQueryEditor-VariableQuery"},
+        "refresh": 2,
+        "sort": 1,
+        "multi": False,
+        "includeAll": False,
+        "options": [],
+        "hide": 0,
+    }
+
+
+def _panel(
+    kind: str,
+    title: str,
+    text: str,
+    queries: Sequence[Query],
+    look: Look,
+    options: Json,
+    size: tuple[int, int],
+    *,
+    instant: bool,
+) -> Panel:
+    defaults: Json = {
+        "unit": look.unit,
+        "mappings": _mappings(look),
+        "thresholds": _thresholds(look),
+        "color": {"mode": "thresholds"},
+    }
+    limits = {"decimals": look.decimals, "min": look.low, "max": look.high}
+    defaults |= {name: limit for name, limit in limits.items() if limit is not None}
+    body = {
+        "type": kind,
+        "title": title,
+        "description": text,
+        "datasource": _DATASOURCE,
+        "targets": [_target(i, query, instant=instant) for i, query in enumerate(queries)],
+        "fieldConfig": {"defaults": defaults, "overrides": []},
+        "options": options,
+    }
+    return Panel(body, *size)
+
+
+def _target(index: int, query: Query, *, instant: bool) -> Json:
+    return {
+        "refId": _ref(index),
+        "datasource": _DATASOURCE,
+        "editorMode": "code",
+        "expr": query.expr,
+        "legendFormat": query.legend or "__auto",
+        "instant": instant,
+        "range": not instant,
+    }
+
+
+def _ref(index: int) -> str:
+    return chr(ord("A") + index)
+
+
+def _thresholds(look: Look) -> Json:
+    steps: list[Json] = [{"color": look.base, "value": None}]
+    return {"mode": "absolute", "steps": steps + [{"color": color, "value": value} for value, color in look.steps]}
+
+
+def _mappings(look: Look) -> list[Json]:
+    if not look.words:
+        return []
+    options = {f"{value:g}": {"text": text, "index": i} for i, (value, text) in enumerate(look.words.items())}
+    return [{"type": "value", "options": options}]
+
+
+def dashboard_json(dashboard: Dashboard) -> Json:
+    """Return a dashboard in Grafana's JSON."""
+    source = {
+        "name": "datasource",
+        "label": "Prometheus",
+        "type": "datasource",
+        "query": "prometheus",
+        "refresh": 1,
+        "regex": "",
+        "multi": False,
+        "includeAll": False,
+        "options": [],
+        "hide": 0,
+    }
+    return {
+        "uid": f"commonwatt-{dashboard.name}",
+        "title": dashboard.title,
+        "description": dashboard.description,
+        "tags": ["commonwatt"],
+        "schemaVersion": SCHEMA_VERSION,
+        "editable": True,
+        "graphTooltip": 1,
+        "timezone": "browser",
+        "time": {"from": f"now-{dashboard.hours}h", "to": "now"},
+        "refresh": "30s",
+        "templating": {"list": [source, *dashboard.variables]},
+        "annotations": {"list": []},
+        "links": [_link()],
+        "panels": list(_placed(dashboard.sections)),
+    }
+
+
+def _link() -> Json:
+    return {
+        "title": "Commonwatt",
+        "type": "dashboards",
+        "tags": ["commonwatt"],
+        "asDropdown": False,
+        "icon": "external link",
+        "includeVars": True,
+        "keepTime": True,
+        "targetBlank": False,
+        "tooltip": "",
+        "url": "",
+    }
+
+
+def _placed(sections: Iterable[Section]) -> Iterable[Json]:
+    """Number the panels, and let them flow from left to right."""
+    number, y = 0, 0
+    for section in sections:
+        if section.title:
+            number += 1
+            place = {"x": 0, "y": y, "w": WIDTH, "h": 1}
+            yield {
+                "type": "row",
+                "title": section.title,
+                "id": number,
+                "gridPos": place,
+                "collapsed": False,
+                "panels": [],
+            }
+            y += 1
+        x = row_height = 0
+        for panel in section.panels:
+            if x + panel.width > WIDTH:
+                x, y, row_height = 0, y + row_height, 0
+            number += 1
+            place = {"x": x, "y": y, "w": panel.width, "h": panel.height}
+            yield panel.body | {"id": number, "gridPos": place}
+            x, row_height = x + panel.width, max(row_height, panel.height)
+        y += row_height
