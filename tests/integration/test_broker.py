@@ -23,7 +23,7 @@ from commonwatt.topics import all_meters_up, meter_down, meter_up
 from tests.support.mqtt_raw import PINGREQ_PACKET, RawClient, connect_packet
 from tests.support.waiting import eventually
 
-WAIT_S = 10.0
+WAIT_S = 30.0
 CONNECT_TIMEOUT_S = 0.3
 
 
