@@ -1,0 +1,121 @@
+"""Row 5 of the faults while the service runs: its database rots under it, and nothing acknowledged is lost."""
+
+import json
+import sqlite3
+import subprocess
+import urllib.error
+import urllib.request
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from commonwatt.audit import audit_folder
+from commonwatt.units import QUARTER_S
+from tests.support.site import Site
+from tests.support.waiting import eventually
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 4\npush_share = 1.0\n'
+GATEWAY = "r001 gateway"
+PAGE = 4096
+LEAF = 13
+"""What the first byte of a page says in which rows of a table are."""
+
+Place = tuple[str, int, int]
+"""A meter's id, the record type and the quarter of a block."""
+
+
+def flip(file: Path, at: int) -> None:
+    with file.open("r+b") as opened:
+        opened.seek(at)
+        byte = opened.read(1)[0]
+        opened.seek(at)
+        opened.write(bytes([byte ^ 1]))
+
+
+def joined_blocks(store: Path) -> dict[Place, bytes]:
+    """Return the payloads of finished quarters, the oldest first."""
+    with closing(sqlite3.connect(store)) as db:
+        rows = db.execute(
+            "SELECT m.label, p.record_type, p.quarter, p.payload FROM part AS p JOIN meter AS m ON m.no = p.meter_no"
+            " WHERE p.compacted ORDER BY p.id"
+        )
+        return {(meter, kind, quarter): payload for meter, kind, quarter, payload in rows}
+
+
+def where(store: Path, payload: bytes) -> list[int]:
+    """Return where in the file, not in its log, a payload is in a row of a table."""
+    with closing(sqlite3.connect(store)) as db:
+        db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+    content = store.read_bytes()
+    found = [at for at in range(0, len(content), PAGE) if payload in content[at : at + PAGE] and content[at] == LEAF]
+    return [content.index(payload, at) for at in found]
+
+
+def readings(site: Site, place: Place) -> list[list[int]] | None:
+    """Ask the running utility for a block; ``None``: it can't read it."""
+    meter, kind, quarter = place
+    asked = f"meter={meter}&type={kind}&start={quarter * QUARTER_S}&end={(quarter + 1) * QUARTER_S}"
+    request = f"http://{site.layout.part('utility').http}/readings?{asked}"
+    try:
+        with urllib.request.urlopen(request, timeout=20) as answer:
+            found: list[list[int]] = json.load(answer)["readings"]
+            return found
+    except urllib.error.HTTPError as error:
+        if error.code != 503:
+            raise
+        return None
+
+
+def status(site: Site) -> dict[str, Any]:
+    told = site.status("utility")
+    assert told is not None
+    return told
+
+
+def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_salvaged(tmp_path: Path) -> None:
+    with Site(tmp_path / "town", TOWN, speed=300) as site:
+        site.start("head-end", "r001 broker", "utility", GATEWAY, "r001 meters")
+        part = site.layout.part("utility")
+        store = part.config.parent / "utility.db"
+        eventually(lambda: len(joined_blocks(store)) >= 24)
+        (wrong, payload), *_, (unreadable, other) = joined_blocks(store).items()
+
+        before = readings(site, wrong)
+        assert before
+
+        def shows_what_is_wrong() -> bool:
+            for at in where(store, payload):
+                flip(store, at + 20)
+            told = readings(site, wrong)
+            assert told is not None
+            assert all(reading in before for reading in told), "no wrong value is ever shown"
+            return told != before
+
+        eventually(shows_what_is_wrong)
+        eventually(lambda: readings(site, wrong) == before)  # its gateway was asked for it again
+        assert status(site)["alarms"] == []
+
+        def can_not_be_read() -> bool:
+            for at in where(store, other):
+                flip(store, at // PAGE * PAGE)
+            return readings(site, unreadable) is None
+
+        eventually(can_not_be_read)
+        assert status(site)["alarms"] == ["store_damaged"]
+        taken = partial(site.metric, "utility", "commonwatt_utility_batches_total")
+        ignored = partial(site.metric, "utility", 'commonwatt_utility_messages_total{result="store_damaged"}')
+        had = taken()
+        eventually(lambda: ignored() >= 3)
+        assert taken() == had, "nothing is acknowledged any more"
+        assert "stop the service, then run: commonwatt utility salvage" in site.log("utility")
+
+        site.stop("utility")
+        salvage = [*part.command[:-3], "salvage", "--config", str(part.config)]
+        done = subprocess.run(salvage, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        site.start("utility")
+        eventually(lambda: taken() >= 2)
+        site.stop("r001 meters")
+        audit = audit_folder(tmp_path / "town")
+        assert audit.good, audit
