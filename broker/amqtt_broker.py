@@ -118,8 +118,14 @@ class QuietBroker(Broker):  # type: ignore[misc]
         In one go, in place of amqtt's loop over all subscriptions, which awaited on the way: one that was made or
         dropped meanwhile ended that walk, and the subscribers behind it silently never got the message.
         """
-        if not self._admitted.permits(sender.client_id, Action.PUBLISH, message.topic):
-            return
+        if self._admitted.permits(sender.client_id, Action.PUBLISH, message.topic):
+            self._to_subscribers(message)
+
+    def say(self, topic: str, payload: bytes) -> None:
+        """Publish a message of the broker's own, at QoS 0."""
+        self._to_subscribers(ApplicationMessage(None, topic, 0, payload, retain=False))
+
+    def _to_subscribers(self, message: ApplicationMessage) -> None:
         for topic_filter in filters_for(message.topic):
             for receiver, granted in self._subscriptions.get(topic_filter, ()):
                 if self._admitted.permits(receiver.client_id, Action.RECEIVE, message.topic):

@@ -16,6 +16,7 @@ from broker.guard import Guard
 from broker.metrics import BrokerMetrics
 from broker.throttle import ThrottledLog
 from broker.tls import BrokerTls
+from commonwatt.lte import AcceptedSocket, Tally
 
 READ_BUFFER_BYTES = 1 << 14
 """Bytes read ahead from one client (twice this, or what comes at once); a longer message is still read whole."""
@@ -42,7 +43,14 @@ class Door:
         capacity: How many may be open at once.
     """
 
-    def __init__(self, serve: Serve, guard: Guard, metrics: BrokerMetrics, tls: BrokerTls | None = None) -> None:
+    def __init__(
+        self,
+        serve: Serve,
+        guard: Guard,
+        metrics: BrokerMetrics,
+        tls: BrokerTls | None = None,
+        tally: Tally | None = None,
+    ) -> None:
         """Store the arguments.
 
         Args:
@@ -50,6 +58,7 @@ class Door:
             guard: Counts and logs those turned away.
             metrics: Where pauses are counted.
             tls: Shakes hands with each; ``None``: plain text is spoken.
+            tally: Counts what each costs on the line, from the first byte, admitted or not.
         """
         self._tls = tls
         self.tasks: set[asyncio.Task[None]] = set()
@@ -57,6 +66,7 @@ class Door:
         self._serve = serve
         self._guard = guard
         self._metrics = metrics
+        self._tally = Tally() if tally is None else tally
         self._crowd: Crowd[asyncio.Task[None]] = Crowd(min(MAX_WAITING, max(1, self.capacity // 2)))
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
@@ -115,7 +125,7 @@ class Door:
                 await self._pause(str(error.strerror))
                 continue
             self._paused = False
-            self._enter(accepted)
+            self._enter(AcceptedSocket.take(accepted, self._tally))
             await asyncio.sleep(0)  # One connection is one turn.
 
     async def _pause(self, why: str) -> None:

@@ -27,8 +27,11 @@ from broker.rate import Allowance
 from broker.streams import ClientReader, ClientWriter
 from broker.throttle import ThrottledLog
 from broker.tls import BrokerTls, Files
+from commonwatt.commands import LineUse
 from commonwatt.config import split_address
 from commonwatt.devices import Device, Role
+from commonwatt.lte import Tally
+from commonwatt.topics import broker_up
 
 PACKETS_PER_S = 100.0
 """MQTT packets a meter may send in a real second, in the long run."""
@@ -47,6 +50,9 @@ STOP_TIMEOUT_S = 1.5
 
 CONNECT_PACKETS = 20
 """Packets of its allowance that connecting costs an identity: it is that much work, for client and log."""
+
+TELL_EVERY_S = 15.0
+"""Real seconds between two messages to the gateway about what the meters' connections cost on the line."""
 
 CHECK_EVERY_S = 2.0
 """Real seconds between two looks at who may still be connected: a revoked device is cut so soon."""
@@ -108,7 +114,8 @@ class EmbeddedBroker:
         self._packets_per_s = packets_per_s
         self._tls = None if tls is None else BrokerTls(tls, metrics)
         self._guard = Guard(self._refreshed_devices, metrics, connect_timeout_s, self._proved)
-        self._door = Door(self._serve, self._guard, metrics, self._tls)
+        self._line = Tally()
+        self._door = Door(self._serve, self._guard, metrics, self._tls, self._line)
         self._admitted = Admitted(metrics)
         self._allowances: dict[str, Allowance] = {}
         self._throttled = ThrottledLog(_log)
@@ -155,6 +162,7 @@ class EmbeddedBroker:
         """Stop listening, end every connection, stop amqtt; within two ``STOP_TIMEOUT_S``, however clients behave."""
         if self._checks is not None:
             self._checks.cancel()
+            self._tell_use()
         await self._door.close()
         tasks = self._door.tasks
         for connection in list(self._connections.values()):
@@ -208,13 +216,26 @@ class EmbeddedBroker:
 
     async def _check_often(self) -> None:
         """Cut who may be connected no more, without waiting for anybody to connect."""
+        told_at = 0.0
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
             try:
+                if time.monotonic() - told_at >= TELL_EVERY_S:
+                    told_at = time.monotonic()
+                    self._tell_use()
                 self._check()
             except Exception:
                 self.metrics.connection_errors.inc()
                 _log.exception("the look at who may still be connected failed")
+
+    def _tell_use(self) -> None:
+        """Tell the gateways that are connected here what the others' connections have cost on the line so far."""
+        total = self._line.total()
+        self.metrics.line_use(total)
+        told = LineUse(run=self._line.run, sent=total.sent, received=total.received).pack()
+        for connection in list(self._serving.values()):
+            if connection.device.role is Role.GATEWAY:
+                self.amqtt.say(broker_up(connection.device.microgrid), told)
 
     def _check(self) -> None:
         try:
@@ -275,6 +296,9 @@ class EmbeddedBroker:
         self, admission: Admission, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         identity = admission.device.identity
+        if admission.device.role is not Role.METER:
+            # It is on this machine, or at the utility's: on no meter's line.
+            self._line.leave_out(writer.get_extra_info("socket").fileno())
         client_writer = ClientWriter(writer, partial(self._cut, identity))
         silence_s = SILENCE_FACTOR * admission.keepalive_s or None
         hold_back_s = partial(self._hold_back_s, admission.device)

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from broker.connect import Refusal
 from broker.packets import Cut
 from broker.rules import Action
+from commonwatt.lte import Use
 
 
 class Dropped(StrEnum):
@@ -33,6 +34,7 @@ class BrokerMetrics:
         dropped_messages: Messages that did not reach a subscriber, by reason.
         accept_pauses: Times no connection was accepted for want of open files.
         messages: Messages taken in and passed on, by direction.
+        line_bytes: What the meters' connections cost on the line, by direction.
         connection_errors: Connections ended by an error in the broker itself.
         devices_file_errors: Times the devices file could not be read again.
         tls_file_errors: Times a certificate or the list of revocations could not be read again.
@@ -89,6 +91,12 @@ class BrokerMetrics:
             ["direction"],
             registry=self.registry,
         )
+        self.line_bytes = Counter(
+            "commonwatt_broker_line_bytes_total",
+            "IP bytes of all connections but the gateway's, by direction: out to meters, in from them.",
+            ["direction"],
+            registry=self.registry,
+        )
         self.connection_errors = Counter(
             "commonwatt_broker_connection_errors_total",
             "Connections ended by an error in the broker itself.",
@@ -119,8 +127,18 @@ class BrokerMetrics:
             self.dropped_messages.labels(dropped.value)
         for action in Action:
             self.refused_actions.labels(action.value)
+        self._line = Use()
+        for direction in ("in", "out"):
+            self.line_bytes.labels(direction)
         self.messages_in = self.messages.labels("in")
         self.messages_out = self.messages.labels("out")
+
+    def line_use(self, total: Use) -> None:
+        """Count what was sent and received since the last time."""
+        # A connection that turns out to be the gateway's is taken out of the sum.
+        self.line_bytes.labels("out").inc(max(0, total.sent - self._line.sent))
+        self.line_bytes.labels("in").inc(max(0, total.received - self._line.received))
+        self._line = total
 
     def value(self, name: str, **labels: str) -> float:
         """Return a sample's present value, for the status page; 0 when there is none."""

@@ -18,6 +18,7 @@ from commonwatt.topics import (
     COMMANDS,
     EVENTS,
     LEVELS,
+    LTE,
     MICROGRID_PATTERN,
     OUTCOMES,
     RECORDS,
@@ -62,7 +63,8 @@ GRANTS: Mapping[tuple[Role, Action], tuple[Grant, ...]] = {
         Grant("{identity}/u", _GATEWAY_LEAVES),
     ),
     (Role.GATEWAY, Action.RECEIVE): (
-        Grant("{microgrid}/{a_meter}/u", _METER_LEAVES),
+        # The last of these no device may publish: the broker speaks there itself.
+        Grant("{microgrid}/{a_meter}/u", (*_METER_LEAVES, LTE)),
         Grant("{identity}/d", _DOWN_LEAVES),
     ),
     (Role.UTILITY, Action.PUBLISH): (Grant("{a_microgrid}/d", _DOWN_LEAVES),),

@@ -99,7 +99,7 @@ def read_machine(clock: Clock) -> Machine:
         raw=clock.now(),
         wall=time.time(),
         since_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME),
-        boot=_boot_id(),
+        boot=boot_id(),
         synchronised=_synchronised(),
         has_hardware_clock=_first_line(Path("/sys/class/rtc/rtc0/hctosys")) == "1",
     )
@@ -118,7 +118,7 @@ def _synchronised() -> bool:
 def save_clock(path: Path, clock: Clock) -> None:
     """Write a clock for other processes of this machine to follow."""
     fields = {name: getattr(clock, name) for name in _FIELDS}
-    write_private(path, json.dumps({"boot": _boot_id(), **fields}) + "\n")
+    write_private(path, json.dumps({"boot": boot_id(), **fields}) + "\n")
 
 
 def load_clock(path: Path | None) -> Clock:
@@ -136,7 +136,7 @@ def load_clock(path: Path | None) -> Clock:
     if wrong := [name for name, value in numbers.items() if not _is_time(name, value)]:
         raise ConfigError(f"{path}: not a clock file ({wrong[0]} is no number it can be); the demonstration makes it")
     clock = Clock(**numbers, path=path)
-    if content["boot"] != _boot_id():
+    if content["boot"] != boot_id():
         raise ConfigError(f"{path}: made before this machine restarted; start the demonstration, which makes a new one")
     return clock
 
@@ -148,7 +148,8 @@ def _is_time(name: str, value: object) -> bool:
     return type(value) in (int, float) and lowest <= float(str(value)) <= MAX_EPOCH
 
 
-def _boot_id() -> str:
+def boot_id() -> str:
+    """Return the id of this machine's last start."""
     return _first_line(Path("/proc/sys/kernel/random/boot_id")) or "unknown"
 
 

@@ -271,6 +271,45 @@ class ControllerOutcome(Message):
     absent: list[BlockMask] | None = None
 
 
+class LineUse(Message):
+    """What the connections of a broker's meters have cost on its line, as the broker tells its gateway.
+
+    Attributes:
+        run: A random number of the broker's process; the sums begin at 0 with it.
+        sent: IP bytes sent to meters.
+        received: IP bytes received from them.
+    """
+
+    run: Id64
+    sent: Natural
+    received: Natural
+
+
+class Month(BaseModel):
+    """How an LTE line stands in its month. Pairs are up (what the controller sent) and down (received).
+
+    Attributes:
+        used: IP bytes since the month began.
+        expected: What it will be at the month's end if it goes on as in the last days; ``None``: not known yet.
+        allowance: What the plan allows in a month, each way.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    used: tuple[Natural, Natural]
+    expected: tuple[Natural, Natural] | None = None
+    allowance: Natural
+
+    @property
+    def level(self) -> Literal["unknown", "ok", "at_risk", "exceeded"]:
+        """How much a person has to worry."""
+        if max(self.used) > self.allowance:
+            return "exceeded"
+        if self.expected is None:
+            return "unknown"
+        return "at_risk" if max(self.expected) > self.allowance else "ok"
+
+
 class Heartbeat(Message):
     """How a gateway is; QoS 0, the next one replaces it.
 
@@ -285,6 +324,7 @@ class Heartbeat(Message):
         minima: By meter, the sharing minimum in percent and when the meter said so (T6).
         trust: How far its time can be trusted, 0 to 3.
         offset_s: By how much its time is ahead of the clock it started with.
+        lte: How its controller's LTE line stands; ``None``: nothing of it was counted yet.
     """
 
     time: Moment
@@ -297,6 +337,7 @@ class Heartbeat(Message):
     minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0
     offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0
+    lte: Month | None = None
 
 
 _M = TypeVar("_M", bound=Message)

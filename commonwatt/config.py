@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, Self, TypeVar, get_args
 from urllib.parse import parse_qs, urlsplit
+from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, WithJsonSchema, model_validator
 
@@ -36,6 +37,18 @@ DecimalId = Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
 
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
 """A host name, lower case."""
+
+
+def _check_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # OSError: a folder of zones, such as America
+        raise ValueError("must be a time zone, such as America/New_York") from error
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_check_zone)]
+"""A time zone's name."""
 
 MicrogridId = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
 
@@ -245,6 +258,19 @@ class GatewaySettings(Settings):
         ge=0,
         le=1000,
         description="A battery within this of its minimum, or below it, is asked for its level every 15 s.",
+    )
+    timezone: Zone = Field("America/New_York", description="Local time, in which days and months of LTE use begin.")
+    lte_allowance_bytes: int = Field(
+        2_000_000_000,
+        ge=1,
+        le=2**53,
+        description="What the plan of the controller's LTE line allows in a calendar month, each way.",
+    )
+    lte_interface: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]{1,15}$",
+        description="The network interface of the LTE line, such as wwan0: its counters are taken, in place of what "
+        "the connections cost. For a controller whose broker is Mosquitto, which does not tell that.",
     )
 
 

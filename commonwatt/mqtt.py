@@ -24,6 +24,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from commonwatt.config import split_address
 from commonwatt.effects import Publish
 from commonwatt.exceptions import ConfigError
+from commonwatt.lte import Tally
 from commonwatt.tls import ClientTls, Stamp, stamp
 
 if TYPE_CHECKING:
@@ -75,6 +76,7 @@ class MqttLink:
         on_connect: Callable[[], None],
         rng: random.Random,
         tls: ClientTls | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.connected = False
         self.connects = 0
@@ -90,6 +92,7 @@ class MqttLink:
         self._on_connect = on_connect
         self._rng = rng
         self._tls = tls
+        self._tally = tally
         self._complaint = ""
         self._answered = False
         self._client: paho.Client | None = None
@@ -162,7 +165,7 @@ class MqttLink:
             return ()
         shown = self._stamp()
         context = self._tls.context()
-        context.sslsocket_class = _ClosedIfRefused
+        context.sslsocket_class = _ClosedIfRefused if self._tally is None else _counted(self._tally)
         client.tls_set_context(context)
         # Of a certificate that the broker refuses, paho tells its logger alone.
         client.enable_logger(cast("logging.Logger", _TlsFailures(self._failed)))
@@ -227,7 +230,9 @@ class MqttLink:
         sock = client.socket()
         if isinstance(sock, socket.socket) and sock.fileno() >= 0:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            client.on_socket_close = lambda _, __, s: _forget(loop, s)
+            if self._tally is not None:
+                self._tally.opened(sock)
+            client.on_socket_close = lambda _, __, s: self._forget(loop, s)
             client.on_socket_register_write = lambda c, _, s: self._add_writer(loop, c, s)
             client.on_socket_unregister_write = lambda _, __, s: _remove_writer(loop, s)
             loop.add_reader(sock, self._io, partial(self._read, loop, client))
@@ -294,13 +299,20 @@ class MqttLink:
             self.failures += 1
             log.exception("%s: a listener failed", self._identity)
 
-    @staticmethod
-    def _close(client: paho.Client) -> None:
+    def _close(self, client: paho.Client) -> None:
         """Close the socket of a client that is given up."""
         sock = client.socket()
         if sock is not None:
-            _forget(asyncio.get_running_loop(), sock)
+            self._forget(asyncio.get_running_loop(), sock)
             sock.close()
+
+    def _forget(self, loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:
+        """Look no more at a socket that is about to be closed."""
+        if isinstance(sock, socket.socket) and sock.fileno() >= 0:
+            loop.remove_reader(sock)
+            loop.remove_writer(sock)
+            if self._tally is not None:
+                self._tally.closing(sock)
 
 
 class _ClosedIfRefused(ssl.SSLSocket):
@@ -313,6 +325,21 @@ class _ClosedIfRefused(ssl.SSLSocket):
         except BaseException:
             self.close()
             raise
+
+
+def _counted(tally: Tally) -> type[ssl.SSLSocket]:
+    """Return the class of sockets whose handshakes are counted also if they fail: that may be often."""
+
+    class Counted(_ClosedIfRefused):
+        def do_handshake(self, block: bool = False) -> None:
+            tally.opened(self)
+            super().do_handshake(block)
+
+        def close(self) -> None:
+            tally.closing(self)
+            super().close()
+
+    return Counted
 
 
 class _TlsFailures:
@@ -361,10 +388,4 @@ async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address
 
 def _remove_writer(loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:
     if isinstance(sock, socket.socket) and sock.fileno() >= 0:
-        loop.remove_writer(sock)
-
-
-def _forget(loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:
-    if isinstance(sock, socket.socket) and sock.fileno() >= 0:
-        loop.remove_reader(sock)
         loop.remove_writer(sock)

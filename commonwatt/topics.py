@@ -29,6 +29,8 @@ OUTCOMES = "out"
 """meter and gateway, up: the outcome of a command, JSON."""
 BATCHES = "batch"
 """gateway, up: a batch of blocks, events and letters."""
+LTE = "lte"
+"""up, said by our broker itself: what its meters' connections cost on the LTE line, JSON, QoS 0."""
 STATUS = "stat"
 """gateway, up: a heartbeat with figures, JSON, QoS 0."""
 ACKS = "ack"
@@ -62,6 +64,11 @@ class GatewayTopic:
 def meter_up(microgrid: str, meter: MeterId, leaf: str) -> str:
     """Return the topic on which a meter publishes ``leaf``."""
     return f"{ROOT}/{microgrid}/{meter}/u/{leaf}"
+
+
+def broker_up(microgrid: str) -> str:
+    """Return the topic on which a microgrid's broker itself speaks: where no meter is, whose id would stand there."""
+    return f"{ROOT}/{microgrid}/0/u/{LTE}"
 
 
 def meter_down(microgrid: str, meter: MeterId, leaf: str) -> str:

@@ -10,12 +10,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import Annotated, Literal
-from zoneinfo import ZoneInfo
+from typing import Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import Field
 
-from commonwatt.config import MicrogridId, Settings, check_model, read_toml
+from commonwatt.config import MicrogridId, Settings, Zone, check_model, read_toml
 from commonwatt.exceptions import ConfigError
 from commonwatt.records import RecordType
 from commonwatt.topics import MICROGRID_PATTERN
@@ -40,23 +39,13 @@ _FIRST_FOREIGN = (_MAX_MICROGRIDS + 1) * _CONTROLLER_STEP
 """Offset of the first address of a meter of another maker."""
 
 
-def _check_zone(name: str) -> str:
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError) as error:  # OSError: a folder of zones, such as America
-        raise ValueError("must be a time zone, such as America/New_York") from error
-    return name
-
-
 class TownTable(Settings):
     """The town itself."""
 
     name: str = Field("Centertown", description="What the town is called.")
     latitude: float = Field(42.36, ge=-66, le=66, description="Degrees north; decides the sun.")
     longitude: float = Field(-71.06, ge=-180, le=180, description="Degrees east.")
-    timezone: Annotated[str, AfterValidator(_check_zone)] = Field(
-        "America/New_York", description="Local time of tariffs and daily habits."
-    )
+    timezone: Zone = Field("America/New_York", description="Local time of tariffs and daily habits.")
     seed: int = Field(1, ge=0, lt=2**64, description="Seed of everything the emulator draws by chance.")
     battery_hours: float = Field(
         12, ge=0, le=10_000, description="The town battery, in hours of the town's average use (T5)."

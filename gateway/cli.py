@@ -1,7 +1,9 @@
 """The command ``commonwatt gateway``."""
 
+import json
 import sqlite3
 import sys
+from datetime import date
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +25,14 @@ from commonwatt.letter_options import (
 )
 from commonwatt.letters import wanted
 from commonwatt.service import errors_told, flowing, only_one, run_service
+from commonwatt.tables import show
+from gateway.changes import KEPT_DAYS, LineDay
+from gateway.line import in_words, line_of
 from gateway.outbox import load
 from gateway.shell import run_gateway
 from gateway.store import Store
+
+DAY_COLUMNS = ("day", "side", "up", "down", "hours_counted")
 
 app = typer.Typer(
     no_args_is_help=True, help="A microgrid's gateway: collects, keeps sharing fair, relays to the utility."
@@ -90,6 +97,42 @@ def letters(
             store.close()
         except sqlite3.Error as error:
             raise StoreError(f"{settings.store}: can't be read: {error}") from error
+
+
+@app.command()
+@flowing
+def lte(
+    config: Config,
+    days: Annotated[int, typer.Option(min=0, max=KEPT_DAYS, help="Show so many of the last days, too.")] = 7,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the controller's LTE line has cost this month, and whether its allowance will do.
+
+    Counted are IP bytes, headers included: of the meters' connections by the broker, of the utility's by the gateway,
+    or, with `lte_interface`, by the network interface. Expected by the month's end: what was used so far, and for the
+    time left as much a second as in the last seven days. Works while the gateway runs.
+    """
+    with errors_told():
+        settings = load_settings(config, "gateway", GatewaySettings)
+        now = int(load_clock(settings.clock).now())
+        try:
+            store = Store(settings.store, read_only=True)
+            line = line_of(settings, store)
+            store.close()
+        except sqlite3.Error as error:
+            raise StoreError(f"{settings.store}: can't be read: {error}") from error
+        if as_json:
+            typer.echo(json.dumps(line.view(now), indent=1))
+            return
+        typer.echo("\n".join([f"{line.view(now)['level']}".replace("_", " "), *in_words(line.month(now))]))
+        rows = [_line_row(row) for row in line.days()]
+        show("days", rows[len(rows) - days * len({row["side"] for row in rows}) :] if days else [], DAY_COLUMNS)
+
+
+def _line_row(row: LineDay) -> dict[str, object]:
+    day = date.fromordinal(row.day).isoformat()
+    hours = f"{row.seconds / 3600:.1f}"
+    return {"day": day, "side": row.side, "up": f"{row.sent:,}", "down": f"{row.received:,}", "hours_counted": hours}
 
 
 def _dump(path: Path, *, unsent_only: bool) -> None:

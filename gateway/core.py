@@ -9,11 +9,12 @@ from dataclasses import asdict
 
 from commonwatt.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
 from commonwatt.clock import Machine
-from commonwatt.commands import ControllerCommand, Heartbeat, Outcome, unpack_json
+from commonwatt.commands import ControllerCommand, Heartbeat, LineUse, Outcome, unpack_json
 from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
 from commonwatt.letters import Door
+from commonwatt.lte import Use
 from commonwatt.messages import Level, Refusal, Trust, judge_level, unpack_level
 from commonwatt.plausible import limits_of
 from commonwatt.records import Log
@@ -25,6 +26,7 @@ from commonwatt.topics import (
     LEVELS,
     RECORDS,
     STATUS,
+    broker_up,
     gateway_down,
     gateway_up,
     parse_meter_up,
@@ -32,6 +34,7 @@ from commonwatt.topics import (
 from commonwatt.units import SLOT_S, EpochSeconds, MeterId
 from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect import Collector
+from gateway.line import METERS, line_of
 from gateway.manager import Manager
 from gateway.orders import PERIODS, Orders
 from gateway.relay import Relay
@@ -68,6 +71,7 @@ class Gateway:
         relay: Sends to the utility.
         orders: Does what the utility asks.
         upkeep: Keeps the store in order.
+        line: Keeps account of the LTE line.
         time: Keeps the time.
         gone: By meter and log, how many ids the meter gave up that are not in this store: acknowledged to another
             store, or lost.
@@ -80,6 +84,7 @@ class Gateway:
         self.manager = Manager(settings, store, meters)
         self.relay = Relay(settings.microgrid, store)
         self.upkeep = Upkeep(store, settings.backup_bytes)
+        self.line = line_of(settings, store)
         periods = {name: getattr(settings, name) for name in PERIODS}
         self.orders = Orders(settings.microgrid, store, self.relay, self.manager, periods)
         self._microgrid = settings.microgrid
@@ -88,6 +93,7 @@ class Gateway:
         self._urgent = False
         self._shifted: list[Effect[Change]] = []
         self._commands_topic = gateway_down(self._microgrid, COMMANDS)
+        self._broker_topic = broker_up(self._microgrid)
         self._acks_topic = gateway_down(self._microgrid, ACKS)
 
     def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
@@ -101,6 +107,8 @@ class Gateway:
     def from_meter(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Take in a message from the microgrid's broker."""
         now = self._tell(raw)
+        if topic == self._broker_topic:
+            return self._told(payload, now)
         parsed = parse_meter_up(topic)
         if parsed is None or parsed.microgrid != self._microgrid:
             return self._junk(Door.UNKNOWN, payload, Refusal.MALFORMED, now)
@@ -119,6 +127,14 @@ class Gateway:
             return self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
         except ProtocolError as error:
             return self.collector.junk(door, parsed.meter, payload, MESSAGE_REASON + error.code, now)
+
+    def _told(self, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+        """Take in what the broker says of its meters' connections."""
+        try:
+            use = unpack_json(LineUse, payload)
+        except ProtocolError as error:
+            return self._junk(Door.UNKNOWN, payload, error.code, now)
+        return self.line.look(METERS, str(use.run), Use(use.sent, use.received), now)
 
     def _junk(self, door: Door, payload: bytes, code: int, now: EpochSeconds) -> list[Effect[Change]]:
         """Keep the start of what came in where no meter speaks."""
@@ -202,6 +218,10 @@ class Gateway:
         shifted, self._shifted = self._shifted, []
         return shifted + self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
+    def used(self, side: str, run: str, sums: Use, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Take in what a side of the line has cost since its ``run`` began."""
+        return self.line.look(side, run, sums, self._tell(raw))
+
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:
         """Ask some meters how they are, or the utility, since nothing was heard of them: is it they, or the link?"""
         now = self._tell(raw)
@@ -229,6 +249,7 @@ class Gateway:
         self.collector.trust = self.manager.trust = self.relay.trust = self.time.trust(raw)
         if by_s := self.time.take_step():
             self._shifted += self.relay.shift(by_s) + self.manager.shift(by_s)
+            self.line.shift(by_s)
         return self.time.now(raw)
 
     def machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:
@@ -292,6 +313,7 @@ class Gateway:
                 "minima": self.manager.minima(),
                 "trust": self.relay.trust,
                 "offset_s": int(self.time.offset_s),
+                "lte": self.line.month(now),
             }
         )
         return Publish(gateway_up(self._microgrid, STATUS), heartbeat.pack(), qos=0)
@@ -311,6 +333,7 @@ class Gateway:
             "records": dict(self.collector.counts.records),
             "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),
             "aggregation": self.relay.mode.name,
+            "lte": self.line.view(now),
             "batteries": {str(meter): asdict(state) for meter, state in self.manager.batteries(now).items()},
             "donors": sorted(map(str, decision.donors)),
             "receivers": sorted(map(str, decision.receivers)),

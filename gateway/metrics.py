@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from commonwatt.commands import Month
 from commonwatt.letters import Door
 from commonwatt.messages import Refusal, Trust
 from commonwatt.records import RecordType, Rejection
@@ -43,6 +44,7 @@ class Figures:
         callback_failures: Exceptions in listeners.
         failures: Messages and ticks the core failed on.
         link_restarts: How often a connection that was up was given up, by link and reason.
+        month: How the LTE line stands; ``None``: nothing of it was counted yet.
         certificate_expires: When the first of its certificates expires, epoch seconds; ``None``: it has none.
     """
 
@@ -61,6 +63,7 @@ class Figures:
     callback_failures: int = 0
     failures: int = 0
     link_restarts: dict[tuple[str, str], int] = field(default_factory=dict)
+    month: Month | None = None
     certificate_expires: float | None = None
 
 
@@ -171,6 +174,7 @@ class _GatewayMetrics(Collector):
         yield _gauge(
             "gone_ids", "Record ids meters gave up that are not in this store.", "", {"": sum(gateway.gone.values())}
         )
+        yield from _line(gateway, figures.month)
         trust = gateway.relay.trust
         yield _gauge(
             "time_trust",
@@ -197,6 +201,26 @@ class _GatewayMetrics(Collector):
             "role",
             {"donor": len(gateway.manager.decision.donors), "receiver": len(gateway.manager.decision.receivers)},
         )
+
+
+def _line(gateway: Gateway, month: Month | None) -> Iterator[Metric]:
+    family = CounterMetricFamily(
+        "commonwatt_gateway_lte_bytes",
+        "IP bytes on the controller's LTE line, by side (meters, utility, or the whole interface) and direction.",
+        labels=["side", "direction"],
+    )
+    for side, use in list(gateway.line.counted.items()):
+        family.add_metric([side, "up"], use.sent)
+        family.add_metric([side, "down"], use.received)
+    yield family
+    ways = ("up", "down")
+    used = {} if month is None else dict(zip(ways, month.used, strict=True))
+    yield _gauge("lte_month_bytes", "Of these, since the month began, over restarts.", "direction", used)
+    expected = {} if month is None or month.expected is None else dict(zip(ways, month.expected, strict=True))
+    text = "What they will be at the month's end if it goes on as in the last seven days."
+    yield _gauge("lte_forecast_bytes", text, "direction", expected)
+    allowance = gateway.line.allowance
+    yield _gauge("lte_allowance_bytes", "What the line's plan allows in a month, each way.", "", {"": allowance})
 
 
 def make_registry(

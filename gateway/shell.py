@@ -12,12 +12,14 @@ from collections import deque
 from pathlib import Path
 
 from commonwatt.clock import Clock, load_clock, read_machine
+from commonwatt.commands import Month
 from commonwatt.config import GatewaySettings
 from commonwatt.damage import is_damage, is_full, set_aside_before
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Effect, Publish, perform
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.httpd import HttpServer
+from commonwatt.lte import Tally, interface_use
 from commonwatt.mqtt import MqttLink
 from commonwatt.registry import RegisteredMeter, load_registry
 from commonwatt.room import Ballast
@@ -25,11 +27,12 @@ from commonwatt.service import until_stopped
 from commonwatt.silence import Silence
 from commonwatt.ticker import Ticker
 from commonwatt.tls import Expiry, client_tls
-from commonwatt.topics import BATCHES, COMMANDS, all_meters_up, gateway_down, gateway_up
+from commonwatt.topics import BATCHES, COMMANDS, all_meters_up, broker_up, gateway_down, gateway_up
 from commonwatt.units import QUARTER_S, MeterId
 from commonwatt.watchdog import Watchdog, register_process
 from gateway.changes import Change
 from gateway.core import HEARTBEAT, RETRY, Gateway
+from gateway.line import INTERFACE, UTILITY, in_words
 from gateway.metrics import Figures, make_registry
 from gateway.salvage import Salvage, open_checked, replace
 from gateway.store import GoneError, Store
@@ -97,6 +100,7 @@ class Shell:
         self._waiting: deque[Event] = deque()
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
+        self._broker_topic = broker_up(settings.microgrid)
         self._figures = Figures()
         self._ticker = Ticker()
         self._ticking: dict[str, int] = {}
@@ -122,6 +126,8 @@ class Shell:
             on_connect=lambda: self._put_in("tick", RETRY),
             tls=client_tls(settings.broker_ca, settings.certificate, settings.broker_revoked),
         )
+        self._line = Tally()
+        self._line_level = "unknown"
         self._head_end = MqttLink(
             address=settings.head_end,
             identity=settings.microgrid,
@@ -131,6 +137,7 @@ class Shell:
             on_message=lambda topic, payload: self._heard("from_utility", topic, payload),
             on_connect=lambda: self._put_in("connected"),
             tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
+            tally=self._line,
         )
         files = (settings.certificate, settings.head_end_ca, settings.broker_ca)
         self._expiry = Expiry(*(path for path in files if path is not None))
@@ -173,6 +180,7 @@ class Shell:
         """Run until ``stop`` is set; then finish the step at hand and close."""
         http = None
         self._read_machine()
+        self._look_at_line()
         self._look()
         if self._settings.http is not None:
             registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
@@ -203,11 +211,27 @@ class Shell:
             if http is not None:
                 http.stop()
             if not self._opening:  # else another thread has it, and lets go of it with the process
+                await self._last_look()
                 self._store.close()
+
+    async def _last_look(self) -> None:
+        """Write down what the line has cost since the last heartbeat, the end of the connection included."""
+        self._waiting.clear()
+        self._look_at_line()
+        try:
+            for event in self._waiting:
+                await self._step(self._ask(*event, int(self._clock.now())))
+        except sqlite3.Error as error:
+            log.error(
+                "store %s failed (%s): what the line has cost since the last minute is lost",
+                self._settings.store,
+                error,
+            )
 
     def _heard(self, what: str, topic: str, payload: bytes) -> None:
         link = "meters" if what == "from_meter" else "head_end"
-        self._silences[link].heard(asyncio.get_running_loop().time())
+        if topic != self._broker_topic:  # That a broker speaks does not say that it passes anything on.
+            self._silences[link].heard(asyncio.get_running_loop().time())
         self._put_in(what, topic, payload)
 
     async def _watch_links(self) -> None:
@@ -315,6 +339,8 @@ class Shell:
                 self._put_in("tick", job)
 
     async def _tick(self, job: str) -> None:
+        if job == HEARTBEAT:
+            self._look_at_line()
         self._put_in("tick", job)
         if job == RETRY and not self._opening:
             # While another thread has the store, nothing is asked of it here.
@@ -322,6 +348,14 @@ class Shell:
             self._look_at_disk()
             self._look()
             self._reload_registry()
+
+    def _look_at_line(self) -> None:
+        """Let the core know what the line has cost."""
+        name = self._settings.lte_interface
+        if name is None:
+            self._put_in("used", UTILITY, str(self._line.run), self._line.total())
+        elif (found := interface_use(name)) is not None:
+            self._put_in("used", INTERFACE, *found)
 
     def _look_at_disk(self) -> None:
         """Let the core know how much room there is."""
@@ -366,12 +400,20 @@ class Shell:
                 "damaged_rows": self._core.upkeep.damaged.total(),
             }
             self._view = self._core.view(now) | {"store": store}
+            self._warn_of_line(self._core.line.month(now))
         except sqlite3.Error as error:
             self._figures.store_failures += 1
             log.error("store %s can't be read (%s)", self._settings.store, error)
         for meter in self._core.collector.take_overfull():
             log.warning("meter %d: so many records are rejected that no more are kept today, only counted", meter)
         self._figures.certificate_expires = self._expiry.look()
+
+    def _warn_of_line(self, month: Month | None) -> None:
+        """Tell a person, once each time, that the line's allowance will not do."""
+        level = "unknown" if month is None else month.level
+        if level != self._line_level and level in ("at_risk", "exceeded"):
+            log.warning("the LTE line is %s: %s", level.replace("_", " "), "; ".join(in_words(month)))
+        self._line_level, self._figures.month = level, month
 
     def _reload_registry(self) -> None:
         """Take over a registry file that was written anew; keep the old one if it can't be read."""

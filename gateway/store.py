@@ -21,6 +21,7 @@ from commonwatt.units import signed64
 from gateway.changes import (
     AVERAGED,
     DONE,
+    KEPT_DAYS,
     OFFERED,
     UNSENT,
     AddLetters,
@@ -33,6 +34,7 @@ from gateway.changes import (
     DropDamaged,
     ForgetMore,
     ForgetRelayed,
+    LineDay,
     MeterInfo,
     Offered,
     OfferedFrom,
@@ -302,6 +304,11 @@ class Store(StoreReads):
     @_apply.register
     def _(self, change: PeriodDone) -> None:
         self._insert("REPLACE", "period", (change.job, change.period))
+
+    @_apply.register
+    def _(self, change: LineDay) -> None:
+        self._insert("REPLACE", "line_day", (change.side, change.day, change.sent, change.received, change.seconds))
+        self._db.execute("DELETE FROM line_day WHERE day <= ?", (change.day - KEPT_DAYS,))
 
     @_apply.register
     def _(self, change: Setting) -> None:

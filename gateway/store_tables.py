@@ -59,6 +59,9 @@ CREATE TABLE desired (
     epoch_rank INTEGER NOT NULL, seq INTEGER NOT NULL, until INTEGER, weight INTEGER, confirmed INTEGER NOT NULL,
     crc INTEGER NOT NULL, PRIMARY KEY (meter, kind));
 CREATE TABLE period (job TEXT PRIMARY KEY, period INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE line_day (
+    side TEXT NOT NULL, day INTEGER NOT NULL, sent INTEGER NOT NULL, received INTEGER NOT NULL,
+    seconds INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (side, day));
 CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
 """
 
@@ -77,6 +80,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "meter": ("meter", "push", "minimum_percent", "capacity", "time"),
     "period": ("job", "period"),
+    "line_day": ("side", "day", "sent", "received", "seconds"),
     "event": ("meter", "generation", "id", "previous", "new", "time"),
     "letter": ("meter", "log", "reason", "generation", "id", "time", "content"),
     "coverage": ("meter", "log", "generation", "first", "last"),

@@ -141,6 +141,16 @@ def _add_registry(app: FastAPI, api: Api) -> None:
         with api.database.reads.begin() as connection:
             return reads.town(connection)
 
+    @app.get("/lines")
+    def lines() -> dict[str, object]:
+        """Return how each controller's LTE line stands in its month, as its gateway said last: IP bytes each way.
+
+        ``up`` is what the controller sent. ``expected``: by the month's end, if it goes on as in the last seven days.
+        ``level``: ``ok``, ``at_risk`` when that is above the allowance, ``exceeded``, or ``unknown``.
+        """
+        with api.database.reads.begin() as connection:
+            return {"lines": reads.lines(connection)}
+
     @app.get("/meters")
     def meters(microgrid: MicrogridName | None = None, after: After = 0, limit: Limit = 1000) -> dict[str, object]:
         """Return registered meters; ask for more with ``after`` set to the last one's ``no``."""

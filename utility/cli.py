@@ -337,6 +337,27 @@ def gaps(config: ConfigOption, limit: LimitOption = 50) -> None:
         show("gaps", reads.gaps(connection, limit), columns)
 
 
+@app.command()
+@flowing
+def lines(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Show what each controller's LTE line has cost this month and is expected to by its end, in GB, each way.
+
+    As its gateway said last. At risk is a line of which more is expected than its plan allows.
+    """
+    with errors_told(), _from(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = reads.lines(connection)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            show("lines", [_in_gigabytes(row) for row in rows], tuple(rows[0]) if rows else ())
+
+
+def _in_gigabytes(row: dict[str, object]) -> dict[str, object]:
+    figures = {name: f"{value / 1e9:.3f}" for name, value in row.items() if isinstance(value, int) and name != "time"}
+    return row | figures | {"level": str(row["level"]).replace("_", " ")}
+
+
 def _load(config: Path) -> tuple[UtilitySettings, Clock]:
     settings = load_settings(config, "utility", UtilitySettings)
     return settings, load_clock(settings.clock)

@@ -289,4 +289,5 @@ def _heartbeat(controller: str, payload: bytes, now: EpochSeconds) -> Step:
     heartbeat = unpack_json(Heartbeat, payload)
     minima = tuple((meter, percent, said) for meter, (percent, said) in heartbeat.minima.items())
     kept = heartbeat.pack().decode()
-    return Step("seen", (Write(SawGateway(controller=controller, time=now, heartbeat=kept, minima=minima)),))
+    seen = SawGateway(controller=controller, time=now, heartbeat=kept, minima=minima, lte=heartbeat.lte)
+    return Step("seen", (Write(seen),))

@@ -14,6 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.batches import MAX_BATCH_BYTES
 from commonwatt.clock import Clock
+from commonwatt.commands import Month
 from commonwatt.effects import Effect, Publish, perform
 from commonwatt.messages import Trust
 from commonwatt.topics import BATCHES, parse_gateway_up
@@ -48,6 +49,7 @@ class Ingest:
 
     Attributes:
         last_seen: When each gateway was last heard, clock seconds.
+        lines: How each gateway's LTE line stands, as it said last.
         refused: The last refusal of each gateway's batches since the start; what is refused comes again.
         trust: How far gateways may trust the time they are told.
         writing: What the writing thread is at, for a watchdog to see.
@@ -63,6 +65,7 @@ class Ingest:
         gap_age_s: int,
         health: Health,
     ) -> None:
+        self.lines: dict[str, Month] = {}
         self.refused: dict[str, Refused] = {}
         self.trust = Trust.NONE
         self.writing = Work()
@@ -182,6 +185,8 @@ class Ingest:
                 self.last_seen[change.sender] = change.received
             elif isinstance(change, SawGateway):
                 self.last_seen[change.controller] = change.time
+                if change.lte is not None:
+                    self.lines[change.controller] = change.lte
 
     def _look(self, now: int) -> list[Effect[Change]]:
         self.health.look()

@@ -86,6 +86,7 @@ class Service:
         http = () if settings.http_certificate is None else (settings.http_certificate,)
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
         self._metrics.watch_gateways(self._ingest.last_seen, clock.now, self._ingest.registered)
+        self._metrics.watch_lines(self._ingest.lines)
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._metrics.watch_link(lambda: self._link.retained)
         self._api = Api(

@@ -257,6 +257,7 @@ def _write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> t
                     "broker": broker,
                     "head_end": head_end,
                     "clock": "../clock.json",
+                    "timezone": town.table.timezone,
                     **client_tls("gateway"),
                 },
             ),

@@ -12,7 +12,16 @@ import pytest
 from commonwatt import batches, commands, dumps, messages, packing, packing_arrays, payloads, records, topics
 from commonwatt.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
 from commonwatt.blocks import join, make_blocks
-from commonwatt.commands import Command, ControllerCommand, ControllerOutcome, Heartbeat, Message, Outcome, unpack_json
+from commonwatt.commands import (
+    Command,
+    ControllerCommand,
+    ControllerOutcome,
+    Heartbeat,
+    LineUse,
+    Message,
+    Outcome,
+    unpack_json,
+)
 from commonwatt.demo.layout import BUILT_IN_TOWN
 from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import Refusal, Trust, unpack_level, unpack_put, unpack_put_ack
@@ -84,9 +93,7 @@ def test_every_example_on_the_page_is_checked_here() -> None:
         "batch-ack": 1,
         "block-payload": 1,
     }
-    assert {name: len(found) for name, found in JSON.items()} == dict.fromkeys(
-        ["command", "outcome", "controller-command", "controller-outcome", "heartbeat", "block-line", "event-line"], 1
-    )
+    assert {name: len(found) for name, found in JSON.items()} == dict.fromkeys([*MODELS, "block-line", "event-line"], 1)
     assert {language for language, *_ in FENCE.findall(PAGE)} == {"hex", "json", "sh", "toml"}
 
 
@@ -202,6 +209,7 @@ MODELS: dict[str, type[Message]] = {
     "controller-command": ControllerCommand,
     "controller-outcome": ControllerOutcome,
     "heartbeat": Heartbeat,
+    "lte-use": LineUse,
 }
 
 
@@ -325,16 +333,18 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
     table = [row for row in rows(section("Topics")) if row[1].startswith(topics.ROOT)]
     built = {
         *(topics.meter_up("<microgrid>", 0, leaf) for leaf in ("rec", "ev", "lvl", "out")),
+        topics.broker_up("<microgrid>"),
         *(topics.meter_down("<microgrid>", 0, leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
         *(topics.gateway_up("<controller>", leaf) for leaf in ("batch", "stat", "out")),
         *(topics.gateway_down("<controller>", leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
     }
-    assert {row[1] for row in table} == {topic.replace("/0/", "/<meter>/") for topic in built}
+    own = topics.broker_up("<microgrid>")
+    assert {row[1] for row in table} == {t if t == own else t.replace("/0/", "/<meter>/") for t in built}
     assert f"match `{topics.MICROGRID_PATTERN}`" in PAGE
     for _, topic, *_ in table:
         filled = topic.replace("<microgrid>", "r001").replace("<controller>", "r001").replace("<meter>", "77")
         parsed = topics.parse_meter_up(filled) or topics.parse_gateway_up(filled)
-        assert (parsed is not None) == ("/u/" in filled)
+        assert (parsed is not None) == ("/u/" in filled and topic != own)
 
 
 @pytest.mark.parametrize(

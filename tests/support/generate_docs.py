@@ -247,6 +247,7 @@ def _gateway_metrics() -> list[MetricInfo]:
 def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
     metrics.watch_gateways({}, lambda: 0.0, lambda: 0)
+    metrics.watch_lines({})
     metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)

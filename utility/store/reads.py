@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select
 
 from commonwatt.blocks import Blocks, empty
+from commonwatt.commands import Month
 from commonwatt.records import EventRecord
 from commonwatt.units import EpochSeconds, MeterId, Quarter, unsigned64
 from utility.registry import TOWN
@@ -194,6 +195,32 @@ def _status_of(counts: Any, seen: Any, open_gaps: int, conflicting: int) -> dict
         "last_seen": seen.time if seen else None,
         "heartbeat": json.loads(seen.heartbeat) if seen else None,
         "gaps_open": open_gaps,
+    }
+
+
+def lines(connection: Connection) -> list[dict[str, object]]:
+    """Return how each controller's LTE line stands, as its gateway said last; of one that said nothing, ``None``."""
+    statement = (
+        select(controller.c.id, gateway_seen.c.time, gateway_seen.c.heartbeat)
+        .join(gateway_seen, gateway_seen.c.controller == controller.c.id, isouter=True)
+        .order_by(controller.c.number)
+    )
+    return [_line(*row) for row in connection.execute(statement)]
+
+
+def _line(microgrid: str, time: EpochSeconds | None, heartbeat: str | None) -> dict[str, object]:
+    told = json.loads(heartbeat).get("lte") if heartbeat else None
+    month = None if told is None else Month.model_validate(told)
+    used, expected = (None, None) if month is None else (month.used, month.expected)
+    return {
+        "microgrid": microgrid,
+        "level": "unknown" if month is None else month.level,
+        "used_up": used and used[0],
+        "used_down": used and used[1],
+        "expected_up": expected and expected[0],
+        "expected_down": expected and expected[1],
+        "allowance": month and month.allowance,
+        "time": time,
     }
 
 

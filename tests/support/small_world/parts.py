@@ -14,6 +14,7 @@ from enum import Enum
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
+from zoneinfo import ZoneInfo
 
 import numpy as np
 from pydantic import BaseModel
@@ -356,7 +357,7 @@ def canonical(value: Any) -> object:
         return value
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
-    if isinstance(value, GatewaySettings | RegisteredMeter | Description):
+    if isinstance(value, GatewaySettings | RegisteredMeter | Description | ZoneInfo):
         return id(value)  # never changes, and is shared
     if isinstance(value, BaseModel):
         return value.model_dump_json()

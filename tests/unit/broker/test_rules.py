@@ -40,11 +40,11 @@ def granted(who: Device) -> set[tuple[Action, str]]:
         grants |= {(Action.RECEIVE, f"cw1/{own}/{name}/d/{leaf}") for leaf in DOWN_LEAVES}
     elif who.role is Role.GATEWAY:
         for meter in (*METERS, "+"):
-            for leaf in (*METER_LEAVES, "+"):
+            for leaf in (*METER_LEAVES, "lte", "+"):
                 grants.add((Action.SUBSCRIBE, f"cw1/{own}/{meter}/u/{leaf}"))
         for meter in METERS:
             grants |= {(Action.PUBLISH, f"cw1/{own}/{meter}/d/{leaf}") for leaf in DOWN_LEAVES}
-            grants |= {(Action.RECEIVE, f"cw1/{own}/{meter}/u/{leaf}") for leaf in METER_LEAVES}
+            grants |= {(Action.RECEIVE, f"cw1/{own}/{meter}/u/{leaf}") for leaf in (*METER_LEAVES, "lte")}
         grants |= {(Action.PUBLISH, f"cw1/{name}/u/{leaf}") for leaf in GATEWAY_LEAVES}
         grants |= {(Action.SUBSCRIBE, f"cw1/{name}/d/{leaf}") for leaf in (*DOWN_LEAVES, "+")}
         grants |= {(Action.RECEIVE, f"cw1/{name}/d/{leaf}") for leaf in DOWN_LEAVES}
@@ -56,7 +56,7 @@ def granted(who: Device) -> set[tuple[Action, str]]:
     return grants
 
 
-LEAVES = ("rec", "ev", "lvl", "out", "batch", "stat", "ack", "cmd", "+", "#", "", "recs", "REC")
+LEAVES = ("rec", "ev", "lvl", "out", "lte", "batch", "stat", "ack", "cmd", "+", "#", "", "recs", "REC")
 EVERYTHING = sorted(
     {
         "/".join(levels)

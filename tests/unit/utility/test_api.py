@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from commonwatt.batches import BatchRefusal
 from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
+from commonwatt.commands import Month
 from commonwatt.records import EventRecord
 from utility.api import Api, make_app
 from utility.core import Refused
@@ -21,6 +22,7 @@ from utility.store.writer import Writer
 
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900
+MONTH = Month(used=(5, 7), allowance=10)
 
 
 class Client:
@@ -46,6 +48,7 @@ def refused() -> dict[str, Refused]:
 def client(database: Database, refused: dict[str, Refused]) -> Client:
     metrics = UtilityMetrics()
     metrics.watch_gateways({"r001": BEGIN}, lambda: BEGIN + 7, lambda: 2)
+    metrics.watch_lines({"r001": MONTH})
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
     return Client(make_app(Api(database, clock, metrics, lambda: False, refused, Health(None))))
 
@@ -173,9 +176,30 @@ def test_registry_events_and_troubles_are_served(
     assert "/readings" in client.get("/openapi.json").json()["paths"]
 
 
+def test_lines_show_what_gateways_said_last(client: Client, database: Database) -> None:  # req: C9
+    month = Month(used=(5, 7), expected=(6, 11), allowance=10)
+    heartbeat = f'{{"lte":{month.model_dump_json()}}}'
+    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=heartbeat)])
+    first, second = client.get("/lines").json()["lines"]
+    assert first == {
+        "microgrid": "r001",
+        "level": "at_risk",
+        "used_up": 5,
+        "used_down": 7,
+        "expected_up": 6,
+        "expected_down": 11,
+        "allowance": 10,
+        "time": BEGIN,
+    }
+    assert (second["microgrid"], second["level"], second["used_up"]) == ("r002", "unknown", None)
+
+
 def test_metrics_have_units_and_no_meters(client: Client) -> None:  # req: K4
     text = client.get("/metrics").text
     assert 'commonwatt_utility_gateway_last_seen_seconds{controller="r001"} 7.0' in text
     assert "commonwatt_utility_blocks_total 0.0" in text
+    assert 'commonwatt_utility_lte_month_bytes{controller="r001",direction="down"} 7.0' in text
+    assert 'commonwatt_utility_lte_allowance_bytes{controller="r001"} 10.0' in text
+    assert "commonwatt_utility_lte_forecast_bytes{" not in text, "not known yet"
     assert "meter=" not in text
     assert "_created" not in text

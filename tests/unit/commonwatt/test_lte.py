@@ -1,0 +1,50 @@
+"""What a connection or an interface has cost: where it can't be told, nobody guesses."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from commonwatt import lte
+from commonwatt.lte import AcceptedSocket, Tally, Use, interface_use, use_of
+
+
+def test_an_interfaces_counters_are_those_the_kernel_shows_everybody() -> None:
+    def shown() -> Use:
+        line = next(x for x in Path("/proc/net/dev").read_text().splitlines() if x.strip().startswith("lo:"))
+        fields = line.partition(":")[2].split()
+        return Use(sent=int(fields[8]), received=int(fields[0]))
+
+    before, found, after = shown(), interface_use("lo"), shown()
+    assert found is not None
+    run, use = found
+    assert before.sent <= use.sent <= after.sent
+    assert before.received <= use.received <= after.received
+    assert interface_use("lo") is not None
+    assert (interface_use("lo") or ("",))[0] == run
+    assert interface_use("wwan-none") is None
+
+
+def test_a_connection_left_out_costs_nothing_ever() -> None:
+    tally = Tally()
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as there,
+    ):
+        accepted = AcceptedSocket.take(listening.accept()[0], tally)
+        there.sendall(b"hello")
+        assert tally.total().received > 0
+        tally.leave_out(accepted.fileno())
+        assert tally.total() == Use()
+        accepted.close()
+        assert tally.total() == Use()
+        assert use_of(accepted, accepted=True) is None, "it is closed"
+
+
+def test_where_the_kernel_does_not_tell_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lte, "_TCP_INFO", None)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        socket.create_connection(listening.getsockname()) as there,
+    ):
+        assert use_of(there, accepted=False) is None
