@@ -9,7 +9,7 @@ run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
 
 test: install check ## everything, as CI runs it
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 install: $(INSTALLED) ## make .venv and install pinned dependencies
 

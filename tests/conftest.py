@@ -1,4 +1,4 @@
-"""What all tests have in common: none takes another's ports."""
+"""What all tests have in common: several run beside each other, and none takes another's ports."""
 
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -13,3 +13,10 @@ from tests.support.waiting import free_ports
 def _ports_of_our_own() -> Iterator[None]:
     with patch.object(layout, "_free_ports", free_ports):
         yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep the tests of a file together, which may share a running town; simulated worlds share nothing."""
+    for item in items:
+        if item.path.parent.name != "simulation":
+            item.add_marker(pytest.mark.xdist_group("/".join(item.path.parts[-2:])))

@@ -29,13 +29,14 @@ async def become(condition: Callable[[], object], within_s: float = PATIENCE_S) 
             await asyncio.sleep(0.02)
 
 
-_PORTS = range(10_000, 30_000)
+_PORTS = 2_400
+_FIRST_PORT = 10_000 + _PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
 # Below what the system gives to connections; from another place in each run.
-_candidates = cycle(_PORTS[(n + os.getpid() * 97) % len(_PORTS)] for n in range(len(_PORTS)))
+_candidates = cycle([_FIRST_PORT + (n + os.getpid() * 97) % _PORTS for n in range(_PORTS)])
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now, and that this run has given to nobody."""
+    """Return a loopback port that is free now, and that no other test run beside this one is given."""
     for port in _candidates:
         try:
             with socket.create_server(("127.0.0.1", port)):

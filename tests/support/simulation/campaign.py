@@ -2,8 +2,9 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -26,11 +27,11 @@ def attempt(seed: int, options: Options) -> Run | Violation:
         return violation
 
 
-def pool(niceness: int = 0) -> ProcessPoolExecutor:
-    """Return a process a core, each with another order of hashes, and as nice to other programs as is said."""
-    return ProcessPoolExecutor(
-        os.cpu_count(), mp_context=get_context("spawn"), initializer=os.nice, initargs=(niceness,)
-    )
+@contextmanager
+def pool() -> Iterator[ProcessPoolExecutor]:
+    """Run a process a core, each with another order of hashes."""
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as executor:
+        yield executor
 
 
 class Tally:
