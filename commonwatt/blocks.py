@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from commonwatt.payloads import Key, Keys
 from commonwatt.records import HistoryRecord
-from commonwatt.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS
+from commonwatt.units import GROUP_SLOTS, SLOT_S, SLOTS
 
 EXTRA = np.dtype([("row", np.int64), ("slot", np.uint8), ("value", np.int64)])
 """One value of a conflicting slot beyond the smallest: which block, which slot, which value."""
@@ -184,27 +184,47 @@ def from_records(records: Sequence[HistoryRecord]) -> Blocks:
 
     Records that contradict each other over a slot become a conflict, like any other two parts.
     """
-    slots: dict[tuple[int, int, int], dict[int, tuple[int, set[int]]]] = {}
-    for record in records:
-        quality = int(Quality.AVERAGED if record.lossy else Quality.EXACT)
-        for start in range(record.start, record.end, SLOT_S):
-            block = slots.setdefault((record.meter_id, record.record_type, start // QUARTER_S), {})
-            best, values = block.get(start % QUARTER_S // SLOT_S, (quality, set()))
-            if quality > best:
-                best, values = quality, set()
-            if quality == best:
-                values.add(record.reading)
-            block[start % QUARTER_S // SLOT_S] = best, values
-    keys = sorted(slots)
-    values_of = np.zeros((len(keys), SLOTS), np.int64)
-    quality_of = np.zeros((len(keys), SLOTS), np.uint8)
-    extras = []
-    for row, key in enumerate(keys):
-        for slot, (best, values) in slots[key].items():
-            smallest, *others = sorted(values)
-            values_of[row, slot], quality_of[row, slot] = smallest, best
-            extras += [(row, slot, value) for value in others]
-    return make_blocks(keys, values_of, quality_of, extras)
+    if not records:
+        return empty()
+    meter = np.array([record.meter_id for record in records], np.uint64)
+    columns = [(r.record_type, r.start, r.end, r.lossy, r.reading) for r in records]
+    record_type, start, end, lossy, reading = np.array(columns, np.int64).T
+    slots = np.maximum(-(-(end - start) // SLOT_S), 0)
+    # One row for each slot: of which record, and which slot since 1970.
+    of = np.repeat(np.arange(len(records)), slots)
+    slot = np.arange(len(of)) + np.repeat(start // SLOT_S - (np.cumsum(slots) - slots), slots)
+    quality = np.where(lossy != 0, Quality.AVERAGED, Quality.EXACT)
+    # In the order of the slots, of each the best first, and of those the smallest.
+    order = np.lexsort((reading[of], -quality[of], slot, record_type[of], meter[of]))
+    of, slot = of[order], slot[order]
+    quarter, place = np.divmod(slot, SLOTS)
+    block = _starts(meter[of], record_type[of], quarter)
+    first = block | _starts(slot)
+    row, group = np.cumsum(block) - 1, np.cumsum(first) - 1
+    values = np.zeros((int(block.sum()), SLOTS), np.int64)
+    qualities = np.zeros(values.shape, np.uint8)
+    values[row[first], place[first]] = reading[of[first]]
+    qualities[row[first], place[first]] = quality[of[first]]
+    more = ~first & (quality[of] == quality[of[first]][group]) & _starts(group, reading[of])
+    extras = np.empty(int(more.sum()), EXTRA)
+    extras["row"], extras["slot"], extras["value"] = row[more], place[more], reading[of[more]]
+    return Blocks(
+        meter[of[block]],
+        record_type[of[block]].astype(np.uint8),
+        quarter[block].astype(np.uint32),
+        values,
+        qualities,
+        extras,
+    )
+
+
+def _starts(*columns: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Tell where one of the columns differs from the row before; the first row always does."""
+    changed = np.zeros(len(columns[0]), np.bool_)
+    changed[:1] = True
+    for column in columns:
+        changed[1:] |= column[1:] != column[:-1]
+    return changed
 
 
 def average(blocks: Blocks) -> Blocks:

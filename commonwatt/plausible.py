@@ -5,6 +5,8 @@ refuses it. Nothing is known of how far a cumulative register may have counted, 
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
+from types import MappingProxyType
 
 from commonwatt.records import RecordType
 from commonwatt.town import VOLTS
@@ -15,6 +17,7 @@ MARGIN_PERCENT = 125
 capacity is a nominal one."""
 
 
+@lru_cache(maxsize=1024)
 def limits_of(service_amps: int, battery_capacity: MilliwattHours | None) -> Mapping[int, MilliwattHours]:
     """Return the largest plausible reading of a slot, by record type; types that can't be judged are absent.
 
@@ -26,4 +29,4 @@ def limits_of(service_amps: int, battery_capacity: MilliwattHours | None) -> Map
     most = {int(kind): carried for kind in RecordType if kind.is_flow}
     if battery_capacity is not None:
         most[RecordType.STORED] = battery_capacity
-    return {kind: value * MARGIN_PERCENT // 100 for kind, value in most.items()}
+    return MappingProxyType({kind: value * MARGIN_PERCENT // 100 for kind, value in most.items()})

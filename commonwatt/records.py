@@ -195,27 +195,46 @@ class Expected:
 
 def judge_history(record: HistoryRecord, expected: Expected) -> Rejection | None:
     """Return why a history record can't be accepted, or ``None`` when it can (docs/protocol.md, "Rejections")."""
-    tests = (
-        (record.meter_id != expected.meter_id, Rejection.WRONG_METER),
-        (record.record_type not in _KNOWN_TYPES, Rejection.UNKNOWN_TYPE),
-        (record.record_type not in expected.record_types, Rejection.TYPE_NOT_REGISTERED),
-        (record.account != expected.account, Rejection.WRONG_ACCOUNT),
-        (record.lossy not in (0, 1), Rejection.BAD_FLAG),
-        (record.start % SLOT_S or record.end % SLOT_S, Rejection.UNALIGNED),
-        (record.end <= record.start, Rejection.EMPTY),
-        (record.end - record.start > MAX_RECORD_S, Rejection.TOO_LONG),
-        # An average fills one aligned group of ten, never parts of two (design 1).
-        (record.lossy and record.start // GROUP_S != (record.end - 1) // GROUP_S, Rejection.UNALIGNED),
-        (abs(record.reading) > MAX_ABS_READING, Rejection.OUT_OF_RANGE),
-        (record.reading < 0, Rejection.NEGATIVE),
-        (expected.now is not None and record.end > expected.now + FUTURE_S, Rejection.FUTURE),
-        # Last: a record held for this alone is one that can be taken when a person says so.
-        (record.reading > expected.limits.get(record.record_type, MAX_ABS_READING), Rejection.IMPLAUSIBLE),
-    )
-    for fails, rejection in tests:
-        if fails:
-            return rejection
+    why = _judge_origin(record, expected) or _judge_period(record) or _judge_reading(record)
+    if why is not None:
+        return why
+    if expected.now is not None and record.end > expected.now + FUTURE_S:
+        return Rejection.FUTURE
+    # Last: a record held for this alone is one that can be taken when a person says so.
+    if record.reading > expected.limits.get(record.record_type, MAX_ABS_READING):
+        return Rejection.IMPLAUSIBLE
     return None
+
+
+def _judge_origin(record: HistoryRecord, expected: Expected) -> Rejection | None:
+    if record.meter_id != expected.meter_id:
+        return Rejection.WRONG_METER
+    if record.record_type not in _KNOWN_TYPES:
+        return Rejection.UNKNOWN_TYPE
+    if record.record_type not in expected.record_types:
+        return Rejection.TYPE_NOT_REGISTERED
+    return Rejection.WRONG_ACCOUNT if record.account != expected.account else None
+
+
+def _judge_period(record: HistoryRecord) -> Rejection | None:
+    if record.lossy not in (0, 1):
+        return Rejection.BAD_FLAG
+    if record.start % SLOT_S or record.end % SLOT_S:
+        return Rejection.UNALIGNED
+    if record.end <= record.start:
+        return Rejection.EMPTY
+    if record.end - record.start > MAX_RECORD_S:
+        return Rejection.TOO_LONG
+    # An average fills one aligned group of ten, never parts of two (design 1).
+    if record.lossy and record.start // GROUP_S != (record.end - 1) // GROUP_S:
+        return Rejection.UNALIGNED
+    return None
+
+
+def _judge_reading(record: HistoryRecord) -> Rejection | None:
+    if abs(record.reading) > MAX_ABS_READING:
+        return Rejection.OUT_OF_RANGE
+    return Rejection.NEGATIVE if record.reading < 0 else None
 
 
 def judge_event(record: EventRecord, expected: Expected) -> Rejection | None:

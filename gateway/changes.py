@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from commonwatt.batches import Letter
 from commonwatt.commands import Epoch, Kind
-from commonwatt.records import EventRecord, Log
+from commonwatt.records import EventRecord, HistoryRecord, Log
 from commonwatt.units import EpochSeconds, MeterId, MilliwattHours, Quarter
 
 # Any two of these numbers differ in two bits, so that no single flipped bit makes one another. A number that is none
@@ -46,6 +46,13 @@ class AppendParts:
     """Add parts."""
 
     parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True)
+class AppendRecords:
+    """Add accepted records; all of a transaction become parts together, one of each block."""
+
+    records: tuple[HistoryRecord, ...]
 
 
 @dataclass(frozen=True)
@@ -245,6 +252,7 @@ class LineDay:
 
 Change: TypeAlias = (
     AppendParts
+    | AppendRecords
     | ReplaceParts
     | DropBackup
     | DropDamaged

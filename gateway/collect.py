@@ -2,15 +2,14 @@
 
 import zlib
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from commonwatt.batches import MAX_LETTER_BYTES, MESSAGE_REASON, Letter
-from commonwatt.blocks import from_records
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
 from commonwatt.letters import Door
 from commonwatt.messages import Put, PutAck, Refusal, Trust, unpack_put
-from commonwatt.packing import pack
 from commonwatt.plausible import limits_of
 from commonwatt.records import (
     FUTURE_S,
@@ -22,13 +21,11 @@ from commonwatt.records import (
     Rejection,
     judge_event,
     judge_history,
-    unpack_event,
-    unpack_history,
 )
 from commonwatt.registry import RegisteredMeter
 from commonwatt.topics import ACKS, meter_down
 from commonwatt.units import EpochSeconds, MeterId
-from gateway.changes import AddLetters, AppendEvents, AppendParts, Change, Cover, Part
+from gateway.changes import AddLetters, AppendEvents, AppendRecords, Change, Cover
 from gateway.store import Store
 
 EARLY_S = 7200
@@ -107,7 +104,9 @@ class Collector:
             return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
         if self.refusing:
             return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
-        if self._early(put, now):
+        records = put.history() if log is Log.HISTORY else []
+        events = put.events() if log is Log.EVENT else []
+        if self._early([record.end for record in records] + [event.time for event in events], now):
             return Taken([self.refusal(meter_id, log, payload, Refusal.EARLY, now)])
         self.counts.puts["accepted"] += 1
         expected = Expected(
@@ -118,16 +117,17 @@ class Collector:
             now=now if self.trust >= Trust.HARDWARE else None,
             limits=limits_of(meter.service_amps, meter.battery_capacity_mwh),
         )
-        return self._history(put, expected, now) if log is Log.HISTORY else self._events(put, expected, now)
+        if log is Log.HISTORY:
+            return self._history(put, records, expected, now)
+        return self._events(put, events, expected, now)
 
-    def _early(self, put: Put, now: EpochSeconds) -> bool:
+    def _early(self, times: Iterable[EpochSeconds], now: EpochSeconds) -> bool:
         """Say whether a put is of a clock that is ahead, or this one behind: kept at the meter, nothing of it is lost.
 
         What is further in the future is no clock's fault, and must not block the rest of a log: it is rejected.
         """
         if self.trust < Trust.HARDWARE:
             return False
-        times = [r.end for r in put.history()] if put.log is Log.HISTORY else [e.time for e in put.events()]
         return any(now + FUTURE_S < time <= now + EARLY_S for time in times)
 
     def junk(
@@ -182,30 +182,26 @@ class Collector:
         put = Put(log=log, generation=generation, first_id=first, last_id=last, records=())
         return self._ack(meter_id, put, now, status=why)
 
-    def _history(self, put: Put, expected: Expected, now: EpochSeconds) -> Taken:
+    def _history(self, put: Put, records: list[HistoryRecord], expected: Expected, now: EpochSeconds) -> Taken:
         accepted: list[HistoryRecord] = []
         rejected: list[tuple[bytes, int, Rejection]] = []
-        for packed in put.records:
-            record = unpack_history(packed)
+        for packed, record in zip(put.records, records, strict=True):
             why = _outside(record.record_id, put) or judge_history(record, expected)
             if why is None:
                 accepted.append(record)
             else:
                 rejected.append((packed, record.record_id, why))
-        blocks = from_records(accepted)
-        parts = tuple(Part(0, key, payload) for key, payload in zip(blocks.keys(), pack(blocks), strict=True))
-        for record in accepted:
-            self.counts.records[RecordType(record.record_type).name.lower()] += 1
-        levels = [(r.end, r.reading) for r in accepted if r.record_type == RecordType.STORED]
-        effects: list[Effect[Change]] = [Write(AppendParts(parts))] if parts else []
         counts = Counter(record.record_type for record in accepted)
+        for record_type, count in counts.items():
+            self.counts.records[RecordType(record_type).name.lower()] += count
+        levels = [(r.end, r.reading) for r in accepted if r.record_type == RecordType.STORED]
+        effects: list[Effect[Change]] = [Write(AppendRecords(tuple(accepted)))] if accepted else []
         return Taken(effects + self._covered(put, expected.meter_id, counts, rejected, now), max(levels, default=None))
 
-    def _events(self, put: Put, expected: Expected, now: EpochSeconds) -> Taken:
+    def _events(self, put: Put, events: list[EventRecord], expected: Expected, now: EpochSeconds) -> Taken:
         accepted: list[EventRecord] = []
         rejected: list[tuple[bytes, int, Rejection]] = []
-        for packed in put.records:
-            event = unpack_event(packed)
+        for packed, event in zip(put.records, events, strict=True):
             why = (
                 judge_event(event, expected)
                 or _outside(event.record_id, put)

@@ -8,16 +8,18 @@ utility has them.
 import json
 import secrets
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import singledispatchmethod
 from pathlib import Path
 
 from commonwatt.batches import Letter
+from commonwatt.blocks import Blocks, from_records
 from commonwatt.damage import LOG_BYTES, DamagedError, fails_check, lenient_text
 from commonwatt.exceptions import StoreError
-from commonwatt.records import EventRecord, Log, Rejection
+from commonwatt.packing import pack
+from commonwatt.records import EventRecord, HistoryRecord, Log, Rejection
 from commonwatt.resync import write_log_again
-from commonwatt.units import signed64
+from commonwatt.units import SLOT_S, signed64
 from gateway.changes import (
     AVERAGED,
     DONE,
@@ -27,6 +29,7 @@ from gateway.changes import (
     AddLetters,
     AppendEvents,
     AppendParts,
+    AppendRecords,
     Change,
     Cover,
     Desired,
@@ -38,6 +41,7 @@ from gateway.changes import (
     MeterInfo,
     Offered,
     OfferedFrom,
+    Part,
     PeriodDone,
     Relayed,
     ReplaceParts,
@@ -48,6 +52,9 @@ from gateway.store_tables import COLUMNS, FORGOTTEN, NOT_ACKNOWLEDGED, SCHEMA, S
 
 MAX_RANGES = 1000
 """Ranges of ids kept of a meter's log, those that were extended last; good meters have one for each generation."""
+
+PORTION_SLOTS = 100_000
+"""Slots of records made into parts at a time."""
 
 RELAYED_SLOTS = "relayed_slots"
 """Setting that counts the slots the utility acknowledged."""
@@ -145,6 +152,8 @@ class Store(StoreReads):
         try:
             for change in changes:
                 self._apply(change)
+            for records in _portions(changes):
+                self._append(from_records(records))
             self._db.execute("COMMIT")
         except BaseException:
             if self._db.in_transaction:
@@ -186,6 +195,14 @@ class Store(StoreReads):
             "INSERT INTO part (meter, type, quarter, payload, relayed, joined) VALUES (?, ?, ?, ?, ?, ?)",
             [(signed64(p.key[0]), p.key[1], p.key[2], p.payload, p.relayed, p.joined) for p in change.parts],
         )
+
+    @_apply.register
+    def _(self, change: AppendRecords) -> None:
+        """Do nothing yet: ``commit`` takes all records of a transaction together."""
+
+    def _append(self, blocks: Blocks) -> None:
+        parts = zip(blocks.keys(), pack(blocks), strict=True)
+        self._apply(AppendParts(tuple(Part(0, key, payload) for key, payload in parts)))
 
     @_apply.register
     def _(self, change: ReplaceParts) -> None:
@@ -325,6 +342,21 @@ class Store(StoreReads):
 
     def _each(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
         self._db.executemany(sql, rows)
+
+
+def _portions(changes: Sequence[Change]) -> Iterator[list[HistoryRecord]]:
+    """Yield the records of a transaction in portions that cover some ``PORTION_SLOTS``, whatever was sent."""
+    portion: list[HistoryRecord] = []
+    slots = 0
+    for change in changes:
+        if isinstance(change, AppendRecords):
+            portion += change.records
+            slots += sum(record.end - record.start for record in change.records) // SLOT_S
+        if slots > PORTION_SLOTS:
+            yield portion
+            portion, slots = [], 0
+    if portion:
+        yield portion
 
 
 class GoneError(sqlite3.OperationalError):

@@ -355,6 +355,11 @@ class Ledger:
                 for part in change.parts:
                     held[part.key] = held[part.key].join(masks.of_payload(part.payload))
                     self._check_groups(f"the store of {name}", part.key, held[part.key])
+            elif isinstance(change, at_gateway.AppendRecords):
+                for record in change.records:
+                    for key, mask in masks.of_record(record).items():
+                        held[key] = held[key].join(mask)
+                        self._check_groups(f"the store of {name}", key, held[key])
             elif isinstance(change, at_gateway.AddLetters):
                 self._letters.setdefault(name, set()).update(change.letters)
 

@@ -94,13 +94,15 @@ def _delete_on_any_acknowledgement() -> Iterator[None]:
 def _ids_are_identity() -> Iterator[None]:
     real = Collector._history
 
-    def history(self: Collector, put: Put, expected: Expected, now: EpochSeconds) -> Taken:
+    def history(
+        self: Collector, put: Put, records: list[HistoryRecord], expected: Expected, now: EpochSeconds
+    ) -> Taken:
         covered = self._store._db.execute(
             "SELECT 1 FROM coverage WHERE meter = ? AND log = ? AND first <= ? AND last >= ?",
             (expected.meter_id, put.log, put.first_id, put.last_id),
         ).fetchone()
         if covered is None:
-            return real(self, put, expected, now)
+            return real(self, put, records, expected, now)
         return Taken(self._covered(put, expected.meter_id, Counter(put.counts()), [], now))
 
     with patch.object(Collector, "_history", history):

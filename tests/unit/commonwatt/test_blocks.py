@@ -185,6 +185,23 @@ def test_from_records_keeps_all_energy_in_any_order(runs: list[tuple[int, int, i
     assert not len(blocks.extras)
 
 
+@given(
+    st.lists(
+        st.builds(
+            record,
+            st.integers(0, 130),
+            st.integers(0, 70),
+            st.integers(7, 9),
+            lossy=st.sampled_from([0, 0, 1]),
+            meter=st.sampled_from([1, 2**64 - 1]),
+        ),
+        max_size=8,
+    )
+)
+def test_from_records_is_the_join_of_each_record_by_itself(records: list[HistoryRecord]) -> None:
+    assert_same(from_records(records), join([from_records([each]) for each in records]))
+
+
 def test_from_records_keeps_contradicting_records_as_a_conflict() -> None:
     blocks = from_records([record(0, 4, 9), record(2, 4, 8), record(3, 1, 8)])
     assert blocks.values[0, :6].tolist() == [9, 9, 8, 8, 8, 8]

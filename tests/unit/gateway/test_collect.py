@@ -10,9 +10,9 @@ from commonwatt.messages import MAX_PUT_RECORDS, Level, Put, Refusal, Trust, unp
 from commonwatt.packing import unpack
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
 from commonwatt.units import SLOT_S
-from gateway.changes import Setting
+from gateway.changes import AppendRecords, Setting
 from gateway.collect import REJECTED_A_DAY
-from gateway.store import Store
+from gateway.store import PORTION_SLOTS, Store
 from tests.support.gateway_world import CAPACITY, START, World, commands, readings
 
 
@@ -42,6 +42,18 @@ def test_ids_are_not_identity_a_reused_id_with_other_readings_is_kept_as_well(wo
     world.put(1, 1, readings(1, 1, 4))
     world.put(1, 1, readings(1, 1, 4, start=START + 600))
     assert stored_slots(world) == 8
+
+
+@pytest.mark.parametrize("portion", [1, 5, PORTION_SLOTS])
+def test_records_of_one_transaction_are_kept_whole_in_any_portions(
+    world: World, monkeypatch: pytest.MonkeyPatch, portion: int
+) -> None:
+    monkeypatch.setattr("gateway.store.PORTION_SLOTS", portion)
+    changes = [AppendRecords(tuple(readings(meter, 1, 4, start=START + 60 * n))) for n in range(3) for meter in (1, 2)]
+    world.store.commit(changes)
+    assert stored_slots(world) == 2 * 3 * 4
+    if portion == PORTION_SLOTS:
+        assert [part.key[0] for part in world.store.all_parts(unsent_only=False)] == [1, 2], "one part of each block"
 
 
 @pytest.mark.parametrize(
