@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: run test install check soak docs dashboards dashboard-types clean constraints
+.PHONY: run test install check soak bench docs dashboards dashboard-types clean constraints
 
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
@@ -32,6 +32,10 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m tests.support.fuzz --cases $(or $(CASES),500000) --seed 2
 	$(BIN)/python -m tests.support.small_world.explore --minutes 2
 	$(BIN)/python -m tests.support.powercut --cuts $(or $(CUTS),1000)
+
+bench: install ## measure everything, in about half an hour on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
+	$(BIN)/python -m benchmarks $(BENCH)
+	$(BIN)/python -m tests.support.generate_docs
 
 docs: install ## write the generated pages anew
 	$(BIN)/python -m tests.support.generate_docs

@@ -1,14 +1,14 @@
-"""What a flood costs the others: ``python -m benchmarks.flood --seconds 30`` prints the table of docs/architecture.md.
+"""What a flood costs the others.
 
 303 meters put once a minute to a real broker and a real gateway; one more client offers 5,000 messages a second.
 """
 
-import argparse
 import asyncio
 import tempfile
 from contextlib import nullcontext
 from pathlib import Path
 
+from benchmarks.report import Section, Table, number
 from tests.support.flood import Apartments, Delivery
 
 FLOODS: dict[str, tuple[str, int] | None] = {
@@ -24,7 +24,7 @@ async def measure(folder: Path, seconds: float) -> list[tuple[str, Delivery, int
     apartments = Apartments(folder)
     with apartments.site:
         await apartments.connect()
-        await apartments.load(2)  # What happens only once.
+        await apartments.load(min(2, seconds))  # What happens only once.
         rows = []
         for name, flood in FLOODS.items():
             topic, qos = flood or ("", 0)
@@ -36,20 +36,29 @@ async def measure(folder: Path, seconds: float) -> list[tuple[str, Delivery, int
     return rows
 
 
-def main() -> None:
-    """Measure, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=30, help="how long each flood lasts")
-    arguments = parser.parse_args()
+def bench(*, smoke: bool = False) -> Section:
+    """Measure each flood for half a minute."""
+    seconds = 0.2 if smoke else 30.0
     with tempfile.TemporaryDirectory() as folder:
-        rows = asyncio.run(measure(Path(folder) / "site", arguments.seconds))
-    print("| who floods | offered | acknowledged | median | 99 % within | broker's memory |\n|---|---|---|---|---|---|")
-    for name, delivery, memory in rows:
-        print(
-            f"| {name} | {delivery.offered} | {delivery.acknowledged} | {1000 * delivery.latency_s(50):.0f} ms "
-            f"| {1000 * delivery.latency_s(99):.0f} ms | {memory / (1 << 20):.0f} MiB |"
-        )
-
-
-if __name__ == "__main__":
-    main()
+        rows = asyncio.run(measure(Path(folder) / "site", seconds))
+    table = Table(
+        title=f"Puts of 303 meters, {number(seconds)} s each",
+        columns=("who floods", "offered", "acknowledged", "median", "99 % within", "broker's memory"),
+        rows=tuple(
+            (
+                name,
+                str(delivery.offered),
+                str(delivery.acknowledged),
+                f"{1000 * delivery.latency_s(50):.0f} ms",
+                f"{1000 * delivery.latency_s(99):.0f} ms",
+                f"{memory / (1 << 20):.0f} MiB",
+            )
+            for name, delivery, memory in rows
+        ),
+    )
+    return Section(
+        title="A client that floods its broker",
+        about="303 apartment meters put once a minute, and wait for the gateway's acknowledgement, on the embedded "
+        "broker; meanwhile one more meter offers 5,000 messages of 200 bytes a second.",
+        tables=(table,),
+    )

@@ -1,4 +1,5 @@
-"""Writes the pages of ``docs/`` that are made from the code: commands, metrics, faults, the report's keys, settings.
+"""Writes the pages of ``docs/`` that are made from the code: commands, metrics, faults, the report's keys, settings;
+and the part of ``docs/benchmarks.md`` that is made from results.
 
 ``make docs`` runs it; ``tests/docs`` compares the pages with what it makes.
 """
@@ -18,6 +19,8 @@ import typer
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric
 
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks.report import kept, made_page
 from broker.metrics import BrokerMetrics
 from commonwatt.cli import make_app
 from commonwatt.config import GatewaySettings
@@ -42,6 +45,7 @@ _MADE = "Made from the code by `make docs`; a test compares the two.\n"
 def pages() -> dict[str, Callable[[], str]]:
     """Return what makes each page, by its name in ``docs/``."""
     return {
+        "benchmarks.md": benchmarks_page,
         "commands.md": commands_page,
         "metrics.md": metrics_page,
         "reliability.md": reliability_page,
@@ -328,6 +332,14 @@ def report_page() -> str:
     ]
     lines += [f"| `{key}` | {_cell(text)} |" for key, text in KEYS.items()]
     return "\n".join(lines) + "\n"
+
+
+# Benchmarks
+
+
+def benchmarks_page() -> str:
+    """Return ``docs/benchmarks.md``: what is there, with the results that are kept."""
+    return made_page((DOCS / "benchmarks.md").read_text(encoding="utf-8"), kept(list(BENCHMARKS)))
 
 
 # Markdown, for the tests

@@ -1,0 +1,56 @@
+"""Measures, and keeps what was found: ``python -m benchmarks [NAME,NAME]`` (``make bench``; ``BENCH=store,codec``).
+
+Each benchmark is a module with one function, ``bench(smoke)``; ``smoke`` makes it as small as it can be, which shows
+that it works and nothing else.
+"""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+import pytest
+
+from benchmarks.report import Section, keep, measure
+
+BENCHMARKS: dict[str, float] = {
+    "flood": 2.5,
+}
+"""By module, in the order of the page: about how many minutes each takes."""
+
+
+def benchmark(name: str, *, smoke: bool = False) -> Callable[[], Section]:
+    """Return what runs a benchmark."""
+    module: Any = import_module(f"benchmarks.{name}")
+    return partial(module.bench, smoke=smoke)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run those that were named, or all; one that can't be run here is left out."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "names", nargs="?", default="", help="which, with commas between; all: " + ", ".join(BENCHMARKS)
+    )
+    chosen = parser.parse_args(arguments).names
+    names = [name for name in chosen.split(",") if name] or list(BENCHMARKS)
+    if unknown := [name for name in names if name not in BENCHMARKS]:
+        parser.error(f"no benchmark {unknown[0]}; there are: {', '.join(BENCHMARKS)}")
+    started = time.monotonic()
+    for place, name in enumerate(names, 1):
+        left = sum(BENCHMARKS[each] for each in names[place - 1 :])
+        print(f"{place}/{len(names)} {name}, about {BENCHMARKS[name]:g} min ({left:g} min left)", flush=True)
+        try:
+            result = measure(benchmark(name))
+        except pytest.skip.Exception as missing:
+            print(f"left out, {missing}", flush=True)
+            continue
+        keep(name, result)
+        print("\n" + result.markdown(name) + "\n", flush=True)
+    print(f"{(time.monotonic() - started) / 60:.1f} min; write the page with: make docs", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,258 @@
+"""What a benchmark hands back, how it is kept (``benchmarks/results/``), and how it becomes a page (``make docs``)."""
+
+import os
+import platform
+import sqlite3
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from pydantic import BaseModel, ConfigDict
+
+from commonwatt.clock import wall_clock
+from tests.support.parts import real_part
+
+RESULTS = Path(__file__).parent / "results"
+"""One file for each benchmark; the page is made from them, and nothing is measured for it."""
+
+BEGIN = "<!-- made from benchmarks/results by `make docs`: what is written here is lost -->"
+END = "<!-- end of what is made -->"
+
+
+class _Kept(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Goal(_Kept):
+    """A figure that was to be reached.
+
+    Attributes:
+        what: What was measured.
+        value: What was found.
+        unit: Of ``value`` and of the bound.
+        at_least: The goal, if more is better.
+        at_most: The goal, if less is better.
+        limited_by: What holds the figure where it is, one sentence; shown when the goal was missed.
+    """
+
+    what: str
+    value: float
+    unit: str
+    at_least: float | None = None
+    at_most: float | None = None
+    limited_by: str
+
+    @property
+    def met(self) -> bool:
+        """Whether it was reached."""
+        low = self.at_least is None or self.value >= self.at_least
+        return low and (self.at_most is None or self.value <= self.at_most)
+
+    def line(self) -> str:
+        """Return it as a line of a list."""
+        bound = (
+            f"at least {number(self.at_least)}" if self.at_least is not None else f"at most {number(self.at_most or 0)}"
+        )
+        text = f"- {self.what}: {number(self.value)} {self.unit}; goal {bound}: "
+        return text + ("met." if self.met else f"**missed**. {self.limited_by}")
+
+
+class Table(_Kept):
+    """Figures side by side, each a text as it is to be read.
+
+    Attributes:
+        title: What they are.
+        columns: Their heads.
+        rows: One text for each column.
+    """
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+    def markdown(self) -> str:
+        """Return the table, its title above it."""
+        lines = [f"**{self.title}**", "", _row(self.columns), "|" + "---|" * len(self.columns)]
+        return "\n".join([*lines, *map(_row, self.rows)])
+
+
+class Section(_Kept):
+    """What one benchmark found.
+
+    Attributes:
+        title: What was asked.
+        about: How it was measured, one paragraph.
+        tables: The figures.
+        goals: Which were to be reached.
+        notes: What to know when reading them, a sentence or two each.
+    """
+
+    title: str
+    about: str
+    tables: tuple[Table, ...]
+    goals: tuple[Goal, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+class Machine(_Kept):
+    """What it was measured on.
+
+    Attributes:
+        cpu: The processor.
+        cores: How many of its cores there are.
+        memory_gib: Memory.
+        kernel: The system's.
+        python: Its version.
+        sqlite: Its version.
+        postgresql: Its version; ``none`` without one.
+        mosquitto: Its version; ``none`` without one.
+        sync_ms: How long the disk takes to make four kilobytes durable, the median.
+        load: Average number of processes that wanted a core in the minute before.
+    """
+
+    cpu: str
+    cores: int
+    memory_gib: float
+    kernel: str
+    python: str
+    sqlite: str
+    postgresql: str
+    mosquitto: str
+    sync_ms: float
+    load: float
+
+    def line(self) -> str:
+        """Return it as a sentence."""
+        return (
+            f"{self.cores} cores of {self.cpu}, {self.memory_gib:.0f} GiB, Linux {self.kernel}; Python {self.python}, "
+            f"SQLite {self.sqlite}, PostgreSQL {self.postgresql}, Mosquitto {self.mosquitto}; a sync of the disk takes "
+            f"{self.sync_ms:.2f} ms; load before {self.load:.1f}"
+        )
+
+
+class Result(_Kept):
+    """One benchmark's run.
+
+    Attributes:
+        machine: On what.
+        day: When (UTC).
+        took_s: For how long.
+        section: What was found.
+    """
+
+    machine: Machine
+    day: str
+    took_s: float
+    section: Section
+
+    def markdown(self, name: str) -> str:
+        """Return its part of the page."""
+        section = self.section
+        blocks = [f"### {section.title}", section.about, *(table.markdown() for table in section.tables)]
+        if section.goals:
+            blocks.append("\n".join(goal.line() for goal in section.goals))
+        blocks += section.notes
+        again = f"`make bench BENCH={name}`, {max(1, round(self.took_s / 60))} min"
+        blocks.append(f"*{self.day}; {again}. {self.machine.line()}.*")
+        return "\n\n".join(blocks)
+
+
+def measure(benchmark: Callable[[], Section]) -> Result:
+    """Run a benchmark and say where and when."""
+    machine = this_machine()
+    started = time.monotonic()
+    section = benchmark()
+    day = datetime.fromtimestamp(wall_clock().now(), UTC).date().isoformat()
+    return Result(machine=machine, day=day, took_s=round(time.monotonic() - started, 1), section=section)
+
+
+def keep(name: str, result: Result, folder: Path = RESULTS) -> None:
+    """Write a result down in place of the last one."""
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.json").write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def kept(names: Sequence[str], folder: Path = RESULTS) -> dict[str, Result]:
+    """Return the results that are there, in the order of ``names``."""
+    paths = {name: folder / f"{name}.json" for name in names}
+    return {n: Result.model_validate_json(p.read_text(encoding="utf-8")) for n, p in paths.items() if p.exists()}
+
+
+def made_page(page: str, results: dict[str, Result]) -> str:
+    """Return a page with its made part made anew from results."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    parts = [result.markdown(name) for name, result in results.items()] or ["Nothing was measured yet."]
+    return "\n\n".join([before + BEGIN, *parts, END]) + after
+
+
+def this_machine() -> Machine:
+    """Describe the machine."""
+    memory_kib = int(_line_of(Path("/proc/meminfo"), "MemTotal").split()[0])
+    return Machine(
+        cpu=_line_of(Path("/proc/cpuinfo"), "model name"),
+        cores=os.cpu_count() or 1,
+        memory_gib=round(memory_kib / (1 << 20), 1),
+        kernel=platform.release(),
+        python=platform.python_version(),
+        sqlite=sqlite3.sqlite_version,
+        postgresql=_version("initdb", "--version"),
+        mosquitto=_version("mosquitto", "-h"),
+        sync_ms=round(1000 * statistics.median(_sync_s() for _ in range(50)), 3),
+        load=round(os.getloadavg()[0], 2),
+    )
+
+
+def _line_of(path: Path, key: str) -> str:
+    lines = (line.partition(":") for line in path.read_text().splitlines())
+    return next((value.strip() for name, _, value in lines if name.strip() == key), "unknown")
+
+
+def _version(program: str, option: str) -> str:
+    try:
+        done = subprocess.run([real_part(program), option], capture_output=True, text=True, check=False)
+    except pytest.skip.Exception:
+        return "none"
+    words = (done.stdout + done.stderr).split()
+    return next((word for word in words if word[0].isdigit()), "unknown")
+
+
+def _sync_s() -> float:
+    with tempfile.TemporaryFile() as file:
+        file.write(bytes(4096))
+        file.flush()
+        started = time.perf_counter()
+        os.fdatasync(file.fileno())
+        return time.perf_counter() - started
+
+
+# Figures as they are read
+
+
+def number(value: float) -> str:
+    """Return three digits that count, and thousands apart."""
+    if abs(value) >= 1000:
+        digits = len(str(int(abs(value))))
+        return f"{round(value, 3 - digits):,.0f}"
+    return f"{value:.3g}"
+
+
+def spread(samples: Sequence[float], unit: str = "") -> str:
+    """Return the median of runs, and the least and the most beside it."""
+    middle = f"{number(statistics.median(samples))} {unit}".strip()
+    return middle if len(samples) == 1 else f"{middle} ({number(min(samples))} to {number(max(samples))})"
+
+
+def percentile(samples: Sequence[float], percent: float) -> float:
+    """Return what ``percent`` of the samples did not exceed."""
+    ordered = sorted(samples)
+    return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

@@ -1,0 +1,49 @@
+"""How benchmarks' results are kept and shown."""
+
+from pathlib import Path
+
+from benchmarks.report import BEGIN, END, Goal, Section, Table, keep, kept, made_page, measure, number, spread
+
+SECTION = Section(
+    title="Readings made durable",
+    about="By one utility.",
+    tables=(Table(title="Readings a second", columns=("store", "rate"), rows=(("a|b", "5"),)),),
+    goals=(
+        Goal(what="whole", value=5_230_000, unit="a second", at_least=5_000_000, limited_by="Never shown."),
+        Goal(what="memory", value=120, unit="MB", at_most=100, limited_by="numpy alone takes 30."),
+    ),
+)
+
+
+def test_result_is_kept_and_shown_with_its_machine_and_what_was_missed(tmp_path: Path) -> None:
+    result = measure(lambda: SECTION)
+    keep("store", result, tmp_path)
+    found = kept(["codec", "store"], tmp_path)
+    assert found == {"store": result}
+    page = made_page(f"# By hand\n\n{BEGIN}\nold\n{END}\nby hand too\n", found)
+    assert page == made_page(page, found)
+    assert page.startswith("# By hand\n")
+    assert page.endswith("by hand too\n")
+    assert "old" not in page
+    assert "| a\\|b | 5 |" in page
+    assert "- whole: 5,230,000 a second; goal at least 5,000,000: met." in page
+    assert "- memory: 120 MB; goal at most 100: **missed**. numpy alone takes 30." in page
+    assert f"{result.machine.cores} cores of" in page
+    assert "`make bench BENCH=store`" in page
+
+
+def test_numbers_have_three_digits_that_count() -> None:
+    assert [number(x) for x in (5_234_567, 12_345, 1234, 123.4, 1.234, 0.001234, 0)] == [
+        "5,230,000",
+        "12,300",
+        "1,230",
+        "123",
+        "1.23",
+        "0.00123",
+        "0",
+    ]
+
+
+def test_spread_names_the_median_the_least_and_the_most() -> None:
+    assert spread([3, 1, 2], "s") == "2 s (1 to 3)"
+    assert spread([3], "s") == "3 s"
