@@ -16,28 +16,17 @@ from commonwatt.exceptions import ProtocolError
 from commonwatt.messages import Level, Trust, unpack_put_ack
 from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, State
 from commonwatt.town import Meter as Description
-from commonwatt.units import GROUP_S, QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from meter_sim import answers
 from meter_sim.changes import Change, MeterState, Orders, Stored
 from meter_sim.delivery import Delivery, Tally
 from meter_sim.log import Aggregation, MeterLog
-from meter_sim.orders import DONE, HeldStates, Verdict
+from meter_sim.orders import DONE, HeldStates, Verdict, possible
 from meter_sim.physics import Commanded
-
-PUT_S = 60
-"""Seconds between the puts of a meter that sends by itself (M4)."""
+from meter_sim.timing import TOLERANCE_S, Told, ToldTime, next_put, open_group
 
 CATCH_UP_RECORDS = 60
 """With this many records waiting, the next batch follows an acknowledgement at once."""
-
-TIME_TOLERANCE_S = 2
-"""Times are told in whole seconds, and take a moment to arrive: what differs by no more than this agrees."""
-
-AHEAD_TOLERANCE_S = 120
-"""A meter that is ahead by no more is left alone: an answer is on its way for so long at times."""
-
-TIME_GOOD_FOR_S = 86_400
-"""After this a time of less trust is taken too."""
 
 _LEAF = {Log.HISTORY: topics.RECORDS, Log.EVENT: topics.EVENTS}
 _ALGORITHM: dict[str, Aggregation | None] = {"none": None, "lossless": consolidate, "lossy": average}
@@ -98,7 +87,7 @@ class Meter:
         }
         self._written: MeterState | None = None
         self._put_at: float | None = None
-        self._told_at: float | None = None
+        self._told_time = ToldTime()
         # When the batch in flight was first sent, if that was since the start.
         self._asked: dict[Log, float] = {}
         self._relieved: int | None = None
@@ -131,12 +120,12 @@ class Meter:
     def boot(self, now: float, *, power_lost: bool) -> Effects:
         """Start, after a loss of power with its two events: off when last alive, on now."""
         if self.description.push:
-            self._put_at = self._next_put(now)
+            self._put_at = next_put(self.description.id, now)
         # What it was told was of another run of its clock. What ends, ends by the earlier of the two; and at once if
         # this one is behind what was recorded, so that nobody knows for how long it was off.
         self.orders.sooner(max(0, self.state.offset_s))
         self._set(offset_s=0, trust=Trust.NONE)
-        self.orders.expire(now if now >= self.state.last_slot - TIME_TOLERANCE_S else float("inf"))
+        self.orders.expire(now if now >= self.state.last_slot - TOLERANCE_S else float("inf"))
         off: Effects = []
         if power_lost and self.state.bits:
             off = self._event(State(0), max(self.state.changed_at, self.state.last_slot))
@@ -187,7 +176,7 @@ class Meter:
         """Do what is due: states that end, the minute's puts, batches to send again."""
         effects = self._expire(now)
         if self._put_at is not None and self._put_at <= now:
-            self._put_at = self._next_put(now)
+            self._put_at = next_put(self.description.id, now)
             for log, delivery in self._deliveries.items():
                 # A batch in flight has its own timer, unless the power was lost since.
                 if delivery.retry_at is None:
@@ -220,7 +209,7 @@ class Meter:
         mode = self.orders.value(Kind.AGGREGATION)
         if log is Log.HISTORY:
             algorithm = _ALGORITHM[mode]
-            before = self._open_group(now) if mode == "lossy" else None
+            before = open_group(self.state.last_slot, self.time(now)) if mode == "lossy" else None
         if self._deliveries[log].log.batch() is None:
             self._asked[log] = now
         put, changes = self._deliveries[log].send(now, to_id, algorithm, before)
@@ -230,12 +219,6 @@ class Meter:
         if put is not None:
             effects.append(self._publish(_LEAF[log], put.pack()))
         return effects
-
-    def _open_group(self, now: float) -> EpochSeconds | None:
-        """Return the start of the averaging group still being measured: its readings wait for the others."""
-        start = self.state.last_slot // GROUP_S * GROUP_S
-        # After a clock was set back the last group lies far ahead: nothing is being measured in it.
-        return start if self.state.last_slot > start and abs(self.time(now) - start) < GROUP_S + PUT_S else None
 
     def _acknowledged(self, payload: bytes, now: float) -> Effects:
         """Delete what was acknowledged, and go on at once when much is waiting or was asked for."""
@@ -247,7 +230,7 @@ class Meter:
         delivery = self._deliveries[ack.log]
         told: Effects = []
         if delivery.is_answered_by(ack):
-            told = self._take_time(ack.time, ack.trust, self._asked.get(ack.log), now)
+            told = self._take_time(Told(ack.time, ack.trust, self._asked.get(ack.log)), now)
         readings = delivery.log.readings_in_flight() if ack.log is Log.HISTORY else 0
         deleted = delivery.acknowledged(ack)
         if deleted is None:
@@ -270,7 +253,7 @@ class Meter:
             return [self._answer(*named, Verdict("refused", str(error)[:256]), now)] if named else []
         verdict = self.orders.judge(command, self.time(now))
         if verdict == DONE:
-            verdict = self._possible(command)
+            verdict = possible(command, self.description, self.state)
         if verdict != DONE:
             return [self._outcome(command, verdict, now)]
         effects = self._obey(command, now)
@@ -292,51 +275,23 @@ class Meter:
         elif command.cmd == "put":
             assert command.time is not None
             assert command.trust is not None
-            effects += self._take_time(command.time, command.trust, None, now)
+            effects += self._take_time(Told(command.time, command.trust, None), now)
         return [*effects, *self._note(self.time(now)), *self._save()]
 
-    def _take_time(self, time: EpochSeconds, trust: int, since: float | None, now: float) -> Effects:
-        """Take the controller's time, unless what this meter has is trusted more; end what has ended by it.
-
-        Args:
-            time: The controller's time at some moment after ``since``; what is certain of it is taken, not more.
-            trust: How far it can be trusted.
-            since: When it was asked; ``None``: nobody knows how long this was on its way, so that time may be later,
-                but not earlier.
-            now: The time on this meter's own clock.
-        """
-        fresh = self._told_at is not None and now - self._told_at <= TIME_GOOD_FOR_S
-        if trust == Trust.NONE or (fresh and trust < self.state.trust):
+    def _take_time(self, told: Told, now: float) -> Effects:
+        """Take the controller's time, unless what this meter has is trusted more; end what has ended by it."""
+        by_s = self._told_time.step_s(told, self.state.trust, self.state.offset_s, now)
+        if by_s is None:
             return []
-        self._told_at = now
-        self._set(trust=trust)
-        behind_s = time - self.time(now)
-        ahead_s = 0.0 if since is None else self.time(since) - time
-        # Its own clock is no worse than the median of clocks like it.
-        tolerance_s = AHEAD_TOLERANCE_S if trust == Trust.METERS else TIME_TOLERANCE_S
-        if behind_s <= tolerance_s and ahead_s <= AHEAD_TOLERANCE_S:
+        self._set(trust=told.trust)
+        if by_s == 0:
             return []
-        by_s = int(behind_s if behind_s > 0 else -ahead_s)
         self._tally["clock", "set"] += 1
         self._set(offset_s=self.state.offset_s + by_s)
         effects: Effects = []
         if by_s < 0 and self.orders.sooner(-by_s):
             effects.append(Write(self._orders()))
         return effects + self._expire(now)
-
-    def _possible(self, command: Command) -> Verdict:
-        """Refuse what this meter can't do."""
-        if command.cmd == "share_power_on" and self.description.battery is None:
-            return Verdict("refused", "no battery here")
-        if command.desired() and self.state.stopped:
-            return Verdict("refused", "shut down; initialize first")
-        if command.cmd == "get" and command.what is None:
-            return Verdict("refused", "get needs what: records, events, levels or state")
-        if command.cmd == "get" and command.what == "levels" and self.state.level is None:
-            return Verdict("refused", "no battery here" if self.description.battery is None else "not measured yet")
-        if command.cmd == "put" and (command.time is None or command.trust is None):
-            return Verdict("refused", "put needs time and trust")
-        return DONE
 
     def _collect(self, command: Command, now: float) -> Effects:
         """Send what a ``get`` asks for, oldest first, one batch after the other as they are acknowledged.
@@ -356,11 +311,6 @@ class Meter:
         return [*effects, self._outcome(command, verdict, now, sent)]
 
     # What it writes and says.
-
-    def _next_put(self, now: float) -> float:
-        """Return its next turn within the minute; ids that follow each other have turns that do."""
-        turn = self.description.id % PUT_S
-        return ((now - turn) // PUT_S + 1) * PUT_S + turn
 
     def _quantise(
         self, kind: RecordType, reading: MilliwattHours, remainders: dict[RecordType, MilliwattHours]

@@ -4,7 +4,9 @@ from dataclasses import dataclass
 
 from commonwatt.commands import Command, Epoch, Held, Kind, Result
 from commonwatt.records import State
+from commonwatt.town import Meter as Description
 from commonwatt.units import EpochSeconds
+from meter_sim.changes import MeterState
 
 DEFAULT: dict[Kind, str] = {
     Kind.SHARING: "off",
@@ -118,3 +120,18 @@ class HeldStates:
         for kind, held in ended.items():
             self.held[kind] = Held(value=DEFAULT[kind], epoch=held.epoch, seq=held.seq)
         return max((held.until for held in ended.values() if held.until is not None), default=None)
+
+
+def possible(command: Command, meter: Description, state: MeterState) -> Verdict:
+    """Refuse what a meter can't do."""
+    if command.cmd == "share_power_on" and meter.battery is None:
+        return Verdict("refused", "no battery here")
+    if command.desired() and state.stopped:
+        return Verdict("refused", "shut down; initialize first")
+    if command.cmd == "get" and command.what is None:
+        return Verdict("refused", "get needs what: records, events, levels or state")
+    if command.cmd == "get" and command.what == "levels" and state.level is None:
+        return Verdict("refused", "no battery here" if meter.battery is None else "not measured yet")
+    if command.cmd == "put" and (command.time is None or command.trust is None):
+        return Verdict("refused", "put needs time and trust")
+    return DONE

@@ -282,7 +282,7 @@ def test_row_18_meters_an_hour_wrong_are_told_the_time_and_lose_no_slot(tmp_path
             start(site, name, FakeClock(site.folder, name))
         for ahead_s in (-HOUR, HOUR):
             clock.set(ahead_s)
-            start(site, "r001 meters", clock, "import meter_sim.meter as m; m.PUT_S = 5")
+            start(site, "r001 meters", clock, "import meter_sim.timing as m; m.PUT_S = 5")
             eventually(right)
             before = made()
             eventually(lambda before=before: made() > before)  # type: ignore[misc]
