@@ -3,17 +3,19 @@
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from sqlalchemy import Connection, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, select, tuple_
 
+from commonwatt.blocks import Blocks
 from commonwatt.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
 from utility.gaps import ALL_SLOTS, settled_before
 from utility.store.database import Database
 from utility.store.gaps import Off
 from utility.store.held import masks_between
-from utility.store.parts import PartReader, chunks, masks, select_parts
-from utility.store.tables import gap, meter, part, series
+from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, masks, select_parts
+from utility.store.tables import gap, meter, series
 
 _METERS_AT_A_TIME = 50
 
@@ -110,17 +112,17 @@ def _of_series(
     connection: Connection, reader: PartReader, rows: Sequence[Any], first: Quarter, end: Quarter
 ) -> Iterator[SeriesCompleteness]:
     keys = [(row.meter_no, row.record_type) for row in rows]
-    within = part.c.quarter.between(first, end - 1) & tuple_(part.c.meter_no, part.c.record_type).in_(keys)
     counts = {key: Completeness() for key in keys}
     numbers = {unsigned64(row.id): row.meter_no for row in rows}
     present: dict[tuple[int, int, int], int] = {}
-    for blocks in reader.stream(connection, select_parts().where(within)):
+    for blocks in _blocks(connection, reader, sorted(numbers.values()), first, end):
         exact, averaged = (blocks.quality == 2).sum(axis=1).tolist(), (blocks.quality == 1).sum(axis=1).tolist()
         for key, mask, e, a in zip(blocks.keys(), masks(blocks).tolist(), exact, averaged, strict=True):
             place = numbers[key[0]], key[1]
-            present[*place, key[2]] = mask
-            counts[place].exact += e
-            counts[place].averaged += a
+            if place in counts:
+                present[*place, key[2]] = mask
+                counts[place].exact += e
+                counts[place].averaged += a
     absent = _absent(connection, keys, first, end)
     held = masks_between(connection, keys, first, end)
     off = Off(connection, {row.meter_no: (first, end) for row in rows})
@@ -138,6 +140,19 @@ def _of_series(
         yield SeriesCompleteness(
             meter=unsigned64(row.id), microgrid=row.microgrid, record_type=row.record_type, counts=counts[place]
         )
+
+
+def _blocks(
+    connection: Connection, reader: PartReader, numbers: Sequence[int], first: Quarter, end: Quarter
+) -> Iterator[Blocks]:
+    """Yield what there is of some meters, each quarter named: the key begins with it."""
+    for quarters in chunks(range(first, end), QUARTERS_AT_A_TIME):
+        named = partial(_is_one_of, quarters=quarters, numbers=numbers)
+        yield from reader.stream(connection, select_parts(named))
+
+
+def _is_one_of(columns: Any, *, quarters: Sequence[int], numbers: Sequence[int]) -> ColumnElement[bool]:
+    return and_(columns.quarter.in_(quarters), columns.meter_no.in_(numbers))
 
 
 def _tell(counts: Completeness, lacks: int, reasons: Mapping[str, int]) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
 from tests.support.parts import real_part
 from tests.support.waiting import free_port
 
@@ -21,21 +24,27 @@ class Postgres:
         port: Where it listens, on 127.0.0.1.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        """Choose where; what is not ``durable`` is quicker, and not to be crashed."""
         self.port = free_port()
         self._bin = real_part("initdb").resolve().parent
         # The server's own user must reach its data, and pytest's folders are for nobody else's eyes.
         self._data = Path("/tmp") / f"commonwatt-postgres-{os.getpid()}-{self.port}"
         self._log = folder / "postgres.log"
+        self._options = "" if durable else " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
 
     @property
     def url(self) -> str:
         """The SQLAlchemy URL of its database."""
         return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/postgres"
 
+    def url_of(self, name: str) -> str:
+        """Return the SQLAlchemy URL of another database of it."""
+        return f"{self.url.removesuffix('/postgres')}/{name}"
+
     def start(self) -> None:
         """Start it, and wait until it answers; after a crash it recovers first."""
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories="
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._options}"
         self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(self._data / "log"), "-o", options)
 
     def crash(self) -> None:
@@ -45,6 +54,13 @@ class Postgres:
     def stop(self) -> None:
         """End it in order."""
         self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self._data))
+
+    def execute(self, *statements: str) -> None:
+        """Do something, each statement by itself."""
+        engine = create_engine(self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
 
     def __enter__(self) -> Self:
         self._run("initdb", "-D", str(self._data), "-U", USER, "--auth=trust", "--no-sync", "--no-instructions")

@@ -1,29 +1,40 @@
-"""Replaces the parts of a finished quarter's blocks by their join (design 1).
+"""Moves the parts of finished quarters into their blocks: replaces them by their join (design 1).
 
-It reads and joins outside any writing transaction; the one that replaces is short. It deletes exactly the parts that
-were read, so a part appended meanwhile stays, and is taken in by the next run.
+It reads and joins outside any writing transaction; the one that replaces is short, and locks no row that an append
+wants. It deletes exactly the parts that were read, so a part appended meanwhile stays, and is taken in by the next run.
 """
 
-from collections.abc import Sequence
+import json
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, select, tuple_
+import numpy as np
+from sqlalchemy import Connection, Row, and_, bindparam, delete, select, text
+from sqlalchemy.exc import IntegrityError
 
 from commonwatt.blocks import join
 from commonwatt.packing import pack
-from commonwatt.units import QUARTER_S, EpochSeconds, unsigned64
+from commonwatt.units import QUARTER_S, EpochSeconds, Quarter
+from utility.store.bulk import Column, insert_columns
 from utility.store.database import Database
-from utility.store.parts import Checked, check, chunks, part_rows, select_parts, set_aside
-from utility.store.tables import part
+from utility.store.partitions import make_partitions, month_of
+from utility.store.parts import (
+    KEY_NAMES,
+    ORIGIN_NAMES,
+    Checked,
+    check,
+    select_compacted,
+    select_fresh,
+    set_aside,
+    summaries,
+)
+from utility.store.tables import compacted, gap, part
 
 SETTLE_S = 60
 """How long after its end a quarter is left alone, since its last parts are still on their way."""
 
-MAX_BLOCKS = 500
-"""Blocks replaced in one transaction, so that what arrives waits for a moment only."""
-
-_KEY = (part.c.meter_no, part.c.record_type, part.c.quarter)
+MAX_PARTS = 5_000
+"""Parts taken in by one transaction, so that what arrives waits for a moment only."""
 
 
 @dataclass(frozen=True)
@@ -31,14 +42,23 @@ class Replacement:
     """What one transaction is to do.
 
     Attributes:
-        old: Ids of the parts that were read.
-        new: Rows of their joins.
-        damaged: How many parts were set aside while reading.
+        parts: Ids of the parts that were read.
+        old: The blocks that were read, which have parts.
+        new: What takes their place, as columns.
+        payloads: The payloads of those.
+        damaged: How many parts and blocks were set aside while reading.
     """
 
-    old: list[int]
-    new: list[dict[str, Any]]
+    parts: list[int]
+    old: list[dict[str, Any]]
+    new: dict[str, Column]
+    payloads: list[bytes]
     damaged: int = 0
+
+    @property
+    def quarters(self) -> set[Quarter]:
+        """The quarters of the new blocks."""
+        return set(np.unique(self.new["quarter"].values).tolist())
 
 
 class Compactor:
@@ -48,54 +68,116 @@ class Compactor:
         self._database = database
 
     def plan(self, now: EpochSeconds) -> Replacement | None:
-        """Read and join up to ``MAX_BLOCKS`` blocks that have fresh parts; ``None`` when there are none."""
+        """Read and join up to ``MAX_PARTS`` parts with their blocks; ``None`` when there are none."""
         before = (now - SETTLE_S) // QUARTER_S
         with self._database.reads.begin() as connection:
-            keys = _fresh_keys(connection, before)
-            rows = _parts_of(connection, keys)
+            rows = _rows(connection, before)
         if not rows:
             return None
         checked = check(rows)
         damaged = set_aside(self._database.writes, checked.damaged) if checked.damaged else 0
-        return Replacement([row.id for row in checked.rows], _joined(checked), damaged)
+        return _replacement(checked, damaged)
 
     def apply(self, replacement: Replacement) -> int:
         """Replace the parts; return how many blocks were made, 0 if another compactor was quicker."""
+        with self._database.writes.begin() as connection:
+            make_partitions(connection, {month_of(quarter) for quarter in replacement.quarters})
         with self._database.writes.connect() as connection, connection.begin() as transaction:
-            gone = sum(
-                connection.execute(delete(part).where(part.c.id.in_(ids))).rowcount for ids in chunks(replacement.old)
-            )
-            if gone != len(replacement.old):
+            if not _take_out(connection, replacement):
                 transaction.rollback()
                 return 0
-            if replacement.new:
-                connection.execute(part.insert(), replacement.new)
-        return len(replacement.new)
+            try:
+                made = insert_columns(connection, compacted, replacement.new, replacement.payloads)
+            except IntegrityError:
+                # Another has made the block of a part that came between ours.
+                transaction.rollback()
+                return 0
+            _mark_gaps(connection, replacement)
+        return made
 
 
-def _fresh_keys(connection: Connection, before: int) -> list[tuple[int, int, int]]:
-    statement = (
-        select(*_KEY)
-        .where(~part.c.compacted, part.c.quarter < before)
-        .order_by(part.c.quarter, part.c.meter_no, part.c.record_type)
-        .distinct()
-        .limit(MAX_BLOCKS)
-    )
-    return [(row.meter_no, row.record_type, row.quarter) for row in connection.execute(statement)]
+# Statements are made once: making one takes longer than executing it.
+
+_KEY_OF_PART = [part.c[name] for name in KEY_NAMES]
+_FRESH = select_fresh(lambda c: c.quarter < bindparam("before")).order_by(*_KEY_OF_PART, part.c.id).limit(MAX_PARTS)
+_WITHIN: Any = (bindparam("first"), bindparam("last"))
+_KEYS = select(*_KEY_OF_PART).where(part.c.quarter.between(*_WITHIN)).distinct().subquery()
+_OLD = select_compacted(lambda c: c.quarter.between(*_WITHIN)).join(
+    _KEYS, and_(*(_KEYS.c[name] == compacted.c[name] for name in KEY_NAMES))
+)
+_DELETE_PARTS = {
+    "postgresql": text("DELETE FROM part WHERE id = ANY(CAST(:ids AS BIGINT[]))"),
+    "sqlite": text("DELETE FROM part WHERE id IN (SELECT value FROM json_each(:ids))"),
+}
+_DELETE_BLOCK = delete(compacted).where(
+    and_(*(compacted.c[name] == bindparam(f"of_{name}") for name in (*KEY_NAMES, "payload")))
+)
+_GAPS_WITHIN = select(*(gap.c[name] for name in KEY_NAMES)).where(gap.c.quarter.between(*_WITHIN))
+_TOUCH = (
+    gap.update()
+    .where(and_(*(gap.c[name] == bindparam(f"of_{name}") for name in KEY_NAMES)))
+    .values(touched=gap.c.touched + 1)
+)
 
 
-def _parts_of(connection: Connection, keys: Sequence[tuple[int, int, int]]) -> list[Row[Any]]:
-    if not keys:
+def _rows(connection: Connection, before: Quarter) -> list[Row[Any]]:
+    """Return the first parts, in the order of their key and as they came, behind the blocks there are of those."""
+    fresh = connection.execute(_FRESH, {"before": before}).all()
+    if not fresh:
         return []
-    return list(connection.execute(select_parts().where(tuple_(*_KEY).in_(keys)).order_by(part.c.id)).all())
+    keys = {_key(row) for row in fresh}
+    within = {"first": fresh[0].quarter, "last": fresh[-1].quarter}
+    return [*(row for row in connection.execute(_OLD, within) if _key(row) in keys), *fresh]
 
 
-def _joined(checked: Checked) -> list[dict[str, Any]]:
-    """Return the rows of the joins; who sent a block is who sent the last of its parts."""
-    blocks = join([checked.blocks])
-    latest = {(unsigned64(row.meter_id), row.record_type, row.quarter): row for row in checked.rows}
-    made = []
-    for key, row in zip(blocks.keys(), part_rows(blocks, pack(blocks), compacted=True), strict=True):
-        last = latest[key]
-        made.append(row | {name: getattr(last, name) for name in ("meter_no", "sender", "owner", "received")})
-    return made
+def _key(row: Row[Any]) -> tuple[int, int, int]:
+    return row.quarter, row.meter_no, row.record_type
+
+
+def _replacement(checked: Checked, damaged: int) -> Replacement:
+    """Join; a block of one part keeps its payload as it came, and who sent a block is who sent its last part."""
+    parts = checked.blocks
+    blocks = join([parts])
+    # As ``join`` orders them; of one key they stay in the order in which they came.
+    order = np.lexsort((parts.quarter, parts.record_type, parts.meter))
+    changed = [np.diff(column[order]) != 0 for column in (parts.meter, parts.record_type, parts.quarter)]
+    starts = np.concatenate(([0], np.flatnonzero(np.logical_or.reduce(changed)) + 1)) if len(order) else order
+    ends = np.append(starts[1:], len(order))
+    last = [checked.rows[row] for row in order[ends - 1].tolist()] if len(order) else []
+    payloads = [row.payload for row in last]
+    joined = np.flatnonzero(ends - starts > 1)
+    for at, payload in zip(joined.tolist(), pack(blocks.take(joined)), strict=True):
+        payloads[at] = payload
+    new = {
+        name: Column(np.array([getattr(row, name) for row in last], np.int64)) for name in (*KEY_NAMES, *ORIGIN_NAMES)
+    }
+    old = [
+        {f"of_{name}": getattr(row, name) for name in (*KEY_NAMES, "payload")}
+        for row in checked.rows
+        if row.is_compacted
+    ]
+    ids = [row.id for row in checked.rows if not row.is_compacted]
+    return Replacement(ids, old, new | summaries(blocks), payloads, damaged)
+
+
+def _take_out(connection: Connection, replacement: Replacement) -> bool:
+    """Delete what was read; tell whether all of it was still there."""
+    name = connection.dialect.name
+    ids = json.dumps(replacement.parts) if name == "sqlite" else replacement.parts
+    if connection.execute(_DELETE_PARTS[name], {"ids": ids}).rowcount != len(replacement.parts):
+        return False
+    # All at once, and nearly always none: a block has parts only when something came late.
+    return not replacement.old or connection.execute(_DELETE_BLOCK, replacement.old).rowcount == len(replacement.old)
+
+
+def _mark_gaps(connection: Connection, replacement: Replacement) -> None:
+    """Have the gap finder look again at the blocks it watches."""
+    if quarters := replacement.quarters:
+        keys = set(zip(*(replacement.new[name] for name in KEY_NAMES), strict=True))
+        within = {"first": min(quarters), "last": max(quarters)}
+        watched = [_key(row) for row in connection.execute(_GAPS_WITHIN, within)]
+        touched = [
+            {f"of_{name}": value for name, value in zip(KEY_NAMES, key, strict=True)} for key in watched if key in keys
+        ]
+        if touched:
+            connection.execute(_TOUCH, touched)

@@ -43,7 +43,7 @@ from utility.store.database import Database, insert_in, read_setting, save_setti
 from utility.store.held import masks_of
 from utility.store.known import OpenCommand, add_command
 from utility.store.parts import MAX_IN, PartReader, chunks, masks, select_parts
-from utility.store.tables import command, event, gap, meter, part, series
+from utility.store.tables import command, compacted, event, gap, meter, part, series
 
 MAX_SCANNED = 20_000
 """Blocks looked through in one run; the rest waits for the next."""
@@ -69,10 +69,11 @@ class GapRun:
         events: Number of events, from ``events_from`` on, of each of their meters.
         events_from: Start of the earliest quarter looked through.
         masks: What is missing now, of every block looked at; 0: nothing.
+        touched: Those that were compacted since the last run, and how often.
         new: Those that were not watched yet.
         wanted: What is asked for, with the number of times it was asked for before.
         horizon: First quarter too young to be looked through.
-        watermark: The last part taken into account.
+        watermark: The last part taken into account before it was compacted.
         more: Whether quarters are left to be looked through, or blocks of which something came.
     """
 
@@ -80,6 +81,7 @@ class GapRun:
     events: dict[int, int] = field(default_factory=dict)
     events_from: EpochSeconds = 0
     masks: dict[Key, int] = field(default_factory=dict)
+    touched: dict[Key, int] = field(default_factory=dict)
     new: set[Key] = field(default_factory=set)
     wanted: list[tuple[Key, int, Wanted]] = field(default_factory=list)
     watermark: int = 0
@@ -99,7 +101,7 @@ class GapFinder:
         run = GapRun()
         horizon = run.horizon = settled_before(now, gap_age_s)
         with self._database.reads.begin() as connection:
-            run.watermark = connection.execute(select(func.max(part.c.id))).scalar() or 0
+            run.watermark = connection.execute(select(func.max(part.c.id))).scalar() or _watermark(connection)
             keys = self._new_keys(connection, run, horizon)
             run.events = _event_counts(connection, run)
             run.new = self._incomplete(connection, run, keys)
@@ -124,6 +126,8 @@ class GapFinder:
                 )
             _give_out(connection, [wanted for _, _, wanted in run.wanted], now, self._database.store_id)
             save_setting(connection, _WATERMARK, str(run.watermark))
+            if run.touched:
+                connection.execute(_LOOKED_AT, [_of_key(key) | {"seen": times} for key, times in run.touched.items()])
             connection.execute(_OUTSIDE, {"oldest": run.horizon - MAX_AGE_QUARTERS, "horizon": run.horizon})
             connection.execute(_OLD_COMMANDS, {"before": now - KEEP_COMMANDS_S})
         return len(run.wanted)
@@ -185,13 +189,14 @@ class GapFinder:
     @staticmethod
     def _watched(connection: Connection, run: GapRun, now: EpochSeconds) -> list[Row[Any]]:
         """Return the gaps that are due, and those of which something came since the last run, as far as it gets."""
-        since = int(read_setting(connection, _WATERMARK) or 0)
-        touched = connection.execute(_TOUCHED, {"since": since}).all()
-        if len(touched) == MAX_TOUCHED:
+        fresh = connection.execute(_FRESH, {"since": _watermark(connection)}).all()
+        if len(fresh) == MAX_TOUCHED:
             # The rest is for the next run, which begins after the last one taken.
-            run.watermark = touched[-1].part_id
-            run.more = True
-        return [*connection.execute(_DUE, {"now": now, "beyond": now + LAST_BACKOFF_S}), *touched]
+            run.watermark = fresh[-1].part_id
+        touched = connection.execute(_TOUCHED).all()
+        run.touched = {_key(row): row.touched for row in touched}
+        run.more = run.more or MAX_TOUCHED in (len(fresh), len(touched))
+        return [*connection.execute(_DUE, {"now": now, "beyond": now + LAST_BACKOFF_S}), *fresh, *touched]
 
     @staticmethod
     def _want(connection: Connection, run: GapRun, watched: dict[Key, Row[Any]], now: EpochSeconds) -> None:
@@ -243,6 +248,7 @@ def _events_of() -> Select[Any]:
 
 
 _KEY_OF_PART = (part.c.meter_no, part.c.record_type, part.c.quarter)
+_KEY_OF_COMPACTED = (compacted.c.meter_no, compacted.c.record_type, compacted.c.quarter)
 _KEY_OF_GAP = (gap.c.meter_no, gap.c.record_type, gap.c.quarter)
 _KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
 _NUMBERS: BindParameter[Any] = bindparam("numbers", expanding=True)
@@ -253,13 +259,11 @@ _EVENT_COUNTS = (
     .group_by(event.c.meter_no)
 )
 _IDS = select(meter.c.no, meter.c.id, meter.c.microgrid).where(meter.c.no.in_(_NUMBERS))
-_PARTS_OF = select_parts().where(tuple_(*_KEY_OF_PART).in_(_KEYS))
-_FULL = select(*_KEY_OF_PART).where(
-    part.c.meter_no.in_(_NUMBERS),
-    # Types are named so that the index finds the quarters of each.
-    part.c.record_type.in_(bindparam("types", expanding=True)),
-    part.c.quarter.between(bindparam("first"), bindparam("last")),
-    part.c.exact + part.c.averaged == 60,
+_PARTS_OF = select_parts(lambda c: tuple_(c.meter_no, c.record_type, c.quarter).in_(_KEYS))
+_FULL = select(*_KEY_OF_COMPACTED).where(
+    compacted.c.meter_no.in_(_NUMBERS),
+    compacted.c.quarter.between(bindparam("first"), bindparam("last")),
+    compacted.c.exact + compacted.c.averaged == 60,
 )
 _WATCHED = select(*_KEY_OF_GAP).where(tuple_(*_KEY_OF_GAP).in_(_KEYS))
 _DUE = (
@@ -268,7 +272,8 @@ _DUE = (
     .order_by(gap.c.asked, gap.c.quarter, gap.c.meter_no, gap.c.record_type)
     .limit(MAX_ASKED)
 )
-_TOUCHED = (
+_TOUCHED = select(gap).where(gap.c.touched > 0).order_by(*_KEY_OF_GAP).limit(MAX_TOUCHED)
+_FRESH = (
     select(gap, part.c.id.label("part_id"))
     .join(part, and_(*(of_part == of_gap for of_part, of_gap in zip(_KEY_OF_PART, _KEY_OF_GAP, strict=True))))
     .where(part.c.id > bindparam("since"))
@@ -284,6 +289,17 @@ _ASKED = gap.update().where(
     gap.c.meter_no == bindparam("of_no"),
     gap.c.record_type == bindparam("of_type"),
     gap.c.quarter == bindparam("of_quarter"),
+)
+# What was compacted after it was looked at keeps its count, and is looked at again.
+_LOOKED_AT = (
+    gap.update()
+    .where(
+        gap.c.meter_no == bindparam("of_no"),
+        gap.c.record_type == bindparam("of_type"),
+        gap.c.quarter == bindparam("of_quarter"),
+        gap.c.touched == bindparam("seen"),
+    )
+    .values(touched=0)
 )
 _FOUND = delete(gap).where(tuple_(*_KEY_OF_GAP).in_(_KEYS))
 # Those too young were found by a clock that was ahead; they are looked through when it is their time.
@@ -332,6 +348,10 @@ def event_of(row: Row[Any], meter_id: int) -> EventRecord:
     )
 
 
+def _watermark(connection: Connection) -> int:
+    return int(read_setting(connection, _WATERMARK) or 0)
+
+
 def _ids(connection: Connection, numbers: Sequence[int]) -> Sequence[Any]:
     return connection.execute(_IDS, {"numbers": numbers}).all()
 
@@ -345,13 +365,12 @@ def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[i
 
 
 def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
-    """Return those of the blocks that one part holds whole."""
+    """Return those of the blocks that are compacted and miss nothing."""
     quarters = [key[2] for key in keys]
     full: set[Key] = set()
     wanted = set(keys)
     for numbers in chunks(sorted({key[0] for key in keys}), MAX_IN):
-        types = sorted({key[1] for key in keys})
-        which = {"numbers": numbers, "types": types, "first": min(quarters), "last": max(quarters)}
+        which = {"numbers": numbers, "first": min(quarters), "last": max(quarters)}
         full |= {_key(row) for row in connection.execute(_FULL, which)} & wanted
     return full
 

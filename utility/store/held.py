@@ -12,9 +12,9 @@ from commonwatt.packing import pack
 from commonwatt.records import RecordType
 from commonwatt.units import EpochSeconds
 from utility.store.database import insert_or
-from utility.store.known import KnownMeter, load_known
+from utility.store.known import NOBODY, KnownMeter, controller_numbers, load_known
 from utility.store.letters import letter_of
-from utility.store.parts import chunks, masks, part_rows
+from utility.store.parts import chunks, masks
 from utility.store.tables import held, letter, part, series
 
 HELD = "held"
@@ -89,8 +89,17 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
 
 def _append(connection: Connection, blocks: Blocks, meter: KnownMeter, sender: str, now: EpochSeconds) -> None:
     """Add the released readings as parts, like any that arrive late."""
-    origin = {"sender": sender, "owner": meter.microgrid, "received": now, "compacted": False, "meter_no": meter.no}
-    rows = part_rows(blocks, pack(blocks), **origin)
+    numbers = controller_numbers(connection)
+    origin = {
+        "meter_no": meter.no,
+        "sender_no": numbers.get(sender, NOBODY),
+        "owner_no": numbers[meter.microgrid],
+        "received_minute": now // 60,
+    }
+    rows = [
+        origin | {"record_type": kind, "quarter": quarter, "payload": payload}
+        for (_, kind, quarter), payload in zip(blocks.keys(), pack(blocks), strict=True)
+    ]
     connection.execute(part.insert(), rows)
     first = {"meter_no": meter.no, "record_type": rows[0]["record_type"], "first_quarter": int(blocks.quarter.min())}
     statement = insert_or(connection, series).values(first)

@@ -15,6 +15,8 @@ from utility.store.tables import command, controller, gateway_seen, meter, perio
 REVISION = "registry_revision"
 """Setting that ``register`` counts up, so that a running service reads the registry again."""
 
+NOBODY = 0
+"""Stands for a controller that is not registered; the numbers of those that are begin at 1."""
 
 # Made once: the service asks all the time.
 _OPEN_COMMANDS = (
@@ -112,6 +114,11 @@ def load_known(connection: Connection) -> Known:
 def last_heartbeats(connection: Connection) -> dict[str, float]:
     """Return when the last heartbeat of each gateway came, of those that ever sent one."""
     return {row.controller: float(row.time) for row in connection.execute(select(gateway_seen))}
+
+
+def controller_numbers(connection: Connection) -> dict[str, int]:
+    """Return the number of each controller, by its id."""
+    return {row.id: row.number for row in connection.execute(select(controller.c.id, controller.c.number))}
 
 
 def open_commands(connection: Connection) -> list[OpenCommand]:

@@ -1,24 +1,42 @@
 """Rows of the ``part`` table: made from blocks, checked and joined when read."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-from sqlalchemy import Connection, Engine, Row, Select, delete, select
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    CompoundSelect,
+    Connection,
+    Engine,
+    Integer,
+    Row,
+    Select,
+    Table,
+    and_,
+    delete,
+    literal_column,
+    select,
+    text,
+    true,
+    union_all,
+)
+from sqlalchemy.ext.compiler import compiles
 
 from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, Quality, join
 from commonwatt.letters import Door, LocalReason
 from commonwatt.packing import is_intact, unpack_sound
 from commonwatt.packing_arrays import masks_of
-from commonwatt.payloads import Payloads
 from commonwatt.records import RecordType
 from commonwatt.units import SLOTS, unsigned64
+from utility.store.bulk import Column
 from utility.store.database import insert_or
 from utility.store.letters import letter_row
-from utility.store.tables import gap, letter, meter, part
+from utility.store.tables import compacted, controller, gap, letter, meter, part
 
 ALL_SLOTS = (1 << SLOTS) - 1
 """Mask of all slots of a block."""
@@ -29,50 +47,62 @@ CHUNK_ROWS = 5_000
 MAX_IN = 500
 """Values in one ``IN`` list: every database allows as many."""
 
+QUARTERS_AT_A_TIME = 1_000
+"""Quarters named in one statement about few meters: the key begins with the quarter, so each is looked up by itself."""
+
 _FLOWS = [int(kind) for kind in RecordType if kind.is_flow]
 _INT64 = np.iinfo(np.int64)
 
-PART_COLUMNS = (
-    part.c.id,
-    part.c.meter_no,
-    meter.c.id.label("meter_id"),
-    part.c.record_type,
-    part.c.quarter,
-    part.c.sender,
-    part.c.owner,
-    part.c.compacted,
-    part.c.exact,
-    part.c.averaged,
-    part.c.payload,
-    part.c.received,
-)
-"""What ``check`` and the compactor need of a row."""
+KEY_NAMES = ("quarter", "meter_no", "record_type")
+"""The key of a block in the database; its order is that of the indexes."""
+
+ORIGIN_NAMES = ("sender_no", "owner_no", "received_minute")
+
+Which: TypeAlias = "Callable[[Any], ColumnElement[bool]]"
+"""Says of the columns of ``part``, or of ``compacted``, which rows are meant."""
 
 
-def select_parts() -> Select[Any]:
-    """Return the select of parts, to be narrowed."""
-    return select(*PART_COLUMNS).join(meter, meter.c.no == part.c.meter_no)
+class _Number(ColumnElement[int]):
+    """What SQLite numbers the rows of ``compacted`` by; nothing elsewhere."""
+
+    inherit_cache = True
+    type = BigInteger()
 
 
-@dataclass(frozen=True, eq=False)
-class Column:
-    """One column of the parts of a batch.
+@compiles(_Number)
+def _no_number(*_: object, **__: object) -> str:
+    return "CAST(NULL AS BIGINT)"
 
-    Attributes:
-        values: int64 (n,).
-        known: Where there is a value, (n,); ``None``: everywhere.
-    """
 
-    values: npt.NDArray[np.int64]
-    known: npt.NDArray[np.bool_] | None = None
+@compiles(_Number, "sqlite")
+def _rowid(*_: object, **__: object) -> str:
+    return "compacted.rowid"
 
-    def __iter__(self) -> Iterator[int | None]:
-        """Yield the values, ``None`` where there is none."""
-        values: list[int | None] = self.values.tolist()
-        if self.known is not None:
-            for row in np.flatnonzero(~self.known).tolist():
-                values[row] = None
-        return iter(values)
+
+def _all(_: Any) -> ColumnElement[bool]:
+    return true()
+
+
+def select_parts(which: Which = _all) -> CompoundSelect[Any]:
+    """Return the select of parts, compacted or not; a row has what ``check`` and the compactor need of it."""
+    return union_all(select_compacted(which), select_fresh(which))
+
+
+def select_fresh(which: Which) -> Select[Any]:
+    """Return the same of parts that are not compacted."""
+    return _select_from(part, part.c.id, which)
+
+
+def select_compacted(which: Which) -> Select[Any]:
+    """Return the same of blocks."""
+    return _select_from(compacted, _Number(), which)
+
+
+def _select_from(table: Table, number: ColumnElement[int], which: Which) -> Select[Any]:
+    columns = [table.c[name] for name in (*KEY_NAMES, *ORIGIN_NAMES, "payload")]
+    place = literal_column("1" if table is compacted else "0", Integer).label("is_compacted")
+    statement = select(number.label("id"), place, meter.c.id.label("meter_id"), *columns)
+    return statement.join_from(table, meter, meter.c.no == table.c.meter_no).where(which(table.c))
 
 
 def summaries(blocks: Blocks) -> dict[str, Column]:
@@ -107,16 +137,6 @@ def summaries(blocks: Blocks) -> dict[str, Column]:
     }
 
 
-def part_rows(blocks: Blocks, payloads: Payloads, **same: object) -> list[dict[str, Any]]:
-    """Return rows of ``part``: what blocks and payloads give, and what is the ``same`` in all."""
-    columns: dict[str, Iterable[object]] = {
-        "record_type": blocks.record_type.tolist(),
-        "quarter": blocks.quarter.tolist(),
-        "payload": payloads,
-    }
-    return [same | row for row in as_rows(columns | summaries(blocks))]
-
-
 def as_rows(columns: Mapping[str, Iterable[object]]) -> list[dict[str, Any]]:
     """Return columns as rows."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
@@ -147,10 +167,11 @@ def check(rows: Sequence[Row[Any]]) -> Checked:
     likely = [row for row in rows if _is_likely(row)]
     keys = [(unsigned64(row.meter_id), row.record_type, row.quarter) for row in likely]
     blocks, damaged = unpack_sound(keys, [row.payload for row in likely])
-    apart = set(damaged)
-    sound = [row for i, row in enumerate(likely) if i not in apart]
-    kept = {row.id for row in sound}
-    return Checked(sound, blocks, [row for row in rows if row.id not in kept])
+    if len(likely) == len(rows) and not damaged:
+        return Checked(likely, blocks, [])
+    apart = [likely[i] for i in damaged] + [row for row in rows if not _is_likely(row)]
+    unsound = set(damaged)
+    return Checked([row for i, row in enumerate(likely) if i not in unsound], blocks, apart)
 
 
 def _is_likely(row: Row[Any]) -> bool:
@@ -177,17 +198,16 @@ class PartReader:
         self._found: list[Row[Any]] = []
 
     def read(
-        self, connection: Connection, statement: Select[Any], values: Mapping[str, object] | None = None
+        self, connection: Connection, statement: CompoundSelect[Any], values: Mapping[str, object] | None = None
     ) -> Blocks:
-        """Return the join of the parts that ``statement``, a narrowed ``select_parts()``, finds by its ``values``."""
+        """Return the join of the parts that ``statement``, made by ``select_parts``, finds by its ``values``."""
         checked = check(connection.execute(statement, values).all())
         self._found += checked.damaged
         return join([checked.blocks])
 
-    def stream(self, connection: Connection, statement: Select[Any]) -> Iterator[Blocks]:
-        """Yield the same in chunks, in the order of meter number, type and quarter."""
-        ordered = statement.order_by(part.c.meter_no, part.c.record_type, part.c.quarter)
-        rows = connection.execute(ordered, execution_options={"yield_per": 1_000})
+    def stream(self, connection: Connection, statement: CompoundSelect[Any]) -> Iterator[Blocks]:
+        """Yield the same in chunks, in the order of quarter, meter number and type."""
+        rows = connection.execute(statement.order_by(*KEY_NAMES), execution_options={"yield_per": 1_000})
         for chunk in _by_key(rows):
             checked = check(chunk)
             self._found += checked.damaged
@@ -213,7 +233,7 @@ def _by_key(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
 
 
 def _key(row: Row[Any]) -> tuple[int, int, int]:
-    return row.meter_no, row.record_type, row.quarter
+    return row.quarter, row.meter_no, row.record_type
 
 
 def set_aside(writes: Engine, rows: Sequence[Row[Any]]) -> int:
@@ -221,7 +241,7 @@ def set_aside(writes: Engine, rows: Sequence[Row[Any]]) -> int:
     moved = 0
     with writes.begin() as connection:
         for row in rows:
-            if not connection.execute(delete(part).where(part.c.id == row.id)).rowcount:
+            if not _take_out(connection, row):
                 continue  # Another reader found it too.
             moved += 1
             kept = Letter(
@@ -229,17 +249,31 @@ def set_aside(writes: Engine, rows: Sequence[Row[Any]]) -> int:
                 log=Door.UNKNOWN,
                 reason=LocalReason.DAMAGED_PART,
                 generation=0,
-                record_id=row.id,
-                time=row.received if isinstance(row.received, int) else 0,
+                record_id=row.id or 0,
+                time=row.received_minute * 60 if isinstance(row.received_minute, int) else 0,
                 content=row.payload if isinstance(row.payload, bytes) else repr(row.payload).encode(),
             )
-            connection.execute(
-                insert_or(connection, letter).on_conflict_do_nothing(), [letter_row(str(row.sender), kept)]
-            )
+            named = select(controller.c.id).where(controller.c.number == row.sender_no)
+            sender = connection.execute(named).scalar() or "unknown"
+            connection.execute(insert_or(connection, letter).on_conflict_do_nothing(), [letter_row(sender, kept)])
             if _is_likely(row):
                 for key in {(row.meter_no, row.record_type, row.quarter), _true_key(connection, row)}:
                     _ask_again(connection, key)
     return moved
+
+
+def _take_out(connection: Connection, row: Row[Any]) -> bool:
+    """Delete a row, unless it is no longer the one that was read."""
+    if not row.is_compacted:
+        return bool(connection.execute(delete(part).where(part.c.id == row.id)).rowcount)
+    if connection.dialect.name == "sqlite":
+        # Any of its values may be damaged, and what is found by an index may be another row.
+        found = connection.execute(text("SELECT payload FROM compacted WHERE rowid = :id"), {"id": row.id}).first()
+        if found is None or found.payload != row.payload:
+            return False
+        return bool(connection.execute(text("DELETE FROM compacted WHERE rowid = :id"), {"id": row.id}).rowcount)
+    key = and_(*(compacted.c[name] == getattr(row, name) for name in KEY_NAMES))
+    return bool(connection.execute(delete(compacted).where(key, compacted.c.payload == row.payload)).rowcount)
 
 
 def _true_key(connection: Connection, row: Row[Any]) -> tuple[int, int, int]:

@@ -4,9 +4,9 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, bindparam, desc, false, func, select
 
-from commonwatt.blocks import Blocks, empty
+from commonwatt.blocks import Blocks, join
 from commonwatt.commands import Month
 from commonwatt.records import EventRecord
 from commonwatt.units import EpochSeconds, MeterId, Quarter, unsigned64
@@ -14,18 +14,28 @@ from utility.registry import TOWN
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
 from utility.store.gaps import event_of
-from utility.store.parts import PartReader, select_parts
+from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
 from utility.store.tables import (
     command,
+    compacted,
     controller,
     declared_minimum,
     event,
     gap,
     gateway_seen,
     meter,
-    part,
     tally,
 )
+
+# Made once: making a statement takes longer than executing it.
+_READINGS = select_parts(
+    lambda c: (
+        c.quarter.in_(bindparam("quarters", expanding=True))
+        & (c.meter_no == bindparam("number"))
+        & (c.record_type == bindparam("type"))
+    )
+)
+_CONFLICTS = select_parts(lambda c: (c.conflicts > 0) if "conflicts" in c else false())
 
 
 def town(connection: Connection) -> dict[str, object]:
@@ -67,13 +77,13 @@ def meters(connection: Connection, microgrid: str | None, after: int, limit: int
 def readings(database: Database, number: int, record_type: int, first: Quarter, last: Quarter) -> Blocks:
     """Return the joined blocks of one meter and record type, quarters ``first`` to ``last``."""
     reader = PartReader(database.writes)
-    statement = select_parts().where(
-        part.c.meter_no == number, part.c.record_type == record_type, part.c.quarter.between(first, last)
-    )
     with database.reads.begin() as connection:
-        blocks = reader.read(connection, statement)
+        found = [
+            reader.read(connection, _READINGS, {"number": number, "type": record_type, "quarters": some})
+            for some in chunks(range(first, last + 1), QUARTERS_AT_A_TIME)
+        ]
     reader.finish()
-    return blocks if len(blocks) else empty()
+    return join(found)
 
 
 def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -> list[dict[str, object]]:
@@ -96,11 +106,8 @@ def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -
 def conflicts(database: Database, limit: int) -> list[dict[str, object]]:
     """Return the slots with more than one value at their best quality, of finished quarters, newest block first."""
     reader = PartReader(database.writes)
-    statement = (
-        select_parts().where(part.c.conflicts > 0, part.c.compacted).order_by(part.c.quarter.desc()).limit(limit)
-    )
     with database.reads.begin() as connection:
-        blocks = reader.read(connection, statement)
+        blocks = reader.read(connection, _CONFLICTS.order_by(desc("quarter")).limit(limit))
     reader.finish()
     found: dict[tuple[int, int], set[int]] = {}
     for extra in blocks.extras:
@@ -156,7 +163,7 @@ def commands(connection: Connection, limit: int) -> list[dict[str, object]]:
 
 def count_conflicts(connection: Connection) -> int:
     """Return how many slots of the joined parts have more than one value."""
-    total = select(func.coalesce(func.sum(part.c.conflicts), 0)).where(part.c.conflicts > 0, part.c.compacted)
+    total = select(func.coalesce(func.sum(compacted.c.conflicts), 0)).where(compacted.c.conflicts > 0)
     return int(connection.execute(total).scalar_one())
 
 
@@ -172,9 +179,10 @@ def status(connection: Connection) -> dict[str, dict[str, object]]:
     )
     conflicting: dict[str, int] = dict(
         connection.execute(
-            select(part.c.owner, func.sum(part.c.conflicts))
-            .where(part.c.conflicts > 0, part.c.compacted)
-            .group_by(part.c.owner)
+            select(controller.c.id, func.sum(compacted.c.conflicts))
+            .join(compacted, compacted.c.owner_no == controller.c.number)
+            .where(compacted.c.conflicts > 0)
+            .group_by(controller.c.id)
         ).all()
     )
     tallies = {row.controller: row for row in connection.execute(select(tally))}
@@ -228,7 +236,7 @@ def all_blocks(database: Database, first: Quarter, last: Quarter) -> Iterator[Bl
     """Yield all joined blocks of quarters ``first`` to ``last``, in chunks."""
     reader = PartReader(database.writes)
     with database.reads.begin() as connection:
-        yield from reader.stream(connection, select_parts().where(part.c.quarter.between(first, last)))
+        yield from reader.stream(connection, select_parts(lambda c: c.quarter.between(first, last)))
     reader.finish()
 
 

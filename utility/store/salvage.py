@@ -21,6 +21,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.types import TypeEngine
 
+from commonwatt.blocks import Blocks
 from commonwatt.damage import delete_database, make_ready, put_in_place, readable_rows, ready_of
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import unpack_sound
@@ -34,6 +35,7 @@ from utility.store.known import REVISION, registry_changed
 from utility.store.parts import as_rows, summaries
 from utility.store.tables import (
     command,
+    compacted,
     controller,
     declared_minimum,
     event,
@@ -51,7 +53,7 @@ ROWS_AT_A_TIME = 1_000
 _SETTINGS = (TOWN, REVISION)
 """Settings taken over, both JSON; the others say something of the old database alone."""
 
-_TAKEN = (controller, meter, declared_minimum, part, event, letter, held, series, command, tally, setting)
+_TAKEN = (controller, meter, declared_minimum, compacted, part, event, letter, held, series, command, tally, setting)
 """The tables taken over, each after those it refers to. Gaps are found anew, jobs done anew, heartbeats come anew."""
 
 _Row = dict[str, Any]
@@ -155,7 +157,8 @@ class _Take:
         self._meters: dict[int, int] = {}
         self._judges: dict[str, _Judge] = {
             meter.name: self._registered,
-            part.name: self._whole_parts,
+            compacted.name: self._whole_blocks,
+            part.name: lambda rows: self._whole(rows)[0],
             event.name: partial(_where, lambda row: row_crc(event, row) == row["crc"]),
             letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
             series.name: partial(_changed, scanned_from=None, scanned_until=None),
@@ -182,13 +185,18 @@ class _Take:
         self._meters |= {row["no"]: unsigned64(row["id"]) for row in sound}
         return sound
 
-    def _whole_parts(self, rows: list[_Row]) -> list[_Row]:
-        """Check the parts, and make what people query of each anew."""
+    def _whole_blocks(self, rows: list[_Row]) -> list[_Row]:
+        """Check blocks, and make what people query of each anew."""
+        sound, blocks = self._whole(rows)
+        return [row | summary for row, summary in zip(sound, as_rows(summaries(blocks)), strict=True)]
+
+    def _whole(self, rows: list[_Row]) -> tuple[list[_Row], Blocks]:
+        """Check blocks, or parts of them; return the sound rows, and what they hold."""
         rows = [row for row in rows if row["meter_no"] in self._meters]
         keys = [(self._meters[row["meter_no"]], row["record_type"], row["quarter"]) for row in rows]
         blocks, damaged = unpack_sound(keys, [row["payload"] for row in rows])
         sound = [row for i, row in enumerate(rows) if i not in set(damaged)]
-        return [row | summary for row, summary in zip(sound, as_rows(summaries(blocks)), strict=True)]
+        return sound, blocks
 
 
 def _where(is_sound: Callable[[_Row], bool], rows: list[_Row]) -> list[_Row]:

@@ -2,7 +2,7 @@
 
 Ids of meters and records are unsigned 64-bit numbers; SQL has signed ones only, so they stand as ``signed64``
 makes them. Nothing here is particular to one database, but for the partial indexes, which SQLite and PostgreSQL
-both have.
+both have, and the partitions of `compacted`, which PostgreSQL alone has.
 """
 
 from sqlalchemy import (
@@ -75,39 +75,53 @@ declared_minimum = Table(
     Column("said", BigInteger, nullable=False),
 )
 
-# `exact`, `averaged` and `conflicts` count slots; readings are milliwatt-hours; `total` is there for flows only.
+# What came and is not compacted yet. `received_minute` is epoch seconds // 60, which fits four bytes beyond 2038. The
+# numbers refer to `meter` and `controller`, but are not declared so: each would be looked up for every row, and neither
+# meters nor controllers are ever taken out.
 part = Table(
     "part",
     metadata,
     Column("id", _RowId, primary_key=True, autoincrement=True),
-    Column("meter_no", ForeignKey("meter.no"), nullable=False),
-    Column("record_type", SmallInteger, nullable=False),
     Column("quarter", Integer, nullable=False),
-    Column("sender", String(16), nullable=False),
-    Column("owner", String(16), nullable=False),
-    Column("compacted", Boolean, nullable=False),
-    Column("exact", SmallInteger, nullable=False),
-    Column("averaged", SmallInteger, nullable=False),
-    Column("conflicts", SmallInteger, nullable=False),
+    Column("meter_no", Integer, nullable=False),
+    Column("received_minute", Integer, nullable=False),
+    Column("record_type", SmallInteger, nullable=False),
+    Column("sender_no", SmallInteger, nullable=False),
+    Column("owner_no", SmallInteger, nullable=False),
+    Column("payload", LargeBinary, nullable=False),
+    Index("ix_part_key", "quarter", "meter_no", "record_type"),
+    # A number is never used twice, so that the compactor deletes exactly the parts it has read.
+    sqlite_autoincrement=True,
+)
+
+# Each block of a finished quarter once: the join of its parts, but for those still in `part`. `exact`, `averaged` and
+# `conflicts` count slots; readings are milliwatt-hours; `total` is there for flows only. Wide columns stand first, so
+# that nothing is lost to alignment, and the key begins with the quarter, so that new ones go to the index's end.
+compacted = Table(
+    "compacted",
+    metadata,
     Column("total", BigInteger, nullable=True),
     Column("first_reading", BigInteger, nullable=True),
     Column("last_reading", BigInteger, nullable=True),
     Column("min_reading", BigInteger, nullable=True),
     Column("max_reading", BigInteger, nullable=True),
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("meter_no", Integer, primary_key=True, autoincrement=False),
+    Column("received_minute", Integer, nullable=False),
+    Column("record_type", SmallInteger, primary_key=True, autoincrement=False),
+    Column("sender_no", SmallInteger, nullable=False),
+    Column("owner_no", SmallInteger, nullable=False),
+    Column("exact", SmallInteger, nullable=False),
+    Column("averaged", SmallInteger, nullable=False),
+    Column("conflicts", SmallInteger, nullable=False),
     Column("payload", LargeBinary, nullable=False),
-    Column("received", BigInteger, nullable=False),
-    Index("ix_part_key", "meter_no", "record_type", "quarter"),
     Index(
-        "ix_part_fresh",
-        "quarter",
-        "meter_no",
-        "record_type",
-        sqlite_where=text("NOT compacted"),
-        postgresql_where=text("NOT compacted"),
+        "ix_compacted_conflicts",
+        "owner_no",
+        sqlite_where=text("conflicts > 0"),
+        postgresql_where=text("conflicts > 0"),
     ),
-    Index("ix_part_conflicts", "owner", sqlite_where=text("conflicts > 0"), postgresql_where=text("conflicts > 0")),
-    # A number is never used twice, so that the compactor deletes exactly the parts it has read.
-    sqlite_autoincrement=True,
+    postgresql_partition_by="RANGE (quarter)",
 )
 
 event = Table(
@@ -170,7 +184,8 @@ series = Table(
     Column("scanned_until", Integer, nullable=True),
 )
 
-# Masks are of slots: bit s is slot s. `is_open`: some slot is missing that its gateway may have.
+# Masks are of slots: bit s is slot s. `is_open`: some slot is missing that its gateway may have. `touched`: how often
+# the block was compacted anew since the gap finder looked at it.
 gap = Table(
     "gap",
     metadata,
@@ -182,7 +197,9 @@ gap = Table(
     Column("asked", Integer, nullable=False),
     Column("next_time", BigInteger, nullable=False),
     Column("is_open", Boolean, nullable=False),
+    Column("touched", Integer, nullable=False, server_default="0"),
     Index("ix_gap_is_open_next_time", "is_open", "next_time"),
+    Index("ix_gap_touched", "touched", sqlite_where=text("touched > 0"), postgresql_where=text("touched > 0")),
 )
 
 command = Table(

@@ -5,11 +5,13 @@ quarters) changes after the commit alone. Nothing is read before parts are writt
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
@@ -25,16 +27,17 @@ from sqlalchemy import (
 )
 
 from commonwatt.batches import Letter
-from commonwatt.blocks import Blocks
 from commonwatt.letters import LocalReason
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import QUARTER_S, signed64, unsigned64
+from utility.store.bulk import Column, insert_columns
 from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
 from utility.store.checks import is_sound, row_crc
 from utility.store.database import Database, insert_in, insert_or, upsert
 from utility.store.held import HELD, note_slots
+from utility.store.known import controller_numbers
 from utility.store.letters import letter_row
-from utility.store.parts import chunks, part_rows
+from utility.store.parts import chunks
 from utility.store.tables import (
     command,
     declared_minimum,
@@ -57,7 +60,7 @@ class Writer:
 
     def __init__(self, database: Database) -> None:
         self._writes = database.writes
-        self._numbers: dict[int, int] = {}
+        self._registry = _Registry()
         self._first: dict[tuple[int, int], int] | None = None
 
     def commit(self, changes: Sequence[Change]) -> Committed:
@@ -67,25 +70,16 @@ class Writer:
             sqlalchemy.exc.SQLAlchemyError: Nothing was kept.
         """
         with self._writes.begin() as connection:
-            transaction = _Transaction(connection, self._known_numbers(connection, changes), self._firsts(connection))
+            transaction = _Transaction(connection, self._known(connection, changes), self._firsts(connection))
             committed = transaction.do(changes)
         # Only now, since a rollback would have made it untrue.
         self._firsts_changed(transaction.new_firsts)
         return committed
 
-    def _known_numbers(self, connection: Connection, changes: Sequence[Change]) -> dict[int, int]:
-        used = {
-            i
-            for change in _of(Append, changes)
-            for i in (
-                *change.blocks.meter.tolist(),
-                *(e.meter_id for _, e in change.events),
-                *(kept.meter for kept, _ in change.held),
-            )
-        }
-        if not used <= self._numbers.keys():
-            self._numbers = {unsigned64(row.id): row.no for row in connection.execute(select(meter.c.id, meter.c.no))}
-        return self._numbers
+    def _known(self, connection: Connection, changes: Sequence[Change]) -> "_Registry":
+        if not self._registry.knows(_of(Append, changes)):
+            self._registry = _read_registry(connection)
+        return self._registry
 
     def _firsts(self, connection: Connection) -> dict[tuple[int, int], int]:
         if self._first is None:
@@ -98,13 +92,52 @@ class Writer:
             self._first.update(new)
 
 
+@dataclass(frozen=True, eq=False)
+class _Registry:
+    """The numbers of what is registered.
+
+    Attributes:
+        meters: Of meters, by id.
+        ids: uint64 (n,), the same ids, ascending.
+        numbers: int64 (n,), their numbers.
+        controllers: Of controllers, by id.
+    """
+
+    meters: Mapping[int, int] = field(default_factory=dict)
+    ids: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
+    numbers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
+    controllers: Mapping[str, int] = field(default_factory=dict)
+
+    def knows(self, appends: Sequence[Append]) -> bool:
+        """Tell whether all that is in some batches, and who sent them, is known."""
+        few = {m for a in appends for m in (*(e.meter_id for _, e in a.events), *(kept.meter for kept, _ in a.held))}
+        who = {name for append in appends for name in (append.sender, append.owner)}
+        return (
+            few <= self.meters.keys()
+            and who <= self.controllers.keys()
+            and all(np.isin(append.blocks.meter, self.ids).all() for append in appends)
+        )
+
+    def numbers_of(self, meters: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Return the numbers of meters that are known."""
+        return self.numbers[np.searchsorted(self.ids, meters)]
+
+
+def _read_registry(connection: Connection) -> _Registry:
+    meters = {unsigned64(row.id): row.no for row in connection.execute(select(meter.c.id, meter.c.no))}
+    ids = np.array(sorted(meters), np.uint64)
+    numbers = np.array([meters[i] for i in ids.tolist()], np.int64)
+    return _Registry(meters, ids, numbers, controller_numbers(connection))
+
+
 class _Transaction:
     """One commit on its way."""
 
-    def __init__(self, connection: Connection, numbers: dict[int, int], first: dict[tuple[int, int], int]) -> None:
+    def __init__(self, connection: Connection, registry: _Registry, first: dict[tuple[int, int], int]) -> None:
         self.new_firsts: dict[tuple[int, int], int] = {}
         self._connection = connection
-        self._numbers = numbers
+        self._registry = registry
+        self._numbers = registry.meters
         self._first = first
         self._tallies: dict[str, Committed] = defaultdict(Committed)
         self._last_batch: dict[str, int] = {}
@@ -126,27 +159,42 @@ class _Transaction:
         return self._save_tallies()
 
     def _append_parts(self, appends: Sequence[Append]) -> None:
-        rows: list[dict[str, Any]] = []
-        for append in appends:
-            numbers = [self._numbers[meter_id] for meter_id in append.blocks.meter.tolist()]
-            new = part_rows(append.blocks, append.payloads, **_origin(append))
-            rows += [row | {"meter_no": number} for row, number in zip(new, numbers, strict=True)]
-            self._note_firsts(numbers, append.blocks)
+        some = [append for append in appends if len(append.blocks)]
+        if not some:
+            return
+        columns = [self._columns(append) for append in some]
+        payloads = [payload for append in some for payload in append.payloads]
+        joined = {name: np.concatenate([each[name] for each in columns]) for name in columns[0]}
+        insert_columns(self._connection, part, {name: Column(each) for name, each in joined.items()}, payloads)
+        self._note_firsts(joined)
+        for append in some:
             counts = self._tallies[append.owner]
-            counts.blocks += len(numbers)
+            counts.blocks += len(append.blocks)
             counts.slots += int(np.count_nonzero(append.blocks.quality))
-        if rows:
-            self._connection.execute(part.insert(), rows)
         self._save_firsts()
 
-    def _note_firsts(self, numbers: list[int], blocks: Blocks) -> None:
+    def _columns(self, append: Append) -> dict[str, npt.NDArray[np.int64]]:
+        """Return what is kept of each part but its payload."""
+        blocks, controllers = append.blocks, self._registry.controllers
+        same = {
+            "sender_no": controllers[append.sender],
+            "owner_no": controllers[append.owner],
+            "received_minute": append.received // 60,
+        }
+        return {
+            "quarter": blocks.quarter.astype(np.int64),
+            "meter_no": self._registry.numbers_of(blocks.meter),
+            "record_type": blocks.record_type.astype(np.int64),
+        } | {name: np.full(len(blocks), value, np.int64) for name, value in same.items()}
+
+    def _note_firsts(self, columns: Mapping[str, npt.NDArray[np.int64]]) -> None:
         """Note the quarters that are the first ever seen of their series."""
-        places, which = np.unique(np.array(numbers, np.int64) << 8 | blocks.record_type, return_inverse=True)
+        places, which = np.unique(columns["meter_no"] << 8 | columns["record_type"], return_inverse=True)
         lowest = np.full(len(places), np.iinfo(np.int64).max)
-        np.minimum.at(lowest, which, blocks.quarter)
+        np.minimum.at(lowest, which, columns["quarter"])
         for joined, quarter in zip(places.tolist(), lowest.tolist(), strict=True):
             place = joined >> 8, joined & 0xFF
-            if quarter < self.new_firsts.get(place, self._first.get(place, quarter + 1)):
+            if quarter < self._first.get(place, quarter + 1):
                 self.new_firsts[place] = quarter
 
     def _save_firsts(self) -> None:
@@ -327,10 +375,6 @@ def _add_tallies(dialect: str) -> Insert:
 
 def _of(kind: type[_C], changes: Sequence[Change]) -> list[_C]:
     return [change for change in changes if isinstance(change, kind)]
-
-
-def _origin(append: Append) -> dict[str, object]:
-    return {"sender": append.sender, "owner": append.owner, "received": append.received, "compacted": False}
 
 
 def _event_row(key: _EventKey, content: tuple[int, int, int], append: Append) -> dict[str, Any]:

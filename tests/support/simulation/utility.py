@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import make_url, select
+from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.devices import Role
@@ -23,7 +23,7 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database, _engine, open_database, save_setting
 from utility.store.gaps import GapFinder
 from utility.store.known import last_done, load_known, mark_done, open_commands
-from utility.store.tables import meter, part
+from utility.store.parts import select_parts
 from utility.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -81,11 +81,10 @@ class UtilityNode(Node[Change]):
 
     def holdings(self) -> masks.Holdings:
         """Return what the store holds, read from it."""
-        columns = (meter.c.id, part.c.record_type, part.c.quarter, part.c.payload)
-        statement = select(*columns).join(meter, meter.c.no == part.c.meter_no)
         with self.database.reads.begin() as connection:
-            rows = connection.execute(statement).all()
-        return masks.of_parts(((unsigned64(row[0]), row[1], row[2]), row[3]) for row in rows)
+            rows = connection.execute(select_parts()).all()
+        keys = ((unsigned64(row.meter_id), row.record_type, row.quarter) for row in rows)
+        return masks.of_parts(zip(keys, (row.payload for row in rows), strict=True))
 
     def started(self) -> None:
         """Begin to tick."""

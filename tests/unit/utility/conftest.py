@@ -1,4 +1,8 @@
-"""A small town in a SQLite file, and makers of what gateways send."""
+"""A small town in a database, and makers of what gateways send.
+
+The database is an SQLite file. A module whose tests are true of any database sets ``kind`` to ``databases.both_kinds``,
+and runs on a PostgreSQL server too, one for all of them.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -12,9 +16,11 @@ from commonwatt.packing import pack
 from commonwatt.payloads import Payloads
 from commonwatt.records import EventRecord
 from commonwatt.town import Town, load_town
+from tests.support.postgres import Postgres
 from utility.registry import fill_registry
 from utility.store.changes import Append
 from utility.store.database import Database, open_database
+from utility.store.tables import metadata
 
 MakeAppend = Callable[..., Append]
 MakeBatch = Callable[..., Batch]
@@ -29,8 +35,28 @@ def town(tmp_path: Path) -> Town:
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/utility.db"
+def kind() -> str:
+    return "sqlite"
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
+    with Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as it:
+        open_database(it.url, create=True).close()
+        yield it
+
+
+@pytest.fixture
+def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
+    if kind == "sqlite":
+        return f"sqlite:///{tmp_path}/utility.db"
+    server: Postgres = request.getfixturevalue("server")
+    # Quicker than to make the tables anew, or to copy them.
+    server.execute(
+        *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)),
+        *(f"ALTER SEQUENCE {name} RESTART" for name in ("part_id_seq", "letter_no_seq", "meter_no_seq")),
+    )
+    return server.url
 
 
 @pytest.fixture

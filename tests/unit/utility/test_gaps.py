@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from commonwatt.blocks import Blocks
 from commonwatt.commands import MAX_COMMAND_BYTES
 from commonwatt.records import EventRecord, State
+from tests.support import databases
 from utility import completeness, gaps
 from utility.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.store import reads
@@ -18,6 +19,8 @@ from utility.store.gaps import GapFinder, Off
 from utility.store.known import OpenCommand, open_commands
 from utility.store.tables import event as event_table
 from utility.store.writer import Writer
+
+kind = databases.both_kinds
 
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900

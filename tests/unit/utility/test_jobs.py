@@ -21,7 +21,7 @@ from utility.store.changes import Append
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.known import last_done, mark_done, open_commands
-from utility.store.tables import part
+from utility.store.tables import compacted
 from utility.store.writer import Writer
 
 QUARTER = 2_000_000
@@ -53,7 +53,7 @@ def test_tick_does_each_job_once_in_its_period(
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert metrics.registry.get_sample_value("commonwatt_utility_gaps_open_blocks") == 2
     with database.reads.begin() as connection:
-        assert connection.execute(select(func.count()).select_from(part)).scalar() == 1
+        assert connection.execute(select(func.count()).select_from(compacted)).scalar() == 1
         assert last_done(connection, "compact") == NOW // 900
         assert last_done(connection, "gaps") == NOW // 300
         assert len(open_commands(connection)) == 1
