@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import psycopg
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import NullPool
 
@@ -61,6 +62,11 @@ class Postgres:
         with engine.connect() as connection:
             for statement in statements:
                 connection.execute(text(statement))
+
+    def run_script(self, name: str, statements: str) -> None:
+        """Do what a script of statements says, in the database ``name``."""
+        with psycopg.connect(self.url_of(name).replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(statements.encode())
 
     def __enter__(self) -> Self:
         self._run("initdb", "-D", str(self._data), "-U", USER, "--auth=trust", "--no-sync", "--no-instructions")

@@ -2,18 +2,10 @@ import stat
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 from sqlalchemy import text
 
 from commonwatt.exceptions import ConfigError, StoreError
 from utility.store.database import Database, open_database
-from utility.store.tables import metadata
-
-
-def test_migrations_make_the_tables_the_code_uses(database: Database) -> None:
-    with database.reads.begin() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
 def test_connections_are_durable_and_check_references(database: Database) -> None:
@@ -49,15 +41,6 @@ def test_store_id_stays_with_the_database(url: str) -> None:
         database.close()
     assert ids[0] == ids[1]
     assert 0 <= ids[0] < 2**63
-
-
-def test_newer_schema_is_refused(url: str, database: Database) -> None:
-    with database.writes.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(StoreError, match=r"later version of Commonwatt \(schema 9999\)"):
-        open_database(url, create=True)
-    with database.reads.begin() as connection:
-        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
 
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,137 @@
+"""Databases of every schema there was are brought up to date with nothing lost; those of later ones are left alone."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from sqlalchemy import select, text
+
+from commonwatt.blocks import Blocks, join
+from commonwatt.exceptions import StoreError
+from commonwatt.units import QUARTER_S
+from tests.support import databases
+from tests.support.postgres import Postgres
+from utility.store import reads
+from utility.store.compactor import Compactor
+from utility.store.database import Database, open_database
+from utility.store.gaps import GapFinder
+from utility.store.known import last_done, open_commands
+from utility.store.letters import letters
+from utility.store.tables import gap, metadata, part
+from utility.store.writer import Writer
+
+kind = databases.both_kinds
+
+DATABASES = Path(__file__).parents[2] / "databases"
+QUARTER = 2_000_000
+FULL = {slot: 100 + slot * 7 % 13 for slot in range(60)}
+READINGS = {
+    (10001, 3, QUARTER): FULL,
+    (10001, 3, QUARTER + 1): FULL | {6: -3},
+    (10001, 2, QUARTER + 1): {slot: 10**12 + slot for slot in range(60)},
+    (10001, 3, QUARTER + 3): dict.fromkeys(range(10), 5) | {0: 1},
+    (10001, 3, QUARTER + 7): {1: 2, 2: 3},
+    (10003, 3, QUARTER + 5000): {3: 1, 4: 2},
+}
+"""What was sent to the databases that are kept here; at two slots of the second block also something greater."""
+
+
+def readings(database: Database) -> tuple[dict[tuple[int, int, int], dict[int, int]], list[tuple[int, int]]]:
+    """Return all readings by block, and (slot, value) of the conflicting ones beyond the smallest."""
+    blocks: Blocks = join(list(reads.all_blocks(database, 0, 2**31 - 1)))
+    found = {
+        blocks.key(row): {int(slot): int(blocks.values[row, slot]) for slot in blocks.quality[row].nonzero()[0]}
+        for row in range(len(blocks))
+    }
+    return found, [(int(extra["slot"]), int(extra["value"])) for extra in blocks.extras]
+
+
+@pytest.fixture
+def old_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database of the first schema, made by the code of that time."""
+    statements = (DATABASES / f"utility_v0001_{kind}.sql").read_text()
+    if kind == "sqlite":
+        with closing(sqlite3.connect(tmp_path / "old.db")) as connection:
+            connection.executescript(statements)
+        yield f"sqlite:///{tmp_path}/old.db"
+        return
+    server: Postgres = request.getfixturevalue("server")
+    server.execute("CREATE DATABASE old")
+    server.run_script("old", statements)
+    yield server.url_of("old")
+    server.execute("DROP DATABASE old WITH (FORCE)")
+
+
+def test_migrations_make_the_tables_the_code_uses(database: Database) -> None:
+    def is_ours(_: object, name: str | None, kind: str, *__: Any) -> bool:
+        return kind != "table" or "compacted_" not in str(name)
+
+    with database.reads.begin() as connection:
+        context = MigrationContext.configure(connection, opts={"include_object": is_ours})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_newer_schema_is_refused(url: str, database: Database) -> None:
+    with database.writes.begin() as connection:
+        known = connection.execute(text("SELECT version_num FROM alembic_version")).scalar()
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(StoreError, match=r"later version of Commonwatt \(schema 9999\)"):
+        open_database(url, create=True)
+    with database.writes.begin() as connection:
+        assert connection.execute(text("SELECT version_num FROM alembic_version")).scalar() == "9999"
+        connection.execute(text("UPDATE alembic_version SET version_num = :known"), {"known": known})
+
+
+def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str) -> None:
+    with closing(open_database(old_url, create=False, check=True)) as database:
+        assert database.store_id == 4711
+        assert readings(database) == (READINGS, [(5, 59049), (6, 103)])
+        with database.reads.begin() as connection:
+            blocks = {
+                (row.meter, row.record_type, row.start): row for row in connection.execute(text("SELECT * FROM block"))
+            }
+            assert {(*key[:2], key[2] // QUARTER_S) for key in blocks} == {
+                (str(meter), record_type, quarter) for meter, record_type, quarter in READINGS if quarter != QUARTER + 7
+            }
+            row = blocks["10001", 3, (QUARTER + 1) * QUARTER_S]
+            assert (row.microgrid, row.exact, row.missing, row.conflicts) == ("r001", 60, 0, 2)
+            assert (row.total, row.first_reading, row.last_reading, row.min_reading) == (6246, 100, 110, -3)
+            assert blocks["10001", 2, (QUARTER + 1) * QUARTER_S].total is None
+            fresh = connection.execute(select(part).order_by(part.c.id)).all()
+            assert [(row.id, row.sender_no, row.owner_no, row.received_minute) for row in fresh] == [
+                (13, 1, 1, 30_000_000),
+                (14, 1, 1, 30_000_000),
+                (15, 1, 1, 30_000_001),
+            ]
+            assert len(connection.execute(select(gap)).all()) == 16
+            assert [kept.letter.content for kept in letters(connection, 9)] == [b"abc"]
+            assert [command.id for command in open_commands(connection) if command.id == "c1"] == ["c1"]
+            assert last_done(connection, "compact") == 4
+            status = reads.status(connection)["r001"]
+            assert (status["events"], status["conflicts"], status["last_seen"]) == (1, 2, 5)
+
+
+def test_migrated_database_goes_on_where_it_was(old_url: str) -> None:
+    now = (QUARTER + 9) * QUARTER_S
+    with closing(open_database(old_url, create=False)) as database:
+        finder, compactor = GapFinder(database), Compactor(database)
+        replacement = compactor.plan(now)
+        assert replacement is not None
+        assert compactor.apply(replacement) == 2
+        assert compactor.plan(now) is None
+        assert readings(database)[0] == READINGS
+        finder.apply(finder.plan(now, 0), now)
+        with database.reads.begin() as connection:
+            missing = connection.execute(select(gap.c.mask).where(gap.c.record_type == 3, gap.c.quarter == QUARTER + 7))
+            assert missing.scalar_one() == 2**60 - 1 - 6
+        Writer(database).commit([])
+        with database.writes.begin() as connection:
+            new = part.insert().values(
+                quarter=1, meter_no=1, received_minute=0, record_type=3, sender_no=1, owner_no=1, payload=b""
+            )
+            assert connection.execute(new.returning(part.c.id)).scalar_one() > 15, "no number is used twice"
