@@ -5,6 +5,7 @@ wants. It deletes exactly the parts that were read, so a part appended meanwhile
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -148,9 +149,7 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
     joined = np.flatnonzero(ends - starts > 1)
     for at, payload in zip(joined.tolist(), pack(blocks.take(joined)), strict=True):
         payloads[at] = payload
-    new = {
-        name: Column(np.array([getattr(row, name) for row in last], np.int64)) for name in (*KEY_NAMES, *ORIGIN_NAMES)
-    }
+    new = {name: _numbers(last, name) for name in (*KEY_NAMES, *ORIGIN_NAMES)}
     old = [
         {f"of_{name}": getattr(row, name) for name in (*KEY_NAMES, "payload")}
         for row in checked.rows
@@ -158,6 +157,12 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
     ]
     ids = [row.id for row in checked.rows if not row.is_compacted]
     return Replacement(ids, old, new | summaries(blocks), payloads, damaged)
+
+
+def _numbers(rows: Sequence[Row[Any]], name: str) -> Column:
+    """Return a column of some rows; where they come from has no checksum, and may be anything in a damaged row."""
+    values = [getattr(row, name) for row in rows]
+    return Column(np.array([value if isinstance(value, int) else 0 for value in values], np.int64))
 
 
 def _take_out(connection: Connection, replacement: Replacement) -> bool:
