@@ -47,6 +47,8 @@ _ACK_COUNT = struct.Struct(">BI")
 _ACK_REJECTED = struct.Struct(">QB")
 _LEVEL = struct.Struct(">BBHIq")
 _CRC = struct.Struct(">I")
+# Of a history record.
+_PERIOD = struct.Struct(">20xII8x")
 
 
 class Refusal(IntEnum):
@@ -151,15 +153,15 @@ def unpack_put(data: bytes) -> Put:
     _check_crc(data, Refusal.CHECKSUM, "put")
     body = data[_PUT.size : -_CRC.size]
     records = tuple(body[at : at + size] for at in range(0, len(body), size))
-    if log == Log.HISTORY and sum(map(_slots_of, records)) > MAX_PUT_SLOTS:
+    if log == Log.HISTORY and _slots_of(body) > MAX_PUT_SLOTS:
         raise ProtocolError(Refusal.TOO_LARGE, f"put of {count} records over more than {MAX_PUT_SLOTS} slots")
     return Put(log=Log(log), generation=generation, first_id=first_id, last_id=last_id, records=records)
 
 
-def _slots_of(record: bytes) -> int:
-    """Return how many slots a history record covers; one that is rejected anyway counts none."""
-    covered_s = int.from_bytes(record[24:28], "big") - int.from_bytes(record[20:24], "big")
-    return covered_s // SLOT_S if 0 < covered_s <= MAX_RECORD_S else 0
+def _slots_of(records: bytes) -> int:
+    """Return how many slots history records cover; one that is rejected anyway counts none."""
+    covered_s = (end - start for start, end in _PERIOD.iter_unpack(records))
+    return sum(seconds // SLOT_S for seconds in covered_s if 0 < seconds <= MAX_RECORD_S)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -112,7 +112,7 @@ class Collector:
         expected = Expected(
             meter_id=meter_id,
             account=meter.account,
-            record_types=tuple(map(RecordType, meter.record_types)),
+            record_types=meter.record_types,
             # A clock that is behind would throw good readings away as from the future.
             now=now if self.trust >= Trust.HARDWARE else None,
             limits=limits_of(meter.service_amps, meter.battery_capacity_mwh),

@@ -148,10 +148,11 @@ class Store(StoreReads):
             sqlite3.Error: Nothing was changed; close the store and open it again.
         """
         self._check_there()
+        apply = self._apply  # To look it up for each of thousands of changes costs more than most of them.
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for change in changes:
-                self._apply(change)
+                apply(change)
             for records in _portions(changes):
                 self._append(from_records(records))
             self._db.execute("COMMIT")
