@@ -154,7 +154,8 @@ class _Reader:
         bits = width[:, None] * places
         bits += 8 * self.at[:, None]
         words = self._words.take(bits >> 3)
-        words <<= (bits & 7).view(np.uint64)
+        bits &= 7
+        words <<= bits.view(np.uint64)
         words >>= (64 - width).view(np.uint64)[:, None]
         return words.view(np.int64)
 

@@ -1,0 +1,137 @@
+"""What it costs to pack blocks, to unpack them, and to take in a batch at the utility short of its database."""
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from benchmarks.report import Goal, Section, Table, number, spread
+from commonwatt.batches import MAX_BATCH_BLOCKS, Batch
+from commonwatt.blocks import Blocks, Quality, average, make_blocks
+from commonwatt.packing import pack, unpack
+from commonwatt.plausible import limits_of
+from commonwatt.records import RecordType
+from commonwatt.topics import BATCHES, gateway_up
+from commonwatt.units import QUARTER_S, SLOTS
+from utility.core import Core
+from utility.store.known import Known, KnownMeter
+from utility.store.parts import summaries
+
+MICROGRID = "r001"
+METERS = 64
+FIRST_METER = 10_001
+QUARTER = 1_988_889
+BLOCKS_PER_S = 250_000
+"""The goal: what a received batch is to cost at most, short of the database."""
+
+WHOLE, MINUTE = "whole quarter-hours", "parts of a minute"
+
+LIMITED_BY = "One core; unpacking takes most of it."
+
+
+def shapes(n: int) -> dict[str, Blocks]:
+    """Return batches of ``n`` blocks: a noisy household's, and a battery's level."""
+    rng = np.random.default_rng(1)
+    flow = [(FIRST_METER + row % METERS, int(RecordType.THROUGH), QUARTER - row // METERS) for row in range(n)]
+    level = [(meter, int(RecordType.STORED), quarter) for meter, _, quarter in flow]
+    household = np.maximum(0, rng.normal(5_000, 150, (n, SLOTS))).astype(np.int64)
+    battery = 14_000_000 + np.cumsum(rng.integers(-5_000, 5_000, (n, SLOTS)), axis=1)
+    all_slots = np.full((n, SLOTS), Quality.EXACT)
+    minute = np.arange(SLOTS)[None, :] // 4 == rng.integers(0, SLOTS // 4, n)[:, None]
+    whole = make_blocks(flow, household, all_slots)
+    return {
+        WHOLE: whole,
+        MINUTE: make_blocks(flow, household, minute * Quality.EXACT),
+        f"{WHOLE}, levels": make_blocks(level, battery, all_slots),
+        f"{WHOLE}, averaged": average(whole),
+    }
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Measure every shape."""
+    n, runs = (24, 1) if smoke else (MAX_BATCH_BLOCKS, 15)
+    found = {name: _measure(blocks, runs) for name, blocks in shapes(n).items()}
+    rows = []
+    for name, (blocks, samples) in found.items():
+        slots = int(np.count_nonzero(blocks.quality))
+        size = len(pack(blocks).buffer) / slots
+        rates = (spread([slots / taken_s for taken_s in each]) for each in samples.values())
+        rows.append((name, number(size), *rates))
+    goals = tuple(
+        Goal(
+            what=f"a batch of {name} read, checked and summed up",
+            value=n / statistics.median(found[name][1]["utility"]),
+            unit="blocks/s",
+            at_least=BLOCKS_PER_S,
+            limited_by=LIMITED_BY,
+        )
+        for name in (WHOLE, MINUTE)
+    )
+    return Section(
+        title="Packing, and taking in a batch",
+        about=f"Batches of {n:,} blocks, on one core. *Utility* is all of what it does with a received message before "
+        "its database: expand and check it, compare every block with the registry, unpack, look for implausible "
+        "readings, and make the sums that a compacted block is stored with. The peer is the "
+        "same codec, one block at a time.",
+        tables=(
+            Table(
+                title="Readings a second",
+                columns=("blocks", "bytes a reading", "pack", "one at a time", "unpack", "one at a time", "utility"),
+                rows=tuple(rows),
+            ),
+        ),
+        goals=goals,
+    )
+
+
+def _measure(blocks: Blocks, runs: int) -> tuple[Blocks, dict[str, list[float]]]:
+    """Return how long each kind of work took, seconds a run; all kinds in turn, so that each has the same machine."""
+    single = [blocks.take([row]) for row in range(len(blocks))]
+    keys, payloads = blocks.keys(), pack(blocks)
+    each = [(block.keys(), payloads.take(np.array([row]))) for row, block in enumerate(single)]
+    work: dict[str, Callable[[], object]] = {
+        "pack": partial(pack, blocks),
+        "pack each": lambda: [pack(block) for block in single],
+        "unpack": partial(unpack, keys, payloads),
+        "unpack each": lambda: [unpack(key, payload) for key, payload in each],
+        "utility": _utility(blocks),
+    }
+    samples: dict[str, list[float]] = {name: [] for name in work}
+    for _ in range(runs):
+        for name, do in work.items():
+            started = time.perf_counter()
+            do()
+            samples[name].append(time.perf_counter() - started)
+    return blocks, samples
+
+
+def _utility(blocks: Blocks) -> Callable[[], object]:
+    known = KnownMeter(
+        no=1,
+        microgrid=MICROGRID,
+        record_types=frozenset({int(RecordType.STORED), int(RecordType.THROUGH)}),
+        limits=limits_of(200, 28_800_000),
+    )
+    meters = {FIRST_METER + number: known for number in range(METERS)}
+    core = Core(1, Known(controllers=frozenset({MICROGRID}), meters=meters), 900)
+    now = (QUARTER + 1) * QUARTER_S
+    batch = Batch(
+        owner=MICROGRID,
+        store=1,
+        sequence=1,
+        time=now,
+        keys=blocks.keys(),
+        payloads=pack(blocks),
+        events=[],
+        letters=[],
+    )
+    message = batch.pack()
+
+    def take_in() -> None:
+        step = core.receive(gateway_up(MICROGRID, BATCHES), message, now)
+        assert step.result == "stored"
+        summaries(blocks)
+
+    return take_in

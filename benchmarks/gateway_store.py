@@ -1,0 +1,147 @@
+"""How many records a gateway makes durable: its core and its store, from the meters' messages to the commit."""
+
+import sqlite3
+import statistics
+import tempfile
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.report import Goal, Section, Table, spread
+from commonwatt.config import GatewaySettings
+from commonwatt.effects import Write
+from commonwatt.messages import MAX_PUT_RECORDS, Put, unpack_put
+from commonwatt.records import HistoryRecord, Log
+from commonwatt.topics import RECORDS, meter_up
+from commonwatt.units import SLOT_S
+from gateway.core import Gateway
+from gateway.shell import Event, take_group
+from gateway.store import Store
+from tests.support.gateway_world import START, registered
+
+MICROGRID = "r001"
+METERS = 303
+"""An apartment building's."""
+
+RECORDS_PER_S = 50_000
+"""The goal."""
+
+MINUTE, BACKLOG = "puts of a minute, 12 records", "puts of a backlog, 1,000 records"
+LIMITED_BY = "Each record is looked at by itself, on one core."
+
+
+def puts(meters: int, rounds: int, slots: int) -> list[Event]:
+    """Return what ``meters`` with a battery send in so many rounds of ``slots`` each."""
+    rng = np.random.default_rng(1)
+    events: list[Event] = []
+    for at in range(rounds):
+        for meter in range(1, meters + 1):
+            times = [START + SLOT_S * (at * slots + slot) for slot in range(slots)]
+            records = [
+                HistoryRecord(
+                    record_type=record_type,
+                    lossy=0,
+                    record_id=1 + at * slots * 3 + number,
+                    meter_id=meter,
+                    account=meter,
+                    start=times[number // 3],
+                    end=times[number // 3] + SLOT_S,
+                    reading=max(0, round(rng.normal(5_000, 150))),
+                )
+                for number, record_type in enumerate((1, 2, 3) * slots)
+            ]
+            put = Put(
+                log=Log.HISTORY,
+                generation=1,
+                first_id=records[0].record_id,
+                last_id=records[-1].record_id,
+                records=tuple(record.pack() for record in records),
+            )
+            events.append(("from_meter", (meter_up(MICROGRID, meter, RECORDS), put.pack())))
+    return events
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Measure live load and a backlog, beside a table with a row for each record."""
+    meters, rounds, runs = (3, 1, 1) if smoke else (METERS, 6, 7)
+    loads = {MINUTE: puts(meters, rounds, 4), BACKLOG: puts(min(meters, 60), 1, MAX_PUT_RECORDS // 3)}
+    samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in loads}
+    with tempfile.TemporaryDirectory() as folder:
+        for run in range(runs):
+            for name, events in loads.items():
+                ours, plain = samples[name]
+                ours.append(_gateway(Path(folder) / f"{run}.db", events))
+                plain.append(_plain_rows(Path(folder) / f"{run}.rows.db", events))
+                for file in Path(folder).iterdir():
+                    file.unlink()
+    return Section(
+        title="A gateway's core and store",
+        about=f"{meters} meters with batteries; messages are taken into transactions as the gateway does it, without a "
+        "broker: every record is checked, packed and committed durably, its acknowledgement made. The peer is a plain "
+        "SQLite table, a row for each record under its meter and id, committed durably in the same groups; it checks "
+        "nothing, and keeps no note of what it took in.",
+        tables=(
+            Table(
+                title="Records a second made durable",
+                columns=("messages", "gateway", "a row for each record"),
+                rows=tuple((name, spread(ours), spread(plain)) for name, (ours, plain) in samples.items()),
+            ),
+        ),
+        goals=tuple(
+            Goal(
+                what=f"core and store, {name}",
+                value=statistics.median(ours),
+                unit="records/s",
+                at_least=RECORDS_PER_S,
+                limited_by=LIMITED_BY,
+            )
+            for name, (ours, _) in samples.items()
+        ),
+    )
+
+
+def _gateway(path: Path, events: Sequence[Event]) -> float:
+    """Return how many records a second were acknowledged after their commit."""
+    store = Store(path)
+    meters = {meter: registered(meter) for meter in range(1, METERS + 1)}
+    core = Gateway(GatewaySettings(microgrid=MICROGRID), store, meters)
+    now = START + 86_400
+    core.time.network(now, now, 0)
+    waiting = deque(events)
+    started = time.perf_counter()
+    while waiting:
+        effects = [effect for what, arguments in take_group(waiting) for effect in getattr(core, what)(*arguments, now)]
+        store.commit([effect.change for effect in effects if isinstance(effect, Write)])
+        store.commit([effect.change for effect in core.committed(now) if isinstance(effect, Write)])
+    taken_s = time.perf_counter() - started
+    store.close()
+    return sum(core.collector.counts.records.values()) / taken_s
+
+
+def _plain_rows(path: Path, events: Sequence[Event]) -> float:
+    """Return how many records a second a plain table keeps."""
+    database = sqlite3.connect(path, isolation_level=None)
+    database.execute("PRAGMA journal_mode=WAL")
+    database.execute("PRAGMA synchronous=FULL")
+    database.execute(
+        "CREATE TABLE record (meter, generation, id, type, account, start, end, lossy, reading,"
+        " PRIMARY KEY (meter, generation, id)) WITHOUT ROWID"
+    )
+    waiting, records = deque(events), 0
+    started = time.perf_counter()
+    while waiting:
+        rows = [
+            (r.meter_id, 1, r.record_id, r.record_type, r.account, r.start, r.end, r.lossy, r.reading)
+            for _, (_, payload) in take_group(waiting)
+            for r in unpack_put(payload if isinstance(payload, bytes) else b"").history()
+        ]
+        database.execute("BEGIN IMMEDIATE")
+        database.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
+        database.execute("COMMIT")
+        records += len(rows)
+    taken_s = time.perf_counter() - started
+    database.close()
+    return records / taken_s
