@@ -41,7 +41,7 @@ docs: install ## write the generated pages anew
 	$(BIN)/python -m tests.support.generate_docs
 
 dashboards: install ## write Grafana's dashboards anew
-	$(BIN)/python -m grafana.build
+	$(BIN)/python -m grafana.generator
 
 dashboard-types: install ## check the dashboards by Grafana's own types; needs node, npm and the network
 	$(BIN)/python -m tests.support.grafana_types

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from grafana.build.__main__ import DASHBOARDS, FOLDER, text_of
+from grafana.generator.__main__ import DASHBOARDS, FOLDER, text_of
 from tests.support.generate_docs import all_metrics
 
 FILES = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}

@@ -94,7 +94,7 @@ class Look:
         words: Texts shown in place of numbers.
         decimals: Digits after the point; ``None``: as many as it takes.
         low: The lowest value that is sure to be shown on the axis.
-        high: The highest one.
+        high: What the axis reaches at least, so that a few are not drawn as many.
     """
 
     unit: str = "short"
@@ -106,11 +106,16 @@ class Look:
     high: float | None = None
 
 
-COUNT = Look(decimals=0)
+COUNT = Look(decimals=0, high=10)
 NONE_WANTED = Look(decimals=0, steps=((1, RED),))
 AGE = Look("s", decimals=0)
 FREE = Look("percentunit", decimals=0, steps=((0.1, GREEN),), base=RED)
 PER_SECOND = Look("short")
+
+
+def none_or(expr: str, label: str) -> str:
+    """Leave out what is 0; where nothing is left, return a 0 that is called none."""
+    return f'{expr} > 0 or on () label_replace(vector(0), "{label}", "none", "", "")'
 
 
 def stat(title: str, text: str, *queries: Query, look: Look = COUNT, width: int = 3) -> Panel:
@@ -137,7 +142,7 @@ def graph(
         "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
         "tooltip": {"mode": "multi", "sort": "desc"},
     }
-    custom = {
+    custom: Json = {
         "drawStyle": "line",
         "fillOpacity": 25 if stacked else 8,
         "lineWidth": 1,
@@ -147,6 +152,8 @@ def graph(
         "stacking": {"group": "A", "mode": "normal" if stacked else "none"},
         "thresholdsStyle": {"mode": "dashed" if look.steps else "off"},
     }
+    if look.high is not None:
+        custom["axisSoftMax"] = look.high
     panel = _panel("timeseries", title, text, queries, look, options, (width, 8), instant=False)
     panel.body["fieldConfig"]["defaults"] |= {"custom": custom, "color": {"mode": "palette-classic"}}
     return panel
@@ -248,7 +255,7 @@ def _panel(
         "thresholds": _thresholds(look),
         "color": {"mode": "thresholds"},
     }
-    limits = {"decimals": look.decimals, "min": look.low, "max": look.high}
+    limits = {"decimals": look.decimals, "min": look.low}
     defaults |= {name: limit for name, limit in limits.items() if limit is not None}
     body = {
         "type": kind,

@@ -1,6 +1,6 @@
 """The dashboard *gateway*: is the controller of one microgrid well, its processes, disk, clock and connections?"""
 
-from grafana.build.panels import (
+from grafana.generator.panels import (
     AGE,
     COUNT,
     FREE,
@@ -120,7 +120,7 @@ _RELAY = Section(
             Query(
                 f"sum(increase(commonwatt_gateway_link_restarts_total{{{_HERE}}}[1h])) or vector(0)", "given up, 1 h"
             ),
-            look=COUNT,
+            look=Look(decimals=0, high=3),
         ),
     ],
 )

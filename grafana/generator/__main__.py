@@ -3,10 +3,10 @@
 import json
 from pathlib import Path
 
-from grafana.build.delivery import DELIVERY
-from grafana.build.gateway import GATEWAY
-from grafana.build.microgrid import MICROGRID
-from grafana.build.panels import Dashboard, dashboard_json
+from grafana.generator.delivery import DELIVERY
+from grafana.generator.gateway import GATEWAY
+from grafana.generator.microgrid import MICROGRID
+from grafana.generator.panels import Dashboard, dashboard_json
 
 FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
 DASHBOARDS = (DELIVERY, MICROGRID, GATEWAY)

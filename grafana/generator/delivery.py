@@ -1,6 +1,6 @@
 """The dashboard *delivery*: does everything that was measured arrive, and if not, where is it?"""
 
-from grafana.build.panels import (
+from grafana.generator.panels import (
     AGE,
     COUNT,
     FREE,
@@ -13,6 +13,7 @@ from grafana.build.panels import (
     Query,
     Section,
     graph,
+    none_or,
     stat,
     table,
 )
@@ -50,12 +51,12 @@ _NOW = Section(
             look=_WAITS,
         ),
         stat(
-            "Waiting at gateways",
+            "Waiting",
             "Parts, events and letters that the utility has not acknowledged. Some always are; it must not grow.",
             Query("sum(commonwatt_gateway_backlog)"),
         ),
         stat(
-            "Incomplete quarters",
+            "Incomplete",
             "Quarter-hours of a meter with missing readings that gateways are asked for. List them: commonwatt "
             "utility gaps.",
             Query("sum(commonwatt_utility_gaps_open_blocks)"),
@@ -145,7 +146,7 @@ _UTILITY = Section(
         graph(
             "Batches refused within an hour, by reason",
             "A meter that is not registered, or registered elsewhere: /status names it. Then register it.",
-            Query("sum by (reason) (increase(commonwatt_utility_refusals_total[1h]))", "{{reason}}"),
+            Query(none_or("sum by (reason) (increase(commonwatt_utility_refusals_total[1h]))", "reason"), "{{reason}}"),
             look=COUNT,
         ),
         graph(

@@ -1,8 +1,13 @@
 """The dashboard *microgrid*: how one neighbourhood's meters and batteries do."""
 
-from grafana.build.panels import COUNT, ORANGE, RED, Dashboard, Look, Query, Section, choice, graph, stat
+from grafana.generator.panels import COUNT, ORANGE, RED, Dashboard, Look, Query, Section, choice, graph, none_or, stat
 
 _HERE = 'place="$microgrid"'
+
+
+def _within_an_hour(label: str, counter: str) -> str:
+    return none_or(f"sum by ({label}) (increase(commonwatt_{counter}_total{{{_HERE}}}[1h]))", label)
+
 
 _NOW = Section(
     "",
@@ -23,7 +28,7 @@ _NOW = Section(
             "Records a minute",
             "Taken in by the gateway within five minutes. None: see the broker, the meters, the gateway's disk.",
             Query(f"sum(rate(commonwatt_gateway_records_total{{{_HERE}}}[5m])) * 60"),
-            look=Look(decimals=0),
+            look=Look(),
         ),
         stat(
             "Batteries giving",
@@ -64,7 +69,6 @@ _METERS = Section(
             Query(
                 f"sum by (type) (rate(commonwatt_gateway_records_total{{{_HERE}}}[$__rate_interval])) * 60", "{{type}}"
             ),
-            look=Look(decimals=0),
             stacked=True,
         ),
         graph(
@@ -74,7 +78,6 @@ _METERS = Section(
                 f"sum by (result) (rate(commonwatt_gateway_puts_total{{{_HERE}}}[$__rate_interval])) * 60 > 0",
                 "{{result}}",
             ),
-            look=Look(decimals=0),
             stacked=True,
         ),
         graph(
@@ -94,7 +97,8 @@ _SHARING = Section(
             "Batteries that give, and that are below their minimum",
             "Who is below is given to by those above, within about a minute. Below for hours with none giving: "
             "all are low.",
-            Query(f"sum by (role) (commonwatt_gateway_batteries{{{_HERE}}})", "{{role}}"),
+            Query(f'sum(commonwatt_gateway_batteries{{{_HERE},role="donor"}})', "giving"),
+            Query(f'sum(commonwatt_gateway_batteries{{{_HERE},role="receiver"}})', "below their minimum"),
             look=COUNT,
         ),
         graph(
@@ -122,28 +126,20 @@ _TROUBLE = Section(
         graph(
             "Records rejected within an hour, by reason",
             "Each is kept as a dead letter. What each reason means: docs/bad-input.md.",
-            Query(
-                f"sum by (reason) (increase(commonwatt_gateway_rejected_records_total{{{_HERE}}}[1h]))", "{{reason}}"
-            ),
+            Query(_within_an_hour("reason", "gateway_rejected_records"), "{{reason}}"),
             look=COUNT,
         ),
         graph(
             "Connections refused and cut within an hour",
-            "By the microgrid's broker. token, identity: somebody without the right to; expired: renew its "
-            "certificate.",
-            Query(
-                f"sum by (reason) (increase(commonwatt_broker_refused_connects_total{{{_HERE}}}[1h]))",
-                "refused: {{reason}}",
-            ),
-            Query(
-                f"sum by (reason) (increase(commonwatt_broker_cut_connections_total{{{_HERE}}}[1h]))", "cut: {{reason}}"
-            ),
+            "By the microgrid's broker. token, identity: somebody without the right to; expired: renew.",
+            Query(_within_an_hour("reason", "broker_refused_connects"), "refused: {{reason}}"),
+            Query(_within_an_hour("reason", "broker_cut_connections"), "cut: {{reason}}"),
             look=COUNT,
         ),
         graph(
             "Messages unreadable within an hour, by where they came in",
             "A device that sends rubbish. The first kilobyte is kept: commonwatt gateway letters.",
-            Query(f"sum by (door) (increase(commonwatt_gateway_unreadable_messages_total{{{_HERE}}}[1h]))", "{{door}}"),
+            Query(_within_an_hour("door", "gateway_unreadable_messages"), "{{door}}"),
             look=COUNT,
         ),
     ],
@@ -162,7 +158,7 @@ _EMULATED = Section(
             "Lag",
             "How far the meters are behind the town's clock. If it grows, the machine is too slow for the speed.",
             Query(f"commonwatt_meters_lag_seconds{{{_HERE}}}", "behind"),
-            look=Look("s"),
+            look=Look("s", high=60),
         ),
         graph(
             "Meters",
