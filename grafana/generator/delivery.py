@@ -22,6 +22,13 @@ _SILENT_S = 300
 _HEARD = "commonwatt_utility_gateway_last_seen_seconds"
 _WAITS = Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED)))
 
+
+def _share(of: str) -> str:
+    """Return the share of its allowance, of the direction with the larger, for each controller."""
+    allowed = "on (instance, controller) group_left () commonwatt_utility_lte_allowance_bytes"
+    return f"max by (controller) (commonwatt_utility_lte_{of}_bytes / {allowed})"
+
+
 _NOW = Section(
     "",
     [
@@ -130,6 +137,26 @@ _GATEWAYS = Section(
                 ),
             ],
             "heard before",
+        ),
+    ],
+)
+
+_LINES = Section(
+    "LTE lines",
+    [
+        graph(
+            "Expected by the month's end, of what is allowed, the ten highest",
+            "Above the line the plan will not do: relay less often, aggregate, or buy a larger one (docs/lte.md).",
+            Query(f"topk(10, {_share('forecast')})", "{{controller}}"),
+            look=Look("percentunit", steps=((1, RED),), high=1),
+            width=12,
+        ),
+        graph(
+            "Used this month, of what is allowed, the ten highest",
+            "At the line the plan is used up. The larger of both directions.",
+            Query(f"topk(10, {_share('month')})", "{{controller}}"),
+            look=Look("percentunit", steps=((1, RED),), high=1),
+            width=12,
         ),
     ],
 )
@@ -244,5 +271,5 @@ DELIVERY = Dashboard(
     "delivery",
     "Commonwatt delivery",
     "Does everything that was measured arrive at the utility, and if not, where is it?",
-    [_NOW, _FLOW, _GATEWAYS, _UTILITY, _MACHINE],
+    [_NOW, _FLOW, _GATEWAYS, _LINES, _UTILITY, _MACHINE],
 )

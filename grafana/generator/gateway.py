@@ -125,6 +125,35 @@ _RELAY = Section(
     ],
 )
 
+_LINE = Section(
+    "LTE line",
+    [
+        graph(
+            "Bytes per second",
+            "IP bytes of the last five minutes. If they rise and stay high, something is sent again and again.",
+            Query(
+                f"sum by (side, direction) (rate(commonwatt_gateway_lte_bytes_total{{{_HERE}}}[5m]))",
+                "{{side}} {{direction}}",
+            ),
+            look=Look("Bps"),
+        ),
+        graph(
+            "This month",
+            "What was carried, and what the plan allows each way.",
+            Query(f"commonwatt_gateway_lte_month_bytes{{{_HERE}}}", "{{direction}}"),
+            Query(f"commonwatt_gateway_lte_allowance_bytes{{{_HERE}}}", "allowed"),
+            look=Look("decbytes"),
+        ),
+        graph(
+            "Expected by the month's end",
+            "By the last seven days; empty until an hour was counted. Above what is allowed: see docs/lte.md.",
+            Query(f"commonwatt_gateway_lte_forecast_bytes{{{_HERE}}}", "{{direction}}"),
+            Query(f"commonwatt_gateway_lte_allowance_bytes{{{_HERE}}}", "allowed"),
+            look=Look("decbytes"),
+        ),
+    ],
+)
+
 _STORE = Section(
     "Store",
     [
@@ -182,6 +211,6 @@ GATEWAY = Dashboard(
     "gateway",
     "Commonwatt gateway",
     "Is the controller of one microgrid well: its processes, disk, clock and connections?",
-    [_NOW, _RELAY, _STORE, _PROCESSES],
+    [_NOW, _RELAY, _LINE, _STORE, _PROCESSES],
     [choice("microgrid", "Microgrid", "commonwatt_gateway_commits_total, place")],
 )

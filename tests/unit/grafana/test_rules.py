@@ -70,6 +70,15 @@ def backlog(values: str, age: str) -> dict[str, str]:
     return {gateway("backlog", kind="parts"): values, gateway("backlog_age_seconds"): age}
 
 
+def line(what: str, values: str) -> dict[str, str]:
+    """The LTE line of a controller that may carry 20 bytes a month."""
+    return {
+        utility(f"lte_{what}_bytes", controller="r001", direction="up"): values,
+        utility(f"lte_{what}_bytes", controller="r001", direction="down"): "1x200",
+        utility("lte_allowance_bytes", controller="r001"): "20x200",
+    }
+
+
 def counting(alert: str, series: str, window: int) -> Iterator[Case]:
     """Cases of an alert on a counter that grew within so many minutes."""
     after = window + 15
@@ -196,6 +205,11 @@ CASES = [
     Case(
         "MessagesDropped", "messages are stored", {utility("messages_total", result="stored"): "0+60x60"}, silent=(30,)
     ),
+    *standing("AllowanceAtRisk", line("forecast", "15x9 25x89 15x30") | line("month", "10x200"), 60),
+    Case("AllowanceAtRisk", "not known yet, as after a start", line("month", "10x90"), silent=(80,)),
+    Case("AllowanceAtRisk", "a short burst", line("forecast", "15x9 25x20 15x90"), silent=(30, 80)),
+    *standing("AllowanceExceeded", line("month", "10x9 21x89 0x30"), 0),
+    Case("AllowanceExceeded", "only expected", line("forecast", "25x90") | line("month", "19x90"), silent=(80,)),
     *counting("DeadLetters", utility("letters_total"), 60),
     *standing("LettersHeld", {utility("held_open_letters"): "0x9 3x89 0x30"}, 60),
     *counting("Conflicts", utility("event_conflicts_total"), 60),
@@ -404,6 +418,11 @@ def test_rule_tells_what_is_wrong_and_where_to_read_on(rule: dict[str, Any]) -> 
     assert section is not None
     for heading in ("**Means.**", "**Look.**", "**Do.**"):
         assert heading in section[1], f"{rule['alert']}: no {heading}"
+
+
+def test_every_runbook_is_of_a_rule() -> None:
+    headings = re.findall(r"^## (.+)$", (DOCS / "runbooks.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(NAMES)
 
 
 def test_rules_name_metrics_that_exist() -> None:
