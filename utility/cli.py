@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import track
 
 from commonwatt import dumps
-from commonwatt.clock import Clock, load_clock
+from commonwatt.clock import Clock
 from commonwatt.commands import ControllerCommand
-from commonwatt.config import UtilitySettings, database_fault, load_settings
+from commonwatt.config import database_fault
 from commonwatt.devices import load_tokens
 from commonwatt.exceptions import ConfigError
 from commonwatt.letter_options import (
@@ -40,21 +40,19 @@ from commonwatt.town import Microgrid, load_town
 from commonwatt.units import MAX_EPOCH, QUARTER_S
 from utility.registry import enrol, fill_registry
 from utility.store import reads
-from utility.store.database import Database, new_store_id, open_database, sqlite_path
+from utility.store.database import Database, open_database
 from utility.store.held import MAX_WHO, MAX_WHY, Decision, decide
 from utility.store.known import OpenCommand, add_command, load_known
 from utility.store.letters import letter_counts
 from utility.store.letters import letters as kept_letters
-from utility.store.salvage import salvage
+from utility.upkeep import ConfigOption, load, opened
+from utility.upkeep import app as upkeep_app
 
 app = typer.Typer(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
 )
-
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The utility's file (TOML); its one table is called utility.")
-]
+app.add_typer(upkeep_app)
 
 
 @app.command()
@@ -69,7 +67,7 @@ def run(config: ConfigOption) -> None:
     An example of the file: commonwatt config example utility
     """
     with errors_told():
-        settings, clock = _load(config)
+        settings, clock = load(config)
         tokens = load_tokens(settings.tokens)
         if UTILITY not in tokens:
             raise ConfigError(
@@ -104,64 +102,13 @@ def register(
         loaded = load_town(town)
         if fault := database_fault(database):
             raise ConfigError(fault)
-        with _opened(database, create=True) as opened, opened.writes.begin() as connection:
+        with opened(database, create=True) as filled, filled.writes.begin() as connection:
             added = fill_registry(connection, loaded)
         made = enrol(loaded, out, _track)
     typer.echo(
         f"{_count(len(loaded.microgrids), 'microgrid')} and {_count(len(loaded.meters), 'meter')} registered, "
         f"of them new: {added.new_controllers} and {added.new_meters}; {_count(made, 'new token')} in {out}"
     )
-
-
-@app.command()
-@flowing
-def migrate(
-    config: ConfigOption,
-    new_store: Annotated[
-        bool, typer.Option("--new-store", help="Give it a new store id: every gateway sends its backup again.")
-    ] = False,
-) -> None:
-    """Make the database, or bring it up to date; `run` does the same at its start.
-
-    After a backup of the database was put back, use --new-store and start the service again: then the gateways send
-    once more what the backup does not have.
-    """
-    with errors_told():
-        settings, _ = _load(config)
-        with _opened(settings.database, create=True) as database:
-            if new_store:
-                with database.writes.begin() as connection:
-                    store_id = new_store_id(connection)
-            else:
-                store_id = database.store_id
-            typer.echo(f"the database is up to date; its store is {store_id:x}")
-
-
-@app.command("salvage")
-@flowing
-def salvage_command(config: ConfigOption) -> None:
-    """Replace a damaged SQLite database by a new one with all that can be read and is sound; stop the service first.
-
-    The damaged file is set aside beside the new one, under a name with the date; the newest three are kept. Start the
-    service afterwards: the gateways send again what they have, and the gap finder asks for the rest. Should meters be
-    missing, register the town again.
-    """
-    with errors_told():
-        settings, clock = _load(config)
-        path = sqlite_path(settings.database)
-        if path is None:
-            raise ConfigError(
-                "database: only an SQLite file can be salvaged; put back the server's own backup, then run: commonwatt "
-                f"utility migrate --new-store --config {config}"
-            )
-        done = salvage(path, int(clock.now()))
-        show("salvage", done.table(), ("table", "taken over", "damaged"))
-        for what in done.unreadable:
-            typer.echo(what)
-        kept = f"the damaged database is kept as {done.aside}" if done.aside else "the salvage begun before is finished"
-        typer.echo(
-            f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for"
-        )
 
 
 @app.command()
@@ -358,25 +305,11 @@ def _in_gigabytes(row: dict[str, object]) -> dict[str, object]:
     return row | figures | {"level": str(row["level"]).replace("_", " ")}
 
 
-def _load(config: Path) -> tuple[UtilitySettings, Clock]:
-    settings = load_settings(config, "utility", UtilitySettings)
-    return settings, load_clock(settings.clock)
-
-
-@contextmanager
-def _opened(url: str, *, create: bool) -> Iterator[Database]:
-    database = open_database(url, create=create)
-    try:
-        yield database
-    finally:
-        database.close()
-
-
 @contextmanager
 def _from(config: Path) -> Iterator[tuple[Database, Clock]]:
     """Open the database of a file; whether the service runs makes no difference."""
-    settings, clock = _load(config)
-    with _opened(settings.database, create=False) as database:
+    settings, clock = load(config)
+    with opened(settings.database, create=False) as database:
         yield database, clock
 
 

@@ -34,6 +34,10 @@ class Column:
     values: npt.NDArray[np.int64]
     known: npt.NDArray[np.bool_] | None = None
 
+    def take(self, rows: npt.NDArray[np.intp]) -> "Column":
+        """Return the values at ``rows``, in that order."""
+        return Column(self.values[rows], None if self.known is None else self.known[rows])
+
     def __iter__(self) -> Iterator[int | None]:
         """Yield the values, ``None`` where there is none."""
         values: list[int | None] = self.values.tolist()

@@ -149,14 +149,17 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
     joined = np.flatnonzero(ends - starts > 1)
     for at, payload in zip(joined.tolist(), pack(blocks.take(joined)), strict=True):
         payloads[at] = payload
-    new = {name: _numbers(last, name) for name in (*KEY_NAMES, *ORIGIN_NAMES)}
+    new = {name: _numbers(last, name) for name in (*KEY_NAMES, *ORIGIN_NAMES)} | summaries(blocks)
+    # In the order of the key, so that what is new goes to the end of the index, and its pages are left full.
+    ordered = np.lexsort([new[name].values for name in reversed(KEY_NAMES)])
     old = [
         {f"of_{name}": getattr(row, name) for name in (*KEY_NAMES, "payload")}
         for row in checked.rows
         if row.is_compacted
     ]
     ids = [row.id for row in checked.rows if not row.is_compacted]
-    return Replacement(ids, old, new | summaries(blocks), payloads, damaged)
+    new = {name: column.take(ordered) for name, column in new.items()}
+    return Replacement(ids, old, new, [payloads[row] for row in ordered.tolist()], damaged)
 
 
 def _numbers(rows: Sequence[Row[Any]], name: str) -> Column:

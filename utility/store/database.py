@@ -11,7 +11,7 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, make_url, select
+from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
@@ -26,6 +26,9 @@ from utility.store.tables import setting
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a transaction waits for that of another process."""
+
+APPLICATION = "commonwatt utility"
+"""By this name a server knows the connections of the service and its commands."""
 
 SERVER_TIMEOUTS: dict[str, str | int] = {
     "connect_timeout": 10,
@@ -57,9 +60,17 @@ class Database:
         reads: The engine for transactions that only read: each sees one state of the database.
         writes: The same for transactions that write.
         store_id: Random number made with the database; a gateway that sees a new one sends its backups again.
+        schema: The schema it had when it was opened, ``None`` if it was new, and the one it has.
     """
 
-    def __init__(self, engine: Engine, store_id: int, lock: TextIO | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store_id: int,
+        lock: TextIO | None = None,
+        schema: tuple[str | None, str] = (None, ""),
+    ) -> None:
+        self.schema = schema
         self.reads = engine
         self.writes = _writing(engine)
         self.store_id = store_id
@@ -92,19 +103,21 @@ def open_database(url: str, *, create: bool, check: bool = False) -> Database:
     parsed = _parse(url)
     path = sqlite_path(url)
     if path is not None and ready_of(path).exists():
-        raise StoreError(f"{path}: its salvage was cut short; finish it with: commonwatt utility salvage --config FILE")
+        raise StoreError(
+            f"{path}: a salvage or restore was cut short; finish it with: commonwatt utility salvage --config FILE"
+        )
     if path is not None and not create and not path.is_file():
         raise ConfigError(
             f"{path}: no database there; make one with: commonwatt utility register, or: commonwatt utility migrate"
         )
-    lock = None if path is None else _share(path)
+    lock = None if path is None else share(path)
     if path is not None:
         _only_ours(path)
     engine = _engine(parsed)
     try:
         torn = path is not None and check and _is_torn(path)
         with _writing(engine).begin() as connection:
-            _migrate(connection, str(parsed.database))
+            schema = _migrate(connection, str(parsed.database))
             store_id = _store_id(connection, torn=torn)
             if check:
                 check_meters(connection)
@@ -116,7 +129,7 @@ def open_database(url: str, *, create: bool, check: bool = False) -> Database:
     except BaseException:
         _let_go(engine, lock)
         raise
-    return Database(engine, store_id, lock)
+    return Database(engine, store_id, lock, schema)
 
 
 def sqlite_path(url: str) -> Path | None:
@@ -144,12 +157,16 @@ def empty_database() -> bytes:
         engine.dispose()
 
 
-def _share(path: Path) -> TextIO:
-    """Keep a salvage from replacing the file under us; it holds the lock alone."""
+def share(path: Path) -> TextIO:
+    """Keep a salvage, or a restore, from replacing the file under us; it holds the lock alone.
+
+    Raises:
+        ConfigError: One is at it.
+    """
     try:
         return lock_file(path, shared=True)
     except BlockingIOError as error:
-        raise ConfigError(f"{path}: a salvage is using it; wait until that has ended") from error
+        raise ConfigError(f"{path}: a salvage or restore is using it; wait until that has ended") from error
 
 
 def _let_go(engine: Engine, lock: TextIO | None) -> None:
@@ -170,8 +187,9 @@ def _told(name: str, error: Exception, kind: str) -> StoreError:
             "missing"
         )
     return DamagedDatabaseError(
-        f"{name}: the utility's database is damaged ({why}); restore it from the server's own backups, then run: "
-        "commonwatt utility migrate --new-store --config FILE, so that the gateways send again what is missing"
+        f"{name}: the utility's database is damaged ({why}); put back a backup: commonwatt utility restore "
+        "BACKUP --replace --config FILE; or the server's own, and then: commonwatt utility migrate --new-store "
+        "--config FILE. By the new store id the gateways send again what is missing"
     )
 
 
@@ -199,6 +217,12 @@ def _upsert(dialect: str, table: Table, changed: tuple[str, ...]) -> sqlite.Inse
     )
 
 
+BEFORE = "commonwatt_before"
+"""Schema in which a server's tables wait while a backup is put in their place."""
+
+_PLACE = "place"
+"""Setting that names the server and the very table it was written to; a backup takes it along as it was."""
+
 _READ_SETTING = select(setting.c.value).where(setting.c.key == bindparam("name"))
 
 
@@ -223,8 +247,12 @@ def _only_ours(path: Path) -> None:
 def _parse(url: str) -> URL:
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise ConfigError(f"database: {url!r} is not an SQLAlchemy URL, such as sqlite:///utility.db") from error
+    except (ArgumentError, ValueError):
+        # It is not shown, nor is the error that quotes it: there may be a password in it.
+        raise ConfigError(
+            "database: is not an SQLAlchemy URL, such as sqlite:///utility.db or "
+            "postgresql+psycopg://USER:PASSWORD@HOST:5432/NAME (special characters in a password as %40 for @)"
+        ) from None
     if parsed.get_backend_name() not in ("sqlite", "postgresql"):
         raise ConfigError(f"database: {parsed.get_backend_name()} is not supported; use sqlite or postgresql")
     return parsed
@@ -247,6 +275,7 @@ def _engine(url: URL) -> Engine:
 def _server_engine(url: URL) -> Engine:
     # What the URL says itself stays as it says.
     timeouts = {name: value for name, value in SERVER_TIMEOUTS.items() if name not in url.query}
+    timeouts["application_name"] = APPLICATION
     # Every read is of one state of the database, as SQLite's are anyway.
     return create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts)
 
@@ -306,11 +335,17 @@ def _text(data: bytes) -> str:
     return data.decode(errors="replace")
 
 
-def _migrate(connection: Connection, name: str) -> None:
+_IS_CUT_SHORT = text("SELECT to_regnamespace(:name) IS NOT NULL")
+
+
+def _migrate(connection: Connection, name: str) -> tuple[str | None, str]:
+    """Bring the schema up to date; return the one there was, and the one there is."""
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
     known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
     present = set(MigrationContext.configure(connection).get_current_heads())
+    if connection.dialect.name == "postgresql" and connection.execute(_IS_CUT_SHORT, {"name": BEFORE}).scalar():
+        raise StoreError(f"{name}: a restore was cut short; begin it again: commonwatt utility restore FILE --replace")
     if not present and connection.dialect.name == "sqlite" and _has_pages(connection):
         raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
     if unknown := present - known:
@@ -319,6 +354,8 @@ def _migrate(connection: Connection, name: str) -> None:
             "install that version, or name another database"
         )
     command.upgrade(config, "head")
+    (head,) = MigrationContext.configure(connection).get_current_heads()
+    return min(present, default=None), head
 
 
 def _is_torn(path: Path) -> bool:
@@ -342,9 +379,22 @@ def _store_id(connection: Connection, *, torn: bool) -> int:
             "acknowledged, the store has a new id, and the gateways send their backups"
         )
         new_store_id(connection)
+    elif connection.dialect.name == "postgresql" and _was_put_back(connection):
+        log.warning("the database was put back from a backup: the store has a new id, and the gateways send theirs")
+        new_store_id(connection)
     statement = insert_or(connection, setting).values(key="store_id", value=str(secrets.randbits(63)))
     connection.execute(statement.on_conflict_do_nothing())
     return int(read_setting(connection, "store_id") or 0)
+
+
+def _was_put_back(connection: Connection) -> bool:
+    """Tell whether the tables were made anew out of a backup since a database of PostgreSQL was opened last."""
+    made = text("SELECT system_identifier || '/' || CAST('setting' AS regclass)::oid FROM pg_control_system()")
+    place = str(connection.execute(made).scalar_one())
+    # Of two that open it at once, the second waits, and finds what the first wrote.
+    before = connection.execute(_READ_SETTING.with_for_update(), {"name": _PLACE}).scalar()
+    save_setting(connection, _PLACE, place)
+    return before is not None and before != place
 
 
 def new_store_id(connection: Connection) -> int:

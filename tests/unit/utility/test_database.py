@@ -55,6 +55,15 @@ def test_url_that_leads_nowhere_is_a_mistake_of_a_person(bad: str) -> None:
         open_database(bad, create=False)
 
 
+@pytest.mark.parametrize("bad", ["postgresql//u:secret@h/db", "postgresql://u:secret@h:port/db", "secret"])
+def test_a_password_is_never_shown(bad: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_database(bad, create=False)
+    assert "an SQLAlchemy URL, such as sqlite:///utility.db" in str(caught.value)
+    assert caught.value.__suppress_context__, "nor in a traceback"
+    assert "secret" not in str(caught.value)
+
+
 def test_another_programs_database_is_left_alone(url: str) -> None:
     first = open_database(url, create=True)
     with first.writes.begin() as connection:

@@ -1,0 +1,266 @@
+"""Backups of a database in use, put back: nothing that was acknowledged is lost, and nothing is overwritten unasked."""
+
+import os
+import sqlite3
+import stat
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from sqlalchemy import inspect, text
+from typer.testing import CliRunner
+
+from commonwatt.blocks import Blocks, join
+from commonwatt.exceptions import ConfigError, StoreError
+from commonwatt.packing import pack
+from tests.support import databases
+from utility.cli import app
+from utility.store import backup as module
+from utility.store import reads
+from utility.store.backup import backup, restore
+from utility.store.changes import Append
+from utility.store.compactor import Compactor
+from utility.store.database import Database, open_database
+from utility.store.writer import Writer
+
+kind = databases.both_kinds
+
+QUARTER = 2_000_000
+NOW = (QUARTER + 10) * 900
+LATER_MONTH = QUARTER + 3000
+
+
+@pytest.fixture
+def command(tmp_path: Path, url: str, kind: str) -> Callable[..., str]:
+    config = tmp_path / "utility.toml"
+    config.write_text(f'[utility]\ndatabase = "{url}"\n')
+
+    def run(*words: str, code: int = 0) -> str:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    return run
+
+
+def compact(database: Database) -> None:
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(NOW + 900 * 5000)) is not None:
+        compactor.apply(replacement)
+
+
+def everything(database: Database) -> list[tuple[tuple[int, int, int], bytes]]:
+    found = join(list(reads.all_blocks(database, 0, 2**31 - 1)))
+    return list(zip(found.keys(), pack(found), strict=True))
+
+
+def test_what_came_after_the_backup_comes_again_and_nothing_is_lost(
+    command: Callable[..., str],
+    database: Database,
+    url: str,
+    tmp_path: Path,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+) -> None:
+    before = [append(blocks({0: 5})), append(blocks({1: 6}, quarter=QUARTER + 1))]
+    since = [append(blocks({2: 7})), append(blocks({3: 8}, quarter=LATER_MONTH))]
+    writer = Writer(database)
+    writer.commit(before[:1])
+    compact(database)
+    writer.commit(before[1:])
+    saved = everything(database)
+    said = command("backup", str(tmp_path / "kept"))  # while another has the database open
+    assert "checked; put back with: commonwatt utility restore" in said
+    assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o600
+    writer.commit(since)
+    compact(database)
+    everything_sent = everything(database)
+    database.close()
+    assert "holds something" in command("restore", str(tmp_path / "kept"), code=2)
+    command("restore", str(tmp_path / "kept"), "--replace")
+    with closing(open_database(url, create=False, check=True)) as again:
+        assert everything(again) == saved
+        assert again.store_id != database.store_id, "by which the gateways see that they must send their backups"
+        Writer(again).commit([*before, *since])  # and this is what they have
+        compact(again)
+        assert everything(again) == everything_sent
+        assert again.schema[0] == again.schema[1]
+    with closing(open_database(url, create=False)) as once_more:
+        assert once_more.store_id == again.store_id, "only once"
+
+
+def test_a_backup_is_put_back_where_nothing_is(
+    command: Callable[..., str],
+    database: Database,
+    url: str,
+    kind: str,
+    tmp_path: Path,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+) -> None:
+    Writer(database).commit([append(blocks({0: 5}))])
+    compact(database)
+    saved = everything(database)
+    command("backup", str(tmp_path / "kept"))
+    database.close()
+    if kind == "sqlite":
+        (tmp_path / "utility.db").unlink()
+    else:
+        with closing(open_database(url, create=False)) as emptied, emptied.writes.begin() as connection:
+            for table in ("compacted", "meter", "controller"):
+                connection.execute(text(f"TRUNCATE {table} CASCADE"))
+    assert "put back" in command("restore", str(tmp_path / "kept"))
+    with closing(open_database(url, create=False, check=True)) as again:
+        assert everything(again) == saved
+
+
+def test_a_file_that_is_there_is_not_written_over(
+    command: Callable[..., str], database: Database, tmp_path: Path
+) -> None:
+    (tmp_path / "kept").write_text("precious")
+    assert "is there already" in command("backup", str(tmp_path / "kept"), code=2)
+    assert (tmp_path / "kept").read_text() == "precious"
+    assert sorted(path.name for path in tmp_path.glob("kept*")) == ["kept"]
+
+
+def test_what_is_no_backup_is_not_put_back(
+    command: Callable[..., str],
+    database: Database,
+    url: str,
+    tmp_path: Path,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+) -> None:
+    Writer(database).commit([append(blocks({0: 5}))])
+    saved = everything(database)
+    database.close()
+    assert "no backup there" in command("restore", str(tmp_path / "nowhere"), "--replace", code=2)
+    (tmp_path / "noise").write_bytes(os.urandom(20_000))
+    command("restore", str(tmp_path / "noise"), "--replace", code=1)
+    with closing(open_database(url, create=False, check=True)) as still:
+        assert everything(still) == saved
+        assert still.store_id == database.store_id
+
+
+def test_a_backup_that_was_damaged_is_not_put_back(
+    command: Callable[..., str],
+    database: Database,
+    url: str,
+    tmp_path: Path,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+) -> None:
+    Writer(database).commit([append(blocks({s: s for s in range(60)}, quarter=QUARTER + q)) for q in range(400)])
+    compact(database)
+    saved = everything(database)
+    command("backup", str(tmp_path / "kept"))
+    database.close()
+    data = (tmp_path / "kept").read_bytes()
+    (tmp_path / "kept").write_bytes(data[: len(data) * 2 // 3])
+    command("restore", str(tmp_path / "kept"), "--replace", code=1)
+    with closing(open_database(url, create=False, check=True)) as still:
+        assert everything(still) == saved
+        assert still.store_id == database.store_id
+
+
+def test_a_database_in_use_is_not_replaced(command: Callable[..., str], database: Database, tmp_path: Path) -> None:
+    command("backup", str(tmp_path / "kept"))
+    with database.reads.begin():
+        assert "using it" in command("restore", str(tmp_path / "kept"), "--replace", code=2)
+
+
+def test_migrate_says_from_which_schema_to_which(command: Callable[..., str], database: Database) -> None:
+    assert "the database is up to date, with schema 0002; its store is" in command("migrate")
+    before = command("migrate").split()[-1]
+    assert command("migrate", "--new-store").split()[-1] != before
+
+
+# Of one kind of database alone
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_damaged_part_is_told_and_leaves_no_backup(
+    kind: str,
+    database: Database,
+    url: str,
+    tmp_path: Path,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+) -> None:
+    Writer(database).commit([append(blocks({0: 5}))])
+    with closing(sqlite3.connect(tmp_path / "utility.db")) as connection, connection:
+        connection.execute("UPDATE part SET payload = zeroblob(20)")
+    with pytest.raises(StoreError, match="1 of its parts are damaged"):
+        backup(url, tmp_path / "kept", lambda *_: None)
+    assert not list(tmp_path.glob("kept*"))
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_restore_keeps_what_was_there_beside(kind: str, database: Database, url: str, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    backup(url, tmp_path / "kept", lambda *done: told.append(done))
+    database.close()
+    aside = restore(url, tmp_path / "kept", NOW, replace=True, tell=lambda *_: None)
+    assert told[-1][0] == told[-1][1] > 10
+    assert aside is not None
+    with closing(open_database(f"sqlite:///{aside}", create=False)) as old:
+        assert old.store_id == database.store_id
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_a_restore_that_was_killed_is_undone_by_the_next(
+    kind: str,
+    command: Callable[..., str],
+    database: Database,
+    url: str,
+    tmp_path: Path,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Writer(database).commit([append(blocks({0: 5}))])
+    saved = everything(database)
+    command("backup", str(tmp_path / "kept"))
+    database.close()
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = module._run
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "_run", lambda *words: killed() if "--single-transaction" in words else run(*words))
+        patch.setattr(module, "_undo", lambda _: None)
+        with pytest.raises(KeyboardInterrupt):
+            restore(url, tmp_path / "kept", NOW, replace=True, tell=lambda *_: None)
+    with pytest.raises(StoreError, match="a restore was cut short"):
+        open_database(url, create=True)
+    assert "holds something" in command("restore", str(tmp_path / "kept"), code=2), "it is back, and found"
+    with closing(open_database(url, create=False)) as again:
+        assert everything(again) == saved
+    command("restore", str(tmp_path / "kept"), "--replace")
+    with closing(open_database(url, create=False)) as again:
+        assert everything(again) == saved
+        with again.reads.begin() as connection:
+            assert "commonwatt_before" not in inspect(connection).get_schema_names()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_without_the_servers_programs_it_is_said_what_to_install(
+    kind: str, database: Database, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ConfigError, match="apt-get install postgresql-client"):
+        backup(url, tmp_path / "kept", lambda *_: None)
+    for program, said in (
+        ("pg_dump", "pg_dump: error: aborting because of server version mismatch"),
+        ("pg_dump", "pg_dump: error: no such secret1 known"),
+    ):
+        (tmp_path / program).write_text(f"#!/bin/sh\necho '{said}' >&2; exit 1\n")
+        (tmp_path / program).chmod(0o755)
+        monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+        with pytest.raises((ConfigError, StoreError)) as caught:
+            backup(url.replace("postgres@", "postgres:secret1@"), tmp_path / "kept", lambda *_: None)
+        assert "secret1" not in str(caught.value)
+        assert ("install a newer client" in str(caught.value)) == ("mismatch" in said)
+    assert not list(tmp_path.glob("kept*"))

@@ -1,0 +1,147 @@
+"""``commonwatt utility migrate``, ``salvage``, ``backup``, ``restore``: what a person does to the whole database."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from commonwatt.clock import Clock, load_clock
+from commonwatt.config import UtilitySettings, load_settings
+from commonwatt.exceptions import ConfigError
+from commonwatt.service import errors_told, flowing
+from commonwatt.tables import show
+from utility.store.backup import Tell, backup, restore
+from utility.store.database import Database, new_store_id, open_database, sqlite_path
+from utility.store.salvage import salvage
+
+app = typer.Typer()
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The utility's file (TOML); its one table is called utility.")
+]
+
+
+def load(config: Path) -> tuple[UtilitySettings, Clock]:
+    """Return what a file says, and its clock."""
+    settings = load_settings(config, "utility", UtilitySettings)
+    return settings, load_clock(settings.clock)
+
+
+@contextmanager
+def opened(url: str, *, create: bool) -> Iterator[Database]:
+    """Open a database for the duration."""
+    database = open_database(url, create=create)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@app.command()
+@flowing
+def migrate(
+    config: ConfigOption,
+    new_store: Annotated[
+        bool, typer.Option("--new-store", help="Give it a new store id: every gateway sends its backup again.")
+    ] = False,
+) -> None:
+    """Make the database, or bring it up to date, and say from which schema to which; `run` does the same at its start.
+
+    After a copy of an SQLite file, or a server's own physical backup, was put back by hand, use --new-store and start
+    the service again: then the gateways send once more what the copy does not have. `commonwatt utility restore` does
+    that by itself.
+    """
+    with errors_told():
+        settings, _ = load(config)
+        with opened(settings.database, create=True) as database:
+            if new_store:
+                with database.writes.begin() as connection:
+                    store_id = new_store_id(connection)
+            else:
+                store_id = database.store_id
+            before, schema = database.schema
+        if before is None:
+            done = f"the database is made, with schema {schema}"
+        elif before != schema:
+            done = f"the database is brought from schema {before} to {schema}"
+        else:
+            done = f"the database is up to date, with schema {schema}"
+        typer.echo(f"{done}; its store is {store_id:x}")
+
+
+@app.command("salvage")
+@flowing
+def salvage_command(config: ConfigOption) -> None:
+    """Replace a damaged SQLite database by a new one with all that can be read and is sound; stop the service first.
+
+    The damaged file is set aside beside the new one, under a name with the date; the newest three are kept. Start the
+    service afterwards: the gateways send again what they have, and the gap finder asks for the rest. Should meters be
+    missing, register the town again.
+    """
+    with errors_told():
+        settings, clock = load(config)
+        path = sqlite_path(settings.database)
+        if path is None:
+            raise ConfigError(
+                "database: only an SQLite file can be salvaged; put back a backup with: commonwatt utility restore "
+                f"FILE --config {config}"
+            )
+        done = salvage(path, int(clock.now()))
+        show("salvage", done.table(), ("table", "taken over", "damaged"))
+        for what in done.unreadable:
+            typer.echo(what)
+        kept = f"the damaged database is kept as {done.aside}" if done.aside else "the salvage begun before is finished"
+        typer.echo(
+            f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for"
+        )
+
+
+@app.command("backup")
+@flowing
+def backup_command(
+    file: Annotated[Path, typer.Argument(help="The file to write; must not be there yet.")], config: ConfigOption
+) -> None:
+    """Write a backup of the whole database; the service may go on meanwhile.
+
+    All of it is of one moment. It is checked before it gets its name: what is there under that name is a whole backup.
+    Of a PostgreSQL it is an archive of pg_dump's custom format, made by the server's client programs. Tokens and
+    settings are other files, to be kept as well.
+    """
+    with errors_told():
+        settings, _ = load(config)
+        with _progress("backup") as tell:
+            size = backup(settings.database, file, tell)
+        typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; put back with: commonwatt utility restore {file}")
+
+
+@app.command("restore")
+@flowing
+def restore_command(
+    file: Annotated[Path, typer.Argument(help="A backup, made by `commonwatt utility backup`.")],
+    config: ConfigOption,
+    replace: Annotated[bool, typer.Option("--replace", help="Also where the database holds something.")] = False,
+) -> None:
+    """Put a backup back in the place of the database; stop the service first.
+
+    The database has a new store id afterwards, so that the gateways send again what was acknowledged since the backup
+    was made, as far back as they keep it. An SQLite file that was there is kept beside it, under a name with the date.
+    """
+    with errors_told():
+        settings, clock = load(config)
+        with _progress("restore") as tell:
+            aside = restore(settings.database, file, int(clock.now()), replace=replace, tell=tell)
+        if aside is not None:
+            typer.echo(f"what was there is kept as {aside}")
+        typer.echo("put back, under a new store id; start the service again: the gateways send what came since")
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Tell]:
+    """Show a person how far it is."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task(what, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
