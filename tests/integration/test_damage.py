@@ -62,6 +62,7 @@ def test_row_05_a_damaged_utility_refuses_to_start_and_is_refilled_after_its_sal
         # Even were nothing taken over, the backups would bring it all.
         with sqlite3.connect(store) as db:
             db.execute("DELETE FROM part")
+            db.execute("DELETE FROM compacted")
         db.close()
         site.start("utility")
         eventually(lambda: site.metric("utility", "commonwatt_utility_batches_total") >= 2)
