@@ -55,6 +55,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         "config": _add_config,
         "letters": _add_letters,
         "enroll": _add_enroll,
+        "status": _add_status,
     }
     loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
     for name, load in loaders.items():
@@ -114,6 +115,12 @@ def _add_enroll(app: typer.Typer) -> None:
     from commonwatt.enroll import app as enroll_app
 
     app.add_typer(enroll_app, name="enroll")
+
+
+def _add_status(app: typer.Typer) -> None:
+    from commonwatt.status import status
+
+    app.command()(status)
 
 
 def _add_part(app: typer.Typer, entry: EntryPoint) -> None:

@@ -399,7 +399,8 @@ class Shell:
                 "set_aside": self._aside,
                 "damaged_rows": self._core.upkeep.damaged.total(),
             }
-            self._view = self._core.view(now) | {"store": store}
+            connected = {name: link.connected for name, link in self._links.items()}
+            self._view = self._core.view(now) | {"connected": connected, "store": store}
             self._warn_of_line(self._core.line.month(now))
         except sqlite3.Error as error:
             self._figures.store_failures += 1
