@@ -87,8 +87,13 @@ def run(config: ConfigOption) -> None:
 @flowing
 def register(
     town: Annotated[Path, typer.Option("--town", help="The town file (TOML).")],
-    database: Annotated[str, typer.Option("--database", help="SQLAlchemy URL, such as sqlite:///utility.db.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the files of brokers, gateways and meters.")],
+    database: Annotated[
+        str | None,
+        typer.Option("--database", help="SQLAlchemy URL of the database to fill, such as sqlite:///utility.db."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the files of brokers, gateways and meters.")
+    ] = None,
 ) -> None:
     """Register a town: fill the database, and make the token of every device.
 
@@ -97,18 +102,24 @@ def register(
 
     Do it again after appending to the town file, such as a meter: it adds what is new and keeps every token.
     Running brokers and the running utility take the additions over by themselves.
+
+    With --out alone it makes the files and no database, with --database alone it fills that and makes no file: so the
+    secrets of the town need not be on the machine where the database is.
     """
     with errors_told():
+        if database is None and out is None:
+            raise ConfigError("give --database, --out, or both; see: commonwatt utility register --help")
         loaded = load_town(town)
-        if fault := database_fault(database):
+        if database is not None and (fault := database_fault(database)):
             raise ConfigError(fault)
-        with opened(database, create=True) as filled, filled.writes.begin() as connection:
-            added = fill_registry(connection, loaded)
-        made = enrol(loaded, out, _track)
-    typer.echo(
-        f"{_count(len(loaded.microgrids), 'microgrid')} and {_count(len(loaded.meters), 'meter')} registered, "
-        f"of them new: {added.new_controllers} and {added.new_meters}; {_count(made, 'new token')} in {out}"
-    )
+        told = [f"{_count(len(loaded.microgrids), 'microgrid')} and {_count(len(loaded.meters), 'meter')} registered"]
+        if database is not None:
+            with opened(database, create=True) as filled, filled.writes.begin() as connection:
+                added = fill_registry(connection, loaded)
+            told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
+        if out is not None:
+            told.append(f"; {_count(enrol(loaded, out, _track), 'new token')} in {out}")
+    typer.echo("".join(told))
 
 
 @app.command()

@@ -108,3 +108,25 @@ def test_a_town_is_not_registered_at_a_database_that_others_could_listen_to(tmp_
     done = CliRunner().invoke(app, ["register", *words])
     assert (done.exit_code, "sslmode=verify-full" in done.stderr, "secret" in done.output) == (2, True, False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.fixture
+def town_file(tmp_path: Path) -> Path:
+    path = tmp_path / "town.toml"
+    path.write_text('microgrid = [{id = "r", kind = "residential", count = 1, houses = 1}]\n')
+    return path
+
+
+def test_a_town_is_registered_with_its_secrets_and_its_database_apart(town_file: Path, tmp_path: Path) -> None:
+    out, database = tmp_path / "out", tmp_path / "utility.db"
+    made = CliRunner().invoke(app, ["register", "--town", str(town_file), "--out", str(out)])
+    assert made.stdout == f"1 microgrid and 4 meters registered; 6 new tokens in {out}\n"
+    assert (out / "r001" / "devices.json").exists()
+    filled = CliRunner().invoke(app, ["register", "--town", str(town_file), "--database", f"sqlite:///{database}"])
+    assert filled.stdout == "1 microgrid and 4 meters registered, of them new: 1 and 4\n"
+    assert {path.name for path in tmp_path.iterdir()} <= {"town.toml", "out", "utility.db", "utility.db.lock"}
+
+
+def test_a_town_is_not_registered_nowhere(town_file: Path) -> None:
+    done = CliRunner().invoke(app, ["register", "--town", str(town_file)])
+    assert (done.exit_code, "give --database, --out, or both" in done.stderr) == (2, True)
