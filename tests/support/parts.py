@@ -13,6 +13,7 @@ PARTS = {
     "npm": ("nodejs npm", ()),
     "prometheus": ("prometheus", ()),
     "promtool": ("prometheus", ()),
+    "systemd-analyze": ("systemd", ()),
     "cc": ("gcc libc6-dev", ()),
     "initdb": (
         "postgresql",
