@@ -11,6 +11,7 @@ import random
 import socket
 import ssl
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,8 +37,11 @@ log = logging.getLogger(__name__)
 CONNECT_TIMEOUT_S = 5.0
 """Real seconds a connection may take to be made, and as many its TLS handshake."""
 
-KEEPALIVE_S = 30
-"""Real seconds after which a silent connection is given up."""
+KEEPALIVE_S = 60
+"""Real seconds of silence after which the broker is asked for a sign of life, and given up after as many again.
+
+Each such question costs about 130 bytes each way on an LTE line: not below the minute in which meters put anyway.
+"""
 
 MAX_QUEUED = 2000
 """Messages a connection holds that the broker has not taken; more are dropped and counted."""
@@ -136,6 +140,8 @@ class MqttLink:
         if self._client is not None and self.connected:
             info = self._client.publish(message.topic, message.payload, message.qos)
             if info.rc == paho.MQTT_ERR_SUCCESS:
+                # Paho forgets to note when it wrote, and would ask for a sign of life however much is said.
+                self._client._last_msg_out = time.monotonic()  # noqa: SLF001
                 return True
         self.dropped += 1
         return False

@@ -8,6 +8,7 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
+from commonwatt import mqtt
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Publish
 from commonwatt.mqtt import MqttLink
@@ -106,3 +107,26 @@ def test_a_link_survives_its_broker_and_its_listener(tmp_path: Path) -> None:
 
     with Site(tmp_path / "site", TOWN, speed=1) as site:
         asyncio.run(play(site, Listener(site)))
+
+
+def test_a_connection_over_which_something_is_said_asks_for_no_sign_of_life(tmp_path: Path) -> None:
+    async def play(listener: Listener) -> None:
+        task = asyncio.create_task(listener.meter.run())
+        await become(lambda: listener.meter.connected)
+        client = listener.meter._client
+        assert client is not None
+        asked: list[bool] = []
+        client._send_pingreq = lambda: asked.append(True)  # type: ignore[method-assign,assignment,return-value]
+        client._last_msg_out -= 2 * mqtt.KEEPALIVE_S
+        assert listener.says(b"something")
+        client._check_keepalive()
+        assert not asked
+        client._last_msg_out -= 2 * mqtt.KEEPALIVE_S
+        client._check_keepalive()
+        assert asked, "nothing was said for long"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    with Site(tmp_path / "site", TOWN) as site:
+        site.start("r001 broker")
+        asyncio.run(play(Listener(site)))

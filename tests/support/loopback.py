@@ -12,33 +12,33 @@ import sys
 import threading
 from collections import Counter
 from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
 from commonwatt.lte import Use
+
+ALONE = ("unshare", "--map-root-user", "--net")
+"""What gives a command a network of its own."""
 
 _SIOCSIFFLAGS, _SIOCSIFMTU = 0x8914, 0x8922
 _IFF_UP_RUNNING = 0x41
 _ALL_PROTOCOLS = socket.htons(3)
 _TO_US = 0
 _TCP = 6
+_ESTABLISHED = "01"
 
 
 def run_alone(module: str, arguments: Sequence[str] = (), timeout_s: float = 90) -> str:
     """Run a module with a network of its own; return what it prints. Skips the test where that is not allowed."""
-    alone = ["unshare", "--map-root-user", "--net"]
-    if subprocess.run([*alone, "true"], capture_output=True, check=False).returncode != 0:
-        missing = "needs a network namespace of its own: unshare --map-root-user --net"
+    if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode != 0:
+        missing = f"needs a network namespace of its own: {' '.join(ALONE)}"
         if os.environ.get("CI"):
             pytest.fail(missing)
         pytest.skip(missing)
-    done = subprocess.run(
-        [*alone, sys.executable, "-m", module, *arguments],
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    command = [*ALONE, sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -87,3 +87,13 @@ class Scales:
             sum(size for (source, to), size in weighed if source == port and wanted(to)),
             sum(size for (source, to), size in weighed if to == port and wanted(source)),
         )
+
+
+def ports_of(pid: int) -> set[int]:
+    """Return the local ports of a process's TCP connections (IPv4)."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[9] in inodes and row[3] == _ESTABLISHED}

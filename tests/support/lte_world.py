@@ -6,11 +6,10 @@
 import json
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from tests.support.loopback import Scales, bring_up
+from tests.support.loopback import Scales, bring_up, ports_of
 from tests.support.site import Site
 from tests.support.waiting import eventually
 
@@ -26,7 +25,7 @@ def main() -> None:
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
         # What is said before the gateway first hears of it only begins the count.
         eventually(lambda: _sides(site)["meters"] is not None)
-        gateways = _ports(site, "r001 gateway")
+        gateways = ports_of(site.processes["r001 gateway"].pid)
         site.start("r001 meters")
         eventually(lambda: _relayed(site) > 60)
         site.kill("r001 meters")
@@ -34,7 +33,7 @@ def main() -> None:
         middle = _shown(site, "gateway", "lte")
         site.start("r001 gateway", "r001 meters")
         eventually(lambda: _relayed(site) > 150 and site.metric("r001 gateway", "commonwatt_gateway_connections") == 2)
-        gateways |= _ports(site, "r001 gateway")
+        gateways |= ports_of(site.processes["r001 gateway"].pid)
         eventually(lambda: _told(site) is not None)
         site.stop("r001 meters")
         site.stop("r001 broker")
@@ -81,16 +80,6 @@ def _shown(site: Site, part: str, command: str) -> Any:
         str(site.layout.part(name).config),
     ]
     return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
-
-
-def _ports(site: Site, name: str) -> set[int]:
-    """Return the local ports of a part's TCP connections."""
-    inodes = set()
-    for link in Path(f"/proc/{site.processes[name].pid}/fd").iterdir():
-        with suppress(OSError):
-            inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
-    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
-    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[9] in inodes and row[3] == "01"}
 
 
 if __name__ == "__main__":
