@@ -352,6 +352,13 @@ class UtilitySettings(Settings):
     gaps_s: Seconds = Field(300, description="How often missing slots are looked for.")
     gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
     compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")
+    keep_months: int | None = Field(
+        None,
+        ge=1,
+        le=1200,
+        description="How many whole months (UTC) of readings are kept before the present one; older ones are dropped, "
+        "and not asked for again. Without it all are kept.",
+    )
 
     @model_validator(mode="after")
     def _database_protected(self) -> Self:

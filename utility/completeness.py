@@ -15,6 +15,7 @@ from utility.store.database import Database
 from utility.store.gaps import Off
 from utility.store.held import masks_between
 from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, masks, select_parts
+from utility.store.retention import kept_from
 from utility.store.tables import gap, meter, series
 
 _METERS_AT_A_TIME = 50
@@ -68,11 +69,13 @@ def completeness(
 ) -> list[SeriesCompleteness]:
     """Return the completeness of quarters ``first`` to ``end`` - 1, by meter and record type.
 
-    A meter counts from the quarter in which it was first heard of; one that never was has no entry.
+    A meter counts from the quarter in which it was first heard of; one that never was has no entry. Quarters that the
+    utility no longer keeps do not count.
     """
     reader = PartReader(database.writes)
     with database.reads.begin() as connection:
         rows = _series(connection, microgrid, meter_id)
+        first = max(first, kept_from(connection))
         result = [
             found
             for some in chunks(rows, _METERS_AT_A_TIME)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.clock import Clock
 from commonwatt.config import UtilitySettings
+from commonwatt.messages import Trust
 from commonwatt.watchdog import Work
 from utility.ingest import Ingest
 from utility.metrics import UtilityMetrics
@@ -25,7 +26,11 @@ from utility.store.gaps import GapFinder
 from utility.store.held import count_held
 from utility.store.known import last_done, mark_done
 from utility.store.reads import count_conflicts
+from utility.store.retention import Retention, make_ahead
 from utility.store.tables import gap
+
+MONTHS_S = 3_600
+"""How often months are seen to: made ahead, and dropped."""
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +71,12 @@ class Jobs:
         self._compactor = Compactor(database)
         self._finder = GapFinder(database)
         self._thread = ThreadPoolExecutor(1, "jobs")
+        # A file has one writer at a time; on a server nobody who appends waits for what is written beside it.
+        self._writing = self._ingest.in_thread if database.has_one_writer else self._in_thread
         self._table = (
             Job("compact", settings.compact_s, self._compact),
             Job("gaps", settings.gaps_s, self._find_gaps),
+            Job("months", MONTHS_S, self._see_to_months),
         )
         self._is_counted = False
         for job in self._table:
@@ -104,11 +112,22 @@ class Jobs:
 
     async def _compact(self, now: int) -> None:
         while (replacement := await self._in_thread(self._compactor.plan, now)) is not None:
-            made = await self._ingest.in_thread(self._compactor.apply, replacement)
+            made = await self._writing(self._compactor.apply, replacement)
             self._metrics.compacted.inc(made)
             self._metrics.damaged.inc(replacement.damaged)
             if not made and not replacement.damaged:
                 return
+
+    async def _see_to_months(self, now: int) -> None:
+        """Make the partitions to come, and drop what is older than is kept."""
+        await self._writing(make_ahead, self._database, now)
+        # What a clock that nobody keeps takes for old may be new.
+        if self._settings.keep_months is None or self._ingest.trust is Trust.NONE:
+            return
+        retention = Retention(self._database, self._settings.keep_months)
+        first = await self._in_thread(retention.plan, now)
+        while first is not None and await self._writing(retention.apply, first):
+            pass
 
     async def _find_gaps(self, now: int) -> None:
         more = True

@@ -76,6 +76,11 @@ class Database:
         self.store_id = store_id
         self._lock = lock
 
+    @property
+    def has_one_writer(self) -> bool:
+        """Whether whoever writes waits for any other who does."""
+        return bool(self.writes.dialect.name == "sqlite")
+
     def disconnect(self) -> None:
         """Close every connection; what comes next opens new ones."""
         self.reads.dispose()

@@ -43,6 +43,7 @@ from utility.store.database import Database, insert_in, read_setting, save_setti
 from utility.store.held import masks_of
 from utility.store.known import OpenCommand, add_command
 from utility.store.parts import MAX_IN, PartReader, chunks, masks, select_parts
+from utility.store.retention import kept_from
 from utility.store.tables import command, compacted, event, gap, meter, part, series
 
 MAX_SCANNED = 20_000
@@ -72,6 +73,7 @@ class GapRun:
         touched: Those that were compacted since the last run, and how often.
         new: Those that were not watched yet.
         wanted: What is asked for, with the number of times it was asked for before.
+        oldest: First quarter that is looked through.
         horizon: First quarter too young to be looked through.
         watermark: The last part taken into account before it was compacted.
         more: Whether quarters are left to be looked through, or blocks of which something came.
@@ -85,6 +87,7 @@ class GapRun:
     new: set[Key] = field(default_factory=set)
     wanted: list[tuple[Key, int, Wanted]] = field(default_factory=list)
     watermark: int = 0
+    oldest: Quarter = 0
     horizon: Quarter = 0
     more: bool = False
 
@@ -101,6 +104,7 @@ class GapFinder:
         run = GapRun()
         horizon = run.horizon = settled_before(now, gap_age_s)
         with self._database.reads.begin() as connection:
+            run.oldest = max(horizon - MAX_AGE_QUARTERS, kept_from(connection))
             run.watermark = connection.execute(select(func.max(part.c.id))).scalar() or _watermark(connection)
             keys = self._new_keys(connection, run, horizon)
             run.events = _event_counts(connection, run)
@@ -128,7 +132,7 @@ class GapFinder:
             save_setting(connection, _WATERMARK, str(run.watermark))
             if run.touched:
                 connection.execute(_LOOKED_AT, [_of_key(key) | {"seen": times} for key, times in run.touched.items()])
-            connection.execute(_OUTSIDE, {"oldest": run.horizon - MAX_AGE_QUARTERS, "horizon": run.horizon})
+            connection.execute(_OUTSIDE, {"oldest": run.oldest, "horizon": run.horizon})
             connection.execute(_OLD_COMMANDS, {"before": now - KEEP_COMMANDS_S})
         return len(run.wanted)
 
@@ -137,7 +141,7 @@ class GapFinder:
         keys: list[Key] = []
         events_from = horizon
         for row in connection.execute(select(series)):
-            first = max(row.first_quarter, horizon - MAX_AGE_QUARTERS)
+            first = max(row.first_quarter, run.oldest)
             # What lies beyond the horizon was looked through by a clock that was ahead, before anything could be there.
             begin = min(row.scanned_from, horizon) if row.scanned_from is not None else first
             end = min(row.scanned_until, horizon) if row.scanned_until is not None else first

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
 from commonwatt.config import UtilitySettings
+from commonwatt.messages import Trust
 from commonwatt.systemd import Notifier
 from commonwatt.watchdog import Watchdog
 from tests.support.waiting import become
@@ -29,11 +30,14 @@ NOW = (QUARTER + 4) * 900
 CLOCK = Clock(origin=NOW, monotonic_origin=0, speed=0)
 
 
-def tick(database: Database, times: int = 1) -> UtilityMetrics:
+def tick(
+    database: Database, times: int = 1, trust: Trust = Trust.NETWORK, settings: UtilitySettings | None = None
+) -> UtilityMetrics:
     async def play() -> UtilityMetrics:
         metrics = UtilityMetrics()
         ingest = Ingest(database, CLOCK, metrics, lambda _: None, 1800, Health(None))
-        jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, metrics)
+        ingest.trust = trust
+        jobs = Jobs(settings or UtilitySettings(), database, CLOCK, ingest, metrics)
         try:
             for _ in range(times):
                 await jobs.tick()
@@ -126,3 +130,17 @@ def test_a_job_that_hangs_is_seen_by_a_watchdog(database: Database, monkeypatch:
 
     monkeypatch.setattr(Compactor, "plan", hang)
     asyncio.run(play())
+
+
+def test_old_months_are_dropped_only_by_a_clock_that_is_trusted(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    Writer(database).commit([append(blocks({0: 1}, quarter=quarter)) for quarter in (QUARTER - 96 * 70, QUARTER)])
+    left = []
+    for trust in (Trust.NONE, Trust.NETWORK):
+        with database.writes.begin() as connection:
+            mark_done(connection, "months", 0)
+        tick(database, trust=trust, settings=UtilitySettings(keep_months=1))
+        with database.reads.begin() as connection:
+            left.append(connection.execute(select(func.count()).select_from(compacted)).scalar_one())
+    assert left == [2, 1]

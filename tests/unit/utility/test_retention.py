@@ -1,0 +1,157 @@
+"""What is older than the utility keeps it is dropped, not asked for again, and does no harm when it comes again."""
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+
+import pytest
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import OperationalError
+
+from commonwatt.blocks import Blocks, join
+from commonwatt.units import QUARTER_S
+from tests.support import databases
+from tests.support.waiting import eventually
+from utility import completeness
+from utility.store import reads, retention
+from utility.store.changes import Append
+from utility.store.compactor import SETTLE_S, Compactor
+from utility.store.database import Database, open_database
+from utility.store.gaps import GapFinder
+from utility.store.partitions import first_quarter, make_partitions, month_of, months_later, partitions
+from utility.store.retention import Retention, kept_from, make_ahead
+from utility.store.tables import compacted, gap
+from utility.store.writer import Writer
+
+kind = databases.both_kinds
+
+MONTHS = [(2026, 11), (2026, 12), (2027, 1), (2027, 2)]
+QUARTERS = [first_quarter(month) + 100 for month in MONTHS]
+NOW = QUARTERS[-1] * QUARTER_S + 86_400
+
+
+@pytest.fixture
+def filled(database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]) -> Database:
+    Writer(database).commit([append(blocks({0: 5}, quarter=quarter)) for quarter in QUARTERS])
+    compact(database)
+    return database
+
+
+def compact(database: Database) -> None:
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(NOW + SETTLE_S)) is not None:
+        compactor.apply(replacement)
+
+
+def drop(database: Database, keep_months: int, now: int = NOW) -> None:
+    retaining = Retention(database, keep_months)
+    first = retaining.plan(now)
+    assert first is not None
+    while retaining.apply(first):
+        pass
+
+
+def quarters(database: Database) -> list[int]:
+    found = join(list(reads.all_blocks(database, 0, 2**31 - 1)))
+    return sorted(found.quarter.tolist())
+
+
+def find_gaps(database: Database) -> int:
+    finder = GapFinder(database)
+    more = True
+    while more:
+        run = finder.plan(NOW, 0)
+        finder.apply(run, NOW)
+        more = run.more
+    with database.reads.begin() as connection:
+        return int(connection.execute(select(func.min(gap.c.quarter))).scalar_one())
+
+
+def test_whole_months_are_kept_and_what_is_older_goes(
+    filled: Database, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(retention, "MAX_BLOCKS", 1)
+    drop(filled, 12)
+    assert quarters(filled) == QUARTERS
+    drop(filled, 1)
+    assert quarters(filled) == QUARTERS[2:]
+    if kind == "postgresql":
+        with filled.reads.begin() as connection:
+            assert {month for month in partitions(connection) if month < MONTHS[2]} == set()
+
+
+def test_what_was_dropped_is_not_asked_for_and_does_no_harm_when_it_comes_again(
+    filled: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    assert find_gaps(filled) < first_quarter(MONTHS[1])
+    drop(filled, 1)
+    assert find_gaps(filled) == first_quarter(MONTHS[2])
+    (counts,) = completeness.completeness(filled, 0, QUARTERS[-1] + 1)
+    assert counts.counts.expected == (QUARTERS[-1] + 1 - first_quarter(MONTHS[2])) * 60
+    assert Writer(filled).commit([append(blocks({0: 5}, quarter=QUARTERS[0]))]).blocks == 1
+    compact(filled)
+    assert find_gaps(filled) == first_quarter(MONTHS[2])
+    drop(filled, 1)
+    assert quarters(filled) == QUARTERS[2:]
+
+
+def test_what_was_dropped_stays_so_when_more_is_to_be_kept(filled: Database) -> None:
+    drop(filled, 1)
+    drop(filled, 12)
+    with filled.reads.begin() as connection:
+        assert kept_from(connection) == first_quarter(MONTHS[2])
+
+
+def test_a_clock_that_is_years_ahead_drops_nothing_that_is_to_be_kept(filled: Database) -> None:
+    drop(filled, 1, now=NOW + 20 * 365 * 86_400)
+    assert quarters(filled) == QUARTERS[2:]
+
+
+def test_of_an_empty_database_nothing_is_dropped(database: Database) -> None:
+    assert Retention(database, 1).plan(NOW) is None
+
+
+def test_months_before_and_after_are_counted_over_years() -> None:
+    assert months_later((2027, 1), -1) == (2026, 12)
+    assert months_later((2026, 12), 1) == (2027, 1)
+    assert months_later((2027, 2), -26) == (2024, 12)
+    assert month_of(first_quarter((2027, 2)) - 1) == (2027, 1)
+
+
+# Of PostgreSQL alone
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_partitions_are_made_ahead_and_by_two_at_once(kind: str, database: Database, url: str) -> None:
+    waits = text("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+    with closing(open_database(url, create=False)) as other, ThreadPoolExecutor(1) as thread:
+        with database.writes.begin() as connection:
+            make_partitions(connection, [(2031, 12)])
+            second = thread.submit(make_ahead, other, first_quarter((2031, 12)) * QUARTER_S)
+            eventually(lambda: connection.execute(waits).scalar_one())
+        second.result(timeout=20)
+        with other.reads.begin() as connection:
+            assert {(2031, 12), (2032, 1)} <= set(partitions(connection))
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_whoever_reads_for_long_holds_up_the_drop_and_nothing_else(
+    kind: str,
+    filled: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+) -> None:
+    monkeypatch.setattr(retention, "_LOCK_TIMEOUT", "50ms")
+    with filled.reads.begin() as connection:
+        connection.execute(select(func.count()).select_from(compacted))
+        with pytest.raises(OperationalError, match="lock timeout"):
+            drop(filled, 1)
+        Writer(filled).commit([append(blocks({1: 5}, quarter=first_quarter((2033, 5))))])
+        compactor = Compactor(filled)
+        replacement = compactor.plan(first_quarter((2033, 6)) * QUARTER_S)
+        assert replacement is not None
+        assert compactor.apply(replacement) == 1, "a new month is made although somebody reads"
+        connection.execute(text("SELECT 1"))
+    drop(filled, 1)
+    assert QUARTERS[0] not in quarters(filled)

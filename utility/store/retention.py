@@ -1,0 +1,82 @@
+"""Readings older than the utility keeps them are dropped: whole months on PostgreSQL, by and by on SQLite.
+
+What is dropped is not looked for again, whoever still has it. Should it come all the same, it is taken in, acknowledged
+and dropped again. Events, letters and the registry stay.
+"""
+
+from sqlalchemy import Connection, func, select, text
+
+from commonwatt.units import QUARTER_S, EpochSeconds, Quarter
+from utility.store.database import Database, read_setting, save_setting
+from utility.store.partitions import (
+    drop_partition,
+    first_quarter,
+    make_partitions,
+    month_of,
+    months_around,
+    months_later,
+    partitions,
+)
+from utility.store.tables import compacted
+
+MAX_BLOCKS = 5_000
+"""Blocks deleted in one transaction on SQLite, so that what arrives waits for a moment only."""
+
+_LOCK_TIMEOUT = "2s"
+"""How long a month waits, to be dropped, for those who read; as long wait those who begin to read then."""
+
+_KEPT_FROM = "kept_from"
+"""Setting: the first quarter that is kept."""
+
+_DELETE = text(
+    "DELETE FROM compacted WHERE rowid IN (SELECT rowid FROM compacted WHERE quarter < :first LIMIT :number)"
+)
+
+
+class Retention:
+    """Drops what is old in one database; ``plan`` reads, ``apply`` writes."""
+
+    def __init__(self, database: Database, keep_months: int) -> None:
+        self._database = database
+        self._keep_months = keep_months
+
+    def plan(self, now: EpochSeconds) -> Quarter | None:
+        """Return the first quarter to be kept: of the month ``keep_months`` before this one.
+
+        Counted from the newest reading if that is older than now: a clock that is years ahead drops nothing.
+        ``None``: nothing is there.
+        """
+        with self._database.reads.begin() as connection:
+            newest = connection.execute(select(func.max(compacted.c.quarter))).scalar()
+        if newest is None:
+            return None
+        month = month_of(min(newest, now // QUARTER_S))
+        return first_quarter(months_later(month, -self._keep_months))
+
+    def apply(self, first: Quarter) -> bool:
+        """Drop something of what is older than ``first``; tell whether more may be left."""
+        with self._database.writes.begin() as connection:
+            # Once it is said, nobody looks for what is dropped.
+            save_setting(connection, _KEPT_FROM, str(max(first, kept_from(connection))))
+            if connection.dialect.name == "postgresql":
+                return _drop_month(connection, first)
+            return connection.execute(_DELETE, {"first": first, "number": MAX_BLOCKS}).rowcount == MAX_BLOCKS
+
+
+def make_ahead(database: Database, now: EpochSeconds) -> None:
+    """Make the partitions of this month and the next, before anybody waits for them."""
+    with database.writes.begin() as connection:
+        make_partitions(connection, months_around(now))
+
+
+def kept_from(connection: Connection) -> Quarter:
+    """Return the first quarter that is kept; what is older was dropped, or will be."""
+    return int(read_setting(connection, _KEPT_FROM) or 0)
+
+
+def _drop_month(connection: Connection, first: Quarter) -> bool:
+    old = [month for month in partitions(connection) if month < month_of(first)]
+    if old:
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+        drop_partition(connection, old[0])
+    return len(old) > 1
