@@ -14,6 +14,8 @@ from commonwatt.units import QUARTER_S, EpochSeconds, Quarter
 _LOCK = 0x43570001
 """Number of the advisory lock under which partitions are made: of two that make one, the second finds it there."""
 
+_IS_THERE = text("SELECT 1 FROM pg_class WHERE relname = :name AND relnamespace = current_schema()::regnamespace")
+
 Month = tuple[int, int]
 """(year, month), UTC."""
 
@@ -80,5 +82,5 @@ def _name(month: Month) -> str:
 
 
 def _is_there(connection: Connection, month: Month) -> bool:
-    found = connection.execute(text("SELECT to_regclass(:name)"), {"name": _name(month)}).scalar()
-    return found is not None
+    # Not `to_regclass`, which may answer from memory what was so before the lock was waited for.
+    return connection.execute(_IS_THERE, {"name": _name(month)}).first() is not None

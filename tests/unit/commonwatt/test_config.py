@@ -80,6 +80,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "http_hosts": HOSTS,
         **dict.fromkeys(("head_end", "http"), ADDRESSES),
         **dict.fromkeys(("gaps_s", "gap_age_s", "compact_s"), PERIODS),
+        "keep_months": [(0, "1"), (1201, "1200"), ("all", "integer")],
         "clock_is_right": [("perhaps", "boolean"), (2, "")],
     },
 }

@@ -316,7 +316,7 @@ def test_a_database_in_use_is_not_salvaged(filled: Path) -> None:
     with pytest.raises(ConfigError, match="a running utility"):
         salvage(filled, NOW)
     database.close()
-    with only_one(filled, "a salvage"), pytest.raises(ConfigError, match="a salvage is using it"):
+    with only_one(filled, "a salvage"), pytest.raises(ConfigError, match="a salvage or restore is using it"):
         open_database(f"sqlite:///{filled}", create=False)
 
 
