@@ -319,6 +319,7 @@ class Heartbeat(Message):
         backlog_parts: Parts of blocks the utility has not acknowledged.
         backlog_events: Events.
         backlog_letters: Dead letters.
+        backlog_age_s: Seconds since the oldest quarter ended of which the utility has not acknowledged every part.
         aggregation: How what it relays is aggregated: ``none``, ``lossless`` or ``lossy``.
         periods: The periods in force, seconds.
         minima: By meter, the sharing minimum in percent and when the meter said so (T6).
@@ -332,6 +333,7 @@ class Heartbeat(Message):
     backlog_parts: Natural
     backlog_events: Natural
     backlog_letters: Natural
+    backlog_age_s: Natural = 0
     aggregation: Literal["none", "lossless", "lossy"]
     periods: dict[str, Natural] = Field(default_factory=dict)
     minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)

@@ -31,7 +31,7 @@ from commonwatt.topics import (
     gateway_up,
     parse_meter_up,
 )
-from commonwatt.units import SLOT_S, EpochSeconds, MeterId
+from commonwatt.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
 from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect import Collector
 from gateway.line import METERS, line_of
@@ -308,6 +308,7 @@ class Gateway:
                 "backlog_parts": parts,
                 "backlog_events": events,
                 "backlog_letters": letters,
+                "backlog_age_s": self._backlog_age_s(now),
                 "aggregation": self.relay.mode.name,
                 "periods": self.orders.periods,
                 "minima": self.manager.minima(),
@@ -317,6 +318,14 @@ class Gateway:
             }
         )
         return Publish(gateway_up(self._microgrid, STATUS), heartbeat.pack(), qos=0)
+
+    def backlog_age_s(self, raw: EpochSeconds) -> int:
+        """Return for how long the oldest quarter is over of which the utility has not acknowledged every part."""
+        return self._backlog_age_s(self._tell(raw))
+
+    def _backlog_age_s(self, now: EpochSeconds) -> int:
+        since = self._store.backlog_since()
+        return 0 if since is None else max(0, now - (since + 1) * QUARTER_S)
 
     def view(self, raw: EpochSeconds) -> dict[str, object]:
         """Return what a person wants to see of this gateway now, as JSON."""

@@ -28,7 +28,7 @@ from commonwatt.silence import Silence
 from commonwatt.ticker import Ticker
 from commonwatt.tls import Expiry, client_tls
 from commonwatt.topics import BATCHES, COMMANDS, all_meters_up, broker_up, gateway_down, gateway_up
-from commonwatt.units import QUARTER_S, MeterId
+from commonwatt.units import MeterId
 from commonwatt.watchdog import Watchdog, register_process
 from gateway.changes import Change
 from gateway.core import HEARTBEAT, RETRY, Gateway
@@ -389,9 +389,8 @@ class Shell:
         """Make anew what /metrics and /status show: their threads only read what is replaced whole."""
         try:
             self._backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
-            since = self._store.backlog_since()
             now = int(self._clock.now())
-            self._figures.backlog_age_s = 0 if since is None else max(0, now - (since + 1) * QUARTER_S)
+            self._figures.backlog_age_s = self._core.backlog_age_s(now)
             self._figures.used_bytes = self._store.used_bytes()
             self._figures.kept_aside = len(set_aside_before(self._settings.store))
             store = {

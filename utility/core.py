@@ -289,5 +289,5 @@ def _heartbeat(controller: str, payload: bytes, now: EpochSeconds) -> Step:
     heartbeat = unpack_json(Heartbeat, payload)
     minima = tuple((meter, percent, said) for meter, (percent, said) in heartbeat.minima.items())
     kept = heartbeat.pack().decode()
-    seen = SawGateway(controller=controller, time=now, heartbeat=kept, minima=minima, lte=heartbeat.lte)
+    seen = SawGateway(controller=controller, time=now, heartbeat=kept, minima=minima)
     return Step("seen", (Write(seen),))

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.batches import MAX_BATCH_BYTES
 from commonwatt.clock import Clock
-from commonwatt.commands import Month
+from commonwatt.commands import Heartbeat, unpack_json
 from commonwatt.effects import Effect, Publish, perform
 from commonwatt.messages import Trust
 from commonwatt.topics import BATCHES, parse_gateway_up
@@ -49,7 +49,7 @@ class Ingest:
 
     Attributes:
         last_seen: When each gateway was last heard, clock seconds.
-        lines: How each gateway's LTE line stands, as it said last.
+        said: The last heartbeat of each gateway.
         refused: The last refusal of each gateway's batches since the start; what is refused comes again.
         trust: How far gateways may trust the time they are told.
         writing: What the writing thread is at, for a watchdog to see.
@@ -65,7 +65,6 @@ class Ingest:
         gap_age_s: int,
         health: Health,
     ) -> None:
-        self.lines: dict[str, Month] = {}
         self.refused: dict[str, Refused] = {}
         self.trust = Trust.NONE
         self.writing = Work()
@@ -80,7 +79,9 @@ class Ingest:
         self._queued_bytes = 0
         with database.reads.begin() as connection:
             self._core = Core(database.store_id, load_known(connection), gap_age_s)
-            self.last_seen: dict[str, float] = last_heartbeats(connection)
+            heartbeats = last_heartbeats(connection)
+        self.last_seen: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
+        self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
 
     def registered(self) -> int:
         """Return how many gateways are registered."""
@@ -185,8 +186,7 @@ class Ingest:
                 self.last_seen[change.sender] = change.received
             elif isinstance(change, SawGateway):
                 self.last_seen[change.controller] = change.time
-                if change.lte is not None:
-                    self.lines[change.controller] = change.lte
+                self.said[change.controller] = unpack_json(Heartbeat, change.heartbeat.encode())
 
     def _look(self, now: int) -> list[Effect[Change]]:
         self.health.look()

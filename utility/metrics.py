@@ -7,7 +7,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.commands import Month
+from utility.gateway_metrics import GatewayMetrics
 from utility.health import ALARMS, DISK_FULL, STORE_DAMAGED, Disk
 from utility.store.changes import Committed
 
@@ -79,16 +79,10 @@ class UtilityMetrics:
         if at is not None:
             self._expires.labels(use).set(at)
 
-    def watch_gateways(
-        self, last_seen: Mapping[str, float], now: Callable[[], float], registered: Callable[[], int]
-    ) -> None:
-        """Show how many gateways are registered, and how long ago each was heard, by the service's clock."""
-        self.registry.register(_LastSeen(last_seen, now))
+    def watch_gateways(self, gateways: GatewayMetrics, registered: Callable[[], int]) -> None:
+        """Show how many gateways are registered, and what is known of each."""
+        self.registry.register(gateways)
         self._gauge("gateways", "Gateways that are registered.").set_function(registered)
-
-    def watch_lines(self, lines: Mapping[str, Month]) -> None:
-        """Show how each controller's LTE line stands, as its gateway said last."""
-        self.registry.register(_Lines(lines))
 
     def watch_health(self, alarms: Callable[[], list[str]]) -> None:
         """Show what is wrong with the database."""
@@ -133,26 +127,6 @@ class _Retained(Collector):
         yield CounterMetricFamily(f"{_PREFIX}_retained_messages", "Retained messages, ignored.", value=self._retained())
 
 
-class _LastSeen(Collector):
-    """Makes the ages when they are asked for."""
-
-    def __init__(self, last_seen: Mapping[str, float], now: Callable[[], float]) -> None:
-        self._last_seen = last_seen
-        self._now = now
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield one age for each gateway that was ever heard."""
-        family = GaugeMetricFamily(
-            f"{_PREFIX}_gateway_last_seen_seconds",
-            "Seconds since the gateway was last heard.",
-            labels=["controller"],
-        )
-        now = self._now()
-        for controller, time in sorted(self._last_seen.items()):
-            family.add_metric([controller], max(0.0, now - time))
-        yield family
-
-
 class _DiskRoom(Collector):
     """Shows what was last seen of a disk, if anything."""
 
@@ -167,30 +141,6 @@ class _DiskRoom(Collector):
             ("disk_size_bytes", "The size of the disk of a SQLite database.", disk.size_bytes if disk else None),
         ):
             yield GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
-
-
-class _Lines(Collector):
-    """Shows what gateways said of their lines when they were last heard."""
-
-    def __init__(self, lines: Mapping[str, Month]) -> None:
-        self._lines = lines
-
-    def collect(self) -> Iterable[Metric]:
-        """Yield use, forecast and allowance of each line that is known."""
-        used = self._family("month_bytes", "IP bytes of the controller's LTE line since its month began.", "direction")
-        text = "What they will be at the month's end if it goes on as in the last seven days."
-        expected = self._family("forecast_bytes", text, "direction")
-        allowance = self._family("allowance_bytes", "What the line's plan allows in a month, each way.")
-        for controller, month in sorted(self._lines.items()):
-            for family, figures in ((used, month.used), (expected, month.expected or ())):
-                for way, figure in zip(("up", "down"), figures, strict=False):
-                    family.add_metric([controller, way], figure)
-            allowance.add_metric([controller], month.allowance)
-        yield from (used, expected, allowance)
-
-    @staticmethod
-    def _family(name: str, text: str, *labels: str) -> GaugeMetricFamily:
-        return GaugeMetricFamily(f"{_PREFIX}_lte_{name}", text, labels=["controller", *labels])
 
 
 class _Watched(Collector):

@@ -23,6 +23,7 @@ from commonwatt.ticker import Ticker
 from commonwatt.tls import Expiry, client_tls, server_context
 from commonwatt.watchdog import Watchdog, register_process
 from utility.api import Api, make_app
+from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
 from utility.http import MAX_HEAD_BYTES, bounded, only_ours
 from utility.ingest import Ingest
@@ -85,8 +86,8 @@ class Service:
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
         http = () if settings.http_certificate is None else (settings.http_certificate,)
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
-        self._metrics.watch_gateways(self._ingest.last_seen, clock.now, self._ingest.registered)
-        self._metrics.watch_lines(self._ingest.lines)
+        gateways = GatewayMetrics(self._ingest.last_seen, self._ingest.said, clock.now)
+        self._metrics.watch_gateways(gateways, self._ingest.registered)
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._metrics.watch_link(lambda: self._link.retained)
         self._api = Api(

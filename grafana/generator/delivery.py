@@ -20,6 +20,8 @@ from grafana.generator.panels import (
 
 _SILENT_S = 300
 _HEARD = "commonwatt_utility_gateway_last_seen_seconds"
+_BACKLOG = "commonwatt_utility_gateway_backlog"
+_SHARE = Look("percentunit", decimals=0, steps=((1, RED),), high=1)
 _WAITS = Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED)))
 
 
@@ -54,13 +56,13 @@ _NOW = Section(
             "Oldest that waits",
             "How long the oldest readings have waited at a gateway for the utility. Orange after half an hour: is that "
             "gateway connected, is it refused?",
-            Query("max(commonwatt_gateway_backlog_age_seconds)"),
+            Query(f"max({_BACKLOG}_age_seconds)"),
             look=_WAITS,
         ),
         stat(
             "Waiting",
             "Parts, events and letters that the utility has not acknowledged. Some always are; it must not grow.",
-            Query("sum(commonwatt_gateway_backlog)"),
+            Query(f"sum({_BACKLOG})"),
         ),
         stat(
             "Incomplete",
@@ -95,7 +97,7 @@ _FLOW = Section(
         graph(
             "Waiting at gateways, the ten most",
             "Saw-teeth are the relays. A line that climbs is a gateway that can't deliver.",
-            Query("topk(10, sum by (place) (commonwatt_gateway_backlog))", "{{place}}"),
+            Query(f"topk(10, sum by (controller) ({_BACKLOG}))", "{{controller}}"),
             look=COUNT,
         ),
         graph(
@@ -112,29 +114,23 @@ _GATEWAYS = Section(
     [
         table(
             "Gateways, the longest silent first",
-            "Click a heading to sort by it. The dashboards microgrid and gateway show one of them.",
-            "place",
+            "As each said last. Click a heading to sort by it. The dashboards microgrid and gateway show one of them.",
+            "controller",
             [
                 (
                     "heard before",
-                    Query(f'max by (place) (label_replace({_HEARD}, "place", "$1", "controller", "(.+)"))'),
+                    Query(f"max by (controller) ({_HEARD})"),
                     Look("s", decimals=0, steps=((_SILENT_S, RED),)),
                 ),
-                ("oldest that waits", Query("max by (place) (commonwatt_gateway_backlog_age_seconds)"), _WAITS),
-                ("waiting", Query("sum by (place) (commonwatt_gateway_backlog)"), COUNT),
-                ("connections, of 2", Query("max by (place) (commonwatt_gateway_connections)"), COUNT),
+                ("oldest that waits", Query(f"max by (controller) ({_BACKLOG}_age_seconds)"), _WAITS),
+                ("waiting", Query(f"sum by (controller) ({_BACKLOG})"), COUNT),
                 (
-                    "records rejected, 24 h",
-                    Query("sum by (place) (increase(commonwatt_gateway_rejected_records_total[24h]))"),
-                    Look(decimals=0, steps=((1, ORANGE),)),
+                    "clock",
+                    Query("min by (controller) (commonwatt_utility_gateway_clock_trusted)"),
+                    Look(words={0: "untrusted", 1: "trusted"}, steps=((1, GREEN),), base=ORANGE),
                 ),
-                (
-                    "disk free",
-                    Query(
-                        "min by (place) (commonwatt_gateway_disk_free_bytes / commonwatt_gateway_disk_size_bytes > 0)"
-                    ),
-                    FREE,
-                ),
+                ("LTE used", Query(_share("month")), _SHARE),
+                ("LTE expected", Query(_share("forecast")), _SHARE),
             ],
             "heard before",
         ),
@@ -148,14 +144,14 @@ _LINES = Section(
             "Expected by the month's end, of what is allowed, the ten highest",
             "Above the line the plan will not do: relay less often, aggregate, or buy a larger one (docs/lte.md).",
             Query(f"topk(10, {_share('forecast')})", "{{controller}}"),
-            look=Look("percentunit", steps=((1, RED),), high=1),
+            look=_SHARE,
             width=12,
         ),
         graph(
             "Used this month, of what is allowed, the ten highest",
             "At the line the plan is used up. The larger of both directions.",
             Query(f"topk(10, {_share('month')})", "{{controller}}"),
-            look=Look("percentunit", steps=((1, RED),), high=1),
+            look=_SHARE,
             width=12,
         ),
     ],

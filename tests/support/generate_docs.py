@@ -35,6 +35,7 @@ from gateway.store import Store
 from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics
 from tests.support.reliability import reliability_page
+from utility.gateway_metrics import GatewayMetrics
 from utility.metrics import UtilityMetrics
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
@@ -250,8 +251,7 @@ def _gateway_metrics() -> list[MetricInfo]:
 
 def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
-    metrics.watch_gateways({}, lambda: 0.0, lambda: 0)
-    metrics.watch_lines({})
+    metrics.watch_gateways(GatewayMetrics({}, {}, lambda: 0.0), lambda: 0)
     metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)

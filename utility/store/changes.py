@@ -5,7 +5,6 @@ from typing import TypeAlias
 
 from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks
-from commonwatt.commands import Month
 from commonwatt.payloads import Payloads
 from commonwatt.records import EventRecord
 from commonwatt.units import EpochSeconds
@@ -53,14 +52,12 @@ class SawGateway:
         time: When it came.
         heartbeat: What it said, as JSON.
         minima: Meter id (decimal), sharing minimum in percent, when the meter said so.
-        lte: How its LTE line stands; ``None``: it did not say.
     """
 
     controller: str
     time: EpochSeconds
     heartbeat: str
     minima: tuple[tuple[str, int, EpochSeconds], ...] = ()
-    lte: Month | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, bindparam, select
 
+from commonwatt.commands import Heartbeat, unpack_json
+from commonwatt.exceptions import ProtocolError
 from commonwatt.plausible import limits_of
 from commonwatt.units import MilliwattHours, unsigned64
 from utility.store.checks import check_meters
@@ -111,9 +113,16 @@ def load_known(connection: Connection) -> Known:
     )
 
 
-def last_heartbeats(connection: Connection) -> dict[str, float]:
-    """Return when the last heartbeat of each gateway came, of those that ever sent one."""
-    return {row.controller: float(row.time) for row in connection.execute(select(gateway_seen))}
+def last_heartbeats(connection: Connection) -> dict[str, tuple[int, Heartbeat | None]]:
+    """Return the last heartbeat of each gateway that ever sent one, and when it came; ``None``: it can't be read."""
+    return {row.controller: (row.time, _heartbeat(row.heartbeat)) for row in connection.execute(select(gateway_seen))}
+
+
+def _heartbeat(kept: str) -> Heartbeat | None:
+    try:
+        return unpack_json(Heartbeat, kept.encode())
+    except ProtocolError:
+        return None  # Damaged, or of another release; the next comes within a minute.
 
 
 def controller_numbers(connection: Connection) -> dict[str, int]:

@@ -67,7 +67,10 @@ SEEN = utility("gateway_last_seen_seconds", controller="r001")
 
 
 def backlog(values: str, age: str) -> dict[str, str]:
-    return {gateway("backlog", kind="parts"): values, gateway("backlog_age_seconds"): age}
+    return {
+        utility("gateway_backlog", controller="r001", kind="parts"): values,
+        utility("gateway_backlog_age_seconds", controller="r001"): age,
+    }
 
 
 def line(what: str, values: str) -> dict[str, str]:
@@ -160,14 +163,14 @@ CASES = [
     Case(
         "BacklogOld",
         "a week waits, and drains at last",
-        {gateway("backlog_age_seconds"): "80000+60x700 0x100"},
+        {utility("gateway_backlog_age_seconds", controller="r001"): "80000+60x700 0x100"},
         fires=(600, 700),
         silent=(100, 400, 702),
     ),
     Case(
         "BacklogOld",
         "a week drains in five hours",
-        {gateway("backlog_age_seconds"): "604800x300 0x300"},
+        {utility("gateway_backlog_age_seconds", controller="r001"): "604800x300 0x300"},
         silent=(300, 400),
     ),
     Case(
@@ -220,23 +223,12 @@ CASES = [
         {utility("conflicting_slots"): "4x59 _x5 NaN 4x120"},
         silent=(66, 68, 90),
     ),
-    *standing("GatewayClockUntrusted", {gateway("time_trust", trust="none"): "0x9 1x89 0x30"}, 15),
+    *standing("GatewayClockUntrusted", {utility("gateway_clock_trusted", controller="r001"): "1x9 0x89 1x30"}, 15),
     Case(
         "GatewayClockUntrusted",
-        "now the meters are believed, now nobody",
-        {
-            gateway("time_trust", trust="none"): "0x9 " + "1 0 " * 40 + "0x20",
-            gateway("time_trust", trust="meters"): "0x9 " + "0 1 " * 40 + "0x20",
-        },
-        fires=(40, 80),
-        silent=(9, 95),
-    ),
-    Case("GatewayClockUntrusted", "a start", {gateway("time_trust", trust="none"): "1x5 0x60"}, silent=(5, 16, 40)),
-    Case(
-        "GatewayClockUntrusted",
-        "the utility is believed",
-        {gateway("time_trust", trust="network"): "1x60", gateway("time_trust", trust="none"): "0x60"},
-        silent=(30, 60),
+        "a start without a network",
+        {utility("gateway_clock_trusted", controller="r001"): "0x5 1x60"},
+        silent=(5, 16, 40),
     ),
     *standing("UtilityClockUntrusted", {utility("clock_trusted"): "1x9 0x89 1x30"}, 15),
     *counting("ClockContradicted", gateway("time_contradictions_total"), 60),

@@ -10,10 +10,11 @@ from fastapi import FastAPI
 from commonwatt.batches import BatchRefusal
 from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
-from commonwatt.commands import Month
+from commonwatt.commands import Heartbeat, Month
 from commonwatt.records import EventRecord
 from utility.api import Api, make_app
 from utility.core import Refused
+from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.store.changes import Append, SawGateway
@@ -47,8 +48,18 @@ def refused() -> dict[str, Refused]:
 @pytest.fixture
 def client(database: Database, refused: dict[str, Refused]) -> Client:
     metrics = UtilityMetrics()
-    metrics.watch_gateways({"r001": BEGIN}, lambda: BEGIN + 7, lambda: 2)
-    metrics.watch_lines({"r001": MONTH})
+    said = Heartbeat(
+        time=BEGIN,
+        store=7,
+        backlog_parts=3,
+        backlog_events=0,
+        backlog_letters=1,
+        backlog_age_s=1200,
+        aggregation="none",
+        trust=1,
+        lte=MONTH,
+    )
+    metrics.watch_gateways(GatewayMetrics({"r001": BEGIN}, {"r001": said}, lambda: BEGIN + 7), lambda: 2)
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
     return Client(make_app(Api(database, clock, metrics, lambda: False, refused, Health(None))))
 
@@ -199,6 +210,9 @@ def test_metrics_have_units_and_no_meters(client: Client) -> None:  # req: K4
     assert 'commonwatt_utility_gateway_last_seen_seconds{controller="r001"} 7.0' in text
     assert "commonwatt_utility_blocks_total 0.0" in text
     assert 'commonwatt_utility_lte_month_bytes{controller="r001",direction="down"} 7.0' in text
+    assert 'commonwatt_utility_gateway_backlog{controller="r001",kind="parts"} 3.0' in text
+    assert 'commonwatt_utility_gateway_backlog_age_seconds{controller="r001"} 1200.0' in text
+    assert 'commonwatt_utility_gateway_clock_trusted{controller="r001"} 0.0' in text
     assert 'commonwatt_utility_lte_allowance_bytes{controller="r001"} 10.0' in text
     assert "commonwatt_utility_lte_forecast_bytes{" not in text, "not known yet"
     assert "meter=" not in text

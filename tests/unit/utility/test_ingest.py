@@ -9,7 +9,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from commonwatt.batches import Batch, unpack_batch_ack
 from commonwatt.blocks import Blocks, concatenate
 from commonwatt.clock import Clock
-from commonwatt.commands import Heartbeat
+from commonwatt.commands import Heartbeat, unpack_json
 from commonwatt.damage import DamagedError
 from commonwatt.effects import Publish
 from utility import ingest as module
@@ -17,7 +17,7 @@ from utility.health import Health
 from utility.ingest import MAX_QUEUED, Ingest
 from utility.metrics import UtilityMetrics
 from utility.store import reads
-from utility.store.changes import Append, Change, Committed
+from utility.store.changes import Append, Change, Committed, SawGateway
 from utility.store.database import Database
 from utility.store.known import OpenCommand, add_command
 from utility.store.writer import Writer
@@ -80,9 +80,11 @@ def test_gateways_heard_before_a_restart_are_remembered(database: Database) -> N
         await until(lambda: sample(metrics, "messages", result="seen") == 1)
 
     async def restarted(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
-        assert ingest.last_seen == {"r001": 1_800_000_000}, "one that is gone is still told to be silent"
+        assert ingest.last_seen == {"r001": 1_800_000_000, "r002": 9}, "one that is gone is still told to be silent"
+        assert ingest.said == {"r001": unpack_json(Heartbeat, HEARTBEAT)}
 
     running(database, heard)
+    Writer(database).commit([SawGateway(controller="r002", time=9, heartbeat='{"of":"another release"}')])
     running(database, restarted)
 
 
