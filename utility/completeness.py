@@ -72,7 +72,7 @@ def completeness(
     A meter counts from the quarter in which it was first heard of; one that never was has no entry. Quarters that the
     utility no longer keeps do not count.
     """
-    reader = PartReader(database.writes)
+    reader = PartReader(database)
     with database.reads.begin() as connection:
         rows = _series(connection, microgrid, meter_id)
         first = max(first, kept_from(connection))

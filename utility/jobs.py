@@ -114,7 +114,6 @@ class Jobs:
         while (replacement := await self._in_thread(self._compactor.plan, now)) is not None:
             made = await self._writing(self._compactor.apply, replacement)
             self._metrics.compacted.inc(made)
-            self._metrics.damaged.inc(replacement.damaged)
             if not made and not replacement.damaged:
                 return
 

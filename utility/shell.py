@@ -63,6 +63,7 @@ class Service:
         self._settings = settings
         self._clock = clock
         self._metrics = UtilityMetrics()
+        database.count_damaged = self._metrics.damaged.inc
         self._health = Health(sqlite_path(settings.database))
         self._metrics.watch_health(self._health.alarms)
         self._metrics.watch_disk(lambda: self._health.disk)

@@ -76,7 +76,7 @@ class Compactor:
         if not rows:
             return None
         checked = check(rows)
-        damaged = set_aside(self._database.writes, checked.damaged) if checked.damaged else 0
+        damaged = set_aside(self._database, checked.damaged) if checked.damaged else 0
         return _replacement(checked, damaged)
 
     def apply(self, replacement: Replacement) -> int:

@@ -3,6 +3,7 @@
 import logging
 import secrets
 import sqlite3
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
@@ -60,6 +61,7 @@ class Database:
         reads: The engine for transactions that only read: each sees one state of the database.
         writes: The same for transactions that write.
         store_id: Random number made with the database; a gateway that sees a new one sends its backups again.
+        count_damaged: Told how many parts were found damaged and set aside, whoever read them.
         schema: The schema it had when it was opened, ``None`` if it was new, and the one it has.
     """
 
@@ -74,6 +76,7 @@ class Database:
         self.reads = engine
         self.writes = _writing(engine)
         self.store_id = store_id
+        self.count_damaged: Callable[[int], object] = lambda _: None
         self._lock = lock
 
     @property

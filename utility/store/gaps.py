@@ -97,7 +97,7 @@ class GapFinder:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._reader = PartReader(database.writes)
+        self._reader = PartReader(database)
 
     def plan(self, now: EpochSeconds, gap_age_s: int) -> GapRun:
         """Look through what is new, and again through what is due or has changed."""

@@ -11,7 +11,6 @@ from sqlalchemy import (
     ColumnElement,
     CompoundSelect,
     Connection,
-    Engine,
     Integer,
     Row,
     Select,
@@ -34,7 +33,7 @@ from commonwatt.packing_arrays import masks_of
 from commonwatt.records import RecordType
 from commonwatt.units import SLOTS, unsigned64
 from utility.store.bulk import Column
-from utility.store.database import insert_or
+from utility.store.database import Database, insert_or
 from utility.store.letters import letter_row
 from utility.store.tables import compacted, controller, gap, letter, meter, part
 
@@ -192,9 +191,9 @@ class PartReader:
         damaged: How many parts were set aside.
     """
 
-    def __init__(self, writes: Engine) -> None:
+    def __init__(self, database: Database) -> None:
         self.damaged = 0
-        self._writes = writes
+        self._database = database
         self._found: list[Row[Any]] = []
 
     def read(
@@ -217,7 +216,7 @@ class PartReader:
         """Set aside what was found damaged; not to be called while this thread's read transaction is open."""
         found, self._found = self._found, []
         if found:
-            self.damaged += set_aside(self._writes, found)
+            self.damaged += set_aside(self._database, found)
 
 
 def _by_key(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
@@ -236,10 +235,10 @@ def _key(row: Row[Any]) -> tuple[int, int, int]:
     return row.quarter, row.meter_no, row.record_type
 
 
-def set_aside(writes: Engine, rows: Sequence[Row[Any]]) -> int:
+def set_aside(database: Database, rows: Sequence[Row[Any]]) -> int:
     """Move damaged parts to the letters, and have their slots asked for again; return how many were there."""
     moved = 0
-    with writes.begin() as connection:
+    with database.writes.begin() as connection:
         for row in rows:
             if not _take_out(connection, row):
                 continue  # Another reader found it too.
@@ -259,6 +258,7 @@ def set_aside(writes: Engine, rows: Sequence[Row[Any]]) -> int:
             if _is_likely(row):
                 for key in {(row.meter_no, row.record_type, row.quarter), _true_key(connection, row)}:
                     _ask_again(connection, key)
+    database.count_damaged(moved)
     return moved
 
 

@@ -76,7 +76,7 @@ def meters(connection: Connection, microgrid: str | None, after: int, limit: int
 
 def readings(database: Database, number: int, record_type: int, first: Quarter, last: Quarter) -> Blocks:
     """Return the joined blocks of one meter and record type, quarters ``first`` to ``last``."""
-    reader = PartReader(database.writes)
+    reader = PartReader(database)
     with database.reads.begin() as connection:
         found = [
             reader.read(connection, _READINGS, {"number": number, "type": record_type, "quarters": some})
@@ -105,7 +105,7 @@ def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -
 
 def conflicts(database: Database, limit: int) -> list[dict[str, object]]:
     """Return the slots with more than one value at their best quality, of finished quarters, newest block first."""
-    reader = PartReader(database.writes)
+    reader = PartReader(database)
     with database.reads.begin() as connection:
         blocks = reader.read(connection, _CONFLICTS.order_by(desc("quarter")).limit(limit))
     reader.finish()
@@ -234,7 +234,7 @@ def _line(microgrid: str, time: EpochSeconds | None, heartbeat: str | None) -> d
 
 def all_blocks(database: Database, first: Quarter, last: Quarter) -> Iterator[Blocks]:
     """Yield all joined blocks of quarters ``first`` to ``last``, in chunks."""
-    reader = PartReader(database.writes)
+    reader = PartReader(database)
     with database.reads.begin() as connection:
         yield from reader.stream(connection, select_parts(lambda c: c.quarter.between(first, last)))
     reader.finish()

@@ -61,7 +61,7 @@ def open_utility(folder: Path) -> Recovered:
     """Open a utility's database."""
     path = folder / "utility.db"
     with closing(open_database(f"sqlite:///{path}", create=False)) as database:
-        reader = PartReader(database.writes)
+        reader = PartReader(database)
         with database.reads.begin() as connection:
             blocks = reader.read(connection, select_parts())
             rows = connection.execute(select(event, meter.c.id).join(meter, meter.c.no == event.c.meter_no)).all()

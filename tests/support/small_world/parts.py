@@ -338,7 +338,7 @@ class UtilityPart(Part[Core, utility_changes.Change]):
         """Return what it has, as its own reader joins it."""
         self.core(state)
         with self._database.reads.begin() as connection:
-            return PartReader(self._database.writes).read(connection, select_parts())
+            return PartReader(self._database).read(connection, select_parts())
 
 
 def rows_of(connection: sqlite3.Connection) -> tuple[object, ...]:

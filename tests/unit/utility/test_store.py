@@ -302,7 +302,10 @@ def test_damaged_part_is_set_aside_and_asked_for_again(
     Writer(database).commit([append(blocks({0: 5})), append(blocks({1: 6}))])
     with database.writes.begin() as connection:
         connection.execute(damage_first(b"\x01" * 20))
+    counted: list[int] = []
+    database.count_damaged = counted.append
     assert same(everything(database), blocks({1: 6}))
+    assert sum(counted) == 1
     assert (number_of(database), count(database, letter)) == (1, 1)
     with database.reads.begin() as connection:
         row = connection.execute(select(gap)).one()
@@ -316,9 +319,11 @@ def test_compactor_goes_on_past_a_damaged_part(
     Writer(database).commit([append(blocks({0: 5})), append(blocks({1: 6}, meter=10002))])
     with database.writes.begin() as connection:
         connection.execute(damage_first(b""))
+    counted: list[int] = []
+    database.count_damaged = counted.append
     replacement = Compactor(database).plan(LATER)
     assert replacement is not None
-    assert replacement.damaged == 1
+    assert replacement.damaged == sum(counted) == 1
     assert Compactor(database).apply(replacement) == 1
 
 
