@@ -108,8 +108,7 @@ def select(
         one_meter: Take what is of one meter alone.
     """
     before = ANY_QUARTER if mode.name == "none" else (now - SETTLED_S) // QUARTER_S
-    found = store.unsent_parts(before, BATCH_PARTS + len(flying.parts) + 1, without)
-    unsent = [part for part in found if part.id not in flying.parts]
+    unsent = store.unsent_parts(before, BATCH_PARTS + 1, flying.parts, without)
     parts = _fitting(unsent[:BATCH_PARTS])
     waiting = [
         (generation, event)

@@ -201,11 +201,21 @@ class StoreReads:
 
     # Parts
 
-    def unsent_parts(self, before_quarter: Quarter, limit: int, without: Collection[MeterId] = ()) -> list[Part]:
-        """Return the newest parts the utility has nothing of, of quarters before ``before_quarter``."""
+    def unsent_parts(
+        self, before_quarter: Quarter, limit: int, flying: Collection[int], without: Collection[MeterId]
+    ) -> list[Part]:
+        """Return the newest parts the utility has nothing of.
+
+        Args:
+            before_quarter: Of quarters before this one.
+            limit: So many at most.
+            flying: Numbers of parts to leave out; they are not even read.
+            without: Meters to leave out.
+        """
         others, meters = _other_than(without)
+        others += " AND id NOT IN (SELECT value FROM json_each(?))"
         which = f"WHERE {NOT_ACKNOWLEDGED} AND quarter < ? AND {others} ORDER BY quarter DESC, id DESC LIMIT ?"
-        return list(self._parts(which, (before_quarter, *meters, limit)))
+        return list(self._parts(which, (before_quarter, *meters, json.dumps(list(flying)), limit)))
 
     def block_parts(self, keys: Iterable[tuple[int, int, int]]) -> list[Part]:
         """Return all parts of the blocks named by (meter, type, quarter)."""

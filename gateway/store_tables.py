@@ -116,10 +116,12 @@ def state_of(relayed: object) -> int:
 
 def part_is_sound(meter: object, record_type: object, quarter: object, payload: object) -> bool:
     """Tell whether a part is what was written, under the key it was written under."""
-    if not isinstance(payload, bytes) or not all(isinstance(x, int) for x in (meter, record_type, quarter)):
+    if not (isinstance(payload, bytes) and isinstance(meter, int)):
+        return False
+    if not (isinstance(record_type, int) and isinstance(quarter, int)):
         return False
     try:
-        return is_intact((unsigned64(int(meter)), int(record_type), int(quarter)), payload)  # type: ignore[call-overload]
+        return is_intact((unsigned64(meter), record_type, quarter), payload)
     except struct.error:
         return False  # No key is that large.
 
