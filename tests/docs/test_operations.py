@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from commonwatt.config import PARTS, check_file, load_settings
-from tests.support.deploy import DEPLOY, PAGE, STATE, UNITS, commands, instance_of, office, settings
+from tests.support.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, settings
 from tests.support.generate_docs import all_commands, blocks_of, code_of
 
 MADE_BY_THE_PART = {"store"}
@@ -35,15 +35,15 @@ def test_every_file_that_settings_name_was_made_at_the_office(site: Path) -> Non
 @pytest.mark.parametrize("unit", UNITS)
 def test_every_file_that_a_unit_reads_was_made_at_the_office(unit: str, site: Path) -> None:
     named = [word for words in commands(unit, [], Path(STATE)) for word in words if word.startswith(f"{STATE}/")]
-    made = f"{STATE}/head-end/mosquitto"
+    made = (f"{STATE}/head-end/mosquitto", f"{STATE}/backups")
     for name in named:
         assert name.startswith(made) or (site / name.removeprefix(f"{STATE}/")).is_file(), name
 
 
 def test_the_page_starts_every_unit() -> None:
     lines = [line for line in code_of(PAGE.read_text()) if line.startswith("sudo systemctl enable --now ")]
-    started = {f"{name.partition('@')[0]}" for line in lines for name in line.split()[4:]}
-    assert {instance_of(unit).partition("@")[0].removesuffix(".service") for unit in UNITS} <= started
+    started = {name.partition("@")[0].partition(".")[0] for line in lines for name in line.split()[4:]}
+    assert {unit.partition("@")[0].partition(".")[0] for unit in UNITS} <= started
 
 
 def test_every_file_of_the_project_that_the_page_names_is_there() -> None:

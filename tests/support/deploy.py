@@ -17,7 +17,13 @@ PROGRAM = "/opt/commonwatt/current/bin/commonwatt"
 STATE = "/var/lib/commonwatt"
 MOSQUITTO = "/usr/sbin/mosquitto"
 
+SHELL = "/bin/sh"
+FIND = "/usr/bin/find"
+
 UNITS = {path.name: path for path in sorted(SYSTEMD.glob("*.service"))}
+SERVICES = sorted(name for name, path in UNITS.items() if "\nType=notify\n" in path.read_text())
+"""Those that run on and on."""
+
 DROP_IN = SYSTEMD / "commonwatt-.service.d" / "50-common.conf"
 
 INSTANCES = {"commonwatt-mosquitto@.service": "head-end"}
@@ -42,8 +48,13 @@ def keys(unit: str) -> dict[str, list[str]]:
 def commands(unit: str, program: list[str], state: Path) -> list[list[str]]:
     """Return what a unit runs, in order, with the program and the folder of the state put in other places."""
     own = keys(unit)
-    lines = [shlex.split(line.replace(STATE, str(state))) for line in own["ExecStartPre"] + own["ExecStart"]]
-    return [[*program, *words[1:]] if words[0] == PROGRAM else words for words in lines]
+    lines = [line.replace(STATE, str(state)) for line in own["ExecStartPre"] + own["ExecStart"] + own["ExecStartPost"]]
+    return [[*program, *words[1:]] if words[0] == PROGRAM else words for words in map(_words, lines)]
+
+
+def _words(line: str) -> list[str]:
+    words = shlex.split(line)
+    return shlex.split(words[2].removeprefix("exec ")) if words[:2] == [SHELL, "-c"] else words
 
 
 def root(folder: Path) -> Path:
@@ -51,9 +62,9 @@ def root(folder: Path) -> Path:
     units = folder / "etc" / "systemd" / "system"
     shutil.copytree(SYSTEMD, units)
     shutil.copytree("/lib/systemd/system", folder / "usr" / "lib" / "systemd" / "system", symlinks=True)
-    for program in (PROGRAM, MOSQUITTO):
+    for program in (PROGRAM, MOSQUITTO, SHELL, FIND):
         path = folder / program.lstrip("/")
-        path.parent.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("#!/bin/sh\n")
         path.chmod(0o755)
     return folder
@@ -76,6 +87,16 @@ def office(folder: Path, program: list[str]) -> Path:
     for name, content in settings(text).items():
         (folder / name).write_text(content)
     return folder / "site"
+
+
+def register_step(town: Path, database: str) -> list[str]:
+    """Return the words of the step that fills the utility's database, for another town file and database."""
+    own = "sudo -u commonwatt commonwatt "
+    lines = [line for kind, content in blocks_of(PAGE.read_text()) if kind == "sh" for line in content.splitlines()]
+    (step,) = (shlex.split(line.removeprefix(own)) for line in lines if line.startswith(f"{own}utility register "))
+    step[step.index("--town") + 1] = str(town)
+    step[step.index("--database") + 1] = database
+    return step
 
 
 def settings(text: str) -> dict[str, str]:
