@@ -32,7 +32,7 @@ async def measure(folder: Path, seconds: float) -> list[tuple[str, Delivery, int
             with flooded if flood else nullcontext():
                 delivery = await apartments.load(seconds)
                 rows.append((name, delivery, apartments.memory_bytes()))
-        await apartments.close()
+        apartments.close()
     return rows
 
 

@@ -6,7 +6,6 @@ refuses it. Nothing is known of how far a cumulative register may have counted, 
 
 from collections.abc import Mapping
 from functools import lru_cache
-from types import MappingProxyType
 
 from commonwatt.records import RecordType
 from commonwatt.town import VOLTS
@@ -29,4 +28,4 @@ def limits_of(service_amps: int, battery_capacity: MilliwattHours | None) -> Map
     most = {int(kind): carried for kind in RecordType if kind.is_flow}
     if battery_capacity is not None:
         most[RecordType.STORED] = battery_capacity
-    return MappingProxyType({kind: value * MARGIN_PERCENT // 100 for kind, value in most.items()})
+    return {kind: value * MARGIN_PERCENT // 100 for kind, value in most.items()}

@@ -46,4 +46,4 @@ async def flooded_on_two_topics(apartments: Apartments) -> None:
         assert taken < FLOOD_PER_S, "in more than five seconds"
         assert count(apartments, "held_back_packets_total") > before[1]
     assert count(apartments, 'refused_actions_total{action="publish"}') > 0
-    await apartments.close()
+    apartments.close()

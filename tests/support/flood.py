@@ -19,13 +19,8 @@ from commonwatt.messages import Put, unpack_put_ack
 from commonwatt.records import HistoryRecord, Log, RecordType
 from commonwatt.town import Function
 from tests.support.broker_process import resident_bytes
-from tests.support.mqtt_raw import (
-    PUBLISH,
-    connect_packet,
-    puback_packet,
-    publish_packet,
-    subscribe_packet,
-)
+from tests.support.mqtt_asyncio import AsyncClient
+from tests.support.mqtt_raw import connect_packet, publish_packet
 from tests.support.site import Site
 
 APARTMENTS = '[[microgrid]]\nid = "r001"\nkind = "apartment"\nbuildings = 3\napartments = 100\n'
@@ -76,12 +71,9 @@ class _Meter:
         self._acknowledged = asyncio.Event()
 
     async def connect(self, port: int, token: str) -> None:
-        self._reader, self._writer = await asyncio.open_connection("127.0.0.1", port)
-        self._writer.write(connect_packet(self.identity, token))
-        assert await self._reader.readexactly(4) == b"\x20\x02\x00\x00"
-        self._writer.write(subscribe_packet(f"cw1/r001/{self.identity}/d/+"))
-        await self._reader.readexactly(5)
-        self._listening = asyncio.create_task(self._listen())
+        self._client = await AsyncClient.connect(
+            port, self.identity, token, f"cw1/r001/{self.identity}/d/+", self._heard
+        )
 
     def put(self) -> None:
         """Send the records of the last minute."""
@@ -103,7 +95,7 @@ class _Meter:
         )
         put = Put(log=Log.HISTORY, generation=1, first_id=first, last_id=self._next_id - 1, records=records)
         self.waiting[first] = time.monotonic()
-        self._writer.write(publish_packet(f"cw1/r001/{self.identity}/u/rec", put.pack(), 1))
+        self._client.publish(f"cw1/r001/{self.identity}/u/rec", put.pack())
 
     async def is_through(self, ends: float) -> None:
         """Wait until every put is acknowledged, or second ``ends`` of the monotonic clock."""
@@ -113,30 +105,16 @@ class _Meter:
                     await self._acknowledged.wait()
                     self._acknowledged.clear()
 
-    async def close(self) -> None:
-        self._listening.cancel()
-        await asyncio.gather(self._listening, return_exceptions=True)
-        self._writer.close()
+    def close(self) -> None:
+        self._client.close()
 
-    async def _listen(self) -> None:
-        while True:
-            first, length = await self._reader.readexactly(2)
-            if length >= 0x80:
-                length += ((await self._reader.readexactly(1))[0] - 1) << 7
-            body = await self._reader.readexactly(length)
-            if first & 0xF0 != PUBLISH:
-                continue
-            at = 2 + int.from_bytes(body[:2], "big")
-            topic = body[2:at].decode()
-            if first & 0x06:
-                self._writer.write(puback_packet(int.from_bytes(body[at : at + 2], "big")))
-                at += 2
-            if topic.endswith("/ack"):
-                acknowledgement = unpack_put_ack(body[at:])
-                sent = self.waiting.pop(acknowledgement.first_id, None)
-                if sent is not None and sum(count for _, count in acknowledgement.accepted) == RECORDS_IN_A_PUT:
-                    self.latencies_s.append(time.monotonic() - sent)
-                self._acknowledged.set()
+    def _heard(self, topic: str, payload: bytes) -> None:
+        if topic.endswith("/ack"):
+            acknowledgement = unpack_put_ack(payload)
+            sent = self.waiting.pop(acknowledgement.first_id, None)
+            if sent is not None and sum(count for _, count in acknowledgement.accepted) == RECORDS_IN_A_PUT:
+                self.latencies_s.append(time.monotonic() - sent)
+            self._acknowledged.set()
 
 
 class Apartments:
@@ -165,9 +143,9 @@ class Apartments:
         for meter in self._meters:
             await meter.connect(self.port, self.tokens[meter.identity])
 
-    async def close(self) -> None:
+    def close(self) -> None:
         for meter in self._meters:
-            await meter.close()
+            meter.close()
 
     async def load(self, seconds: float) -> Delivery:
         """Put at the apartments' rate for so long: each meter once a minute, one after the other."""

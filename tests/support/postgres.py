@@ -68,6 +68,11 @@ class Postgres:
         with psycopg.connect(self.url_of(name).replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(statements.encode())
 
+    @property
+    def pid(self) -> int:
+        """The server's first process; the others are its children."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
     def __enter__(self) -> Self:
         self._run("initdb", "-D", str(self._data), "-U", USER, "--auth=trust", "--no-sync", "--no-instructions")
         self.start()

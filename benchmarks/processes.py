@@ -1,0 +1,80 @@
+"""What processes cost, as the kernel counts it: processor time and memory, with all of their children."""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from time import monotonic
+
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+MIB = 1 << 20
+
+
+def family(pid: int) -> list[int]:
+    """Return a process and its descendants."""
+    children: dict[int, list[int]] = {}
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        if fields := _stat(path):
+            children.setdefault(int(fields[1]), []).append(int(path.parent.name))
+    found = [pid]
+    for one in found:
+        found += children.get(one, [])
+    return found
+
+
+def cpu_s(pid: int) -> float:
+    """Return the processor time that a process and its descendants took, seconds; those that have ended too."""
+    paths = (Path(f"/proc/{one}/stat") for one in family(pid))
+    # Of user, system, and both of the children that have ended.
+    return sum(sum(map(int, fields[11:15])) for path in paths if (fields := _stat(path))) / _TICKS_PER_S
+
+
+def memory_bytes(pid: int) -> int:
+    """Return the memory of a process and its descendants; what several share is shared out among them (PSS)."""
+    return sum(map(_pss_bytes, family(pid)))
+
+
+class Costs:
+    """Processor time of some processes from now on.
+
+    Attributes:
+        pids: Which, by name.
+    """
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self.pids = dict(pids)
+        self._since = {name: cpu_s(pid) for name, pid in self.pids.items()}
+        self._started = monotonic()
+
+    def cpu_s(self) -> dict[str, float]:
+        """Return the seconds of processor time each took."""
+        return {name: cpu_s(pid) - self._since[name] for name, pid in self.pids.items()}
+
+    def cores(self) -> dict[str, float]:
+        """Return how many cores each kept busy, on average."""
+        elapsed_s = monotonic() - self._started
+        return {name: taken_s / elapsed_s for name, taken_s in self.cpu_s().items()}
+
+    def memory_bytes(self) -> dict[str, int]:
+        """Return the memory of each now."""
+        return {name: memory_bytes(pid) for name, pid in self.pids.items()}
+
+
+def _stat(path: Path) -> list[str]:
+    """Return the fields of a stat file from the state on; none of a process that has ended."""
+    try:
+        return path.read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
+
+
+def _pss_bytes(pid: int) -> int:
+    return sum(1024 * kib for kib in _pss_kib(pid))
+
+
+def _pss_kib(pid: int) -> Iterator[int]:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    except OSError:
+        return
+    yield from (int(line.split()[1]) for line in lines if line.startswith("Pss:"))

@@ -1,0 +1,185 @@
+"""Gateways by the hundred: what they would relay, made up, and their connections at a real head-end."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from commonwatt.batches import Batch, BatchRefusal, unpack_batch_ack
+from commonwatt.blocks import Quality, make_blocks
+from commonwatt.packing import pack
+from commonwatt.payloads import Keys
+from commonwatt.records import RecordType
+from commonwatt.topics import BATCHES, gateway_down, gateway_up
+from commonwatt.town import Function, Microgrid
+from commonwatt.units import QUARTER_S, SLOTS
+from tests.support.mqtt_asyncio import AsyncClient
+from tests.support.postgres import Postgres
+from tests.support.site import Site
+
+RESIDENTIAL = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
+WHOLE_TOWN = RESIDENTIAL.format(800) + (
+    '[[microgrid]]\nid = "a001"\nkind = "apartment"\nbuildings = 3\napartments = 100\n'
+    '[[microgrid]]\nid = "p001"\nkind = "public"\n'
+)
+"""T1 to T3: 802 controllers, 16,307 meters, and the two at each boundary."""
+
+MINUTE_SLOTS = 4
+HEAD_END_PARTS = ("head-end", "utility")
+
+
+@dataclass(eq=False)
+class Controller:
+    """A gateway that is made up.
+
+    Attributes:
+        id: Its name.
+        token: Its token at the head-end.
+        meter: uint64 (n,), the meter of each of its series.
+        record_type: uint8 (n,), and the type.
+        sequence: Of the last batch it made.
+    """
+
+    id: str
+    token: str
+    meter: npt.NDArray[np.uint64]
+    record_type: npt.NDArray[np.uint8]
+    sequence: int = 0
+
+    def batch(self, keys: Keys, values: npt.NDArray[np.int64], there: npt.NDArray[np.bool_]) -> bytes:
+        """Return the next batch, of the slots that are ``there``."""
+        self.sequence += 1
+        blocks = make_blocks(keys, values, there * Quality.EXACT)
+        return Batch(
+            owner=self.id,
+            store=1,
+            sequence=self.sequence,
+            time=int(time.time()),
+            keys=keys,
+            payloads=pack(blocks),
+            events=[],
+            letters=[],
+        ).pack()
+
+    def empty(self) -> bytes:
+        """Return a batch of nothing, by which a gateway asks whether the utility is there."""
+        nothing = np.zeros((0, SLOTS), np.int64)
+        return self.batch(Keys.of([]), nothing, nothing > 0)
+
+    def minute(self, minute: int, rng: np.random.Generator) -> bytes:
+        """Return what all series brought in a minute, epoch seconds // 60."""
+        keys = Keys(self.meter, self.record_type, np.full(len(self.meter), minute * 60 // QUARTER_S, np.uint32))
+        there = np.arange(SLOTS) // MINUTE_SLOTS == minute % (QUARTER_S // 60)
+        return self.batch(keys, readings(self.record_type, rng), np.broadcast_to(there, (len(keys), SLOTS)))
+
+    def backlog(self, quarters: range, blocks: int, rng: np.random.Generator) -> Iterator[bytes]:
+        """Yield batches of at most so many blocks with all of some quarters, the newest first."""
+        n = len(self.meter)
+        of_quarter = np.repeat(np.array(quarters[::-1], np.uint32), n)
+        meter, record_type = np.tile(self.meter, len(quarters)), np.tile(self.record_type, len(quarters))
+        for start in range(0, len(meter), blocks):
+            some = slice(start, start + blocks)
+            keys = Keys(meter[some], record_type[some], of_quarter[some])
+            yield self.batch(keys, readings(keys.record_type, rng), np.ones((len(keys), SLOTS), np.bool_))
+
+
+def readings(record_type: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """Return a quarter of readings at 1 mWh for each series: 1,200 W with the noise of a household, or a level."""
+    shape = len(record_type), SLOTS
+    flows = np.maximum(0, rng.normal(5_000, 150, shape)).astype(np.int64)
+    levels = 14_000_000 + np.cumsum(rng.integers(-5_000, 5_000, shape), axis=1)
+    return np.where((record_type == RecordType.STORED)[:, None], levels, flows)
+
+
+def controllers(site: Site, *, boundary: bool = True) -> list[Controller]:
+    """Return a site's gateways, to be stood in for; with the meters at the boundaries or without."""
+    return [_controller(site, microgrid, boundary=boundary) for microgrid in site.layout.town.microgrids.values()]
+
+
+def _controller(site: Site, microgrid: Microgrid, *, boundary: bool) -> Controller:
+    meters = [meter for meter in microgrid.meters if boundary or meter.function is not Function.BOUNDARY]
+    series = [(meter.id, int(kind)) for meter in meters for kind in meter.record_types]
+    tokens = json.loads((site.folder / microgrid.id / "gateway-tokens.json").read_text())
+    meter, record_type = zip(*series, strict=True)
+    return Controller(microgrid.id, tokens[microgrid.id], np.array(meter, np.uint64), np.array(record_type, np.uint8))
+
+
+@dataclass(eq=False)
+class Uplinks:
+    """Gateways' connections at a head-end: batches go up, and are waited for.
+
+    Attributes:
+        latencies_s: Of each batch that was acknowledged, seconds.
+        refused: How many the utility did not want.
+    """
+
+    latencies_s: list[float] = field(default_factory=list)
+    refused: int = 0
+    _clients: dict[str, AsyncClient] = field(default_factory=dict)
+    _waiting: dict[tuple[str, int], float] = field(default_factory=dict)
+    _came: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def connect(self, port: int, gateways: Sequence[Controller]) -> None:
+        """Connect all of them."""
+        for one in gateways:
+            self._clients[one.id] = await AsyncClient.connect(
+                port, one.id, one.token, gateway_down(one.id, "+"), partial(self._heard, one.id)
+            )
+
+    def send(self, controller: Controller, batch: bytes, sequence: int | None = None) -> None:
+        """Send a batch of a gateway, its last one unless ``sequence`` says which."""
+        self._waiting[controller.id, sequence or controller.sequence] = time.monotonic()
+        self._clients[controller.id].publish(gateway_up(controller.id, BATCHES), batch)
+
+    def say(self, controller: Controller, leaf: str, payload: bytes) -> None:
+        """Send at QoS 0 what nobody acknowledges."""
+        self._clients[controller.id].publish(gateway_up(controller.id, leaf), payload, 0)
+
+    def waiting(self) -> int:
+        """Return how many batches are not acknowledged."""
+        return len(self._waiting)
+
+    def oldest_s(self) -> float:
+        """Return for how long the one that waits longest does."""
+        return time.monotonic() - min(self._waiting.values()) if self._waiting else 0.0
+
+    async def at_most(self, waiting: int, within_s: float = 120) -> None:
+        """Wait until no more than so many are not acknowledged."""
+        async with asyncio.timeout(within_s):
+            while len(self._waiting) > waiting:
+                self._came.clear()
+                await self._came.wait()
+
+    def close(self) -> None:
+        """End every connection."""
+        for client in self._clients.values():
+            client.close()
+
+    def _heard(self, controller: str, topic: str, payload: bytes) -> None:
+        if not topic.endswith("/ack"):
+            return
+        ack = unpack_batch_ack(payload)
+        sent = self._waiting.pop((controller, ack.sequence), None)
+        if ack.status is not BatchRefusal.NONE:
+            self.refused += 1
+        elif sent is not None:
+            self.latencies_s.append(time.monotonic() - sent)
+        self._came.set()
+
+
+def use(site: Site, server: Postgres | None) -> None:
+    """Have the utility look for gaps, and store, as an installed one does, in a database of its own."""
+    config = site.layout.part("utility").config
+    lines = [line for line in config.read_text().splitlines() if not line.startswith(("gaps_s", "gap_age_s"))]
+    text = "\n".join(lines) + "\n"
+    if server is not None:
+        name = f"town_{site.address('utility', 'http')[1]}"
+        server.execute(f"CREATE DATABASE {name}")
+        site.register(server.url_of(name))
+        text = text.replace("sqlite:///utility.db", server.url_of(name))
+    config.write_text(text)

@@ -1,0 +1,241 @@
+"""The whole town's load on one machine: ``python -m benchmarks.town_load --minutes 1`` for a shorter look."""
+
+import argparse
+import asyncio
+import os
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.processes import MIB, Costs
+from benchmarks.report import Goal, Section, Table, measure, number, percentile
+from benchmarks.town import RESIDENTIAL, WHOLE_TOWN, Controller, Uplinks, controllers, use
+from commonwatt.commands import Heartbeat
+from commonwatt.topics import STATUS
+from tests.support.postgres import Postgres
+from tests.support.site import Site
+
+MINUTES = 10.0
+PERIOD_S = 60.0
+"""A gateway relays, and says how it is, once in this; the rest of it is quiet."""
+
+HELLO_AT_S = (20.0, 40.0)
+"""Seconds after its batch at which a gateway that heard nothing asks whether the utility is there."""
+
+HEARTBEAT_AT_S = 30.0
+QUARTER_MIN = 15
+COMPACT_S = 300
+"""So that compaction comes within ten minutes whenever they begin; by default it comes every 900 s, with the same
+parts to join in the end."""
+
+IN_FLIGHT = 64
+"""Batches on their way at once before the load begins."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Minute:
+    """What one minute brought.
+
+    Attributes:
+        offered: Batches sent, those of nothing not counted.
+        waiting: Batches that were not acknowledged at its end.
+        slowest_s: The longest that one took which was acknowledged in it.
+        late_s: By how much the generator was behind, at most.
+        cores: What each process kept busy.
+    """
+
+    offered: int
+    waiting: int
+    slowest_s: float
+    late_s: float
+    cores: dict[str, float]
+
+
+class Load:
+    """The town's gateways at their schedule, each at its own moment of the minute."""
+
+    def __init__(self, gateways: Sequence[Controller], uplinks: Uplinks, costs: Costs) -> None:
+        self._uplinks = uplinks
+        self._costs = costs
+        self._rng = np.random.default_rng(1)
+        phases = [(gateway, n * PERIOD_S / len(gateways)) for n, gateway in enumerate(gateways)]
+        offsets = {0.0: "batch", HEARTBEAT_AT_S: "heartbeat", **dict.fromkeys(HELLO_AT_S, "hello")}
+        self._turn = sorted(
+            ((phase + at) % PERIOD_S, gateway.id, kind, gateway)
+            for gateway, phase in phases
+            for at, kind in offsets.items()
+        )
+
+    async def preload(self, minutes: Sequence[int], gateways: Sequence[Controller]) -> None:
+        """Send some minutes at once, so that there is something to compact."""
+        for minute in minutes:
+            for gateway in gateways:
+                self._uplinks.send(gateway, gateway.minute(minute, self._rng))
+                await self._uplinks.at_most(IN_FLIGHT)
+        await self._uplinks.at_most(0)
+        self._uplinks.latencies_s.clear()
+
+    async def minute(self, seconds: float) -> Minute:
+        """Send what comes in the first ``seconds`` of a minute, when it comes."""
+        started, before, late_s, offered = time.monotonic(), self._costs.cpu_s(), 0.0, 0
+        known = len(self._uplinks.latencies_s)
+        for due_s, _, kind, gateway in self._turn:
+            if due_s >= seconds:
+                break
+            await asyncio.sleep(max(0.0, started + due_s - time.monotonic()))
+            late_s = max(late_s, time.monotonic() - started - due_s)
+            self._send(kind, gateway)
+            offered += kind == "batch"
+        await asyncio.sleep(max(0.0, started + seconds - time.monotonic()))
+        elapsed_s = time.monotonic() - started
+        return Minute(
+            offered=offered,
+            waiting=self._uplinks.waiting(),
+            slowest_s=max(self._uplinks.latencies_s[known:], default=0.0),
+            late_s=late_s,
+            cores={name: (taken - before[name]) / elapsed_s for name, taken in self._costs.cpu_s().items()},
+        )
+
+    def _send(self, kind: str, gateway: Controller) -> None:
+        now = int(time.time())
+        if kind == "heartbeat":
+            heartbeat = Heartbeat(
+                time=now, store=1, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none", trust=3
+            )
+            self._uplinks.say(gateway, STATUS, heartbeat.pack())
+        elif kind == "hello":
+            self._uplinks.send(gateway, gateway.empty())
+        else:
+            self._uplinks.send(gateway, gateway.minute(now // 60 - 1, self._rng))
+
+
+async def load(
+    site: Site, pids: dict[str, int], minutes: float, preloaded: int
+) -> tuple[list[Minute], Uplinks, dict[str, int]]:
+    """Return what each minute brought, the connections, and the memory of each process in the end."""
+    gateways, uplinks = controllers(site), Uplinks()
+    await uplinks.connect(site.address("head-end")[1], gateways)
+    costs = Costs(pids)
+    town = Load(gateways, uplinks, costs)
+    quarter = int(time.time()) // 900
+    await town.preload(range(quarter * QUARTER_MIN - preloaded, quarter * QUARTER_MIN), gateways)
+    found: list[Minute] = []
+    ends = time.monotonic() + minutes * PERIOD_S
+    for n in count(1):
+        found.append(await town.minute(min(PERIOD_S, ends - time.monotonic())))
+        print(f"  minute {n}: {found[-1].waiting} batches wait", flush=True)
+        if ends - time.monotonic() < 1:
+            break
+    await uplinks.at_most(0)
+    memory = costs.memory_bytes()
+    uplinks.close()
+    return found, uplinks, memory
+
+
+def bench(*, smoke: bool = False, minutes: float = MINUTES) -> Section:
+    """Put the town's load on a real head-end and a real utility."""
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        server = None if smoke else stack.enter_context(Postgres(folder))
+        site = stack.enter_context(Site(folder / "site", RESIDENTIAL.format(3) if smoke else WHOLE_TOWN, speed=1))
+        site.put_mosquitto("head-end")
+        use(site, server)
+        config = site.layout.part("utility").config
+        config.write_text(f"{config.read_text()}compact_s = {COMPACT_S}\n")
+        site.start("head-end", "utility")
+        pids = {name: process.pid for name, process in site.processes.items()}
+        pids |= ({} if server is None else {"PostgreSQL": server.pid}) | {"generator": os.getpid()}
+        found, uplinks, memory = asyncio.run(load(site, pids, 0.02 if smoke else minutes, 1 if smoke else QUARTER_MIN))
+        compacted = site.metric("utility", "commonwatt_utility_compacted_blocks_total")
+        series = sum(len(one.meter) for one in controllers(site))
+    return _section(found, uplinks, memory, series, compacted)
+
+
+def _section(
+    found: Sequence[Minute], uplinks: Uplinks, memory: dict[str, int], series: int, compacted: float
+) -> Section:
+    machine = os.cpu_count() or 1
+    names = list(memory)
+    cores = {name: sum(each.cores[name] for each in found) / len(found) for name in names}
+    latencies_s = uplinks.latencies_s or [float("inf")]
+    return Section(
+        title="The whole town's load on one machine",
+        about=(
+            f"802 gateways that are made up, each with its own connection, relay {series:,} series once a minute (four "
+            "readings at 1 mWh of each; the town's 16,307 meters and the two at each boundary), say how they are once "
+            "a minute, and ask twice whether the utility is there, as real ones do; each at its own moment of the "
+            "minute. The head-end (Mosquitto), the utility, PostgreSQL as installed, and the generator share the "
+            "machine. Before it begins, a whole quarter-hour is sent, so that there is one to compact."
+        ),
+        tables=(
+            Table(
+                title="Minute by minute",
+                columns=("minute", "batches sent", "waiting at its end", "slowest", "generator late", *names),
+                rows=tuple(
+                    (
+                        str(n),
+                        str(each.offered),
+                        str(each.waiting),
+                        f"{each.slowest_s:.2f} s",
+                        f"{each.late_s:.2f} s",
+                        *(f"{100 * each.cores[name] / machine:.1f} %" for name in names),
+                    )
+                    for n, each in enumerate(found, 1)
+                ),
+            ),
+            Table(
+                title=(
+                    f"All of it; batches were acknowledged after {1000 * percentile(latencies_s, 50):.0f} ms in the "
+                    f"median, 99 % of them within {1000 * percentile(latencies_s, 99):.0f} ms"
+                ),
+                columns=("process", "of one core", "of the machine", "memory in the end"),
+                rows=tuple(
+                    (
+                        name,
+                        f"{100 * cores[name]:.1f} %",
+                        f"{100 * cores[name] / machine:.1f} %",
+                        f"{memory[name] / MIB:.0f} MiB",
+                    )
+                    for name in names
+                ),
+            ),
+        ),
+        goals=(
+            Goal(
+                what="utility and head-end, of the machine",
+                value=100 * (cores["utility"] + cores["head-end"]) / machine,
+                unit="%",
+                at_most=50,
+                limited_by="The utility's writing thread takes most of it.",
+            ),
+            Goal(
+                what="batches that waited at the end of the last minute",
+                value=found[-1].waiting,
+                unit=f"of {found[-1].offered} sent in it",
+                at_most=max(1, found[-1].offered // 100),
+                limited_by="The backlog grew: the table says in which minutes.",
+            ),
+        ),
+        notes=(
+            "The columns of the processes are shares of the machine.",
+            f"{number(compacted)} blocks were compacted; {uplinks.refused} batches were refused.",
+        ),
+    )
+
+
+def main() -> None:
+    """Measure for so long, and print it; nothing is kept."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=MINUTES)
+    arguments = parser.parse_args()
+    print(measure(lambda: bench(minutes=arguments.minutes)).markdown("town_load"))
+
+
+if __name__ == "__main__":
+    main()
