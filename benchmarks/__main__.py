@@ -19,8 +19,11 @@ from benchmarks.report import Section, keep, measure
 BENCHMARKS: dict[str, float] = {
     "codec": 0.2,
     "gateway_store": 0.3,
+    "gateway_live": 5,
+    "latency": 8,
     "backlog": 5,
     "town_load": 12,
+    "growth": 2,
     "flood": 2.5,
 }
 """By module, in the order of the page: about how many minutes each takes."""

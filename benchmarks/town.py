@@ -3,6 +3,7 @@
 import asyncio
 import json
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -122,6 +123,7 @@ class Uplinks:
     refused: int = 0
     _clients: dict[str, AsyncClient] = field(default_factory=dict)
     _waiting: dict[tuple[str, int], float] = field(default_factory=dict)
+    _of: Counter[str] = field(default_factory=Counter)
     _came: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def connect(self, port: int, gateways: Sequence[Controller]) -> None:
@@ -134,6 +136,7 @@ class Uplinks:
     def send(self, controller: Controller, batch: bytes, sequence: int | None = None) -> None:
         """Send a batch of a gateway, its last one unless ``sequence`` says which."""
         self._waiting[controller.id, sequence or controller.sequence] = time.monotonic()
+        self._of[controller.id] += 1
         self._clients[controller.id].publish(gateway_up(controller.id, BATCHES), batch)
 
     def say(self, controller: Controller, leaf: str, payload: bytes) -> None:
@@ -148,12 +151,12 @@ class Uplinks:
         """Return for how long the one that waits longest does."""
         return time.monotonic() - min(self._waiting.values()) if self._waiting else 0.0
 
-    async def at_most(self, waiting: int, within_s: float = 120) -> None:
-        """Wait until no more than so many are not acknowledged."""
+    async def at_most(self, waiting: int, of: Controller | None = None, within_s: float = 120) -> None:
+        """Wait until no more than so many are not acknowledged, of all gateways or ``of`` one."""
         async with asyncio.timeout(within_s):
-            while len(self._waiting) > waiting:
-                self._came.clear()
-                await self._came.wait()
+            while (len(self._waiting) if of is None else self._of[of.id]) > waiting:
+                came = self._came
+                await came.wait()
 
     def close(self) -> None:
         """End every connection."""
@@ -165,18 +168,21 @@ class Uplinks:
             return
         ack = unpack_batch_ack(payload)
         sent = self._waiting.pop((controller, ack.sequence), None)
+        self._of[controller] -= sent is not None
         if ack.status is not BatchRefusal.NONE:
             self.refused += 1
         elif sent is not None:
             self.latencies_s.append(time.monotonic() - sent)
+        # Those who wait now are woken; who comes later waits for the next.
         self._came.set()
+        self._came = asyncio.Event()
 
 
-def use(site: Site, server: Postgres | None) -> None:
-    """Have the utility look for gaps, and store, as an installed one does, in a database of its own."""
+def use(site: Site, server: Postgres | None, compact_s: int = 900) -> None:
+    """Have the utility look for gaps, compact, and store as an installed one does, in a database of its own."""
     config = site.layout.part("utility").config
     lines = [line for line in config.read_text().splitlines() if not line.startswith(("gaps_s", "gap_age_s"))]
-    text = "\n".join(lines) + "\n"
+    text = "\n".join([*lines, f"compact_s = {compact_s}"]) + "\n"
     if server is not None:
         name = f"town_{site.address('utility', 'http')[1]}"
         server.execute(f"CREATE DATABASE {name}")

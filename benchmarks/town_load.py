@@ -145,9 +145,7 @@ def bench(*, smoke: bool = False, minutes: float = MINUTES) -> Section:
         server = None if smoke else stack.enter_context(Postgres(folder))
         site = stack.enter_context(Site(folder / "site", RESIDENTIAL.format(3) if smoke else WHOLE_TOWN, speed=1))
         site.put_mosquitto("head-end")
-        use(site, server)
-        config = site.layout.part("utility").config
-        config.write_text(f"{config.read_text()}compact_s = {COMPACT_S}\n")
+        use(site, server, COMPACT_S)
         site.start("head-end", "utility")
         pids = {name: process.pid for name, process in site.processes.items()}
         pids |= ({} if server is None else {"PostgreSQL": server.pid}) | {"generator": os.getpid()}

@@ -1,0 +1,163 @@
+"""How one utility and its head-end bear 1, 4 and 16 microgrids that send as fast as they are acknowledged."""
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.backlog import AS_GATEWAYS_SEND
+from benchmarks.processes import MIB, Costs
+from benchmarks.report import Section, Table, number
+from benchmarks.town import MINUTE_SLOTS, RESIDENTIAL, Controller, Uplinks, controllers, use
+from commonwatt.units import QUARTER_S, SLOTS
+from gateway.relay import WINDOW
+from tests.support.postgres import Postgres
+from tests.support.site import Site
+
+MICROGRIDS = (1, 4, 16)
+BATCHES = 2400
+"""Of all microgrids together, in each run."""
+
+MINUTES, BACKLOG = "a minute each", "a backlog"
+
+Made = tuple[int, bytes]
+"""A batch and its number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What so many microgrids brought.
+
+    Attributes:
+        readings: How many.
+        seconds: Until all were acknowledged.
+        cpu_s: Processor time, by process.
+        memory: In the end, bytes, by process.
+    """
+
+    readings: int
+    seconds: float
+    cpu_s: dict[str, float]
+    memory: dict[str, int]
+
+
+def minutes(gateway: Controller, rng: np.random.Generator) -> Iterator[Made]:
+    """Yield batches of a minute each, back from now."""
+    now = int(time.time()) // 60
+    for back in range(1, 1 << 20):
+        yield gateway.sequence + 1, gateway.minute(now - back, rng)
+
+
+def backlog(gateway: Controller, rng: np.random.Generator) -> Iterator[Made]:
+    """Yield batches of whole quarters, back from now, as large as a gateway's backlog makes them."""
+    end = int(time.time()) // QUARTER_S
+    for batch in gateway.backlog(range(end - 96 * 365, end), AS_GATEWAYS_SEND, rng):
+        yield gateway.sequence, batch
+
+
+async def pour(port: int, gateways: Sequence[Controller], batches: dict[str, list[Made]]) -> float:
+    """Let every gateway send its batches, a window of them at a time; return how long it took, seconds."""
+    uplinks = Uplinks()
+    await uplinks.connect(port, gateways)
+    started = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for gateway in gateways:
+            group.create_task(_pour_one(uplinks, gateway, batches[gateway.id]))
+    seconds = time.monotonic() - started
+    uplinks.close()
+    assert not uplinks.refused, f"{uplinks.refused} batches were refused"
+    return seconds
+
+
+async def _pour_one(uplinks: Uplinks, gateway: Controller, batches: list[Made]) -> None:
+    for sequence, batch in batches:
+        await uplinks.at_most(WINDOW - 1, of=gateway)
+        uplinks.send(gateway, batch, sequence)
+    await uplinks.at_most(0, of=gateway)
+
+
+def grow(folder: Path, server: Postgres | None, microgrids: int, batches: int) -> dict[str, Run]:
+    """Return what so many microgrids brought, by kind of batch."""
+    with Site(folder, RESIDENTIAL.format(microgrids), speed=1) as site:
+        use(site, server, compact_s=86_400)
+        if server is not None:
+            site.put_mosquitto("head-end")
+        site.start("head-end", "utility")
+        gateways, rng = controllers(site), np.random.default_rng(4)
+        pids = {name: process.pid for name, process in site.processes.items()}
+        pids |= {} if server is None else {"PostgreSQL": server.pid}
+        found = {}
+        for kind, make, slots in ((MINUTES, minutes, MINUTE_SLOTS), (BACKLOG, backlog, SLOTS)):
+            blocks = len(gateways[0].meter) if kind == MINUTES else AS_GATEWAYS_SEND
+            made = {one.id: list(islice(make(one, rng), batches // microgrids)) for one in gateways}
+            costs = Costs(pids)
+            seconds = asyncio.run(pour(site.address("head-end")[1], gateways, made))
+            found[kind] = Run(
+                readings=batches // microgrids * microgrids * blocks * slots,
+                seconds=seconds,
+                cpu_s=costs.cpu_s(),
+                memory=costs.memory_bytes(),
+            )
+    return found
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Measure with the parts that need no installing, and with those of production."""
+    runs: dict[tuple[str, int], dict[str, Run]] = {}
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        kinds: dict[str, Postgres | None] = {"amqtt, SQLite": None}
+        if not smoke:
+            kinds["Mosquitto, PostgreSQL"] = stack.enter_context(Postgres(folder))
+        for parts, server in kinds.items():
+            for microgrids in (2,) if smoke else MICROGRIDS:
+                place = folder / f"site-{len(runs)}"
+                runs[parts, microgrids] = grow(place, server, microgrids, 20 if smoke else BATCHES)
+                print(f"  {parts}, {microgrids} microgrids", flush=True)
+    return Section(
+        title="1, 4 and 16 microgrids at one utility",
+        about=(
+            f"Gateways that are made up send {BATCHES:,} batches of 22 meters, together, through a real head-end to a "
+            f"real utility, each {WINDOW} at a time, as fast as they are acknowledged: batches of a minute, and those "
+            f"of a backlog, {AS_GATEWAYS_SEND} whole quarter-hours in each. Nothing is compacted meanwhile. Memory is "
+            "that after the run; batches of a backlog come after the others, in the same processes."
+        ),
+        tables=tuple(_table(kind, {key: each[kind] for key, each in runs.items()}) for kind in (MINUTES, BACKLOG)),
+    )
+
+
+def _table(kind: str, runs: dict[tuple[str, int], Run]) -> Table:
+    rows = []
+    for (parts, microgrids), run in runs.items():
+        per_million = {name: f"{1e6 * taken / run.readings:.2f} s" for name, taken in run.cpu_s.items()}
+        rows.append(
+            (
+                parts,
+                str(microgrids),
+                number(run.readings / run.seconds),
+                per_million["head-end"],
+                per_million["utility"],
+                per_million.get("PostgreSQL", ""),
+                *(f"{run.memory[name] / MIB:.0f} MiB" for name in ("head-end", "utility")),
+            )
+        )
+    return Table(
+        title=f"Batches of {kind}; processor time is that of a million readings",
+        columns=(
+            "parts",
+            "microgrids",
+            "readings/s",
+            "head-end",
+            "utility",
+            "PostgreSQL",
+            "memory, head-end",
+            "utility",
+        ),
+        rows=tuple(rows),
+    )

@@ -1,0 +1,322 @@
+"""How long a battery below its minimum waits until its neighbours share: at real speed, with real processes."""
+
+import asyncio
+import json
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+
+from benchmarks.report import Goal, Section, Table, percentile
+from commonwatt.clock import Clock
+from commonwatt.commands import Command, Held, Kind, LogIds, Outcome, unpack_json
+from commonwatt.messages import Level, Put
+from commonwatt.records import HistoryRecord, Log, RecordType, State
+from commonwatt.topics import COMMANDS, LEVELS, OUTCOMES, RECORDS, meter_down, meter_up
+from commonwatt.town import Meter, Microgrid
+from commonwatt.units import SLOT_S, EpochSeconds
+from tests.support.mqtt_asyncio import AsyncClient
+from tests.support.site import Site
+
+HOMES = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
+APARTMENTS = '[[microgrid]]\nid = "a"\nkind = "apartment"\nbuildings = 3\napartments = 100\ncount = {}\n'
+MICROGRIDS = {20: (HOMES, 8), 303: (APARTMENTS, 4)}
+"""By number of meters: the town, and how many microgrids of the kind are measured beside each other."""
+
+SAMPLES = 32
+"""Of each kind, at least."""
+
+ABOVE, BELOW, FULL = 2, -2, 20
+"""Levels beside the minimum, in percent of the capacity; the first two are so near that the gateway asks often."""
+
+PUT_EVERY_S = 60
+PATIENCE_S = 120
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """How long until the last donor had acknowledged, seconds.
+
+    Attributes:
+        from_slot_s: From the end of the slot in which the level fell below the minimum.
+        from_level_s: From when the meter sent that level.
+    """
+
+    from_slot_s: float
+    from_level_s: float
+
+
+class Battery:
+    """What one meter would say of its battery: a script of levels beside the minimum, in percent of the capacity.
+
+    Attributes:
+        told: When a level below the minimum was last sent for the first time; ``None``: not since it fell.
+    """
+
+    def __init__(self, meter: Meter, percent: int) -> None:
+        assert meter.battery is not None
+        self.told: float | None = None
+        self._capacity, self._minimum = meter.battery.capacity, meter.battery.minimum_percent
+        self._script = [(0, percent)]
+
+    def set_from(self, slot_end: EpochSeconds, percent: int) -> None:
+        """Let it have this level from the end of a slot on."""
+        self._script.append((slot_end, percent))
+        self.told = None
+
+    def level(self, slot_end: EpochSeconds, now: float) -> int:
+        """Return the level at the end of a slot, which is being sent."""
+        percent = next(percent for since, percent in reversed(self._script) if since <= slot_end)
+        if percent < 0 and self.told is None:
+            self.told = now
+        return self._capacity * (self._minimum + percent) // 100
+
+
+class ScriptedMeter:
+    """A meter that answers at once, puts once a minute, and has the levels it is told to have."""
+
+    def __init__(self, meter: Meter, clock: Clock, changed: asyncio.Event) -> None:
+        self.meter = meter
+        self.battery = None if meter.battery is None else Battery(meter, FULL)
+        self.sharing = False
+        self.answered_at = 0.0
+        self._clock = clock
+        self._changed = changed
+        self._held: dict[Kind, Held] = {}
+        self._epoch = (0, 0)
+        self._next_id = 1
+
+    async def connect(self, port: int, token: str) -> None:
+        """Connect."""
+        down = meter_down(self.meter.microgrid, self.meter.id, "+")
+        self.client = await AsyncClient.connect(port, str(self.meter.id), token, down, self._heard)
+
+    def put(self) -> None:
+        """Send the records of the last minute."""
+        now = self._clock.now()
+        end = int(now) // SLOT_S * SLOT_S
+        records = []
+        for slot_end in range(end - PUT_EVERY_S + SLOT_S, end + 1, SLOT_S):
+            for kind in (RecordType.STORED, RecordType.THROUGH) if self.battery else (RecordType.THROUGH,):
+                stored = self.battery is not None and kind is RecordType.STORED
+                record = HistoryRecord(
+                    record_type=kind,
+                    lossy=0,
+                    record_id=self._next_id,
+                    meter_id=self.meter.id,
+                    account=self.meter.account,
+                    start=slot_end - SLOT_S,
+                    end=slot_end,
+                    reading=self.battery.level(slot_end, now) if stored and self.battery else 2500,
+                )
+                records.append(record.pack())
+                self._next_id += 1
+        first = self._next_id - len(records)
+        put = Put(log=Log.HISTORY, generation=1, first_id=first, last_id=self._next_id - 1, records=tuple(records))
+        self._say(RECORDS, put.pack())
+
+    def _heard(self, topic: str, payload: bytes) -> None:
+        if topic.endswith(f"/{COMMANDS}"):
+            self._obey(unpack_json(Command, payload))
+
+    def _obey(self, command: Command) -> None:
+        self._epoch = max(self._epoch, command.epoch)
+        if command.what == "levels" and self.battery is not None:
+            now = self._clock.now()
+            end = int(now) // SLOT_S * SLOT_S
+            level = Level(state=self._bits(), time=end, level=self.battery.level(end, now))
+            self._say(LEVELS, level.pack(), 0)
+            return
+        if (desired := command.desired()) is not None:
+            kind, value = desired
+            self._held[kind] = Held(
+                value=value, epoch=command.epoch, seq=command.seq or 0, until=command.end(int(self._clock.now()))
+            )
+        self._say(OUTCOMES, self._outcome(command))
+        held = self._held.get(Kind.SHARING)
+        self.sharing = held is not None and held.value == "on"
+        self.answered_at = self._clock.now()
+        self._changed.set()
+
+    def _outcome(self, command: Command) -> bytes:
+        battery = self.meter.battery
+        return Outcome(
+            id=command.id,
+            cmd=command.cmd,
+            result="done",
+            time=int(self._clock.now()),
+            bits=self._bits(),
+            held=self._held,
+            epoch=self._epoch,
+            push=True,
+            minimum_percent=battery.minimum_percent if battery else None,
+            capacity_mwh=battery.capacity if battery else None,
+            history=LogIds.model_validate({"generation": 1, "first": "1", "next": str(self._next_id)}),
+        ).pack()
+
+    def _bits(self) -> int:
+        return State.INITIALIZED | (State.SHARING if self.sharing else 0)
+
+    def _say(self, leaf: str, payload: bytes, qos: int = 1) -> None:
+        self.client.publish(meter_up(self.meter.microgrid, self.meter.id, leaf), payload, qos)
+
+
+class ScriptedMicrogrid:
+    """All meters of one microgrid, one battery of which falls below its minimum again and again.
+
+    Attributes:
+        samples: How long it waited each time.
+    """
+
+    def __init__(self, site: Site, microgrid: Microgrid) -> None:
+        self.samples: list[Sample] = []
+        self._clock = site.layout.clock
+        self._changed = asyncio.Event()
+        self._port = site.address(f"{microgrid.id} broker")[1]
+        self._tokens = json.loads((site.folder / microgrid.id / "meter-tokens.json").read_text())
+        self._meters = [ScriptedMeter(meter, self._clock, self._changed) for meter in microgrid.meters]
+        self._faller, *self._donors = [meter for meter in self._meters if meter.battery is not None]
+
+    async def run(self, samples: int) -> None:
+        """Connect, put once a minute, and fall until there are so many samples."""
+        for meter in self._meters:
+            await meter.connect(self._port, self._tokens[str(meter.meter.id)])
+        putting = asyncio.create_task(self._put())
+        self._faller_is(ABOVE, 0)
+        # All have said who they are, what they hold, and that they are near a minimum or not.
+        await asyncio.sleep(self._clock.real_s(2 * SLOT_S))
+        while len(self.samples) < samples:
+            await self._fall_and_rise()
+        putting.cancel()
+        await asyncio.gather(putting, return_exceptions=True)
+        for meter in self._meters:
+            meter.client.close()
+
+    async def _fall_and_rise(self) -> None:
+        battery = self._faller.battery
+        assert battery is not None
+        end = self._next_slot_end()
+        self._faller_is(BELOW, end)
+        await self._all_donors(sharing=True)
+        assert battery.told is not None
+        last = max(donor.answered_at for donor in self._donors)
+        self.samples.append(Sample(from_slot_s=last - end, from_level_s=last - battery.told))
+        self._faller_is(ABOVE, self._next_slot_end())
+        await self._all_donors(sharing=False)
+
+    def _faller_is(self, percent: int, since: EpochSeconds) -> None:
+        assert self._faller.battery is not None
+        self._faller.battery.set_from(since, percent)
+
+    def _next_slot_end(self) -> EpochSeconds:
+        return (int(self._clock.now()) // SLOT_S + 1) * SLOT_S
+
+    async def _all_donors(self, *, sharing: bool) -> None:
+        async with asyncio.timeout(self._clock.real_s(PATIENCE_S) + 10):
+            while not all(donor.sharing is sharing for donor in self._donors):
+                self._changed.clear()
+                await self._changed.wait()
+
+    async def _put(self) -> None:
+        while True:
+            for meter in self._meters:
+                await asyncio.sleep(self._clock.real_s(PUT_EVERY_S / len(self._meters)))
+                meter.put()
+
+
+def wait_for(site: Site, samples: int) -> list[Sample]:
+    """Return what all microgrids of a town waited; their gateways ask at moments spread over the slot."""
+    microgrids = list(site.layout.town.microgrids.values())
+    clock, pause = site.layout.clock, Event()
+    site.start("head-end", "utility", *(f"{microgrid.id} broker" for microgrid in microgrids))
+    for n, microgrid in enumerate(microgrids):
+        phase_s = n * SLOT_S / len(microgrids)
+        pause.wait(clock.real_s((phase_s - clock.now()) % SLOT_S))
+        site.start(f"{microgrid.id} gateway")
+    scripted = [ScriptedMicrogrid(site, microgrid) for microgrid in microgrids]
+    asyncio.run(_all(scripted, -(-samples // len(microgrids))))
+    return [sample for each in scripted for sample in each.samples]
+
+
+async def _all(scripted: list[ScriptedMicrogrid], samples: int) -> None:
+    async with asyncio.TaskGroup() as group:
+        for each in scripted:
+            group.create_task(each.run(samples))
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Measure microgrids of 20 meters, then of 303."""
+    found: dict[int, tuple[int, list[Sample]]] = {}
+    for meters, (town, count) in MICROGRIDS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            microgrids, samples, speed = (1, 1, 60.0) if smoke else (count, SAMPLES, 1.0)
+            with Site(Path(folder) / "site", town.format(microgrids), speed=speed) as site:
+                found[meters] = microgrids, wait_for(site, samples)
+        print(f"  {meters} meters: {len(found[meters][1])} samples", flush=True)
+        if smoke:
+            break
+    return Section(
+        title="From need to help",
+        about=(
+            "Microgrids of real brokers and gateways at real speed, with meters that follow a script: they answer at "
+            "once, put once a minute, and the level of one battery falls below its minimum at the end of a slot, "
+            "again and again, from so near that its gateway asks for it every 15 s. The clock runs until the last of "
+            "the other batteries has acknowledged share_power_on. It starts at the end of the slot in which the level "
+            "fell, or when the meter sent that level; that moment and the last are both taken at the meters, so one "
+            "way to the gateway is in it, as it is from the level's arrival to the acknowledgement's. Gateways ask at "
+            "different moments of the slot, spread evenly, as they were started."
+        ),
+        tables=(
+            Table(
+                title="Seconds until all donors had acknowledged",
+                columns=(
+                    "meters",
+                    "microgrids",
+                    "samples",
+                    "from the end of the slot: median",
+                    "99 %",
+                    "most",
+                    "from the level: median",
+                    "99 %",
+                    "most",
+                ),
+                rows=tuple(
+                    (
+                        str(meters),
+                        str(microgrids),
+                        str(len(samples)),
+                        *_figures([sample.from_slot_s for sample in samples]),
+                        *_figures([sample.from_level_s for sample in samples]),
+                    )
+                    for meters, (microgrids, samples) in found.items()
+                ),
+            ),
+        ),
+        goals=()
+        if smoke
+        else tuple(goal for meters, (_, samples) in found.items() for goal in _goals(meters, samples)),
+        notes=("The published figure of ACES is a little over a minute, since it asks for levels once a minute.",),
+    )
+
+
+def _figures(samples_s: list[float]) -> tuple[str, str, str]:
+    return f"{percentile(samples_s, 50):.2f}", f"{percentile(samples_s, 99):.2f}", f"{max(samples_s):.2f}"
+
+
+def _goals(meters: int, samples: list[Sample]) -> tuple[Goal, Goal]:
+    return (
+        Goal(
+            what=f"from the end of the slot, {meters} meters, 99 %",
+            value=percentile([sample.from_slot_s for sample in samples], 99),
+            unit="s",
+            at_most=16,
+            limited_by="The gateway asks every 15 s, and a meter does not say by itself that its level fell.",
+        ),
+        Goal(
+            what=f"from the level, {meters} meters, 99 %",
+            value=percentile([sample.from_level_s for sample in samples], 99),
+            unit="s",
+            at_most=1,
+            limited_by="Commands wait for the gateway's commit, and go one after the other to each donor.",
+        ),
+    )
