@@ -21,7 +21,7 @@ from grafana.generator.panels import (
 _SILENT_S = 300
 _HEARD = "commonwatt_utility_gateway_last_seen_seconds"
 _BACKLOG = "commonwatt_utility_gateway_backlog"
-_SHARE = Look("percentunit", decimals=0, steps=((1, RED),), high=1)
+_SHARE = Look("percentunit", steps=((1, RED),), high=1)
 _WAITS = Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED)))
 
 
