@@ -19,6 +19,7 @@ from benchmarks.report import Section, keep, measure
 BENCHMARKS: dict[str, float] = {
     "codec": 0.2,
     "gateway_store": 0.3,
+    "store": 3.5,
     "gateway_live": 5,
     "latency": 8,
     "backlog": 5,

@@ -1,0 +1,421 @@
+"""The utility's store, on SQLite and PostgreSQL: received batches made durable and compacted, and what they take."""
+
+import asyncio
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+from sqlalchemy import text
+
+from benchmarks.report import Goal, Section, Table, spread
+from commonwatt.batches import Batch
+from commonwatt.blocks import Blocks, make_blocks
+from commonwatt.clock import Clock
+from commonwatt.effects import Publish
+from commonwatt.packing import pack
+from commonwatt.records import RecordType
+from commonwatt.topics import BATCHES, gateway_up
+from commonwatt.town import Meter, Microgrid, Town, load_town
+from commonwatt.units import QUARTER_S, SLOT_S, SLOTS
+from tests.support.postgres import Postgres
+from utility.health import Health
+from utility.ingest import MAX_GROUP, Ingest
+from utility.metrics import UtilityMetrics
+from utility.registry import fill_registry
+from utility.store.changes import Append
+from utility.store.compactor import Compactor
+from utility.store.database import Database, open_database
+from utility.store.writer import Writer
+
+TOWN = 'microgrid = [{id = "r", kind = "residential", count = 50}]\n'
+FIRST = 2_000_000
+NOW = (FIRST + 500) * QUARTER_S
+BLOCKS_A_BATCH = 1_500
+MINUTE_SLOTS = 4
+RESOLUTIONS_MWH = (1, 100, 1000)
+"""Of the meters; noise is a normal distribution of 62 mWh, eight bits of entropy where they resolve 1 mWh."""
+
+Values = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured.
+
+    Attributes:
+        batches: Of each load.
+        repeats: How often each load is measured.
+        meters: Of which bytes are measured.
+        quarters: Of each of those.
+        peer_rows: Rows of the peer's load.
+    """
+
+    batches: int
+    repeats: int
+    meters: int
+    quarters: int
+    peer_rows: int
+
+
+FULL = Size(batches=120, repeats=5, meters=200, quarters=96, peer_rows=600_000)
+SMOKE = Size(batches=2, repeats=1, meters=5, quarters=3, peer_rows=1_000)
+
+
+@dataclass
+class Rates:
+    """Readings a second of one database, one for each repeat."""
+
+    whole: list[float]
+    again: list[float]
+    minutes: list[float]
+    compacted: list[float]
+
+
+def messages(town: Town, count: int, *, minute: bool, seed: int) -> tuple[list[tuple[str, bytes]], int]:
+    """Return batches as gateways send them, and the readings in them: whole quarters, or four slots of one."""
+    rng = np.random.default_rng(seed)
+    grids = list(town.microgrids.values())
+    made, readings = [], 0
+    for batch in range(count):
+        grid = grids[batch % len(grids)]
+        blocks = _blocks_of(rng, grid, batch // len(grids), minute=minute)
+        readings += int((blocks.quality > 0).sum())
+        sent = Batch(
+            owner=grid.id,
+            store=7,
+            sequence=batch,
+            time=NOW,
+            keys=blocks.keys(),
+            payloads=pack(blocks),
+            events=[],
+            letters=[],
+        )
+        made.append((gateway_up(grid.id, BATCHES), sent.pack()))
+    return made, readings
+
+
+def _blocks_of(rng: np.random.Generator, grid: Microgrid, turn: int, *, minute: bool) -> Blocks:
+    """Return what a gateway has after an outage, or what many a gateway's minutes are together."""
+    meters = [meter.id for meter in grid.meters if RecordType.THROUGH in meter.record_types]
+    quarters = -(-BLOCKS_A_BATCH // len(meters))
+    keys = [(m, 3, FIRST + turn * quarters + q) for q in range(quarters) for m in meters][:BLOCKS_A_BATCH]
+    values = household(rng, len(keys), 1)
+    quality = np.full((len(keys), SLOTS), 2)
+    if minute:
+        at = (turn % (SLOTS // MINUTE_SLOTS)) * MINUTE_SLOTS
+        quality[:, :at] = quality[:, at + MINUTE_SLOTS :] = 0
+    return make_blocks(keys, values, quality)
+
+
+def household(rng: np.random.Generator, blocks: int, resolution: int) -> Values:
+    """Return a house's readings: a base that moves from quarter to quarter, and noise of eight bits' entropy."""
+    base = rng.integers(1_000, 20_000, (blocks, 1))
+    return _resolved(base + rng.normal(0, 62, (blocks, SLOTS)), resolution)
+
+
+def solar(rng: np.random.Generator, blocks: int, resolution: int) -> Values:
+    """Return generation: half of the quarters are night, the others rise or fall, with clouds."""
+    slope = rng.normal(0, 40, (blocks, 1)) * np.arange(SLOTS)
+    day = np.maximum(rng.integers(5_000, 30_000, (blocks, 1)) + slope + rng.normal(0, 62, (blocks, SLOTS)), 0)
+    return _resolved(np.where(rng.random((blocks, 1)) < 0.5, 0, day), resolution)
+
+
+def levels(rng: np.random.Generator, blocks: int, resolution: int) -> Values:
+    """Return a battery's levels: steps of one sign, with noise."""
+    steps = rng.integers(-20_000, 20_000, (blocks, 1)) + rng.normal(0, 62, (blocks, SLOTS))
+    return _resolved(6_500_000 + np.cumsum(steps, axis=1), resolution)
+
+
+def _resolved(values: npt.NDArray[np.float64], resolution: int) -> Values:
+    return np.round(values / resolution).astype(np.int64) * resolution
+
+
+KINDS: dict[str, tuple[int, Callable[[np.random.Generator, int, int], Values]]] = {
+    "household": (3, household),
+    "solar": (1, solar),
+    "levels": (2, levels),
+}
+
+
+async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> float:
+    """Return the seconds until every message is acknowledged, by the service's own ingest."""
+    room = asyncio.Semaphore(2 * MAX_GROUP)
+    clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
+    done = asyncio.Event()
+    acknowledged = 0
+
+    def publish(_: Publish) -> None:
+        nonlocal acknowledged
+        acknowledged += 1
+        room.release()
+        if acknowledged == len(sent):
+            done.set()
+
+    ingest = Ingest(database, clock, UtilityMetrics(), publish, 1800, Health(None))
+    task = asyncio.create_task(ingest.run())
+    began = time.perf_counter()
+    for topic, payload in sent:
+        await room.acquire()
+        ingest.offer(topic, payload)
+    await done.wait()
+    took = time.perf_counter() - began
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    ingest.close()
+    return took
+
+
+def compact(database: Database) -> float:
+    """Compact until nothing is left; return the seconds."""
+    began = time.perf_counter()
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(NOW)) is not None:
+        compactor.apply(replacement)
+    return time.perf_counter() - began
+
+
+def rates(url: str, town: Town, size: Size) -> Rates:
+    """Measure one database."""
+    found = Rates([], [], [], [])
+    whole, readings = messages(town, size.batches, minute=False, seed=1)
+    minutes, few = messages(town, size.batches, minute=True, seed=2)
+    for _ in range(size.repeats):
+        with _database(url, town) as database:
+            took = asyncio.run(_take_in(database, whole))
+            found.whole.append(readings / took)
+            found.again.append(readings / asyncio.run(_take_in(database, whole)))
+            _forget(database)
+            took = asyncio.run(_take_in(database, whole))
+            found.compacted.append(readings / (took + compact(database)))
+            found.minutes.append(few / asyncio.run(_take_in(database, minutes)))
+    return found
+
+
+@contextmanager
+def _database(url: str, town: Town) -> Iterator[Database]:
+    """Open a database with the town in it and no readings."""
+    with closing(open_database(url, create=True)) as database:
+        with database.writes.begin() as connection:
+            fill_registry(connection, town)
+        _forget(database)
+        yield database
+
+
+def _forget(database: Database) -> None:
+    with database.writes.begin() as connection:
+        emptied = "TRUNCATE" if connection.dialect.name == "postgresql" else "DELETE FROM"
+        for table in ("part", "compacted", "series"):
+            connection.execute(text(f"{emptied} {table}"))
+
+
+def bytes_a_reading(url: str, town: Town, size: Size, kind: str, resolution: int) -> float:
+    """Return what the compacted blocks of one kind take, with their index."""
+    record_type, make = KINDS[kind]
+    rng = np.random.default_rng(3)
+    meters = [meter for meter in town.meters if record_type in meter.record_types][: size.meters]
+    with _database(url, town) as database:
+        for quarter in range(FIRST, FIRST + size.quarters):
+            _keep(database, meters, record_type, quarter, make(rng, len(meters), resolution))
+        compact(database)
+        return _size_of(database) / (len(meters) * size.quarters * SLOTS)
+
+
+def _keep(database: Database, meters: Sequence[Meter], record_type: int, quarter: int, values: Values) -> None:
+    blocks = make_blocks([(m.id, record_type, quarter) for m in meters], values, np.full(values.shape, 2))
+    append = Append(
+        sender=meters[0].microgrid,
+        owner=meters[0].microgrid,
+        received=NOW,
+        blocks=blocks,
+        payloads=pack(blocks),
+        events=[],
+        letters=[],
+    )
+    Writer(database).commit([append])
+
+
+def _size_of(database: Database) -> int:
+    with database.writes.begin() as connection:
+        if connection.dialect.name == "postgresql":
+            sizes = (
+                "SELECT sum(pg_total_relation_size(inhrelid)) FROM pg_inherits"
+                " WHERE inhparent = 'compacted'::regclass AND pg_relation_size(inhrelid) > 0"
+            )
+        else:
+            sizes = "SELECT sum(pgsize) FROM dbstat WHERE name IN ('compacted', 'sqlite_autoindex_compacted_1')"
+        return int(connection.execute(text(sizes)).scalar_one())
+
+
+class Peer:
+    """One row for each reading, keyed (meter, type, start): a COPY into a temporary table, then an upsert."""
+
+    def __init__(self, server: Postgres) -> None:
+        self._connection = psycopg.connect(server.url.replace("+psycopg", ""))
+        columns = "meter bigint, type smallint, start integer, value bigint, quality smallint"
+        with self._connection.transaction():
+            self._connection.execute(f"CREATE TEMPORARY TABLE came ({columns}) ON COMMIT DELETE ROWS")
+            self._connection.execute("DROP TABLE IF EXISTS reading")
+            self._connection.execute(f"CREATE TABLE reading ({columns}, PRIMARY KEY (meter, type, start))")
+
+    def rate(self, rows: int, meters: int) -> float:
+        """Return how many rows a second are made durable."""
+        data = self._rows(rows, meters)
+        began = time.perf_counter()
+        for some in data:
+            with self._connection.transaction(), self._connection.cursor() as cursor:
+                with cursor.copy("COPY came FROM STDIN (FORMAT BINARY)") as copy:
+                    copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8) + some + b"\xff\xff")
+                cursor.execute(
+                    "INSERT INTO reading SELECT * FROM came ON CONFLICT (meter, type, start) DO UPDATE"
+                    " SET value = excluded.value, quality = excluded.quality"
+                    " WHERE excluded.quality > reading.quality"
+                )
+        return rows / (time.perf_counter() - began)
+
+    @staticmethod
+    def _rows(rows: int, meters: int) -> list[bytes]:
+        """Return the rows as gateways bring them, in transactions of 60,000; all columns of one width."""
+        at = np.arange(rows)
+        values = {
+            "meter": (">i8", 10_001 + at // SLOTS % meters),
+            "type": (">i2", np.full(rows, 3)),
+            "start": (
+                ">i4",
+                FIRST * QUARTER_S + at // (SLOTS * meters) * QUARTER_S + at % SLOTS * SLOT_S,
+            ),
+            "value": (">i8", np.random.default_rng(5).integers(0, 20_000, rows)),
+            "quality": (">i2", np.full(rows, 2)),
+        }
+        fields = [("count", ">i2")] + [
+            f for name, (t, _) in values.items() for f in ((f"{name}.length", ">i4"), (name, t))
+        ]
+        made = np.empty(rows, np.dtype(fields))
+        made["count"] = len(values)
+        for name, (kind, column) in values.items():
+            made[f"{name}.length"], made[name] = np.dtype(kind).itemsize, column
+        return [made[at : at + 60_000].tobytes() for at in range(0, rows, 60_000)]
+
+    def bytes_a_row(self, rows: int) -> float:
+        """Return what a row takes, with its key."""
+        size = self._connection.execute("SELECT pg_total_relation_size('reading')").fetchone()
+        assert size is not None
+        return float(size[0]) / rows
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
+
+
+def _peer(server: Postgres, size: Size) -> tuple[list[float], list[float], float]:
+    """Return its rates, those of the same again, and its bytes a reading."""
+    first, again, taken = [], [], 0.0
+    for _ in range(size.repeats):
+        with closing(Peer(server)) as peer:
+            first.append(peer.rate(size.peer_rows, size.meters))
+            taken = peer.bytes_a_row(size.peer_rows)
+            again.append(peer.rate(size.peer_rows, size.meters))
+    return first, again, taken
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Measure both databases, and the peer beside them."""
+    size = SMOKE if smoke else FULL
+    with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder)) as server:
+        path = Path(folder) / "town.toml"
+        path.write_text(TOWN)
+        town = load_town(path)
+        urls = {"PostgreSQL": server.url, "SQLite": f"sqlite:///{folder}/utility.db"}
+        found = {name: rates(url, town, size) for name, url in urls.items()}
+        taken = {
+            (kind, resolution): {name: bytes_a_reading(url, town, size, kind, resolution) for name, url in urls.items()}
+            for kind in KINDS
+            for resolution in RESOLUTIONS_MWH
+        }
+        peer = _peer(server, size)
+    return _section(found, taken, peer)
+
+
+def _section(
+    found: dict[str, Rates],
+    taken: dict[tuple[str, int], dict[str, float]],
+    peer: tuple[list[float], list[float], float],
+) -> Section:
+    loads = {
+        "whole quarter-hours": "whole",
+        "the same again": "again",
+        "four slots of a quarter": "minutes",
+        "whole, and compacted": "compacted",
+    }
+    rows = [(what, *(spread(getattr(found[name], load)) for name in found)) for what, load in loads.items()]
+    peers = {"whole": spread(peer[0]), "again": spread(peer[1])}
+    server = found["PostgreSQL"]
+    again = statistics.median(server.again) / statistics.median(server.whole)
+    one = taken["household", 1]
+    goals = (
+        _rate_goal("whole quarter-hours", server.whole, 5_000_000),
+        _rate_goal("four slots of a quarter", server.minutes, 1_000_000),
+        _rate_goal("whole, and compacted", server.compacted, 1_000_000),
+        Goal(
+            what="PostgreSQL, the same again beside the first time",
+            value=again,
+            unit="times",
+            at_least=0.5,
+            limited_by="The index grows.",
+        ),
+        *(
+            Goal(
+                what=f"{name}, a household at 1 mWh",
+                value=one[name],
+                unit="bytes a reading",
+                at_most=most,
+                limited_by="A row's head and the seven columns that people query.",
+            )
+            for name, most in (("PostgreSQL", 3.5), ("SQLite", 3.0))
+        ),
+    )
+    return Section(
+        title="Readings made durable by one utility",
+        about=f"Batches as gateways send them, {BLOCKS_A_BATCH:,} blocks or parts in each, go through the utility's "
+        "own ingest, without a broker: expanded, checked, appended, and committed durably before each is acknowledged. "
+        "*And compacted*: until every block is in its place, one after the other. The peer, in the same run on the "
+        "same PostgreSQL, keeps a row for each reading, by COPY into a temporary table and an upsert.",
+        tables=(
+            Table(
+                title="Readings a second: median (least to most)",
+                columns=("load", *found, "peer: a row for each"),
+                rows=tuple((*row, peers.get(load, "")) for row, load in zip(rows, loads.values(), strict=True)),
+            ),
+            Table(
+                title="Bytes a reading after compaction, indexes included",
+                columns=("readings", "resolution", *found),
+                rows=(
+                    *(
+                        (kind, f"{resolution:,} mWh", *(f"{value:.2f}" for value in by.values()))
+                        for (kind, resolution), by in taken.items()
+                    ),
+                    ("peer: a row for each", "", f"{peer[2]:.1f}", ""),
+                ),
+            ),
+        ),
+        goals=goals,
+        notes=(
+            "The codec does not divide by a meter's resolution: blocks of a coarse meter shrink where readings repeat.",
+        ),
+    )
+
+
+def _rate_goal(load: str, samples: Sequence[float], least: int) -> Goal:
+    return Goal(
+        what=f"PostgreSQL, {load}",
+        value=statistics.median(samples),
+        unit="readings/s",
+        at_least=least,
+        limited_by="Two cores, of which the server's process takes one.",
+    )
