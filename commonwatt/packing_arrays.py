@@ -206,15 +206,16 @@ class _Frame:
     """The frames of n rows of numbers: of each row the first ``count``.
 
     Attributes:
+        numbers: The rows.
+        count: How many of each are in its frame.
         base: The smallest of each.
         width: Bits for each number less the smallest.
-        over: The numbers less the smallest; 0 beyond ``count``.
         packed_bytes: What those take.
         total_bytes: What they take with base and width; 0 of a frame of none.
     """
 
     def __init__(self, numbers: _I64, count: _I64) -> None:
-        self.count = count
+        self.numbers, self.count = numbers, count
         inside = np.arange(numbers.shape[1]) < count[:, None]
         if inside.all():
             self.base, top = numbers.min(axis=1), numbers.max(axis=1)
@@ -223,9 +224,16 @@ class _Frame:
             top = np.where(inside, numbers, _INT64.min).max(axis=1)
             self.base[count < 1] = top[count < 1] = 0
         self.width = _bit_length(top - self.base)
-        self.over = np.where(inside, numbers - self.base[:, None], 0)
         self.packed_bytes = _frame_bytes(self.width, count)
         self.total_bytes = np.where(count > 0, 1 + _number_bytes(self.base) + 1 + self.packed_bytes, 0)
+
+    def over(self, rows: npt.NDArray[np.intp]) -> _I64:
+        """Return the numbers of some rows less the smallest of each; 0 where a row has fewer than another."""
+        count = self.count[rows]
+        most = int(count.max())
+        over: _I64 = self.numbers[rows, :most] - self.base[rows, None]
+        over[np.arange(most) >= count[:, None]] = 0
+        return over
 
 
 class _Writer:
@@ -253,7 +261,7 @@ class _Writer:
         self.byte(where, frame.width)
         for width in np.unique(frame.width[where]).tolist():
             rows = np.flatnonzero(where & (frame.width == width))
-            over = frame.over[rows, : int(frame.count[rows].max())]
+            over = frame.over(rows)
             size = (width + 7) // 8
             big_endian = over.astype(">u8").view(np.uint8).reshape(*over.shape, 8)[:, :, 8 - size :]
             bits = np.unpackbits(big_endian, axis=2)[:, :, 8 * size - width :]
