@@ -73,3 +73,9 @@ def test_the_version_that_is_installed_is_the_one_of_the_package() -> None:
     version = re.search(r'^version = "(.+)"', (DEPLOY.parent / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
     assert f"/opt/commonwatt/{version[1]}" in PAGE.read_text()
+
+
+def test_nothing_that_was_stopped_is_started_by_a_pattern() -> None:
+    # `restart` of a pattern would start our broker beside the Mosquitto in its place, and a backup.
+    assert "systemctl try-restart 'commonwatt-*'" in PAGE.read_text()
+    assert not re.search(r"systemctl (re)?start \S*\*", PAGE.read_text())

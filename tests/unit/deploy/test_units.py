@@ -4,6 +4,7 @@ import platform
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -111,3 +112,12 @@ def test_the_containers_file_is_clean() -> None:
     assert users
     assert users[-1] != "root"
     assert not re.search(r"token|password|\.pem|site/", text)
+
+
+def test_the_container_gets_all_that_the_package_is_made_of() -> None:
+    copied = re.findall(r"^COPY ([^-].*) /src", (DEPLOY / "Containerfile").read_text(), re.MULTILINE)
+    names = {name for line in copied for name in line.split()}
+    assert all((DEPLOY.parent / name).exists() for name in names)
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text())
+    packages = project["tool"]["setuptools"]["packages"]["find"]["include"]
+    assert {pattern.rstrip("*") for pattern in packages} | {project["project"]["readme"], "pyproject.toml"} <= names
