@@ -138,3 +138,22 @@ def test_promtool_finds_no_fault_with_the_metrics(town: tuple[Site, Prometheus])
         with urllib.request.urlopen(f"http://{part.http}/metrics", timeout=5) as answer:
             done = subprocess.run(check, input=answer.read(), capture_output=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), part.name
+
+
+def test_an_alert_fires_with_its_texts_and_ends_when_somebody_has_acted(town: tuple[Site, Prometheus]) -> None:
+    site, prometheus = town
+    damaged = site.folder / "r001" / "gateway.db.damaged-20260620T140000Z"
+
+    def firing() -> list[dict[str, Any]]:
+        alerts: list[dict[str, Any]] = prometheus.get("alerts")["alerts"]
+        return [alert for alert in alerts if alert["state"] == "firing"]
+
+    damaged.touch()
+    eventually(firing)
+    (alert,) = firing()
+    assert alert["labels"]["alertname"] == "CommonwattStoreSetAside"
+    assert alert["labels"]["place"] == "r001"
+    assert alert["annotations"]["summary"] == "The gateway of r001 found its store damaged and has replaced it."
+    assert alert["annotations"]["description"] == "Damaged stores that lie beside the one in use: 1."
+    damaged.unlink()
+    eventually(lambda: not firing())
