@@ -26,6 +26,7 @@ BENCHMARKS: dict[str, float] = {
     "town_load": 12,
     "growth": 2,
     "flood": 2.5,
+    "lte": 4.5,
 }
 """By module, in the order of the page: about how many minutes each takes."""
 

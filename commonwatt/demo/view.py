@@ -22,7 +22,7 @@ ASK_WITHIN_S = 0.5
 NARROW = 110
 """Columns below which the table tells less of each microgrid, so that it still fits."""
 
-_COLUMNS = ("microgrid", "made", "acknowledged", "relayed", "stored", "backlog", "lag", "batteries", "sharing")
+_COLUMNS = ("microgrid", "made", "acknowledged", "relayed", "stored", "backlog", "lag", "line", "batteries", "sharing")
 
 Status = dict[str, Any]
 
@@ -106,9 +106,10 @@ def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
         show_edge=not narrow,
         expand=not narrow,
     )
-    # What was acknowledged is what was made but for the backlog: the first to go where there is little room.
-    columns = [column for column in _COLUMNS if not (narrow and column == "acknowledged")]
-    headings = {"batteries": "batteries: level / minimum"} if not narrow else {"microgrid": "grid"}
+    # What was acknowledged is what was made but for the backlog: one of the first to go where there is little room.
+    columns = [column for column in _COLUMNS if not (narrow and column in ("acknowledged", "line"))]
+    wide = {"batteries": "batteries: level / minimum", "line": "LTE: MB up + down"}
+    headings = {"microgrid": "grid"} if narrow else wide
     for column in columns:
         justify: Literal["left", "right"] = "left" if column in ("microgrid", "batteries", "sharing") else "right"
         table.add_column(headings.get(column, column), justify=justify, no_wrap=narrow)
@@ -125,6 +126,7 @@ def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
             "stored": _number(stored.get(name, {}).get("received_slots")),
             "backlog": f"{meters.get('held', 0):,} + {backlog.get('parts', 0):,}",
             "lag": f"{meters.get('lag_s', 0):.0f} s",
+            "line": _line(gateway),
             "batteries": _lowest(gateway) if narrow else _batteries(gateway),
             "sharing": _sharing_counts(gateway) if narrow else _sharing(gateway),
         }
@@ -134,6 +136,12 @@ def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
 
 def _number(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else "-"
+
+
+def _line(gateway: Status) -> str:
+    """What the controller's LTE line has cost this month."""
+    used = gateway.get("lte", {}).get("used")
+    return "-" if used is None else " + ".join(f"{each / 1e6:.1f}" for each in used)
 
 
 def _batteries(gateway: Status) -> Text:

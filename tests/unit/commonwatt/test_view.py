@@ -33,6 +33,7 @@ def seen() -> dict[str, Any]:
             "batteries": {f"1{number:04}": battery(80 + number) for number in range(1, 10)} | {"10010": battery(53)},
             "donors": [f"1{number:04}" for number in range(1, 10)],
             "receivers": ["10010"],
+            "lte": {"used": [1_940_000, 2_060_000]},
             "last_commands": [{"time": NOW - 1101, "meter": "10001", "cmd": "share", "result": "done"}],
         }
         seen["utility"]["microgrids"][name] = {"received_slots": 1_232_000}
@@ -66,6 +67,7 @@ def test_a_wide_terminal_shows_every_battery(seen: dict[str, Any]) -> None:
     assert "acknowledged" in text
     assert "10:53/75" in text
     assert "lowest" not in text
+    assert text.count("1.9 + 2.1") == 4
 
 
 def test_ages_are_in_the_seconds_of_the_town(seen: dict[str, Any]) -> None:
