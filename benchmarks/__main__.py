@@ -21,7 +21,7 @@ BENCHMARKS: dict[str, float] = {
     "gateway_store": 0.3,
     "store": 3.5,
     "gateway_live": 5,
-    "latency": 8,
+    "latency": 6.5,
     "backlog": 5,
     "town_load": 12,
     "growth": 2,

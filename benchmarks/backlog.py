@@ -142,11 +142,10 @@ def drain_one(folder: Path, server: Postgres | None, hours: float) -> Drained:
     )
 
 
-def make_batches(path: Path, gateways: Sequence[Controller], quarters: range, blocks: int) -> int:
-    """Write the batches of all gateways to a file, those of each in turn, as they would come; return how many."""
+def make_batches(path: Path, gateways: Sequence[Controller], quarters: range, blocks: int) -> None:
+    """Write the batches of all gateways to a file, those of each in turn, as they would come."""
     rng = np.random.default_rng(3)
     coming = dict(enumerate(gateway.backlog(quarters, blocks, rng) for gateway in gateways))
-    count = 0
     with path.open("wb") as file:
         while coming:
             for place, batches in list(coming.items()):
@@ -154,8 +153,6 @@ def make_batches(path: Path, gateways: Sequence[Controller], quarters: range, bl
                     del coming[place]
                     continue
                 file.write(_FRAME.pack(place, gateways[place].sequence, len(batch)) + batch)
-                count += 1
-    return count
 
 
 def kept_batches(path: Path) -> Iterator[tuple[int, int, bytes]]:
@@ -182,14 +179,15 @@ async def send_all(port: int, gateways: Sequence[Controller], path: Path) -> flo
 
 
 def drain_town(folder: Path, server: Postgres | None, town: str, hours: int, blocks: int) -> Drained:
-    """Send the backlog of every gateway of a town to a real utility."""
+    """Send the backlog of every gateway of a town to a real utility; it is made if that was not done before."""
     with Site(folder, town, speed=1) as site:
         use(site, server)
         site.put_mosquitto("head-end")
         gateways = controllers(site, boundary=False)
-        end = int(time.time()) // QUARTER_S
-        kept = folder / "batches"
-        count = make_batches(kept, gateways, range(end - 4 * hours, end), blocks)
+        kept = folder.parent / f"batches-of-{blocks}"
+        if not kept.exists():
+            end = int(time.time()) // QUARTER_S
+            make_batches(kept, gateways, range(end - 4 * hours, end), blocks)
         site.start("head-end", "utility")
         pids = {name: process.pid for name, process in site.processes.items()}
         costs = Costs(pids | ({} if server is None else {"PostgreSQL": server.pid}) | {"generator": os.getpid()})
@@ -200,7 +198,7 @@ def drain_town(folder: Path, server: Postgres | None, town: str, hours: int, blo
         assert stored == series * SLOTS * 4 * hours, f"{stored} readings"
     return Drained(
         readings=int(stored),
-        batches=count,
+        batches=sum(1 for _ in kept_batches(kept)),
         bytes=kept.stat().st_size,
         seconds=seconds,
         cpu_s=found[0],

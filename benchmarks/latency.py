@@ -5,7 +5,6 @@ import json
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from threading import Event
 
 from benchmarks.report import Goal, Section, Table, percentile
 from commonwatt.clock import Clock
@@ -20,7 +19,7 @@ from tests.support.site import Site
 
 HOMES = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
 APARTMENTS = '[[microgrid]]\nid = "a"\nkind = "apartment"\nbuildings = 3\napartments = 100\ncount = {}\n'
-MICROGRIDS = {20: (HOMES, 8), 303: (APARTMENTS, 4)}
+MICROGRIDS = {20: (HOMES, 8), 303: (APARTMENTS, 6)}
 """By number of meters: the town, and how many microgrids of the kind are measured beside each other."""
 
 SAMPLES = 32
@@ -30,7 +29,7 @@ ABOVE, BELOW, FULL = 2, -2, 20
 """Levels beside the minimum, in percent of the capacity; the first two are so near that the gateway asks often."""
 
 PUT_EVERY_S = 60
-PATIENCE_S = 120
+PATIENCE_S = 180
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,21 +171,29 @@ class ScriptedMicrogrid:
         self.samples: list[Sample] = []
         self._clock = site.layout.clock
         self._changed = asyncio.Event()
-        self._port = site.address(f"{microgrid.id} broker")[1]
+        self._name = microgrid.id
+        self._port = site.address(self.part("broker"))[1]
         self._tokens = json.loads((site.folder / microgrid.id / "meter-tokens.json").read_text())
         self._meters = [ScriptedMeter(meter, self._clock, self._changed) for meter in microgrid.meters]
         self._faller, *self._donors = [meter for meter in self._meters if meter.battery is not None]
 
-    async def run(self, samples: int) -> None:
-        """Connect, put once a minute, and fall until there are so many samples."""
+    def part(self, kind: str) -> str:
+        """Return the name of its broker or gateway."""
+        return f"{self._name} {kind}"
+
+    async def connect(self) -> None:
+        """Connect all meters."""
         for meter in self._meters:
             await meter.connect(self._port, self._tokens[str(meter.meter.id)])
+
+    async def run(self, samples: int) -> None:
+        """Put once a minute, and fall until there are so many samples."""
         putting = asyncio.create_task(self._put())
         self._faller_is(ABOVE, 0)
-        # All have said who they are, what they hold, and that they are near a minimum or not.
-        await asyncio.sleep(self._clock.real_s(2 * SLOT_S))
-        while len(self.samples) < samples:
+        # The first time it takes until all have been asked who they are and what they hold.
+        for _ in range(1 + samples):
             await self._fall_and_rise()
+        del self.samples[0]
         putting.cancel()
         await asyncio.gather(putting, return_exceptions=True)
         for meter in self._meters:
@@ -224,24 +231,20 @@ class ScriptedMicrogrid:
                 meter.put()
 
 
-def wait_for(site: Site, samples: int) -> list[Sample]:
+async def wait_for(site: Site, samples: int) -> list[Sample]:
     """Return what all microgrids of a town waited; their gateways ask at moments spread over the slot."""
-    microgrids = list(site.layout.town.microgrids.values())
-    clock, pause = site.layout.clock, Event()
-    site.start("head-end", "utility", *(f"{microgrid.id} broker" for microgrid in microgrids))
-    for n, microgrid in enumerate(microgrids):
-        phase_s = n * SLOT_S / len(microgrids)
-        pause.wait(clock.real_s((phase_s - clock.now()) % SLOT_S))
-        site.start(f"{microgrid.id} gateway")
-    scripted = [ScriptedMicrogrid(site, microgrid) for microgrid in microgrids]
-    asyncio.run(_all(scripted, -(-samples // len(microgrids))))
-    return [sample for each in scripted for sample in each.samples]
-
-
-async def _all(scripted: list[ScriptedMicrogrid], samples: int) -> None:
+    scripted = [ScriptedMicrogrid(site, microgrid) for microgrid in site.layout.town.microgrids.values()]
+    site.start("head-end", "utility", *(each.part("broker") for each in scripted))
+    for each in scripted:
+        await each.connect()
+    clock = site.layout.clock
+    for n, each in enumerate(scripted):
+        await asyncio.sleep(clock.real_s((n * SLOT_S / len(scripted) - clock.now()) % SLOT_S))
+        await asyncio.to_thread(site.start, each.part("gateway"))
     async with asyncio.TaskGroup() as group:
         for each in scripted:
-            group.create_task(each.run(samples))
+            group.create_task(each.run(-(-samples // len(scripted))))
+    return [sample for each in scripted for sample in each.samples]
 
 
 def bench(*, smoke: bool = False) -> Section:
@@ -251,7 +254,7 @@ def bench(*, smoke: bool = False) -> Section:
         with tempfile.TemporaryDirectory() as folder:
             microgrids, samples, speed = (1, 1, 60.0) if smoke else (count, SAMPLES, 1.0)
             with Site(Path(folder) / "site", town.format(microgrids), speed=speed) as site:
-                found[meters] = microgrids, wait_for(site, samples)
+                found[meters] = microgrids, asyncio.run(wait_for(site, samples))
         print(f"  {meters} meters: {len(found[meters][1])} samples", flush=True)
         if smoke:
             break
