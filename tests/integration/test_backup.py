@@ -1,0 +1,63 @@
+"""A running town whose utility loses its database and gets a backup of it back: nothing acknowledged is lost."""
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from commonwatt.audit import audit_folder
+from tests.support import databases
+from tests.support.postgres import Postgres
+from tests.support.site import Site
+from tests.support.waiting import eventually
+
+kind = databases.both_kinds
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
+PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
+BATCHES = "commonwatt_utility_batches_total"
+
+
+@pytest.fixture
+def site(tmp_path: Path, kind: str) -> Iterator[Site]:
+    with ExitStack() as stack:
+        site = stack.enter_context(Site(tmp_path / "site", TOWN, speed=120))
+        if kind == "postgresql":
+            server = stack.enter_context(Postgres(tmp_path, durable=False))
+            site.register(server.url)
+            config = site.layout.part("utility").config
+            config.write_text(config.read_text().replace("sqlite:///utility.db", server.url))
+        yield site
+
+
+def do(site: Site, *words: str) -> str:
+    """Run one of the utility's commands."""
+    part = site.layout.part("utility")
+    command = [*part.command[: part.command.index("run")], *words, "--config", str(part.config)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def grows(site: Site, by: int = 4) -> None:
+    before = site.metric("utility", BATCHES)
+    eventually(lambda: site.metric("utility", BATCHES) >= before + by)
+
+
+def test_what_was_acknowledged_since_the_backup_comes_again(site: Site, tmp_path: Path) -> None:
+    site.start(*PARTS)
+    grows(site)
+    do(site, "backup", str(tmp_path / "kept"))  # while it runs
+    grows(site)
+    site.stop("r001 meters")  # whose memory has no more of what was acknowledged
+    eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": 1}})["backlog"]["parts"] == 0)
+    site.stop("utility")
+    stored = site.dump()
+    do(site, "restore", str(tmp_path / "kept"), "--replace")
+    lost = len(stored) * 60 - int((site.dump().quality > 0).sum())
+    assert lost > 0
+    site.start("utility")
+    eventually(lambda: audit_folder(site.folder).good)
+    assert int((site.dump().quality > 0).sum()) == int((stored.quality > 0).sum())
