@@ -12,6 +12,7 @@ from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
 from commonwatt.commands import Heartbeat, Month
 from commonwatt.records import EventRecord
+from tests.support import databases
 from utility.api import Api, make_app
 from utility.core import Refused
 from utility.gateway_metrics import GatewayMetrics
@@ -20,6 +21,8 @@ from utility.metrics import UtilityMetrics
 from utility.store.changes import Append, SawGateway
 from utility.store.database import Database
 from utility.store.writer import Writer
+
+kind = databases.both_kinds
 
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900

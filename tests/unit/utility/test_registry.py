@@ -9,10 +9,13 @@ from commonwatt.records import RecordType
 from commonwatt.registry import load_registry, registry_of, save_registry
 from commonwatt.service import only_one
 from commonwatt.town import Town, load_town
+from tests.support import databases
 from utility.registry import enrol, fill_registry
 from utility.store import reads
 from utility.store.database import Database, open_database
 from utility.store.known import load_known
+
+kind = databases.both_kinds
 
 CENTERTOWN = """microgrid = [
  {id = "r", kind = "residential", count = 800}, {id = "apt", kind = "apartment", apartments = 100},
