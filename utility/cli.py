@@ -308,7 +308,8 @@ def lines(config: ConfigOption, as_json: JsonOption = False) -> None:
         if as_json:
             typer.echo(json.dumps(rows, indent=1))
         else:
-            show("lines", [_in_gigabytes(row) for row in rows], tuple(rows[0]) if rows else ())
+            columns = [name for row in rows[:1] for name in row if name != "time" or is_wide()]
+            show("lines", [_in_gigabytes(row) for row in rows], columns)
 
 
 def _in_gigabytes(row: dict[str, object]) -> dict[str, object]:

@@ -1,9 +1,15 @@
 """What is counted of an LTE line, beside every packet weighed on a loopback where nobody else speaks."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 from tests.support.loopback import run_alone
+from tests.support.site import Site
+from tests.support.waiting import eventually
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 
 SEGMENT = 72
 """IP bytes of a segment without content, IPv6: whether a FIN comes alone or with an acknowledgement can't be known."""
@@ -30,3 +36,29 @@ def test_a_controllers_line_is_counted_to_the_byte_over_kills_and_restarts(tmp_p
     assert 0 < line["used_up"] <= used["up"]
     assert 0 < line["used_down"] <= used["down"]
     assert used == {way: sum(side[way] for side in told["gateway"]["sides"].values()) for way in used}
+
+
+def test_a_controller_behind_mosquitto_counts_its_interface_and_says_when_the_plan_is_used_up(tmp_path: Path) -> None:
+    with Site(tmp_path / "site", TOWN, speed=1) as site:
+        config = site.layout.part("r001 gateway").config
+        config.write_text(config.read_text() + 'lte_interface = "lo"\nlte_allowance_bytes = 1\n')
+        site.start("r001 gateway")
+        # The first look begins the count; asking for the status is what goes over the loopback meanwhile.
+        site.stop("r001 gateway")
+        site.start("r001 gateway")
+        told = (site.status("r001 gateway") or {})["lte"]
+        assert set(told["sides"]) == {"interface"}
+        assert told["sides"]["interface"] == dict(zip(("up", "down"), told["used"], strict=True))
+        assert min(told["used"]) > 0
+        assert told["level"] == "exceeded"
+        eventually(lambda: site.log("r001 gateway").count("the LTE line is exceeded") == 1)
+        assert site.metric("r001 gateway", 'commonwatt_gateway_lte_month_bytes{direction="up"}') >= told["used"][0]
+        assert site.metric("r001 gateway", "commonwatt_gateway_lte_allowance_bytes") == 1
+        site.stop("r001 gateway")
+        command = [sys.executable, "-m", "commonwatt", "gateway", "lte", "--config", str(config)]
+        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    level, up, down, *days = shown.splitlines()
+    assert level == "exceeded"
+    assert up.startswith("up: 0.0")
+    assert down.endswith("forecast not known yet, 0.000 GB allowed")
+    assert any("interface" in line for line in days)

@@ -1,5 +1,6 @@
 """The utility's tables, as a person sees them in a terminal of 80 columns."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.batches import Letter
-from commonwatt.commands import ControllerCommand
+from commonwatt.commands import ControllerCommand, Month
 from commonwatt.records import EventRecord, HistoryRecord, State
 from utility.cli import app
-from utility.store.changes import Append
+from utility.store.changes import Append, SawGateway
 from utility.store.database import Database
 from utility.store.known import OpenCommand, add_command
 from utility.store.writer import Writer
@@ -130,3 +131,14 @@ def test_a_town_is_registered_with_its_secrets_and_its_database_apart(town_file:
 def test_a_town_is_not_registered_nowhere(town_file: Path) -> None:
     done = CliRunner().invoke(app, ["register", "--town", str(town_file)])
     assert (done.exit_code, "give --database, --out, or both" in done.stderr) == (2, True)
+
+
+def test_lines_are_shown_in_gigabytes(show: Callable[..., str], database: Database) -> None:  # req: C9
+    month = Month(used=(812_000_000, 1_204_000_000), expected=(983_000_000, 2_100_000_000), allowance=2_000_000_000)
+    heartbeat = f'{{"lte":{month.model_dump_json()}}}'
+    Writer(database).commit([SawGateway(controller="r001", time=NOON, heartbeat=heartbeat)])
+    shown = show("lines")
+    line = next(line for line in shown.splitlines() if line.startswith("r001"))
+    assert line.split()[:8] == ["r001", "at", "risk", "0.812", "1.204", "0.983", "2.100", "2.000"]
+    assert "unknown" in next(line for line in shown.splitlines() if line.startswith("r002"))
+    assert json.loads(show("lines", "--json"))[0]["expected_down"] == 2_100_000_000
