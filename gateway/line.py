@@ -32,6 +32,9 @@ RATE_DAYS = 7
 ENOUGH_S = 3600
 """Before a side was counted for so long nothing is forecast."""
 
+MOST_BYTES = 2**53
+"""No line carries more; what an interface or a broker may say beyond is not believed."""
+
 LONGEST_LOOK_S = 3600
 """If two looks are further apart, the time between them does not count as counted: nobody knows what happened."""
 
@@ -55,8 +58,12 @@ def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowan
             expected += Use(rate.sent * left_s // counted_s, rate.received * left_s // counted_s)
     if not rows:
         return None
-    end_of_month = (expected.sent, expected.received) if known else None
-    return Month(used=(used.sent, used.received), expected=end_of_month, allowance=allowance)
+    end_of_month = _pair(expected) if known else None
+    return Month(used=_pair(used), expected=end_of_month, allowance=allowance)
+
+
+def _pair(use: Use) -> tuple[int, int]:
+    return min(MOST_BYTES, use.sent), min(MOST_BYTES, use.received)
 
 
 def _month_after(day: date) -> date:
@@ -145,8 +152,8 @@ class Line:
         row = self._days.get((side, day), LineDay(side, day))
         row = replace(
             row,
-            sent=row.sent + new.sent,
-            received=row.received + new.received,
+            sent=min(MOST_BYTES, row.sent + new.sent),
+            received=min(MOST_BYTES, row.received + new.received),
             seconds=row.seconds + (took_s if took_s <= LONGEST_LOOK_S else 0),
         )
         self._looked[side] = now

@@ -87,6 +87,17 @@ def test_sums_that_shrink_are_waited_for(store: Store) -> None:
     assert account.used("2026-07-04T10:00") == (600, 600)
 
 
+def test_absurd_sums_are_bounded_and_harm_nothing(store: Store) -> None:
+    account = Account(store)
+    for number in range(5):
+        account.look(METERS, str(number), 2**63, 2**64, "2026-07-04T10:00")
+    account.look(METERS, "last", 5, 5, "2026-07-04T11:00")
+    month = account.line.month(at("2026-07-04T11:00"))
+    assert month is not None
+    assert month.used == month.expected == (2**53, 2**53)
+    assert month.level == "exceeded"
+
+
 def test_a_month_begins_at_local_midnight(store: Store) -> None:
     account = Account(store)
     account.look(UTILITY, "a", 0, 0, "2026-07-31T23:58")
