@@ -39,9 +39,9 @@ class Postgres:
         """The SQLAlchemy URL of its database."""
         return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/postgres"
 
-    def url_of(self, name: str) -> str:
-        """Return the SQLAlchemy URL of another database of it."""
-        return f"{self.url.removesuffix('/postgres')}/{name}"
+    def url_of(self, name: str, user: str = USER) -> str:
+        """Return the SQLAlchemy URL of another database of it, or for another user."""
+        return f"postgresql+psycopg://{user}@127.0.0.1:{self.port}/{name}"
 
     def start(self) -> None:
         """Start it, and wait until it answers; after a crash it recovers first."""

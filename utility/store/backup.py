@@ -22,8 +22,9 @@ from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import unpack_sound
 from commonwatt.service import only_one
 from commonwatt.units import EpochSeconds, unsigned64
-from utility.store.database import APPLICATION, BEFORE, new_store_id, open_database, share, sqlite_path
+from utility.store.database import APPLICATION, new_store_id, open_database, share, sqlite_path
 from utility.store.known import registry_changed
+from utility.store.schema import BEFORE
 from utility.store.tables import compacted, event, letter, metadata, meter, part
 
 Tell = Callable[[int, int], None]
@@ -199,7 +200,15 @@ def _taken(name: str) -> str:
 
 
 def _dump(url: URL, made: Path) -> None:
-    _run("pg_dump", url, "--format=custom", "--no-owner", "--no-privileges", f"--file={made}", _address(url))
+    _run(
+        "pg_dump",
+        url,
+        "--format=custom",
+        "--no-owner",
+        "--no-privileges",
+        f"--file={made}",
+        f"--dbname={_address(url)}",
+    )
     # Read once, to its end.
     _run("pg_restore", url, "--file=/dev/null", str(made))
 
@@ -274,8 +283,15 @@ def _undo(connection: Connection) -> None:
 
 
 def _address(url: URL) -> str:
-    """Return the URL as the programs want it; the password goes another way, since others see what runs."""
-    return url.set(drivername="postgresql", password=None).render_as_string(hide_password=False)
+    """Return the URL in libpq's words; the password goes another way, since others see what runs."""
+    words = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+    words.pop("password", None)
+    texts = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in words.items()}
+    return " ".join(f"{name}='{_quoted(text)}'" for name, text in texts.items())
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("'", "\\'")
 
 
 def _run(program: str, url: URL, *arguments: str) -> str:
@@ -283,7 +299,7 @@ def _run(program: str, url: URL, *arguments: str) -> str:
     found = shutil.which(program)
     if found is None:
         raise ConfigError(f"{program} is not installed; it comes with: apt-get install postgresql-client")
-    password = "" if url.password is None else str(url.password)
+    password = str(url.password or url.query.get("password") or "")
     environment = {**os.environ, "LC_ALL": "C", **({"PGPASSWORD": password} if password else {})}
     command = [found, *arguments] if program == "pg_restore" else [found, "--no-password", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)

@@ -81,8 +81,9 @@ class Compactor:
 
     def apply(self, replacement: Replacement) -> int:
         """Replace the parts; return how many blocks were made, 0 if another compactor was quicker."""
-        with self._database.writes.begin() as connection:
-            make_partitions(connection, {month_of(quarter) for quarter in replacement.quarters})
+        if not self._database.has_one_writer:
+            with self._database.writes.begin() as connection:
+                make_partitions(connection, {month_of(quarter) for quarter in replacement.quarters})
         with self._database.writes.connect() as connection, connection.begin() as transaction:
             if not _take_out(connection, replacement):
                 transaction.rollback()

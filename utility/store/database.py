@@ -8,10 +8,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
@@ -23,6 +19,7 @@ from commonwatt.resync import write_log_again
 from commonwatt.service import lock_file
 from commonwatt.wal import read_log
 from utility.store.checks import check_file, check_meters, is_damage
+from utility.store.schema import empty_database, migrate
 from utility.store.tables import setting
 
 BUSY_TIMEOUT_MS = 5_000
@@ -44,8 +41,6 @@ SERVER_TIMEOUTS: dict[str, str | int] = {
 In libpq's words: seconds to connect, milliseconds until what was sent must have arrived, seconds of silence until it is
 asked whether it is there, between such questions, and how many; how long a statement waits for somebody's lock.
 """
-
-_MIGRATIONS = Path(__file__).parent / "migrations"
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +120,7 @@ def open_database(url: str, *, create: bool, check: bool = False) -> Database:
     try:
         torn = path is not None and check and _is_torn(path)
         with _writing(engine).begin() as connection:
-            schema = _migrate(connection, str(parsed.database))
+            schema = migrate(connection, str(parsed.database))
             store_id = _store_id(connection, torn=torn)
             if check:
                 check_meters(connection)
@@ -150,19 +145,6 @@ def sqlite_path(url: str) -> Path | None:
     if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
         return None
     return Path(str(parsed.database))
-
-
-def empty_database() -> bytes:
-    """Return an SQLite database of the present schema with nothing in it."""
-    engine = create_engine("sqlite://")
-    try:
-        with engine.connect() as connection:
-            _migrate(connection, "a new database")
-            connection.commit()
-            made: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
-            return made.serialize()
-    finally:
-        engine.dispose()
 
 
 def share(path: Path) -> TextIO:
@@ -224,9 +206,6 @@ def _upsert(dialect: str, table: Table, changed: tuple[str, ...]) -> sqlite.Inse
         index_elements=list(table.primary_key), set_={name: statement.excluded[name] for name in changed}
     )
 
-
-BEFORE = "commonwatt_before"
-"""Schema in which a server's tables wait while a backup is put in their place."""
 
 _PLACE = "place"
 """Setting that names the server and the very table it was written to; a backup takes it along as it was."""
@@ -334,36 +313,8 @@ def _set_pragmas(connection: Any, _: object) -> None:
     cursor.close()
 
 
-def _has_pages(connection: Connection) -> bool:
-    """Tell whether there is more in an SQLite file than its first page, which a new one has."""
-    return int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) > 1
-
-
 def _text(data: bytes) -> str:
     return data.decode(errors="replace")
-
-
-_IS_CUT_SHORT = text("SELECT to_regnamespace(:name) IS NOT NULL")
-
-
-def _migrate(connection: Connection, name: str) -> tuple[str | None, str]:
-    """Bring the schema up to date; return the one there was, and the one there is."""
-    config = Config(attributes={"connection": connection})
-    config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
-    present = set(MigrationContext.configure(connection).get_current_heads())
-    if connection.dialect.name == "postgresql" and connection.execute(_IS_CUT_SHORT, {"name": BEFORE}).scalar():
-        raise StoreError(f"{name}: a restore was cut short; begin it again: commonwatt utility restore FILE --replace")
-    if not present and connection.dialect.name == "sqlite" and _has_pages(connection):
-        raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
-    if unknown := present - known:
-        raise StoreError(
-            f"{name}: made by a later version of Commonwatt (schema {', '.join(sorted(unknown))}); "
-            "install that version, or name another database"
-        )
-    command.upgrade(config, "head")
-    (head,) = MigrationContext.configure(connection).get_current_heads()
-    return min(present, default=None), head
 
 
 def _is_torn(path: Path) -> bool:

@@ -30,9 +30,10 @@ from commonwatt.units import EpochSeconds, unsigned64
 from commonwatt.wal import readable
 from utility.registry import TOWN
 from utility.store.checks import check_schema, row_crc
-from utility.store.database import empty_database, insert_or, open_database
+from utility.store.database import insert_or, open_database
 from utility.store.known import REVISION, registry_changed
 from utility.store.parts import as_rows, summaries
+from utility.store.schema import empty_database
 from utility.store.tables import (
     command,
     compacted,

@@ -22,6 +22,8 @@ from utility.store.changes import Append
 from utility.store.database import Database, open_database
 from utility.store.tables import metadata
 
+CLERK = "clerk"
+
 MakeAppend = Callable[..., Append]
 MakeBatch = Callable[..., Batch]
 MakeBlocks = Callable[..., Blocks]
@@ -42,7 +44,9 @@ def kind() -> str:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     with Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as it:
-        open_database(it.url, create=True).close()
+        # As an installation has it: a database of somebody who may do nothing else.
+        it.execute(f"CREATE ROLE {CLERK} LOGIN PASSWORD 'secret'", f"CREATE DATABASE town OWNER {CLERK}")
+        open_database(it.url_of("town", CLERK), create=True).close()
         yield it
 
 
@@ -52,11 +56,12 @@ def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
         return f"sqlite:///{tmp_path}/utility.db"
     server: Postgres = request.getfixturevalue("server")
     # Quicker than to make the tables anew, or to copy them.
-    server.execute(
+    statements = [
         *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)),
         *(f"ALTER SEQUENCE {name} RESTART" for name in ("part_id_seq", "letter_no_seq", "meter_no_seq")),
-    )
-    return server.url
+    ]
+    server.run_script("town", ";".join(statements))
+    return server.url_of("town", CLERK)
 
 
 @pytest.fixture

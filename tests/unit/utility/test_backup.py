@@ -34,6 +34,8 @@ LATER_MONTH = QUARTER + 3000
 @pytest.fixture
 def command(tmp_path: Path, url: str, kind: str) -> Callable[..., str]:
     config = tmp_path / "utility.toml"
+    if kind == "postgresql":
+        url = f"{url.replace('@', ':secret@')}?options=-c%20lock_timeout%3D9s"
     config.write_text(f'[utility]\ndatabase = "{url}"\n')
 
     def run(*words: str, code: int = 0) -> str:
@@ -260,7 +262,7 @@ def test_without_the_servers_programs_it_is_said_what_to_install(
         (tmp_path / program).chmod(0o755)
         monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
         with pytest.raises((ConfigError, StoreError)) as caught:
-            backup(url.replace("postgres@", "postgres:secret1@"), tmp_path / "kept", lambda *_: None)
+            backup(url.replace("@", ":secret1@"), tmp_path / "kept", lambda *_: None)
         assert "secret1" not in str(caught.value)
         assert ("install a newer client" in str(caught.value)) == ("mismatch" in said)
     assert not list(tmp_path.glob("kept*"))

@@ -19,6 +19,7 @@ from utility.store import reads
 from utility.store.changes import Append, CloseCommand, KeepLetter, SawGateway
 from utility.store.compactor import Compactor
 from utility.store.database import Database
+from utility.store.gaps import GapFinder
 from utility.store.known import OpenCommand, add_command, last_done, mark_done, open_commands
 from utility.store.letters import letters
 from utility.store.parts import as_rows, masks, summaries
@@ -294,6 +295,58 @@ def test_part_appended_between_reading_and_replacing_is_not_lost(
     assert compactor.apply(replacement) == 0
     assert compact(database) == 1
     assert same(everything(database), blocks({0: 5, 1: 6}))
+
+
+def test_of_two_compactors_that_make_the_same_block_the_second_takes_it_back(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer, compactor = Writer(database), Compactor(database)
+    writer.commit([append(blocks({0: 5}))])
+    first = compactor.plan(LATER)
+    assert first is not None
+    with database.writes.begin() as connection:
+        # Hidden, as what another service has not committed yet.
+        hidden = dict(connection.execute(select(part)).mappings().one())
+        connection.execute(part.delete())
+    writer.commit([append(blocks({1: 6}))])
+    second = compactor.plan(LATER)
+    assert second is not None
+    with database.writes.begin() as connection:
+        connection.execute(part.insert(), [hidden])
+    assert compactor.apply(second) == 1
+    assert compactor.apply(first) == 0
+    assert same(everything(database), blocks({0: 5, 1: 6}))
+    assert compact(database) == 1
+    assert same(everything(database), blocks({0: 5, 1: 6}))
+
+
+def test_a_block_replaced_since_it_was_read_is_not_replaced_again(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer, compactor = Writer(database), Compactor(database)
+    writer.commit([append(blocks({0: 5}))])
+    compact(database)
+    writer.commit([append(blocks({1: 6}))])
+    late = compactor.plan(LATER)
+    assert late is not None
+    with database.writes.begin() as connection:
+        connection.execute(compacted.update().values(payload=pack(blocks({0: 5, 2: 7}))[0]))
+    assert compactor.apply(late) == 0
+    assert compact(database) == 1
+    assert same(everything(database), blocks({0: 5, 1: 6, 2: 7}))
+
+
+def test_gap_is_looked_at_again_when_its_block_is_compacted_before_the_finder_came(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer, finder = Writer(database), GapFinder(database)
+    writer.commit([append(blocks({0: 5}))])
+    for slots in ({}, dict.fromkeys(range(1, 60), 6)):
+        if slots:
+            writer.commit([append(blocks(slots))])
+        compact(database)
+        finder.apply(finder.plan(LATER, 0), LATER)
+    assert count(database, gap) == 0
 
 
 def test_damaged_part_is_set_aside_and_asked_for_again(
