@@ -11,7 +11,9 @@ MIB = 1 << 20
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and its descendants."""
+    """Return a process and its descendants; of this process only itself, since those measured are its children."""
+    if pid == os.getpid():
+        return [pid]
     children: dict[int, list[int]] = {}
     for path in Path("/proc").glob("[0-9]*/stat"):
         if fields := _stat(path):
@@ -25,8 +27,9 @@ def family(pid: int) -> list[int]:
 def cpu_s(pid: int) -> float:
     """Return the processor time that a process and its descendants took, seconds; those that have ended too."""
     paths = (Path(f"/proc/{one}/stat") for one in family(pid))
-    # Of user, system, and both of the children that have ended.
-    return sum(sum(map(int, fields[11:15])) for path in paths if (fields := _stat(path))) / _TICKS_PER_S
+    # User and system, and both of the children that have ended.
+    last = 13 if pid == os.getpid() else 15
+    return sum(sum(map(int, fields[11:last])) for path in paths if (fields := _stat(path))) / _TICKS_PER_S
 
 
 def memory_bytes(pid: int) -> int:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 from sqlalchemy import (
+    ARRAY,
     BigInteger,
     ColumnElement,
     Connection,
@@ -21,6 +22,7 @@ from sqlalchemy import (
     bindparam,
     case,
     delete,
+    func,
     select,
     tuple_,
     update,
@@ -115,8 +117,15 @@ class _Registry:
         return (
             few <= self.meters.keys()
             and who <= self.controllers.keys()
-            and all(np.isin(append.blocks.meter, self.ids).all() for append in appends)
+            and all(self._has(append.blocks.meter) for append in appends)
         )
+
+    def _has(self, meters: npt.NDArray[np.uint64]) -> bool:
+        """Tell whether all are known; looked up, since np.isin would sort the whole town for each batch."""
+        if not len(self.ids):
+            return not len(meters)
+        rows = np.searchsorted(self.ids, meters)
+        return bool((self.ids.take(rows, mode="clip") == meters).all())
 
     def numbers_of(self, meters: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
         """Return the numbers of meters that are known."""
@@ -198,12 +207,16 @@ class _Transaction:
                 self.new_firsts[place] = quarter
 
     def _save_firsts(self) -> None:
-        rows = [
-            {"meter_no": number, "record_type": record_type, "first_quarter": quarter}
-            for (number, record_type), quarter in self.new_firsts.items()
-        ]
-        if rows:
-            self._connection.execute(_keep_first(self._connection.dialect.name), rows)
+        rows = [(number, record_type, quarter) for (number, record_type), quarter in self.new_firsts.items()]
+        if not rows:
+            return
+        dialect = self._connection.dialect.name
+        if dialect == "postgresql":
+            # One statement: a backlog comes with its newest first, and brings an earlier first for every series.
+            values: Any = dict(zip(_SERIES, map(list, zip(*rows, strict=True)), strict=True))
+        else:
+            values = [dict(zip(_SERIES, row, strict=True)) for row in rows]
+        self._connection.execute(_keep_first(dialect), values)
 
     def _append_events(self, appends: Sequence[Append]) -> list[tuple[str, Letter]]:
         """Keep the events that are new; return letters about those that contradict a kept one."""
@@ -335,10 +348,16 @@ _LOOK_AGAIN = (
 )
 
 
+_SERIES = ["meter_no", "record_type", "first_quarter"]
+
+
 @cache
 def _keep_first(dialect: str) -> Insert:
-    """Keep the first quarter of a series, unless an earlier one is there."""
+    """Keep the first quarter of a series, unless an earlier one is there; on PostgreSQL, of lists of them."""
     statement = insert_in(dialect, series)
+    if dialect == "postgresql":
+        lists = (func.unnest(bindparam(name, type_=ARRAY(Integer))) for name in _SERIES)
+        statement = statement.from_select(_SERIES, select(*lists))
     earlier = statement.excluded.first_quarter
     return statement.on_conflict_do_update(
         index_elements=list(series.primary_key),
