@@ -33,7 +33,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m tests.support.small_world.explore --minutes 2
 	$(BIN)/python -m tests.support.powercut --cuts $(or $(CUTS),1000)
 
-bench: install ## measure everything, in about half an hour on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
+bench: install ## measure everything, in about 37 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
 	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m tests.support.generate_docs
 

@@ -35,7 +35,7 @@ DAYS_BACK = 300
 
 HOUR_S = 60.0
 HOUR_SPEED = 60.0
-LIVE_S = 120.0
+LIVE_S = 90.0
 SETTLE_S = 30.0
 """Real seconds until all meters are connected and have been asked who they are."""
 

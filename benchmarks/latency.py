@@ -19,7 +19,7 @@ from tests.support.site import Site
 
 HOMES = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
 APARTMENTS = '[[microgrid]]\nid = "a"\nkind = "apartment"\nbuildings = 3\napartments = 100\ncount = {}\n'
-MICROGRIDS = {20: (HOMES, 8), 303: (APARTMENTS, 6)}
+MICROGRIDS = {20: (HOMES, 8), 303: (APARTMENTS, 8)}
 """By number of meters: the town, and how many microgrids of the kind are measured beside each other."""
 
 SAMPLES = 32

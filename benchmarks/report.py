@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 
 import pytest
 from pydantic import BaseModel, ConfigDict
@@ -19,6 +20,9 @@ from tests.support.parts import real_part
 
 RESULTS = Path(__file__).parent / "results"
 """One file for each benchmark; the page is made from them, and nothing is measured for it."""
+
+LOOK_S = 0.5
+"""For so long the machine is looked at before a benchmark."""
 
 BEGIN = "<!-- made from benchmarks/results by `make docs`: what is written here is lost -->"
 END = "<!-- end of what is made -->"
@@ -112,7 +116,7 @@ class Machine(_Kept):
         postgresql: Its version; ``none`` without one.
         mosquitto: Its version; ``none`` without one.
         sync_ms: How long the disk takes to make four kilobytes durable, the median.
-        load: Average number of processes that wanted a core in the minute before.
+        busy: How many cores were busy just before, with something else.
     """
 
     cpu: str
@@ -124,14 +128,14 @@ class Machine(_Kept):
     postgresql: str
     mosquitto: str
     sync_ms: float
-    load: float
+    busy: float
 
     def line(self) -> str:
         """Return it as a sentence."""
         return (
             f"{self.cores} cores of {self.cpu}, {self.memory_gib:.0f} GiB, Linux {self.kernel}; Python {self.python}, "
             f"SQLite {self.sqlite}, PostgreSQL {self.postgresql}, Mosquitto {self.mosquitto}; a sync of the disk takes "
-            f"{self.sync_ms:.2f} ms; load before {self.load:.1f}"
+            f"{self.sync_ms:.2f} ms; {self.busy:.1f} cores were busy with something else just before"
         )
 
 
@@ -204,7 +208,7 @@ def this_machine() -> Machine:
         postgresql=_version("initdb", "--version"),
         mosquitto=_version("mosquitto", "-h"),
         sync_ms=round(1000 * statistics.median(_sync_s() for _ in range(50)), 3),
-        load=round(os.getloadavg()[0], 2),
+        busy=round(_busy_cores(), 2),
     )
 
 
@@ -220,6 +224,17 @@ def _version(program: str, option: str) -> str:
         return "none"
     words = (done.stdout + done.stderr).split()
     return next((word for word in words if word[0].isdigit()), "unknown")
+
+
+def _busy_cores() -> float:
+    def spent() -> tuple[int, int]:
+        ticks = [int(word) for word in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:9]]
+        return sum(ticks), sum(ticks) - ticks[3] - ticks[4]  # idle, and waiting for a disk
+
+    total, busy = spent()
+    Event().wait(LOOK_S)
+    later, then_busy = spent()
+    return (os.cpu_count() or 1) * (then_busy - busy) / max(1, later - total)
 
 
 def _sync_s() -> float:
@@ -245,7 +260,7 @@ def number(value: float) -> str:
 def spread(samples: Sequence[float], unit: str = "") -> str:
     """Return the median of runs, and the least and the most beside it."""
     middle = f"{number(statistics.median(samples))} {unit}".strip()
-    return middle if len(samples) == 1 else f"{middle} ({number(min(samples))} to {number(max(samples))})"
+    return middle if min(samples) == max(samples) else f"{middle} ({number(min(samples))} to {number(max(samples))})"
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
