@@ -9,6 +9,7 @@ import secrets
 import socket
 import struct
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -88,9 +89,11 @@ class Tally:
     run: int = field(default_factory=lambda: secrets.randbits(63))
     # By connection, whether it was accepted. Weakly: what nobody has any more is closed by Python.
     _open: WeakKeyDictionary[socket.socket, bool] = field(default_factory=WeakKeyDictionary)
-    _ended: Use = Use()
-    # TLS connections are made on threads of their own.
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _ended_sent: int = 0
+    _ended_received: int = 0
+    # TLS connections are made on threads of their own. And the garbage collector closes connections, on whatever
+    # thread and in whatever line it runs: also in those below, which hold the lock already.
+    _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def opened(self, sock: socket.socket, *, accepted: bool = False) -> None:
         """Count a connection from its beginning."""
@@ -100,21 +103,35 @@ class Tally:
     def leave_out(self, fileno: int) -> None:
         """Count a connection no longer, nor what it has cost so far: it is not on the line."""
         with self._lock:
-            for sock in [sock for sock in self._open if sock.fileno() == fileno]:
-                del self._open[sock]
+            for sock, _ in self._connections():
+                if sock.fileno() == fileno:
+                    self._open.pop(sock, None)
 
     def closing(self, sock: socket.socket) -> None:
         """Take the last look at a connection, just before it is closed."""
         with self._lock:
             accepted = self._open.pop(sock, None)
             if accepted is not None:
-                self._ended += use_of(sock, accepted=accepted, closing=True) or Use()
+                use = use_of(sock, accepted=accepted, closing=True) or Use()
+                # Plain numbers: between reading and writing one of them no garbage is collected.
+                self._ended_sent += use.sent
+                self._ended_received += use.received
 
     def total(self) -> Use:
         """Return what all connections have cost since the beginning."""
         with self._lock:
-            looks = (use_of(sock, accepted=accepted) or Use() for sock, accepted in self._open.items())
-            return sum(looks, self._ended)
+            # First: one that is closed while the others are looked at must not count twice. It may be missing once.
+            ended = Use(self._ended_sent, self._ended_received)
+            looks = (use_of(sock, accepted=accepted) or Use() for sock, accepted in self._connections())
+            return sum(looks, ended)
+
+    def _connections(self) -> Iterator[tuple[socket.socket, bool]]:
+        """Yield the open connections, whatever is closed meanwhile."""
+        for reference in self._open.keyrefs():
+            sock = reference()
+            accepted = None if sock is None else self._open.get(sock)
+            if sock is not None and accepted is not None:
+                yield sock, accepted
 
 
 class AcceptedSocket(socket.socket):

@@ -1,6 +1,8 @@
 """What a connection or an interface has cost: where it can't be told, nobody guesses."""
 
+import gc
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -48,3 +50,45 @@ def test_where_the_kernel_does_not_tell_nothing_is_counted(monkeypatch: pytest.M
         socket.create_connection(listening.getsockname()) as there,
     ):
         assert use_of(there, accepted=False) is None
+
+
+def test_a_connection_that_the_garbage_collector_closes_in_mid_sum_is_counted_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    class Transport:
+        """As asyncio's: closes its connection when it is collected, and is part of a cycle."""
+
+        def __init__(self, sock: socket.socket) -> None:
+            self.sock, self.itself = sock, self
+
+        def __del__(self) -> None:
+            self.sock.close()
+
+    def collect_and_look(sock: socket.socket, *, accepted: bool, closing: bool = False) -> Use | None:
+        gc.collect()
+        return use_of(sock, accepted=accepted, closing=closing)
+
+    tally = Tally()
+    sums: list[Use] = []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        there = [socket.create_connection(listening.getsockname()) for _ in range(3)]
+        accepted = [AcceptedSocket.take(listening.accept()[0], tally) for _ in there]
+    for number in range(3):
+        there[number].sendall(b"hello")
+    before = tally.total()
+    gc.disable()
+    Transport(accepted[1])
+    Transport(accepted[2])
+    monkeypatch.setattr(lte, "use_of", collect_and_look)
+    # On a thread that a test may end without: one that waits for itself waits for ever.
+    summing = threading.Thread(target=lambda: sums.append(tally.total()), daemon=True)
+    summing.start()
+    summing.join(timeout=10)
+    gc.enable()
+    assert [sock.fileno() < 0 for sock in accepted] == [False, True, True], "they were closed in mid-sum"
+    assert sums, "the sum waits for itself"
+    after = tally.total()
+    for sock in (*there, *accepted):
+        sock.close()
+    assert sums[0].received <= after.received
+    assert before.received < after.received < 2 * before.received, "with what closing costs, once"
