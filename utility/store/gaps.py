@@ -42,7 +42,7 @@ from utility.store.checks import sound_events
 from utility.store.database import Database, insert_in, read_setting, save_setting
 from utility.store.held import masks_of
 from utility.store.known import OpenCommand, add_command
-from utility.store.parts import MAX_IN, PartReader, chunks, masks, select_parts
+from utility.store.parts import PartReader, chunks, masks, select_parts
 from utility.store.retention import kept_from
 from utility.store.tables import command, compacted, event, gap, meter, part, series
 
@@ -266,7 +266,8 @@ _IDS = select(meter.c.no, meter.c.id, meter.c.microgrid).where(meter.c.no.in_(_N
 _PARTS_OF = select_parts(lambda c: tuple_(c.meter_no, c.record_type, c.quarter).in_(_KEYS))
 _FULL = select(*_KEY_OF_COMPACTED).where(
     compacted.c.meter_no.in_(_NUMBERS),
-    compacted.c.quarter.between(bindparam("first"), bindparam("last")),
+    # Each is named, since the key begins with it.
+    compacted.c.quarter.in_(bindparam("quarters", expanding=True)),
     compacted.c.exact + compacted.c.averaged == 60,
 )
 _WATCHED = select(*_KEY_OF_GAP).where(tuple_(*_KEY_OF_GAP).in_(_KEYS))
@@ -370,12 +371,11 @@ def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[i
 
 def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
     """Return those of the blocks that are compacted and miss nothing."""
-    quarters = [key[2] for key in keys]
     full: set[Key] = set()
-    wanted = set(keys)
-    for numbers in chunks(sorted({key[0] for key in keys}), MAX_IN):
-        which = {"numbers": numbers, "first": min(quarters), "last": max(quarters)}
-        full |= {_key(row) for row in connection.execute(_FULL, which)} & wanted
+    # In the order of the meters: so few meters, or few quarters, stand beside each other.
+    for some in chunks(sorted(keys)):
+        which = {"numbers": sorted({key[0] for key in some}), "quarters": sorted({key[2] for key in some})}
+        full |= {_key(row) for row in connection.execute(_FULL, which)} & set(some)
     return full
 
 
