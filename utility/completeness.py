@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, select, tuple_
+from sqlalchemy import ColumnElement, Connection, and_, select
 
 from commonwatt.blocks import Blocks
 from commonwatt.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
@@ -14,6 +14,7 @@ from utility.gaps import ALL_SLOTS, settled_before
 from utility.store.database import Database
 from utility.store.gaps import Off
 from utility.store.held import masks_between
+from utility.store.keys import is_one_of, listed
 from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, masks, select_parts
 from utility.store.retention import kept_from
 from utility.store.tables import gap, meter, series
@@ -169,7 +170,6 @@ def _tell(counts: Completeness, lacks: int, reasons: Mapping[str, int]) -> None:
 def _absent(
     connection: Connection, keys: Sequence[tuple[int, int]], first: Quarter, end: Quarter
 ) -> dict[tuple[int, int, int], int]:
-    statement = select(gap).where(
-        gap.c.quarter.between(first, end - 1), tuple_(gap.c.meter_no, gap.c.record_type).in_(keys)
-    )
-    return {(row.meter_no, row.record_type, row.quarter): row.absent for row in connection.execute(statement)}
+    statement = select(gap).where(gap.c.quarter.between(first, end - 1), is_one_of((gap.c.meter_no, gap.c.record_type)))
+    found = connection.execute(statement, listed(keys))
+    return {(row.meter_no, row.record_type, row.quarter): row.absent for row in found}

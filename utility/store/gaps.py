@@ -19,11 +19,10 @@ from sqlalchemy import (
     delete,
     func,
     select,
-    tuple_,
 )
 
 from commonwatt.records import EventRecord
-from commonwatt.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
+from commonwatt.units import QUARTER_S, SLOTS, EpochSeconds, Quarter, unsigned64
 from utility.gaps import (
     ALL_SLOTS,
     LAST_BACKOFF_S,
@@ -41,6 +40,7 @@ from utility.gaps import (
 from utility.store.checks import sound_events
 from utility.store.database import Database, insert_in, read_setting, save_setting
 from utility.store.held import masks_of
+from utility.store.keys import is_one_of, listed
 from utility.store.known import OpenCommand, add_command
 from utility.store.parts import PartReader, chunks, masks, select_parts
 from utility.store.retention import kept_from
@@ -180,7 +180,7 @@ class GapFinder:
             for row in _ids(connection, some)
         }
         for some in chunks(keys):
-            blocks = self._reader.read(connection, _PARTS_OF, {"keys": some})
+            blocks = self._reader.read(connection, _PARTS_OF, listed(some))
             for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True):
                 present[numbers[meter_id], record_type, quarter] = mask
         held = masks_of(connection, keys)
@@ -254,7 +254,6 @@ def _events_of() -> Select[Any]:
 _KEY_OF_PART = (part.c.meter_no, part.c.record_type, part.c.quarter)
 _KEY_OF_COMPACTED = (compacted.c.meter_no, compacted.c.record_type, compacted.c.quarter)
 _KEY_OF_GAP = (gap.c.meter_no, gap.c.record_type, gap.c.quarter)
-_KEYS: BindParameter[Any] = bindparam("keys", expanding=True)
 _NUMBERS: BindParameter[Any] = bindparam("numbers", expanding=True)
 _EVENTS_OF = _events_of()
 _EVENT_COUNTS = (
@@ -263,14 +262,11 @@ _EVENT_COUNTS = (
     .group_by(event.c.meter_no)
 )
 _IDS = select(meter.c.no, meter.c.id, meter.c.microgrid).where(meter.c.no.in_(_NUMBERS))
-_PARTS_OF = select_parts(lambda c: tuple_(c.meter_no, c.record_type, c.quarter).in_(_KEYS))
+_PARTS_OF = select_parts(lambda c: is_one_of((c.meter_no, c.record_type, c.quarter)))
 _FULL = select(*_KEY_OF_COMPACTED).where(
-    compacted.c.meter_no.in_(_NUMBERS),
-    # Each is named, since the key begins with it.
-    compacted.c.quarter.in_(bindparam("quarters", expanding=True)),
-    compacted.c.exact + compacted.c.averaged == 60,
+    is_one_of(_KEY_OF_COMPACTED), compacted.c.exact + compacted.c.averaged == SLOTS
 )
-_WATCHED = select(*_KEY_OF_GAP).where(tuple_(*_KEY_OF_GAP).in_(_KEYS))
+_WATCHED = select(*_KEY_OF_GAP).where(is_one_of(_KEY_OF_GAP))
 _DUE = (
     select(gap)
     .where(gap.c.is_open, (gap.c.next_time <= bindparam("now")) | (gap.c.next_time > bindparam("beyond")))
@@ -306,7 +302,7 @@ _LOOKED_AT = (
     )
     .values(touched=0)
 )
-_FOUND = delete(gap).where(tuple_(*_KEY_OF_GAP).in_(_KEYS))
+_FOUND = delete(gap).where(is_one_of(_KEY_OF_GAP))
 # Those too young were found by a clock that was ahead; they are looked through when it is their time.
 _OUTSIDE = delete(gap).where((gap.c.quarter < bindparam("oldest")) | (gap.c.quarter >= bindparam("horizon")))
 _OLD_COMMANDS = delete(command).where(
@@ -371,12 +367,7 @@ def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[i
 
 def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
     """Return those of the blocks that are compacted and miss nothing."""
-    full: set[Key] = set()
-    # In the order of the meters: so few meters, or few quarters, stand beside each other.
-    for some in chunks(sorted(keys)):
-        which = {"numbers": sorted({key[0] for key in some}), "quarters": sorted({key[2] for key in some})}
-        full |= {_key(row) for row in connection.execute(_FULL, which)} & set(some)
-    return full
+    return {_key(row) for some in chunks(keys) for row in connection.execute(_FULL, listed(some))}
 
 
 def _key(row: Any) -> Key:
@@ -389,7 +380,7 @@ def _of_key(key: Key) -> dict[str, int]:
 
 def _watched_of(connection: Connection, keys: Sequence[Key]) -> set[Key]:
     """Return those of the blocks that are watched."""
-    return {_key(row) for some in chunks(keys) for row in connection.execute(_WATCHED, {"keys": some})}
+    return {_key(row) for some in chunks(keys) for row in connection.execute(_WATCHED, listed(some))}
 
 
 def _save_scanned(connection: Connection, run: GapRun) -> None:
@@ -406,7 +397,7 @@ def _save_masks(connection: Connection, run: GapRun, now: EpochSeconds) -> None:
     if missing:
         connection.execute(_watch(connection.dialect.name), missing)
     for some in chunks([key for key, mask in run.masks.items() if not mask]):
-        connection.execute(_FOUND, {"keys": some})
+        connection.execute(_FOUND, listed(some))
 
 
 def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, delete, func, select, tuple_, update
+from sqlalchemy import Connection, delete, func, select, update
 
 from commonwatt.blocks import Blocks
 from commonwatt.exceptions import ConfigError
@@ -12,6 +12,7 @@ from commonwatt.packing import pack
 from commonwatt.records import RecordType
 from commonwatt.units import EpochSeconds
 from utility.store.database import insert_or
+from utility.store.keys import is_one_of, listed
 from utility.store.known import NOBODY, KnownMeter, controller_numbers, load_known
 from utility.store.letters import letter_of
 from utility.store.parts import chunks, masks
@@ -26,6 +27,12 @@ MAX_WHY = 200
 
 Key = tuple[int, int, int]
 """(number of the meter, record type, quarter)."""
+
+_HELD = (
+    select(held, letter.c.state)
+    .join(letter, letter.c.no == held.c.letter_no)
+    .where(is_one_of((held.c.meter_no, held.c.record_type, held.c.quarter)))
+)
 
 
 @dataclass(frozen=True)
@@ -114,13 +121,11 @@ def _append(connection: Connection, blocks: Blocks, meter: KnownMeter, sender: s
 
 def masks_of(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[int, int]]:
     """Return the slots of the blocks that are held, and those that were refused, where there are any."""
-    columns = (held.c.meter_no, held.c.record_type, held.c.quarter)
     found: dict[Key, tuple[int, int]] = {}
     if connection.execute(select(held.c.letter_no).limit(1)).first() is None:
         return found
     for some in chunks(list(keys)):
-        statement = select(held, letter.c.state).join(letter, letter.c.no == held.c.letter_no)
-        for row in connection.execute(statement.where(tuple_(*columns).in_(some))):
+        for row in connection.execute(_HELD, listed(some)):
             key = row.meter_no, row.record_type, row.quarter
             waiting, refused = found.get(key, (0, 0))
             found[key] = (waiting | row.mask, refused) if row.state == HELD else (waiting, refused | row.mask)
@@ -131,10 +136,10 @@ def masks_between(
     connection: Connection, series_keys: Sequence[tuple[int, int]], first: int, end: int
 ) -> dict[Key, tuple[int, int]]:
     """Return the same of all blocks of some meters' record types, quarters ``first`` to ``end`` - 1."""
-    within = held.c.quarter.between(first, end - 1) & tuple_(held.c.meter_no, held.c.record_type).in_(series_keys)
+    within = held.c.quarter.between(first, end - 1) & is_one_of((held.c.meter_no, held.c.record_type))
     keys = {
         (row.meter_no, row.record_type, row.quarter)
-        for row in connection.execute(select(held).where(within).distinct())
+        for row in connection.execute(select(held).where(within).distinct(), listed(series_keys))
     }
     return masks_of(connection, keys)
 

@@ -37,6 +37,7 @@ from utility.store.changes import Append, Change, CloseCommand, Committed, KeepL
 from utility.store.checks import is_sound, row_crc
 from utility.store.database import Database, insert_in, insert_or, upsert
 from utility.store.held import HELD, note_slots
+from utility.store.keys import is_one_of, listed
 from utility.store.known import controller_numbers
 from utility.store.letters import letter_row
 from utility.store.parts import chunks
@@ -256,7 +257,7 @@ class _Transaction:
     def _known_events(self, keys: Sequence[_EventKey]) -> dict[_EventKey, tuple[int, int, int]]:
         known = {}
         for some in chunks(keys):
-            for row in self._connection.execute(_EVENTS_OF, {"keys": some}).all():
+            for row in self._connection.execute(_EVENTS_OF, listed(some)).all():
                 key = row.meter_no, row.generation, row.record_id
                 if is_sound(event, row):
                     known[key] = row.previous_state, row.new_state, row.time
@@ -335,9 +336,7 @@ class _Transaction:
 
 # Statements are made once: making one takes longer than executing it.
 
-_EVENTS_OF = select(event).where(
-    tuple_(event.c.meter_no, event.c.generation, event.c.record_id).in_(bindparam("keys", expanding=True))
-)
+_EVENTS_OF = select(event).where(is_one_of((event.c.meter_no, event.c.generation, event.c.record_id)))
 
 _LOW = bindparam("low", type_=Integer)
 _LOOK_AGAIN = (

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -11,6 +12,7 @@ from commonwatt.records import EventRecord, State
 from tests.support import databases
 from utility import completeness, gaps
 from utility.gaps import ALL_SLOTS, Wanted, off_mask, off_times
+from utility.store import gaps as gap_store
 from utility.store import reads
 from utility.store.changes import Append, CloseCommand
 from utility.store.compactor import Compactor
@@ -326,6 +328,32 @@ def test_a_meters_events_of_years_are_not_read_at_every_look(
     find(database, BEGIN + 900 + AGE)
     completeness.completeness(database, QUARTER, QUARTER + 1)
     assert max(read) <= 3
+
+
+def test_an_event_that_comes_late_has_its_meter_looked_through_again_not_the_town(
+    database: Database,
+    blocks: Callable[..., Blocks],
+    append: Callable[..., Append],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    read: list[object] = []
+    key_of = gap_store._key
+
+    def counting(row: Any) -> gap_store.Key:
+        read.append(row)
+        return key_of(row)
+
+    writer = Writer(database)
+    writer.commit([append(blocks(FULL, quarter=QUARTER + n, meter=m)) for n in range(20) for m in (10001, 10002)])
+    compactor = Compactor(database)
+    while (replacement := compactor.plan(BEGIN + 100 * 900)) is not None:
+        compactor.apply(replacement)
+    find(database, BEGIN + 19 * 900 + AGE)
+    writer.commit([append(events=[event(6, BEGIN, UP, previous=UP)])])
+    monkeypatch.setattr(gap_store, "_key", counting)
+    assert find(database, BEGIN + 20 * 900 + AGE) == []
+    # The twenty quarters of its meter, and the new one of the other.
+    assert len(read) == 21
 
 
 Moments = st.lists(

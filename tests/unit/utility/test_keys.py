@@ -1,0 +1,51 @@
+"""Whatever is asked for by keys is looked up by an index, however many keys there are."""
+
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, event
+
+from tests.support import databases
+from utility.store import gaps, held, writer
+from utility.store.database import Database
+from utility.store.keys import listed
+from utility.store.partitions import make_partitions
+
+kind = databases.both_kinds
+
+STATEMENTS: dict[str, Any] = {
+    "parts": gaps._PARTS_OF,
+    "full": gaps._FULL,
+    "watched": gaps._WATCHED,
+    "found": gaps._FOUND,
+    "held": held._HELD,
+    "events": writer._EVENTS_OF,
+}
+TABLES = ("compacted", "part", "gap", "held", "event")
+
+
+def plan(connection: Connection, statement: Any, number: int) -> list[str]:
+    """Return the lines of the plan for so many keys."""
+    seen: list[tuple[str, Any]] = []
+
+    def note(_: object, __: object, sql: str, values: Any, *rest: object) -> None:
+        seen.append((sql, values))
+
+    event.listen(connection, "before_cursor_execute", note)
+    connection.execute(statement, listed([(2**31 - 1 - n, 2**62 + n, n) for n in range(number)]))
+    event.remove(connection, "before_cursor_execute", note)
+    explain = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
+    return [str(row[-1]).strip() for row in connection.exec_driver_sql(f"{explain} {seen[0][0]}", seen[0][1])]
+
+
+@pytest.mark.parametrize("name", STATEMENTS)
+def test_keys_are_looked_up_by_an_index(database: Database, name: str) -> None:
+    with database.writes.begin() as connection:
+        make_partitions(connection, [(2027, month) for month in range(1, 8)])
+        if connection.dialect.name == "postgresql":
+            # It would read a table whole that is nearly empty.
+            connection.exec_driver_sql("SET LOCAL enable_seqscan = off")
+        few, many = (plan(connection, STATEMENTS[name], number) for number in (2, 300))
+    assert len(few) == len(many)
+    for table in TABLES:
+        assert not [line for line in many if f"SCAN {table}" in line or f"Seq Scan on {table}" in line], many
