@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -65,10 +66,11 @@ def started(unit: str, site: Path) -> Iterator[socket.socket]:
     if run[0] == MOSQUITTO:
         run = mosquitto(Path(run[-1]))
     environment = os.environ | dict(line.split("=", 1) for line in own["Environment"])
-    environment["NOTIFY_SOCKET"] = str(site / f"{unit}.notify")
     for limit in own["WatchdogSec"]:
         environment["WATCHDOG_USEC"] = str(int(limit) * 1_000_000)
-    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as ear:
+    # Not within the test's folder: the path of a socket may have 108 characters.
+    with TemporaryDirectory() as short, closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as ear:
+        environment["NOTIFY_SOCKET"] = f"{short}/notify"
         ear.bind(environment["NOTIFY_SOCKET"])
         ear.settimeout(60)
         process = subprocess.Popen(run, cwd=folder, env=environment, stderr=subprocess.DEVNULL)

@@ -83,7 +83,7 @@ def test_row_06_a_full_disk(disk: Path, tmp_path: Path) -> None:
         eventually(lambda: (disk / "gateway.db.ballast").exists())
         fill(disk / "filler")
         eventually(lambda: metric("refusing_records") == 1)
-        assert "records are refused" in site.log(GATEWAY)
+        eventually(lambda: "records are refused" in site.log(GATEWAY))
         site.start(METERS)
         eventually(lambda: metric(refused) >= 4)
         # Of so many batteries some are low and some are not: it is ordered, done, and the confirmation kept.

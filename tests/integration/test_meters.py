@@ -66,6 +66,8 @@ class Gateway:
         self._client.publish(topics.meter_down("r001", meter, topics.COMMANDS), json.dumps(content), 1)
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
+        if message.topic.endswith(f"/{topics.LTE}"):
+            return  # The broker's own.
         topic = topics.parse_meter_up(message.topic)
         assert topic is not None
         if topic.leaf == topics.OUTCOMES:
