@@ -37,7 +37,8 @@ LETTERS_A_DAY = 100
 REJECTED_A_DAY = 100_000
 """Rejected records kept of one meter in one day, about 20 MB; of more the content is dropped, and they are counted.
 
-One that is registered wrongly makes up to 17,280 a day, and may come with those of days without a connection.
+But not of what a person may release: a put with such a reading waits at its meter for the next day. One that is
+registered wrongly makes up to 17,280 a day, and may come with those of days without a connection.
 """
 
 
@@ -85,6 +86,7 @@ class Collector:
         self._overfull: list[MeterId] = []
         self._junk: Counter[MeterId | None] = Counter()
         self._rejected: Counter[MeterId] = Counter()
+        self._told: set[MeterId] = set()
         self._day = 0
 
     def put(
@@ -108,7 +110,6 @@ class Collector:
         events = put.events() if log is Log.EVENT else []
         if self._early([record.end for record in records] + [event.time for event in events], now):
             return Taken([self.refusal(meter_id, log, payload, Refusal.EARLY, now)])
-        self.counts.puts["accepted"] += 1
         expected = Expected(
             meter_id=meter_id,
             account=meter.account,
@@ -168,6 +169,7 @@ class Collector:
             self._day = now // 86_400
             self._junk.clear()
             self._rejected.clear()
+            self._told.clear()
 
     def refusal(self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: EpochSeconds) -> Publish:
         """Refuse a whole put.
@@ -175,11 +177,14 @@ class Collector:
         Whatever stands where generation and range belong is echoed, so that a sender whose put was damaged on its way
         can tell which one it was.
         """
-        self.counts.puts[why.name.lower()] += 1
         generation, first, last = (
             int.from_bytes(payload[a:b].ljust(b - a, b"\0"), "big") for a, b in ((4, 8), (8, 16), (16, 24))
         )
         put = Put(log=log, generation=generation, first_id=first, last_id=last, records=())
+        return self._refused(meter_id, put, why, now)
+
+    def _refused(self, meter_id: MeterId, put: Put, why: Refusal, now: EpochSeconds) -> Publish:
+        self.counts.puts[why.name.lower()] += 1
         return self._ack(meter_id, put, now, status=why)
 
     def _history(self, put: Put, records: list[HistoryRecord], expected: Expected, now: EpochSeconds) -> Taken:
@@ -191,6 +196,8 @@ class Collector:
                 accepted.append(record)
             else:
                 rejected.append((packed, record.record_id, why))
+        if self._must_wait(expected.meter_id, [why for _, _, why in rejected], now):
+            return Taken([self._refused(expected.meter_id, put, Refusal.BUSY, now)])
         counts = Counter(record.record_type for record in accepted)
         for record_type, count in counts.items():
             self.counts.records[RecordType(record_type).name.lower()] += count
@@ -231,6 +238,7 @@ class Collector:
         now: EpochSeconds,
     ) -> list[Effect[Change]]:
         """Keep the rejected as letters, note the range, and acknowledge."""
+        self.counts.puts["accepted"] += 1
         effects: list[Effect[Change]] = []
         if letters := self._letters(put, meter_id, rejected, now):
             effects.append(Write(AddLetters(letters)))
@@ -243,21 +251,35 @@ class Collector:
         return effects
 
     def take_overfull(self) -> list[MeterId]:
-        """Return the meters whose rejected records are dropped since this was last asked, each once a day."""
+        """Return the meters that have had their share of rejected records since this was last asked, once a day."""
         taken, self._overfull = self._overfull, []
         return taken
+
+    def _must_wait(self, meter_id: MeterId, reasons: list[Rejection], now: EpochSeconds) -> bool:
+        """Say whether readings that a person may release would be dropped: then their put stays at its meter."""
+        if Rejection.IMPLAUSIBLE not in reasons or len(reasons) <= self._share_left(meter_id, now):
+            return False
+        self._has_had_its_share(meter_id)
+        return True
+
+    def _share_left(self, meter_id: MeterId, now: EpochSeconds) -> int:
+        self._new_day(now)
+        return max(0, REJECTED_A_DAY - self._rejected[meter_id])
+
+    def _has_had_its_share(self, meter_id: MeterId) -> None:
+        if meter_id not in self._told:
+            self._told.add(meter_id)
+            self._overfull.append(meter_id)
 
     def _letters(
         self, put: Put, meter_id: MeterId, rejected: list[tuple[bytes, int, Rejection]], now: EpochSeconds
     ) -> tuple[Letter, ...]:
         """Keep rejected records whole, as far as their meter's share of the day goes."""
-        self._new_day(now)
-        left = max(0, REJECTED_A_DAY - self._rejected[meter_id])
+        left = self._share_left(meter_id, now)
         self._rejected[meter_id] += len(rejected)
         if len(rejected) > left:
             self.counts.rejected_dropped += len(rejected) - left
-            if self._rejected[meter_id] - len(rejected) <= REJECTED_A_DAY:
-                self._overfull.append(meter_id)
+            self._has_had_its_share(meter_id)
         return tuple(
             Letter(
                 meter=meter_id,

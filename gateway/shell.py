@@ -405,7 +405,11 @@ class Shell:
             self._figures.store_failures += 1
             log.error("store %s can't be read (%s)", self._settings.store, error)
         for meter in self._core.collector.take_overfull():
-            log.warning("meter %d: so many records are rejected that no more are kept today, only counted", meter)
+            log.warning(
+                "meter %d: it had its share of rejected records: more are only counted today, and puts with readings"
+                " that are held as implausible wait at the meter; see its letters, and mend the device or the registry",
+                meter,
+            )
         self._figures.certificate_expires = self._expiry.look()
 
     def _warn_of_line(self, month: Month | None) -> None:

@@ -180,7 +180,8 @@ _LIMITS = """
   the disk must have as much room again, or the gateway does not start and says what it needs. Taking over a million
   acknowledged parts takes about 12 s, and all others are looked at too; readings wait at their meters meanwhile.
 - **A meter that sends nothing but bad records**: its gateway keeps 100,000 of them a day, about 20 MB; more are
-  rejected by name, counted, and gone. Parts of which the utility has averages alone are never deleted.
+  rejected by name, counted, and gone; readings that are held as implausible wait at the meter
+  instead. Parts of which the utility has averages alone are never deleted.
 - **A meter with no room left** records nothing until there is room again. The energy of that time is in no interval;
   a meter with a counter (record type `register`) still shows it there.
 - **Counters are kept as they were read.** Energy comes from intervals alone; a counter is a level and never summed,

@@ -153,6 +153,37 @@ def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_nam
     assert [letter.record_id for letter in world.store.letters()][25:] == [1, 45]
 
 
+def test_readings_that_a_person_may_release_wait_at_their_meter_when_its_share_is_used_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gateway.collect.REJECTED_A_DAY", 25)
+    counts = world.core.collector.counts
+    days = []
+    first = 1
+    while first <= 81:
+        # Registered for 200 A, and has 400: all it measures is held. Each put has a good one, too.
+        held = readings(1, first, 9, start=START + first * SLOT_S, value=400_000)
+        good = readings(1, first + 9, 1, start=START + (first + 9) * SLOT_S)
+        ack = world.put(1, first, [*held, *good])
+        if ack.status is Refusal.NONE:
+            assert (len(ack.rejected), ack.accepted) == (9, ((3, 1),))
+            days.append(world.now // 86_400)
+            first += 10
+        else:
+            assert (ack.status, ack.first_id, ack.last_id) == (Refusal.BUSY, first, first + 9)
+            assert world.core.collector.take_overfull() == [1]
+            assert world.put(1, first, [*held, *good]).status is Refusal.BUSY
+            assert world.core.collector.take_overfull() == [], "told once a day"
+            assert world.put(3, first, readings(3, first, 9, value=400_000)).rejected, "others are not affected"
+            world.now += 86_400
+    kept = [letter.record_id for letter in world.store.letters() if letter.meter == 1]
+    assert kept == [n for n in range(1, 91) if n % 10], "none was dropped"
+    assert [days.count(day) for day in sorted(set(days))] == [2, 2, 2, 2, 1], "each day its share, and no more"
+    assert counts.rejected_dropped == 0
+    assert (counts.puts["accepted"], counts.puts["busy"]) == (9 + 4, 8)
+    assert counts.rejected["implausible"] == 9 * 9 + 4 * 9
+
+
 def test_the_bound_of_rejected_records_is_above_what_a_meter_registered_wrongly_makes() -> None:
     assert REJECTED_A_DAY > 5 * 3 * 86_400 / SLOT_S
 
