@@ -19,7 +19,7 @@ from tests.support.site import Site
 
 HOMES = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
 APARTMENTS = '[[microgrid]]\nid = "a"\nkind = "apartment"\nbuildings = 3\napartments = 100\ncount = {}\n'
-MICROGRIDS = {20: (HOMES, 8), 303: (APARTMENTS, 8)}
+MICROGRIDS = {20: (HOMES, 16), 303: (APARTMENTS, 8)}
 """By number of meters: the town, and how many microgrids of the kind are measured beside each other."""
 
 SAMPLES = 32
@@ -66,7 +66,8 @@ class Battery:
     def level(self, slot_end: EpochSeconds, now: float) -> int:
         """Return the level at the end of a slot, which is being sent."""
         percent = next(percent for since, percent in reversed(self._script) if since <= slot_end)
-        if percent < 0 and self.told is None:
+        # A put tells older slots too, those of the fall before among them.
+        if percent < 0 and self.told is None and slot_end >= self._script[-1][0]:
             self.told = now
         return self._capacity * (self._minimum + percent) // 100
 
@@ -206,6 +207,7 @@ class ScriptedMicrogrid:
         self._faller_is(BELOW, end)
         await self._all_donors(sharing=True)
         assert battery.told is not None
+        assert battery.told >= end
         last = max(donor.answered_at for donor in self._donors)
         self.samples.append(Sample(from_slot_s=last - end, from_level_s=last - battery.told))
         self._faller_is(ABOVE, self._next_slot_end())
@@ -231,16 +233,19 @@ class ScriptedMicrogrid:
                 meter.put()
 
 
+async def _start(site: Site, part: str, after_s: float) -> None:
+    await asyncio.sleep(after_s)
+    await asyncio.to_thread(site.start, part)
+
+
 async def wait_for(site: Site, samples: int) -> list[Sample]:
     """Return what all microgrids of a town waited; their gateways ask at moments spread over the slot."""
     scripted = [ScriptedMicrogrid(site, microgrid) for microgrid in site.layout.town.microgrids.values()]
     site.start("head-end", "utility", *(each.part("broker") for each in scripted))
     for each in scripted:
         await each.connect()
-    clock = site.layout.clock
-    for n, each in enumerate(scripted):
-        await asyncio.sleep(clock.real_s((n * SLOT_S / len(scripted) - clock.now()) % SLOT_S))
-        await asyncio.to_thread(site.start, each.part("gateway"))
+    apart_s = site.layout.clock.real_s(SLOT_S / len(scripted))
+    await asyncio.gather(*(_start(site, each.part("gateway"), n * apart_s) for n, each in enumerate(scripted)))
     async with asyncio.TaskGroup() as group:
         for each in scripted:
             group.create_task(each.run(-(-samples // len(scripted))))
