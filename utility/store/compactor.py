@@ -73,7 +73,6 @@ class Compactor:
         """Read and join up to ``MAX_PARTS`` parts with their blocks; ``None`` when there are none."""
         before = (now - SETTLE_S) // QUARTER_S
         with self._database.reads.begin() as connection:
-            _by_index(connection)
             # Behind are those deleted just now, which a database would look at each time; late ones wait for the end.
             rows = _rows(connection, self._first, before) or _rows(connection, 0, before)
         self._first = next((row.quarter for row in rows if not row.is_compacted), 0)
@@ -130,15 +129,17 @@ _TOUCH = (
 )
 
 
-def _by_index(connection: Connection) -> None:
-    """Have a server find parts by their index, whatever its statistics say.
+def _allow(connection: Connection, *joins: str) -> None:
+    """Have a server find parts and blocks by their index and join them in these ways, whatever its statistics say.
 
-    A table that is empty one minute and holds millions the next is never what they say, and a sort of all of it for
-    each of many small steps would take hours.
+    A table that is empty one minute and holds millions the next is never what they say; a sort of all of it, or a look
+    at each block for each part, in every one of many small steps, would take hours.
     """
     if connection.dialect.name == "postgresql":
-        ways = ("seqscan", "bitmapscan", "sort", "hashjoin", "mergejoin")
-        connection.exec_driver_sql("; ".join(f"SET LOCAL enable_{way} = off" for way in ways))
+        ways = {"seqscan": False, "bitmapscan": False, "sort": False}
+        ways |= {join: join in joins for join in ("nestloop", "hashjoin", "mergejoin")}
+        statements = [f"SET LOCAL enable_{way} = {'on' if on else 'off'}" for way, on in ways.items()]
+        connection.exec_driver_sql("; ".join(statements))
 
 
 def _rows(connection: Connection, first: Quarter, before: Quarter) -> list[Row[Any]]:
@@ -146,11 +147,13 @@ def _rows(connection: Connection, first: Quarter, before: Quarter) -> list[Row[A
 
     Parts are in the order of their key, and of one key as they came.
     """
+    _allow(connection, "nestloop")  # which keeps their order
     fresh = connection.execute(_FRESH, {"first": first, "before": before}).all()
     if not fresh:
         return []
     keys = {_key(row) for row in fresh}
     within = {"first": fresh[0].quarter, "last": fresh[-1].quarter}
+    _allow(connection, "hashjoin")
     return [*(row for row in connection.execute(_OLD, within) if _key(row) in keys), *fresh]
 
 

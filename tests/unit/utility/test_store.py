@@ -15,6 +15,7 @@ from commonwatt.packing import pack
 from commonwatt.records import EventRecord
 from commonwatt.units import signed64, unsigned64
 from tests.support import databases
+from utility.store import compactor as compactor_module
 from utility.store import reads
 from utility.store.changes import Append, CloseCommand, KeepLetter, SawGateway
 from utility.store.compactor import Compactor
@@ -334,6 +335,20 @@ def test_a_block_replaced_since_it_was_read_is_not_replaced_again(
     assert compactor.apply(late) == 0
     assert compact(database) == 1
     assert same(everything(database), blocks({0: 5, 1: 6, 2: 7}))
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_parts_are_found_by_their_index_however_little_the_server_knows_of_them(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    Writer(database).commit([append(blocks({0: 5}, quarter=QUARTER + q)) for q in range(500)])
+    statement = compactor_module._FRESH.params(first=0, before=QUARTER + 400)
+    sql = str(statement.compile(database.reads, compile_kwargs={"literal_binds": True}))
+    with database.reads.begin() as connection:
+        compactor_module._allow(connection, "nestloop")
+        plan = "\n".join(connection.exec_driver_sql(f"EXPLAIN {sql}").scalars())
+    assert "Index Scan using ix_part_key on part" in plan
+    assert "->  Sort" not in plan
 
 
 def test_gap_is_looked_at_again_when_its_block_is_compacted_before_the_finder_came(
