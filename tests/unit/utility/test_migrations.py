@@ -9,10 +9,12 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import create_engine, select, text
+from sqlalchemy.pool import NullPool
 
 from commonwatt.blocks import Blocks, join
 from commonwatt.exceptions import StoreError
+from commonwatt.letters import LocalReason
 from commonwatt.units import QUARTER_S
 from tests.support import databases
 from tests.support.postgres import Postgres
@@ -22,7 +24,7 @@ from utility.store.database import Database, open_database
 from utility.store.gaps import GapFinder
 from utility.store.known import last_done, open_commands
 from utility.store.letters import letters
-from utility.store.tables import gap, metadata, part
+from utility.store.tables import gap, letter, metadata, part
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -114,6 +116,18 @@ def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str
             assert last_done(connection, "compact") == 4
             status = reads.status(connection)["r001"]
             assert (status["events"], status["conflicts"], status["last_seen"]) == (1, 2, 5)
+
+
+def test_block_whose_quarter_is_damaged_keeps_nothing_from_being_migrated(old_url: str) -> None:
+    engine = create_engine(old_url, poolclass=NullPool)
+    with engine.begin() as connection:
+        # Of the year 58,974: there is no such month.
+        connection.execute(text(f"UPDATE part SET quarter = 2000000000 WHERE compacted AND quarter = {QUARTER}"))
+    with closing(open_database(old_url, create=False, check=True)) as database:
+        assert readings(database)[0] == {key: values for key, values in READINGS.items() if key[2] != QUARTER}
+        with database.reads.begin() as connection:
+            kept = connection.execute(select(letter.c.reason).where(letter.c.reason == LocalReason.DAMAGED_PART)).all()
+            assert len(kept) == 1
 
 
 def test_migrated_database_goes_on_where_it_was(old_url: str) -> None:

@@ -3,6 +3,7 @@
 import sqlalchemy as sa
 from alembic import op
 
+from commonwatt.units import MAX_EPOCH, QUARTER_S
 from utility.store.partitions import make_partitions, month_of
 
 revision = "0002"
@@ -21,8 +22,10 @@ FROM compacted AS c JOIN meter AS m ON m.no = c.meter_no
 """
 """For people with SQL: the blocks of finished quarters, each once. ``start`` is epoch seconds."""
 
-# Of a block compacted twice, which nobody makes, the second is a part like any other, and joined again.
-IS_FIRST = """p.compacted AND NOT EXISTS (SELECT 1 FROM part AS q WHERE q.compacted AND q.id < p.id
+# Of a block compacted twice, which nobody makes, the second is a part like any other, and joined again. So is one whose
+# quarter is damaged: it is of no month.
+IS_FIRST = f"""p.compacted AND p.quarter BETWEEN 0 AND {MAX_EPOCH // QUARTER_S}
+    AND NOT EXISTS (SELECT 1 FROM part AS q WHERE q.compacted AND q.id < p.id
     AND q.meter_no = p.meter_no AND q.record_type = p.record_type AND q.quarter = p.quarter)"""
 
 # 0, where nobody of that name is registered.
@@ -38,7 +41,7 @@ def upgrade() -> None:
     is_postgres = connection.dialect.name == "postgresql"
     op.execute("DROP VIEW block")
     _make_compacted()
-    quarters = connection.execute(sa.text("SELECT DISTINCT quarter FROM part WHERE compacted")).scalars()
+    quarters = connection.execute(sa.text(f"SELECT DISTINCT quarter FROM part AS p WHERE {IS_FIRST}")).scalars()
     make_partitions(connection, {month_of(quarter) for quarter in quarters})
     readings = "total, first_reading, last_reading, min_reading, max_reading, exact, averaged, conflicts"
     op.execute(
