@@ -90,13 +90,14 @@ class Database:
             self._lock.close()
 
 
-def open_database(url: str, *, create: bool, check: bool = False) -> Database:
+def open_database(url: str, *, create: bool, check: bool = False, revision: str = "head") -> Database:
     """Open the database at ``url`` and bring its schema up to date.
 
     Args:
         url: SQLAlchemy URL.
         create: Whether a database that is not there is made.
         check: Whether it is checked as a service does it that is about to rely on it; of an SQLite file also the log.
+        revision: The schema it is to have, if not the newest.
 
     Raises:
         ConfigError: The URL is none, or there is no database and none is to be made.
@@ -120,7 +121,7 @@ def open_database(url: str, *, create: bool, check: bool = False) -> Database:
     try:
         torn = path is not None and check and _is_torn(path)
         with _writing(engine).begin() as connection:
-            schema = migrate(connection, str(parsed.database))
+            schema = migrate(connection, str(parsed.database), revision)
             store_id = _store_id(connection, torn=torn)
             if check:
                 check_meters(connection)

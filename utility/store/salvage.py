@@ -9,20 +9,21 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from sqlite3 import Connection as SqliteConnection
+from sqlite3 import Error as SqliteError
 from typing import Any
 
-from sqlalchemy import Connection, Table
+from sqlalchemy import Connection, MetaData, Table
 from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.types import TypeEngine
 
 from commonwatt.blocks import Blocks
-from commonwatt.damage import delete_database, make_ready, put_in_place, readable_rows, ready_of
+from commonwatt.damage import delete_database, make_ready, open_read_only, put_in_place, readable_rows, ready_of
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import unpack_sound
 from commonwatt.service import only_one
@@ -33,7 +34,7 @@ from utility.store.checks import check_schema, row_crc
 from utility.store.database import insert_or, open_database
 from utility.store.known import REVISION, registry_changed
 from utility.store.parts import as_rows, summaries
-from utility.store.schema import empty_database
+from utility.store.schema import empty_database, revisions
 from utility.store.tables import (
     command,
     compacted,
@@ -99,8 +100,10 @@ def salvage(path: Path, now: EpochSeconds) -> Salvage:
             result.aside = put_in_place(path, now)
             return result
         try:
-            with readable(path, partial(check_schema, empty=empty_database()), empty_database) as source:
-                _fill(fresh, source, result)
+            revision = _revision_of(path)
+            empty = empty_database(revision)
+            with readable(path, partial(check_schema, empty=empty), lambda: empty) as source:
+                _fill(fresh, revision, source, result)
         except (DatabaseError, OSError) as error:
             raise StoreError(f"{fresh}: can't be made: {error}; {path} is as it was") from error
         make_ready(fresh, path)
@@ -120,18 +123,41 @@ def _fresh(path: Path) -> Iterator[Path]:
         fresh.with_name(fresh.name + ".lock").unlink(missing_ok=True)
 
 
-def _fill(fresh: Path, source: SqliteConnection, result: Salvage) -> None:
-    database = open_database(f"sqlite:///{fresh}", create=True)
-    take = _Take(source, result)
-    try:
-        for table in _TAKEN:
+def _revision_of(path: Path) -> str:
+    """Return the schema of a damaged database: the one it is equal to, or else the one it names, or else the newest.
+
+    Raises:
+        StoreError: A later version made it.
+    """
+    known = revisions()
+    named = None
+    with closing(open_read_only(path)) as source:
+        for revision in known:
+            with suppress(SqliteError, UnicodeDecodeError):
+                check_schema(source, empty_database(revision))
+                return revision
+        with suppress(SqliteError, UnicodeDecodeError):
+            (named,) = source.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
+    if isinstance(named, str) and named.isdecimal() and named > known[0]:
+        raise StoreError(
+            f"{path}: made by a later version of Commonwatt (schema {named}); salvage it with that version"
+        )
+    return named if named in known else known[0]
+
+
+def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Salvage) -> None:
+    """Make the new database, first of the schema of the damaged one, then brought up to date like any other."""
+    url = f"sqlite:///{fresh}"
+    with closing(open_database(url, create=True, revision=revision)) as database:
+        made = MetaData()
+        made.reflect(database.reads)
+        take = _Take(source, result)
+        for table in (made.tables[taken.name] for taken in _TAKEN if taken.name in made.tables):
             for group in take.rows(table):
                 with database.writes.begin() as connection:
                     _insert(connection, table, group, result)
-        with database.writes.begin() as connection:
-            registry_changed(connection)
-    finally:
-        database.close()
+    with closing(open_database(url, create=False)) as database, database.writes.begin() as connection:
+        registry_changed(connection)
 
 
 def _insert(connection: Connection, table: Table, rows: list[_Row], result: Salvage) -> None:
@@ -159,7 +185,7 @@ class _Take:
         self._judges: dict[str, _Judge] = {
             meter.name: self._registered,
             compacted.name: self._whole_blocks,
-            part.name: lambda rows: self._whole(rows)[0],
+            part.name: self._whole_parts,
             event.name: partial(_where, lambda row: row_crc(event, row) == row["crc"]),
             letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
             series.name: partial(_changed, scanned_from=None, scanned_until=None),
@@ -176,7 +202,7 @@ class _Take:
             typed = [row for row in rows if _fits(table, row)]
             judge = self._judges.get(table.name)
             sound = judge(typed) if judge is not None else typed
-            if table is not setting:
+            if table.name != setting.name:
                 self._result.damaged[table.name] += len(rows) - len(sound)
             if sound:
                 yield sound
@@ -190,6 +216,10 @@ class _Take:
         """Check blocks, and make what people query of each anew."""
         sound, blocks = self._whole(rows)
         return [row | summary for row, summary in zip(sound, as_rows(summaries(blocks)), strict=True)]
+
+    def _whole_parts(self, rows: list[_Row]) -> list[_Row]:
+        """Check parts; in the first schema blocks stood among them."""
+        return self._whole_blocks(rows) if "total" in rows[0] else self._whole(rows)[0]
 
     def _whole(self, rows: list[_Row]) -> tuple[list[_Row], Blocks]:
         """Check blocks, or parts of them; return the sound rows, and what they hold."""

@@ -20,8 +20,18 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 _IS_CUT_SHORT = text("SELECT to_regnamespace(:name) IS NOT NULL")
 
 
-def migrate(connection: Connection, name: str) -> tuple[str | None, str]:
+def revisions() -> list[str]:
+    """Return the schemas there are, newest first."""
+    return [revision.revision for revision in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()]
+
+
+def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[str | None, str]:
     """Bring the schema of a database up to date; return the one there was, ``None`` if it is new, and the one there is.
+
+    Args:
+        connection: The database.
+        name: What it is called in errors.
+        revision: The schema it is to have, if not the newest.
 
     Raises:
         DamagedError: It holds something else.
@@ -29,28 +39,27 @@ def migrate(connection: Connection, name: str) -> tuple[str | None, str]:
     """
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    known = {revision.revision for revision in ScriptDirectory.from_config(config).walk_revisions()}
     present = set(MigrationContext.configure(connection).get_current_heads())
     if connection.dialect.name == "postgresql" and connection.execute(_IS_CUT_SHORT, {"name": BEFORE}).scalar():
         raise StoreError(f"{name}: a restore was cut short; begin it again: commonwatt utility restore FILE --replace")
     if not present and connection.dialect.name == "sqlite" and _has_pages(connection):
         raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
-    if unknown := present - known:
+    if unknown := present - set(revisions()):
         raise StoreError(
             f"{name}: made by a later version of Commonwatt (schema {', '.join(sorted(unknown))}); "
             "install that version, or name another database"
         )
-    command.upgrade(config, "head")
+    command.upgrade(config, revision)
     (head,) = MigrationContext.configure(connection).get_current_heads()
     return min(present, default=None), head
 
 
-def empty_database() -> bytes:
-    """Return an SQLite database of the present schema with nothing in it."""
+def empty_database(revision: str = "head") -> bytes:
+    """Return an SQLite database of a schema with nothing in it."""
     engine = create_engine("sqlite://")
     try:
         with engine.connect() as connection:
-            migrate(connection, "a new database")
+            migrate(connection, "a new database", revision)
             connection.commit()
             made: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
             return made.serialize()

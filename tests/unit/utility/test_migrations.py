@@ -20,10 +20,11 @@ from tests.support import databases
 from tests.support.postgres import Postgres
 from utility.store import reads
 from utility.store.compactor import Compactor
-from utility.store.database import Database, open_database
+from utility.store.database import DamagedDatabaseError, Database, open_database
 from utility.store.gaps import GapFinder
 from utility.store.known import last_done, open_commands
 from utility.store.letters import letters
+from utility.store.salvage import salvage
 from utility.store.tables import gap, letter, metadata, part
 from utility.store.writer import Writer
 
@@ -128,6 +129,38 @@ def test_block_whose_quarter_is_damaged_keeps_nothing_from_being_migrated(old_ur
         with database.reads.begin() as connection:
             kept = connection.execute(select(letter.c.reason).where(letter.c.reason == LocalReason.DAMAGED_PART)).all()
             assert len(kept) == 1
+
+
+def first_schema(path: Path) -> Path:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript((DATABASES / "utility_v0001_sqlite.sql").read_text())
+    return path
+
+
+def test_damaged_database_of_the_first_schema_is_salvaged_like_any_other(tmp_path: Path) -> None:
+    path = first_schema(tmp_path / "old.db")
+    with closing(sqlite3.connect(path)) as old, old:
+        old.execute("UPDATE meter SET crc = crc + 1 WHERE id = 10003")
+    with pytest.raises(DamagedDatabaseError, match="utility salvage"):
+        open_database(f"sqlite:///{path}", create=False, check=True)
+    done = salvage(path, 0)
+    assert (done.taken["part"], done.damaged["part"], done.damaged["meter"]) == (7, 1, 1)
+    with closing(open_database(f"sqlite:///{path}", create=False, check=True)) as database:
+        assert database.store_id != 4711
+        assert readings(database)[0] == {key: values for key, values in READINGS.items() if key[0] != 10003}
+        with database.reads.begin() as connection:
+            assert [kept.letter.content for kept in letters(connection, 9)] == [b"abc"]
+
+
+def test_database_of_a_later_schema_is_not_salvaged(tmp_path: Path) -> None:
+    path = first_schema(tmp_path / "new.db")
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.execute("ALTER TABLE meter ADD COLUMN colour TEXT")
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=r"later version of Commonwatt \(schema 9999\)"):
+        salvage(path, 0)
+    assert path.read_bytes() == before
 
 
 def test_migrated_database_goes_on_where_it_was(old_url: str) -> None:
