@@ -94,6 +94,12 @@ def restore(url: str, source: Path, now: EpochSeconds, *, replace: bool, tell: T
     return None
 
 
+def _begin_anew(connection: Connection) -> None:
+    """Have every gateway send its backup again, and the registry be given out again."""
+    new_store_id(connection)
+    registry_changed(connection)
+
+
 # SQLite
 
 
@@ -156,8 +162,7 @@ def _restore_file(path: Path, source: Path, now: EpochSeconds, *, replace: bool,
                 closing(open_database(f"sqlite:///{fresh}", create=False, check=True)) as database,
                 database.writes.begin() as writing,
             ):
-                new_store_id(writing)
-                registry_changed(writing)
+                _begin_anew(writing)
             make_ready(fresh, path)
         except (OSError, sqlite3.Error, SQLAlchemyError) as error:
             raise StoreError(f"{source}: can't be put back: {error}; {path} is as it was") from error
@@ -215,7 +220,7 @@ def _dump(url: URL, made: Path) -> None:
 
 def _restore_server(url: URL, source: Path, *, replace: bool) -> None:
     listed = _run("pg_restore", url, "--list", str(source))
-    if " TABLE public alembic_version " not in listed or " TABLE public compacted " not in listed:
+    if " TABLE public alembic_version " not in listed or " TABLE public part " not in listed:
         raise ConfigError(f"{source}: is no backup of a utility's database on PostgreSQL")
     # Read once, to its end.
     _run("pg_restore", url, "--file=/dev/null", str(source))
@@ -229,6 +234,8 @@ def _restore_server(url: URL, source: Path, *, replace: bool) -> None:
         try:
             options = ("--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges")
             _run("pg_restore", url, *options, f"--dbname={_address(url)}", str(source))
+            with engine.begin() as connection:
+                _begin_anew(connection)
         finally:
             # What was put back takes the place of what was there; or that returns, if there is nothing in its place.
             with engine.begin() as connection:
@@ -237,7 +244,7 @@ def _restore_server(url: URL, source: Path, *, replace: bool) -> None:
         raise StoreError(f"{url.database}: can't be replaced: {getattr(error, 'orig', None) or error}") from error
     finally:
         engine.dispose()
-    # It sees by itself that it was put back, and takes a new id.
+    # It may be of an earlier schema.
     open_database(url.render_as_string(hide_password=False), create=False).close()
 
 
@@ -254,7 +261,7 @@ def _check_use(connection: Connection, name: str, *, replace: bool) -> None:
         raise ConfigError(f"{name}: the utility, or one of its commands, is using it; stop it first")
     tables = set(inspect(connection).get_table_names())
     ours = [table for table in _HOLDS if table.name in tables]
-    if not replace and any(connection.execute(select(table).limit(1)).first() for table in ours):
+    if not replace and any(connection.execute(select(text("1")).select_from(table).limit(1)).first() for table in ours):
         raise ConfigError(_taken(name))
 
 

@@ -13,12 +13,13 @@ from sqlalchemy import create_engine, select, text
 from sqlalchemy.pool import NullPool
 
 from commonwatt.blocks import Blocks, join
-from commonwatt.exceptions import StoreError
+from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.letters import LocalReason
 from commonwatt.units import QUARTER_S
 from tests.support import databases
 from tests.support.postgres import Postgres
 from utility.store import reads
+from utility.store.backup import backup, restore
 from utility.store.compactor import Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
 from utility.store.gaps import GapFinder
@@ -129,6 +130,20 @@ def test_block_whose_quarter_is_damaged_keeps_nothing_from_being_migrated(old_ur
         with database.reads.begin() as connection:
             kept = connection.execute(select(letter.c.reason).where(letter.c.reason == LocalReason.DAMAGED_PART)).all()
             assert len(kept) == 1
+
+
+def test_backup_that_an_upgrade_made_of_the_first_schema_is_put_back_under_a_new_id(
+    old_url: str, kind: str, tmp_path: Path
+) -> None:
+    # As the code of that time wrote it, with the same programs.
+    backup(old_url, tmp_path / "kept", lambda *_: None)
+    with pytest.raises(ConfigError, match="holds something"):
+        restore(old_url, tmp_path / "kept", 0, replace=False, tell=lambda *_: None)
+    for _ in range(2):
+        restore(old_url, tmp_path / "kept", 0, replace=True, tell=lambda *_: None)
+        with closing(open_database(old_url, create=False, check=True)) as database:
+            assert readings(database) == (READINGS, [(5, 59049), (6, 103)])
+            assert database.store_id != 4711
 
 
 def first_schema(path: Path) -> Path:
