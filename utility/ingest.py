@@ -28,10 +28,10 @@ from utility.store.database import Database
 from utility.store.known import last_heartbeats, load_known, open_commands, registry_revision
 from utility.store.writer import Writer
 
-MAX_QUEUED = 200
-"""Messages that wait."""
+MAX_QUEUED = 4000
+"""Messages that wait: each gateway of a town that comes back sends a window of four batches at once."""
 
-MAX_QUEUED_BYTES = MAX_QUEUED * MAX_BATCH_BYTES
+MAX_QUEUED_BYTES = 200 * MAX_BATCH_BYTES
 """What those that wait may have together; a broker passes on larger ones than a batch may be."""
 
 MAX_GROUP = 64
