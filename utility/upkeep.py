@@ -11,7 +11,7 @@ from rich.progress import Progress
 
 from commonwatt.clock import Clock, load_clock
 from commonwatt.config import UtilitySettings, load_settings
-from commonwatt.exceptions import ConfigError
+from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.service import errors_told, flowing
 from commonwatt.tables import show
 from utility.store.backup import Tell, backup, restore
@@ -108,14 +108,22 @@ def backup_command(
     """Write a backup of the whole database; the service may go on meanwhile.
 
     All of it is of one moment. It is checked before it gets its name: what is there under that name is a whole backup.
+    Damaged parts are in it as they are, and told: then it ends with 1.
     Of a PostgreSQL it is an archive of pg_dump's custom format, made by the server's client programs. Tokens and
     settings are other files, to be kept as well.
     """
     with errors_told():
         settings, _ = load(config)
         with _progress("backup") as tell:
-            size = backup(settings.database, file, tell)
+            damaged = backup(settings.database, file, tell)
+        size = file.stat().st_size
         typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; put back with: commonwatt utility restore {file}")
+        if damaged:
+            raise StoreError(
+                f"{damaged} of its parts are damaged, in the database itself or on the way here; everything else is in "
+                f"the backup. Have the database looked through with: commonwatt utility dump --config {config} (what "
+                "is damaged is set aside and asked for again), then make another"
+            )
 
 
 @app.command("restore")

@@ -4,6 +4,7 @@ A database that was put back has fallen behind what was acknowledged since. It g
 gateway sees that, and sends its backup again.
 """
 
+import logging
 import os
 import shutil
 import sqlite3
@@ -27,17 +28,25 @@ from utility.store.known import registry_changed
 from utility.store.schema import BEFORE
 from utility.store.tables import compacted, event, letter, metadata, meter, part
 
+log = logging.getLogger(__name__)
+
 Tell = Callable[[int, int], None]
 """Is told how much is done, of how much."""
 
 _PAGES_AT_A_TIME = 4_096
 _ROWS_AT_A_TIME = 20_000
+_SECRETS = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
+"""Words of libpq that programs take from their arguments alone."""
+
 _HOLDS = (meter, part, compacted, event, letter)
 """A database with a row in one of these holds something."""
 
 
 def backup(url: str, target: Path, tell: Tell) -> int:
-    """Write a backup of a database, whether or not the service runs; return its size in bytes.
+    """Write a backup of a database, whether or not the service runs; return how many damaged parts are in it.
+
+    A damaged part keeps nothing else from being kept: whoever reads it, here or where the backup was put back, sets it
+    aside and has it asked for again.
 
     Args:
         url: The database.
@@ -56,11 +65,12 @@ def backup(url: str, target: Path, tell: Tell) -> int:
         made.unlink(missing_ok=True)
         # What is in it is for nobody else's eyes.
         os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        damaged = 0
         if path is None:
             _dump(make_url(url), made)
         else:
             _copy_running(path, made, tell)
-            _check_copy(made)
+            damaged = _check_copy(made)
         _sync(made)
         made.rename(target)
         sync_folder(target.absolute().parent)
@@ -68,7 +78,7 @@ def backup(url: str, target: Path, tell: Tell) -> int:
         raise StoreError(f"{target}: the backup can't be made: {error}") from error
     finally:
         delete_database(made)
-    return target.stat().st_size
+    return damaged
 
 
 def restore(url: str, source: Path, now: EpochSeconds, *, replace: bool, tell: Tell) -> Path | None:
@@ -120,18 +130,12 @@ def _copy(source: sqlite3.Connection, made: Path, tell: Tell) -> None:
         target.execute("PRAGMA journal_mode = DELETE")
 
 
-def _check_copy(made: Path) -> None:
+def _check_copy(made: Path) -> int:
+    """Check the structure of a copy; return how many of its parts are damaged."""
     with closing(open_read_only(made)) as connection:
         check_pages(connection, 0, ())
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
-        damaged = sum(
-            _damaged(connection, table.name) for table in (part, compacted) if {table.name, "meter"} <= tables
-        )
-    if damaged:
-        raise StoreError(
-            f"{damaged} of its parts are damaged, in the database itself or on the way here; have the database looked "
-            "through with: commonwatt utility dump (what is damaged is set aside and asked for again), then try again"
-        )
+        return sum(_damaged(connection, table.name) for table in (part, compacted) if {table.name, "meter"} <= tables)
 
 
 def _damaged(connection: sqlite3.Connection, table: str) -> int:
@@ -157,7 +161,8 @@ def _restore_file(path: Path, source: Path, now: EpochSeconds, *, replace: bool,
         try:
             with closing(open_read_only(source)) as connection:
                 _copy(connection, fresh, tell)
-            _check_copy(fresh)
+            if damaged := _check_copy(fresh):
+                log.warning("%d of the backup's parts are damaged; each is set aside when it is read", damaged)
             with (
                 closing(open_database(f"sqlite:///{fresh}", create=False, check=True)) as database,
                 database.writes.begin() as writing,
@@ -290,8 +295,17 @@ def _undo(connection: Connection) -> None:
 
 
 def _address(url: URL) -> str:
-    """Return the URL in libpq's words; the password goes another way, since others see what runs."""
+    """Return the URL in libpq's words; the password goes another way, since others see what runs.
+
+    Raises:
+        ConfigError: There is another secret in it, for which there is no other way.
+    """
     words = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
+    if secret := next((word for word in _SECRETS if word in words), None):
+        raise ConfigError(
+            f"database: {secret} would be seen by everybody on this machine while pg_dump or pg_restore runs; take it "
+            "out of the URL, such as by a key that needs no password and that nobody else may read"
+        )
     words.pop("password", None)
     texts = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in words.items()}
     return " ".join(f"{name}='{_quoted(text)}'" for name, text in texts.items())

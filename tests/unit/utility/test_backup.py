@@ -182,18 +182,33 @@ def test_migrate_says_from_which_schema_to_which(command: Callable[..., str], da
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-def test_a_damaged_part_is_told_and_leaves_no_backup(
+def test_a_damaged_part_is_told_and_all_else_is_in_the_backup(
     kind: str,
+    command: Callable[..., str],
     database: Database,
     url: str,
     tmp_path: Path,
     blocks: Callable[..., Blocks],
     append: Callable[..., Append],
 ) -> None:
-    Writer(database).commit([append(blocks({0: 5}))])
+    sound = append(blocks({0: 5}, quarter=QUARTER + 1))
+    Writer(database).commit([append(blocks({0: 5})), sound])
     with closing(sqlite3.connect(tmp_path / "utility.db")) as connection, connection:
-        connection.execute("UPDATE part SET payload = zeroblob(20)")
-    with pytest.raises(StoreError, match="1 of its parts are damaged"):
+        connection.execute("UPDATE part SET payload = zeroblob(20) WHERE id = 1")
+    assert "1 of its parts are damaged" in command("backup", str(tmp_path / "kept"), code=1)
+    database.close()
+    command("restore", str(tmp_path / "kept"), "--replace")
+    with closing(open_database(url, create=False, check=True)) as again:
+        assert [key for key, _ in everything(again)] == sound.blocks.keys()
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_a_torn_page_is_told_and_leaves_no_backup(kind: str, database: Database, url: str, tmp_path: Path) -> None:
+    database.close()
+    with (tmp_path / "utility.db").open("r+b") as file:
+        file.seek(4096)
+        file.write(os.urandom(4096))
+    with pytest.raises(StoreError, match="can't be made"):
         backup(url, tmp_path / "kept", lambda *_: None)
     assert not list(tmp_path.glob("kept*"))
 
@@ -245,6 +260,14 @@ def test_a_restore_that_was_killed_is_undone_by_the_next(
         assert everything(again) == saved
         with again.reads.begin() as connection:
             assert "commonwatt_before" not in inspect(connection).get_schema_names()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_a_secret_that_everybody_could_see_is_refused(kind: str, database: Database, url: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="sslpassword would be seen") as caught:
+        backup(f"{url}?sslpassword=verysecret", tmp_path / "kept", lambda *_: None)
+    assert "verysecret" not in str(caught.value)
+    assert not list(tmp_path.glob("kept*"))
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
