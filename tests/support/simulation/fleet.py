@@ -19,6 +19,7 @@ from meter_sim.fleet import COMMIT_RETRY_S, MAX_ARRIVED
 from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.store import FleetStore, open_store
 from meter_sim.world import Timers
+from tests.support.images import put_back
 from tests.support.simulation.network import Broker, Link, device
 from tests.support.simulation.node import Node
 
@@ -106,7 +107,7 @@ class Fleet(Node[Change]):
         return bytes(self.store._connection.serialize())
 
     def restore(self, image: bytes) -> None:
-        self.store._connection.deserialize(image)
+        put_back(self.store._connection, image)
 
     def limit(self, pages: int) -> None:
         self.store._connection.execute(f"PRAGMA max_page_count = {pages}")

@@ -16,6 +16,7 @@ from gateway.changes import Change, Setting
 from gateway.core import RETRY, Gateway
 from gateway.shell import JOBS, MAX_GROUP, MAX_WAITING, REOPEN_AFTER_S
 from gateway.store import Store
+from tests.support.images import put_back
 from tests.support.simulation import bounds, masks
 from tests.support.simulation.network import Broker, Link, device
 from tests.support.simulation.node import Node
@@ -151,7 +152,7 @@ class GatewayNode(Node[Change]):
         return bytes(self.store._db.serialize())
 
     def restore(self, image: bytes) -> None:
-        self.store._db.deserialize(image)
+        put_back(self.store._db, image)
 
     def drained(self) -> bool:
         """Say whether the utility has all."""

@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from commonwatt import effects
 from commonwatt.effects import Effect, Publish
+from tests.support.images import MAX_PAGES
 from tests.support.simulation.network import Link
 
 if TYPE_CHECKING:
     from tests.support.simulation.world import World
 
 W = TypeVar("W")
-
-MAX_PAGES = 1_073_741_823
-"""As many as SQLite allows by default."""
 
 
 class Crash(Exception):  # noqa: N818 - not an error: it is what is tested

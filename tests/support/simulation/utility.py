@@ -11,6 +11,7 @@ from commonwatt.effects import Publish
 from commonwatt.messages import Trust
 from commonwatt.town import Town
 from commonwatt.units import unsigned64
+from tests.support.images import put_back
 from tests.support.simulation import masks
 from tests.support.simulation.network import Broker, Link, device
 from tests.support.simulation.node import Node
@@ -176,7 +177,7 @@ class UtilityNode(Node[Change]):
     def restore(self, image: bytes) -> None:
         raw = self._engine.raw_connection()
         try:
-            raw.driver_connection.deserialize(image)  # type: ignore[union-attr]
+            put_back(raw.driver_connection, image)  # type: ignore[arg-type]
         finally:
             raw.close()
 

@@ -34,6 +34,7 @@ from gateway.store import Store
 from meter_sim import changes as meter_changes
 from meter_sim.meter import Limits, Meter
 from meter_sim.store import open_store
+from tests.support.images import put_back
 from tests.support.simulation import masks
 from tests.support.simulation.node import finish
 from utility.core import Core
@@ -201,7 +202,7 @@ class Part(ABC, Generic[C, W]):
         return self._image_of[identity]
 
     def _restore(self, image: int) -> None:
-        self.connection.deserialize(self._images[image])
+        put_back(self.connection, self._images[image])
 
 
 class MeterPart(Part[Meter, meter_changes.Change]):
