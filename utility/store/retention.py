@@ -4,7 +4,10 @@ What is dropped is not looked for again, whoever still has it. Should it come al
 and dropped again. Events, letters and the registry stay.
 """
 
+import logging
+
 from sqlalchemy import Connection, func, select, text
+from sqlalchemy.exc import OperationalError
 
 from commonwatt.units import QUARTER_S, EpochSeconds, Quarter
 from utility.store.database import Database, read_setting, save_setting
@@ -19,11 +22,15 @@ from utility.store.partitions import (
 )
 from utility.store.tables import compacted
 
+log = logging.getLogger(__name__)
+
 MAX_BLOCKS = 5_000
 """Blocks deleted in one transaction on SQLite, so that what arrives waits for a moment only."""
 
 _LOCK_TIMEOUT = "2s"
 """How long a month waits, to be dropped, for those who read; as long wait those who begin to read then."""
+
+_LOCK_NOT_AVAILABLE = "55P03"
 
 _KEPT_FROM = "kept_from"
 """Setting: the first quarter that is kept."""
@@ -54,13 +61,21 @@ class Retention:
         return first_quarter(months_later(month, -self._keep_months))
 
     def apply(self, first: Quarter) -> bool:
-        """Drop something of what is older than ``first``; tell whether more may be left."""
+        """Drop something of what is older than ``first``; tell whether more is left that can be dropped now."""
         with self._database.writes.begin() as connection:
-            # Once it is said, nobody looks for what is dropped.
+            # Once it is said, nobody looks for what is dropped; nor for what waits to be.
             save_setting(connection, _KEPT_FROM, str(max(first, kept_from(connection))))
-            if connection.dialect.name == "postgresql":
-                return _drop_month(connection, first)
-            return connection.execute(_DELETE, {"first": first, "number": MAX_BLOCKS}).rowcount == MAX_BLOCKS
+        try:
+            with self._database.writes.begin() as connection:
+                if connection.dialect.name == "postgresql":
+                    return _drop_month(connection, first)
+                return connection.execute(_DELETE, {"first": first, "number": MAX_BLOCKS}).rowcount == MAX_BLOCKS
+        except OperationalError as error:
+            if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
+                raise
+            # To try again soon would keep those waiting who begin to read.
+            log.warning("readings older than is kept are not dropped now, since somebody is reading; they will be")
+            return False
 
 
 def make_ahead(database: Database, now: EpochSeconds) -> None:
