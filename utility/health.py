@@ -52,7 +52,7 @@ class Health:
 
     @property
     def short(self) -> bool:
-        """Whether the disk has too little room: no batch is taken in."""
+        """Whether there is too little room, in the file and on its disk: no batch is taken in."""
         return self._short
 
     def alarms(self) -> list[str]:
@@ -76,8 +76,11 @@ class Health:
         """Take note that something was stored."""
         self._failed_full = False
 
-    def look(self) -> None:
-        """Look how much room the disk has.
+    def look(self, within_bytes: int) -> None:
+        """Look how much room there is.
+
+        Args:
+            within_bytes: What is free within the file, which is used again before the file grows.
 
         Raises:
             OSError: The disk can't be asked.
@@ -85,10 +88,11 @@ class Health:
         if self._path is None:
             return
         usage = shutil.disk_usage(self._path.absolute().parent)
-        free, self.disk = usage.free, Disk(usage.free, usage.total)
+        self.disk = Disk(usage.free, usage.total)
+        free = usage.free + within_bytes
         if free < LOW_BYTES and not self._short:
-            log.error("only %d MiB are free on the disk of %s: no data is taken in", free // 2**20, self._path)
+            log.error("only %d MiB are free in %s and on its disk: no data is taken in", free // 2**20, self._path)
             self._short = True
         elif free >= ENOUGH_BYTES and self._short:
-            log.warning("there is room again on the disk of %s: data is taken in", self._path)
+            log.warning("there is room again in %s or on its disk: data is taken in", self._path)
             self._short = False

@@ -189,7 +189,7 @@ class Ingest:
                 self.said[change.controller] = unpack_json(Heartbeat, change.heartbeat.encode())
 
     def _look(self, now: int) -> list[Effect[Change]]:
-        self.health.look()
+        self.health.look(self._database.free_bytes())
         with self._database.reads.begin() as connection:
             if registry_revision(connection) != self._core.known.revision:
                 self._core.known = load_known(connection)

@@ -45,11 +45,13 @@ class Job:
         name: Its name in the ``period`` table.
         period_s: Done once in each of these, clock seconds.
         run: Does it, given the clock's time.
+        makes_room: Whether it is done on a full disk too.
     """
 
     name: str
     period_s: int
     run: Callable[[int], Awaitable[None]]
+    makes_room: bool = False
 
 
 class Jobs:
@@ -76,17 +78,19 @@ class Jobs:
         self._table = (
             Job("compact", settings.compact_s, self._compact),
             Job("gaps", settings.gaps_s, self._find_gaps),
-            Job("months", MONTHS_S, self._see_to_months),
+            Job("months", MONTHS_S, self._see_to_months, makes_room=True),
         )
         self._is_counted = False
         for job in self._table:
             metrics.job_failures.labels(job.name)
 
     async def tick(self) -> None:
-        """Do what is due and not done, unless the database is damaged or has no room."""
-        if self._ingest.health.alarms():
+        """Do what is due and not done, unless the database is damaged; without room, only what makes some."""
+        health = self._ingest.health
+        if health.damaged:
             return
-        for job in self._table:
+        is_full = bool(health.alarms())
+        for job in (job for job in self._table if job.makes_room or not is_full):
             try:
                 await self._do_if_due(job)
             except SQLAlchemyError as error:

@@ -79,6 +79,16 @@ class Database:
         """Whether whoever writes waits for any other who does."""
         return bool(self.writes.dialect.name == "sqlite")
 
+    def free_bytes(self) -> int:
+        """Return what was deleted within an SQLite file and is used again before it grows; of a server's 0."""
+        if self.reads.dialect.name != "sqlite":
+            return 0
+        with self.reads.begin() as connection:
+            pages, size = (
+                connection.exec_driver_sql(f"PRAGMA {of}").scalar() for of in ("freelist_count", "page_size")
+            )
+        return int(pages or 0) * int(size or 0)
+
     def disconnect(self) -> None:
         """Close every connection; what comes next opens new ones."""
         self.reads.dispose()

@@ -1,5 +1,7 @@
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -21,6 +23,7 @@ from utility.store import reads
 from utility.store.changes import Append, Change, Committed, SawGateway
 from utility.store.database import Database
 from utility.store.known import OpenCommand, add_command
+from utility.store.tables import part
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -252,3 +255,30 @@ def test_poll_sends_commands_given_out_by_another_process(database: Database) ->
         assert sent == [Publish("cw1/r001/d/cmd", b"{}")]
 
     running(database, scenario)
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_room_within_the_file_is_room(
+    kind: str,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    append: Callable[..., Append],
+    blocks: Callable[..., Blocks],
+) -> None:
+    used = shutil.disk_usage(tmp_path)._replace(free=0)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: used)
+    monkeypatch.setattr("utility.health.ENOUGH_BYTES", 8192)
+
+    async def short() -> bool:
+        ingest = Ingest(database, CLOCK, UtilityMetrics(), lambda _: None, 1800, Health(tmp_path / "utility.db"))
+        ingest.health.look(0)
+        await ingest.poll()
+        ingest.close()
+        return ingest.health.short
+
+    Writer(database).commit([append(blocks({0: 1}, quarter=2_000_000 + n)) for n in range(300)])
+    assert asyncio.run(short())
+    with database.writes.begin() as connection:
+        connection.execute(part.delete())
+    assert not asyncio.run(short())

@@ -1,7 +1,9 @@
 import asyncio
 import math
+import shutil
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
@@ -11,6 +13,7 @@ from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
 from commonwatt.config import UtilitySettings
 from commonwatt.messages import Trust
+from commonwatt.room import LOW_BYTES
 from commonwatt.systemd import Notifier
 from commonwatt.watchdog import Watchdog
 from tests.support.waiting import become
@@ -31,11 +34,15 @@ CLOCK = Clock(origin=NOW, monotonic_origin=0, speed=0)
 
 
 def tick(
-    database: Database, times: int = 1, trust: Trust = Trust.NETWORK, settings: UtilitySettings | None = None
+    database: Database,
+    times: int = 1,
+    trust: Trust = Trust.NETWORK,
+    settings: UtilitySettings | None = None,
+    health: Health | None = None,
 ) -> UtilityMetrics:
     async def play() -> UtilityMetrics:
         metrics = UtilityMetrics()
-        ingest = Ingest(database, CLOCK, metrics, lambda _: None, 1800, Health(None))
+        ingest = Ingest(database, CLOCK, metrics, lambda _: None, 1800, health or Health(None))
         ingest.trust = trust
         jobs = Jobs(settings or UtilitySettings(), database, CLOCK, ingest, metrics)
         try:
@@ -144,3 +151,22 @@ def test_old_months_are_dropped_only_by_a_clock_that_is_trusted(
         with database.reads.begin() as connection:
             left.append(connection.execute(select(func.count()).select_from(compacted)).scalar_one())
     assert left == [2, 1]
+
+
+def test_on_a_full_disk_only_that_is_done_which_makes_room(
+    database: Database, tmp_path: Path, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks({0: 1}, quarter=quarter)) for quarter in (QUARTER - 96 * 70, QUARTER - 1)])
+    tick(database)
+    writer.commit([append(blocks({0: 1}))])
+    full = Health(tmp_path / "utility.db")
+    full.look(LOW_BYTES - 1 - shutil.disk_usage(tmp_path).free)
+    assert full.alarms() == ["disk_full"]
+    with database.writes.begin() as connection:
+        for job in ("compact", "gaps", "months"):
+            mark_done(connection, job, 0)
+    tick(database, settings=UtilitySettings(keep_months=1), health=full)
+    with database.reads.begin() as connection:
+        assert connection.execute(select(compacted.c.quarter)).scalars().all() == [QUARTER - 1]
+        assert [last_done(connection, job) for job in ("compact", "gaps")] == [0, 0]
