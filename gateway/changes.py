@@ -227,29 +227,6 @@ class Setting:
     value: str
 
 
-KEPT_DAYS = 62
-"""So many days of the line's use are kept: this month and the last."""
-
-
-@dataclass(frozen=True)
-class LineDay:
-    """What one side of the controller's line has cost on one local day; older days than ``KEPT_DAYS`` go.
-
-    Attributes:
-        side: Which side.
-        day: The local day, as ``date.toordinal`` numbers it.
-        sent: IP bytes up.
-        received: IP bytes down.
-        seconds: For how long it was counted.
-    """
-
-    side: str
-    day: int
-    sent: int = 0
-    received: int = 0
-    seconds: int = 0
-
-
 Change: TypeAlias = (
     AppendParts
     | AppendRecords
@@ -267,6 +244,5 @@ Change: TypeAlias = (
     | ForgetRelayed
     | ForgetMore
     | PeriodDone
-    | LineDay
     | Setting
 )

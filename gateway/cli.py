@@ -26,8 +26,7 @@ from commonwatt.letter_options import (
 from commonwatt.letters import wanted
 from commonwatt.service import errors_told, flowing, only_one, run_service
 from commonwatt.tables import show
-from gateway.changes import KEPT_DAYS, LineDay
-from gateway.line import in_words, line_of
+from gateway.line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.outbox import load
 from gateway.shell import run_gateway
 from gateway.store import Store

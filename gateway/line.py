@@ -8,6 +8,7 @@ The forecast, for each side and direction: used so far in this month + bytes of 
 seconds * seconds left in the month.
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
@@ -19,7 +20,7 @@ from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Write
 from commonwatt.lte import Use
 from commonwatt.units import EpochSeconds
-from gateway.changes import KEPT_DAYS, Change, LineDay, Setting
+from gateway.changes import Change, Setting
 from gateway.store import Store
 from gateway.timekeeper import MADE
 
@@ -37,6 +38,40 @@ MOST_BYTES = 2**53
 
 LONGEST_LOOK_S = 3600
 """If two looks are further apart, the time between them does not count as counted: nobody knows what happened."""
+
+KEPT_DAYS = 62
+"""So many days of a side are kept: this month and the last."""
+
+
+@dataclass(frozen=True)
+class LineDay:
+    """What one side of the controller's line has cost on one local day.
+
+    Attributes:
+        side: Which side.
+        day: The local day, as ``date.toordinal`` numbers it.
+        sent: IP bytes up.
+        received: IP bytes down.
+        seconds: For how long it was counted.
+    """
+
+    side: str
+    day: int
+    sent: int = 0
+    received: int = 0
+    seconds: int = 0
+
+
+def kept_days(rows: Iterable[LineDay]) -> Setting:
+    """Return how the days of one side are kept."""
+    mine = list(rows)
+    days = [(row.day, row.sent, row.received, row.seconds) for row in mine]
+    return Setting(_days_key(mine[0].side), json.dumps(days, separators=(",", ":")))
+
+
+def _days_of(store: Store, side: str) -> dict[int, LineDay]:
+    kept = json.loads(store.setting(_days_key(side)) or "[]")
+    return {day: LineDay(side, day, *counts) for day, *counts in kept}
 
 
 def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowance: int) -> Month | None:
@@ -126,7 +161,9 @@ class Line:
         self._zone = ZoneInfo(zone)
         self._sides = (INTERFACE,) if by_interface else (METERS, UTILITY)
         self.counted: dict[str, Use] = dict.fromkeys(self._sides, Use())
-        self._days = {(row.side, row.day): row for row in store.line_days() if row.side in self._sides}
+        # Of each side by day, in the order in which they were last counted: a clock that was ahead for a while has made
+        # one day too many, and must not make the others old.
+        self._days = {side: _days_of(store, side) for side in self._sides}
         marks = {side: store.setting(_key(side)) for side in self._sides}
         self._marks = {side: _Mark.of(kept) for side, kept in marks.items() if kept is not None}
         self._looked: dict[str, EpochSeconds] = {}
@@ -149,8 +186,9 @@ class Line:
         new = Use(high.sent - before.sent, high.received - before.received)
         took_s = now - self._looked.get(side, now)
         day = self._today(now).toordinal()
-        row = self._days.get((side, day), LineDay(side, day))
-        row = replace(
+        days = self._days[side]
+        row = days.pop(day, LineDay(side, day))
+        days[day] = replace(
             row,
             sent=min(MOST_BYTES, row.sent + new.sent),
             received=min(MOST_BYTES, row.received + new.received),
@@ -158,9 +196,10 @@ class Line:
         )
         self._looked[side] = now
         self.counted[side] += new
-        self._days = {key: kept for key, kept in self._days.items() if key[1] > day - KEPT_DAYS} | {(side, day): row}
+        for oldest in list(days)[:-KEPT_DAYS]:
+            del days[oldest]
         self._marks[side] = _Mark(run, high)
-        return [Write(row), Write(Setting(_key(side), self._marks[side].kept()))]
+        return [Write(kept_days(days.values())), Write(Setting(_key(side), self._marks[side].kept()))]
 
     def shift(self, by_s: int) -> None:
         """Go on though the time was set by ``by_s``."""
@@ -168,11 +207,12 @@ class Line:
 
     def month(self, now: EpochSeconds) -> Month | None:
         """Return how the line stands; ``None`` if nothing of it was ever counted."""
-        return forecast(self._days.values(), now, self._zone, self.allowance)
+        return forecast(self.days(), now, self._zone, self.allowance)
 
     def days(self) -> list[LineDay]:
         """Return what is kept, oldest first."""
-        return sorted(self._days.values(), key=lambda row: (row.day, row.side))
+        rows = (row for days in self._days.values() for row in days.values())
+        return sorted(rows, key=lambda row: (row.day, row.side))
 
     def view(self, now: EpochSeconds) -> dict[str, object]:
         """Return what a person wants to see of it, as JSON; of a side that is not counted ``None``."""
@@ -186,7 +226,7 @@ class Line:
         }
 
     def _used(self, side: str, now: EpochSeconds) -> dict[str, int] | None:
-        mine = [row for row in self._days.values() if row.side == side]
+        mine = self._days[side].values()
         use = _sum(row for row in mine if row.day >= self._today(now).replace(day=1).toordinal())
         return {"up": use.sent, "down": use.received} if mine else None
 
@@ -202,3 +242,7 @@ def line_of(settings: GatewaySettings, store: Store) -> Line:
 
 def _key(side: str) -> str:
     return f"lte_{side}"
+
+
+def _days_key(side: str) -> str:
+    return f"lte_{side}_days"

@@ -9,6 +9,7 @@ import logging
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Salvage | None]:
         delete_database(unfinished)
     found = read_log(path)
     if found is not None and found.lost_commits:
+        _refuse_others(path)
         # Not after it is opened: then SQLite has cut the log off already.
         return replace(path, now, f"its log, before its last {found.lost_commits} transactions", None)
     try:
@@ -86,12 +88,44 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Salvage | None]:
     try:
         store.check(path.stat().st_size)
     except sqlite3.Error as error:
-        if not fails_check(error):
-            store.close()
-            raise
+        if fails_check(error) and _has_more_tables(store.connection):
+            return _moved(path, now, str(error), store)
         store.close()
+        if not fails_check(error):
+            raise
         return replace(path, now, str(error), None)
     return store, finished
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse a file that says it is not of this release before its log is judged: that is not ours to mend.
+
+    Raises:
+        StoreError: It is of a later release, or of something else.
+    """
+    if path.exists():
+        with suppress(sqlite3.Error):  # It can't say what it is.
+            Store(path, read_only=True).close()
+
+
+def _has_more_tables(connection: sqlite3.Connection) -> bool:
+    """Tell whether a store has all of this release's tables and more: no damage does that.
+
+    Before the first release there was one with a table ``line_day``.
+    """
+    try:
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    except (sqlite3.Error, UnicodeDecodeError):
+        return False
+    return found > {"part", *COLUMNS, "sqlite_sequence"}
+
+
+def _moved(path: Path, now: EpochSeconds, why: str, store: Store) -> tuple[Store, Salvage]:
+    """Take over a store that has more tables: through its own schema, which is whole."""
+    try:
+        return replace(path, now, why, store)
+    finally:
+        store.close()
 
 
 def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple[Store, Salvage]:

@@ -23,7 +23,6 @@ from commonwatt.units import SLOT_S, signed64
 from gateway.changes import (
     AVERAGED,
     DONE,
-    KEPT_DAYS,
     OFFERED,
     UNSENT,
     AddLetters,
@@ -37,7 +36,6 @@ from gateway.changes import (
     DropDamaged,
     ForgetMore,
     ForgetRelayed,
-    LineDay,
     MeterInfo,
     Offered,
     OfferedFrom,
@@ -322,11 +320,6 @@ class Store(StoreReads):
     @_apply.register
     def _(self, change: PeriodDone) -> None:
         self._insert("REPLACE", "period", (change.job, change.period))
-
-    @_apply.register
-    def _(self, change: LineDay) -> None:
-        self._insert("REPLACE", "line_day", (change.side, change.day, change.sent, change.received, change.seconds))
-        self._db.execute("DELETE FROM line_day WHERE day <= ?", (change.day - KEPT_DAYS,))
 
     @_apply.register
     def _(self, change: Setting) -> None:

@@ -12,7 +12,7 @@ from commonwatt.damage import DamagedError, check_pages
 from commonwatt.letters import Kept, Wanted
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import MeterId, Quarter, signed64, unsigned64
-from gateway.changes import DONE, OFFERED, UNSENT, Desired, LineDay, MeterInfo, Part
+from gateway.changes import DONE, OFFERED, UNSENT, Desired, MeterInfo, Part
 from gateway.store_tables import (
     COLUMNS,
     FORGOTTEN,
@@ -131,10 +131,6 @@ class StoreReads:
         """
         kept: dict[str, int] = json.loads(self.setting(FORGETTING) or "{}")
         return dict.fromkeys(FORGOTTEN, 0) | kept
-
-    def line_days(self) -> list[LineDay]:
-        """Return what the controller's line has cost, by side and local day."""
-        return [LineDay(*columns) for _, columns in self._sound("line_day", "ORDER BY day, side")]
 
     def meters(self) -> list[MeterInfo]:
         """Return what each meter said of itself."""

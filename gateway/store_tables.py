@@ -17,6 +17,8 @@ from commonwatt.units import unsigned64
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
 SCHEMA_VERSION = 1
+"""Another ``SCHEMA``, be it by one table, needs another version, and a way there from this one: a file of this version
+with other tables is taken for damaged. What is new and small is better a ``setting``, which needs neither."""
 
 NOT_ACKNOWLEDGED = f"relayed IS NOT {AVERAGED} AND relayed IS NOT {DONE}"
 """Parts of which the utility has nothing for certain. ``IS NOT``: a damaged number may be none at all."""
@@ -59,9 +61,6 @@ CREATE TABLE desired (
     epoch_rank INTEGER NOT NULL, seq INTEGER NOT NULL, until INTEGER, weight INTEGER, confirmed INTEGER NOT NULL,
     crc INTEGER NOT NULL, PRIMARY KEY (meter, kind));
 CREATE TABLE period (job TEXT PRIMARY KEY, period INTEGER NOT NULL, crc INTEGER NOT NULL);
-CREATE TABLE line_day (
-    side TEXT NOT NULL, day INTEGER NOT NULL, sent INTEGER NOT NULL, received INTEGER NOT NULL,
-    seconds INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (side, day));
 CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
 """
 
@@ -80,7 +79,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     ),
     "meter": ("meter", "push", "minimum_percent", "capacity", "time"),
     "period": ("job", "period"),
-    "line_day": ("side", "day", "sent", "received", "seconds"),
     "event": ("meter", "generation", "id", "previous", "new", "time"),
     "letter": ("meter", "log", "reason", "generation", "id", "time", "content"),
     "coverage": ("meter", "log", "generation", "first", "last"),

@@ -246,17 +246,22 @@ def open_checked(path: Path, now: EpochSeconds) -> FleetStore:
 
 
 def _damage(path: Path) -> str | None:
-    """Say what is damaged; what the file is otherwise, ``open_store`` judges."""
+    """Say what is damaged.
+
+    Raises:
+        StoreError: It is no such store, or is of a newer version.
+    """
     found = read_log(path)
-    if found is not None and found.lost_commits:
-        return f"its log, before its last {found.lost_commits} transactions"
+    lost = 0 if found is None else found.lost_commits
     try:
         with closing(open_read_only(path)) as connection:
-            if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
+            # Before its log is judged: what is of a later release is refused as it is.
+            if _version(path, connection) == SCHEMA and not lost:
                 check_pages(connection, path.stat().st_size, ("meter", "orders", "record", "slot"))
     except sqlite3.Error as error:
-        return str(error) if fails_check(error) else None
-    return None
+        if not lost:
+            return str(error) if fails_check(error) else None
+    return f"its log, before its last {lost} transactions" if lost else None
 
 
 def open_store(path: Path) -> FleetStore:

@@ -14,8 +14,7 @@ import pytest
 import yaml
 
 from commonwatt.demo.layout import STARTS_AT
-from gateway.changes import LineDay
-from gateway.line import ENOUGH_S, METERS, UTILITY
+from gateway.line import ENOUGH_S, METERS, UTILITY, LineDay, kept_days
 from gateway.store import Store
 from tests.support.generate_docs import DOCS, all_metrics
 from tests.support.parts import real_part
@@ -53,7 +52,7 @@ def count_the_line_yesterday(path: Path) -> None:
     """Let the LTE line have been counted for an hour before, since without there is no forecast."""
     yesterday = datetime.fromtimestamp(STARTS_AT, UTC).toordinal() - 1
     store = Store(path)
-    store.commit([LineDay(side, yesterday, 60_000, 120_000, ENOUGH_S) for side in (METERS, UTILITY)])
+    store.commit([kept_days([LineDay(side, yesterday, 60_000, 120_000, ENOUGH_S)]) for side in (METERS, UTILITY)])
     store.close()
 
 

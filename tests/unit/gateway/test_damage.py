@@ -15,16 +15,19 @@ import commonwatt.wal
 from commonwatt.blocks import Blocks, from_records
 from commonwatt.damage import LOG_BYTES, is_damage, ready_of, set_aside_before
 from commonwatt.exceptions import StoreError
+from commonwatt.letters import Door
+from commonwatt.lte import Use
 from commonwatt.packing import unpack
 from commonwatt.records import EventRecord, Log
 from commonwatt.units import QUARTER_S
-from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged
+from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
 from gateway.outbox import load
 from gateway.salvage import open_checked, replace
 from gateway.store import GoneError, Store
 from gateway.store_tables import state_of
 from tests.support.gateway_world import START, World, batches, readings
 
+FIRST_SCHEMA = Path(__file__).parents[2] / "databases" / "gateway_v0001.sql"
 METERS = (1, 2, 3)
 PUTS = 8
 
@@ -313,6 +316,82 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
         open_checked(path, START)
     assert path.read_bytes() == before
     assert set_aside_before(path) == []
+
+
+@pytest.mark.parametrize("flipped", [None, 16, 4200])
+def test_a_store_of_a_later_release_is_refused_and_stays_as_it_is(
+    filled: tuple[Path, Reference], tmp_path: Path, flipped: int | None
+) -> None:
+    live, path = tmp_path / "live.db", tmp_path / "gateway.db"
+    shutil.copy(filled[0] / "file" / "gateway.db", live)
+    store = Store(live)
+    store.connection.execute("CREATE TABLE later (x)")
+    store.connection.execute("PRAGMA user_version = 2")
+    store.commit([Setting("schema", "2")])
+    for number in range(3):
+        store.commit([Setting("epoch", f"{number},0")])
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"live.db{suffix}", tmp_path / f"gateway.db{suffix}")
+    store.close()
+    log = tmp_path / "gateway.db-wal"
+    if flipped is not None:
+        # All of it is in the file, and what goes on in the log is damaged.
+        shutil.copy(live, path)
+        data = bytearray(log.read_bytes())
+        data[flipped] ^= 1
+        log.write_bytes(data)
+    before = path.read_bytes(), log.read_bytes()
+    with pytest.raises(StoreError, match="schema 2, but this release knows 1; install the newer release"):
+        open_checked(path, START)
+    assert set_aside_before(path) == []
+    if flipped is not None:
+        assert (path.read_bytes(), log.read_bytes()) == before
+
+
+def test_a_store_of_the_first_schema_is_used_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    _make(path, FIRST_SCHEMA.read_text())
+    world = Damaged(path)
+    assert world.set_aside == 0, "nothing of it is damaged"
+    _is_the_first(world)
+    assert world.store.store_id == 6290965058799535099
+    assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 500)]
+    world.do(world.core.used("utility", "a", Use(), world.now))
+    world.do(world.core.used("utility", "a", Use(5, 6), world.now))
+    world.crash()
+    assert world.set_aside == 0
+    assert world.core.line.month(world.now) is not None, "what is new is kept in it, too"
+    world.store.close()
+
+
+def test_a_store_with_more_tables_is_taken_over_whole(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    more = "CREATE TABLE line_day (side TEXT NOT NULL, day INTEGER NOT NULL, PRIMARY KEY (side, day));\n"
+    _make(path, FIRST_SCHEMA.read_text().replace("CREATE TABLE setting", f"{more}CREATE TABLE setting"))
+    world = Damaged(path)
+    assert world.set_aside == 1
+    _is_the_first(world)
+    assert not [letter for letter in world.store.letters() if letter.log == Door.UNKNOWN]
+    world.crash()
+    assert world.set_aside == 0, "now it is of the schema that there is"
+    world.store.close()
+
+
+def _make(path: Path, sql: str) -> None:
+    made = sqlite3.connect(path)
+    made.executescript(sql)
+    made.close()
+
+
+def _is_the_first(world: Damaged) -> None:
+    """All that stands in the dump is there."""
+    assert world.store.backlog() == (3, 1, 1)
+    assert [part.relayed for part in world.store.all_parts(unsent_only=False)].count(DONE) == 1
+    assert (world.store.setting("utility_store"), world.store.setting("epoch")) == ("123", "5,0")
+    assert world.core.manager.epoch == (5, 0)
+    assert [desired.seq for desired in world.store.desired()] == [3]
+    assert [meter.minimum_percent for meter in world.store.meters()] == [50]
+    assert world.store.period("relay_s") == 29_700_000
 
 
 def test_a_replacement_that_was_not_finished_is_begun_again(filled: tuple[Path, Reference], tmp_path: Path) -> None:

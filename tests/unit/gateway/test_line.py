@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from commonwatt.commands import LineUse
 from commonwatt.effects import Effect, Write
 from commonwatt.lte import Use
-from gateway.changes import KEPT_DAYS, Change, LineDay
-from gateway.line import INTERFACE, METERS, UTILITY, Line, forecast
+from gateway.changes import Change
+from gateway.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
 from gateway.store import Store
 from tests.support.gateway_world import START, World
 
@@ -51,6 +51,12 @@ class Account:
     def look(self, side: str, run: str, up: int, down: int, time: str) -> None:
         effects: list[Effect[Change]] = self.line.look(side, run, Use(up, down), at(time))
         self.store.commit([effect.change for effect in effects if isinstance(effect, Write)])
+
+    def look_daily(self, days: int, first: int = 0) -> None:
+        """Look once on each of some days."""
+        for number in range(first, first + days):
+            effects = self.line.look(UTILITY, "a", Use(number, number), START + number * DAY_S)
+            self.store.commit([effect.change for effect in effects if isinstance(effect, Write)])
 
     def used(self, time: str) -> tuple[int, int] | None:
         month = self.line.month(at(time))
@@ -110,11 +116,25 @@ def test_a_month_begins_at_local_midnight(store: Store) -> None:
 
 def test_days_that_are_too_old_go(store: Store) -> None:
     account = Account(store)
-    for number in range(100):
-        effects = account.line.look(UTILITY, "a", Use(number, number), START + number * DAY_S)
-        store.commit([effect.change for effect in effects if isinstance(effect, Write)])
-    assert len(store.line_days()) == KEPT_DAYS
-    assert account.line.days() == store.line_days()
+    account.look_daily(100)
+    assert len(account.line.days()) == KEPT_DAYS
+    kept = account.line.days()
+    account.begin()
+    assert account.line.days() == kept
+
+
+def test_a_clock_that_is_ahead_for_a_while_costs_no_day(store: Store) -> None:
+    account = Account(store)
+    account.look_daily(20)
+    before = account.line.days()
+    for ahead in (365, 366):
+        account.look_daily(1, first=ahead)
+        account.begin()
+    assert account.line.days()[:20] == before
+    account.look_daily(KEPT_DAYS, first=20)
+    assert [row.day for row in account.line.days()] == [row.day + 20 for row in (before[0],)] + [
+        before[0].day + 20 + number for number in range(1, KEPT_DAYS)
+    ], "what it left is gone in its turn"
 
 
 def test_without_a_time_the_sums_wait(store: Store) -> None:

@@ -189,11 +189,27 @@ def test_a_store_whose_log_has_a_damaged_header_is_set_aside(tmp_path: Path) -> 
     assert len(set_aside_before(path)) == 1
 
 
-def test_a_newer_release_s_store_is_not_set_aside(tmp_path: Path) -> None:
-    open_store(tmp_path / "meters.db").close()
-    connection = sqlite3.connect(tmp_path / "meters.db")
+@pytest.mark.parametrize("cut_log", [False, True])
+def test_a_newer_release_s_store_is_not_set_aside(tmp_path: Path, *, cut_log: bool) -> None:
+    path, live = tmp_path / "meters.db", tmp_path / "live.db"
+    open_store(live).close()
+    connection = sqlite3.connect(live)
     connection.execute("PRAGMA user_version = 2")
+    connection.execute("PRAGMA wal_checkpoint")
+    connection.execute("INSERT INTO truth VALUES (1, x'')")
+    connection.execute("INSERT INTO truth VALUES (2, x'')")
+    connection.commit()
+    for suffix in ("", "-wal"):
+        shutil.copy(tmp_path / f"live.db{suffix}", tmp_path / f"meters.db{suffix}")
     connection.close()
-    with pytest.raises(StoreError, match="of version 2"):
-        open_checked(tmp_path / "meters.db", 100)
-    assert set_aside_before(tmp_path / "meters.db") == []
+    log = tmp_path / "meters.db-wal"
+    if cut_log:
+        data = bytearray(log.read_bytes())
+        data[16] ^= 1
+        log.write_bytes(data)
+    before = path.read_bytes(), log.read_bytes()
+    with pytest.raises(StoreError, match=r"of version 2; .* Install the newer release again"):
+        open_checked(path, 100)
+    assert set_aside_before(path) == []
+    if cut_log:
+        assert (path.read_bytes(), log.read_bytes()) == before, "the newer release finds what it left"
