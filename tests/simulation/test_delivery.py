@@ -21,6 +21,13 @@ CHUNK = 10
 FIRST = 1_000
 BITE_SEEDS = 100
 BITE_HOURS = 1.0
+FOUND_AT = {
+    "commits of the utility not synced": 9,
+    "failed commits acknowledged": 10,
+    "averages beside exact slots": 14,
+    "a clock trusted from the start": 20,
+}
+"""The first seed that found a bug when this was written; it is tried before all others, which saves a minute."""
 
 
 def _runs(seeds: Iterable[int]) -> list[Run]:
@@ -67,11 +74,11 @@ def test_the_same_seed_is_the_same_world_in_every_process(
 @pytest.mark.parametrize("name", BUGS)
 def test_a_planted_bug_is_found(name: str) -> None:
     """It must bite: within so many worlds."""
-    for seeds in range(1, BITE_SEEDS + 1):
-        result = campaign.attempt(seeds, Options(hours=BITE_HOURS, bug=name))
+    for seed in (FOUND_AT.get(name, 1), *range(1, BITE_SEEDS + 1)):
+        result = campaign.attempt(seed, Options(hours=BITE_HOURS, bug=name))
         if isinstance(result, Violation):
             break
     else:
         pytest.fail(f"{name}: not found in {BITE_SEEDS} worlds")
-    print(f"{name}: found after {seeds} worlds: {result.what}")
+    print(f"{name}: found in world {seed}: {result.what}")
     assert str(result).endswith(f"replay: {Options(hours=BITE_HOURS, bug=name).command(result.seed)}")
