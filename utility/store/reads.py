@@ -7,13 +7,14 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, desc, false, func, select
 
 from commonwatt.blocks import Blocks, join
-from commonwatt.commands import Month
+from commonwatt.commands import Heartbeat
 from commonwatt.records import EventRecord
 from commonwatt.units import EpochSeconds, MeterId, Quarter, unsigned64
 from utility.registry import TOWN
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
 from utility.store.gaps import event_of
+from utility.store.known import last_heartbeats
 from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
 from utility.store.tables import (
     command,
@@ -201,24 +202,28 @@ def _status_of(counts: Any, seen: Any, open_gaps: int, conflicting: int) -> dict
         "conflicts": int(conflicting) + (counts.event_conflicts if counts else 0),
         "last_batch": (counts.last_batch or None) if counts else None,
         "last_seen": seen.time if seen else None,
-        "heartbeat": json.loads(seen.heartbeat) if seen else None,
+        "heartbeat": _json_of(seen.heartbeat) if seen else None,
         "gaps_open": open_gaps,
     }
 
 
+def _json_of(kept: str) -> object:
+    """Return what a heartbeat said; ``None`` if that is damaged: the next comes within a minute."""
+    try:
+        return json.loads(kept)
+    except ValueError:
+        return None
+
+
 def lines(connection: Connection) -> list[dict[str, object]]:
     """Return how each controller's LTE line stands, as its gateway said last; of one that said nothing, ``None``."""
-    statement = (
-        select(controller.c.id, gateway_seen.c.time, gateway_seen.c.heartbeat)
-        .join(gateway_seen, gateway_seen.c.controller == controller.c.id, isouter=True)
-        .order_by(controller.c.number)
-    )
-    return [_line(*row) for row in connection.execute(statement)]
+    seen = last_heartbeats(connection)
+    ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
+    return [_line(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]
 
 
-def _line(microgrid: str, time: EpochSeconds | None, heartbeat: str | None) -> dict[str, object]:
-    told = json.loads(heartbeat).get("lte") if heartbeat else None
-    month = None if told is None else Month.model_validate(told)
+def _line(microgrid: str, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
+    month = None if heartbeat is None else heartbeat.lte
     used, expected = (None, None) if month is None else (month.used, month.expected)
     return {
         "microgrid": microgrid,

@@ -192,8 +192,10 @@ def test_registry_events_and_troubles_are_served(
 
 def test_lines_show_what_gateways_said_last(client: Client, database: Database) -> None:  # req: C9
     month = Month(used=(5, 7), expected=(6, 11), allowance=10)
-    heartbeat = f'{{"lte":{month.model_dump_json()}}}'
-    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=heartbeat)])
+    said = Heartbeat(
+        time=BEGIN, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none", lte=month
+    )
+    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=said.pack().decode())])
     first, second = client.get("/lines").json()["lines"]
     assert first == {
         "microgrid": "r001",
@@ -206,6 +208,15 @@ def test_lines_show_what_gateways_said_last(client: Client, database: Database) 
         "time": BEGIN,
     }
     assert (second["microgrid"], second["level"], second["used_up"]) == ("r002", "unknown", None)
+
+
+def test_a_damaged_heartbeat_keeps_nothing_else_from_being_shown(client: Client, database: Database) -> None:
+    seen = [SawGateway(controller="r001", time=BEGIN, heartbeat=text) for text in ('{"lte":', '{"lte":7}')]
+    for one in seen:
+        Writer(database).commit([one])
+        first, second = client.get("/lines").json()["lines"]
+        assert (first["time"], first["level"], second["level"]) == (BEGIN, "unknown", "unknown")
+        assert client.get("/status").json()["microgrids"]["r001"]["last_seen"] == BEGIN
 
 
 def test_metrics_have_units_and_no_meters(client: Client) -> None:  # req: K4

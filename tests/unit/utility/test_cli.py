@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.batches import Letter
-from commonwatt.commands import ControllerCommand, Month
+from commonwatt.commands import ControllerCommand, Heartbeat, Month
 from commonwatt.records import EventRecord, HistoryRecord, State
 from utility.cli import app
 from utility.store.changes import Append, SawGateway
@@ -135,8 +135,10 @@ def test_a_town_is_not_registered_nowhere(town_file: Path) -> None:
 
 def test_lines_are_shown_in_gigabytes(show: Callable[..., str], database: Database) -> None:  # req: C9
     month = Month(used=(812_000_000, 1_204_000_000), expected=(983_000_000, 2_100_000_000), allowance=2_000_000_000)
-    heartbeat = f'{{"lte":{month.model_dump_json()}}}'
-    Writer(database).commit([SawGateway(controller="r001", time=NOON, heartbeat=heartbeat)])
+    said = Heartbeat(
+        time=NOON, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none", lte=month
+    )
+    Writer(database).commit([SawGateway(controller="r001", time=NOON, heartbeat=said.pack().decode())])
     shown = show("lines")
     line = next(line for line in shown.splitlines() if line.startswith("r001"))
     assert line.split()[:8] == ["r001", "at", "risk", "0.812", "1.204", "0.983", "2.100", "2.000"]
