@@ -32,7 +32,7 @@ _LOCK_TIMEOUT = "2s"
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
-_KEPT_FROM = "kept_from"
+KEPT_FROM = "kept_from"
 """Setting: the first quarter that is kept."""
 
 _DELETE = text(
@@ -64,7 +64,7 @@ class Retention:
         """Drop something of what is older than ``first``; tell whether more is left that can be dropped now."""
         with self._database.writes.begin() as connection:
             # Once it is said, nobody looks for what is dropped; nor for what waits to be.
-            save_setting(connection, _KEPT_FROM, str(max(first, kept_from(connection))))
+            save_setting(connection, KEPT_FROM, str(max(first, kept_from(connection))))
         try:
             with self._database.writes.begin() as connection:
                 if connection.dialect.name == "postgresql":
@@ -86,7 +86,7 @@ def make_ahead(database: Database, now: EpochSeconds) -> None:
 
 def kept_from(connection: Connection) -> Quarter:
     """Return the first quarter that is kept; what is older was dropped, or will be."""
-    return int(read_setting(connection, _KEPT_FROM) or 0)
+    return int(read_setting(connection, KEPT_FROM) or 0)
 
 
 def _drop_month(connection: Connection, first: Quarter) -> bool:

@@ -27,13 +27,14 @@ from commonwatt.damage import delete_database, make_ready, open_read_only, put_i
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import unpack_sound
 from commonwatt.service import only_one
-from commonwatt.units import EpochSeconds, unsigned64
+from commonwatt.units import QUARTER_S, EpochSeconds, unsigned64
 from commonwatt.wal import readable
 from utility.registry import TOWN
 from utility.store.checks import check_schema, row_crc
 from utility.store.database import insert_or, open_database
 from utility.store.known import REVISION, registry_changed
 from utility.store.parts import as_rows, summaries
+from utility.store.retention import KEPT_FROM
 from utility.store.schema import empty_database, revisions
 from utility.store.tables import (
     command,
@@ -52,8 +53,8 @@ from utility.store.tables import (
 
 ROWS_AT_A_TIME = 1_000
 
-_SETTINGS = (TOWN, REVISION)
-"""Settings taken over, both JSON; the others say something of the old database alone."""
+_SETTINGS = (TOWN, REVISION, KEPT_FROM)
+"""Settings taken over, all JSON; the others say something of the old database alone."""
 
 _TAKEN = (controller, meter, declared_minimum, compacted, part, event, letter, held, series, command, tally, setting)
 """The tables taken over, each after those it refers to. Gaps are found anew, jobs done anew, heartbeats come anew."""
@@ -103,7 +104,7 @@ def salvage(path: Path, now: EpochSeconds) -> Salvage:
             revision = _revision_of(path)
             empty = empty_database(revision)
             with readable(path, partial(check_schema, empty=empty), lambda: empty) as source:
-                _fill(fresh, revision, source, result)
+                _fill(fresh, revision, source, result, now)
         except (DatabaseError, OSError) as error:
             raise StoreError(f"{fresh}: can't be made: {error}; {path} is as it was") from error
         make_ready(fresh, path)
@@ -145,13 +146,13 @@ def _revision_of(path: Path) -> str:
     return named if named in known else known[0]
 
 
-def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Salvage) -> None:
+def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Salvage, now: EpochSeconds) -> None:
     """Make the new database, first of the schema of the damaged one, then brought up to date like any other."""
     url = f"sqlite:///{fresh}"
     with closing(open_database(url, create=True, revision=revision)) as database:
         made = MetaData()
         made.reflect(database.reads)
-        take = _Take(source, result)
+        take = _Take(source, result, now)
         for table in (made.tables[taken.name] for taken in _TAKEN if taken.name in made.tables):
             for group in take.rows(table):
                 with database.writes.begin() as connection:
@@ -178,7 +179,7 @@ def _insert(connection: Connection, table: Table, rows: list[_Row], result: Salv
 class _Take:
     """Reads what is sound, table by table."""
 
-    def __init__(self, source: SqliteConnection, result: Salvage) -> None:
+    def __init__(self, source: SqliteConnection, result: Salvage, now: EpochSeconds) -> None:
         self._source = source
         self._result = result
         self._meters: dict[int, int] = {}
@@ -190,7 +191,7 @@ class _Take:
             letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
             series.name: partial(_changed, scanned_from=None, scanned_until=None),
             command.name: partial(_where, lambda row: _is_json(row["message"]) and _is_json(row["outcome"] or "0")),
-            setting.name: partial(_where, lambda row: row["key"] in _SETTINGS and _is_json(row["value"])),
+            setting.name: partial(_where, lambda row: _is_setting(row["key"], row["value"], now)),
         }
 
     def rows(self, table: Table) -> Iterator[list[_Row]]:
@@ -236,6 +237,14 @@ def _where(is_sound: Callable[[_Row], bool], rows: list[_Row]) -> list[_Row]:
 
 def _changed(rows: list[_Row], **values: object) -> list[_Row]:
     return [row | values for row in rows]
+
+
+def _is_setting(key: str, value: str, now: EpochSeconds) -> bool:
+    """Tell whether a setting is one to be taken over, and may be what was written."""
+    if key == KEPT_FROM:
+        # Were it later, no gap would be looked for until then.
+        return value.isdecimal() and int(value) <= now // QUARTER_S
+    return key in _SETTINGS and _is_json(value)
 
 
 def _is_json(text: str) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select, text
@@ -15,10 +16,11 @@ from utility import completeness
 from utility.store import reads, retention
 from utility.store.changes import Append
 from utility.store.compactor import SETTLE_S, Compactor
-from utility.store.database import Database, open_database
+from utility.store.database import Database, open_database, save_setting
 from utility.store.gaps import GapFinder
 from utility.store.partitions import first_quarter, make_partitions, month_of, months_later, partitions
-from utility.store.retention import Retention, kept_from, make_ahead
+from utility.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
+from utility.store.salvage import salvage
 from utility.store.tables import compacted, gap
 from utility.store.writer import Writer
 
@@ -99,6 +101,20 @@ def test_what_was_dropped_stays_so_when_more_is_to_be_kept(filled: Database) -> 
     drop(filled, 12)
     with filled.reads.begin() as connection:
         assert kept_from(connection) == first_quarter(MONTHS[2])
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_what_was_dropped_is_not_looked_for_after_a_salvage(kind: str, filled: Database, tmp_path: Path) -> None:
+    drop(filled, 1)
+    filled.close()
+    salvage(tmp_path / "utility.db", NOW)
+    with closing(open_database(f"sqlite:///{tmp_path}/utility.db", create=False)) as mended:
+        assert find_gaps(mended) == first_quarter(MONTHS[2])
+        with mended.writes.begin() as connection:
+            save_setting(connection, KEPT_FROM, str(NOW // QUARTER_S + 1))
+    salvage(tmp_path / "utility.db", NOW)
+    with closing(open_database(f"sqlite:///{tmp_path}/utility.db", create=False)) as damaged:
+        assert find_gaps(damaged) < first_quarter(MONTHS[2]), "a time to come is not what was written"
 
 
 def test_a_clock_that_is_years_ahead_drops_nothing_that_is_to_be_kept(filled: Database) -> None:
