@@ -249,6 +249,20 @@ def test_an_end_that_is_told_to_its_meter_as_a_time_no_longer_goes_along(world: 
     assert kept_ends(world) == {(1, Kind.AGGREGATION): until}
 
 
+def test_an_end_that_was_given_as_a_time_stays_though_its_meter_is_told_a_duration_later(world: World) -> None:
+    """After a restart without a clock the duration is as wrong as the time; the end is still meant as it was given."""
+    until = world.now + 7200
+    world.tick("retry")
+    (told,) = commands(world.do(world.core.manager.order(1, Kind.AGGREGATION, "lossy", until, world.now)))
+    assert told.until == until
+    world.crash()
+    world.forget_time()
+    world.now -= 1800
+    assert [c.for_s for c in commands(world.tick("retry")) if c.cmd == "aggregate"] == [9000]
+    set_by(world, 1800)
+    assert kept_ends(world) == {(1, Kind.AGGREGATION): until}
+
+
 def test_an_end_set_by_a_time_that_is_not_trusted_is_not_kept(world: World) -> None:
     """The meters may be wrong by a day, and a restart forget that they were followed."""
     world.forget_time()
