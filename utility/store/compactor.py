@@ -17,7 +17,7 @@ from commonwatt.blocks import join
 from commonwatt.packing import pack
 from commonwatt.units import QUARTER_S, EpochSeconds, Quarter
 from utility.store.bulk import Column, insert_columns
-from utility.store.database import Database
+from utility.store.database import Database, lock_gaps
 from utility.store.partitions import make_partitions, month_of
 from utility.store.parts import (
     KEY_NAMES,
@@ -214,4 +214,5 @@ def _mark_gaps(connection: Connection, replacement: Replacement) -> None:
             {f"of_{name}": value for name, value in zip(KEY_NAMES, key, strict=True)} for key in watched if key in keys
         ]
         if touched:
+            lock_gaps(connection)
             connection.execute(_TOUCH, touched)

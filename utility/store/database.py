@@ -234,6 +234,19 @@ def save_setting(connection: Connection, key: str, value: str) -> None:
     connection.execute(upsert(connection, setting, "value"), {"key": key, "value": value})
 
 
+_GAPS_LOCK = 0x43570002
+"""Number of the advisory lock under which gaps are changed."""
+
+
+def lock_gaps(connection: Connection) -> None:
+    """Let whoever changes several gaps do so alone until its transaction ends; to be called before the first.
+
+    The service's threads change them in different orders: on a server each could wait for the other.
+    """
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _GAPS_LOCK})
+
+
 def _only_ours(path: Path) -> None:
     """Take from others what an earlier version, or a copy, let them read; SQLite makes new files like the first."""
     for suffix in ("", "-wal", "-shm"):

@@ -38,7 +38,7 @@ from utility.gaps import (
     settled_before,
 )
 from utility.store.checks import sound_events
-from utility.store.database import Database, insert_in, read_setting, save_setting
+from utility.store.database import Database, insert_in, lock_gaps, read_setting, save_setting
 from utility.store.held import masks_of
 from utility.store.keys import is_one_of, listed
 from utility.store.known import OpenCommand, add_command
@@ -118,6 +118,7 @@ class GapFinder:
     def apply(self, run: GapRun, now: EpochSeconds) -> int:
         """Keep what was found, and give out the commands; return how many blocks are asked for."""
         with self._database.writes.begin() as connection:
+            lock_gaps(connection)
             _save_scanned(connection, run)
             _save_masks(connection, run, now)
             if run.wanted:

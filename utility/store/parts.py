@@ -33,7 +33,7 @@ from commonwatt.packing_arrays import masks_of
 from commonwatt.records import RecordType
 from commonwatt.units import SLOTS, unsigned64
 from utility.store.bulk import Column
-from utility.store.database import Database, insert_or
+from utility.store.database import Database, insert_or, lock_gaps
 from utility.store.letters import letter_row
 from utility.store.tables import compacted, controller, gap, letter, meter, part
 
@@ -238,6 +238,7 @@ def _key(row: Row[Any]) -> tuple[int, int, int]:
 def set_aside(database: Database, rows: Sequence[Row[Any]]) -> int:
     """Move damaged parts to the letters, and have their slots asked for again; return how many were there."""
     moved = 0
+    keys: set[tuple[int, int, int]] = set()
     with database.writes.begin() as connection:
         for row in rows:
             if not _take_out(connection, row):
@@ -256,8 +257,11 @@ def set_aside(database: Database, rows: Sequence[Row[Any]]) -> int:
             sender = connection.execute(named).scalar() or "unknown"
             connection.execute(insert_or(connection, letter).on_conflict_do_nothing(), [letter_row(sender, kept)])
             if _is_likely(row):
-                for key in {(row.meter_no, row.record_type, row.quarter), _true_key(connection, row)}:
-                    _ask_again(connection, key)
+                keys |= {(row.meter_no, row.record_type, row.quarter), _true_key(connection, row)}
+        if keys:
+            lock_gaps(connection)
+        for key in keys:
+            _ask_again(connection, key)
     database.count_damaged(moved)
     return moved
 

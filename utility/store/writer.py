@@ -35,7 +35,7 @@ from commonwatt.units import QUARTER_S, signed64, unsigned64
 from utility.store.bulk import Column, insert_columns
 from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
 from utility.store.checks import is_sound, row_crc
-from utility.store.database import Database, insert_in, insert_or, upsert
+from utility.store.database import Database, insert_in, insert_or, lock_gaps, upsert
 from utility.store.held import HELD, note_slots
 from utility.store.keys import is_one_of, listed
 from utility.store.known import controller_numbers
@@ -302,7 +302,8 @@ class _Transaction:
     def _close_command(self, closing: CloseCommand) -> None:
         ours = (command.c.id == closing.id) & (command.c.controller == closing.controller) & (command.c.state == "open")
         statement = update(command).where(ours).values(state=closing.state, outcome=closing.outcome)
-        if self._connection.execute(statement).rowcount:
+        if self._connection.execute(statement).rowcount and closing.absent:
+            lock_gaps(self._connection)
             for meter_id, record_type, quarter, mask in closing.absent:
                 self._mark_absent(meter_id, record_type, quarter, mask, closing.controller)
 

@@ -1,25 +1,30 @@
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from commonwatt.blocks import Blocks
 from commonwatt.commands import MAX_COMMAND_BYTES
 from commonwatt.records import EventRecord, State
 from tests.support import databases
+from tests.support.waiting import eventually
 from utility import completeness, gaps
 from utility.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.store import gaps as gap_store
 from utility.store import reads
 from utility.store.changes import Append, CloseCommand
 from utility.store.compactor import Compactor
-from utility.store.database import Database
+from utility.store.database import Database, lock_gaps
 from utility.store.gaps import GapFinder, Off
 from utility.store.known import OpenCommand, open_commands
+from utility.store.parts import select_fresh, set_aside
 from utility.store.tables import event as event_table
+from utility.store.tables import gap
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -354,6 +359,40 @@ def test_an_event_that_comes_late_has_its_meter_looked_through_again_not_the_tow
     assert find(database, BEGIN + 20 * 900 + AGE) == []
     # The twenty quarters of its meter, and the new one of the other.
     assert len(read) == 21
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+@pytest.mark.parametrize("who", ["writer", "compactor", "reader"])
+def test_of_those_who_change_gaps_none_waits_for_another_that_waits_for_it(
+    kind: str, who: str, database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    some = {0: 1}
+    writer, compactor = Writer(database), Compactor(database)
+    writer.commit([append(blocks(some, quarter=QUARTER + n)) for n in range(2)])
+    now = BEGIN + 2 * 900 + AGE
+    (command,) = find(database, now)
+    absent = tuple((10001, 3, QUARTER + n, 2) for n in range(2))
+    closed = CloseCommand(id=command.id, controller="r001", state="done", outcome="{}", absent=absent)
+    replacement = compactor.plan(now + 9000)
+    assert replacement is not None
+    with database.reads.begin() as connection:
+        rows = connection.execute(select_fresh(lambda c: c.quarter >= QUARTER)).all()
+    changes: dict[str, Callable[[], object]] = {
+        "writer": lambda: writer.commit([closed]),
+        "compactor": lambda: compactor.apply(replacement),
+        "reader": lambda: set_aside(database, rows),
+    }
+    touch = gap.update().values(next_time=now)
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    with ThreadPoolExecutor(1) as thread:
+        with database.writes.begin() as connection:
+            lock_gaps(connection)
+            connection.execute(touch.where(gap.c.quarter == QUARTER + 1))
+            other = thread.submit(changes[who])
+            eventually(lambda: connection.execute(waits).scalar_one())
+            # What the other has locked before it waits would never be let go.
+            connection.execute(touch.where(gap.c.quarter == QUARTER))
+        other.result(timeout=20)
 
 
 Moments = st.lists(
