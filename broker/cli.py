@@ -117,15 +117,17 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
     embedded = EmbeddedBroker(
         settings.listen, settings.devices, metrics, settings.packets_per_s, tls=_tls_files(settings)
     )
-    with contextlib.ExitStack() as stack:
-        if settings.http is not None:
-            http = HttpServer(settings.http, metrics.registry, embedded.status, settings.http_hosts)
-            watchdog.thread("http", _start_http(http, settings.http))
-            stack.callback(http.stop)
+    async with contextlib.AsyncExitStack() as stack:
         try:
             await embedded.start()
         except OSError as error:
             raise _named(error, settings.listen) from error
+        stack.push_async_callback(embedded.stop)
+        # Last, so that who finds its status finds the broker too.
+        if settings.http is not None:
+            http = HttpServer(settings.http, metrics.registry, embedded.status, settings.http_hosts)
+            watchdog.thread("http", _start_http(http, settings.http))
+            stack.callback(http.stop)
         watchdog.watch("passing_on", embedded.amqtt.passing_on)
         watchdog.watch("accepting", embedded.accepting)
         watchdog.watch("checking", embedded.checking)
@@ -133,7 +135,6 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
         typer.echo(f"broker listening on {embedded.address}, {len(embedded.devices.known)} devices")
         await stop.wait()
         _log.info("stopping")
-        await embedded.stop()
     _log.info("stopped")
 
 

@@ -25,6 +25,7 @@ from commonwatt.devices import Device, Role, digest, new_token, save_devices
 from commonwatt.effects import Publish
 from commonwatt.mqtt import MqttLink
 from commonwatt.tls import ClientTls
+from commonwatt.topics import LTE
 from tests.support.enrolled import authority, certificate, now
 from tests.support.proxy import Proxy
 from tests.support.site import Site
@@ -128,11 +129,15 @@ class Heard:
             identity=identity,
             token=token,
             subscribe="cw1/r001/+/u/+" if identity == "r001" else f"cw1/r001/{identity}/d/+",
-            on_message=lambda _, payload: self.messages.append(payload),
+            on_message=self._hear,
             on_connect=lambda: None,
             rng=random.Random(1),
             tls=tls,
         )
+
+    def _hear(self, topic: str, payload: bytes) -> None:
+        if not topic.endswith(f"/{LTE}"):  # The broker's own.
+            self.messages.append(payload)
 
 
 def play(scene: Coroutine[object, object, None], *links: Heard) -> None:

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
+from commonwatt.topics import LTE
+
 WAIT_S = 20.0
 CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP = 0x20, 0x30, 0x40, 0x90, 0xB0, 0xD0
 PINGREQ_PACKET = b"\xc0\x00"
@@ -90,10 +92,12 @@ class RawClient:
             yield each
 
     def message(self) -> tuple[str, bytes]:
-        """Return the next message, its topic and payload, past everything else."""
-        body = self._messages.popleft() if self._messages else self._answer(PUBLISH)
-        at = 2 + int.from_bytes(body[:2], "big")
-        return body[2:at].decode(), body[at:]
+        """Return the next message, its topic and payload, past everything else; no word of the broker's own counts."""
+        while True:
+            body = self._messages.popleft() if self._messages else self._answer(PUBLISH)
+            at = 2 + int.from_bytes(body[:2], "big")
+            if not (topic := body[2:at].decode()).endswith(f"/{LTE}"):
+                return topic, body[at:]
 
     def message_or_last(self) -> tuple[str, bytes] | None:
         """Return the next message; ``None`` when it says that it is the last."""
