@@ -3,6 +3,7 @@
 APScheduler reckons when it has to wake up next by the machine's clock: set back an hour, it would sleep for one.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
@@ -30,6 +31,7 @@ class Ticker:
     def __init__(self) -> None:
         self.steps = Steps()
         self.failures = 0
+        self._is_stopped = False
         self._scheduler = AsyncIOScheduler(
             timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
@@ -41,13 +43,14 @@ class Ticker:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Tick no more."""
+        """Tick no more; a call on its way is cancelled, which is no failure."""
+        self._is_stopped = True
         self._scheduler.shutdown(wait=False)
 
     def every(self, name: str, real_s: float, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
         """Call ``work`` every so many real seconds from now on; in the place of an earlier one of that name."""
         trigger = IntervalTrigger(seconds=max(_SHORTEST_REAL_S, real_s), timezone=UTC)
-        self._scheduler.add_job(work, trigger, arguments, id=name, replace_existing=True)
+        self._scheduler.add_job(self._call, trigger, (work, *arguments), id=name, replace_existing=True)
 
     def clock_jumped(self, by_s: float) -> None:
         """Tick now, and go on from here by the clock as it is now."""
@@ -55,6 +58,14 @@ class Ticker:
         now = datetime.now(UTC)  # noqa: TID251 - the scheduler's clock
         for job in self._scheduler.get_jobs():
             job.modify(next_run_time=now)
+
+    async def _call(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        try:
+            await work(*arguments)
+        except asyncio.CancelledError:
+            # APScheduler would log it as an error, with a traceback, at every stop that meets a call.
+            if not self._is_stopped:
+                raise
 
     def _failed(self, event: JobEvent) -> None:
         del event  # APScheduler has logged it, with its traceback

@@ -1,0 +1,44 @@
+"""What is called at periods: stopping in the middle of a call is no failure, a call that fails is one."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from commonwatt.ticker import Ticker
+
+
+async def _tick(work: Callable[[asyncio.Event], Awaitable[None]]) -> int:
+    """Tick until ``work`` has begun, stop in the middle of it, and say how many calls failed."""
+    ticker, begun = Ticker(), asyncio.Event()
+    ticker.every("work", 0.05, work, begun)
+    ticker.start()
+    await asyncio.wait_for(begun.wait(), 10)
+    ticker.stop()
+    others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+    await asyncio.gather(*others, return_exceptions=True)
+    await asyncio.sleep(0)  # The scheduler hears of an ended call by a callback.
+    return ticker.failures
+
+
+async def _waits(begun: asyncio.Event) -> None:
+    begun.set()
+    await asyncio.Event().wait()
+
+
+async def _fails(begun: asyncio.Event) -> None:
+    begun.set()
+    raise RuntimeError("no good")
+
+
+def test_a_stop_in_the_middle_of_a_call_leaves_no_error_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert asyncio.run(_tick(_waits)) == 0
+    assert caplog.text == ""
+
+
+def test_a_call_that_fails_is_logged_and_counted(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.ERROR):
+        assert asyncio.run(_tick(_fails)) == 1
+    assert "no good" in caplog.text
