@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Goal, Section, Table, spread
-from commonwatt.config import GatewaySettings
 from commonwatt.effects import Write
 from commonwatt.messages import MAX_PUT_RECORDS, Put, unpack_put
 from commonwatt.records import HistoryRecord, Log
+from commonwatt.settings import GatewaySettings
 from commonwatt.topics import RECORDS, meter_up
 from commonwatt.units import SLOT_S
 from gateway.core import Gateway

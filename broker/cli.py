@@ -16,11 +16,12 @@ from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
 from broker.mosquitto import rendered
 from broker.tls import Files
-from commonwatt.config import BrokerSettings, load_settings
+from commonwatt.config import load_settings
 from commonwatt.devices import load_devices, write_private
 from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
 from commonwatt.service import errors_told, flowing, serve
+from commonwatt.settings import BrokerSettings
 from commonwatt.watchdog import Watchdog, register_process
 
 EXIT_CONFIG = 2

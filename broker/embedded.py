@@ -27,8 +27,8 @@ from broker.rate import Allowance
 from broker.streams import ClientReader, ClientWriter
 from broker.throttle import ThrottledLog
 from broker.tls import BrokerTls, Files
+from commonwatt.addresses import split_address
 from commonwatt.commands import LineUse
-from commonwatt.config import split_address
 from commonwatt.devices import Device, Role
 from commonwatt.lte import Tally
 from commonwatt.topics import broker_up

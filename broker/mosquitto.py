@@ -12,9 +12,10 @@ from broker.crowd import MAX_WAITING
 from broker.outbox import MAX_BYTES, MAX_MESSAGES, MAX_SENDING
 from broker.packets import MAX_MESSAGE_BYTES
 from broker.rules import GRANTS, IDENTITY_PATTERNS, Action
-from commonwatt.config import BrokerSettings, split_address
+from commonwatt.addresses import split_address
 from commonwatt.devices import Device, Role
 from commonwatt.exceptions import ConfigError
+from commonwatt.settings import BrokerSettings
 from commonwatt.topics import MICROGRID_PATTERN, ROOT
 
 SETTINGS_FILE, PASSWORDS_FILE, ACCESS_FILE = "mosquitto.conf", "passwords", "access"

@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.config import PARTS, check_file, example
+from commonwatt.config import check_file, example
 from commonwatt.exceptions import ConfigError
 from commonwatt.service import errors_told, flowing
+from commonwatt.settings import PARTS
 
 _LETTERS_OF = ("gateway", "utility")
 

@@ -12,7 +12,7 @@ from typing import TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
-from commonwatt.config import split_address
+from commonwatt.addresses import split_address
 from commonwatt.hosts import REFUSAL, is_ours
 
 # A `_created` series beside every counter would double the page, and nobody asks for it.

@@ -22,7 +22,7 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 from paho.mqtt.reasoncodes import ReasonCode
 
-from commonwatt.config import split_address
+from commonwatt.addresses import split_address
 from commonwatt.effects import Publish
 from commonwatt.exceptions import ConfigError
 from commonwatt.lte import Tally

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from commonwatt.config import PARTS, Settings
+from commonwatt.settings import PARTS, Settings
 from commonwatt.town import MeterTable, MicrogridTable, TownTable
 
 _TOWN_TABLES: dict[str, type[Settings]] = {

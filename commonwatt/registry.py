@@ -9,11 +9,12 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
-from commonwatt.config import MicrogridId, Settings, check_model
+from commonwatt.config import check_model
 from commonwatt.devices import write_private
 from commonwatt.exceptions import ConfigError
 from commonwatt.jsonfile import read_object
 from commonwatt.records import RecordType
+from commonwatt.settings import MicrogridId, Settings
 from commonwatt.town import Direction, Function, Microgrid
 from commonwatt.units import MilliwattHours
 

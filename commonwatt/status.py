@@ -8,10 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from commonwatt.config import PARTS, check_file, load_settings, split_address
+from commonwatt.addresses import split_address
+from commonwatt.config import check_file, load_settings
 from commonwatt.exceptions import CommonwattError, ConfigError
 from commonwatt.letter_options import JsonOption
 from commonwatt.service import errors_told, flowing
+from commonwatt.settings import PARTS
 from commonwatt.tables import moment
 
 ANSWER_S = 10.0

@@ -14,9 +14,10 @@ from typing import Literal
 
 from pydantic import Field
 
-from commonwatt.config import MicrogridId, Settings, Zone, check_model, read_toml
+from commonwatt.config import check_model, read_toml
 from commonwatt.exceptions import ConfigError
 from commonwatt.records import RecordType
+from commonwatt.settings import MicrogridId, Settings, Zone
 from commonwatt.topics import MICROGRID_PATTERN
 from commonwatt.units import MeterId, MilliwattHours
 

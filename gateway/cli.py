@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.clock import load_clock
-from commonwatt.config import GatewaySettings, load_settings
+from commonwatt.config import load_settings
 from commonwatt.dumps import block_lines, event_lines
 from commonwatt.exceptions import StoreError
 from commonwatt.letter_options import (
@@ -25,6 +25,7 @@ from commonwatt.letter_options import (
 )
 from commonwatt.letters import wanted
 from commonwatt.service import errors_told, flowing, only_one, run_service
+from commonwatt.settings import GatewaySettings
 from commonwatt.tables import show
 from gateway.line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.outbox import load

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from commonwatt.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
 from commonwatt.clock import Machine
 from commonwatt.commands import ControllerCommand, Heartbeat, LineUse, Outcome, unpack_json
-from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.exceptions import ProtocolError
 from commonwatt.letters import Door
@@ -19,6 +18,7 @@ from commonwatt.messages import Level, Refusal, Trust, judge_level, unpack_level
 from commonwatt.plausible import limits_of
 from commonwatt.records import Log
 from commonwatt.registry import RegisteredMeter
+from commonwatt.settings import GatewaySettings
 from commonwatt.topics import (
     ACKS,
     COMMANDS,

@@ -16,9 +16,9 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from commonwatt.commands import Month
-from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Write
 from commonwatt.lte import Use
+from commonwatt.settings import GatewaySettings
 from commonwatt.units import EpochSeconds
 from gateway.changes import Change, Setting
 from gateway.store import Store

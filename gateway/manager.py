@@ -9,11 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 from commonwatt.commands import Command, Epoch, Held, Kind, Outcome
-from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.messages import Trust
 from commonwatt.records import FUTURE_S, State
 from commonwatt.registry import RegisteredMeter
+from commonwatt.settings import GatewaySettings
 from commonwatt.sharing import BatteryState, Decision, decide_spec, near_minimum
 from commonwatt.topics import COMMANDS, meter_down
 from commonwatt.units import MAX_EPOCH, EpochSeconds, MeterId, MilliwattHours

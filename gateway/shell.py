@@ -13,7 +13,6 @@ from pathlib import Path
 
 from commonwatt.clock import Clock, load_clock, read_machine
 from commonwatt.commands import Month
-from commonwatt.config import GatewaySettings
 from commonwatt.damage import is_damage, is_full, set_aside_before
 from commonwatt.devices import load_tokens
 from commonwatt.effects import Effect, Publish, perform
@@ -24,6 +23,7 @@ from commonwatt.mqtt import MqttLink
 from commonwatt.registry import RegisteredMeter, load_registry
 from commonwatt.room import Ballast
 from commonwatt.service import until_stopped
+from commonwatt.settings import GatewaySettings
 from commonwatt.silence import Silence
 from commonwatt.ticker import Ticker
 from commonwatt.tls import Expiry, client_tls

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from commonwatt.clock import load_clock
-from commonwatt.config import MetersSettings, load_settings
+from commonwatt.config import load_settings
 from commonwatt.devices import load_tokens
 from commonwatt.exceptions import ConfigError
 from commonwatt.httpd import HttpServer
 from commonwatt.service import errors_told, flowing, only_one, run_service
+from commonwatt.settings import MetersSettings
 from commonwatt.town import Microgrid, Town, load_town
 from commonwatt.watchdog import Watchdog, register_process
 from meter_sim.dump import held_lines, true_lines

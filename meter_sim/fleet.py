@@ -16,11 +16,11 @@ from statistics import median
 
 from commonwatt import topics
 from commonwatt.clock import Clock
-from commonwatt.config import MetersSettings
 from commonwatt.effects import Publish, Write, perform
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.mqtt import MqttLink
 from commonwatt.records import State
+from commonwatt.settings import MetersSettings
 from commonwatt.tls import ClientTls, client_tls
 from commonwatt.town import Function, Microgrid, Town
 from commonwatt.units import SLOT_S, EpochSeconds, MeterId

@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.progress import track
 
 from commonwatt import dumps
+from commonwatt.addresses import database_fault
 from commonwatt.clock import Clock
 from commonwatt.commands import ControllerCommand
-from commonwatt.config import database_fault
 from commonwatt.devices import load_tokens
 from commonwatt.exceptions import ConfigError
 from commonwatt.letter_options import (

@@ -15,8 +15,8 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.clock import Clock
-from commonwatt.config import UtilitySettings
 from commonwatt.messages import Trust
+from commonwatt.settings import UtilitySettings
 from commonwatt.watchdog import Work
 from utility.ingest import Ingest
 from utility.metrics import UtilityMetrics

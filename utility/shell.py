@@ -12,12 +12,13 @@ import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt import topics
+from commonwatt.addresses import split_address
 from commonwatt.clock import Clock, read_machine
-from commonwatt.config import UtilitySettings, split_address
 from commonwatt.effects import Publish
 from commonwatt.messages import Trust
 from commonwatt.mqtt import MqttLink
 from commonwatt.service import until_stopped
+from commonwatt.settings import UtilitySettings
 from commonwatt.silence import Silence
 from commonwatt.ticker import Ticker
 from commonwatt.tls import Expiry, client_tls, server_context

@@ -10,9 +10,10 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.clock import Clock, load_clock
-from commonwatt.config import UtilitySettings, load_settings
+from commonwatt.config import load_settings
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.service import errors_told, flowing
+from commonwatt.settings import UtilitySettings
 from commonwatt.tables import show
 from utility.store.backup import Tell, backup, restore
 from utility.store.database import Database, new_store_id, open_database, sqlite_path

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.config import PARTS, check_file
+from commonwatt.config import check_file
+from commonwatt.settings import PARTS
 from tests.support.generate_docs import DOCS, all_commands, blocks_of, code_of, commands_page, pages_for_people
 
 

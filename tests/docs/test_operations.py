@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.config import PARTS, check_file, load_settings
+from commonwatt.config import check_file, load_settings
+from commonwatt.settings import PARTS
 from tests.support.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, settings
 from tests.support.generate_docs import all_commands, blocks_of, code_of
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from commonwatt.config import PARTS
 from commonwatt.reference import reference
+from commonwatt.settings import PARTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
 AGAIN = """python -c "from commonwatt.reference import reference; print(reference(), end='')" > docs/settings.md"""

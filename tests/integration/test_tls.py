@@ -17,10 +17,10 @@ import pytest
 from broker.embedded import EmbeddedBroker
 from broker.metrics import BrokerMetrics
 from broker.tls import Files
+from commonwatt.addresses import split_address
 from commonwatt.audit import audit_folder
 from commonwatt.authority import Authority
 from commonwatt.certificates import Kind
-from commonwatt.config import split_address
 from commonwatt.devices import Device, Role, digest, new_token, save_devices
 from commonwatt.effects import Publish
 from commonwatt.mqtt import MqttLink

@@ -6,11 +6,11 @@ from pathlib import Path
 
 from commonwatt.batches import Batch, BatchAck, BatchRefusal, unpack_batch
 from commonwatt.commands import Command, ControllerOutcome, Kind, LogIds, Outcome, unpack_json
-from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish, Write
 from commonwatt.messages import Level, Put, PutAck, unpack_put_ack
 from commonwatt.records import EventRecord, HistoryRecord, Log, State
 from commonwatt.registry import RegisteredMeter
+from commonwatt.settings import GatewaySettings
 from commonwatt.units import SLOT_S
 from gateway.changes import Change
 from gateway.core import Gateway

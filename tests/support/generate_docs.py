@@ -23,9 +23,9 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import kept, made_page
 from broker.metrics import BrokerMetrics
 from commonwatt.cli import make_app
-from commonwatt.config import GatewaySettings
 from commonwatt.demo.report import KEYS
 from commonwatt.reference import reference
+from commonwatt.settings import GatewaySettings
 from commonwatt.systemd import Notifier
 from commonwatt.watchdog import Watchdog, WatchdogMetrics
 from gateway.core import Gateway

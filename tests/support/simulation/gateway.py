@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commonwatt.config import GatewaySettings
 from commonwatt.devices import Role
 from commonwatt.effects import Effect, Publish
 from commonwatt.registry import RegisteredMeter
+from commonwatt.settings import GatewaySettings
 from commonwatt.topics import gateway_up
 from commonwatt.units import MeterId
 from gateway.changes import Change, Setting

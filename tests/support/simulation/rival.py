@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commonwatt.commands import Epoch, Kind
-from commonwatt.config import GatewaySettings
 from commonwatt.devices import Role
 from commonwatt.effects import Effect, Publish
 from commonwatt.messages import Trust
 from commonwatt.registry import RegisteredMeter
+from commonwatt.settings import GatewaySettings
 from commonwatt.units import MeterId
 from gateway.changes import Change, Setting
 from gateway.manager import Manager

@@ -12,9 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 from unittest.mock import patch
 
-from commonwatt.config import GatewaySettings
 from commonwatt.effects import Publish
 from commonwatt.registry import registry_of
+from commonwatt.settings import GatewaySettings
 from commonwatt.town import Town, load_town
 from commonwatt.units import MeterId
 from gateway import relay, upkeep

@@ -21,11 +21,11 @@ from pydantic import BaseModel
 
 from commonwatt import effects
 from commonwatt.blocks import Blocks
-from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish
 from commonwatt.messages import Trust
 from commonwatt.records import HistoryRecord, unpack_history
 from commonwatt.registry import RegisteredMeter
+from commonwatt.settings import GatewaySettings
 from commonwatt.town import Meter as Description
 from commonwatt.units import MeterId
 from gateway import changes as gateway_changes

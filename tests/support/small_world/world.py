@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 
 from commonwatt.batches import unpack_batch_ack
 from commonwatt.commands import Kind
-from commonwatt.config import GatewaySettings
 from commonwatt.effects import Effect, Publish
 from commonwatt.records import RecordType
 from commonwatt.registry import registry_of
+from commonwatt.settings import GatewaySettings
 from commonwatt.town import load_town
 from commonwatt.units import SLOT_S
 from gateway.changes import Change

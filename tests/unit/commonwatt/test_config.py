@@ -6,19 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.config import (
-    PARTS,
-    BrokerSettings,
-    GatewaySettings,
-    MetersSettings,
-    UtilitySettings,
-    check_file,
-    example,
-    load_settings,
-    read_toml,
-    split_address,
-)
+from commonwatt.config import check_file, example, load_settings, read_toml
 from commonwatt.exceptions import ConfigError
+from commonwatt.settings import PARTS, BrokerSettings, GatewaySettings, MetersSettings, UtilitySettings
 
 Wrongs = list[tuple[object, str]]
 """Wrong values of a key, and a word of what is allowed instead."""
@@ -319,8 +309,3 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'name = "\xff"')
     with pytest.raises(ConfigError, match=r"latin\.toml: not TOML"):
         read_toml(tmp_path / "latin.toml")
-
-
-def test_address_is_split_at_its_last_colon() -> None:
-    assert split_address("127.0.0.1:1883") == ("127.0.0.1", 1883)
-    assert split_address("[::1]:9101") == ("::1", 9101)

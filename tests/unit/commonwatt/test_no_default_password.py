@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.config import PARTS, example
+from commonwatt.config import example
 from commonwatt.devices import load_devices, load_tokens, new_token
+from commonwatt.settings import PARTS
 from utility.cli import app
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -9,11 +9,12 @@ import pytest
 from commonwatt.batches import Letter
 from commonwatt.clock import load_clock
 from commonwatt.commands import Kind
-from commonwatt.config import GatewaySettings, load_settings
+from commonwatt.config import load_settings
 from commonwatt.demo.layout import prepare
 from commonwatt.messages import Refusal
 from commonwatt.records import Log
 from commonwatt.room import BALLAST_BYTES, ENOUGH_BYTES, LOW_BYTES, Ballast
+from commonwatt.settings import GatewaySettings
 from gateway.changes import AddLetters
 from gateway.shell import Shell
 from tests.support.gateway_world import START, World, batches, commands, readings

@@ -10,8 +10,8 @@ import pytest
 
 import gateway.shell
 from commonwatt.clock import Clock
-from commonwatt.config import GatewaySettings
 from commonwatt.registry import Registry, save_registry
+from commonwatt.settings import GatewaySettings
 from commonwatt.systemd import Notifier
 from commonwatt.watchdog import Watchdog
 from gateway.salvage import Salvage, open_checked, replace

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from commonwatt.clock import load_clock
-from commonwatt.config import GatewaySettings
 from commonwatt.devices import new_token, save_tokens
 from commonwatt.registry import Registry, save_registry
+from commonwatt.settings import GatewaySettings
 from gateway import shell as module
 from gateway.changes import Change, Setting
 from gateway.core import RETRY

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from commonwatt.clock import Clock
-from commonwatt.config import MetersSettings
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.records import EventRecord, State, unpack_history
+from commonwatt.settings import MetersSettings
 from commonwatt.town import load_town
 from meter_sim import fleet as fleet_module
 from meter_sim.changes import Change

@@ -11,9 +11,9 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
-from commonwatt.config import UtilitySettings
 from commonwatt.messages import Trust
 from commonwatt.room import LOW_BYTES
+from commonwatt.settings import UtilitySettings
 from commonwatt.systemd import Notifier
 from commonwatt.watchdog import Watchdog
 from tests.support.waiting import become

@@ -1,0 +1,54 @@
+"""Addresses as settings have them, HOST:PORT, and which of them are on this machine."""
+
+from ipaddress import ip_address
+from typing import Annotated
+from urllib.parse import parse_qs, urlsplit
+
+from pydantic import AfterValidator, WithJsonSchema
+
+
+def _check_address(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("must be HOST:PORT, such as 127.0.0.1:1883")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_check_address), WithJsonSchema({"type": "string", "format": "address"})]
+"""HOST:PORT."""
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Split a checked HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(address: str) -> bool:
+    """Say whether a checked HOST:PORT is on this machine; a name other than ``localhost`` may be anywhere."""
+    host, _ = split_address(address)
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def database_fault(url: str) -> str | None:
+    """Say what is wrong with a database's URL, if others could read or change what goes there; never the URL itself.
+
+    Without ``sslmode`` PostgreSQL's driver takes what it gets, plain text too, and believes every certificate.
+    """
+    parts = urlsplit(url)
+    query = parse_qs(parts.query)
+    named = [parts.hostname or "", *query.get("host", ()), *query.get("hostaddr", ())]
+    hosts = [host for text in named for host in text.split(",") if host and not host.startswith("/")]
+    beyond = [host for host in hosts if not is_loopback(host if host.count(":") == 1 else f"{host}:5432")]
+    if not parts.scheme.startswith("postgresql") or not beyond:
+        return None
+    if query.get("sslmode", [""])[-1] in ("verify-full", "disable"):
+        return None
+    return (
+        f"database: {beyond[0]} is beyond this machine, and others could read and change what goes there: add "
+        "sslmode=verify-full and sslrootcert=FILE to the URL, or for a network that nobody else can listen to "
+        "sslmode=disable"
+    )
