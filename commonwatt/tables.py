@@ -1,4 +1,4 @@
-"""Tables for people in a terminal, and times in words."""
+"""Tables for people in a terminal, and times and counts in words."""
 
 import json
 from collections.abc import Sequence
@@ -60,3 +60,8 @@ def near(time: int, other: int) -> str:
     """Return a time of day, with its date unless that is the other time's."""
     text = moment(time)
     return text[11:19] if text[:10] == moment(other)[:10] else text[:19]
+
+
+def counted(number: int, what: str) -> str:
+    """Return how many there are of something, such as ``1 slot`` or ``2 slots``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

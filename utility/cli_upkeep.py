@@ -9,37 +9,15 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
-from commonwatt.clock import Clock, load_clock
-from commonwatt.config import load_settings
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.service import errors_told, flowing
-from commonwatt.settings import UtilitySettings
 from commonwatt.tables import show
+from utility.cli_options import ConfigOption, load, opened
 from utility.store.backup import Tell, backup, restore
-from utility.store.database import Database, new_store_id, open_database, sqlite_path
+from utility.store.database import new_store_id, sqlite_path
 from utility.store.salvage import salvage
 
 app = typer.Typer()
-
-ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The utility's file (TOML); its one table is called utility.")
-]
-
-
-def load(config: Path) -> tuple[UtilitySettings, Clock]:
-    """Return what a file says, and its clock."""
-    settings = load_settings(config, "utility", UtilitySettings)
-    return settings, load_clock(settings.clock)
-
-
-@contextmanager
-def opened(url: str, *, create: bool) -> Iterator[Database]:
-    """Open a database for the duration."""
-    database = open_database(url, create=create)
-    try:
-        yield database
-    finally:
-        database.close()
 
 
 @app.command()

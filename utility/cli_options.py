@@ -1,0 +1,41 @@
+"""The option of the commands of the utility, and what it opens."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commonwatt.clock import Clock, load_clock
+from commonwatt.config import load_settings
+from commonwatt.settings import UtilitySettings
+from utility.store.database import Database, open_database
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="The utility's file (TOML); its one table is called utility.")
+]
+
+
+def load(config: Path) -> tuple[UtilitySettings, Clock]:
+    """Return what a file says, and its clock."""
+    settings = load_settings(config, "utility", UtilitySettings)
+    return settings, load_clock(settings.clock)
+
+
+@contextmanager
+def opened(url: str, *, create: bool) -> Iterator[Database]:
+    """Open a database for the duration."""
+    database = open_database(url, create=create)
+    try:
+        yield database
+    finally:
+        database.close()
+
+
+@contextmanager
+def from_file(config: Path) -> Iterator[tuple[Database, Clock]]:
+    """Open the database of a file; whether the service runs makes no difference."""
+    settings, clock = load(config)
+    with opened(settings.database, create=False) as database:
+        yield database, clock
