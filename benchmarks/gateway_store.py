@@ -18,7 +18,7 @@ from commonwatt.settings import GatewaySettings
 from commonwatt.topics import RECORDS, meter_up
 from commonwatt.units import SLOT_S
 from gateway.core import Gateway
-from gateway.shell import Event, take_group
+from gateway.inbox import Event, take_group
 from gateway.store import Store
 from tests.support.gateway_world import START, registered
 

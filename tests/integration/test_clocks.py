@@ -26,7 +26,7 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 HOUR = 3600
 RIGHT_S = 5
 """A time told is right when it differs by no more."""
-IMPATIENT = "import gateway.core as c, gateway.shell as s; c.RETRY_S = s.WATCH_EVERY_S = 1"
+IMPATIENT = "import gateway.core as c, gateway.links as l; c.RETRY_S = l.WATCH_EVERY_S = 1"
 """A gateway that looks, and sends again, five times as often as others do."""
 
 

@@ -27,7 +27,7 @@ from tests.support.waiting import become, eventually
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 QUICK = "import commonwatt.watchdog as w; w.LOOK_EVERY_S = 0.1; w.STUCK_AFTER_S = 1.5; w.END_AFTER_S = 3.0"
-IMPATIENT = "import {0}.shell as s; s.WATCH_EVERY_S = 0.2; s.QUIET_S = 0.5; s.SILENT_S = 1.0"
+IMPATIENT = "import {0} as s; s.WATCH_EVERY_S = 0.2; s.QUIET_S = 0.5; s.SILENT_S = 1.0"
 
 ALL = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
 
@@ -135,8 +135,8 @@ def test_a_broker_that_takes_everything_and_passes_on_nothing_is_connected_to_ag
         for name, key in (("r001 gateway", "broker"), ("r001 gateway", "head_end"), ("utility", "head_end")):
             proxies.enter_context(closing(deaf_at_first(site, name, key)))
         site.start("head-end", "r001 broker", "r001 meters")
-        start(site, "r001 gateway", IMPATIENT.format("gateway"))
-        start(site, "utility", IMPATIENT.format("utility"))
+        start(site, "r001 gateway", IMPATIENT.format("gateway.links"))
+        start(site, "utility", IMPATIENT.format("utility.shell"))
         eventually(lambda: stored(site) > 50)
         check_restarts(site)
 

@@ -14,7 +14,8 @@ from commonwatt.topics import gateway_up
 from commonwatt.units import MeterId
 from gateway.changes import Change, Setting
 from gateway.core import RETRY, Gateway
-from gateway.shell import JOBS, MAX_GROUP, MAX_WAITING, REOPEN_AFTER_S
+from gateway.inbox import MAX_GROUP, MAX_WAITING
+from gateway.shell import JOBS, REOPEN_AFTER_S
 from gateway.store import Store
 from tests.support.images import put_back
 from tests.support.simulation import bounds, masks

@@ -2,7 +2,7 @@
 
 import pytest
 
-import gateway.shell
+import gateway.links
 import utility.shell
 from commonwatt.silence import Silence
 
@@ -52,14 +52,14 @@ def looks(deaf_at: float, watch_s: float, until: float) -> tuple[list[float], li
     The utility answers at once, until the gateway's connection passes nothing on any more; so does the utility's then.
     """
     said, again = [], []
-    at_gateway = Silence(gateway.shell.SILENT_S, gateway.shell.LONGEST_SILENCE_S)
+    at_gateway = Silence(gateway.links.SILENT_S, gateway.links.LONGEST_SILENCE_S)
     at_utility = Silence(utility.shell.SILENT_S, utility.shell.LONGEST_SILENCE_S)
     at_gateway.heard(0)
     for look in range(1, int(until / watch_s)):
         now = look * watch_s
         if at_gateway.too_long(now):
             again.append(now)
-        elif at_gateway.quiet_s(now) >= gateway.shell.QUIET_S:
+        elif at_gateway.quiet_s(now) >= gateway.links.QUIET_S:
             said.append(now)
             at_gateway.expected(now)
             if now < deaf_at:
@@ -73,7 +73,7 @@ def looks(deaf_at: float, watch_s: float, until: float) -> tuple[list[float], li
 
 @pytest.mark.parametrize("late_s", [0.0, 1.0, 4.9])
 def test_a_deaf_connection_is_noticed_within_a_minute_at_both_ends_and_a_quiet_night_is_no_alarm(late_s: float) -> None:
-    watch_s = max(gateway.shell.WATCH_EVERY_S, utility.shell.WATCH_EVERY_S)
+    watch_s = max(gateway.links.WATCH_EVERY_S, utility.shell.WATCH_EVERY_S)
     said, again = looks(8 * 3600.0, watch_s, 8 * 3600.0)
     assert again == []
     assert len(said) > 8 * 60

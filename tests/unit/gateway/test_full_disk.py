@@ -16,6 +16,7 @@ from commonwatt.records import Log
 from commonwatt.room import BALLAST_BYTES, ENOUGH_BYTES, LOW_BYTES, Ballast
 from commonwatt.settings import GatewaySettings
 from gateway.changes import AddLetters
+from gateway.disk import Disk
 from gateway.shell import Shell
 from tests.support.gateway_world import START, World, batches, commands, readings
 
@@ -79,6 +80,21 @@ def test_the_ballast_is_made_when_there_is_plenty_and_given_up_once(tmp_path: Pa
     ballast.give_up()
     assert not file.exists()
     ballast.give_up()
+
+
+def test_row_06_the_log_says_once_that_there_is_no_room_and_once_that_there_is_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    room = iter([0, LOW_BYTES - 1, PLENTY, PLENTY])
+    monkeypatch.setattr(Ballast, "free_bytes", lambda _: next(room))
+    disk = Disk(tmp_path / "gateway.db")
+    said = []
+    for free in (0, LOW_BYTES - 1, PLENTY, PLENTY):
+        caplog.clear()
+        disk.look(world.core)
+        assert disk.free_bytes == free
+        said.append([(record.levelname, record.message.split(" for ")[0]) for record in caplog.records])
+    assert said == [[("ERROR", "no room")], [], [("WARNING", "room again")], []]
 
 
 def test_row_06_when_not_another_page_can_be_had_the_ballast_goes_and_nothing_is_kept(

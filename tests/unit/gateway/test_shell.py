@@ -1,8 +1,7 @@
-"""The gateway's shell without its connections: what goes into a transaction, and what becomes of one that fails."""
+"""The gateway's shell without its connections: what becomes of a transaction that fails, and what is due at a start."""
 
 import asyncio
 import sqlite3
-from collections import deque
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,7 @@ from commonwatt.settings import GatewaySettings
 from gateway import shell as module
 from gateway.changes import Change, Setting
 from gateway.core import RETRY
-from gateway.shell import JOBS, MAX_GROUP, MAX_GROUP_BYTES, Event, Shell, take_group
+from gateway.shell import JOBS, Shell
 from gateway.store import Store
 from tests.support.waiting import become
 
@@ -45,11 +44,11 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
 
     async def play() -> None:
         work, core = asyncio.create_task(shell._work()), shell._core
-        shell._put_in("tick", "relay_s")
+        shell._inbox.put("tick", "relay_s")
         # Until then another thread has the store.
         await become(lambda: shell._core is not core)
         assert shell._store.period("relay_s") == failed[0]
-        shell._put_in("tick", RETRY)
+        shell._inbox.put("tick", RETRY)
         await become(lambda: shell._core.relay.counts.batches["sent"])
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -65,36 +64,9 @@ def test_a_gateway_started_again_and_again_within_a_period_does_what_is_due(shel
     async def play() -> None:
         shell._schedule()
         shell._schedule()
-        assert [event for event in shell._waiting if event[0] == "tick"] == [("tick", (job,)) for job in JOBS]
+        assert [event for event in shell._inbox._events if event[0] == "tick"] == [("tick", (job,)) for job in JOBS]
         work = asyncio.create_task(shell._work())
         await become(lambda: shell._store.period("relay_s") and shell._store.period("compact_s"))
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
-
-    asyncio.run(play())
-    shell._store.close()
-
-
-def test_a_transaction_takes_so_many_messages_and_so_many_bytes_in_order() -> None:
-    small: deque[Event] = deque([("tick", (str(n),)) for n in range(MAX_GROUP + 1)])
-    assert take_group(small) == [("tick", (str(n),)) for n in range(MAX_GROUP)]
-    assert list(small) == [("tick", (str(MAX_GROUP),))]
-    large: deque[Event] = deque([("from_meter", ("topic", bytes(MAX_GROUP_BYTES // 2 - 1)))] * 4)
-    assert [len(take_group(large)), len(take_group(large)), len(take_group(large))] == [3, 1, 0]
-
-
-def test_what_waits_is_bounded_in_bytes_and_a_tick_finds_room(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_WAITING_BYTES", 100)
-
-    async def play() -> None:
-        for _ in range(3):
-            shell._put_in("from_meter", "cw1/r001/1/u/rec", bytes(50))
-        shell._put_in("tick", RETRY)
-        assert (len(shell._waiting), shell._figures.overflowed) == (3, 1)
-        work = asyncio.create_task(shell._work())
-        await become(lambda: not shell._waiting)
-        shell._put_in("from_meter", "cw1/r001/1/u/rec", bytes(100))
-        assert (len(shell._waiting), shell._figures.overflowed) == (1, 1)
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 

@@ -1,0 +1,126 @@
+"""The gateway's two connections, to the meters' broker and to the head-end, and the watch over them.
+
+That a connection is up does not say that anything comes over it. One over which nothing was heard for a while is
+tried, by a question that must be answered; and made again if no answer comes.
+"""
+
+import asyncio
+import random
+from collections.abc import Callable
+
+from commonwatt.devices import load_tokens
+from commonwatt.effects import Publish
+from commonwatt.exceptions import ConfigError
+from commonwatt.lte import Tally
+from commonwatt.mqtt import MqttLink
+from commonwatt.settings import GatewaySettings
+from commonwatt.silence import Silence
+from commonwatt.tls import Expiry, client_tls
+from commonwatt.topics import BATCHES, COMMANDS, all_meters_up, broker_up, gateway_down, gateway_up
+from gateway.core import RETRY
+
+WATCH_EVERY_S = 5.0
+"""Real seconds between two looks at the connections."""
+
+QUIET_S = 15.0
+"""After so many real seconds without a word from any meter, some are asked how they are; likewise the utility."""
+
+SILENT_S = 30.0
+"""Real seconds after which a connection is made again over which no answer comes; in vain, less and less often."""
+
+LONGEST_SILENCE_S = 3600.0
+
+METERS, HEAD_END = "meters", "head_end"
+
+
+class Links:
+    """The two connections of one gateway.
+
+    Args:
+        settings: Where they go to, and as whom.
+        ask: Takes what the core is to be asked, and with what.
+        tally: Counts what the head-end's connections cost.
+
+    Attributes:
+        each: The connections, ``METERS`` and ``HEAD_END``.
+        expiry: When the first of their certificates expires.
+
+    Raises:
+        ConfigError: A file they need is missing or wrong.
+    """
+
+    def __init__(self, settings: GatewaySettings, ask: Callable[..., None], tally: Tally) -> None:
+        self._ask = ask
+        self._broker_topic = broker_up(settings.microgrid)
+        self._head_end_prefix = gateway_up(settings.microgrid, "")
+        token = _token(settings)
+        rng = random.Random()  # noqa: S311 - spreads reconnections, keeps no secret
+        meters = MqttLink(
+            address=settings.broker,
+            identity=settings.microgrid,
+            token=token,
+            rng=rng,
+            subscribe=all_meters_up(settings.microgrid),
+            on_message=lambda topic, payload: self._heard(METERS, "from_meter", topic, payload),
+            on_connect=lambda: ask("tick", RETRY),
+            tls=client_tls(settings.broker_ca, settings.certificate, settings.broker_revoked),
+        )
+        head_end = MqttLink(
+            address=settings.head_end,
+            identity=settings.microgrid,
+            token=token,
+            rng=rng,
+            subscribe=gateway_down(settings.microgrid, "+"),
+            on_message=lambda topic, payload: self._heard(HEAD_END, "from_utility", topic, payload),
+            on_connect=lambda: ask("connected"),
+            tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
+            tally=tally,
+        )
+        files = (settings.certificate, settings.head_end_ca, settings.broker_ca)
+        self.expiry = Expiry(*(path for path in files if path is not None))
+        self.each = {METERS: meters, HEAD_END: head_end}
+        self._silences = {name: Silence(SILENT_S, LONGEST_SILENCE_S) for name in self.each}
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Start connecting, and watching; return the tasks that do it, for ever."""
+        tasks = [asyncio.create_task(link.run(), name=f"the connection {name}") for name, link in self.each.items()]
+        tasks.append(asyncio.create_task(self._watch(), name="the watch over the connections"))
+        return tasks
+
+    def publish(self, message: Publish) -> None:
+        """Send a message over the connection that its topic belongs to."""
+        name = HEAD_END if message.topic.startswith(self._head_end_prefix) else METERS
+        sent = self.each[name].publish(message)
+        if sent and message.topic.endswith((f"/{COMMANDS}", f"/{BATCHES}")):
+            # Only these are answered.
+            self._silences[name].expected(asyncio.get_running_loop().time())
+
+    def _heard(self, name: str, what: str, topic: str, payload: bytes) -> None:
+        if topic != self._broker_topic:  # That a broker speaks does not say that it passes anything on.
+            self._silences[name].heard(asyncio.get_running_loop().time())
+        self._ask(what, topic, payload)
+
+    async def _watch(self) -> None:
+        """Make a connection again that is up and over which nothing comes, though somebody was asked something."""
+        while True:
+            await asyncio.sleep(WATCH_EVERY_S)
+            now = asyncio.get_running_loop().time()
+            for name, link in self.each.items():
+                silence = self._silences[name]
+                if not link.connected:
+                    silence.gone()
+                elif silence.too_long(now):
+                    link.restart("silent")
+                elif silence.quiet_s(now) >= QUIET_S:
+                    self._ask("probe", name)
+                    if name == HEAD_END:
+                        silence.expected(now)  # its answer, or that to what is in flight since another connection
+
+
+def _token(settings: GatewaySettings) -> str:
+    tokens = load_tokens(settings.tokens)
+    if settings.microgrid not in tokens:
+        raise ConfigError(
+            f"{settings.tokens}: has no token of {settings.microgrid}; make it with: commonwatt utility register"
+        )
+    return tokens[settings.microgrid]
