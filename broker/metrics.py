@@ -1,5 +1,6 @@
 """The broker's figures for Prometheus. None is labelled by device: a town has 16,307."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
@@ -8,6 +9,9 @@ from broker.connect import Refusal
 from broker.packets import Cut
 from broker.rules import Action
 from commonwatt.lte import Use
+
+_PREFIX = "commonwatt_broker"
+_WAYS = ("in", "out")
 
 
 class Dropped(StrEnum):
@@ -43,95 +47,36 @@ class BrokerMetrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.connections = Gauge("commonwatt_broker_connections", "Devices connected now.", registry=self.registry)
-        self.devices = Gauge("commonwatt_broker_devices", "Devices that may connect.", registry=self.registry)
-        self.connects = Counter("commonwatt_broker_connects_total", "Connections admitted.", registry=self.registry)
-        self.takeovers = Counter(
-            "commonwatt_broker_takeovers_total",
-            "Connections replaced by a newer one of the same identity.",
-            registry=self.registry,
-        )
-        self.refused_connects = Counter(
-            "commonwatt_broker_refused_connects_total",
-            "Connections refused before amqtt saw them, by reason.",
-            ["reason"],
-            registry=self.registry,
-        )
-        self.refused_actions = Counter(
-            "commonwatt_broker_refused_actions_total",
-            "Publishes, subscriptions and deliveries refused, by action.",
-            ["action"],
-            registry=self.registry,
-        )
-        self.cuts = Counter(
-            "commonwatt_broker_cut_connections_total",
-            "Admitted connections cut for what their client did or left undone, by reason.",
-            ["reason"],
-            registry=self.registry,
-        )
-        self.held_back = Counter(
-            "commonwatt_broker_held_back_packets_total",
-            "Packets read later than they came, since their sender exceeds packets_per_s.",
-            registry=self.registry,
-        )
-        self.dropped_messages = Counter(
-            "commonwatt_broker_dropped_messages_total",
-            "Messages that did not reach a subscriber, by reason: too many on their way, no PUBACK, disconnected.",
-            ["reason"],
-            registry=self.registry,
-        )
-        self.accept_pauses = Counter(
-            "commonwatt_broker_accept_pauses_total",
-            "Times no connection was accepted for a while, since as many are open as files may be.",
-            registry=self.registry,
-        )
-        self.messages = Counter(
-            "commonwatt_broker_messages_total",
-            "Messages taken in and passed on, by direction.",
-            ["direction"],
-            registry=self.registry,
-        )
-        self.line_bytes = Counter(
-            "commonwatt_broker_line_bytes_total",
-            "IP bytes of all connections but the gateway's, by direction: out to meters, in from them.",
-            ["direction"],
-            registry=self.registry,
-        )
-        self.connection_errors = Counter(
-            "commonwatt_broker_connection_errors_total",
-            "Connections ended by an error in the broker itself.",
-            registry=self.registry,
-        )
-        self.devices_file_errors = Counter(
-            "commonwatt_broker_devices_file_errors_total",
-            "Times the devices file could not be read again; the devices known before stay.",
-            registry=self.registry,
-        )
-        self.tls_file_errors = Counter(
-            "commonwatt_broker_tls_file_errors_total",
-            "Times certificates or revocations could not be read again; those known before stay.",
-            registry=self.registry,
-        )
-        self.certificate_expires = Gauge(
-            "commonwatt_broker_certificate_expiry_timestamp_seconds",
-            "When the broker's certificate expires, UTC epoch seconds.",
-            ["use"],
-            registry=self.registry,
-        )
-        # Rows exist from the start, so that an alert on a rate sees the first refusal.
-        for reason in Refusal:
-            self.refused_connects.labels(reason.value)
-        for cut in Cut:
-            self.cuts.labels(cut.value)
-        for dropped in Dropped:
-            self.dropped_messages.labels(dropped.value)
-        for action in Action:
-            self.refused_actions.labels(action.value)
+        self.connections = self._gauge("connections", "Devices connected now.")
+        self.devices = self._gauge("devices", "Devices that may connect.")
+        self.connects = self._counter("connects", "Connections admitted.")
+        self.takeovers = self._counter("takeovers", "Connections replaced by a newer one of the same identity.")
+        text = "Connections refused before amqtt saw them, by reason."
+        self.refused_connects = self._counters("refused_connects", text, "reason", Refusal)
+        text = "Publishes, subscriptions and deliveries refused, by action."
+        self.refused_actions = self._counters("refused_actions", text, "action", Action)
+        text = "Admitted connections cut for what their client did or left undone, by reason."
+        self.cuts = self._counters("cut_connections", text, "reason", Cut)
+        text = "Packets read later than they came, since their sender exceeds packets_per_s."
+        self.held_back = self._counter("held_back_packets", text)
+        text = "Messages that did not reach a subscriber, by reason: too many on their way, no PUBACK, disconnected."
+        self.dropped_messages = self._counters("dropped_messages", text, "reason", Dropped)
+        text = "Times no connection was accepted for a while, since as many are open as files may be."
+        self.accept_pauses = self._counter("accept_pauses", text)
+        text = "Messages taken in and passed on, by direction."
+        self.messages = self._counters("messages", text, "direction", _WAYS)
+        self.messages_in, self.messages_out = (self.messages.labels(way) for way in _WAYS)
+        text = "IP bytes of all connections but the gateway's, by direction: out to meters, in from them."
+        self.line_bytes = self._counters("line_bytes", text, "direction", _WAYS)
+        text = "Connections ended by an error in the broker itself."
+        self.connection_errors = self._counter("connection_errors", text)
+        text = "Times the devices file could not be read again; the devices known before stay."
+        self.devices_file_errors = self._counter("devices_file_errors", text)
+        text = "Times certificates or revocations could not be read again; those known before stay."
+        self.tls_file_errors = self._counter("tls_file_errors", text)
+        text = "When the broker's certificate expires, UTC epoch seconds."
+        self.certificate_expires = self._gauge("certificate_expiry_timestamp_seconds", text, "use")
         self._line = Use()
-        for direction in ("in", "out"):
-            self.line_bytes.labels(direction)
-        self.messages_in = self.messages.labels("in")
-        self.messages_out = self.messages.labels("out")
 
     def line_use(self, total: Use) -> None:
         """Count what was sent and received since the last time."""
@@ -143,3 +88,16 @@ class BrokerMetrics:
     def value(self, name: str, **labels: str) -> float:
         """Return a sample's present value, for the status page; 0 when there is none."""
         return self.registry.get_sample_value(name, labels) or 0.0
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", text, labels, registry=self.registry)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"{_PREFIX}_{name}", text, registry=self.registry)
+
+    def _counters(self, name: str, text: str, label: str, rows: Iterable[str]) -> Counter:
+        """Make a counter whose rows exist from the start, so that an alert on a rate sees the first of each."""
+        counter = Counter(f"{_PREFIX}_{name}", text, [label], registry=self.registry)
+        for row in rows:
+            counter.labels(row)
+        return counter

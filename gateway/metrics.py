@@ -14,6 +14,8 @@ from commonwatt.records import RecordType, Rejection
 from gateway.core import Gateway
 from gateway.store_tables import COLUMNS
 
+_PREFIX = "commonwatt_gateway"
+
 # Rows that are there from the start, so that an alert sees the first of each, and a panel shows that there is none.
 _RECORDS = dict.fromkeys([*(kind.name.lower() for kind in RecordType), "event"], 0)
 _PUTS = dict.fromkeys(["accepted", *(why.name.lower() for why in Refusal if why is not Refusal.NONE)], 0)
@@ -78,134 +80,111 @@ class _GatewayMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics as they are now."""
         gateway, figures = self._gateway(), self._figures()
-        counts = gateway.collector.counts
-        yield _counter("records", "Records accepted from meters, by type.", "type", _RECORDS | counts.records)
-        yield _counter("puts", "Puts received, by what became of them.", "result", _PUTS | counts.puts)
-        yield _counter(
-            "rejected_records", "Records kept as dead letters, by reason.", "reason", _REJECTED | counts.rejected
-        )
-        yield _counter(
-            "dropped_rejected_records",
-            "Rejected records that were not kept: their meter had its share of the day.",
-            "",
-            {"": counts.rejected_dropped},
-        )
-        yield _counter("commands", "Commands sent to meters, by command.", "command", gateway.manager.counts.commands)
-        yield _counter("outcomes", "Outcomes meters answered, by result.", "result", gateway.manager.counts.outcomes)
-        yield _counter(
-            "batches",
-            "Batches to the utility, by what became of them.",
-            "result",
-            _BATCHES | gateway.relay.counts.batches,
-        )
-        yield _counter("relayed_blocks", "Blocks put into batches.", "", {"": gateway.relay.counts.blocks})
-        yield _counter(
-            "damaged_rows",
-            "Stored rows found damaged and moved away, by table.",
-            "table",
-            _TABLES | gateway.upkeep.damaged,
-        )
-        yield _counter(
-            "dropped_backup_parts", "Acknowledged parts deleted to make room.", "", {"": gateway.upkeep.dropped}
-        )
-        yield _counter(
-            "unreadable_messages",
-            "Messages that could not be accepted, by where they came in.",
-            "door",
-            _DOORS | counts.unreadable,
-        )
-        yield _counter(
-            "dropped_letters",
-            "Messages that could not be accepted and were not kept: their sender had its share of the day.",
-            "",
-            {"": counts.letters_dropped},
-        )
-        yield _counter(
-            "store_failures", "Times the store failed and was opened again.", "", {"": figures.store_failures}
-        )
-        yield _gauge(
-            "refusing_records", "1 while the disk is full and records are refused.", "", {"": gateway.upkeep.short}
-        )
-        yield _gauge("store_used_bytes", "Of the store's file, what is in use.", "", {"": figures.used_bytes})
-        yield _counter(
-            "store_set_aside", "Times the store was damaged, set aside and replaced.", "", {"": figures.set_aside}
-        )
-        yield _gauge(
-            "damaged_stores",
-            "Damaged stores kept beside the one in use, until a person deletes them.",
-            "",
-            {"": figures.kept_aside},
-        )
-        yield _gauge("disk_free_bytes", "What is free on the store's disk.", "", {"": figures.disk_free_bytes})
-        yield _gauge("disk_size_bytes", "The size of the store's disk.", "", {"": figures.disk_bytes})
-        yield _counter("overflowed_messages", "Messages dropped by a full queue.", "", {"": figures.overflowed})
-        yield _counter("unsent_messages", "Messages not sent for want of a connection.", "", {"": figures.dropped})
-        yield _counter("retained_messages", "Retained messages, ignored.", "", {"": figures.retained})
-        yield _counter(
-            "callback_failures",
-            "Exceptions while taking in messages.",
-            "",
-            {"": figures.callback_failures + figures.failures},
-        )
-        restarts = CounterMetricFamily(
-            "commonwatt_gateway_link_restarts",
-            "Times a connection was up and given up all the same.",
-            labels=["link", "reason"],
-        )
-        for names, times in figures.link_restarts.items():
-            restarts.add_metric(names, times)
-        yield restarts
-        yield _counter("commits", "Transactions committed.", "", {"": figures.commits})
-        yield _gauge("backlog", "What the utility has not acknowledged, by kind.", "kind", self._backlog())
-        yield _gauge(
-            "backlog_age_seconds",
-            "Seconds since the oldest quarter ended of which the utility has not acknowledged everything; else 0.",
-            "",
-            {"": figures.backlog_age_s},
-        )
-        yield _gauge("connections", "Connections that are up, of two.", "", {"": figures.connected})
-        expires = figures.certificate_expires
-        yield _gauge(
-            "certificate_expiry_timestamp_seconds",
-            "When the first of its certificates expires, the authority's included, UTC epoch seconds.",
-            "use",
-            {} if expires is None else {"mqtt": expires},
-        )
-        yield _gauge(
-            "gone_ids", "Record ids meters gave up that are not in this store.", "", {"": sum(gateway.gone.values())}
-        )
+        yield from _delivery(gateway)
+        yield from _set_apart(gateway)
+        yield from _store(gateway, figures)
+        yield from _messages(figures)
+        yield _counter("commits", "Transactions committed.", figures.commits)
+        yield from _backlog(self._backlog(), figures.backlog_age_s)
+        yield from _connections(figures)
+        yield _gauge("gone_ids", "Record ids meters gave up that are not in this store.", sum(gateway.gone.values()))
         yield from _line(gateway, figures.month)
-        trust = gateway.relay.trust
-        yield _gauge(
-            "time_trust",
-            "1 for how far the gateway's time can be trusted now.",
-            "trust",
-            {each.name.lower(): int(each is trust) for each in Trust},
-        )
-        yield _gauge(
-            "clock_offset_seconds",
-            "How far the gateway's time is ahead of the clock it started with.",
-            "",
-            {"": int(gateway.time.offset_s)},
-        )
-        yield _counter("time_steps", "Times the gateway's time was set.", "", {"": gateway.time.counts.steps})
-        yield _counter(
-            "time_contradictions",
-            "Times the utility or NTP said another time than the gateway's, and was not followed.",
-            "",
-            {"": gateway.time.counts.contradictions},
-        )
-        yield _gauge(
-            "batteries",
-            "Batteries, by what they do.",
-            "role",
-            {"donor": len(gateway.manager.decision.donors), "receiver": len(gateway.manager.decision.receivers)},
-        )
+        yield from _time(gateway)
+        decision = gateway.manager.decision
+        roles = {"donor": len(decision.donors), "receiver": len(decision.receivers)}
+        yield _gauges("batteries", "Batteries, by what they do.", "role", roles)
+
+
+def _delivery(gateway: Gateway) -> Iterator[Metric]:
+    """Yield what came from meters and went to the utility, and what meters were told."""
+    taken, told, relayed = gateway.collector.counts, gateway.manager.counts, gateway.relay.counts
+    yield _counters("records", "Records accepted from meters, by type.", "type", _RECORDS | taken.records)
+    yield _counters("puts", "Puts received, by what became of them.", "result", _PUTS | taken.puts)
+    rejected = _REJECTED | taken.rejected
+    yield _counters("rejected_records", "Records kept as dead letters, by reason.", "reason", rejected)
+    yield _counter(
+        "dropped_rejected_records",
+        "Rejected records that were not kept: their meter had its share of the day.",
+        taken.rejected_dropped,
+    )
+    yield _counters("commands", "Commands sent to meters, by command.", "command", told.commands)
+    yield _counters("outcomes", "Outcomes meters answered, by result.", "result", told.outcomes)
+    batches = _BATCHES | relayed.batches
+    yield _counters("batches", "Batches to the utility, by what became of them.", "result", batches)
+    yield _counter("relayed_blocks", "Blocks put into batches.", relayed.blocks)
+
+
+def _set_apart(gateway: Gateway) -> Iterator[Metric]:
+    """Yield what was moved away, deleted or not kept."""
+    counts = gateway.collector.counts
+    damaged = _TABLES | gateway.upkeep.damaged
+    yield _counters("damaged_rows", "Stored rows found damaged and moved away, by table.", "table", damaged)
+    yield _counter("dropped_backup_parts", "Acknowledged parts deleted to make room.", gateway.upkeep.dropped)
+    unreadable = _DOORS | counts.unreadable
+    text = "Messages that could not be accepted, by where they came in."
+    yield _counters("unreadable_messages", text, "door", unreadable)
+    yield _counter(
+        "dropped_letters",
+        "Messages that could not be accepted and were not kept: their sender had its share of the day.",
+        counts.letters_dropped,
+    )
+
+
+def _store(gateway: Gateway, figures: Figures) -> Iterator[Metric]:
+    """Yield how the store and its disk are."""
+    yield _counter("store_failures", "Times the store failed and was opened again.", figures.store_failures)
+    yield _gauge("refusing_records", "1 while the disk is full and records are refused.", gateway.upkeep.short)
+    yield _gauge("store_used_bytes", "Of the store's file, what is in use.", figures.used_bytes)
+    yield _counter("store_set_aside", "Times the store was damaged, set aside and replaced.", figures.set_aside)
+    yield _gauge(
+        "damaged_stores",
+        "Damaged stores kept beside the one in use, until a person deletes them.",
+        figures.kept_aside,
+    )
+    yield _gauge("disk_free_bytes", "What is free on the store's disk.", figures.disk_free_bytes)
+    yield _gauge("disk_size_bytes", "The size of the store's disk.", figures.disk_bytes)
+
+
+def _messages(figures: Figures) -> Iterator[Metric]:
+    """Yield which messages got no further, and which connections were given up."""
+    yield _counter("overflowed_messages", "Messages dropped by a full queue.", figures.overflowed)
+    yield _counter("unsent_messages", "Messages not sent for want of a connection.", figures.dropped)
+    yield _counter("retained_messages", "Retained messages, ignored.", figures.retained)
+    failures = figures.callback_failures + figures.failures
+    yield _counter("callback_failures", "Exceptions while taking in messages.", failures)
+    restarts = CounterMetricFamily(
+        f"{_PREFIX}_link_restarts",
+        "Times a connection was up and given up all the same.",
+        labels=["link", "reason"],
+    )
+    for names, times in figures.link_restarts.items():
+        restarts.add_metric(names, times)
+    yield restarts
+
+
+def _backlog(backlog: dict[str, int], age_s: int) -> Iterator[Metric]:
+    yield _gauges("backlog", "What the utility has not acknowledged, by kind.", "kind", backlog)
+    yield _gauge(
+        "backlog_age_seconds",
+        "Seconds since the oldest quarter ended of which the utility has not acknowledged everything; else 0.",
+        age_s,
+    )
+
+
+def _connections(figures: Figures) -> Iterator[Metric]:
+    yield _gauge("connections", "Connections that are up, of two.", figures.connected)
+    expires = figures.certificate_expires
+    yield _gauges(
+        "certificate_expiry_timestamp_seconds",
+        "When the first of its certificates expires, the authority's included, UTC epoch seconds.",
+        "use",
+        {} if expires is None else {"mqtt": expires},
+    )
 
 
 def _line(gateway: Gateway, month: Month | None) -> Iterator[Metric]:
     family = CounterMetricFamily(
-        "commonwatt_gateway_lte_bytes",
+        f"{_PREFIX}_lte_bytes",
         "IP bytes on the controller's LTE line, by side (meters, utility, or the whole interface) and direction.",
         labels=["side", "direction"],
     )
@@ -215,12 +194,26 @@ def _line(gateway: Gateway, month: Month | None) -> Iterator[Metric]:
     yield family
     ways = ("up", "down")
     used = {} if month is None else dict(zip(ways, month.used, strict=True))
-    yield _gauge("lte_month_bytes", "Of these, since the month began, over restarts.", "direction", used)
+    yield _gauges("lte_month_bytes", "Of these, since the month began, over restarts.", "direction", used)
     expected = {} if month is None or month.expected is None else dict(zip(ways, month.expected, strict=True))
     text = "What they will be at the month's end if it goes on as in the last seven days."
-    yield _gauge("lte_forecast_bytes", text, "direction", expected)
+    yield _gauges("lte_forecast_bytes", text, "direction", expected)
     allowance = gateway.line.allowance
-    yield _gauge("lte_allowance_bytes", "What the line's plan allows in a month, each way.", "", {"": allowance})
+    yield _gauge("lte_allowance_bytes", "What the line's plan allows in a month, each way.", allowance)
+
+
+def _time(gateway: Gateway) -> Iterator[Metric]:
+    """Yield how far the gateway's time is trusted, and how often it was set."""
+    trusts = {each.name.lower(): int(each is gateway.relay.trust) for each in Trust}
+    yield _gauges("time_trust", "1 for how far the gateway's time can be trusted now.", "trust", trusts)
+    text = "How far the gateway's time is ahead of the clock it started with."
+    yield _gauge("clock_offset_seconds", text, int(gateway.time.offset_s))
+    yield _counter("time_steps", "Times the gateway's time was set.", gateway.time.counts.steps)
+    yield _counter(
+        "time_contradictions",
+        "Times the utility or NTP said another time than the gateway's, and was not followed.",
+        gateway.time.counts.contradictions,
+    )
 
 
 def make_registry(
@@ -232,15 +225,23 @@ def make_registry(
     return registry
 
 
-def _counter(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
-    family = CounterMetricFamily(f"commonwatt_gateway_{name}", text, labels=[label] if label else [])
+def _counter(name: str, text: str, value: int) -> Metric:
+    return CounterMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+
+
+def _counters(name: str, text: str, label: str, values: dict[str, int]) -> Metric:
+    family = CounterMetricFamily(f"{_PREFIX}_{name}", text, labels=[label])
     for value, number in list(values.items()):
-        family.add_metric([value] if label else [], number)
+        family.add_metric([value], number)
     return family
 
 
-def _gauge(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
-    family = GaugeMetricFamily(f"commonwatt_gateway_{name}", text, labels=[label] if label else [])
+def _gauge(name: str, text: str, value: int) -> Metric:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, float]) -> Metric:
+    family = GaugeMetricFamily(f"{_PREFIX}_{name}", text, labels=[label])
     for value, number in values.items():
-        family.add_metric([value] if label else [], number)
+        family.add_metric([value], number)
     return family
