@@ -158,10 +158,7 @@ def bench(*, smoke: bool = False, minutes: float = MINUTES) -> Section:
 def _section(
     found: Sequence[Minute], uplinks: Uplinks, memory: dict[str, int], series: int, compacted: float
 ) -> Section:
-    machine = os.cpu_count() or 1
-    names = list(memory)
-    cores = {name: sum(each.cores[name] for each in found) / len(found) for name in names}
-    latencies_s = uplinks.latencies_s or [float("inf")]
+    cores = {name: sum(each.cores[name] for each in found) / len(found) for name in memory}
     return Section(
         title="The whole town's load on one machine",
         about=(
@@ -171,60 +168,69 @@ def _section(
             "minute. The head-end (Mosquitto), the utility, PostgreSQL as installed, and the generator share the "
             "machine. Before it begins, a whole quarter-hour is sent, so that there is one to compact."
         ),
-        tables=(
-            Table(
-                title="Minute by minute",
-                columns=("minute", "batches sent", "waiting at its end", "slowest", "generator late", *names),
-                rows=tuple(
-                    (
-                        str(n),
-                        str(each.offered),
-                        str(each.waiting),
-                        f"{each.slowest_s:.2f} s",
-                        f"{each.late_s:.2f} s",
-                        *(f"{100 * each.cores[name] / machine:.1f} %" for name in names),
-                    )
-                    for n, each in enumerate(found, 1)
-                ),
-            ),
-            Table(
-                title=(
-                    f"All of it; batches were acknowledged after {1000 * percentile(latencies_s, 50):.0f} ms in the "
-                    f"median, 99 % of them within {1000 * percentile(latencies_s, 99):.0f} ms"
-                ),
-                columns=("process", "of one core", "of the machine", "memory in the end"),
-                rows=tuple(
-                    (
-                        name,
-                        f"{100 * cores[name]:.1f} %",
-                        f"{100 * cores[name] / machine:.1f} %",
-                        f"{memory[name] / MIB:.0f} MiB",
-                    )
-                    for name in names
-                ),
-            ),
-        ),
-        goals=(
-            Goal(
-                what="utility and head-end, of the machine",
-                value=100 * (cores["utility"] + cores["head-end"]) / machine,
-                unit="%",
-                at_most=50,
-                limited_by="The utility's writing thread takes most of it.",
-            ),
-            Goal(
-                what="batches that waited at the end of the last minute",
-                value=found[-1].waiting,
-                unit=f"of {found[-1].offered} sent in it",
-                at_most=max(1, found[-1].offered // 100),
-                limited_by="The backlog grew: the table says in which minutes.",
-            ),
-        ),
+        tables=(_minutes(found, list(memory)), _processes(cores, memory, uplinks.latencies_s or [float("inf")])),
+        goals=_goals(cores, found[-1]),
         notes=(
             "The columns of the processes are shares of the machine.",
             f"{number(compacted)} blocks were compacted; {uplinks.refused} batches were refused.",
         ),
     )
+
+
+def _minutes(found: Sequence[Minute], names: Sequence[str]) -> Table:
+    return Table(
+        title="Minute by minute",
+        columns=("minute", "batches sent", "waiting at its end", "slowest", "generator late", *names),
+        rows=tuple(
+            (
+                str(n),
+                str(each.offered),
+                str(each.waiting),
+                f"{each.slowest_s:.2f} s",
+                f"{each.late_s:.2f} s",
+                *(f"{_of_machine(each.cores[name]):.1f} %" for name in names),
+            )
+            for n, each in enumerate(found, 1)
+        ),
+    )
+
+
+def _processes(cores: dict[str, float], memory: dict[str, int], latencies_s: Sequence[float]) -> Table:
+    return Table(
+        title=(
+            f"All of it; batches were acknowledged after {1000 * percentile(latencies_s, 50):.0f} ms in the "
+            f"median, 99 % of them within {1000 * percentile(latencies_s, 99):.0f} ms"
+        ),
+        columns=("process", "of one core", "of the machine", "memory in the end"),
+        rows=tuple(
+            (name, f"{100 * busy:.1f} %", f"{_of_machine(busy):.1f} %", f"{memory[name] / MIB:.0f} MiB")
+            for name, busy in cores.items()
+        ),
+    )
+
+
+def _goals(cores: dict[str, float], last: Minute) -> tuple[Goal, Goal]:
+    return (
+        Goal(
+            what="utility and head-end, of the machine",
+            value=_of_machine(cores["utility"] + cores["head-end"]),
+            unit="%",
+            at_most=50,
+            limited_by="The utility's writing thread takes most of it.",
+        ),
+        Goal(
+            what="batches that waited at the end of the last minute",
+            value=last.waiting,
+            unit=f"of {last.offered} sent in it",
+            at_most=max(1, last.offered // 100),
+            limited_by="The backlog grew: the table says in which minutes.",
+        ),
+    )
+
+
+def _of_machine(cores: float) -> float:
+    """Return how much of the machine so many busy cores are, in percent."""
+    return 100 * cores / (os.cpu_count() or 1)
 
 
 def main() -> None:
