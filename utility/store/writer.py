@@ -31,7 +31,7 @@ from sqlalchemy import (
 from commonwatt.batches import Letter
 from commonwatt.letters import LocalReason
 from commonwatt.records import EventRecord, Log
-from commonwatt.units import QUARTER_S, signed64, unsigned64
+from commonwatt.units import QUARTER_S, EpochSeconds, signed64, unsigned64
 from utility.store.bulk import Column, insert_columns
 from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
 from utility.store.checks import is_sound, row_crc
@@ -244,11 +244,15 @@ class _Transaction:
         """Have the gap finder look again through what it has judged without these events.
 
         An event changes what is known from its own time on: slots that stood excused as off until now may be missing.
+        A meter's first changes it for all the time before, in which it counts as off or as up by that event alone.
         """
-        low: dict[int, int] = {}
+        earliest: dict[int, EpochSeconds] = {}
         for row in events:
-            quarter = row["time"] // QUARTER_S
-            low[row["meter_no"]] = min(low.get(row["meter_no"], quarter), quarter)
+            earliest[row["meter_no"]] = min(earliest.get(row["meter_no"], row["time"]), row["time"])
+        first: dict[int, EpochSeconds] = {}
+        for some in chunks(sorted(earliest)):
+            first |= dict(self._connection.execute(_FIRST_EVENTS, {"numbers": some}).all())
+        low = {no: 0 if time == first[no] else time // QUARTER_S for no, time in earliest.items()}
         self._connection.execute(_LOOK_AGAIN, [{"no": number, "low": quarter} for number, quarter in low.items()])
 
     def _event_key(self, generation: int, record: EventRecord) -> _EventKey:
@@ -339,6 +343,10 @@ class _Transaction:
 
 _EVENTS_OF = select(event).where(is_one_of((event.c.meter_no, event.c.generation, event.c.record_id)))
 
+# A query for each meter, which the index answers by its first entry; grouped, all entries of a meter would be read.
+_FIRST_EVENTS = select(
+    meter.c.no, select(func.min(event.c.time)).where(event.c.meter_no == meter.c.no).scalar_subquery()
+).where(meter.c.no.in_(bindparam("numbers", expanding=True)))
 _LOW = bindparam("low", type_=Integer)
 _LOOK_AGAIN = (
     series.update()

@@ -270,6 +270,23 @@ def test_slots_excused_as_off_are_asked_for_when_the_event_of_the_return_comes_l
     assert find(database, now + 1) == []
 
 
+def test_a_gap_is_closed_by_the_first_entry_of_a_log_which_says_that_the_meter_was_off_until_then(
+    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+) -> None:
+    writer = Writer(database)
+    writer.commit([append(blocks({0: 1}))])
+    now = BEGIN + 900 + AGE
+    assert asked(find(database, now)) == [("10001", 3, QUARTER, f"{ALL_SLOTS & ~1:x}")]
+    born = event(1, BEGIN + 5 * 900, UP, previous=0)
+    writer.commit([append(events=[born])])
+    find(database, now + 1)
+    with database.reads.begin() as connection:
+        assert reads.gaps(connection, 5) == []
+    # An earlier one shows that the log was not the meter's first, and that it was up.
+    writer.commit([append(events=[event(7, BEGIN + 2 * 900, UP, previous=UP)])])
+    assert asked(find(database, now + 2)) == [("10001", 3, QUARTER, f"{ALL_SLOTS & ~1:x}")]
+
+
 def test_what_a_gateway_does_not_have_is_not_asked_for_again_because_an_event_came_late(
     database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
 ) -> None:
