@@ -19,6 +19,7 @@ from benchmarks.report import Section, keep, measure
 
 BENCHMARKS: dict[str, float] = {
     "codec": 0.2,
+    "line": 0.1,
     "gateway_store": 0.3,
     "store": 3.5,
     "gateway_live": 4.5,

@@ -8,6 +8,7 @@ from functools import partial
 import numpy as np
 
 from benchmarks.report import Goal, Section, Table, number, spread
+from benchmarks.series import household, levels
 from commonwatt.batches import MAX_BATCH_BLOCKS, Batch
 from commonwatt.blocks import Blocks, Quality, average, make_blocks
 from commonwatt.packing import pack, unpack
@@ -36,15 +37,14 @@ def shapes(n: int) -> dict[str, Blocks]:
     rng = np.random.default_rng(1)
     flow = [(FIRST_METER + row % METERS, int(RecordType.THROUGH), QUARTER - row // METERS) for row in range(n)]
     level = [(meter, int(RecordType.STORED), quarter) for meter, _, quarter in flow]
-    household = np.maximum(0, rng.normal(5_000, 150, (n, SLOTS))).astype(np.int64)
-    battery = 14_000_000 + np.cumsum(rng.integers(-5_000, 5_000, (n, SLOTS)), axis=1)
+    readings = household(rng, n, 1)
     all_slots = np.full((n, SLOTS), Quality.EXACT)
     minute = np.arange(SLOTS)[None, :] // 4 == rng.integers(0, SLOTS // 4, n)[:, None]
-    whole = make_blocks(flow, household, all_slots)
+    whole = make_blocks(flow, readings, all_slots)
     return {
         WHOLE: whole,
-        MINUTE: make_blocks(flow, household, minute * Quality.EXACT),
-        f"{WHOLE}, levels": make_blocks(level, battery, all_slots),
+        MINUTE: make_blocks(flow, readings, minute * Quality.EXACT),
+        f"{WHOLE}, levels": make_blocks(level, levels(rng, n, 1), all_slots),
         f"{WHOLE}, averaged": average(whole),
     }
 

@@ -4,17 +4,17 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import psycopg
 from sqlalchemy import text
 
 from benchmarks.report import Goal, Section, Table, spread
+from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values, household
 from commonwatt.batches import Batch
 from commonwatt.blocks import Blocks, make_blocks
 from commonwatt.clock import Clock
@@ -39,10 +39,6 @@ FIRST = 2_000_000
 NOW = (FIRST + 500) * QUARTER_S
 BLOCKS_A_BATCH = 1_500
 MINUTE_SLOTS = 4
-RESOLUTIONS_MWH = (1, 100, 1000)
-"""Of the meters; noise is a normal distribution of 62 mWh, eight bits of entropy where they resolve 1 mWh."""
-
-Values = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -112,36 +108,6 @@ def _blocks_of(rng: np.random.Generator, grid: Microgrid, turn: int, *, minute: 
         at = (turn % (SLOTS // MINUTE_SLOTS)) * MINUTE_SLOTS
         quality[:, :at] = quality[:, at + MINUTE_SLOTS :] = 0
     return make_blocks(keys, values, quality)
-
-
-def household(rng: np.random.Generator, blocks: int, resolution: int) -> Values:
-    """Return a house's readings: a base that moves from quarter to quarter, and noise of eight bits' entropy."""
-    base = rng.integers(1_000, 20_000, (blocks, 1))
-    return _resolved(base + rng.normal(0, 62, (blocks, SLOTS)), resolution)
-
-
-def solar(rng: np.random.Generator, blocks: int, resolution: int) -> Values:
-    """Return generation: half of the quarters are night, the others rise or fall, with clouds."""
-    slope = rng.normal(0, 40, (blocks, 1)) * np.arange(SLOTS)
-    day = np.maximum(rng.integers(5_000, 30_000, (blocks, 1)) + slope + rng.normal(0, 62, (blocks, SLOTS)), 0)
-    return _resolved(np.where(rng.random((blocks, 1)) < 0.5, 0, day), resolution)
-
-
-def levels(rng: np.random.Generator, blocks: int, resolution: int) -> Values:
-    """Return a battery's levels: steps of one sign, with noise."""
-    steps = rng.integers(-20_000, 20_000, (blocks, 1)) + rng.normal(0, 62, (blocks, SLOTS))
-    return _resolved(6_500_000 + np.cumsum(steps, axis=1), resolution)
-
-
-def _resolved(values: npt.NDArray[np.float64], resolution: int) -> Values:
-    return np.round(values / resolution).astype(np.int64) * resolution
-
-
-KINDS: dict[str, tuple[int, Callable[[np.random.Generator, int, int], Values]]] = {
-    "household": (3, household),
-    "solar": (1, solar),
-    "levels": (2, levels),
-}
 
 
 async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> float:

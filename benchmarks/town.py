@@ -11,6 +11,7 @@ from functools import partial
 import numpy as np
 import numpy.typing as npt
 
+from benchmarks.series import Values, household, levels
 from commonwatt.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.blocks import Quality, make_blocks
 from commonwatt.packing import pack
@@ -89,12 +90,12 @@ class Controller:
             yield self.batch(keys, readings(keys.record_type, rng), np.ones((len(keys), SLOTS), np.bool_))
 
 
-def readings(record_type: npt.NDArray[np.uint8], rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """Return a quarter of readings at 1 mWh for each series: 1,200 W with the noise of a household, or a level."""
-    shape = len(record_type), SLOTS
-    flows = np.maximum(0, rng.normal(5_000, 150, shape)).astype(np.int64)
-    levels = 14_000_000 + np.cumsum(rng.integers(-5_000, 5_000, shape), axis=1)
-    return np.where((record_type == RecordType.STORED)[:, None], levels, flows)
+def readings(record_type: npt.NDArray[np.uint8], rng: np.random.Generator) -> Values:
+    """Return a quarter of readings at 1 mWh for each series: a household's, or a battery's levels."""
+    made = household(rng, len(record_type), 1)
+    stored = np.flatnonzero(record_type == RecordType.STORED)
+    made[stored] = levels(rng, len(stored), 1)
+    return made
 
 
 def controllers(site: Site, *, boundary: bool = True) -> list[Controller]:

@@ -18,7 +18,7 @@ from commonwatt.units import QUARTER_S, EpochSeconds, MeterId, Quarter
 from gateway.changes import UNSENT, Part
 from gateway.store import Store
 
-BATCH_PARTS = 1000
+BATCH_PARTS = 2000
 """Parts taken into one batch, at most."""
 
 BATCH_PART_BYTES = 180_000

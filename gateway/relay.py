@@ -31,7 +31,7 @@ from gateway.store import Store
 ANSWER_BLOCKS = 80
 """Blocks in one answer to a get: as many of the longest payloads as fit."""
 
-WINDOW = 4
+WINDOW = 3
 """Batches in flight at once."""
 
 ACK_WITHIN_S = 120

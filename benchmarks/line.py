@@ -1,0 +1,118 @@
+"""Bytes of a reading on the line between a gateway and the utility, beside other ways to send the same."""
+
+import numpy as np
+import zstandard
+
+from benchmarks.backlog import AS_GATEWAYS_SEND
+from benchmarks.report import Goal, Section, Table
+from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values
+from benchmarks.town import MINUTE_SLOTS
+from commonwatt.batches import Batch
+from commonwatt.blocks import Quality, make_blocks
+from commonwatt.packing import pack
+from commonwatt.payloads import Keys
+from commonwatt.records import HISTORY_BYTES, HistoryRecord, RecordType
+from commonwatt.topics import BATCHES, gateway_up
+from commonwatt.units import QUARTER_S, SLOT_S, SLOTS
+
+MICROGRID = "r001"
+FIRST_METER = 10_001
+QUARTER = 1_988_889
+SERIES = 40
+"""Of one kind, in a microgrid."""
+
+PUBLISH_BYTES = 7
+"""Of an MQTT PUBLISH at QoS 1 beside its topic and its payload: head, length, length of the topic, packet id."""
+
+P6_BYTES = 23
+"""P6: its compact record."""
+
+MOST = 1.6
+"""The goal, bytes a reading."""
+
+
+def sent(kind: RecordType, values: Values, there: slice) -> tuple[int, int]:
+    """Return the bytes of the batch with the slots that are ``there``, and of its records compressed instead."""
+    n = len(values)
+    keys = Keys(
+        np.arange(n, dtype=np.uint64) % SERIES + FIRST_METER,
+        np.full(n, int(kind), np.uint8),
+        (QUARTER - np.arange(n) // SERIES).astype(np.uint32),
+    )
+    quality = np.zeros(values.shape, np.uint8)
+    quality[:, there] = Quality.EXACT
+    batch = Batch(
+        owner=MICROGRID,
+        store=7,
+        sequence=1,
+        time=QUARTER * QUARTER_S,
+        keys=keys,
+        payloads=pack(make_blocks(keys, values, quality)),
+        events=[],
+        letters=[],
+    )
+    records = b"".join(
+        _record(meter, kind, quarter * SLOTS + slot, int(values[row, slot]))
+        for row, (meter, _, quarter) in enumerate(keys)
+        for slot in range(SLOTS)[there]
+    )
+    ours = len(batch.pack()) + len(gateway_up(MICROGRID, BATCHES)) + PUBLISH_BYTES
+    return ours, len(zstandard.ZstdCompressor(level=3).compress(records))
+
+
+def _record(meter: int, kind: RecordType, slot: int, reading: int) -> bytes:
+    return HistoryRecord(
+        record_type=kind,
+        lossy=0,
+        record_id=slot,
+        meter_id=meter,
+        account=meter,
+        start=slot * SLOT_S,
+        end=(slot + 1) * SLOT_S,
+        reading=reading,
+    ).pack()
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Count the bytes of every kind of reading at every resolution."""
+    blocks = 12 if smoke else AS_GATEWAYS_SEND
+    loads = {"whole": (blocks, slice(None)), "minute": (SERIES, slice(0, MINUTE_SLOTS))}
+    rng = np.random.default_rng(4)
+    rows, households = [], 0.0
+    for name, (kind, make) in KINDS.items():
+        for resolution in RESOLUTIONS_MWH:
+            each = []
+            for count, there in loads.values():
+                values = make(rng, count, resolution)
+                readings = values[:, there].size
+                each += [size / readings for size in sent(kind, values, there)]
+            households = households or each[0]
+            rows.append((name, f"{resolution:,} mWh", *(f"{value:.2f}" for value in each)))
+    return Section(
+        title="A reading on the line",
+        about=f"Messages from a gateway to the utility with their MQTT heads, without what TLS and TCP add (that is in "
+        f"the LTE lines below). *Whole*: of a backlog, {blocks} quarter-hours of {SERIES} meters in a batch, as a "
+        f"gateway makes it. *Minute*: of the last minute, {MINUTE_SLOTS} readings of each. The noise of a reading has "
+        "eight bits of entropy at 1 mWh, so one byte is the least. The peer is zstd (level 3) over the meters' own "
+        "records of the same readings.",
+        tables=(
+            Table(
+                title="Bytes a reading",
+                columns=("readings", "resolution", "whole", "whole, zstd", "minute", "minute, zstd"),
+                rows=(
+                    *rows,
+                    ("the meters' records", "", *(str(HISTORY_BYTES),) * 4),
+                    ("RAnGeRS' compact records", "", *(str(P6_BYTES),) * 4),
+                ),
+            ),
+        ),
+        goals=(
+            Goal(
+                what="whole quarter-hours of a household at 1 mWh",
+                value=households,
+                unit="bytes a reading",
+                at_most=MOST,
+                limited_by="Noise packed to the bit of the widest, and each block's head and checksum.",
+            ),
+        ),
+    )

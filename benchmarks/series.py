@@ -1,0 +1,48 @@
+"""What meters measure, made up: of which noise is eight bits' entropy where a meter resolves 1 mWh."""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from commonwatt.records import RecordType
+from commonwatt.units import SLOTS
+
+RESOLUTIONS_MWH = (1, 100, 1000)
+"""Of the meters."""
+
+NOISE_MWH = 62
+"""Standard deviation of a reading's noise: a normal distribution of which has 8.0 bits."""
+
+Values = npt.NDArray[np.int64]
+
+
+def household(rng: np.random.Generator, blocks: int, resolution: int) -> Values:
+    """Return a house's readings: a base that moves from quarter to quarter, and noise."""
+    base = rng.integers(1_000, 20_000, (blocks, 1))
+    return _resolved(base + rng.normal(0, NOISE_MWH, (blocks, SLOTS)), resolution)
+
+
+def solar(rng: np.random.Generator, blocks: int, resolution: int) -> Values:
+    """Return generation: half of the quarters are night, the others rise or fall, with clouds."""
+    slope = rng.normal(0, 40, (blocks, 1)) * np.arange(SLOTS)
+    day = np.maximum(rng.integers(5_000, 30_000, (blocks, 1)) + slope + rng.normal(0, NOISE_MWH, (blocks, SLOTS)), 0)
+    return _resolved(np.where(rng.random((blocks, 1)) < 0.5, 0, day), resolution)
+
+
+def levels(rng: np.random.Generator, blocks: int, resolution: int) -> Values:
+    """Return a battery's levels: steps of one sign, with noise."""
+    steps = rng.integers(-20_000, 20_000, (blocks, 1)) + rng.normal(0, NOISE_MWH, (blocks, SLOTS))
+    return _resolved(6_500_000 + np.cumsum(steps, axis=1), resolution)
+
+
+def _resolved(values: npt.NDArray[np.float64], resolution: int) -> Values:
+    return np.round(values / resolution).astype(np.int64) * resolution
+
+
+KINDS: dict[str, tuple[RecordType, Callable[[np.random.Generator, int, int], Values]]] = {
+    "household": (RecordType.THROUGH, household),
+    "solar": (RecordType.GENERATION, solar),
+    "levels": (RecordType.STORED, levels),
+}
+"""By name: what a meter's record of it is called, and the readings of so many quarters at a resolution, mWh."""
