@@ -115,4 +115,5 @@ def bench(*, smoke: bool = False) -> Section:
                 limited_by="Noise packed to the bit of the widest, and each block's head and checksum.",
             ),
         ),
+        notes=("Of a reading's bytes in a minute's batch, one is its part's checksum, kept with it in every store.",),
     )
