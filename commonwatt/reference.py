@@ -3,7 +3,7 @@
 from typing import Any
 
 from commonwatt.settings import PARTS, Settings
-from commonwatt.town import MeterTable, MicrogridTable, TownTable
+from commonwatt.town_file import MeterTable, MicrogridTable, TownTable
 
 _TOWN_TABLES: dict[str, type[Settings]] = {
     "[town]": TownTable,

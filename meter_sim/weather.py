@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pvlib import clearsky, solarposition
 
-from commonwatt.town import TownTable
+from commonwatt.town_file import TownTable
 from commonwatt.units import SLOT_S, EpochSeconds
 
 DAY_S = 86_400
