@@ -12,7 +12,7 @@ from commonwatt.blocks import Blocks
 from commonwatt.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
 from utility.gaps import ALL_SLOTS, settled_before
 from utility.store.database import Database
-from utility.store.gaps import Off
+from utility.store.events import Off
 from utility.store.held import masks_between
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, masks, select_parts

@@ -1,19 +1,16 @@
 """The gap finder's queries: looks through new quarters once, then watches what was missing until it is there."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import count
 from typing import Any
 
 from sqlalchemy import (
-    BigInteger,
     BindParameter,
     Connection,
     Insert,
     Row,
-    Select,
     and_,
     bindparam,
     delete,
@@ -21,24 +18,20 @@ from sqlalchemy import (
     select,
 )
 
-from commonwatt.records import EventRecord
 from commonwatt.units import QUARTER_S, SLOTS, EpochSeconds, Quarter, unsigned64
 from utility.gaps import (
     ALL_SLOTS,
     LAST_BACKOFF_S,
     MAX_AGE_QUARTERS,
     MAX_ASKED,
-    Interval,
     Wanted,
     backoff_s,
     is_due,
-    off_mask,
-    off_times,
     requests,
     settled_before,
 )
-from utility.store.checks import sound_events
 from utility.store.database import Database, insert_in, lock_gaps, read_setting, save_setting
+from utility.store.events import Off
 from utility.store.held import masks_of
 from utility.store.keys import is_one_of, listed
 from utility.store.known import OpenCommand, add_command
@@ -217,46 +210,12 @@ class GapFinder:
                 run.wanted.append((key, times, wanted))
 
 
-class Off:
-    """When each of some meters was off, each in its range of quarters (the first, and the one after the last)."""
-
-    def __init__(self, connection: Connection, ranges: Mapping[int, tuple[Quarter, Quarter]]) -> None:
-        events: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
-        # Side by side those with like ranges, so that of none much more is read than it needs.
-        for some in chunks(sorted(ranges, key=lambda number: ranges[number])):
-            start = min(ranges[number][0] for number in some) * QUARTER_S
-            end = max(ranges[number][1] for number in some) * QUARTER_S
-            rows = connection.execute(_EVENTS_OF, {"numbers": some, "start": start, "end": end})
-            for row in sound_events(rows):
-                events[row.meter_no].append((row.generation, event_of(row, 0)))
-        self._times: dict[int, list[Interval]] = {number: off_times(found) for number, found in events.items()}
-
-    def mask(self, number: int, quarter: Quarter) -> int:
-        """Return the slots of a quarter, of the meter's range, in which it was off for any time."""
-        return off_mask(self._times.get(number, ()), quarter)
-
-
 # Statements are made once: making one takes longer than executing it.
-
-
-def _events_of() -> Select[Any]:
-    """Return the select of some meters' events of ``[start, end)``, and of the last before and the first after."""
-    of_meter = event.c.meter_no == meter.c.no
-    start, end = bindparam("start", type_=BigInteger), bindparam("end", type_=BigInteger)
-    before = select(func.max(event.c.time)).where(of_meter, event.c.time < start).scalar_subquery()
-    after = select(func.min(event.c.time)).where(of_meter, event.c.time >= end).scalar_subquery()
-    needed = select(
-        meter.c.no, func.coalesce(before, start).label("low"), func.coalesce(after, end).label("high")
-    ).where(meter.c.no.in_(_NUMBERS))
-    of = needed.subquery()
-    return select(event).join(of, (event.c.meter_no == of.c.no) & event.c.time.between(of.c.low, of.c.high))
-
 
 _KEY_OF_PART = (part.c.meter_no, part.c.record_type, part.c.quarter)
 _KEY_OF_COMPACTED = (compacted.c.meter_no, compacted.c.record_type, compacted.c.quarter)
 _KEY_OF_GAP = (gap.c.meter_no, gap.c.record_type, gap.c.quarter)
 _NUMBERS: BindParameter[Any] = bindparam("numbers", expanding=True)
-_EVENTS_OF = _events_of()
 _EVENT_COUNTS = (
     select(event.c.meter_no, func.count())
     .where(event.c.meter_no.in_(_NUMBERS), event.c.time >= bindparam("since"))
@@ -337,17 +296,6 @@ def _event_counts(connection: Connection, run: GapRun) -> dict[int, int]:
     for some in chunks(sorted({row["no"] for row in run.scanned})):
         counts |= dict(connection.execute(_EVENT_COUNTS, {"numbers": some, "since": run.events_from}).all())
     return counts
-
-
-def event_of(row: Row[Any], meter_id: int) -> EventRecord:
-    """Return the event record of a row of the ``event`` table."""
-    return EventRecord(
-        previous_state=row.previous_state,
-        new_state=row.new_state,
-        record_id=unsigned64(row.record_id),
-        meter_id=meter_id,
-        time=row.time,
-    )
 
 
 def _watermark(connection: Connection) -> int:

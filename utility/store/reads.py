@@ -13,7 +13,7 @@ from commonwatt.units import EpochSeconds, MeterId, Quarter, unsigned64
 from utility.registry import TOWN
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
-from utility.store.gaps import event_of
+from utility.store.events import event_of
 from utility.store.known import last_heartbeats
 from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
 from utility.store.tables import (

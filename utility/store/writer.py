@@ -6,7 +6,6 @@ quarters) changes after the commit alone. Nothing is read before parts are writt
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, TypeVar
 
@@ -31,16 +30,16 @@ from sqlalchemy import (
 from commonwatt.batches import Letter
 from commonwatt.letters import LocalReason
 from commonwatt.records import EventRecord, Log
-from commonwatt.units import QUARTER_S, EpochSeconds, signed64, unsigned64
+from commonwatt.units import QUARTER_S, EpochSeconds, signed64
 from utility.store.bulk import Column, insert_columns
 from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
 from utility.store.checks import is_sound, row_crc
 from utility.store.database import Database, insert_in, insert_or, lock_gaps, upsert
 from utility.store.held import HELD, note_slots
 from utility.store.keys import is_one_of, listed
-from utility.store.known import controller_numbers
 from utility.store.letters import letter_row
 from utility.store.parts import chunks
+from utility.store.registry_numbers import RegistryNumbers, read_numbers
 from utility.store.tables import (
     command,
     declared_minimum,
@@ -63,7 +62,7 @@ class Writer:
 
     def __init__(self, database: Database) -> None:
         self._writes = database.writes
-        self._registry = _Registry()
+        self._registry = RegistryNumbers()
         self._first: dict[tuple[int, int], int] | None = None
 
     def commit(self, changes: Sequence[Change]) -> Committed:
@@ -79,9 +78,9 @@ class Writer:
         self._firsts_changed(transaction.new_firsts)
         return committed
 
-    def _known(self, connection: Connection, changes: Sequence[Change]) -> "_Registry":
+    def _known(self, connection: Connection, changes: Sequence[Change]) -> RegistryNumbers:
         if not self._registry.knows(_of(Append, changes)):
-            self._registry = _read_registry(connection)
+            self._registry = read_numbers(connection)
         return self._registry
 
     def _firsts(self, connection: Connection) -> dict[tuple[int, int], int]:
@@ -95,55 +94,10 @@ class Writer:
             self._first.update(new)
 
 
-@dataclass(frozen=True, eq=False)
-class _Registry:
-    """The numbers of what is registered.
-
-    Attributes:
-        meters: Of meters, by id.
-        ids: uint64 (n,), the same ids, ascending.
-        numbers: int64 (n,), their numbers.
-        controllers: Of controllers, by id.
-    """
-
-    meters: Mapping[int, int] = field(default_factory=dict)
-    ids: npt.NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))
-    numbers: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    controllers: Mapping[str, int] = field(default_factory=dict)
-
-    def knows(self, appends: Sequence[Append]) -> bool:
-        """Tell whether all that is in some batches, and who sent them, is known."""
-        few = {m for a in appends for m in (*(e.meter_id for _, e in a.events), *(kept.meter for kept, _ in a.held))}
-        who = {name for append in appends for name in (append.sender, append.owner)}
-        return (
-            few <= self.meters.keys()
-            and who <= self.controllers.keys()
-            and all(self._has(append.blocks.meter) for append in appends)
-        )
-
-    def _has(self, meters: npt.NDArray[np.uint64]) -> bool:
-        """Tell whether all are known; looked up, since np.isin would sort the whole town for each batch."""
-        if not len(self.ids):
-            return not len(meters)
-        rows = np.searchsorted(self.ids, meters)
-        return bool((self.ids.take(rows, mode="clip") == meters).all())
-
-    def numbers_of(self, meters: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """Return the numbers of meters that are known."""
-        return self.numbers[np.searchsorted(self.ids, meters)]
-
-
-def _read_registry(connection: Connection) -> _Registry:
-    meters = {unsigned64(row.id): row.no for row in connection.execute(select(meter.c.id, meter.c.no))}
-    ids = np.array(sorted(meters), np.uint64)
-    numbers = np.array([meters[i] for i in ids.tolist()], np.int64)
-    return _Registry(meters, ids, numbers, controller_numbers(connection))
-
-
 class _Transaction:
     """One commit on its way."""
 
-    def __init__(self, connection: Connection, registry: _Registry, first: dict[tuple[int, int], int]) -> None:
+    def __init__(self, connection: Connection, registry: RegistryNumbers, first: dict[tuple[int, int], int]) -> None:
         self.new_firsts: dict[tuple[int, int], int] = {}
         self._connection = connection
         self._registry = registry

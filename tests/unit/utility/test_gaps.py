@@ -20,7 +20,8 @@ from utility.store import reads
 from utility.store.changes import Append, CloseCommand
 from utility.store.compactor import Compactor
 from utility.store.database import Database, lock_gaps
-from utility.store.gaps import GapFinder, Off
+from utility.store.events import Off
+from utility.store.gaps import GapFinder
 from utility.store.known import OpenCommand, open_commands
 from utility.store.parts import select_fresh, set_aside
 from utility.store.tables import event as event_table
@@ -343,7 +344,7 @@ def test_a_meters_events_of_years_are_not_read_at_every_look(
         read.append(len(events))
         return off_times(events)
 
-    monkeypatch.setattr("utility.store.gaps.off_times", counting)
+    monkeypatch.setattr("utility.store.events.off_times", counting)
     old = [event(n, BEGIN - 100_000 + n, UP, previous=UP) for n in range(2, 500)]
     future = [event(n, BEGIN + 9000 + n, UP, previous=UP) for n in range(500, 600)]
     Writer(database).commit([append(blocks({0: 1}), events=[*old, event(499, BEGIN + 5, UP, previous=UP), *future])])

@@ -1,0 +1,61 @@
+"""Events as they are stored: read as records, and what they tell of the times a meter was off."""
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, func, select
+
+from commonwatt.records import EventRecord
+from commonwatt.units import QUARTER_S, Quarter, unsigned64
+from utility.gaps import Interval, off_mask, off_times
+from utility.store.checks import sound_events
+from utility.store.parts import chunks
+from utility.store.tables import event, meter
+
+
+def event_of(row: Row[Any], meter_id: int) -> EventRecord:
+    """Return the event record of a row of the ``event`` table."""
+    return EventRecord(
+        previous_state=row.previous_state,
+        new_state=row.new_state,
+        record_id=unsigned64(row.record_id),
+        meter_id=meter_id,
+        time=row.time,
+    )
+
+
+class Off:
+    """When each of some meters was off, each in its range of quarters (the first, and the one after the last)."""
+
+    def __init__(self, connection: Connection, ranges: Mapping[int, tuple[Quarter, Quarter]]) -> None:
+        events: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
+        # Side by side those with like ranges, so that of none much more is read than it needs.
+        for some in chunks(sorted(ranges, key=lambda number: ranges[number])):
+            start = min(ranges[number][0] for number in some) * QUARTER_S
+            end = max(ranges[number][1] for number in some) * QUARTER_S
+            rows = connection.execute(_EVENTS_OF, {"numbers": some, "start": start, "end": end})
+            for row in sound_events(rows):
+                events[row.meter_no].append((row.generation, event_of(row, 0)))
+        self._times: dict[int, list[Interval]] = {number: off_times(found) for number, found in events.items()}
+
+    def mask(self, number: int, quarter: Quarter) -> int:
+        """Return the slots of a quarter, of the meter's range, in which it was off for any time."""
+        return off_mask(self._times.get(number, ()), quarter)
+
+
+def _events_of() -> Select[Any]:
+    """Return the select of some meters' events of ``[start, end)``, and of the last before and the first after."""
+    of_meter = event.c.meter_no == meter.c.no
+    start, end = bindparam("start", type_=BigInteger), bindparam("end", type_=BigInteger)
+    before = select(func.max(event.c.time)).where(of_meter, event.c.time < start).scalar_subquery()
+    after = select(func.min(event.c.time)).where(of_meter, event.c.time >= end).scalar_subquery()
+    needed = select(
+        meter.c.no, func.coalesce(before, start).label("low"), func.coalesce(after, end).label("high")
+    ).where(meter.c.no.in_(bindparam("numbers", expanding=True)))
+    of = needed.subquery()
+    return select(event).join(of, (event.c.meter_no == of.c.no) & event.c.time.between(of.c.low, of.c.high))
+
+
+# Made once: making a statement takes longer than executing it.
+_EVENTS_OF = _events_of()
