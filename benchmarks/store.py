@@ -384,9 +384,6 @@ def _section(
             PUBLISHED,
         ),
         goals=goals,
-        notes=(
-            "The codec does not divide by a meter's resolution: blocks of a coarse meter shrink where readings repeat.",
-        ),
     )
 
 

@@ -9,6 +9,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
+from math import gcd
 
 import numpy as np
 
@@ -19,6 +20,8 @@ from commonwatt.packing_arrays import (
     HAS_EXTRAS,
     HAS_MISSING,
     IS_DELTA,
+    IS_DIVIDED,
+    MAX_DIVIDED_BITS,
     MAX_WIDTH,
     are_plain,
     pack_plain,
@@ -36,7 +39,7 @@ FEW = 12
 MAX_EXTRAS = 150
 """Extras that are kept of a block."""
 
-KNOWN_FLAGS = HAS_MISSING | HAS_AVERAGED | IS_DELTA | HAS_EXTRAS
+KNOWN_FLAGS = HAS_MISSING | HAS_AVERAGED | IS_DELTA | HAS_EXTRAS | IS_DIVIDED
 _KEY = struct.Struct(">QBI")
 _CHECK = struct.Struct(">I")
 _MASK = struct.Struct(">Q")
@@ -130,15 +133,17 @@ def _pack_one(key: Key, values: list[int], quality: list[int], extras: list[_Ext
     if _AVERAGED in quality:
         flags |= HAS_AVERAGED
         masks += _MASK.pack(sum(1 << slot for slot, q in enumerate(quality) if q == _AVERAGED))
-    plain = _frame(present)
+    form, frame = _frame(present)
     # Levels move in small steps, so their differences often need fewer bits than themselves.
     steps = [b - a for a, b in pairwise(present)]
     # Steps between the extremes may spread over 2^55, a bit more than a frame may be wide.
-    fits = steps and (max(steps) - min(steps)).bit_length() <= MAX_WIDTH
-    delta = _number(present[0]) + _frame(steps) if fits else plain
-    if len(delta) < len(plain):
-        flags |= IS_DELTA
-    body = bytes([flags]) + masks + min(plain, delta, key=len)
+    if steps and (max(steps) - min(steps)).bit_length() <= MAX_WIDTH:
+        steps_form, packed_steps = _frame(steps)
+        delta = _number(present[0]) + packed_steps
+        if len(delta) < len(frame):
+            form, frame = IS_DELTA | steps_form, delta
+    flags |= form
+    body = bytes([flags]) + masks + frame
     if extras:
         kept = extras[:MAX_EXTRAS]
         body = bytes([flags | HAS_EXTRAS]) + body[1:] + bytes([len(kept)]) + b"".join(_EXTRA.pack(*e) for e in kept)
@@ -151,18 +156,34 @@ def _number(value: int) -> bytes:
     return bytes([length]) + value.to_bytes(length, "big", signed=True)
 
 
-def _frame(values: list[int]) -> bytes:
-    """Return the smallest value, the width in bits, and each value less the smallest in that many bits."""
+def _frame(values: list[int]) -> tuple[int, bytes]:
+    """Return the frame of some values, divided where it is shorter for it, and the flag that says so."""
     if not values:
-        return b""
+        return 0, b""
     base = min(values)
-    width = (max(values) - base).bit_length()
+    over = [value - base for value in values]
+    width = max(over).bit_length()
+    divisor = gcd(*over)
+    if divisor > 1:
+        narrow = (max(over) // divisor).bit_length()
+        head = _number(divisor)
+        if len(head) + _frame_bytes(narrow, len(over)) < _frame_bytes(width, len(over)):
+            return IS_DIVIDED, head + _number(base) + _packed([value // divisor for value in over], narrow)
+    return 0, _number(base) + _packed(over, width)
+
+
+def _packed(values: list[int], width: int) -> bytes:
+    """Return the width in bits, and each value in that many bits."""
     packed = 0
     for value in values:
-        packed = packed << width | (value - base)
-    length = (width * len(values) + 7) // 8
+        packed = packed << width | value
+    length = _frame_bytes(width, len(values))
     packed <<= length * 8 - width * len(values)
-    return _number(base) + bytes([width]) + packed.to_bytes(length, "big")
+    return bytes([width]) + packed.to_bytes(length, "big")
+
+
+def _frame_bytes(width: int, count: int) -> int:
+    return (width * count + 7) // 8
 
 
 class _Reader:
@@ -192,18 +213,25 @@ class _Reader:
         """Return which slots; bit s is slot s."""
         return int(_MASK.unpack(self.take(8))[0]) & _ALL_SLOTS
 
-    def frame(self, count: int) -> list[int]:
+    def frame(self, count: int, *, divided: bool) -> list[int]:
         if count < 1:
+            if divided:
+                raise ValueError("divisor of no value")
             return []
+        divisor = self.number() if divided else 1
+        if divided and divisor < 2:
+            raise ValueError("divisor below 2")
         base, width = self.number(), self.byte()
         if width > MAX_WIDTH:
             raise ValueError(f"width over {MAX_WIDTH} bits")
-        length = (width * count + 7) // 8
+        if divided and width + divisor.bit_length() > MAX_DIVIDED_BITS:
+            raise ValueError(f"width and divisor over {MAX_DIVIDED_BITS} bits")
+        length = _frame_bytes(width, count)
         packed = int.from_bytes(self.take(length), "big") >> (length * 8 - width * count)
         if not width:
             return [base] * count
         mask = (1 << width) - 1
-        return [base + (packed >> shift & mask) for shift in range(width * (count - 1), -1, -width)]
+        return [base + divisor * (packed >> shift & mask) for shift in range(width * (count - 1), -1, -width)]
 
 
 def _unpack_one(key: Key, payload: bytes) -> tuple[list[int], list[int], list[_Extra]]:
@@ -225,11 +253,12 @@ def _unpack_body(reader: _Reader) -> tuple[list[int], list[int], list[_Extra]]:
     present = reader.mask() if flags & HAS_MISSING else _ALL_SLOTS
     averaged = reader.mask() if flags & HAS_AVERAGED else 0
     count = present.bit_count()
+    divided = bool(flags & IS_DIVIDED)
     if flags & IS_DELTA:
         first = reader.number()
-        packed = [*accumulate(reader.frame(count - 1), initial=first)]
+        packed = [*accumulate(reader.frame(count - 1, divided=divided), initial=first)]
     else:
-        packed = reader.frame(count)
+        packed = reader.frame(count, divided=divided)
     if len(packed) != count:
         raise ValueError("differences of no value")
     if packed and not -MAX_ABS_READING <= min(packed) <= max(packed) <= MAX_ABS_READING:

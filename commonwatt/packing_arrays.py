@@ -11,15 +11,19 @@ import numpy.typing as npt
 
 from commonwatt.blocks import Blocks, Quality
 from commonwatt.payloads import CHECK_BYTES, MAX_PAYLOAD_BYTES, Keys, Payloads, check_sums
-from commonwatt.units import MAX_ABS_READING, SLOTS
+from commonwatt.units import GROUP_SLOTS, MAX_ABS_READING, SLOTS
 
 HAS_MISSING = 0x01
 HAS_AVERAGED = 0x02
 IS_DELTA = 0x04
 HAS_EXTRAS = 0x08
+IS_DIVIDED = 0x10
 
 MAX_WIDTH = 55
 """Bits a packed value may have: wherever it begins, it ends within eight bytes."""
+
+MAX_DIVIDED_BITS = MAX_WIDTH + 1
+"""Bits that a packed value and its divisor may have together: up to one more than their product."""
 
 _I64 = npt.NDArray[np.int64]
 _U64 = npt.NDArray[np.uint64]
@@ -28,12 +32,15 @@ _Flags = npt.NDArray[np.bool_]
 
 _ALL_SLOTS = np.uint64((1 << SLOTS) - 1)
 _MIN_BYTES = 1 + CHECK_BYTES
-_PLAIN_FLAGS = HAS_MISSING | HAS_AVERAGED | IS_DELTA
+_PLAIN_FLAGS = HAS_MISSING | HAS_AVERAGED | IS_DELTA | IS_DIVIDED
 _MASK_BYTES = _NUMBER_BYTES = 8
-# So far a damaged payload may be read beyond its end: flags, two masks, two numbers, a width, eight bytes from there.
+# So far a damaged payload may be read beyond its end: flags, two masks, three numbers, a width, eight bytes from there.
 _PADDING = bytes(64)
 # Steps between readings are within 2^54. Sixty of this don't overflow; those beyond are judged one at a time.
 _MAX_STEP = 2**56
+# The common divisor of these is looked for first: at 1 mWh it is 1 already. Of ten averaged slots one tells all.
+_FEW_SLOTS = slice(GROUP_SLOTS - 1, None, GROUP_SLOTS)
+_EVERY_SLOT = slice(None)
 _INT64 = np.iinfo(np.int64)
 _POWERS = np.int64(1) << np.arange(63, dtype=np.int64)
 
@@ -74,8 +81,10 @@ def _unpack(keys: Keys, payloads: Payloads) -> Unpacked:
     present = np.where(flags & HAS_MISSING, reader.mask((flags & HAS_MISSING) > 0), _ALL_SLOTS)
     averaged = reader.mask((flags & HAS_AVERAGED) > 0)
     delta: _Flags = (flags & IS_DELTA) > 0
+    divided: _Flags = (flags & IS_DIVIDED) > 0
     framed = np.bitwise_count(present).astype(np.int64) - delta
     first = reader.number(delta)
+    divisor = reader.number(divided & (framed > 0))
     base = reader.number(framed > 0)
     width = reader.byte(framed > 0)
     plain: _Flags = (
@@ -87,8 +96,12 @@ def _unpack(keys: Keys, payloads: Payloads) -> Unpacked:
         & (~delta | (_within(base, _MAX_STEP) & _within(first, MAX_ABS_READING)))
         & (check_sums(keys, payloads) == 0)
     )
+    if divided.any():
+        plain &= ~divided | ((divisor > 1) & (width + _bit_length(divisor) <= MAX_DIVIDED_BITS))
     there = _flags(present)
     values = reader.frame(np.where(plain, width, 0), _places(there, delta))
+    if divided.any():
+        values[divided] *= divisor[divided, None]
     values += base[:, None]
     if delta.any():
         _sum_up(values, there, np.flatnonzero(delta), first)
@@ -142,6 +155,8 @@ class _Reader:
         return value
 
     def number(self, where: _Flags) -> _I64:
+        if not where.any():
+            return np.zeros(len(where), np.int64)
         length = self.byte(where)
         self.sound &= length <= _NUMBER_BYTES
         length[length > _NUMBER_BYTES] = 0
@@ -170,22 +185,31 @@ def are_plain(blocks: Blocks) -> _Flags:
 def pack_plain(blocks: Blocks) -> Payloads:
     """Pack blocks that are plain, as ``commonwatt.packing`` would pack each."""
     there = blocks.quality > Quality.MISSING
-    count = np.bitwise_count(masks_of(there)).astype(np.int64)
+    masks = masks_of(there)
+    count = np.bitwise_count(masks).astype(np.int64)
     values = _to_the_left(blocks.values, there, count)
+    # Parts of few slots need few columns; two, for there to be a difference.
+    values = values[:, : max(2, int(count.max(initial=0)))]
     plain = _Frame(values, count)
     steps = _Frame(np.diff(values, axis=1), np.maximum(count - 1, 0))
     first = np.where(count > 0, values[:, 0], 0)
-    longer = 1 + _number_bytes(first) + steps.total_bytes >= plain.total_bytes
-    delta: _Flags = (count > 1) & (steps.width <= MAX_WIDTH) & ~longer
+    fits = steps.width <= MAX_WIDTH
+    # What divides the differences between values divides the differences between those.
+    plain.divide(steps.divide(count > 1))
+    first_bytes = 1 + _number_bytes(first)
+    longer = first_bytes + steps.total_bytes >= plain.total_bytes
+    delta: _Flags = (count > 1) & fits & ~longer
     averaged = masks_of(blocks.quality == Quality.AVERAGED)
+    divided = np.where(delta, steps.divisor, plain.divisor) > 1
     missing: _Flags = count < SLOTS
     frame_bytes = np.where(delta, steps.total_bytes, plain.total_bytes)
-    first_bytes = np.where(delta, 1 + _number_bytes(first), 0)
-    lengths = 1 + _MASK_BYTES * (missing + (averaged > 0).astype(np.int64)) + first_bytes + frame_bytes + CHECK_BYTES
+    mask_bytes = _MASK_BYTES * (missing + (averaged > 0).astype(np.int64))
+    lengths = 1 + mask_bytes + first_bytes * delta + frame_bytes + CHECK_BYTES
     writer = _Writer(lengths)
     everywhere = np.ones(len(blocks), np.bool_)
-    writer.byte(everywhere, HAS_MISSING * missing + HAS_AVERAGED * (averaged > 0) + IS_DELTA * delta)
-    writer.mask(missing, masks_of(there))
+    flags = HAS_MISSING * missing + HAS_AVERAGED * (averaged > 0) + IS_DELTA * delta + IS_DIVIDED * divided
+    writer.byte(everywhere, flags)
+    writer.mask(missing, masks)
     writer.mask(averaged > 0, averaged)
     writer.number(delta, first)
     writer.frame(delta, steps)
@@ -209,9 +233,10 @@ class _Frame:
         numbers: The rows.
         count: How many of each are in its frame.
         base: The smallest of each.
-        width: Bits for each number less the smallest.
+        divisor: What each number less the smallest is divided by; 1 where that is not shorter.
+        width: Bits for each number less the smallest, divided.
         packed_bytes: What those take.
-        total_bytes: What they take with base and width; 0 of a frame of none.
+        total_bytes: What they take with divisor, base and width; 0 of a frame of none.
     """
 
     def __init__(self, numbers: _I64, count: _I64) -> None:
@@ -223,16 +248,44 @@ class _Frame:
             self.base = np.where(inside, numbers, _INT64.max).min(axis=1)
             top = np.where(inside, numbers, _INT64.min).max(axis=1)
             self.base[count < 1] = top[count < 1] = 0
-        self.width = _bit_length(top - self.base)
+        self._spread = top - self.base
+        self.divisor = np.ones_like(self.base)
+        self._divides = False
+        self.width = _bit_length(self._spread)
         self.packed_bytes = _frame_bytes(self.width, count)
         self.total_bytes = np.where(count > 0, 1 + _number_bytes(self.base) + 1 + self.packed_bytes, 0)
 
-    def over(self, rows: npt.NDArray[np.intp]) -> _I64:
-        """Return the numbers of some rows less the smallest of each; 0 where a row has fewer than another."""
+    def divide(self, where: _Flags) -> _Flags:
+        """Divide by the greatest common divisor where that is shorter; tell where it is not known to be 1."""
+        # A divisor takes two bytes or more, and leaves each number a bit or more.
+        rows = np.flatnonzero(where & (self.packed_bytes > 2 + (self.count + 7) // 8))
+        may_be_more = np.ones_like(where)
+        for slots in (_FEW_SLOTS, _EVERY_SLOT):
+            if not len(rows):
+                return may_be_more
+            divisor = np.gcd.reduce(self.over(rows, slots), axis=1)
+            may_be_more[rows[divisor == 1]] = False
+            rows, divisor = rows[divisor != 1], divisor[divisor != 1]
+        width = _bit_length(self._spread[rows] // divisor)
+        packed_bytes = _frame_bytes(width, self.count[rows])
+        saved = self.packed_bytes[rows] - packed_bytes - 1 - _number_bytes(divisor)
+        shorter = saved > 0
+        rows = rows[shorter]
+        self.divisor[rows], self.width[rows] = divisor[shorter], width[shorter]
+        self.packed_bytes[rows] = packed_bytes[shorter]
+        self.total_bytes[rows] -= saved[shorter]
+        self._divides = bool(len(rows))
+        return may_be_more
+
+    def over(self, rows: npt.NDArray[np.intp], slots: slice = _EVERY_SLOT) -> _I64:
+        """Return the numbers of some rows less the smallest of each, divided; 0 where a row has fewer than another."""
         count = self.count[rows]
         most = int(count.max())
-        over: _I64 = self.numbers[rows, :most] - self.base[rows, None]
-        over[np.arange(most) >= count[:, None]] = 0
+        over: _I64 = self.numbers[:, :most][:, slots][rows] - self.base[rows, None]
+        over[np.arange(most)[slots] >= count[:, None]] = 0
+        if self._divides:
+            some = np.flatnonzero(self.divisor[rows] > 1)
+            over[some] //= self.divisor[rows[some], None]
         return over
 
 
@@ -252,11 +305,14 @@ class _Writer:
         self._last_bytes(where, masks, np.full(len(where), _MASK_BYTES))
 
     def number(self, where: _Flags, values: _I64) -> None:
-        lengths = _number_bytes(values)
+        rows = np.flatnonzero(where)
+        lengths = np.zeros_like(values)
+        lengths[rows] = _number_bytes(values[rows])
         self.byte(where, lengths)
         self._last_bytes(where, values, lengths)
 
     def frame(self, where: _Flags, frame: _Frame) -> None:
+        self.number(where & (frame.divisor > 1), frame.divisor)
         self.number(where, frame.base)
         self.byte(where, frame.width)
         for width in np.unique(frame.width[where]).tolist():

@@ -91,7 +91,7 @@ def test_every_example_on_the_page_is_checked_here() -> None:
         "level": 1,
         "batch": 1,
         "batch-ack": 1,
-        "block-payload": 1,
+        "block-payload": 2,
     }
     assert {name: len(found) for name, found in JSON.items()} == dict.fromkeys([*MODELS, "block-line", "event-line"], 1)
     assert {language for language, *_ in FENCE.findall(PAGE)} == {"hex", "json", "sh", "toml"}
@@ -175,7 +175,7 @@ def test_batch_carries_the_block_and_the_event_of_the_page() -> None:
     sent = HEX["batch"][0]
     batch = unpack_batch(sent)
     assert (batch.owner, batch.flags) == ("r001", BatchFlag.COMPRESSED)
-    assert (list(batch.keys), list(batch.payloads)) == ([(METER, 3, QUARTER)], HEX["block-payload"])
+    assert (list(batch.keys), list(batch.payloads)) == ([(METER, 3, QUARTER)], HEX["block-payload"][:1])
     assert [(generation, event.pack()) for generation, event in batch.events] == [(1, HEX["event-record"][0])]
     assert batch.letters == []
     # The compressed body may differ between versions of zstandard; the head may not.
@@ -199,6 +199,14 @@ def test_block_payload_is_the_join_of_the_put_above() -> None:
     assert block.values[0, :2].tolist() == [5_000, 5_100]
     assert block.quality[0].tolist() == [2, 2] + [0] * 58
     assert packing.pack(join([block, block])) == [payload]
+
+
+def test_divided_block_payload_is_of_the_slots_the_text_names() -> None:
+    key, payload = (METER, 3, QUARTER), HEX["block-payload"][1]
+    block = packing.unpack([key], [payload])
+    assert block.values[0, :4].tolist() == [5_000, 6_250, 5_000, 7_500]
+    assert block.quality[0].tolist() == [2] * 4 + [0] * 56
+    assert packing.pack(block) == [payload]
 
 
 # JSON
@@ -384,13 +392,15 @@ def test_limits_within_sentences_are_those_of_the_code() -> None:
     assert MAX_ABS_READING == 2**53
     assert f"number of records, at most {messages.MAX_PUT_RECORDS:,}" in PAGE
     assert f"in bits (1 byte, at most {packing_arrays.MAX_WIDTH})" in PAGE
-    flags = re.findall(r"0x0[1248]", section("Block payload").split("2. If")[0])
+    flags = re.findall(r"0x[0-9a-f]{2}", section("Block payload").split("2. If")[0])
     assert [int(flag, 16) for flag in flags] == [
         packing_arrays.HAS_MISSING,
         packing_arrays.HAS_AVERAGED,
         packing_arrays.IS_DELTA,
         packing_arrays.HAS_EXTRAS,
+        packing_arrays.IS_DIVIDED,
     ]
+    assert f"the width are at most {packing_arrays.MAX_DIVIDED_BITS} together" in PAGE
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,11 @@
 """The payload of a block: nothing changes on the way, damage is found out, and it is small."""
 
 import random
+import re
 import struct
 import zlib
 from dataclasses import fields
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from hypothesis import strategies as st
 from commonwatt.blocks import Blocks, average, concatenate, make_blocks
 from commonwatt.exceptions import ProtocolError
 from commonwatt.packing import BAD_PAYLOAD, FEW, pack, unpack, unpack_sound
-from commonwatt.packing_arrays import unpack_plain
+from commonwatt.packing_arrays import IS_DIVIDED, unpack_plain
 from commonwatt.payloads import MAX_PAYLOAD_BYTES, Key
 from commonwatt.units import MAX_ABS_READING, SLOTS
 
@@ -25,10 +27,22 @@ readings = st.one_of(
 )
 
 
+def multiples(step: int, offset: int) -> st.SearchStrategy[int]:
+    """Readings of a meter that counts in steps, from any reading on."""
+    least, most = -((MAX_ABS_READING + offset) // step), (MAX_ABS_READING - offset) // step
+    some = st.integers(max(least, -40), min(most, 40))
+    return st.one_of(some, st.integers(least, most), st.sampled_from([least, most])).map(lambda n: offset + n * step)
+
+
+steps_of_meters = st.one_of(st.sampled_from([2, 3, 100, 625, 1_000, 1_250]), st.integers(2, 2 * MAX_ABS_READING))
+offsets = st.one_of(st.just(0), st.integers(-MAX_ABS_READING, MAX_ABS_READING))
+
+
 @st.composite
 def blocks(draw: st.DrawFn) -> Blocks:
     """One block of any values, any mask, any mix of averaged and exact, some slots in conflict."""
-    kind = draw(st.sampled_from([readings, st.sampled_from(EXTREMES), st.integers(10**12, 10**12 + 300)]))
+    stepwise = multiples(draw(steps_of_meters), draw(offsets))
+    kind = draw(st.sampled_from([readings, st.sampled_from(EXTREMES), st.integers(10**12, 10**12 + 300), stepwise]))
     values = draw(st.lists(kind, min_size=SLOTS, max_size=SLOTS))
     quality = draw(
         st.one_of(st.just([2] * SLOTS), st.lists(st.sampled_from([0, 1, 2]), min_size=SLOTS, max_size=SLOTS))
@@ -105,13 +119,17 @@ def assert_same(a: Blocks, b: Blocks) -> None:
 
 
 def many_blocks(rng: np.random.Generator, n: int) -> Blocks:
-    """Make blocks of every shape: any width, steps or none, few slots or all, averaged ones, conflicts."""
+    """Make blocks of every shape: any width, steps or none, multiples, few slots or all, averaged ones, conflicts."""
     top = 1 << rng.integers(0, 54, n)
     steady = rng.integers(-top[:, None], top[:, None], (n, SLOTS)) // np.where(rng.random(n) < 0.3, SLOTS, 1)[:, None]
     rising = np.cumsum(steady, axis=1) // SLOTS
     values = np.where(rng.random(n)[:, None] < 0.5, steady, rising)
-    extreme = rng.random(n) < 0.1
-    values[extreme] = rng.choice(EXTREMES, (int(extreme.sum()), SLOTS))
+    resolution = np.where(rng.random(n) < 0.5, 1, rng.choice([2, 3, 100, 625, 1_000, 1_250, 2**20 + 1, 2**51], n))
+    values -= np.fmod(values, resolution[:, None])
+    offset = rng.integers(-(2**52), 2**52, n) * (rng.random(n) < 0.3)
+    values += np.where(np.abs(values).max(axis=1) <= 2**52, offset, 0)[:, None]
+    for row in np.flatnonzero(rng.random(n) < 0.1):
+        values[row] = rng.choice(rng.choice(EXTREMES, rng.integers(1, 4)), SLOTS)
     share = rng.choice([0, 0.05, 0.5, 1, 1], n)
     exact = rng.choice([0.9, 1, 1], n)[:, None]
     quality = (rng.random((n, SLOTS)) < share[:, None]) * np.where(rng.random((n, SLOTS)) < exact, 2, 1)
@@ -138,15 +156,34 @@ odd_bodies = st.builds(
     lambda flags, mask, numbers, width, bits: (
         bytes([flags]) + mask + b"".join(bytes([len(n)]) + n for n in numbers) + bytes([width]) + bits
     ),
-    st.integers(0, 31),
+    st.integers(0, 63),
     st.sampled_from([b"", *(mask.to_bytes(8, "big") for mask in (0, 1, 3, 2**59, 2**60 - 1, 2**64 - 1))]),
-    st.lists(st.one_of(st.binary(max_size=9), st.just(b"\x7f" + b"\xff" * 7)), max_size=2),
+    st.lists(st.one_of(st.binary(max_size=9), st.just(b"\x7f" + b"\xff" * 7)), max_size=3),
     st.integers(0, 60),
     st.binary(max_size=16),
 )
 
 
-@given(seeds, st.lists(odd_bodies, max_size=FEW))
+@st.composite
+def divided_bodies(draw: st.DrawFn) -> bytes:
+    """A body that has all it should have, but for what it is divided by: any number, with any others around it."""
+    numbers = st.one_of(
+        st.integers(-3, 3),
+        st.sampled_from([2**53, -(2**53), 2**54, 2**55, 2**56, 2**63 - 1, -(2**63)]),
+        st.integers(0, 62).flatmap(lambda bit: st.integers(2**bit - 1, 2**bit + 1)),
+    ).map(lambda n: min(n, 2**63 - 1))
+    delta, count = draw(st.booleans()), draw(st.integers(0, 5))
+    framed = count - delta
+    # The first value of differences, the divisor, the smallest.
+    some = [draw(numbers) for _ in range(delta + 2 * (framed > 0))]
+    width = draw(st.one_of(st.integers(0, 3), st.integers(0, 57)))
+    length = (width * framed + 7) // 8
+    frame = bytes([width]) + draw(st.binary(min_size=length, max_size=length)) if framed > 0 else b""
+    head = bytes([0x11 | 0x04 * delta]) + ((1 << count) - 1).to_bytes(8, "big")
+    return head + b"".join(bytes([8]) + n.to_bytes(8, "big", signed=True) for n in some) + frame
+
+
+@given(seeds, st.lists(st.one_of(odd_bodies, divided_bodies()), max_size=FEW))
 @settings(max_examples=150)
 def test_among_many_payloads_each_is_judged_as_by_itself(rng: np.random.Generator, odd: list[bytes]) -> None:
     together = many_blocks(rng, 3 * FEW)
@@ -190,8 +227,9 @@ def test_common_payloads_are_taken_apart_by_whole_arrays() -> None:
     few[:, 8:12] = 2
     whole = np.full((FEW, SLOTS), 2)
     keys = [(1, 3, quarter) for quarter in range(FEW)]
-    kinds = [make_blocks(keys, v, q) for v, q in ((values, whole), (level, whole), (values, few), (level, few))]
-    for made in [*kinds, average(kinds[0]), average(kinds[2])]:
+    shapes = [(values, whole), (level, whole), (values, few), (level, few)]
+    kinds = [make_blocks(keys, v * n, q) for v, q in shapes for n in (1, 1_250)]
+    for made in [*kinds, *map(average, kinds)]:
         found = unpack_plain(made.keys(), pack(made))
         assert found.plain.all()
         assert (found.values.tolist(), found.quality.tolist()) == (made.values.tolist(), made.quality.tolist())
@@ -221,15 +259,25 @@ def test_junk_is_a_protocol_error_and_nothing_else(junk: bytes) -> None:
         unpack([KEY], [junk])
 
 
-@given(st.builds(lambda flags, rest: bytes([flags]) + rest, st.integers(0, 31), st.binary(max_size=40)))
+@given(st.builds(lambda flags, rest: bytes([flags]) + rest, st.integers(0, 63), st.binary(max_size=40)))
 @settings(max_examples=300)
 def test_junk_with_a_right_checksum_is_refused_or_a_sound_block(body: bytes) -> None:
+    assert_refused_or_sound(body)
+
+
+def assert_refused_or_sound(body: bytes) -> None:
     try:
         block = unpack([KEY], [signed(KEY, body)])
     except ProtocolError:
         return
     assert np.abs(block.values).max() <= MAX_ABS_READING
     assert unpack([KEY], pack(block)).values.tolist() == block.values.tolist()
+
+
+@given(divided_bodies())
+@settings(max_examples=300)
+def test_whatever_a_payload_is_divided_by_it_is_refused_or_a_sound_block(body: bytes) -> None:
+    assert_refused_or_sound(body)
 
 
 _ONE = "01 0000000000000001 01 05 00"
@@ -239,7 +287,7 @@ _ONE = "01 0000000000000001 01 05 00"
 @pytest.mark.parametrize(
     ("why", "body"),
     [
-        ("unknown flags", "10"),
+        ("unknown flags", "20"),
         ("cut short", "01 00000000"),
         ("number too long", "01 0000000000000001 09 000000000000000000 00"),
         ("width over 55", "01 0000000000000001 00 38 00000000000000"),
@@ -247,6 +295,21 @@ _ONE = "01 0000000000000001 01 05 00"
         ("too many", _ONE + "00"),
         ("missing", "09 0000000000000001 01 05 00  01 01 0000000000000006"),
         ("missing", "09 0000000000000001 01 05 00  01 3c 0000000000000006"),
+        ("divisor below 2", "11 0000000000000003 00 02 1388 01 40"),
+        ("divisor below 2", "11 0000000000000003 01 01 02 1388 01 40"),
+        ("divisor below 2", "11 0000000000000003 01 fe 02 1388 01 40"),
+        ("divisor below 2", "15 0000000000000007 00 01 00 02 1388 01 40"),
+        ("divisor below 2", "11 0000000000000003 08 8000000000000000 02 1388 01 40"),
+        ("number too long", "11 0000000000000003 09 000000000000000002 02 1388 01 40"),
+        ("divisor of no value", "11 0000000000000000"),
+        ("divisor of no value", "15 0000000000000001 01 05"),
+        ("divisor of no value", "15 0000000000000001 01 05 01 02"),
+        ("width and divisor over 56", "11 0000000000000003 08 0080000000000000 00 01 40"),
+        ("width and divisor over 56", "11 0000000000000003 08 4000000000000000 00 02 10"),
+        ("width and divisor over 56", "11 0000000000000003 01 02 00 37 " + "00" * 14),
+        ("beyond 2.53", "11 0000000000000003 07 20000000000000 01 01 01 40"),
+        ("beyond 2.53", "15 0000000000000007 00 07 20000000000000 00 01 c0"),
+        ("cut short", "11 0000000000000003 02 03"),
         ("out of order", "09 0000000000000001 01 05 00  01 00 0000000000000005"),
         ("out of order", "09 0000000000000001 01 05 00  01 00 0000000000000004"),
         ("out of order", "09 0000000000000001 01 05 00  01 00 7fffffffffffffff"),
@@ -256,8 +319,10 @@ _ONE = "01 0000000000000001 01 05 00"
 )
 def test_malformed_payload_is_refused_by_name(why: str, body: str) -> None:
     assert unpack([KEY], [signed(KEY, bytes.fromhex(_ONE))]).values[0, 0] == 5
-    with pytest.raises(ProtocolError, match=why):
-        unpack([KEY], [signed(KEY, bytes.fromhex(body))])
+    payload = signed(KEY, bytes.fromhex(body))
+    alone = why_not([KEY], [payload])
+    assert re.search(why, alone)
+    assert why_not([KEY] * FEW, [payload] * FEW) == alone
 
 
 def test_noisy_household_costs_less_than_two_bytes_a_reading() -> None:  # req: C9
@@ -275,3 +340,31 @@ def test_constant_household_costs_less_than_half_a_byte_a_reading() -> None:  # 
 def test_steady_charging_costs_less_as_differences() -> None:
     (payload,) = pack(make_blocks([KEY], [[10**9 + 5_000 * i for i in range(SLOTS)]], [[2] * SLOTS]))
     assert len(payload) / SLOTS < 0.5
+
+
+def bytes_of(rows: list[list[int]], resolution: int, record_type: int) -> int:
+    """Return what blocks take of a meter that counts in steps of ``resolution``."""
+    rounded = [[round(value / resolution) * resolution for value in row] for row in rows]
+    keys = [(1, record_type, quarter) for quarter in range(len(rows))]
+    return sum(map(len, pack(make_blocks(keys, rounded, np.full((len(rows), SLOTS), 2)))))
+
+
+@pytest.mark.parametrize("resolution", [1_000, 1_250])
+def test_household_whose_meter_counts_in_coarse_steps_costs_less_than_half(resolution: int) -> None:
+    rng = random.Random(1)
+    rows = [[max(0, round(rng.gauss(20_000, 4_000))) for _ in range(SLOTS)] for _ in range(50)]
+    assert bytes_of(rows, resolution, 3) < bytes_of(rows, 1, 3) / 2
+
+
+def test_level_that_is_told_in_coarse_steps_costs_less_than_a_fine_one() -> None:
+    rng = random.Random(1)
+    rows = [[*accumulate((round(rng.gauss(3_000, 60)) for _ in range(59)), initial=6_500_000)] for _ in range(50)]
+    assert bytes_of(rows, 1_000, 2) < bytes_of(rows, 1, 2)
+
+
+def test_block_is_divided_only_where_it_gets_shorter() -> None:
+    # Even readings in two slots: a divisor takes two bytes, and would save less than one.
+    (payload,) = pack(make_blocks([KEY], [[4, 10] + [0] * 58], [[2, 2] + [0] * 58]))
+    assert not payload[0] & IS_DIVIDED
+    (payload,) = pack(make_blocks([KEY], [[4, 10] * 30], [[2] * SLOTS]))
+    assert payload[0] & IS_DIVIDED
