@@ -1,6 +1,5 @@
 import asyncio
 import re
-from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -8,17 +7,17 @@ import pytest
 from fastapi import FastAPI
 
 from commonwatt.batches import BatchRefusal
-from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
 from commonwatt.commands import Heartbeat, Month
 from commonwatt.records import EventRecord
 from tests.support import databases
+from tests.support.sent import append, blocks
 from utility.api import Api, make_app
 from utility.core import Refused
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
 from utility.metrics import UtilityMetrics
-from utility.store.changes import Append, SawGateway
+from utility.store.changes import SawGateway
 from utility.store.database import Database
 from utility.store.writer import Writer
 
@@ -67,9 +66,7 @@ def client(database: Database, refused: dict[str, Refused]) -> Client:
     return Client(make_app(Api(database, clock, metrics, lambda: False, refused, Health(None))))
 
 
-def test_readings_are_the_slots_in_the_range(
-    client: Client, database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_readings_are_the_slots_in_the_range(client: Client, database: Database) -> None:
     Writer(database).commit([append(blocks({0: 5, 1: -6})), append(blocks({2: 7}, q=1)), append(blocks({1: 9}))])
     answer = client.get(
         "/readings", params={"meter": "10001", "type": "through", "start": BEGIN + 15, "end": BEGIN + 60}
@@ -98,9 +95,7 @@ def test_readings_asked_wrongly_say_what_is_wrong(client: Client, query: str, co
     assert says in answer.text.replace("Field required", "required")
 
 
-def test_status_counts_by_microgrid(
-    client: Client, database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_status_counts_by_microgrid(client: Client, database: Database) -> None:
     heartbeat = SawGateway(controller="r001", time=BEGIN, heartbeat='{"backlog_blocks":3}')
     Writer(database).commit([append(blocks({0: 5, 1: 6})), heartbeat])
     status = client.get("/status").json()
@@ -129,9 +124,7 @@ def test_status_tells_why_the_data_of_a_controller_waits(client: Client, refused
     }
 
 
-def test_completeness_is_told_by_series_of_one_microgrid(
-    client: Client, database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_completeness_is_told_by_series_of_one_microgrid(client: Client, database: Database) -> None:
     Writer(database).commit([append(blocks(dict.fromkeys(range(30), 1)))])
     answer = client.get("/completeness", params={"start": BEGIN, "end": BEGIN + 900, "microgrid": "r001"}).json()
     assert answer["microgrids"]["r001"] == {
@@ -173,9 +166,7 @@ def test_the_page_asks_every_question_and_runs_nothing(client: Client) -> None:
     assert client.get("/redoc").status_code == 404
 
 
-def test_registry_events_and_troubles_are_served(
-    client: Client, database: Database, append: Callable[..., Append]
-) -> None:
+def test_registry_events_and_troubles_are_served(client: Client, database: Database) -> None:
     event = EventRecord(previous_state=0, new_state=1, record_id=4, meter_id=10001, time=BEGIN)
     Writer(database).commit([append(events=[(1, event)])])
     assert client.get("/town").json()["controllers"] == 2

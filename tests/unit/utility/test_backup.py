@@ -11,15 +11,15 @@ import pytest
 from sqlalchemy import inspect, text
 from typer.testing import CliRunner
 
-from commonwatt.blocks import Blocks, join
+from commonwatt.blocks import join
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import pack
 from tests.support import databases
+from tests.support.sent import append, blocks
 from utility.cli import app
 from utility.store import backup as module
 from utility.store import reads
 from utility.store.backup import backup, restore
-from utility.store.changes import Append
 from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database
 from utility.store.writer import Writer
@@ -58,12 +58,7 @@ def everything(database: Database) -> list[tuple[tuple[int, int, int], bytes]]:
 
 
 def test_what_came_after_the_backup_comes_again_and_nothing_is_lost(
-    command: Callable[..., str],
-    database: Database,
-    url: str,
-    tmp_path: Path,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
+    command: Callable[..., str], database: Database, url: str, tmp_path: Path
 ) -> None:
     before = [append(blocks({0: 5})), append(blocks({1: 6}, quarter=QUARTER + 1))]
     since = [append(blocks({2: 7})), append(blocks({3: 8}, quarter=LATER_MONTH))]
@@ -93,13 +88,7 @@ def test_what_came_after_the_backup_comes_again_and_nothing_is_lost(
 
 
 def test_a_backup_is_put_back_where_nothing_is(
-    command: Callable[..., str],
-    database: Database,
-    url: str,
-    kind: str,
-    tmp_path: Path,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
+    command: Callable[..., str], database: Database, url: str, kind: str, tmp_path: Path
 ) -> None:
     Writer(database).commit([append(blocks({0: 5}))])
     compact(database)
@@ -127,12 +116,7 @@ def test_a_file_that_is_there_is_not_written_over(
 
 
 def test_what_is_no_backup_is_not_put_back(
-    command: Callable[..., str],
-    database: Database,
-    url: str,
-    tmp_path: Path,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
+    command: Callable[..., str], database: Database, url: str, tmp_path: Path
 ) -> None:
     Writer(database).commit([append(blocks({0: 5}))])
     saved = everything(database)
@@ -146,12 +130,7 @@ def test_what_is_no_backup_is_not_put_back(
 
 
 def test_a_backup_that_was_damaged_is_not_put_back(
-    command: Callable[..., str],
-    database: Database,
-    url: str,
-    tmp_path: Path,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
+    command: Callable[..., str], database: Database, url: str, tmp_path: Path
 ) -> None:
     Writer(database).commit([append(blocks({s: s for s in range(60)}, quarter=QUARTER + q)) for q in range(400)])
     compact(database)
@@ -183,13 +162,7 @@ def test_migrate_says_from_which_schema_to_which(command: Callable[..., str], da
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 def test_a_damaged_part_is_told_and_all_else_is_in_the_backup(
-    kind: str,
-    command: Callable[..., str],
-    database: Database,
-    url: str,
-    tmp_path: Path,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
+    kind: str, command: Callable[..., str], database: Database, url: str, tmp_path: Path
 ) -> None:
     sound = append(blocks({0: 5}, quarter=QUARTER + 1))
     Writer(database).commit([append(blocks({0: 5})), sound])
@@ -232,8 +205,6 @@ def test_a_restore_that_was_killed_is_undone_by_the_next(
     database: Database,
     url: str,
     tmp_path: Path,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Writer(database).commit([append(blocks({0: 5}))])

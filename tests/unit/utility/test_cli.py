@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 from commonwatt.batches import Letter
 from commonwatt.commands import ControllerCommand, Heartbeat, Month
 from commonwatt.records import EventRecord, HistoryRecord, State
+from tests.support.sent import append
 from utility.cli import app
-from utility.store.changes import Append, SawGateway
+from utility.store.changes import SawGateway
 from utility.store.database import Database
 from utility.store.known import OpenCommand, add_command
 from utility.store.writer import Writer
@@ -94,7 +95,7 @@ def test_commands_are_told_in_words(
     ],
 )
 def test_letters_are_told_in_words(
-    show: Callable[..., str], database: Database, append: Callable[..., Append], log: int, content: bytes, told: str
+    show: Callable[..., str], database: Database, log: int, content: bytes, told: str
 ) -> None:
     letter = Letter(meter=10001, log=log, reason=9, generation=2, record_id=7, time=NOON, content=content)
     Writer(database).commit([append(letters=[letter])])

@@ -1,15 +1,14 @@
 import json
-from collections.abc import Callable
 
 import pytest
 
-from commonwatt.batches import Batch, BatchAck, BatchRefusal, unpack_batch_ack
-from commonwatt.blocks import Blocks
+from commonwatt.batches import BatchAck, BatchRefusal, unpack_batch_ack
 from commonwatt.commands import ControllerOutcome, Heartbeat
 from commonwatt.effects import Publish, Write
 from commonwatt.letters import LocalReason
 from commonwatt.messages import Trust
 from commonwatt.records import EventRecord, RecordType
+from tests.support.sent import batch, blocks
 from utility.core import MAX_JUNK_A_DAY, Core, Step
 from utility.store.changes import Append, CloseCommand, KeepLetter, SawGateway
 from utility.store.known import Known, KnownMeter, OpenCommand
@@ -40,9 +39,7 @@ def writes_of(step: Step) -> list[object]:
     return [effect.change for effect in step.effects if isinstance(effect, Write)]
 
 
-def test_batch_is_written_then_acknowledged(
-    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_batch_is_written_then_acknowledged(core: Core) -> None:
     event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=10001, time=NOW)
     sent = batch(blocks({0: 5, 59: 7}), events=[(1, event)])
     step = core.receive(TOPIC, sent.pack(), NOW)
@@ -57,9 +54,7 @@ def test_batch_is_written_then_acknowledged(
     assert (ack.blocks, ack.events, ack.letters, ack.utility_store) == (1, 1, 0, 99)
 
 
-def test_batch_of_another_controllers_microgrid_keeps_sender_and_owner(
-    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:  # req: P7
+def test_batch_of_another_controllers_microgrid_keeps_sender_and_owner(core: Core) -> None:  # req: P7
     step = core.receive("cw1/r002/u/batch", batch(blocks({0: 5})).pack(), NOW)
     (change,) = writes_of(step)
     assert isinstance(change, Append)
@@ -71,9 +66,7 @@ def test_batch_of_another_controllers_microgrid_keeps_sender_and_owner(
 @pytest.mark.parametrize(
     ("owner", "meter", "kind"), [("r009", 10001, 3), ("r001", 10009, 3), ("r001", 20001, 3), ("r001", 10001, 1)]
 )
-def test_batch_not_in_registry_is_refused_and_nothing_kept(
-    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks], owner: str, meter: int, kind: int
-) -> None:
+def test_batch_not_in_registry_is_refused_and_nothing_kept(core: Core, owner: str, meter: int, kind: int) -> None:
     step = core.receive(TOPIC, batch(blocks({0: 5}, meter=meter, kind=kind), owner=owner).pack(), NOW)
     assert writes_of(step) == []
     assert ack_of(step).status is BatchRefusal.NOT_REGISTERED
@@ -90,14 +83,7 @@ def test_batch_not_in_registry_is_refused_and_nothing_kept(
     ],
 )
 def test_a_refused_batch_says_which_meter_its_data_waits_for(
-    core: Core,
-    batch: Callable[..., Batch],
-    blocks: Callable[..., Blocks],
-    owner: str,
-    meter: int,
-    kind: int,
-    reason: str,
-    says: str,
+    core: Core, owner: str, meter: int, kind: int, reason: str, says: str
 ) -> None:
     refused = core.receive(TOPIC, batch(blocks({0: 5}, meter=meter, kind=kind), owner=owner).pack(), NOW).refused
     assert refused is not None
@@ -105,9 +91,7 @@ def test_a_refused_batch_says_which_meter_its_data_waits_for(
     assert (refused.reason, says in refused.text) == (reason, True), refused.text
 
 
-def test_a_damaged_payload_is_refused_by_the_name_of_its_meter(
-    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_a_damaged_payload_is_refused_by_the_name_of_its_meter(core: Core) -> None:
     refused = core.receive(TOPIC, batch(blocks({0: 5}), payloads=[b"\0" * 12]).pack(), NOW).refused
     assert refused is not None
     assert (refused.reason, "meter 10001" in refused.text) == ("bad_payload", True)
@@ -131,21 +115,19 @@ def test_slots_not_yet_made_are_never_taken_for_absent(core: Core, ahead: int) -
     assert change.absent == ((10001, 3, young - 1, 1),)
 
 
-def test_event_of_unknown_meter_is_refused(core: Core, batch: Callable[..., Batch]) -> None:
+def test_event_of_unknown_meter_is_refused(core: Core) -> None:
     event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=555, time=NOW)
     assert ack_of(core.receive(TOPIC, batch(events=[(1, event)]).pack(), NOW)).status is BatchRefusal.NOT_REGISTERED
 
 
-def test_unknown_controller_is_told_without_anything_kept(core: Core, batch: Callable[..., Batch]) -> None:  # req: P8
+def test_unknown_controller_is_told_without_anything_kept(core: Core) -> None:  # req: P8
     step = core.receive("cw1/r077/u/batch", batch().pack(), NOW)
     assert (step.result, writes_of(step)) == ("unknown_sender", [])
     assert ack_of(step).status is BatchRefusal.NOT_REGISTERED
     assert core.receive("cw1/r077/u/stat", b"{}", NOW).effects == ()
 
 
-def test_damaged_payload_is_refused_and_its_batch_kept_as_letter(
-    core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_damaged_payload_is_refused_and_its_batch_kept_as_letter(core: Core) -> None:
     step = core.receive(TOPIC, batch(blocks({0: 5}), payloads=[b"\0" * 12]).pack(), NOW)
     (change,) = writes_of(step)
     assert isinstance(change, KeepLetter)
@@ -154,7 +136,7 @@ def test_damaged_payload_is_refused_and_its_batch_kept_as_letter(
     assert (ack.status, ack.blocks, ack.sequence) == (BatchRefusal.BAD_PAYLOAD, 0, 3)
 
 
-def test_batch_damaged_on_the_way_is_refused_by_its_head(core: Core, batch: Callable[..., Batch]) -> None:
+def test_batch_damaged_on_the_way_is_refused_by_its_head(core: Core) -> None:
     data = bytearray(batch().pack())
     data[-1] ^= 1
     ack = ack_of(core.receive(TOPIC, bytes(data), NOW))
@@ -224,7 +206,7 @@ def test_command_is_sent_again_though_the_clock_was_set_back(core: Core) -> None
     assert core.tick([command], NOW - 3595) == []
 
 
-def test_time_is_told_with_its_trust(core: Core, batch: Callable[..., Batch], blocks: Callable[..., Blocks]) -> None:
+def test_time_is_told_with_its_trust(core: Core) -> None:
     packed = batch(blocks({0: 5})).pack()
     for payload in (packed, packed[:-1]):
         for trust in (Trust.NONE, Trust.NETWORK):

@@ -8,16 +8,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from commonwatt.blocks import Blocks
 from commonwatt.commands import MAX_COMMAND_BYTES
 from commonwatt.records import EventRecord, State
 from tests.support import databases
+from tests.support.sent import append, blocks
 from tests.support.waiting import eventually
 from utility import completeness, gaps
 from utility.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.store import gaps as gap_store
 from utility.store import reads
-from utility.store.changes import Append, CloseCommand
+from utility.store.changes import CloseCommand
 from utility.store.compactor import Compactor
 from utility.store.database import Database, lock_gaps
 from utility.store.events import Off
@@ -110,9 +110,7 @@ def test_requests_fit_the_longest_message() -> None:
     assert len({command.id for _, command in made}) == len(made)
 
 
-def test_exactly_the_missing_slots_are_asked_for_with_backoff_until_they_come(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_exactly_the_missing_slots_are_asked_for_with_backoff_until_they_come(database: Database) -> None:
     writer = Writer(database)
     part = {slot: 1 for slot in range(60) if slot not in (3, 59)}
     writer.commit([append(blocks(part)), append(blocks(FULL, quarter=QUARTER + 1))])
@@ -135,9 +133,7 @@ def test_exactly_the_missing_slots_are_asked_for_with_backoff_until_they_come(
         assert [g for g in reads.gaps(connection, 500) if g["start"] == BEGIN] == []
 
 
-def test_quarters_without_any_block_are_gaps_and_compacted_ones_are_seen(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_quarters_without_any_block_are_gaps_and_compacted_ones_are_seen(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks(FULL)), append(blocks(FULL, quarter=QUARTER + 2))])
     compactor = Compactor(database)
@@ -148,9 +144,7 @@ def test_quarters_without_any_block_are_gaps_and_compacted_ones_are_seen(
     assert asked(commands) == [("10001", 3, QUARTER + 1, f"{ALL_SLOTS:x}")]
 
 
-def test_older_data_that_comes_late_widens_the_search(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_older_data_that_comes_late_widens_the_search(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks(FULL))])
     assert find(database, BEGIN + 900 + AGE) == []
@@ -160,10 +154,7 @@ def test_older_data_that_comes_late_widens_the_search(
 
 
 def test_a_run_looks_through_so_many_blocks_and_the_next_goes_on(
-    database: Database,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("utility.store.gaps.MAX_SCANNED", 3)
     Writer(database).commit([append(blocks(FULL)), append(blocks(FULL, meter=10002))])
@@ -171,18 +162,14 @@ def test_a_run_looks_through_so_many_blocks_and_the_next_goes_on(
     assert quarters == [(meter, q) for meter in ("10001", "10002") for q in (1, 2, 3, 4)]
 
 
-def test_off_slots_are_not_asked_for(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_off_slots_are_not_asked_for(database: Database) -> None:
     off = [event(5, BEGIN + 45, 0), event(6, BEGIN + 60, UP)]
     slots = {slot: 1 for slot in range(60) if slot not in (3, 4)}
     Writer(database).commit([append(blocks(slots), events=off)])
     assert asked(find(database, BEGIN + 900 + AGE)) == [("10001", 3, QUARTER, "10")]
 
 
-def test_absent_slots_are_not_asked_for_again_but_may_still_come(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_absent_slots_are_not_asked_for_again_but_may_still_come(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks(dict.fromkeys(range(58), 1)))])
     now = BEGIN + 900 + AGE
@@ -197,9 +184,7 @@ def test_absent_slots_are_not_asked_for_again_but_may_still_come(
     assert completeness.completeness(database, QUARTER, QUARTER + 1)[0].counts.exact == 60
 
 
-def test_completeness_counts_each_slot_under_one_reason(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_completeness_counts_each_slot_under_one_reason(database: Database) -> None:
     off = [event(5, BEGIN + 45, 0), event(6, BEGIN + 60, UP)]
     Writer(database).commit(
         [
@@ -218,9 +203,7 @@ def test_completeness_counts_each_slot_under_one_reason(
     assert completeness.settled_range(BEGIN + 950, BEGIN - 1, BEGIN + 9000) == (QUARTER, QUARTER + 1)
 
 
-def test_old_commands_of_the_finder_are_forgotten(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_old_commands_of_the_finder_are_forgotten(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks({0: 1}))])
     now = BEGIN + 900 + AGE
@@ -234,9 +217,7 @@ def test_old_commands_of_the_finder_are_forgotten(
         assert command.id not in [c["id"] for c in reads.commands(connection, 500)]
 
 
-def test_gaps_are_found_after_the_clock_was_once_ten_days_ahead(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_gaps_are_found_after_the_clock_was_once_ten_days_ahead(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks(dict.fromkeys(range(59), 1)))])
     now = BEGIN + 900 + AGE
@@ -254,9 +235,7 @@ def test_gaps_are_found_after_the_clock_was_once_ten_days_ahead(
     assert {block[2:] for block in again} == {(QUARTER, f"{1 << 59:x}"), (QUARTER + 2, f"{ALL_SLOTS:x}")}
 
 
-def test_slots_excused_as_off_are_asked_for_when_the_event_of_the_return_comes_late(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_slots_excused_as_off_are_asked_for_when_the_event_of_the_return_comes_late(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks(FULL), events=[event(5, BEGIN + 900, 0)])])
     now = BEGIN + 4 * 900 + AGE
@@ -272,7 +251,7 @@ def test_slots_excused_as_off_are_asked_for_when_the_event_of_the_return_comes_l
 
 
 def test_a_gap_is_closed_by_the_first_entry_of_a_log_which_says_that_the_meter_was_off_until_then(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+    database: Database,
 ) -> None:
     writer = Writer(database)
     writer.commit([append(blocks({0: 1}))])
@@ -288,9 +267,7 @@ def test_a_gap_is_closed_by_the_first_entry_of_a_log_which_says_that_the_meter_w
     assert asked(find(database, now + 2)) == [("10001", 3, QUARTER, f"{ALL_SLOTS & ~1:x}")]
 
 
-def test_what_a_gateway_does_not_have_is_not_asked_for_again_because_an_event_came_late(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_what_a_gateway_does_not_have_is_not_asked_for_again_because_an_event_came_late(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks({0: 1}))])
     now = BEGIN + 900 + AGE
@@ -301,9 +278,7 @@ def test_what_a_gateway_does_not_have_is_not_asked_for_again_because_an_event_ca
     assert find(database, now) == []
 
 
-def test_event_that_comes_while_the_finder_looks_is_not_missed(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_event_that_comes_while_the_finder_looks_is_not_missed(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks(FULL), events=[event(5, BEGIN + 900, 0)])])
     find(database, BEGIN + 900 + AGE)
@@ -316,10 +291,7 @@ def test_event_that_comes_while_the_finder_looks_is_not_missed(
 
 
 def test_more_late_data_than_one_run_looks_at_is_looked_at_by_the_next(
-    database: Database,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("utility.store.gaps.MAX_TOUCHED", 3)
     writer = Writer(database)
@@ -333,10 +305,7 @@ def test_more_late_data_than_one_run_looks_at_is_looked_at_by_the_next(
 
 
 def test_a_meters_events_of_years_are_not_read_at_every_look(
-    database: Database,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[int] = []
 
@@ -354,10 +323,7 @@ def test_a_meters_events_of_years_are_not_read_at_every_look(
 
 
 def test_an_event_that_comes_late_has_its_meter_looked_through_again_not_the_town(
-    database: Database,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[object] = []
     key_of = gap_store._key
@@ -382,7 +348,7 @@ def test_an_event_that_comes_late_has_its_meter_looked_through_again_not_the_tow
 @pytest.mark.parametrize("kind", ["postgresql"])
 @pytest.mark.parametrize("who", ["writer", "compactor", "reader"])
 def test_of_those_who_change_gaps_none_waits_for_another_that_waits_for_it(
-    kind: str, who: str, database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
+    kind: str, who: str, database: Database
 ) -> None:
     some = {0: 1}
     writer, compactor = Writer(database), Compactor(database)
@@ -421,7 +387,7 @@ Moments = st.lists(
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moments=Moments, first=st.integers(-1, 4), length=st.integers(1, 3))
 def test_events_of_a_range_excuse_the_same_slots_as_all_events(
-    database: Database, append: Callable[..., Append], moments: list[tuple[int, int, int, int]], first: int, length: int
+    database: Database, moments: list[tuple[int, int, int, int]], first: int, length: int
 ) -> None:
     made = [
         (generation, EventRecord(previous_state=a, new_state=b, record_id=n, meter_id=10001, time=BEGIN + at * 90))

@@ -1,6 +1,5 @@
 """Implausible readings: held back wherever they come from, and in a block only when a person says so."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,17 +7,17 @@ from sqlalchemy import func, select, update
 from typer.testing import CliRunner
 
 from commonwatt.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
-from commonwatt.blocks import Blocks, concatenate, join, make_blocks
+from commonwatt.blocks import concatenate, join, make_blocks
 from commonwatt.effects import Publish, Write
 from commonwatt.exceptions import ConfigError
 from commonwatt.letters import Door
 from commonwatt.records import HistoryRecord, Rejection
 from tests.support import databases
+from tests.support.sent import batch, blocks
 from utility import completeness
 from utility.cli import app
 from utility.core import Core
 from utility.store import reads
-from utility.store.changes import Append
 from utility.store.checks import row_crc
 from utility.store.compactor import Compactor
 from utility.store.database import Database
@@ -91,9 +90,7 @@ def relayed(content: bytes, reason: int = Rejection.IMPLAUSIBLE, meter: int = 10
     return Letter(meter=meter, log=1, reason=reason, generation=1, record_id=9, time=NOW, content=content)
 
 
-def test_a_relayed_letter_is_held_until_it_is_released(
-    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_a_relayed_letter_is_held_until_it_is_released(bench: Bench) -> None:
     sent = batch(blocks({0: 5}), letters=[relayed(record(1).pack())])
     bench.send(sent)
     bench.send(sent)
@@ -107,9 +104,7 @@ def test_a_relayed_letter_is_held_until_it_is_released(
     assert bench.states() == [RELEASED], "what was decided stays so, when it comes again"
 
 
-def test_a_refused_reading_stays_a_letter_and_its_slot_says_why_it_is_missing(
-    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_a_refused_reading_stays_a_letter_and_its_slot_says_why_it_is_missing(bench: Bench) -> None:
     bench.send(batch(blocks({0: 5}), letters=[relayed(record(1).pack())]))
     bench.decide(1, REFUSED)
     assert (bench.slots(), bench.states()) == ({0: 5}, [REFUSED])
@@ -121,9 +116,7 @@ def test_a_refused_reading_stays_a_letter_and_its_slot_says_why_it_is_missing(
         assert kept.decided.endswith(": new service")
 
 
-def test_the_utility_sets_apart_what_a_gateway_let_through(
-    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_the_utility_sets_apart_what_a_gateway_let_through(bench: Bench) -> None:
     sent = batch(concatenate([blocks({0: 5, 1: TOO_MUCH, 2: 250_000}), blocks({4: 1}, quarter=QUARTER - 1)]))
     assert bench.send(sent) is BatchRefusal.NONE
     bench.send(sent)
@@ -133,9 +126,7 @@ def test_the_utility_sets_apart_what_a_gateway_let_through(
     assert bench.slots() == {0: 5, 1: TOO_MUCH, 2: 250_000}
 
 
-def test_of_different_values_of_one_slot_only_the_implausible_are_set_apart(
-    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_of_different_values_of_one_slot_only_the_implausible_are_set_apart(bench: Bench) -> None:
     bench.send(batch(join([blocks({0: 5}), blocks({0: TOO_MUCH}), blocks({0: 7}), blocks({0: TOO_MUCH + 1})])))
     (good,) = reads.all_blocks(bench.database, 0, 2**31 - 1)
     assert (good.values[0, 0], good.extras_of(0)) == (5, [(0, 7)])
@@ -144,9 +135,7 @@ def test_of_different_values_of_one_slot_only_the_implausible_are_set_apart(
     assert released.extras_of(0) == [(0, 7), (0, TOO_MUCH), (0, TOO_MUCH + 1)]
 
 
-def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(
-    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(bench: Bench) -> None:
     bench.send(batch(blocks(dict.fromkeys(range(60), TOO_MUCH))))
     with bench.database.reads.begin() as connection:
         assert connection.execute(select(func.count()).select_from(part)).scalar_one() == 0
@@ -177,16 +166,14 @@ def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(
         Letter(meter=10001, log=Door.BLOCK, reason=15, generation=0, record_id=1, time=NOW, content=b""),
     ],
 )
-def test_a_letter_that_can_never_be_a_reading_is_not_held(
-    bench: Bench, batch: Callable[..., Batch], letter: Letter
-) -> None:
+def test_a_letter_that_can_never_be_a_reading_is_not_held(bench: Bench, letter: Letter) -> None:
     bench.send(batch(letters=[letter]))
     assert bench.states() == [""]
     with pytest.raises(ConfigError, match="not one that is held"):
         bench.decide(1, RELEASED)
 
 
-def test_a_decision_is_taken_once_and_of_a_letter_that_is_there(bench: Bench, batch: Callable[..., Batch]) -> None:
+def test_a_decision_is_taken_once_and_of_a_letter_that_is_there(bench: Bench) -> None:
     bench.send(batch(letters=[relayed(record(1).pack())]))
     with pytest.raises(ConfigError, match="letter 5: there is none"):
         bench.decide(5, RELEASED)
@@ -197,11 +184,7 @@ def test_a_decision_is_taken_once_and_of_a_letter_that_is_there(bench: Bench, ba
 
 @pytest.mark.parametrize(("state", "slots"), [(RELEASED, {1: TOO_MUCH, 2: TOO_MUCH}), (REFUSED, {})])
 def test_what_is_held_can_be_decided_after_its_meter_got_another_account_and_other_types(
-    bench: Bench,
-    batch: Callable[..., Batch],
-    blocks: Callable[..., Blocks],
-    state: str,
-    slots: dict[int, int],
+    bench: Bench, state: str, slots: dict[int, int]
 ) -> None:
     bench.send(batch(blocks({2: TOO_MUCH}), letters=[relayed(record(1).pack())]))
     with bench.database.writes.begin() as connection:
@@ -213,9 +196,7 @@ def test_what_is_held_can_be_decided_after_its_meter_got_another_account_and_oth
     assert (bench.slots(), bench.states()) == (slots, [state, state])
 
 
-def test_held_and_refused_slots_are_not_asked_for(
-    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_held_and_refused_slots_are_not_asked_for(bench: Bench) -> None:
     ordinary = blocks({slot: 1 for slot in range(60) if slot not in (3, 4)})
     more = relayed(record(4, reading=TOO_MUCH + 1).pack())
     bench.send(batch(ordinary, letters=[relayed(record(3).pack()), more]))
@@ -224,9 +205,7 @@ def test_held_and_refused_slots_are_not_asked_for(
     assert QUARTER not in {wanted.quarter for _, _, wanted in finder.plan(LATER, AGE).wanted}
 
 
-def test_a_released_reading_is_compacted_like_any_other(
-    bench: Bench, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_a_released_reading_is_compacted_like_any_other(bench: Bench) -> None:
     compactor = Compactor(bench.database)
     bench.send(batch(blocks({0: 5}), letters=[relayed(record(1).pack())]))
     for state in (None, RELEASED):
@@ -239,7 +218,7 @@ def test_a_released_reading_is_compacted_like_any_other(
         assert connection.execute(select(compacted.c.total)).scalars().all() == [TOO_MUCH + 5]
 
 
-def test_a_long_record_is_held_whole(bench: Bench, batch: Callable[..., Batch]) -> None:
+def test_a_long_record_is_held_whole(bench: Bench) -> None:
     bench.send(batch(letters=[relayed(record(58, end=BEGIN + 900 + 45).pack())]))
     with bench.database.reads.begin() as connection:
         found = connection.execute(select(held.c.quarter, held.c.mask).order_by(held.c.quarter)).all()
@@ -248,9 +227,7 @@ def test_a_long_record_is_held_whole(bench: Bench, batch: Callable[..., Batch]) 
     assert bench.slots() == {58: TOO_MUCH, 59: TOO_MUCH}
 
 
-def test_a_clerk_sees_decides_and_counts(
-    bench: Bench, batch: Callable[..., Batch], append: Callable[..., Append], tmp_path: Path, url: str
-) -> None:
+def test_a_clerk_sees_decides_and_counts(bench: Bench, tmp_path: Path, url: str) -> None:
     bench.send(batch(letters=[relayed(record(1).pack()), relayed(record(2).pack()), relayed(b"x", Rejection.EMPTY)]))
     config = tmp_path / "utility.toml"
     config.write_text(f'[utility]\ndatabase = "{url}"\n')

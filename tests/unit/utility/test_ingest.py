@@ -8,13 +8,14 @@ from sqlalchemy import text
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from commonwatt.batches import Batch, unpack_batch_ack
-from commonwatt.blocks import Blocks, concatenate
+from commonwatt.batches import unpack_batch_ack
+from commonwatt.blocks import concatenate
 from commonwatt.clock import Clock
 from commonwatt.commands import Heartbeat, unpack_json
 from commonwatt.damage import DamagedError
 from commonwatt.effects import Publish
 from tests.support import databases
+from tests.support.sent import append, batch, blocks
 from utility import ingest as module
 from utility.health import Health
 from utility.ingest import MAX_QUEUED, Ingest
@@ -63,9 +64,7 @@ def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list
     asyncio.run(play())
 
 
-def test_batches_of_a_group_are_all_committed_before_any_is_acknowledged(
-    database: Database, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_batches_of_a_group_are_all_committed_before_any_is_acknowledged(database: Database) -> None:
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
         for slot in range(20):
             ingest.offer(TOPIC, batch(blocks({slot: slot})).pack())
@@ -94,12 +93,7 @@ def test_gateways_heard_before_a_restart_are_remembered(database: Database) -> N
     running(database, restarted)
 
 
-def test_store_that_fails_acknowledges_nothing_and_goes_on(
-    database: Database,
-    batch: Callable[..., Batch],
-    blocks: Callable[..., Blocks],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_store_that_fails_acknowledges_nothing_and_goes_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Writer.commit
     full = [True]
 
@@ -124,9 +118,7 @@ def test_store_that_fails_acknowledges_nothing_and_goes_on(
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])  # a server's disk is its own
-def test_disk_that_is_full_acknowledges_nothing_until_there_is_room(
-    database: Database, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_disk_that_is_full_acknowledges_nothing_until_there_is_room(database: Database) -> None:
     pages = [1_000_000]
     limit = "PRAGMA max_page_count = {}"
     listen(database.reads, "checkout", lambda connection, *_: connection.execute(limit.format(pages[0])))
@@ -150,10 +142,7 @@ def test_disk_that_is_full_acknowledges_nothing_until_there_is_room(
 
 
 def test_damage_stops_all_acknowledgements_until_the_service_is_started_again(
-    database: Database,
-    batch: Callable[..., Batch],
-    blocks: Callable[..., Blocks],
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Writer.commit
     damaged = [True]
@@ -180,10 +169,7 @@ def test_damage_stops_all_acknowledgements_until_the_service_is_started_again(
 
 
 def test_message_the_database_will_not_take_does_not_stop_the_others(
-    database: Database,
-    batch: Callable[..., Batch],
-    blocks: Callable[..., Blocks],
-    monkeypatch: pytest.MonkeyPatch,
+    database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = Writer.commit
 
@@ -202,9 +188,7 @@ def test_message_the_database_will_not_take_does_not_stop_the_others(
     running(database, scenario)
 
 
-def test_refusals_are_counted_by_reason_and_the_last_is_kept(
-    database: Database, batch: Callable[..., Batch], blocks: Callable[..., Blocks]
-) -> None:
+def test_refusals_are_counted_by_reason_and_the_last_is_kept(database: Database) -> None:
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
         for meter in (555, 556):
             ingest.offer(TOPIC, batch(blocks({0: 1}, meter=meter)).pack())
@@ -259,12 +243,7 @@ def test_poll_sends_commands_given_out_by_another_process(database: Database) ->
 
 @pytest.mark.parametrize("kind", ["sqlite"])
 def test_room_within_the_file_is_room(
-    kind: str,
-    database: Database,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    append: Callable[..., Append],
-    blocks: Callable[..., Blocks],
+    kind: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = shutil.disk_usage(tmp_path)._replace(free=0)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: used)

@@ -2,26 +2,24 @@ import asyncio
 import math
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from commonwatt.blocks import Blocks
 from commonwatt.clock import Clock
 from commonwatt.messages import Trust
 from commonwatt.room import LOW_BYTES
 from commonwatt.settings import UtilitySettings
 from commonwatt.systemd import Notifier
 from commonwatt.watchdog import Watchdog
+from tests.support.sent import append, blocks
 from tests.support.waiting import become
 from utility.health import Health
 from utility.ingest import Ingest
 from utility.jobs import Jobs
 from utility.metrics import UtilityMetrics
-from utility.store.changes import Append
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.known import last_done, mark_done, open_commands
@@ -56,9 +54,7 @@ def tick(
     return asyncio.run(play())
 
 
-def test_tick_does_each_job_once_in_its_period(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 1})), append(blocks({1: 1}))])
     metrics = tick(database, times=3)
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
@@ -70,9 +66,7 @@ def test_tick_does_each_job_once_in_its_period(
         assert len(open_commands(connection)) == 1
 
 
-def test_what_the_database_holds_is_counted_soon_after_a_start_though_the_jobs_are_done(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_what_the_database_holds_is_counted_soon_after_a_start_though_the_jobs_are_done(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 1, 1: 5})), append(blocks({0: 2}))])
     names = ("conflicting_slots", "gaps_open_blocks", "held_open_letters")
     first = [tick(database).registry.get_sample_value(f"commonwatt_utility_{name}") for name in names]
@@ -83,9 +77,7 @@ def test_what_the_database_holds_is_counted_soon_after_a_start_though_the_jobs_a
     assert math.isnan(unknown), "0 would be a lie, and its end an alarm"
 
 
-def test_jobs_go_on_after_the_clock_was_once_ahead(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
     with database.writes.begin() as connection:
         mark_done(connection, "compact", NOW // 900 + 960)
         mark_done(connection, "gaps", NOW // 300 + 2880)
@@ -97,12 +89,7 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(
         assert last_done(connection, "gaps") == NOW // 300
 
 
-def test_job_that_failed_is_done_by_the_next_tick(
-    database: Database,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_job_that_failed_is_done_by_the_next_tick(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     Writer(database).commit([append(blocks({0: 1}))])
     with monkeypatch.context() as patched:
 
@@ -139,9 +126,7 @@ def test_a_job_that_hangs_is_seen_by_a_watchdog(database: Database, monkeypatch:
     asyncio.run(play())
 
 
-def test_old_months_are_dropped_only_by_a_clock_that_is_trusted(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_old_months_are_dropped_only_by_a_clock_that_is_trusted(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 1}, quarter=quarter)) for quarter in (QUARTER - 96 * 70, QUARTER)])
     left = []
     for trust in (Trust.NONE, Trust.NETWORK):
@@ -153,9 +138,7 @@ def test_old_months_are_dropped_only_by_a_clock_that_is_trusted(
     assert left == [2, 1]
 
 
-def test_on_a_full_disk_only_that_is_done_which_makes_room(
-    database: Database, tmp_path: Path, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_on_a_full_disk_only_that_is_done_which_makes_room(database: Database, tmp_path: Path) -> None:
     writer = Writer(database)
     writer.commit([append(blocks({0: 1}, quarter=quarter)) for quarter in (QUARTER - 96 * 70, QUARTER - 1)])
     tick(database)

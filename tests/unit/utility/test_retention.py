@@ -1,6 +1,5 @@
 """What is older than the utility keeps it is dropped, not asked for again, and does no harm when it comes again."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -8,13 +7,13 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from commonwatt.blocks import Blocks, join
+from commonwatt.blocks import join
 from commonwatt.units import QUARTER_S
 from tests.support import databases
+from tests.support.sent import append, blocks
 from tests.support.waiting import eventually
 from utility import completeness
 from utility.store import reads, retention
-from utility.store.changes import Append
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.gaps import GapFinder
@@ -32,7 +31,7 @@ NOW = QUARTERS[-1] * QUARTER_S + 86_400
 
 
 @pytest.fixture
-def filled(database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]) -> Database:
+def filled(database: Database) -> Database:
     Writer(database).commit([append(blocks({0: 5}, quarter=quarter)) for quarter in QUARTERS])
     compact(database)
     return database
@@ -81,9 +80,7 @@ def test_whole_months_are_kept_and_what_is_older_goes(
             assert {month for month in partitions(connection) if month < MONTHS[2]} == set()
 
 
-def test_what_was_dropped_is_not_asked_for_and_does_no_harm_when_it_comes_again(
-    filled: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_what_was_dropped_is_not_asked_for_and_does_no_harm_when_it_comes_again(filled: Database) -> None:
     assert find_gaps(filled) < first_quarter(MONTHS[1])
     drop(filled, 1)
     assert find_gaps(filled) == first_quarter(MONTHS[2])
@@ -151,11 +148,7 @@ def test_partitions_are_made_ahead_and_by_two_at_once(kind: str, database: Datab
 
 @pytest.mark.parametrize("kind", ["postgresql"])
 def test_whoever_reads_for_long_holds_up_the_drop_and_nothing_else(
-    kind: str,
-    filled: Database,
-    monkeypatch: pytest.MonkeyPatch,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
+    kind: str, filled: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retention, "_LOCK_TIMEOUT", "50ms")
     with filled.reads.begin() as connection:

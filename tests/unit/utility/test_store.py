@@ -1,4 +1,3 @@
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -15,9 +14,10 @@ from commonwatt.packing import pack
 from commonwatt.records import EventRecord
 from commonwatt.units import signed64, unsigned64
 from tests.support import databases
+from tests.support.sent import append, blocks
 from utility.store import compactor as compactor_module
 from utility.store import reads
-from utility.store.changes import Append, CloseCommand, KeepLetter, SawGateway
+from utility.store.changes import CloseCommand, KeepLetter, SawGateway
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gaps import GapFinder
@@ -70,7 +70,7 @@ def test_unsigned_numbers_survive_signed_columns(number: int) -> None:
     assert unsigned64(signed64(number)) == number
 
 
-def test_summaries_are_those_of_the_slots(blocks: Callable[..., Blocks]) -> None:
+def test_summaries_are_those_of_the_slots() -> None:
     flow, level, nothing = blocks({3: 5, 7: -2, 50: 9}), blocks({1: 4}, kind=2, q=1), blocks({})
     (row,) = as_rows(summaries(flow))
     assert row == {
@@ -93,9 +93,7 @@ def test_summaries_are_those_of_the_slots(blocks: Callable[..., Blocks]) -> None
     assert masks(flow).tolist() == [1 << 3 | 1 << 7 | 1 << 50]
 
 
-def test_appended_values_are_there_at_once(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_appended_values_are_there_at_once(database: Database) -> None:
     writer = Writer(database)
     counts = writer.commit([append(blocks({0: 5})), append(blocks({1: 6}))])
     assert (counts.batches, counts.blocks, counts.slots) == (2, 2, 2)
@@ -105,9 +103,7 @@ def test_appended_values_are_there_at_once(
     assert (status["received_batches"], status["received_slots"], status["last_batch"]) == (2, 2, 1_800_000_000)
 
 
-def test_failed_commit_leaves_nothing(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_failed_commit_leaves_nothing(database: Database) -> None:
     writer = Writer(database)
     bad = Letter(meter=1, log=1, reason=4, generation=1, record_id=9, time=None, content=b"")  # type: ignore[arg-type]
     with pytest.raises(IntegrityError, match=r"(?i)not.null"):
@@ -119,9 +115,7 @@ def test_failed_commit_leaves_nothing(
         assert connection.execute(text("SELECT count(*) FROM series")).scalar() == 1
 
 
-def test_events_are_a_set_and_a_contradiction_is_kept_as_letter(
-    database: Database, append: Callable[..., Append]
-) -> None:
+def test_events_are_a_set_and_a_contradiction_is_kept_as_letter(database: Database) -> None:
     writer = Writer(database)
     other = replace(EVENT, new_state=3)
     assert writer.commit([append(events=[(1, EVENT)]), append(events=[(1, EVENT)])]).events == 1
@@ -136,7 +130,7 @@ def test_events_are_a_set_and_a_contradiction_is_kept_as_letter(
     assert (kept["reason_text"], kept["content"], kept["id"]) == ("event conflict", other.pack().hex(), str(2**64 - 1))
 
 
-def test_letter_sent_again_is_counted_once(database: Database, append: Callable[..., Append]) -> None:
+def test_letter_sent_again_is_counted_once(database: Database) -> None:
     writer = Writer(database)
     one = Letter(meter=2**64 - 1, log=1, reason=4, generation=1, record_id=9, time=5, content=b"abc")
     assert writer.commit([append(letters=[one]), KeepLetter(sender="r001", letter=one)]).letters == 1
@@ -244,9 +238,7 @@ def test_period_done_is_remembered(database: Database) -> None:
         assert last_done(connection, "x") == 5
 
 
-def test_compaction_makes_one_part_and_the_view_shows_it(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_compaction_makes_one_part_and_the_view_shows_it(database: Database) -> None:
     writer = Writer(database)
     for slot in range(60):
         writer.commit([append(blocks({slot: slot}))])
@@ -265,9 +257,7 @@ def test_compaction_makes_one_part_and_the_view_shows_it(
     assert compact(database) == 0
 
 
-def test_late_part_is_compacted_into_its_block(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_late_part_is_compacted_into_its_block(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks({0: 5}))])
     compact(database)
@@ -282,9 +272,7 @@ def test_late_part_is_compacted_into_its_block(
         assert connection.execute(select(compacted.c.sender_no, compacted.c.owner_no)).one() == (2, 1)
 
 
-def test_part_appended_between_reading_and_replacing_is_not_lost(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_part_appended_between_reading_and_replacing_is_not_lost(database: Database) -> None:
     writer, compactor = Writer(database), Compactor(database)
     writer.commit([append(blocks({0: 5}))])
     replacement = compactor.plan(LATER)
@@ -298,9 +286,7 @@ def test_part_appended_between_reading_and_replacing_is_not_lost(
     assert same(everything(database), blocks({0: 5, 1: 6}))
 
 
-def test_of_two_compactors_that_make_the_same_block_the_second_takes_it_back(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_of_two_compactors_that_make_the_same_block_the_second_takes_it_back(database: Database) -> None:
     writer, compactor = Writer(database), Compactor(database)
     writer.commit([append(blocks({0: 5}))])
     first = compactor.plan(LATER)
@@ -321,9 +307,7 @@ def test_of_two_compactors_that_make_the_same_block_the_second_takes_it_back(
     assert same(everything(database), blocks({0: 5, 1: 6}))
 
 
-def test_a_block_replaced_since_it_was_read_is_not_replaced_again(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_a_block_replaced_since_it_was_read_is_not_replaced_again(database: Database) -> None:
     writer, compactor = Writer(database), Compactor(database)
     writer.commit([append(blocks({0: 5}))])
     compact(database)
@@ -338,9 +322,7 @@ def test_a_block_replaced_since_it_was_read_is_not_replaced_again(
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
-def test_parts_are_found_by_their_index_however_little_the_server_knows_of_them(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_parts_are_found_by_their_index_however_little_the_server_knows_of_them(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 5}, quarter=QUARTER + q)) for q in range(500)])
     statement = compactor_module._FRESH.params(first=0, before=QUARTER + 400)
     sql = str(statement.compile(database.reads, compile_kwargs={"literal_binds": True}))
@@ -351,9 +333,7 @@ def test_parts_are_found_by_their_index_however_little_the_server_knows_of_them(
     assert "->  Sort" not in plan
 
 
-def test_gap_is_looked_at_again_when_its_block_is_compacted_before_the_finder_came(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_gap_is_looked_at_again_when_its_block_is_compacted_before_the_finder_came(database: Database) -> None:
     writer, finder = Writer(database), GapFinder(database)
     writer.commit([append(blocks({0: 5}))])
     for slots in ({}, dict.fromkeys(range(1, 60), 6)):
@@ -364,9 +344,7 @@ def test_gap_is_looked_at_again_when_its_block_is_compacted_before_the_finder_ca
     assert count(database, gap) == 0
 
 
-def test_damaged_part_is_set_aside_and_asked_for_again(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_damaged_part_is_set_aside_and_asked_for_again(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 5})), append(blocks({1: 6}))])
     with database.writes.begin() as connection:
         connection.execute(damage_first(b"\x01" * 20))
@@ -381,9 +359,7 @@ def test_damaged_part_is_set_aside_and_asked_for_again(
         assert letters(connection, 1)[0].letter.reason == LocalReason.DAMAGED_PART
 
 
-def test_compactor_goes_on_past_a_damaged_part(
-    database: Database, blocks: Callable[..., Blocks], append: Callable[..., Append]
-) -> None:
+def test_compactor_goes_on_past_a_damaged_part(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 5})), append(blocks({1: 6}, meter=10002))])
     with database.writes.begin() as connection:
         connection.execute(damage_first(b""))
@@ -395,12 +371,7 @@ def test_compactor_goes_on_past_a_damaged_part(
     assert Compactor(database).apply(replacement) == 1
 
 
-def test_stream_parts_no_block_in_two(
-    database: Database,
-    blocks: Callable[..., Blocks],
-    append: Callable[..., Append],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_stream_parts_no_block_in_two(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("utility.store.parts.CHUNK_ROWS", 2)
     parts = [blocks({slot: slot}, quarter=QUARTER + q) for q in range(3) for slot in range(5)]
     Writer(database).commit([append(p) for p in parts])
@@ -424,9 +395,7 @@ def any_parts(draw: st.DrawFn) -> Blocks:
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=st.lists(st.none() | st.tuples(any_parts(), st.integers(1, 2)), max_size=8))
-def test_any_appends_and_compactions_give_the_join(
-    database: Database, append: Callable[..., Append], steps: list[tuple[Blocks, int] | None]
-) -> None:
+def test_any_appends_and_compactions_give_the_join(database: Database, steps: list[tuple[Blocks, int] | None]) -> None:
     with database.writes.begin() as connection:
         connection.execute(part.delete())
         connection.execute(compacted.delete())
