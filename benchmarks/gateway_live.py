@@ -19,6 +19,7 @@ from commonwatt.records import HISTORY_BYTES, Log, RecordType
 from commonwatt.topics import RECORDS, meter_down, meter_up
 from commonwatt.town import Function, Meter
 from commonwatt.units import SLOT_S
+from meter_sim.dump import RECORD
 from tests.support.flood import APARTMENTS
 from tests.support.mqtt_asyncio import AsyncClient
 from tests.support.site import Site
@@ -38,19 +39,6 @@ HOUR_SPEED = 60.0
 LIVE_S = 90.0
 SETTLE_S = 30.0
 """Real seconds until all meters are connected and have been asked who they are."""
-
-_RECORD = np.dtype(
-    [
-        ("record_type", "u1"),
-        ("lossy", "u1"),
-        ("id", ">u8"),
-        ("meter", ">u8"),
-        ("account", ">u2"),
-        ("start", ">u4"),
-        ("end", ">u4"),
-        ("reading", ">i8"),
-    ]
-)
 
 
 class Pusher:
@@ -90,8 +78,8 @@ class Pusher:
 
     def _made(self) -> Iterator[bytes]:
         readings = np.random.default_rng(self._meter.id).normal(5_000, 150, self._records).astype(np.int64)
-        made = np.zeros(self._records, _RECORD)
-        made["record_type"], made["meter"], made["account"] = RecordType.THROUGH, self._meter.id, self._meter.account
+        made = np.zeros(self._records, RECORD)
+        made["type"], made["meter"], made["account"] = RecordType.THROUGH, self._meter.id, self._meter.account
         made["reading"] = np.maximum(0, readings)
         while True:
             ids = np.arange(self._next_id, self._next_id + self._records)

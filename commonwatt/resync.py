@@ -10,6 +10,8 @@ import os
 import sqlite3
 from pathlib import Path
 
+from commonwatt.damage import sync_folder
+
 _CHUNK_BYTES = 1 << 20
 
 
@@ -31,14 +33,6 @@ def write_log_again(path: Path) -> None:
             while chunk := os.pread(file.fileno(), _CHUNK_BYTES, at):
                 at += os.pwrite(file.fileno(), chunk, at)
             os.fsync(file.fileno())
-        _sync_folder(log.parent)
+        sync_folder(log.parent)
     except OSError as error:
         raise sqlite3.OperationalError(f"{log}: can't be synced: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    number = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

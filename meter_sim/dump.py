@@ -10,7 +10,7 @@ from commonwatt.dumps import block_lines, event_lines
 from commonwatt.units import QUARTER_S, SLOT_S, SLOTS
 from meter_sim.store import FleetStore
 
-_RECORD = np.dtype(
+RECORD = np.dtype(
     [
         ("type", ">u1"),
         ("lossy", ">u1"),
@@ -41,7 +41,7 @@ def true_lines(store: FleetStore) -> Iterator[str]:
 
 def _blocks(data: bytes) -> Blocks:
     """Make blocks of the records of one quarter, which are of one slot each and never two for one."""
-    records = np.frombuffer(data, _RECORD)
+    records = np.frombuffer(data, RECORD)
     meters, types = records["meter"].astype(np.uint64), records["type"].astype(np.uint64)
     # A type is one digit and an emulated meter's id far below 2^60, so both fit one sortable number.
     keys, row = np.unique(meters * np.uint64(16) + types, return_inverse=True)

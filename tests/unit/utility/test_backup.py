@@ -15,12 +15,12 @@ from commonwatt.blocks import join
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import pack
 from tests.support import databases
+from tests.support.jobs import compact
 from tests.support.sent import append, blocks
 from utility.cli import app
 from utility.store import backup as module
 from utility.store import reads
 from utility.store.backup import backup, restore
-from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database
 from utility.store.writer import Writer
 
@@ -28,6 +28,7 @@ kind = databases.both_kinds
 
 QUARTER = 2_000_000
 NOW = (QUARTER + 10) * 900
+MUCH_LATER = NOW + 900 * 5000
 LATER_MONTH = QUARTER + 3000
 
 
@@ -46,12 +47,6 @@ def command(tmp_path: Path, url: str, kind: str) -> Callable[..., str]:
     return run
 
 
-def compact(database: Database) -> None:
-    compactor = Compactor(database)
-    while (replacement := compactor.plan(NOW + 900 * 5000)) is not None:
-        compactor.apply(replacement)
-
-
 def everything(database: Database) -> list[tuple[tuple[int, int, int], bytes]]:
     found = join(list(reads.all_blocks(database, 0, 2**31 - 1)))
     return list(zip(found.keys(), pack(found), strict=True))
@@ -64,14 +59,14 @@ def test_what_came_after_the_backup_comes_again_and_nothing_is_lost(
     since = [append(blocks({2: 7})), append(blocks({3: 8}, quarter=LATER_MONTH))]
     writer = Writer(database)
     writer.commit(before[:1])
-    compact(database)
+    compact(database, MUCH_LATER)
     writer.commit(before[1:])
     saved = everything(database)
     said = command("backup", str(tmp_path / "kept"))  # while another has the database open
     assert "checked; put back with: commonwatt utility restore" in said
     assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o600
     writer.commit(since)
-    compact(database)
+    compact(database, MUCH_LATER)
     everything_sent = everything(database)
     database.close()
     assert "holds something" in command("restore", str(tmp_path / "kept"), code=2)
@@ -80,7 +75,7 @@ def test_what_came_after_the_backup_comes_again_and_nothing_is_lost(
         assert everything(again) == saved
         assert again.store_id != database.store_id, "by which the gateways see that they must send their backups"
         Writer(again).commit([*before, *since])  # and this is what they have
-        compact(again)
+        compact(again, MUCH_LATER)
         assert everything(again) == everything_sent
         assert again.schema[0] == again.schema[1]
     with closing(open_database(url, create=False)) as once_more:
@@ -91,7 +86,7 @@ def test_a_backup_is_put_back_where_nothing_is(
     command: Callable[..., str], database: Database, url: str, kind: str, tmp_path: Path
 ) -> None:
     Writer(database).commit([append(blocks({0: 5}))])
-    compact(database)
+    compact(database, MUCH_LATER)
     saved = everything(database)
     command("backup", str(tmp_path / "kept"))
     database.close()
@@ -133,7 +128,7 @@ def test_a_backup_that_was_damaged_is_not_put_back(
     command: Callable[..., str], database: Database, url: str, tmp_path: Path
 ) -> None:
     Writer(database).commit([append(blocks({s: s for s in range(60)}, quarter=QUARTER + q)) for q in range(400)])
-    compact(database)
+    compact(database, MUCH_LATER)
     saved = everything(database)
     command("backup", str(tmp_path / "kept"))
     database.close()

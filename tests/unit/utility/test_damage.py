@@ -20,6 +20,7 @@ from commonwatt.records import EventRecord, State
 from commonwatt.service import only_one
 from commonwatt.town import Town
 from commonwatt.units import QUARTER_S
+from tests.support.jobs import find_gaps
 from utility.registry import fill_registry
 from utility.store import reads
 from utility.store import salvage as salvaging
@@ -27,7 +28,6 @@ from utility.store.changes import Append
 from utility.store.checks import is_damage
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
-from utility.store.gaps import GapFinder
 from utility.store.held import HELD, REFUSED, masks_of
 from utility.store.known import OpenCommand, add_command, open_commands
 from utility.store.letters import letter_row, letters
@@ -106,12 +106,7 @@ def compact(database: Database) -> None:
 def work(database: Database) -> None:
     """Compact, and look for gaps, as the jobs do."""
     compact(database)
-    finder = GapFinder(database)
-    more = True
-    while more:
-        run = finder.plan(NOW, 0)
-        finder.apply(run, NOW)
-        more = run.more
+    find_gaps(database, NOW)
 
 
 def answer(database: Database) -> None:

@@ -11,6 +11,7 @@ from sqlalchemy import text
 from commonwatt.commands import MAX_COMMAND_BYTES
 from commonwatt.records import EventRecord, State
 from tests.support import databases
+from tests.support.jobs import compact, find_gaps
 from tests.support.sent import append, blocks
 from tests.support.waiting import eventually
 from utility import completeness, gaps
@@ -44,14 +45,9 @@ def event(number: int, time: int, new: int, previous: int | None = None) -> tupl
 
 def find(database: Database, now: int) -> list[OpenCommand]:
     """Run the finder, and return the commands it gave out."""
-    finder = GapFinder(database)
     with database.reads.begin() as connection:
         before = {c.id for c in open_commands(connection)}
-    more = True
-    while more:
-        run = finder.plan(now, AGE)
-        finder.apply(run, now)
-        more = run.more
+    find_gaps(database, now, AGE)
     with database.reads.begin() as connection:
         return [c for c in open_commands(connection) if c.id not in before]
 
@@ -334,9 +330,7 @@ def test_an_event_that_comes_late_has_its_meter_looked_through_again_not_the_tow
 
     writer = Writer(database)
     writer.commit([append(blocks(FULL, quarter=QUARTER + n, meter=m)) for n in range(20) for m in (10001, 10002)])
-    compactor = Compactor(database)
-    while (replacement := compactor.plan(BEGIN + 100 * 900)) is not None:
-        compactor.apply(replacement)
+    compact(database, BEGIN + 100 * 900)
     find(database, BEGIN + 19 * 900 + AGE)
     writer.commit([append(events=[event(6, BEGIN, UP, previous=UP)])])
     monkeypatch.setattr(gap_store, "_key", counting)

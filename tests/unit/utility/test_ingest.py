@@ -93,23 +93,26 @@ def test_gateways_heard_before_a_restart_are_remembered(database: Database) -> N
     running(database, restarted)
 
 
-def test_store_that_fails_acknowledges_nothing_and_goes_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = Writer.commit
-    full = [True]
+def broken(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Callable[[], None]:
+    """Have every commit fail; return what mends that."""
+    whole = Writer.commit
 
     def commit(self: Writer, changes: list[Change]) -> Committed:
-        if full[0]:
-            raise OperationalError("INSERT", {}, Exception("database or disk is full"))
-        return real(self, changes)
+        raise error
 
     monkeypatch.setattr(Writer, "commit", commit)
+    return lambda: monkeypatch.setattr(Writer, "commit", whole)
+
+
+def test_store_that_fails_acknowledges_nothing_and_goes_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    mend = broken(monkeypatch, OperationalError("INSERT", {}, Exception("database or disk is full")))
 
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
         message = batch(blocks({0: 1})).pack()
         ingest.offer(TOPIC, message)
         await until(lambda: sample(metrics, "messages", result="store_error") == 1)
         assert sent == []
-        full[0] = False
+        mend()
         ingest.offer(TOPIC, message)
         await until(lambda: len(sent) == 1)
         assert unpack_batch_ack(sent[0].payload).blocks == 1
@@ -144,15 +147,7 @@ def test_disk_that_is_full_acknowledges_nothing_until_there_is_room(database: Da
 def test_damage_stops_all_acknowledgements_until_the_service_is_started_again(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = Writer.commit
-    damaged = [True]
-
-    def commit(self: Writer, changes: list[Change]) -> Committed:
-        if damaged[0]:
-            raise DatabaseError("INSERT", {}, DamagedError("database disk image is malformed"))
-        return real(self, changes)
-
-    monkeypatch.setattr(Writer, "commit", commit)
+    mend = broken(monkeypatch, DatabaseError("INSERT", {}, DamagedError("database disk image is malformed")))
 
     async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
         message = batch(blocks({0: 1})).pack()
@@ -160,7 +155,7 @@ def test_damage_stops_all_acknowledgements_until_the_service_is_started_again(
         ingest.offer(TOPIC, message)
         await until(lambda: sample(metrics, "messages", result="store_error") == 2)
         assert ingest.health.alarms() == ["store_damaged"]
-        damaged[0] = False
+        mend()
         ingest.offer(TOPIC, message)
         await until(lambda: sample(metrics, "messages", result="store_damaged") == 1)
         assert sent == []

@@ -10,13 +10,13 @@ from sqlalchemy import func, select, text
 from commonwatt.blocks import join
 from commonwatt.units import QUARTER_S
 from tests.support import databases
+from tests.support.jobs import compact, find_gaps
 from tests.support.sent import append, blocks
 from tests.support.waiting import eventually
 from utility import completeness
 from utility.store import reads, retention
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import Database, open_database, save_setting
-from utility.store.gaps import GapFinder
 from utility.store.partitions import first_quarter, make_partitions, month_of, months_later, partitions
 from utility.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
 from utility.store.salvage import salvage
@@ -33,14 +33,8 @@ NOW = QUARTERS[-1] * QUARTER_S + 86_400
 @pytest.fixture
 def filled(database: Database) -> Database:
     Writer(database).commit([append(blocks({0: 5}, quarter=quarter)) for quarter in QUARTERS])
-    compact(database)
+    compact(database, NOW + SETTLE_S)
     return database
-
-
-def compact(database: Database) -> None:
-    compactor = Compactor(database)
-    while (replacement := compactor.plan(NOW + SETTLE_S)) is not None:
-        compactor.apply(replacement)
 
 
 def drop(database: Database, keep_months: int, now: int = NOW) -> None:
@@ -56,13 +50,8 @@ def quarters(database: Database) -> list[int]:
     return sorted(found.quarter.tolist())
 
 
-def find_gaps(database: Database) -> int:
-    finder = GapFinder(database)
-    more = True
-    while more:
-        run = finder.plan(NOW, 0)
-        finder.apply(run, NOW)
-        more = run.more
+def first_gap(database: Database) -> int:
+    find_gaps(database, NOW)
     with database.reads.begin() as connection:
         return int(connection.execute(select(func.min(gap.c.quarter))).scalar_one())
 
@@ -81,14 +70,14 @@ def test_whole_months_are_kept_and_what_is_older_goes(
 
 
 def test_what_was_dropped_is_not_asked_for_and_does_no_harm_when_it_comes_again(filled: Database) -> None:
-    assert find_gaps(filled) < first_quarter(MONTHS[1])
+    assert first_gap(filled) < first_quarter(MONTHS[1])
     drop(filled, 1)
-    assert find_gaps(filled) == first_quarter(MONTHS[2])
+    assert first_gap(filled) == first_quarter(MONTHS[2])
     (counts,) = completeness.completeness(filled, 0, QUARTERS[-1] + 1)
     assert counts.counts.expected == (QUARTERS[-1] + 1 - first_quarter(MONTHS[2])) * 60
     assert Writer(filled).commit([append(blocks({0: 5}, quarter=QUARTERS[0]))]).blocks == 1
-    compact(filled)
-    assert find_gaps(filled) == first_quarter(MONTHS[2])
+    compact(filled, NOW + SETTLE_S)
+    assert first_gap(filled) == first_quarter(MONTHS[2])
     drop(filled, 1)
     assert quarters(filled) == QUARTERS[2:]
 
@@ -106,12 +95,12 @@ def test_what_was_dropped_is_not_looked_for_after_a_salvage(kind: str, filled: D
     filled.close()
     salvage(tmp_path / "utility.db", NOW)
     with closing(open_database(f"sqlite:///{tmp_path}/utility.db", create=False)) as mended:
-        assert find_gaps(mended) == first_quarter(MONTHS[2])
+        assert first_gap(mended) == first_quarter(MONTHS[2])
         with mended.writes.begin() as connection:
             save_setting(connection, KEPT_FROM, str(NOW // QUARTER_S + 1))
     salvage(tmp_path / "utility.db", NOW)
     with closing(open_database(f"sqlite:///{tmp_path}/utility.db", create=False)) as damaged:
-        assert find_gaps(damaged) < first_quarter(MONTHS[2]), "a time to come is not what was written"
+        assert first_gap(damaged) < first_quarter(MONTHS[2]), "a time to come is not what was written"
 
 
 def test_a_clock_that_is_years_ahead_drops_nothing_that_is_to_be_kept(filled: Database) -> None:
@@ -164,6 +153,6 @@ def test_whoever_reads_for_long_holds_up_the_drop_and_nothing_else(
         assert compactor.apply(replacement) == 1, "a new month is made although somebody reads"
         connection.execute(text("SELECT 1"))
     assert QUARTERS[0] in quarters(filled)
-    assert find_gaps(filled) == first_quarter(MONTHS[2]), "nor is it looked for meanwhile"
+    assert first_gap(filled) == first_quarter(MONTHS[2]), "nor is it looked for meanwhile"
     drop(filled, 1)
     assert QUARTERS[0] not in quarters(filled)

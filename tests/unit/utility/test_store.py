@@ -14,6 +14,7 @@ from commonwatt.packing import pack
 from commonwatt.records import EventRecord
 from commonwatt.units import signed64, unsigned64
 from tests.support import databases
+from tests.support.jobs import compact
 from tests.support.sent import append, blocks
 from utility.store import compactor as compactor_module
 from utility.store import reads
@@ -36,14 +37,6 @@ EVENT = EventRecord(previous_state=0, new_state=1, record_id=2**64 - 1, meter_id
 
 def everything(database: Database) -> Blocks:
     return join(list(reads.all_blocks(database, 0, 2**31 - 1)))
-
-
-def compact(database: Database) -> int:
-    compactor = Compactor(database)
-    made = 0
-    while (replacement := compactor.plan(LATER + 900 * 10)) is not None:
-        made += compactor.apply(replacement)
-    return made
 
 
 def same(a: Blocks, b: Blocks) -> bool:
@@ -243,7 +236,7 @@ def test_compaction_makes_one_part_and_the_view_shows_it(database: Database) -> 
     for slot in range(60):
         writer.commit([append(blocks({slot: slot}))])
     assert Compactor(database).plan((QUARTER + 1) * 900 + 59) is None
-    assert compact(database) == 1
+    assert compact(database, LATER + 900 * 10) == 1
     assert number_of(database) == 1
     with database.reads.begin() as connection:
         (row,) = connection.execute(text("SELECT * FROM block")).mappings()
@@ -254,15 +247,15 @@ def test_compaction_makes_one_part_and_the_view_shows_it(database: Database) -> 
         0,
         1770,
     )
-    assert compact(database) == 0
+    assert compact(database, LATER + 900 * 10) == 0
 
 
 def test_late_part_is_compacted_into_its_block(database: Database) -> None:
     writer = Writer(database)
     writer.commit([append(blocks({0: 5}))])
-    compact(database)
+    compact(database, LATER + 900 * 10)
     writer.commit([append(blocks({0: 6}), sender="r002")])
-    assert compact(database) == 1
+    assert compact(database, LATER + 900 * 10) == 1
     assert number_of(database) == 1
     assert reads.conflicts(database, 10) == [
         {"meter": "10001", "type": 3, "start": QUARTER * 900, "quality": 2, "values": [5, 6]}
@@ -282,7 +275,7 @@ def test_part_appended_between_reading_and_replacing_is_not_lost(database: Datab
     assert same(everything(database), blocks({0: 5, 1: 6}))
     # A second compactor with the same plan finds its parts gone, and changes nothing.
     assert compactor.apply(replacement) == 0
-    assert compact(database) == 1
+    assert compact(database, LATER + 900 * 10) == 1
     assert same(everything(database), blocks({0: 5, 1: 6}))
 
 
@@ -303,21 +296,21 @@ def test_of_two_compactors_that_make_the_same_block_the_second_takes_it_back(dat
     assert compactor.apply(second) == 1
     assert compactor.apply(first) == 0
     assert same(everything(database), blocks({0: 5, 1: 6}))
-    assert compact(database) == 1
+    assert compact(database, LATER + 900 * 10) == 1
     assert same(everything(database), blocks({0: 5, 1: 6}))
 
 
 def test_a_block_replaced_since_it_was_read_is_not_replaced_again(database: Database) -> None:
     writer, compactor = Writer(database), Compactor(database)
     writer.commit([append(blocks({0: 5}))])
-    compact(database)
+    compact(database, LATER + 900 * 10)
     writer.commit([append(blocks({1: 6}))])
     late = compactor.plan(LATER)
     assert late is not None
     with database.writes.begin() as connection:
         connection.execute(compacted.update().values(payload=pack(blocks({0: 5, 2: 7}))[0]))
     assert compactor.apply(late) == 0
-    assert compact(database) == 1
+    assert compact(database, LATER + 900 * 10) == 1
     assert same(everything(database), blocks({0: 5, 1: 6, 2: 7}))
 
 
@@ -339,7 +332,7 @@ def test_gap_is_looked_at_again_when_its_block_is_compacted_before_the_finder_ca
     for slots in ({}, dict.fromkeys(range(1, 60), 6)):
         if slots:
             writer.commit([append(blocks(slots))])
-        compact(database)
+        compact(database, LATER + 900 * 10)
         finder.apply(finder.plan(LATER, 0), LATER)
     assert count(database, gap) == 0
 
@@ -403,7 +396,7 @@ def test_any_appends_and_compactions_give_the_join(database: Database, steps: li
     sent: list[Blocks] = []
     for step in steps:
         if step is None:
-            compact(database)
+            compact(database, LATER + 900 * 10)
         else:
             parts, times = step
             writer.commit([append(parts)] * times)
