@@ -5,9 +5,12 @@ from grafana.generator.panels import (
     COUNT,
     FREE,
     GREEN,
+    HEARD_BEFORE,
     NONE_WANTED,
     ORANGE,
     RED,
+    SILENT_S,
+    WAITS,
     Dashboard,
     Look,
     Query,
@@ -18,11 +21,10 @@ from grafana.generator.panels import (
     table,
 )
 
-_SILENT_S = 300
 _HEARD = "commonwatt_utility_gateway_last_seen_seconds"
 _BACKLOG = "commonwatt_utility_gateway_backlog"
+_COMMITS = "sum by (le) (rate(commonwatt_utility_commit_seconds_bucket[$__rate_interval]))"
 _SHARE = Look("percentunit", steps=((1, RED),), high=1)
-_WAITS = Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED)))
 
 
 def _share(of: str) -> str:
@@ -43,7 +45,7 @@ _NOW = Section(
         stat(
             "Gateways silent",
             "Not heard for five minutes. See the table below for which; then their power, line, and process.",
-            Query(f"count({_HEARD} > {_SILENT_S}) or vector(0)"),
+            Query(f"count({_HEARD} > {SILENT_S}) or vector(0)"),
             look=NONE_WANTED,
         ),
         stat(
@@ -57,7 +59,7 @@ _NOW = Section(
             "How long the oldest readings have waited at a gateway for the utility. Orange after half an hour: is that "
             "gateway connected, is it refused?",
             Query(f"max({_BACKLOG}_age_seconds)"),
-            look=_WAITS,
+            look=WAITS,
         ),
         stat(
             "Waiting",
@@ -104,7 +106,7 @@ _FLOW = Section(
             "Since each gateway was heard, the ten longest",
             "Each says something about every 20 seconds. Beyond the line it is silent.",
             Query(f"topk(10, {_HEARD})", "{{controller}}"),
-            look=Look("s", decimals=0, steps=((_SILENT_S, RED),)),
+            look=HEARD_BEFORE,
         ),
     ],
 )
@@ -120,9 +122,9 @@ _GATEWAYS = Section(
                 (
                     "heard before",
                     Query(f"max by (controller) ({_HEARD})"),
-                    Look("s", decimals=0, steps=((_SILENT_S, RED),)),
+                    HEARD_BEFORE,
                 ),
-                ("oldest that waits", Query(f"max by (controller) ({_BACKLOG}_age_seconds)"), _WAITS),
+                ("oldest that waits", Query(f"max by (controller) ({_BACKLOG}_age_seconds)"), WAITS),
                 ("waiting", Query(f"sum by (controller) ({_BACKLOG})"), COUNT),
                 (
                     "clock",
@@ -175,16 +177,8 @@ _UTILITY = Section(
         graph(
             "Time to commit",
             "From the queue to the disk. Above a second the disk, or the database server, is too slow.",
-            Query(
-                "histogram_quantile(0.5, "
-                "sum by (le) (rate(commonwatt_utility_commit_seconds_bucket[$__rate_interval])))",
-                "half of them within",
-            ),
-            Query(
-                "histogram_quantile(0.99, "
-                "sum by (le) (rate(commonwatt_utility_commit_seconds_bucket[$__rate_interval])))",
-                "99 % within",
-            ),
+            Query(f"histogram_quantile(0.5, {_COMMITS})", "half of them within"),
+            Query(f"histogram_quantile(0.99, {_COMMITS})", "99 % within"),
             look=Look("s", steps=((1, RED),)),
         ),
         graph(

@@ -21,6 +21,12 @@ from grafana.generator.panels import (
 _HERE = 'place="$microgrid"'
 _GATEWAY = f'{_HERE},part="gateway"'
 _BOTH = f'{_HERE},part=~"gateway|broker"'
+_TRUST = (
+    f'commonwatt_gateway_time_trust{{{_HERE},trust="meters"}}'
+    f' or commonwatt_gateway_time_trust{{{_HERE},trust="hardware"}} * 2'
+    f' or commonwatt_gateway_time_trust{{{_HERE},trust="network"}} * 3'
+)
+_ALLOWED = Query(f"commonwatt_gateway_lte_allowance_bytes{{{_HERE}}}", "allowed")
 _FAULTS = (
     ("stuck", f'sum(increase({{__name__=~"commonwatt_(gateway|broker)_stuck_total",{_HERE}}}[1h]))'),
     (
@@ -62,11 +68,7 @@ _NOW = Section(
         stat(
             "Trusted time",
             "Whose word the time is. With none, or the meters' alone, connect it or let NTP keep its clock.",
-            Query(
-                f'max(commonwatt_gateway_time_trust{{{_HERE},trust="meters"}}'
-                f' or commonwatt_gateway_time_trust{{{_HERE},trust="hardware"}} * 2'
-                f' or commonwatt_gateway_time_trust{{{_HERE},trust="network"}} * 3)'
-            ),
+            Query(f"max({_TRUST})"),
             look=Look(
                 decimals=0,
                 words={0: "none", 1: "meters", 2: "hardware", 3: "network"},
@@ -141,14 +143,14 @@ _LINE = Section(
             "This month",
             "What was carried, and what the plan allows each way.",
             Query(f"commonwatt_gateway_lte_month_bytes{{{_HERE}}}", "{{direction}}"),
-            Query(f"commonwatt_gateway_lte_allowance_bytes{{{_HERE}}}", "allowed"),
+            _ALLOWED,
             look=Look("decbytes"),
         ),
         graph(
             "Expected by the month's end",
             "By the last seven days; empty until an hour was counted. Above what is allowed: see docs/lte.md.",
             Query(f"commonwatt_gateway_lte_forecast_bytes{{{_HERE}}}", "{{direction}}"),
-            Query(f"commonwatt_gateway_lte_allowance_bytes{{{_HERE}}}", "allowed"),
+            _ALLOWED,
             look=Look("decbytes"),
         ),
     ],
@@ -196,12 +198,7 @@ _PROCESSES = Section(
         states(
             "Trusted time",
             "Whose word the time was. Without the utility, or NTP, it is the hardware clock's for some days.",
-            Query(
-                f'max by (place) (commonwatt_gateway_time_trust{{{_HERE},trust="meters"}}'
-                f' or commonwatt_gateway_time_trust{{{_HERE},trust="hardware"}} * 2'
-                f' or commonwatt_gateway_time_trust{{{_HERE},trust="network"}} * 3)',
-                "{{place}}",
-            ),
+            Query(f"max by (place) ({_TRUST})", "{{place}}"),
             {0: ("none", RED), 1: ("meters", ORANGE), 2: ("hardware", "yellow"), 3: ("network", GREEN)},
         ),
     ],

@@ -1,8 +1,27 @@
 """The dashboard *microgrid*: how one neighbourhood's meters and batteries do."""
 
-from grafana.generator.panels import COUNT, ORANGE, RED, Dashboard, Look, Query, Section, choice, graph, none_or, stat
+from grafana.generator.panels import (
+    COUNT,
+    HEARD_BEFORE,
+    ORANGE,
+    WAITS,
+    Dashboard,
+    Look,
+    Query,
+    Section,
+    choice,
+    graph,
+    none_or,
+    stat,
+)
 
 _HERE = 'place="$microgrid"'
+_DEVICES = (
+    Query(f"sum(commonwatt_broker_connections{{{_HERE}}})", "connected"),
+    Query(f"sum(commonwatt_broker_devices{{{_HERE}}})", "registered"),
+)
+_GIVING = f'sum(commonwatt_gateway_batteries{{{_HERE},role="donor"}})'
+_BELOW = f'sum(commonwatt_gateway_batteries{{{_HERE},role="receiver"}})'
 
 
 def _within_an_hour(label: str, counter: str) -> str:
@@ -16,13 +35,12 @@ _NOW = Section(
             "Heard by the utility",
             "How long ago. Red: silent; see its power, its line, its process.",
             Query('max(commonwatt_utility_gateway_last_seen_seconds{controller="$microgrid"})'),
-            look=Look("s", decimals=0, steps=((300, RED),)),
+            look=HEARD_BEFORE,
         ),
         stat(
             "Devices connected",
             "To the microgrid's broker, its gateway included, and how many may connect.",
-            Query(f"sum(commonwatt_broker_connections{{{_HERE}}})", "connected"),
-            Query(f"sum(commonwatt_broker_devices{{{_HERE}}})", "registered"),
+            *_DEVICES,
         ),
         stat(
             "Records a minute",
@@ -33,12 +51,12 @@ _NOW = Section(
         stat(
             "Batteries giving",
             "Told to share now, since another battery is below its minimum.",
-            Query(f'sum(commonwatt_gateway_batteries{{{_HERE},role="donor"}})'),
+            Query(_GIVING),
         ),
         stat(
             "Batteries below",
             "Below their minimum, for which others give. If none gives, all are low: they buy.",
-            Query(f'sum(commonwatt_gateway_batteries{{{_HERE},role="receiver"}})'),
+            Query(_BELOW),
         ),
         stat(
             "Rejected, 24 h",
@@ -55,7 +73,7 @@ _NOW = Section(
             "Oldest that waits",
             "How long the oldest readings have waited at the gateway for the utility.",
             Query(f"max(commonwatt_gateway_backlog_age_seconds{{{_HERE}}})"),
-            look=Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED))),
+            look=WAITS,
         ),
     ],
 )
@@ -83,8 +101,7 @@ _METERS = Section(
         graph(
             "Devices connected",
             "To the microgrid's broker. Below the number registered for long: visit those meters.",
-            Query(f"sum(commonwatt_broker_connections{{{_HERE}}})", "connected"),
-            Query(f"sum(commonwatt_broker_devices{{{_HERE}}})", "registered"),
+            *_DEVICES,
             look=COUNT,
         ),
     ],
@@ -97,8 +114,8 @@ _SHARING = Section(
             "Batteries that give, and that are below their minimum",
             "Who is below is given to by those above, within about a minute. Below for hours with none giving: "
             "all are low.",
-            Query(f'sum(commonwatt_gateway_batteries{{{_HERE},role="donor"}})', "giving"),
-            Query(f'sum(commonwatt_gateway_batteries{{{_HERE},role="receiver"}})', "below their minimum"),
+            Query(_GIVING, "giving"),
+            Query(_BELOW, "below their minimum"),
             look=COUNT,
         ),
         graph(

@@ -109,6 +109,10 @@ class Look:
 COUNT = Look(decimals=0, high=10)
 NONE_WANTED = Look(decimals=0, steps=((1, RED),))
 AGE = Look("s", decimals=0)
+SILENT_S = 300
+"""After so long without a word of it a gateway is silent."""
+HEARD_BEFORE = Look("s", decimals=0, steps=((SILENT_S, RED),))
+WAITS = Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED)))
 FREE = Look("percentunit", decimals=0, steps=((0.1, GREEN),), base=RED)
 PER_SECOND = Look("short")
 
