@@ -196,7 +196,7 @@ _UTILITY = Section(
         ),
         graph(
             "Messages waiting to be committed",
-            "At 200 more are dropped, and come again. If it stays high, the database is too slow.",
+            "What finds no room is dropped, and comes again. If it stays high, the database is too slow.",
             Query("commonwatt_utility_queue_messages", "waiting"),
             look=COUNT,
         ),
