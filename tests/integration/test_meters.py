@@ -22,9 +22,10 @@ from commonwatt.clock import Clock, save_clock
 from commonwatt.commands import Outcome
 from commonwatt.devices import Device, Role, digest, new_token, save_devices, save_tokens
 from commonwatt.dumps import read_dump
-from commonwatt.messages import Put, PutAck, unpack_put
+from commonwatt.messages import Put, unpack_put
 from commonwatt.records import EventRecord, Log
 from commonwatt.town import load_town
+from tests.support.meters import ack_of
 from tests.support.waiting import eventually, free_port
 
 WAIT_S = 30.0
@@ -80,14 +81,7 @@ class Gateway:
             self._heard += 1
             if self.lose_every and self._heard % self.lose_every == 0:
                 return
-            ack = PutAck(
-                log=put.log,
-                generation=put.generation,
-                first_id=put.first_id,
-                last_id=put.last_id,
-                time=START,
-                accepted=tuple(put.counts().items()),
-            )
+            ack = ack_of(put, START)
             self._client.publish(topics.meter_down("r001", topic.meter, topics.ACKS), ack.pack(), 1)
 
     def received(self) -> tuple[Blocks, dict[tuple[int, int, int], EventRecord]]:

@@ -32,16 +32,16 @@ from commonwatt.clock import Clock
 from commonwatt.commands import Heartbeat, Outcome
 from commonwatt.effects import Publish
 from commonwatt.letters import reason_text
-from commonwatt.messages import Level, Put, PutAck, unpack_put, unpack_put_ack
+from commonwatt.messages import Level, Put, unpack_put, unpack_put_ack
 from commonwatt.packing import pack
 from commonwatt.payloads import Payloads
 from commonwatt.records import EventRecord, Log, RecordType, State
-from commonwatt.town import Battery, Direction, Function, load_town
-from commonwatt.town import Meter as Description
+from commonwatt.town import Battery, load_town
 from gateway.metrics import Figures, make_registry
 from meter_sim.changes import MeterState, Orders, Stored
 from meter_sim.meter import Limits, Meter
 from tests.support.gateway_world import CAPACITY, START, World, batches, readings
+from tests.support.meters import ack_of, house_meter
 from utility.health import Health
 from utility.ingest import Ingest
 from utility.metrics import UtilityMetrics
@@ -351,18 +351,8 @@ class MeterBench:
 
     def __init__(self) -> None:
         self.tally: Counter[tuple[str, str]] = Counter()
-        description = Description(
-            id=60,
-            microgrid="r001",
-            address="10.0.0.1",
-            location="house 1",
-            function=Function.HOUSE,
-            direction=Direction.OUTGOING,
-            account=7,
-            record_types=(RecordType.STORED,),
-            service_amps=200,
-            battery=Battery(capacity=CAPACITY, minimum_percent=50),
-        )
+        battery = Battery(capacity=CAPACITY, minimum_percent=50)
+        description = house_meter(60, battery=battery, record_types=(RecordType.STORED,))
         state = Stored(state=MeterState(meter=60, generation=START), orders=Orders(60, (0, 0), {}))
         self.meter = Meter(description, Limits(resolution=100, log_records=1000), state, self.tally)
         self.meter.boot(START, power_lost=True)
@@ -412,7 +402,7 @@ def play_meter(case: str) -> Seen:
     if case in COMMANDS:
         return bench.play("cmd", COMMANDS[case])
     put = bench.put_in_flight()
-    ack = _ack_of(put)
+    ack = ack_of(put, START)
     data = {
         "an acknowledgement cut short": ack.pack()[:-1],
         "an acknowledgement with one bit flipped": flipped(ack.pack()),
@@ -423,17 +413,6 @@ def play_meter(case: str) -> Seen:
     seen = bench.play("ack", data)
     assert bench.put_in_flight().records == put.records, "nothing was deleted"
     return seen
-
-
-def _ack_of(put: Put) -> PutAck:
-    return PutAck(
-        log=put.log,
-        generation=put.generation,
-        first_id=put.first_id,
-        last_id=put.last_id,
-        time=START,
-        accepted=tuple(put.counts().items()),
-    )
 
 
 # The utility

@@ -26,6 +26,7 @@ from gateway.collect import LETTERS_A_DAY
 from tests.support import bad_input
 from tests.support.bad_input import GatewayBench, MeterBench, UtilityBench, batch_of, block
 from tests.support.gateway_world import START, readings
+from tests.support.meters import ack_of
 from utility.core import MAX_JUNK_A_DAY
 
 GOOD_EVERY = 50
@@ -299,7 +300,7 @@ class Fuzz:
             bad_input.command("stop"),
         ]
         yield Door("command", commands, self._to_meter("cmd"), text=True)
-        yield Door("acknowledgement", [bad_input._ack_of(self.meter.put_in_flight()).pack()], self._to_meter("ack"))
+        yield Door("acknowledgement", [ack_of(self.meter.put_in_flight(), START).pack()], self._to_meter("ack"))
 
     def _to_meter(self, leaf: str) -> Callable[[bytes], None]:
         def take(payload: bytes) -> None:

@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,37 +11,27 @@ import pytest
 from commonwatt import topics
 from commonwatt.commands import Outcome
 from commonwatt.effects import Publish, Write
-from commonwatt.messages import Put, PutAck, Refusal, Trust, unpack_level, unpack_put
+from commonwatt.messages import Put, Refusal, Trust, unpack_level, unpack_put
 from commonwatt.records import EventRecord, Log, RecordType, Rejection, State
-from commonwatt.town import Battery, Direction, Function
+from commonwatt.town import Battery
 from commonwatt.town import Meter as Description
 from meter_sim.changes import LogRow, Made, MeterState, Orders, Stored
 from meter_sim.delivery import Tally
 from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.physics import Commanded
+from tests.support.meters import SOLAR, ack_of, house_meter
 
 T = 1_790_000_100
 """Start of a quarter-hour, and so of a minute, a group of ten and a slot."""
 
 UP = State.INITIALIZED
+BATTERY = Battery(capacity=28_800_000, minimum_percent=50)
 METER = 20_000_060  # sends at second 20 of the minute
 
 
 def description(*, battery: bool = True, push: bool = True, meter: int = METER) -> Description:
-    types = (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH) if battery else (RecordType.THROUGH,)
-    return Description(
-        id=meter,
-        microgrid="r001",
-        address="10.0.0.1",
-        location="house 1",
-        function=Function.HOUSE,
-        direction=Direction.OUTGOING,
-        account=7,
-        record_types=types,
-        service_amps=200,
-        battery=Battery(capacity=28_800_000, minimum_percent=50) if battery else None,
-        push=push,
-    )
+    types = SOLAR if battery else (RecordType.THROUGH,)
+    return house_meter(meter, battery=BATTERY if battery else None, record_types=types, push=push)
 
 
 class Bench:
@@ -89,7 +80,7 @@ class Bench:
 
     def ack(self, put: Put, now: float = T, **changes: Any) -> list[Put]:
         """Acknowledge a put; return the puts that follow."""
-        return puts(self.do(self.meter.receive(topics.ACKS, ack_of(put, **changes).pack(), now)))
+        return puts(self.do(self.meter.receive(topics.ACKS, replace(ack_of(put, T), **changes).pack(), now)))
 
     def tick(self, now: float) -> list[Put]:
         return puts(self.do(self.meter.tick(now)))
@@ -102,18 +93,6 @@ def command(cmd: str, **fields: Any) -> bytes:
 def puts(published: Sequence[Publish]) -> list[Put]:
     assert all(p.qos == 1 for p in published if not p.topic.endswith(topics.LEVELS))
     return [unpack_put(p.payload) for p in published if p.topic.rpartition("/")[2] in (topics.RECORDS, topics.EVENTS)]
-
-
-def ack_of(put: Put, **changes: Any) -> PutAck:
-    fields: dict[str, Any] = {
-        "log": put.log,
-        "generation": put.generation,
-        "first_id": put.first_id,
-        "last_id": put.last_id,
-        "time": T,
-        "accepted": tuple(put.counts().items()),
-    }
-    return PutAck(**{**fields, **changes})
 
 
 def history(found: Sequence[Put]) -> Put:

@@ -5,6 +5,7 @@ A real core on a real store; the network loses, delays and repeats; the gateway 
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,29 +16,18 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from commonwatt import topics
 from commonwatt.blocks import Quality, from_records
 from commonwatt.effects import Publish, Write
-from commonwatt.messages import Put, PutAck, Refusal, unpack_put
+from commonwatt.messages import Put, Refusal, unpack_put
 from commonwatt.records import HistoryRecord, Log, RecordType, unpack_history
-from commonwatt.town import Battery, Direction, Function
-from commonwatt.town import Meter as Description
+from commonwatt.town import Battery
 from commonwatt.units import GROUP_SLOTS, QUARTER_S, SLOT_S
 from meter_sim.changes import Change, Made, MeterState, Orders, Stored
 from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.store import open_store
+from tests.support.meters import ack_of, house_meter
 
 T = 1_790_000_100
 METER = 10_001
-DESCRIPTION = Description(
-    id=METER,
-    microgrid="r001",
-    address="10.0.0.1",
-    location="house 1",
-    function=Function.HOUSE,
-    direction=Direction.OUTGOING,
-    account=7,
-    record_types=(RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH),
-    service_amps=200,
-    battery=Battery(capacity=1000, minimum_percent=50),
-)
+DESCRIPTION = house_meter(METER, battery=Battery(capacity=1000, minimum_percent=50))
 FATES = st.sampled_from(["done"] * 6 + ["crash before commit", "crash after commit"])
 AGES = st.integers(0, 3)
 READINGS = st.sampled_from([0, 0, 0, 5, 5, 12])
@@ -159,7 +149,7 @@ class MeterMachine(RuleBasedStateMachine):
         put = self.on_the_wire(age, keep=keep)
         if put is not None:
             self.received.append(put)
-            self.acknowledge(put, fate, accepted=tuple(put.counts().items()))
+            self.acknowledge(put, fate)
 
     @rule(age=AGES, arrives=st.booleans())
     def a_put_or_its_acknowledgement_is_lost(self, age: int, arrives: bool) -> None:
@@ -171,7 +161,7 @@ class MeterMachine(RuleBasedStateMachine):
     def a_put_is_refused(self, age: int, status: Refusal, fate: str) -> None:
         put = self.on_the_wire(age, keep=True)
         if put is not None:
-            self.acknowledge(put, fate, status=status)
+            self.acknowledge(put, fate, status=status, accepted=())
 
     @rule(age=AGES, first=st.integers(-1, 1), last=st.integers(-1, 1), more=st.integers(-1, 1))
     def a_wrong_acknowledgement_comes(self, age: int, first: int, last: int, more: int) -> None:
@@ -188,14 +178,7 @@ class MeterMachine(RuleBasedStateMachine):
             self.acknowledge(put, "done", first_id=first_id, last_id=last_id, accepted=tuple(kinds))
 
     def acknowledge(self, put: Put, fate: str, **changes: Any) -> None:
-        fields = {
-            "log": put.log,
-            "generation": put.generation,
-            "first_id": put.first_id,
-            "last_id": put.last_id,
-            "time": int(self.now),
-        }
-        ack = PutAck(**{**fields, **changes})
+        ack = replace(ack_of(put, int(self.now)), **changes)
         held = self.meter.history if put.log is Log.HISTORY else self.meter.events
         batch = held.batch()
         # From here on another batch may be frozen, if this one was in flight and is confirmed or must be cut.
