@@ -15,21 +15,24 @@ class GatewayMetrics(Collector):
     """Reads what was heard when it is asked for.
 
     Args:
-        last_seen: When each gateway was heard, clock seconds.
+        silent_since: When each registered gateway was last heard, or since when it is awaited, clock seconds.
         said: The last heartbeat of each.
         now: The service's clock.
     """
 
-    def __init__(self, last_seen: Mapping[str, float], said: Mapping[str, Heartbeat], now: Callable[[], float]) -> None:
-        self._last_seen = last_seen
+    def __init__(
+        self, silent_since: Mapping[str, float], said: Mapping[str, Heartbeat], now: Callable[[], float]
+    ) -> None:
+        self._silent_since = silent_since
         self._said = said
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
-        """Yield a row for each gateway that was ever heard."""
-        family = _family("gateway_last_seen_seconds", "Seconds since the gateway was last heard.")
+        """Yield a row for each gateway: how long it is silent of all, what it said of those that were ever heard."""
+        text = "Seconds since the gateway was last heard; of one never heard, since this service waits for it."
+        family = _family("gateway_last_seen_seconds", text)
         now = self._now()
-        for controller, time in sorted(self._last_seen.items()):
+        for controller, time in sorted(self._silent_since.items()):
             family.add_metric([controller], max(0.0, now - time))
         yield family
         said = sorted(self._said.items())

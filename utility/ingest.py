@@ -48,7 +48,8 @@ class Ingest:
     """Feeds the core, does its effects. The core and the writer live on one thread, which is theirs alone.
 
     Attributes:
-        last_seen: When each gateway was last heard, clock seconds.
+        silent_since: When each registered gateway was last heard, clock seconds; of one that never was, when this
+            service began to wait for it.
         said: The last heartbeat of each gateway.
         refused: The last refusal of each gateway's batches since the start; what is refused comes again.
         trust: How far gateways may trust the time they are told.
@@ -80,7 +81,8 @@ class Ingest:
         with database.reads.begin() as connection:
             self._core = Core(database.store_id, load_known(connection), gap_age_s)
             heartbeats = last_heartbeats(connection)
-        self.last_seen: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
+        self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
+        self._await_gateways()
         self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
 
     def registered(self) -> int:
@@ -124,7 +126,14 @@ class Ingest:
     async def poll(self) -> None:
         """Send the commands that are due, and take over a changed registry."""
         effects = await self.in_thread(self._look, int(self._clock.now()))
+        self._await_gateways()
         await perform(effects, self._commit, self._publish)
+
+    def _await_gateways(self) -> None:
+        """Begin to wait for whoever is newly registered: who is never heard must be missed as one that stopped."""
+        now = self._clock.now()
+        for controller in self._core.known.controllers:
+            self.silent_since.setdefault(controller, now)
 
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
         """Do ``work`` on the writing thread."""
@@ -183,9 +192,9 @@ class Ingest:
         self.health.committed()
         for change in changes:
             if isinstance(change, Append):
-                self.last_seen[change.sender] = change.received
+                self.silent_since[change.sender] = change.received
             elif isinstance(change, SawGateway):
-                self.last_seen[change.controller] = change.time
+                self.silent_since[change.controller] = change.time
                 self.said[change.controller] = unpack_json(Heartbeat, change.heartbeat.encode())
 
     def _look(self, now: int) -> list[Effect[Change]]:

@@ -88,7 +88,7 @@ class Service:
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
         http = () if settings.http_certificate is None else (settings.http_certificate,)
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
-        gateways = GatewayMetrics(self._ingest.last_seen, self._ingest.said, clock.now)
+        gateways = GatewayMetrics(self._ingest.silent_since, self._ingest.said, clock.now)
         self._metrics.watch_gateways(gateways, self._ingest.registered)
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._metrics.watch_link(lambda: self._link.retained)

@@ -51,7 +51,7 @@ _NOW = Section(
         stat(
             "Gateways",
             "Heard at any time, and registered. The difference was never put into service.",
-            Query(f"count({_HEARD})", "heard"),
+            Query("count(commonwatt_utility_gateway_clock_trusted)", "heard"),
             Query("sum(commonwatt_utility_gateways)", "registered"),
         ),
         stat(
@@ -116,7 +116,8 @@ _GATEWAYS = Section(
     [
         table(
             "Gateways, the longest silent first",
-            "As each said last. Click a heading to sort by it. The dashboards microgrid and gateway show one of them.",
+            "As each said last; one never heard has nothing but how long the utility waits for it. Click a heading to "
+            "sort by it. The dashboards microgrid and gateway show one of them.",
             "controller",
             [
                 (

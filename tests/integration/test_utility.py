@@ -156,6 +156,8 @@ def test_service_runs_and_stops_without_a_broker(utility: Utility) -> None:
         status = utility.get("/status")
         assert status is not None
         assert (list(status["microgrids"]), status["head_end_connected"]) == (["r001", "r002"], False)
+        metrics = httpx.get(f"http://{utility.http}/metrics", timeout=5).text
+        assert metrics.count("\ncommonwatt_utility_gateway_last_seen_seconds{") == 2, "neither was ever heard"
         second = commonwatt("utility", "run", "--config", utility.config)
         assert (second.returncode, "is another service running there?" in second.stderr) == (1, True)
         assert stops(service)

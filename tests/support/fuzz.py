@@ -222,7 +222,7 @@ class Fuzz:
             "meter's held states": (len(self.meter.meter.orders.held), 4),
             "meter's tally": (len(self.meter.tally), 40),
             "utility's junk": (len(self.utility.ingest._core._junk), 3),
-            "last seen": (len(self.utility.ingest.last_seen), 2),
+            "silent since": (len(self.utility.ingest.silent_since), 2),
             "refused": (len(self.utility.ingest.refused), 2),
         }
         grown = {name: size for name, (size, most) in sizes.items() if size > most}

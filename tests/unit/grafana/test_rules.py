@@ -115,6 +115,20 @@ CASES = [
         silent=(20, 60),
     ),
     Case("GatewaySilent", "the utility was restarted after a day", {SEEN: "86400 15x60"} | UP, silent=(0, 1, 5)),
+    # One that is registered and was never heard counts from the utility's start, here at 9, and at 59 once more.
+    Case(
+        "GatewaySilent",
+        "a new controller with a wrong certificate, which is mended at 100",
+        {SEEN: "_x9 0+60x49 0+60x40 20x60"} | UP,
+        fires=(17, 58, 67, 99),
+        silent=(10, 16, 60, 66, 101, 140),
+    ),
+    Case(
+        "GatewaySilent",
+        "restarts of the utility, while the gateway speaks every minute",
+        {SEEN: "20 50 30 _x3 290 40 10 _x20 1500 60 5 55x60"} | UP,
+        silent=(0, 6, 7, 30, 31, 32, 60),
+    ),
     *standing("UtilityDisconnected", {utility("head_end_connected"): "1x9 0x89 1x30"}, 2),
     Case(
         "UtilityDisconnected", "connecting after a start", {utility("head_end_connected"): "_x5 0 1x20"}, silent=(6, 9)

@@ -1,6 +1,7 @@
 import asyncio
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,14 @@ from commonwatt.clock import Clock
 from commonwatt.commands import Heartbeat, unpack_json
 from commonwatt.damage import DamagedError
 from commonwatt.effects import Publish
+from commonwatt.town import load_town
 from tests.support import databases
 from tests.support.sent import append, batch, blocks
 from utility import ingest as module
 from utility.health import Health
 from utility.ingest import MAX_QUEUED, Ingest
 from utility.metrics import UtilityMetrics
+from utility.registry import fill_registry
 from utility.store import reads
 from utility.store.changes import Append, Change, Committed, SawGateway
 from utility.store.database import Database
@@ -29,7 +32,8 @@ from utility.store.writer import Writer
 
 kind = databases.both_kinds
 
-CLOCK = Clock(origin=1_800_000_000, monotonic_origin=0, speed=0)
+STARTED = 1_800_000_000
+CLOCK = Clock(origin=STARTED, monotonic_origin=0, speed=0)
 TOPIC = "cw1/r001/u/batch"
 HEARTBEAT = Heartbeat(
     time=1_800_000_000, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none"
@@ -71,7 +75,7 @@ def test_batches_of_a_group_are_all_committed_before_any_is_acknowledged(databas
         await until(lambda: len(sent) == 20)
         assert sample(metrics, "slots") == 20
         assert sample(metrics, "messages", result="stored") == 20
-        assert ingest.last_seen == {"r001": 1_800_000_000}
+        assert ingest.silent_since == {"r001": 1_800_000_000, "r002": 1_800_000_000}
 
     running(database, scenario)
     (joined,) = reads.all_blocks(database, 0, 2**31 - 1)
@@ -80,12 +84,11 @@ def test_batches_of_a_group_are_all_committed_before_any_is_acknowledged(databas
 
 def test_gateways_heard_before_a_restart_are_remembered(database: Database) -> None:
     async def heard(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
-        assert ingest.last_seen == {}
         ingest.offer("cw1/r001/u/stat", HEARTBEAT)
         await until(lambda: sample(metrics, "messages", result="seen") == 1)
 
     async def restarted(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
-        assert ingest.last_seen == {"r001": 1_800_000_000, "r002": 9}, "one that is gone is still told to be silent"
+        assert ingest.silent_since == {"r001": 1_800_000_000, "r002": 9}, "one that is gone is still told to be silent"
         assert ingest.said == {"r001": unpack_json(Heartbeat, HEARTBEAT)}
 
     running(database, heard)
@@ -102,6 +105,23 @@ def broken(monkeypatch: pytest.MonkeyPatch, error: Exception) -> Callable[[], No
 
     monkeypatch.setattr(Writer, "commit", commit)
     return lambda: monkeypatch.setattr(Writer, "commit", whole)
+
+
+def test_gateway_that_was_never_heard_is_silent_since_the_start_or_its_registration(
+    database: Database, tmp_path: Path
+) -> None:
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        assert ingest.silent_since == {"r001": STARTED, "r002": STARTED}
+        ingest._clock = replace(CLOCK, origin=STARTED + 50)
+        ingest.offer("cw1/r001/u/stat", HEARTBEAT)
+        await until(lambda: sample(metrics, "messages", result="seen") == 1)
+        (tmp_path / "town.toml").write_text('microgrid = [{id = "r", kind = "residential", count = 3, houses = 2}]\n')
+        with database.writes.begin() as connection:
+            fill_registry(connection, load_town(tmp_path / "town.toml"))
+        await ingest.poll()
+        assert ingest.silent_since == {"r001": STARTED + 50, "r002": STARTED, "r003": STARTED + 50}
+
+    running(database, scenario)
 
 
 def test_store_that_fails_acknowledges_nothing_and_goes_on(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
