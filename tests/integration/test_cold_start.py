@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.audit import audit_folder
+from commonwatt.audit import Audit, audit_folder
 from commonwatt.demo.layout import prepare
 from tests.support.site import Site
 from tests.support.waiting import eventually
@@ -32,6 +32,16 @@ def stored(site: Site) -> int:
     )
 
 
+def settled(site: Site) -> Audit:
+    """Return what has become of everything that was made, once all is relayed."""
+    site.stop("r001 meters")
+    eventually(lambda: backlog(site) == 0)
+    site.stop("utility", "r001 gateway", "head-end", "r001 broker")
+    audit = audit_folder(site.folder)
+    assert audit.good
+    return audit
+
+
 def test_a_gateway_starts_alone_collects_when_meters_come_and_relays_when_the_utility_appears(site: Site) -> None:
     site.start("r001 gateway")
     site.start("r001 broker", "r001 meters")
@@ -43,11 +53,7 @@ def test_a_gateway_starts_alone_collects_when_meters_come_and_relays_when_the_ut
     site.start("utility")
     site.start("head-end")
     eventually(lambda: stored(site) > held)
-    site.stop("r001 meters")
-    eventually(lambda: backlog(site) == 0)
-    site.stop("utility", "r001 gateway", "head-end", "r001 broker")
-    audit = audit_folder(site.folder)
-    assert audit.good
+    audit = settled(site)
     assert audit.total("stored_exact") > held
 
 
@@ -61,11 +67,7 @@ def test_a_utility_that_starts_empty_gets_everything_back_from_the_gateways_back
     site.register(f"sqlite:///{site.folder / 'utility' / 'utility.db'}")
     site.start("utility")
     eventually(lambda: stored(site) > before)
-    site.stop("r001 meters")
-    eventually(lambda: backlog(site) == 0)
-    site.stop("utility", "r001 gateway", "head-end", "r001 broker")
-    audit = audit_folder(site.folder)
-    assert audit.good
+    audit = settled(site)
     assert audit.total("stored_exact") > before
     assert audit.events_stored
 
