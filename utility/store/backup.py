@@ -164,7 +164,7 @@ def _restore_file(path: Path, source: Path, now: EpochSeconds, *, replace: bool,
             if damaged := _check_copy(fresh):
                 log.warning("%d of the backup's parts are damaged; each is set aside when it is read", damaged)
             with (
-                closing(open_database(f"sqlite:///{fresh}", create=False, check=True)) as database,
+                closing(open_database(f"sqlite:///{fresh}", create=True, check=True)) as database,
                 database.writes.begin() as writing,
             ):
                 _begin_anew(writing)
@@ -250,7 +250,7 @@ def _restore_server(url: URL, source: Path, *, replace: bool) -> None:
     finally:
         engine.dispose()
     # It may be of an earlier schema.
-    open_database(url.render_as_string(hide_password=False), create=False).close()
+    open_database(url.render_as_string(hide_password=False), create=True).close()
 
 
 def _check_use(connection: Connection, name: str, *, replace: bool) -> None:

@@ -4,23 +4,25 @@ import logging
 import secrets
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
+from psycopg.errors import DependentObjectsStillExist
 from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, make_url, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
 
-from commonwatt.damage import DamagedError, fails_check, ready_of
+from commonwatt.damage import DamagedError, fails_check, open_read_only, ready_of
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.resync import write_log_again
 from commonwatt.service import lock_file
 from commonwatt.wal import read_log
 from utility.store.checks import check_file, check_meters, is_damage
-from utility.store.schema import empty_database, migrate
-from utility.store.tables import setting
+from utility.store.schema import empty_database, migrate, require_newest
+from utility.store.tables import metadata, setting
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a transaction waits for that of another process."""
@@ -101,16 +103,18 @@ class Database:
 
 
 def open_database(url: str, *, create: bool, check: bool = False, revision: str = "head") -> Database:
-    """Open the database at ``url`` and bring its schema up to date.
+    """Open the database at ``url``, of the newest schema.
 
     Args:
         url: SQLAlchemy URL.
-        create: Whether a database that is not there is made.
+        create: Whether a database that is not there is made, and one of an earlier schema brought up to date; whoever
+            only looks must do neither.
         check: Whether it is checked as a service does it that is about to rely on it; of an SQLite file also the log.
         revision: The schema it is to have, if not the newest.
 
     Raises:
-        ConfigError: The URL is none, or there is no database and none is to be made.
+        ConfigError: The URL is none; there is no database, or an earlier one, and it is not to be made; what is there
+            is another program's; or another migrate or restore is at it.
         DamagedDatabaseError: It is damaged; nothing was changed.
         StoreError: It can't be opened for another reason, or was made by a later version.
     """
@@ -124,6 +128,8 @@ def open_database(url: str, *, create: bool, check: bool = False, revision: str 
         raise ConfigError(
             f"{path}: no database there; make one with: commonwatt utility register, or: commonwatt utility migrate"
         )
+    if path is not None and path.is_file():
+        _refuse_anothers(path)
     lock = None if path is None else share(path)
     if path is not None:
         _only_ours(path)
@@ -131,7 +137,8 @@ def open_database(url: str, *, create: bool, check: bool = False, revision: str 
     try:
         torn = path is not None and check and _is_torn(path)
         with _writing(engine).begin() as connection:
-            schema = migrate(connection, str(parsed.database), revision)
+            name = str(parsed.database)
+            schema = migrate(connection, name, revision) if create else (require_newest(connection, name),) * 2
             store_id = _store_id(connection, torn=torn)
             if check:
                 check_meters(connection)
@@ -179,6 +186,12 @@ def _let_go(engine: Engine, lock: TextIO | None) -> None:
 def _told(name: str, error: Exception, kind: str) -> StoreError:
     """Return what is to be told of an error when opening."""
     why = getattr(error, "orig", None) or error
+    if isinstance(why, DependentObjectsStillExist):
+        return StoreError(
+            f"{name}: something that is not Commonwatt's was built on its tables, which can't be brought up to date "
+            f"under it: {why.diag.message_detail}. Keep its definition (pg_dump --schema-only), drop it, bring the "
+            "database up to date with: commonwatt utility migrate --config FILE; and make it again"
+        )
     if not (fails_check(error) if isinstance(error, sqlite3.Error) else is_damage(error)):
         return StoreError(f"{name}: can't be used as the utility's database: {why}")
     if kind == "sqlite":
@@ -245,6 +258,18 @@ def lock_gaps(connection: Connection) -> None:
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _GAPS_LOCK})
+
+
+def _refuse_anothers(path: Path) -> None:
+    """Refuse another program's file before anything of it is changed; of a damaged one nothing is said here.
+
+    Raises:
+        ConfigError: It holds tables, and none of ours.
+    """
+    with suppress(sqlite3.Error), closing(open_read_only(path)) as connection:
+        tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if tables and not tables & metadata.tables.keys():
+            raise ConfigError(f"{path}: is another program's database, without a table of Commonwatt; name another")
 
 
 def _only_ours(path: Path) -> None:

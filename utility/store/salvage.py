@@ -157,7 +157,7 @@ def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Salvage,
             for group in take.rows(table):
                 with database.writes.begin() as connection:
                     _insert(connection, table, group, result)
-    with closing(open_database(url, create=False)) as database, database.writes.begin() as connection:
+    with closing(open_database(url, create=True)) as database, database.writes.begin() as connection:
         registry_changed(connection)
 
 

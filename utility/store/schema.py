@@ -10,14 +10,18 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
 from commonwatt.damage import DamagedError
-from commonwatt.exceptions import StoreError
+from commonwatt.exceptions import ConfigError, StoreError
 
 BEFORE = "commonwatt_before"
 """Schema in which a server's tables wait while a backup is put in their place."""
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
+_SCHEMA_LOCK = 0x43570003
+"""Number of the advisory lock under which a server's tables are made, changed or replaced."""
+
 _IS_CUT_SHORT = text("SELECT to_regnamespace(:name) IS NOT NULL")
+_TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 
 def revisions() -> list[str]:
@@ -34,13 +38,58 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
         revision: The schema it is to have, if not the newest.
 
     Raises:
+        ConfigError: Another is at it.
         DamagedError: It holds something else.
         StoreError: It was made by a later version, or a restore was cut short.
     """
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
+    before = _schema_of(connection, name)
+    if before != revisions()[0]:
+        lock_schema(connection, name)
+        before = _schema_of(connection, name)  # Somebody else may have done it before we had the lock.
+    command.upgrade(config, revision)
+    (head,) = MigrationContext.configure(connection).get_current_heads()
+    return before, head
+
+
+def require_newest(connection: Connection, name: str) -> str:
+    """Return the schema of a database that is only looked at, and therefore must be of the newest.
+
+    Raises:
+        ConfigError: It is not, or nothing was made in it yet.
+        DamagedError: It holds something else.
+        StoreError: It was made by a later version, or a restore was cut short.
+    """
+    found, newest = _schema_of(connection, name), revisions()[0]
+    if found is None:
+        raise ConfigError(
+            f"{name}: has no tables of Commonwatt; is it the right database? They are made by: commonwatt utility "
+            "migrate --config FILE; or with a town in them: commonwatt utility register"
+        )
+    if found != newest:
+        raise ConfigError(
+            f"{name}: an earlier version of Commonwatt made it (schema {found}, this one needs {newest}); bring it up "
+            "to date, after a backup, with: commonwatt utility migrate --config FILE; the service does so at its start"
+        )
+    return found
+
+
+def lock_schema(connection: Connection, name: str) -> None:
+    """Be the only one to make, change or replace a server's tables, until this transaction ends.
+
+    Raises:
+        ConfigError: Somebody else is at it.
+    """
+    if connection.dialect.name == "postgresql" and not connection.execute(_TRY_LOCK, {"key": _SCHEMA_LOCK}).scalar():
+        raise ConfigError(f"{name}: another migrate or restore is at work on this database; wait until it has ended")
+
+
+def _schema_of(connection: Connection, name: str) -> str | None:
+    """Return the schema of a database, ``None`` if it has none yet; refuse what is not ours to change."""
     present = set(MigrationContext.configure(connection).get_current_heads())
     if connection.dialect.name == "postgresql" and connection.execute(_IS_CUT_SHORT, {"name": BEFORE}).scalar():
+        lock_schema(connection, name)
         raise StoreError(f"{name}: a restore was cut short; begin it again: commonwatt utility restore FILE --replace")
     if not present and connection.dialect.name == "sqlite" and _has_pages(connection):
         raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
@@ -49,9 +98,7 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
             f"{name}: made by a later version of Commonwatt (schema {', '.join(sorted(unknown))}); "
             "install that version, or name another database"
         )
-    command.upgrade(config, revision)
-    (head,) = MigrationContext.configure(connection).get_current_heads()
-    return min(present, default=None), head
+    return min(present, default=None)
 
 
 def empty_database(revision: str = "head") -> bytes:

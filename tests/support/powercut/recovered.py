@@ -58,9 +58,9 @@ def open_gateway(folder: Path) -> Recovered:
 
 
 def open_utility(folder: Path) -> Recovered:
-    """Open a utility's database."""
+    """Open a utility's database, as its service does."""
     path = folder / "utility.db"
-    with closing(open_database(f"sqlite:///{path}", create=False)) as database:
+    with closing(open_database(f"sqlite:///{path}", create=True)) as database:
         reader = PartReader(database)
         with database.reads.begin() as connection:
             blocks = reader.read(connection, select_parts())

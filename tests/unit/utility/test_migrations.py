@@ -2,6 +2,7 @@
 
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import create_engine, select, text
+from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.pool import NullPool
+from typer.testing import CliRunner
 
 from commonwatt.blocks import Blocks, join
 from commonwatt.exceptions import ConfigError, StoreError
@@ -18,6 +20,7 @@ from commonwatt.letters import LocalReason
 from commonwatt.units import QUARTER_S
 from tests.support import databases
 from tests.support.postgres import Postgres
+from utility.cli import app
 from utility.store import reads
 from utility.store.backup import backup, restore
 from utility.store.compactor import Compactor
@@ -26,6 +29,7 @@ from utility.store.gaps import GapFinder
 from utility.store.known import last_done, open_commands
 from utility.store.letters import letters
 from utility.store.salvage import salvage
+from utility.store.schema import lock_schema
 from utility.store.tables import gap, letter, metadata, part
 from utility.store.writer import Writer
 
@@ -92,7 +96,7 @@ def test_newer_schema_is_refused(url: str, database: Database) -> None:
 
 
 def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str) -> None:
-    with closing(open_database(old_url, create=False, check=True)) as database:
+    with closing(open_database(old_url, create=True, check=True)) as database:
         assert database.store_id == 4711
         assert readings(database) == (READINGS, [(5, 59049), (6, 103)])
         with database.reads.begin() as connection:
@@ -125,7 +129,7 @@ def test_block_whose_quarter_is_damaged_keeps_nothing_from_being_migrated(old_ur
     with engine.begin() as connection:
         # Of the year 58,974: there is no such month.
         connection.execute(text(f"UPDATE part SET quarter = 2000000000 WHERE compacted AND quarter = {QUARTER}"))
-    with closing(open_database(old_url, create=False, check=True)) as database:
+    with closing(open_database(old_url, create=True, check=True)) as database:
         assert readings(database)[0] == {key: values for key, values in READINGS.items() if key[2] != QUARTER}
         with database.reads.begin() as connection:
             kept = connection.execute(select(letter.c.reason).where(letter.c.reason == LocalReason.DAMAGED_PART)).all()
@@ -141,9 +145,115 @@ def test_backup_that_an_upgrade_made_of_the_first_schema_is_put_back_under_a_new
         restore(old_url, tmp_path / "kept", 0, replace=False, tell=lambda *_: None)
     for _ in range(2):
         restore(old_url, tmp_path / "kept", 0, replace=True, tell=lambda *_: None)
-        with closing(open_database(old_url, create=False, check=True)) as database:
+        with closing(open_database(old_url, create=True, check=True)) as database:
             assert readings(database) == (READINGS, [(5, 59049), (6, 103)])
             assert database.store_id != 4711
+
+
+LOOKS = ("gaps", "letters", "conflicts", "lines", "commands", "dump", "command r001 aggregate")
+"""Commands that take a database as it is."""
+
+
+def commonwatt(tmp_path: Path, url: str, *words: str) -> tuple[int, str]:
+    """Run a command of the utility; return its exit code and what it said."""
+    (tmp_path / "utility.toml").write_text(f'[utility]\ndatabase = "{url}"\n')
+    done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(tmp_path / "utility.toml")])
+    return done.exit_code, done.output
+
+
+def all_there_is(url: str) -> object:
+    """Return what a command that only looks could have changed."""
+    if url.startswith("sqlite"):
+        path = Path(url.removeprefix("sqlite:///"))
+        return path.read_bytes(), path.stat().st_mode
+    with create_engine(url, poolclass=NullPool).connect() as connection:
+        return sorted(inspect(connection).get_table_names())
+
+
+def test_who_only_looks_brings_no_database_up_to_date(old_url: str, tmp_path: Path) -> None:
+    before = all_there_is(old_url)
+    for words in LOOKS:
+        code, said = commonwatt(tmp_path, old_url, *words.split())
+        assert (code, "schema 0001" in said, "commonwatt utility migrate --config" in said) == (2, True, True), said
+    if old_url.startswith("postgresql"):
+        assert all_there_is(old_url) == before
+    assert commonwatt(tmp_path, old_url, "migrate")[1].startswith("the database is brought from schema 0001 to ")
+    assert commonwatt(tmp_path, old_url, "gaps")[0] == 0
+
+
+@pytest.fixture
+def empty_url(kind: str, tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[str]:
+    """A database with nothing in it."""
+    if kind == "sqlite":
+        (tmp_path / "empty.db").touch()
+        yield f"sqlite:///{tmp_path}/empty.db"
+        return
+    server: Postgres = request.getfixturevalue("server")
+    server.execute("CREATE DATABASE nothing")
+    yield server.url_of("nothing")
+    server.execute("DROP DATABASE nothing WITH (FORCE)")
+
+
+def test_who_only_looks_makes_no_tables_in_an_empty_database_nor_in_anothers(
+    empty_url: str, kind: str, tmp_path: Path
+) -> None:
+    def looks() -> None:
+        for words in LOOKS:
+            code, said = commonwatt(tmp_path, empty_url, *words.split())
+            assert (code, "of Commonwatt" in said) == (2, True), said
+
+    looks()
+    with create_engine(empty_url, poolclass=NullPool).begin() as connection:
+        assert inspect(connection).get_table_names() == []
+        connection.execute(text("CREATE TABLE theirs (x INTEGER)"))
+    before = all_there_is(empty_url)
+    looks()
+    assert all_there_is(empty_url) == before
+    if kind == "sqlite":
+        assert "another program's" in commonwatt(tmp_path, empty_url, "migrate")[1]
+        assert all_there_is(empty_url) == before
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_two_never_make_the_tables_at_the_same_time(kind: str, empty_url: str, tmp_path: Path) -> None:
+    at_work = "another migrate or restore is at work on this database; wait until it has ended"
+    with create_engine(empty_url, poolclass=NullPool).begin() as connection:
+        lock_schema(connection, "the first")
+        code, said = commonwatt(tmp_path, empty_url, "migrate")
+        assert (code, at_work in said) == (2, True), said
+
+    def migrated(_: int) -> str:
+        try:
+            open_database(empty_url, create=True).close()
+        except ConfigError as error:
+            return str(error)
+        return ""
+
+    with ThreadPoolExecutor(4) as threads:
+        said_each = list(threads.map(migrated, range(4)))
+    assert "" in said_each
+    assert all(not told or at_work in told for told in said_each)
+    # Who finds nothing to be made needs nobody's leave.
+    with create_engine(empty_url, poolclass=NullPool).begin() as connection:
+        lock_schema(connection, "a restore")
+        open_database(empty_url, create=True).close()
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_a_view_of_somebody_else_is_left_alone_and_named(kind: str, old_url: str, tmp_path: Path) -> None:
+    engine = create_engine(old_url, poolclass=NullPool)
+    for source in ("block", "part"):
+        with engine.begin() as connection:
+            connection.execute(text(f"CREATE VIEW monthly AS SELECT * FROM {source}"))
+        code, said = commonwatt(tmp_path, old_url, "migrate")
+        assert (code, "monthly depends on" in said, "date with: commonwatt utility migrate" in said) == (
+            1,
+            True,
+            True,
+        )
+        with engine.begin() as connection:
+            connection.execute(text("DROP VIEW monthly"))
+    assert commonwatt(tmp_path, old_url, "migrate")[0] == 0
 
 
 def first_schema(path: Path) -> Path:
@@ -157,7 +267,7 @@ def test_damaged_database_of_the_first_schema_is_salvaged_like_any_other(tmp_pat
     with closing(sqlite3.connect(path)) as old, old:
         old.execute("UPDATE meter SET crc = crc + 1 WHERE id = 10003")
     with pytest.raises(DamagedDatabaseError, match="utility salvage"):
-        open_database(f"sqlite:///{path}", create=False, check=True)
+        open_database(f"sqlite:///{path}", create=True, check=True)
     done = salvage(path, 0)
     assert (done.taken["part"], done.damaged["part"], done.damaged["meter"]) == (7, 1, 1)
     with closing(open_database(f"sqlite:///{path}", create=False, check=True)) as database:
@@ -180,7 +290,7 @@ def test_database_of_a_later_schema_is_not_salvaged(tmp_path: Path) -> None:
 
 def test_migrated_database_goes_on_where_it_was(old_url: str) -> None:
     now = (QUARTER + 9) * QUARTER_S
-    with closing(open_database(old_url, create=False)) as database:
+    with closing(open_database(old_url, create=True)) as database:
         finder, compactor = GapFinder(database), Compactor(database)
         replacement = compactor.plan(now)
         assert replacement is not None
