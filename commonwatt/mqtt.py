@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -50,10 +50,7 @@ _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0
 _LIVED_S = 5.0
 _LOOK_EVERY_S = 10
-
-
-class TlsError(OSError):
-    """Broker and client don't trust each other; a person must look at certificates."""
+_REASONS_KEPT = 8
 
 
 class MqttLink:
@@ -61,6 +58,7 @@ class MqttLink:
 
     Attributes:
         connected: Whether the broker has accepted the connection and the subscriptions were sent.
+        complaint: Why the last attempt made no connection; empty while there is one, and before the first failed.
         connects: Times it was connected.
         dropped: Messages not sent, for want of a connection or room.
         retained: Retained messages ignored; the first is logged.
@@ -83,6 +81,7 @@ class MqttLink:
         tally: Tally | None = None,
     ) -> None:
         self.connected = False
+        self.complaint = ""
         self.connects = 0
         self.dropped = 0
         self.failures = 0
@@ -97,8 +96,8 @@ class MqttLink:
         self._rng = rng
         self._tls = tls
         self._tally = tally
-        self._complaint = ""
-        self._answered = False
+        self._logged: deque[str] = deque(maxlen=_REASONS_KEPT)
+        self._explained = False
         self._client: paho.Client | None = None
         self._lost = asyncio.Event()
         self._paused_until_resume = asyncio.Event()
@@ -111,7 +110,7 @@ class MqttLink:
         while True:
             await self._paused_until_resume.wait()
             self._lost.clear()
-            self._answered = False
+            self._explained = False
             client = self._client = self._new_client()
             was, started = self.connects, loop.time()
             try:
@@ -119,10 +118,10 @@ class MqttLink:
                 await _connect(loop, client, self._address)
                 self._opened(loop, client)
                 await self._watch(client, shown)
-                if self._tls is not None and not self._answered and self._paused_until_resume.is_set():
-                    self._failed(TlsError("the broker ended it without an answer; its log says why"))
+                if not self._explained and self._paused_until_resume.is_set():
+                    self._failed("the broker ended it without an answer; its log says why")
             except (OSError, ConfigError) as error:
-                self._failed(error)
+                self._failed(str(error) or "no answer in time")
             except Exception:
                 self.failures += 1
                 log.exception("%s: the connection failed", self._identity)
@@ -180,13 +179,13 @@ class MqttLink:
     def _stamp(self) -> Stamp:
         return () if self._tls is None else stamp(*self._tls.replaceable)
 
-    def _failed(self, error: Exception) -> None:
-        """Log why there is no connection: what a person must mend at once, but only once."""
-        for_a_person = isinstance(error, TlsError | ConfigError) and str(error) != self._complaint
-        level = logging.WARNING if for_a_person else logging.DEBUG
-        log.log(level, "%s: no connection to %s:%s: %s", self._identity, *self._address, error)
-        if for_a_person:
-            self._complaint = str(error)
+    def _failed(self, why: str) -> None:
+        """Note why there is no connection, and log each reason once until there is one: it is tried again for ever."""
+        self._explained = True
+        self.complaint = why
+        if why not in self._logged:
+            self._logged.append(why)
+            log.warning("%s: no connection to %s:%s: %s", self._identity, *self._address, why)
 
     def _renewed(self, shown: Stamp) -> bool:
         """Say whether the certificate, or the list of revoked ones, was replaced by one that can be read."""
@@ -255,15 +254,17 @@ class MqttLink:
             loop.call_soon(self._io, partial(self._read, loop, client))
 
     def _connected(self, client: paho.Client, _: object, __: object, reason: ReasonCode, ___: object) -> None:
-        self._answered = True
         if reason.is_failure:
-            log.warning("%s: refused by the broker at %s:%s: %s", self._identity, *self._address, reason)
+            self._failed(f"the broker refused it: {reason}; its log says why")
             self._lost.set()
             return
         client.subscribe(self._subscribe, qos=1)
+        self._explained = True
         self.connected = True
-        self._complaint = ""
+        self.complaint = ""
+        self._logged.clear()
         self.connects += 1
+        log.info("%s: connected to %s:%s", self._identity, *self._address)
         self._guarded(self._on_connect)
 
     def _disconnected(self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
@@ -351,14 +352,14 @@ def _counted(tally: Tally) -> type[ssl.SSLSocket]:
 class _TlsFailures:
     """Stands where paho wants a logger, and passes on the failures of TLS."""
 
-    def __init__(self, failed: Callable[[Exception], None]) -> None:
+    def __init__(self, failed: Callable[[str], None]) -> None:
         self._failed = failed
 
     def log(self, _level: int, _text: str, *arguments: object) -> None:
         """Take what paho says."""
         for argument in arguments:
             if isinstance(argument, ssl.SSLError):
-                self._failed(TlsError(str(argument)))
+                self._failed(str(argument))
 
 
 async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address: tuple[str, int]) -> None:
@@ -388,8 +389,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address
     async with asyncio.timeout(2 * CONNECT_TIMEOUT_S):
         error = await done
     if error is not None:
-        kind = TlsError if isinstance(error, ssl.SSLError) else OSError
-        raise kind(str(error)) from error
+        raise OSError(str(error)) from error
 
 
 def _remove_writer(loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:

@@ -247,8 +247,12 @@ class Shell:
                 "set_aside": self._aside,
                 "damaged_rows": self._core.upkeep.damaged.total(),
             }
-            connected = {name: link.connected for name, link in self._links.each.items()}
-            self._view = self._core.view(now) | {"connected": connected, "store": store}
+            links = self._links.each.items()
+            connections = {
+                "connected": {name: link.connected for name, link in links},
+                "connection_failures": {name: link.complaint for name, link in links if link.complaint},
+            }
+            self._view = self._core.view(now) | connections | {"store": store}
             self._line.judge(self._core.line.month(now))
         except sqlite3.Error as error:
             self._figures.store_failures += 1

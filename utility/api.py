@@ -58,6 +58,7 @@ class Api:
     clock: Clock
     metrics: UtilityMetrics
     connected: Callable[[], bool]
+    complaint: Callable[[], str]
     refused: Mapping[str, Refused]
     health: Health
 
@@ -106,6 +107,7 @@ def _add_service(app: FastAPI, api: Api) -> None:
         """Return running counts by microgrid; what was received counts again when it was sent again.
 
         ``last_refusal`` says why a gateway's data waits: its last batch that was refused since the service started.
+        ``head_end_failure`` says why the last attempt to connect failed, while there is no connection.
         ``alarms`` names what a person must see to: ``store_damaged``, ``disk_full``.
         """
         try:
@@ -123,6 +125,7 @@ def _add_service(app: FastAPI, api: Api) -> None:
             "time": int(api.clock.now()),
             "store": f"{api.database.store_id:x}",
             "head_end_connected": api.connected(),
+            "head_end_failure": api.complaint() or None,
             "alarms": api.health.alarms(),
             "totals": totals,
             "microgrids": microgrids,

@@ -78,7 +78,7 @@ class Service:
             token=token,
             subscribe=topics.all_gateways_up(),
             on_message=self._heard,
-            on_connect=lambda: log.info("connected to the head-end at %s", settings.head_end),
+            on_connect=lambda: None,
             rng=random.SystemRandom(),
             tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
         )
@@ -97,6 +97,7 @@ class Service:
             clock=clock,
             metrics=self._metrics,
             connected=lambda: self._link.connected,
+            complaint=lambda: self._link.complaint,
             refused=self._ingest.refused,
             health=self._health,
         )

@@ -24,6 +24,10 @@ def backlog(site: Site) -> int:
     return int((site.status("r001 gateway") or {"backlog": {"parts": -1}})["backlog"]["parts"])
 
 
+def failing(site: Site) -> set[str]:
+    return set((site.status("r001 gateway") or {}).get("connection_failures", {}))
+
+
 def stored(site: Site) -> int:
     return int(
         (site.status("utility") or {"microgrids": {"r001": {"received_slots": 0}}})["microgrids"]["r001"][
@@ -44,8 +48,12 @@ def settled(site: Site) -> Audit:
 
 def test_a_gateway_starts_alone_collects_when_meters_come_and_relays_when_the_utility_appears(site: Site) -> None:
     site.start("r001 gateway")
+    eventually(lambda: failing(site) == {"meters", "head_end"})
+    assert site.log("r001 gateway").count("r001: no connection to ") == 2, "once each, however often it is tried"
     site.start("r001 broker", "r001 meters")
     eventually(lambda: backlog(site) > 20)
+    eventually(lambda: failing(site) == {"head_end"})
+    assert "r001: connected to {}:{}".format(*site.address("r001 broker")) in site.log("r001 gateway")
     site.stop("r001 gateway")
     site.start("r001 gateway")
     held = backlog(site)

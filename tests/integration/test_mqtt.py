@@ -1,7 +1,10 @@
 """The MQTT link every part uses, at a real broker that comes and goes."""
 
 import asyncio
+import logging
 import random
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import paho.mqtt.client as paho
@@ -13,9 +16,13 @@ from commonwatt.devices import load_tokens
 from commonwatt.effects import Publish
 from commonwatt.mqtt import MqttLink
 from tests.support.site import Site
-from tests.support.waiting import become
+from tests.support.waiting import become, free_port
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
+
+ACCEPTED = b"\x20\x02\x00\x00"
+NOT_AUTHORIZED = b"\x20\x02\x00\x05"
+"""A broker's answers to CONNECT."""
 
 
 class Listener:
@@ -80,6 +87,71 @@ def test_a_link_that_is_lost_while_it_is_told_to_end_ends() -> None:
             await watching
 
     asyncio.run(play())
+
+
+def test_why_there_is_no_connection_is_logged_once_for_each_reason(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(mqtt, "_FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr(mqtt, "_LAST_RETRY_S", 0.01)
+    caplog.set_level(logging.INFO, mqtt.log.name)
+    port = free_port()
+    attempts: list[str] = []
+    link = MqttLink(
+        address=f"127.0.0.1:{port}",
+        identity="r001",
+        token="secret",
+        subscribe="#",
+        on_message=lambda *_: None,
+        on_connect=lambda: None,
+        rng=random.Random(1),
+    )
+    make = link._new_client
+
+    def begin() -> paho.Client:
+        attempts.append(link.complaint)
+        return make()
+
+    monkeypatch.setattr(link, "_new_client", begin)
+
+    async def fails(reason: str) -> None:
+        before = len(attempts)
+        await become(lambda: sum(reason in told for told in attempts[before:]) >= 3)
+
+    async def behind_the_port(answer: bytes, scene: Callable[[], Awaitable[None]]) -> None:
+        played = asyncio.Event()
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            await reader.read(1000)
+            writer.write(answer)
+            if answer == ACCEPTED:
+                await played.wait()
+            writer.close()
+
+        async with await asyncio.start_server(serve, "127.0.0.1", port):
+            await scene()
+            played.set()
+
+    async def play() -> None:
+        running = asyncio.create_task(link.run())
+        await fails("Connection refused")
+        await behind_the_port(b"", partial(fails, "without an answer"))
+        await fails("Connection refused")
+        await behind_the_port(NOT_AUTHORIZED, partial(fails, "Not authorized"))
+        await behind_the_port(ACCEPTED, partial(become, lambda: link.connected and not link.complaint))
+        await fails("Connection refused")
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+    asyncio.run(play())
+    said = [record.getMessage() for record in caplog.records]
+    assert [text.replace(f"127.0.0.1:{port}", "X") for text in said] == [
+        "r001: no connection to X: [Errno 111] Connection refused",
+        "r001: no connection to X: the broker ended it without an answer; its log says why",
+        "r001: no connection to X: the broker refused it: Not authorized; its log says why",
+        "r001: connected to X",
+        "r001: no connection to X: [Errno 111] Connection refused",
+    ]
 
 
 def test_a_link_survives_its_broker_and_its_listener(tmp_path: Path) -> None:

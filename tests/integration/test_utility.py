@@ -45,8 +45,9 @@ def commonwatt(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 
 @contextlib.contextmanager
-def process(*arguments: object) -> Iterator["subprocess.Popen[bytes]"]:
-    started = subprocess.Popen([sys.executable, "-m", "commonwatt", *map(str, arguments)])
+def process(*arguments: object, log: Path | None = None) -> Iterator["subprocess.Popen[bytes]"]:
+    with contextlib.nullcontext() if log is None else log.open("wb") as file:
+        started = subprocess.Popen([sys.executable, "-m", "commonwatt", *map(str, arguments)], stderr=file)
     try:
         yield started
     finally:
@@ -151,16 +152,21 @@ def stops(service: "subprocess.Popen[bytes]") -> bool:
 
 
 def test_service_runs_and_stops_without_a_broker(utility: Utility) -> None:
-    with process("utility", "run", "--config", utility.config) as service:
+    log = utility.folder / "log"
+    with process("utility", "run", "--config", utility.config, log=log) as service:
         asyncio.run(become(lambda: utility.tells("/health", lambda answer: answer["status"] == "ok")))
         status = utility.get("/status")
         assert status is not None
         assert (list(status["microgrids"]), status["head_end_connected"]) == (["r001", "r002"], False)
         metrics = httpx.get(f"http://{utility.http}/metrics", timeout=5).text
         assert metrics.count("\ncommonwatt_utility_gateway_last_seen_seconds{") == 2, "neither was ever heard"
+        refused = "[Errno 111] Connection refused"
+        asyncio.run(become(lambda: utility.tells("/status", lambda answer: answer["head_end_failure"] == refused)))
         second = commonwatt("utility", "run", "--config", utility.config)
         assert (second.returncode, "is another service running there?" in second.stderr) == (1, True)
         assert stops(service)
+    said = log.read_text()
+    assert said.count(f"utility: no connection to {utility.head_end}: {refused}") == 1, said
 
 
 @pytest.mark.parametrize(

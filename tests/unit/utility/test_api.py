@@ -63,7 +63,7 @@ def client(database: Database, refused: dict[str, Refused]) -> Client:
     )
     metrics.watch_gateways(GatewayMetrics({"r001": BEGIN}, {"r001": said}, lambda: BEGIN + 7), lambda: 2)
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
-    return Client(make_app(Api(database, clock, metrics, lambda: False, refused, Health(None))))
+    return Client(make_app(Api(database, clock, metrics, lambda: False, lambda: "", refused, Health(None))))
 
 
 def test_readings_are_the_slots_in_the_range(client: Client, database: Database) -> None:

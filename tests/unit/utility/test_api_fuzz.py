@@ -66,7 +66,7 @@ def _app(folder: Path) -> FastAPI:
     with database.writes.begin() as connection:
         fill_registry(connection, load_town(folder / "town.toml"))
     clock = Clock(origin=BEGIN + 5000, monotonic_origin=0, speed=0)
-    return make_app(Api(database, clock, UtilityMetrics(), lambda: False, {}, Health(None)))
+    return make_app(Api(database, clock, UtilityMetrics(), lambda: False, lambda: "", {}, Health(None)))
 
 
 @given(st.sampled_from(PATHS), st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5))
