@@ -21,7 +21,7 @@ from commonwatt.town import Microgrid, load_town
 from commonwatt.units import MAX_EPOCH, QUARTER_S
 from utility import cli_commands, cli_upkeep, cli_views
 from utility.cli_options import ConfigOption, from_file, load, opened
-from utility.registry import enrol, fill_registry
+from utility.registry import enrol, fill_registry, refuse_moved
 from utility.store import reads
 from utility.store.database import open_database
 
@@ -78,7 +78,8 @@ def register(
     Writes OUT/MICROGRID/ with registry.json and gateway-tokens.json (for the gateway), devices.json (for its broker)
     and meter-tokens.json; OUT/head-end/devices.json (for the utility's broker); OUT/utility/utility-tokens.json.
 
-    Do it again after appending to the town file, such as a meter: it adds what is new and keeps every token.
+    Do it again after appending to the town file, such as a meter: it adds what is new and keeps every token. A town
+    file that moves a meter is refused, by what the database has and by the registry.json of each microgrid.
     Running brokers and the running utility take the additions over by themselves.
 
     With --out alone it makes the files and no database, with --database alone it fills that and makes no file: so the
@@ -90,6 +91,8 @@ def register(
         loaded = load_town(town)
         if database is not None and (fault := database_fault(database)):
             raise ConfigError(fault)
+        if out is not None:
+            refuse_moved(loaded, out)  # before the database takes it over
         told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
         if database is not None:
             with opened(database, create=True) as filled, filled.writes.begin() as connection:

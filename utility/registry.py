@@ -25,7 +25,7 @@ from commonwatt.devices import (
     save_tokens,
 )
 from commonwatt.exceptions import ConfigError
-from commonwatt.registry import registry_of, save_registry
+from commonwatt.registry import load_registry, registry_of, save_registry
 from commonwatt.service import only_one
 from commonwatt.topics import UTILITY
 from commonwatt.town import Function, Meter, Microgrid, Town
@@ -80,18 +80,44 @@ def _fill(
     changed = [row for row in rows if row[key] in known and any(known[row[key]][c] != row[c] for c in row)]
     for row in changed:
         for column in fixed:
-            if known[row[key]][column] != row[column]:
-                raise ConfigError(
-                    f"{table.name} {row[key]} is registered with {column} {known[row[key]][column]}, and the town "
-                    f"file now says {row[column]}; entries may be appended, never moved, changed or taken out: put "
-                    "the file back as it was and add at its end"
-                )
+            _refuse_change(f"{table.name} {row[key]}", column, known[row[key]][column], row[column])
     if new:
         connection.execute(table.insert(), new)
     if changed:
         statement = table.update().where(table.c[key] == bindparam("which"))
         connection.execute(statement, [row | {"which": row[key]} for row in changed])
     return len(new), len(changed)
+
+
+def refuse_moved(town: Town, out: Path) -> None:
+    """Refuse a town file that gives another place to what is registered by the files below ``out``.
+
+    Raises:
+        ConfigError: As it says; or a file there can't be read, so that nobody knows.
+    """
+    meters = {entry.id: entry for entry in town.meters}
+    for path in sorted(out.glob("*/registry.json")):
+        try:
+            registered = load_registry(path)
+        except ConfigError as error:
+            text = f"{error}\n{path}: put a good one there from your copy, or delete it, and register again"
+            raise ConfigError(text) from error
+        for known in registered.meters:
+            if (entry := meters.get(known.id)) is not None:
+                what = f"{path}: meter {entry.id}"
+                _refuse_change(what, "microgrid", registered.microgrid, entry.microgrid)
+                _refuse_change(what, "function", known.function.value, entry.function.value)
+                _refuse_change(what, "direction", known.direction.value, entry.direction.value)
+        if (microgrid := town.microgrids.get(registered.microgrid)) is not None:
+            _refuse_change(f"{path}: controller {microgrid.id}", "number", registered.number, microgrid.number)
+
+
+def _refuse_change(what: str, of: str, was: object, now: object) -> None:
+    if was != now:
+        raise ConfigError(
+            f"{what} is registered with {of} {was}, and the town file now says {now}; entries may be appended, never "
+            "moved, changed or taken out: put the file back as it was and add at its end"
+        )
 
 
 def _meter_row(entry: Meter) -> dict[str, Any]:
@@ -141,12 +167,14 @@ def enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable
         track: Shows a person how far it is.
 
     Raises:
-        ConfigError: A token file that is there can't be read, or another command works in the folder.
+        ConfigError: A token file that is there can't be read, the town file moves what is registered there, or
+            another command works in the folder.
     """
     if taken := {UTILITY, HEAD_END, AUTHORITY_FOLDER} & town.microgrids.keys():
         raise ConfigError(f"microgrid {min(taken)} has the name of a folder of the utility; give it another id")
     # Who is revoked meanwhile must not be taken in again by what was read before.
     with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
+        refuse_moved(town, out)
         return _enrol(town, out, track)
 
 

@@ -129,6 +129,47 @@ def test_a_town_is_registered_with_its_secrets_and_its_database_apart(town_file:
     assert {path.name for path in tmp_path.iterdir()} <= {"town.toml", "out", "utility.db", "utility.db.lock"}
 
 
+INSERTED = 'microgrid = [{id = "a001", kind = "public"}, {id = "r001", kind = "residential", houses = 1}]\n'
+
+
+def test_a_town_file_that_moves_a_meter_is_refused_by_the_files_of_the_town_alone(
+    town_file: Path, tmp_path: Path
+) -> None:
+    out, database = tmp_path / "site", tmp_path / "new.db"
+    words = ["register", "--town", str(town_file), "--out", str(out)]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*.json")}
+    town_file.write_text(INSERTED)
+    for refused in (words, [*words, "--database", f"sqlite:///{database}"]):
+        done = CliRunner().invoke(app, refused)
+        assert done.exit_code == 2, done.output
+        assert "meter 10001 is registered with microgrid r001, and the town file now says a001" in done.stderr
+        assert "add at its end" in done.stderr
+    assert {path: path.read_bytes() for path in out.rglob("*.json")} == before
+    assert not (out / "a001").exists()
+    assert not database.exists(), "nothing was put in there either"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (('"number": 1', '"number": 2'), "controller r001 is registered with number 2, and the town file now says 1"),
+        (('"function": "house"', '"function": "boundary"'), "is registered with function boundary"),
+        (('"number": 1', '"number": "one"'), "or delete it, and register again"),
+    ],
+)
+def test_files_of_a_town_that_say_otherwise_are_named(
+    town_file: Path, tmp_path: Path, change: tuple[str, str], says: str
+) -> None:
+    words = ["register", "--town", str(town_file), "--out", str(tmp_path / "site")]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    path = tmp_path / "site" / "r001" / "registry.json"
+    assert change[0] in path.read_text()
+    path.write_text(path.read_text().replace(*change))
+    done = CliRunner().invoke(app, words)
+    assert (done.exit_code, says in done.stderr, str(path) in done.stderr) == (2, True, True), done.output
+
+
 def test_a_town_is_not_registered_nowhere(town_file: Path) -> None:
     done = CliRunner().invoke(app, ["register", "--town", str(town_file)])
     assert (done.exit_code, "give --database, --out, or both" in done.stderr) == (2, True)
