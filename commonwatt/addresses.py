@@ -1,10 +1,14 @@
 """Addresses as settings have them, HOST:PORT, and which of them are on this machine."""
 
+import re
 from ipaddress import ip_address
 from typing import Annotated
 from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, WithJsonSchema
+
+_LABEL = r"(?!-)[a-z0-9-]{1,63}(?<!-)"
+_HOST_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*", re.ASCII | re.IGNORECASE)
 
 
 def _check_address(text: str) -> str:
@@ -31,6 +35,36 @@ def is_loopback(address: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def host_fault(text: str) -> str | None:
+    """Say what is wrong with the host name or IP address under which devices dial a broker."""
+    if _is_ip(text):
+        return None
+    host, _, port = text.rpartition(":")
+    if not text:
+        return "is empty"
+    if "/" in text:
+        return "is a URL, or a path; give its host name alone"
+    if "*" in text:
+        return "has a wildcard; name every address by itself"
+    if port.isdigit() and (_is_ip(host.strip("[]")) or _HOST_NAME.fullmatch(host)):
+        return "give it without its port"
+    if _is_ip(text.strip("[]")):
+        return "give it without brackets"
+    if text.rpartition(".")[2].isdecimal():
+        return "is no IP address, and no host name ends in a number"
+    if not _HOST_NAME.fullmatch(text):
+        return "is no host name (letters, digits and hyphens, with dots between) and no IP address"
+    return None
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return "%" not in text  # a zone is of one machine alone
 
 
 def database_fault(url: str) -> str | None:

@@ -16,6 +16,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from commonwatt.addresses import host_fault
 from commonwatt.authority import FOLDER, ISSUED_FILE, Authority, Issued, Wanted
 from commonwatt.certificates import Kind
 from commonwatt.clock import wall_clock
@@ -78,6 +79,9 @@ def enroll_broker(
     """
     with errors_told(), _alone(out):
         _check_place(out, place)
+        for one in address:
+            if fault := host_fault(one):
+                raise ConfigError(f"--address {one!r}: {fault}")
         wanted = Wanted(
             kind=Kind.BROKER,
             name=place,

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from typer.testing import CliRunner, Result
 
 from commonwatt.authority import Authority, Wanted
@@ -66,6 +67,49 @@ def test_from_registered_to_every_file_in_its_place(out: Path) -> None:
         assert (out / place / "ca.pem").read_bytes() == ca
     assert revoked_serials((out / "head-end" / "revoked.pem").read_bytes(), ca) == frozenset()
     assert "utility/utility.pem" in good(out, "list")
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("", "is empty"),
+        ("bad name!", "is no host name"),
+        ("*", "wildcard"),
+        ("*.utility.example", "wildcard"),
+        ("10.1.0.999", "is no IP address"),
+        ("10.1.0", "is no IP address"),
+        ("10.1.0.1:8883", "without its port"),
+        ("utility.example:8883", "without its port"),
+        ("[fd00::1]:8883", "without its port"),
+        ("[fd00::1]", "without brackets"),
+        ("https://x.example", "is a URL"),
+        ("utility.example.", "is no host name"),
+        ("-x.example", "is no host name"),
+        ("stra\N{LATIN SMALL LETTER SHARP S}e.example", "is no host name"),
+        ("a" * 64 + ".example", "is no host name"),
+        (".".join(["a" * 60] * 5), "is no host name"),
+        ("fe80::1%eth0", "is no host name"),
+    ],
+)
+def test_what_nobody_can_dial_gets_no_certificate_and_replaces_none(out: Path, address: str, says: str) -> None:
+    good(out, "authority")
+    good(out, "broker", "r001", "--address", "127.0.0.1")
+    before = (out / "r001" / "broker.pem").read_bytes()
+    done = run(out, "broker", "r001", "--address", "10.1.0.1", "--address", address)
+    assert (done.exit_code, repr(address) in done.stderr, says in done.stderr) == (2, True, True), done.output
+    assert (out / "r001" / "broker.pem").read_bytes() == before
+    assert len(listed(out)) == 1
+
+
+def test_what_can_be_dialled_is_in_the_certificate(out: Path) -> None:
+    names = ("utility.example", "X-1.local", "gateway", "xn--strae-oqa.example")
+    good(out, "authority")
+    words = [word for address in (*names, "10.1.0.1", "fd00::1") for word in ("--address", address)]
+    good(out, "broker", "r001", *words)
+    made = x509.load_pem_x509_certificate((out / "r001" / "broker.pem").read_bytes())
+    named = made.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert named.get_values_for_type(x509.DNSName) == list(names)
+    assert [str(address) for address in named.get_values_for_type(x509.IPAddress)] == ["10.1.0.1", "fd00::1"]
 
 
 def test_nobody_else_reads_a_key_and_nothing_secret_is_printed(out: Path) -> None:
