@@ -13,7 +13,11 @@ from typing import Any
 from commonwatt.units import EpochSeconds
 
 KEPT_ASIDE = 3
-"""Damaged files kept beside the one in use, to be looked at; older ones are deleted."""
+"""Damaged files kept beside the one in use, to be looked at; older ones are deleted. So it is with replaced ones."""
+
+DAMAGED = "damaged"
+REPLACED = "replaced"
+"""What a file that was set aside is called: it was damaged; or it was sound, and a backup took its place."""
 
 WINDOW_ROWS = 1024
 """Rows read at a time from a damaged table."""
@@ -30,7 +34,7 @@ SMALL_BYTES = 64 * 1024 * 1024
 LOG_BYTES = 16 * 1024 * 1024
 """A write-ahead log that grew beyond this, since somebody was reading for long, is cut back to it afterwards."""
 
-_BESIDE = ("-wal", "-shm")
+_BESIDE = ("-wal", "-shm", "-journal")
 _TRANSIENT = {
     sqlite3.SQLITE_BUSY,
     sqlite3.SQLITE_LOCKED,
@@ -94,21 +98,21 @@ def check_pages(connection: sqlite3.Connection, size: int, small_tables: tuple[s
             raise DamagedError(str(found[0] if found else "the check says nothing").splitlines()[-1])
 
 
-def set_aside(path: Path, now: EpochSeconds) -> Path:
-    """Rename a damaged file, with its log, to a dated name beside it; keep the newest ``KEPT_ASIDE`` of those.
+def set_aside(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path:
+    """Rename a file, with its log, to a dated name beside it; keep the newest ``KEPT_ASIDE`` of those of its state.
 
     The file goes first: a log without a file is deleted here and by SQLite; a file without its log would be used, as if
     nothing had been in that.
     """
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside, number = path.with_name(f"{path.name}.damaged-{moment}"), 1
+    aside, number = path.with_name(f"{path.name}.{state}-{moment}"), 1
     while any(beside.exists() for beside in _with_log(aside)):
         number += 1
-        aside = path.with_name(f"{path.name}.damaged-{moment}-{number}")
+        aside = path.with_name(f"{path.name}.{state}-{moment}-{number}")
     for source, target in zip(_with_log(path), _with_log(aside), strict=True):
         if source.exists():
             source.rename(target)
-    _delete_oldest(path)
+    _delete_oldest(path, state)
     sync_folder(path.parent)
     return aside
 
@@ -127,16 +131,16 @@ def make_ready(made: Path, path: Path) -> None:
     sync_folder(path.parent)
 
 
-def put_in_place(path: Path, now: EpochSeconds) -> Path | None:
+def put_in_place(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path | None:
     """Put the replacement that is ready in the place of ``path``, which is set aside; return its new name.
 
     A kill may come between any two steps: whoever opens ``path`` next calls this again.
     """
-    aside = set_aside(path, now) if path.exists() else None
+    aside = set_aside(path, now, state) if path.exists() else None
     delete_database(path)  # A log without its file: the new one would take it for its own.
     ready_of(path).rename(path)
     sync_folder(path.parent)
-    _delete_oldest(path)
+    _delete_oldest(path, state)
     return aside
 
 
@@ -144,15 +148,15 @@ def _with_log(path: Path) -> list[Path]:
     return [path, *(path.with_name(path.name + suffix) for suffix in _BESIDE)]
 
 
-def set_aside_before(path: Path) -> list[Path]:
-    """Return the damaged files beside ``path``, oldest first."""
-    found = [p for p in path.parent.glob(f"{path.name}.damaged-*") if not p.name.endswith(_BESIDE)]
-    return sorted(found, key=lambda p: (p.name.split(".damaged-")[1][:16], len(p.name), p.name))
+def set_aside_before(path: Path, state: str = DAMAGED) -> list[Path]:
+    """Return the files set aside beside ``path``, oldest first."""
+    found = [p for p in path.parent.glob(f"{path.name}.{state}-*") if not p.name.endswith(_BESIDE)]
+    return sorted(found, key=lambda p: (p.name.split(f".{state}-")[1][:16], len(p.name), p.name))
 
 
-def _delete_oldest(path: Path) -> None:
-    for old in set_aside_before(path)[:-KEPT_ASIDE]:
-        log.warning("deleting %s: only the newest %d damaged stores are kept", old, KEPT_ASIDE)
+def _delete_oldest(path: Path, state: str) -> None:
+    for old in set_aside_before(path, state)[:-KEPT_ASIDE]:
+        log.warning("deleting %s: only the newest %d %s files are kept", old, KEPT_ASIDE, state)
         delete_database(old)
 
 

@@ -10,14 +10,19 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.exceptions import ConfigError, StoreError
+from commonwatt.interrupts import stop_told
 from commonwatt.service import errors_told, flowing
 from commonwatt.tables import show
 from utility.cli_options import ConfigOption, load, opened
-from utility.store.backup import Tell, backup, restore
+from utility.store.backup import backup, restore
 from utility.store.database import new_store_id, sqlite_path
+from utility.store.file_backup import Tell
+from utility.store.putting_back import command_line
 from utility.store.salvage import salvage
 
 app = typer.Typer()
+
+_AS_IT_WAS = "stopped; the database is as it was"
 
 
 @app.command()
@@ -61,13 +66,13 @@ def salvage_command(config: ConfigOption) -> None:
     service afterwards: the gateways send again what they have, and the gap finder asks for the rest. Should meters be
     missing, register the town again.
     """
-    with errors_told():
+    with stop_told(_AS_IT_WAS), errors_told():
         settings, clock = load(config)
         path = sqlite_path(settings.database)
         if path is None:
             raise ConfigError(
-                "database: only an SQLite file can be salvaged; put back a backup with: commonwatt utility restore "
-                f"FILE --config {config}"
+                "database: only an SQLite file can be salvaged; put back a backup with: "
+                f"{command_line(config, 'restore', 'BACKUP', '--replace')}"
             )
         done = salvage(path, int(clock.now()))
         show("salvage", done.table(), ("table", "taken over", "damaged"))
@@ -86,22 +91,24 @@ def backup_command(
 ) -> None:
     """Write a backup of the whole database; the service may go on meanwhile.
 
-    All of it is of one moment. It is checked before it gets its name: what is there under that name is a whole backup.
-    Damaged parts are in it as they are, and told: then it ends with 1.
-    Of a PostgreSQL it is an archive of pg_dump's custom format, made by the server's client programs. Tokens and
-    settings are other files, to be kept as well.
+    All of it is of one moment. Before it gets its name it is looked at whole, as `restore` does it: what is there under
+    that name can be put back. Damaged parts are in it as they are, and told: then it ends with 1.
+    Of a PostgreSQL it is an archive of pg_dump's custom format, made by the server's client programs, with the tables
+    of the utility. What others have in that database is not in it, nor are roles and grants. Tokens and settings are
+    other files, to be kept as well.
     """
-    with errors_told():
+    with stop_told(f"stopped; there is no {file}, and the database is as it was"), errors_told():
         settings, _ = load(config)
         with _progress("backup") as tell:
-            damaged = backup(settings.database, file, tell)
+            damaged = backup(settings.database, file, config, tell)
         size = file.stat().st_size
-        typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; put back with: commonwatt utility restore {file}")
+        again = command_line(config, "restore", file)
+        typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; put back with: {again}")
         if damaged:
             raise StoreError(
                 f"{damaged} of its parts are damaged, in the database itself or on the way here; everything else is in "
-                f"the backup. Have the database looked through with: commonwatt utility dump --config {config} (what "
-                "is damaged is set aside and asked for again), then make another"
+                f"the backup. Have the database looked through with: {command_line(config, 'dump')} > /dev/null "
+                "(what is damaged is set aside and asked for again), then make another"
             )
 
 
@@ -114,13 +121,19 @@ def restore_command(
 ) -> None:
     """Put a backup back in the place of the database; stop the service first.
 
-    The database has a new store id afterwards, so that the gateways send again what was acknowledged since the backup
-    was made, as far back as they keep it. An SQLite file that was there is kept beside it, under a name with the date.
+    The backup is looked at whole first; if it is none, or something ends the command, the database is as it was.
+    It has a new store id afterwards, so that the gateways send again what was acknowledged since the backup
+    was made, as far back as they keep it.
+
+    An SQLite file that was there is kept beside it, as FILE.replaced-DATE; the newest three of those are kept.
+    In a PostgreSQL only the utility's own tables are replaced, at once or not at all. What was granted on those tables
+    and on the view `block` stays granted, but for grants on single columns. Where others' views or tables depend on
+    them, nothing is replaced, and those are named: drop them first, and make them again afterwards.
     """
-    with errors_told():
+    with stop_told(_AS_IT_WAS), errors_told():
         settings, clock = load(config)
         with _progress("restore") as tell:
-            aside = restore(settings.database, file, int(clock.now()), replace=replace, tell=tell)
+            aside = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
         if aside is not None:
             typer.echo(f"what was there is kept as {aside}")
         typer.echo("put back, under a new store id; start the service again: the gateways send what came since")

@@ -77,7 +77,7 @@ def insert_columns(
 
 def _copy(connection: Connection, table: Table, numbers: Mapping[str, Column], payloads: Sequence[bytes]) -> None:
     statement = f"COPY {table.name} ({', '.join([*numbers, _PAYLOAD])}) FROM STDIN (FORMAT BINARY)"
-    with _translated(connection, statement):
+    with translated(connection, statement):
         cursor = connection.connection.cursor()
         with cursor.copy(statement) as copy:
             for data in chain((_COPY_BEGIN,), _copy_rows(table, numbers, payloads), (_COPY_END,)):
@@ -86,7 +86,7 @@ def _copy(connection: Connection, table: Table, numbers: Mapping[str, Column], p
 
 
 @contextmanager
-def _translated(connection: Connection, statement: str) -> Iterator[None]:
+def translated(connection: Connection, statement: str) -> Iterator[None]:
     """Raise what the driver raises as SQLAlchemy would; here the driver is spoken to directly."""
     kind = connection.dialect.loaded_dbapi.Error
     try:

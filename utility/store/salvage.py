@@ -25,6 +25,7 @@ from sqlalchemy.types import TypeEngine
 from commonwatt.blocks import Blocks
 from commonwatt.damage import delete_database, make_ready, open_read_only, put_in_place, readable_rows, ready_of
 from commonwatt.exceptions import ConfigError, StoreError
+from commonwatt.interrupts import uninterrupted
 from commonwatt.packing import unpack_sound
 from commonwatt.service import only_one
 from commonwatt.units import QUARTER_S, EpochSeconds, unsigned64
@@ -107,8 +108,9 @@ def salvage(path: Path, now: EpochSeconds) -> Salvage:
                 _fill(fresh, revision, source, result, now)
         except (DatabaseError, OSError) as error:
             raise StoreError(f"{fresh}: can't be made: {error}; {path} is as it was") from error
-        make_ready(fresh, path)
-        result.aside = put_in_place(path, now)
+        with uninterrupted():
+            make_ready(fresh, path)
+            result.aside = put_in_place(path, now)
     return result
 
 

@@ -12,15 +12,11 @@ from sqlalchemy import Connection, create_engine, text
 from commonwatt.damage import DamagedError
 from commonwatt.exceptions import ConfigError, StoreError
 
-BEFORE = "commonwatt_before"
-"""Schema in which a server's tables wait while a backup is put in their place."""
-
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 _SCHEMA_LOCK = 0x43570003
 """Number of the advisory lock under which a server's tables are made, changed or replaced."""
 
-_IS_CUT_SHORT = text("SELECT to_regnamespace(:name) IS NOT NULL")
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 
@@ -40,7 +36,7 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
     Raises:
         ConfigError: Another is at it.
         DamagedError: It holds something else.
-        StoreError: It was made by a later version, or a restore was cut short.
+        StoreError: It was made by a later version.
     """
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
@@ -59,7 +55,7 @@ def require_newest(connection: Connection, name: str) -> str:
     Raises:
         ConfigError: It is not, or nothing was made in it yet.
         DamagedError: It holds something else.
-        StoreError: It was made by a later version, or a restore was cut short.
+        StoreError: It was made by a later version.
     """
     found, newest = _schema_of(connection, name), revisions()[0]
     if found is None:
@@ -88,9 +84,6 @@ def lock_schema(connection: Connection, name: str) -> None:
 def _schema_of(connection: Connection, name: str) -> str | None:
     """Return the schema of a database, ``None`` if it has none yet; refuse what is not ours to change."""
     present = set(MigrationContext.configure(connection).get_current_heads())
-    if connection.dialect.name == "postgresql" and connection.execute(_IS_CUT_SHORT, {"name": BEFORE}).scalar():
-        lock_schema(connection, name)
-        raise StoreError(f"{name}: a restore was cut short; begin it again: commonwatt utility restore FILE --replace")
     if not present and connection.dialect.name == "sqlite" and _has_pages(connection):
         raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
     if unknown := present - set(revisions()):

@@ -4,13 +4,15 @@ The database is an SQLite file. A module whose tests are true of any database se
 and runs on a PostgreSQL server too, one for all of them.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from commonwatt.town import Town, load_town
 from tests.support.postgres import Postgres
+from utility.cli import app
 from utility.registry import fill_registry
 from utility.store.database import Database, open_database
 from utility.store.tables import metadata
@@ -51,6 +53,22 @@ def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
     ]
     server.run_script("town", ";".join(statements))
     return server.url_of("town", CLERK)
+
+
+@pytest.fixture
+def command(tmp_path: Path, url: str, kind: str) -> Callable[..., str]:
+    """Run a command of the utility as a person does; ``code`` is how it must end. Return what it says."""
+    config = tmp_path / "utility.toml"
+    if kind == "postgresql":
+        url = f"{url.replace('@', ':secret@')}?options=-c%20lock_timeout%3D3s"
+    config.write_text(f'[utility]\ndatabase = "{url}"\n')
+
+    def run(*words: str, code: int = 0) -> str:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        assert done.exit_code == code, done.output
+        return " ".join(done.output.split())
+
+    return run
 
 
 @pytest.fixture

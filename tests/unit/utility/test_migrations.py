@@ -36,6 +36,7 @@ from utility.store.writer import Writer
 kind = databases.both_kinds
 
 DATABASES = Path(__file__).parents[2] / "databases"
+CONFIG = Path("utility.toml")
 QUARTER = 2_000_000
 FULL = {slot: 100 + slot * 7 % 13 for slot in range(60)}
 READINGS = {
@@ -140,11 +141,11 @@ def test_backup_that_an_upgrade_made_of_the_first_schema_is_put_back_under_a_new
     old_url: str, kind: str, tmp_path: Path
 ) -> None:
     # As the code of that time wrote it, with the same programs.
-    backup(old_url, tmp_path / "kept", lambda *_: None)
+    backup(old_url, tmp_path / "kept", CONFIG, lambda *_: None)
     with pytest.raises(ConfigError, match="holds something"):
-        restore(old_url, tmp_path / "kept", 0, replace=False, tell=lambda *_: None)
+        restore(old_url, tmp_path / "kept", 0, CONFIG, replace=False, tell=lambda *_: None)
     for _ in range(2):
-        restore(old_url, tmp_path / "kept", 0, replace=True, tell=lambda *_: None)
+        restore(old_url, tmp_path / "kept", 0, CONFIG, replace=True, tell=lambda *_: None)
         with closing(open_database(old_url, create=True, check=True)) as database:
             assert readings(database) == (READINGS, [(5, 59049), (6, 103)])
             assert database.store_id != 4711
