@@ -106,6 +106,13 @@ def test_the_town_entry_of_the_page_suits_the_example_meter(tmp_path: Path) -> N
     assert meter.battery is not None
 
 
+def test_what_the_page_runs_is_in_the_environment_or_said_to_be_needed() -> None:
+    lines = [line for language, _, content in FENCE.findall(PAGE) if language == "sh" for line in content.splitlines()]
+    programs = {command.split()[0] for line in lines for command in line.split("|")}
+    assert programs == {".venv/bin/commonwatt", ".venv/bin/python", "jq"}
+    assert "apt-get install jq" in PAGE
+
+
 # Records
 
 
