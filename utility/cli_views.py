@@ -98,7 +98,7 @@ def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str
 
 @app.command()
 def conflicts(config: ConfigOption, limit: LimitOption = 50) -> None:
-    """Show slots of finished quarters for which different values came; the smallest stands until a person decides."""
+    """Show slots of finished quarters for which different values came; the smallest stands, all are kept."""
     with errors_told(), from_file(config) as (database, _):
         show("conflicts", reads.conflicts(database, limit), ("meter", "type", "start", "quality", "values"))
 
