@@ -5,7 +5,6 @@ import contextlib
 import logging
 import os
 import resource
-import threading
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -127,7 +126,7 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
         # Last, so that who finds its status finds the broker too.
         if settings.http is not None:
             http = HttpServer(settings.http, metrics.registry, embedded.status, settings.http_hosts)
-            watchdog.thread("http", _start_http(http, settings.http))
+            watchdog.thread("http", http.start())
             stack.callback(http.stop)
         watchdog.watch("passing_on", embedded.amqtt.passing_on)
         watchdog.watch("accepting", embedded.accepting)
@@ -143,13 +142,6 @@ def _tls_files(settings: BrokerSettings) -> Files | None:
     if settings.certificate is None:
         return None
     return Files(settings.certificate, settings.clients_ca, settings.clients_revoked)
-
-
-def _start_http(http: HttpServer, address: str) -> threading.Thread:
-    try:
-        return http.start()
-    except OSError as error:
-        raise _named(error, address) from error
 
 
 def _named(error: OSError, address: str) -> OSError:

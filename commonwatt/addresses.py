@@ -3,7 +3,6 @@
 import re
 from ipaddress import ip_address
 from typing import Annotated
-from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, WithJsonSchema
 
@@ -65,24 +64,3 @@ def _is_ip(text: str) -> bool:
     except ValueError:
         return False
     return "%" not in text  # a zone is of one machine alone
-
-
-def database_fault(url: str) -> str | None:
-    """Say what is wrong with a database's URL, if others could read or change what goes there; never the URL itself.
-
-    Without ``sslmode`` PostgreSQL's driver takes what it gets, plain text too, and believes every certificate.
-    """
-    parts = urlsplit(url)
-    query = parse_qs(parts.query)
-    named = [parts.hostname or "", *query.get("host", ()), *query.get("hostaddr", ())]
-    hosts = [host for text in named for host in text.split(",") if host and not host.startswith("/")]
-    beyond = [host for host in hosts if not is_loopback(host if host.count(":") == 1 else f"{host}:5432")]
-    if not parts.scheme.startswith("postgresql") or not beyond:
-        return None
-    if query.get("sslmode", [""])[-1] in ("verify-full", "disable"):
-        return None
-    return (
-        f"database: {beyond[0]} is beyond this machine, and others could read and change what goes there: add "
-        "sslmode=verify-full and sslrootcert=FILE to the URL, or for a network that nobody else can listen to "
-        "sslmode=disable"
-    )

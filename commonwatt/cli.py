@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.config import check_file, example
+from commonwatt.config import check_file, check_named_files, example
 from commonwatt.exceptions import ConfigError
 from commonwatt.interrupts import stop_told
 from commonwatt.service import errors_told, flowing
@@ -25,9 +25,10 @@ config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, o
 
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one part.")]) -> None:
-    """Check every key of FILE; say what is wrong, on which line, and what is allowed there."""
+    """Check every key of FILE, and that the files it names are there; say what is wrong, and on which line."""
     with errors_told():
         part = check_file(file)
+        check_named_files(file, part)
         print(f"{file}: good, for: commonwatt {part} run --config {file}")
 
 

@@ -4,6 +4,7 @@ A file has one table, named after its part (``[gateway]``). Relative paths are r
 """
 
 import json
+import os
 import re
 import tomllib
 from pathlib import Path
@@ -13,6 +14,9 @@ from pydantic import BaseModel, ValidationError
 
 from commonwatt.exceptions import ConfigError
 from commonwatt.settings import PARTS, UtilitySettings
+
+MADE_BY_THE_PART = ("store",)
+"""Settings that name a file which the part itself makes; all others must be there when it starts."""
 
 _S = TypeVar("_S", bound=BaseModel)
 _HEADER = re.compile(r"^\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}")
@@ -49,6 +53,27 @@ def check_file(path: Path) -> str:
     return part
 
 
+def check_named_files(path: Path, part: str) -> None:
+    """Check that what the part reads at its start is there, and can be read by whoever asks.
+
+    Raises:
+        ConfigError: One line for each that is not.
+    """
+    faults = [
+        f"{place_of(path, part, key)}: {file}: {why}; {PARTS[part].model_fields[key].description}"
+        for key, file in load_settings(path, part, PARTS[part])
+        if isinstance(file, Path) and key not in MADE_BY_THE_PART and (why := _unreadable(file))
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def place_of(path: Path, *keys: int | str) -> str:
+    """Name a key of a file, with the line where it stands, or that of its table."""
+    line = _line_of(path.read_text(encoding="utf-8").splitlines(), keys)
+    return f"{path}: " + (f"line {line}: " if line else "") + ".".join(map(str, keys))
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
@@ -72,13 +97,18 @@ def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str, .
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        lines = path.read_text(encoding="utf-8").splitlines()
-        faults = []
-        for fault in error.errors():
-            keys = (*prefix, *fault["loc"])
-            where = f"line {line}: " if (line := _line_of(lines, keys)) else ""
-            faults.append(f"{path}: {where}{'.'.join(map(str, keys))}: {_allowed(model, fault)}")
-        raise ConfigError("\n".join(faults)) from error
+        # The error is not shown with it: it quotes what was found, also where that may be a secret.
+        faults = [f"{place_of(path, *prefix, *fault['loc'])}: {_allowed(model, fault)}" for fault in error.errors()]
+        raise ConfigError("\n".join(faults)) from None
+
+
+def _unreadable(path: Path) -> str | None:
+    """Say why a file, or a folder, can't be read."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        return error.strerror
+    return None
 
 
 def _allowed(model: type[BaseModel], fault: Any) -> str:
@@ -91,7 +121,8 @@ def _allowed(model: type[BaseModel], fault: Any) -> str:
     if fault["type"] == "missing":
         field = known.get(fault["loc"][-1])
         return "missing; " + ((field and field.description) or "")
-    return f"{text} (found {fault['input']!r})"
+    field = known.get(fault["loc"][-1]) if fault["loc"] else None
+    return text if field is not None and not field.repr else f"{text} (found {fault['input']!r})"
 
 
 def _model_at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseModel]:
@@ -133,9 +164,10 @@ def _absolute(settings: _S, path: Path) -> _S:
     base = path.resolve().parent
     changes: dict[str, object] = {key: base / value for key, value in settings if isinstance(value, Path)}
     if isinstance(settings, UtilitySettings):
-        database = settings.database
-        if database.startswith("sqlite:///") and not database.startswith("sqlite:////"):
-            changes["database"] = f"sqlite:///{base / database.removeprefix('sqlite:///')}"
+        # As where it was checked: the other parts are installed without what this needs.
+        from commonwatt.database_url import absolute_database
+
+        changes["database"] = absolute_database(settings.database, base)
     return settings.model_copy(update=changes)
 
 

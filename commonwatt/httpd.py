@@ -122,7 +122,7 @@ class HttpServer:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 """Keep the access log quiet."""
 
-        self._address = split_address(address)
+        self._address = address
         self._handler = Handler
         self._server: _Bounded | None = None
 
@@ -130,9 +130,15 @@ class HttpServer:
         """Listen, and answer on a thread of its own, which is returned.
 
         Raises:
-            OSError: The address is taken.
+            OSError: The address, which it names, is taken.
         """
-        self._server = _Bounded(self._address, self._handler)
+        try:
+            self._server = _Bounded(split_address(self._address), self._handler)
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"can't listen on {self._address}: {error.strerror}; is another service running there?",
+            ) from error
         thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
         thread.start()
         return thread

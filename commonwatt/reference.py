@@ -18,7 +18,7 @@ Made from the code by `commonwatt/reference.py`; `tests/docs/test_settings.py` s
 
 Each part runs from a TOML file with one table, named after the part. Relative paths are relative to the file; an
 address is `HOST:PORT`; a key that is not listed here is an error. `commonwatt config example PART` prints a file to
-start from, `commonwatt config check FILE` checks one.
+start from, `commonwatt config check FILE` checks one, and that the files it names are there.
 """
 
 _TOWN_INTRO = """\

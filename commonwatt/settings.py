@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from commonwatt.addresses import Address, database_fault, is_loopback
+from commonwatt.addresses import Address, is_loopback
 from commonwatt.topics import MICROGRID_PATTERN
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]
@@ -32,6 +32,23 @@ def _check_zone(name: str) -> str:
 
 Zone = Annotated[str, AfterValidator(_check_zone)]
 """A time zone's name."""
+
+
+def _check_database(url: str) -> str:
+    # Loaded for the utility's settings alone: the other parts are installed without SQLAlchemy.
+    try:
+        from commonwatt.database_url import database_fault
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"needs {error.name}, which is not installed; install commonwatt with its extra utility"
+        ) from error
+    if fault := database_fault(url):
+        raise ValueError(fault)
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_check_database)]
+"""SQLAlchemy URL of a database that is kept, and that nobody can listen to by accident."""
 
 MicrogridId = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
 
@@ -271,8 +288,10 @@ class UtilitySettings(Settings):
         Reach("http", "http_certificate", "http_plain_text"),
     )
 
-    database: str = Field(
+    database: DatabaseUrl = Field(
         "sqlite:///utility.db",
+        repr=False,
+        validate_default=True,
         description="SQLAlchemy URL of the database; a relative SQLite path is relative to this file. A PostgreSQL "
         "beyond this machine needs sslmode=verify-full, or sslmode=disable to say that plain text is meant.",
     )
@@ -306,12 +325,6 @@ class UtilitySettings(Settings):
         description="How many whole months (UTC) of readings are kept before the present one; older ones are dropped, "
         "and not asked for again. Without it all are kept.",
     )
-
-    @model_validator(mode="after")
-    def _database_protected(self) -> Self:
-        if fault := database_fault(self.database):
-            raise ValueError(fault)
-        return self
 
 
 PARTS: dict[str, type[Settings]] = {

@@ -15,7 +15,7 @@ from pathlib import Path
 from commonwatt.batches import Letter
 from commonwatt.blocks import Blocks, from_records
 from commonwatt.damage import LOG_BYTES, DamagedError, fails_check, lenient_text
-from commonwatt.exceptions import StoreError
+from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.packing import pack
 from commonwatt.records import EventRecord, HistoryRecord, Log, Rejection
 from commonwatt.resync import write_log_again
@@ -70,9 +70,12 @@ class Store(StoreReads):
         """Open ``path``, making it when it is missing.
 
         Raises:
+            ConfigError: It is only to be read, and not there.
             DamagedError: It is damaged.
             StoreError: It can't be opened, is of something else, or a newer version made it.
         """
+        if read_only and not path.exists():
+            raise ConfigError(f"{path}: no store there; it is made by: commonwatt gateway run --config FILE")
         self._path = path
         self.closed = False
         try:
@@ -80,7 +83,7 @@ class Store(StoreReads):
                 write_log_again(path)
             super().__init__(
                 sqlite3.connect(
-                    f"file:{path}?mode=ro" if read_only else path,
+                    f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
                     uri=read_only,
                     isolation_level=None,
                     timeout=5.0,

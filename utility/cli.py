@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import track
 
 from commonwatt import dumps
-from commonwatt.addresses import database_fault
+from commonwatt.database_url import database_fault
 from commonwatt.devices import load_tokens
 from commonwatt.exceptions import ConfigError
 from commonwatt.service import errors_told, flowing, run_service
@@ -20,7 +20,7 @@ from commonwatt.topics import UTILITY
 from commonwatt.town import Microgrid, load_town
 from commonwatt.units import MAX_EPOCH, QUARTER_S
 from utility import cli_commands, cli_upkeep, cli_views
-from utility.cli_options import ConfigOption, from_file, load, opened
+from utility.cli_options import ConfigOption, from_file, load, opened, place_of_database
 from utility.registry import enrol, fill_registry, refuse_moved
 from utility.store import reads
 from utility.store.database import open_database
@@ -54,7 +54,7 @@ def run(config: ConfigOption) -> None:
         # Loaded for this command alone: it takes longer than most of the others take.
         from utility.shell import Service
 
-        database = open_database(settings.database, create=True, check=True)
+        database = open_database(settings.database, create=True, check=True, named=place_of_database(config))
         try:
             run_service(Service(settings, clock, database, tokens[UTILITY]).run)
         finally:
@@ -90,12 +90,12 @@ def register(
             raise ConfigError("give --database, --out, or both; see: commonwatt utility register --help")
         loaded = load_town(town)
         if database is not None and (fault := database_fault(database)):
-            raise ConfigError(fault)
+            raise ConfigError(f"--database: {fault}")
         if out is not None:
             refuse_moved(loaded, out)  # before the database takes it over
         told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
         if database is not None:
-            with opened(database, create=True) as filled, filled.writes.begin() as connection:
+            with opened(database, create=True, named="--database") as filled, filled.writes.begin() as connection:
                 added = fill_registry(connection, loaded)
             told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
         if out is not None:

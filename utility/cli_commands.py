@@ -44,8 +44,12 @@ def command(
         str | None, typer.Option(help="aggregate: `lossless` (the default) or `lossy` (averages of ten).")
     ] = None,
     for_s: Annotated[int | None, typer.Option("--for", help="aggregate: for how many seconds; else for ever.")] = None,
-    first: Annotated[int | None, typer.Option(help="get: a second in the first quarter wanted, UTC epoch.")] = None,
-    last: Annotated[int | None, typer.Option(help="get: a second in the last quarter wanted.")] = None,
+    first: Annotated[
+        int | None, typer.Option(min=0, max=MAX_EPOCH, help="get: a second in the first quarter wanted, UTC epoch.")
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=0, max=MAX_EPOCH, help="get: a second in the last quarter wanted.")
+    ] = None,
     collect_s: Annotated[int | None, typer.Option(help="schedule: seconds between collections.")] = None,
     levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
     relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,

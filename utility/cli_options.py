@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.clock import Clock, load_clock
-from commonwatt.config import load_settings
+from commonwatt.config import load_settings, place_of
 from commonwatt.settings import UtilitySettings
 from utility.store.database import Database, open_database
 
@@ -23,10 +23,15 @@ def load(config: Path) -> tuple[UtilitySettings, Clock]:
     return settings, load_clock(settings.clock)
 
 
+def place_of_database(config: Path) -> str:
+    """Name the key of a file that says where the database is."""
+    return place_of(config, "utility", "database")
+
+
 @contextmanager
-def opened(url: str, *, create: bool) -> Iterator[Database]:
+def opened(url: str, *, create: bool, named: str) -> Iterator[Database]:
     """Open a database for the duration."""
-    database = open_database(url, create=create)
+    database = open_database(url, create=create, named=named)
     try:
         yield database
     finally:
@@ -37,5 +42,5 @@ def opened(url: str, *, create: bool) -> Iterator[Database]:
 def from_file(config: Path) -> Iterator[tuple[Database, Clock]]:
     """Open the database of a file; whether the service runs makes no difference."""
     settings, clock = load(config)
-    with opened(settings.database, create=False) as database:
+    with opened(settings.database, create=False, named=place_of_database(config)) as database:
         yield database, clock

@@ -13,7 +13,7 @@ from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.interrupts import stop_told
 from commonwatt.service import errors_told, flowing
 from commonwatt.tables import show
-from utility.cli_options import ConfigOption, load, opened
+from utility.cli_options import ConfigOption, load, opened, place_of_database
 from utility.store.backup import backup, restore
 from utility.store.database import new_store_id, sqlite_path
 from utility.store.file_backup import Tell
@@ -41,7 +41,7 @@ def migrate(
     """
     with errors_told():
         settings, _ = load(config)
-        with opened(settings.database, create=True) as database:
+        with opened(settings.database, create=True, named=place_of_database(config)) as database:
             if new_store:
                 with database.writes.begin() as connection:
                     store_id = new_store_id(connection)

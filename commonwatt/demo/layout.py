@@ -17,6 +17,7 @@ from pathlib import Path
 from commonwatt.authority import FOLDER, Authority, Wanted
 from commonwatt.certificates import Kind
 from commonwatt.clock import Clock, save_clock, wall_clock
+from commonwatt.database_url import sqlite_url
 from commonwatt.exceptions import ConfigError
 from commonwatt.service import only_one
 from commonwatt.town import Town, load_town
@@ -173,7 +174,7 @@ def _register(data: Path) -> None:
         "--town",
         str(data / "town.toml"),
         "--database",
-        f"sqlite:///{(data / 'utility' / 'utility.db').resolve()}",
+        sqlite_url((data / "utility" / "utility.db").resolve()),
         "--out",
         str(data),
     ]

@@ -6,13 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.config import check_file, load_settings
-from commonwatt.settings import PARTS
+from commonwatt.config import check_file, check_named_files
 from tests.support.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, settings
 from tests.support.generate_docs import all_commands, blocks_of, code_of
-
-MADE_BY_THE_PART = {"store"}
-"""Settings that name what a part makes itself."""
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +24,7 @@ def test_every_file_that_settings_name_was_made_at_the_office(site: Path) -> Non
     for name in shown:
         path = site.parent / name
         part = check_file(path)
-        for key, value in load_settings(path, part, PARTS[part]):
-            if isinstance(value, Path) and key not in MADE_BY_THE_PART:
-                assert value.is_file(), f"{name}: {key}"
+        check_named_files(path, part)
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -9,13 +9,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from psycopg.errors import DependentObjectsStillExist
-from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, make_url, select, text
+from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 
 from commonwatt.damage import DamagedError, fails_check, open_read_only, ready_of
+from commonwatt.database_url import parse_database
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.resync import write_log_again
 from commonwatt.service import lock_file
@@ -43,6 +43,9 @@ SERVER_TIMEOUTS: dict[str, str | int] = {
 In libpq's words: seconds to connect, milliseconds until what was sent must have arrived, seconds of silence until it is
 asked whether it is there, between such questions, and how many; how long a statement waits for somebody's lock.
 """
+
+_OTHERS_DEPEND = "2BP01"
+"""What PostgreSQL says of a table or view that somebody's view needs."""
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +105,9 @@ class Database:
             self._lock.close()
 
 
-def open_database(url: str, *, create: bool, check: bool = False, revision: str = "head") -> Database:
+def open_database(
+    url: str, *, create: bool, check: bool = False, revision: str = "head", named: str = "database"
+) -> Database:
     """Open the database at ``url``, of the newest schema.
 
     Args:
@@ -111,6 +116,7 @@ def open_database(url: str, *, create: bool, check: bool = False, revision: str 
             only looks must do neither.
         check: Whether it is checked as a service does it that is about to rely on it; of an SQLite file also the log.
         revision: The schema it is to have, if not the newest.
+        named: What errors call the place where the URL is from.
 
     Raises:
         ConfigError: The URL is none; there is no database, or an earlier one, and it is not to be made; what is there
@@ -118,8 +124,9 @@ def open_database(url: str, *, create: bool, check: bool = False, revision: str 
         DamagedDatabaseError: It is damaged; nothing was changed.
         StoreError: It can't be opened for another reason, or was made by a later version.
     """
-    parsed = _parse(url)
+    parsed = _parse(url, named)
     path = sqlite_path(url)
+    name = str(path) if path is not None else f"{named}: {parsed.database}"
     if path is not None and ready_of(path).exists():
         raise StoreError(
             f"{path}: a salvage or restore was cut short; finish it with: commonwatt utility salvage --config FILE"
@@ -137,7 +144,6 @@ def open_database(url: str, *, create: bool, check: bool = False, revision: str 
     try:
         torn = path is not None and check and _is_torn(path)
         with _writing(engine).begin() as connection:
-            name = str(parsed.database)
             schema = migrate(connection, name, revision) if create else (require_newest(connection, name),) * 2
             store_id = _store_id(connection, torn=torn)
             if check:
@@ -146,7 +152,7 @@ def open_database(url: str, *, create: bool, check: bool = False, revision: str 
             check_file(path, empty_database())
     except (DatabaseError, sqlite3.Error, UnicodeDecodeError) as error:
         _let_go(engine, lock)
-        raise _told(str(parsed.database), error, "" if path is None else "sqlite") from error
+        raise _told(name, error, "" if path is None else "sqlite") from error
     except BaseException:
         _let_go(engine, lock)
         raise
@@ -185,8 +191,14 @@ def _let_go(engine: Engine, lock: TextIO | None) -> None:
 
 def _told(name: str, error: Exception, kind: str) -> StoreError:
     """Return what is to be told of an error when opening."""
-    why = getattr(error, "orig", None) or error
-    if isinstance(why, DependentObjectsStillExist):
+    why: Any = getattr(error, "orig", None) or error
+    state = getattr(why, "sqlstate", None)
+    if isinstance(error, OperationalError) and kind != "sqlite" and state is None:
+        return StoreError(
+            f"{name}: no connection to the server: {' '.join(str(why).split())}; see that it runs, and that the URL is "
+            "right"
+        )
+    if state == _OTHERS_DEPEND:
         return StoreError(
             f"{name}: something that is not Commonwatt's was built on its tables, which can't be brought up to date "
             f"under it: {why.diag.message_detail}. Keep its definition (pg_dump --schema-only), drop it, bring the "
@@ -280,18 +292,11 @@ def _only_ours(path: Path) -> None:
             file.chmod(0o600)
 
 
-def _parse(url: str) -> URL:
+def _parse(url: str, named: str = "database") -> URL:
     try:
-        parsed = make_url(url)
-    except (ArgumentError, ValueError):
-        # It is not shown, nor is the error that quotes it: there may be a password in it.
-        raise ConfigError(
-            "database: is not an SQLAlchemy URL, such as sqlite:///utility.db or "
-            "postgresql+psycopg://USER:PASSWORD@HOST:5432/NAME (special characters in a password as %40 for @)"
-        ) from None
-    if parsed.get_backend_name() not in ("sqlite", "postgresql"):
-        raise ConfigError(f"database: {parsed.get_backend_name()} is not supported; use sqlite or postgresql")
-    return parsed
+        return parse_database(url)
+    except ValueError as error:
+        raise ConfigError(f"{named}: {error}") from None
 
 
 def _engine(url: URL) -> Engine:

@@ -18,6 +18,7 @@ from commonwatt.damage import (
     open_read_only,
     put_in_place,
 )
+from commonwatt.database_url import sqlite_url
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.interrupts import uninterrupted
 from commonwatt.packing import unpack_sound
@@ -94,7 +95,7 @@ def restore_file(
             if damaged := check_copy(fresh):
                 log.warning("%d of the backup's parts are damaged; each is set aside when it is read", damaged)
             with (
-                closing(open_database(f"sqlite:///{fresh}", create=True, check=True)) as database,
+                closing(open_database(sqlite_url(fresh), create=True, check=True)) as database,
                 database.writes.begin() as writing,
             ):
                 begin_anew(writing)

@@ -24,6 +24,7 @@ from sqlalchemy.types import TypeEngine
 
 from commonwatt.blocks import Blocks
 from commonwatt.damage import delete_database, make_ready, open_read_only, put_in_place, readable_rows, ready_of
+from commonwatt.database_url import sqlite_url
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.interrupts import uninterrupted
 from commonwatt.packing import unpack_sound
@@ -150,7 +151,7 @@ def _revision_of(path: Path) -> str:
 
 def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Salvage, now: EpochSeconds) -> None:
     """Make the new database, first of the schema of the damaged one, then brought up to date like any other."""
-    url = f"sqlite:///{fresh}"
+    url = sqlite_url(fresh)
     with closing(open_database(url, create=True, revision=revision)) as database:
         made = MetaData()
         made.reflect(database.reads)

@@ -5,8 +5,11 @@ import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from commonwatt.cli import config_app
 from commonwatt.config import check_file, example, load_settings, read_toml
+from commonwatt.database_url import parse_database
 from commonwatt.exceptions import ConfigError
 from commonwatt.settings import PARTS, BrokerSettings, GatewaySettings, MetersSettings, UtilitySettings
 
@@ -285,14 +288,84 @@ def test_a_database_beyond_this_machine_is_not_reached_in_plain_text_by_accident
     assert "secret" not in message
     rest = re.sub("sslmode=.*", "", rest) + ("" if "?" in rest else "?")
     for mode in ("verify-full", "disable"):
-        assert check_file(write(tmp_path, f'[utility]\ndatabase = "postgresql://{rest}&sslmode={mode}"\n')) == "utility"
+        assert (
+            check_file(write(tmp_path, f'[utility]\ndatabase = "postgresql+psycopg://{rest}&sslmode={mode}"\n'))
+            == "utility"
+        )
 
 
 @pytest.mark.parametrize(
     "rest", ["u@127.0.0.1:5432/x", "u@[::1]/x", "u@localhost/x", "u@/x", "/x?host=/run/postgresql"]
 )
 def test_a_database_on_this_machine_needs_no_word(tmp_path: Path, rest: str) -> None:
-    assert check_file(write(tmp_path, f'[utility]\ndatabase = "postgresql://{rest}"\n')) == "utility"
+    assert check_file(write(tmp_path, f'[utility]\ndatabase = "postgresql+psycopg://{rest}"\n')) == "utility"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [
+        ("postgresql+psycopg//u:secret@h/x", "is not an SQLAlchemy URL"),
+        ("postgresql+psycopg://u:secret@127.0.0.1:abc/x", "is not an SQLAlchemy URL"),
+        ("postgresql+psycopg://u:my@secret@127.0.0.1/x", "%40 for @"),
+        ("mysql://u:secret@127.0.0.1/x", "mysql is not supported; use sqlite:///"),
+        ("postgresql+nodriver://u:secret@127.0.0.1/x", "postgresql+nodriver is not supported"),
+        ("postgresql://u:secret@127.0.0.1/x", "use sqlite:///... or postgresql+psycopg://..."),
+        ("postgresql+psycopg://u:secret#x@db.example/x", "db.example is beyond this machine"),
+        ("sqlite://", "a database in memory is not kept"),
+        ("sqlite:///", "names no file"),
+        ("sqlite:///:memory:", "names no file"),
+        ("sqlite:///file:u.db?mode=memory&uri=true", "names no file"),
+        ("sqlite://utility.db", "three slashes"),
+    ],
+)
+def test_a_database_that_could_never_be_used_is_told_without_its_password(tmp_path: Path, url: str, told: str) -> None:
+    path = write(tmp_path, f'# mine\n[utility]\nhttp = "127.0.0.1:8080"\ndatabase = "{url}"\n')
+    message = error_of(path)
+    assert message.startswith(f"{path}: line 4: utility.database: ")
+    assert told in message
+    assert "secret" not in message
+    assert len(message.splitlines()) == 1
+
+
+def test_a_password_may_have_a_hash_in_it(tmp_path: Path) -> None:
+    url = "postgresql+psycopg://cw:a#b/c?d@127.0.0.1/cw"
+    path = write(tmp_path, f'[utility]\ndatabase = "{url}"\n')
+    assert load_settings(path, "utility", UtilitySettings).database == url
+
+
+@pytest.mark.parametrize("folder", ["a%20b", "a b", "a?b#c"])
+def test_a_relative_database_is_beside_its_file_whatever_the_folder_is_called(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder).mkdir()
+    path = write(tmp_path / folder, "[utility]\n")
+    found = parse_database(load_settings(path, "utility", UtilitySettings).database).database
+    assert found == str(tmp_path.resolve() / folder / "utility.db")
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, part: str) -> None:
+    files = [key for key, field in PARTS[part].model_fields.items() if "path" in str(field.annotation).lower()]
+    named = [key for key in files if key != "store"]
+    assert "tokens" in named or part == "broker"
+    given = {key: f"data/{key}" for key in files}
+    lines = "".join(f'{key} = "{name}"\n' for key, name in given.items())
+    path = write(tmp_path, f"[{part}]\n{required(part)}{lines}")
+
+    def check() -> tuple[int, list[str]]:
+        done = CliRunner().invoke(config_app, ["check", str(path)])
+        return done.exit_code, done.output.splitlines()
+
+    first_line = 2 + len(required(part).splitlines())
+    code, said = check()
+    assert code == 2
+    starts = [
+        f"{path}: line {first_line + files.index(key)}: {part}.{key}: {tmp_path.resolve()}/data/{key}: No such file"
+        for key in named
+    ]
+    assert [line[: len(start)] for line, start in zip(said, starts, strict=True)] == starts
+    (tmp_path / "data").mkdir()
+    for key in named:
+        (tmp_path / "data" / key).touch()
+    assert check() == (0, [f"{path}: good, for: commonwatt {part} run --config {path}"])
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,6 @@ def test_an_address_of_ipv6_is_listened_on() -> None:
 
 def test_taken_address_is_an_error_a_person_is_told(base: str) -> None:
     second = HttpServer(base.removeprefix("http://"), CollectorRegistry(), dict)
-    with pytest.raises(OSError, match="in use"):
+    with pytest.raises(OSError, match=f"can't listen on {base.removeprefix('http://')}: .* in use"):
         second.start()
     second.stop()

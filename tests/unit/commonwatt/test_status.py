@@ -63,10 +63,11 @@ def test_a_broker_without_an_address_says_what_to_add(asked: Callable[..., Resul
 
 
 def test_what_is_no_part_of_ours_is_told(asked: Callable[..., Result], address: str, tmp_path: Path) -> None:
-    stranger = HttpServer(f"127.0.0.1:{free_port()}", CollectorRegistry(), lambda: [1])  # type: ignore[arg-type,return-value]
+    at = f"127.0.0.1:{free_port()}"
+    stranger = HttpServer(at, CollectorRegistry(), lambda: [1])  # type: ignore[arg-type,return-value]
     stranger.start()
     try:
-        done = asked(f'[broker]\nhttp = "{stranger._address[0]}:{stranger._address[1]}"\n')
+        done = asked(f'[broker]\nhttp = "{at}"\n')
     finally:
         stranger.stop()
     assert (done.exit_code, "no part of ours" in done.stderr) == (1, True)

@@ -13,6 +13,7 @@ from commonwatt.batches import Letter
 from commonwatt.commands import ControllerCommand, Heartbeat, Month
 from commonwatt.records import EventRecord, HistoryRecord, State
 from tests.support.sent import append
+from tests.support.waiting import free_port
 from utility.cli import app
 from utility.store.changes import SawGateway
 from utility.store.database import Database
@@ -106,7 +107,14 @@ def test_letters_are_told_in_words(
 def test_a_town_is_not_registered_at_a_database_that_others_could_listen_to(tmp_path: Path) -> None:
     town = tmp_path / "town.toml"
     town.write_text('microgrid = [{id = "r", kind = "residential", count = 1, houses = 1}]\n')
-    words = ["--town", str(town), "--database", "postgresql://u:secret@db.example/x", "--out", str(tmp_path / "out")]
+    words = [
+        "--town",
+        str(town),
+        "--database",
+        "postgresql+psycopg://u:secret@db.example/x",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     done = CliRunner().invoke(app, ["register", *words])
     assert (done.exit_code, "sslmode=verify-full" in done.stderr, "secret" in done.output) == (2, True, False)
     assert not (tmp_path / "out").exists()
@@ -186,3 +194,34 @@ def test_lines_are_shown_in_gigabytes(show: Callable[..., str], database: Databa
     assert line.split()[:8] == ["r001", "at", "risk", "0.812", "1.204", "0.983", "2.100", "2.000"]
     assert "unknown" in next(line for line in shown.splitlines() if line.startswith("r002"))
     assert json.loads(show("lines", "--json"))[0]["expected_down"] == 2_100_000_000
+
+
+def test_a_server_that_does_not_answer_is_named_with_the_file_and_the_line_of_its_key(tmp_path: Path) -> None:
+    config = tmp_path / "utility.toml"
+    url = f"postgresql+psycopg://u:secret@127.0.0.1:{free_port()}/x"
+    config.write_text(f'[utility]\n# where it is\ndatabase = "{url}"\n')
+    done = CliRunner().invoke(app, ["gaps", "--config", str(config)])
+    assert done.exit_code == 1
+    assert done.stderr.startswith(f"error: {config}: line 3: utility.database: x: no connection to the server: ")
+    assert "Connection refused" in done.stderr
+    assert done.stderr.rstrip().endswith("see that it runs, and that the URL is right")
+    assert "secret" not in done.stderr
+
+
+def test_a_time_beyond_what_the_protocol_can_say_is_refused(tmp_path: Path, database: Database) -> None:
+    (tmp_path / "utility.toml").write_text("[utility]\n")
+    words = ["command", "r001", "get", "--first", "1790000000", "--last", "99999999999"]
+    done = CliRunner().invoke(app, [*words, "--config", str(tmp_path / "utility.toml")])
+    assert (done.exit_code, "--last" in done.stderr, str(2**32 - 1) in done.stderr) == (2, True, True)
+
+
+def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
+    folder = tmp_path / "a%20b?c"
+    folder.mkdir()
+    (folder / "utility.toml").write_text("[utility]\n")
+    assert CliRunner().invoke(app, ["migrate", "--config", str(folder / "utility.toml")]).exit_code == 0
+    assert (folder / "utility.db").is_file()
+    for words in (["backup", str(tmp_path / "kept")], ["restore", str(tmp_path / "kept")], ["salvage"]):
+        done = CliRunner().invoke(app, [*words, "--config", str(folder / "utility.toml")])
+        assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a%20b?c", "kept"]
