@@ -1,5 +1,18 @@
-"""``python -m commonwatt`` is the command ``commonwatt``."""
+"""The command ``commonwatt``, and ``python -m commonwatt``."""
 
-from commonwatt.cli import main
+import sys
 
-main()
+
+def main() -> None:
+    """Load the command line, which takes a moment, and run it; Ctrl-C is no traceback even then."""
+    try:
+        from commonwatt.cli import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+if __name__ == "__main__":
+    main()

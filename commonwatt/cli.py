@@ -11,7 +11,6 @@ import typer
 
 from commonwatt.config import check_file, check_named_files, example
 from commonwatt.exceptions import ConfigError
-from commonwatt.interrupts import stop_told
 from commonwatt.service import errors_told, flowing
 from commonwatt.settings import PARTS
 
@@ -140,6 +139,4 @@ def _add_part(app: typer.Typer, entry: EntryPoint) -> None:
 def main() -> None:
     """Run the command line; nobody else reads what it writes: what households use, and secrets, are not for all."""
     os.umask(0o077)
-    with stop_told("stopped before anything was begun"):
-        app = make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))
-    app()
+    make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()

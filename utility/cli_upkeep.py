@@ -66,7 +66,7 @@ def salvage_command(config: ConfigOption) -> None:
     service afterwards: the gateways send again what they have, and the gap finder asks for the rest. Should meters be
     missing, register the town again.
     """
-    with stop_told(_AS_IT_WAS), errors_told():
+    with errors_told():
         settings, clock = load(config)
         path = sqlite_path(settings.database)
         if path is None:
@@ -74,7 +74,8 @@ def salvage_command(config: ConfigOption) -> None:
                 "database: only an SQLite file can be salvaged; put back a backup with: "
                 f"{command_line(config, 'restore', 'BACKUP', '--replace')}"
             )
-        done = salvage(path, int(clock.now()))
+        with stop_told(_AS_IT_WAS):
+            done = salvage(path, int(clock.now()))
         show("salvage", done.table(), ("table", "taken over", "damaged"))
         for what in done.unreadable:
             typer.echo(what)
@@ -97,9 +98,9 @@ def backup_command(
     of the utility. What others have in that database is not in it, nor are roles and grants. Tokens and settings are
     other files, to be kept as well.
     """
-    with stop_told(f"stopped; there is no {file}, and the database is as it was"), errors_told():
+    with errors_told():
         settings, _ = load(config)
-        with _progress("backup") as tell:
+        with stop_told(f"stopped; there is no {file}, and the database is as it was"), _progress("backup") as tell:
             damaged = backup(settings.database, file, config, tell)
         size = file.stat().st_size
         again = command_line(config, "restore", file)
@@ -130,9 +131,9 @@ def restore_command(
     and on the view `block` stays granted, but for grants on single columns. Where others' views or tables depend on
     them, nothing is replaced, and those are named: drop them first, and make them again afterwards.
     """
-    with stop_told(_AS_IT_WAS), errors_told():
+    with errors_told():
         settings, clock = load(config)
-        with _progress("restore") as tell:
+        with stop_told(_AS_IT_WAS), _progress("restore") as tell:
             aside = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
         if aside is not None:
             typer.echo(f"what was there is kept as {aside}")

@@ -14,10 +14,11 @@ from sqlalchemy import make_url
 
 from commonwatt.damage import delete_database, sync_folder
 from commonwatt.exceptions import ConfigError, StoreError
+from commonwatt.interrupts import uninterrupted
 from commonwatt.units import EpochSeconds
 from utility.store.database import sqlite_path
 from utility.store.file_backup import Tell, copy_running, restore_file
-from utility.store.putting_back import NoBackupError, command_line
+from utility.store.putting_back import DamagedBackupError, NoBackupError, command_line
 from utility.store.server_backup import dump, restore_server
 
 
@@ -48,18 +49,13 @@ def backup(url: str, target: Path, config: Path, tell: Tell) -> int:
             else:
                 damaged = copy_running(path, made, tell)
             _sync(made)
-            made.rename(target)
-        sync_folder(target.absolute().parent)
+            with uninterrupted():
+                made.rename(target)
+                sync_folder(target.absolute().parent)
     except NoBackupError as error:
-        advice = (
-            f"take over what is sound, the service being stopped, with: {command_line(config, 'salvage')}"
-            if path is not None
-            else f"put back an older backup with: {command_line(config, 'restore', 'BACKUP', '--replace')}"
-        )
         name = path or make_url(url).database
         raise StoreError(
-            f"{name}: no backup was made, since it could not be put back: {error}. If this is the utility's database "
-            f"(the key database in {config}), {advice}"
+            f"{name}: no backup was made, since it could not be put back: {error}. {_advice(error, path, config)}"
         ) from error
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{target}: the backup can't be made: {error}") from error
@@ -97,6 +93,15 @@ def restore(url: str, source: Path, now: EpochSeconds, config: Path, *, replace:
             f"{path or make_url(url).database} is as it was"
         ) from error
     return None
+
+
+def _advice(error: NoBackupError, path: Path | None, config: Path) -> str:
+    """Return what to do about a database of which no backup can be made."""
+    if not isinstance(error, DamagedBackupError):
+        return f"Is it the right one? It is named by the key database in {config}"
+    if path is None:
+        return f"Stop the service and put back an older one: {command_line(config, 'restore', 'BACKUP', '--replace')}"
+    return f"Stop the service and take over what is sound: {command_line(config, 'salvage')}"
 
 
 @contextmanager

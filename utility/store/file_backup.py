@@ -26,7 +26,15 @@ from commonwatt.service import only_one
 from commonwatt.units import EpochSeconds, unsigned64
 from utility.store.checks import check_schema, row_crc
 from utility.store.database import DamagedDatabaseError, open_database, share
-from utility.store.putting_back import HOLDS, VERSION_TABLE, NoBackupError, begin_anew, check_revision, taken
+from utility.store.putting_back import (
+    HOLDS,
+    VERSION_TABLE,
+    DamagedBackupError,
+    NoBackupError,
+    begin_anew,
+    check_revision,
+    taken,
+)
 from utility.store.schema import empty_database, revisions
 from utility.store.tables import compacted, meter, part
 
@@ -103,7 +111,7 @@ def restore_file(
                 make_ready(fresh, path)
                 return put_in_place(path, now, REPLACED)
     except DamagedDatabaseError as error:
-        raise NoBackupError(f"it is damaged ({error.__cause__})") from error
+        raise DamagedBackupError(f"it is damaged ({error.__cause__})") from error
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         raise StoreError(f"{source}: can't be put back: {error}; {path} is as it was") from error
 
@@ -116,7 +124,7 @@ def _damage_told() -> Iterator[None]:
     except (sqlite3.Error, UnicodeDecodeError) as error:
         if isinstance(error, sqlite3.Error) and not fails_check(error):
             raise
-        raise NoBackupError(f"it is damaged ({error})") from error
+        raise DamagedBackupError(f"it is damaged ({error})") from error
 
 
 def _copy(source: sqlite3.Connection, made: Path, tell: Tell) -> None:

@@ -25,6 +25,10 @@ class NoBackupError(Exception):
     """What is there can't be put back, or would be of no use then; the text says why."""
 
 
+class DamagedBackupError(NoBackupError):
+    """It is not what was written."""
+
+
 def check_revision(found: set[str]) -> str:
     """Return the schema that a backup, or a database, names.
 

@@ -28,6 +28,7 @@ from utility.store.partitions import Month, make_partitions
 from utility.store.putting_back import (
     HOLDS,
     VERSION_TABLE,
+    DamagedBackupError,
     NoBackupError,
     begin_anew,
     check_revision,
@@ -195,7 +196,7 @@ def _check_meters(connection: Connection) -> None:
     try:
         check_meters(connection)
     except DamagedError as error:
-        raise NoBackupError(str(error)) from error
+        raise DamagedBackupError(f"it is damaged ({error})") from error
 
 
 def _versions(connection: Connection, tables: set[str]) -> set[str]:

@@ -2,6 +2,7 @@
 
 import pytest
 
+import commonwatt.__main__
 from commonwatt.exceptions import CommonwattError, ConfigError, ProtocolError, StoreError
 from commonwatt.service import EXIT_FAILED, EXIT_USAGE, errors_told
 
@@ -34,3 +35,16 @@ def test_exit_codes_stay_what_scripts_rely_on() -> None:
     assert (EXIT_FAILED, EXIT_USAGE) == (1, 2)
     with errors_told():
         pass
+
+
+def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def pressed() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("commonwatt.cli.main", pressed)
+    with pytest.raises(SystemExit) as ended:
+        commonwatt.__main__.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "stopped\n"

@@ -201,8 +201,9 @@ def test_another_program_s_file_is_neither_put_back_nor_called_a_backup(
     assert "no tables of Commonwatt" in said
     assert "salvage" not in said, "which would move a sound database away"
     assert look(url)[1] == saved
-    with pytest.raises(StoreError, match=r"theirs.db: no backup was made.*no tables of Commonwatt"):
+    with pytest.raises(StoreError, match=r"theirs.db: no backup was made.*no tables of Commonwatt") as caught:
         backup(f"sqlite:///{theirs}", tmp_path / "kept", CONFIG, lambda *_: None)
+    assert "salvage" not in str(caught.value)
     assert not list(tmp_path.glob("kept*"))
 
 
