@@ -126,7 +126,7 @@ def open_database(
     """
     parsed = _parse(url, named)
     path = sqlite_path(url)
-    name = str(path) if path is not None else f"{named}: {parsed.database}"
+    name = str(path) if path is not None else ": ".join(filter(None, (named, parsed.database)))
     if path is not None and ready_of(path).exists():
         raise StoreError(
             f"{path}: a salvage or restore was cut short; finish it with: commonwatt utility salvage --config FILE"

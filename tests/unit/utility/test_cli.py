@@ -196,13 +196,16 @@ def test_lines_are_shown_in_gigabytes(show: Callable[..., str], database: Databa
     assert json.loads(show("lines", "--json"))[0]["expected_down"] == 2_100_000_000
 
 
-def test_a_server_that_does_not_answer_is_named_with_the_file_and_the_line_of_its_key(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "told"), [("/town", "town: "), ("", "")])
+def test_a_server_that_does_not_answer_is_named_with_the_file_and_the_line_of_its_key(
+    tmp_path: Path, name: str, told: str
+) -> None:
     config = tmp_path / "utility.toml"
-    url = f"postgresql+psycopg://u:secret@127.0.0.1:{free_port()}/x"
+    url = f"postgresql+psycopg://u:secret@127.0.0.1:{free_port()}{name}"
     config.write_text(f'[utility]\n# where it is\ndatabase = "{url}"\n')
     done = CliRunner().invoke(app, ["gaps", "--config", str(config)])
     assert done.exit_code == 1
-    assert done.stderr.startswith(f"error: {config}: line 3: utility.database: x: no connection to the server: ")
+    assert done.stderr.startswith(f"error: {config}: line 3: utility.database: {told}no connection to the server: ")
     assert "Connection refused" in done.stderr
     assert done.stderr.rstrip().endswith("see that it runs, and that the URL is right")
     assert "secret" not in done.stderr

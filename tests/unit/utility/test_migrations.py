@@ -234,10 +234,14 @@ def test_two_never_make_the_tables_at_the_same_time(kind: str, empty_url: str, t
         said_each = list(threads.map(migrated, range(4)))
     assert "" in said_each
     assert all(not told or at_work in told for told in said_each)
-    # Who finds nothing to be made needs nobody's leave.
+    assert commonwatt(tmp_path, empty_url, "backup", str(tmp_path / "kept"))[0] == 0
     with create_engine(empty_url, poolclass=NullPool).begin() as connection:
         lock_schema(connection, "a restore")
+        code, said = commonwatt(tmp_path, empty_url, "restore", str(tmp_path / "kept"))
+        assert (code, at_work in said) == (2, True), said
+        # Who finds nothing to be made needs nobody's leave.
         open_database(empty_url, create=True).close()
+    assert commonwatt(tmp_path, empty_url, "restore", str(tmp_path / "kept"))[0] == 0
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
