@@ -128,8 +128,9 @@ def restore_command(
 
     An SQLite file that was there is kept beside it, as FILE.replaced-DATE; the newest three of those are kept.
     In a PostgreSQL only the utility's own tables are replaced, at once or not at all. What was granted on those tables
-    and on the view `block` stays granted, but for grants on single columns. Where others' views or tables depend on
-    them, nothing is replaced, and those are named: drop them first, and make them again afterwards.
+    and on the view `block` stays granted, but for grants on single columns; what was added to those tables is gone,
+    such as indexes and triggers. Where others' views or tables depend on them, nothing is replaced, and those are
+    named: drop them first, and make them again afterwards.
     """
     with errors_told():
         settings, clock = load(config)

@@ -12,7 +12,6 @@ from commonwatt.damage import (
     REPLACED,
     DamagedError,
     check_pages,
-    delete_database,
     fails_check,
     make_ready,
     open_read_only,
@@ -33,6 +32,7 @@ from utility.store.putting_back import (
     NoBackupError,
     begin_anew,
     check_revision,
+    made_beside,
     taken,
 )
 from utility.store.schema import empty_database, revisions
@@ -93,9 +93,8 @@ def restore_file(
         NoBackupError: It is no backup.
         StoreError: It can't be put back; what is there is as it was.
     """
-    fresh = path.with_name(path.name + ".new")
     try:
-        with only_one(path, "a running utility, or one of its commands,"), _nothing_left(fresh):
+        with only_one(path, "a running utility, or one of its commands,"), made_beside(path) as fresh:
             if not replace and path.exists() and _holds_something(path):
                 raise taken(str(path), source, config)
             with closing(open_read_only(source)) as connection, _damage_told():
@@ -150,17 +149,6 @@ def _damaged(connection: sqlite3.Connection, table: str) -> int:
         keys = [(unsigned64(row[0]), row[1], row[2]) for row in some]
         damaged += len(unpack_sound(keys, [row[3] for row in some])[1])
     return damaged
-
-
-@contextmanager
-def _nothing_left(fresh: Path) -> Iterator[None]:
-    """Let nothing be left of a new file that was not put in place."""
-    delete_database(fresh)
-    try:
-        yield
-    finally:
-        delete_database(fresh)
-        fresh.with_name(fresh.name + ".lock").unlink(missing_ok=True)
 
 
 def _holds_something(path: Path) -> bool:

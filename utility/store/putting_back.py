@@ -2,12 +2,14 @@
 
 import shlex
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 from sqlalchemy import Connection
 
+from commonwatt.damage import delete_database
 from commonwatt.exceptions import ConfigError
 from utility.store.database import new_store_id
 from utility.store.known import registry_changed
@@ -59,6 +61,18 @@ def columns_of(revision: str) -> dict[str, set[str]]:
             order.add(table, *([other] if other else []))
         columns = "SELECT name FROM pragma_table_info(?)"
         return {table: {name for (name,) in made.execute(columns, (table,))} for table in order.static_order()}
+
+
+@contextmanager
+def made_beside(path: Path) -> Iterator[Path]:
+    """Yield where a new SQLite file is made that is to take the place of ``path``; nothing of it is left there."""
+    fresh = path.with_name(path.name + ".new")
+    delete_database(fresh)
+    try:
+        yield fresh
+    finally:
+        delete_database(fresh)
+        fresh.with_name(fresh.name + ".lock").unlink(missing_ok=True)
 
 
 def begin_anew(connection: Connection) -> None:

@@ -9,7 +9,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -23,7 +23,7 @@ from sqlalchemy.exc import DatabaseError, IntegrityError
 from sqlalchemy.types import TypeEngine
 
 from commonwatt.blocks import Blocks
-from commonwatt.damage import delete_database, make_ready, open_read_only, put_in_place, readable_rows, ready_of
+from commonwatt.damage import make_ready, open_read_only, put_in_place, readable_rows, ready_of
 from commonwatt.database_url import sqlite_url
 from commonwatt.exceptions import ConfigError, StoreError
 from commonwatt.interrupts import uninterrupted
@@ -36,6 +36,7 @@ from utility.store.checks import check_schema, row_crc
 from utility.store.database import insert_or, open_database
 from utility.store.known import REVISION, registry_changed
 from utility.store.parts import as_rows, summaries
+from utility.store.putting_back import made_beside
 from utility.store.retention import KEPT_FROM
 from utility.store.schema import empty_database, revisions
 from utility.store.tables import (
@@ -97,7 +98,7 @@ def salvage(path: Path, now: EpochSeconds) -> Salvage:
     """
     if not path.is_file() and not ready_of(path).exists():
         raise ConfigError(f"{path}: no database there")
-    with only_one(path, "a running utility, or one of its commands,"), _fresh(path) as fresh:
+    with only_one(path, "a running utility, or one of its commands,"), made_beside(path) as fresh:
         result = Salvage()
         if ready_of(path).exists():
             result.aside = put_in_place(path, now)
@@ -113,18 +114,6 @@ def salvage(path: Path, now: EpochSeconds) -> Salvage:
             make_ready(fresh, path)
             result.aside = put_in_place(path, now)
     return result
-
-
-@contextmanager
-def _fresh(path: Path) -> Iterator[Path]:
-    """Yield where the new database is made; nothing of it is left there."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        delete_database(fresh)
-        yield fresh
-    finally:
-        delete_database(fresh)
-        fresh.with_name(fresh.name + ".lock").unlink(missing_ok=True)
 
 
 def _revision_of(path: Path) -> str:

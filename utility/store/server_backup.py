@@ -231,9 +231,8 @@ def _check_replaceable(connection: Connection, name: str, *, replace: bool, told
 def _is_ours(connection: Connection, tables: set[str]) -> bool:
     """Tell whether Commonwatt made the tables, be it a later version, whose backup this one may put back."""
     versions = _versions(connection, tables)
-    if not versions or not versions <= set(revisions()) | {v for v in versions if v.isdecimal()}:
-        return False
-    return setting.name in tables
+    # Such as 0002; what Alembic names by itself has letters.
+    return setting.name in tables and bool(versions) and all(version.isdecimal() for version in versions)
 
 
 def _drop(connection: Connection, tables: list[str]) -> None:

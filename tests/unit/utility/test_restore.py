@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
+from commonwatt import damage
 from commonwatt.blocks import join
 from commonwatt.damage import KEPT_ASIDE, delete_database, set_aside_before
 from commonwatt.exceptions import ConfigError, StoreError
@@ -24,7 +25,7 @@ from tests.support.jobs import compact
 from tests.support.postgres import Postgres
 from tests.support.sent import append, blocks
 from tests.support.waiting import eventually
-from utility.store import file_backup, reads, server_backup
+from utility.store import file_backup, reads, salvage, server_backup
 from utility.store.backup import backup, restore
 from utility.store.database import Database, open_database
 from utility.store.writer import Writer
@@ -182,11 +183,30 @@ def test_what_stops_a_command_is_told_and_nothing_is_left(
     with monkeypatch.context() as patch:
         patch.setattr(module, last if kind == "sqlite" else "check_archive", stop)
         assert f"there is no {tmp_path}/new" in command("backup", str(tmp_path / "new"), code=130)
+    if kind == "sqlite":
+        with monkeypatch.context() as patch:
+            patch.setattr(salvage, "_fill", stop)
+            assert "stopped; the database is as it was" in command("salvage", code=130)
     assert sorted(tmp_path.iterdir()) == there
     assert look(url) == before
 
 
 # SQLite
+
+
+@pytest.mark.parametrize("kind", ["sqlite"])
+def test_nothing_comes_between_the_last_steps(
+    kind: str, command: Command, saved: list[bytes], url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command("backup", str(tmp_path / "kept"))
+
+    def make_ready(made: Path, path: Path) -> None:
+        damage.make_ready(made, path)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(file_backup, "make_ready", make_ready)
+    assert "put back" in command("restore", str(tmp_path / "kept"), "--replace")
+    assert look(url)[1] == saved
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
@@ -246,6 +266,19 @@ def test_a_database_is_deleted_with_its_journal(tmp_path: Path) -> None:
 
 
 # PostgreSQL
+
+
+@pytest.mark.parametrize("kind", ["postgresql"])
+def test_a_backup_is_put_back_in_a_database_in_which_nothing_is(
+    kind: str, saved: list[bytes], url: str, tmp_path: Path, server: Postgres
+) -> None:
+    backup(url, tmp_path / "kept", CONFIG, lambda *_: None)
+    server.execute("DROP DATABASE IF EXISTS empty", "CREATE DATABASE empty")
+    empty = server.url_of("empty")
+    with pytest.raises(StoreError, match="empty: no backup was made"):
+        backup(empty, tmp_path / "new", CONFIG, lambda *_: None)
+    restore(empty, tmp_path / "kept", NOW, CONFIG, replace=False, tell=lambda *_: None)
+    assert look(empty)[1] == saved
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])
