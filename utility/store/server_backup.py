@@ -37,14 +37,14 @@ from utility.store.putting_back import (
 )
 from utility.store.schema import lock_schema, migrate, revisions
 from utility.store.server_programs import address, run, script
-from utility.store.tables import compacted, metadata, setting
+from utility.store.tables import compacted, metadata, part, setting
 
 LOCK_TIMEOUT_S = 20
 """How long a backup, or a restore, waits for somebody else who holds a table."""
 
 _VIEW = "block"
 _SEQUENCES = ("part_id_seq", "letter_no_seq", "meter_no_seq")
-_PARTITION = re.compile(rf"{compacted.name}_(\d{{4}})_(\d{{2}})")
+_PARTITION = re.compile(rf"{compacted.name}_(\d{{4}})_(0[1-9]|1[0-2])")
 _LINES_AT_A_TIME = 1_000
 
 _ENTRY = re.compile(r"^(\d+); \d+ \d+ (TABLE DATA|TABLE|SEQUENCE SET) (\S+) (\S+) ", re.MULTILINE)
@@ -121,33 +121,47 @@ def check_archive(url: URL, source: Path) -> Archive:
         NoBackupError: It is not whole, or not of a utility's database, or of a schema that this version doesn't know.
     """
     try:
-        entries = _ENTRY.findall(run("pg_restore", url, "--list", str(source)))
-        numbers = {(kind, name): number for number, kind, _, name in entries}
-        version = numbers.get(("TABLE DATA", VERSION_TABLE))
-        if version is None:
-            raise NoBackupError("it holds no tables of Commonwatt")
-        lines = (line for _, _, rows in _tables(script(url, source, [version])) for line in rows)
-        revision = check_revision({line.decode().strip() for line in lines})
-        columns = columns_of(revision)
-        parts = sorted({name for _, name in numbers if _PARTITION.fullmatch(name)})
-        tables = [name for name in (*columns, *parts) if name not in (compacted.name, VERSION_TABLE)]
-        if missing := [name for name in tables if ("TABLE DATA", name) not in numbers]:
-            raise NoBackupError(f"it lacks what is in {', '.join(missing)}")
-        wanted = [("TABLE DATA", name) for name in tables] + [("SEQUENCE SET", name) for name in _SEQUENCES]
-        archive = Archive(
-            source,
-            revision,
-            tuple(numbers[key] for key in wanted if key in numbers),
-            tuple((int(part[-7:-3]), int(part[-2:])) for part in parts),
-        )
+        archive = _listed(url, source)
+        columns = columns_of(archive.revision)
         for name, found, rows in _tables(script(url, source, archive.entries)):
-            if {column.strip('"') for column in found} != columns[compacted.name if name in parts else name]:
-                raise NoBackupError(f"the columns of {name} are not those of schema {revision}")
+            table = compacted.name if _PARTITION.fullmatch(name) else name
+            if {column.strip('"') for column in found} != columns[table]:
+                raise NoBackupError(f"the columns of {name} are not those of schema {archive.revision}")
             for _ in rows:
                 pass
     except StoreError as error:
         raise NoBackupError(str(error)) from error
     return archive
+
+
+def _listed(url: URL, source: Path) -> Archive:
+    """Return what an archive's list says; nothing but its schema's name is read.
+
+    Raises:
+        NoBackupError: It lacks something.
+        StoreError: It can't be read.
+    """
+    entries = _ENTRY.findall(run("pg_restore", url, "--list", str(source)))
+    # An archive of a whole database may have tables of the same names, of others, in other schemas.
+    schemas = {schema for _, kind, schema, name in entries if (kind, name) == ("TABLE DATA", part.name)}
+    numbers = {(kind, name): number for number, kind, schema, name in entries if {schema} == schemas}
+    version = numbers.get(("TABLE DATA", VERSION_TABLE))
+    if version is None:
+        raise NoBackupError("it holds no tables of Commonwatt")
+    lines = (line for _, _, rows in _tables(script(url, source, [version])) for line in rows)
+    revision = check_revision({line.decode().strip() for line in lines})
+    partitions = sorted({name for _, name in numbers if _PARTITION.fullmatch(name)})
+    tables = [name for name in (*columns_of(revision), *partitions) if name not in (compacted.name, VERSION_TABLE)]
+    if missing := [name for name in tables if ("TABLE DATA", name) not in numbers]:
+        raise NoBackupError(f"it lacks what is in {', '.join(missing)}")
+    wanted = [("TABLE DATA", name) for name in tables] + [("SEQUENCE SET", name) for name in _SEQUENCES]
+    months = [_PARTITION.fullmatch(name) for name in partitions]
+    return Archive(
+        source,
+        revision,
+        tuple(numbers[key] for key in wanted if key in numbers),
+        tuple((int(month[1]), int(month[2])) for month in months if month),
+    )
 
 
 def restore_server(url: URL, source: Path, config: Path, *, replace: bool) -> None:

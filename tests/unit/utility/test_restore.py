@@ -54,7 +54,9 @@ def saved(database: Database) -> list[bytes]:
 def others(server: Postgres) -> Iterator[Callable[[str], None]]:
     """Do something in the database as the server's owner; what was made is gone after the test."""
     yield lambda script: server.run_script("town", script)
-    server.run_script("town", "DROP VIEW IF EXISTS monthly; DROP TABLE IF EXISTS tariff; DROP TABLE IF EXISTS theirs")
+    server.run_script(
+        "town", "DROP VIEW IF EXISTS monthly; DROP TABLE IF EXISTS tariff; DROP SCHEMA IF EXISTS app CASCADE"
+    )
 
 
 def contents(database: Database) -> list[bytes]:
@@ -288,6 +290,8 @@ def test_what_is_others_is_not_in_the_way_and_stays(
     others(
         "CREATE TABLE tariff (cents int); INSERT INTO tariff VALUES (7); "
         "CREATE VIEW monthly AS SELECT cents FROM tariff;"
+        "CREATE SCHEMA zoo; CREATE TABLE zoo.alembic_version (version_num text);"
+        "INSERT INTO zoo.alembic_version VALUES ('f00d');"
         "DROP ROLE IF EXISTS grafana; CREATE ROLE grafana; GRANT SELECT ON block, meter TO grafana;"
         "GRANT INSERT ON part TO PUBLIC; CREATE INDEX ON tariff (cents)"
     )
