@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -26,7 +27,7 @@ from commonwatt.messages import Put, unpack_put
 from commonwatt.records import EventRecord, Log
 from commonwatt.town import load_town
 from tests.support.meters import ack_of
-from tests.support.waiting import eventually, free_port
+from tests.support.waiting import PATIENCE_S, eventually, free_port
 
 WAIT_S = 30.0
 START = 1_790_000_100
@@ -54,8 +55,11 @@ class Gateway:
         self._client.username_pw_set("r001", token)
         self._client.on_connect = lambda c, *_: c.subscribe(topics.all_meters_up("r001"), 1)
         self._client.on_message = self._on_message
+        subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
+        assert subscribed.wait(PATIENCE_S), "else a command's answer may come before somebody hears it"
 
     def close(self) -> None:
         self._client.disconnect()

@@ -5,6 +5,7 @@ import queue
 import re
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +17,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 
 from commonwatt.messages import Put, unpack_put
 from tests.support.site import Site
-from tests.support.waiting import eventually
+from tests.support.waiting import PATIENCE_S, eventually
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "meter.py"
 METER = """
@@ -42,8 +43,11 @@ class ByHand:
         self._client.username_pw_set("r001", token)
         self._client.on_connect = lambda c, *_: c.subscribe("cw1/r001/+/u/+", 1)
         self._client.on_message = lambda _, __, m: self.answers.put((m.topic, bytes(m.payload)))
+        subscribed = threading.Event()
+        self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.connect(*site.address("r001 broker"))
         self._client.loop_start()
+        assert subscribed.wait(PATIENCE_S), "else a command's answer may come before somebody hears it"
 
     def command(self, meter: int, cmd: str, **fields: Any) -> None:
         message = {
@@ -57,15 +61,17 @@ class ByHand:
         self._client.publish(f"cw1/r001/{meter}/d/cmd", json.dumps(message), qos=1)
 
     def next(self, meter: int, leaf: str) -> bytes:
-        while True:
+        deadline = time.monotonic() + PATIENCE_S  # Of what it waits for: others go on for ever.
+        while time.monotonic() < deadline:
             topic, payload = self.answers.get(timeout=30)
             if topic == f"cw1/r001/{meter}/u/{leaf}":
                 return payload
+        raise AssertionError(f"meter {meter} sent no {leaf} within {PATIENCE_S:g} s")
 
     def outcome(self, meter: int, cmd: str, **fields: Any) -> dict[str, Any]:
         self.command(meter, cmd, **fields)
         while (outcome := json.loads(self.next(meter, "out")))["cmd"] != cmd:
-            pass
+            pass  # Of an earlier command.
         return dict(outcome)
 
     def close(self) -> None:
