@@ -326,8 +326,8 @@ class Ledger:
             event = letter.log == Log.EVENT
             end = unpack_event(letter.content).time if event else unpack_history(letter.content).end
             ahead = end > clock + FUTURE_S - CLOCKS_APART_S
-            # Its own time, which it may have set right before the jump, and which is wrong by the jump then.
-            behind = node.jumped and node.core.time.now(node.clock()) - clock < CLOCKS_APART_S - FUTURE_S
+            # The time it judged by, which it may have set right before the jump, or after, in the same step.
+            behind = node.jumped and letter.time - clock < CLOCKS_APART_S - FUTURE_S
             if letter.reason != Rejection.FUTURE or not (ahead or behind):
                 why = Rejection(letter.reason).name
                 self._world.fail(f"{node.name} rejects a good record of meter {letter.meter} as {why}, of {end}")
