@@ -18,7 +18,7 @@ from commonwatt.exceptions import StoreError
 from tests.support.postgres import Postgres
 from tests.support.site import Site
 from tests.support.waiting import eventually
-from utility.store import database
+from utility.store import database, engines
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
@@ -99,8 +99,8 @@ def grows(server: Postgres, by: int = 3) -> None:
 
 
 def test_a_server_that_does_not_answer_is_given_up_in_time(server: Postgres, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(database.SERVER_TIMEOUTS, "connect_timeout", 2)
-    monkeypatch.setitem(database.SERVER_TIMEOUTS, "options", "-c lock_timeout=100ms")
+    monkeypatch.setitem(engines.SERVER_TIMEOUTS, "connect_timeout", 2)
+    monkeypatch.setitem(engines.SERVER_TIMEOUTS, "options", "-c lock_timeout=100ms")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+psycopg://postgres@127.0.0.1:{silent.getsockname()[1]}/postgres"
         with pytest.raises(StoreError, match="timeout expired"):

@@ -1,4 +1,4 @@
-"""Opens the database: its pragmas, its schema, its identity."""
+"""Opens the database: its schema, its identity."""
 
 import logging
 import secrets
@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from sqlalchemy import Connection, Engine, Table, bindparam, create_engine, event, select, text
+from sqlalchemy import Connection, Engine, Table, bindparam, select, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
@@ -17,32 +17,12 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from commonwatt.damage import DamagedError, fails_check, open_read_only, ready_of
 from commonwatt.database_url import parse_database
 from commonwatt.exceptions import ConfigError, StoreError
-from commonwatt.resync import write_log_again
 from commonwatt.service import lock_file
 from commonwatt.wal import read_log
 from utility.store.checks import check_file, check_meters, is_damage
+from utility.store.engines import make_engine, writing
 from utility.store.schema import empty_database, migrate, require_newest
 from utility.store.tables import metadata, setting
-
-BUSY_TIMEOUT_MS = 5_000
-"""How long a transaction waits for that of another process."""
-
-APPLICATION = "commonwatt utility"
-"""By this name a server knows the connections of the service and its commands."""
-
-SERVER_TIMEOUTS: dict[str, str | int] = {
-    "connect_timeout": 10,
-    "tcp_user_timeout": 20_000,
-    "keepalives_idle": 10,
-    "keepalives_interval": 5,
-    "keepalives_count": 2,
-    "options": "-c lock_timeout=20s",
-}
-"""What is not answered by a server fails in time, before a watchdog has to end the process; the next try may go well.
-
-In libpq's words: seconds to connect, milliseconds until what was sent must have arrived, seconds of silence until it is
-asked whether it is there, between such questions, and how many; how long a statement waits for somebody's lock.
-"""
 
 _OTHERS_DEPEND = "2BP01"
 """What PostgreSQL says of a table or view that somebody's view needs."""
@@ -74,7 +54,7 @@ class Database:
     ) -> None:
         self.schema = schema
         self.reads = engine
-        self.writes = _writing(engine)
+        self.writes = writing(engine)
         self.store_id = store_id
         self.count_damaged: Callable[[int], object] = lambda _: None
         self._lock = lock
@@ -140,10 +120,10 @@ def open_database(
     lock = None if path is None else share(path)
     if path is not None:
         _only_ours(path)
-    engine = _engine(parsed)
+    engine = make_engine(parsed)
     try:
         torn = path is not None and check and _is_torn(path)
-        with _writing(engine).begin() as connection:
+        with writing(engine).begin() as connection:
             schema = migrate(connection, name, revision) if create else (require_newest(connection, name),) * 2
             store_id = _store_id(connection, torn=torn)
             if check:
@@ -297,78 +277,6 @@ def _parse(url: str, named: str = "database") -> URL:
         return parse_database(url)
     except ValueError as error:
         raise ConfigError(f"{named}: {error}") from None
-
-
-def _engine(url: URL) -> Engine:
-    sqlite_url = url.get_backend_name() == "sqlite"
-    try:
-        engine = create_engine(url) if sqlite_url else _server_engine(url)
-    except ImportError as error:
-        raise ConfigError(f"database: its driver is not installed: {error}") from error
-    if sqlite_url:
-        transactions = _Transactions(Path(str(url.database)))
-        event.listen(engine, "connect", _set_pragmas)
-        event.listen(engine, "begin", transactions.begin)
-        event.listen(engine, "engine_disposed", transactions.closed)
-    return engine
-
-
-def _server_engine(url: URL) -> Engine:
-    # What the URL says itself stays as it says.
-    timeouts = {name: value for name, value in SERVER_TIMEOUTS.items() if name not in url.query}
-    timeouts["application_name"] = APPLICATION
-    # Every read is of one state of the database, as SQLite's are anyway.
-    return create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts)
-
-
-class _Transactions:
-    """Begins them; in the first that writes, of a new engine or of one that was closed, the log is made certain."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._is_certain = False
-
-    def begin(self, connection: Connection) -> None:
-        """Begin; a transaction that read first could not become a writer once another process has written."""
-        writes = connection.get_execution_options().get("commonwatt_writes", False)
-        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-        if writes and not self._is_certain:
-            try:
-                write_log_again(self._path)
-            except sqlite3.OperationalError as error:
-                raise OperationalError("write the log again", None, error) from error
-            self._is_certain = True
-
-    def closed(self, _: Engine) -> None:
-        """Take note that the connections were closed."""
-        self._is_certain = False
-
-
-def _writing(engine: Engine) -> Engine:
-    if engine.dialect.name == "sqlite":
-        return engine.execution_options(commonwatt_writes=True)
-    # Writers append beside each other; none is to fail because another was quicker.
-    return engine.execution_options(isolation_level="READ COMMITTED")
-
-
-def _set_pragmas(connection: Any, _: object) -> None:
-    # The driver must not open transactions by itself: _Transactions says which kind.
-    connection.isolation_level = None
-    # A damaged letter must not keep the row around it from being read: what counts has a checksum.
-    connection.text_factory = _text
-    cursor = connection.cursor()
-    for pragma in (
-        f"busy_timeout = {BUSY_TIMEOUT_MS}",
-        "journal_mode = WAL",
-        "synchronous = FULL",
-        "foreign_keys = ON",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _text(data: bytes) -> str:
-    return data.decode(errors="replace")
 
 
 def _is_torn(path: Path) -> bool:

@@ -23,7 +23,7 @@ from commonwatt.exceptions import CommonwattError, ConfigError, StoreError
 from commonwatt.interrupts import uninterrupted
 from utility.store.bulk import translated
 from utility.store.checks import check_meters
-from utility.store.database import APPLICATION, SERVER_TIMEOUTS
+from utility.store.engines import APPLICATION, timeouts_of
 from utility.store.partitions import Month, make_partitions
 from utility.store.putting_back import (
     HOLDS,
@@ -303,9 +303,7 @@ def _engine(url: URL, failed: str) -> Iterator[Engine]:
         ConfigError: Something of others depends on what was to be dropped.
         StoreError: The server says no, for another reason.
     """
-    # What the URL says itself stays as it says.
-    timeouts = {word: value for word, value in SERVER_TIMEOUTS.items() if word not in url.query}
-    engine = create_engine(url, poolclass=NullPool, connect_args=timeouts)
+    engine = create_engine(url, poolclass=NullPool, connect_args=timeouts_of(url))
     try:
         yield engine
     except SQLAlchemyError as error:

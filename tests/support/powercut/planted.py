@@ -12,20 +12,20 @@ from commonwatt.cli import main
 from gateway import store
 from gateway.changes import Change
 from gateway.store import Store
-from utility.store import database
+from utility.store import engines
 
 STEPS_BEHIND = 5
 
 
 def normal() -> None:
     """Sync at checkpoints only (``synchronous=NORMAL``), at the gateway and at the utility."""
-    set_pragmas = database._set_pragmas
+    set_pragmas = engines._set_pragmas
 
     def not_synced(connection: Any, _: object) -> None:
         set_pragmas(connection, _)
         connection.execute("PRAGMA synchronous = NORMAL")
 
-    database._set_pragmas = not_synced
+    engines._set_pragmas = not_synced
     prepare = Store._prepare
 
     def prepare_not_synced(store: Store, *, empty: bool) -> None:
@@ -55,7 +55,7 @@ def trusting() -> None:
         del path
 
     store.write_log_again = believe  # type: ignore[attr-defined]
-    database.write_log_again = believe  # type: ignore[attr-defined]
+    engines.write_log_again = believe  # type: ignore[attr-defined]
 
 
 PLANTED: dict[str, Callable[[], None]] = {"normal": normal, "behind": behind, "trusting": trusting}

@@ -21,7 +21,8 @@ from utility.ingest import MAX_GROUP, MAX_QUEUED
 from utility.registry import fill_registry
 from utility.store.changes import Change
 from utility.store.compactor import Compactor
-from utility.store.database import Database, _engine, open_database, save_setting
+from utility.store.database import Database, open_database, save_setting
+from utility.store.engines import make_engine
 from utility.store.gaps import GapFinder
 from utility.store.known import last_done, load_known, mark_done, open_commands
 from utility.store.parts import select_parts
@@ -55,7 +56,7 @@ class UtilityNode(Node[Change]):
         self.links = [self.link]
         self._town = town
         self._gaps_s = self.rng.choice((300, 900))
-        self._engine = _engine(make_url("sqlite://"))
+        self._engine = make_engine(make_url("sqlite://"))
         self.lose_store()
 
     def lose_store(self) -> None:

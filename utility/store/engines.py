@@ -1,0 +1,113 @@
+"""Engines: how a database is connected to, SQLite with its pragmas and a server with its timeouts."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import OperationalError
+
+from commonwatt.exceptions import ConfigError
+from commonwatt.resync import write_log_again
+
+BUSY_TIMEOUT_MS = 5_000
+"""How long a transaction waits for that of another process."""
+
+APPLICATION = "commonwatt utility"
+"""By this name a server knows the connections of the service and its commands."""
+
+SERVER_TIMEOUTS: dict[str, str | int] = {
+    "connect_timeout": 10,
+    "tcp_user_timeout": 20_000,
+    "keepalives_idle": 10,
+    "keepalives_interval": 5,
+    "keepalives_count": 2,
+    "options": "-c lock_timeout=20s",
+}
+"""What is not answered by a server fails in time, before a watchdog has to end the process; the next try may go well.
+
+In libpq's words: seconds to connect, milliseconds until what was sent must have arrived, seconds of silence until it is
+asked whether it is there, between such questions, and how many; how long a statement waits for somebody's lock.
+"""
+
+
+def timeouts_of(url: URL) -> dict[str, str | int]:
+    """Return the timeouts of a server's connections; what its URL says itself stays as it says."""
+    return {word: value for word, value in SERVER_TIMEOUTS.items() if word not in url.query}
+
+
+def make_engine(url: URL) -> Engine:
+    """Return the engine of a database.
+
+    Raises:
+        ConfigError: Its driver is not installed.
+    """
+    sqlite_url = url.get_backend_name() == "sqlite"
+    try:
+        engine = create_engine(url) if sqlite_url else _server_engine(url)
+    except ImportError as error:
+        raise ConfigError(f"database: its driver is not installed: {error}") from error
+    if sqlite_url:
+        transactions = _Transactions(Path(str(url.database)))
+        event.listen(engine, "connect", _set_pragmas)
+        event.listen(engine, "begin", transactions.begin)
+        event.listen(engine, "engine_disposed", transactions.closed)
+    return engine
+
+
+def _server_engine(url: URL) -> Engine:
+    timeouts = timeouts_of(url) | {"application_name": APPLICATION}
+    # Every read is of one state of the database, as SQLite's are anyway.
+    return create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts)
+
+
+class _Transactions:
+    """Begins them; in the first that writes, of a new engine or of one that was closed, the log is made certain."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._is_certain = False
+
+    def begin(self, connection: Connection) -> None:
+        """Begin; a transaction that read first could not become a writer once another process has written."""
+        writes = connection.get_execution_options().get("commonwatt_writes", False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+        if writes and not self._is_certain:
+            try:
+                write_log_again(self._path)
+            except sqlite3.OperationalError as error:
+                raise OperationalError("write the log again", None, error) from error
+            self._is_certain = True
+
+    def closed(self, _: Engine) -> None:
+        """Take note that the connections were closed."""
+        self._is_certain = False
+
+
+def writing(engine: Engine) -> Engine:
+    """Return the same engine for transactions that write."""
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(commonwatt_writes=True)
+    # Writers append beside each other; none is to fail because another was quicker.
+    return engine.execution_options(isolation_level="READ COMMITTED")
+
+
+def _set_pragmas(connection: Any, _: object) -> None:
+    # The driver must not open transactions by itself: _Transactions says which kind.
+    connection.isolation_level = None
+    # A damaged letter must not keep the row around it from being read: what counts has a checksum.
+    connection.text_factory = _text
+    cursor = connection.cursor()
+    for pragma in (
+        f"busy_timeout = {BUSY_TIMEOUT_MS}",
+        "journal_mode = WAL",
+        "synchronous = FULL",
+        "foreign_keys = ON",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _text(data: bytes) -> str:
+    return data.decode(errors="replace")
