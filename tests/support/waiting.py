@@ -1,12 +1,15 @@
 """Waiting for what another process, or thread, makes true: never a fixed time, always with an end."""
 
 import asyncio
-import os
+import fcntl
 import socket
+import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import cache
 from itertools import cycle
+from pathlib import Path
 
 PATIENCE_S = 60.0
 """How long a condition may take to come true before the test has failed."""
@@ -29,15 +32,33 @@ async def become(condition: Callable[[], object], within_s: float = PATIENCE_S) 
             await asyncio.sleep(0.02)
 
 
-_PORTS = 2_400
-_FIRST_PORT = 10_000 + _PORTS * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
-# Below what the system gives to connections; from another place in each run.
-_candidates = cycle([_FIRST_PORT + (n + os.getpid() * 97) % _PORTS for n in range(_PORTS)])
+_PORTS = 400
+_FIRST_PORT, _LAST_PORT = 10_000, 32_000  # Below the ports that the system gives to connections.
+_locks: list[object] = []
+
+
+def _own_ports() -> range:
+    """Return ports that no other process gives to its tests: a locked file claims each range until its process ends."""
+    for first in range(_FIRST_PORT, _LAST_PORT, _PORTS):
+        lock = (Path(tempfile.gettempdir()) / f"commonwatt-test-ports-{first}.lock").open("a")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+            continue
+        _locks.append(lock)
+        return range(first, first + _PORTS)
+    raise AssertionError("every range of test ports is in use; do many test runs go on at once?")
+
+
+@cache
+def _candidates() -> Iterator[int]:
+    return cycle(_own_ports())
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now, and that no other test run beside this one is given."""
-    for port in _candidates:
+    """Return a loopback port that is free now, and that no other test process beside this one is given."""
+    for port in _candidates():
         try:
             with socket.create_server(("127.0.0.1", port)):
                 return port
