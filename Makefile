@@ -26,25 +26,25 @@ check: install ## lint, format, strict types, import rules
 	$(BIN)/lint-imports
 
 soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds, power cuts, broken MQTT and bad messages; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
-	$(BIN)/python -m tests.support.chaos --hours $(or $(HOURS),1)
-	$(BIN)/python -m tests.support.simulation --seeds 1 $(or $(SEEDS),10000)
-	$(BIN)/python -m tests.support.fuzz_broker --cases $(or $(CASES),500000)
-	$(BIN)/python -m tests.support.fuzz --cases $(or $(CASES),500000) --seed 2
-	$(BIN)/python -m tests.support.small_world.explore --minutes 2
-	$(BIN)/python -m tests.support.powercut --cuts $(or $(CUTS),1000)
+	$(BIN)/python -m harness.chaos --hours $(or $(HOURS),1)
+	$(BIN)/python -m harness.simulation --seeds 1 $(or $(SEEDS),10000)
+	$(BIN)/python -m harness.fuzz.broker --cases $(or $(CASES),500000)
+	$(BIN)/python -m harness.fuzz.messages --cases $(or $(CASES),500000) --seed 2
+	$(BIN)/python -m harness.small_world.explore --minutes 2
+	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 
 bench: install ## measure everything, in about 37 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
 	$(BIN)/python -m benchmarks $(BENCH)
-	$(BIN)/python -m tests.support.generate_docs
+	$(BIN)/python -m harness.docs.generate
 
 docs: install ## write the generated pages anew
-	$(BIN)/python -m tests.support.generate_docs
+	$(BIN)/python -m harness.docs.generate
 
 dashboards: install ## write Grafana's dashboards anew
 	$(BIN)/python -m grafana.generator
 
 dashboard-types: install ## check the dashboards by Grafana's own types; needs node, npm and the network
-	$(BIN)/python -m tests.support.grafana_types
+	$(BIN)/python -m harness.real.grafana_types
 
 constraints: install ## pin what is installed now
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt

@@ -16,18 +16,18 @@ import numpy as np
 from benchmarks.processes import MIB, Costs
 from benchmarks.report import Goal, Section, Table, number, spread
 from benchmarks.town import MINUTE_SLOTS, RESIDENTIAL, WHOLE_TOWN, Controller, Uplinks, controllers, readings, use
-from commonwatt.batches import BatchRefusal, unpack_batch, unpack_batch_ack
-from commonwatt.blocks import Quality, make_blocks
-from commonwatt.packing import pack
-from commonwatt.payloads import Keys
-from commonwatt.units import QUARTER_S, SLOTS
+from commonwatt.codec.packing import pack
+from commonwatt.codec.payloads import Keys
+from commonwatt.model.blocks import Quality, make_blocks
+from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.protocol.batches import BatchRefusal, unpack_batch, unpack_batch_ack
 from gateway.changes import AppendParts, Part
-from gateway.outbox import BATCH_PARTS
-from gateway.store import Store
-from tests.support.postgres import Postgres
-from tests.support.proxy import Fate, Message, Way
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from gateway.relay.outbox import BATCH_PARTS
+from gateway.store.store import Store
+from harness.network.proxy import Fate, Message, Way
+from harness.network.waiting import eventually
+from harness.real.postgres import Postgres
+from harness.real.site import Site
 
 HOURS = 12
 RUNS = 3

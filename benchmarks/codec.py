@@ -9,16 +9,16 @@ import numpy as np
 
 from benchmarks.report import Goal, Section, Table, number, spread
 from benchmarks.series import household, levels
-from commonwatt.batches import MAX_BATCH_BLOCKS, Batch
-from commonwatt.blocks import Blocks, Quality, average, make_blocks
-from commonwatt.packing import pack, unpack
-from commonwatt.plausible import limits_of
-from commonwatt.records import RecordType
-from commonwatt.topics import BATCHES, gateway_up
-from commonwatt.units import QUARTER_S, SLOTS
+from commonwatt.codec.packing import pack, unpack
+from commonwatt.model.blocks import Blocks, Quality, average, make_blocks
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.model.validation import limits_of
+from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch
+from commonwatt.protocol.topics import BATCHES, gateway_up
 from utility.core import Core
-from utility.store.known import Known, KnownMeter
 from utility.store.parts import summaries
+from utility.store.registry import Known, KnownMeter
 
 MICROGRID = "r001"
 METERS = 64

@@ -9,7 +9,7 @@ from contextlib import nullcontext
 from pathlib import Path
 
 from benchmarks.report import Section, Table, number
-from tests.support.flood import Apartments, Delivery
+from harness.network.flood import Apartments, Delivery
 
 FLOODS: dict[str, tuple[str, int] | None] = {
     "nobody": None,

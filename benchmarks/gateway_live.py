@@ -14,15 +14,15 @@ import numpy as np
 
 from benchmarks.processes import MIB, Costs, memory_bytes
 from benchmarks.report import Goal, Section, Table, spread
-from commonwatt.messages import MAX_PUT_RECORDS, Put, Refusal, unpack_put_ack
-from commonwatt.records import HISTORY_BYTES, Log, RecordType
-from commonwatt.topics import RECORDS, meter_down, meter_up
-from commonwatt.town import Function, Meter
-from commonwatt.units import SLOT_S
+from commonwatt.model.records import HISTORY_BYTES, Log, RecordType
+from commonwatt.model.units import SLOT_S
+from commonwatt.protocol.messages import MAX_PUT_RECORDS, Put, Refusal, unpack_put_ack
+from commonwatt.protocol.topics import RECORDS, meter_down, meter_up
+from commonwatt.town.town import Function, Meter
+from harness.network.flood import APARTMENTS
+from harness.network.mqtt_asyncio import AsyncClient
+from harness.real.site import Site
 from meter_sim.dump import RECORD
-from tests.support.flood import APARTMENTS
-from tests.support.mqtt_asyncio import AsyncClient
-from tests.support.site import Site
 
 HOMES = '[[microgrid]]\nid = "r002"\nkind = "residential"\n'
 FEW = '[[microgrid]]\nid = "r001"\nkind = "apartment"\nbuildings = 1\napartments = 2\n'

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.report import Goal, Section, Table, spread
-from commonwatt.effects import Write
-from commonwatt.messages import MAX_PUT_RECORDS, Put, unpack_put
-from commonwatt.records import HistoryRecord, Log
-from commonwatt.settings import GatewaySettings
-from commonwatt.topics import RECORDS, meter_up
-from commonwatt.units import SLOT_S
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.effects import Write
+from commonwatt.model.records import HistoryRecord, Log
+from commonwatt.model.units import SLOT_S
+from commonwatt.protocol.messages import MAX_PUT_RECORDS, Put, unpack_put
+from commonwatt.protocol.topics import RECORDS, meter_up
 from gateway.core import Gateway
 from gateway.inbox import Event, take_group
-from gateway.store import Store
-from tests.support.gateway_world import START, registered
+from gateway.store.store import Store
+from harness.worlds.gateway import START, registered
 
 MICROGRID = "r001"
 METERS = 303

@@ -15,10 +15,10 @@ from benchmarks.backlog import AS_GATEWAYS_SEND
 from benchmarks.processes import MIB, Costs
 from benchmarks.report import Section, Table, number
 from benchmarks.town import MINUTE_SLOTS, RESIDENTIAL, Controller, Uplinks, controllers, use
-from commonwatt.units import QUARTER_S, SLOTS
-from gateway.relay import WINDOW
-from tests.support.postgres import Postgres
-from tests.support.site import Site
+from commonwatt.model.units import QUARTER_S, SLOTS
+from gateway.relay.relay import WINDOW
+from harness.real.postgres import Postgres
+from harness.real.site import Site
 
 MICROGRIDS = (1, 4, 16)
 BATCHES = 2400

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.report import Goal, Section, Table, percentile
-from commonwatt.clock import Clock
-from commonwatt.commands import Command, Held, Kind, LogIds, Outcome, unpack_json
-from commonwatt.messages import Level, Put
-from commonwatt.records import HistoryRecord, Log, RecordType, State
-from commonwatt.topics import COMMANDS, LEVELS, OUTCOMES, RECORDS, meter_down, meter_up
-from commonwatt.town import Meter, Microgrid
-from commonwatt.units import SLOT_S, EpochSeconds
-from tests.support.mqtt_asyncio import AsyncClient
-from tests.support.site import Site
+from commonwatt.model.records import HistoryRecord, Log, RecordType, State
+from commonwatt.model.units import SLOT_S, EpochSeconds
+from commonwatt.protocol.commands import Command, Held, Kind, LogIds, Outcome, unpack_json
+from commonwatt.protocol.messages import Level, Put
+from commonwatt.protocol.topics import COMMANDS, LEVELS, OUTCOMES, RECORDS, meter_down, meter_up
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import Meter, Microgrid
+from harness.network.mqtt_asyncio import AsyncClient
+from harness.real.site import Site
 
 HOMES = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
 APARTMENTS = '[[microgrid]]\nid = "a"\nkind = "apartment"\nbuildings = 3\napartments = 100\ncount = {}\n'

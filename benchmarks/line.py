@@ -7,13 +7,13 @@ from benchmarks.backlog import AS_GATEWAYS_SEND
 from benchmarks.report import Goal, Section, Table
 from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values
 from benchmarks.town import MINUTE_SLOTS
-from commonwatt.batches import Batch
-from commonwatt.blocks import Quality, make_blocks
-from commonwatt.packing import pack
-from commonwatt.payloads import Keys
-from commonwatt.records import HISTORY_BYTES, HistoryRecord, RecordType
-from commonwatt.topics import BATCHES, gateway_up
-from commonwatt.units import QUARTER_S, SLOT_S, SLOTS
+from commonwatt.codec.packing import pack
+from commonwatt.codec.payloads import Keys
+from commonwatt.model.blocks import Quality, make_blocks
+from commonwatt.model.records import HISTORY_BYTES, HistoryRecord, RecordType
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
+from commonwatt.protocol.batches import Batch
+from commonwatt.protocol.topics import BATCHES, gateway_up
 
 MICROGRID = "r001"
 FIRST_METER = 10_001

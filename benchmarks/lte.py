@@ -16,14 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.report import Goal, Section, Table
-from commonwatt.authority import Authority, Wanted
-from commonwatt.certificates import Kind
-from commonwatt.clock import wall_clock
-from commonwatt.lte import Use
-from commonwatt.town import Function
-from tests.support.loopback import Scales, bring_up, ports_of, run_alone
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from commonwatt.identity.authority import Authority, Wanted
+from commonwatt.identity.certificates import Kind
+from commonwatt.network.lte import Use
+from commonwatt.runtime.clock import wall_clock
+from commonwatt.town.town import Function
+from harness.network.loopback import Scales, bring_up, ports_of, run_alone
+from harness.network.waiting import eventually
+from harness.real.site import Site
 
 MTU = 1400
 SETTLE_S = 90

@@ -15,8 +15,8 @@ from threading import Event
 import pytest
 from pydantic import BaseModel, ConfigDict
 
-from commonwatt.clock import wall_clock
-from tests.support.parts import real_part
+from commonwatt.runtime.clock import wall_clock
+from harness.real.parts import real_part
 
 RESULTS = Path(__file__).parent / "results"
 """One file for each benchmark; the page is made from them, and nothing is measured for it."""

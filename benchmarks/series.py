@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.records import RecordType
-from commonwatt.units import SLOTS
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOTS
 
 RESOLUTIONS_MWH = (1, 100, 1000)
 """Of the meters."""

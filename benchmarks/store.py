@@ -15,20 +15,20 @@ from sqlalchemy import text
 
 from benchmarks.report import Goal, Section, Table, spread
 from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values, household
-from commonwatt.batches import Batch
-from commonwatt.blocks import Blocks, make_blocks
-from commonwatt.clock import Clock
-from commonwatt.effects import Publish
-from commonwatt.packing import pack
-from commonwatt.records import RecordType
-from commonwatt.topics import BATCHES, gateway_up
-from commonwatt.town import Meter, Microgrid, Town, load_town
-from commonwatt.units import QUARTER_S, SLOT_S, SLOTS
-from tests.support.postgres import Postgres
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.effects import Publish
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
+from commonwatt.protocol.batches import Batch
+from commonwatt.protocol.topics import BATCHES, gateway_up
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import Meter, Microgrid, Town, load_town
+from harness.real.postgres import Postgres
 from utility.health import Health
-from utility.ingest import MAX_GROUP, Ingest
+from utility.ingest.ingest import MAX_GROUP, Ingest
 from utility.metrics import UtilityMetrics
-from utility.registry import fill_registry
+from utility.registry.registration import fill_registry
 from utility.store.changes import Append
 from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database

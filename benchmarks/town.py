@@ -12,17 +12,17 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.series import Values, household, levels
-from commonwatt.batches import Batch, BatchRefusal, unpack_batch_ack
-from commonwatt.blocks import Quality, make_blocks
-from commonwatt.packing import pack
-from commonwatt.payloads import Keys
-from commonwatt.records import RecordType
-from commonwatt.topics import BATCHES, gateway_down, gateway_up
-from commonwatt.town import Function, Microgrid
-from commonwatt.units import QUARTER_S, SLOTS
-from tests.support.mqtt_asyncio import AsyncClient
-from tests.support.postgres import Postgres
-from tests.support.site import Site
+from commonwatt.codec.packing import pack
+from commonwatt.codec.payloads import Keys
+from commonwatt.model.blocks import Quality, make_blocks
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOTS
+from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
+from commonwatt.protocol.topics import BATCHES, gateway_down, gateway_up
+from commonwatt.town.town import Function, Microgrid
+from harness.network.mqtt_asyncio import AsyncClient
+from harness.real.postgres import Postgres
+from harness.real.site import Site
 
 RESIDENTIAL = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
 WHOLE_TOWN = RESIDENTIAL.format(800) + (

@@ -16,10 +16,10 @@ import numpy as np
 from benchmarks.processes import MIB, Costs
 from benchmarks.report import Goal, Section, Table, measure, number, percentile
 from benchmarks.town import RESIDENTIAL, WHOLE_TOWN, Controller, Uplinks, controllers, use
-from commonwatt.commands import Heartbeat
-from commonwatt.topics import STATUS
-from tests.support.postgres import Postgres
-from tests.support.site import Site
+from commonwatt.protocol.commands import Heartbeat
+from commonwatt.protocol.topics import STATUS
+from harness.real.postgres import Postgres
+from harness.real.site import Site
 
 MINUTES = 10.0
 PERIOD_S = 60.0

@@ -11,17 +11,17 @@ from typing import Annotated
 
 import typer
 
-from broker.embedded import EmbeddedBroker
+from broker.admission.tls import Files
+from broker.embedded.broker import EmbeddedBroker
 from broker.metrics import BrokerMetrics
 from broker.mosquitto import rendered
-from broker.tls import Files
-from commonwatt.config import load_settings
-from commonwatt.devices import load_devices, write_private
-from commonwatt.exceptions import ConfigError
-from commonwatt.httpd import HttpServer
-from commonwatt.service import errors_told, flowing, serve
-from commonwatt.settings import BrokerSettings
-from commonwatt.watchdog import Watchdog, register_process
+from commonwatt.config.files import load_settings
+from commonwatt.config.settings import BrokerSettings
+from commonwatt.identity.devices import load_devices, write_private
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.service import errors_told, flowing, serve
+from commonwatt.runtime.watchdog import Watchdog, register_process
 
 EXIT_CONFIG = 2
 EXIT_START = 1

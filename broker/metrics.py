@@ -5,10 +5,10 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
-from broker.connect import Refusal
-from broker.packets import Cut
+from broker.admission.connect import Refusal
+from broker.embedded.packets import Cut
 from broker.rules import Action
-from commonwatt.lte import Use
+from commonwatt.network.lte import Use
 
 _PREFIX = "commonwatt_broker"
 _WAYS = ("in", "out")

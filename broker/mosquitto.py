@@ -8,15 +8,15 @@ import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from broker.crowd import MAX_WAITING
-from broker.outbox import MAX_BYTES, MAX_MESSAGES, MAX_SENDING
-from broker.packets import MAX_MESSAGE_BYTES
+from broker.admission.pending_connections import MAX_WAITING
+from broker.embedded.packets import MAX_MESSAGE_BYTES
+from broker.embedded.subscriber_queue import MAX_BYTES, MAX_MESSAGES, MAX_SENDING
 from broker.rules import GRANTS, IDENTITY_PATTERNS, Action
-from commonwatt.addresses import split_address
-from commonwatt.devices import Device, Role
-from commonwatt.exceptions import ConfigError
-from commonwatt.settings import BrokerSettings
-from commonwatt.topics import MICROGRID_PATTERN, ROOT
+from commonwatt.config.settings import BrokerSettings
+from commonwatt.identity.devices import Device, Role
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.addresses import split_address
+from commonwatt.protocol.topics import MICROGRID_PATTERN, ROOT
 
 SETTINGS_FILE, PASSWORDS_FILE, ACCESS_FILE = "mosquitto.conf", "passwords", "access"
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-from commonwatt.devices import Device, Role
-from commonwatt.topics import (
+from commonwatt.identity.devices import Device, Role
+from commonwatt.protocol.topics import (
     ACKS,
     BATCHES,
     COMMANDS,

@@ -6,7 +6,7 @@ import sys
 def main() -> None:
     """Load the command line, which takes a moment, and run it; Ctrl-C is no traceback even then."""
     try:
-        from commonwatt.cli import main as run
+        from commonwatt.cli.main import main as run
 
         run()
     except KeyboardInterrupt:

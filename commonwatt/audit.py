@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
-from commonwatt.blocks import Blocks, Quality, empty, join
-from commonwatt.dumps import read_dump
-from commonwatt.exceptions import CommonwattError
-from commonwatt.records import EventRecord, RecordType, State
-from commonwatt.service import EXIT_FAILED, errors_told
-from commonwatt.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours
+from commonwatt.codec.dumps import read_dump
+from commonwatt.model.blocks import Blocks, Quality, empty, join
+from commonwatt.model.exceptions import CommonwattError
+from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours
+from commonwatt.runtime.service import EXIT_FAILED, errors_told
 
 LATE_EVENT_S = 60
 """A meter that lost its power logs that it went down only when it is back: so much later may an older event come."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from commonwatt.batches import Letter
-from commonwatt.commands import Epoch, Kind
-from commonwatt.records import EventRecord, HistoryRecord, Log
-from commonwatt.units import EpochSeconds, MeterId, MilliwattHours, Quarter
+from commonwatt.model.records import EventRecord, HistoryRecord, Log
+from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours, Quarter
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.commands import Epoch, Kind
 
 # Any two of these numbers differ in two bits, so that no single flipped bit makes one another. A number that is none
 # of them is taken for OFFERED: sent again, whole and exact, which never does harm.
@@ -29,7 +29,7 @@ class Part:
     Attributes:
         id: Its number in the store; 0 before it has one.
         key: (meter, record type, quarter).
-        payload: As packed by ``commonwatt.packing``.
+        payload: As packed by ``commonwatt.codec.packing``.
         relayed: ``UNSENT``, ``OFFERED``, ``AVERAGED`` or ``DONE``.
         joined: Whether it is what the compactor made of a finished quarter.
     """

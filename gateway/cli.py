@@ -9,11 +9,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.clock import load_clock
-from commonwatt.config import load_settings
-from commonwatt.dumps import block_lines, event_lines
-from commonwatt.exceptions import StoreError
-from commonwatt.letter_options import (
+from commonwatt.cli.dead_letter_options import (
     CountsOption,
     JsonOption,
     LimitOption,
@@ -23,14 +19,18 @@ from commonwatt.letter_options import (
     show_counts,
     show_letters,
 )
-from commonwatt.letters import wanted
-from commonwatt.service import errors_told, flowing, only_one, run_service
-from commonwatt.settings import GatewaySettings
-from commonwatt.tables import show
-from gateway.line import KEPT_DAYS, LineDay, in_words, line_of
-from gateway.outbox import load
+from commonwatt.cli.tables import show
+from commonwatt.codec.dumps import block_lines, event_lines
+from commonwatt.config.files import load_settings
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.exceptions import StoreError
+from commonwatt.protocol.dead_letters import wanted
+from commonwatt.runtime.clock import load_clock
+from commonwatt.runtime.service import errors_told, flowing, only_one, run_service
+from gateway.lte.line import KEPT_DAYS, LineDay, in_words, line_of
+from gateway.relay.outbox import load
 from gateway.shell import run_gateway
-from gateway.store import Store
+from gateway.store.store import Store
 
 DAY_COLUMNS = ("day", "side", "up", "down", "hours_counted")
 

@@ -2,24 +2,23 @@
 
 It reads the store and decides; it never writes, sends, waits or looks at a clock. The shell commits what it asks
 for and then publishes. The time it is handed (``raw``) only has to go on evenly; what time it really is, it finds out
-itself (``gateway.timekeeper``).
+itself (``gateway.time.timekeeper``).
 """
 
 from dataclasses import asdict
 
-from commonwatt.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
-from commonwatt.clock import Machine
-from commonwatt.commands import ControllerCommand, Heartbeat, LineUse, Outcome, unpack_json
-from commonwatt.effects import Effect, Publish, Write
-from commonwatt.exceptions import ProtocolError
-from commonwatt.letters import Door
-from commonwatt.lte import Use
-from commonwatt.messages import Level, Refusal, Trust, judge_level, unpack_level
-from commonwatt.plausible import limits_of
-from commonwatt.records import Log
-from commonwatt.registry import RegisteredMeter
-from commonwatt.settings import GatewaySettings
-from commonwatt.topics import (
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import Log
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
+from commonwatt.model.validation import limits_of
+from commonwatt.network.lte import Use
+from commonwatt.protocol.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
+from commonwatt.protocol.commands import ControllerCommand, Heartbeat, LineUse, Outcome, unpack_json
+from commonwatt.protocol.dead_letters import Door
+from commonwatt.protocol.messages import Level, Refusal, Trust, judge_level, unpack_level
+from commonwatt.protocol.topics import (
     ACKS,
     COMMANDS,
     EVENTS,
@@ -31,16 +30,17 @@ from commonwatt.topics import (
     gateway_up,
     parse_meter_up,
 )
-from commonwatt.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
+from commonwatt.runtime.clock import Machine
+from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, PeriodDone, Setting
-from gateway.collect import Collector
-from gateway.line import METERS, line_of
-from gateway.manager import Manager
-from gateway.orders import PERIODS, Orders
-from gateway.relay import Relay
-from gateway.store import RELAYED_SLOTS, Store
-from gateway.timekeeper import Timekeeper
-from gateway.upkeep import Upkeep
+from gateway.collect.collector import Collector
+from gateway.control.manager import Manager
+from gateway.lte.line import METERS, line_of
+from gateway.relay.relay import Relay
+from gateway.relay.utility_commands import PERIODS, Orders
+from gateway.store.store import RELAYED_SLOTS, Store
+from gateway.store.upkeep import Upkeep
+from gateway.time.timekeeper import Timekeeper
 
 RETRY = "retry"
 """Ticks every ``RETRY_S``: what is not confirmed is sent again, urgent data goes at once."""

@@ -4,8 +4,8 @@ import logging
 import sqlite3
 from pathlib import Path
 
-from commonwatt.damage import is_full
-from commonwatt.room import Ballast
+from commonwatt.runtime.disk_space import Ballast
+from commonwatt.sqlite.damage import is_full
 from gateway.core import Gateway
 
 ROOM_TO_OPEN_BYTES = 1024 * 1024

@@ -8,15 +8,15 @@ import asyncio
 import random
 from collections.abc import Callable
 
-from commonwatt.devices import load_tokens
-from commonwatt.effects import Publish
-from commonwatt.exceptions import ConfigError
-from commonwatt.lte import Tally
-from commonwatt.mqtt import MqttLink
-from commonwatt.settings import GatewaySettings
-from commonwatt.silence import Silence
-from commonwatt.tls import Expiry, client_tls
-from commonwatt.topics import BATCHES, COMMANDS, all_meters_up, broker_up, gateway_down, gateway_up
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.liveness import Silence
+from commonwatt.network.lte import Tally
+from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.tls import Expiry, client_tls
+from commonwatt.protocol.topics import BATCHES, COMMANDS, all_meters_up, broker_up, gateway_down, gateway_up
 from gateway.core import RETRY
 
 WATCH_EVERY_S = 5.0

@@ -7,12 +7,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.commands import Month
-from commonwatt.letters import Door
-from commonwatt.messages import Refusal, Trust
-from commonwatt.records import RecordType, Rejection
+from commonwatt.model.records import RecordType, Rejection
+from commonwatt.protocol.commands import Month
+from commonwatt.protocol.dead_letters import Door
+from commonwatt.protocol.messages import Refusal, Trust
 from gateway.core import Gateway
-from gateway.store_tables import COLUMNS
+from gateway.store.tables import COLUMNS
 
 _PREFIX = "commonwatt_gateway"
 

@@ -9,26 +9,26 @@ import logging
 import sqlite3
 from pathlib import Path
 
-from commonwatt.clock import Clock, load_clock, read_machine
-from commonwatt.damage import is_damage, set_aside_before
-from commonwatt.effects import Effect, perform
-from commonwatt.exceptions import ConfigError, StoreError
-from commonwatt.httpd import HttpServer
-from commonwatt.registry import RegisteredMeter, load_registry
-from commonwatt.service import until_stopped
-from commonwatt.settings import GatewaySettings
-from commonwatt.ticker import Ticker
-from commonwatt.units import MeterId
-from commonwatt.watchdog import Watchdog, register_process
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.effects import Effect, perform
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.units import MeterId
+from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.clock import Clock, load_clock, read_machine
+from commonwatt.runtime.service import until_stopped
+from commonwatt.runtime.ticker import Ticker
+from commonwatt.runtime.watchdog import Watchdog, register_process
+from commonwatt.sqlite.damage import is_damage, set_aside_before
+from commonwatt.town.registry import RegisteredMeter, load_registry
 from gateway.changes import Change
 from gateway.core import HEARTBEAT, RETRY, Gateway
 from gateway.disk import Disk
 from gateway.inbox import Inbox
-from gateway.line_watch import LineWatch
 from gateway.links import Links
+from gateway.lte.line_watch import LineWatch
 from gateway.metrics import Figures, make_registry
-from gateway.salvage import Salvage, open_checked, replace
-from gateway.store import GoneError, Store
+from gateway.store.recovery import Salvage, open_checked, replace
+from gateway.store.store import GoneError, Store
 
 log = logging.getLogger(__name__)
 

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from commonwatt.clock import load_clock
-from commonwatt.config import load_settings
-from commonwatt.devices import load_tokens
-from commonwatt.exceptions import ConfigError
-from commonwatt.httpd import HttpServer
-from commonwatt.service import errors_told, flowing, only_one, run_service
-from commonwatt.settings import MetersSettings
-from commonwatt.town import Microgrid, Town, load_town
-from commonwatt.watchdog import Watchdog, register_process
+from commonwatt.config.files import load_settings
+from commonwatt.config.settings import MetersSettings
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.clock import load_clock
+from commonwatt.runtime.service import errors_told, flowing, only_one, run_service
+from commonwatt.runtime.watchdog import Watchdog, register_process
+from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.dump import held_lines, true_lines
 from meter_sim.store import open_checked, reading_store
 

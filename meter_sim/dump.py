@@ -5,9 +5,9 @@ from itertools import groupby
 
 import numpy as np
 
-from commonwatt.blocks import Blocks, Quality, from_records, make_blocks
-from commonwatt.dumps import block_lines, event_lines
-from commonwatt.units import QUARTER_S, SLOT_S, SLOTS
+from commonwatt.codec.dumps import block_lines, event_lines
+from commonwatt.model.blocks import Blocks, Quality, from_records, make_blocks
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from meter_sim.store import FleetStore
 
 RECORD = np.dtype(

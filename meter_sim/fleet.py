@@ -14,19 +14,19 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from statistics import median
 
-from commonwatt import topics
-from commonwatt.clock import Clock
-from commonwatt.effects import Publish, Write, perform
-from commonwatt.exceptions import ConfigError, StoreError
-from commonwatt.mqtt import MqttLink
-from commonwatt.records import State
-from commonwatt.settings import MetersSettings
-from commonwatt.tls import ClientTls, client_tls
-from commonwatt.town import Function, Microgrid, Town
-from commonwatt.units import SLOT_S, EpochSeconds, MeterId
-from commonwatt.watchdog import Work
-from meter_sim.changes import Change, MeterState, Orders, Stored
-from meter_sim.delivery import Tally
+from commonwatt.config.settings import MetersSettings
+from commonwatt.device.changes import Change, MeterState, Orders, Stored
+from commonwatt.device.delivery import Tally
+from commonwatt.model.effects import Publish, Write, perform
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.records import State
+from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
+from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.tls import ClientTls, client_tls
+from commonwatt.protocol import topics
+from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.watchdog import Work
+from commonwatt.town.town import Function, Microgrid, Town
 from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.metrics import Figures
 from meter_sim.physics import Commanded, MicrogridPhysics

@@ -11,8 +11,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.town import Function
-from commonwatt.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.town.town import Function
 from meter_sim.weather import DAY_S, DAY_SLOTS, chance, seed_of
 
 COMFORT_C = 18.0

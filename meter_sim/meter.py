@@ -8,22 +8,22 @@ so losing the object is losing exactly the volatile memory.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from commonwatt import topics
-from commonwatt.aggregation import average, consolidate
-from commonwatt.commands import Command, Kind, unpack_json
-from commonwatt.effects import Effect, Publish, Write
-from commonwatt.exceptions import ProtocolError
-from commonwatt.messages import Level, Trust, unpack_put_ack
-from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, State
-from commonwatt.town import Meter as Description
-from commonwatt.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
-from meter_sim import answers
-from meter_sim.changes import Change, MeterState, Orders, Stored
-from meter_sim.delivery import Delivery, Tally
-from meter_sim.log import Aggregation, MeterLog
-from meter_sim.orders import DONE, HeldStates, Verdict, possible
+from commonwatt.device import answers
+from commonwatt.device.aggregation import average, consolidate
+from commonwatt.device.changes import Change, MeterState, Orders, Stored
+from commonwatt.device.delivery import Delivery, Tally
+from commonwatt.device.desired_states import DONE, HeldStates, Verdict, possible
+from commonwatt.device.log import Aggregation, MeterLog
+from commonwatt.device.timing import TOLERANCE_S, Told, ToldTime, next_put, open_group
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.protocol import topics
+from commonwatt.protocol.commands import Command, Kind, unpack_json
+from commonwatt.protocol.messages import Level, Trust, unpack_put_ack
+from commonwatt.town.town import Meter as Description
 from meter_sim.physics import Commanded
-from meter_sim.timing import TOLERANCE_S, Told, ToldTime, next_put, open_group
 
 CATCH_UP_RECORDS = 60
 """With this many records waiting, the next batch follows an acknowledgement at once."""

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.units import EpochSeconds, MeterId
+from commonwatt.model.units import EpochSeconds, MeterId
 
 
 @dataclass(frozen=True, kw_only=True)

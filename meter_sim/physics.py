@@ -13,9 +13,9 @@ Meters of other makers are outside: they are not measured here, and take and giv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from commonwatt.records import RecordType
-from commonwatt.town import VOLTS, Battery, Direction, Function, Meter, Microgrid, Town, average_w
-from commonwatt.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours
+from commonwatt.town.town import VOLTS, Battery, Direction, Function, Meter, Microgrid, Town, average_w
 from meter_sim.load import Consumer, Loads
 from meter_sim.weather import Weather, chance, seed_of
 

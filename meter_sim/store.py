@@ -14,14 +14,14 @@ from pathlib import Path
 
 from pydantic import TypeAdapter
 
-from commonwatt.commands import Held, Kind
-from commonwatt.damage import LOG_BYTES, check_pages, fails_check, open_read_only, set_aside
-from commonwatt.exceptions import StoreError
-from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
-from commonwatt.resync import write_log_again
-from commonwatt.units import EpochSeconds, MeterId
-from commonwatt.wal import read_log
-from meter_sim.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot, Stored
+from commonwatt.device.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot, Stored
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
+from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.protocol.commands import Held, Kind
+from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, open_read_only, set_aside
+from commonwatt.sqlite.resync import write_log_again
+from commonwatt.sqlite.wal import read_log
 
 SCHEMA = 1
 """Version of the tables; a file of a newer one is refused."""

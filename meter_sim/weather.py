@@ -14,8 +14,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from pvlib import clearsky, solarposition
 
-from commonwatt.town_file import TownTable
-from commonwatt.units import SLOT_S, EpochSeconds
+from commonwatt.model.units import SLOT_S, EpochSeconds
+from commonwatt.town.file import TownTable
 
 DAY_S = 86_400
 """Seconds in a UTC day."""

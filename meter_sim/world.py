@@ -4,9 +4,9 @@ import heapq
 import random
 from collections.abc import Mapping
 
-from commonwatt.town import Microgrid
-from commonwatt.units import SLOT_S, EpochSeconds, MeterId
-from meter_sim.changes import Slot
+from commonwatt.device.changes import Slot
+from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
+from commonwatt.town.town import Microgrid
 from meter_sim.physics import Commanded, MicrogridPhysics, Step
 
 MAX_CATCH_UP_S = 7 * 86_400

@@ -6,7 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from commonwatt.demo import layout
-from tests.support.waiting import free_ports
+from harness.network.waiting import free_ports
 
 
 @pytest.fixture(autouse=True, scope="session")

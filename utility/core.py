@@ -13,22 +13,22 @@ from typing import TypeAlias
 
 import numpy as np
 
-from commonwatt.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
-from commonwatt.blocks import Blocks
-from commonwatt.commands import ControllerOutcome, Heartbeat, unpack_json
-from commonwatt.effects import Effect, Publish, Write
-from commonwatt.exceptions import ProtocolError
-from commonwatt.letters import Door, LocalReason
-from commonwatt.messages import Trust
-from commonwatt.packing import unpack
-from commonwatt.records import RecordType
-from commonwatt.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
-from commonwatt.units import MAX_EPOCH, QUARTER_S, EpochSeconds
-from utility.gaps import settled_before
-from utility.hold import held_letters, sort_out
-from utility.registered import Registered
+from commonwatt.codec.packing import unpack
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S, EpochSeconds
+from commonwatt.protocol.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
+from commonwatt.protocol.commands import ControllerOutcome, Heartbeat, unpack_json
+from commonwatt.protocol.dead_letters import Door, LocalReason
+from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
+from utility.gaps.gaps import settled_before
+from utility.ingest.quarantine import held_letters, sort_out
+from utility.registry.snapshot import Registered
 from utility.store.changes import Append, Change, CloseCommand, KeepLetter, SawGateway
-from utility.store.known import Known, OpenCommand
+from utility.store.registry import Known, OpenCommand
 
 RESEND_S = 10
 """Seconds after which a command without an outcome is sent again."""

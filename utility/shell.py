@@ -11,24 +11,24 @@ from collections.abc import Iterator
 import uvicorn
 from sqlalchemy.exc import SQLAlchemyError
 
-from commonwatt import topics
-from commonwatt.addresses import split_address
-from commonwatt.clock import Clock, read_machine
-from commonwatt.effects import Publish
-from commonwatt.messages import Trust
-from commonwatt.mqtt import MqttLink
-from commonwatt.service import until_stopped
-from commonwatt.settings import UtilitySettings
-from commonwatt.silence import Silence
-from commonwatt.ticker import Ticker
-from commonwatt.tls import Expiry, client_tls, server_context
-from commonwatt.watchdog import Watchdog, register_process
-from utility.api import Api, make_app
+from commonwatt.config.settings import UtilitySettings
+from commonwatt.model.effects import Publish
+from commonwatt.network.addresses import split_address
+from commonwatt.network.liveness import Silence
+from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.tls import Expiry, client_tls, server_context
+from commonwatt.protocol import topics
+from commonwatt.protocol.messages import Trust
+from commonwatt.runtime.clock import Clock, read_machine
+from commonwatt.runtime.service import until_stopped
+from commonwatt.runtime.ticker import Ticker
+from commonwatt.runtime.watchdog import Watchdog, register_process
+from utility.api.app import Api, make_app
+from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
-from utility.http import MAX_HEAD_BYTES, bounded, only_ours
-from utility.ingest import Ingest
-from utility.jobs import Jobs
+from utility.ingest.ingest import Ingest
+from utility.jobs.jobs import Jobs
 from utility.metrics import UtilityMetrics
 from utility.store.database import Database, sqlite_path
 from utility.timekeeper import Timekeeper

@@ -2,8 +2,8 @@
 
 import logging
 
-from commonwatt.clock import Clock, Machine
-from commonwatt.messages import Trust
+from commonwatt.protocol.messages import Trust
+from commonwatt.runtime.clock import Clock, Machine
 
 TOLERANCE_S = 1
 """What the machine's clock and the service's differ by without being set to each other, seconds."""

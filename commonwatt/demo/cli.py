@@ -20,7 +20,7 @@ from commonwatt.demo.layout import START_UP_S, Layout, end_time, let_time_begin,
 from commonwatt.demo.report import make_report
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, draw
-from commonwatt.service import EXIT_FAILED, errors_told, only_one
+from commonwatt.runtime.service import EXIT_FAILED, errors_told, only_one
 
 DRAIN_WITHIN_S = 60.0
 """Real seconds the backlog may take to drain after the meters stopped."""

@@ -14,14 +14,14 @@ import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from commonwatt.authority import FOLDER, Authority, Wanted
-from commonwatt.certificates import Kind
-from commonwatt.clock import Clock, save_clock, wall_clock
-from commonwatt.database_url import sqlite_url
-from commonwatt.exceptions import ConfigError
-from commonwatt.service import only_one
-from commonwatt.town import Town, load_town
-from commonwatt.units import SLOT_S
+from commonwatt.config.database_url import sqlite_url
+from commonwatt.identity.authority import FOLDER, Authority, Wanted
+from commonwatt.identity.certificates import Kind
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import SLOT_S
+from commonwatt.runtime.clock import Clock, save_clock, wall_clock
+from commonwatt.runtime.service import only_one
+from commonwatt.town.town import Town, load_town
 
 BUILT_IN_TOWN = Path(__file__).with_name("town.toml")
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.batches import MAX_LETTER_BYTES
-from tests.support import bad_input
-from tests.support.bad_input import Seen, gateway_bench, utility_bench
-from tests.support.generate_docs import DOCS
+from commonwatt.protocol.batches import MAX_LETTER_BYTES
+from harness.docs.generate import DOCS
+from harness.fuzz import bad_input
+from harness.fuzz.bad_input import Seen, gateway_bench, utility_bench
 
 PAGE = (DOCS / "bad-input.md").read_text()
 Row = tuple[str, str, str, str]

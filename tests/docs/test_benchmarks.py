@@ -2,7 +2,7 @@
 
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import RESULTS
-from tests.support.generate_docs import DOCS, benchmarks_page
+from harness.docs.generate import DOCS, benchmarks_page
 
 
 def test_benchmarks_page_shows_the_results_that_are_kept() -> None:

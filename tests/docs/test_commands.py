@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.config import check_file
-from commonwatt.settings import PARTS
-from tests.support.generate_docs import DOCS, all_commands, blocks_of, code_of, commands_page, pages_for_people
+from commonwatt.config.files import check_file
+from commonwatt.config.settings import PARTS
+from harness.docs.generate import DOCS, all_commands, blocks_of, code_of, commands_page, pages_for_people
 
 
 def test_commands_page_is_what_the_code_says() -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.generate_docs import DOCS, pages_for_people, without_blocks, without_code
+from harness.docs.generate import DOCS, pages_for_people, without_blocks, without_code
 
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HTML = re.compile(r"(?:src|href)=\"([^\"]+)\"")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.config import check_file, check_named_files
-from tests.support.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, settings
-from tests.support.generate_docs import all_commands, blocks_of, code_of
+from commonwatt.config.files import check_file, check_named_files
+from harness.docs.generate import all_commands, blocks_of, code_of
+from harness.real.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, settings
 
 
 @pytest.fixture(scope="module")

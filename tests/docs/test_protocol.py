@@ -9,23 +9,12 @@ from typing import get_args
 
 import pytest
 
-from commonwatt import batches, commands, dumps, messages, packing, packing_arrays, payloads, records, topics
-from commonwatt.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
-from commonwatt.blocks import join, make_blocks
-from commonwatt.commands import (
-    Command,
-    ControllerCommand,
-    ControllerOutcome,
-    Heartbeat,
-    LineUse,
-    Message,
-    Outcome,
-    unpack_json,
-)
+from commonwatt.codec import dumps, packing, packing_arrays, payloads
 from commonwatt.demo.layout import BUILT_IN_TOWN
-from commonwatt.exceptions import ProtocolError
-from commonwatt.messages import Refusal, Trust, unpack_level, unpack_put, unpack_put_ack
-from commonwatt.records import (
+from commonwatt.model import records
+from commonwatt.model.blocks import join, make_blocks
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import (
     EventRecord,
     Expected,
     HistoryRecord,
@@ -37,8 +26,21 @@ from commonwatt.records import (
     unpack_event,
     unpack_history,
 )
-from commonwatt.town import load_town
-from commonwatt.units import MAX_ABS_READING, SLOTS
+from commonwatt.model.units import MAX_ABS_READING, SLOTS
+from commonwatt.protocol import batches, commands, messages, topics
+from commonwatt.protocol.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
+from commonwatt.protocol.commands import (
+    Command,
+    ControllerCommand,
+    ControllerOutcome,
+    Heartbeat,
+    LineUse,
+    Message,
+    Outcome,
+    unpack_json,
+)
+from commonwatt.protocol.messages import Refusal, Trust, unpack_level, unpack_put, unpack_put_ack
+from commonwatt.town.town import load_town
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
 FENCE = re.compile(r"^```(\w*)[ \t]*([\w-]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -5,8 +5,8 @@ import subprocess
 import sys
 from collections import Counter
 
-from tests.support.generate_docs import DOCS
-from tests.support.reliability import LATER, ROWS, TESTS, reliability_page, row_tests
+from harness.docs.generate import DOCS
+from harness.docs.reliability import LATER, ROWS, TESTS, reliability_page, row_tests
 
 TEXT = (DOCS / "reliability.md").read_text(encoding="utf-8")
 

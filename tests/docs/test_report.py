@@ -1,6 +1,6 @@
 """The report's page."""
 
-from tests.support.generate_docs import DOCS, report_page
+from harness.docs.generate import DOCS, report_page
 
 
 def test_report_page_is_what_the_code_says() -> None:

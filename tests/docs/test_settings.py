@@ -2,11 +2,13 @@
 
 from pathlib import Path
 
-from commonwatt.reference import reference
-from commonwatt.settings import PARTS
+from commonwatt.config.reference import reference
+from commonwatt.config.settings import PARTS
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
-AGAIN = """python -c "from commonwatt.reference import reference; print(reference(), end='')" > docs/settings.md"""
+AGAIN = (
+    """python -c "from commonwatt.config.reference import reference; print(reference(), end='')" > docs/settings.md"""
+)
 
 
 def test_page_tells_the_settings_as_they_are() -> None:

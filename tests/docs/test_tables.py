@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.store import Store
+from gateway.store.store import Store
+from harness.docs.generate import DOCS
 from meter_sim.store import open_store
-from tests.support.generate_docs import DOCS
 from utility.store.tables import metadata
 
 Tables = dict[str, list[str]]

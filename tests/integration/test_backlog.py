@@ -6,18 +6,18 @@ from pathlib import Path
 import numpy as np
 
 from commonwatt.audit import audit_folder
-from commonwatt.batches import unpack_batch
-from commonwatt.blocks import Blocks, Quality, empty
+from commonwatt.codec.packing import pack
 from commonwatt.demo.layout import STARTS_AT
-from commonwatt.packing import pack
-from commonwatt.records import RecordType
-from commonwatt.units import QUARTER_S
+from commonwatt.model.blocks import Blocks, Quality, empty
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S
+from commonwatt.protocol.batches import unpack_batch
 from gateway.changes import AppendParts, Part
-from gateway.relay import WINDOW
-from gateway.store import Store
-from tests.support.proxy import Fate, Message
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from gateway.relay.relay import WINDOW
+from gateway.store.store import Store
+from harness.network.proxy import Fate, Message
+from harness.network.waiting import eventually
+from harness.real.site import Site
 
 DAYS = 7
 METERS = range(90_001, 90_005)

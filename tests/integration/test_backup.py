@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from commonwatt.audit import audit_folder
-from tests.support import databases
-from tests.support.postgres import Postgres
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from harness.network.waiting import eventually
+from harness.real import databases
+from harness.real.postgres import Postgres
+from harness.real.site import Site
 
 kind = databases.both_kinds
 

@@ -16,16 +16,16 @@ import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
 from commonwatt.audit import audit_files
-from commonwatt.clock import save_clock
 from commonwatt.demo.layout import CLOCK_FILE
-from commonwatt.messages import Put
-from commonwatt.records import HistoryRecord, Log
+from commonwatt.model.records import HistoryRecord, Log
+from commonwatt.protocol.messages import Put
+from commonwatt.runtime.clock import save_clock
+from harness.fuzz import bad_input
+from harness.fuzz.bad_input import block
+from harness.network.waiting import PATIENCE_S, eventually
+from harness.real.site import Site
+from harness.worlds.gateway import CAPACITY, START
 from tests.docs.test_bad_input import rows
-from tests.support import bad_input
-from tests.support.bad_input import block
-from tests.support.gateway_world import CAPACITY, START
-from tests.support.site import Site
-from tests.support.waiting import PATIENCE_S, eventually
 
 BAD_METER = 77
 TOWN = f"""

@@ -15,13 +15,13 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from broker.embedded import EmbeddedBroker, _Connection
+from broker.embedded.broker import EmbeddedBroker, _Connection
+from broker.embedded.streams import ClientReader
 from broker.metrics import BrokerMetrics
-from broker.streams import ClientReader
-from commonwatt.devices import Device, Role, digest, new_token, save_devices
-from commonwatt.topics import LTE, all_meters_up, meter_down, meter_up
-from tests.support.mqtt_raw import PINGREQ_PACKET, RawClient, connect_packet
-from tests.support.waiting import eventually
+from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
+from commonwatt.protocol.topics import LTE, all_meters_up, meter_down, meter_up
+from harness.network.mqtt_raw import PINGREQ_PACKET, RawClient, connect_packet
+from harness.network.waiting import eventually
 
 WAIT_S = 30.0
 CONNECT_TIMEOUT_S = 2.0
@@ -369,7 +369,7 @@ def test_a_device_that_connects_in_a_loop_keeps_no_places_and_fills_no_log(
         assert gateway.next()[1] == b"me too"
         assert sum(isinstance(each, _Connection) for each in gc.get_objects()) < 10
     assert running.count("held_back_packets_total") > 200
-    lines = [record.getMessage() for record in caplog.records if record.name == "broker.embedded"]
+    lines = [record.getMessage() for record in caplog.records if record.name == "broker.embedded.broker"]
     assert not [line for line in lines if "did not end" in line]
     assert len(lines) < 10, lines
 

@@ -10,17 +10,17 @@ import time
 from pathlib import Path
 
 from commonwatt.audit import audit_folder
-from commonwatt.commands import Command, Epoch, LogIds, Outcome, unpack_json
-from commonwatt.devices import load_tokens
-from commonwatt.effects import Publish
-from commonwatt.messages import Put, PutAck, Refusal, Trust, unpack_put_ack
-from commonwatt.mqtt import MqttLink
-from commonwatt.records import EventRecord, HistoryRecord, Log, State
-from commonwatt.registry import RegisteredMeter, load_registry
-from commonwatt.units import QUARTER_S, SLOT_S
-from tests.support.parts import real_part
-from tests.support.site import Site
-from tests.support.waiting import become, eventually
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.effects import Publish
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, State
+from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.network.mqtt import MqttLink
+from commonwatt.protocol.commands import Command, Epoch, LogIds, Outcome, unpack_json
+from commonwatt.protocol.messages import Put, PutAck, Refusal, Trust, unpack_put_ack
+from commonwatt.town.registry import RegisteredMeter, load_registry
+from harness.network.waiting import become, eventually
+from harness.real.parts import real_part
+from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 HOUR = 3600
@@ -61,8 +61,8 @@ def start(site: Site, name: str, clock: FakeClock, first: str = "") -> None:
     right = ["clock_is_right = true"] if name == "utility" else []
     part.config.write_text("\n".join([*(line for line in lines if not line.startswith("clock")), *right]) + "\n")
     command = (
-        "import commonwatt.clock as c; c._synchronised = lambda: False\n"
-        f"{first}\nfrom commonwatt.cli import main; main()"
+        "import commonwatt.runtime.clock as c; c._synchronised = lambda: False\n"
+        f"{first}\nfrom commonwatt.cli.main import main; main()"
     )
     with part.log.open("ab") as log:
         site.processes[name] = subprocess.Popen(
@@ -282,7 +282,7 @@ def test_row_18_meters_an_hour_wrong_are_told_the_time_and_lose_no_slot(tmp_path
             start(site, name, FakeClock(site.folder, name))
         for ahead_s in (-HOUR, HOUR):
             clock.set(ahead_s)
-            start(site, "r001 meters", clock, "import meter_sim.timing as m; m.PUT_S = 5")
+            start(site, "r001 meters", clock, "import commonwatt.device.timing as m; m.PUT_S = 5")
             eventually(right)
             before = made()
             eventually(lambda before=before: made() > before)  # type: ignore[misc]

@@ -8,8 +8,8 @@ import pytest
 
 from commonwatt.audit import Audit, audit_folder
 from commonwatt.demo.layout import prepare
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from harness.network.waiting import eventually
+from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 

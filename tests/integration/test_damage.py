@@ -5,9 +5,9 @@ import subprocess
 from pathlib import Path
 
 from commonwatt.audit import audit_folder
-from commonwatt.damage import set_aside_before
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from commonwatt.sqlite.damage import set_aside_before
+from harness.network.waiting import eventually
+from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n'
 GATEWAY = "r001 gateway"

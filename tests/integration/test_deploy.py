@@ -11,11 +11,11 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from commonwatt.status import ask
-from tests.support.deploy import MOSQUITTO, commands, keys, office, register_step
-from tests.support.mosquitto import command as mosquitto
-from tests.support.postgres import Postgres
-from tests.support.waiting import eventually, free_port
+from commonwatt.cli.status import ask
+from harness.network.waiting import eventually, free_port
+from harness.real.deploy import MOSQUITTO, commands, keys, office, register_step
+from harness.real.mosquitto import command as mosquitto
+from harness.real.postgres import Postgres
 
 PROGRAM = [sys.executable, "-m", "commonwatt"]
 

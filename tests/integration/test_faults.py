@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from commonwatt.audit import audit_folder
-from commonwatt.records import State
-from commonwatt.topics import meter_down
+from commonwatt.model.records import State
+from commonwatt.protocol.topics import meter_down
+from harness.network.proxy import Fate, Message, Proxy, Way, chance
+from harness.network.waiting import eventually
+from harness.real.failpoint import When
+from harness.real.mosquitto import open_to_all
+from harness.real.site import Site
 from tests.integration.test_broker import Client
-from tests.support.failpoint import When
-from tests.support.mosquitto import open_to_all
-from tests.support.proxy import Fate, Message, Proxy, Way, chance
-from tests.support.site import Site
-from tests.support.waiting import eventually
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 0.5\n'
 LINKS = {

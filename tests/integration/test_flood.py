@@ -3,8 +3,8 @@
 import asyncio
 from pathlib import Path
 
-from tests.support.broker_process import broker_metric
-from tests.support.flood import FLOOD_PER_S, Apartments
+from harness.network.flood import FLOOD_PER_S, Apartments
+from harness.real.broker_process import broker_metric
 
 WINDOW_S = 5.0
 MEMORY_BYTES = 128 << 20

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from commonwatt.audit import audit_folder
-from commonwatt.commands import Kind
-from gateway.store import Store
-from tests.support.parts import need_root
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from commonwatt.protocol.commands import Kind
+from gateway.store.store import Store
+from harness.network.waiting import eventually
+from harness.real.parts import need_root
+from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 MEBIBYTE = 1024 * 1024

@@ -14,13 +14,13 @@ import pytest
 import yaml
 
 from commonwatt.demo.layout import STARTS_AT
-from gateway.line import ENOUGH_S, METERS, UTILITY, LineDay, kept_days
-from gateway.store import Store
-from tests.support.generate_docs import DOCS, all_metrics
-from tests.support.parts import real_part
-from tests.support.prometheus import SHIPPED, Prometheus
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from gateway.lte.line import ENOUGH_S, METERS, UTILITY, LineDay, kept_days
+from gateway.store.store import Store
+from harness.docs.generate import DOCS, all_metrics
+from harness.network.waiting import eventually
+from harness.real.parts import real_part
+from harness.real.prometheus import SHIPPED, Prometheus
+from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 GRAFANA = DOCS.parent / "grafana"

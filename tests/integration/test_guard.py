@@ -13,18 +13,18 @@ from pathlib import Path
 
 import pytest
 
-from broker.crowd import MAX_WAITING
-from broker.guard import CONNECT_TIMEOUT_S
-from tests.support.broker_process import BrokerProcess
-from tests.support.fuzz_broker import fuzz
-from tests.support.mqtt_raw import (
+from broker.admission.guard import CONNECT_TIMEOUT_S
+from broker.admission.pending_connections import MAX_WAITING
+from harness.fuzz.broker import fuzz
+from harness.network.mqtt_raw import (
     RawClient,
     connect_packet,
     packet,
     publish_packet,
     text,
 )
-from tests.support.waiting import eventually
+from harness.network.waiting import eventually
+from harness.real.broker_process import BrokerProcess
 
 METERS = {"r001": ["1", "2", "3"], "r002": ["4"]}
 BOUND_S = 2.0
@@ -255,7 +255,7 @@ def cuts(broker: BrokerProcess) -> float:
 
 STALLED = """
 import sys
-from tests.support.mqtt_raw import RawClient
+from harness.network.mqtt_raw import RawClient
 client = RawClient(int(sys.argv[1]), "r002", sys.argv[2])
 assert client.subscribe("cw1/r002/d/+") == 1
 print("ready", flush=True)

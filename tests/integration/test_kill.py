@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.chaos import run
+from harness.chaos import run
 
 
 @pytest.mark.kill

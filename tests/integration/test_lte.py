@@ -5,9 +5,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.support.loopback import run_alone
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from harness.network.loopback import run_alone
+from harness.network.waiting import eventually
+from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 
@@ -16,14 +16,14 @@ SEGMENT = 72
 
 
 def test_connections_of_every_kind_cost_what_their_packets_weigh() -> None:
-    for connection in json.loads(run_alone("tests.support.lte_sockets")):
+    for connection in json.loads(run_alone("harness.network.lte_sockets")):
         for counted in (connection["here"], connection["there"]):
             for count, weighed in zip(counted, connection["weighed"], strict=True):
                 assert weighed - 1 <= count <= weighed + 2 * SEGMENT, connection
 
 
 def test_a_controllers_line_is_counted_to_the_byte_over_kills_and_restarts(tmp_path: Path) -> None:  # req: C9
-    told = json.loads(run_alone("tests.support.lte_world", [str(tmp_path)]))
+    told = json.loads(run_alone("harness.network.lte_world", [str(tmp_path)]))
     for side, weighed in told["weighed"].items():
         for way, count in told["gateway"]["sides"][side].items():
             # What is said after the last word of a part that is told to stop, and segments as above.

@@ -17,17 +17,17 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion
 
-from commonwatt import topics
-from commonwatt.blocks import Blocks, concatenate, from_records, join
-from commonwatt.clock import Clock, save_clock
-from commonwatt.commands import Outcome
-from commonwatt.devices import Device, Role, digest, new_token, save_devices, save_tokens
-from commonwatt.dumps import read_dump
-from commonwatt.messages import Put, unpack_put
-from commonwatt.records import EventRecord, Log
-from commonwatt.town import load_town
-from tests.support.meters import ack_of
-from tests.support.waiting import PATIENCE_S, eventually, free_port
+from commonwatt.codec.dumps import read_dump
+from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices, save_tokens
+from commonwatt.model.blocks import Blocks, concatenate, from_records, join
+from commonwatt.model.records import EventRecord, Log
+from commonwatt.protocol import topics
+from commonwatt.protocol.commands import Outcome
+from commonwatt.protocol.messages import Put, unpack_put
+from commonwatt.runtime.clock import Clock, save_clock
+from commonwatt.town.town import load_town
+from harness.network.waiting import PATIENCE_S, eventually, free_port
+from harness.worlds.meters import ack_of
 
 WAIT_S = 30.0
 START = 1_790_000_100

@@ -10,12 +10,9 @@ import pytest
 
 from broker.rules import Action, allowed
 from commonwatt.audit import audit_folder
-from commonwatt.certificates import Kind
-from commonwatt.devices import Device, Role, save_devices
-from tests.integration.test_tls import acknowledged, stored
-from tests.support.enrolled import DAY_S, authority, certificate, now
-from tests.support.mosquitto import Mosquitto, render
-from tests.support.mqtt_raw import (
+from commonwatt.identity.certificates import Kind
+from commonwatt.identity.devices import Device, Role, save_devices
+from harness.network.mqtt_raw import (
     CONNACK,
     PINGREQ_PACKET,
     PINGRESP,
@@ -28,8 +25,11 @@ from tests.support.mqtt_raw import (
     subscribe_packet,
     text,
 )
-from tests.support.site import Site
-from tests.support.waiting import eventually, free_port
+from harness.network.waiting import eventually, free_port
+from harness.real.enrolled import DAY_S, authority, certificate, now
+from harness.real.mosquitto import Mosquitto, render
+from harness.real.site import Site
+from tests.integration.test_tls import acknowledged, stored
 from tests.unit.broker.test_mosquitto import PROPER
 from tests.unit.broker.test_mosquitto import device as registered
 from tests.unit.broker.test_rules import DEVICES, EVERYTHING

@@ -11,12 +11,12 @@ import paho.mqtt.client as paho
 import pytest
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 
-from commonwatt import mqtt
-from commonwatt.devices import load_tokens
-from commonwatt.effects import Publish
-from commonwatt.mqtt import MqttLink
-from tests.support.site import Site
-from tests.support.waiting import become, free_port
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.effects import Publish
+from commonwatt.network import mqtt
+from commonwatt.network.mqtt import MqttLink
+from harness.network.waiting import become, free_port
+from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 

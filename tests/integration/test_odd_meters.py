@@ -12,14 +12,14 @@ import pytest
 
 from commonwatt.audit import audit_folder
 from commonwatt.demo.layout import STARTS_AT
-from commonwatt.devices import load_tokens
-from commonwatt.messages import Put, PutAck, unpack_put_ack
-from commonwatt.records import HistoryRecord, Log, RecordType, Rejection
-from commonwatt.topics import meter_down, meter_up
-from commonwatt.units import SLOT_S
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.records import HistoryRecord, Log, RecordType, Rejection
+from commonwatt.model.units import SLOT_S
+from commonwatt.protocol.messages import Put, PutAck, unpack_put_ack
+from commonwatt.protocol.topics import meter_down, meter_up
+from harness.network.waiting import eventually
+from harness.real.site import Site
 from tests.integration.test_broker import Client
-from tests.support.site import Site
-from tests.support.waiting import eventually
 
 METER = 77
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n'

@@ -14,10 +14,10 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
 from commonwatt.audit import audit_folder
-from commonwatt.exceptions import StoreError
-from tests.support.postgres import Postgres
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from commonwatt.model.exceptions import StoreError
+from harness.network.waiting import eventually
+from harness.real.postgres import Postgres
+from harness.real.site import Site
 from utility.store import database, engines
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'

@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.powercut.bench import OPENING, Bench, Session, address_of
-from tests.support.powercut.fleet import FLEETS_TOWN, Listener, unpublished
-from tests.support.powercut.recorder import Recorder, build
-from tests.support.powercut.recovered import Cut, Recording, power_cuts
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from harness.network.waiting import eventually
+from harness.powercut.bench import OPENING, Bench, Session, address_of
+from harness.powercut.fleet import FLEETS_TOWN, Listener, unpublished
+from harness.powercut.recorder import Recorder, build
+from harness.powercut.recovered import Cut, Recording, power_cuts
+from harness.real.site import Site
 
 CUTS = 50
 MESSAGES = 60

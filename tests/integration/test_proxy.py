@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.devices import load_tokens
-from commonwatt.topics import meter_down, meter_up
+from commonwatt.identity.devices import load_tokens
+from commonwatt.protocol.topics import meter_down, meter_up
+from harness.network.proxy import Fate, Message, Proxy, Way, chance
+from harness.network.waiting import eventually
+from harness.real.site import Site
 from tests.integration.test_broker import Client
-from tests.support.proxy import Fate, Message, Proxy, Way, chance
-from tests.support.site import Site
-from tests.support.waiting import eventually
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 WAIT_S = 10.0

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.audit import audit_folder
-from commonwatt.units import QUARTER_S
-from tests.support.site import Site
-from tests.support.waiting import eventually
+from commonwatt.model.units import QUARTER_S
+from harness.network.waiting import eventually
+from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 4\npush_share = 1.0\n'
 GATEWAY = "r001 gateway"

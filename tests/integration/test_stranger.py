@@ -15,9 +15,9 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from commonwatt.messages import Put, unpack_put
-from tests.support.site import Site
-from tests.support.waiting import PATIENCE_S, eventually
+from commonwatt.protocol.messages import Put, unpack_put
+from harness.network.waiting import PATIENCE_S, eventually
+from harness.real.site import Site
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "meter.py"
 METER = """

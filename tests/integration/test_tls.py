@@ -14,22 +14,22 @@ from typing import Self
 
 import pytest
 
-from broker.embedded import EmbeddedBroker
+from broker.admission.tls import Files
+from broker.embedded.broker import EmbeddedBroker
 from broker.metrics import BrokerMetrics
-from broker.tls import Files
-from commonwatt.addresses import split_address
 from commonwatt.audit import audit_folder
-from commonwatt.authority import Authority
-from commonwatt.certificates import Kind
-from commonwatt.devices import Device, Role, digest, new_token, save_devices
-from commonwatt.effects import Publish
-from commonwatt.mqtt import MqttLink
-from commonwatt.tls import ClientTls
-from commonwatt.topics import LTE
-from tests.support.enrolled import authority, certificate, now
-from tests.support.proxy import Proxy
-from tests.support.site import Site
-from tests.support.waiting import become, eventually, free_port
+from commonwatt.identity.authority import Authority
+from commonwatt.identity.certificates import Kind
+from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
+from commonwatt.model.effects import Publish
+from commonwatt.network.addresses import split_address
+from commonwatt.network.mqtt import MqttLink
+from commonwatt.network.tls import ClientTls
+from commonwatt.protocol.topics import LTE
+from harness.network.proxy import Proxy
+from harness.network.waiting import become, eventually, free_port
+from harness.real.enrolled import authority, certificate, now
+from harness.real.site import Site
 
 UP, DOWN = "cw1/r001/10001/u/out", "cw1/r001/10001/d/cmd"
 BIG_BYTES = (1 << 20) - 1024

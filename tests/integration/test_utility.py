@@ -18,16 +18,16 @@ from typing import Any
 import httpx
 import pytest
 
-from commonwatt.batches import Batch, BatchAck, unpack_batch_ack
-from commonwatt.blocks import Blocks, make_blocks
-from commonwatt.commands import ControllerCommand, Heartbeat, unpack_json
-from commonwatt.devices import load_tokens
-from commonwatt.dumps import read_dump
-from commonwatt.effects import Publish
-from commonwatt.mqtt import MqttLink
-from commonwatt.packing import pack
-from commonwatt.topics import gateway_down, gateway_up
-from tests.support.waiting import become, free_port
+from commonwatt.codec.dumps import read_dump
+from commonwatt.codec.packing import pack
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.effects import Publish
+from commonwatt.network.mqtt import MqttLink
+from commonwatt.protocol.batches import Batch, BatchAck, unpack_batch_ack
+from commonwatt.protocol.commands import ControllerCommand, Heartbeat, unpack_json
+from commonwatt.protocol.topics import gateway_down, gateway_up
+from harness.network.waiting import become, free_port
 
 WAIT_S = 30.0
 QUARTER = 2_000_000
@@ -172,7 +172,7 @@ def test_service_runs_and_stops_without_a_broker(utility: Utility) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[utility]\nhttp = "127.0.0.1"\n', "line 2: utility.http: must be HOST:PORT"),
+        ('[utility]\nhttp = "127.0.0.1"\n', "line 2: utility.api.connections: must be HOST:PORT"),
         ("[utility]\n\ngap_s = 3\n", "line 3: utility.gap_s: unknown key"),
         ('[utility]\ndatabase = "nonsense"\ntokens = "t.json"\n', "not an SQLAlchemy URL"),
         ('[utility]\ntokens = "none.json"\n', "commonwatt utility register"),

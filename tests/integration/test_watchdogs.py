@@ -14,19 +14,19 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt import mqtt
 from commonwatt.audit import audit_folder
-from commonwatt.devices import load_tokens
-from commonwatt.effects import Publish
-from commonwatt.mqtt import MqttLink
-from commonwatt.watchdog import EXIT_STUCK
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.effects import Publish
+from commonwatt.network import mqtt
+from commonwatt.network.mqtt import MqttLink
+from commonwatt.runtime.watchdog import EXIT_STUCK
 from gateway.core import HEARTBEAT_S
-from tests.support.proxy import Fate, Message, Proxy, Way
-from tests.support.site import Site
-from tests.support.waiting import become, eventually
+from harness.network.proxy import Fate, Message, Proxy, Way
+from harness.network.waiting import become, eventually
+from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
-QUICK = "import commonwatt.watchdog as w; w.LOOK_EVERY_S = 0.1; w.STUCK_AFTER_S = 1.5; w.END_AFTER_S = 3.0"
+QUICK = "import commonwatt.runtime.watchdog as w; w.LOOK_EVERY_S = 0.1; w.STUCK_AFTER_S = 1.5; w.END_AFTER_S = 3.0"
 IMPATIENT = "import {0} as s; s.WATCH_EVERY_S = 0.2; s.QUIET_S = 0.5; s.SILENT_S = 1.0"
 
 ALL = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
@@ -42,7 +42,7 @@ def start(site: Site, name: str, first: str) -> None:
     """Start a part with some of its patience taken, which is no setting."""
     part = site.layout.part(name)
     with part.log.open("ab") as log:
-        command = [sys.executable, "-c", f"{first}; from commonwatt.cli import main; main()", *part.command[3:]]
+        command = [sys.executable, "-c", f"{first}; from commonwatt.cli.main import main; main()", *part.command[3:]]
         site.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
     eventually(lambda: site.status(name) is not None)
 

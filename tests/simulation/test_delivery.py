@@ -11,10 +11,10 @@ from functools import partial
 
 import pytest
 
-from tests.support.simulation import campaign
-from tests.support.simulation.planted import BUGS
-from tests.support.simulation.story import Violation
-from tests.support.simulation.world import Options, Run
+from harness.simulation import campaign
+from harness.simulation.planted import BUGS
+from harness.simulation.story import Violation
+from harness.simulation.world import Options, Run
 
 SEEDS = int(os.environ.get("SIMULATION_SEEDS", "200"))
 CHUNK = 10

@@ -4,9 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.support.simulation.planted import BUGS
-from tests.support.small_world.explore import Explorer, InvariantError
-from tests.support.small_world.world import Bounds
+from harness.simulation.planted import BUGS
+from harness.small_world.explore import Explorer, InvariantError
+from harness.small_world.world import Bounds
 
 
 @pytest.mark.parametrize(

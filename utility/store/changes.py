@@ -3,11 +3,11 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from commonwatt.batches import Letter
-from commonwatt.blocks import Blocks
-from commonwatt.payloads import Payloads
-from commonwatt.records import EventRecord
-from commonwatt.units import EpochSeconds
+from commonwatt.codec.payloads import Payloads
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.records import EventRecord
+from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.batches import Letter
 
 
 @dataclass(frozen=True, kw_only=True)

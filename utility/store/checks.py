@@ -11,8 +11,8 @@ from typing import Any
 from sqlalchemy import Row, Table, select
 from sqlalchemy.engine import Connection
 
-from commonwatt import damage
-from commonwatt.damage import DamagedError, check_pages, open_read_only
+from commonwatt.sqlite import damage
+from commonwatt.sqlite.damage import DamagedError, check_pages, open_read_only
 from utility.store.tables import event, meter
 
 _FULL_STATES = {"53100"}
@@ -88,7 +88,7 @@ def check_file(path: Path, empty: bytes) -> None:
         empty: A database of the present schema with nothing in it.
 
     Raises:
-        sqlite3.Error: What is wrong; see ``commonwatt.damage.fails_check``.
+        sqlite3.Error: What is wrong; see ``commonwatt.sqlite.damage.fails_check``.
     """
     with closing(open_read_only(path)) as connection:
         check_schema(connection, empty)

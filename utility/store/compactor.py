@@ -13,12 +13,11 @@ import numpy as np
 from sqlalchemy import Connection, Row, and_, bindparam, delete, select, text
 from sqlalchemy.exc import IntegrityError
 
-from commonwatt.blocks import join
-from commonwatt.packing import pack
-from commonwatt.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import join
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.store.bulk import Column, insert_columns
 from utility.store.database import Database, lock_gaps
-from utility.store.partitions import make_partitions, month_of
 from utility.store.parts import (
     KEY_NAMES,
     ORIGIN_NAMES,
@@ -29,6 +28,7 @@ from utility.store.parts import (
     set_aside,
     summaries,
 )
+from utility.store.postgres.partitions import make_partitions, month_of
 from utility.store.tables import compacted, gap, part
 
 SETTLE_S = 60

@@ -14,11 +14,11 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from commonwatt.damage import DamagedError, fails_check, open_read_only, ready_of
-from commonwatt.database_url import parse_database
-from commonwatt.exceptions import ConfigError, StoreError
-from commonwatt.service import lock_file
-from commonwatt.wal import read_log
+from commonwatt.config.database_url import parse_database
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.runtime.service import lock_file
+from commonwatt.sqlite.damage import DamagedError, fails_check, open_read_only, ready_of
+from commonwatt.sqlite.wal import read_log
 from utility.store.checks import check_file, check_meters, is_damage
 from utility.store.engines import make_engine, writing
 from utility.store.schema import empty_database, migrate, require_newest

@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import OperationalError
 
-from commonwatt.exceptions import ConfigError
-from commonwatt.resync import write_log_again
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.sqlite.resync import write_log_again
 
 BUSY_TIMEOUT_MS = 5_000
 """How long a transaction waits for that of another process."""

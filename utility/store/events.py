@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, func, select
 
-from commonwatt.records import EventRecord
-from commonwatt.units import QUARTER_S, Quarter, unsigned64
-from utility.gaps import Interval, off_mask, off_times
+from commonwatt.model.records import EventRecord
+from commonwatt.model.units import QUARTER_S, Quarter, unsigned64
+from utility.gaps.gaps import Interval, off_mask, off_times
 from utility.store.checks import sound_events
 from utility.store.parts import chunks
 from utility.store.tables import event, meter

@@ -18,8 +18,8 @@ from sqlalchemy import (
     select,
 )
 
-from commonwatt.units import QUARTER_S, SLOTS, EpochSeconds, Quarter, unsigned64
-from utility.gaps import (
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter, unsigned64
+from utility.gaps.gaps import (
     ALL_SLOTS,
     LAST_BACKOFF_S,
     MAX_AGE_QUARTERS,
@@ -32,10 +32,10 @@ from utility.gaps import (
 )
 from utility.store.database import Database, insert_in, lock_gaps, read_setting, save_setting
 from utility.store.events import Off
-from utility.store.held import masks_of
 from utility.store.keys import is_one_of, listed
-from utility.store.known import OpenCommand, add_command
 from utility.store.parts import PartReader, chunks, masks, select_parts
+from utility.store.quarantine import masks_of
+from utility.store.registry import OpenCommand, add_command
 from utility.store.retention import kept_from
 from utility.store.tables import command, compacted, event, gap, meter, part, series
 

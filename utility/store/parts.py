@@ -25,16 +25,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.compiler import compiles
 
-from commonwatt.batches import Letter
-from commonwatt.blocks import Blocks, Quality, join
-from commonwatt.letters import Door, LocalReason
-from commonwatt.packing import is_intact, unpack_sound
-from commonwatt.packing_arrays import masks_of
-from commonwatt.records import RecordType
-from commonwatt.units import SLOTS, unsigned64
+from commonwatt.codec.packing import is_intact, unpack_sound
+from commonwatt.codec.packing_arrays import masks_of
+from commonwatt.model.blocks import Blocks, Quality, join
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOTS, unsigned64
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.dead_letters import Door, LocalReason
 from utility.store.bulk import Column
 from utility.store.database import Database, insert_or, lock_gaps
-from utility.store.letters import letter_row
+from utility.store.dead_letters import letter_row
 from utility.store.tables import compacted, controller, gap, letter, meter, part
 
 ALL_SLOTS = (1 << SLOTS) - 1

@@ -6,16 +6,16 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, desc, false, func, select
 
-from commonwatt.blocks import Blocks, join
-from commonwatt.commands import Heartbeat
-from commonwatt.records import EventRecord
-from commonwatt.units import EpochSeconds, MeterId, Quarter, unsigned64
-from utility.registry import TOWN
+from commonwatt.model.blocks import Blocks, join
+from commonwatt.model.records import EventRecord
+from commonwatt.model.units import EpochSeconds, MeterId, Quarter, unsigned64
+from commonwatt.protocol.commands import Heartbeat
+from utility.registry.registration import TOWN
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
 from utility.store.events import event_of
-from utility.store.known import last_heartbeats
 from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
+from utility.store.registry import last_heartbeats
 from utility.store.tables import (
     command,
     compacted,

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from sqlalchemy import Connection, select
 
-from commonwatt.units import unsigned64
+from commonwatt.model.units import unsigned64
 from utility.store.changes import Append
-from utility.store.known import controller_numbers
+from utility.store.registry import controller_numbers
 from utility.store.tables import meter
 
 

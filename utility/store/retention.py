@@ -9,9 +9,9 @@ import logging
 from sqlalchemy import Connection, func, select, text
 from sqlalchemy.exc import OperationalError
 
-from commonwatt.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.store.database import Database, read_setting, save_setting
-from utility.store.partitions import (
+from utility.store.postgres.partitions import (
     drop_partition,
     first_quarter,
     make_partitions,

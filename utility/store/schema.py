@@ -9,8 +9,8 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, create_engine, text
 
-from commonwatt.damage import DamagedError
-from commonwatt.exceptions import ConfigError, StoreError
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.sqlite.damage import DamagedError
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 

@@ -27,18 +27,18 @@ from sqlalchemy import (
     update,
 )
 
-from commonwatt.batches import Letter
-from commonwatt.letters import LocalReason
-from commonwatt.records import EventRecord, Log
-from commonwatt.units import QUARTER_S, EpochSeconds, signed64
+from commonwatt.model.records import EventRecord, Log
+from commonwatt.model.units import QUARTER_S, EpochSeconds, signed64
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.dead_letters import LocalReason
 from utility.store.bulk import Column, insert_columns
 from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
 from utility.store.checks import is_sound, row_crc
 from utility.store.database import Database, insert_in, insert_or, lock_gaps, upsert
-from utility.store.held import HELD, note_slots
+from utility.store.dead_letters import letter_row
 from utility.store.keys import is_one_of, listed
-from utility.store.letters import letter_row
 from utility.store.parts import chunks
+from utility.store.quarantine import HELD, note_slots
 from utility.store.registry_numbers import RegistryNumbers, read_numbers
 from utility.store.tables import (
     command,

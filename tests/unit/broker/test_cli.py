@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.devices import Device, Role, digest, save_devices
-from tests.support.mqtt_raw import PINGREQ_PACKET, RawClient
-from tests.support.waiting import free_port
+from commonwatt.identity.devices import Device, Role, digest, save_devices
+from harness.network.mqtt_raw import PINGREQ_PACKET, RawClient
+from harness.network.waiting import free_port
 
 WAIT_S = 10.0
 TOKEN = b"its-token"

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.crowd import Crowd
+from broker.admission.pending_connections import Crowd
 
 
 def test_who_opens_many_connections_displaces_its_own() -> None:

@@ -9,11 +9,11 @@ from unittest.mock import Mock
 
 import pytest
 
-from broker.crowd import Crowd
-from broker.door import Door
-from broker.guard import Guard
+from broker.admission.guard import Guard
+from broker.admission.listener import Door
+from broker.admission.pending_connections import Crowd
 from broker.metrics import BrokerMetrics
-from tests.support.waiting import become
+from harness.network.waiting import become
 
 TIMEOUT_S = 30.0
 
@@ -60,7 +60,7 @@ def test_the_handshake_takes_from_the_time_for_the_connect() -> None:
 
 
 def test_who_is_turned_away_from_a_crowd_is_named_and_not_who_came(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.WARNING, "broker.guard")
+    caplog.set_level(logging.WARNING, "broker.admission.guard")
 
     async def scene() -> None:
         metrics = BrokerMetrics()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.connect import (
+from broker.admission.connect import (
     AdmissionError,
     Connect,
     Refusal,
@@ -18,9 +18,9 @@ from broker.connect import (
     judge,
     parse_connect,
 )
-from broker.guard import read_connect
-from commonwatt.devices import Device, Role, digest
-from tests.support.mqtt_raw import packet, text
+from broker.admission.guard import read_connect
+from commonwatt.identity.devices import Device, Role, digest
+from harness.network.mqtt_raw import packet, text
 
 TOKEN = b"its-token"
 METER = Device(identity="17", role=Role.METER, microgrid="r001", token_sha256=digest(TOKEN))

@@ -5,10 +5,10 @@ from unittest.mock import Mock
 
 import pytest
 
-from broker import known
-from broker.known import KnownDevices
+from broker.admission import admitted_devices as known
+from broker.admission.admitted_devices import KnownDevices
 from broker.metrics import BrokerMetrics
-from commonwatt.devices import Device, Role, load_devices, save_devices
+from commonwatt.identity.devices import Device, Role, load_devices, save_devices
 
 
 def test_a_damaged_file_is_not_read_again_for_everybody_who_knocks(

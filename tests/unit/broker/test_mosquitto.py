@@ -13,10 +13,10 @@ from typer.testing import CliRunner
 from broker.cli import app
 from broker.mosquitto import rendered
 from broker.rules import Action, allowed
-from commonwatt.devices import Device, Role, digest, mosquitto_digest, save_devices
-from commonwatt.exceptions import ConfigError
-from commonwatt.settings import BrokerSettings
-from commonwatt.topics import MICROGRID_PATTERN
+from commonwatt.config.settings import BrokerSettings
+from commonwatt.identity.devices import Device, Role, digest, mosquitto_digest, save_devices
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.topics import MICROGRID_PATTERN
 from tests.unit.broker.test_rules import DEVICES, EVERYTHING, granted
 
 SETTINGS = BrokerSettings()

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from broker.outbox import MAX_BYTES, MAX_MESSAGES, MAX_SENDING, Outbox
+from broker.embedded.subscriber_queue import MAX_BYTES, MAX_MESSAGES, MAX_SENDING, Outbox
 
 
 class Subscriber:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from broker.packets import (
+from broker.embedded.packets import (
     MAX_FILTERS,
     MAX_MESSAGE_BYTES,
     MAX_TOPIC_BYTES,
@@ -14,7 +14,7 @@ from broker.packets import (
     judge_body,
     judge_header,
 )
-from tests.support.mqtt_raw import packet, text
+from harness.network.mqtt_raw import packet, text
 
 
 def judge(data: bytes) -> Cut | None:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.rate import BURST_S, PACKET_BYTES, Allowance, Bucket
+from broker.embedded.rate import BURST_S, PACKET_BYTES, Allowance, Bucket
 
 STEPS = st.lists(
     st.tuples(

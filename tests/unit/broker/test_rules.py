@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.rules import Action, allowed
-from commonwatt import topics
-from commonwatt.devices import Device, Role
+from commonwatt.identity.devices import Device, Role
+from commonwatt.protocol import topics
 
 METER_LEAVES = ("rec", "ev", "lvl", "out")
 GATEWAY_LEAVES = ("batch", "stat", "out")

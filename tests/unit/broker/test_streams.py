@@ -5,8 +5,8 @@ from typing import cast
 
 import pytest
 
-from broker.packets import MAX_MESSAGE_BYTES, Cut
-from broker.streams import ClientReader, ClientWriter
+from broker.embedded.packets import MAX_MESSAGE_BYTES, Cut
+from broker.embedded.streams import ClientReader, ClientWriter
 
 PING = b"\xc0\x00"
 PUBLISH = b"\x32\x09\x00\x01t\x00\x07data"

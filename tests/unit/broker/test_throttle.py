@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from broker.throttle import MAX_TOLD_APART, ThrottledLog
+from broker.admission.log_throttle import MAX_TOLD_APART, ThrottledLog
 
 
 class Telling:

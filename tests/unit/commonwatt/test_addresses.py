@@ -1,6 +1,6 @@
 """Addresses, HOST:PORT."""
 
-from commonwatt.addresses import split_address
+from commonwatt.network.addresses import split_address
 
 
 def test_address_is_split_at_its_last_colon() -> None:

@@ -6,11 +6,11 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.aggregation import average, consolidate
-from commonwatt.blocks import Quality, from_records
-from commonwatt.blocks import average as average_blocks
-from commonwatt.records import Expected, HistoryRecord, RecordType, judge_history
-from commonwatt.units import GROUP_S, GROUP_SLOTS, QUARTER_S, SLOT_S
+from commonwatt.device.aggregation import average, consolidate
+from commonwatt.model.blocks import Quality, from_records
+from commonwatt.model.blocks import average as average_blocks
+from commonwatt.model.records import Expected, HistoryRecord, RecordType, judge_history
+from commonwatt.model.units import GROUP_S, GROUP_SLOTS, QUARTER_S, SLOT_S
 
 START = 1_790_000_100
 TYPES = (RecordType.STORED, RecordType.THROUGH)

@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 
 from commonwatt.audit import Audit, Events, Export, audit_command, audit_files, compare, table_of
-from commonwatt.blocks import Blocks, average, concatenate, empty, make_blocks
-from commonwatt.dumps import block_lines, event_lines
-from commonwatt.records import EventRecord, State
-from commonwatt.units import SLOTS
+from commonwatt.codec.dumps import block_lines, event_lines
+from commonwatt.model.blocks import Blocks, average, concatenate, empty, make_blocks
+from commonwatt.model.records import EventRecord, State
+from commonwatt.model.units import SLOTS
 
 KEYS = [(77, 3, 100), (77, 3, 101), (78, 2, 100)]
 VALUES = [[1000 + 7 * slot for slot in range(SLOTS)], [5] * SLOTS, [0] * SLOTS]

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from commonwatt.clock import load_clock, save_clock, wall_clock
-from commonwatt.config import check_file
-from commonwatt.devices import load_devices, load_tokens
-from commonwatt.dumps import read_dump
-from commonwatt.exceptions import ConfigError
-from commonwatt.registry import load_registry, registry_of, save_registry
-from commonwatt.town import load_town
+from commonwatt.codec.dumps import read_dump
+from commonwatt.config.files import check_file
+from commonwatt.identity.devices import load_devices, load_tokens
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.runtime.clock import load_clock, save_clock, wall_clock
+from commonwatt.town.registry import load_registry, registry_of, save_registry
+from commonwatt.town.town import load_town
 
 DEEP = "[" * 100_000
 LONG = "9" * 10_000

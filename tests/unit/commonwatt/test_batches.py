@@ -11,7 +11,10 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.batches import (
+from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Keys, Payloads
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import EventRecord
+from commonwatt.protocol.batches import (
     MAX_BATCH_BLOCKS,
     MAX_BATCH_BYTES,
     MAX_BATCH_EVENTS,
@@ -26,10 +29,7 @@ from commonwatt.batches import (
     unpack_batch,
     unpack_batch_ack,
 )
-from commonwatt.exceptions import ProtocolError
-from commonwatt.messages import Trust
-from commonwatt.payloads import MAX_PAYLOAD_BYTES, Keys, Payloads
-from commonwatt.records import EventRecord
+from commonwatt.protocol.messages import Trust
 
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 HEAD = struct.Struct(">4sBBBBIQQIIII")

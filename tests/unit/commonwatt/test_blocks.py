@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.blocks import (
+from commonwatt.model.blocks import (
     Blocks,
     Quality,
     average,
@@ -20,8 +20,8 @@ from commonwatt.blocks import (
     make_blocks,
     mask_of,
 )
-from commonwatt.records import HistoryRecord, RecordType
-from commonwatt.units import GROUP_SLOTS, MAX_ABS_READING, QUARTER_S, SLOT_S, SLOTS
+from commonwatt.model.records import HistoryRecord, RecordType
+from commonwatt.model.units import GROUP_SLOTS, MAX_ABS_READING, QUARTER_S, SLOT_S, SLOTS
 
 Key = tuple[int, int, int]
 Slots = dict[int, tuple[Quality, frozenset[int]]]

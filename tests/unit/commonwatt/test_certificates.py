@@ -4,9 +4,9 @@ import base64
 import warnings
 from collections.abc import Callable
 
-from commonwatt.certificates import Signer, expires_at, pem, revoked_serials
-from commonwatt.exceptions import ConfigError
-from tests.support.enrolled import DAY_S, now
+from commonwatt.identity.certificates import Signer, expires_at, pem, revoked_serials
+from commonwatt.model.exceptions import ConfigError
+from harness.real.enrolled import DAY_S, now
 
 SIGNER = Signer.new("test", now(), DAY_S)
 CA, REVOKED = pem(SIGNER.certificate).encode(), SIGNER.revocations({17: now(), 18: now()}).encode()

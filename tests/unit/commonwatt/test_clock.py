@@ -7,9 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from commonwatt import clock as module
-from commonwatt.clock import Clock, load_clock, save_clock, wall_clock
-from commonwatt.exceptions import ConfigError
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.runtime import clock as module
+from commonwatt.runtime.clock import Clock, load_clock, save_clock, wall_clock
 
 
 class Machine:

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.commands import (
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.protocol.commands import (
     DESIRED,
     MAX_COMMAND_BYTES,
     Command,
@@ -19,8 +20,7 @@ from commonwatt.commands import (
     Outcome,
     unpack_json,
 )
-from commonwatt.exceptions import ProtocolError
-from commonwatt.messages import Refusal
+from commonwatt.protocol.messages import Refusal
 
 BIG = 2**64 - 1
 COMMAND: dict[str, object] = {

@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.cli import config_app
-from commonwatt.config import check_file, example, load_settings, read_toml
-from commonwatt.database_url import parse_database
-from commonwatt.exceptions import ConfigError
-from commonwatt.settings import PARTS, BrokerSettings, GatewaySettings, MetersSettings, UtilitySettings
+from commonwatt.cli.main import config_app
+from commonwatt.config.database_url import parse_database
+from commonwatt.config.files import check_file, example, load_settings, read_toml
+from commonwatt.config.settings import PARTS, BrokerSettings, GatewaySettings, MetersSettings, UtilitySettings
+from commonwatt.model.exceptions import ConfigError
 
 Wrongs = list[tuple[object, str]]
 """Wrong values of a key, and a word of what is allowed instead."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.devices import (
+from commonwatt.identity.devices import (
     Device,
     Role,
     digest,
@@ -19,7 +19,7 @@ from commonwatt.devices import (
     save_tokens,
     write_private,
 )
-from commonwatt.exceptions import ConfigError
+from commonwatt.model.exceptions import ConfigError
 
 
 def device(identity: str, token: str) -> Device:

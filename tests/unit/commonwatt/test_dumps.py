@@ -5,11 +5,11 @@ import io
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt import dumps
-from commonwatt.blocks import join, make_blocks
-from commonwatt.dumps import block_lines, event_lines, read_dump
-from commonwatt.records import EventRecord
-from commonwatt.units import SLOTS
+from commonwatt.codec import dumps
+from commonwatt.codec.dumps import block_lines, event_lines, read_dump
+from commonwatt.model.blocks import join, make_blocks
+from commonwatt.model.records import EventRecord
+from commonwatt.model.units import SLOTS
 
 values = st.lists(st.integers(0, 2**53), min_size=SLOTS, max_size=SLOTS)
 qualities = st.lists(st.sampled_from([0, 1, 2]), min_size=SLOTS, max_size=SLOTS)

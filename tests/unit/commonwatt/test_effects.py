@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from commonwatt.effects import Effect, Publish, Write, perform
+from commonwatt.model.effects import Effect, Publish, Write, perform
 
 ACK = Publish("cw1/r001/77/d/ack", b"ack")
 

@@ -8,14 +8,14 @@ import pytest
 from cryptography import x509
 from typer.testing import CliRunner, Result
 
-from commonwatt.authority import Authority, Wanted
-from commonwatt.certificates import Kind, Signer, expires_at, revoked_serials
-from commonwatt.devices import load_devices, load_tokens, mosquitto_digest
-from commonwatt.enroll import app
-from commonwatt.exceptions import ConfigError
-from commonwatt.town import load_town
-from tests.support.enrolled import DAY_S, now
-from utility.registry import enrol
+from commonwatt.cli.enroll import app
+from commonwatt.identity.authority import Authority, Wanted
+from commonwatt.identity.certificates import Kind, Signer, expires_at, revoked_serials
+from commonwatt.identity.devices import load_devices, load_tokens, mosquitto_digest
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.town.town import load_town
+from harness.real.enrolled import DAY_S, now
+from utility.registry.registration import enrol
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n'
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from commonwatt.httpd import HttpServer
+from commonwatt.network.http_server import HttpServer
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from prometheus_client import CollectorRegistry
 
-from commonwatt import httpd
-from commonwatt.httpd import HttpServer
-from tests.support.waiting import eventually, free_port
+from commonwatt.network import http_server as httpd
+from commonwatt.network.http_server import HttpServer
+from harness.network.waiting import eventually, free_port
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 import tomllib
 from pathlib import Path
 
-from commonwatt.authority import Authority
 from commonwatt.demo.layout import prepare
-from tests.support.enrolled import DAY_S, now
+from commonwatt.identity.authority import Authority
+from harness.real.enrolled import DAY_S, now
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n'
 FILES = {"head-end/broker.pem", "r001/gateway.pem", "r002/gateway.pem", "utility/utility.pem"}

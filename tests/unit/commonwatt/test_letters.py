@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from commonwatt.batches import Letter
-from commonwatt.cli import make_app
-from commonwatt.exceptions import ConfigError
-from commonwatt.letters import Door, Wanted, counts_of, door_text, held_blocks, told, wanted
-from commonwatt.messages import Level, Put
-from commonwatt.records import Log
+from commonwatt.cli.main import make_app
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import Log
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.dead_letters import Door, Wanted, counts_of, door_text, held_blocks, told, wanted
+from commonwatt.protocol.messages import Level, Put
 from gateway.changes import AddLetters
-from gateway.store import Store
+from gateway.store.store import Store
 
 NOON = 1_800_014_400
 

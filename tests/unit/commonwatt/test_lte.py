@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt import lte
-from commonwatt.lte import AcceptedSocket, Tally, Use, interface_use, use_of
+from commonwatt.network import lte
+from commonwatt.network.lte import AcceptedSocket, Tally, Use, interface_use, use_of
 
 
 def test_an_interfaces_counters_are_those_the_kernel_shows_everybody() -> None:

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from commonwatt.exceptions import ProtocolError
-from commonwatt.messages import (
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
+from commonwatt.protocol.messages import (
     MAX_ID,
     MAX_PUT_RANGE,
     MAX_PUT_RECORDS,
@@ -24,7 +25,6 @@ from commonwatt.messages import (
     unpack_put,
     unpack_put_ack,
 )
-from commonwatt.records import EventRecord, HistoryRecord, Log, Rejection
 
 u32, u64 = st.integers(0, 2**32 - 1), st.integers(0, 2**64 - 1)
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.config import example
-from commonwatt.devices import load_devices, load_tokens, new_token
-from commonwatt.settings import PARTS
-from utility.cli import app
+from commonwatt.config.files import example
+from commonwatt.config.settings import PARTS
+from commonwatt.identity.devices import load_devices, load_tokens, new_token
+from utility.cli.main import app
 
 ROOT = Path(__file__).resolve().parents[3]
 SECRET = re.compile(r"passw|token|secret|credential|(^|_)key$", re.IGNORECASE)
@@ -68,8 +68,8 @@ def assigned() -> Iterator[tuple[str, int, str, str]]:
 
 
 ALLOWED = {
-    ("broker/connect.py", "TOKEN"),  # the name of a reason
-    ("commonwatt/tls.py", "password"),  # empty: keys have none, and nobody is asked for one
+    ("broker/admission/connect.py", "TOKEN"),  # the name of a reason
+    ("commonwatt/network/tls.py", "password"),  # empty: keys have none, and nobody is asked for one
     ("utility/store/database.py", "key"),  # the name of a row
 }
 

@@ -12,12 +12,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.blocks import Blocks, average, concatenate, make_blocks
-from commonwatt.exceptions import ProtocolError
-from commonwatt.packing import BAD_PAYLOAD, FEW, pack, unpack, unpack_sound
-from commonwatt.packing_arrays import IS_DIVIDED, unpack_plain
-from commonwatt.payloads import MAX_PAYLOAD_BYTES, Key
-from commonwatt.units import MAX_ABS_READING, SLOTS
+from commonwatt.codec.packing import BAD_PAYLOAD, FEW, pack, unpack, unpack_sound
+from commonwatt.codec.packing_arrays import IS_DIVIDED, unpack_plain
+from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Key
+from commonwatt.model.blocks import Blocks, average, concatenate, make_blocks
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.units import MAX_ABS_READING, SLOTS
 
 KEY = (10_001, 3, 1_988_889)
 EXTREMES = [0, 1, -1, MAX_ABS_READING, -MAX_ABS_READING, MAX_ABS_READING - 1]

@@ -2,8 +2,8 @@
 
 import pytest
 
-from commonwatt.plausible import limits_of
-from commonwatt.records import RecordType
+from commonwatt.model.records import RecordType
+from commonwatt.model.validation import limits_of
 
 
 @pytest.mark.parametrize(("amps", "most"), [(200, 250_000), (100, 125_000), (4000, 5_000_000), (1, 1250)])

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.records import (
+from commonwatt.model.records import (
     EVENT_BYTES,
     FUTURE_S,
     HISTORY_BYTES,
@@ -22,7 +22,7 @@ from commonwatt.records import (
     unpack_event,
     unpack_history,
 )
-from commonwatt.units import GROUP_S, MAX_ABS_READING, SLOT_S
+from commonwatt.model.units import GROUP_S, MAX_ABS_READING, SLOT_S
 
 NOW = 1_790_000_400
 GROUP = 1_790_000_100 // GROUP_S * GROUP_S

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.exceptions import ConfigError
-from commonwatt.registry import Registry, load_registry, registry_of, save_registry
-from commonwatt.town import load_town
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.town.registry import Registry, load_registry, registry_of, save_registry
+from commonwatt.town.town import load_town
 
 TOWN = """
 [[microgrid]]

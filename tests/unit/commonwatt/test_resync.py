@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.resync import write_log_again
+from commonwatt.sqlite.resync import write_log_again
 
 
 def test_log_written_again_is_the_same_log(tmp_path: Path) -> None:

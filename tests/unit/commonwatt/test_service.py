@@ -3,8 +3,8 @@
 import pytest
 
 import commonwatt.__main__
-from commonwatt.exceptions import CommonwattError, ConfigError, ProtocolError, StoreError
-from commonwatt.service import EXIT_FAILED, EXIT_USAGE, errors_told
+from commonwatt.model.exceptions import CommonwattError, ConfigError, ProtocolError, StoreError
+from commonwatt.runtime.service import EXIT_FAILED, EXIT_USAGE, errors_told
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_ctrl_c_while_the_program_is_loaded_is_no_traceback(
     def pressed() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("commonwatt.cli.main", pressed)
+    monkeypatch.setattr("commonwatt.cli.main.main", pressed)
     with pytest.raises(SystemExit) as ended:
         commonwatt.__main__.main()
     assert ended.value.code == 130

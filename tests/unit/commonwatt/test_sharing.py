@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.sharing import BatteryState, Decision, decide_spec, near_minimum
+from gateway.control.sharing import BatteryState, Decision, decide_spec, near_minimum
 
 CAPACITY = 1000
 BAND = 10

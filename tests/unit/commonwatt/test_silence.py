@@ -4,7 +4,7 @@ import pytest
 
 import gateway.links
 import utility.shell
-from commonwatt.silence import Silence
+from commonwatt.network.liveness import Silence
 
 
 def test_a_connection_over_which_nothing_was_expected_is_left_alone() -> None:

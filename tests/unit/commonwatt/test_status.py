@@ -8,13 +8,13 @@ import pytest
 from prometheus_client import CollectorRegistry
 from typer.testing import CliRunner, Result
 
-from commonwatt.certificates import Kind
-from commonwatt.cli import make_app
-from commonwatt.httpd import HttpServer
-from commonwatt.status import MAX_LINE, ask, lines
-from commonwatt.tls import server_context
-from tests.support.enrolled import authority, certificate
-from tests.support.waiting import free_port
+from commonwatt.cli.main import make_app
+from commonwatt.cli.status import MAX_LINE, ask, lines
+from commonwatt.identity.certificates import Kind
+from commonwatt.network.http_server import HttpServer
+from commonwatt.network.tls import server_context
+from harness.network.waiting import free_port
+from harness.real.enrolled import authority, certificate
 
 TOLD = {"time": 1_800_014_400, "connected": {"meters": True, "head_end": False}, "alarms": []}
 

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from commonwatt.ticker import Ticker
+from commonwatt.runtime.ticker import Ticker
 
 
 async def _tick(work: Callable[[asyncio.Event], Awaitable[None]]) -> int:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.authority import Authority
-from commonwatt.certificates import Kind
-from commonwatt.exceptions import ConfigError
-from commonwatt.tls import ClientTls, Expiry, client_tls, server_context, stamp, trust
-from tests.support.enrolled import DAY_S, authority, certificate, now
+from commonwatt.identity.authority import Authority
+from commonwatt.identity.certificates import Kind
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.tls import ClientTls, Expiry, client_tls, server_context, stamp, trust
+from harness.real.enrolled import DAY_S, authority, certificate, now
 
 NAME = "127.0.0.1"
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt import topics
-from commonwatt.topics import GatewayTopic, MeterTopic, parse_gateway_up, parse_meter_up
+from commonwatt.protocol import topics
+from commonwatt.protocol.topics import GatewayTopic, MeterTopic, parse_gateway_up, parse_meter_up
 
 microgrids = st.from_regex(r"\A[a-z][a-z0-9-]{0,15}\Z")
 meters = st.integers(0, 2**64 - 1)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.exceptions import ConfigError
-from commonwatt.records import RecordType
-from commonwatt.town import Direction, Function, Meter, Town, load_town
-from commonwatt.units import MilliwattHours
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MilliwattHours
+from commonwatt.town.town import Direction, Function, Meter, Town, load_town
 
 FULL = """
 [[microgrid]]

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from commonwatt.clock import Clock
 from commonwatt.demo.layout import BUILT_IN_TOWN, Layout
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, draw
-from commonwatt.town import load_town
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import load_town
 
 NOW = 1_781_964_000
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.damage import open_read_only, readable_rows
-from commonwatt.wal import Log, read_log, rebuild
+from commonwatt.sqlite.damage import open_read_only, readable_rows
+from commonwatt.sqlite.wal import Log, read_log, rebuild
 
 Rows = list[tuple[int, bytes]]
 

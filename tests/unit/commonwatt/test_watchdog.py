@@ -15,12 +15,12 @@ from types import SimpleNamespace
 import pytest
 from prometheus_client import CollectorRegistry
 
-from commonwatt import watchdog as module
-from commonwatt.exceptions import CommonwattError
-from commonwatt.service import until_stopped
-from commonwatt.systemd import Notifier
-from commonwatt.watchdog import EXIT_STUCK, Watchdog, WatchdogMetrics
-from tests.support.waiting import become, eventually
+from commonwatt.model.exceptions import CommonwattError
+from commonwatt.runtime import watchdog as module
+from commonwatt.runtime.service import until_stopped
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import EXIT_STUCK, Watchdog, WatchdogMetrics
+from harness.network.waiting import become, eventually
 
 QUICK = {"look_every_s": 0.01, "stuck_after_s": 0.2, "end_after_s": 3600.0}
 
@@ -73,8 +73,8 @@ def test_work_that_hangs_is_noticed_and_work_that_goes_on_or_rests_is_not() -> N
 
 LOGS_FOR_EVER = """
 import asyncio, logging
-from commonwatt.systemd import Notifier
-from commonwatt.watchdog import Watchdog
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import Watchdog
 
 async def play():
     async with Watchdog(Notifier({}), look_every_s=0.02, stuck_after_s=0.2, end_after_s=0.4).watching():

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt import watchdog
-from tests.support.deploy import (
+from commonwatt.runtime import watchdog
+from harness.docs.generate import all_commands
+from harness.real.deploy import (
     DEPLOY,
     FIND,
     MOSQUITTO,
@@ -24,8 +25,7 @@ from tests.support.deploy import (
     keys,
     root,
 )
-from tests.support.generate_docs import all_commands
-from tests.support.parts import real_part
+from harness.real.parts import real_part
 
 OWN = sorted(set(SERVICES) - {"commonwatt-mosquitto@.service"})
 
@@ -87,7 +87,7 @@ def test_a_unit_starts_again_for_ever_and_waits_for_no_network(unit: str) -> Non
 @pytest.mark.parametrize("unit", OWN)
 def test_what_the_code_asks_of_the_kernel_is_not_forbidden(unit: str) -> None:
     own = keys(unit)
-    # Whether NTP keeps the clock (commonwatt/clock.py); of two lists the later one holds.
+    # Whether NTP keeps the clock (commonwatt/runtime/clock.py); of two lists the later one holds.
     assert {"adjtimex", "clock_adjtime"} <= set(own["SystemCallFilter"][-1].split())
     assert "ProtectClock" not in own
     # Without /proc/stat no process_* metric is shown, and alerts stand on them.

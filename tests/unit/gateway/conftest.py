@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.gateway_world import World
+from harness.worlds.gateway import World
 
 
 @pytest.fixture

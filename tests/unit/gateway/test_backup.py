@@ -6,12 +6,12 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.effects import Write
-from commonwatt.records import EventRecord
+from commonwatt.model.effects import Write
+from commonwatt.model.records import EventRecord
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, AppendParts, DropBackup, Part
-from gateway.store import Store
-from gateway.upkeep import Upkeep
-from tests.support.gateway_world import START, World, batches, readings
+from gateway.store.store import Store
+from gateway.store.upkeep import Upkeep
+from harness.worlds.gateway import START, World, batches, readings
 
 parts = st.lists(st.tuples(st.integers(1000, 1020), st.sampled_from([UNSENT, OFFERED, AVERAGED, DONE, DONE, DONE])))
 

@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gateway.cli import app
-from gateway.store import Store
+from gateway.store.store import Store
 
 
 @pytest.mark.parametrize("command", ["dump", "letters", "lte"])

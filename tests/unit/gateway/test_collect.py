@@ -4,16 +4,16 @@ from dataclasses import replace
 
 import pytest
 
-from commonwatt.blocks import join
-from commonwatt.exceptions import StoreError
-from commonwatt.messages import MAX_PUT_RECORDS, Level, Put, Refusal, Trust, unpack_put_ack
-from commonwatt.packing import unpack
-from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
-from commonwatt.units import SLOT_S
+from commonwatt.codec.packing import unpack
+from commonwatt.model.blocks import join
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
+from commonwatt.model.units import SLOT_S
+from commonwatt.protocol.messages import MAX_PUT_RECORDS, Level, Put, Refusal, Trust, unpack_put_ack
 from gateway.changes import AppendRecords, Setting
-from gateway.collect import REJECTED_A_DAY
-from gateway.store import PORTION_SLOTS, Store
-from tests.support.gateway_world import CAPACITY, START, World, commands, readings
+from gateway.collect.collector import REJECTED_A_DAY
+from gateway.store.store import PORTION_SLOTS, Store
+from harness.worlds.gateway import CAPACITY, START, World, commands, readings
 
 
 def stored_slots(world: World) -> int:
@@ -48,7 +48,7 @@ def test_ids_are_not_identity_a_reused_id_with_other_readings_is_kept_as_well(wo
 def test_records_of_one_transaction_are_kept_whole_in_any_portions(
     world: World, monkeypatch: pytest.MonkeyPatch, portion: int
 ) -> None:
-    monkeypatch.setattr("gateway.store.PORTION_SLOTS", portion)
+    monkeypatch.setattr("gateway.store.store.PORTION_SLOTS", portion)
     changes = [AppendRecords(tuple(readings(meter, 1, 4, start=START + 60 * n))) for n in range(3) for meter in (1, 2)]
     world.store.commit(changes)
     assert stored_slots(world) == 2 * 3 * 4
@@ -137,7 +137,7 @@ def test_junk_is_kept_up_to_a_hundred_a_day(world: World) -> None:
 def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_named(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.collect.REJECTED_A_DAY", 25)
+    monkeypatch.setattr("gateway.collect.collector.REJECTED_A_DAY", 25)
     collector = world.core.collector
     for n in range(4):
         ack = world.put(1, n * 10 + 1, readings(2, n * 10 + 1, 10))
@@ -156,7 +156,7 @@ def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_nam
 def test_readings_that_a_person_may_release_wait_at_their_meter_when_its_share_is_used_up(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.collect.REJECTED_A_DAY", 25)
+    monkeypatch.setattr("gateway.collect.collector.REJECTED_A_DAY", 25)
     counts = world.core.collector.counts
     days = []
     first = 1
@@ -238,7 +238,7 @@ def test_coverage_merges_ranges_that_touch(world: World) -> None:
 def test_ranges_of_ids_are_bounded_and_those_of_a_log_that_goes_on_stay(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.store.MAX_RANGES", 5)
+    monkeypatch.setattr("gateway.store.store.MAX_RANGES", 5)
     world.put(2, 1, readings(2, 1, 2), generation=1)
     for n in range(1, 20):
         world.put(1, 2 * n - 1, readings(1, 2 * n - 1, 2), generation=1)

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-import commonwatt.damage
-import commonwatt.wal
-from commonwatt.blocks import Blocks, from_records
-from commonwatt.damage import LOG_BYTES, is_damage, ready_of, set_aside_before
-from commonwatt.exceptions import StoreError
-from commonwatt.letters import Door
-from commonwatt.lte import Use
-from commonwatt.packing import unpack
-from commonwatt.records import EventRecord, Log
-from commonwatt.units import QUARTER_S
+import commonwatt.sqlite.damage
+import commonwatt.sqlite.wal
+from commonwatt.codec.packing import unpack
+from commonwatt.model.blocks import Blocks, from_records
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.records import EventRecord, Log
+from commonwatt.model.units import QUARTER_S
+from commonwatt.network.lte import Use
+from commonwatt.protocol.dead_letters import Door
+from commonwatt.sqlite.damage import LOG_BYTES, is_damage, ready_of, set_aside_before
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
-from gateway.outbox import load
-from gateway.salvage import open_checked, replace
-from gateway.store import GoneError, Store
-from gateway.store_tables import state_of
-from tests.support.gateway_world import START, World, batches, readings
+from gateway.relay.outbox import load
+from gateway.store.recovery import open_checked, replace
+from gateway.store.store import GoneError, Store
+from gateway.store.tables import state_of
+from harness.worlds.gateway import START, World, batches, readings
 
 FIRST_SCHEMA = Path(__file__).parents[2] / "databases" / "gateway_v0001.sql"
 METERS = (1, 2, 3)
@@ -413,7 +413,7 @@ class Kills:
         for of, name in (
             (Path, "rename"),
             (Path, "unlink"),
-            (commonwatt.damage, "sync_folder"),
+            (commonwatt.sqlite.damage, "sync_folder"),
             (Store, "add_salvaged"),
             (Store, "commit"),
             (Store, "complete"),
@@ -470,7 +470,7 @@ def test_on_a_full_disk_older_damaged_stores_give_way_and_then_the_backup(
     filled: tuple[Path, Reference], room_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(filled[0] / "log", tmp_path / "killed")
-    path, tries, rebuild = folder / "gateway.db", 0, commonwatt.wal.rebuild
+    path, tries, rebuild = folder / "gateway.db", 0, commonwatt.sqlite.wal.rebuild
     for number in range(2):
         (folder / f"gateway.db.damaged-20200101T00000{number}Z").write_bytes(b"an older one")
     flip(folder / "gateway.db-wal", random.Random(5))
@@ -482,7 +482,7 @@ def test_on_a_full_disk_older_damaged_stores_give_way_and_then_the_backup(
             raise OSError(errno.ENOSPC, "No space left on device")
         rebuild(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(commonwatt.wal, "rebuild", full)
+    monkeypatch.setattr(commonwatt.sqlite.wal, "rebuild", full)
     if room_after == 4:
         with pytest.raises(StoreError, match="no room for what is sound"):
             open_checked(path, START)

@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.batches import Letter
-from commonwatt.clock import load_clock
-from commonwatt.commands import Kind
-from commonwatt.config import load_settings
+from commonwatt.config.files import load_settings
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.demo.layout import prepare
-from commonwatt.messages import Refusal
-from commonwatt.records import Log
-from commonwatt.room import BALLAST_BYTES, ENOUGH_BYTES, LOW_BYTES, Ballast
-from commonwatt.settings import GatewaySettings
+from commonwatt.model.records import Log
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.messages import Refusal
+from commonwatt.runtime.clock import load_clock
+from commonwatt.runtime.disk_space import BALLAST_BYTES, ENOUGH_BYTES, LOW_BYTES, Ballast
 from gateway.changes import AddLetters
 from gateway.disk import Disk
 from gateway.shell import Shell
-from tests.support.gateway_world import START, World, batches, commands, readings
+from harness.worlds.gateway import START, World, batches, commands, readings
 
 PLENTY = 10 * ENOUGH_BYTES
 

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 
 import gateway.shell
-from commonwatt.clock import Clock
-from commonwatt.registry import Registry, save_registry
-from commonwatt.settings import GatewaySettings
-from commonwatt.systemd import Notifier
-from commonwatt.watchdog import Watchdog
-from gateway.salvage import Salvage, open_checked, replace
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.town.registry import Registry, save_registry
 from gateway.shell import Shell, run_gateway
-from gateway.store import GoneError, Store
-from tests.support.gateway_world import START, World, readings, registered
+from gateway.store.recovery import Salvage, open_checked, replace
+from gateway.store.store import GoneError, Store
+from harness.worlds.gateway import START, World, readings, registered
 
 
 @pytest.fixture

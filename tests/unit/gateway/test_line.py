@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.commands import LineUse
-from commonwatt.effects import Effect, Write
-from commonwatt.lte import Use
+from commonwatt.model.effects import Effect, Write
+from commonwatt.network.lte import Use
+from commonwatt.protocol.commands import LineUse
 from gateway.changes import Change
-from gateway.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
-from gateway.store import Store
-from tests.support.gateway_world import START, World
+from gateway.lte.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
+from gateway.store.store import Store
+from harness.worlds.gateway import START, World
 
 ZONE = "America/New_York"
 GB = 1_000_000_000

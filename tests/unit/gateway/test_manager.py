@@ -2,12 +2,12 @@
 
 import pytest
 
-from commonwatt.batches import BatchAck
-from commonwatt.commands import Kind, Outcome
-from commonwatt.messages import Level, Trust
-from commonwatt.records import Log, State
-from gateway.manager import RENEW_S, RESEND_AT_MOST_S, RESEND_S, SHARE_FOR_S
-from tests.support.gateway_world import CAPACITY, START, World, batches, commands, readings
+from commonwatt.model.records import Log, State
+from commonwatt.protocol.batches import BatchAck
+from commonwatt.protocol.commands import Kind, Outcome
+from commonwatt.protocol.messages import Level, Trust
+from gateway.control.manager import RENEW_S, RESEND_AT_MOST_S, RESEND_S, SHARE_FOR_S
+from harness.worlds.gateway import CAPACITY, START, World, batches, commands, readings
 
 
 def households(world: World, *percents: float) -> list[tuple[str, str]]:

@@ -8,16 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchFlag, BatchRefusal
-from commonwatt.blocks import Blocks, Quality, from_records, join
-from commonwatt.effects import Write
-from commonwatt.packing import pack, unpack
-from commonwatt.records import EventRecord
-from commonwatt.units import QUARTER_S
+from commonwatt.codec.packing import pack, unpack
+from commonwatt.model.blocks import Blocks, Quality, from_records, join
+from commonwatt.model.effects import Write
+from commonwatt.model.records import EventRecord
+from commonwatt.model.units import QUARTER_S
+from commonwatt.protocol.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchFlag, BatchRefusal
 from gateway.changes import AVERAGED, AppendParts, DropBackup, ForgetRelayed, Part
-from gateway.outbox import ANY_QUARTER
-from gateway.relay import ACK_WITHIN_S, HOLD_S, WINDOW
-from tests.support.gateway_world import START, World, batches, readings
+from gateway.relay.outbox import ANY_QUARTER
+from gateway.relay.relay import ACK_WITHIN_S, HOLD_S, WINDOW
+from harness.worlds.gateway import START, World, batches, readings
 
 
 def blocks_of(found: list[Batch]) -> Blocks:
@@ -94,7 +94,7 @@ def test_a_number_is_not_used_again_although_making_the_first_batch_failed(
 ) -> None:
     world.put(1, 1, readings(1, 1, 4))
     with monkeypatch.context() as patched:
-        patched.setattr("gateway.relay.pack", lambda _: [][0])
+        patched.setattr("gateway.relay.relay.pack", lambda _: [][0])
         with pytest.raises(IndexError):
             relay(world)
     world.now += ACK_WITHIN_S
@@ -152,7 +152,7 @@ def test_dead_letters_are_relayed_too(world: World) -> None:
 def test_a_long_backlog_drains_by_acknowledgements_alone_within_the_window(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.outbox.BATCH_PARTS", 20)
+    monkeypatch.setattr("gateway.relay.outbox.BATCH_PARTS", 20)
     for minute in range(50):
         world.put(1, minute * 4 + 1, readings(1, minute * 4 + 1, 4, start=START - 3000 + minute * 60))
         world.put(2, minute * 4 + 1, readings(2, minute * 4 + 1, 4, start=START - 3000 + minute * 60))
@@ -464,8 +464,8 @@ def large_backup(world: World, quarters: int) -> None:
 def test_a_utility_that_lost_its_store_gets_a_large_backup_in_steps_whatever_crashes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.relay.FORGET_ROWS", 2)
-    monkeypatch.setattr("gateway.outbox.BATCH_PARTS", 7)
+    monkeypatch.setattr("gateway.relay.relay.FORGET_ROWS", 2)
+    monkeypatch.setattr("gateway.relay.outbox.BATCH_PARTS", 7)
     large_backup(world, quarters := 45)
     taken: list[Batch] = []
 
@@ -502,7 +502,7 @@ def test_a_utility_that_lost_its_store_gets_a_large_backup_in_steps_whatever_cra
 def test_what_a_lost_utility_had_acknowledged_is_neither_deleted_nor_joined_before_it_is_marked(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gateway.relay.FORGET_ROWS", 1)
+    monkeypatch.setattr("gateway.relay.relay.FORGET_ROWS", 1)
     large_backup(world, 5)
     parts = {part.id for part in world.store.all_parts(unsent_only=False)}
     world.store.commit([ForgetRelayed()])
@@ -562,7 +562,7 @@ def test_blocks_that_grow_by_their_other_parts_still_fit_a_message(world: World)
 
 @pytest.mark.parametrize("status", [BatchRefusal.BUSY, BatchRefusal.MALFORMED])
 def test_a_refusing_utility_is_not_flooded(world: World, status: BatchRefusal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway.outbox.BATCH_PARTS", 2)
+    monkeypatch.setattr("gateway.relay.outbox.BATCH_PARTS", 2)
     for n in range(20):
         world.put(1, n * 4 + 1, readings(1, n * 4 + 1, 4, start=START + n * 60))
     waiting, sent = relay(world), 0

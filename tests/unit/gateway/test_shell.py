@@ -6,16 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.clock import load_clock
-from commonwatt.devices import new_token, save_tokens
-from commonwatt.registry import Registry, save_registry
-from commonwatt.settings import GatewaySettings
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.devices import new_token, save_tokens
+from commonwatt.runtime.clock import load_clock
+from commonwatt.town.registry import Registry, save_registry
 from gateway import shell as module
 from gateway.changes import Change, Setting
 from gateway.core import RETRY
 from gateway.shell import JOBS, Shell
-from gateway.store import Store
-from tests.support.waiting import become
+from gateway.store.store import Store
+from harness.network.waiting import become
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.support.generate_docs import DOCS, all_metrics
-from tests.support.parts import real_part
+from harness.docs.generate import DOCS, all_metrics
+from harness.real.parts import real_part
 
 RULES_FILE = DOCS.parent / "grafana" / "prometheus" / "rules.yml"
 RULES: list[dict[str, Any]] = [

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.clock import Clock
-from commonwatt.exceptions import ConfigError, StoreError
-from commonwatt.records import EventRecord, State, unpack_history
-from commonwatt.settings import MetersSettings
-from commonwatt.town import load_town
+from commonwatt.config.settings import MetersSettings
+from commonwatt.device.changes import Change
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.records import EventRecord, State, unpack_history
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import load_town
 from meter_sim import fleet as fleet_module
-from meter_sim.changes import Change
 from meter_sim.fleet import Fleet
 from meter_sim.store import FleetStore, open_store, reading_store
 

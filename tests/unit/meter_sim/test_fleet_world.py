@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.town import Microgrid, Town, load_town
-from meter_sim.changes import Slot
+from commonwatt.device.changes import Slot
+from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.physics import MicrogridPhysics
 from meter_sim.world import MAX_CATCH_UP_S, Failures, Timers, World
 

@@ -4,8 +4,8 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from commonwatt.town import Function
-from commonwatt.town_file import TownTable
+from commonwatt.town.file import TownTable
+from commonwatt.town.town import Function
 from meter_sim.load import COMFORT_C, MEAN_STRESS_C, Consumer, Loads, day_mwh, load_mwh
 from meter_sim.weather import DAY_S, DAY_SLOTS, Weather
 

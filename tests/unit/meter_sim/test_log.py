@@ -2,10 +2,10 @@
 
 import pytest
 
-from commonwatt.aggregation import average, consolidate
-from commonwatt.records import HistoryRecord, Log
-from meter_sim.changes import LogRow
-from meter_sim.log import MeterLog
+from commonwatt.device.aggregation import average, consolidate
+from commonwatt.device.changes import LogRow
+from commonwatt.device.log import MeterLog
+from commonwatt.model.records import HistoryRecord, Log
 
 T = 1_790_000_100
 

@@ -8,18 +8,18 @@ from typing import Any
 
 import pytest
 
-from commonwatt import topics
-from commonwatt.commands import Outcome
-from commonwatt.effects import Publish, Write
-from commonwatt.messages import Put, Refusal, Trust, unpack_level, unpack_put
-from commonwatt.records import EventRecord, Log, RecordType, Rejection, State
-from commonwatt.town import Battery
-from commonwatt.town import Meter as Description
-from meter_sim.changes import LogRow, Made, MeterState, Orders, Stored
-from meter_sim.delivery import Tally
+from commonwatt.device.changes import LogRow, Made, MeterState, Orders, Stored
+from commonwatt.device.delivery import Tally
+from commonwatt.model.effects import Publish, Write
+from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
+from commonwatt.protocol import topics
+from commonwatt.protocol.commands import Outcome
+from commonwatt.protocol.messages import Put, Refusal, Trust, unpack_level, unpack_put
+from commonwatt.town.town import Battery
+from commonwatt.town.town import Meter as Description
+from harness.worlds.meters import SOLAR, ack_of, house_meter
 from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.physics import Commanded
-from tests.support.meters import SOLAR, ack_of, house_meter
 
 T = 1_790_000_100
 """Start of a quarter-hour, and so of a minute, a group of ten and a slot."""

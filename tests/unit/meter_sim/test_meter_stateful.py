@@ -13,17 +13,17 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from commonwatt import topics
-from commonwatt.blocks import Quality, from_records
-from commonwatt.effects import Publish, Write
-from commonwatt.messages import Put, Refusal, unpack_put
-from commonwatt.records import HistoryRecord, Log, RecordType, unpack_history
-from commonwatt.town import Battery
-from commonwatt.units import GROUP_SLOTS, QUARTER_S, SLOT_S
-from meter_sim.changes import Change, Made, MeterState, Orders, Stored
+from commonwatt.device.changes import Change, Made, MeterState, Orders, Stored
+from commonwatt.model.blocks import Quality, from_records
+from commonwatt.model.effects import Publish, Write
+from commonwatt.model.records import HistoryRecord, Log, RecordType, unpack_history
+from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S
+from commonwatt.protocol import topics
+from commonwatt.protocol.messages import Put, Refusal, unpack_put
+from commonwatt.town.town import Battery
+from harness.worlds.meters import ack_of, house_meter
 from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.store import open_store
-from tests.support.meters import ack_of, house_meter
 
 T = 1_790_000_100
 METER = 10_001

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.commands import Held, Kind
-from commonwatt.damage import set_aside_before
-from commonwatt.exceptions import StoreError
-from commonwatt.records import EventRecord, HistoryRecord, Log, RecordType
-from meter_sim.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot
+from commonwatt.device.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType
+from commonwatt.protocol.commands import Held, Kind
+from commonwatt.sqlite.damage import set_aside_before
 from meter_sim.dump import held_lines, true_lines
 from meter_sim.store import FleetStore, open_checked, open_store, reading_store
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.records import RecordType
-from commonwatt.town import Direction, Function, Meter, Microgrid, Town, load_town
-from commonwatt.units import MeterId, MilliwattHours
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MeterId, MilliwattHours
+from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town, load_town
 from meter_sim.physics import Commanded, MicrogridPhysics, Step, split, water_fill
 from meter_sim.weather import Weather
 

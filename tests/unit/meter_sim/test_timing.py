@@ -2,9 +2,18 @@
 
 import pytest
 
-from commonwatt.messages import Trust
-from commonwatt.units import GROUP_S
-from meter_sim.timing import AHEAD_TOLERANCE_S, GOOD_FOR_S, PUT_S, TOLERANCE_S, Told, ToldTime, next_put, open_group
+from commonwatt.device.timing import (
+    AHEAD_TOLERANCE_S,
+    GOOD_FOR_S,
+    PUT_S,
+    TOLERANCE_S,
+    Told,
+    ToldTime,
+    next_put,
+    open_group,
+)
+from commonwatt.model.units import GROUP_S
+from commonwatt.protocol.messages import Trust
 
 NOW = 1_782_000_000.0
 

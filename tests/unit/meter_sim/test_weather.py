@@ -4,7 +4,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pytest
 
-from commonwatt.town_file import TownTable
+from commonwatt.town.file import TownTable
 from meter_sim.weather import DAY_S, DAY_SLOTS, OVERCAST_LOSS, OVERCAST_SHARE, Sun, Weather, chance, seed_of
 
 BOSTON = TownTable()

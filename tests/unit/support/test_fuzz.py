@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gateway.core import Gateway
-from tests.support import fuzz
-from tests.support.fuzz import Fuzz, FuzzError
+from harness.fuzz import messages as fuzz
+from harness.fuzz.messages import Fuzz, FuzzError
 
 
 def test_ten_thousand_bad_messages_stop_nothing_and_leave_nothing_growing(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import random
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tests.support.powercut.disk import SECTOR, Disk, File, Kind, Record
+from harness.powercut.disk import SECTOR, Disk, File, Kind, Record
 
 WRITES = st.tuples(st.just("write"), st.integers(0, 5 * SECTOR), st.binary(min_size=1, max_size=3 * SECTOR))
 CUTS = st.tuples(st.just("cut"), st.integers(0, 6 * SECTOR), st.just(b""))

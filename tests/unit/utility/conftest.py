@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.town import Town, load_town
-from tests.support.postgres import Postgres
-from utility.cli import app
-from utility.registry import fill_registry
+from commonwatt.town.town import Town, load_town
+from harness.real.postgres import Postgres
+from utility.cli.main import app
+from utility.registry.registration import fill_registry
 from utility.store.database import Database, open_database
 from utility.store.tables import metadata
 

@@ -6,13 +6,13 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
-from commonwatt.batches import BatchRefusal
-from commonwatt.clock import Clock
-from commonwatt.commands import Heartbeat, Month
-from commonwatt.records import EventRecord
-from tests.support import databases
-from tests.support.sent import append, blocks
-from utility.api import Api, make_app
+from commonwatt.model.records import EventRecord
+from commonwatt.protocol.batches import BatchRefusal
+from commonwatt.protocol.commands import Heartbeat, Month
+from commonwatt.runtime.clock import Clock
+from harness.real import databases
+from harness.worlds.sent import append, blocks
+from utility.api.app import Api, make_app
 from utility.core import Refused
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health

@@ -11,12 +11,12 @@ from fastapi import FastAPI
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from commonwatt.clock import Clock
-from commonwatt.town import load_town
-from utility.api import Api, make_app
+from commonwatt.runtime.clock import Clock
+from commonwatt.town.town import load_town
+from utility.api.app import Api, make_app
 from utility.health import Health
 from utility.metrics import UtilityMetrics
-from utility.registry import fill_registry
+from utility.registry.registration import fill_registry
 from utility.store.database import open_database
 
 BEGIN = 1_800_000_000

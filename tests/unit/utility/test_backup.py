@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from commonwatt.blocks import join
-from commonwatt.exceptions import ConfigError, StoreError
-from commonwatt.packing import pack
-from tests.support import databases
-from tests.support.jobs import compact
-from tests.support.sent import append, blocks
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import join
+from commonwatt.model.exceptions import ConfigError, StoreError
+from harness.real import databases
+from harness.real.jobs import compact
+from harness.worlds.sent import append, blocks
 from utility.store import reads
-from utility.store.backup import backup, restore
+from utility.store.backup.backup import backup, restore
 from utility.store.database import Database, open_database
 from utility.store.writer import Writer
 

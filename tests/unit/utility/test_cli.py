@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from commonwatt.batches import Letter
-from commonwatt.commands import ControllerCommand, Heartbeat, Month
-from commonwatt.records import EventRecord, HistoryRecord, State
-from tests.support.sent import append
-from tests.support.waiting import free_port
-from utility.cli import app
+from commonwatt.model.records import EventRecord, HistoryRecord, State
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.commands import ControllerCommand, Heartbeat, Month
+from harness.network.waiting import free_port
+from harness.worlds.sent import append
+from utility.cli.main import app
 from utility.store.changes import SawGateway
 from utility.store.database import Database
-from utility.store.known import OpenCommand, add_command
+from utility.store.registry import OpenCommand, add_command
 from utility.store.writer import Writer
 
 NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600

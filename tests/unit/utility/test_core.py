@@ -2,16 +2,16 @@ import json
 
 import pytest
 
-from commonwatt.batches import BatchAck, BatchRefusal, unpack_batch_ack
-from commonwatt.commands import ControllerOutcome, Heartbeat
-from commonwatt.effects import Publish, Write
-from commonwatt.letters import LocalReason
-from commonwatt.messages import Trust
-from commonwatt.records import EventRecord, RecordType
-from tests.support.sent import batch, blocks
+from commonwatt.model.effects import Publish, Write
+from commonwatt.model.records import EventRecord, RecordType
+from commonwatt.protocol.batches import BatchAck, BatchRefusal, unpack_batch_ack
+from commonwatt.protocol.commands import ControllerOutcome, Heartbeat
+from commonwatt.protocol.dead_letters import LocalReason
+from commonwatt.protocol.messages import Trust
+from harness.worlds.sent import batch, blocks
 from utility.core import MAX_JUNK_A_DAY, Core, Step
 from utility.store.changes import Append, CloseCommand, KeepLetter, SawGateway
-from utility.store.known import Known, KnownMeter, OpenCommand
+from utility.store.registry import Known, KnownMeter, OpenCommand
 
 NOW = 1_800_000_000
 AGE = 1800

@@ -9,29 +9,29 @@ import pytest
 from sqlalchemy import insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 
-from commonwatt.batches import Letter
-from commonwatt.blocks import Blocks, make_blocks
-from commonwatt.commands import ControllerCommand, unpack_json
-from commonwatt.damage import set_aside
-from commonwatt.exceptions import ConfigError, StoreError
-from commonwatt.packing import pack
-from commonwatt.payloads import Payloads
-from commonwatt.records import EventRecord, State
-from commonwatt.service import only_one
-from commonwatt.town import Town
-from commonwatt.units import QUARTER_S
-from tests.support.jobs import find_gaps
-from utility.registry import fill_registry
+from commonwatt.codec.packing import pack
+from commonwatt.codec.payloads import Payloads
+from commonwatt.model.blocks import Blocks, make_blocks
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.records import EventRecord, State
+from commonwatt.model.units import QUARTER_S
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.commands import ControllerCommand, unpack_json
+from commonwatt.runtime.service import only_one
+from commonwatt.sqlite.damage import set_aside
+from commonwatt.town.town import Town
+from harness.real.jobs import find_gaps
+from utility.registry.registration import fill_registry
 from utility.store import reads
-from utility.store import salvage as salvaging
+from utility.store import recovery as salvaging
 from utility.store.changes import Append
 from utility.store.checks import is_damage
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
-from utility.store.held import HELD, REFUSED, masks_of
-from utility.store.known import OpenCommand, add_command, open_commands
-from utility.store.letters import letter_row, letters
-from utility.store.salvage import salvage
+from utility.store.dead_letters import letter_row, letters
+from utility.store.quarantine import HELD, REFUSED, masks_of
+from utility.store.recovery import salvage
+from utility.store.registry import OpenCommand, add_command, open_commands
 from utility.store.tables import compacted, event, held, letter, meter
 from utility.store.writer import Writer
 

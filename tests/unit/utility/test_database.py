@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
-from commonwatt.exceptions import ConfigError, StoreError
+from commonwatt.model.exceptions import ConfigError, StoreError
 from utility.store.database import Database, open_database
 
 

@@ -8,14 +8,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from commonwatt.commands import MAX_COMMAND_BYTES
-from commonwatt.records import EventRecord, State
-from tests.support import databases
-from tests.support.jobs import compact, find_gaps
-from tests.support.sent import append, blocks
-from tests.support.waiting import eventually
-from utility import completeness, gaps
-from utility.gaps import ALL_SLOTS, Wanted, off_mask, off_times
+from commonwatt.model.records import EventRecord, State
+from commonwatt.protocol.commands import MAX_COMMAND_BYTES
+from harness.network.waiting import eventually
+from harness.real import databases
+from harness.real.jobs import compact, find_gaps
+from harness.worlds.sent import append, blocks
+from utility.gaps import completeness, gaps
+from utility.gaps.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.store import gaps as gap_store
 from utility.store import reads
 from utility.store.changes import CloseCommand
@@ -23,8 +23,8 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database, lock_gaps
 from utility.store.events import Off
 from utility.store.gaps import GapFinder
-from utility.store.known import OpenCommand, open_commands
 from utility.store.parts import select_fresh, set_aside
+from utility.store.registry import OpenCommand, open_commands
 from utility.store.tables import event as event_table
 from utility.store.tables import gap
 from utility.store.writer import Writer

@@ -6,25 +6,25 @@ import pytest
 from sqlalchemy import func, select, update
 from typer.testing import CliRunner
 
-from commonwatt.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
-from commonwatt.blocks import concatenate, join, make_blocks
-from commonwatt.effects import Publish, Write
-from commonwatt.exceptions import ConfigError
-from commonwatt.letters import Door
-from commonwatt.records import HistoryRecord, Rejection
-from tests.support import databases
-from tests.support.sent import batch, blocks
-from utility import completeness
-from utility.cli import app
+from commonwatt.model.blocks import concatenate, join, make_blocks
+from commonwatt.model.effects import Publish, Write
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import HistoryRecord, Rejection
+from commonwatt.protocol.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
+from commonwatt.protocol.dead_letters import Door
+from harness.real import databases
+from harness.worlds.sent import batch, blocks
+from utility.cli.main import app
 from utility.core import Core
+from utility.gaps import completeness
 from utility.store import reads
 from utility.store.checks import row_crc
 from utility.store.compactor import Compactor
 from utility.store.database import Database
+from utility.store.dead_letters import letters
 from utility.store.gaps import GapFinder
-from utility.store.held import HELD, REFUSED, RELEASED, Decision, count_held, decide
-from utility.store.known import load_known
-from utility.store.letters import letters
+from utility.store.quarantine import HELD, REFUSED, RELEASED, Decision, count_held, decide
+from utility.store.registry import load_known
 from utility.store.tables import compacted, held, meter, part
 from utility.store.writer import Writer
 

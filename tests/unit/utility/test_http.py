@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 import uvicorn
 
-from tests.support.waiting import eventually, free_port
-from utility import http
-from utility.http import MAX_HEAD_BYTES, bounded, only_ours
+from harness.network.waiting import eventually, free_port
+from utility.api import connections as http
+from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
 
 
 class Server:

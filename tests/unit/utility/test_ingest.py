@@ -9,24 +9,24 @@ from sqlalchemy import text
 from sqlalchemy.event import listen
 from sqlalchemy.exc import DatabaseError, OperationalError
 
-from commonwatt.batches import unpack_batch_ack
-from commonwatt.blocks import concatenate
-from commonwatt.clock import Clock
-from commonwatt.commands import Heartbeat, unpack_json
-from commonwatt.damage import DamagedError
-from commonwatt.effects import Publish
-from commonwatt.town import load_town
-from tests.support import databases
-from tests.support.sent import append, batch, blocks
-from utility import ingest as module
+from commonwatt.model.blocks import concatenate
+from commonwatt.model.effects import Publish
+from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.commands import Heartbeat, unpack_json
+from commonwatt.runtime.clock import Clock
+from commonwatt.sqlite.damage import DamagedError
+from commonwatt.town.town import load_town
+from harness.real import databases
+from harness.worlds.sent import append, batch, blocks
 from utility.health import Health
-from utility.ingest import MAX_QUEUED, Ingest
+from utility.ingest import ingest as module
+from utility.ingest.ingest import MAX_QUEUED, Ingest
 from utility.metrics import UtilityMetrics
-from utility.registry import fill_registry
+from utility.registry.registration import fill_registry
 from utility.store import reads
 from utility.store.changes import Append, Change, Committed, SawGateway
 from utility.store.database import Database
-from utility.store.known import OpenCommand, add_command
+from utility.store.registry import OpenCommand, add_command
 from utility.store.tables import part
 from utility.store.writer import Writer
 

@@ -8,21 +8,21 @@ import pytest
 from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
-from commonwatt.clock import Clock
-from commonwatt.messages import Trust
-from commonwatt.room import LOW_BYTES
-from commonwatt.settings import UtilitySettings
-from commonwatt.systemd import Notifier
-from commonwatt.watchdog import Watchdog
-from tests.support.sent import append, blocks
-from tests.support.waiting import become
+from commonwatt.config.settings import UtilitySettings
+from commonwatt.protocol.messages import Trust
+from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.disk_space import LOW_BYTES
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import Watchdog
+from harness.network.waiting import become
+from harness.worlds.sent import append, blocks
 from utility.health import Health
-from utility.ingest import Ingest
-from utility.jobs import Jobs
+from utility.ingest.ingest import Ingest
+from utility.jobs.jobs import Jobs
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
-from utility.store.known import last_done, mark_done, open_commands
+from utility.store.registry import last_done, mark_done, open_commands
 from utility.store.tables import compacted
 from utility.store.writer import Writer
 

@@ -5,11 +5,12 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection, event
 
-from tests.support import databases
-from utility.store import gaps, held, writer
+from harness.real import databases
+from utility.store import gaps, writer
+from utility.store import quarantine as held
 from utility.store.database import Database
 from utility.store.keys import listed
-from utility.store.partitions import make_partitions
+from utility.store.postgres.partitions import make_partitions
 
 kind = databases.both_kinds
 

@@ -14,21 +14,21 @@ from sqlalchemy import create_engine, inspect, select, text
 from sqlalchemy.pool import NullPool
 from typer.testing import CliRunner
 
-from commonwatt.blocks import Blocks, join
-from commonwatt.exceptions import ConfigError, StoreError
-from commonwatt.letters import LocalReason
-from commonwatt.units import QUARTER_S
-from tests.support import databases
-from tests.support.postgres import Postgres
-from utility.cli import app
+from commonwatt.model.blocks import Blocks, join
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.units import QUARTER_S
+from commonwatt.protocol.dead_letters import LocalReason
+from harness.real import databases
+from harness.real.postgres import Postgres
+from utility.cli.main import app
 from utility.store import reads
-from utility.store.backup import backup, restore
+from utility.store.backup.backup import backup, restore
 from utility.store.compactor import Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
+from utility.store.dead_letters import letters
 from utility.store.gaps import GapFinder
-from utility.store.known import last_done, open_commands
-from utility.store.letters import letters
-from utility.store.salvage import salvage
+from utility.store.recovery import salvage
+from utility.store.registry import last_done, open_commands
 from utility.store.schema import lock_schema
 from utility.store.tables import gap, letter, metadata, part
 from utility.store.writer import Writer

@@ -3,10 +3,10 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.payloads import Key, Keys
-from commonwatt.units import MAX_ABS_READING
-from utility.registered import Registered
-from utility.store.known import KnownMeter
+from commonwatt.codec.payloads import Key, Keys
+from commonwatt.model.units import MAX_ABS_READING
+from utility.registry.snapshot import Registered
+from utility.store.registry import KnownMeter
 
 ids = st.sampled_from([0, 1, 77, 2**63, 2**64 - 1])
 types = st.sampled_from([0, 1, 2, 4, 62, 63, 64, 255])

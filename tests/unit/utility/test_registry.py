@@ -3,17 +3,17 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.devices import AUTHORITY_FOLDER, Role, digest, load_devices, load_tokens, mosquitto_digest
-from commonwatt.exceptions import ConfigError
-from commonwatt.records import RecordType
-from commonwatt.registry import load_registry, registry_of, save_registry
-from commonwatt.service import only_one
-from commonwatt.town import Town, load_town
-from tests.support import databases
-from utility.registry import enrol, fill_registry
+from commonwatt.identity.devices import AUTHORITY_FOLDER, Role, digest, load_devices, load_tokens, mosquitto_digest
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import RecordType
+from commonwatt.runtime.service import only_one
+from commonwatt.town.registry import load_registry, registry_of, save_registry
+from commonwatt.town.town import Town, load_town
+from harness.real import databases
+from utility.registry.registration import enrol, fill_registry
 from utility.store import reads
 from utility.store.database import Database, open_database
-from utility.store.known import load_known
+from utility.store.registry import load_known
 
 kind = databases.both_kinds
 

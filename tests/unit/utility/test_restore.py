@@ -15,19 +15,22 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from commonwatt import damage
-from commonwatt.blocks import join
-from commonwatt.damage import KEPT_ASIDE, delete_database, set_aside_before
-from commonwatt.exceptions import ConfigError, StoreError
-from commonwatt.packing import pack
-from tests.support import databases
-from tests.support.jobs import compact
-from tests.support.postgres import Postgres
-from tests.support.sent import append, blocks
-from tests.support.waiting import eventually
-from utility.store import file_backup, reads, salvage, server_backup
-from utility.store.backup import backup, restore
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import join
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.sqlite import damage
+from commonwatt.sqlite.damage import KEPT_ASIDE, delete_database, set_aside_before
+from harness.network.waiting import eventually
+from harness.real import databases
+from harness.real.jobs import compact
+from harness.real.postgres import Postgres
+from harness.worlds.sent import append, blocks
+from utility.store import reads
+from utility.store import recovery as salvage
+from utility.store.backup import sqlite as file_backup
+from utility.store.backup.backup import backup, restore
 from utility.store.database import Database, open_database
+from utility.store.postgres import backup as server_backup
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -252,7 +255,7 @@ def test_a_read_only_folder_is_told_as_such(
         raise OSError(errno.EROFS, "Read-only file system", str(path))
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    monkeypatch.setattr("commonwatt.service.lock_file", refuse)
+    monkeypatch.setattr("commonwatt.runtime.service.lock_file", refuse)
     said = command("backup", str(tmp_path / "new"), code=1)
     assert f"{tmp_path}/new: the backup can't be made: [Errno 30]" in said
     said = command("restore", str(tmp_path / "kept"), "--replace", code=1)

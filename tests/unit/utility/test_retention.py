@@ -7,19 +7,19 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select, text
 
-from commonwatt.blocks import join
-from commonwatt.units import QUARTER_S
-from tests.support import databases
-from tests.support.jobs import compact, find_gaps
-from tests.support.sent import append, blocks
-from tests.support.waiting import eventually
-from utility import completeness
+from commonwatt.model.blocks import join
+from commonwatt.model.units import QUARTER_S
+from harness.network.waiting import eventually
+from harness.real import databases
+from harness.real.jobs import compact, find_gaps
+from harness.worlds.sent import append, blocks
+from utility.gaps import completeness
 from utility.store import reads, retention
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import Database, open_database, save_setting
-from utility.store.partitions import first_quarter, make_partitions, month_of, months_later, partitions
+from utility.store.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions
+from utility.store.recovery import salvage
 from utility.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
-from utility.store.salvage import salvage
 from utility.store.tables import compacted, gap
 from utility.store.writer import Writer
 

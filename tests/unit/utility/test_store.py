@@ -6,25 +6,25 @@ from hypothesis import strategies as st
 from sqlalchemy import Table, Update, func, select, text, update
 from sqlalchemy.exc import IntegrityError
 
-from commonwatt.batches import Letter
-from commonwatt.blocks import Blocks, empty, join, make_blocks
-from commonwatt.commands import ControllerCommand, unpack_json
-from commonwatt.letters import LocalReason, reason_text
-from commonwatt.packing import pack
-from commonwatt.records import EventRecord
-from commonwatt.units import signed64, unsigned64
-from tests.support import databases
-from tests.support.jobs import compact
-from tests.support.sent import append, blocks
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import Blocks, empty, join, make_blocks
+from commonwatt.model.records import EventRecord
+from commonwatt.model.units import signed64, unsigned64
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.commands import ControllerCommand, unpack_json
+from commonwatt.protocol.dead_letters import LocalReason, reason_text
+from harness.real import databases
+from harness.real.jobs import compact
+from harness.worlds.sent import append, blocks
 from utility.store import compactor as compactor_module
 from utility.store import reads
 from utility.store.changes import CloseCommand, KeepLetter, SawGateway
 from utility.store.compactor import Compactor
 from utility.store.database import Database
+from utility.store.dead_letters import letters
 from utility.store.gaps import GapFinder
-from utility.store.known import OpenCommand, add_command, last_done, mark_done, open_commands
-from utility.store.letters import letters
 from utility.store.parts import as_rows, masks, summaries
+from utility.store.registry import OpenCommand, add_command, last_done, mark_done, open_commands
 from utility.store.tables import compacted, gap, letter, part
 from utility.store.writer import Writer
 

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from commonwatt.clock import Clock, Machine
-from commonwatt.messages import Trust
+from commonwatt.protocol.messages import Trust
+from commonwatt.runtime.clock import Clock, Machine
 from utility.timekeeper import Timekeeper
 
 NOW = 1_790_000_000

@@ -3,8 +3,8 @@
 import sqlalchemy as sa
 from alembic import op
 
-from commonwatt.units import MAX_EPOCH, QUARTER_S
-from utility.store.partitions import make_partitions, month_of
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S
+from utility.store.postgres.partitions import make_partitions, month_of
 
 revision = "0002"
 down_revision = "0001"

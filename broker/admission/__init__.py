@@ -1,0 +1,1 @@
+"""Admits connections: listener, TLS, CONNECT, known devices."""

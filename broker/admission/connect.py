@@ -1,0 +1,211 @@
+"""Read and judge an MQTT 3.1.1 CONNECT packet: bytes and known devices in, an identity or a refusal out. Pure.
+
+amqtt looks up, takes over or deletes the session a client id names *before* it judges the password. So the judgement
+is made here, and amqtt only ever sees ``connect_for_broker``: a CONNECT of ours for an identity already proved.
+"""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+from commonwatt.identity.devices import Device
+from commonwatt.model.exceptions import CommonwattError
+
+MAX_CONNECT_BYTES = 4096
+"""Largest CONNECT packet, in bytes with its fixed header; ours have about 100."""
+
+MAX_LENGTH_BYTES = 4
+"""Bytes a remaining length may have."""
+
+_CONNECT = 0x10
+_LEVEL_3_1_1 = 4
+_NAMES = (b"MQTT", b"MQIsdp")
+"""Protocol names of MQTT 3.1.1 and 5, and of 3.1, whose clients understand return code 1 as well."""
+
+_RESERVED, _CLEAN_SESSION, _WILL, _WILL_MORE, _PASSWORD, _USERNAME = 0x01, 0x02, 0x04, 0x38, 0x40, 0x80
+
+
+class Refusal(StrEnum):
+    """Why a connection was refused; the label of the counter."""
+
+    CROWDED = "crowded"
+    TIMEOUT = "timeout"
+    CLOSED = "closed"
+    OVERSIZE = "oversize"
+    GARBAGE = "garbage"
+    PROTOCOL = "protocol"
+    WILL = "will"
+    IDENTITY = "identity"
+    USERNAME = "username"
+    TOKEN = "token"  # noqa: S105 - the name of a reason
+    TLS = "tls"
+    CERTIFICATE = "certificate"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+RETURN_CODES: Mapping[Refusal, int] = {
+    Refusal.PROTOCOL: 1,
+    Refusal.IDENTITY: 2,
+    Refusal.USERNAME: 4,
+    Refusal.TOKEN: 4,
+    Refusal.WILL: 5,
+    Refusal.CERTIFICATE: 5,
+    Refusal.EXPIRED: 5,
+    Refusal.REVOKED: 5,
+}
+"""CONNACK return codes; who sends anything else is no MQTT client and gets no answer."""
+
+
+class AdmissionError(CommonwattError):
+    """A connection is refused, for ``reason``; the same bytes will be refused again."""
+
+    def __init__(self, reason: Refusal, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Connect:
+    """What a CONNECT says.
+
+    Attributes:
+        client_id: Who it claims to be.
+        username: ``None`` when the packet has none.
+        password: ``None`` when the packet has none.
+        keepalive_s: Longest silence the client promises, in seconds; 0: it promises nothing.
+    """
+
+    client_id: str
+    username: str | None
+    password: bytes | None
+    keepalive_s: int
+
+
+def parse_connect(packet: bytes) -> Connect:
+    """Parse a whole CONNECT packet.
+
+    Raises:
+        AdmissionError: It is none, or one that nobody here sends.
+    """
+    try:
+        return _parse(packet)
+    except (IndexError, struct.error, UnicodeDecodeError) as error:
+        raise AdmissionError(Refusal.GARBAGE, f"malformed CONNECT: {error}") from error
+
+
+def _parse(packet: bytes) -> Connect:
+    if len(packet) > MAX_CONNECT_BYTES:
+        raise AdmissionError(Refusal.OVERSIZE, f"CONNECT of {len(packet)} bytes")
+    length, offset = remaining_length(packet)
+    if packet[0] != _CONNECT or offset + length != len(packet):
+        raise AdmissionError(Refusal.GARBAGE, "not one CONNECT packet")
+    name, offset = _field(packet, offset)
+    level, flags, keepalive_s = struct.unpack_from("!BBH", packet, offset)
+    if name not in _NAMES:
+        raise AdmissionError(Refusal.GARBAGE, f"protocol name {name[:16]!r}")
+    if name != _NAMES[0] or level != _LEVEL_3_1_1:
+        raise AdmissionError(Refusal.PROTOCOL, f"{name.decode()} level {level}; MQTT 3.1.1 (level 4) is spoken here")
+    if flags & _RESERVED or (flags & _WILL_MORE and not flags & _WILL):
+        raise AdmissionError(Refusal.GARBAGE, f"connect flags {flags:#04x}")
+    client_id, offset = _field(packet, offset + 4)
+    if flags & _WILL:
+        raise AdmissionError(Refusal.WILL, "wills are not used here; heartbeats tell who is alive")
+    username = password = None
+    if flags & _USERNAME:
+        username, offset = _field(packet, offset)
+    if flags & _PASSWORD:
+        password, offset = _field(packet, offset)
+    if offset != len(packet):
+        raise AdmissionError(Refusal.GARBAGE, f"{len(packet) - offset} bytes too many")
+    return Connect(
+        client_id=_text(client_id),
+        username=None if username is None else _text(username),
+        password=password,
+        keepalive_s=keepalive_s,
+    )
+
+
+def remaining_length(packet: bytes) -> tuple[int, int]:
+    """Return the remaining length a packet declares, and where what it counts begins, both in bytes.
+
+    Raises:
+        IndexError: ``packet`` ends before the length does.
+        AdmissionError: The length is malformed.
+    """
+    length = 0
+    for index in range(MAX_LENGTH_BYTES):
+        byte = packet[1 + index]
+        length |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            return length, 2 + index
+    raise AdmissionError(Refusal.GARBAGE, "malformed remaining length")
+
+
+def _field(packet: bytes, offset: int) -> tuple[bytes, int]:
+    """Return the length-prefixed field at ``offset``, and where the next begins."""
+    (length,) = struct.unpack_from("!H", packet, offset)
+    end = offset + 2 + length
+    if end > len(packet):
+        raise AdmissionError(Refusal.GARBAGE, "a field longer than its packet")
+    return packet[offset + 2 : end], end
+
+
+def _text(field: bytes) -> str:
+    text = field.decode()
+    if "\0" in text:
+        raise AdmissionError(Refusal.GARBAGE, "U+0000 in a string")
+    return text
+
+
+def judge(connect: Connect, devices: Mapping[str, Device], proved: str | None = None) -> Device:
+    """Return the device that ``connect`` proves to be.
+
+    Args:
+        connect: What it says.
+        devices: Who may connect.
+        proved: The identity its certificate proves; then no token is needed, but one that is sent must be right.
+
+    Raises:
+        AdmissionError: It proves none.
+    """
+    if proved not in (None, connect.client_id):
+        raise AdmissionError(Refusal.CERTIFICATE, f"its certificate is of {proved!r}")
+    device = devices.get(connect.client_id)
+    if device is None:
+        raise AdmissionError(Refusal.IDENTITY, "client id is no registered identity")
+    # Either the user name repeats the client id or it says nothing: two names would be two identities.
+    if connect.username and connect.username != connect.client_id:
+        raise AdmissionError(Refusal.USERNAME, "user name differs from the client id")
+    by_certificate = connect.password is None and proved is not None
+    if not by_certificate and (connect.password is None or not device.owns(connect.password)):
+        raise AdmissionError(Refusal.TOKEN, "wrong token" if connect.password else "no token")
+    # Only now: who proves nothing is not told which devices were revoked.
+    if device.revoked:
+        raise AdmissionError(Refusal.REVOKED, f"it was revoked: {device.revoked}")
+    return device
+
+
+def connect_for_broker(identity: str) -> bytes:
+    """Return the CONNECT that amqtt is shown for an identity that was proved.
+
+    The clean-session flag is set, since amqtt's stored sessions lose messages silently; no keepalive, since amqtt
+    does not enforce it and its timer can cut a packet in two (``streams`` enforces the client's); no will; and no
+    token, which amqtt has no use for.
+    """
+    client_id = identity.encode()
+    body = struct.pack("!H4sBBHH", 4, _NAMES[0], _LEVEL_3_1_1, _CLEAN_SESSION, 0, len(client_id)) + client_id
+    length = bytearray()
+    rest = len(body)
+    while rest >= 0x80:
+        length.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    length.append(rest)
+    return bytes([_CONNECT]) + bytes(length) + body
+
+
+def connack(reason: Refusal) -> bytes | None:
+    """Return the CONNACK that tells a client it is refused; ``None`` when it gets no answer."""
+    code = RETURN_CODES.get(reason)
+    return None if code is None else bytes([0x20, 2, 0, code])

@@ -1,0 +1,128 @@
+"""The guard: reads each connection's CONNECT within limits, and lets only proved identities through to amqtt.
+
+Parsing and judging are pure and stand in ``connect``; here are the stream, the clock's limit, the counter and the log.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from broker.admission.connect import (
+    MAX_CONNECT_BYTES,
+    MAX_LENGTH_BYTES,
+    AdmissionError,
+    Refusal,
+    connack,
+    connect_for_broker,
+    judge,
+    parse_connect,
+    remaining_length,
+)
+from broker.admission.log_throttle import MAX_SHOWN, ThrottledLog
+from broker.metrics import BrokerMetrics
+from commonwatt.identity.devices import Device
+
+CONNECT_TIMEOUT_S = 5.0
+"""Real seconds a client has from when it is accepted until its whole CONNECT is there."""
+
+_CONNECT = b"\x10"
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Admission:
+    """A connection that proved its identity.
+
+    Attributes:
+        device: Who it is.
+        packet: The CONNECT to show amqtt in place of the client's.
+        keepalive_s: Longest silence the client promised, in seconds; 0: it promised nothing.
+    """
+
+    device: Device
+    packet: bytes
+    keepalive_s: int
+
+
+class Guard:
+    """Judges connections.
+
+    Attributes:
+        devices: Returns the devices that may connect, by identity; asked once for each CONNECT.
+        metrics: Where refusals are counted.
+        proved: Returns the identity that the certificate of a connection proves; ``None``: none is asked for.
+        timeout_s: Real seconds a client has for its TLS handshake and its CONNECT.
+    """
+
+    def __init__(
+        self,
+        devices: Callable[[], Mapping[str, Device]],
+        metrics: BrokerMetrics,
+        timeout_s: float = CONNECT_TIMEOUT_S,
+        proved: Callable[[asyncio.StreamWriter], str | None] = lambda _: None,
+    ) -> None:
+        self.proved = proved
+        self.devices = devices
+        self.metrics = metrics
+        self.timeout_s = timeout_s
+        self._throttled = ThrottledLog(_log)
+
+    async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: float) -> Admission | None:
+        """Read and judge one CONNECT; ``None`` when refused, after telling the client. Closing is the caller's.
+
+        Args:
+            reader: Where the CONNECT comes from.
+            writer: Where the client is told that it is refused.
+            ends: By when, in the loop's time, it must be there.
+        """
+        identity = None
+        try:
+            connect = parse_connect(await read_connect(reader, ends))
+            identity = connect.client_id
+            device = judge(connect, self.devices(), self.proved(writer))
+        except AdmissionError as refused:
+            self.refuse(writer.get_extra_info("peername"), identity, refused)
+            # Four bytes always fit the empty write buffer: nothing to wait for.
+            if (answer := connack(refused.reason)) is not None and not writer.is_closing():
+                writer.write(answer)
+            return None
+        packet = connect_for_broker(device.identity)
+        return Admission(device=device, packet=packet, keepalive_s=connect.keepalive_s)
+
+    def refuse(self, peer: object, identity: str | None, refused: AdmissionError) -> None:
+        """Count and log one refusal."""
+        self.metrics.refused_connects.labels(refused.reason.value).inc()
+        claimed = "" if identity is None else f" claiming {identity[:MAX_SHOWN]!r}"
+        line = f"refused connection from {peer}{claimed}: {refused.reason.value} ({refused})"
+        self._throttled.tell(identity, f"refused connections: {refused.reason.value}", line)
+
+
+async def read_connect(reader: asyncio.StreamReader, ends: float) -> bytes:
+    """Read one CONNECT packet's bytes, and not one more.
+
+    Raises:
+        AdmissionError: It did not come whole before ``ends``, in the loop's time, is too big, or is no CONNECT.
+    """
+    try:
+        async with asyncio.timeout_at(ends):
+            return await _read_packet(reader)
+    except TimeoutError as error:
+        raise AdmissionError(Refusal.TIMEOUT, "no whole CONNECT in time") from error
+    except (asyncio.IncompleteReadError, OSError) as error:
+        raise AdmissionError(Refusal.CLOSED, "connection closed before a whole CONNECT") from error
+
+
+async def _read_packet(reader: asyncio.StreamReader) -> bytes:
+    packet = await reader.readexactly(1)
+    if packet != _CONNECT:
+        raise AdmissionError(Refusal.GARBAGE, f"first byte {packet[0]:#04x} is no CONNECT's")
+    for _ in range(MAX_LENGTH_BYTES):
+        packet += await reader.readexactly(1)
+        if packet[-1] < 0x80:
+            break
+    length, offset = remaining_length(packet)
+    # Judged by what is announced: an oversize body is never read.
+    if offset + length > MAX_CONNECT_BYTES:
+        raise AdmissionError(Refusal.OVERSIZE, f"CONNECT of {offset + length} bytes announced")
+    return packet + await reader.readexactly(length)

@@ -1,0 +1,193 @@
+"""The door: accepts connections no faster than they are served, and no more than files may be open.
+
+asyncio's own server accepts all there are, up to a hundred in one turn, and when files run out tries again for ever.
+"""
+
+import asyncio
+import contextlib
+import logging
+import resource
+import socket
+from collections.abc import Awaitable, Callable
+
+from broker.admission.connect import AdmissionError, Refusal
+from broker.admission.guard import Guard
+from broker.admission.log_throttle import ThrottledLog
+from broker.admission.pending_connections import MAX_WAITING, Crowd
+from broker.admission.tls import BrokerTls
+from broker.metrics import BrokerMetrics
+from commonwatt.network.lte import AcceptedSocket, Tally
+
+READ_BUFFER_BYTES = 1 << 14
+"""Bytes read ahead from one client (twice this, or what comes at once); a longer message is still read whole."""
+
+BACKLOG = 1024
+"""Connections the system holds for us until they are accepted."""
+
+RESERVED_FILES = 64
+"""Open files kept for other things than connections: logs, the devices file, the status page."""
+
+PAUSE_S = 0.5
+"""Real seconds until accepting is tried again after it failed, or when as many are open as may be."""
+
+_log = logging.getLogger(__name__)
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter, float], Awaitable[None]]
+
+
+class Door:
+    """Listening sockets, and a task for each connection.
+
+    Attributes:
+        tasks: The connections being served, whether admitted or not.
+        capacity: How many may be open at once.
+    """
+
+    def __init__(
+        self,
+        serve: Serve,
+        guard: Guard,
+        metrics: BrokerMetrics,
+        tls: BrokerTls | None = None,
+        tally: Tally | None = None,
+    ) -> None:
+        """Store the arguments.
+
+        Args:
+            serve: Serves one connection to its end; told by when, in the loop's time, it must have said who it is.
+            guard: Counts and logs those turned away.
+            metrics: Where pauses are counted.
+            tls: Shakes hands with each; ``None``: plain text is spoken.
+            tally: Counts what each costs on the line, from the first byte, admitted or not.
+        """
+        self._tls = tls
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.capacity = open_files() - RESERVED_FILES
+        self._serve = serve
+        self._guard = guard
+        self._metrics = metrics
+        self._tally = Tally() if tally is None else tally
+        self._crowd: Crowd[asyncio.Task[None]] = Crowd(min(MAX_WAITING, max(1, self.capacity // 2)))
+        self._sockets: list[socket.socket] = []
+        self._accepting: list[asyncio.Task[None]] = []
+        self._paused = False
+        self._throttled = ThrottledLog(_log)
+
+    async def open(self, host: str, port: int) -> int:
+        """Listen on every address ``host`` has; return the port.
+
+        Raises:
+            OSError: An address can't be listened on.
+        """
+        loop = asyncio.get_running_loop()
+        for family, *_, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            try:
+                listening = socket.create_server(address, family=family, backlog=BACKLOG)
+            except OSError:
+                await self.close()
+                raise
+            listening.setblocking(False)
+            self._sockets.append(listening)
+        self._accepting = [loop.create_task(self._accept(listening)) for listening in self._sockets]
+        for task in self._accepting:
+            task.add_done_callback(_ended)
+        return int(self._sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Accept no more."""
+        for task in self._accepting:
+            task.cancel()
+        await asyncio.gather(*self._accepting, return_exceptions=True)
+        for listening in self._sockets:
+            listening.close()
+        self._accepting, self._sockets = [], []
+
+    def accepting(self) -> object:
+        """Tell a watchdog that every loop which accepts connections still runs."""
+        return "one has ended" if any(task.done() for task in self._accepting) else None
+
+    def waits_no_more(self, task: asyncio.Task[None] | None) -> None:
+        """Take a connection that was judged out of the crowd at the door."""
+        if task is not None:
+            self._crowd.leave(task)
+
+    async def _accept(self, listening: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            if len(self.tasks) >= self.capacity:
+                await self._pause(f"{len(self.tasks)} connections are open, as many as may be")
+                continue
+            try:
+                accepted, _ = await loop.sock_accept(listening)
+            except ConnectionError:
+                continue  # It left before it was accepted.
+            except OSError as error:
+                await self._pause(str(error.strerror))
+                continue
+            self._paused = False
+            self._enter(AcceptedSocket.take(accepted, self._tally))
+            await asyncio.sleep(0)  # One connection is one turn.
+
+    async def _pause(self, why: str) -> None:
+        if not self._paused:
+            self._metrics.accept_pauses.inc()
+            line = f"accepting no connections for now: {why}; allow more open files (LimitNOFILE, ulimit -n)"
+            self._throttled.tell(None, "accepting no connections", line)
+        self._paused = True
+        await asyncio.sleep(PAUSE_S)
+
+    def _enter(self, accepted: socket.socket) -> None:
+        """Begin to serve a connection; when too many wait at the door, another is turned away for it."""
+        source = _source(accepted)
+        task = asyncio.get_running_loop().create_task(self._serve_socket(accepted, source))
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+        if (turned_away := self._crowd.enter(task, source)) is not None:
+            oldest, busiest = turned_away
+            oldest.cancel()
+            self._guard.refuse(busiest, None, AdmissionError(Refusal.CROWDED, "too many connections wait at the door"))
+
+    async def _serve_socket(self, accepted: socket.socket, source: str) -> None:
+        # One time for both: who is slow with the handshake has less left for its CONNECT.
+        ends = asyncio.get_running_loop().time() + self._guard.timeout_s
+        try:
+            reader, writer = await self._streams(accepted)
+        except AdmissionError as refused:
+            accepted.close()
+            self._guard.refuse(source, None, refused)
+        except OSError as error:
+            accepted.close()
+            _log.debug("%s left at once: %s", source, error)
+        else:
+            await self._serve(reader, writer, ends)
+        finally:
+            self.waits_no_more(asyncio.current_task())
+
+    async def _streams(self, accepted: socket.socket) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=READ_BUFFER_BYTES)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        if self._tls is None:
+            transport, _ = await loop.connect_accepted_socket(lambda: protocol, accepted)
+        else:
+            transport = await self._tls.shake_hands(protocol, accepted, self._guard.timeout_s)
+        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+
+
+def _ended(task: asyncio.Task[None]) -> None:
+    """Log why connections are accepted no more; the watchdog does the rest."""
+    if not task.cancelled():
+        _log.critical("no more connections are accepted", exc_info=task.exception())
+
+
+def _source(accepted: socket.socket) -> str:
+    """Return the address a connection comes from, without its port."""
+    with contextlib.suppress(OSError):
+        return str(accepted.getpeername()[0])
+    return "unknown"
+
+
+def open_files() -> int:
+    """Return how many files this process may have open."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft

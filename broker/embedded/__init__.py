@@ -1,0 +1,1 @@
+"""amqtt made fit for duty: limits on packets, rates, queues and streams."""

@@ -1,0 +1,383 @@
+"""The embedded broker: our own server and guard in front, amqtt behind, one connection per identity.
+
+A newer connection of an identity replaces the older one, and amqtt sees the newer only when the older is gone: its
+own take-over leaves the older connection able to publish.
+"""
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from amqtt.errors import ProtocolHandlerError  # type: ignore[import-untyped]
+
+from broker.admission.admitted_devices import KnownDevices
+from broker.admission.connect import AdmissionError, Refusal
+from broker.admission.guard import CONNECT_TIMEOUT_S, Admission, Guard
+from broker.admission.listener import RESERVED_FILES, Door
+from broker.admission.log_throttle import ThrottledLog
+from broker.admission.tls import BrokerTls, Files
+from broker.embedded.amqtt_broker import LISTENER, QuietBroker
+from broker.embedded.packets import Cut
+from broker.embedded.plugins import Admitted
+from broker.embedded.rate import Allowance
+from broker.embedded.streams import ClientReader, ClientWriter
+from broker.metrics import BrokerMetrics
+from commonwatt.identity.devices import Device, Role
+from commonwatt.network.addresses import split_address
+from commonwatt.network.lte import Tally
+from commonwatt.protocol.commands import LineUse
+from commonwatt.protocol.topics import broker_up
+
+PACKETS_PER_S = 100.0
+"""MQTT packets a meter may send in a real second, in the long run."""
+
+SILENCE_FACTOR = 1.5
+"""A client silent for this many of its keepalives is taken for gone (MQTT 3.1.1, 3.1.2.10)."""
+
+CLOSE_TIMEOUT_S = 1.0
+"""Real seconds a closing connection has to take what is buffered for it."""
+
+TAKEOVER_TIMEOUT_S = 3.0
+"""Real seconds a replaced connection has to end; it normally needs a few milliseconds."""
+
+STOP_TIMEOUT_S = 1.5
+"""Real seconds each of the two steps of stopping may take."""
+
+CONNECT_PACKETS = 20
+"""Packets of its allowance that connecting costs an identity: it is that much work, for client and log."""
+
+TELL_EVERY_S = 15.0
+"""Real seconds between two messages to the gateway about what the meters' connections cost on the line."""
+
+CHECK_EVERY_S = 2.0
+"""Real seconds between two looks at who may still be connected: a revoked device is cut so soon."""
+
+_log = logging.getLogger(__name__)
+
+
+class _Connection:
+    """One admitted connection."""
+
+    def __init__(
+        self,
+        admission: Admission,
+        stream: asyncio.StreamWriter,
+        writer: ClientWriter,
+        task: asyncio.Task[None] | None,
+    ) -> None:
+        self.device = admission.device
+        self.stream = stream
+        self.writer = writer
+        self.task = task
+        self.finished = asyncio.Event()
+
+
+class EmbeddedBroker:
+    """A broker on one address.
+
+    Attributes:
+        address: Where it listens, HOST:PORT.
+        devices: Who may connect.
+        metrics: What it counts.
+        amqtt: The broker behind, while it runs.
+    """
+
+    amqtt: QuietBroker
+
+    def __init__(
+        self,
+        address: str,
+        devices: Path,
+        metrics: BrokerMetrics,
+        packets_per_s: float = PACKETS_PER_S,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        tls: Files | None = None,
+    ) -> None:
+        """Store the arguments.
+
+        Args:
+            address: Where to listen, HOST:PORT; port 0 takes a free one.
+            devices: The devices file.
+            metrics: Where to count.
+            packets_per_s: MQTT packets a meter may send in a real second, in the long run.
+            connect_timeout_s: Real seconds a client has for its TLS handshake and its CONNECT together.
+            tls: Its certificates; ``None``: it speaks plain text.
+        """
+        self.address = address
+        self.metrics = metrics
+        self.devices = KnownDevices(devices, metrics)
+        self._packets_per_s = packets_per_s
+        self._tls = None if tls is None else BrokerTls(tls, metrics)
+        self._guard = Guard(self._refreshed_devices, metrics, connect_timeout_s, self._proved)
+        self._line = Tally()
+        self._door = Door(self._serve, self._guard, metrics, self._tls, self._line)
+        self._admitted = Admitted(metrics)
+        self._allowances: dict[str, Allowance] = {}
+        self._throttled = ThrottledLog(_log)
+        # Apart from what clients do wrong: a town that connects must not push that out.
+        self._comings = ThrottledLog(_log, level=logging.INFO)
+        self._connections: dict[str, _Connection] = {}
+        self._serving: dict[str, _Connection] = {}
+        self._checks: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Read the devices and listen.
+
+        Raises:
+            ConfigError: The devices file or a certificate can't be used.
+            OSError: The address can't be listened on.
+        """
+        self.devices.load()
+        if self._tls is not None:
+            self._tls.load()
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(partial(_orphan_failed, loop.get_exception_handler()))
+        self.amqtt = QuietBroker(self._admitted)
+        await self.amqtt.start()
+        self._check_open_files()
+        try:
+            port = await self._door.open(*split_address(self.address))
+        except OSError:
+            await self.amqtt.shutdown()
+            raise
+        self.address = f"{self.address.rpartition(':')[0]}:{port}"
+        self._checks = asyncio.get_running_loop().create_task(self._check_often())
+
+    def _check_open_files(self) -> None:
+        if self._door.capacity < len(self.devices.known):
+            _log.error(
+                "%d devices may connect and only %d connections can be open (%d files are kept for other things); "
+                "allow more open files (LimitNOFILE, ulimit -n)",
+                len(self.devices.known),
+                self._door.capacity,
+                RESERVED_FILES,
+            )
+
+    async def stop(self) -> None:
+        """Stop listening, end every connection, stop amqtt; within two ``STOP_TIMEOUT_S``, however clients behave."""
+        if self._checks is not None:
+            self._checks.cancel()
+            self._tell_use()
+        await self._door.close()
+        tasks = self._door.tasks
+        for connection in list(self._connections.values()):
+            await connection.writer.close()
+        for task in tasks - {c.task for c in self._connections.values()}:
+            task.cancel()  # Still before the guard.
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
+        for task in tasks:
+            task.cancel()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await asyncio.gather(*tasks, return_exceptions=True)
+                await self.amqtt.shutdown()
+
+    def status(self) -> dict[str, object]:
+        """Return what /status shows."""
+        return {
+            "listening": self.address,
+            "devices": len(self.devices.known),
+            "connections": len(self._connections),
+            "connects": self.metrics.value("commonwatt_broker_connects_total"),
+            "messages_in": self.metrics.value("commonwatt_broker_messages_total", direction="in"),
+            "messages_out": self.metrics.value("commonwatt_broker_messages_total", direction="out"),
+            "devices_file_errors": self.metrics.value("commonwatt_broker_devices_file_errors_total"),
+        }
+
+    def accepting(self) -> object:
+        """Tell a watchdog that connections are still accepted."""
+        return self._door.accepting()
+
+    def checking(self) -> object:
+        """Tell a watchdog that those connected are still looked at."""
+        return "its loop has ended" if self._checks is None or self._checks.done() else None
+
+    def _refreshed_devices(self, *, anew: bool = False) -> Mapping[str, Device]:
+        """Look at the devices file, and cut the connections of devices that were removed or got another token."""
+        before = self.devices.known
+        known = self.devices.refreshed(anew=anew)
+        if known is not before:
+            for identity, connection in self._connections.items():
+                if (now := known.get(identity)) != connection.device:
+                    revoked = now is not None and now.revoked
+                    text = f"it was revoked: {revoked}" if revoked else "its registration changed"
+                    connection.writer.cut(Cut.REVOKED if revoked else Cut.REGISTRATION, text)
+            self._allowances.clear()
+        return known
+
+    def _proved(self, stream: asyncio.StreamWriter) -> str | None:
+        return None if self._tls is None else self._tls.proved(stream)
+
+    async def _check_often(self) -> None:
+        """Cut who may be connected no more, without waiting for anybody to connect."""
+        told_at = 0.0
+        while True:
+            await asyncio.sleep(CHECK_EVERY_S)
+            try:
+                if time.monotonic() - told_at >= TELL_EVERY_S:
+                    told_at = time.monotonic()
+                    self._tell_use()
+                self._check()
+            except Exception:
+                self.metrics.connection_errors.inc()
+                _log.exception("the look at who may still be connected failed")
+
+    def _tell_use(self) -> None:
+        """Tell the gateways that are connected here what the others' connections have cost on the line so far."""
+        total = self._line.total()
+        self.metrics.line_use(total)
+        told = LineUse(run=self._line.run, sent=total.sent, received=total.received).pack()
+        for connection in list(self._serving.values()):
+            if connection.device.role is Role.GATEWAY:
+                self.amqtt.say(broker_up(connection.device.microgrid), told)
+
+    def _check(self) -> None:
+        try:
+            self._refreshed_devices(anew=True)
+            if self._tls is not None:
+                self._tls.refresh()
+        finally:  # Whatever came of new files, those connected are judged by what is known.
+            self._cut_unproved()
+
+    def _cut_unproved(self) -> None:
+        """Cut the connections whose certificate proves nothing any more."""
+        for connection in self._connections.values():
+            try:
+                self._proved(connection.stream)
+            except AdmissionError as refused:
+                revoked = refused.reason is Refusal.REVOKED
+                connection.writer.cut(Cut.REVOKED if revoked else Cut.EXPIRED, str(refused))
+
+    def _cut(self, identity: str, reason: Cut, text: str) -> None:
+        """Count and log that a connection is cut."""
+        self.metrics.cuts.labels(reason.value).inc()
+        self._throttled.tell(identity, f"cut: {reason.value}", f"cutting {identity}: {reason.value} ({text})")
+
+    def _allowance(self, device: Device) -> Allowance:
+        """Return what a device may send: a gateway as much for each of its meters, the utility for each gateway."""
+        if device.identity not in self._allowances:
+            below = {Role.METER: (), Role.GATEWAY: (Role.METER,), Role.UTILITY: (Role.GATEWAY,)}[device.role]
+            known = self.devices.known.values()
+            count = sum(d.role in below and device.microgrid in ("", d.microgrid) for d in known)
+            rate = self._packets_per_s * (1 + count)
+            self._allowances[device.identity] = Allowance(rate, time.monotonic())
+        return self._allowances[device.identity]
+
+    def _hold_back_s(self, device: Device, size: int, packets: int = 1) -> float:
+        """Take from a device's allowance; return the real seconds it is to wait."""
+        seconds = self._allowance(device).take(packets, size, time.monotonic())
+        if seconds > 0:
+            self.metrics.held_back.inc()
+            line = f"holding back {device.identity}: it sends more than it may (packets_per_s)"
+            self._throttled.tell(device.identity, "held back", line)
+        return seconds
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: float) -> None:
+        """Serve one connection from its first byte to its last; nothing it does reaches any other."""
+        peer = writer.get_extra_info("peername") or ("unknown", 0)
+        try:
+            admission = await self._guard.admit(reader, writer, ends)
+            self._door.waits_no_more(asyncio.current_task())
+            if admission is not None:
+                await self._serve_admitted(admission, reader, writer)
+        except Exception:
+            self.metrics.connection_errors.inc()
+            _log.exception("connection from %s ended by an error", peer)
+        finally:
+            await _close(writer)
+
+    async def _serve_admitted(
+        self, admission: Admission, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        identity = admission.device.identity
+        if admission.device.role is not Role.METER:
+            # It is on this machine, or at the utility's: on no meter's line.
+            self._line.leave_out(writer.get_extra_info("socket").fileno())
+        client_writer = ClientWriter(writer, partial(self._cut, identity))
+        silence_s = SILENCE_FACTOR * admission.keepalive_s or None
+        hold_back_s = partial(self._hold_back_s, admission.device)
+        client_reader = ClientReader(admission.packet, reader, client_writer, silence_s, hold_back_s)
+        connection = _Connection(admission, writer, client_writer, asyncio.current_task())
+        previous = self._connections.get(identity)
+        self._connections[identity] = connection
+        self.metrics.connects.inc()
+        self.metrics.connections.set(len(self._connections))
+        # Paid before anything is done for it, so that who is replaced while it waits has paid as well.
+        wait_s = self._hold_back_s(admission.device, len(admission.packet), CONNECT_PACKETS)
+        try:
+            if previous is not None:
+                self._replace(identity, previous)
+            if (serving := self._serving.get(identity)) is not None:
+                await self._until_gone(identity, serving)
+            await asyncio.sleep(wait_s)
+            if client_writer.closed:
+                return  # Cut while it waited.
+            self._serving[identity] = connection
+            self._admitted.devices[identity] = admission.device
+            self._comings.tell(identity, "connected", f"{identity} connected from {client_writer.get_peer_info()}")
+            await self.amqtt.external_connected(client_reader, client_writer, LISTENER)
+        finally:
+            client_writer.closed = True
+            # The traceback of a task that was cancelled holds the connection before it, which held its own, and so on.
+            connection.task = None
+            if self._connections.get(identity) is connection:
+                del self._connections[identity]
+            self.metrics.connections.set(len(self._connections))
+            # Not if a successor gave up waiting for this one: what amqtt knows by now is the successor.
+            if self._serving.get(identity) is connection:
+                self._comings.tell(identity, "disconnected", f"{identity} disconnected")
+                del self._serving[identity]
+                del self._admitted.devices[identity]
+                await self.amqtt.forget(identity)
+            connection.finished.set()
+
+    def _replace(self, identity: str, previous: _Connection) -> None:
+        """Begin to end the previous connection of an identity."""
+        self.metrics.takeovers.inc()
+        peer = previous.writer.get_peer_info()
+        self._comings.tell(
+            identity, "connects again", f"{identity} connects again: replacing its connection from {peer}"
+        )
+        previous.writer.abort()
+        if previous.task is not None and self._serving.get(identity) is not previous:
+            previous.task.cancel()  # It still waits, and would keep its place until its turn came.
+
+    async def _until_gone(self, identity: str, serving: _Connection) -> None:
+        """Wait until amqtt is through with the connection that was replaced."""
+        try:
+            async with asyncio.timeout(TAKEOVER_TIMEOUT_S):
+                await serving.finished.wait()
+        except TimeoutError:
+            _log.error("the replaced connection of %s did not end; cancelling it", identity)
+            if serving.task is not None:
+                serving.task.cancel()
+
+
+_Handler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
+
+
+def _orphan_failed(others: _Handler | None, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Report the failure of a task nobody waits for, unless its client is simply gone."""
+    if isinstance(context.get("exception"), ProtocolHandlerError | ConnectionError):
+        # amqtt answers each packet in a task of its own; cutting a client that floods would log thousands of these.
+        _log.debug("an answer was not sent: %s", context["exception"])
+    elif others is not None:
+        others(loop, context)
+    else:
+        loop.default_exception_handler(context)
+
+
+async def _close(writer: asyncio.StreamWriter) -> None:
+    """Close a connection, giving it a moment to take what is buffered."""
+    writer.close()
+    try:
+        async with asyncio.timeout(CLOSE_TIMEOUT_S):
+            await writer.wait_closed()
+    except OSError:  # A TimeoutError is one.
+        writer.transport.abort()

@@ -1,0 +1,149 @@
+"""Judge what a connected client sends, packet by packet, before amqtt sees it. Pure.
+
+amqtt parses from the stream as it reads, answers what no client may send, and ends a connection without a reason when
+a packet contradicts itself. It is only ever handed whole packets that were judged here.
+"""
+
+from enum import StrEnum
+
+from broker.admission.connect import MAX_LENGTH_BYTES, AdmissionError, remaining_length
+from commonwatt.model.exceptions import CommonwattError
+
+MAX_MESSAGE_BYTES = 1 << 20
+"""Largest PUBLISH, in bytes after its fixed header; MQTT itself allows 256 MiB."""
+
+MAX_TOPIC_BYTES = 256
+"""Longest topic or filter, in bytes; ours have 45 at most."""
+
+MAX_FILTERS = 64
+"""Filters in one SUBSCRIBE or UNSUBSCRIBE, and filters one client may hold; ours hold one."""
+
+PUBLISH, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT = 3, 4, 8, 10, 12, 14
+"""What a client may send; the rest is for brokers to send, belongs to QoS 2, or is no packet at all."""
+
+_MAX_FILTERS_BYTES = 2 + MAX_FILTERS * (MAX_TOPIC_BYTES + 3)
+# Kind of packet: the flags it must have, and how long it may be after its fixed header, from and to.
+_SHAPES = {
+    PUBACK: (0, 2, 2),
+    SUBSCRIBE: (2, 6, _MAX_FILTERS_BYTES),
+    UNSUBSCRIBE: (2, 5, _MAX_FILTERS_BYTES),
+    PINGREQ: (0, 0, 0),
+    DISCONNECT: (0, 0, 0),
+}
+_DUP, _QOS_1, _QOS_2, _QOS_3 = 0x08, 0x02, 0x04, 0x06
+
+
+class Cut(StrEnum):
+    """Why an admitted connection was cut; the label of the counter."""
+
+    OVERSIZE = "oversize"
+    MALFORMED = "malformed"
+    PROTOCOL = "protocol"
+    QOS = "qos"
+    TOPIC = "topic"
+    SILENT = "silent"
+    UNREAD = "unread"
+    REGISTRATION = "registration"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+class ViolationError(CommonwattError):
+    """A client sent what it may not; its connection is to be cut, for ``reason``."""
+
+    def __init__(self, reason: Cut, text: str) -> None:
+        super().__init__(text)
+        self.reason = reason
+
+
+def judge_header(header: bytes) -> int:
+    """Judge a packet by its fixed header alone, and return how many bytes follow.
+
+    Raises:
+        ViolationError: No client may send that here. What is oversize need not be read.
+    """
+    try:
+        length, _ = remaining_length(header)
+    except AdmissionError as error:
+        raise ViolationError(Cut.MALFORMED, str(error)) from error
+    kind, flags = header[0] >> 4, header[0] & 0x0F
+    if kind == PUBLISH:
+        _judge_publish_flags(flags)
+        shortest, longest = 3, MAX_MESSAGE_BYTES
+    else:
+        if kind not in _SHAPES:
+            raise ViolationError(Cut.PROTOCOL, f"a packet of type {kind}, which no client may send here")
+        wanted, shortest, longest = _SHAPES[kind]
+        if flags != wanted:
+            raise ViolationError(Cut.MALFORMED, f"a packet of type {kind} with flags {flags:#x}")
+    if length > longest:
+        raise ViolationError(Cut.OVERSIZE, f"a packet of type {kind} of {length} bytes")
+    if length < shortest:
+        raise ViolationError(Cut.MALFORMED, f"a packet of type {kind} of {length} bytes")
+    return length
+
+
+def judge_body(header: bytes, body: bytes) -> None:
+    """Judge a whole packet whose header was judged.
+
+    Raises:
+        ViolationError: It contradicts itself or MQTT.
+    """
+    kind = header[0] >> 4
+    if kind == PUBLISH:
+        topic, end = _string(body, 0)
+        if "+" in topic or "#" in topic:
+            raise ViolationError(Cut.TOPIC, f"it published on a topic with a wildcard, {topic!r}")
+        if header[0] & _QOS_3:
+            _judge_packet_id(body, end)
+    elif kind in (PUBACK, SUBSCRIBE, UNSUBSCRIBE):
+        _judge_packet_id(body, 0)
+    if kind in (SUBSCRIBE, UNSUBSCRIBE):
+        _judge_filters(body, with_qos=kind == SUBSCRIBE)
+
+
+def header_is_whole(header: bytes) -> bool:
+    """Say whether ``header`` ends where a fixed header does, or must be judged as it is."""
+    return len(header) > 1 and (header[-1] < 0x80 or len(header) > MAX_LENGTH_BYTES)
+
+
+def _judge_publish_flags(flags: int) -> None:
+    qos = flags & _QOS_3
+    if qos == _QOS_3 or (flags & _DUP and not qos):
+        raise ViolationError(Cut.MALFORMED, f"a PUBLISH with flags {flags:#x}")
+    if qos == _QOS_2:
+        raise ViolationError(Cut.QOS, "a PUBLISH of QoS 2; QoS 0 and 1 are spoken here")
+
+
+def _judge_packet_id(body: bytes, at: int) -> None:
+    if len(body) < at + 2 or body[at : at + 2] == b"\0\0":
+        raise ViolationError(Cut.MALFORMED, "a packet without an id")
+
+
+def _judge_filters(body: bytes, *, with_qos: bool) -> None:
+    at, filters = 2, 0
+    while at < len(body):
+        _, at = _string(body, at)
+        filters += 1
+        if with_qos:
+            if at >= len(body) or body[at] > _QOS_1:
+                raise ViolationError(Cut.MALFORMED, "a SUBSCRIBE with a QoS that is none")
+            at += 1
+    if filters > MAX_FILTERS:
+        raise ViolationError(Cut.OVERSIZE, f"{filters} filters in one packet")
+
+
+def _string(body: bytes, at: int) -> tuple[str, int]:
+    """Return the topic or filter at ``at``, and where it ends."""
+    end = at + 2 + int.from_bytes(body[at : at + 2], "big")
+    if len(body) < at + 2 or end > len(body):
+        raise ViolationError(Cut.MALFORMED, "a topic longer than its packet")
+    if end - at - 2 > MAX_TOPIC_BYTES:
+        raise ViolationError(Cut.TOPIC, f"a topic of {end - at - 2} bytes")
+    try:
+        topic = body[at + 2 : end].decode()
+    except UnicodeDecodeError as error:
+        raise ViolationError(Cut.TOPIC, "a topic that is no UTF-8") from error
+    if not topic or "\0" in topic:
+        raise ViolationError(Cut.TOPIC, f"a topic MQTT forbids, {topic!r}")
+    return topic, end

@@ -1,0 +1,51 @@
+"""The options of the commands that show letters, the same at gateway and utility, and what they print."""
+
+import json
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from commonwatt.cli.tables import is_wide, show
+from commonwatt.protocol.dead_letters import Kept, counts_of
+
+MeterOption = Annotated[str | None, typer.Option("--meter", help="Only those of this meter.")]
+ReasonOption = Annotated[
+    str | None, typer.Option("--reason", help="Only those of this reason, by name or number, such as `implausible`.")
+]
+SinceOption = Annotated[
+    str | None,
+    typer.Option("--since", help="Only those that came since: epoch seconds, or so long ago (90m, 24h, 7d)."),
+]
+CountsOption = Annotated[bool, typer.Option("--counts", help="Only how many there are, by reason.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+_STATES = ("state", "decided")
+
+
+def show_letters(letters: Sequence[Kept], *, as_json: bool, columns: Sequence[str]) -> None:
+    """Print letters, newest first.
+
+    Args:
+        letters: The letters.
+        as_json: With every byte, as hexadecimal text.
+        columns: The first columns of the table; the reason and what a letter says come behind.
+    """
+    rows = [letter.row() for letter in letters]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    decided = [name for name in _STATES if any(row[name] for row in rows)] if is_wide() else []
+    for row in rows:
+        row["reason"] = f"{row['reason_text']} ({row['state']})" if row["state"] and not decided else row["reason_text"]
+    show("letters", rows, [*columns, "reason", *decided, "told"])
+
+
+def show_counts(rows: Sequence[tuple[int, str, int]], *, as_json: bool) -> None:
+    """Print how many letters there are by reason and state."""
+    counts = counts_of(rows)
+    if as_json:
+        typer.echo(json.dumps(counts, indent=1))
+    else:
+        show("letters by reason", counts, ("reason", "state", "letters"))

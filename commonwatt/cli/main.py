@@ -1,0 +1,142 @@
+"""The command ``commonwatt``: the parts' own commands, found by entry point, and what concerns all of them."""
+
+import os
+import sys
+from functools import partial
+from importlib.metadata import EntryPoint, entry_points, version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commonwatt.config.files import check_file, check_named_files, example
+from commonwatt.config.settings import PARTS
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.runtime.service import errors_told, flowing
+
+_LETTERS_OF = ("gateway", "utility")
+
+PARTS_GROUP = "commonwatt.commands"
+"""Entry points of the parts' commands, so that this package imports no service."""
+
+config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, or print an example of one.")
+
+
+@config_app.command("check")
+def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one part.")]) -> None:
+    """Check every key of FILE, and that the files it names are there; say what is wrong, and on which line."""
+    with errors_told():
+        part = check_file(file)
+        check_named_files(file, part)
+        print(f"{file}: good, for: commonwatt {part} run --config {file}")
+
+
+@config_app.command("example")
+def config_example(part: Annotated[str, typer.Argument(help=", ".join(PARTS))]) -> None:
+    """Print an example file for PART with every key, its default and what it is for."""
+    if part not in PARTS:
+        raise typer.BadParameter(f"{part!r} is no part; choose one of: {', '.join(PARTS)}")
+    sys.stdout.write(example(part))
+
+
+def make_app(wanted: str | None = None) -> typer.Typer:
+    """Put the command together from what is installed.
+
+    Args:
+        wanted: The one command that will be called; then nothing else is loaded, which saves every part of a
+            demonstration a second and the memory of all the others. ``None``: all commands, as for ``--help``.
+    """
+    app = typer.Typer(
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+        help="Commonwatt: metering and sharing for community microgrids. Start with: commonwatt demo",
+    )
+    loaders = {
+        "demo": _add_demo,
+        "audit": _add_audit,
+        "config": _add_config,
+        "letters": _add_letters,
+        "enroll": _add_enroll,
+        "status": _add_status,
+    }
+    loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
+    for name, load in loaders.items():
+        if wanted not in loaders or wanted == name:
+            load(app)
+
+    @app.callback(invoke_without_command=True)
+    def top(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+        if show_version:
+            print(version("commonwatt"))
+            raise typer.Exit
+
+    return app
+
+
+def _add_demo(app: typer.Typer) -> None:
+    from commonwatt.demo.cli import demo
+
+    app.command()(demo)
+
+
+def _add_audit(app: typer.Typer) -> None:
+    from commonwatt.audit import audit_command
+
+    app.command("audit")(audit_command)
+
+
+def _add_config(app: typer.Typer) -> None:
+    app.add_typer(config_app, name="config")
+
+
+def _add_letters(app: typer.Typer) -> None:
+    @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
+    @flowing
+    def letters(
+        context: typer.Context,
+        config: Annotated[Path, typer.Option("--config", "-c", help="The file (TOML) of a gateway or the utility.")],
+    ) -> None:
+        """Show dead letters: what could not be accepted, from whom, and why; of a gateway or of the utility.
+
+        Whose they are is what the file's table says. Takes the options of `commonwatt gateway letters` or of
+        `commonwatt utility letters`, such as --since 24h --counts.
+        """
+        with errors_told():
+            part = check_file(config)
+            if part not in _LETTERS_OF:
+                raise ConfigError(
+                    f"{config}: is of {part}, which keeps no letters; give a gateway's or the utility's file"
+                )
+        entry = next(entry for entry in entry_points(group=PARTS_GROUP) if entry.name == part)
+        of_part = typer.Typer()
+        _add_part(of_part, entry)
+        of_part([part, "letters", "--config", str(config), *context.args])
+
+
+def _add_enroll(app: typer.Typer) -> None:
+    from commonwatt.cli.enroll import app as enroll_app
+
+    app.add_typer(enroll_app, name="enroll")
+
+
+def _add_status(app: typer.Typer) -> None:
+    from commonwatt.cli.status import status
+
+    app.command()(status)
+
+
+def _add_part(app: typer.Typer, entry: EntryPoint) -> None:
+    try:
+        app.add_typer(entry.load(), name=entry.name)
+    except ModuleNotFoundError as error:
+        reason = f"{entry.name} needs {error.name}, which is not installed; install commonwatt with its extra"
+
+        @app.command(entry.name, help=f"Not installed here: {error.name} is missing.")
+        def not_installed() -> None:
+            raise typer.BadParameter(reason)
+
+
+def main() -> None:
+    """Run the command line; nobody else reads what it writes: what households use, and secrets, are not for all."""
+    os.umask(0o077)
+    make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()

@@ -1,0 +1,1 @@
+"""Interval blocks as bytes: packing, payloads, dumps."""

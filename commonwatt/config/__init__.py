@@ -1,0 +1,1 @@
+"""Configuration files: settings, their checks and their documentation."""

@@ -1,0 +1,76 @@
+"""What the URL of the utility's database may be. Only the utility is installed with SQLAlchemy, which this needs."""
+
+from pathlib import Path
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from commonwatt.network.addresses import is_loopback
+
+_DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
+
+
+def parse_database(url: str) -> URL:
+    """Return a URL taken apart, as the driver will have it.
+
+    Raises:
+        ValueError: It is none, or of a database or driver that we don't have. It is not shown, nor is the error that
+            quotes it: there may be a password in it.
+    """
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        parsed = None
+    # Of a password with an @ in it, what follows that would be taken for the host.
+    if parsed is None or "@" in (parsed.host or ""):
+        raise ValueError(
+            "is not an SQLAlchemy URL, such as sqlite:///utility.db or "
+            "postgresql+psycopg://USER:PASSWORD@HOST:5432/NAME (special characters in a password as %40 for @)"
+        )
+    if parsed.drivername not in _DRIVERS:
+        raise ValueError(f"{parsed.drivername} is not supported; use sqlite:///... or postgresql+psycopg://...")
+    return parsed
+
+
+def database_fault(url: str) -> str | None:
+    """Say what is wrong with the URL of a database that is to be kept, as far as it can be told without a connection.
+
+    Without ``sslmode`` PostgreSQL's driver takes what it gets, plain text too, and believes every certificate.
+    """
+    try:
+        parsed = parse_database(url)
+    except ValueError as error:
+        return str(error)
+    if parsed.get_backend_name() == "sqlite":
+        name = parsed.database or ""
+        if name in ("", ":memory:") or name.startswith("file:"):
+            return "names no file, as sqlite:///utility.db does (three slashes); a database in memory is not kept"
+        return None
+    named = [parsed.host or "", *_all(parsed, "host"), *_all(parsed, "hostaddr")]
+    hosts = [host for text in named for host in text.split(",") if host and not host.startswith("/")]
+    beyond = [host for host in hosts if not is_loopback(host if host.count(":") == 1 else f"{host}:5432")]
+    if not beyond or _all(parsed, "sslmode")[-1:] in (("verify-full",), ("disable",)):
+        return None
+    return (
+        f"{beyond[0]} is beyond this machine, and others could read and change what goes there: add "
+        "sslmode=verify-full and sslrootcert=FILE to the URL, or for a network that nobody else can listen to "
+        "sslmode=disable"
+    )
+
+
+def absolute_database(url: str, folder: Path) -> str:
+    """Return the URL with a relative SQLite path taken from ``folder``."""
+    parsed = parse_database(url)
+    if parsed.get_backend_name() != "sqlite" or Path(str(parsed.database)).is_absolute():
+        return url
+    return parsed.set(database=str(folder / str(parsed.database))).render_as_string(hide_password=False)
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of an SQLite file, whatever characters are in its path."""
+    return URL.create("sqlite", database=str(path)).render_as_string()
+
+
+def _all(url: URL, word: str) -> tuple[str, ...]:
+    value = url.query.get(word, ())
+    return (value,) if isinstance(value, str) else value

@@ -1,0 +1,187 @@
+"""Configuration files: one TOML file per part, read and checked against its settings, each fault with its line.
+
+A file has one table, named after its part (``[gateway]``). Relative paths are relative to the file.
+"""
+
+import json
+import os
+import re
+import tomllib
+from pathlib import Path
+from typing import Any, TypeVar, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from commonwatt.config.settings import PARTS, UtilitySettings
+from commonwatt.model.exceptions import ConfigError
+
+MADE_BY_THE_PART = ("store",)
+"""Settings that name a file which the part itself makes; all others must be there when it starts."""
+
+_S = TypeVar("_S", bound=BaseModel)
+_HEADER = re.compile(r"^\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}")
+_KEY = re.compile(r"^\s*([A-Za-z0-9_\"'.-]+?)\s*=")
+
+
+def load_settings(path: Path, part: str, model: type[_S]) -> _S:
+    """Read the settings of ``part`` from the one table of ``path``, with its paths made absolute.
+
+    Raises:
+        ConfigError: Naming the file, the line, the key and what is allowed there.
+    """
+    table = read_toml(path)
+    if list(table) != [part]:
+        raise ConfigError(
+            f"{path}: must have exactly one table, [{part}], but has: "
+            + (", ".join(f"[{key}]" for key in table) or "none")
+            + f"; see: commonwatt config example {part}"
+        )
+    return _absolute(check_model(path, model, table[part], prefix=(part,)), path)
+
+
+def check_file(path: Path) -> str:
+    """Check a file whose only table names its part; return the part.
+
+    Raises:
+        ConfigError: As ``load_settings``.
+    """
+    table = read_toml(path)
+    part = next(iter(table), "")
+    if part not in PARTS:
+        raise ConfigError(f"{path}: its table must be one of " + ", ".join(f"[{p}]" for p in PARTS))
+    load_settings(path, part, PARTS[part])
+    return part
+
+
+def check_named_files(path: Path, part: str) -> None:
+    """Check that what the part reads at its start is there, and can be read by whoever asks.
+
+    Raises:
+        ConfigError: One line for each that is not.
+    """
+    faults = [
+        f"{place_of(path, part, key)}: {file}: {why}; {PARTS[part].model_fields[key].description}"
+        for key, file in load_settings(path, part, PARTS[part])
+        if isinstance(file, Path) and key not in MADE_BY_THE_PART and (why := _unreadable(file))
+    ]
+    if faults:
+        raise ConfigError("\n".join(faults))
+
+
+def place_of(path: Path, *keys: int | str) -> str:
+    """Name a key of a file, with the line where it stands, or that of its table."""
+    line = _line_of(path.read_text(encoding="utf-8").splitlines(), keys)
+    return f"{path}: " + (f"line {line}: " if line else "") + ".".join(map(str, keys))
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        ConfigError: It is missing, unreadable or not TOML.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:  # of TOML itself, of UTF-8, of numbers too long
+        raise ConfigError(f"{path}: not TOML: {error}") from error
+
+
+def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str, ...] = ()) -> _S:
+    """Validate ``table`` (found under ``prefix`` in ``path``), turning every fault into one line for a person.
+
+    Raises:
+        ConfigError: One line per fault.
+    """
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        # The error is not shown with it: it quotes what was found, also where that may be a secret.
+        faults = [f"{place_of(path, *prefix, *fault['loc'])}: {_allowed(model, fault)}" for fault in error.errors()]
+        raise ConfigError("\n".join(faults)) from None
+
+
+def _unreadable(path: Path) -> str | None:
+    """Say why a file, or a folder, can't be read."""
+    try:
+        os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
+    except OSError as error:
+        return error.strerror
+    return None
+
+
+def _allowed(model: type[BaseModel], fault: Any) -> str:
+    text = str(fault["msg"]).removeprefix("Value error, ")
+    if fault["type"] == "value_error" and not fault["loc"]:
+        return text  # It is about several keys; what was found is the whole table.
+    known = _model_at(model, fault["loc"]).model_fields
+    if fault["type"] == "extra_forbidden":
+        return "unknown key; known here: " + ", ".join(known)
+    if fault["type"] == "missing":
+        field = known.get(fault["loc"][-1])
+        return "missing; " + ((field and field.description) or "")
+    field = known.get(fault["loc"][-1]) if fault["loc"] else None
+    return text if field is not None and not field.repr else f"{text} (found {fault['input']!r})"
+
+
+def _model_at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the model of the table in which the last of ``keys`` stands."""
+    for key in keys[:-1]:
+        if isinstance(key, str) and key in model.model_fields:
+            annotation = model.model_fields[key].annotation
+            kinds = (annotation, *get_args(annotation))
+            model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
+    return model
+
+
+def _line_of(lines: list[str], keys: tuple[int | str, ...]) -> int:
+    """Find the line (from 1) on which ``keys`` stands, or that of the table it is missing from; else 0."""
+    wanted = [str(key) for key in keys if isinstance(key, str)]
+    index = next((key for key in keys if isinstance(key, int)), 0)
+    table: list[str] = []
+    seen: dict[str, int] = {}
+    header_line = 0
+    for number, text in enumerate(lines, 1):
+        if header := _HEADER.match(text):
+            name = header[1]
+            table = name.split(".")
+            if text.lstrip().startswith("[["):
+                seen[name] = seen.get(name, -1) + 1
+            if table == wanted[: len(table)] and seen.get(name, index) == index:
+                header_line = number
+        elif (
+            (key := _KEY.match(text))
+            and [*table, key[1]] == wanted[: len(table) + 1]
+            and (seen.get(".".join(table), index) == index)
+        ):
+            return number
+    return header_line
+
+
+def _absolute(settings: _S, path: Path) -> _S:
+    """Return ``settings`` with relative paths taken from the folder of the file they stand in."""
+    base = path.resolve().parent
+    changes: dict[str, object] = {key: base / value for key, value in settings if isinstance(value, Path)}
+    if isinstance(settings, UtilitySettings):
+        # As where it was checked: the other parts are installed without what this needs.
+        from commonwatt.config.database_url import absolute_database
+
+        changes["database"] = absolute_database(settings.database, base)
+    return settings.model_copy(update=changes)
+
+
+def example(part: str) -> str:
+    """Return a commented example of the part's file, made from its model; it passes its own check."""
+    model = PARTS[part]
+    lines = [f"# {model.__doc__}", f"[{part}]"]
+    for key, field in model.model_fields.items():
+        lines.append(f"# {field.description}")
+        default = field.default
+        if field.is_required():
+            lines.append(f'{key} = "r001"')
+        elif default is None:
+            lines.append(f"# {key} = ...")
+        else:
+            lines.append(f"{key} = {json.dumps(default, default=str)}")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,82 @@
+"""``docs/settings.md``, made from the models that check the files; a test compares the two."""
+
+from typing import Any
+
+from commonwatt.config.settings import PARTS, Settings
+from commonwatt.town.file import MeterTable, MicrogridTable, TownTable
+
+_TOWN_TABLES: dict[str, type[Settings]] = {
+    "[town]": TownTable,
+    "[[microgrid]]": MicrogridTable,
+    "[[meter]]": MeterTable,
+}
+
+_INTRO = """\
+# Settings
+
+Made from the code by `commonwatt/config/reference.py`; `tests/docs/test_settings.py` says how to make it anew.
+
+Each part runs from a TOML file with one table, named after the part. Relative paths are relative to the file; an
+address is `HOST:PORT`; a key that is not listed here is an error. `commonwatt config example PART` prints a file to
+start from, `commonwatt config check FILE` checks one, and that the files it names are there.
+"""
+
+_TOWN_INTRO = """\
+## The town file
+
+What stands in the town: one table `[town]`, and a `[[microgrid]]` or `[[meter]]` for each of those. Numbers of
+controllers, meters and accounts follow from the order, so append, and never insert.
+"""
+
+
+def reference() -> str:
+    """Return the page: a table of keys for each part, and for each table of the town file."""
+    pages = [_INTRO]
+    pages += [f"## [{part}]\n\n{model.__doc__}\n\n{_table(model)}" for part, model in PARTS.items()]
+    pages.append(_TOWN_INTRO)
+    pages += [f"### {name}\n\n{model.__doc__}\n\n{_table(model)}" for name, model in _TOWN_TABLES.items()]
+    return "\n".join(pages)
+
+
+def _table(model: type[Settings]) -> str:
+    schema = model.model_json_schema()
+    lines = ["| key | type | default | what it is for |", "|---|---|---|---|"]
+    for key, field in schema["properties"].items():
+        default = "(must be given)" if key in schema.get("required", ()) else _default(field.get("default"))
+        lines.append(f"| `{key}` | {_type(field)} | {default} | {field['description']} |")
+    return "\n".join(lines) + "\n"
+
+
+def _default(value: object) -> str:
+    return "(none)" if value is None else f"`{value}`"
+
+
+def _type(field: Any) -> str:
+    """Put a JSON schema into words."""
+    if "anyOf" in field:
+        return next(_type(kind) for kind in field["anyOf"] if kind.get("type") != "null")
+    values = field.get("enum") or ([field["const"]] if "const" in field else [])
+    if values:
+        return " or ".join(f"`{value}`" for value in values)
+    match field["type"]:
+        case "integer" | "number" as name:
+            return {"integer": "whole number", "number": "number"}[name] + _range(field)
+        case "array":
+            return f"list of {_type(field['items'])}"
+        case "object":
+            (pattern, value), *_ = field["patternProperties"].items()
+            return f"table: `{pattern}` = {_type(value)}"
+        case _:
+            pattern = f" matching `{field['pattern']}`" if "pattern" in field else ""
+            return str(field.get("format", "text")) + pattern
+
+
+def _range(field: Any) -> str:
+    bounds = (
+        ("minimum", "at least"),
+        ("exclusiveMinimum", "above"),
+        ("maximum", "at most"),
+        ("exclusiveMaximum", "below"),
+    )
+    words = [f"{word} {field[name]:,}" for name, word in bounds if name in field]
+    return ", " + ", ".join(words) if words else ""

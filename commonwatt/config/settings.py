@@ -1,0 +1,336 @@
+"""Settings: what can be set of each part, what it is for, and what is allowed there.
+
+``docs/settings.md`` and ``commonwatt config example PART`` are made from the descriptions below.
+"""
+
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from commonwatt.network.addresses import Address, is_loopback
+from commonwatt.protocol.topics import MICROGRID_PATTERN
+
+Seconds = Annotated[int, Field(ge=15, le=86_400)]
+"""A period in seconds of the part's clock."""
+
+DecimalId = Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
+"""A meter's id as text."""
+
+HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]
+"""A host name, lower case."""
+
+
+def _check_zone(name: str) -> str:
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:  # OSError: a folder of zones, such as America
+        raise ValueError("must be a time zone, such as America/New_York") from error
+    return name
+
+
+Zone = Annotated[str, AfterValidator(_check_zone)]
+"""A time zone's name."""
+
+
+def _check_database(url: str) -> str:
+    # Loaded for the utility's settings alone: the other parts are installed without SQLAlchemy.
+    try:
+        from commonwatt.config.database_url import database_fault
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            f"needs {error.name}, which is not installed; install commonwatt with its extra utility"
+        ) from error
+    if fault := database_fault(url):
+        raise ValueError(fault)
+    return url
+
+
+DatabaseUrl = Annotated[str, AfterValidator(_check_database)]
+"""SQLAlchemy URL of a database that is kept, and that nobody can listen to by accident."""
+
+MicrogridId = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
+
+
+class Reach(NamedTuple):
+    """An address of a part, and what lets it be beyond this machine."""
+
+    key: str
+    tls_key: str | None
+    plain_key: str
+
+    def fault(self, settings: "Settings") -> str | None:
+        """Say what is wrong, if it would go beyond this machine in plain text and nobody said that it may."""
+        address = getattr(settings, self.key)
+        protected = self.tls_key is not None and getattr(settings, self.tls_key) is not None
+        if not protected and getattr(settings, f"{self.key}_revoked", None) is not None:
+            return f"{self.key}_revoked needs {self.tls_key}, the authority whose list it is"
+        if address is None or is_loopback(address) or protected or getattr(settings, self.plain_key):
+            return None
+        tls = f"set {self.tls_key} (made by `commonwatt enroll`, see docs/security.md), " if self.tls_key else ""
+        return (
+            f"{self.key} = {address} is beyond this machine and would be in plain text, for everybody on the way to "
+            f"read and change: {tls}use a loopback address, or say {self.plain_key} = true"
+        )
+
+
+class Settings(BaseModel):
+    """What the settings of every part have in common.
+
+    Unknown keys are errors, nothing changes after the start, and nothing goes beyond this machine in plain text unless
+    the file says so.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    reaches: ClassVar[tuple[Reach, ...]] = ()
+
+    @model_validator(mode="after")
+    def _no_plain_text_by_accident(self) -> Self:
+        if faults := [fault for reach in self.reaches if (fault := reach.fault(self))]:
+            raise ValueError("; ".join(faults))
+        return self
+
+
+_PLAIN_TEXT = "Allow MQTT without TLS beyond this machine: readings and tokens can then be read and changed on the way."
+_CA = "The authority that vouches for {} (PEM); with it only TLS is spoken there. Made by `commonwatt enroll`."
+_REVOKED = (
+    "The list of certificates that this authority has revoked (PEM): a broker with one of them is not believed. "
+    "Needs `{}`; taken over when it is replaced. Made by `commonwatt enroll`."
+)
+_CERTIFICATE = (
+    "The {}'s certificate with its key, one PEM file, for brokers that ask for it; renewed in place. "
+    "Made by `commonwatt enroll device`."
+)
+_HTTP_PLAIN_TEXT = (
+    "Allow `http` on an address beyond this machine without TLS, for a network that nobody else can listen to."
+)
+
+_HTTP_HOSTS = (
+    "Host names by which `http` is asked for, besides localhost, the one it listens on, and IP addresses; by others it "
+    "does not answer, so that no web page of somebody else can read it."
+)
+
+
+class BrokerSettings(Settings):
+    """A broker (amqtt behind a guard): one runs beside each gateway, one at the utility as its head-end."""
+
+    reaches: ClassVar[tuple[Reach, ...]] = (
+        Reach("listen", "certificate", "plain_text"),
+        Reach("http", None, "http_plain_text"),
+    )
+
+    listen: Address = Field("127.0.0.1:1883", description="Where the broker listens for MQTT 3.1.1.")
+    devices: Path = Field(Path("devices.json"), description="Who may connect; made by `commonwatt utility register`.")
+    certificate: Path | None = Field(
+        None,
+        description="The broker's certificate with its key, one PEM file; with it only TLS is spoken. "
+        "Made by `commonwatt enroll broker`.",
+    )
+    clients_ca: Path | None = Field(
+        None,
+        description="The authority whose certificates devices must show; without it they show their tokens. "
+        "Needs `certificate` and `clients_revoked`.",
+    )
+    clients_revoked: Path | None = Field(
+        None, description="That authority's list of revoked certificates; read again when it changed."
+    )
+    plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    packets_per_s: float = Field(
+        100,
+        gt=0,
+        description=(
+            "MQTT packets one meter may send in a real second, in the long run; who sends more is read later. A "
+            "gateway may send as many again for each of its meters, the utility for each gateway."
+        ),
+    )
+    http: Address | None = Field(
+        None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
+    )
+    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
+
+    @model_validator(mode="after")
+    def _certificates_complete(self) -> Self:
+        wanted = (self.certificate, self.clients_ca, self.clients_revoked)
+        if (self.clients_ca or self.clients_revoked) and None in wanted:
+            raise ValueError(
+                "clients_ca, clients_revoked and certificate go together; commonwatt enroll makes all three"
+            )
+        return self
+
+
+class GatewaySettings(Settings):
+    """A microgrid's gateway: collects from its meters, keeps sharing fair, relays to the utility."""
+
+    reaches: ClassVar[tuple[Reach, ...]] = (
+        Reach("broker", "broker_ca", "broker_plain_text"),
+        Reach("head_end", "head_end_ca", "head_end_plain_text"),
+        Reach("http", None, "http_plain_text"),
+    )
+
+    microgrid: MicrogridId = Field(
+        description="The microgrid this gateway controls; also its identity at both brokers."
+    )
+    registry: Path = Field(
+        Path("registry.json"), description="The microgrid's meters; made by `commonwatt utility register`."
+    )
+    store: Path = Field(Path("gateway.db"), description="The gateway's database (SQLite); made when missing.")
+    tokens: Path = Field(
+        Path("gateway-tokens.json"), description="The gateway's token; made by `commonwatt utility register`."
+    )
+    broker: Address = Field("127.0.0.1:1883", description="The microgrid's own broker.")
+    broker_ca: Path | None = Field(None, description=_CA.format("the microgrid's own broker"))
+    broker_revoked: Path | None = Field(None, description=_REVOKED.format("broker_ca"))
+    broker_plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
+    head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
+    head_end_revoked: Path | None = Field(None, description=_REVOKED.format("head_end_ca"))
+    head_end_plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    certificate: Path | None = Field(None, description=_CERTIFICATE.format("gateway"))
+    http: Address | None = Field(
+        "127.0.0.1:9101", description="Where /metrics (Prometheus) and /status (JSON) are served."
+    )
+    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
+    clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
+    collect_s: Seconds = Field(60, description="How often meters that wait to be asked are asked for their records.")
+    levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
+    relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data goes at once.")
+    compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
+    backup_bytes: int = Field(
+        50_000_000_000,
+        ge=1_000_000,
+        description="Above this size of the database the oldest acknowledged data is deleted; nothing else ever is.",
+    )
+    weights: dict[DecimalId, Annotated[int, Field(ge=1, le=1000)]] = Field(
+        {},
+        description="A battery's share of the discharge relative to other donors, by meter id; 1 where not named.",
+    )
+    sharing: Literal["spec"] = Field(
+        "spec", description="How it is decided who shares; `spec` is the town's specification."
+    )
+    sharing_band_permille: int = Field(
+        10,
+        ge=0,
+        le=100,
+        description="Thousandths of its capacity: so far above its minimum a receiver is done, and a donor starts.",
+    )
+    near_minimum_permille: int = Field(
+        50,
+        ge=0,
+        le=1000,
+        description="A battery within this of its minimum, or below it, is asked for its level every 15 s.",
+    )
+    timezone: Zone = Field("America/New_York", description="Local time, in which days and months of LTE use begin.")
+    lte_allowance_bytes: int = Field(
+        2_000_000_000,
+        ge=1,
+        le=2**53,
+        description="What the plan of the controller's LTE line allows in a calendar month, each way.",
+    )
+    lte_interface: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_.-]{1,15}$",
+        description="The network interface of the LTE line, such as wwan0: its counters are taken, in place of what "
+        "the connections cost. For a controller whose broker is Mosquitto, which does not tell that.",
+    )
+
+
+class MetersSettings(Settings):
+    """A fleet of emulated meters: every meter of one microgrid and the physics behind them."""
+
+    reaches: ClassVar[tuple[Reach, ...]] = (
+        Reach("broker", "broker_ca", "broker_plain_text"),
+        Reach("http", None, "http_plain_text"),
+    )
+
+    microgrid: MicrogridId = Field(description="The microgrid whose meters these are.")
+    town: Path = Field(Path("town.toml"), description="The town file.")
+    store: Path = Field(
+        Path("meters.db"), description="The meters' own storage and the truth log (SQLite); made when missing."
+    )
+    tokens: Path = Field(
+        Path("meter-tokens.json"), description="The meters' tokens; made by `commonwatt utility register`."
+    )
+    broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
+    broker_ca: Path | None = Field(None, description=_CA.format("the broker"))
+    broker_revoked: Path | None = Field(None, description=_REVOKED.format("broker_ca"))
+    broker_plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    certificates: Path | None = Field(
+        None,
+        description="Folder with a certificate and key for each meter, METER.pem, for a broker that asks for them; "
+        "made by `commonwatt enroll device`.",
+    )
+    http: Address | None = Field(
+        None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
+    )
+    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
+    clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
+    resolution_mwh: int = Field(
+        100, ge=1, le=1_000_000, description="Readings are multiples of this many milliwatt-hours."
+    )
+    log_records: int = Field(
+        2_000_000, ge=1_000, description="Records a meter can hold; at nine tenths it consolidates what it holds."
+    )
+    failures_per_day: float = Field(
+        4.0, ge=0, le=1000, description="How often a meter fails for 10 to 15 s, on average."
+    )
+
+
+class UtilitySettings(Settings):
+    """The utility's service: stores, completes, counts and shows what the gateways relay."""
+
+    reaches: ClassVar[tuple[Reach, ...]] = (
+        Reach("head_end", "head_end_ca", "head_end_plain_text"),
+        Reach("http", "http_certificate", "http_plain_text"),
+    )
+
+    database: DatabaseUrl = Field(
+        "sqlite:///utility.db",
+        repr=False,
+        validate_default=True,
+        description="SQLAlchemy URL of the database; a relative SQLite path is relative to this file. A PostgreSQL "
+        "beyond this machine needs sslmode=verify-full, or sslmode=disable to say that plain text is meant.",
+    )
+    tokens: Path = Field(
+        Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."
+    )
+    head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
+    head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
+    head_end_revoked: Path | None = Field(None, description=_REVOKED.format("head_end_ca"))
+    head_end_plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    certificate: Path | None = Field(None, description=_CERTIFICATE.format("utility"))
+    http: Address = Field("127.0.0.1:8080", description="Where the API, its page /docs, and /metrics are served.")
+    http_certificate: Path | None = Field(
+        None, description="Certificate and key, one PEM file, to serve them by HTTPS; taken over at the next start."
+    )
+    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
+    clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
+    clock_is_right: bool = Field(
+        False,
+        description="Whether gateways may take the time from the machine's clock, though its kernel knows of no NTP"
+        " that keeps it: because something else does.",
+    )
+    gaps_s: Seconds = Field(300, description="How often missing slots are looked for.")
+    gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
+    compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")
+    keep_months: int | None = Field(
+        None,
+        ge=1,
+        le=1200,
+        description="How many whole months (UTC) of readings are kept before the present one; older ones are dropped, "
+        "and not asked for again. Without it all are kept.",
+    )
+
+
+PARTS: dict[str, type[Settings]] = {
+    "broker": BrokerSettings,
+    "gateway": GatewaySettings,
+    "meters": MetersSettings,
+    "utility": UtilitySettings,
+}
+"""The parts that run from a file, by the name of the file's table."""

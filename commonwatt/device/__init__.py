@@ -1,0 +1,1 @@
+"""What any meter does: its log, delivery, aggregation, desired states and answers."""

@@ -1,0 +1,66 @@
+"""The meters' two aggregation algorithms on records (M7); ``blocks.average`` is the lossy one on blocks (C6)."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from commonwatt.model.records import HistoryRecord
+from commonwatt.model.units import GROUP_S, GROUP_SLOTS, QUARTER_S, SLOT_S
+
+
+def consolidate(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
+    """Lossless: make one of consecutive records that are identical in all but time and id.
+
+    Records of one type follow each other in time. What is made keeps the first one's id and never crosses a
+    quarter-hour: the receiver would cut it there, and a log of such records can be put in ranges of bounded size.
+    """
+    result: list[HistoryRecord] = []
+    last: dict[int, int] = {}
+    for record in records:
+        at = last.get(record.record_type)
+        if at is not None and _continues(result[at], record):
+            result[at] = replace(result[at], end=record.end)
+        else:
+            last[record.record_type] = len(result)
+            result.append(record)
+    return result
+
+
+def _continues(first: HistoryRecord, second: HistoryRecord) -> bool:
+    same = replace(second, start=first.start, end=first.end, record_id=first.record_id) == first
+    # Averages are one to a group (design 1): two of the same value stay two.
+    return (
+        same
+        and not first.lossy
+        and second.start == first.end
+        and first.start // QUARTER_S == (second.end - 1) // QUARTER_S
+    )
+
+
+def average(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
+    """Lossy: make one of every ten readings of an aligned group, holding their simple average, rounded half up.
+
+    A group that is not there with all ten exact readings stays as it is. The order is that of the first ids.
+    """
+    groups: dict[tuple[int, int], list[HistoryRecord]] = defaultdict(list)
+    for record in records:
+        groups[record.record_type, record.start // GROUP_S].append(record)
+    result = []
+    for members in groups.values():
+        if sum((m.end - m.start) // SLOT_S for m in members) == GROUP_SLOTS and _is_one_group(members):
+            total = sum(m.reading * ((m.end - m.start) // SLOT_S) for m in members)
+            reading = (2 * total + GROUP_SLOTS) // (2 * GROUP_SLOTS)
+            result.append(replace(members[0], lossy=1, end=members[-1].end, reading=reading))
+        else:
+            result += members
+    return sorted(result, key=lambda record: record.record_id)
+
+
+def _is_one_group(members: Sequence[HistoryRecord]) -> bool:
+    return (
+        not any(m.lossy for m in members)
+        and all(a.end == b.start for a, b in pairwise(members))
+        and len({m.account for m in members}) == 1
+        and members[0].start // GROUP_S == (members[-1].end - 1) // GROUP_S
+    )

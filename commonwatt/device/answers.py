@@ -1,0 +1,60 @@
+"""What a meter answers to commands: outcomes, and something to a command that can't be read."""
+
+import json
+
+from commonwatt.device.changes import MeterState
+from commonwatt.device.desired_states import HeldStates, Verdict
+from commonwatt.device.log import MeterLog
+from commonwatt.protocol.commands import LogIds, Outcome
+from commonwatt.town.town import Meter as Description
+
+
+def outcome(
+    *,
+    name: str,
+    cmd: str,
+    verdict: Verdict,
+    now: float,
+    description: Description,
+    state: MeterState,
+    orders: HeldStates,
+    logs: tuple[MeterLog, MeterLog],
+    sent: dict[str, int] | None = None,
+) -> bytes:
+    """Return the outcome of the command called ``name``, with everything that is true of the meter now."""
+    battery = description.battery
+    return Outcome(
+        id=name,
+        cmd=cmd,
+        result=verdict.result,
+        reason=verdict.reason,
+        time=int(now),
+        bits=state.bits,
+        held=orders.held,
+        epoch=orders.epoch,
+        push=description.push,
+        minimum_percent=battery.minimum_percent if battery else None,
+        capacity_mwh=battery.capacity if battery else None,
+        history=_ids(logs[0]),
+        events=_ids(logs[1]),
+        sent=sent,
+    ).pack()
+
+
+def name_of(payload: bytes) -> tuple[str, str] | None:
+    """Read id and name of a command that can't be read as one; ``None``: nobody would know what an answer is to."""
+    try:
+        content = json.loads(payload)
+    except (ValueError, RecursionError):
+        return None
+    name = content.get("id") if isinstance(content, dict) else None
+    # A lone surrogate is JSON, but no text that could be sent back.
+    if not isinstance(name, str) or len(name) > 64 or not name.isascii():
+        return None
+    cmd = content.get("cmd")
+    return name, cmd[:32] if isinstance(cmd, str) and cmd.isascii() else ""
+
+
+def _ids(log: MeterLog) -> LogIds:
+    # 64-bit ids are text in JSON, and so in the model that checks it.
+    return LogIds.model_validate({"generation": log.generation, "first": str(log.first_id), "next": str(log.next_id)})

@@ -1,0 +1,124 @@
+"""What a meter asks its store to make durable, and what the store gives back at a start: plain, frozen values."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeAlias
+
+from commonwatt.model.records import Log, RecordType
+from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
+from commonwatt.protocol.commands import Epoch, Held, Kind
+
+
+class LogRow(NamedTuple):
+    """One record as a log holds it.
+
+    Attributes:
+        first_id: The record's own id.
+        last_id: Highest id it stands for; higher than its own once it took in others (M7).
+        data: The record's 36 or 24 bytes.
+    """
+
+    first_id: int
+    last_id: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """New records at the end of a log. They also go to the truth, which only the audit reads."""
+
+    meter: MeterId
+    log: Log
+    generation: int
+    rows: tuple[LogRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Replace:
+    """Records ``first_id`` to ``last_id`` of the history log were aggregated into ``rows``."""
+
+    meter: MeterId
+    first_id: int
+    last_id: int
+    rows: tuple[LogRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Delete:
+    """Records up to ``last_id`` were acknowledged (M6)."""
+
+    meter: MeterId
+    log: Log
+    last_id: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeterState:
+    """Everything else a meter must not forget, replaced whole.
+
+    Attributes:
+        meter: Its id.
+        generation: Generation of both logs; higher after its store was lost.
+        next_history: Next id of the history log.
+        next_event: Next id of the event log.
+        frozen_history: Last id of the history batch in flight; 0: none.
+        frozen_event: Last id of the event batch in flight; 0: none.
+        bits: ``State`` bits as the event log last told them.
+        stopped: Shut down by a command.
+        changed_at: Time of the newest event.
+        last_slot: End of the last slot it was up for; 0: none yet.
+        level: Level of its battery then, milliwatt-hours; ``None``: not measured yet, or no battery.
+        made: Readings ever recorded, one for each slot and type.
+        acknowledged: How many of those the gateway has acknowledged.
+        gaps: Slots not recorded because the log was full.
+        offset_s: The controller's time minus its own, as it was told since its start.
+        trust: How far that time could be trusted.
+        remainders: Flow not yet in a record for want of resolution, milliwatt-hours by record type.
+    """
+
+    meter: MeterId
+    generation: int
+    next_history: int = 1
+    next_event: int = 1
+    frozen_history: int = 0
+    frozen_event: int = 0
+    bits: int = 0
+    stopped: bool = False
+    changed_at: EpochSeconds = 0
+    last_slot: EpochSeconds = 0
+    level: MilliwattHours | None = None
+    made: int = 0
+    acknowledged: int = 0
+    gaps: int = 0
+    offset_s: int = 0
+    trust: int = 0
+    remainders: dict[RecordType, MilliwattHours] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """The highest epoch a meter has seen and the desired states it holds, with the pairs that set them (I7)."""
+
+    meter: MeterId
+    epoch: Epoch
+    held: dict[Kind, Held]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The physics after the slot that ended at ``slot_end``; commits together with the slot's records (design 8)."""
+
+    slot_end: EpochSeconds
+    levels: dict[MeterId, MilliwattHours]
+
+
+Change: TypeAlias = Made | Replace | Delete | MeterState | Orders | Slot
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What a store has of one meter."""
+
+    state: MeterState
+    orders: Orders
+    history: list[LogRow] = field(default_factory=list)
+    events: list[LogRow] = field(default_factory=list)

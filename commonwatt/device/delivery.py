@@ -1,0 +1,100 @@
+"""Delivery of one log, as far as it is volatile: what is sent when, and what an answer to it means (M5, M6).
+
+One batch is in flight at a time. It is frozen in the log, durably, before it is first sent; a retry carries the same
+bytes. All that stands here is lost with the power, and none of it is needed to go on.
+"""
+
+from collections import Counter
+from typing import TypeAlias
+
+from commonwatt.device.changes import Delete, Replace
+from commonwatt.device.log import Aggregation, MeterLog
+from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.messages import MAX_PUT_RECORDS, Put, PutAck, Refusal
+
+RETRY_S = (15, 30, 60)
+"""Seconds until a batch is sent again without an acknowledgement; the last one repeats."""
+
+_SEND_FEWER = (Refusal.MALFORMED, Refusal.VERSION, Refusal.TOO_LARGE)
+
+Tally: TypeAlias = Counter[tuple[str, str]]
+"""How often what happened: (``command``, result), (``put``, ``first`` or ``again``), (``ack``, what became of it)."""
+
+
+class Delivery:
+    """The delivery of one log.
+
+    Attributes:
+        log: The log.
+        retry_at: When the batch in flight is sent again; ``None``: not before the next put or get.
+        wanted: Last id a ``get`` asked for; 0: none.
+    """
+
+    def __init__(self, log: MeterLog, tally: Tally) -> None:
+        self.log = log
+        self.retry_at: float | None = None
+        self.wanted = 0
+        self._tally = tally
+        self._limit = MAX_PUT_RECORDS
+        self._tries = 0
+
+    def send(
+        self, now: float, to_id: int | None, algorithm: Aggregation | None, before: EpochSeconds | None
+    ) -> tuple[Put | None, list[Replace]]:
+        """Return the batch to send now: the one in flight, or one frozen now; and what was aggregated for it.
+
+        Args:
+            now: The time.
+            to_id: Last id wanted; ``None``: as many as fit.
+            algorithm: What the records are aggregated by, if they are to be.
+            before: Records that end later stay behind.
+        """
+        changes: list[Replace] = []
+        put = self.log.batch()
+        if put is not None:
+            self._tally["put", "again"] += 1
+        else:
+            if algorithm is not None:
+                changes = self.log.aggregate(algorithm, self._limit)
+            put = self.log.freeze(self._limit, to_id, before)
+            self._tally["put", "first"] += put is not None
+        if put is None:
+            self.retry_at = None
+        else:
+            self.retry_at = now + RETRY_S[min(self._tries, len(RETRY_S) - 1)]
+            self._tries += 1
+        return put, changes
+
+    def is_answered_by(self, ack: PutAck) -> bool:
+        """Say whether this answers the batch in flight."""
+        put = self.log.batch()
+        return put is not None and (ack.generation, ack.first_id, ack.last_id) == (
+            put.generation,
+            put.first_id,
+            put.last_id,
+        )
+
+    def acknowledged(self, ack: PutAck) -> Delete | None:
+        """Delete what exactly the acknowledgement confirms; anything else deletes nothing and is counted."""
+        put = self.log.batch()
+        if put is None or not self.is_answered_by(ack):
+            self._tally["ack", "not_in_flight"] += 1
+            return None
+        if ack.status is not Refusal.NONE:
+            self._refused(ack.status)
+            return None
+        if not ack.confirms(put):
+            self._tally["ack", "mismatch"] += 1
+            return None
+        self._tally["ack", "confirmed"] += 1
+        self.retry_at = None
+        self._tries = 0
+        self._limit = min(self._limit * 2, MAX_PUT_RECORDS)
+        return self.log.delete_batch()
+
+    def _refused(self, status: Refusal) -> None:
+        """Send fewer records next time, if that can help; the timer that runs sends again."""
+        self._tally["ack", f"refused_{status.name.lower()}"] += 1
+        if status in _SEND_FEWER:
+            self._limit = max(1, min(self._limit, self.log.frozen) // 2)
+            self.log.thaw()

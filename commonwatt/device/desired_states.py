@@ -1,0 +1,137 @@
+"""The desired states a meter holds, and the one comparison that fences commands (M5, design 4.3, I7)."""
+
+from dataclasses import dataclass
+
+from commonwatt.device.changes import MeterState
+from commonwatt.model.records import State
+from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.commands import Command, Epoch, Held, Kind, Result
+from commonwatt.town.town import Meter as Description
+
+DEFAULT: dict[Kind, str] = {
+    Kind.SHARING: "off",
+    Kind.REDUCING: "off",
+    Kind.ISOLATED: "off",
+    Kind.AGGREGATION: "none",
+}
+"""What a state goes back to at its end."""
+
+_BITS: dict[tuple[Kind, str], State] = {
+    (Kind.SHARING, "on"): State.SHARING,
+    (Kind.REDUCING, "on"): State.REDUCING,
+    # An emulated meter disconnects as soon as it is told to.
+    (Kind.ISOLATED, "on"): State.ISOLATED | State.OFF_GRID,
+    (Kind.AGGREGATION, "lossless"): State.LOSSLESS,
+    (Kind.AGGREGATION, "lossy"): State.LOSSY,
+}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What becomes of a command, and why when it is not done."""
+
+    result: Result
+    reason: str | None = None
+
+
+DONE = Verdict("done")
+
+
+class HeldStates:
+    """The states, with the (epoch, sequence) that set each.
+
+    Attributes:
+        epoch: The highest epoch seen.
+        held: The states by kind; kinds never commanded are absent and at their default.
+    """
+
+    def __init__(self, epoch: Epoch, held: dict[Kind, Held]) -> None:
+        self.epoch = epoch
+        self.held = dict(held)
+
+    @property
+    def bits(self) -> State:
+        """The state bits these states set."""
+        bits = State(0)
+        for kind, held in self.held.items():
+            bits |= _BITS.get((kind, held.value), State(0))
+        return bits
+
+    @property
+    def next_end(self) -> EpochSeconds | None:
+        """When the first of the states ends; ``None``: none does."""
+        return min((held.until for held in self.held.values() if held.until is not None), default=None)
+
+    def value(self, kind: Kind) -> str:
+        """Return the value held of a kind of state."""
+        return self.held[kind].value if kind in self.held else DEFAULT[kind]
+
+    def judge(self, command: Command, now: float) -> Verdict:
+        """Decide by epoch, sequence and end alone, without acting."""
+        if command.epoch < self.epoch:
+            return Verdict("fenced", f"epoch {list(self.epoch)} was seen")
+        desired = command.desired()
+        held = self.held.get(desired[0]) if desired else None
+        if desired and command.seq is None:
+            return Verdict("refused", f"{command.cmd} needs seq")
+        if held is not None and command.seq is not None:
+            if (command.epoch, command.seq) == (held.epoch, held.seq):
+                return Verdict("repeated")
+            if (command.epoch, command.seq) < (held.epoch, held.seq):
+                return Verdict("superseded", f"seq {held.seq} is held")
+        end = command.end(now=int(now))
+        if end is not None and end <= now:
+            return Verdict("expired")
+        # Aggregation only shapes data; every other state must not outlive the controller that set it.
+        if desired and end is None and desired[0] is not Kind.AGGREGATION and desired[1] != DEFAULT[desired[0]]:
+            return Verdict("refused", f"{command.cmd} needs its end, until or for_s")
+        return DONE
+
+    def accept(self, command: Command, now: float) -> None:
+        """Take on what a command judged as done asks for."""
+        self.epoch = max(self.epoch, command.epoch)
+        desired = command.desired()
+        if desired is None or command.seq is None:
+            return
+        kind, value = desired
+        self.held[kind] = Held(
+            value=value,
+            epoch=command.epoch,
+            seq=command.seq,
+            # The end of a default is only how long the command itself was wanted.
+            until=None if value == DEFAULT[kind] else command.end(now=int(now)),
+            weight=command.weight if value == "on" else None,
+        )
+
+    def sooner(self, by_s: int) -> bool:
+        """Let every state end so much sooner, since the clock was set back; return whether any has an end.
+
+        An end that was told as a time comes too soon then; one told as a duration would come too late otherwise.
+        """
+        ending = {kind: held for kind, held in self.held.items() if held.until is not None}
+        for kind, held in ending.items():
+            assert held.until is not None
+            self.held[kind] = held.model_copy(update={"until": max(0, held.until - by_s)})
+        return bool(ending)
+
+    def expire(self, now: float) -> EpochSeconds | None:
+        """Put states whose end has come back to their default, keeping their pairs; return the last of those ends."""
+        ended = {kind: held for kind, held in self.held.items() if held.until is not None and held.until <= now}
+        for kind, held in ended.items():
+            self.held[kind] = Held(value=DEFAULT[kind], epoch=held.epoch, seq=held.seq)
+        return max((held.until for held in ended.values() if held.until is not None), default=None)
+
+
+def possible(command: Command, meter: Description, state: MeterState) -> Verdict:
+    """Refuse what a meter can't do."""
+    if command.cmd == "share_power_on" and meter.battery is None:
+        return Verdict("refused", "no battery here")
+    if command.desired() and state.stopped:
+        return Verdict("refused", "shut down; initialize first")
+    if command.cmd == "get" and command.what is None:
+        return Verdict("refused", "get needs what: records, events, levels or state")
+    if command.cmd == "get" and command.what == "levels" and state.level is None:
+        return Verdict("refused", "no battery here" if meter.battery is None else "not measured yet")
+    if command.cmd == "put" and (command.time is None or command.trust is None):
+        return Verdict("refused", "put needs time and trust")
+    return DONE

@@ -1,0 +1,183 @@
+"""One log of a meter: ids without holes, one frozen batch at its front, aggregation behind it (M1, M6, M7).
+
+Every id that was given out and not acknowledged stands for exactly one row: its own, or the one that took it in. A
+batch may end between two rows only where no row before took in an id behind; then its range of ids covers its records
+and nothing else.
+"""
+
+import struct
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
+
+from commonwatt.device.changes import Delete, LogRow, Made, Replace
+from commonwatt.model.records import HistoryRecord, Log, unpack_history
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
+from commonwatt.protocol.messages import Put
+
+# Where the id stands in a record's bytes, and start and end in those of a history record (M2, M3).
+_ID = struct.Struct(">Q")
+_ID_AT = {Log.HISTORY: 2, Log.EVENT: 4}
+_TIMES = struct.Struct(">II")
+_TIMES_AT = 20
+
+Aggregation = Callable[[Sequence[HistoryRecord]], list[HistoryRecord]]
+
+
+class MeterLog:
+    """A log in memory, as its store has it.
+
+    Rows are kept as bytes alone, since a day without a gateway makes millions of them in a fleet.
+
+    Attributes:
+        log: Which log.
+        generation: Its generation.
+        next_id: The id the next record gets.
+        rows: The records held, by id.
+        frozen: How many of the first rows are in the batch in flight.
+    """
+
+    def __init__(
+        self,
+        *,
+        meter: MeterId,
+        log: Log,
+        generation: int,
+        next_id: int = 1,
+        rows: Iterable[LogRow] = (),
+        frozen_last: int = 0,
+    ) -> None:
+        self.log = log
+        self.generation = generation
+        self.next_id = next_id
+        self.rows: list[bytes] = []
+        self.frozen = 0
+        self._meter = meter
+        self._id_at = _ID_AT[log]
+        # Highest id taken in, of the rows that took in others.
+        self._took: dict[int, int] = {}
+        for row in rows:
+            self.rows.append(row.data)
+            self.frozen += row.first_id <= frozen_last
+            if row.last_id > row.first_id:
+                self._took[row.first_id] = row.last_id
+
+    @property
+    def first_id(self) -> int:
+        """The lowest id held; ``next_id`` when nothing is."""
+        return self._id(0)
+
+    @property
+    def frozen_last(self) -> int:
+        """Last id of the batch in flight; 0: none."""
+        return self._id(self.frozen) - 1 if self.frozen else 0
+
+    def add(self, records: Sequence[bytes]) -> Made:
+        """Append records that carry the ids from ``next_id`` on."""
+        rows = tuple(LogRow(self.next_id + i, self.next_id + i, data) for i, data in enumerate(records))
+        self.rows += records
+        self.next_id += len(records)
+        return Made(self._meter, self.log, self.generation, rows)
+
+    def batch(self) -> Put | None:
+        """Return the batch in flight, always the same bytes until it is acknowledged or thawed."""
+        if not self.frozen:
+            return None
+        return Put(
+            log=self.log,
+            generation=self.generation,
+            first_id=self.first_id,
+            last_id=self.frozen_last,
+            records=tuple(self.rows[: self.frozen]),
+        )
+
+    def freeze(self, limit: int, to_id: int | None = None, before: EpochSeconds | None = None) -> Put | None:
+        """Freeze the oldest records as the batch in flight; ``None`` if there is none to send.
+
+        Args:
+            limit: Most records; passed only where the first legal end lies behind it.
+            to_id: Last id wanted; passed only where it lies inside a row.
+            before: Records that end later stay behind.
+        """
+        assert not self.frozen
+        stop = len(self.rows)
+        if before is not None:
+            stop = next(
+                (n for n, data in enumerate(self.rows) if _TIMES.unpack_from(data, _TIMES_AT)[1] > before), stop
+            )
+        if to_id is not None and self.first_id > to_id:
+            stop = 0
+        self.frozen = self._end(limit, to_id, stop)
+        return self.batch()
+
+    def thaw(self) -> None:
+        """Give up the batch in flight; its records stay."""
+        self.frozen = 0
+
+    def delete_batch(self) -> Delete:
+        """Delete the batch in flight, which was acknowledged."""
+        change = Delete(self._meter, self.log, self.frozen_last)
+        for n in range(self.frozen):
+            self._took.pop(self._id(n), None)
+        del self.rows[: self.frozen]
+        self.frozen = 0
+        return change
+
+    def readings_in_flight(self) -> int:
+        """Return for how many readings, one a slot and type, the batch in flight stands."""
+        times = (_TIMES.unpack_from(data, _TIMES_AT) for data in self.rows[: self.frozen])
+        return sum((end - start) // SLOT_S for start, end in times)
+
+    def aggregate(self, algorithm: Aggregation, limit: int | None = None) -> list[Replace]:
+        """Aggregate records behind the batch in flight: all, or about ``limit`` of the oldest, in whole quarters."""
+        stop = len(self.rows) if limit is None else self._quarter_end(self.frozen + limit)
+        old = self.rows[self.frozen : stop]
+        records = [unpack_history(data) for data in old]
+        new = algorithm(records)
+        if not old or new == records:
+            return []
+        ends: dict[int, deque[tuple[EpochSeconds, int]]] = defaultdict(deque)
+        for record in records:
+            ends[record.record_type].append((record.end, self._took.pop(record.record_id, record.record_id)))
+        rows = []
+        for record in new:
+            # Of one type, time and ids run together: what ends within the new record went into it.
+            last_id, waiting = record.record_id, ends[record.record_type]
+            while waiting and waiting[0][0] <= record.end:
+                last_id = max(last_id, waiting.popleft()[1])
+            rows.append(LogRow(record.record_id, last_id, record.pack()))
+        change = Replace(self._meter, records[0].record_id, records[-1].record_id, tuple(rows))
+        self.rows[self.frozen : stop] = [row.data for row in rows]
+        self._took.update({row.first_id: row.last_id for row in rows if row.last_id > row.first_id})
+        return [change]
+
+    def _id(self, n: int) -> int:
+        """Return the id of row ``n``, or ``next_id`` behind the last."""
+        if n >= len(self.rows):
+            return self.next_id
+        return int(_ID.unpack_from(self.rows[n], self._id_at)[0])
+
+    def _end(self, limit: int, to_id: int | None, stop: int) -> int:
+        """Return how many of the first ``stop`` rows make a batch."""
+        best = reach = 0
+        for n in range(stop):
+            own = self._id(n)
+            reach = max(reach, self._took.get(own, own))
+            if reach >= self._id(n + 1):
+                continue  # A row up to here took in an id behind: no batch may end here.
+            if best and (n >= limit or (to_id is not None and reach > to_id)):
+                break
+            best = n + 1
+        return best
+
+    def _quarter_end(self, n: int) -> int:
+        """Return the end of a quarter at or before row ``n`` and behind the batch, else the next one after it."""
+        for m in chain(range(min(n, len(self.rows)), self.frozen, -1), range(n, len(self.rows))):
+            if m == len(self.rows) or self._quarter(m - 1) != self._quarter(m):
+                return m
+        return len(self.rows)
+
+    def _quarter(self, n: int) -> int:
+        start: EpochSeconds
+        start, _ = _TIMES.unpack_from(self.rows[n], _TIMES_AT)
+        return start // QUARTER_S

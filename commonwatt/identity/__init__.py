@@ -1,0 +1,1 @@
+"""Who a device is: tokens, certificates, the authority that issues them."""

@@ -1,0 +1,223 @@
+"""The authority's folder: what it issued, to whom and until when; issues, renews and revokes (P8).
+
+It stands in OUT/authority, where OUT is what ``commonwatt utility register`` wrote: ``ca.pem`` (everybody may have
+it), ``ca-key.pem`` (nobody else may), ``issued.json`` (what it issued) and ``revoked.pem`` (what is valid no more).
+Whatever it issues is written down before it is handed out, so that everything can be revoked.
+"""
+
+import json
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from commonwatt.identity.certificates import Kind, Signer, pem, revoked_serials
+from commonwatt.identity.devices import AUTHORITY_FOLDER, write_private
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+
+FOLDER = AUTHORITY_FOLDER
+"""The authority's folder below OUT."""
+
+CA_FILE, KEY_FILE, ISSUED_FILE, REVOKED_FILE = "ca.pem", "ca-key.pem", "issued.json", "revoked.pem"
+
+LIFETIME_S = 10 * 365 * 86_400
+"""Seconds for which an authority vouches: ten years."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """A certificate to be issued.
+
+    Attributes:
+        kind: What it is for.
+        name: A device's identity, or what a broker is called.
+        addresses: Host names and IP addresses under which a broker is reached.
+        file: Where it is written, below OUT.
+        lifetime_s: Seconds for which it is valid.
+    """
+
+    kind: Kind
+    name: str
+    file: str
+    lifetime_s: int
+    addresses: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Issued(Wanted):
+    """A certificate that was issued.
+
+    Attributes:
+        serial: Its number.
+        issued: When, epoch seconds.
+        revoked: When, epoch seconds; ``None``: not.
+        reason: Why it was revoked.
+    """
+
+    serial: int
+    issued: EpochSeconds
+    revoked: EpochSeconds | None = None
+    reason: str = ""
+
+    @property
+    def expires(self) -> EpochSeconds:
+        """When it expires, epoch seconds."""
+        return self.issued + self.lifetime_s
+
+    def again(self) -> Wanted:
+        """Return what would replace it."""
+        return Wanted(
+            kind=self.kind, name=self.name, file=self.file, lifetime_s=self.lifetime_s, addresses=self.addresses
+        )
+
+
+class Authority:
+    """An authority and what it issued.
+
+    Attributes:
+        out: The folder that holds the authority's and everybody's.
+        issued: Its certificates, oldest first; of those replaced and expired nothing is kept.
+    """
+
+    def __init__(self, out: Path, signer: Signer, issued: Sequence[Issued] = ()) -> None:
+        self.out = out
+        self.issued = list(issued)
+        self._signer = signer
+
+    @classmethod
+    def create(cls, out: Path, name: str, now: EpochSeconds, lifetime_s: int = LIFETIME_S) -> Self:
+        """Make an authority.
+
+        Raises:
+            ConfigError: There is one, or its folder is a microgrid's.
+        """
+        folder = out / FOLDER
+        if (folder / KEY_FILE).exists():
+            raise ConfigError(f"{folder}: there is an authority; everybody trusts that one")
+        if (folder / "registry.json").exists():
+            raise ConfigError(
+                f"{folder}: is the folder of a microgrid, and would be carried to its controller with the authority's "
+                "key; give that microgrid another id"
+            )
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        made = cls(out, Signer.new(name, now, lifetime_s))
+        made._save(now)
+        write_private(folder / CA_FILE, pem(made._signer.certificate))
+        # The key last: with it the authority is there, and whole.
+        write_private(folder / KEY_FILE, made._signer.key_pem())
+        return made
+
+    @classmethod
+    def load(cls, out: Path) -> Self:
+        """Read the authority of ``out``.
+
+        Raises:
+            ConfigError: There is none, or it can't be read.
+        """
+        folder = out / FOLDER
+        try:
+            signer = Signer.load((folder / CA_FILE).read_bytes(), (folder / KEY_FILE).read_bytes())
+            issued = json.loads((folder / ISSUED_FILE).read_text())
+            return cls(out, signer, [_issued(entry) for entry in issued])
+        except FileNotFoundError as error:
+            raise ConfigError(
+                f"{folder}: no authority ({error}); make one with: commonwatt enroll authority"
+            ) from error
+        except (ConfigError, OSError, ValueError, KeyError, TypeError) as error:
+            raise ConfigError(f"{folder}: the authority can't be read: {error}") from error
+
+    def issue(self, wanted: Sequence[Wanted], now: EpochSeconds) -> list[Issued]:
+        """Issue certificates and write each, with its key, to its file, and the authority's beside it.
+
+        Raises:
+            ConfigError: A name or address can't stand in a certificate, or the authority has expired; nothing was
+                issued.
+        """
+        made = [self._sign(one, now) for one in wanted]
+        self.issued += [entry for entry, _ in made]
+        self._save(now)
+        for entry, text in made:
+            path = self.out / entry.file
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            write_private(path.with_name(CA_FILE), pem(self._signer.certificate))
+            write_private(path, text)
+        self._hand_out_revocations()
+        return [entry for entry, _ in made]
+
+    def _sign(self, wanted: Wanted, now: EpochSeconds) -> tuple[Issued, str]:
+        lifetime_s = min(wanted.lifetime_s, self.expires - now)
+        if self.expires <= now:
+            raise ConfigError(
+                f"{self.out / FOLDER}: the authority has expired, and nobody believes it any more; move it away and "
+                "make another: commonwatt enroll authority"
+            )
+        serial, text = self._signer.issue(wanted.kind, wanted.name, wanted.addresses, now, lifetime_s)
+        fields = vars(wanted) | {"serial": serial, "issued": now, "lifetime_s": lifetime_s}
+        return Issued(**fields), text
+
+    @property
+    def expires(self) -> EpochSeconds:
+        """When the authority itself expires, epoch seconds."""
+        return int(self._signer.certificate.not_valid_after_utc.timestamp())
+
+    def current(self) -> list[Issued]:
+        """Return the newest certificate of each file, unless it was revoked."""
+        newest = {entry.file: entry for entry in self.issued}
+        return [entry for entry in newest.values() if entry.revoked is None]
+
+    def renew(self, now: EpochSeconds, within_s: int, without: Collection[str] = ()) -> list[Issued]:
+        """Issue anew what expires within so many seconds, or has; return what replaces it.
+
+        Raises:
+            ConfigError: The authority has expired.
+        """
+        due = [entry.again() for entry in self.current() if entry.expires - now <= within_s]
+        return self.issue([one for one in due if one.kind is Kind.BROKER or one.name not in without], now)
+
+    def revoke(self, name: str, reason: str, now: EpochSeconds, kind: Kind = Kind.DEVICE) -> list[Issued]:
+        """Revoke every certificate of a device, or a broker, that is not yet; return them."""
+        # One that has expired too: it would be renewed otherwise.
+        revoked = [e for e in self.issued if (e.kind, e.name, e.revoked) == (kind, name, None)]
+        self.issued = [replace(e, revoked=now, reason=reason) if e in revoked else e for e in self.issued]
+        self._save(now)
+        self._hand_out_revocations()
+        return revoked
+
+    def lists(self) -> list[Path]:
+        """Return every copy of the list of revocations: one beside each certificate."""
+        return sorted({(self.out / entry.file).with_name(REVOKED_FILE) for entry in self.issued})
+
+    def _save(self, now: EpochSeconds) -> None:
+        newest = {entry.file: entry for entry in self.issued}
+        self.issued = [e for e in self.issued if e.expires > now or newest[e.file] is e]
+        folder = self.out / FOLDER
+        entries = [asdict(entry) | {"serial": f"{entry.serial:x}"} for entry in self.issued]
+        write_private(folder / ISSUED_FILE, json.dumps(entries, indent=1) + "\n")
+        revoked = {e.serial: e.revoked for e in self.issued if e.revoked is not None}
+        if revoked.keys() != self._listed():
+            write_private(folder / REVOKED_FILE, self._signer.revocations(revoked))
+
+    def _listed(self) -> frozenset[int] | None:
+        """Return who is on the list as it was written last; ``None``: there is none that can be used."""
+        try:
+            content = (self.out / FOLDER / REVOKED_FILE).read_bytes()
+            return revoked_serials(content, pem(self._signer.certificate).encode())
+        except (FileNotFoundError, ConfigError):
+            return None
+
+    def _hand_out_revocations(self) -> None:
+        """Put the list of revocations beside every certificate, but leave one alone that is as it should be."""
+        text = (self.out / FOLDER / REVOKED_FILE).read_text()
+        for path in self.lists():
+            if not path.exists() or path.read_bytes() != text.encode():
+                write_private(path, text)
+
+
+def _issued(entry: dict[str, object]) -> Issued:
+    fields = entry | {
+        "serial": int(str(entry["serial"]), 16),
+        "kind": Kind(str(entry["kind"])),
+        "addresses": tuple(entry["addresses"]),  # type: ignore[arg-type]
+    }
+    return Issued(**fields)  # type: ignore[arg-type]

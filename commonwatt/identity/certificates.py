@@ -1,0 +1,219 @@
+"""Makes certificates (X.509): an authority's own, those of brokers and devices, and lists of revoked ones.
+
+No files and no clock here. Keys are P-256. A broker's certificate names its addresses, a device's its identity; neither
+can stand for the other, nor make certificates itself.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+from ipaddress import ip_address
+from typing import Self
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+
+BACKDATED_S = 3_600
+"""Seconds by which a certificate begins before it is made: the clock of who checks it may be behind."""
+
+_UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
+"""What reading a damaged file raises: one flipped bit can make it of a version or an algorithm that nobody knows."""
+
+MAX_NAME = 64
+"""Characters a certificate's name may have (X.520)."""
+
+
+class Kind(StrEnum):
+    """What a certificate is for."""
+
+    BROKER = "broker"
+    DEVICE = "device"
+
+
+@dataclass(frozen=True)
+class Signer:
+    """An authority: its certificate, and the key it signs with."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def new(cls, name: str, now: EpochSeconds, lifetime_s: int) -> Self:
+        """Make an authority that vouches for itself from ``now`` on."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = _name(name)
+        builder = (
+            _builder(subject, subject, key.public_key(), now, lifetime_s)
+            .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(_usage(signs_certificates=True), critical=True)
+        )
+        return cls(builder.sign(key, hashes.SHA256()), key)
+
+    @classmethod
+    def load(cls, certificate: bytes, key: bytes) -> Self:
+        """Read an authority from its two PEM files.
+
+        Raises:
+            ConfigError: They are none, or not of one authority.
+        """
+        try:
+            read = x509.load_pem_x509_certificate(certificate)
+            public = read.public_key()
+            secret = serialization.load_pem_private_key(key, None)
+        except _UNREADABLE as error:
+            raise ConfigError(f"not an authority's certificate and key: {error}") from error
+        if not isinstance(secret, ec.EllipticCurvePrivateKey) or secret.public_key() != public:
+            raise ConfigError("the key is not that of the certificate")
+        return cls(read, secret)
+
+    def issue(
+        self, kind: Kind, name: str, addresses: Sequence[str], now: EpochSeconds, lifetime_s: int
+    ) -> tuple[int, str]:
+        """Make a certificate and its key.
+
+        Args:
+            kind: What it is for.
+            name: A device's identity, or what a broker is called.
+            addresses: Host names and IP addresses under which a broker is reached.
+            now: From when on it is valid, but for ``BACKDATED_S``.
+            lifetime_s: Seconds for which it is valid from ``now``.
+
+        Returns:
+            Its serial number; and key and certificate as PEM, in one text.
+
+        Raises:
+            ConfigError: A name or address can't stand in a certificate.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        usage = ExtendedKeyUsageOID.SERVER_AUTH if kind is Kind.BROKER else ExtendedKeyUsageOID.CLIENT_AUTH
+        authority = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        builder = (
+            _builder(_name(name), self.certificate.subject, key.public_key(), now, lifetime_s)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(signs_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([usage]), critical=False)
+            .add_extension(authority, critical=False)
+        )
+        if addresses:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([_address(address) for address in addresses]), critical=False
+            )
+        certificate = builder.sign(self.key, hashes.SHA256())
+        secret = key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        )
+        return certificate.serial_number, secret.decode() + pem(certificate)
+
+    def revocations(self, revoked: Mapping[int, EpochSeconds]) -> str:
+        """Return the signed list of revoked serial numbers, each with when it was revoked, as PEM."""
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            # It is replaced whenever something is revoked; a day on which it must have been would only lock all out,
+            # and so would one before which it is not valid yet, where a clock is behind.
+            .last_update(self.certificate.not_valid_before_utc)
+            .next_update(self.certificate.not_valid_after_utc)
+        )
+        for serial, time in sorted(revoked.items()):
+            entry = x509.RevokedCertificateBuilder().serial_number(serial).revocation_date(_moment(time)).build()
+            builder = builder.add_revoked_certificate(entry)
+        return builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+    def key_pem(self) -> str:
+        """Return the authority's key as PEM."""
+        return self.key.private_bytes(
+            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+        ).decode()
+
+
+def pem(certificate: x509.Certificate) -> str:
+    """Return a certificate as PEM."""
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:
+    """Return the serial numbers on a list of revocations (PEM) that ``authority`` (PEM) signed.
+
+    Raises:
+        ConfigError: It is none, or not this authority's.
+    """
+    try:
+        found = x509.load_pem_x509_crl(revocations)
+        signer = x509.load_pem_x509_certificate(authority).public_key()
+        signed = isinstance(signer, ec.EllipticCurvePublicKey) and found.is_signature_valid(signer)
+        serials = frozenset(entry.serial_number for entry in found)
+    except _UNREADABLE as error:
+        raise ConfigError(f"not a list of revocations and its authority: {error}") from error
+    if not signed:
+        raise ConfigError("the list of revocations is not signed by this authority")
+    return serials
+
+
+def expires_at(content: bytes) -> EpochSeconds:
+    """Return when the first of the certificates in a PEM file that expires does.
+
+    Raises:
+        ConfigError: There is none in it.
+    """
+    try:
+        found = x509.load_pem_x509_certificates(content)
+        return int(min(certificate.not_valid_after_utc for certificate in found).timestamp())
+    except _UNREADABLE as error:
+        raise ConfigError(f"no certificate: {error}") from error
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: EpochSeconds, lifetime_s: int
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(_moment(now - BACKDATED_S))
+        .not_valid_after(_moment(now + lifetime_s))
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _name(text: str) -> x509.Name:
+    if not 0 < len(text) <= MAX_NAME or not text.isprintable():
+        raise ConfigError(f"{text!r} can't be the name in a certificate: 1 to {MAX_NAME} printable characters can")
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text)])
+
+
+def _address(text: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(text))
+    except ValueError:
+        pass
+    try:
+        return x509.DNSName(text)
+    except ValueError as error:
+        raise ConfigError(f"{text!r} is no host name (ASCII) or IP address") from error
+
+
+def _moment(time: EpochSeconds) -> datetime:
+    return datetime.fromtimestamp(time, UTC)

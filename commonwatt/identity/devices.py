@@ -1,0 +1,163 @@
+"""Who may connect to a broker: identities and the digests of their tokens (design 9).
+
+A token is 32 random bytes in base64url. The broker keeps only its SHA-256: a random 256-bit secret needs no slow
+hash. ``commonwatt utility register`` writes both files; the broker reads ``devices.json``, a device its own token.
+Beside it stands the same in Mosquitto's form, so that nobody needs the tokens to make a password file for that broker.
+"""
+
+import base64
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from tempfile import mkstemp
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.runtime.jsonfile import read_object
+from commonwatt.sqlite.damage import sync_folder
+
+AUTHORITY_FOLDER = "authority"
+"""Where the authority is, beside the microgrids' folders; whoever works on these files locks it."""
+
+_REMEDY = "make one with: commonwatt utility register"
+
+_MOSQUITTO_SALT_BYTES = 12
+
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+
+class Role(StrEnum):
+    """What a device is, and so which topics it may use."""
+
+    METER = "meter"
+    GATEWAY = "gateway"
+    UTILITY = "utility"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Device:
+    """One identity that may connect.
+
+    Attributes:
+        identity: MQTT client id.
+        role: What it is.
+        microgrid: The microgrid whose subtree it belongs to; empty for the utility.
+        token_sha256: Hexadecimal digest of its token.
+        revoked: Why it may connect no more; empty: it may.
+        mosquitto: Its token's digest in the form of Mosquitto's password files; empty: registered without one.
+    """
+
+    identity: str
+    role: Role
+    microgrid: str
+    token_sha256: str
+    revoked: str = ""
+    mosquitto: str = field(default="", compare=False)
+
+    def owns(self, token: bytes) -> bool:
+        """Say whether ``token`` is this device's, in constant time."""
+        return hmac.compare_digest(self.token_sha256, digest(token))
+
+
+def new_token() -> str:
+    """Make a random 256-bit token as text."""
+    return secrets.token_urlsafe(32)
+
+
+def digest(token: bytes) -> str:
+    """Return the digest under which a broker keeps ``token``."""
+    return hashlib.sha256(token).hexdigest()
+
+
+def mosquitto_digest(token: bytes) -> str:
+    """Return the digest under which Mosquitto (2.0) keeps ``token``: PBKDF2 of SHA-512 with its salt, in its notation.
+
+    Salt and many iterations are there to protect secrets that can be guessed, which 256 random bits can't be: one
+    iteration will do, and the salt comes from the token, so that the same token has the same digest.
+    """
+    salt = hashlib.sha256(b"mosquitto" + token).digest()[:_MOSQUITTO_SALT_BYTES]
+    key = hashlib.pbkdf2_hmac("sha512", token, salt, 1)
+    return f"$7$1${base64.b64encode(salt).decode()}${base64.b64encode(key).decode()}"
+
+
+def save_devices(path: Path, devices: list[Device]) -> None:
+    """Write the file a broker reads, replacing it whole."""
+    content = {
+        d.identity: {"role": d.role, "microgrid": d.microgrid, "token_sha256": d.token_sha256}
+        | ({"mosquitto": d.mosquitto} if d.mosquitto else {})
+        | ({"revoked": d.revoked} if d.revoked else {})
+        for d in devices
+    }
+    write_private(path, json.dumps(content, indent=1) + "\n")
+
+
+def load_devices(path: Path) -> dict[str, Device]:
+    """Read the devices a broker admits, by identity.
+
+    Raises:
+        ConfigError: The file is missing or not what ``save_devices`` writes.
+    """
+    content = read_object(path, "a devices file", _REMEDY)
+    try:
+        return {identity: _device(identity, fields) for identity, fields in content.items()}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{path}: not a devices file ({error}); {_REMEDY}") from error
+
+
+def _device(identity: str, fields: object) -> Device:
+    if not isinstance(fields, dict):
+        raise TypeError(f"{identity}: no object")
+    texts = {key: fields[key] for key in ("role", "microgrid", "token_sha256")}
+    texts |= {key: fields.get(key, "") for key in ("revoked", "mosquitto")}
+    if wrong := [key for key, text in texts.items() if not isinstance(text, str)]:
+        raise TypeError(f"{identity}: {wrong[0]} is no text")
+    role = Role(texts["role"])
+    if not _DIGEST.fullmatch(texts["token_sha256"]):
+        raise ValueError(f"{identity}: token_sha256 is no digest")
+    return Device(
+        identity=identity,
+        role=role,
+        microgrid=texts["microgrid"],
+        token_sha256=texts["token_sha256"],
+        revoked=texts["revoked"],
+        mosquitto=texts["mosquitto"],
+    )
+
+
+def save_tokens(path: Path, tokens: dict[str, str]) -> None:
+    """Write tokens by identity, readable by this user alone."""
+    write_private(path, json.dumps(tokens, indent=1) + "\n")
+
+
+def load_tokens(path: Path) -> dict[str, str]:
+    """Read tokens by identity.
+
+    Raises:
+        ConfigError: The file is missing or malformed.
+    """
+    content = read_object(path, "a token file", _REMEDY)
+    tokens = {identity: token for identity, token in content.items() if isinstance(token, str) and token.isascii()}
+    if wrong := content.keys() - tokens.keys():
+        raise ConfigError(f"{path}: not a token file (that of {min(wrong)} is no token); {_REMEDY}")
+    return tokens
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace ``path`` in one durable step by a file only this user can read."""
+    # Its name is new and nobody's guess: nothing that stands there already, such as a link, is written into.
+    descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".new")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)

@@ -1,0 +1,267 @@
+"""Interval blocks: one meter, one record type, one quarter-hour, 60 slots; and their join (design 1).
+
+A slot holds the *set* of values seen at the best quality seen, nearly always one. Joining is union of the sets at the
+best quality, so it is commutative, associative and idempotent: retries, duplicates, reordering and two controllers
+reporting one meter need no special case. The smallest value of a set stands; the rest are its ``extras``, and a slot
+with extras is a conflict.
+
+Blocks come in batches (arrays over n blocks), never as one object each.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from commonwatt.codec.payloads import Key, Keys
+from commonwatt.model.records import HistoryRecord
+from commonwatt.model.units import GROUP_SLOTS, SLOT_S, SLOTS
+
+EXTRA = np.dtype([("row", np.int64), ("slot", np.uint8), ("value", np.int64)])
+"""One value of a conflicting slot beyond the smallest: which block, which slot, which value."""
+
+_INT64_MAX = np.iinfo(np.int64).max
+_GROUPS = SLOTS // GROUP_SLOTS
+
+
+class Quality(IntEnum):
+    """How good the value of a slot is; higher wins."""
+
+    MISSING = 0
+    AVERAGED = 1
+    EXACT = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """A batch of n interval blocks, or of parts of them.
+
+    Attributes:
+        meter: uint64 (n,), meter ids.
+        record_type: uint8 (n,).
+        quarter: uint32 (n,), epoch seconds // 900.
+        values: int64 (n, 60), milliwatt-hours; 0 where missing.
+        quality: uint8 (n, 60), ``Quality``.
+        extras: ``EXTRA`` (k,), sorted; the values of conflicting slots beyond the smallest.
+    """
+
+    meter: npt.NDArray[np.uint64]
+    record_type: npt.NDArray[np.uint8]
+    quarter: npt.NDArray[np.uint32]
+    values: npt.NDArray[np.int64]
+    quality: npt.NDArray[np.uint8]
+    extras: npt.NDArray[np.void]
+
+    def __len__(self) -> int:
+        return len(self.meter)
+
+    def key(self, row: int) -> tuple[int, int, int]:
+        """Return (meter, record type, quarter) of one block."""
+        return int(self.meter[row]), int(self.record_type[row]), int(self.quarter[row])
+
+    def keys(self) -> Keys:
+        """Return (meter, record type, quarter) of every block."""
+        return Keys(self.meter, self.record_type, self.quarter)
+
+    def extras_of(self, row: int) -> list[tuple[int, int]]:
+        """Return (slot, value) of one block's extras, ascending."""
+        return [(int(e["slot"]), int(e["value"])) for e in self.extras[self.extras["row"] == row]]
+
+    def take(self, rows: Sequence[int] | npt.NDArray[np.intp]) -> "Blocks":
+        """Return the blocks at ``rows`` (each at most once), in that order."""
+        index = np.asarray(rows, dtype=np.intp)
+        position = np.full(len(self), -1, dtype=np.int64)
+        position[index] = np.arange(len(index))
+        extras = self.extras[position[self.extras["row"]] >= 0].copy()
+        extras["row"] = position[extras["row"]]
+        extras.sort(order=["row", "slot", "value"])
+        return Blocks(
+            self.meter[index],
+            self.record_type[index],
+            self.quarter[index],
+            self.values[index],
+            self.quality[index],
+            extras,
+        )
+
+
+def make_blocks(
+    keys: Keys | Sequence[Key],
+    values: npt.ArrayLike,
+    quality: npt.ArrayLike,
+    extras: Iterable[tuple[int, int, int]] = (),
+) -> Blocks:
+    """Make blocks from (meter, type, quarter) keys, (n, 60) values and qualities, and (row, slot, value) extras.
+
+    Values of missing slots are set to 0, so that equal blocks have equal arrays.
+    """
+    keys = Keys.of(keys)
+    n = len(keys)
+    quality_array = np.asarray(quality, dtype=np.uint8).reshape(n, SLOTS)
+    value_array = np.where(quality_array > 0, np.asarray(values, dtype=np.int64).reshape(n, SLOTS), 0)
+    extra_array = np.array(sorted(extras), dtype=EXTRA)
+    return Blocks(keys.meter, keys.record_type, keys.quarter, value_array, quality_array, extra_array)
+
+
+def empty() -> Blocks:
+    """Return a batch of no blocks."""
+    return make_blocks([], [], [])
+
+
+def join(batches: Sequence[Blocks]) -> Blocks:
+    """Join all parts of the same block, over all ``batches``; the result has each key once, in ascending order."""
+    batches = [batch for batch in batches if len(batch)]
+    if not batches:
+        return empty()
+    parts = concatenate(batches) if len(batches) > 1 else batches[0]
+    if _ascends(parts):
+        return parts
+    order = np.lexsort((parts.quarter, parts.record_type, parts.meter))
+    parts = parts.take(order)
+    changed = (np.diff(parts.meter) != 0) | (np.diff(parts.record_type) != 0) | (np.diff(parts.quarter) != 0)
+    starts = np.concatenate(([0], np.flatnonzero(changed) + 1))
+    if len(starts) == len(parts):
+        return parts
+    group = np.concatenate(([0], np.cumsum(changed)))
+    best = np.maximum.reduceat(parts.quality, starts)
+    stands = (parts.quality == best[group]) & (parts.quality > 0)
+    smallest = np.minimum.reduceat(np.where(stands, parts.values, _INT64_MAX), starts)
+    values = np.where(best > 0, smallest, 0)
+    return Blocks(
+        parts.meter[starts],
+        parts.record_type[starts],
+        parts.quarter[starts],
+        values,
+        best,
+        _join_extras(parts, group, stands, values),
+    )
+
+
+def _ascends(parts: Blocks) -> bool:
+    """Tell whether each key stands once, in ascending order, as in what was joined already."""
+    keys = (parts.meter, parts.record_type, parts.quarter)
+    later, same = np.zeros(len(parts) - 1, np.bool_), np.ones(len(parts) - 1, np.bool_)
+    for column in keys:
+        later |= same & (column[1:] > column[:-1])
+        same &= column[1:] == column[:-1]
+    return bool(later.all())
+
+
+def _join_extras(
+    parts: Blocks, group: npt.NDArray[np.intp], stands: npt.NDArray[np.bool_], values: npt.NDArray[np.int64]
+) -> npt.NDArray[np.void]:
+    """Collect what stands at the best quality beside the smallest value: other parts' values and their extras."""
+    rows, slots = np.nonzero(stands & (parts.values != values[group]))
+    own = np.empty(len(rows), dtype=EXTRA)
+    own["row"], own["slot"], own["value"] = group[rows], slots, parts.values[rows, slots]
+    old = parts.extras[stands[parts.extras["row"], parts.extras["slot"]]].copy()
+    old["row"] = group[old["row"]]
+    found = np.concatenate((own, old))
+    return np.unique(found[found["value"] != values[found["row"], found["slot"]]])
+
+
+def concatenate(batches: Sequence[Blocks]) -> Blocks:
+    """Put batches one after the other, without joining."""
+    if not batches:
+        return empty()
+    offsets = np.cumsum([0, *(len(batch) for batch in batches)])
+    extras = np.concatenate([batch.extras for batch in batches])
+    extras["row"] += np.repeat(offsets[:-1], [len(batch.extras) for batch in batches])
+    return Blocks(
+        np.concatenate([batch.meter for batch in batches]),
+        np.concatenate([batch.record_type for batch in batches]),
+        np.concatenate([batch.quarter for batch in batches]),
+        np.concatenate([batch.values for batch in batches]),
+        np.concatenate([batch.quality for batch in batches]),
+        extras,
+    )
+
+
+def from_records(records: Sequence[HistoryRecord]) -> Blocks:
+    """Cut accepted records at quarter-hours and join them into parts.
+
+    Records that contradict each other over a slot become a conflict, like any other two parts.
+    """
+    if not records:
+        return empty()
+    meter = np.array([record.meter_id for record in records], np.uint64)
+    columns = [(r.record_type, r.start, r.end, r.lossy, r.reading) for r in records]
+    record_type, start, end, lossy, reading = np.array(columns, np.int64).T
+    slots = np.maximum(-(-(end - start) // SLOT_S), 0)
+    # One row for each slot: of which record, and which slot since 1970.
+    of = np.repeat(np.arange(len(records)), slots)
+    slot = np.arange(len(of)) + np.repeat(start // SLOT_S - (np.cumsum(slots) - slots), slots)
+    quality = np.where(lossy != 0, Quality.AVERAGED, Quality.EXACT)
+    # In the order of the slots, of each the best first, and of those the smallest.
+    order = np.lexsort((reading[of], -quality[of], slot, record_type[of], meter[of]))
+    of, slot = of[order], slot[order]
+    quarter, place = np.divmod(slot, SLOTS)
+    block = _starts(meter[of], record_type[of], quarter)
+    first = block | _starts(slot)
+    row, group = np.cumsum(block) - 1, np.cumsum(first) - 1
+    values = np.zeros((int(block.sum()), SLOTS), np.int64)
+    qualities = np.zeros(values.shape, np.uint8)
+    values[row[first], place[first]] = reading[of[first]]
+    qualities[row[first], place[first]] = quality[of[first]]
+    more = ~first & (quality[of] == quality[of[first]][group]) & _starts(group, reading[of])
+    extras = np.empty(int(more.sum()), EXTRA)
+    extras["row"], extras["slot"], extras["value"] = row[more], place[more], reading[of[more]]
+    return Blocks(
+        meter[of[block]],
+        record_type[of[block]].astype(np.uint8),
+        quarter[block].astype(np.uint32),
+        values,
+        qualities,
+        extras,
+    )
+
+
+def _starts(*columns: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
+    """Tell where one of the columns differs from the row before; the first row always does."""
+    changed = np.zeros(len(columns[0]), np.bool_)
+    changed[:1] = True
+    for column in columns:
+        changed[1:] |= column[1:] != column[:-1]
+    return changed
+
+
+def average(blocks: Blocks) -> Blocks:
+    """Apply the lossy algorithm (M7): a group of ten exact slots becomes ten averaged ones holding its mean.
+
+    Groups that are not wholly exact, or hold a conflict, stay as they are: their mean could still change, and two
+    different means of one group would contradict each other.
+    """
+    n = len(blocks)
+    if not n:
+        return blocks
+    values = blocks.values.reshape(n, _GROUPS, GROUP_SLOTS)
+    whole = (blocks.quality.reshape(n, _GROUPS, GROUP_SLOTS) == Quality.EXACT).all(axis=2)
+    whole[blocks.extras["row"], blocks.extras["slot"] // GROUP_SLOTS] = False
+    # Twice ten values of up to 2^53 stay below 2^63; the mean is rounded half up.
+    means = (2 * values.sum(axis=2) + GROUP_SLOTS) // (2 * GROUP_SLOTS)
+    new_values = np.where(whole[:, :, None], means[:, :, None], values).reshape(n, SLOTS)
+    new_quality = np.where(
+        whole[:, :, None], np.uint8(Quality.AVERAGED), blocks.quality.reshape(n, _GROUPS, GROUP_SLOTS)
+    )
+    return Blocks(
+        blocks.meter,
+        blocks.record_type,
+        blocks.quarter,
+        new_values,
+        new_quality.reshape(n, SLOTS).astype(np.uint8),
+        blocks.extras,
+    )
+
+
+def mask_of(flags: npt.NDArray[np.bool_]) -> int:
+    """Return 60 flags as an integer whose bit s (of value 2^s) is slot s."""
+    return int.from_bytes(np.packbits(flags, bitorder="little").tobytes(), "little")
+
+
+def flags_of(mask: int) -> npt.NDArray[np.bool_]:
+    """Return the 60 flags of a mask made by ``mask_of``."""
+    return np.unpackbits(np.frombuffer(mask.to_bytes(8, "little"), np.uint8), bitorder="little")[:SLOTS].astype(
+        np.bool_
+    )

@@ -1,0 +1,1 @@
+"""Connections: MQTT, TLS, HTTP, addresses, liveness, bytes on the LTE line."""

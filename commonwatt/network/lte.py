@@ -1,0 +1,168 @@
+"""What connections cost on an LTE line: IP bytes each way, from what the kernel counts of each of them (``TCP_INFO``).
+
+Bytes and segments are the kernel's own, repeated ones included; each segment is given the headers it travels with. So
+TLS, acknowledgements, keepalives and repetitions are all in it. Not in it: name look-ups, attempts to connect that
+nobody answers, and the content of segments that came twice. Where the kernel has no ``TCP_INFO``, nothing is counted.
+"""
+
+import secrets
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+from weakref import WeakKeyDictionary
+
+from commonwatt.runtime.clock import boot_id
+
+_TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
+# struct tcp_info of linux/tcp.h: state, options; segs_out and segs_in; bytes_received; bytes_sent (since Linux 4.19).
+_STATE, _OPTIONS, _RECEIVED, _SEGMENTS, _SENT, _INFO_BYTES = 0, 5, 128, 136, 200, 208
+_TIMESTAMPS = 1
+_ESTABLISHED, _CLOSE_WAIT = 1, 8
+
+_IPV4_BYTES, _IPV6_BYTES, _TCP_BYTES, _TIMESTAMP_BYTES = 20, 40, 20, 12
+_SYN_OPTION_BYTES = 20
+
+IS_COUNTED = _TCP_INFO is not None
+"""Whether this system tells."""
+
+
+@dataclass(frozen=True)
+class Use:
+    """Bytes on a line, IP headers included.
+
+    Attributes:
+        sent: From here.
+        received: To here.
+    """
+
+    sent: int = 0
+    received: int = 0
+
+    def __add__(self, other: "Use") -> "Use":
+        return Use(self.sent + other.sent, self.received + other.received)
+
+
+def use_of(sock: socket.socket, *, accepted: bool, closing: bool = False) -> Use | None:
+    """Return what a TCP connection has cost so far; ``None`` where it can't be told.
+
+    Args:
+        sock: The connection, plain or TLS.
+        accepted: Whether the other side made it; the kernel leaves out the answer to that.
+        closing: Count what closing it will cost, too: the kernel does not tell afterwards.
+    """
+    if _TCP_INFO is None:
+        return None
+    try:
+        info = sock.getsockopt(socket.IPPROTO_TCP, _TCP_INFO, _INFO_BYTES)
+    except OSError:
+        return None  # It is closed already.
+    if len(info) < _INFO_BYTES:
+        return None
+    (sent,), (received,) = struct.unpack_from("=Q", info, _SENT), struct.unpack_from("=Q", info, _RECEIVED)
+    segments_out, segments_in = struct.unpack_from("=II", info, _SEGMENTS)
+    options = _TIMESTAMP_BYTES if info[_OPTIONS] & _TIMESTAMPS else 0
+    bare = (_IPV6_BYTES if sock.family == socket.AF_INET6 else _IPV4_BYTES) + _TCP_BYTES
+    header = bare + options
+    # The two segments that make a connection have more options than others.
+    sent += segments_out * header + (bare + _SYN_OPTION_BYTES if accepted else _SYN_OPTION_BYTES - options)
+    received += segments_in * header + _SYN_OPTION_BYTES - options
+    if closing:
+        # A FIN and its acknowledgement each way; if the other side has closed, those of one way are counted.
+        left = {_ESTABLISHED: 2, _CLOSE_WAIT: 1}.get(info[_STATE], 0) * header
+        sent, received = sent + left, received + left
+    return Use(sent, received)
+
+
+@dataclass
+class Tally:
+    """Sums what the connections of one process cost.
+
+    Attributes:
+        run: A random number: these sums began at 0 with it.
+    """
+
+    run: int = field(default_factory=lambda: secrets.randbits(63))
+    # By connection, whether it was accepted. Weakly: what nobody has any more is closed by Python.
+    _open: WeakKeyDictionary[socket.socket, bool] = field(default_factory=WeakKeyDictionary)
+    _ended_sent: int = 0
+    _ended_received: int = 0
+    # TLS connections are made on threads of their own. And the garbage collector closes connections, on whatever
+    # thread and in whatever line it runs: also in those below, which hold the lock already.
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+
+    def opened(self, sock: socket.socket, *, accepted: bool = False) -> None:
+        """Count a connection from its beginning."""
+        with self._lock:
+            self._open[sock] = accepted
+
+    def leave_out(self, fileno: int) -> None:
+        """Count a connection no longer, nor what it has cost so far: it is not on the line."""
+        with self._lock:
+            for sock, _ in self._connections():
+                if sock.fileno() == fileno:
+                    self._open.pop(sock, None)
+
+    def closing(self, sock: socket.socket) -> None:
+        """Take the last look at a connection, just before it is closed."""
+        with self._lock:
+            accepted = self._open.pop(sock, None)
+            if accepted is not None:
+                use = use_of(sock, accepted=accepted, closing=True) or Use()
+                # Plain numbers: between reading and writing one of them no garbage is collected.
+                self._ended_sent += use.sent
+                self._ended_received += use.received
+
+    def total(self) -> Use:
+        """Return what all connections have cost since the beginning."""
+        with self._lock:
+            # First: one that is closed while the others are looked at must not count twice. It may be missing once.
+            ended = Use(self._ended_sent, self._ended_received)
+            looks = (use_of(sock, accepted=accepted) or Use() for sock, accepted in self._connections())
+            return sum(looks, ended)
+
+    def _connections(self) -> Iterator[tuple[socket.socket, bool]]:
+        """Yield the open connections, whatever is closed meanwhile."""
+        for reference in self._open.keyrefs():
+            sock = reference()
+            accepted = None if sock is None else self._open.get(sock)
+            if sock is not None and accepted is not None:
+                yield sock, accepted
+
+
+class AcceptedSocket(socket.socket):
+    """A connection that was accepted and is counted to its end, however it is closed."""
+
+    _tally: Tally | None = None
+
+    @classmethod
+    def take(cls, accepted: socket.socket, tally: Tally) -> Self:
+        """Take over a connection; ``accepted`` is not to be used any more."""
+        sock = cls(fileno=accepted.detach())
+        sock.setblocking(False)
+        sock._tally = tally
+        tally.opened(sock, accepted=True)
+        return sock
+
+    def close(self) -> None:
+        """Close it."""
+        if self._tally is not None:
+            self._tally.closing(self)
+        super().close()
+
+
+def interface_use(name: str, folder: Path = Path("/sys/class/net")) -> tuple[str, Use] | None:
+    """Return what a network interface has sent and received since it is there, with a name for that time.
+
+    ``None`` while it is not there. A modem that is plugged in again is another interface, which begins at 0.
+    """
+    there = folder / name
+    with suppress(OSError, ValueError):
+        number = int((there / "ifindex").read_text())
+        sent, received = (int((there / "statistics" / f"{way}_bytes").read_text()) for way in ("tx", "rx"))
+        return f"{boot_id()} {name} {number}", Use(sent, received)
+    return None

@@ -1,0 +1,344 @@
+"""The batch a gateway relays to the utility, and its acknowledgement (docs/protocol.md, "Batches").
+
+A batch is columns, so that a receiver can take it apart with whole-array operations and store payloads as received.
+"""
+
+import struct
+import zlib
+from dataclasses import dataclass
+from enum import IntEnum, IntFlag
+
+import numpy as np
+import zstandard
+
+from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Keys, Payloads
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import EVENT_BYTES, EventRecord, unpack_event
+from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.protocol.messages import Trust
+
+MAX_BATCH_BYTES = 256 * 1024
+"""No message is longer than this."""
+
+MAX_BODY_BYTES = 4 * 1024 * 1024
+"""Nor does any body expand to more than this."""
+
+MAX_BATCH_BLOCKS = 2000
+"""A batch holds no more blocks than this."""
+
+MAX_BATCH_EVENTS = 2000
+"""Nor more events."""
+
+MAX_BATCH_LETTERS = 200
+"""Nor more letters."""
+
+_MAGIC = b"CWB1"
+_ACK_MAGIC = b"CWA1"
+# magic, flags, trust, length of the owner's name, reserved, time, store, sequence, blocks, events, letters, body length
+_HEAD = struct.Struct(">4sBBBBIQQIIII")
+_ACK = struct.Struct(">4sBBHIQQQIII")
+_EVENT_GENERATION = struct.Struct(">I")
+_LETTER = struct.Struct(">QBBIQIH")
+_CRC = struct.Struct(">I")
+
+
+class BatchRefusal(IntEnum):
+    """Status of a batch's acknowledgement."""
+
+    NONE = 0
+    """Not refused: it is committed at the utility."""
+    MALFORMED = 1
+    CHECKSUM = 2
+    NOT_REGISTERED = 5
+    """The utility does not know this gateway, or a meter in the batch is not in its registry; send it again later."""
+    BUSY = 6
+    """The utility can't store anything now; send it again later."""
+    BAD_PAYLOAD = 7
+    """A block's payload is damaged; a gateway checks its own before it sends, and sends again later."""
+
+
+class BatchFlag(IntFlag):
+    """Flags of a batch."""
+
+    COMPRESSED = 0x01
+    """The body is a zstandard frame."""
+    ANSWER = 0x02
+    """Sent because the utility asked (``get``)."""
+    URGENT = 0x04
+    """Sent outside the schedule."""
+
+
+NO_FLAGS = BatchFlag(0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Letter:
+    """A dead letter: a record, or a message, that could not be accepted, kept to be looked at.
+
+    Attributes:
+        meter: Whose topic it came on.
+        log: ``records.Log`` number; 0 when it was no record.
+        reason: ``Rejection``; 128 + ``Refusal`` for a whole message.
+        generation: Of the log; 0 when it was no record.
+        record_id: Of the record; a running number when it was none.
+        time: When it came.
+        content: The record whole; of a message the first kilobyte.
+    """
+
+    meter: MeterId
+    log: int
+    reason: int
+    generation: int
+    record_id: int
+    time: EpochSeconds
+    content: bytes
+
+
+MESSAGE_REASON = 128
+"""Added to a ``Refusal`` to make the ``reason`` of a letter about a whole message."""
+
+MAX_LETTER_BYTES = 1024
+"""Of what can't be accepted, no more than this is kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a gateway relays in one message.
+
+    Attributes:
+        owner: The microgrid the data is of; the topic names the controller that sent it (P7).
+        store: Random id of the gateway's store: a new one means a new store.
+        sequence: Number of the batch, never used twice within a store.
+        time: The gateway's time.
+        trust: How far that time can be trusted.
+        flags: Why it was sent.
+        keys: Of each block.
+        payloads: Packed blocks, as stored.
+        events: (log generation, event record).
+        letters: Dead letters.
+    """
+
+    owner: str
+    store: int
+    sequence: int
+    time: EpochSeconds
+    trust: Trust = Trust.NONE
+    flags: BatchFlag = NO_FLAGS
+    keys: Keys
+    payloads: Payloads
+    events: list[tuple[int, EventRecord]]
+    letters: list[Letter]
+
+    def pack(self) -> bytes:
+        """Return the message, its body compressed."""
+        body = b"".join(
+            (
+                self.keys.meter.astype(">u8").tobytes(),
+                self.keys.quarter.astype(">u4").tobytes(),
+                self.keys.record_type.tobytes(),
+                self.payloads.lengths.astype(">u2").tobytes(),
+                self.payloads.buffer,
+                *(_EVENT_GENERATION.pack(generation) + event.pack() for generation, event in self.events),
+                *(_pack_letter(letter) for letter in self.letters),
+            )
+        )
+        owner = self.owner.encode("ascii")
+        head = _HEAD.pack(
+            _MAGIC,
+            self.flags | BatchFlag.COMPRESSED,
+            self.trust,
+            len(owner),
+            0,
+            self.time,
+            self.store,
+            self.sequence,
+            len(self.keys),
+            len(self.events),
+            len(self.letters),
+            len(body),
+        )
+        message = head + owner + zstandard.ZstdCompressor(level=3).compress(body)
+        return message + _CRC.pack(zlib.crc32(message))
+
+
+def _pack_letter(letter: Letter) -> bytes:
+    content = letter.content[:MAX_LETTER_BYTES]
+    return (
+        _LETTER.pack(
+            letter.meter, letter.log, letter.reason, letter.generation, letter.record_id, letter.time, len(content)
+        )
+        + content
+    )
+
+
+def unpack_batch(data: bytes) -> Batch:
+    """Read a batch; payloads are not unpacked.
+
+    Raises:
+        ProtocolError: Its ``code`` is the ``BatchRefusal`` to answer with.
+    """
+    if not _HEAD.size + _CRC.size <= len(data) <= MAX_BATCH_BYTES or not data.startswith(_MAGIC):
+        raise ProtocolError(BatchRefusal.MALFORMED, f"batch of {len(data)} bytes starting {data[:4]!r}")
+    if _CRC.pack(zlib.crc32(data[: -_CRC.size])) != data[-_CRC.size :]:
+        raise ProtocolError(BatchRefusal.CHECKSUM, "batch: checksum does not match")
+    (_, flags, trust, owner_length, _, time, store, sequence, n_blocks, n_events, n_letters, body_length) = (
+        _HEAD.unpack_from(data)
+    )
+    if (
+        n_blocks > MAX_BATCH_BLOCKS
+        or n_events > MAX_BATCH_EVENTS
+        or n_letters > MAX_BATCH_LETTERS
+        or body_length > MAX_BODY_BYTES
+    ):
+        raise ProtocolError(
+            BatchRefusal.MALFORMED,
+            f"batch of {n_blocks} blocks, {n_events} events, {n_letters} letters, {body_length} bytes",
+        )
+    start = _HEAD.size + owner_length
+    try:
+        owner = data[_HEAD.size : start].decode("ascii")
+        body = data[start : -_CRC.size]
+        if flags & BatchFlag.COMPRESSED:
+            # A frame that states its size is expanded to it, whatever max_output_size says.
+            if zstandard.frame_content_size(body) not in (-1, body_length):
+                raise ValueError(f"compressed body does not expand to {body_length} bytes")
+            body = zstandard.ZstdDecompressor().decompress(body, max_output_size=body_length)
+        if len(body) != body_length:
+            raise ValueError(f"body of {len(body)} bytes instead of {body_length}")
+        keys, payloads, rest = _unpack_blocks(body, n_blocks)
+        events, rest = _unpack_events(rest, n_events)
+        letters = _unpack_letters(rest, n_letters)
+        return Batch(
+            owner=owner,
+            store=store,
+            sequence=sequence,
+            time=time,
+            trust=Trust(trust),
+            flags=BatchFlag(flags),
+            keys=keys,
+            payloads=payloads,
+            events=events,
+            letters=letters,
+        )
+    except (ValueError, struct.error, zstandard.ZstdError) as error:
+        raise ProtocolError(BatchRefusal.MALFORMED, f"batch: {error}") from error
+
+
+def _unpack_blocks(body: bytes, n: int) -> tuple[Keys, Payloads, bytes]:
+    meter = np.frombuffer(body, ">u8", n).astype(np.uint64)
+    quarter = np.frombuffer(body, ">u4", n, 8 * n).astype(np.uint32)
+    record_type = np.frombuffer(body, np.uint8, n, 12 * n)
+    lengths = np.frombuffer(body, ">u2", n, 13 * n)
+    offsets = np.concatenate(([0], np.cumsum(lengths, dtype=np.int64)))
+    start = 15 * n
+    end = start + int(offsets[-1])
+    if n and (int(lengths.max()) > MAX_PAYLOAD_BYTES or end > len(body)):
+        raise ValueError("block payload too long")
+    return Keys(meter, record_type, quarter), Payloads(body[start:end], offsets), body[end:]
+
+
+def _unpack_events(body: bytes, n: int) -> tuple[list[tuple[int, EventRecord]], bytes]:
+    size = _EVENT_GENERATION.size + EVENT_BYTES
+    if len(body) < n * size:
+        raise ValueError("events cut short")
+    events = [
+        (_EVENT_GENERATION.unpack_from(body, at)[0], unpack_event(body[at + 4 : at + size]))
+        for at in range(0, n * size, size)
+    ]
+    return events, body[n * size :]
+
+
+def _unpack_letters(body: bytes, n: int) -> list[Letter]:
+    letters = []
+    at = 0
+    for _ in range(n):
+        meter, log, reason, generation, record_id, time, length = _LETTER.unpack_from(body, at)
+        at += _LETTER.size + length
+        content = body[at - length : at]
+        if length > MAX_LETTER_BYTES or len(content) != length:
+            raise ValueError("letter too long")
+        letters.append(
+            Letter(
+                meter=meter,
+                log=log,
+                reason=reason,
+                generation=generation,
+                record_id=record_id,
+                time=time,
+                content=content,
+            )
+        )
+    if at != len(body):
+        raise ValueError(f"{len(body) - at} bytes too many")
+    return letters
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchAck:
+    """What the utility answers to a batch, after its commit.
+
+    Attributes:
+        status: ``BatchRefusal.NONE``, or why nothing of it was kept.
+        trust: How far ``time`` can be trusted.
+        time: The utility's time.
+        utility_store: Random id of the utility's store. A gateway that sees a new one sends its backups again.
+        store: As in the batch.
+        sequence: As in the batch.
+        blocks: How many blocks were committed.
+        events: How many events.
+        letters: How many letters.
+    """
+
+    status: BatchRefusal = BatchRefusal.NONE
+    trust: Trust = Trust.NONE
+    time: EpochSeconds
+    utility_store: int
+    store: int
+    sequence: int
+    blocks: int = 0
+    events: int = 0
+    letters: int = 0
+
+    def pack(self) -> bytes:
+        """Return the message."""
+        message = _ACK.pack(
+            _ACK_MAGIC,
+            self.status,
+            self.trust,
+            0,
+            self.time,
+            self.utility_store,
+            self.store,
+            self.sequence,
+            self.blocks,
+            self.events,
+            self.letters,
+        )
+        return message + _CRC.pack(zlib.crc32(message))
+
+
+def unpack_batch_ack(data: bytes) -> BatchAck:
+    """Read a batch's acknowledgement.
+
+    Raises:
+        ProtocolError: It is malformed or damaged.
+    """
+    if len(data) != _ACK.size + _CRC.size or not data.startswith(_ACK_MAGIC):
+        raise ProtocolError(BatchRefusal.MALFORMED, f"batch acknowledgement of {len(data)} bytes")
+    if _CRC.pack(zlib.crc32(data[: -_CRC.size])) != data[-_CRC.size :]:
+        raise ProtocolError(BatchRefusal.CHECKSUM, "batch acknowledgement: checksum does not match")
+    _, status, trust, _, time, utility_store, store, sequence, blocks, events, letters = _ACK.unpack_from(data)
+    try:
+        return BatchAck(
+            status=BatchRefusal(status),
+            trust=Trust(trust),
+            time=time,
+            utility_store=utility_store,
+            store=store,
+            sequence=sequence,
+            blocks=blocks,
+            events=events,
+            letters=letters,
+        )
+    except ValueError as error:
+        raise ProtocolError(BatchRefusal.MALFORMED, f"batch acknowledgement: {error}") from error

@@ -1,0 +1,314 @@
+"""The binary messages between a meter and its gateway (docs/protocol.md gives them byte by byte, with examples).
+
+All are big-endian and end in the CRC-32 (IEEE, as in zlib) of what stands before it.
+"""
+
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import (
+    EVENT_BYTES,
+    HISTORY_BYTES,
+    MAX_RECORD_S,
+    EventRecord,
+    HistoryRecord,
+    Log,
+    RecordType,
+    Rejection,
+    State,
+    unpack_event,
+    unpack_history,
+)
+from commonwatt.model.units import MAX_ABS_READING, SLOT_S, EpochSeconds, MilliwattHours
+
+VERSION = 1
+"""First byte of every binary message between meter and gateway."""
+
+MAX_PUT_RECORDS = 1000
+"""A put holds no more records than this (36 KB of history)."""
+
+MAX_PUT_RANGE = 1_000_000
+"""A put covers no more ids than this."""
+
+MAX_PUT_SLOTS = 100_000
+"""Nor do its records cover more slots than this, all together."""
+
+MAX_ID = 2**63 - 2
+"""No id is higher; numbers from 1 without holes never get there."""
+
+_PUT = struct.Struct(">BBHIQQ")
+_ACK = struct.Struct(">BBBBIQQIHB")
+_ACK_COUNT = struct.Struct(">BI")
+_ACK_REJECTED = struct.Struct(">QB")
+_LEVEL = struct.Struct(">BBHIq")
+_CRC = struct.Struct(">I")
+# Of a history record.
+_PERIOD = struct.Struct(">20xII8x")
+
+
+class Refusal(IntEnum):
+    """Why a whole put was refused: nothing of it was kept, its range is not covered (status of a ``PutAck``)."""
+
+    NONE = 0
+    """Not refused: what is not listed as rejected is durable at the gateway."""
+    MALFORMED = 1
+    """Length, range or count make no sense. Sending the same bytes again won't help."""
+    CHECKSUM = 2
+    """Damaged on the way; send it again."""
+    VERSION = 3
+    """A version the gateway does not speak."""
+    TOO_LARGE = 4
+    """More than 1,000 records, 1,000,000 ids or 100,000 slots covered; send fewer at a time."""
+    NOT_REGISTERED = 5
+    """The gateway's registry does not have this meter (yet); send it again later."""
+    BUSY = 6
+    """The gateway can't store anything now; send it again later."""
+    EARLY = 7
+    """A record of it ends up to two hours after the gateway's time: the meter's clock is ahead. Take the time in this
+    answer, and send it again when its time has come."""
+
+
+class Trust(IntEnum):
+    """How far the time in an acknowledgement can be trusted (design 4.6)."""
+
+    NONE = 0
+    METERS = 1
+    """The median of the meters."""
+    HARDWARE = 2
+    """A hardware clock, within its drift since the last good time."""
+    NETWORK = 3
+    """The utility, or NTP."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Put:
+    """One contiguous range of ids of one of a meter's logs (M5 ``put``).
+
+    Attributes:
+        log: Which log.
+        generation: The log's generation; the meter takes a new, higher one when it lost its memory.
+        first_id: First id covered.
+        last_id: Last id covered; every id between them is covered, also those whose records were consolidated away.
+        records: The records, packed, each 36 (history) or 24 (event) bytes.
+    """
+
+    log: Log
+    generation: int
+    first_id: int
+    last_id: int
+    records: tuple[bytes, ...]
+
+    def pack(self) -> bytes:
+        """Return the message."""
+        head = _PUT.pack(VERSION, self.log, len(self.records), self.generation, self.first_id, self.last_id)
+        return _with_crc(head + b"".join(self.records))
+
+    def history(self) -> list[HistoryRecord]:
+        """Return the history records."""
+        return [unpack_history(record) for record in self.records]
+
+    def events(self) -> list[EventRecord]:
+        """Return the event records."""
+        return [unpack_event(record) for record in self.records]
+
+    def ids(self) -> list[int]:
+        """Return the records' ids."""
+        records = self.history() if self.log is Log.HISTORY else self.events()
+        return [record.record_id for record in records]
+
+    def counts(self) -> dict[int, int]:
+        """Return how many records of which type it holds; events count as type 0."""
+        return dict(Counter(record[0] if self.log is Log.HISTORY else 0 for record in self.records))
+
+
+def unpack_put(data: bytes) -> Put:
+    """Read a put.
+
+    Raises:
+        ProtocolError: Its ``code`` is the ``Refusal`` to answer with.
+    """
+    if len(data) < _PUT.size + _CRC.size:
+        raise ProtocolError(Refusal.MALFORMED, f"put of {len(data)} bytes is shorter than its head")
+    version, log, count, generation, first_id, last_id = _PUT.unpack_from(data)
+    if version != VERSION:
+        raise ProtocolError(Refusal.VERSION, f"put of version {version}; this gateway speaks {VERSION}")
+    if log not in (Log.HISTORY, Log.EVENT):
+        raise ProtocolError(Refusal.MALFORMED, f"put of unknown log {log}")
+    if count > MAX_PUT_RECORDS or last_id - first_id >= MAX_PUT_RANGE:
+        raise ProtocolError(Refusal.TOO_LARGE, f"put of {count} records, ids {first_id} to {last_id}")
+    size = HISTORY_BYTES if log == Log.HISTORY else EVENT_BYTES
+    if (
+        len(data) != _PUT.size + count * size + _CRC.size
+        or not first_id <= last_id <= MAX_ID
+        or count > last_id - first_id + 1
+    ):
+        raise ProtocolError(
+            Refusal.MALFORMED, f"put of {count} records, ids {first_id} to {last_id}, in {len(data)} bytes"
+        )
+    _check_crc(data, Refusal.CHECKSUM, "put")
+    body = data[_PUT.size : -_CRC.size]
+    records = tuple(body[at : at + size] for at in range(0, len(body), size))
+    if log == Log.HISTORY and _slots_of(body) > MAX_PUT_SLOTS:
+        raise ProtocolError(Refusal.TOO_LARGE, f"put of {count} records over more than {MAX_PUT_SLOTS} slots")
+    return Put(log=Log(log), generation=generation, first_id=first_id, last_id=last_id, records=records)
+
+
+def _slots_of(records: bytes) -> int:
+    """Return how many slots history records cover; one that is rejected anyway counts none."""
+    covered_s = (end - start for start, end in _PERIOD.iter_unpack(records))
+    return sum(seconds // SLOT_S for seconds in covered_s if 0 < seconds <= MAX_RECORD_S)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PutAck:
+    """What a gateway answers to a put, after its commit (M5 ``acknowledge``, M6).
+
+    Attributes:
+        log: Which log.
+        status: ``Refusal.NONE``, or why the whole put was refused.
+        trust: How far ``time`` can be trusted.
+        generation: As in the put.
+        first_id: As in the put.
+        last_id: As in the put.
+        time: The gateway's time.
+        accepted: How many records of which type are now durable; events count as type 0.
+        rejected: Id and reason of each record that was kept as a dead letter instead.
+    """
+
+    log: Log
+    status: Refusal = Refusal.NONE
+    trust: Trust = Trust.NONE
+    generation: int
+    first_id: int
+    last_id: int
+    time: EpochSeconds
+    accepted: tuple[tuple[int, int], ...] = ()
+    rejected: tuple[tuple[int, Rejection], ...] = ()
+
+    def pack(self) -> bytes:
+        """Return the message."""
+        head = _ACK.pack(
+            VERSION,
+            self.log,
+            self.status,
+            self.trust,
+            self.generation,
+            self.first_id,
+            self.last_id,
+            self.time,
+            len(self.rejected),
+            len(self.accepted),
+        )
+        counts = b"".join(_ACK_COUNT.pack(*count) for count in self.accepted)
+        return _with_crc(head + counts + b"".join(_ACK_REJECTED.pack(*rejected) for rejected in self.rejected))
+
+    def confirms(self, put: Put) -> bool:
+        """Say whether this acknowledges exactly ``put``: its log, generation and range, and each of its records."""
+        counts = put.counts()
+        accepted = dict(self.accepted)
+        return (
+            self.status is Refusal.NONE
+            and (self.log, self.generation, self.first_id, self.last_id)
+            == (put.log, put.generation, put.first_id, put.last_id)
+            and sum(counts.values()) == sum(accepted.values()) + len(self.rejected)
+            and all(count <= counts.get(kind, 0) for kind, count in accepted.items())
+            and len(accepted) == len(self.accepted)
+            and (not self.rejected or Counter(record_id for record_id, _ in self.rejected) <= Counter(put.ids()))
+        )
+
+
+def unpack_put_ack(data: bytes) -> PutAck:
+    """Read an acknowledgement.
+
+    Raises:
+        ProtocolError: It is malformed or damaged.
+    """
+    if len(data) < _ACK.size + _CRC.size:
+        raise ProtocolError(Refusal.MALFORMED, f"acknowledgement of {len(data)} bytes")
+    _check_crc(data, Refusal.CHECKSUM, "acknowledgement")
+    version, log, status, trust, generation, first_id, last_id, time, rejected, kinds = _ACK.unpack_from(data)
+    if version != VERSION:
+        raise ProtocolError(Refusal.VERSION, f"acknowledgement of version {version}")
+    middle = _ACK.size + kinds * _ACK_COUNT.size
+    if len(data) != middle + rejected * _ACK_REJECTED.size + _CRC.size:
+        raise ProtocolError(Refusal.MALFORMED, f"acknowledgement of {len(data)} bytes")
+    try:
+        return PutAck(
+            log=Log(log),
+            status=Refusal(status),
+            trust=Trust(trust),
+            generation=generation,
+            first_id=first_id,
+            last_id=last_id,
+            time=time,
+            accepted=tuple(_ACK_COUNT.iter_unpack(data[_ACK.size : middle])),
+            rejected=tuple(
+                (i, Rejection(reason)) for i, reason in _ACK_REJECTED.iter_unpack(data[middle : -_CRC.size])
+            ),
+        )
+    except ValueError as error:
+        raise ProtocolError(Refusal.MALFORMED, f"acknowledgement: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """A live level, sent at QoS 0 and acknowledged by nobody; the next one replaces it.
+
+    Attributes:
+        state: ``State`` bits.
+        time: End of the slot the level is of.
+        level: What the battery holds, milliwatt-hours.
+    """
+
+    state: int
+    time: EpochSeconds
+    level: MilliwattHours
+
+    def pack(self) -> bytes:
+        """Return the message."""
+        return _with_crc(_LEVEL.pack(VERSION, 0, self.state, self.time, self.level))
+
+
+def unpack_level(data: bytes) -> Level:
+    """Read a live level.
+
+    Raises:
+        ProtocolError: It is malformed or damaged.
+    """
+    if len(data) != _LEVEL.size + _CRC.size:
+        raise ProtocolError(Refusal.MALFORMED, f"level of {len(data)} bytes")
+    _check_crc(data, Refusal.CHECKSUM, "level")
+    version, _, state, time, level = _LEVEL.unpack_from(data)
+    if version != VERSION:
+        raise ProtocolError(Refusal.VERSION, f"level of version {version}")
+    return Level(state=state, time=time, level=level)
+
+
+def judge_level(level: Level, limits: Mapping[int, MilliwattHours]) -> Rejection | None:
+    """Return why a live level can't be believed, or ``None`` when it can.
+
+    Args:
+        level: The level.
+        limits: The largest plausible reading by record type, as in ``records.Expected``.
+    """
+    if level.level < 0:
+        return Rejection.NEGATIVE
+    if level.state & ~sum(State):
+        return Rejection.UNKNOWN_STATE
+    if level.level > limits.get(RecordType.STORED, MAX_ABS_READING):
+        return Rejection.IMPLAUSIBLE
+    return None
+
+
+def _with_crc(data: bytes) -> bytes:
+    return data + _CRC.pack(zlib.crc32(data))
+
+
+def _check_crc(data: bytes, code: int, what: str) -> None:
+    if _CRC.pack(zlib.crc32(data[: -_CRC.size])) != data[-_CRC.size :]:
+        raise ProtocolError(code, f"{what}: checksum does not match")

@@ -1,0 +1,110 @@
+"""Topics: one subtree per microgrid, one per meter below it, up and down apart (docs/protocol.md, "Topics").
+
+Up (``u``) runs towards the utility, down (``d``) towards the meters, so each party needs one subscription and each
+access rule is one line. A device's identity is its MQTT client id: a meter's decimal id, a microgrid's id for its
+gateway, ``utility`` for the utility.
+"""
+
+import re
+from dataclasses import dataclass
+
+from commonwatt.model.units import MeterId
+
+ROOT = "cw1"
+"""First level of every topic; its number is the protocol's version."""
+
+UTILITY = "utility"
+"""The utility's identity."""
+
+MICROGRID_PATTERN = r"[a-z][a-z0-9-]{0,15}"
+"""What a microgrid may be called. It starts with a letter, so it can't be taken for a meter's id."""
+
+RECORDS = "rec"
+"""meter, up: a put of history records."""
+EVENTS = "ev"
+"""meter, up: a put of event records."""
+LEVELS = "lvl"
+"""meter, up: a live battery level, QoS 0."""
+OUTCOMES = "out"
+"""meter and gateway, up: the outcome of a command, JSON."""
+BATCHES = "batch"
+"""gateway, up: a batch of blocks, events and letters."""
+LTE = "lte"
+"""up, said by our broker itself: what its meters' connections cost on the LTE line, JSON, QoS 0."""
+STATUS = "stat"
+"""gateway, up: a heartbeat with figures, JSON, QoS 0."""
+ACKS = "ack"
+"""down: an application acknowledgement."""
+COMMANDS = "cmd"
+"""down: a command, JSON."""
+
+_METER_UP = re.compile(
+    rf"{ROOT}/({MICROGRID_PATTERN})/(0|[1-9][0-9]{{0,19}})/u/({RECORDS}|{EVENTS}|{LEVELS}|{OUTCOMES})"
+)
+_GATEWAY_UP = re.compile(rf"{ROOT}/({MICROGRID_PATTERN})/u/({BATCHES}|{STATUS}|{OUTCOMES})")
+
+
+@dataclass(frozen=True)
+class MeterTopic:
+    """A parsed topic on which a meter speaks."""
+
+    microgrid: str
+    meter: MeterId
+    leaf: str
+
+
+@dataclass(frozen=True)
+class GatewayTopic:
+    """A parsed topic on which a gateway speaks to the utility."""
+
+    controller: str
+    leaf: str
+
+
+def meter_up(microgrid: str, meter: MeterId, leaf: str) -> str:
+    """Return the topic on which a meter publishes ``leaf``."""
+    return f"{ROOT}/{microgrid}/{meter}/u/{leaf}"
+
+
+def broker_up(microgrid: str) -> str:
+    """Return the topic on which a microgrid's broker itself speaks: where no meter is, whose id would stand there."""
+    return f"{ROOT}/{microgrid}/0/u/{LTE}"
+
+
+def meter_down(microgrid: str, meter: MeterId, leaf: str) -> str:
+    """Return the topic on which a meter is told ``leaf``; ``+`` gives its one subscription."""
+    return f"{ROOT}/{microgrid}/{meter}/d/{leaf}"
+
+
+def gateway_up(controller: str, leaf: str) -> str:
+    """Return the head-end topic on which a gateway publishes ``leaf``."""
+    return f"{ROOT}/{controller}/u/{leaf}"
+
+
+def gateway_down(controller: str, leaf: str) -> str:
+    """Return the head-end topic on which a gateway is told ``leaf``; ``+`` gives its one subscription."""
+    return f"{ROOT}/{controller}/d/{leaf}"
+
+
+def all_meters_up(microgrid: str) -> str:
+    """Return the one filter a gateway subscribes to, whatever the number of its meters."""
+    return f"{ROOT}/{microgrid}/+/u/+"
+
+
+def all_gateways_up() -> str:
+    """Return the one filter the utility subscribes to."""
+    return f"{ROOT}/+/u/+"
+
+
+def parse_meter_up(topic: str) -> MeterTopic | None:
+    """Parse a topic on which a meter speaks; ``None`` for any other."""
+    match = _METER_UP.fullmatch(topic)
+    if match is None or int(match[2]) >= 2**64:
+        return None
+    return MeterTopic(match[1], int(match[2]), match[3])
+
+
+def parse_gateway_up(topic: str) -> GatewayTopic | None:
+    """Parse a head-end topic on which a gateway speaks; ``None`` for any other."""
+    match = _GATEWAY_UP.fullmatch(topic)
+    return None if match is None else GatewayTopic(match[1], match[2])

@@ -1,0 +1,1 @@
+"""What every service needs of its machine: clock, ticks, watchdog, signals, disk space."""

@@ -1,0 +1,160 @@
+"""Clocks. Cores are handed the time; shells take it from one clock that is passed in (design 8)."""
+
+import ctypes
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from commonwatt.identity.devices import write_private
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MAX_EPOCH
+from commonwatt.runtime.jsonfile import read_object
+
+
+@dataclass
+class Clock:
+    """Epoch seconds as ``origin`` + ``speed`` * (monotonic now - ``monotonic_origin``).
+
+    Every process of a machine sees the same monotonic clock, so the processes of a demonstration that read one clock
+    file agree on the time, and a step of the wall clock disturbs none of them. Time stands still before
+    ``monotonic_origin``, and at ``ceiling``, until the file says more: whoever writes it lets time begin when
+    everything is ready, keeps raising the ceiling, and knows after a crash of its own that nobody was ever beyond it.
+
+    Attributes:
+        origin: Epoch seconds at ``monotonic_origin``.
+        monotonic_origin: ``time.monotonic()`` at ``origin``.
+        speed: Clock seconds in one real second.
+        ceiling: Epoch seconds at which time stands still; ``None``: never.
+        meters_stop_at: Meters make no records for slots that end after this; ``None``: for ever.
+        path: The file it was read from; ``None``: none.
+    """
+
+    origin: float
+    monotonic_origin: float
+    speed: float = 1.0
+    ceiling: float | None = None
+    meters_stop_at: int | None = None
+    path: Path | None = None
+
+    def now(self) -> float:
+        """Return the epoch seconds on this clock."""
+        if self.path is not None and self._reckon() in (self.origin, self.ceiling):
+            # It stands still: has whoever writes the file let it go on?
+            follow = load_clock(self.path)
+            self.monotonic_origin, self.ceiling = follow.monotonic_origin, follow.ceiling
+        return self._reckon()
+
+    def _reckon(self) -> float:
+        moment = self.origin + self.speed * max(0.0, time.monotonic() - self.monotonic_origin)
+        return moment if self.ceiling is None else min(moment, self.ceiling)
+
+    def follow(self, wall: float) -> None:
+        """Go on from the machine's time; only for a clock that was read from no file."""
+        # One assignment: whoever reads the clock on another thread sees the time before it or after it.
+        self.origin = wall - self.speed * (time.monotonic() - self.monotonic_origin)
+
+    def real_s(self, seconds: float) -> float:
+        """Return how many real seconds ``seconds`` of this clock last."""
+        return seconds / self.speed
+
+    def real_s_until(self, moment: float) -> float:
+        """Return the real seconds from now until ``moment``, never negative."""
+        return max(0.0, self.real_s(moment - self.now()))
+
+
+_FIELDS = ("origin", "monotonic_origin", "speed", "ceiling", "meters_stop_at")
+
+
+def wall_clock() -> Clock:
+    """Return a clock that starts at the machine's time and runs as its monotonic clock."""
+    return Clock(origin=time.time(), monotonic_origin=time.monotonic())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """What the clocks of this machine say at one moment.
+
+    Attributes:
+        raw: The part's own ``Clock``.
+        wall: Epoch seconds on the machine's clock.
+        since_boot_s: Seconds since the machine was started, also those it slept.
+        boot: The id of that start.
+        synchronised: Whether NTP keeps the machine's clock, as its kernel knows.
+        has_hardware_clock: Whether the machine's clock was set from one that goes on without power.
+    """
+
+    raw: float
+    wall: float
+    since_boot_s: float
+    boot: str
+    synchronised: bool
+    has_hardware_clock: bool
+
+
+def read_machine(clock: Clock) -> Machine:
+    """Read the machine's clocks."""
+    return Machine(
+        raw=clock.now(),
+        wall=time.time(),
+        since_boot_s=time.clock_gettime(time.CLOCK_BOOTTIME),
+        boot=boot_id(),
+        synchronised=_synchronised(),
+        has_hardware_clock=_first_line(Path("/sys/class/rtc/rtc0/hctosys")) == "1",
+    )
+
+
+_TIME_ERROR = 5
+_TIMEX_BYTES = 512
+
+
+def _synchronised() -> bool:
+    """Ask the kernel (adjtimex(2), changing nothing); where it can't be asked, nobody keeps the clock."""
+    answer: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
+    return 0 <= answer < _TIME_ERROR
+
+
+def save_clock(path: Path, clock: Clock) -> None:
+    """Write a clock for other processes of this machine to follow."""
+    fields = {name: getattr(clock, name) for name in _FIELDS}
+    write_private(path, json.dumps({"boot": boot_id(), **fields}) + "\n")
+
+
+def load_clock(path: Path | None) -> Clock:
+    """Read a demonstration's clock, or take the machine's when ``path`` is ``None``.
+
+    Raises:
+        ConfigError: The file is missing, malformed, or of an earlier boot of this machine.
+    """
+    if path is None:
+        return wall_clock()
+    content = read_object(path, "a clock file", "the demonstration makes it")
+    if missing := {"boot", *_FIELDS} - content.keys():
+        raise ConfigError(f"{path}: not a clock file ({min(missing)} is missing); the demonstration makes it")
+    numbers: dict[str, Any] = {name: content[name] for name in _FIELDS}
+    if wrong := [name for name, value in numbers.items() if not _is_time(name, value)]:
+        raise ConfigError(f"{path}: not a clock file ({wrong[0]} is no number it can be); the demonstration makes it")
+    clock = Clock(**numbers, path=path)
+    if content["boot"] != boot_id():
+        raise ConfigError(f"{path}: made before this machine restarted; start the demonstration, which makes a new one")
+    return clock
+
+
+def _is_time(name: str, value: object) -> bool:
+    if value is None:
+        return name in ("ceiling", "meters_stop_at")
+    lowest = 0 if name != "speed" else 1e-6
+    return type(value) in (int, float) and lowest <= float(str(value)) <= MAX_EPOCH
+
+
+def boot_id() -> str:
+    """Return the id of this machine's last start."""
+    return _first_line(Path("/proc/sys/kernel/random/boot_id")) or "unknown"
+
+
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None

@@ -1,0 +1,72 @@
+"""Ticks: calls at periods, on APScheduler, whatever becomes of the machine's clock.
+
+APScheduler reckons when it has to wake up next by the machine's clock: set back an hour, it would sleep for one.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_SUBMITTED, JobEvent
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+from commonwatt.runtime.watchdog import Steps
+
+_SHORTEST_REAL_S = 0.05
+
+# Its own complaints about ticks that were left out say nothing: the next tick does what is due.
+logging.getLogger("apscheduler").setLevel(logging.ERROR)
+
+
+class Ticker:
+    """Calls what is due; the same call never twice at a time.
+
+    Attributes:
+        steps: Steps whenever it ticks, for a watchdog to see.
+        failures: Calls that failed; each is logged, and the next one comes all the same.
+    """
+
+    def __init__(self) -> None:
+        self.steps = Steps()
+        self.failures = 0
+        self._is_stopped = False
+        self._scheduler = AsyncIOScheduler(
+            timezone=UTC, job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        )
+        self._scheduler.add_listener(lambda _: self.steps.step(), EVENT_JOB_SUBMITTED | EVENT_JOB_MAX_INSTANCES)
+        self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
+
+    def start(self) -> None:
+        """Begin, on the running loop."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Tick no more; a call on its way is cancelled, which is no failure."""
+        self._is_stopped = True
+        self._scheduler.shutdown(wait=False)
+
+    def every(self, name: str, real_s: float, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        """Call ``work`` every so many real seconds from now on; in the place of an earlier one of that name."""
+        trigger = IntervalTrigger(seconds=max(_SHORTEST_REAL_S, real_s), timezone=UTC)
+        self._scheduler.add_job(self._call, trigger, (work, *arguments), id=name, replace_existing=True)
+
+    def clock_jumped(self, by_s: float) -> None:
+        """Tick now, and go on from here by the clock as it is now."""
+        del by_s
+        now = datetime.now(UTC)  # noqa: TID251 - the scheduler's clock
+        for job in self._scheduler.get_jobs():
+            job.modify(next_run_time=now)
+
+    async def _call(self, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
+        try:
+            await work(*arguments)
+        except asyncio.CancelledError:
+            # APScheduler would log it as an error, with a traceback, at every stop that meets a call.
+            if not self._is_stopped:
+                raise
+
+    def _failed(self, event: JobEvent) -> None:
+        del event  # APScheduler has logged it, with its traceback
+        self.failures += 1

@@ -1,0 +1,1 @@
+"""SQLite files: damage found, the write-ahead log read, a reopened file synchronised."""

@@ -1,0 +1,267 @@
+"""SQLite files that rot: told from those that are only busy or full, set aside, and read as far as they can be."""
+
+import errno
+import logging
+import os
+import sqlite3
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from commonwatt.model.units import EpochSeconds
+
+KEPT_ASIDE = 3
+"""Damaged files kept beside the one in use, to be looked at; older ones are deleted. So it is with replaced ones."""
+
+DAMAGED = "damaged"
+REPLACED = "replaced"
+"""What a file that was set aside is called: it was damaged; or it was sound, and a backup took its place."""
+
+WINDOW_ROWS = 1024
+"""Rows read at a time from a damaged table."""
+
+MAX_UNREADABLE = 20_000
+"""Failed reads after which the rest of a damaged table is given up."""
+
+ENOUGH_FAILURES = 200
+"""Failed reads after which a table is given up that can be read at neither end."""
+
+SMALL_BYTES = 64 * 1024 * 1024
+"""A file up to this is checked whole when it is opened, indexes too: that takes a second at most."""
+
+LOG_BYTES = 16 * 1024 * 1024
+"""A write-ahead log that grew beyond this, since somebody was reading for long, is cut back to it afterwards."""
+
+_BESIDE = ("-wal", "-shm", "-journal")
+_TRANSIENT = {
+    sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_LOCKED,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_NOMEM,
+    sqlite3.SQLITE_INTERRUPT,
+    sqlite3.SQLITE_AUTH,
+}
+
+log = logging.getLogger(__name__)
+
+
+class DamagedError(sqlite3.DatabaseError):
+    """A file that can be opened is not what was written."""
+
+
+def is_damage(error: BaseException) -> bool:
+    """Tell whether an error of SQLite says that the file itself is damaged."""
+    # SQLite quotes what it can't read of a schema, and Python can't read that.
+    if isinstance(error, DamagedError | UnicodeDecodeError):
+        return True
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return code == sqlite3.SQLITE_IOERR_SHORT_READ or code & 0xFF in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Tell whether an error, or what it came from, says that the disk is full."""
+    if error is None:
+        return False
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
+    full = code == sqlite3.SQLITE_FULL or (isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT))
+    return full or is_full(error.__cause__)
+
+
+def fails_check(error: sqlite3.Error) -> bool:
+    """Tell whether a check failed for the file's fault: not since it is busy, the disk full, or the user wrong.
+
+    A statement known to be right that SQLite takes for wrong means a damaged schema.
+    """
+    return is_damage(error) or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF not in _TRANSIENT
+
+
+def check_pages(connection: sqlite3.Connection, size: int, small_tables: tuple[str, ...]) -> None:
+    """Check a file's structure: a small one whole, of a big one only the tables that are small.
+
+    Raises:
+        DamagedError: What is wrong first.
+    """
+    statements = (
+        ["PRAGMA integrity_check(1)"]
+        if size <= SMALL_BYTES
+        else [f"PRAGMA quick_check({table})" for table in small_tables]
+    )
+    for statement in statements:
+        found = connection.execute(statement).fetchone()
+        if found is None or found[0] != "ok":
+            raise DamagedError(str(found[0] if found else "the check says nothing").splitlines()[-1])
+
+
+def set_aside(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path:
+    """Rename a file, with its log, to a dated name beside it; keep the newest ``KEPT_ASIDE`` of those of its state.
+
+    The file goes first: a log without a file is deleted here and by SQLite; a file without its log would be used, as if
+    nothing had been in that.
+    """
+    moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    aside, number = path.with_name(f"{path.name}.{state}-{moment}"), 1
+    while any(beside.exists() for beside in _with_log(aside)):
+        number += 1
+        aside = path.with_name(f"{path.name}.{state}-{moment}-{number}")
+    for source, target in zip(_with_log(path), _with_log(aside), strict=True):
+        if source.exists():
+            source.rename(target)
+    _delete_oldest(path, state)
+    sync_folder(path.parent)
+    return aside
+
+
+def ready_of(path: Path) -> Path:
+    """Return where the replacement of a damaged file waits once it is complete.
+
+    While there is one nothing else is done with ``path``, since it may be all that is left: see ``put_in_place``.
+    """
+    return path.with_name(f"{path.name}.ready")
+
+
+def make_ready(made: Path, path: Path) -> None:
+    """Let ``made``, which is complete and has no log, be the replacement of ``path``, durably."""
+    made.rename(ready_of(path))
+    sync_folder(path.parent)
+
+
+def put_in_place(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path | None:
+    """Put the replacement that is ready in the place of ``path``, which is set aside; return its new name.
+
+    A kill may come between any two steps: whoever opens ``path`` next calls this again.
+    """
+    aside = set_aside(path, now, state) if path.exists() else None
+    delete_database(path)  # A log without its file: the new one would take it for its own.
+    ready_of(path).rename(path)
+    sync_folder(path.parent)
+    _delete_oldest(path, state)
+    return aside
+
+
+def _with_log(path: Path) -> list[Path]:
+    return [path, *(path.with_name(path.name + suffix) for suffix in _BESIDE)]
+
+
+def set_aside_before(path: Path, state: str = DAMAGED) -> list[Path]:
+    """Return the files set aside beside ``path``, oldest first."""
+    found = [p for p in path.parent.glob(f"{path.name}.{state}-*") if not p.name.endswith(_BESIDE)]
+    return sorted(found, key=lambda p: (p.name.split(f".{state}-")[1][:16], len(p.name), p.name))
+
+
+def _delete_oldest(path: Path, state: str) -> None:
+    for old in set_aside_before(path, state)[:-KEPT_ASIDE]:
+        log.warning("deleting %s: only the newest %d %s files are kept", old, KEPT_ASIDE, state)
+        delete_database(old)
+
+
+def make_room(path: Path) -> bool:
+    """Delete the oldest of the damaged files beside ``path``; tell whether there was one."""
+    found = set_aside_before(path)
+    for old in found[:1]:
+        log.warning("deleting %s: its room is needed", old)
+        delete_database(old)
+    return bool(found)
+
+
+def delete_database(path: Path) -> None:
+    """Delete a database with its log."""
+    for file in _with_log(path):
+        file.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Open a database, damaged or not, to read it; text that is none comes as it is."""
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0)
+    connection.text_factory = lenient_text
+    return connection
+
+
+def lenient_text(data: bytes) -> str:
+    """Decode text that may be damaged: a checksum over it then tells, instead of an exception in mid-read."""
+    return data.decode(errors="surrogateescape")
+
+
+def readable_rows(
+    connection: sqlite3.Connection, table: str, columns: tuple[str, ...], unreadable: list[str]
+) -> Iterator[tuple[Any, ...]]:
+    """Yield (row number, columns) of all rows of a damaged table that can be read, the newest first.
+
+    The table is read by ranges of row numbers; one that can't be read is halved until what is unreadable is left.
+
+    Args:
+        connection: The damaged database.
+        table: The table; it must have row numbers.
+        columns: Its columns.
+        unreadable: Gets one line when something could not be read.
+    """
+    statement = (
+        f"SELECT rowid, {', '.join(columns)} FROM {table} NOT INDEXED"  # noqa: S608 - names of ours
+        f" WHERE rowid > ? AND rowid <= ? ORDER BY rowid DESC LIMIT {WINDOW_ROWS}"
+    )
+    ranges = [(0, _last_row(connection, table))]
+    failures = 0
+    most = MAX_UNREADABLE if _has_an_end(connection, table) else ENOUGH_FAILURES
+    while ranges and failures <= most:
+        low, high = ranges.pop()
+        try:
+            rows = connection.execute(statement, (low, high)).fetchall()
+            _check_order([high + 1, *(row[0] for row in rows), low])
+        except sqlite3.Error:
+            failures += 1
+            if high - low > 1:
+                middle = (low + high) // 2
+                ranges += [(low, middle), (middle, high)]
+        else:
+            yield from rows
+            if len(rows) == WINDOW_ROWS:
+                ranges.append((low, rows[-1][0] - 1))
+    if failures:
+        unreadable.append(f"table {table} could not be read whole")
+
+
+def _check_order(numbers: list[int]) -> None:
+    if any(a <= b for a, b in pairwise(numbers)):
+        raise DamagedError("rows are not in their order")
+
+
+def _has_an_end(connection: sqlite3.Connection, table: str) -> bool:
+    """Tell whether the table's first or last row can be read; if neither can, its root is gone, and all with it."""
+    for order in ("ASC", "DESC"):
+        try:
+            connection.execute(f"SELECT rowid FROM {table} NOT INDEXED ORDER BY rowid {order} LIMIT 1").fetchall()  # noqa: S608
+        except sqlite3.Error:
+            continue
+        return True
+    return False
+
+
+def _last_row(connection: sqlite3.Connection, table: str) -> int:
+    """Return the highest row number; where it can't be read, one that is higher than most."""
+    for statement, values in (
+        (f"SELECT max(rowid) FROM {table} NOT INDEXED", ()),  # noqa: S608 - names of ours
+        ("SELECT seq FROM sqlite_sequence WHERE name = ?", (table,)),
+    ):
+        try:
+            row = connection.execute(statement, values).fetchone()
+        except sqlite3.Error:
+            continue
+        if row is not None and isinstance(row[0], int):
+            return row[0]
+        if row is not None and row[0] is None:
+            return 0
+    return 2**22

@@ -1,0 +1,245 @@
+"""The write-ahead log of an SQLite file: found damaged, and read around its damage.
+
+SQLite ends a log at the first frame whose checksum does not match, and says nothing: a flipped bit takes away every
+transaction behind it. But a frame's checksum begins with that of the frame before, as stored, so each can be judged by
+itself (https://www.sqlite.org/fileformat2.html#walformat).
+"""
+
+import shutil
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from commonwatt.sqlite.damage import delete_database, open_read_only
+
+_HEADER = struct.Struct(">IIIIIIII")
+_FRAME = struct.Struct(">IIIIII")
+_MAGIC = 0x377F0682
+_MASK = 0xFFFFFFFF
+_PAGE_SIZES = {2**n for n in range(9, 17)}
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """A frame that is what was written."""
+
+    page: int
+    pages_after_commit: int
+    at: int
+
+
+@dataclass(frozen=True)
+class Log:
+    """What is sound in a log.
+
+    Attributes:
+        frames: All sound frames up to the last commit, in order.
+        page_bytes: Size of a page.
+        lost_commits: Transactions SQLite would drop without a word, since a frame before them, or the log's header, is
+            damaged; of a log in which nothing is sound 1.
+    """
+
+    frames: list[_Frame]
+    page_bytes: int
+    lost_commits: int
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What is needed of a log's header to read its frames.
+
+    Attributes:
+        page_bytes: Size of a page.
+        order: Byte order of the words that are summed.
+        salts: What every frame of this log repeats; those of an earlier one have others.
+        sums: What the checksum of the first frame may begin with.
+    """
+
+    page_bytes: int
+    order: str
+    salts: tuple[int, ...]
+    sums: tuple[tuple[int, ...], ...]
+
+
+def read_log(path: Path) -> Log | None:
+    """Look through the log of the database ``path``; ``None`` if there is no log, or nothing in it.
+
+    A power cut within the last transaction, which was not acknowledged, may look as if that one was lost.
+    """
+    log = path.with_name(path.name + "-wal")
+    if not log.exists():
+        return None
+    with log.open("rb") as file:
+        head = file.read(_HEADER.size + _FRAME.size)
+        if len(head) <= _HEADER.size or not any(head):
+            return None  # What was to be written there never reached the disk.
+        header = _sound_header(head)
+        if header is not None:
+            found = _look_through(file, header, whole=True)
+            return found if found.frames else None
+        tried = [_look_through(file, guess, whole=False) for guess in _guesses(head, path)]
+        best = max(tried, key=lambda guess: len(guess.frames), default=Log([], 0, 1))
+        return Log(best.frames, best.page_bytes, max(best.lost_commits, 1))
+
+
+def _sound_header(head: bytes) -> _Header | None:
+    """Read a header; ``None`` if it is not what was written: then SQLite takes the log for empty."""
+    magic, _, page_bytes, _, first_salt, second_salt, *stored = _HEADER.unpack_from(head)
+    order = "<" if magic == _MAGIC else ">"
+    sums = _sum(head[:24], (0, 0), order)
+    if magic | 1 != _MAGIC | 1 or sums != tuple(stored) or page_bytes not in _PAGE_SIZES:
+        return None
+    return _Header(page_bytes, order, (first_salt, second_salt), (sums,))
+
+
+def _guesses(head: bytes, path: Path) -> Iterator[_Header]:
+    """Yield what a damaged header may have been.
+
+    The database knows the size of a page too, and every frame the salts; the first frame's checksum begins with the
+    header's, which is as it was written, or can be reckoned.
+    """
+    _, _, page_bytes, _, *salts_and_sum = _HEADER.unpack_from(head)
+    salts = {tuple(salts_and_sum[:2])}
+    if len(head) == _HEADER.size + _FRAME.size:
+        salts.add(_FRAME.unpack_from(head, _HEADER.size)[2:4])
+    for size in {page_bytes, _page_bytes_of(path), 4096} & _PAGE_SIZES:
+        for order in ("<", ">"):
+            sums = (tuple(salts_and_sum[2:]), _sum(head[:24], (0, 0), order))
+            for pair in salts:
+                yield _Header(size, order, pair, sums)
+
+
+def _page_bytes_of(path: Path) -> int:
+    if not path.exists():
+        return 0
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(18)[16:], "big")
+    return 65536 if size == 1 else size
+
+
+def _look_through(file: BinaryIO, header: _Header, *, whole: bool) -> Log:
+    """Collect the sound frames, a frame in memory at a time."""
+    size, salts = _FRAME.size + header.page_bytes, header.salts
+    frames: list[_Frame] = []
+    lost, at, before = 0, _HEADER.size, header.sums
+    file.seek(at)
+    raw, following = file.read(size), file.read(size)
+    while len(raw) == size:
+        page, commit, *rest = _FRAME.unpack_from(raw)
+        starts, before = before, (tuple(rest[2:]),)
+        ours = tuple(rest[:2]) == salts
+        if whole and not ours and not (len(following) >= _FRAME.size and _FRAME.unpack_from(following)[2:4] == salts):
+            break  # An earlier log's; had only this one's salts been damaged, the next one had them.
+        if ours and any(_frame_sum(raw, start, header.order) == before[0] for start in starts):
+            frames.append(_Frame(page, commit, at + _FRAME.size))
+            lost += bool(commit) and not whole
+        else:
+            whole = False
+        raw, following, at = following, file.read(size), at + size
+    while frames and not frames[-1].pages_after_commit:
+        frames.pop()
+    return Log(frames, header.page_bytes, lost if frames else 0)
+
+
+def _frame_sum(raw: bytes, start: tuple[int, ...], order: str) -> tuple[int, ...]:
+    return _sum(raw[_FRAME.size :], _sum(raw[:8], start, order), order)
+
+
+def _sum(data: bytes, start: tuple[int, ...], order: str) -> tuple[int, int]:
+    first, second = start
+    for x, y in struct.iter_unpack(f"{order}II", data):
+        first = (first + x + second) & _MASK
+        second = (second + y + first) & _MASK
+    return first, second
+
+
+def rebuild(path: Path, log: Log | None, target: Path) -> None:
+    """Write to ``target`` the database with every sound frame of its log, as SQLite would without damage.
+
+    Of a page whose newest frame is damaged the one before stands: rows must be judged by checksums of their own.
+    """
+    shutil.copyfile(path, target)
+    if log is None or not log.frames:
+        return
+    with path.with_name(path.name + "-wal").open("rb") as source, target.open("r+b") as image:
+        for frame in log.frames:
+            source.seek(frame.at)
+            image.seek((frame.page - 1) * log.page_bytes)
+            image.write(source.read(log.page_bytes))
+        image.truncate(log.frames[-1].pages_after_commit * log.page_bytes)
+
+
+def lend_schema(image: Path, source: bytes) -> None:
+    """Give a database whose schema or header is damaged those of an empty one, made by the same statements.
+
+    The same statements put the same tables on the same pages. What the header says of free pages is forgotten: nothing
+    is to be written any more.
+    """
+    page_bytes = int.from_bytes(source[16:18], "big")
+    with image.open("r+b") as file:
+        pages = image.stat().st_size // page_bytes
+        for page in {1, *_schema_pages(source, page_bytes)}:
+            file.seek((page - 1) * page_bytes)
+            file.write(source[(page - 1) * page_bytes : page * page_bytes])
+        file.seek(28)
+        file.write(pages.to_bytes(4, "big") + bytes(8))
+        # The size above counts only if these two agree; a journal, not a log, since the image has none.
+        file.seek(24)
+        file.write(bytes(4))
+        file.seek(92)
+        file.write(bytes(4))
+        file.seek(18)
+        file.write(b"\x01\x01")
+
+
+def _schema_pages(source: bytes, page_bytes: int) -> list[int]:
+    """Return the pages below page 1, where the schema does not fit into that."""
+    if source[100] != 5:  # an inner page of a table
+        return []
+    cells = int.from_bytes(source[103:105], "big")
+    pointers = [int.from_bytes(source[112 + 2 * n : 114 + 2 * n], "big") for n in range(cells)]
+    below = [int.from_bytes(source[108:112], "big"), *(int.from_bytes(source[p : p + 4], "big") for p in pointers)]
+    return [page for page in below if 0 < page <= len(source) // page_bytes]
+
+
+def image_of(path: Path) -> Path:
+    """Return where the copy is kept in which a damaged database is mended for reading."""
+    return path.with_name(f"{path.name}.image")
+
+
+@contextmanager
+def readable(
+    path: Path, check_schema: Callable[[sqlite3.Connection], None], empty_database: Callable[[], bytes]
+) -> Iterator[sqlite3.Connection]:
+    """Open a damaged database for reading; where its log or its schema is damaged, a copy in which that is mended.
+
+    Args:
+        path: The database; it stays as it is.
+        check_schema: Raises an error of SQLite if the schema is not what was written.
+        empty_database: Returns a database of the same schema with nothing in it.
+    """
+    image, found = image_of(path), read_log(path)
+    lost = found is not None and found.lost_commits > 0
+    whole = not lost and _is_right(path, check_schema)
+    try:
+        if not whole:
+            rebuild(path, found, image)
+            if not _is_right(image, check_schema):
+                lend_schema(image, empty_database())
+        with closing(open_read_only(path if whole else image)) as source:
+            yield source
+    finally:
+        delete_database(image)
+
+
+def _is_right(path: Path, check_schema: Callable[[sqlite3.Connection], None]) -> bool:
+    with closing(open_read_only(path)) as source:
+        try:
+            check_schema(source)
+        except (sqlite3.Error, UnicodeDecodeError):
+            return False
+        return True

@@ -1,0 +1,1 @@
+"""The town: its file, its places and meters, and the registry of one microgrid."""

@@ -1,0 +1,73 @@
+"""The town file (TOML): what can be said of a town, its microgrids, and meters of other makers."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from commonwatt.config.settings import MicrogridId, Settings, Zone
+
+
+class TownTable(Settings):
+    """The town itself."""
+
+    name: str = Field("Centertown", description="What the town is called.")
+    latitude: float = Field(42.36, ge=-66, le=66, description="Degrees north; decides the sun.")
+    longitude: float = Field(-71.06, ge=-180, le=180, description="Degrees east.")
+    timezone: Zone = Field("America/New_York", description="Local time of tariffs and daily habits.")
+    seed: int = Field(1, ge=0, lt=2**64, description="Seed of everything the emulator draws by chance.")
+    battery_hours: float = Field(
+        12, ge=0, le=10_000, description="The town battery, in hours of the town's average use (T5)."
+    )
+    peak_start_hour: int = Field(15, ge=0, le=23, description="Local hour at which regional power becomes dear (T5).")
+    peak_end_hour: int = Field(21, ge=1, le=24, description="Local hour at which it becomes cheap again (T5).")
+    peak_factor: float = Field(
+        1.5, ge=1, le=100, description="Regional price in peak hours, as a multiple of the price outside them (T5)."
+    )
+    house_average_w: int = Field(1200, gt=0, le=10_000_000, description="Average use of a house, in watts.")
+    apartment_average_w: int = Field(600, gt=0, le=10_000_000, description="Average use of an apartment, in watts.")
+    hospital_average_w: int = Field(60_000, gt=0, le=10_000_000, description="Average use of the hospital, in watts.")
+    police_average_w: int = Field(
+        12_000, gt=0, le=10_000_000, description="Average use of the police station, in watts."
+    )
+    fire_average_w: int = Field(8_000, gt=0, le=10_000_000, description="Average use of the fire station, in watts.")
+
+
+class MicrogridTable(Settings):
+    """A microgrid, or several alike."""
+
+    id: MicrogridId = Field(description="Its name; of several, the start of their names (r gives r001, r002, ...).")
+    kind: Literal["residential", "apartment", "public"] = Field(description="What stands in it.")
+    count: int | None = Field(
+        None, ge=1, le=999, description="How many alike; without it, one, called by the id itself."
+    )
+    houses: int = Field(10, ge=1, le=99, description="Houses (residential).")
+    buildings: int = Field(3, ge=1, le=9, description="Buildings (apartment).")
+    apartments: int = Field(10, ge=1, le=999, description="Apartments in each building (apartment).")
+    push_share: float = Field(
+        0.7, ge=0, le=1, description="Share of places whose switch is set to send by itself (M4)."
+    )
+
+
+class MeterTable(Settings):
+    """A meter from another maker, added to a microgrid; it runs by itself, outside the emulator."""
+
+    microgrid: MicrogridId = Field(description="The microgrid it belongs to.")
+    id: int = Field(ge=1, lt=2**64, description="Its id.")
+    direction: Literal["outgoing", "incoming"] = Field("incoming", description="The one direction it measures.")
+    location: str = Field("third party", description="Where it is.")
+    account: int = Field(0, ge=0, lt=2**16, description="Whose account its energy belongs to; 0: none.")
+    record_types: list[Literal["generation", "stored", "through", "register"]] = Field(
+        ["through"], min_length=1, description="What it records."
+    )
+    battery_capacity_mwh: int | None = Field(
+        None, gt=0, le=2**53, description="Capacity of the battery it stands at; without it, there is none."
+    )
+    service_amps: int = Field(200, ge=1, le=10_000, description="The service it measures.")
+
+
+class TownFile(Settings):
+    """A town file."""
+
+    town: TownTable = TownTable()
+    microgrid: list[MicrogridTable] = Field(min_length=1, max_length=1000)
+    meter: list[MeterTable] = Field(default_factory=list)

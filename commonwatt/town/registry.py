@@ -1,0 +1,126 @@
+"""What a gateway knows of its microgrid before anything is heard: ``registry.json`` (T8).
+
+``commonwatt utility register`` writes it, the gateway reads it. Ids stand as decimal text, since many readers keep
+only 53 bits of a JSON number.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BeforeValidator, Field, PlainSerializer
+
+from commonwatt.config.files import check_model
+from commonwatt.config.settings import MicrogridId, Settings
+from commonwatt.identity.devices import write_private
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MilliwattHours
+from commonwatt.runtime.jsonfile import read_object
+from commonwatt.town.town import Direction, Function, Microgrid
+
+
+def _from_text(value: object) -> object:
+    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) <= 20 else value
+
+
+class RegisteredMeter(Settings):
+    """One meter of a microgrid.
+
+    Attributes:
+        id: Its unsigned 64-bit id.
+        location: The place it is at, one name for all meters of a place.
+        function: What stands behind it.
+        direction: The one direction it measures.
+        account: Whose account its energy belongs to; 0: none.
+        record_types: What it records, ascending.
+        service_amps: The service it measures.
+        battery_capacity_mwh: Milliwatt-hours its battery holds when full; ``None``: no battery.
+        address: Its static address.
+    """
+
+    id: Annotated[int, BeforeValidator(_from_text), PlainSerializer(str), Field(ge=0, lt=2**64)]
+    location: str
+    function: Function
+    direction: Direction
+    account: Annotated[int, Field(ge=0, lt=2**16)]
+    record_types: Annotated[tuple[RecordType, ...], Field(min_length=1)]
+    service_amps: Annotated[int, Field(ge=1)]
+    battery_capacity_mwh: Annotated[MilliwattHours, Field(gt=0, le=2**53)] | None = None
+    address: str
+
+
+class Registry(Settings):
+    """A microgrid, its controller and its meters.
+
+    Attributes:
+        microgrid: Its name.
+        number: Its controller's number, from 1.
+        address: Its controller's static address.
+        meters: Its meters, those of the boundary and of other makers included.
+    """
+
+    microgrid: MicrogridId
+    number: Annotated[int, Field(ge=1)]
+    address: str
+    meters: tuple[RegisteredMeter, ...]
+
+
+class _Controller(Settings):
+    number: Annotated[int, Field(ge=1)]
+    address: str
+
+
+class _File(Settings):
+    """The file's form: the controller is a table of its own."""
+
+    microgrid: MicrogridId
+    controller: _Controller
+    meters: tuple[RegisteredMeter, ...]
+
+
+def registry_of(microgrid: Microgrid) -> Registry:
+    """Return what the gateway of ``microgrid`` is to know."""
+    return Registry(
+        microgrid=microgrid.id,
+        number=microgrid.number,
+        address=microgrid.address,
+        meters=tuple(
+            RegisteredMeter(
+                id=meter.id,
+                location=meter.location,
+                function=meter.function,
+                direction=meter.direction,
+                account=meter.account,
+                record_types=meter.record_types,
+                service_amps=meter.service_amps,
+                battery_capacity_mwh=meter.battery.capacity if meter.battery else None,
+                address=meter.address,
+            )
+            for meter in microgrid.meters
+        ),
+    )
+
+
+def save_registry(path: Path, registry: Registry) -> None:
+    """Write ``registry.json``, replacing it whole."""
+    file = _File(
+        microgrid=registry.microgrid,
+        controller=_Controller(number=registry.number, address=registry.address),
+        meters=registry.meters,
+    )
+    write_private(path, file.model_dump_json(indent=1) + "\n")
+
+
+def load_registry(path: Path) -> Registry:
+    """Read ``registry.json``.
+
+    Raises:
+        ConfigError: It is missing or not what ``save_registry`` writes; names the key.
+    """
+    content = read_object(path, "a registry", "make one with: commonwatt utility register")
+    file = check_model(path, _File, content)
+    if len({meter.id for meter in file.meters}) != len(file.meters):
+        raise ConfigError(f"{path}: a meter is there twice; make it anew with: commonwatt utility register")
+    return Registry(
+        microgrid=file.microgrid, number=file.controller.number, address=file.controller.address, meters=file.meters
+    )

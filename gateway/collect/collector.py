@@ -1,0 +1,321 @@
+"""Taking in what meters send: puts become parts, events and letters, then are acknowledged (C1, M6, design 4.1)."""
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.records import (
+    FUTURE_S,
+    EventRecord,
+    Expected,
+    HistoryRecord,
+    Log,
+    RecordType,
+    Rejection,
+    judge_event,
+    judge_history,
+)
+from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.model.validation import limits_of
+from commonwatt.protocol.batches import MAX_LETTER_BYTES, MESSAGE_REASON, Letter
+from commonwatt.protocol.dead_letters import Door
+from commonwatt.protocol.messages import Put, PutAck, Refusal, Trust, unpack_put
+from commonwatt.protocol.topics import ACKS, meter_down
+from commonwatt.town.registry import RegisteredMeter
+from gateway.changes import AddLetters, AppendEvents, AppendRecords, Change, Cover
+from gateway.store.store import Store
+
+EARLY_S = 7200
+"""A record that ends so much after the gateway's time, and no more, is not rejected: its put waits at the meter."""
+
+LETTERS_A_DAY = 100
+"""Messages that can't be accepted, kept of one sender in one day; more are only counted."""
+
+REJECTED_A_DAY = 100_000
+"""Rejected records kept of one meter in one day, about 20 MB; of more the content is dropped, and they are counted.
+
+But not of what a person may release: a put with such a reading waits at its meter for the next day. One that is
+registered wrongly makes up to 17,280 a day, and may come with those of days without a connection.
+"""
+
+
+@dataclass
+class Counts:
+    """What was taken in since the start; read by the metrics."""
+
+    records: Counter[str] = field(default_factory=Counter)
+    puts: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    unreadable: Counter[str] = field(default_factory=Counter)
+    letters_dropped: int = 0
+    rejected_dropped: int = 0
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What a put brought.
+
+    Attributes:
+        effects: Changes, then the acknowledgement.
+        level: End time and value of the newest battery level in it.
+        events: The events in it.
+    """
+
+    effects: list[Effect[Change]]
+    level: tuple[EpochSeconds, int] | None = None
+    events: tuple[EventRecord, ...] = ()
+
+
+class Collector:
+    """Judges puts and says what to keep of them.
+
+    Attributes:
+        trust: How far the gateway's time can be trusted.
+        refusing: Whether there is no room for what meters send; they keep it, and send it again.
+    """
+
+    def __init__(self, microgrid: str, store: Store) -> None:
+        self.counts = Counts()
+        self.trust = Trust.NONE
+        self.refusing = False
+        self._microgrid = microgrid
+        self._store = store
+        self._overfull: list[MeterId] = []
+        self._junk: Counter[MeterId | None] = Counter()
+        self._rejected: Counter[MeterId] = Counter()
+        self._told: set[MeterId] = set()
+        self._day = 0
+
+    def put(
+        self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
+    ) -> Taken:
+        """Take in a put that came on ``meter_id``'s topic for ``log``."""
+        try:
+            put = unpack_put(payload)
+            if put.log is not log:
+                raise ProtocolError(Refusal.MALFORMED, f"put of log {put.log} on the topic of log {log}")
+        except ProtocolError as error:
+            why = Refusal(error.code)
+            door = Door.PUT_HISTORY if log is Log.HISTORY else Door.PUT_EVENT
+            letters = self.junk(door, meter_id, payload, MESSAGE_REASON + why, now, stranger=meter is None)
+            return Taken([*letters, self.refusal(meter_id, log, payload, why, now)])
+        if meter is None:
+            return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
+        if self.refusing:
+            return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
+        records = put.history() if log is Log.HISTORY else []
+        events = put.events() if log is Log.EVENT else []
+        if self._early([record.end for record in records] + [event.time for event in events], now):
+            return Taken([self.refusal(meter_id, log, payload, Refusal.EARLY, now)])
+        expected = Expected(
+            meter_id=meter_id,
+            account=meter.account,
+            record_types=meter.record_types,
+            # A clock that is behind would throw good readings away as from the future.
+            now=now if self.trust >= Trust.HARDWARE else None,
+            limits=limits_of(meter.service_amps, meter.battery_capacity_mwh),
+        )
+        if log is Log.HISTORY:
+            return self._history(put, records, expected, now)
+        return self._events(put, events, expected, now)
+
+    def _early(self, times: Iterable[EpochSeconds], now: EpochSeconds) -> bool:
+        """Say whether a put is of a clock that is ahead, or this one behind: kept at the meter, nothing of it is lost.
+
+        What is further in the future is no clock's fault, and must not block the rest of a log: it is rejected.
+        """
+        if self.trust < Trust.HARDWARE:
+            return False
+        return any(now + FUTURE_S < time <= now + EARLY_S for time in times)
+
+    def junk(
+        self, door: Door, meter_id: MeterId, payload: bytes, reason: int, now: EpochSeconds, *, stranger: bool = False
+    ) -> list[Effect[Change]]:
+        """Keep the first kilobyte of a message that can't be accepted, unless its sender had its share today.
+
+        Args:
+            door: Where it came in.
+            meter_id: Whose topic it came on; 0 at the head-end's door.
+            payload: The message.
+            reason: Why it can't be accepted; a letter's ``reason``.
+            now: The time.
+            stranger: Whether nobody is registered there; all strangers have one share together.
+        """
+        self.counts.unreadable[door.name.lower()] += 1
+        self._new_day(now)
+        sender = None if stranger else meter_id
+        self._junk[sender] += 1
+        if self._junk[sender] > LETTERS_A_DAY or self.refusing:
+            self.counts.letters_dropped += 1
+            return []
+        letter = Letter(
+            meter=meter_id,
+            log=door,
+            reason=reason,
+            generation=0,
+            # The same bytes again are the same letter.
+            record_id=zlib.crc32(payload),
+            time=now,
+            content=payload[:MAX_LETTER_BYTES],
+        )
+        return [Write(AddLetters((letter,)))]
+
+    def _new_day(self, now: EpochSeconds) -> None:
+        """Give everybody a new share, if it is another day."""
+        if now // 86_400 != self._day:
+            self._day = now // 86_400
+            self._junk.clear()
+            self._rejected.clear()
+            self._told.clear()
+
+    def refusal(self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: EpochSeconds) -> Publish:
+        """Refuse a whole put.
+
+        Whatever stands where generation and range belong is echoed, so that a sender whose put was damaged on its way
+        can tell which one it was.
+        """
+        generation, first, last = (
+            int.from_bytes(payload[a:b].ljust(b - a, b"\0"), "big") for a, b in ((4, 8), (8, 16), (16, 24))
+        )
+        put = Put(log=log, generation=generation, first_id=first, last_id=last, records=())
+        return self._refused(meter_id, put, why, now)
+
+    def _refused(self, meter_id: MeterId, put: Put, why: Refusal, now: EpochSeconds) -> Publish:
+        self.counts.puts[why.name.lower()] += 1
+        return self._ack(meter_id, put, now, status=why)
+
+    def _history(self, put: Put, records: list[HistoryRecord], expected: Expected, now: EpochSeconds) -> Taken:
+        accepted: list[HistoryRecord] = []
+        rejected: list[tuple[bytes, int, Rejection]] = []
+        for packed, record in zip(put.records, records, strict=True):
+            why = _outside(record.record_id, put) or judge_history(record, expected)
+            if why is None:
+                accepted.append(record)
+            else:
+                rejected.append((packed, record.record_id, why))
+        if self._must_wait(expected.meter_id, [why for _, _, why in rejected], now):
+            return Taken([self._refused(expected.meter_id, put, Refusal.BUSY, now)])
+        counts = Counter(record.record_type for record in accepted)
+        for record_type, count in counts.items():
+            self.counts.records[RecordType(record_type).name.lower()] += count
+        levels = [(r.end, r.reading) for r in accepted if r.record_type == RecordType.STORED]
+        effects: list[Effect[Change]] = [Write(AppendRecords(tuple(accepted)))] if accepted else []
+        return Taken(effects + self._covered(put, expected.meter_id, counts, rejected, now), max(levels, default=None))
+
+    def _events(self, put: Put, events: list[EventRecord], expected: Expected, now: EpochSeconds) -> Taken:
+        accepted: list[EventRecord] = []
+        rejected: list[tuple[bytes, int, Rejection]] = []
+        for packed, event in zip(put.records, events, strict=True):
+            why = (
+                judge_event(event, expected)
+                or _outside(event.record_id, put)
+                or self._contradicts(put.generation, event)
+            )
+            if why is None:
+                accepted.append(event)
+            else:
+                rejected.append((packed, event.record_id, why))
+        self.counts.records["event"] += len(accepted)
+        effects: list[Effect[Change]] = []
+        if accepted:
+            effects.append(Write(AppendEvents(tuple((put.generation, event) for event in accepted))))
+        counts = Counter({0: len(accepted)})
+        return Taken(effects + self._covered(put, expected.meter_id, counts, rejected, now), events=tuple(accepted))
+
+    def _contradicts(self, generation: int, event: EventRecord) -> Rejection | None:
+        known = self._store.event(event.meter_id, generation, event.record_id)
+        return None if known is None or known == event else Rejection.CONTRADICTS
+
+    def _covered(
+        self,
+        put: Put,
+        meter_id: MeterId,
+        counts: Counter[int],
+        rejected: list[tuple[bytes, int, Rejection]],
+        now: EpochSeconds,
+    ) -> list[Effect[Change]]:
+        """Keep the rejected as letters, note the range, and acknowledge."""
+        self.counts.puts["accepted"] += 1
+        effects: list[Effect[Change]] = []
+        if letters := self._letters(put, meter_id, rejected, now):
+            effects.append(Write(AddLetters(letters)))
+        self.counts.rejected.update(why.name.lower() for _, _, why in rejected)
+        effects.append(Write(Cover(meter_id, put.log, put.generation, put.first_id, put.last_id)))
+        accepted = tuple(sorted((kind, count) for kind, count in counts.items() if count))
+        effects.append(
+            self._ack(meter_id, put, now, accepted=accepted, rejected=tuple((i, why) for _, i, why in rejected))
+        )
+        return effects
+
+    def take_overfull(self) -> list[MeterId]:
+        """Return the meters that have had their share of rejected records since this was last asked, once a day."""
+        taken, self._overfull = self._overfull, []
+        return taken
+
+    def _must_wait(self, meter_id: MeterId, reasons: list[Rejection], now: EpochSeconds) -> bool:
+        """Say whether readings that a person may release would be dropped: then their put stays at its meter."""
+        if Rejection.IMPLAUSIBLE not in reasons or len(reasons) <= self._share_left(meter_id, now):
+            return False
+        self._has_had_its_share(meter_id)
+        return True
+
+    def _share_left(self, meter_id: MeterId, now: EpochSeconds) -> int:
+        self._new_day(now)
+        return max(0, REJECTED_A_DAY - self._rejected[meter_id])
+
+    def _has_had_its_share(self, meter_id: MeterId) -> None:
+        if meter_id not in self._told:
+            self._told.add(meter_id)
+            self._overfull.append(meter_id)
+
+    def _letters(
+        self, put: Put, meter_id: MeterId, rejected: list[tuple[bytes, int, Rejection]], now: EpochSeconds
+    ) -> tuple[Letter, ...]:
+        """Keep rejected records whole, as far as their meter's share of the day goes."""
+        left = self._share_left(meter_id, now)
+        self._rejected[meter_id] += len(rejected)
+        if len(rejected) > left:
+            self.counts.rejected_dropped += len(rejected) - left
+            self._has_had_its_share(meter_id)
+        return tuple(
+            Letter(
+                meter=meter_id,
+                log=put.log,
+                reason=why,
+                generation=put.generation,
+                record_id=record_id,
+                time=now,
+                content=packed,
+            )
+            for packed, record_id, why in rejected[:left]
+        )
+
+    def _ack(
+        self,
+        meter_id: MeterId,
+        put: Put,
+        now: EpochSeconds,
+        *,
+        status: Refusal = Refusal.NONE,
+        accepted: tuple[tuple[int, int], ...] = (),
+        rejected: tuple[tuple[int, Rejection], ...] = (),
+    ) -> Publish:
+        ack = PutAck(
+            log=put.log,
+            status=status,
+            trust=self.trust,
+            generation=put.generation,
+            first_id=put.first_id,
+            last_id=put.last_id,
+            time=now,
+            accepted=accepted,
+            rejected=rejected,
+        )
+        return Publish(meter_down(self._microgrid, meter_id, ACKS), ack.pack())
+
+
+def _outside(record_id: int, put: Put) -> Rejection | None:
+    return None if put.first_id <= record_id <= put.last_id else Rejection.ID_OUTSIDE_RANGE

@@ -1,0 +1,1 @@
+"""Manages one microgrid: sharing and desired states."""

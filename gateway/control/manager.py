@@ -1,0 +1,375 @@
+"""Commands to the meters as desired states, and the sharing they serve (C2, M5, M8, design 4.3 and 6).
+
+A desired state is kept, sent, and sent again until the meter says that it holds that very (epoch, sequence), or its end
+has passed. A gateway that lost its store reads the pairs from the meters' answers and goes on above them.
+"""
+
+from collections import Counter, deque
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.records import FUTURE_S, State
+from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MeterId, MilliwattHours
+from commonwatt.protocol.commands import Command, Epoch, Held, Kind, Outcome
+from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.topics import COMMANDS, meter_down
+from commonwatt.town.registry import RegisteredMeter
+from gateway.changes import Change, Desired, MeterInfo, Setting
+from gateway.control.sharing import BatteryState, Decision, decide_spec, near_minimum
+from gateway.store.store import Store
+
+SHARE_FOR_S = 900
+"""share_power_on ends by itself after this, unless it is ordered again: a lost controller leaves nobody sharing."""
+
+RENEW_S = 300
+"""It is ordered again when no more than this is left."""
+
+RESEND_S = 10
+"""An unconfirmed command is sent again after this, then after twice as long, and so on."""
+
+RESEND_AT_MOST_S = 300
+"""But never less often than this."""
+
+INITIALIZE_AGAIN_S = 60
+"""A meter that has not answered ``initialize`` is asked again after this."""
+
+METER_WRONG_S = 5
+"""A meter whose time differs by more is told the time."""
+
+TELL_AGAIN_S = 60
+"""But not again before this."""
+
+LEVEL_GOOD_FOR_S = 300
+"""A battery whose level is older than this is not told to share."""
+
+HIGHEST_SEQ = 2**52
+"""A sequence number above this was not counted up to; what goes above it goes there in a new epoch."""
+
+MAX_COUNTER = 2**32 - 1
+
+_UNKNOWN = Desired(0, Kind.SHARING, "unknown", (0, 0), 0, None, confirmed=True)
+_UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
+_ON = {Kind.SHARING: "share_power_on", Kind.REDUCING: "reduce_power_on"}
+_OFF = {Kind.SHARING: "share_power_off", Kind.REDUCING: "reduce_power_off"}
+
+
+@dataclass
+class MeterView:
+    """What the gateway knows of a meter now; all but ``info`` is learned anew after a restart.
+
+    Attributes:
+        info: What it said of itself; ``None`` until it first answers ``initialize``.
+        answered: Whether it answered ``initialize`` since this gateway started.
+        asked: When ``initialize`` was last sent.
+        bits: Its state; taken for up until it says otherwise.
+        level: Its battery's level, milliwatt-hours.
+        level_time: End of the slot that level is of.
+        level_heard: When it came.
+        told: When it was last told the time.
+    """
+
+    info: MeterInfo | None = None
+    answered: bool = False
+    asked: EpochSeconds | None = None
+    bits: int = State.INITIALIZED
+    level: MilliwattHours | None = None
+    level_time: EpochSeconds = 0
+    level_heard: EpochSeconds = 0
+    told: EpochSeconds = 0
+
+
+@dataclass(frozen=True)
+class CommandNote:
+    """A command and what became of it, for people to read."""
+
+    time: EpochSeconds
+    meter: MeterId
+    cmd: str
+    result: str
+
+
+@dataclass
+class Counts:
+    """What was ordered and answered since the start; read by the metrics."""
+
+    commands: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
+
+
+class Manager:
+    """Keeps the meters in the states they should be in.
+
+    Attributes:
+        meters: What is known of each registered meter.
+        trust: How far the gateway's time can be trusted.
+        decision: Who shares and for whom.
+        notes: The last commands and their outcomes.
+    """
+
+    def __init__(self, settings: GatewaySettings, store: Store, registry: dict[MeterId, RegisteredMeter]) -> None:
+        self.counts = Counts()
+        self.trust = Trust.NONE
+        self.notes: deque[CommandNote] = deque(maxlen=20)
+        self._microgrid = settings.microgrid
+        self._settings = settings
+        self._changed = False
+        self._desired = {(d.meter, d.kind): d for d in store.desired()}
+        self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
+        self._number = 0
+        self._probed = 0
+        epoch = store.setting("epoch")
+        self.epoch: Epoch = (1, 0)
+        if epoch is not None:
+            counter, rank = map(int, epoch.split(","))
+            self.epoch = (counter, rank)
+        said = {info.meter: info for info in store.meters()}
+        self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
+        sharing = frozenset(m for (m, kind), d in self._desired.items() if kind is Kind.SHARING and d.value == "on")
+        self.decision = Decision(sharing)
+
+    def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
+        """Take over a registry that has changed."""
+        self.meters = {meter: self.meters.get(meter, MeterView()) for meter in registry}
+
+    # What is heard
+
+    def level(self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: EpochSeconds) -> None:
+        """Take in a battery's level; ``share_if_changed`` decides anew who shares."""
+        view = self.meters.get(meter)
+        latest = now + FUTURE_S if self.trust >= Trust.HARDWARE else MAX_EPOCH
+        # A level of the future, taken in while time was not trusted, is not to shut out all that come after it; nor
+        # one that a meter told before its clock was set back.
+        old = view is not None and (view.level_time > latest or now - view.level_heard > LEVEL_GOOD_FOR_S)
+        if view is not None and time <= latest and (time > view.level_time or old):
+            view.level, view.level_time, view.level_heard = level, time, now
+            self._changed = True
+
+    def state(self, meter: MeterId, bits: int) -> None:
+        """Take in a meter's state bits."""
+        if meter in self.meters:
+            self.meters[meter].bits = bits
+
+    def outcome(self, meter: MeterId, outcome: Outcome, now: EpochSeconds) -> list[Effect[Change]]:
+        """Take in the outcome of a command: what the meter is, and the pairs it holds."""
+        view = self.meters.get(meter)
+        if view is None:
+            return []
+        self.counts.outcomes[outcome.result] += 1
+        view.bits = outcome.bits
+        if outcome.cmd != "get":  # they come every minute, and would leave no room for what matters
+            self.notes.append(CommandNote(now, meter, outcome.cmd, outcome.result))
+        effects: list[Effect[Change]] = []
+        # Dated by a clock that is not trusted it could stand as the newest for ever.
+        dated = now if self.trust >= Trust.HARDWARE else 0
+        info = MeterInfo(meter, outcome.push, outcome.minimum_percent, outcome.capacity_mwh, dated)
+        if view.info is None or replace(view.info, time=dated) != info or (dated and not view.info.time):
+            effects.append(Write(info))
+        view.info = info
+        view.answered = view.answered or outcome.cmd == "initialize"
+        if outcome.epoch > self.epoch:
+            self.epoch = outcome.epoch
+            effects.append(self._keep_epoch())
+        for kind, held in outcome.held.items():
+            effects += self._compare(meter, kind, held, now)
+        wrong = abs(outcome.time - now) > METER_WRONG_S and now - view.told >= TELL_AGAIN_S
+        if wrong and self.trust > Trust.NONE:
+            view.told = now
+            effects.append(self.command(meter, "put", time=now, trust=self.trust))
+        return effects
+
+    def _compare(self, meter: MeterId, kind: Kind, held: Held, now: EpochSeconds) -> list[Effect[Change]]:
+        """Confirm what is desired, or order it again above a higher pair that the meter holds."""
+        desired = self._desired.get((meter, kind))
+        if desired is None:
+            # A pair from before this store was lost: keep it as confirmed, so that the next order goes above it.
+            known = replace(_UNKNOWN, meter=meter, kind=kind, epoch=held.epoch, seq=min(held.seq, HIGHEST_SEQ))
+            return self._set(known)
+        pair = (held.epoch, held.seq)
+        ended = desired.until is not None and desired.until <= now
+        if pair == (desired.epoch, desired.seq) and (held.value == desired.value or ended):
+            return [] if desired.confirmed else self._set(replace(desired, confirmed=True))
+        if pair >= (desired.epoch, desired.seq):
+            # It was commanded by someone this store knows nothing of: its own past, before it was lost. The order is
+            # sent again above that when its turn comes, not at once: the meter may just as well not mean what it says.
+            effects, seq = self._above(held)
+            return effects + self._set(replace(desired, epoch=self.epoch, seq=seq, confirmed=ended))
+        return []
+
+    def _above(self, held: Held) -> tuple[list[Effect[Change]], int]:
+        """Return a sequence number above a pair that a meter holds; beyond all reason, in a new epoch."""
+        if held.seq < HIGHEST_SEQ or self.epoch[0] == MAX_COUNTER:
+            return [], min(held.seq, HIGHEST_SEQ) + 1
+        self.epoch = (self.epoch[0] + 1, self.epoch[1])
+        return [self._keep_epoch()], 1
+
+    def _keep_epoch(self) -> Effect[Change]:
+        return Write(Setting("epoch", f"{self.epoch[0]},{self.epoch[1]}"))
+
+    # What is desired
+
+    def share_if_changed(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Decide who shares, if a level came since that was last decided."""
+        return self.share(now) if self._changed else []
+
+    def share(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Decide who shares, from the levels as they are known now."""
+        self._changed = False
+        batteries = self.batteries(now)
+        self.decision = decide_spec(batteries, self.decision, self._settings.sharing_band_permille)
+        effects: list[Effect[Change]] = []
+        for meter in batteries:
+            desired = self._desired.get((meter, Kind.SHARING))
+            left_s = 0 if desired is None else (desired.until or 0) - now
+            on = desired is not None and desired.value == "on" and left_s > 0
+            if meter in self.decision.donors:
+                if not on or left_s <= RENEW_S or left_s > SHARE_FOR_S:
+                    effects += self.order(
+                        meter, Kind.SHARING, "on", now + SHARE_FOR_S, now, self._settings.weights.get(str(meter))
+                    )
+            elif on:
+                effects += self.order(meter, Kind.SHARING, "off", None, now)
+        return effects
+
+    def order(
+        self,
+        meter: MeterId,
+        kind: Kind,
+        value: str,
+        until: EpochSeconds | None,
+        now: EpochSeconds,
+        weight: int | None = None,
+    ) -> list[Effect[Change]]:
+        """Desire a state of a meter, under the next number of its kind, and send the command."""
+        before = self._desired.get((meter, kind))
+        seq = 1 if before is None else before.seq + 1
+        for_s = until is not None and self.trust < Trust.HARDWARE
+        desired = Desired(meter, kind, value, self.epoch, seq, until, weight, for_s=for_s)
+        self._sent.pop((meter, kind), None)
+        return [*self._set(desired), *self._send(desired, now)]
+
+    def batteries(self, now: EpochSeconds) -> dict[MeterId, BatteryState]:
+        """Return the batteries whose minimum and level are known."""
+        states = {}
+        for meter, view in self.meters.items():
+            info = view.info
+            if info is None or info.minimum_percent is None or info.capacity is None or view.level is None:
+                continue
+            up = view.bits & _UP_OR_ISOLATED == State.INITIALIZED
+            states[meter] = BatteryState(
+                level=view.level,
+                capacity=info.capacity,
+                minimum=info.capacity * info.minimum_percent // 100,
+                available=up and now - view.level_heard <= LEVEL_GOOD_FOR_S,
+            )
+        return states
+
+    def minima(self) -> dict[str, tuple[int, EpochSeconds]]:
+        """Return each battery's sharing minimum, in percent, and when its meter said so (T6), by meter id."""
+        infos = [view.info for view in self.meters.values() if view.info is not None]
+        return {str(i.meter): (i.minimum_percent, i.time) for i in infos if i.minimum_percent is not None}
+
+    def shift(self, by_s: int) -> list[Effect[Change]]:
+        """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``.
+
+        What a meter was told to end at a time ends then: it has a clock of its own.
+        """
+        self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
+        for view in self.meters.values():
+            view.asked = None if view.asked is None else view.asked + by_s
+            view.told = view.told and view.told + by_s
+            view.level_heard = view.level_heard and view.level_heard + by_s
+        lasting = [desired for desired in self._desired.values() if desired.for_s]
+        moved = [e for d in lasting for e in self._set(replace(d, until=max(0, (d.until or 0) + by_s)))]
+        # A time that may be wrong is not written down: after a restart nobody sets the end right with it.
+        return moved if self.trust >= Trust.HARDWARE else []
+
+    # What is sent, and sent again
+
+    def resend(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Initialize meters that have not answered; send unconfirmed commands again, until their end."""
+        effects: list[Effect[Change]] = []
+        for meter, view in self.meters.items():
+            if not view.answered and (view.asked is None or now - view.asked >= INITIALIZE_AGAIN_S):
+                view.asked = now
+                effects.append(self.command(meter, "initialize"))
+        for key, desired in self._desired.items():
+            ended = desired.until is not None and desired.until <= now
+            sent, times = self._sent.get(key, (0, 0))
+            wait_s = min(RESEND_S * 2 ** max(0, times - 1), RESEND_AT_MOST_S)
+            # Sharing that ends later than it is ever told to was ordered by another clock: it is decided anew.
+            strange = key[1] is Kind.SHARING and desired.until is not None and desired.until - now > SHARE_FOR_S
+            due = not desired.confirmed and not ended and not strange and now - sent >= wait_s
+            if key[0] in self.meters and due:
+                effects += self._send(desired, now)
+        return effects
+
+    def ask_levels(self, now: EpochSeconds, levels_s: int) -> list[Effect[Change]]:
+        """Ask batteries near their minimum for their level, and others whose level is older than ``levels_s``."""
+        near = near_minimum(self.batteries(now), self._settings.near_minimum_permille)
+        return [
+            self.command(meter, "get", what="levels")
+            for meter, view in self.meters.items()
+            if view.info is not None
+            and view.info.capacity is not None
+            and (meter in near or now - view.level_heard >= levels_s)
+        ]
+
+    def ask_records(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
+        """Ask meters that do not send by themselves for their records and events."""
+        return [
+            self.command(meter, "get", what=what)
+            for meter in meters
+            for what in ("records", "events")
+            if (view := self.meters.get(meter)) and view.info is not None and not view.info.push
+        ]
+
+    def probe(self, count: int) -> list[Effect[Change]]:
+        """Ask some meters for their state, the next time others."""
+        meters = list(self.meters)
+        asked = [meters[(self._probed + n) % len(meters)] for n in range(min(count, len(meters)))]
+        self._probed += len(asked)
+        return [self.command(meter, "get", what="state") for meter in asked]
+
+    def command(self, meter: MeterId, cmd: str, **fields: object) -> Publish:
+        """Make a command that sets no state."""
+        self._number += 1
+        self.counts.commands[cmd] += 1
+        command = Command.model_validate(
+            {
+                "id": f"{self._microgrid}-{cmd}-{self._number}",
+                "cmd": cmd,
+                "issuer": self._microgrid,
+                "epoch": self.epoch,
+                **fields,
+            }
+        )
+        return Publish(meter_down(self._microgrid, meter, COMMANDS), command.pack())
+
+    def _set(self, desired: Desired) -> list[Effect[Change]]:
+        self._desired[desired.meter, desired.kind] = desired
+        return [Write(desired)]
+
+    def _send(self, desired: Desired, now: EpochSeconds) -> list[Effect[Change]]:
+        if desired.value == "unknown":
+            return []
+        key = (desired.meter, desired.kind)
+        _, times = self._sent.get(key, (0, 0))
+        self._sent[key] = (now, times + 1)
+        fields: dict[str, object] = {"seq": desired.seq, "weight": desired.weight}
+        if desired.until is not None and self.trust >= Trust.HARDWARE:
+            fields["until"] = desired.until
+            self._desired[key] = replace(desired, for_s=False)
+        elif desired.until is not None:
+            fields["for_s"] = desired.until - now  # the meter's clock may be right where this one is not
+        if desired.kind is Kind.AGGREGATION:
+            cmd = "deaggregate" if desired.value == "none" else "aggregate"
+            fields["mode"] = None if desired.value == "none" else desired.value
+        elif desired.kind is Kind.ISOLATED:
+            cmd = "isolate"
+            fields["state"] = desired.value
+        else:
+            cmd = (_ON if desired.value == "on" else _OFF)[desired.kind]
+        publish = self.command(desired.meter, cmd, **{key: value for key, value in fields.items() if value is not None})
+        return [publish]

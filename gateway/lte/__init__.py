@@ -1,0 +1,1 @@
+"""The controller's LTE line: its byte count and its allowance."""

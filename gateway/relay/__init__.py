@@ -1,0 +1,1 @@
+"""Sends to the utility, and does what the utility asks."""

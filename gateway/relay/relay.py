@@ -1,0 +1,352 @@
+"""Relaying to the utility (C1, design 4.2): batches, their acknowledgements, and the backup that stays.
+
+What is in flight is remembered in memory only, since sending anything again is harmless.
+"""
+
+from collections import Counter, OrderedDict
+from dataclasses import dataclass, field, replace
+
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import empty
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId
+from commonwatt.protocol.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal
+from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.topics import BATCHES, gateway_up
+from gateway.changes import (
+    AVERAGED,
+    Change,
+    ForgetMore,
+    ForgetRelayed,
+    Offered,
+    OfferedFrom,
+    Part,
+    Relayed,
+    ReplaceParts,
+    Setting,
+)
+from gateway.relay.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
+from gateway.store.store import Store
+
+ANSWER_BLOCKS = 80
+"""Blocks in one answer to a get: as many of the longest payloads as fit."""
+
+WINDOW = 3
+"""Batches in flight at once."""
+
+ACK_WITHIN_S = 120
+"""A batch that is not acknowledged by then is sent again."""
+
+HOLD_S = 60
+"""After a refusal nothing is sent for so long."""
+
+HELLO_S = 3600
+"""A gateway with nothing to send asks so often whether the utility still has the same store."""
+
+MAX_WANTED = 50_000
+"""Blocks the utility may have asked for and not yet got; a get beyond that is done in part, and says so."""
+
+UNKNOWN_FOR_S = 900
+"""So long what a meter sent waits after the utility said that it does not know the meter."""
+
+FORGET_ROWS = 2000
+"""Rows marked as not acknowledged in one transaction when the utility has lost its store: more than a batch takes."""
+
+COMPACT_BLOCKS = 500
+"""Blocks joined in one transaction."""
+
+
+@dataclass(frozen=True)
+class InFlight:
+    """A batch that was sent and not acknowledged."""
+
+    sent: EpochSeconds
+    selection: Selection
+    wanted: tuple[Key, ...] = ()
+
+    @property
+    def meters(self) -> frozenset[MeterId]:
+        """Whose data it holds."""
+        events = (event.meter_id for _, event in self.selection.events)
+        return frozenset(self.selection.blocks.meter.tolist()).union(events)
+
+
+@dataclass
+class Counts:
+    """What was relayed since the start; read by the metrics."""
+
+    batches: Counter[str] = field(default_factory=Counter)
+    blocks: int = 0
+
+
+class Relay:
+    """Sends batches and takes their acknowledgements.
+
+    Attributes:
+        mode: How what is relayed is aggregated.
+        trust: How far the gateway's time can be trusted.
+        in_flight: What was sent and not acknowledged, by sequence.
+        wanted: Blocks the utility asked for and was not sent yet, in order.
+        sending: Whether what is unsent is to be sent now.
+        urgent: Whether that is outside the schedule.
+        greet: Whether the utility is to be asked for its store's id.
+        compacting: Whether finished quarters are to be joined now.
+    """
+
+    def __init__(self, microgrid: str, store: Store) -> None:
+        self.counts = Counts()
+        self.trust = Trust.NONE
+        self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
+        self.wanted: OrderedDict[Key, None] = OrderedDict()
+        self.sending = self.urgent = self.greet = self.compacting = False
+        self._fresh = False
+        self._microgrid = microgrid
+        self._store = store
+        self._utility_store = store.setting("utility_store")
+        name, until, since = (store.setting("aggregation") or f"none,,{ANY_QUARTER}").split(",")
+        self.mode = Mode(name=name, until=int(until) if until else None, since=int(since))
+        # The upper half counts starts, so that no number is used twice although only starts are written down.
+        self._starts = int(store.setting("starts") or "0") + 1
+        self._sequence = self._starts << 32
+        self._more = False
+        self._hold_until: EpochSeconds = 0
+        self._heard: EpochSeconds = 0
+        self._one_by_one = False
+        self._unknown: dict[MeterId, EpochSeconds] = {}
+
+    # Sending. What is asked for in between is noted, and done by ``work``, which sees everything committed.
+
+    def due(self, now: EpochSeconds) -> None:
+        """Note that a relay's period has come."""
+        self.sending = True
+        self.greet = self.greet or now - self._heard >= HELLO_S
+
+    def connected(self) -> None:
+        """Send again what was in flight, whose acknowledgements were lost with a connection; ask for the store's id."""
+        for sequence in list(self.in_flight):
+            self._give_up(sequence)
+        self.greet = True
+
+    def shift(self, by_s: int) -> list[Effect[Change]]:
+        """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``."""
+        self.in_flight = OrderedDict((s, replace(b, sent=b.sent + by_s)) for s, b in self.in_flight.items())
+        self._unknown = {meter: since + by_s for meter, since in self._unknown.items()}
+        self._hold_until = max(0, self._hold_until + by_s)
+        self._heard = max(0, self._heard + by_s)
+        if self.mode.until is None or not self.mode.for_s:
+            return []
+        moved = self._set(replace(self.mode, until=max(0, self.mode.until + by_s)))
+        # A time that may be wrong is not written down: after a restart nobody sets the end right with it.
+        return moved if self.trust >= Trust.HARDWARE else []
+
+    def work(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Send and compact what was noted, and what the last commit made room for."""
+        effects = self._expire(now) + self._begin_averages(now)
+        if any(self._store.forgetting().values()):
+            # Compaction waits: a joined part is a new one, and would not be marked.
+            effects.append(Write(ForgetMore(FORGET_ROWS)))
+            self._more = True
+        elif self.compacting:
+            effects += self._compact(now)
+        more = (self._more or self.wanted) and len(self.in_flight) < WINDOW
+        if self.sending or self.greet or more:
+            effects += self._send(now)
+        return effects
+
+    def _send(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Send what is unsent, as far as the window allows; an empty batch if only the utility's store is in doubt."""
+        flags = BatchFlag.URGENT if self.urgent else NO_FLAGS
+        effects: list[Effect[Change]] = []
+        self._more = True
+        # A relay that is due begins with what is newest, as soon as there is room; answers and backlogs go behind it.
+        self._fresh = self._fresh or self.sending
+        while len(self.in_flight) < WINDOW and now >= self._hold_until:
+            newest = self._next(now, flags) if self._fresh else None
+            batch = newest or self._answer(now) or self._next(now, flags)
+            self._fresh = False
+            if batch is None:
+                break
+            effects += batch
+        if self.greet:
+            effects += self.hello(now)
+        self.sending = self.urgent = self.greet = False
+        return effects
+
+    def hello(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Send an empty batch, unless an answer is due already: is the utility there, and the connection sound?
+
+        After a refusal too, when nothing else is sent: a utility that hears nobody takes its connection for deaf.
+        """
+        if self.in_flight:
+            return []
+        return self._batch(Selection(blocks=empty(), done=()), now, NO_FLAGS)
+
+    def _expire(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Give up batches without acknowledgement; what they held is unsent, and goes into new ones."""
+        for sequence in [s for s, batch in self.in_flight.items() if now - batch.sent >= ACK_WITHIN_S]:
+            self._give_up(sequence)
+        if self.mode.until is not None and self.mode.until <= now:
+            return self.aggregate("none", None)
+        return []
+
+    def _give_up(self, sequence: int) -> None:
+        self.counts.batches["expired"] += 1
+        self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
+
+    def _next(self, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
+        """Build a batch of what is unsent and in no batch in flight, unless the last one left nothing of it."""
+        if not self._more:
+            return None
+        self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
+        # What is finished can't be told by a clock that is not trusted: then everything goes as it comes.
+        mode = self.mode if self.trust >= Trust.HARDWARE else Mode()
+        selection = select(self._store, now, mode, self._flying(), self._unknown, one_meter=self._one_by_one)
+        self._more = selection is not None and selection.more
+        self._one_by_one = self._one_by_one and self._more
+        if selection is None:
+            return None
+        effects: list[Effect[Change]] = []
+        if self.mode.name == "lossy":
+            # Whatever goes out while averages may, is noted before it does: averages and exact slots must never meet.
+            effects.append(Write(Offered(selection.averaged + selection.done)))
+        return effects + self._batch(selection, now, flags)
+
+    def _answer(self, now: EpochSeconds) -> list[Effect[Change]] | None:
+        """Build a batch of blocks the utility asked for, exact and whole."""
+        keys = tuple(list(self.wanted)[:ANSWER_BLOCKS])
+        if not keys:
+            return None
+        for key in keys:
+            del self.wanted[key]
+        parts = self._store.block_parts(keys)
+        ids = tuple(part.id for part in parts)
+        selection = Selection(blocks=load(parts), done=ids)
+        return [Write(Offered(ids)), *self._batch(selection, now, BatchFlag.ANSWER, keys)]
+
+    def _flying(self) -> Flying:
+        sent = [batch.selection for batch in self.in_flight.values()]
+        return Flying(
+            parts=frozenset(part for s in sent for part in (*s.done, *s.averaged)),
+            events=frozenset((e.meter_id, generation, e.record_id) for s in sent for generation, e in s.events),
+            letters=frozenset(number for s in sent for number, _ in s.letters),
+        )
+
+    def _batch(
+        self, selection: Selection, now: EpochSeconds, flags: BatchFlag, wanted: tuple[Key, ...] = ()
+    ) -> list[Effect[Change]]:
+        first: list[Effect[Change]] = []
+        # Until it is seen in the store, since what a step asks to write may be lost with the step.
+        if self._store.setting("starts") != str(self._starts):
+            first.append(Write(Setting("starts", str(self._starts))))
+        self._sequence += 1
+        self.in_flight[self._sequence] = InFlight(now, selection, wanted)
+        self.counts.batches["sent"] += 1
+        self.counts.blocks += len(selection.blocks)
+        batch = Batch(
+            owner=self._microgrid,
+            store=self._store.store_id,
+            sequence=self._sequence,
+            time=now,
+            trust=self.trust,
+            flags=flags,
+            keys=selection.blocks.keys(),
+            payloads=pack(selection.blocks),
+            events=list(selection.events),
+            letters=[letter for _, letter in selection.letters],
+        )
+        return [*first, Publish(gateway_up(self._microgrid, BATCHES), batch.pack())]
+
+    # Acknowledgements
+
+    def acknowledged(self, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
+        """Take in an acknowledgement: note what the utility has."""
+        batch = self.in_flight.get(ack.sequence)
+        if ack.store != self._store.store_id or batch is None:
+            self.counts.batches["stray_ack"] += 1
+            return []
+        del self.in_flight[ack.sequence]
+        self._heard = now
+        if ack.status is not BatchRefusal.NONE:
+            self._refused(batch, ack.status, now)
+            return []
+        sent = batch.selection
+        if (ack.blocks, ack.events, ack.letters) != (len(sent.blocks), len(sent.events), len(sent.letters)):
+            self.counts.batches["wrong_ack"] += 1
+            return []
+        self.counts.batches["acknowledged"] += 1
+        return [
+            *self._compare_store(str(ack.utility_store)),
+            Write(
+                Relayed(
+                    done=sent.done,
+                    averaged=sent.averaged,
+                    events=tuple((e.meter_id, generation, e.record_id) for generation, e in sent.events),
+                    letters=tuple(number for number, _ in sent.letters),
+                    slots=int((sent.blocks.quality > 0).sum()),
+                )
+            ),
+        ]
+
+    def _refused(self, batch: InFlight, status: BatchRefusal, now: EpochSeconds) -> None:
+        """Wait before anything is sent again: at once would only be refused at once."""
+        self.counts.batches[f"refused_{status.name.lower()}"] += 1
+        self._hold_until = now + HOLD_S
+        if status is BatchRefusal.NOT_REGISTERED:
+            # One meter the utility does not know must not hold up the rest: find it out, one meter a batch. An answer
+            # is dropped; the utility asks again for what it can take.
+            self._hold_until = now if batch.meters else now + HOLD_S
+            self._one_by_one = True
+            if len(batch.meters) == 1:
+                self._unknown |= dict.fromkeys(batch.meters, now)
+        else:
+            self.wanted.update(dict.fromkeys(batch.wanted))
+
+    def _compare_store(self, utility_store: str) -> list[Effect[Change]]:
+        """Send everything again to a utility that lost its store (design 4.2)."""
+        if self._utility_store == utility_store:
+            return []
+        known, self._utility_store = self._utility_store, utility_store
+        note: list[Effect[Change]] = [Write(Setting("utility_store", utility_store))]
+        return note if known is None else [*note, Write(ForgetRelayed()), Write(ForgetMore(FORGET_ROWS))]
+
+    # Housekeeping
+
+    def aggregate(self, name: str, until: EpochSeconds | None) -> list[Effect[Change]]:
+        """Aggregate what is relayed from now on, or stop it (C6); exact parts stay here, and are sent when asked for.
+
+        ``until`` is so long after now: it goes along when the time is set.
+        """
+        since = self.mode.since if name == self.mode.name == "lossy" else ANY_QUARTER
+        return self._set(Mode(name=name, until=until, for_s=until is not None, since=since))
+
+    def _set(self, mode: Mode) -> list[Effect[Change]]:
+        self.mode = mode
+        until = "" if mode.until is None else mode.until
+        return [Write(Setting("aggregation", f"{mode.name},{until},{mode.since}"))]
+
+    def _begin_averages(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Let averages begin with the next quarter, once the time is known.
+
+        Of that and later ones, parts of clocks that are ahead may have been sent already: their blocks go exactly.
+        """
+        if self.mode.name != "lossy" or self.mode.since != ANY_QUARTER or self.trust < Trust.HARDWARE:
+            return []
+        since = now // QUARTER_S + 1
+        return [*self._set(replace(self.mode, since=since)), Write(OfferedFrom(since))]
+
+    def _compact(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Join the parts of finished quarters that the utility has; the joined part stays as backup."""
+        keys = self._store.keys_to_compact((now - SETTLED_S) // QUARTER_S, COMPACT_BLOCKS)
+        self.compacting = len(keys) == COMPACT_BLOCKS
+        parts = self._store.block_parts(keys)
+        blocks = load(parts)
+        members: dict[Key, list[Part]] = {}
+        for part in parts:
+            members.setdefault(part.key, []).append(part)
+        effects: list[Effect[Change]] = []
+        for key, payload in zip(blocks.keys(), pack(blocks), strict=True):
+            relayed = min(part.relayed for part in members[key])
+            assert relayed >= AVERAGED
+            ids = tuple(part.id for part in members[key])
+            effects.append(Write(ReplaceParts(ids, Part(0, key, payload, relayed, joined=True))))
+        return effects

@@ -1,0 +1,107 @@
+"""What the utility asks of a gateway: data, aggregation, periods (C1, C6; docs/protocol.md, "Gateway and utility")."""
+
+import json
+from collections import OrderedDict
+
+import numpy as np
+
+from commonwatt.model.blocks import flags_of, mask_of
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.units import SLOTS, EpochSeconds
+from commonwatt.protocol.commands import BlockMask, ControllerCommand, ControllerOutcome, Kind
+from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.topics import OUTCOMES, gateway_up
+from gateway.changes import Change, Setting
+from gateway.control.manager import Manager
+from gateway.relay.outbox import load
+from gateway.relay.relay import MAX_WANTED, Relay
+from gateway.store.store import Store
+
+PERIODS = ("collect_s", "levels_s", "relay_s", "compact_s")
+"""Settings an operator may change while the gateway runs."""
+
+KEPT_OUTCOMES = 100
+"""So many commands are remembered, across restarts, and not done again."""
+
+
+class Orders:
+    """Does each of the utility's commands once, and answers every time it comes.
+
+    Attributes:
+        periods: The periods in force, seconds, by the name of their setting.
+    """
+
+    def __init__(self, microgrid: str, store: Store, relay: Relay, manager: Manager, periods: dict[str, int]) -> None:
+        self.periods = periods | json.loads(store.setting("periods") or "{}")
+        self._microgrid = microgrid
+        self._store = store
+        self._relay = relay
+        self._manager = manager
+        kept = json.loads(store.setting("outcomes") or "{}")
+        self._outcomes = OrderedDict(
+            (name, ControllerOutcome.model_validate(outcome)) for name, outcome in kept.items()
+        )
+
+    def do(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
+        """Do a command, unless it was done before or is no longer wanted, and answer it."""
+        if command.id in self._outcomes:
+            return [self._publish(self._outcomes[command.id])]
+        # By a clock that is not trusted nothing is too late: what the utility may ask for does no harm.
+        if command.until <= now and self._relay.trust >= Trust.HARDWARE:
+            return [self._publish(ControllerOutcome(id=command.id, cmd=command.cmd, result="expired", time=now))]
+        if command.cmd == "get":
+            # Doing it again is harmless, and what is absent may have come since: nothing to remember.
+            return self._get(command, now)
+        outcome = ControllerOutcome(id=command.id, cmd=command.cmd, result="done", time=now)
+        return [*self._set(command, now), self._remember(outcome), self._publish(outcome)]
+
+    def _set(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
+        if command.cmd == "schedule":
+            self.periods |= {str(name): seconds for name, seconds in (command.periods or {}).items()}
+            return [Write(Setting("periods", json.dumps(self.periods)))]
+        mode = "none" if command.cmd == "deaggregate" else command.mode
+        until = None if mode == "none" or command.for_s is None else now + command.for_s
+        if command.at == "gateway":
+            return self._relay.aggregate(mode, until)
+        meters = list(self._manager.meters)
+        return [e for meter in meters for e in self._manager.order(meter, Kind.AGGREGATION, mode, until, now)]
+
+    def _get(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
+        """Relay what is asked for; say which slots are not here."""
+        absent: list[BlockMask] = []
+        if command.blocks is not None:
+            asked = {(meter, kind, quarter): int(mask, 16) for meter, kind, quarter, mask in command.blocks}
+            blocks = load(self._store.block_parts(asked))
+            have = {key: blocks.quality[row] > 0 for row, key in enumerate(blocks.keys())}
+            for key, mask in asked.items():
+                lacking = mask_of(flags_of(mask) & ~have.get(key, np.zeros(SLOTS, np.bool_)))
+                if lacking:
+                    absent.append((*key, f"{lacking:x}"))
+            keys = list(have)
+        else:
+            last = 2**32 - 1 if command.last_quarter is None else command.last_quarter
+            keys = self._store.keys_between(command.first_quarter or 0, last, MAX_WANTED)
+        room = keys[: max(0, MAX_WANTED - len(self._relay.wanted))]
+        self._relay.wanted.update(dict.fromkeys(room))
+        result = "done" if len(room) == len(keys) else "partial"
+        outcome = ControllerOutcome.model_validate(
+            {
+                "id": command.id,
+                "cmd": command.cmd,
+                "result": result,
+                "time": now,
+                "sent": len(room),
+                "absent": absent,
+            }
+        )
+        return [self._publish(outcome)]
+
+    def _remember(self, outcome: ControllerOutcome) -> Write[Change]:
+        self._outcomes[outcome.id] = outcome
+        while len(self._outcomes) > KEPT_OUTCOMES:
+            self._outcomes.popitem(last=False)
+        kept = {name: outcome.model_dump(mode="json") for name, outcome in self._outcomes.items()}
+        return Write(Setting("outcomes", json.dumps(kept)))
+
+    def _publish(self, outcome: ControllerOutcome) -> Publish:
+        return Publish(gateway_up(self._microgrid, OUTCOMES), outcome.pack())

@@ -1,0 +1,353 @@
+"""What is read from a gateway's store. No damaged row is ever returned: it is noted, and moved away by the core."""
+
+import json
+import sqlite3
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from commonwatt.model.records import EventRecord, Log
+from commonwatt.model.units import MeterId, Quarter, signed64, unsigned64
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.dead_letters import Kept, Wanted
+from commonwatt.sqlite.damage import DamagedError, check_pages
+from gateway.changes import DONE, OFFERED, UNSENT, Desired, MeterInfo, Part
+from gateway.store.tables import (
+    COLUMNS,
+    FORGOTTEN,
+    MAY_BE_COARSE,
+    NOT_ACKNOWLEDGED,
+    PART_COLUMNS,
+    SCHEMA,
+    SCHEMA_VERSION,
+    UNSENT_ROW,
+    event_of,
+    is_sound,
+    letter_of,
+    part_is_sound,
+    part_of,
+)
+
+MAX_NOTED = 1000
+"""Damaged rows noted at a time; the rest is found again once these are away."""
+
+FORGETTING = "forgetting"
+"""Setting that keeps ``StoreReads.forgetting``."""
+
+_NOT_IN_BLOCK_INDEX = """
+    SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND NOT EXISTS (SELECT 1 FROM part AS i
+    INDEXED BY part_block WHERE i.quarter = p.quarter AND i.meter = p.meter AND i.type = p.type AND i.id = p.id)"""
+_NOT_IN_UNSENT_INDEX = f"""
+    SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND relayed IN ({UNSENT}, {OFFERED}) AND NOT EXISTS
+    (SELECT 1 FROM part INDEXED BY part_unsent WHERE {NOT_ACKNOWLEDGED} AND quarter = p.quarter AND id = p.id)"""
+
+
+@dataclass(frozen=True)
+class DamagedRow:
+    """A row that is not what was written.
+
+    Attributes:
+        table: Its table.
+        row: Its row number.
+        content: What is left of it, to be looked at.
+    """
+
+    table: str
+    row: int
+    content: tuple[Any, ...]
+
+
+class StoreReads:
+    """Reads of one open store.
+
+    Attributes:
+        damaged: Damaged rows found and not moved away yet, by table and row number.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.damaged: dict[tuple[str, int], DamagedRow] = {}
+        self._db = connection
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The open file, to be salvaged from when its name is gone."""
+        return self._db
+
+    def check(self, size: int) -> None:
+        """Check what is there before anything is served; the backup is looked through later, by ``examine``.
+
+        Args:
+            size: Bytes of the file.
+
+        Raises:
+            DamagedError: What is wrong.
+        """
+        check_schema(self._db)
+        check_pages(self._db, size, tuple(COLUMNS))
+        for table in ("setting", "desired", "meter", "period", "coverage"):
+            for _ in self._sound(table):
+                pass  # Reading notes what is damaged.
+        if any(table == "setting" for table, _ in self.damaged):
+            raise DamagedError("a setting is not what was written")
+
+    def _note(self, table: str, row: int, content: tuple[Any, ...]) -> None:
+        if len(self.damaged) < MAX_NOTED:
+            self.damaged[table, row] = DamagedRow(table, row, content)
+
+    def _sound(
+        self, table: str, which: str = "", values: tuple[object, ...] = ()
+    ) -> Iterator[tuple[int, tuple[Any, ...]]]:
+        """Yield (row number, columns) of the sound rows of a table that has ``crc``."""
+        for row, *columns, crc in self._db.execute(
+            f"SELECT rowid, {', '.join(COLUMNS[table])}, crc FROM {table} {which}", values
+        ):
+            if is_sound(table, columns, crc):
+                yield row, tuple(columns)
+            else:
+                self._note(table, row, tuple(columns))
+
+    def _parts(self, which: str, values: tuple[object, ...]) -> Iterator[Part]:
+        for row in self._db.execute(f"SELECT id, {', '.join(PART_COLUMNS)} FROM part {which}", values):
+            if part_is_sound(*row[1:5]):
+                yield part_of(row)
+            else:
+                self._note("part", row[0], row[1:])
+
+    # Small tables
+
+    def setting(self, key: str) -> str | None:
+        """Return a value kept by ``Setting``."""
+        return next((value for _, (_, value) in self._sound("setting", "WHERE key = ?", (key,))), None)
+
+    def period(self, job: str) -> int | None:
+        """Return the last period of ``job`` that is done."""
+        return next((period for _, (_, period) in self._sound("period", "WHERE job = ?", (job,))), None)
+
+    def forgetting(self) -> dict[str, int]:
+        """Return, by table, the rows up to which notes of what the utility acknowledged are of a store it has lost.
+
+        They are 0 unless that has happened, and all those rows are not marked yet.
+        """
+        kept: dict[str, int] = json.loads(self.setting(FORGETTING) or "{}")
+        return dict.fromkeys(FORGOTTEN, 0) | kept
+
+    def meters(self) -> list[MeterInfo]:
+        """Return what each meter said of itself."""
+        return [
+            MeterInfo(unsigned64(m), bool(push), percent, capacity, time)
+            for _, (m, push, percent, capacity, time) in self._sound("meter")
+        ]
+
+    def desired(self) -> list[Desired]:
+        """Return the desired states."""
+        return [
+            Desired(unsigned64(m), Kind(kind), value, (counter, rank), seq, until, weight, bool(confirmed))
+            for _, (m, kind, value, counter, rank, seq, until, weight, confirmed) in self._sound("desired")
+        ]
+
+    def coverage(self, meter: MeterId, log: Log, generation: int) -> list[tuple[int, int]]:
+        """Return the ranges (first, last) of ids of a log that are in the store, ascending."""
+        which = "WHERE meter = ? AND log = ? AND generation = ? ORDER BY first"
+        return [row[-2:] for _, row in self._sound("coverage", which, (signed64(meter), log, generation))]
+
+    # Events and letters
+
+    def event(self, meter: MeterId, generation: int, record_id: int) -> EventRecord | None:
+        """Return one event."""
+        which = "WHERE meter = ? AND generation = ? AND id = ?"
+        return next(
+            (event for _, event in self._events(which, (signed64(meter), generation, signed64(record_id)))), None
+        )
+
+    def unsent_events(self, limit: int, without: Collection[MeterId] = ()) -> list[tuple[int, EventRecord]]:
+        """Return the newest events the utility has not acknowledged."""
+        others, meters = _other_than(without)
+        return list(self._events(f"WHERE {UNSENT_ROW} AND {others} ORDER BY time DESC LIMIT ?", (*meters, limit)))
+
+    def all_events(self, *, unsent_only: bool) -> Iterator[tuple[int, EventRecord]]:
+        """Yield every (generation, event), or those the utility has not, for a dump."""
+        return self._events(f"WHERE {UNSENT_ROW}" if unsent_only else "", ())
+
+    def _events(self, which: str, values: tuple[object, ...]) -> Iterator[tuple[int, EventRecord]]:
+        return (event_of(columns) for _, columns in self._sound("event", which, values))
+
+    def unsent_letters(self, limit: int) -> list[tuple[int, Letter]]:
+        """Return (number, letter) the utility has not acknowledged."""
+        return self._letters(f"WHERE {UNSENT_ROW} ORDER BY number LIMIT ?", (limit,))
+
+    def letters(self) -> list[Letter]:
+        """Return every dead letter."""
+        return [letter for _, letter in self._letters("ORDER BY number", ())]
+
+    def kept_letters(self, wanted: Wanted, limit: int) -> list[Kept]:
+        """Return the newest letters that are wanted, newest first."""
+        where, values = _which(wanted)
+        letters = self._letters(f"{where} ORDER BY number DESC LIMIT ?", (*values, limit))
+        return [Kept(no=number, letter=letter) for number, letter in letters]
+
+    def letter_counts(self, wanted: Wanted) -> list[tuple[int, str, int]]:
+        """Return (reason, state, how many) of the letters that are wanted; a gateway decides on none of them."""
+        where, values = _which(wanted)
+        rows = self._db.execute(f"SELECT reason, count(*) FROM letter {where} GROUP BY reason", values)
+        return [(reason, "", number) for reason, number in rows]
+
+    def _letters(self, which: str, values: tuple[object, ...]) -> list[tuple[int, Letter]]:
+        return [(number, letter_of(columns)) for number, columns in self._sound("letter", which, values)]
+
+    # Parts
+
+    def unsent_parts(
+        self, before_quarter: Quarter, limit: int, flying: Collection[int], without: Collection[MeterId]
+    ) -> list[Part]:
+        """Return the newest parts the utility has nothing of.
+
+        Args:
+            before_quarter: Of quarters before this one.
+            limit: So many at most.
+            flying: Numbers of parts to leave out; they are not even read.
+            without: Meters to leave out.
+        """
+        others, meters = _other_than(without)
+        others += " AND id NOT IN (SELECT value FROM json_each(?))"
+        which = f"WHERE {NOT_ACKNOWLEDGED} AND quarter < ? AND {others} ORDER BY quarter DESC, id DESC LIMIT ?"
+        return list(self._parts(which, (before_quarter, *meters, json.dumps(list(flying)), limit)))
+
+    def block_parts(self, keys: Iterable[tuple[int, int, int]]) -> list[Part]:
+        """Return all parts of the blocks named by (meter, type, quarter)."""
+        which = "WHERE quarter = ? AND meter = ? AND type = ?"
+        return [
+            part
+            for meter, record_type, quarter in keys
+            for part in self._parts(which, (quarter, signed64(meter), record_type))
+        ]
+
+    def all_parts(self, *, unsent_only: bool) -> Iterator[Part]:
+        """Yield every part, or those the utility has not (or has only averages of), for a dump."""
+        yield from self._parts(f"WHERE {UNSENT_ROW}" if unsent_only else "", ())
+
+    def keys_between(self, first: Quarter, last: Quarter, limit: int) -> list[tuple[int, int, int]]:
+        """Return the keys of the blocks of a range of quarters, the newest first."""
+        rows = self._db.execute(
+            "SELECT DISTINCT meter, type, quarter FROM part WHERE quarter BETWEEN ? AND ?"
+            " ORDER BY quarter DESC LIMIT ?",
+            (first, last, limit),
+        )
+        return [key for row in rows if (key := _key(row))]
+
+    def coarse_keys(self, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
+        """Return those of ``keys`` of whose blocks the utility may have averages, or no one knows what."""
+        sql = f"SELECT 1 FROM part WHERE quarter = ? AND meter = ? AND type = ? AND {MAY_BE_COARSE} LIMIT 1"
+        return {key for key in keys if self._db.execute(sql, (key[2], signed64(key[0]), key[1])).fetchone()}
+
+    def keys_to_compact(self, before: Quarter, limit: int) -> list[tuple[int, int, int]]:
+        """Return blocks of quarters before ``before`` that the utility has and the compactor has not joined."""
+        rows = self._db.execute(
+            "SELECT meter, type, quarter FROM part AS p WHERE joined = 0 AND quarter < ? AND NOT EXISTS"
+            " (SELECT 1 FROM part WHERE quarter = p.quarter AND meter = p.meter AND type = p.type"
+            f" AND {NOT_ACKNOWLEDGED}) GROUP BY quarter, meter, type ORDER BY quarter LIMIT ?",
+            (before, limit),
+        )
+        return [key for row in rows if (key := _key(row))]
+
+    # Housekeeping
+
+    def backlog(self) -> tuple[int, int, int]:
+        """Return how many parts, events and letters the utility has not acknowledged."""
+        parts, events, letters = (
+            int(self._db.execute(f"SELECT count(*) FROM {table} WHERE {unsent}").fetchone()[0])
+            for table, unsent in (("part", NOT_ACKNOWLEDGED), ("event", UNSENT_ROW), ("letter", UNSENT_ROW))
+        )
+        return parts, events, letters
+
+    def backlog_since(self) -> int | None:
+        """Return the oldest quarter of which the utility has not acknowledged everything; ``None``: it has all."""
+        row = self._db.execute(f"SELECT min(quarter) FROM part WHERE {NOT_ACKNOWLEDGED}").fetchone()
+        return None if row[0] is None else int(row[0])
+
+    def oldest_backup(self, limit: int) -> tuple[int, ...]:
+        """Return the numbers of the oldest parts the utility has, by quarter."""
+        which = f"WHERE relayed = {DONE} AND id > ? ORDER BY quarter, id LIMIT ?"
+        rows = self._db.execute(f"SELECT id FROM part {which}", (self.forgetting()["part"], limit))
+        return tuple(number for (number,) in rows)
+
+    def oldest_acknowledged(self, table: str, limit: int) -> tuple[int, ...]:
+        """Return the row numbers of the oldest events or letters the utility has, in the order they came."""
+        which = f"WHERE relayed = {DONE} AND rowid > ? ORDER BY rowid LIMIT ?"
+        rows = self._db.execute(f"SELECT rowid FROM {table} {which}", (self.forgetting()[table], limit))
+        return tuple(number for (number,) in rows)
+
+    def examine(self, after: int, limit: int) -> int:
+        """Look through the parts numbered above ``after`` for damaged ones; return the last number, 0 at the end.
+
+        Raises:
+            DamagedError: An index lacks one of them.
+        """
+        rows = self._db.execute("SELECT id FROM part NOT INDEXED WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        last = max((number for (number,) in rows), default=0)
+        for _ in self._parts("NOT INDEXED WHERE id > ? AND id <= ?", (after, last)):
+            pass  # Reading notes what is damaged.
+        for sql in (_NOT_IN_BLOCK_INDEX, _NOT_IN_UNSENT_INDEX):
+            for (number,) in self._db.execute(sql, (after, last)):
+                if ("part", number) not in self.damaged:
+                    raise DamagedError(f"part {number} is not in an index")
+        return last
+
+    def used_bytes(self) -> int:
+        """Return how much of the file is in use."""
+        return (self._pragma("page_count") - self._pragma("freelist_count")) * self._pragma("page_size")
+
+    def free_bytes(self) -> int:
+        """Return how much of the file is free to be used again."""
+        return self._pragma("freelist_count") * self._pragma("page_size")
+
+    def _pragma(self, name: str) -> int:
+        return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+def empty_database() -> bytes:
+    """Return a database with the tables of a store and nothing in them."""
+    made = sqlite3.connect(":memory:")
+    made.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    content = made.serialize()
+    made.close()
+    return content
+
+
+def check_schema(connection: sqlite3.Connection) -> None:
+    """Compare the schema with that of this release: SQLite would take a changed word of it for meant.
+
+    Raises:
+        DamagedError: It is another.
+    """
+    made = sqlite3.connect(":memory:")
+    made.deserialize(empty_database())
+    sql = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY name"
+    right, found = made.execute(sql).fetchall(), connection.execute(sql).fetchall()
+    made.close()
+    if found != right:
+        raise DamagedError("its schema is not what was written")
+
+
+def _key(row: tuple[Any, ...]) -> tuple[int, int, int] | None:
+    """Return a block's key, unless it is none: then the row is found damaged when it is looked at."""
+    meter, record_type, quarter = row
+    if isinstance(meter, int) and isinstance(record_type, int) and isinstance(quarter, int):
+        return unsigned64(meter), record_type, quarter
+    return None
+
+
+def _other_than(meters: Collection[MeterId]) -> tuple[str, list[int]]:
+    """Return a condition that leaves out ``meters``, and its values."""
+    return f"meter NOT IN ({', '.join('?' * len(meters))})", [signed64(meter) for meter in meters]
+
+
+def _which(wanted: Wanted) -> tuple[str, tuple[int, ...]]:
+    """Return the condition on letters that are wanted, and its values."""
+    where, values = "WHERE time >= ?", [wanted.since]
+    if wanted.meter is not None:
+        where, values = f"{where} AND meter = ?", [*values, signed64(wanted.meter)]
+    if wanted.reasons:
+        marks = ", ".join("?" * len(wanted.reasons))
+        where, values = f"{where} AND reason IN ({marks})", [*values, *wanted.reasons]
+    return where, tuple(values)

@@ -1,0 +1,287 @@
+"""A damaged store: set aside, replaced by a new one, and what can be read and is sound taken over (design 4.5).
+
+The new store has a new id, so that no number of the old one, of a batch for example, is taken for one of its own. What
+the utility acknowledged stays acknowledged where the note of it is sound: should it not be there after all, the
+utility's gap finder asks for it.
+"""
+
+import logging
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.sqlite.damage import (
+    DamagedError,
+    delete_database,
+    fails_check,
+    is_full,
+    make_ready,
+    make_room,
+    put_in_place,
+    readable_rows,
+    ready_of,
+)
+from commonwatt.sqlite.wal import image_of, read_log, readable
+from gateway.changes import DONE, AddLetters, ForgetRelayed, Setting
+from gateway.store.reads import DamagedRow, check_schema, empty_database
+from gateway.store.store import Store
+from gateway.store.tables import COLUMNS, PART_COLUMNS, is_sound, part_is_sound, state_of
+from gateway.store.upkeep import letter_about
+
+BACKUP_PARTS = 1_000_000
+"""Acknowledged parts taken over from a damaged store, the newest: about 150 MB."""
+
+MAX_LETTERS = 1000
+"""Damaged rows that are kept as letters, of one damaged store; the rest is in the file that was set aside."""
+
+ROWS_A_COMMIT = 1000
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Salvage:
+    """What became of a damaged store.
+
+    Attributes:
+        aside: Where it is now.
+        why: What was wrong with it.
+        taken: Rows taken over, by table.
+        damaged: Rows that could be read but were not what was written, by table.
+        unreadable: What could not be read at all, for people.
+    """
+
+    why: str
+    aside: Path | None = None
+    taken: Counter[str] = field(default_factory=Counter)
+    damaged: Counter[str] = field(default_factory=Counter)
+    unreadable: list[str] = field(default_factory=list)
+
+
+def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Salvage | None]:
+    """Open a store; one that is damaged is set aside and replaced, with what could be salvaged.
+
+    Raises:
+        StoreError: It can't be opened for another reason.
+    """
+    finished = None
+    if ready_of(path).exists():
+        finished = Salvage("its replacement was ready when the gateway stopped", put_in_place(path, now))
+        _tell(path, finished)
+    for unfinished in (_beside(path, "new"), image_of(path)):
+        delete_database(unfinished)
+    found = read_log(path)
+    if found is not None and found.lost_commits:
+        _refuse_others(path)
+        # Not after it is opened: then SQLite has cut the log off already.
+        return replace(path, now, f"its log, before its last {found.lost_commits} transactions", None)
+    try:
+        store = Store(path)
+    except DamagedError as error:
+        return replace(path, now, str(error), None)
+    try:
+        store.check(path.stat().st_size)
+    except sqlite3.Error as error:
+        if fails_check(error) and _has_more_tables(store.connection):
+            return _moved(path, now, str(error), store)
+        store.close()
+        if not fails_check(error):
+            raise
+        return replace(path, now, str(error), None)
+    return store, finished
+
+
+def _refuse_others(path: Path) -> None:
+    """Refuse a file that says it is not of this release before its log is judged: that is not ours to mend.
+
+    Raises:
+        StoreError: It is of a later release, or of something else.
+    """
+    if path.exists():
+        with suppress(sqlite3.Error):  # It can't say what it is.
+            Store(path, read_only=True).close()
+
+
+def _has_more_tables(connection: sqlite3.Connection) -> bool:
+    """Tell whether a store has all of this release's tables and more: no damage does that.
+
+    Before the first release there was one with a table ``line_day``.
+    """
+    try:
+        found = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    except (sqlite3.Error, UnicodeDecodeError):
+        return False
+    return found > {"part", *COLUMNS, "sqlite_sequence"}
+
+
+def _moved(path: Path, now: EpochSeconds, why: str, store: Store) -> tuple[Store, Salvage]:
+    """Take over a store that has more tables: through its own schema, which is whole."""
+    try:
+        return replace(path, now, why, store)
+    finally:
+        store.close()
+
+
+def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple[Store, Salvage]:
+    """Put a new store in the place of a damaged one.
+
+    Args:
+        path: Where it is.
+        now: The time.
+        why: What is wrong with it.
+        old: The store, if its file was deleted while it is still open. It is closed when all of it is safe on disk; if
+            this fails before, it is still open and all that is left: call this again.
+    """
+    if ready_of(path).exists():
+        # It failed at the last step of all.
+        return _put_in_place(path, now, Salvage(why))
+    log.error("store %s is damaged (%s): taking over what is sound", path, why)
+    salvage = _salvage_into_room(path, now, why, old)
+    make_ready(_beside(path, "new"), path)
+    if old is not None:
+        old.close()
+    return _put_in_place(path, now, salvage)
+
+
+def _salvage_into_room(path: Path, now: EpochSeconds, why: str, old: Store | None) -> Salvage:
+    """Make the new store; if there is no room, older damaged ones give way, and then the backup."""
+    backup_parts = BACKUP_PARTS
+    while True:
+        try:
+            return _salvage(path, now, why, old, backup_parts)
+        except (sqlite3.Error, StoreError, OSError) as error:
+            if not is_full(error):
+                raise
+            delete_database(_beside(path, "new"))
+            if make_room(path):
+                continue
+            if not backup_parts:
+                raise StoreError(
+                    f"{path}: is damaged, and its disk has no room for what is sound in it: at most"
+                    f" {2 * path.stat().st_size if path.exists() else 0} bytes more are needed; nothing was changed"
+                ) from error
+            backup_parts = 0
+
+
+def _put_in_place(path: Path, now: EpochSeconds, salvage: Salvage) -> tuple[Store, Salvage]:
+    salvage.aside = put_in_place(path, now)
+    _tell(path, salvage)
+    return Store(path), salvage
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(f"{path.name}.{suffix}")
+
+
+def _salvage(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_parts: int) -> Salvage:
+    """Make the new store beside the old one."""
+    fresh = _beside(path, "new")
+    delete_database(fresh)
+    salvage = Salvage(why)
+    store = Store(fresh)
+    try:
+        if old is not None:
+            _Take(old.connection, store, now, salvage).all(backup_parts)
+        else:
+            with readable(path, check_schema, empty_database) as source:
+                _Take(source, store, now, salvage).all(backup_parts)
+        store.complete()
+    finally:
+        store.close()
+    return salvage
+
+
+class _Take:
+    """Takes over what is sound."""
+
+    def __init__(self, source: sqlite3.Connection, store: Store, now: EpochSeconds, salvage: Salvage) -> None:
+        self._source = source
+        self._store = store
+        self._now = now
+        self._salvage = salvage
+        self._lost: set[object] = set()
+
+    def all(self, backup_parts: int) -> None:
+        """Take over every table; coverage last: only of meters of which nothing else was lost."""
+        self._parts(backup_parts)
+        for table in COLUMNS:
+            if table != "coverage":
+                self._table(table)
+        if not self._salvage.unreadable:
+            self._table("coverage")
+        if any(self._store.forgetting().values()):
+            self._store.commit([ForgetRelayed()])  # the rows have other numbers now
+        if self._store.setting("utility_store") is None:
+            # Whether the notes of what was acknowledged are of the utility's present store, nobody knows.
+            self._store.commit([Setting("utility_store", "unknown")])
+
+    def _parts(self, backup_parts: int) -> None:
+        def sound() -> Iterator[tuple[Any, ...]]:
+            left = backup_parts
+            for number, *columns in readable_rows(self._source, "part", PART_COLUMNS, self._salvage.unreadable):
+                if not part_is_sound(*columns[:4]):
+                    self._damaged("part", number, columns)
+                    continue
+                relayed = state_of(columns[4])
+                left -= relayed == DONE
+                if relayed != DONE or left >= 0:
+                    yield (number, *columns[:4], relayed, int(bool(columns[5])))
+
+        self._add("part", ("id", *PART_COLUMNS), sound())
+
+    def _table(self, table: str) -> None:
+        notes = ("relayed",) if table in ("event", "letter") else ()
+
+        def sound() -> Iterator[tuple[Any, ...]]:
+            columns = (*COLUMNS[table], "crc", *notes)
+            for number, *row in readable_rows(self._source, table, columns, self._salvage.unreadable):
+                values, crc = row[: len(COLUMNS[table])], row[len(COLUMNS[table])]
+                if not is_sound(table, values, crc):
+                    self._damaged(table, number, values)
+                elif values[0] in ("store_id", "schema") or (table == "coverage" and values[0] in self._lost):
+                    continue
+                else:
+                    yield (*values, crc, *(state_of(note) for note in row[len(values) + 1 :]))
+
+        self._add(table, (*COLUMNS[table], "crc", *notes), sound())
+
+    def _add(self, table: str, columns: tuple[str, ...], rows: Iterable[tuple[Any, ...]]) -> None:
+        group: list[tuple[Any, ...]] = []
+        for row in rows:
+            group.append(row)
+            if len(group) == ROWS_A_COMMIT:
+                self._store.add_salvaged(table, columns, group)
+                self._salvage.taken[table] += len(group)
+                group = []
+        self._store.add_salvaged(table, columns, group)
+        self._salvage.taken[table] += len(group)
+
+    def _damaged(self, table: str, number: int, columns: Sequence[Any]) -> None:
+        self._salvage.damaged[table] += 1
+        if columns and table in ("part", "event", "letter"):
+            self._lost.add(columns[0])
+        if self._salvage.damaged.total() <= MAX_LETTERS and table != "letter":
+            row = DamagedRow(table, number, tuple(columns))
+            self._store.commit([AddLetters((letter_about(row, self._now),))])
+
+
+def _tell(path: Path, salvage: Salvage) -> None:
+    log.error(
+        "store %s was damaged (%s) and is replaced; it is kept as %s. Taken over: %s; damaged: %s; %s",
+        path,
+        salvage.why,
+        salvage.aside or "nothing, it was gone",
+        _counts(salvage.taken),
+        _counts(salvage.damaged),
+        "; ".join(salvage.unreadable) or "all of it could be read",
+    )
+
+
+def _counts(counts: Counter[str]) -> str:
+    return ", ".join(f"{count} of {table}" for table, count in sorted(counts.items()) if count) or "none"

@@ -1,0 +1,372 @@
+"""The gateway's SQLite store: parts, events, letters, coverage, desired states (design 1, 4).
+
+All of its SQL is here, in ``store_reads`` and in ``store_tables``. WAL with ``synchronous=FULL``: what ``commit``
+returned from survives a power cut. Parts are appended and never updated in place, except for the note that the
+utility has them.
+"""
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from functools import singledispatchmethod
+from pathlib import Path
+
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import Blocks, from_records
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
+from commonwatt.model.units import SLOT_S, signed64
+from commonwatt.protocol.batches import Letter
+from commonwatt.sqlite.damage import LOG_BYTES, DamagedError, fails_check, lenient_text
+from commonwatt.sqlite.resync import write_log_again
+from gateway.changes import (
+    AVERAGED,
+    DONE,
+    OFFERED,
+    UNSENT,
+    AddLetters,
+    AppendEvents,
+    AppendParts,
+    AppendRecords,
+    Change,
+    Cover,
+    Desired,
+    DropBackup,
+    DropDamaged,
+    ForgetMore,
+    ForgetRelayed,
+    MeterInfo,
+    Offered,
+    OfferedFrom,
+    Part,
+    PeriodDone,
+    Relayed,
+    ReplaceParts,
+    Setting,
+)
+from gateway.store.reads import FORGETTING, StoreReads
+from gateway.store.tables import COLUMNS, FORGOTTEN, NOT_ACKNOWLEDGED, SCHEMA, SCHEMA_VERSION, row_sum
+
+MAX_RANGES = 1000
+"""Ranges of ids kept of a meter's log, those that were extended last; good meters have one for each generation."""
+
+PORTION_SLOTS = 100_000
+"""Slots of records made into parts at a time."""
+
+RELAYED_SLOTS = "relayed_slots"
+"""Setting that counts the slots the utility acknowledged."""
+
+
+class Store(StoreReads):
+    """One open store.
+
+    Attributes:
+        store_id: Random number of this store; a new one means a new store.
+        closed: Whether it was closed.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open ``path``, making it when it is missing.
+
+        Raises:
+            ConfigError: It is only to be read, and not there.
+            DamagedError: It is damaged.
+            StoreError: It can't be opened, is of something else, or a newer version made it.
+        """
+        if read_only and not path.exists():
+            raise ConfigError(f"{path}: no store there; it is made by: commonwatt gateway run --config FILE")
+        self._path = path
+        self.closed = False
+        try:
+            if not read_only:
+                write_log_again(path)
+            super().__init__(
+                sqlite3.connect(
+                    f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
+                    uri=read_only,
+                    isolation_level=None,
+                    timeout=5.0,
+                    check_same_thread=False,  # Opened on another thread than used; one at a time all the same.
+                )
+            )
+        except sqlite3.Error as error:
+            raise StoreError(f"{path}: {error}") from error
+        try:
+            self._open(read_only=read_only)
+            self.store_id = int(self.setting("store_id") or "0")
+        except BaseException as error:
+            self.close()
+            if isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.Error) and fails_check(error)):
+                raise DamagedError(str(error)) from error
+            if isinstance(error, sqlite3.Error):
+                raise StoreError(f"{path}: {error}") from error
+            raise
+
+    def _open(self, *, read_only: bool) -> None:
+        self._db.text_factory = lenient_text
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+        if version != SCHEMA_VERSION and tables:
+            self._refuse(version, tables)
+        self._inode = self._there()
+        if not read_only:
+            self._prepare(empty=not tables)
+
+    def _prepare(self, *, empty: bool) -> None:
+        self._db.execute("PRAGMA journal_mode=WAL")
+        self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
+        if empty:
+            self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            self.commit([Setting("schema", str(SCHEMA_VERSION)), Setting("store_id", str(secrets.randbits(63)))])
+
+    def _refuse(self, version: int, tables: set[str]) -> None:
+        """Say why a file whose header has another version is not used."""
+        if not tables & {"coverage", "setting", "part"}:
+            raise StoreError(f"{self._path}: is a database, but not a gateway's; name another file as store")
+        if "setting" in tables and self.setting("schema") == str(SCHEMA_VERSION):
+            raise DamagedError(f"its header says schema {version}, its table {SCHEMA_VERSION}")
+        raise StoreError(
+            f"{self._path}: schema {version}, but this release knows {SCHEMA_VERSION}; install the newer release"
+        )
+
+    def _there(self) -> int:
+        """Return which file this is; 0 for one in memory."""
+        return 0 if str(self._path) == ":memory:" else self._path.stat().st_ino
+
+    def close(self) -> None:
+        """Close the store."""
+        self.closed = True
+        self._db.close()
+
+    # Writing
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        """Make all changes durable in one transaction, or none of them.
+
+        Raises:
+            sqlite3.Error: Nothing was changed; close the store and open it again.
+        """
+        self._check_there()
+        apply = self._apply  # To look it up for each of thousands of changes costs more than most of them.
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for change in changes:
+                apply(change)
+            for records in _portions(changes):
+                self._append(from_records(records))
+            self._db.execute("COMMIT")
+        except BaseException:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def _check_there(self) -> None:
+        """Make sure that what is committed goes into the file of this name, not into one that was deleted."""
+        try:
+            there = self._there() == self._inode
+        except OSError:
+            there = False
+        if not there:
+            raise GoneError(f"{self._path} was deleted, moved or replaced")
+
+    @singledispatchmethod
+    def _apply(self, change: object) -> None:
+        raise TypeError(f"the store knows no {type(change).__name__}")
+
+    def add_salvaged(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+        """Take over rows of a damaged store as they are, in one transaction."""
+        marks = ", ".join("?" * len(columns))
+        with self._db:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._each(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
+
+    def complete(self) -> None:
+        """Put all there is into the file itself, so that it can be renamed; the log is deleted.
+
+        Raises:
+            sqlite3.Error: It can't be.
+        """
+        if self._db.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
+            raise sqlite3.OperationalError(f"{self._path}: its log can't be put into the file")
+
+    @_apply.register
+    def _(self, change: AppendParts) -> None:
+        self._db.executemany(
+            "INSERT INTO part (meter, type, quarter, payload, relayed, joined) VALUES (?, ?, ?, ?, ?, ?)",
+            [(signed64(p.key[0]), p.key[1], p.key[2], p.payload, p.relayed, p.joined) for p in change.parts],
+        )
+
+    @_apply.register
+    def _(self, change: AppendRecords) -> None:
+        """Do nothing yet: ``commit`` takes all records of a transaction together."""
+
+    def _append(self, blocks: Blocks) -> None:
+        parts = zip(blocks.keys(), pack(blocks), strict=True)
+        self._apply(AppendParts(tuple(Part(0, key, payload) for key, payload in parts)))
+
+    @_apply.register
+    def _(self, change: ReplaceParts) -> None:
+        self._each("DELETE FROM part WHERE id = ?", ((i,) for i in change.ids))
+        if change.by is not None:
+            self._apply(AppendParts((change.by,)))
+
+    @_apply.register
+    def _(self, change: DropBackup) -> None:
+        up_to = self.forgetting()
+        for table, rows in (("part", change.parts), ("event", change.events), ("letter", change.letters)):
+            which = f"rowid = ? AND relayed = {DONE} AND rowid > {up_to[table]}"
+            self._each(f"DELETE FROM {table} WHERE {which}", ((row,) for row in rows))
+
+    @_apply.register
+    def _(self, change: DropDamaged) -> None:
+        which, number = "WHERE rowid = ?", (change.row,)
+        sound = self._parts(which, number) if change.table == "part" else self._sound(change.table, which, number)
+        if not list(sound):  # Another may have taken its place since it was found.
+            self._db.execute(f"DELETE FROM {change.table} {which}", number)
+        self.damaged.pop((change.table, change.row), None)
+
+    @_apply.register
+    def _(self, change: AppendEvents) -> None:
+        for generation, e in change.events:
+            row = (signed64(e.meter_id), generation, signed64(e.record_id), e.previous_state, e.new_state, e.time)
+            if self._insert("IGNORE", "event", row):
+                continue
+            known = self.event(e.meter_id, generation, e.record_id)
+            if known is None:
+                self._insert("REPLACE", "event", row)  # The row that is there is damaged.
+            elif known != e:
+                # Another event of this id came in the same transaction: it was accepted, so it is not lost either.
+                self._apply(AddLetters((_contradicting(generation, e),)))
+
+    @_apply.register
+    def _(self, change: AddLetters) -> None:
+        for x in change.letters:
+            who = (signed64(x.meter), x.log, x.reason, x.generation, signed64(x.record_id))
+            self._insert("IGNORE", "letter", (*who, x.time, x.content))
+
+    @_apply.register
+    def _(self, change: Cover) -> None:
+        """Merge the range with those it overlaps or touches."""
+        who = (signed64(change.meter), change.log, change.generation)
+        first, last = change.first, change.last
+        where = "meter = ? AND log = ? AND generation = ? AND first <= ? AND last >= ?"
+        touching = [row[-2:] for _, row in self._sound("coverage", f"WHERE {where}", (*who, last + 1, first - 1))]
+        if any(a <= first and last <= b for a, b in touching):
+            return
+        self._db.execute(f"DELETE FROM coverage WHERE {where}", (*who, last + 1, first - 1))
+        first = min([first, *(a for a, _ in touching)])
+        last = max([last, *(b for _, b in touching)])
+        self._insert("REPLACE", "coverage", (*who, first, last))
+        if not touching:
+            # Merged ranges are new rows: those of a log that goes on are never the oldest.
+            of_log = "SELECT rowid FROM coverage WHERE meter = ? AND log = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?"
+            self._db.execute(f"DELETE FROM coverage WHERE rowid IN ({of_log})", (*who[:2], MAX_RANGES))
+
+    @_apply.register
+    def _(self, change: MeterInfo) -> None:
+        row = (signed64(change.meter), change.push, change.minimum_percent, change.capacity, change.time)
+        self._insert("REPLACE", "meter", row)
+
+    @_apply.register
+    def _(self, change: Desired) -> None:
+        pair = (*change.epoch, change.seq)
+        end = (change.until, change.weight, change.confirmed)
+        self._insert("REPLACE", "desired", (signed64(change.meter), change.kind, change.value, *pair, *end))
+
+    @_apply.register
+    def _(self, change: Offered) -> None:
+        self._each(
+            f"UPDATE part SET relayed = {OFFERED} WHERE id = ? AND relayed = {UNSENT}", ((i,) for i in change.parts)
+        )
+
+    @_apply.register
+    def _(self, change: OfferedFrom) -> None:
+        which = f"{NOT_ACKNOWLEDGED} AND quarter >= ? AND relayed = {UNSENT}"
+        self._db.execute(f"UPDATE part SET relayed = {OFFERED} WHERE {which}", (change.quarter,))
+
+    @_apply.register
+    def _(self, change: Relayed) -> None:
+        self._each(f"UPDATE part SET relayed = {DONE} WHERE id = ?", ((i,) for i in change.done))
+        self._each(
+            f"UPDATE part SET relayed = {AVERAGED} WHERE id = ? AND {NOT_ACKNOWLEDGED}", ((i,) for i in change.averaged)
+        )
+        self._each(
+            f"UPDATE event SET relayed = {DONE} WHERE meter = ? AND generation = ? AND id = ?",
+            ((signed64(m), g, signed64(i)) for m, g, i in change.events),
+        )
+        self._each(f"UPDATE letter SET relayed = {DONE} WHERE number = ?", ((i,) for i in change.letters))
+        self._apply(Setting(RELAYED_SLOTS, str(int(self.setting(RELAYED_SLOTS) or "0") + change.slots)))
+
+    @_apply.register
+    def _(self, change: ForgetRelayed) -> None:
+        del change
+        newest = {table: f"SELECT coalesce(max(rowid), 0) FROM {table}" for table in FORGOTTEN}
+        self._forget_up_to({table: self._db.execute(sql).fetchone()[0] for table, sql in newest.items()})
+
+    @_apply.register
+    def _(self, change: ForgetMore) -> None:
+        up_to = self.forgetting()
+        for table, last in up_to.items():
+            rows = f"SELECT rowid FROM {table} WHERE rowid <= ? ORDER BY rowid DESC LIMIT ?"
+            step = f"SELECT coalesce(min(rowid), 0), count(*) FROM ({rows})"
+            first, count = self._db.execute(step, (last, change.rows)).fetchone()
+            mark = f"UPDATE {table} SET relayed = {FORGOTTEN[table]} WHERE rowid BETWEEN ? AND ?"
+            self._db.execute(f"{mark} AND relayed IS NOT {UNSENT}", (first, last))
+            up_to[table] = first - 1 if count == change.rows else 0
+        self._forget_up_to(up_to)
+
+    def _forget_up_to(self, rows: dict[str, int]) -> None:
+        self._apply(Setting(FORGETTING, json.dumps(rows)))
+
+    @_apply.register
+    def _(self, change: PeriodDone) -> None:
+        self._insert("REPLACE", "period", (change.job, change.period))
+
+    @_apply.register
+    def _(self, change: Setting) -> None:
+        self._insert("REPLACE", "setting", (change.key, change.value))
+
+    def _insert(self, clash: str, table: str, row: tuple[object, ...]) -> bool:
+        """Insert a row with its checksum; tell whether it was new."""
+        columns, values = [*COLUMNS[table], "crc"], [*row, row_sum(table, row)]
+        if table in ("event", "letter"):
+            columns, values = [*columns, "relayed"], [*values, UNSENT]
+        marks = ", ".join("?" * len(columns))
+        sql = f"INSERT OR {clash} INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        return bool(self._db.execute(sql, values).rowcount)
+
+    def _each(self, sql: str, rows: Iterable[Sequence[object]]) -> None:
+        self._db.executemany(sql, rows)
+
+
+def _portions(changes: Sequence[Change]) -> Iterator[list[HistoryRecord]]:
+    """Yield the records of a transaction in portions that cover some ``PORTION_SLOTS``, whatever was sent."""
+    portion: list[HistoryRecord] = []
+    slots = 0
+    for change in changes:
+        if isinstance(change, AppendRecords):
+            portion += change.records
+            slots += sum(record.end - record.start for record in change.records) // SLOT_S
+        if slots > PORTION_SLOTS:
+            yield portion
+            portion, slots = [], 0
+    if portion:
+        yield portion
+
+
+class GoneError(sqlite3.OperationalError):
+    """The store's file is no longer where it was; what was committed is still in the open one."""
+
+
+def _contradicting(generation: int, event: EventRecord) -> Letter:
+    return Letter(
+        meter=event.meter_id,
+        log=Log.EVENT,
+        reason=Rejection.CONTRADICTS,
+        generation=generation,
+        record_id=event.record_id,
+        time=event.time,
+        content=event.pack(),
+    )

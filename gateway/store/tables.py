@@ -1,0 +1,156 @@
+"""The tables of a gateway's store, and how its rows are told from damaged ones (design 4.5).
+
+Every row but a part's carries a checksum, ``crc``, over its columns; that of a part is in its payload, over its key
+too. ``relayed`` and ``joined`` change in place and are in no checksum: see ``gateway.changes`` why that is safe.
+All tables have row numbers, so that a damaged one can be read around its damage.
+"""
+
+import struct
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from commonwatt.codec.packing import is_intact
+from commonwatt.model.records import EventRecord
+from commonwatt.model.units import unsigned64
+from commonwatt.protocol.batches import Letter
+from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
+
+SCHEMA_VERSION = 1
+"""Another ``SCHEMA``, be it by one table, needs another version, and a way there from this one: a file of this version
+with other tables is taken for damaged. What is new and small is better a ``setting``, which needs neither."""
+
+NOT_ACKNOWLEDGED = f"relayed IS NOT {AVERAGED} AND relayed IS NOT {DONE}"
+"""Parts of which the utility has nothing for certain. ``IS NOT``: a damaged number may be none at all."""
+
+MAY_BE_COARSE = f"relayed IS NOT {UNSENT} AND relayed IS NOT {DONE}"
+"""Parts of whose block the utility may have averages, or no one knows what."""
+
+UNSENT_ROW = f"relayed IS NOT {DONE}"
+"""Events and letters that the utility has not acknowledged."""
+
+FORGOTTEN = {"part": OFFERED, "event": UNSENT, "letter": UNSENT}
+"""What is relayed, and what its rows are marked when the utility that acknowledged them has lost them."""
+
+SCHEMA = f"""
+CREATE TABLE part (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, meter INTEGER NOT NULL, type INTEGER NOT NULL, quarter INTEGER NOT NULL,
+    payload BLOB NOT NULL, relayed INTEGER NOT NULL, joined INTEGER NOT NULL);
+CREATE INDEX part_to_join ON part (quarter) WHERE joined = 0;
+CREATE INDEX part_block ON part (quarter, meter, type);
+CREATE INDEX part_unsent ON part (quarter, id) WHERE {NOT_ACKNOWLEDGED};
+CREATE INDEX part_coarse ON part (quarter, meter, type) WHERE {MAY_BE_COARSE};
+CREATE TABLE event (
+    meter INTEGER NOT NULL, generation INTEGER NOT NULL, id INTEGER NOT NULL, previous INTEGER NOT NULL,
+    new INTEGER NOT NULL, time INTEGER NOT NULL, relayed INTEGER NOT NULL, crc INTEGER NOT NULL,
+    PRIMARY KEY (meter, generation, id));
+CREATE INDEX event_unsent ON event (time) WHERE {UNSENT_ROW};
+CREATE TABLE letter (
+    number INTEGER PRIMARY KEY AUTOINCREMENT, meter INTEGER NOT NULL, log INTEGER NOT NULL, reason INTEGER NOT NULL,
+    generation INTEGER NOT NULL, id INTEGER NOT NULL, time INTEGER NOT NULL, content BLOB NOT NULL,
+    relayed INTEGER NOT NULL, crc INTEGER NOT NULL, UNIQUE (meter, log, reason, generation, id, content));
+CREATE INDEX letter_unsent ON letter (number) WHERE {UNSENT_ROW};
+CREATE TABLE coverage (
+    meter INTEGER NOT NULL, log INTEGER NOT NULL, generation INTEGER NOT NULL, first INTEGER NOT NULL,
+    last INTEGER NOT NULL, crc INTEGER NOT NULL, PRIMARY KEY (meter, log, generation, first));
+CREATE TABLE meter (
+    meter INTEGER PRIMARY KEY, push INTEGER NOT NULL, minimum_percent INTEGER, capacity INTEGER, time INTEGER NOT NULL,
+    crc INTEGER NOT NULL);
+CREATE TABLE desired (
+    meter INTEGER NOT NULL, kind TEXT NOT NULL, value TEXT NOT NULL, epoch_counter INTEGER NOT NULL,
+    epoch_rank INTEGER NOT NULL, seq INTEGER NOT NULL, until INTEGER, weight INTEGER, confirmed INTEGER NOT NULL,
+    crc INTEGER NOT NULL, PRIMARY KEY (meter, kind));
+CREATE TABLE period (job TEXT PRIMARY KEY, period INTEGER NOT NULL, crc INTEGER NOT NULL);
+CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
+"""
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "setting": ("key", "value"),
+    "desired": (
+        "meter",
+        "kind",
+        "value",
+        "epoch_counter",
+        "epoch_rank",
+        "seq",
+        "until",
+        "weight",
+        "confirmed",
+    ),
+    "meter": ("meter", "push", "minimum_percent", "capacity", "time"),
+    "period": ("job", "period"),
+    "event": ("meter", "generation", "id", "previous", "new", "time"),
+    "letter": ("meter", "log", "reason", "generation", "id", "time", "content"),
+    "coverage": ("meter", "log", "generation", "first", "last"),
+}
+"""The columns that ``crc`` is over."""
+
+PART_COLUMNS = ("meter", "type", "quarter", "payload", "relayed", "joined")
+
+_STATES = (UNSENT, OFFERED, AVERAGED, DONE)
+
+
+def row_sum(table: str, values: Sequence[object]) -> int:
+    """Return the checksum of a row: of its table's name and the columns ``COLUMNS`` names, as SQLite keeps them."""
+    return zlib.crc32(repr((table, *map(_plain, values))).encode(errors="surrogateescape"))
+
+
+def _plain(value: object) -> object:
+    """Return a value as it comes back from SQLite: without its enumeration, and truth as a number."""
+    if isinstance(value, int):
+        return int(value)
+    return str(value) if isinstance(value, str) else value
+
+
+def is_sound(table: str, values: Sequence[object], crc: object) -> bool:
+    """Tell whether a row is what was written."""
+    return bool(row_sum(table, values) == crc)
+
+
+def state_of(relayed: object) -> int:
+    """Return how far the utility has a row; what is no such number is taken for offered."""
+    return relayed if isinstance(relayed, int) and relayed in _STATES else OFFERED
+
+
+def part_is_sound(meter: object, record_type: object, quarter: object, payload: object) -> bool:
+    """Tell whether a part is what was written, under the key it was written under."""
+    if not (isinstance(payload, bytes) and isinstance(meter, int)):
+        return False
+    if not (isinstance(record_type, int) and isinstance(quarter, int)):
+        return False
+    try:
+        return is_intact((unsigned64(meter), record_type, quarter), payload)
+    except struct.error:
+        return False  # No key is that large.
+
+
+def part_of(row: Sequence[Any]) -> Part:
+    """Return the part in a sound row of ``id`` and ``PART_COLUMNS``."""
+    number, meter, record_type, quarter, payload, relayed, joined = row
+    return Part(number, (unsigned64(meter), record_type, quarter), payload, state_of(relayed), bool(joined))
+
+
+def event_of(row: Sequence[Any]) -> tuple[int, EventRecord]:
+    """Return (generation, event) of a sound row's columns."""
+    meter, generation, number, previous, new, time = row
+    return generation, EventRecord(
+        previous_state=previous,
+        new_state=new,
+        record_id=unsigned64(number),
+        meter_id=unsigned64(meter),
+        time=time,
+    )
+
+
+def letter_of(row: Sequence[Any]) -> Letter:
+    """Return the letter in a sound row's columns."""
+    meter, log, reason, generation, number, time, content = row
+    return Letter(
+        meter=unsigned64(meter),
+        log=log,
+        reason=reason,
+        generation=generation,
+        record_id=unsigned64(number),
+        time=time,
+        content=content,
+    )

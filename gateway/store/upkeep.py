@@ -1,0 +1,98 @@
+"""Looks after the store: damaged rows, the backup's size, and what is refused while the disk is full."""
+
+from collections import Counter
+
+from commonwatt.model.effects import Effect, Write
+from commonwatt.model.units import EpochSeconds, unsigned64
+from commonwatt.protocol.batches import MAX_LETTER_BYTES, Letter
+from commonwatt.protocol.dead_letters import Door, LocalReason
+from commonwatt.runtime.disk_space import ENOUGH_BYTES, LOW_BYTES
+from gateway.changes import AddLetters, Change, DropBackup, DropDamaged
+from gateway.store.reads import DamagedRow
+from gateway.store.store import Store
+
+MAX_LETTERS_A_DAY = 1000
+"""Damaged rows kept as letters in a day; more are counted only."""
+
+EXAMINED_PARTS = 100
+"""Parts looked through in one turn, in under a millisecond: a million in 14 hours."""
+
+SHORT_SLICE_PARTS = 5000
+"""Parts deleted in one turn while the disk is full."""
+
+SLICE_PARTS = 500
+"""Parts deleted in one turn, so that nothing waits for it."""
+
+
+class Upkeep:
+    """Keeps the store in order, a slice at a time.
+
+    Attributes:
+        damaged: Damaged rows found, by table.
+        dropped: Parts deleted to make room, all of them acknowledged.
+        short: Whether there is no room for more records; commands and notes still find some.
+    """
+
+    def __init__(self, store: Store, backup_bytes: int) -> None:
+        self.damaged: Counter[str] = Counter()
+        self.dropped = 0
+        self.short = False
+        self._store = store
+        self._backup_bytes = backup_bytes
+        self._examined = 0
+        self._day = 0
+        self._letters = 0
+
+    def turn(self) -> list[Effect[Change]]:
+        """Look through the next parts, and delete the oldest of the backup if there is too much of it."""
+        self._examined = self._store.examine(self._examined, EXAMINED_PARTS)
+        if self.short:
+            return self._drop(SHORT_SLICE_PARTS)
+        return self._drop() if self._store.used_bytes() > self._backup_bytes else []
+
+    def room(self, free_bytes: int) -> bool:
+        """Take in how much is free on the disk; return whether that changed what may be taken in.
+
+        What was deleted within the file counts: it is used again before the file grows.
+        """
+        before = self.short
+        self.short = free_bytes + self._store.free_bytes() < (ENOUGH_BYTES if before else LOW_BYTES)
+        return self.short != before
+
+    def _drop(self, step: int = SLICE_PARTS) -> list[Effect[Change]]:
+        """Delete letters first, which the utility shows; events last, which are few unless a meter is bad."""
+        if letters := self._store.oldest_acknowledged("letter", step):
+            return [Write(DropBackup(letters=letters))]
+        if oldest := self._store.oldest_backup(step):
+            self.dropped += len(oldest)
+            return [Write(DropBackup(oldest))]
+        events = self._store.oldest_acknowledged("event", step)
+        return [Write(DropBackup(events=events))] if events else []
+
+    def clear(self, now: EpochSeconds) -> list[Effect[Change]]:
+        """Move away the damaged rows that were found; what is left of each is kept as a letter."""
+        effects: list[Effect[Change]] = []
+        if now // 86_400 != self._day:
+            self._day, self._letters = now // 86_400, 0
+        for row in list(self._store.damaged.values()):
+            self.damaged[row.table] += 1
+            self._letters += 1
+            effects.append(Write(DropDamaged(row.table, row.row)))
+            if self._letters <= MAX_LETTERS_A_DAY and row.table != "letter":
+                effects.append(Write(AddLetters((letter_about(row, now),))))
+        return effects
+
+
+def letter_about(row: DamagedRow, now: EpochSeconds) -> Letter:
+    """Return a letter with what is left of a row: its table, and its columns, as text."""
+    meter = row.content[0] if row.content else None
+    content = repr((row.table, *row.content)).encode(errors="replace")
+    return Letter(
+        meter=unsigned64(meter) if isinstance(meter, int) else 0,
+        log=Door.UNKNOWN,
+        reason=LocalReason.DAMAGED_AT_GATEWAY,
+        generation=0,
+        record_id=row.row,
+        time=now,
+        content=content[:MAX_LETTER_BYTES],
+    )

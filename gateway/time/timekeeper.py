@@ -1,0 +1,256 @@
+"""What time it is, and how far that can be trusted (design 4.6): utility or NTP, hardware clock, meters, nobody.
+
+The gateway's time is ``raw``, which goes on by the monotonic clock whatever the machine's clock does, and an offset,
+which is kept here. No record is ever changed by it. Three witnesses tell a time: this machine, the utility, and the
+meters' median. NTP is followed while it keeps the machine's clock, otherwise the utility, unless the others say that
+it is wrong. Where the utility or NTP differs by more than any record may be early, no record is from the future.
+"""
+
+from dataclasses import dataclass
+from statistics import median
+
+from pydantic import BaseModel, ValidationError
+
+from commonwatt.model.records import FUTURE_S
+from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
+from commonwatt.protocol.messages import Trust
+from commonwatt.runtime.clock import Machine
+
+TOLERANCE_S = 2
+"""Times are told in whole seconds; what differs by no more than this agrees."""
+
+DRIFT = 100e-6
+"""A clock that is not corrected goes wrong by at most this part of the time that passes."""
+
+MAX_ERROR_S = 60
+"""A clock that may be wrong by more, since the last good time, is not trusted for its own sake: after 6.7 days."""
+
+CONFIRMED_FOR_S = 7200
+"""So long the word of the utility, or of NTP, stands; a gateway asks for it at least every hour."""
+
+METERS_NEEDED = 3
+"""The median of fewer meters says nothing."""
+
+METER_GOOD_FOR_S = 3600
+"""What a meter said of its time is forgotten after this."""
+
+METERS_STEP_S = 30
+"""The median has to differ by more before it is followed: it is no good clock, only better than none."""
+
+KEEP_EVERY_S = 900
+"""The last good time is written down so often."""
+
+MADE = 1_767_225_600
+"""1 January 2026: a clock that is before this release was made is wrong, whoever says what."""
+
+
+class Kept(BaseModel):
+    """A good time as it is kept for the next start.
+
+    Attributes:
+        time: Epoch seconds.
+        boot: Of which boot of the machine.
+        since_boot_s: Seconds since that.
+        wall_off_s: By how much the machine's clock was behind.
+    """
+
+    time: float
+    boot: str
+    since_boot_s: float
+    wall_off_s: float
+
+
+@dataclass(frozen=True)
+class Word:
+    """What the utility or NTP said last: how far ``raw`` is behind the time, seconds, at least and at most."""
+
+    least_s: float
+    most_s: float
+
+    def off_s(self, offset_s: float) -> float:
+        """Return by how much a time is behind this, or ahead (negative): no more than is certain; 0 if it agrees."""
+        if self.least_s - TOLERANCE_S <= offset_s <= self.most_s + TOLERANCE_S:
+            return 0.0
+        return (self.least_s if offset_s < self.least_s else self.most_s) - offset_s
+
+
+@dataclass
+class Counts:
+    """What happened since the start; read by the metrics."""
+
+    steps: int = 0
+    contradictions: int = 0
+
+
+class Timekeeper:
+    """Keeps the gateway's time.
+
+    Attributes:
+        offset_s: What is added to ``raw``, seconds.
+    """
+
+    def __init__(self, kept: str | None) -> None:
+        """Take the last good time as ``keep`` gave it, if there was one."""
+        self.counts = Counts()
+        self.offset_s = 0.0
+        self._kept = _kept(kept)
+        self._machine: Machine | None = None
+        self._good: float | None = None
+        self._confirmed: float | None = None
+        self._stepped_s = 0.0
+        # What was said holds until something else is said, or the machine's clock jumps: ``raw`` goes on evenly.
+        self._utility: Word | None = None
+        self._ntp: Word | None = None
+        self._meters: dict[MeterId, tuple[float, float]] = {}
+
+    def now(self, raw: float) -> EpochSeconds:
+        """Return the time."""
+        return max(0, int(raw + self.offset_s))
+
+    @property
+    def contested(self) -> bool:
+        """Whether the utility, or NTP, says another time: then nothing is thrown away as from the future."""
+        words = (word for word in (self._utility, self._ntp) if word is not None)
+        return any(abs(word.off_s(self.offset_s)) > FUTURE_S for word in words)
+
+    def trust(self, raw: float) -> Trust:
+        """Return how far it can be trusted."""
+        if self.contested:
+            meters_s = self._median_ahead_s(raw)
+            return Trust.NONE if meters_s is None or abs(meters_s) > FUTURE_S else Trust.METERS
+        if self._confirmed is not None and raw - self._confirmed <= CONFIRMED_FOR_S:
+            return Trust.NETWORK
+        if self._proven(raw):
+            return Trust.HARDWARE
+        return Trust.NONE if self._median_ahead_s(raw) is None else Trust.METERS
+
+    def take_step(self) -> int:
+        """Return by how much the time was set since this was last asked: what waits for a time has to go along."""
+        by_s, self._stepped_s = int(self._stepped_s), self._stepped_s - int(self._stepped_s)
+        return by_s
+
+    # Witnesses
+
+    def machine(self, machine: Machine) -> None:
+        """Take in what the machine's clocks say; the first time, find out what became of the last good time."""
+        first, self._machine = self._machine is None, machine
+        if first and self._good is None and self._kept is not None:
+            self._go_on(self._kept, machine)
+        ahead_s = machine.wall - machine.raw
+        kept = machine.synchronised and machine.wall >= MADE
+        self._ntp = Word(ahead_s, ahead_s) if kept else None
+        if self._ntp is not None:
+            # What this machine said at its start is no other witness: its clock was not kept then.
+            alone = self._utility is None and self._median_ahead_s(machine.raw) is None
+            others = [] if self._utility is None else [self._utility.off_s(self.offset_s)]
+            self._follow(machine.raw, self._ntp, others, alone=alone)
+
+    def network(self, raw: float, time: float, round_trip_s: float) -> None:
+        """Take in a time that the utility has told at some moment of the last ``round_trip_s``."""
+        if time < MADE:
+            self.counts.contradictions += 1
+            return
+        self._utility = Word(time - raw, time + round_trip_s - raw)
+        if self._ntp is not None:
+            # NTP is followed, or the two would set the time in turns.
+            self.counts.contradictions += abs(self._utility.off_s(self.offset_s)) > FUTURE_S
+            return
+        machine = self._machine
+        others = [] if machine is None else [machine.wall - machine.raw - self.offset_s]
+        self._follow(raw, self._utility, others)
+
+    def meter(self, raw: float, meter: MeterId, time: EpochSeconds) -> None:
+        """Take in what a meter says the time is."""
+        if time < MADE:
+            return
+        self._meters[meter] = (raw, time - raw)
+        ahead_s = self._median_ahead_s(raw)
+        unsure = not self.contested and self.trust(raw) <= Trust.METERS
+        if unsure and ahead_s is not None and abs(ahead_s) > METERS_STEP_S:
+            self._step(ahead_s)
+
+    def meter_slot(self, raw: float, meter: MeterId, slot_end: EpochSeconds) -> None:
+        """Take in the end of the last slot that a meter knows of: it is half a slot ago, more or less."""
+        self.meter(raw, meter, slot_end + SLOT_S // 2)
+
+    def forget(self, meters: set[MeterId]) -> None:
+        """Forget meters that are not among ``meters``."""
+        self._meters = {meter: said for meter, said in self._meters.items() if meter in meters}
+
+    def jumped(self) -> None:
+        """Take in that the machine's clock has jumped: someone set it, or the machine slept, and lost that time."""
+        self._good = self._confirmed = self._utility = None
+        # They spoke of a time that did not go on as this one did.
+        self._meters.clear()
+
+    # What is kept
+
+    def keep(self) -> str | None:
+        """Return what is to be kept of the time for the next start, if it is good, and what is kept is old."""
+        machine = self._machine
+        if machine is None or self._confirmed is None or self.contested:
+            return None
+        time = machine.raw + self.offset_s
+        if self._kept is not None and self._kept.boot == machine.boot and abs(time - self._kept.time) < KEEP_EVERY_S:
+            return None
+        self._kept = Kept(
+            time=time, boot=machine.boot, since_boot_s=machine.since_boot_s, wall_off_s=time - machine.wall
+        )
+        return self._kept.model_dump_json()
+
+    def _go_on(self, kept: Kept, machine: Machine) -> None:
+        """Go on from the last good time, by a clock that has gone on since."""
+        if kept.boot == machine.boot:
+            time = kept.time + machine.since_boot_s - kept.since_boot_s
+        elif machine.has_hardware_clock and abs(kept.wall_off_s) <= MAX_ERROR_S:
+            time = machine.wall + kept.wall_off_s
+        else:
+            return
+        if time < kept.time - TOLERANCE_S:
+            return  # it has not gone on
+        by_s = time - (machine.raw + self.offset_s)
+        if abs(by_s) > TOLERANCE_S:
+            self._step(by_s)
+        self._good = kept.time
+
+    # How it is kept
+
+    def _follow(self, raw: float, word: Word, others_s: list[float], *, alone: bool = False) -> None:
+        """Follow NTP or the utility, unless that is far off and no other witness agrees.
+
+        Args:
+            raw: Now.
+            word: What it says.
+            others_s: By how much other witnesses than the meters are ahead of the time.
+            alone: Whether there is none that could contradict it.
+        """
+        by_s = word.off_s(self.offset_s)
+        meters_s = self._median_ahead_s(raw)
+        witnesses_s = others_s if meters_s is None else [*others_s, meters_s]
+        agreed = any(abs(other_s - by_s) <= FUTURE_S for other_s in witnesses_s)
+        if alone or agreed or abs(by_s) <= FUTURE_S or (meters_s is None and raw + self.offset_s < MADE):
+            if by_s:
+                self._step(by_s)
+            self._good, self._confirmed = raw + self.offset_s, raw
+        else:
+            self.counts.contradictions += 1
+
+    def _proven(self, raw: float) -> bool:
+        return self._good is not None and TOLERANCE_S + DRIFT * (raw + self.offset_s - self._good) <= MAX_ERROR_S
+
+    def _step(self, by_s: float) -> None:
+        self.offset_s += by_s
+        self._stepped_s += by_s
+        self.counts.steps += 1
+
+    def _median_ahead_s(self, raw: float) -> float | None:
+        """Return by how much the meters' median is ahead of the time; ``None`` if too few of them said something."""
+        said = [off_s for heard, off_s in self._meters.values() if raw - heard <= METER_GOOD_FOR_S]
+        return median(said) - self.offset_s if len(said) >= METERS_NEEDED else None
+
+
+def _kept(text: str | None) -> Kept | None:
+    try:
+        return None if text is None else Kept.model_validate_json(text)
+    except ValidationError:
+        return None  # of an earlier release; the next good time takes its place

@@ -1,0 +1,1 @@
+"""What tests, benchmarks and make targets share; not part of the product."""

@@ -1,0 +1,127 @@
+"""Kills the processes of a running demonstration at random, for real; the audit at its end must find nothing amiss.
+
+``make soak`` runs it for hours: ``python -m harness.chaos --hours 1``.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+AGGREGATION = (
+    ("r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1200"),
+    ("r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "1200"),
+    ("apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "2000"),
+)
+"""What is ordered at the start, so that the kills come upon both aggregations, at meters and at a gateway."""
+
+
+@dataclass
+class Story:
+    """What was done, and what came of it."""
+
+    killed: Counter[str] = field(default_factory=Counter)
+    report: dict[str, object] = field(default_factory=dict)
+    exit_code: int = -1
+    output: str = ""
+
+
+def run(data: Path, *, for_s: int, kills: int, seed: int, tell: Callable[[str], None] = lambda _: None) -> Story:
+    """Run a town for ``for_s`` real seconds, and kill ``kills`` of its processes at random moments meanwhile."""
+    rng = random.Random(seed)
+    story = Story()
+    report = data.with_suffix(".json")
+    command = [
+        sys.executable,
+        "-m",
+        "commonwatt",
+        "demo",
+        "--data",
+        str(data),
+        "--for",
+        f"{for_s}s",
+        "--no-view",
+        "--report",
+        str(report),
+    ]
+    with (data.with_suffix(".log")).open("w+") as log:
+        demo = subprocess.Popen(command, stdout=log, stderr=log, text=True)
+        try:
+            while not _has_begun(data):
+                _wait(demo, 0.2)
+            for order in AGGREGATION:
+                _order(data, order)
+            # The kills are spread over nine tenths of the time, so that the last one's victim is up again at the end.
+            for _ in range(kills):
+                _wait(demo, rng.uniform(0.2, 1.6) * for_s / kills)
+                victim = _kill_one(data, rng)
+                if victim is not None:
+                    story.killed[victim.split()[-1]] += 1
+                    tell(f"killed {victim}")
+            story.exit_code = demo.wait(timeout=for_s + 180)
+        finally:
+            if demo.poll() is None:
+                demo.send_signal(signal.SIGINT)
+                demo.wait(timeout=120)
+        log.seek(0)
+        story.output = log.read()
+    story.report = json.loads(report.read_text()) if report.exists() else {}
+    return story
+
+
+def _has_begun(data: Path) -> bool:
+    path = data / "clock.json"
+    return path.exists() and (clock := json.loads(path.read_text()))["ceiling"] > clock["origin"]
+
+
+def _order(data: Path, words: tuple[str, ...]) -> None:
+    config = str(data / "utility" / "utility.toml")
+    command = [sys.executable, "-m", "commonwatt", "utility", "command", "--config", config, *words]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def _kill_one(data: Path, rng: random.Random) -> str | None:
+    """Kill one process of the demonstration in ``data``, if it is still the one that is written down."""
+    name, pid = rng.choice(sorted(json.loads((data / "processes.json").read_text()).items()))
+    try:
+        if str(data).encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
+            return None
+        os.kill(pid, signal.SIGKILL)
+    except (FileNotFoundError, ProcessLookupError):
+        return None  # It was killed a moment ago and is not up again.
+    return str(name)
+
+
+def _wait(demo: subprocess.Popen[str], seconds: float) -> None:
+    """Let the demonstration run; that it has ended is a failure."""
+    try:
+        demo.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        return
+    raise RuntimeError(f"the demonstration ended early, with exit code {demo.returncode}")
+
+
+def main() -> None:
+    """Go on for hours, one round of ten minutes after the other, each with a new seed."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--hours", type=float, default=1.0)
+    parser.add_argument("--seed", type=int, default=1)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        for round_ in range(max(1, round(arguments.hours * 6))):
+            story = run(Path(folder) / "town", for_s=540, kills=200, seed=arguments.seed + round_)
+            print(f"round {round_ + 1}: killed {dict(story.killed)}; {json.dumps(story.report)}", flush=True)
+            if story.exit_code or not story.report.get("good"):
+                sys.exit(f"round {round_ + 1} (seed {arguments.seed + round_}) went wrong:\n{story.output}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,384 @@
+"""Writes the pages of ``docs/`` that are made from the code: commands, metrics, faults, the report's keys, settings;
+and the part of ``docs/benchmarks.md`` that is made from results.
+
+``make docs`` runs it; ``tests/docs`` compares the pages with what it makes.
+"""
+
+import inspect
+import re
+import tempfile
+import typing
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import typer
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.metrics_core import Metric
+
+from benchmarks.__main__ import BENCHMARKS
+from benchmarks.report import kept, made_page
+from broker.metrics import BrokerMetrics
+from commonwatt.cli.main import make_app
+from commonwatt.config.reference import reference
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.demo.report import KEYS
+from commonwatt.runtime.systemd import Notifier
+from commonwatt.runtime.watchdog import Watchdog, WatchdogMetrics
+from gateway.core import Gateway
+from gateway.metrics import Figures as GatewayFigures
+from gateway.metrics import make_registry
+from gateway.store.store import Store
+from harness.docs.reliability import reliability_page
+from meter_sim.metrics import Figures as FleetFigures
+from meter_sim.metrics import FleetMetrics
+from utility.gateway_metrics import GatewayMetrics
+from utility.metrics import UtilityMetrics
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+_MADE = "Made from the code by `make docs`; a test compares the two.\n"
+
+
+def pages() -> dict[str, Callable[[], str]]:
+    """Return what makes each page, by its name in ``docs/``."""
+    return {
+        "benchmarks.md": benchmarks_page,
+        "commands.md": commands_page,
+        "metrics.md": metrics_page,
+        "reliability.md": reliability_page,
+        "report.md": report_page,
+        "settings.md": reference,
+    }
+
+
+def main() -> None:
+    """Write every page."""
+    for name, make in pages().items():
+        (DOCS / name).write_text(make(), encoding="utf-8")
+        print(f"docs/{name}")
+
+
+# Commands
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option or argument.
+
+    Attributes:
+        names: As it is written, such as ``--limit``; an argument's name in capitals.
+        value: What follows, such as ``N``; empty for a switch or an argument.
+        text: What it is for.
+        note: Whether it must be given, its default, what may be chosen.
+    """
+
+    names: tuple[str, ...]
+    value: str
+    text: str
+    note: str
+
+    @property
+    def is_argument(self) -> bool:
+        """Whether it stands by its place, not by its name."""
+        return not self.names[0].startswith("-")
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command that does something.
+
+    Attributes:
+        words: What is typed, after ``commonwatt``.
+        text: Its help.
+        options: Its arguments and options.
+    """
+
+    words: tuple[str, ...]
+    text: str
+    options: tuple[Option, ...]
+
+
+def all_commands() -> list[Command]:
+    """Return every command, in the order of ``commonwatt --help``."""
+    return list(_walk(typer.main.get_command(make_app()), ()))
+
+
+# Typer brings its own copy of click or uses the installed one, depending on its release; both look the same from here.
+def _walk(command: Any, words: tuple[str, ...]) -> Iterator[Command]:
+    inner: dict[str, Any] = getattr(command, "commands", {})
+    for name, child in inner.items():
+        yield from _walk(child, (*words, name))
+    if not inner:
+        hints = typing.get_type_hints(inspect.unwrap(command.callback))
+        options = tuple(_option(param, hints.get(param.name)) for param in command.params if param.name != "help")
+        yield Command(words, inspect.cleandoc(command.help or ""), options)
+
+
+def _option(param: Any, hint: object) -> Option:
+    is_argument = not param.opts[0].startswith("-")
+    switch = bool(getattr(param, "is_flag", False))
+    notes = []
+    if choices := _choices(hint):
+        notes.append("one of " + ", ".join(f"`{choice}`" for choice in choices))
+    if param.required:
+        notes.append("must be given")
+    elif not switch and param.default is not None:
+        notes.append(f"default `{param.default}`")
+    if _is_list(hint):
+        notes.append("may be given several times")
+    return Option(
+        names=(param.name.upper(),) if is_argument else tuple(param.opts),
+        value="" if switch or is_argument else _value(hint, param.opts[0]),
+        text=" ".join((param.help or "").split()),
+        note="; ".join(notes),
+    )
+
+
+def _value(hint: object, name: str) -> str:
+    """Return what a value is called: by its type, or by its option."""
+    kinds = {Path: "PATH", int: "N", float: "N"}
+    found = (kinds.get(kind) for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type))
+    return next((kind for kind in found if kind), name.lstrip("-").upper().replace("-", "_"))
+
+
+def _choices(hint: object) -> list[str]:
+    kinds = [hint, *typing.get_args(hint)]
+    return [str(member.value) for kind in kinds if isinstance(kind, type) and issubclass(kind, Enum) for member in kind]
+
+
+def _is_list(hint: object) -> bool:
+    return any(typing.get_origin(kind) is list for kind in (hint, *typing.get_args(hint)))
+
+
+def commands_page() -> str:
+    """Return ``docs/commands.md``."""
+    lines = [
+        "# Commands",
+        "",
+        _MADE,
+        "Each of these explains itself: add `--help`. `commonwatt --version` prints the version. Exit codes: 0 done,",
+        "1 it could not be done (or an audit found something amiss), 2 a file or an argument is wrong.",
+        "",
+    ]
+    for command in all_commands():
+        lines += [f"## commonwatt {' '.join(command.words)}", "", "```", _usage(command), "```", ""]
+        lines += [command.text, ""]
+        if command.options:
+            lines += ["| argument or option | what it is for | |", "|---|---|---|"]
+            lines += [
+                f"| {_names(option)} | {_cell(option.text)} | {_cell(option.note)} |" for option in command.options
+            ]
+            lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _usage(command: Command) -> str:
+    words = ["commonwatt", *command.words]
+    words += [option.names[0] for option in command.options if option.is_argument]
+    for option in command.options:
+        if not option.is_argument and "must be given" in option.note:
+            words.append(f"{option.names[0]} {option.value}")
+    if any(not option.is_argument and "must be given" not in option.note for option in command.options):
+        words.append("[OPTIONS]")
+    return " ".join(words)
+
+
+def _names(option: Option) -> str:
+    value = f" {option.value}" if option.value else ""
+    return ", ".join(f"`{name}{value}`" for name in option.names)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+# Metrics
+
+
+@dataclass(frozen=True)
+class MetricInfo:
+    """One metric as Prometheus sees it.
+
+    Attributes:
+        name: Its name; a counter's ends in ``_total``.
+        kind: counter, gauge or histogram.
+        labels: Names of its labels.
+        text: What it counts.
+    """
+
+    name: str
+    kind: str
+    labels: tuple[str, ...]
+    text: str
+
+
+def all_metrics() -> dict[str, list[MetricInfo]]:
+    """Return the metrics of each part, from registries that no service is behind."""
+    own = {
+        "broker": _of(BrokerMetrics().registry),
+        "gateway": _gateway_metrics(),
+        "meters": _of(FleetMetrics(_no_figures, Counter()).registry),
+        "utility": _utility_metrics(),
+    }
+    found = {part: metrics + _watchdog_metrics(part) for part, metrics in own.items()}
+    return found | {"every part": _process_metrics()}
+
+
+def _watchdog_metrics(part: str) -> list[MetricInfo]:
+    registry = CollectorRegistry()
+    registry.register(WatchdogMetrics(part, Watchdog(Notifier({}))))
+    return _of(registry)
+
+
+def _process_metrics() -> list[MetricInfo]:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return [replace(info, text=info.text if info.text.endswith(".") else f"{info.text}.") for info in _of(registry)]
+
+
+def _gateway_metrics() -> list[MetricInfo]:
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(Path(folder) / "gateway.db")
+        gateway = Gateway(GatewaySettings(microgrid="r001"), store, {})
+        found = _of(make_registry(lambda: gateway, GatewayFigures, dict))
+        store.close()
+    return found
+
+
+def _utility_metrics() -> list[MetricInfo]:
+    metrics = UtilityMetrics()
+    metrics.watch_gateways(GatewayMetrics({}, {}, lambda: 0.0), lambda: 0)
+    metrics.watch_link(lambda: 0)
+    metrics.watch_health(list)
+    metrics.watch_disk(lambda: None)
+    metrics.watch_connection({}, lambda: 0)
+    return _of(metrics.registry)
+
+
+def _no_figures() -> FleetFigures:
+    return FleetFigures(
+        time=0,
+        lag_s=0.0,
+        meters=0,
+        connected=0,
+        made=0,
+        acknowledged=0,
+        events_made=0,
+        events_held=0,
+        gaps=0,
+        sharing=(),
+        dropped=0,
+        retained=0,
+    )
+
+
+def _of(registry: CollectorRegistry) -> list[MetricInfo]:
+    """List a registry's metrics; a metric of the library knows its labels itself, any other tells them when asked."""
+    found: list[MetricInfo] = []
+    for collector in registry._collector_to_names:
+        own: tuple[str, ...] | None = getattr(collector, "_labelnames", None)
+        found += [_info(metric, own) for metric in collector.collect()]
+    return found
+
+
+def _info(metric: Metric, labels: tuple[str, ...] | None) -> MetricInfo:
+    labels = tuple(getattr(metric, "_labelnames", ())) if labels is None else labels
+    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
+    return MetricInfo(name, metric.type, labels, metric.documentation)
+
+
+def metrics_page() -> str:
+    """Return ``docs/metrics.md``."""
+    lines = [
+        "# Metrics",
+        "",
+        _MADE,
+        "Every part serves these to Prometheus at `/metrics` of its `http` address. No meter, customer or account is",
+        "ever a label; `controller` is the microgrid whose gateway it is. Counters start at 0 with the process, but",
+        "for the meters' readings and events, which go on from their store. Times are seconds. Rows that an alert",
+        "watches are there from the start, as 0; some others only once something was counted under them. What is",
+        "counted in the utility's database is NaN until it was counted after a start. A histogram has the usual series",
+        "`_bucket`, `_sum` and `_count`.",
+        "",
+    ]
+    for part, metrics in all_metrics().items():
+        lines += [f"## {part}", "", "| metric | type | labels | what it tells |", "|---|---|---|---|"]
+        for info in metrics:
+            labels = ", ".join(f"`{label}`" for label in info.labels)
+            lines.append(f"| `{info.name}` | {info.kind} | {labels} | {_cell(info.text)} |")
+        lines.append("")
+    return "\n".join(lines).rstrip() + "\n"
+
+
+# Report
+
+
+def report_page() -> str:
+    """Return ``docs/report.md``."""
+    lines = [
+        "# The demonstration's report",
+        "",
+        _MADE,
+        "`commonwatt demo --report FILE` writes this JSON object when it ends. Its figures are those of the audit,",
+        "which compares the truth log of the meters with the utility's database slot by slot; they cover all runs in",
+        "the same data folder. `good` is what the exit code says.",
+        "",
+        "| key | meaning |",
+        "|---|---|",
+    ]
+    lines += [f"| `{key}` | {_cell(text)} |" for key, text in KEYS.items()]
+    return "\n".join(lines) + "\n"
+
+
+# Benchmarks
+
+
+def benchmarks_page() -> str:
+    """Return ``docs/benchmarks.md``: what is there, with the results that are kept."""
+    return made_page((DOCS / "benchmarks.md").read_text(encoding="utf-8"), kept(list(BENCHMARKS)))
+
+
+# Markdown, for the tests
+
+
+def pages_for_people() -> list[Path]:
+    """Return every Markdown page of the project."""
+    root = DOCS.parent
+    return [
+        root / "README.md",
+        root / "CHANGELOG.md",
+        *sorted(DOCS.rglob("*.md")),
+        *sorted((root / "grafana").rglob("*.md")),
+    ]
+
+
+_BLOCK = re.compile(r"^ *```(\w*)[^\n]*\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+
+
+def without_blocks(text: str) -> str:
+    """Return Markdown without its blocks of code."""
+    return _BLOCK.sub("", text)
+
+
+def without_code(text: str) -> str:
+    """Return Markdown without its blocks and spans of code."""
+    return re.sub(r"`[^`\n]*`", "", without_blocks(text))
+
+
+def blocks_of(text: str) -> list[tuple[str, str]]:
+    """Return (language, content) of a page's code blocks."""
+    return [(language, inspect.cleandoc(content)) for language, content in _BLOCK.findall(text)]
+
+
+def code_of(text: str) -> list[str]:
+    """Return the lines of a page's code blocks, and its code spans."""
+    lines = [line for _, content in blocks_of(text) for line in content.replace("\\\n", " ").splitlines()]
+    return lines + [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", without_blocks(text))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Connections under test: raw MQTT, proxies, networks of one's own, free ports."""

@@ -1,0 +1,99 @@
+"""A loopback of one's own, and every packet on it weighed: what our counting of LTE bytes is compared with.
+
+``run_alone("harness.network.lte_world", ...)`` runs a module where nobody else's packets are (``unshare --net``).
+"""
+
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections import Counter
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from commonwatt.network.lte import Use
+
+ALONE = ("unshare", "--map-root-user", "--net")
+"""What gives a command a network of its own."""
+
+_SIOCSIFFLAGS, _SIOCSIFMTU = 0x8914, 0x8922
+_IFF_UP_RUNNING = 0x41
+_ALL_PROTOCOLS = socket.htons(3)
+_TO_US = 0
+_TCP = 6
+_ESTABLISHED = "01"
+
+
+def run_alone(module: str, arguments: Sequence[str] = (), timeout_s: float = 90) -> str:
+    """Run a module with a network of its own; return what it prints. Skips the test where that is not allowed."""
+    if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode != 0:
+        missing = f"needs a network namespace of its own: {' '.join(ALONE)}"
+        if os.environ.get("CI"):
+            pytest.fail(missing)
+        pytest.skip(missing)
+    command = [*ALONE, sys.executable, "-m", module, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def bring_up(mtu: int | None = None) -> None:
+    """Make the loopback of a new network usable."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        if mtu is not None:
+            fcntl.ioctl(sock, _SIOCSIFMTU, struct.pack("16si20x", b"lo", mtu))
+        fcntl.ioctl(sock, _SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", _IFF_UP_RUNNING))
+
+
+class Scales:
+    """Weighs every TCP packet on the loopback, from when it is made.
+
+    Attributes:
+        weighed: IP bytes by (port from, port to).
+    """
+
+    def __init__(self) -> None:
+        self.weighed: Counter[tuple[int, int]] = Counter()
+        self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, _ALL_PROTOCOLS)
+        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
+        self._sock.bind(("lo", 0))
+        threading.Thread(target=self._weigh, daemon=True).start()
+
+    def _weigh(self) -> None:
+        head = bytearray(64)
+        while True:
+            size, _, _, (_, _, kind, *_) = self._sock.recvmsg_into([head], 0, socket.MSG_TRUNC)
+            if kind != _TO_US:
+                continue  # Each is seen twice: leaving, and arriving.
+            version = head[0] >> 4
+            at, protocol = (4 * (head[0] & 15), head[9]) if version == 4 else (40, head[6])
+            if protocol == _TCP:
+                self.weighed[struct.unpack_from("!HH", head, at)] += size
+
+    def use(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> Use:
+        """Return what went from and to ``port``; of some ports at the other end, or of all but some."""
+
+        def wanted(other: int) -> bool:
+            return other not in without and (only is None or other in only)
+
+        weighed = list(self.weighed.items())
+        return Use(
+            sum(size for (source, to), size in weighed if source == port and wanted(to)),
+            sum(size for (source, to), size in weighed if to == port and wanted(source)),
+        )
+
+
+def ports_of(pid: int) -> set[int]:
+    """Return the local ports of a process's TCP connections (IPv4)."""
+    inodes = set()
+    for link in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(OSError):
+            inodes.add(str(link.readlink()).removeprefix("socket:[").removesuffix("]"))
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    return {int(row[1].rpartition(":")[2], 16) for row in rows if row[9] in inodes and row[3] == _ESTABLISHED}

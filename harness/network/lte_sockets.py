@@ -1,0 +1,65 @@
+"""Connections of every kind on a loopback of their own, counted at both ends and weighed; prints both as JSON."""
+
+import json
+import socket
+import struct
+import time
+from itertools import product
+
+from commonwatt.network.lte import AcceptedSocket, Tally
+from harness.network.loopback import Scales, bring_up
+from harness.network.waiting import eventually
+
+EXCHANGES = 50
+
+
+def main() -> None:
+    """Make and close them."""
+    bring_up()
+    scales = Scales()
+    print(json.dumps([connection(scales, *kind) for kind in product(("127.0.0.1", "::1"), ("here", "there", "reset"))]))
+
+
+def connection(scales: Scales, host: str, closed: str) -> dict[str, object]:
+    """Talk over one connection; return what it has cost by both tallies, and by weight."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    here, there = Tally(), Tally()
+    with socket.create_server((host, 0), family=family) as listening:
+        port = listening.getsockname()[1]
+        client = socket.create_connection((host, port))
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        there.opened(client)
+        accepted, _ = listening.accept()
+    server = AcceptedSocket.take(accepted, here)
+    server.setblocking(True)
+    for number in range(1, EXCHANGES):
+        client.sendall(bytes(number))
+        server.recv(EXCHANGES)
+        server.sendall(bytes(2 * EXCHANGES - number))
+        client.recv(2 * EXCHANGES)
+    if closed == "reset":
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    first, last = (server, client) if closed == "here" else (client, server)
+    for sock in (first, last):
+        if sock is client:
+            there.closing(client)
+        sock.close()
+    eventually(lambda: _settled(scales, port))
+    weighed = scales.use(port)
+    return {
+        "kind": f"{host}, closed {closed}",
+        "weighed": [weighed.sent, weighed.received],
+        "here": [here.total().sent, here.total().received],
+        "there": [there.total().received, there.total().sent],
+    }
+
+
+def _settled(scales: Scales, port: int) -> bool:
+    """Whether nothing was on its way any more."""
+    before = scales.use(port)
+    time.sleep(0.1)
+    return scales.use(port) == before
+
+
+if __name__ == "__main__":
+    main()

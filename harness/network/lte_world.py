@@ -1,0 +1,86 @@
+"""A small town on a loopback of its own, whose gateway counts its line while every packet is weighed; prints both.
+
+``python -m harness.network.lte_world FOLDER`` is run by the test, in a network of its own.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from harness.network.loopback import Scales, bring_up, ports_of
+from harness.network.waiting import eventually
+from harness.real.site import Site
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
+
+
+def main() -> None:
+    """Run the town, kill its meters, start its gateway again; all is stopped before both counts are read."""
+    bring_up()
+    scales = Scales()
+    with Site(Path(sys.argv[1]) / "site", TOWN, plain_text=False) as site:
+        broker, head_end = site.address("r001 broker")[1], site.address("head-end")[1]
+        site.start("head-end", "utility", "r001 broker", "r001 gateway")
+        # What is said before the gateway first hears of it only begins the count.
+        eventually(lambda: _sides(site)["meters"] is not None)
+        gateways = ports_of(site.processes["r001 gateway"].pid)
+        site.start("r001 meters")
+        eventually(lambda: _relayed(site) > 60)
+        site.kill("r001 meters")
+        site.stop("r001 gateway")
+        middle = _shown(site, "gateway", "lte")
+        site.start("r001 gateway", "r001 meters")
+        eventually(lambda: _relayed(site) > 150 and site.metric("r001 gateway", "commonwatt_gateway_connections") == 2)
+        gateways |= ports_of(site.processes["r001 gateway"].pid)
+        eventually(lambda: _told(site) is not None)
+        site.stop("r001 meters")
+        site.stop("r001 broker")
+        site.stop("r001 gateway")
+        meters, utility = scales.use(broker, without=gateways), scales.use(head_end, only=gateways)
+        print(
+            json.dumps(
+                {
+                    "middle": middle["sides"],
+                    "gateway": _shown(site, "gateway", "lte"),
+                    "utility": _shown(site, "utility", "lines"),
+                    "weighed": {
+                        "meters": {"up": meters.sent, "down": meters.received},
+                        "utility": {"up": utility.received, "down": utility.sent},
+                    },
+                }
+            )
+        )
+
+
+def _sides(site: Site) -> dict[str, Any]:
+    sides: dict[str, Any] = (site.status("r001 gateway") or {})["lte"]["sides"]
+    return sides
+
+
+def _relayed(site: Site) -> int:
+    return int((site.status("r001 gateway") or {}).get("relayed_slots", 0))
+
+
+def _told(site: Site) -> object:
+    return (site.status("utility") or {})["microgrids"]["r001"]["heartbeat"]["lte"]
+
+
+def _shown(site: Site, part: str, command: str) -> Any:
+    name = "utility" if part == "utility" else f"r001 {part}"
+    words = [
+        sys.executable,
+        "-m",
+        "commonwatt",
+        part,
+        command,
+        "--json",
+        "--config",
+        str(site.layout.part(name).config),
+    ]
+    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,199 @@
+"""MQTT 3.1.1 by hand: packets as bytes, and a client that sends what no library would."""
+
+import socket
+import struct
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Self
+
+from commonwatt.protocol.topics import LTE
+
+WAIT_S = 20.0
+CONNACK, PUBLISH, PUBACK, SUBACK, UNSUBACK, PINGRESP = 0x20, 0x30, 0x40, 0x90, 0xB0, 0xD0
+PINGREQ_PACKET = b"\xc0\x00"
+DISCONNECT_PACKET = b"\xe0\x00"
+
+
+def text(content: str | bytes) -> bytes:
+    data = content.encode() if isinstance(content, str) else content
+    return struct.pack("!H", len(data)) + data
+
+
+def packet(first: int, body: bytes) -> bytes:
+    length, rest = b"", len(body)
+    while rest >= 0x80:
+        length += bytes([rest & 0x7F | 0x80])
+        rest >>= 7
+    return bytes([first]) + length + bytes([rest]) + body
+
+
+def connect_packet(identity: str, token: str, keepalive_s: int = 0) -> bytes:
+    head = text("MQTT") + struct.pack("!BBH", 4, 0xC2, keepalive_s)
+    return packet(0x10, head + text(identity) + text(identity) + text(token))
+
+
+def publish_packet(topic: str | bytes, payload: bytes, packet_id: int | None = None) -> bytes:
+    """QoS 1 with a packet id, QoS 0 without."""
+    if packet_id is None:
+        return packet(PUBLISH, text(topic) + payload)
+    return packet(PUBLISH | 2, text(topic) + struct.pack("!H", packet_id) + payload)
+
+
+def subscribe_packet(topic_filter: str | bytes, qos: int = 1, packet_id: int = 1) -> bytes:
+    return packet(0x82, struct.pack("!H", packet_id) + text(topic_filter) + bytes([qos]))
+
+
+def puback_packet(packet_id: int) -> bytes:
+    return packet(PUBACK, struct.pack("!H", packet_id))
+
+
+class RawClient:
+    """A connection that was accepted. It acknowledges what it receives, unless told not to."""
+
+    def __init__(self, port: int, identity: str, token: str, keepalive_s: int = 0) -> None:
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
+        self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._stream = self.sock.makefile("rb")
+        self.send(connect_packet(identity, token, keepalive_s))
+        self._messages: deque[bytes] = deque()
+        assert self.receive() == (CONNACK, b"\0\0")
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def receive(self) -> tuple[int, bytes] | None:
+        """Return the next packet: its first byte without the flags and its body; ``None`` at the end."""
+        try:
+            first = self._stream.read(1)
+            if not first:
+                return None
+            length, shift = 0, 0
+            while True:
+                (byte,) = self._stream.read(1)
+                length |= (byte & 0x7F) << shift
+                shift += 7
+                if byte < 0x80:
+                    break
+            body = self._stream.read(length)
+        except ConnectionResetError:
+            return None
+        if first[0] & 0xF0 == PUBLISH and first[0] & 0x06:
+            at = 2 + int.from_bytes(body[:2], "big")
+            self.send(puback_packet(int.from_bytes(body[at : at + 2], "big")))
+            body = body[:at] + body[at + 2 :]
+        return first[0] & 0xF0, body
+
+    def received(self) -> Iterator[tuple[int, bytes]]:
+        """Yield packets until the connection ends."""
+        while (each := self.receive()) is not None:
+            yield each
+
+    def message(self) -> tuple[str, bytes]:
+        """Return the next message, its topic and payload, past everything else; no word of the broker's own counts."""
+        while True:
+            body = self._messages.popleft() if self._messages else self._answer(PUBLISH)
+            at = 2 + int.from_bytes(body[:2], "big")
+            if not (topic := body[2:at].decode()).endswith(f"/{LTE}"):
+                return topic, body[at:]
+
+    def message_or_last(self) -> tuple[str, bytes] | None:
+        """Return the next message; ``None`` when it says that it is the last."""
+        topic, payload = self.message()
+        return None if payload == b"last" else (topic, payload)
+
+    def subscribe(self, topic_filter: str | bytes, qos: int = 1) -> int:
+        """Return the QoS granted, or 0x80."""
+        self.send(subscribe_packet(topic_filter, qos))
+        return self._answer(SUBACK)[2]
+
+    def unsubscribe(self, topic_filter: str) -> None:
+        """Return when it is done."""
+        self.send(packet(0xA2, b"\0\1" + text(topic_filter)))
+        self._answer(UNSUBACK)
+
+    def publish(self, topic: str | bytes, payload: bytes, packet_id: int = 1) -> None:
+        """Publish at QoS 1 and wait for the PUBACK."""
+        self.send(publish_packet(topic, payload, packet_id))
+        self._answer(PUBACK)
+
+    def ping(self) -> None:
+        """Return when the broker has answered."""
+        self.send(PINGREQ_PACKET)
+        self._answer(PINGRESP)
+
+    def _answer(self, wanted: int) -> bytes:
+        """Return the next packet of a kind; messages that come before wait for ``message``."""
+        for kind, body in self.received():
+            if kind == wanted:
+                return body
+            if kind == PUBLISH:
+                self._messages.append(body)
+        raise AssertionError("the connection ended")
+
+    def wait_until_cut(self) -> None:
+        """Read to the end; fail when there is none in time."""
+        for _ in self.received():
+            pass
+
+    def close(self) -> None:
+        self._stream.close()
+        self.sock.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class PingPong:
+    """A good meter and a good gateway that exchange messages of QoS 1 while something else goes on.
+
+    Attributes:
+        delays_s: How long each message took there and its answer back, in seconds.
+    """
+
+    def __init__(self, meter: RawClient, gateway: RawClient, microgrid: str, identity: str) -> None:
+        self.delays_s: list[float] = []
+        self._meter, self._gateway = meter, gateway
+        self._up, self._down = f"cw1/{microgrid}/{identity}/u/rec", f"cw1/{microgrid}/{identity}/d/ack"
+        assert gateway.subscribe(f"cw1/{microgrid}/+/u/+") == 1
+        assert meter.subscribe(f"cw1/{microgrid}/{identity}/d/+") == 1
+        self._stop = threading.Event()
+        self._failure: BaseException | None = None
+
+    def once(self, number: int) -> None:
+        """Send one message and its answer; each must arrive."""
+        content = f"ping-pong {number}".encode()
+        self._meter.send(publish_packet(self._up, content, 1))
+        while self._gateway.message() != (self._up, content):
+            pass  # What others sent.
+        self._gateway.send(publish_packet(self._down, content, 1))
+        assert self._meter.message() == (self._down, content)
+
+    def _run(self) -> None:
+        number = 0
+        try:
+            while number == 0 or not self._stop.wait(0.02):
+                started = time.monotonic()
+                self.once(number)
+                self.delays_s.append(time.monotonic() - started)
+                number += 1
+        except BaseException as failure:  # told to the test's own thread
+            self._failure = failure
+
+    @contextmanager
+    def going_on(self) -> Iterator[Self]:
+        """Exchange messages until the end of the block, and fail if one did not arrive."""
+        thread = threading.Thread(target=self._run)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._stop.set()
+            thread.join()
+            if self._failure is not None:
+                raise self._failure

@@ -1,0 +1,1 @@
+"""Real parts: brokers, databases, sites, processes."""

@@ -1,0 +1,115 @@
+"""``commonwatt broker run`` as a process of its own, with devices of a test's choice, looked at from outside."""
+
+import re
+import socket
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Self
+
+from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
+from harness.network.mqtt_raw import PingPong, RawClient
+from harness.network.waiting import eventually, free_port
+
+
+class BrokerProcess:
+    """A broker for the gateways, and the meters of each, that are named.
+
+    Args:
+        folder: Where its files are kept.
+        meters: Meters by gateway; the utility is registered too.
+        settings: More lines for its file.
+        run_by: A command that runs it, such as one that sets limits first.
+    """
+
+    def __init__(
+        self, folder: Path, meters: dict[str, list[str]], settings: str = "", run_by: Sequence[str] = ()
+    ) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.port, self._http = free_port(), free_port()
+        self.tokens: dict[str, str] = {}
+        self._clients: list[RawClient] = []
+        devices = [self._device("utility", Role.UTILITY, "")]
+        for gateway, identities in meters.items():
+            devices.append(self._device(gateway, Role.GATEWAY, gateway))
+            devices += [self._device(identity, Role.METER, gateway) for identity in identities]
+        save_devices(folder / "devices.json", devices)
+        config = folder / "broker.toml"
+        config.write_text(
+            f'[broker]\nlisten = "127.0.0.1:{self.port}"\nhttp = "127.0.0.1:{self._http}"\n'
+            f'devices = "{folder / "devices.json"}"\n{settings}\n'
+        )
+        self._log = folder / "broker.log"
+        with self._log.open("wb") as log:
+            command = [*run_by, sys.executable, "-m", "commonwatt", "broker", "run", "--config", str(config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        eventually(lambda: "listening" in self.log())
+
+    def _device(self, identity: str, role: Role, microgrid: str) -> Device:
+        token = self.tokens[identity] = new_token()
+        return Device(identity=identity, role=role, microgrid=microgrid, token_sha256=digest(token.encode()))
+
+    def connect(self, identity: str, keepalive_s: int = 0) -> RawClient:
+        """Connect a client, which is closed with the broker at the latest."""
+        client = RawClient(self.port, identity, self.tokens[identity], keepalive_s)
+        self._clients.append(client)
+        return client
+
+    def raw(self, data: bytes) -> socket.socket:
+        """Connect, send ``data``, and leave the rest to the caller."""
+        connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
+        connection.sendall(data)
+        return connection
+
+    def ping_pong(self, gateway: str, meter: str) -> PingPong:
+        return PingPong(self.connect(meter), self.connect(gateway), gateway, meter)
+
+    def log(self) -> str:
+        assert self.process.poll() is None, self._log.read_text()
+        return self._log.read_text()
+
+    def metric(self, sample: str) -> float:
+        """Return a sample of /metrics; ``sample`` leaves out the prefix, as in ``connections``."""
+        return broker_metric(f"127.0.0.1:{self._http}", sample)
+
+    def memory_bytes(self) -> int:
+        """Return the resident memory of the process."""
+        return resident_bytes(self.process.pid)
+
+    def files(self) -> int:
+        """Return how many files the process has open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def stop(self) -> str:
+        """End it by SIGTERM; return its log, in which nobody may have met a fault of ours."""
+        self.process.terminate()
+        assert self.process.wait(10) == 0, self._log.read_text()
+        log = self._log.read_text()
+        assert "Traceback" not in log, log[-5000:]
+        return log
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for client in self._clients:
+            client.close()
+        if self.process.poll() is None:
+            self.process.kill()
+            self.process.wait()
+
+
+def resident_bytes(pid: int) -> int:
+    """Return the resident memory of a process."""
+    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) * 1024
+
+
+def broker_metric(address: str, sample: str) -> float:
+    """Return a sample of the broker whose status is at ``address``."""
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as answer:
+        text = answer.read().decode()
+    match = re.search(rf"^commonwatt_broker_{re.escape(sample)} (\S+)$", text, re.MULTILINE)
+    assert match, f"no {sample} in {text}"
+    return float(match[1])

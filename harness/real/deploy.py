@@ -1,0 +1,104 @@
+"""The unit files of ``deploy/``, and the steps of docs/operations.md, as tests read them."""
+
+import re
+import shlex
+import shutil
+import subprocess
+from collections import defaultdict
+from pathlib import Path
+
+from harness.docs.generate import DOCS, blocks_of
+
+DEPLOY = DOCS.parent / "deploy"
+SYSTEMD = DEPLOY / "systemd"
+PAGE = DOCS / "operations.md"
+
+PROGRAM = "/opt/commonwatt/current/bin/commonwatt"
+STATE = "/var/lib/commonwatt"
+MOSQUITTO = "/usr/sbin/mosquitto"
+
+SHELL = "/bin/sh"
+FIND = "/usr/bin/find"
+
+UNITS = {path.name: path for path in sorted(SYSTEMD.glob("*.service"))}
+SERVICES = sorted(name for name, path in UNITS.items() if "\nType=notify\n" in path.read_text())
+"""Those that run on and on."""
+
+DROP_IN = SYSTEMD / "commonwatt-.service.d" / "50-common.conf"
+
+INSTANCES = {"commonwatt-mosquitto@.service": "head-end"}
+"""What a template is tried as; others as ``r001``."""
+
+
+def instance_of(unit: str) -> str:
+    """Return the name under which a unit is started."""
+    return unit.replace("@.", f"@{INSTANCES.get(unit, 'r001')}.")
+
+
+def keys(unit: str) -> dict[str, list[str]]:
+    """Return what stands in a unit and in what all have in common, by key, with its instance put in."""
+    found: defaultdict[str, list[str]] = defaultdict(list)
+    for path in (UNITS[unit], DROP_IN):
+        for line in path.read_text().splitlines():
+            if match := re.fullmatch(r"([A-Za-z]+)=(.*)", line):
+                found[match[1]].append(match[2].replace("%i", INSTANCES.get(unit, "r001")))
+    return found
+
+
+def commands(unit: str, program: list[str], state: Path) -> list[list[str]]:
+    """Return what a unit runs, in order, with the program and the folder of the state put in other places."""
+    own = keys(unit)
+    lines = [line.replace(STATE, str(state)) for line in own["ExecStartPre"] + own["ExecStart"] + own["ExecStartPost"]]
+    return [[*program, *words[1:]] if words[0] == PROGRAM else words for words in map(_words, lines)]
+
+
+def _words(line: str) -> list[str]:
+    words = shlex.split(line)
+    return shlex.split(words[2].removeprefix("exec ")) if words[:2] == [SHELL, "-c"] else words
+
+
+def root(folder: Path) -> Path:
+    """Make a root in which systemd's tools find our units, systemd's own, and what ours start."""
+    units = folder / "etc" / "systemd" / "system"
+    shutil.copytree(SYSTEMD, units)
+    shutil.copytree("/lib/systemd/system", folder / "usr" / "lib" / "systemd" / "system", symlinks=True)
+    for program in (PROGRAM, MOSQUITTO, SHELL, FIND):
+        path = folder / program.lstrip("/")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("#!/bin/sh\n")
+        path.chmod(0o755)
+    return folder
+
+
+def office(folder: Path, program: list[str]) -> Path:
+    """Do what the page does at the office, in ``folder``; return ``site``."""
+    text = PAGE.read_text()
+    town = next(content for kind, content in blocks_of(text) if kind == "toml" and content.startswith("[[microgrid]]"))
+    (folder / "town.toml").write_text(town)
+    own = "office/bin/commonwatt "
+    steps = [line for kind, content in blocks_of(text) if kind == "sh" for line in content.splitlines()]
+    for line in steps:
+        # Renewal is of later, and lists what is there.
+        if line.startswith(
+            (f"{own}utility register", f"{own}enroll authority", f"{own}enroll broker", f"{own}enroll d")
+        ):
+            words = shlex.split(line.removeprefix(own))
+            subprocess.run([*program, *words], cwd=folder, check=True, capture_output=True, timeout=60)
+    for name, content in settings(text).items():
+        (folder / name).write_text(content)
+    return folder / "site"
+
+
+def register_step(town: Path, database: str) -> list[str]:
+    """Return the words of the step that fills the utility's database, for another town file and database."""
+    own = "sudo -u commonwatt commonwatt "
+    lines = [line for kind, content in blocks_of(PAGE.read_text()) if kind == "sh" for line in content.splitlines()]
+    (step,) = (shlex.split(line.removeprefix(own)) for line in lines if line.startswith(f"{own}utility register "))
+    step[step.index("--town") + 1] = str(town)
+    step[step.index("--database") + 1] = database
+    return step
+
+
+def settings(text: str) -> dict[str, str]:
+    """Return the files that the page shows, by the name that stands before each."""
+    return dict(re.findall(r"`(site/\S+\.toml)`[^`]*:\n\n```toml\n(.*?)```", text, re.DOTALL))

@@ -1,0 +1,99 @@
+"""A PostgreSQL server of a test's own: its data in the test's folder, on a free port of the loopback interface."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import psycopg
+from sqlalchemy import create_engine, text
+from sqlalchemy.pool import NullPool
+
+from harness.network.waiting import free_port
+from harness.real.parts import real_part
+
+USER = "postgres"
+"""Whom the server runs as when the tests run as root, whom it refuses; also its one role."""
+
+
+class Postgres:
+    """One server; made anew in ``folder``, which only it may use.
+
+    Attributes:
+        port: Where it listens, on 127.0.0.1.
+    """
+
+    def __init__(self, folder: Path, *, durable: bool = True) -> None:
+        """Choose where; what is not ``durable`` is quicker, and not to be crashed."""
+        self.port = free_port()
+        self._bin = real_part("initdb").resolve().parent
+        # The server's own user must reach its data, and pytest's folders are for nobody else's eyes.
+        self._data = Path("/tmp") / f"commonwatt-postgres-{os.getpid()}-{self.port}"
+        self._log = folder / "postgres.log"
+        self._options = "" if durable else " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
+
+    @property
+    def url(self) -> str:
+        """The SQLAlchemy URL of its database."""
+        return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/postgres"
+
+    def url_of(self, name: str, user: str = USER) -> str:
+        """Return the SQLAlchemy URL of another database of it, or for another user."""
+        return f"postgresql+psycopg://{user}@127.0.0.1:{self.port}/{name}"
+
+    def start(self) -> None:
+        """Start it, and wait until it answers; after a crash it recovers first."""
+        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={self._options}"
+        self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(self._data / "log"), "-o", options)
+
+    def crash(self) -> None:
+        """End it as a power cut would: no connection is told, nothing is written down any more."""
+        self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self._data))
+
+    def stop(self) -> None:
+        """End it in order."""
+        self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self._data))
+
+    def execute(self, *statements: str) -> None:
+        """Do something, each statement by itself."""
+        engine = create_engine(self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+        with engine.connect() as connection:
+            for statement in statements:
+                connection.execute(text(statement))
+
+    def run_script(self, name: str, statements: str) -> None:
+        """Do what a script of statements says, in the database ``name``."""
+        with psycopg.connect(self.url_of(name).replace("+psycopg", ""), autocommit=True) as connection:
+            connection.execute(statements.encode())
+
+    @property
+    def pid(self) -> int:
+        """The server's first process; the others are its children."""
+        return int((self._data / "postmaster.pid").read_text().split()[0])
+
+    def __enter__(self) -> Self:
+        self._run("initdb", "-D", str(self._data), "-U", USER, "--auth=trust", "--no-sync", "--no-instructions")
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if (self._data / "postmaster.pid").exists():
+            self.crash()
+        shutil.copyfile(self._data / "log", self._log)
+        shutil.rmtree(self._data)
+
+    def _run(self, program: str, *arguments: str) -> None:
+        command = [str(self._bin / program), *arguments]
+        if os.geteuid() == 0:
+            command = ["runuser", "-u", USER, "--", *command]
+        # Its output goes nowhere: the server keeps what it inherits open for as long as it runs.
+        done = subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
+        assert done.returncode == 0, f"{program} failed: {self._said()}"
+
+    def _said(self) -> str:
+        log = self._data / "log"
+        return log.read_text() if log.exists() else "no log"

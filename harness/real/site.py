@@ -1,0 +1,157 @@
+"""A small town of real processes that a test starts, stops and kills one by one."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from commonwatt.codec.dumps import read_dump
+from commonwatt.demo.layout import CLOCK_FILE, let_time_begin, prepare
+from commonwatt.model.blocks import Blocks
+from commonwatt.runtime.clock import save_clock
+from harness.network.proxy import Judge, Proxy
+from harness.network.waiting import PATIENCE_S, eventually
+from harness.real import failpoint
+from harness.real.failpoint import When
+from harness.real.mosquitto import listens, render
+
+STOP_WITHIN_S = 5.0
+"""What users rely on: a part ends so soon after SIGTERM."""
+
+
+class Site:
+    """A prepared town; nothing runs until it is started.
+
+    Args:
+        folder: Where it is kept.
+        town: The town file's text.
+        speed: Town seconds in a real second; at 1 it begins at the machine's time.
+        plain_text: Without TLS at the head-end, for tests that judge what passes there; the demonstration has it.
+    """
+
+    def __init__(self, folder: Path, town: str, *, speed: float = 60, plain_text: bool = True) -> None:
+        self.folder = folder
+        folder.mkdir()
+        self.town_file = folder.with_suffix(".toml")
+        self.town_file.write_text(town)
+        self.layout = let_time_begin(prepare(folder, self.town_file, speed, None, plain_text=plain_text))
+        # Nobody is there to raise the clock's ceiling.
+        save_clock(folder / CLOCK_FILE, self.layout.clock)
+        self.processes: dict[str, subprocess.Popen[bytes]] = {}
+        self.commands: dict[str, list[str]] = {}
+        self.environments: dict[str, dict[str, str]] = {}
+        self.strangers: set[str] = set()
+        self.proxies: list[Proxy] = []
+
+    def start(self, *names: str) -> None:
+        """Start parts, by their own commands unless ``commands`` has another, and wait until each answers."""
+        for name in names:
+            part = self.layout.part(name)
+            command = self.commands.get(name, part.command)
+            environment = os.environ | self.environments.get(name, {})
+            with part.log.open("ab") as log:
+                self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+        for name in names:
+            eventually(partial(self._answers, name))
+
+    def run_until_it_dies(self, name: str, when: When, nth: int = 1) -> None:
+        """Run a part that kills itself before, or after, its ``nth`` commit that matters (see ``failpoint``)."""
+        part = self.layout.part(name)
+        command = [sys.executable, failpoint.__file__, part.kind, when, str(nth), *part.command[4:]]
+        with part.log.open("ab") as log:
+            process = self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL, self.log(name)
+        del self.processes[name]
+
+    def _answers(self, name: str) -> bool:
+        assert self.processes[name].poll() is None, f"{name} ended: {self.log(name)}"
+        if name in self.strangers:
+            return listens(*self.address(name))
+        return self.status(name) is not None
+
+    def put_mosquitto(self, name: str) -> None:
+        """Let a Mosquitto be started in place of a broker, from the files that are written for it."""
+        config = self.layout.part(name).config
+        self.commands[name] = render(config, config.parent / "mosquitto")
+        self.strangers.add(name)
+
+    def stop(self, *names: str) -> None:
+        """End parts by SIGTERM; each must end well, and in time."""
+        for name in names:
+            process = self.processes.pop(name)
+            process.terminate()
+            assert process.wait(STOP_WITHIN_S) == 0, self.log(name)
+
+    def kill(self, name: str) -> None:
+        """End a part by SIGKILL."""
+        process = self.processes.pop(name)
+        process.kill()
+        process.wait()
+
+    def status(self, name: str) -> dict[str, Any] | None:
+        """Return what a part's /status says; ``None`` while it does not answer."""
+        try:
+            with urllib.request.urlopen(f"http://{self.layout.part(name).http}/status", timeout=5) as answer:
+                status: dict[str, Any] = json.load(answer)
+                return status
+        except OSError:
+            return None
+
+    def metric(self, name: str, series: str) -> float:
+        """Return a value of a part's /metrics, by its name and labels as they stand there; 0 while there is none."""
+        try:
+            with urllib.request.urlopen(f"http://{self.layout.part(name).http}/metrics", timeout=5) as answer:
+                lines = answer.read().decode().splitlines()
+        except OSError:
+            return 0.0
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.rpartition(" ")[0] == series), 0.0)
+
+    def dump(self) -> Blocks:
+        """Return every block that the utility stores."""
+        command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config"]
+        config = str(self.layout.part("utility").config)
+        done = subprocess.run([*command, config], check=True, capture_output=True, text=True)
+        return read_dump(io.StringIO(done.stdout))[0]
+
+    def register(self, database: str) -> None:
+        """Register the town in another database."""
+        command = [sys.executable, "-m", "commonwatt", "utility", "register", "--town", str(self.town_file)]
+        subprocess.run([*command, "--database", database, "--out", str(self.folder)], check=True, capture_output=True)
+
+    def log(self, name: str) -> str:
+        """Return what a part has printed."""
+        return self.layout.part(name).log.read_text()
+
+    def address(self, name: str, key: str = "listen") -> tuple[str, int]:
+        """Return the address under ``key`` in a part's file."""
+        line = next(x for x in self.layout.part(name).config.read_text().splitlines() if x.startswith(key))
+        host, _, port = json.loads(line.partition("= ")[2]).rpartition(":")
+        return host, int(port)
+
+    def proxy(self, name: str, key: str, judge: Judge | None = None) -> Proxy:
+        """Put a proxy between a part and what the address under ``key`` in its file names; do so before it starts."""
+        config = self.layout.part(name).config
+        host, port = self.address(name, key)
+        proxy = Proxy((host, port), judge).start()
+        self.proxies.append(proxy)
+        config.write_text(config.read_text().replace(f'{key} = "{host}:{port}"', f'{key} = "{proxy.address}"'))
+        return proxy
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for process in self.processes.values():
+            process.kill()
+            process.wait()
+        for proxy in self.proxies:
+            proxy.close()

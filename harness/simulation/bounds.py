@@ -1,0 +1,78 @@
+"""What must never grow beyond its bound (I10)."""
+
+from typing import TYPE_CHECKING
+
+from gateway.collect.collector import LETTERS_A_DAY
+from gateway.relay.relay import MAX_WANTED, WINDOW
+from gateway.relay.utility_commands import KEPT_OUTCOMES
+from utility.core import MAX_JUNK_A_DAY
+from utility.gaps.gaps import MAX_ASKED
+
+if TYPE_CHECKING:
+    from harness.simulation.fleet import Fleet
+    from harness.simulation.gateway import GatewayNode
+    from harness.simulation.utility import UtilityNode
+    from harness.simulation.world import World
+
+KINDS = 4
+"""Kinds of desired states."""
+
+MAX_RANGES = 200
+"""Ranges of ids a gateway's store has of one log of a meter: they have no holes but what a lost store left."""
+
+
+def check_gateway(node: "GatewayNode") -> None:
+    """Check what a gateway holds in memory, after each of its steps."""
+    relay = node.core.relay
+    _hold(node.world, node.name, "waiting messages", len(node.waiting), node.max_waiting)
+    _hold(node.world, node.name, "batches in flight", len(relay.in_flight), WINDOW)
+    _hold(node.world, node.name, "blocks asked for", len(relay.wanted), MAX_WANTED)
+
+
+def check_stores(world: "World") -> None:
+    """Check rows of stores, and what else grows slowly."""
+    for node in world.gateways.values():
+        _check_gateway_store(node)
+    for fleet in world.fleets.values():
+        _check_fleet(fleet)
+    _check_utility(world.utility)
+
+
+def _check_gateway_store(node: "GatewayNode") -> None:
+    meters = len(node.core.manager.meters)
+    rows = {
+        table: node.store._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
+        for table in ("desired", "coverage", "letter", "setting", "period")
+    }
+    days = 3  # wrong clocks name other days
+    _hold(node.world, node.name, "desired states", rows["desired"], meters * KINDS)
+    _hold(node.world, node.name, "ranges of ids", rows["coverage"], meters * MAX_RANGES)
+    # Beside junk, a letter for each record that was rejected by name; all of those were records once.
+    rejected = sum(map(len, node.world.ledger.made.values())) + len(node.world.ledger.events)
+    rejected += len(node.world.ledger.forged)
+    _hold(node.world, node.name, "letters", rows["letter"], LETTERS_A_DAY * days * (meters + 1) + rejected)
+    _hold(node.world, node.name, "settings", rows["setting"], 20)
+    _hold(node.world, node.name, "periods", rows["period"], 10)
+    _hold(node.world, node.name, "outcomes kept", len(node.core.orders._outcomes), KEPT_OUTCOMES)
+
+
+def _check_fleet(fleet: "Fleet") -> None:
+    for meter, core in fleet.meters.items():
+        _hold(fleet.world, f"meter {meter}", "records", len(core.history.rows), fleet.limits.log_records)
+    _hold(fleet.world, fleet.name, "waiting messages", len(fleet.waiting), fleet.max_waiting)
+
+
+def _check_utility(node: "UtilityNode") -> None:
+    _hold(node.world, node.name, "waiting messages", len(node.waiting), node.max_waiting)
+    if node.up:
+        junk = max(node.core._junk.values(), default=0)
+        _hold(node.world, node.name, "letters of one sender in a day", min(junk, MAX_JUNK_A_DAY), MAX_JUNK_A_DAY)
+    with node.database.reads.connect() as connection:
+        # Those the finder gave out, each of many blocks, and those of the people of this world.
+        commands = connection.exec_driver_sql("SELECT count(*) FROM command WHERE state = 'open'").scalar_one()
+    _hold(node.world, node.name, "open commands", commands, MAX_ASKED)
+
+
+def _hold(world: "World", name: str, what: str, number: int, most: int) -> None:
+    if number > most:
+        world.fail(f"I10: {name} has {number} {what}, {most} at most")

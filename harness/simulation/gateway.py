@@ -1,0 +1,168 @@
+"""A gateway in a simulated world: ``gateway.shell`` without sockets and scheduler."""
+
+import random
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.devices import Role
+from commonwatt.model.effects import Effect, Publish
+from commonwatt.model.units import MeterId
+from commonwatt.protocol.topics import gateway_up
+from commonwatt.town.registry import RegisteredMeter
+from gateway.changes import Change, Setting
+from gateway.core import RETRY, Gateway
+from gateway.inbox import MAX_GROUP, MAX_WAITING
+from gateway.shell import JOBS, REOPEN_AFTER_S
+from gateway.store.store import Store
+from harness.real.images import put_back
+from harness.simulation import bounds, masks
+from harness.simulation.network import Broker, Link, device
+from harness.simulation.node import Node
+
+if TYPE_CHECKING:
+    from harness.simulation.world import World
+
+
+class GatewayNode(Node[Change]):
+    """One microgrid's gateway.
+
+    Attributes:
+        core: The core.
+        store: The store, which outlives a crash.
+        local: Its link to the microgrid's broker.
+        head_end: Its link to the head-end.
+    """
+
+    core: Gateway
+    # Two of them as slow as a message may be held: an old acknowledgement agrees with them.
+    wrong_s: tuple[int, ...] = (-1_781_900_000, -14_400, -3600, -2700, -1800, -400, 400, 1800, 3600, 86_400)
+    max_waiting = MAX_WAITING
+
+    def __init__(
+        self,
+        world: "World",
+        settings: GatewaySettings,
+        meters: dict[MeterId, RegisteredMeter],
+        broker: Broker,
+        head_end: Broker,
+    ) -> None:
+        super().__init__(world, settings.microgrid)
+        self.store = _new_store(self.rng)
+        identity = device(self.name, Role.GATEWAY, self.name)
+        self.local = Link(world, f"{self.name}-l", self, broker, identity)
+        self.head_end = Link(world, f"{self.name}-h", self, head_end, identity)
+        self._asleep = False
+        self.links = [self.local, self.head_end]
+        self._settings = settings
+        self._meters = meters
+        self._prefix = gateway_up(settings.microgrid, "")
+
+    def build(self) -> None:
+        """Make the core anew; compare the store with what it should have."""
+        self._asleep = False
+        self.core = Gateway(self._settings, self.store, self._meters)
+        self.world.ledger.check_gateway(self.name, self.holdings())
+
+    def lose_store(self) -> None:
+        """Begin with an empty store: what it alone had is gone."""
+        self.world.tell(self.name, "its STORE IS LOST")
+        self.world.story.count("stores lost")
+        stored = self.store.all_events(unsent_only=False)
+        events = {(event.meter_id, generation, event.record_id) for generation, event in stored}
+        self.store.close()
+        self.store = _new_store(self.rng)
+        self.full = False
+        self.world.ledger.lost_gateway(self.name, events)
+
+    def holdings(self) -> masks.Holdings:
+        """Return what the store holds, read from it."""
+        return masks.of_parts((part.key, part.payload) for part in self.store.all_parts(unsent_only=False))
+
+    def started(self) -> None:
+        """Begin to tick; each job by itself."""
+        for job in JOBS:
+            self._again(job, self.rng.uniform(0, self.core.tick_every_s(job)))
+
+    def _again(self, job: str, delay: float) -> None:
+        def tick() -> None:
+            self.put_in("tick", job)
+            self._again(job, self.core.tick_every_s(job))
+
+        self.later(delay, tick)
+
+    def connected(self, link: Link) -> None:
+        """Do as the shell does when it has subscribed."""
+        if link is self.local:
+            self.put_in("tick", RETRY)
+        else:
+            self.put_in("connected")
+
+    def work(self) -> None:
+        """Take all that waits into one transaction, then what that made possible, as the shell does."""
+        if self._asleep:
+            return
+        group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
+        now = self.clock()
+        try:
+            self.perform([effect for event in group for effect in self._ask(*event, now)])
+            self.perform(self.core.committed(now))
+        except sqlite3.Error as error:
+            self.world.tell(self.name, f"can't store: {error}")
+            self.world.story.count("failed commits")
+            puts = [event for event in group if event[0] == self.local.name]
+            self.perform([effect for _, topic, payload in puts for effect in self.core.busy(topic, payload, now)])
+            self._asleep = True
+            self.later(REOPEN_AFTER_S, self._reopen)
+        bounds.check_gateway(self)
+
+    def _reopen(self) -> None:
+        """Let the core learn anew what is in the store."""
+        self.build()
+        self.core.reopened(self.clock())
+        self._wait()
+
+    def _ask(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:
+        if what == "tick":
+            return self.core.tick(topic, now)
+        if what == "connected":
+            return self.core.connected(now)
+        if what == self.local.name:
+            return self.core.from_meter(topic, payload, now)
+        return self.core.from_utility(topic, payload, now)
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        ledger = self.world.ledger
+        ledger.before_gateway(self, changes)
+        self.store.commit(changes)
+        ledger.after_gateway(self.name, changes)
+
+    def transmit(self, message: Publish) -> None:
+        if message.topic.startswith(self._prefix):
+            self.head_end.send(message, self.world.utility.link)
+        else:
+            meter = message.topic.split("/")[2]
+            self.local.send(message, self.world.link_of(self.name, int(meter)))
+
+    def limit(self, pages: int) -> None:
+        self.store._db.execute(f"PRAGMA max_page_count = {pages}")
+
+    def image(self) -> bytes:
+        return bytes(self.store._db.serialize())
+
+    def restore(self, image: bytes) -> None:
+        put_back(self.store._db, image)
+
+    def drained(self) -> bool:
+        """Say whether the utility has all."""
+        return self.up and self.store.backlog() == (0, 0, 0) and not self.core.relay.wanted
+
+
+def _new_store(rng: random.Random) -> Store:
+    """Return an empty store; its id is the seed's."""
+    store = Store(Path(":memory:"))
+    store.commit([Setting("store_id", str(rng.getrandbits(62)))])
+    store.store_id = int(store.setting("store_id") or "0")
+    return store

@@ -1,0 +1,420 @@
+"""What everybody has promised, checked at every commit (I1-I3, I7, M6).
+
+The ledger takes nothing from the cores: it reads changes as they are committed, and the stores themselves.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, NoReturn
+
+from commonwatt.device import changes as at_meter
+from commonwatt.device.desired_states import DEFAULT
+from commonwatt.model.records import FUTURE_S, EventRecord, Log, Rejection, unpack_event, unpack_history
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId
+from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.commands import Command, Held, Kind
+from commonwatt.protocol.messages import MAX_PUT_RECORDS, unpack_put
+from commonwatt.protocol.topics import EVENTS, RECORDS
+from gateway import changes as at_gateway
+from harness.simulation import masks
+from harness.simulation.masks import Holdings, Key
+from meter_sim.meter import Meter
+from utility.store import changes as at_utility
+
+if TYPE_CHECKING:
+    from harness.simulation.fleet import Fleet
+    from harness.simulation.gateway import GatewayNode
+    from harness.simulation.world import World
+
+Pair = tuple[tuple[int, int], int]
+EventKey = tuple[MeterId, int, int]
+
+GRACE_S = 2
+"""A state has ended so long after its end at the latest."""
+
+CLOCKS_APART_S = 60
+"""Messages are that old at most when their time is judged, or they were held, and then are older."""
+
+_GROUPS = [0x3FF << 10 * group for group in range(6)]
+
+
+class Ledger:
+    """Truth and promises of one world.
+
+    Attributes:
+        made: Every reading ever recorded, by (meter, type) and start of its slot.
+        made_again: Readings of slots made twice, by a meter whose clock went back, and that forgot.
+        events: Every event ever recorded.
+        excused: Slots (meter, type, start) that nobody had any more when a store or a memory was lost: what was
+            acknowledged by that store alone and not relayed, or not acknowledged yet. They alone may be missing.
+        excused_events: The same of events.
+        forged: Records sent in somebody else's name; they may be nowhere but in letters.
+    """
+
+    def __init__(self, world: "World") -> None:
+        self.made: dict[tuple[MeterId, int], dict[int, int]] = {}
+        self.events: dict[EventKey, EventRecord] = {}
+        self.made_again: dict[tuple[MeterId, int, int], set[int]] = {}
+        self.excused: set[tuple[MeterId, int, int]] = set()
+        self.excused_events: set[EventKey] = set()
+        self.forged: set[bytes] = set()
+        self._world = world
+        # What each gateway's store holds by its commits, and what meters deleted relying on it.
+        self._at_gateway: dict[str, Holdings] = {}
+        self._deleted: dict[str, Holdings] = {}
+        # The same of each store the utility ever had.
+        self._at_utility: dict[int, Holdings] = {}
+        self._utility_events: dict[int, set[EventKey]] = {}
+        self._relayed: dict[int, Holdings] = {}
+        self._puts: dict[tuple[MeterId, int, int, int, int], bytes] = {}
+        self._orders: dict[MeterId, at_meter.Orders] = {}
+        self._ends: dict[tuple[MeterId, Kind, Pair], int] = {}
+        self._over: dict[tuple[MeterId, Kind, Pair], float] = {}
+        self._generation: dict[MeterId, int] = {}
+        # Letters by who has them: gateways by name, the utility by its store's id.
+        self._letters: dict[str | int, set[Letter]] = {}
+        self._store_id = 0
+        # What stores of gateways had when they were lost: an acknowledgement of theirs may still be on its way.
+        self._lost: dict[str, Holdings] = {}
+        self._lost_events: dict[str, set[EventKey]] = {}
+
+    # Losses.
+
+    def new_utility(self, store_id: int) -> None:
+        """Begin with a store of the utility that has nothing."""
+        self._at_utility[store_id] = masks.nothing()
+        self._utility_events[store_id] = set()
+        self._relayed[store_id] = masks.nothing()
+        self._letters[store_id] = set()
+        self._store_id = store_id
+        self._excuse()
+
+    def lost_gateway(self, name: str, events: set[EventKey]) -> None:
+        """Begin with a store of a gateway that has nothing; the lost one had these events."""
+        lost = self._lost.setdefault(name, masks.nothing())
+        for key, mask in self._at_gateway[name].items():
+            lost[key] = lost[key].join(mask)
+        self._lost_events.setdefault(name, set()).update(events)
+        self._at_gateway[name] = masks.nothing()
+        self._deleted[name] = masks.nothing()
+        self._letters[name] = set()
+        self._excuse()
+
+    def has_lost(self, name: str) -> bool:
+        """Say whether a gateway ever lost its store."""
+        return name in self._lost
+
+    def lost_memory(self, meter: MeterId) -> None:
+        """Begin with a meter that knows of nothing."""
+        self._orders.pop(meter, None)
+        self._excuse()
+
+    def _excuse(self) -> None:
+        """Note what nobody has any more."""
+        there = masks.nothing()
+        for held in (*self._at_gateway.values(), self._at_utility[self._store_id]):
+            for key, mask in held.items():
+                there[key] = there[key].join(mask)
+        events = set(self._utility_events[self._store_id])
+        for fleet in self._world.fleets.values():
+            for records in fleet.store.held_records():
+                for record in records:
+                    for key, mask in masks.of_record(record).items():
+                        there[key] = there[key].join(mask)
+            events |= {(event.meter_id, generation, event.record_id) for generation, event in fleet.store.held_events()}
+        for gateway in self._world.gateways.values():
+            stored = gateway.store.all_events(unsent_only=False)
+            events |= {(event.meter_id, generation, event.record_id) for generation, event in stored}
+        self.excused_events |= self.events.keys() - events - self._events_in_letters()
+        letters = self.slots_in_letters()
+        for (meter, kind), slots in self.made.items():
+            for at in slots:
+                mask = there[meter, kind, at // QUARTER_S]
+                if (
+                    not (mask.exact | mask.averaged) >> at % QUARTER_S // SLOT_S & 1
+                    and (meter, kind, at) not in letters
+                ):
+                    self.excused.add((meter, kind, at))
+
+    def letters(self, of: str | int | None = None) -> set[Letter]:
+        """Return the letters somebody has, or anybody."""
+        if of is not None:
+            return self._letters[of]
+        held = [letters for who, letters in self._letters.items() if isinstance(who, str) or who == self._store_id]
+        return set[Letter]().union(*held)
+
+    def slots_in_letters(self, of: int | None = None) -> set[tuple[MeterId, int, int]]:
+        """Return the slots (meter, type, start) that were rejected, and are kept in letters."""
+        records = [unpack_history(x.content) for x in self.letters(of) if x.log == Log.HISTORY]
+        return {(r.meter_id, r.record_type, at) for r in records for at in range(r.start, r.end, SLOT_S)}
+
+    def _events_in_letters(self, of: int | None = None) -> set[EventKey]:
+        return {(x.meter, x.generation, x.record_id) for x in self.letters(of) if x.log == Log.EVENT}
+
+    def rejected_events(self) -> set[EventKey]:
+        """Return the events that were rejected, and are kept in letters at the utility."""
+        return self._events_in_letters(self._store_id)
+
+    def rejected_slots(self) -> set[tuple[MeterId, int, int]]:
+        """Return the slots that were rejected, and are kept in letters at the utility."""
+        return self.slots_in_letters(self._store_id)
+
+    # Meters.
+
+    def commanded(self, core: Meter, command: Command, *, before: Mapping[Kind, Held], time: int, now: float) -> None:
+        """Check that a meter has not just obeyed what is over (I7), and note until when it may.
+
+        Args:
+            core: The meter.
+            command: What has reached it.
+            before: What it held until then.
+            time: What it held for the time then.
+            now: What its own clock showed, which nobody corrects.
+        """
+        meter = core.description.id
+        desired, end = command.desired(), command.end(time)
+        if desired is None or command.seq is None or end is None:
+            return
+        kind, pair = desired[0], (command.epoch, command.seq)
+        key = meter, kind, pair
+        old, held = before.get(kind), core.orders.held.get(kind)
+        obeyed = held is not None and held != old and (held.epoch, held.seq) == pair and held.value != DEFAULT[kind]
+        if obeyed and end <= time:
+            self._world.fail(f"I7: meter {meter} obeys {kind} {pair} after its end {end}")
+        # It may be sent as a time and as a duration; the meter takes the first that comes.
+        if command.for_s is None:
+            self._ends[key] = max(end, self._ends.get(key, 0))
+        else:
+            self._over[key] = max(now + command.for_s, self._over.get(key, 0))
+
+    def sent_by_meter(self, meter: MeterId, leaf: str, payload: bytes) -> None:
+        """Check that a put is of bounded size, and the same whenever it is sent (M6)."""
+        if leaf not in (RECORDS, EVENTS):
+            return
+        put = unpack_put(payload)
+        key = meter, int(put.log), put.generation, put.first_id, put.last_id
+        if len(put.records) > MAX_PUT_RECORDS:
+            self._world.fail(f"I10: a put of {len(put.records)} records of meter {meter}")
+        if self._puts.setdefault(key, payload) != payload:
+            self._world.fail(f"M6: a frozen batch of meter {meter} changed: ids {put.first_id} to {put.last_id}")
+
+    def before_meters(self, fleet: "Fleet", changes: Sequence[at_meter.Change]) -> None:
+        """Check what meters are about to delete (I1, I3), and the orders they take on (I7)."""
+        for change in changes:
+            if isinstance(change, at_meter.Delete):
+                self._check_delete(fleet, change)
+            elif isinstance(change, at_meter.Orders):
+                self._check_orders(change)
+            elif isinstance(change, at_meter.MeterState):
+                self._generation[change.meter] = change.generation
+
+    def _check_delete(self, fleet: "Fleet", change: at_meter.Delete) -> None:
+        """Check that the gateway's store has every record the meter's store is about to lose."""
+        gateway = self._world.gateways[fleet.microgrid]
+        rows = fleet.store._connection.execute(
+            "SELECT data FROM record WHERE meter = ? AND log = ? AND first_id <= ?",
+            (change.meter, change.log, change.last_id),
+        ).fetchall()
+        if change.log is Log.EVENT:
+            for (data,) in rows:
+                event = unpack_event(data)
+                generation = self._generation[change.meter]
+                stored = gateway.store.event(change.meter, generation, event.record_id)
+                key = change.meter, generation, event.record_id
+                if stored == event or key in self._events_in_letters():
+                    continue
+                if key in self._lost_events.get(gateway.name, ()):
+                    self.excused_events.add(key)
+                else:
+                    self._world.fail(f"I1/I3: meter {change.meter} deletes event {event}, the gateway has {stored}")
+            return
+        held, deleted = self._at_gateway[gateway.name], self._deleted.setdefault(gateway.name, masks.nothing())
+        rejected = {letter.content for letter in self._letters.get(gateway.name, ())}
+        for (data,) in rows:
+            if data in rejected:
+                continue
+            for key, mask in masks.of_record(unpack_history(data)).items():
+                lacking = held[key].lacks(mask)
+                if lacking & ~self._excuse_lost(gateway.name, key, lacking):
+                    self._fail("I1/I3: a meter deletes what its gateway has not", key, lacking)
+                if lacking:
+                    continue
+                deleted[key] = deleted[key].join(mask)
+
+    def _excuse_lost(self, name: str, key: Key, slots: int) -> int:
+        """Excuse those of the slots that a lost store of the gateway had, and acknowledged; return them."""
+        lost = self._lost.get(name, masks.nothing())[key]
+        slots &= lost.exact | lost.averaged
+        there = self._at_utility[self._store_id][key]
+        meter, kind, quarter = key
+        for slot in range(SLOTS):
+            if (slots & ~(there.exact | there.averaged)) >> slot & 1:
+                self.excused.add((meter, kind, quarter * QUARTER_S + slot * SLOT_S))
+        return slots
+
+    def _check_orders(self, change: at_meter.Orders) -> None:
+        before = self._orders.get(change.meter)
+        if before is not None and change.epoch < before.epoch:
+            self._world.fail(f"I7: epoch of meter {change.meter} goes back from {before.epoch} to {change.epoch}")
+        for kind, held in change.held.items():
+            pair = held.epoch, held.seq
+            old = before.held.get(kind) if before is not None else None
+            if old is not None and pair < (old.epoch, old.seq):
+                self._world.fail(f"I7: meter {change.meter} obeys {kind} {pair} after {(old.epoch, old.seq)}")
+            new = old is None or pair > (old.epoch, old.seq)
+            if new and before is not None and held.epoch < before.epoch:
+                self._world.fail(f"I8: meter {change.meter} obeys epoch {held.epoch} after {before.epoch}")
+            if not new and old is not None and held.value not in (old.value, DEFAULT[kind]):
+                self._world.fail(f"I7: meter {change.meter} executes {kind} {pair} twice: {old.value}, {held.value}")
+
+    def after_meters(self, changes: Sequence[at_meter.Change]) -> None:
+        """Keep the truth."""
+        for change in changes:
+            if isinstance(change, at_meter.Made):
+                for row in change.rows:
+                    if change.log is Log.EVENT:
+                        self.events[change.meter, change.generation, row.first_id] = unpack_event(row.data)
+                        continue
+                    record = unpack_history(row.data)
+                    assert record.end - record.start == SLOT_S
+                    slots = self.made.setdefault((change.meter, record.record_type), {})
+                    if record.start in slots:
+                        again = self.made_again.setdefault((change.meter, record.record_type, record.start), set())
+                        again |= {slots[record.start], record.reading}
+                    slots.setdefault(record.start, record.reading)
+            elif isinstance(change, at_meter.Orders):
+                self._orders[change.meter] = change
+
+    def check_meter(self, core: Meter, now: float) -> None:
+        """Check that no state outlives its end (I7): a time by the meter's time, a duration by its own clock.
+
+        The clocks themselves may be wrong by what nobody has told the meter yet.
+        """
+        meter = core.description.id
+        for kind, held in core.orders.held.items():
+            key = meter, kind, (held.epoch, held.seq)
+            beyond = [core.time(now) - self._ends[key]] if key in self._ends else []
+            beyond += [now - self._over[key]] if key in self._over else []
+            if held.value != DEFAULT[kind] and beyond and min(beyond) > GRACE_S:
+                self._world.fail(f"I7: meter {meter} holds {kind} {held.value} {min(beyond):.0f} s beyond its end")
+
+    # Gateways.
+
+    def before_gateway(self, node: "GatewayNode", changes: Sequence[at_gateway.Change]) -> None:
+        """Check that the utility's store has all a gateway is about to mark as there (I2, I3)."""
+        known = node.store.setting("utility_store")
+        for change in changes:
+            if isinstance(change, at_gateway.Setting) and change.key == "utility_store":
+                known = change.value
+            elif isinstance(change, at_gateway.Relayed):
+                if known is None:
+                    self._world.fail(f"I3: {node.name} marks something as relayed before it heard of a utility")
+                self._check_relayed(node, change, int(known))
+            elif isinstance(change, at_gateway.AddLetters):
+                self._check_letters(node, change)
+            elif isinstance(change, at_gateway.ReplaceParts) and change.by is not None:
+                # Exact slots may stand in the place of averages, nothing else.
+                old = masks.of_parts(_parts(node, change.ids))[change.by.key]
+                if old != masks.of_payload(change.by.payload):
+                    self._world.fail(f"I1: {node.name} compacts {change.by.key} to something else")
+
+    def _check_letters(self, node: "GatewayNode", change: at_gateway.AddLetters) -> None:
+        """Check that what is rejected is forged, or not of now by a clock that was wrong and could not know it."""
+        clock = self._world.clock()
+        for letter in change.letters:
+            if letter.content in self.forged:
+                continue
+            event = letter.log == Log.EVENT
+            end = unpack_event(letter.content).time if event else unpack_history(letter.content).end
+            ahead = end > clock + FUTURE_S - CLOCKS_APART_S
+            # The time it judged by, which it may have set right before the jump, or after, in the same step.
+            behind = node.jumped and letter.time - clock < CLOCKS_APART_S - FUTURE_S
+            if letter.reason != Rejection.FUTURE or not (ahead or behind):
+                why = Rejection(letter.reason).name
+                self._world.fail(f"{node.name} rejects a good record of meter {letter.meter} as {why}, of {end}")
+
+    def _check_relayed(self, node: "GatewayNode", change: at_gateway.Relayed, store_id: int) -> None:
+        held, relayed = self._at_utility[store_id], self._relayed[store_id]
+        for ids, coarse in ((change.done, False), (change.averaged, True)):
+            for key, payload in _parts(node, ids):
+                mask = masks.of_payload(payload)
+                lacking = held[key].lacks_any(mask) if coarse else held[key].lacks(mask)
+                if lacking:
+                    self._fail(f"I2/I3: {node.name} marks as relayed, not there", key, lacking)
+                if not coarse:
+                    relayed[key] = relayed[key].join(mask)
+        if missing := set(change.events) - self._utility_events[store_id]:
+            self._world.fail(f"I2/I3: {node.name} marks events as relayed that are not there: {sorted(missing)}")
+        marked = {letter for i in change.letters for _, letter in node.store._letters("WHERE number = ?", (i,))}
+        if lost := marked - self._letters[store_id]:
+            self._world.fail(f"I2/I3: {node.name} marks letters as relayed that are not there: {lost}")
+
+    def after_gateway(self, name: str, changes: Sequence[at_gateway.Change]) -> None:
+        """Note what a gateway's store holds now."""
+        held = self._at_gateway[name]
+        for change in changes:
+            if isinstance(change, at_gateway.AppendParts):
+                for part in change.parts:
+                    held[part.key] = held[part.key].join(masks.of_payload(part.payload))
+                    self._check_groups(f"the store of {name}", part.key, held[part.key])
+            elif isinstance(change, at_gateway.AppendRecords):
+                for record in change.records:
+                    for key, mask in masks.of_record(record).items():
+                        held[key] = held[key].join(mask)
+                        self._check_groups(f"the store of {name}", key, held[key])
+            elif isinstance(change, at_gateway.AddLetters):
+                self._letters.setdefault(name, set()).update(change.letters)
+
+    def check_gateway(self, name: str, holdings: Holdings) -> None:
+        """Check what a store that was opened holds against what meters deleted (I1)."""
+        self._at_gateway[name] = holdings
+        self._check_kept(f"I1: {name} acknowledged, and has no longer", self._deleted.get(name), holdings)
+
+    # The utility.
+
+    def after_utility(self, store_id: int, changes: Sequence[at_utility.Change]) -> None:
+        """Note what the utility's store holds now."""
+        held, events = self._at_utility[store_id], self._utility_events[store_id]
+        for change in changes:
+            if isinstance(change, at_utility.Append):
+                for key, payload in zip(change.blocks.keys(), change.payloads, strict=True):
+                    held[key] = held[key].join(masks.of_payload(payload))
+                    self._check_groups("the utility", key, held[key])
+                self._letters[store_id] |= set(change.letters)
+                events |= {(event.meter_id, generation, event.record_id) for generation, event in change.events}
+
+    def check_utility(self, store_id: int, holdings: Holdings) -> None:
+        """Check what a store that was opened holds against what gateways marked as there (I2)."""
+        self._at_utility[store_id] = holdings
+        self._check_kept("I2: the utility acknowledged, and has no longer", self._relayed[store_id], holdings)
+
+    def _check_kept(self, what: str, promised: Holdings | None, holdings: Holdings) -> None:
+        for key, mask in (promised or {}).items():
+            if lacking := holdings[key].lacks(mask):
+                self._fail(what, key, lacking)
+
+    def _check_groups(self, where: str, key: Key, mask: masks.Mask) -> None:
+        """Check that no group of ten has averages and exact slots: their sum would be wrong, and no gap show it."""
+        for group in _GROUPS:
+            if mask.averaged & group and mask.exact & group and not self.may_mix(key, group):
+                self._fail(f"I5: averages and exact slots of a group meet in {where}", key, mask.averaged & group)
+
+    def may_mix(self, key: Key, slots: int) -> bool:
+        """Say whether averages and exact values of slots may meet: a meter made some of them twice, or a gateway that
+        lost its store has forgotten that it sent them as averages, and sends exactly what its meter repeats.
+        """
+        return self.again(key, slots) or any(lost[key].exact & slots for lost in self._lost.values())
+
+    def again(self, key: Key, slots: int) -> bool:
+        """Say whether a meter made any of the slots twice."""
+        meter, kind, quarter = key
+        start = quarter * QUARTER_S
+        return bool(self.made_again) and any(
+            slots >> slot & 1 and (meter, kind, start + slot * SLOT_S) in self.made_again for slot in range(SLOTS)
+        )
+
+    def _fail(self, what: str, key: Key, slots: int) -> NoReturn:
+        self._world.fail(f"{what}: {masks.text(key, slots)}", key=key, slots=slots)
+
+
+def _parts(node: "GatewayNode", ids: Sequence[int]) -> list[tuple[Key, bytes]]:
+    return [(part.key, part.payload) for i in ids for part in node.store._parts("WHERE id = ?", (i,))]

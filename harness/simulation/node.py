@@ -1,0 +1,236 @@
+"""What all simulated shells have in common: take what has come, ask the core, commit, publish; crash anywhere."""
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Generic, TypeVar
+
+from commonwatt.model import effects
+from commonwatt.model.effects import Effect, Publish
+from harness.real.images import MAX_PAGES
+from harness.simulation.network import Link
+
+if TYPE_CHECKING:
+    from harness.simulation.world import World
+
+W = TypeVar("W")
+
+
+class Crash(Exception):  # noqa: N818 - not an error: it is what is tested
+    """The process ends here."""
+
+
+class Node(ABC, Generic[W]):
+    """A process with a core and a store.
+
+    Attributes:
+        name: Its name in the story.
+        up: Whether it runs.
+        doom: How many more points (before a commit, after it, after each message) it lives; ``None``: no end in sight.
+        starts: How often it was started.
+        synced: Whether commits are durable; a planted bug when not.
+        offset: By how much its clock is wrong now. The services' clock never jumps while they run
+            (``commonwatt.runtime.clock``); the cores are to stand it all the same.
+        jumped: Whether it jumped since the start.
+        wrong_s: By how much it may be wrong.
+
+    A store is in memory. A crash leaves what was committed, which is what real files leave after a power cut, and that
+    is proved on real files (``tests/integration/test_power_cut.py``); of an un-synced store it leaves the image of its
+    last sync.
+    """
+
+    wrong_s: tuple[int, ...] = ()
+    max_waiting: int
+
+    def __init__(self, world: "World", name: str) -> None:
+        self.name = name
+        self.up = False
+        self.doom: int | None = None
+        self.starts = 0
+        self.synced = True
+        self.offset = 0
+        self.jumped = False
+        self.full = False
+        self.world = world
+        self.rng: random.Random = world.rng
+        self.waiting: list[tuple[str, str, bytes]] = []
+        self.links: list[Link] = []
+        self._working = False
+        self._down_s = 1.0
+        self._image = b""
+
+    # What each kind of node does.
+
+    @abstractmethod
+    def build(self) -> None:
+        """Make the core from the store alone."""
+
+    def started(self) -> None:
+        """Set timers."""
+
+    @abstractmethod
+    def work(self) -> None:
+        """Take what has come: ask the core, do the effects."""
+
+    @abstractmethod
+    def commit(self, changes: Sequence[W]) -> None:
+        """Check, commit, and note what was promised."""
+
+    @abstractmethod
+    def transmit(self, message: Publish) -> None:
+        """Give a message to the right link."""
+
+    @abstractmethod
+    def image(self) -> bytes:
+        """Return the store's content."""
+
+    @abstractmethod
+    def restore(self, image: bytes) -> None:
+        """Put the store back to what it was."""
+
+    @abstractmethod
+    def limit(self, pages: int) -> None:
+        """Let the store have no more pages than these, or than it has: its disk is full."""
+
+    # Life.
+
+    def boot(self) -> None:
+        """Start."""
+        self.up, self.doom = True, None
+        self.starts += 1
+        self.jumped = False
+        wrong = bool(self.wrong_s) and self.rng.random() < self.world.wrong_clocks
+        self.offset = self.rng.choice(self.wrong_s) if wrong else 0
+        self.world.tell(self.name, f"start {self.starts}" + (f", its clock WRONG by {self.offset} s" if wrong else ""))
+        self.guarded(self._begin)
+
+    def _begin(self) -> None:
+        self.build()
+        self.sync()
+        self.started()
+        for link in self.links:
+            link.reconnect()
+
+    def clock(self) -> int:
+        """Return the time as this process has it."""
+        return self.world.clock() + self.offset
+
+    def jump(self, offset: int) -> None:
+        """Let the clock jump while it runs."""
+        self.world.tell(self.name, f"its clock JUMPS by {offset - self.offset} s, is wrong by {offset} s")
+        self.offset, self.jumped = offset, True
+
+    def fill(self, for_s: float) -> None:
+        """Let the disk be full for a while: real SQLite, which may not have another page."""
+        if not self.full:
+            self.world.tell(self.name, f"its disk is FULL for {for_s:.0f} s")
+            self.world.story.count("full disks")
+            self.full = True
+            self.limit(1)
+            self.world.after(for_s, self.empty)
+
+    def empty(self) -> None:
+        """Let there be room on the disk again."""
+        if self.full:
+            self.world.tell(self.name, "room on its disk again")
+            self.full = False
+            self.limit(MAX_PAGES)
+
+    def sync(self) -> None:
+        """Where commits are not durable by themselves: make what is committed durable now."""
+        if not self.synced:
+            self._image = self.image()
+
+    def strike(self, points: int, down_s: float) -> None:
+        """Crash at the point that comes after so many."""
+        if self.up and self.doom is None:
+            self.doom, self._down_s = points, down_s
+
+    def crash(self, down_s: float) -> None:
+        """Lose everything that is not in the store; start again later."""
+        self.world.tell(self.name, f"CRASH, back in {down_s:.0f} s")
+        self.world.story.count("crashes")
+        self.up, self.doom = False, None
+        self.waiting.clear()
+        for link in self.links:
+            link.disconnect()
+        if not self.synced:
+            self.restore(self._image)
+        self.world.after(down_s, self.boot)
+
+    def guarded(self, action: Callable[[], None]) -> None:
+        """Run a step; it may end in a crash."""
+        try:
+            action()
+        except Crash:
+            self.crash(self._down_s)
+
+    def later(self, delay: float, action: Callable[[], None]) -> None:
+        """Run a step later, if this process still runs then."""
+        starts = self.starts
+
+        def step() -> None:
+            if self.up and self.starts == starts:
+                self.guarded(action)
+
+        self.world.after(delay, step)
+
+    # Work.
+
+    def connected(self, link: Link) -> None:
+        """Learn that a link is connected."""
+
+    def arrived(self, link: Link, topic: str, payload: bytes) -> None:
+        """Put a message where the worker finds it; it takes all that have come by then in one transaction."""
+        if self.up:
+            self.put_in(link.name, topic, payload)
+
+    def put_in(self, what: str, topic: str = "", payload: bytes = b"") -> None:
+        """Have something done soon, in one transaction with what else has come by then; dropped if too much waits."""
+        if len(self.waiting) >= self.max_waiting:
+            self.world.story.count(f"dropped by {self.name}")
+            return
+        self.waiting.append((what, topic, payload))
+        self._wait()
+
+    def _wait(self) -> None:
+        if not self._working:
+            self._working = True
+            slow = self.rng.random() < self.world.slow
+            self.world.after(self.rng.uniform(1, 20) if slow else 0.05, self._work)
+
+    def _work(self) -> None:
+        self._working = False
+        if self.up and self.waiting:
+            self.guarded(self.work)
+            if self.waiting:
+                self._wait()
+
+    def perform(self, wanted: Sequence[Effect[W]]) -> None:
+        """Do effects as every shell does, by the one function they share."""
+        if wanted:
+            finish(effects.perform(wanted, self._commit, self._publish))
+
+    async def _commit(self, changes: list[W]) -> None:
+        self._point()
+        self.commit(changes)
+        self._point()
+
+    def _publish(self, message: Publish) -> None:
+        self.transmit(message)
+        self._point()
+
+    def _point(self) -> None:
+        if self.doom is not None:
+            if self.doom == 0:
+                raise Crash
+            self.doom -= 1
+
+
+def finish(work: Coroutine[object, None, None]) -> None:
+    """Run what never really waits."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise AssertionError("a step waited")

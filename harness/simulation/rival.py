@@ -1,0 +1,74 @@
+"""Somebody else who commands the same meters: a manager that was replaced, or that took over for a while (I7, I8)."""
+
+import random
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.identity.devices import Role
+from commonwatt.model.effects import Effect, Publish
+from commonwatt.model.units import MeterId
+from commonwatt.protocol.commands import Epoch, Kind
+from commonwatt.protocol.messages import Trust
+from commonwatt.town.registry import RegisteredMeter
+from gateway.changes import Change, Setting
+from gateway.control.manager import Manager
+from gateway.store.store import Store
+from harness.simulation.network import Broker, Link, device
+
+if TYPE_CHECKING:
+    from harness.simulation.world import World
+
+EPOCHS: tuple[Epoch, ...] = ((0, 1), (0, 7), (1, 1), (2, 1))
+"""Of a manager before the gateway's first epoch, which is (1, 0), and of those after."""
+
+_WANTED = (
+    (Kind.SHARING, "on"),
+    (Kind.SHARING, "off"),
+    (Kind.REDUCING, "on"),
+    (Kind.ISOLATED, "on"),
+    (Kind.AGGREGATION, "lossy"),
+    (Kind.AGGREGATION, "none"),
+)
+
+
+class Rival:
+    """A real manager on a store of its own, that hears nobody."""
+
+    def __init__(
+        self, world: "World", settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter], broker: Broker
+    ) -> None:
+        self.name = f"{settings.microgrid}-rival"
+        self.up = True
+        self._world = world
+        self._rng: random.Random = world.rng
+        self._microgrid = settings.microgrid
+        self._meters = list(meters)
+        store = Store(Path(":memory:"))
+        store.commit([Setting("epoch", ",".join(map(str, self._rng.choice(EPOCHS))))])
+        self._manager = Manager(settings, store, meters)
+        store.close()
+        self._link = Link(world, self.name, self, broker, device(settings.microgrid, Role.GATEWAY, settings.microgrid))
+        self._link.reconnect()
+
+    def connected(self, link: Link) -> None:
+        """Not listen."""
+
+    def arrived(self, link: Link, topic: str, payload: bytes) -> None:
+        """Not listen."""
+
+    def act(self) -> None:
+        """Order something, and again some time later, as managers do."""
+        kind, value = self._rng.choice(_WANTED)
+        self._manager.trust = self._rng.choice((Trust.NONE, Trust.NETWORK))
+        now = self._world.clock()
+        until = now + self._rng.randrange(30, 1800) if value in ("on", "lossy") else None
+        self._do(self._manager.order(self._rng.choice(self._meters), kind, value, until, now))
+        for after_s in (15, 60, 400):
+            self._world.after(after_s, lambda: self._do(self._manager.resend(self._world.clock())))
+
+    def _do(self, effects: list[Effect[Change]]) -> None:
+        for effect in effects:
+            if isinstance(effect, Publish):
+                meter = int(effect.topic.split("/")[2])
+                self._link.send(effect, self._world.link_of(self._microgrid, meter))

@@ -1,0 +1,81 @@
+"""What happened in a simulated world: every event, hashed; the last of them kept, to be read."""
+
+import hashlib
+import zlib
+from collections import Counter, deque
+from collections.abc import Sequence
+
+from commonwatt.model.effects import Publish
+from harness.simulation.wording import wording
+
+KEPT = 20_000
+"""Events kept; all of them are in the hash."""
+
+SHOWN = 60
+"""Events shown when something went wrong; as many again of the meter it concerns."""
+
+
+class Violation(AssertionError):  # noqa: N818 - it says what it is
+    """Something that must always hold did not.
+
+    Attributes:
+        seed: The seed of the world.
+        what: Which invariant, and how.
+    """
+
+    def __init__(self, seed: int, what: str, story: str, replay: str) -> None:
+        self.seed = seed
+        self.what = what
+        self._parts = seed, what, story, replay
+        super().__init__(f"seed {seed}: {what}\n\n{story}\n\nreplay: {replay}")
+
+    def __reduce__(self) -> tuple[type["Violation"], tuple[int, str, str, str]]:
+        """Let it be sent from one process to another."""
+        return Violation, self._parts
+
+
+class Story:
+    """The event log of one world.
+
+    Attributes:
+        counts: How often what happened.
+        now: The world's time, seconds since its start.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.now = 0.0
+        self._hash = hashlib.sha256()
+        # A message is put into words only when someone reads them.
+        self._last: deque[tuple[float, str, str, Publish | None]] = deque(maxlen=KEPT)
+
+    def tell(self, who: str, what: str, message: Publish | None = None) -> None:
+        """Note an event, and the message it is about."""
+        about = f"|{message.topic}|{zlib.crc32(message.payload)}" if message else ""
+        self._hash.update(f"{self.now:.3f}|{who}|{what}{about}\n".encode())
+        self._last.append((self.now, who, what, message))
+
+    def count(self, what: str) -> None:
+        """Count something."""
+        self.counts[what] += 1
+
+    @property
+    def digest(self) -> str:
+        """The hash of all events so far (I12)."""
+        return self._hash.hexdigest()
+
+    def text(self, about: Sequence[str] = ()) -> str:
+        """Return the last events, and before them those in which one of ``about`` is named."""
+        lines = [_line(*event) for event in self._last]
+        latest = lines[-SHOWN:]
+        concerned = [line for line in lines[:-SHOWN] if any(name in line for name in about)][-SHOWN:]
+        if concerned:
+            latest = [f"Earlier, of {' and '.join(about)}:", *concerned, "", "At last:", *latest]
+        return "\n".join(latest)
+
+
+def _line(time: float, who: str, what: str, message: Publish | None) -> str:
+    hours, rest = divmod(time, 3600)
+    minutes, seconds = divmod(rest, 60)
+    said = wording(message) if message else ""
+    return f"{int(hours)}:{int(minutes):02d}:{seconds:06.3f}  {who:<10} {said}{' ' if said and what else ''}{what}"

@@ -1,0 +1,203 @@
+"""The utility in a simulated world: its ingest and its jobs, without sockets, threads and scheduler."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from sqlalchemy import make_url
+from sqlalchemy.exc import OperationalError
+
+from commonwatt.identity.devices import Role
+from commonwatt.model.effects import Publish
+from commonwatt.model.units import unsigned64
+from commonwatt.protocol.messages import Trust
+from commonwatt.town.town import Town
+from harness.real.images import put_back
+from harness.simulation import masks
+from harness.simulation.network import Broker, Link, device
+from harness.simulation.node import Node
+from utility.core import Core
+from utility.gaps.gaps import settled_before
+from utility.ingest.ingest import MAX_GROUP, MAX_QUEUED
+from utility.registry.registration import fill_registry
+from utility.store.changes import Change
+from utility.store.compactor import Compactor
+from utility.store.database import Database, open_database, save_setting
+from utility.store.engines import make_engine
+from utility.store.gaps import GapFinder
+from utility.store.parts import select_parts
+from utility.store.registry import last_done, load_known, mark_done, open_commands
+from utility.store.writer import Writer
+
+if TYPE_CHECKING:
+    from harness.simulation.world import World
+
+POLL_S = 30
+TICK_S = 120
+GAP_AGE_S = 600
+COMPACT_S = 900
+
+
+class UtilityNode(Node[Change]):
+    """The utility's service.
+
+    Attributes:
+        database: The database, which outlives a crash.
+        link: Its link to the head-end.
+    """
+
+    database: Database
+    # Never nearly as wrong as a gateway's: two that agree are believed, and then good readings look as from the future.
+    wrong_s: tuple[int, ...] = (-1_781_800_000, -7200, 7200, 172_800)
+    max_waiting = MAX_QUEUED
+
+    def __init__(self, world: "World", town: Town, head_end: Broker) -> None:
+        super().__init__(world, "utility")
+        self.link = Link(world, "utility-h", self, head_end, device("utility", Role.UTILITY))
+        self.links = [self.link]
+        self._town = town
+        self._gaps_s = self.rng.choice((300, 900))
+        self._engine = make_engine(make_url("sqlite://"))
+        self.lose_store()
+
+    def lose_store(self) -> None:
+        """Begin with an empty store, registered anew."""
+        self.full = False
+        store_id = self.rng.getrandbits(62)
+        self.restore(_registered(self._town))
+        self.database = Database(self._engine, store_id)
+        with self.database.writes.begin() as connection:
+            save_setting(connection, "store_id", str(store_id))
+        self.world.ledger.new_utility(store_id)
+        self.world.tell(self.name, f"a NEW STORE, {store_id}")
+
+    def build(self) -> None:
+        """Make the core anew; compare the store with what it should have."""
+        self._writer = Writer(self.database)
+        self._compactor = Compactor(self.database)
+        self._finder = GapFinder(self.database)
+        with self.database.reads.begin() as connection:
+            self.core = Core(self.database.store_id, load_known(connection), GAP_AGE_S)
+        # Also of a clock that is wrong: whoever keeps it may be wrong.
+        self.core.trust = Trust.NETWORK
+        self.world.ledger.check_utility(self.database.store_id, self.holdings())
+
+    def holdings(self) -> masks.Holdings:
+        """Return what the store holds, read from it."""
+        with self.database.reads.begin() as connection:
+            rows = connection.execute(select_parts()).all()
+        keys = ((unsigned64(row.meter_id), row.record_type, row.quarter) for row in rows)
+        return masks.of_parts(zip(keys, (row.payload for row in rows), strict=True))
+
+    def started(self) -> None:
+        """Begin to tick."""
+        self.later(self.rng.uniform(0, POLL_S), self._poll)
+        self.later(self.rng.uniform(0, TICK_S), self._jobs)
+
+    def _poll(self) -> None:
+        self.later(POLL_S, self._poll)
+        with self.database.reads.begin() as connection:
+            waiting = open_commands(connection)
+        self.trying(lambda: self.perform(self.core.tick(waiting, self.clock())))
+
+    def trying(self, work: Callable[[], None]) -> None:
+        """Do something that comes again if the store fails."""
+        try:
+            work()
+        except OperationalError as error:
+            self.world.tell(self.name, f"can't store: {error.orig}")
+            self.world.story.count("failed commits")
+
+    def _jobs(self) -> None:
+        self.later(TICK_S, self._jobs)
+        self.trying(self._do_jobs)
+
+    def _do_jobs(self) -> None:
+        """Do what is due and not done; a crash comes between a job and the note that it is done."""
+        for name, period_s, run in (("compact", COMPACT_S, self._compact), ("gaps", self._gaps_s, self._find_gaps)):
+            now = self.clock()
+            with self.database.reads.begin() as connection:
+                due = last_done(connection, name) != now // period_s
+            if due:
+                run(now)
+                self._point()
+                with self.database.writes.begin() as connection:
+                    mark_done(connection, name, now // period_s)
+
+    def _compact(self, now: int) -> None:
+        while (replacement := self._compactor.plan(now)) is not None:
+            self._point()
+            if not self._compactor.apply(replacement) and not replacement.damaged:
+                return
+
+    def _find_gaps(self, now: int) -> None:
+        more = True
+        while more:
+            run = self._finder.plan(now, GAP_AGE_S)
+            self._point()
+            asked = self._finder.apply(run, now)
+            if asked:
+                self.world.tell(self.name, f"asks for {asked} blocks")
+            more = run.more
+
+    def find_gaps(self) -> int:
+        """Look for gaps now; return the first quarter that is too young for that."""
+        now = self.clock()
+        self._find_gaps(now)
+        return settled_before(now, GAP_AGE_S)
+
+    def work(self) -> None:
+        """Take all that waits into one transaction."""
+        now = self.clock()
+        group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
+        steps = [self.core.receive(topic, payload, now) for _, topic, payload in group]
+        for step in steps:
+            self.world.story.count(f"utility {step.result}")
+            if step.refused is not None:
+                self.world.fail(f"the utility refused a batch: {step.refused.text}")
+        self.trying(lambda: self.perform([effect for step in steps for effect in step.effects]))
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        self._writer.commit(changes)
+        self.world.ledger.after_utility(self.database.store_id, changes)
+
+    def transmit(self, message: Publish) -> None:
+        controller = message.topic.split("/")[1]
+        self.link.send(message, self.world.gateways[controller].head_end)
+
+    def limit(self, pages: int) -> None:
+        with self.database.reads.connect() as connection:
+            connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+
+    def image(self) -> bytes:
+        raw = self._engine.raw_connection()
+        try:
+            return bytes(raw.driver_connection.serialize())  # type: ignore[union-attr]
+        finally:
+            raw.close()
+
+    def restore(self, image: bytes) -> None:
+        raw = self._engine.raw_connection()
+        try:
+            put_back(raw.driver_connection, image)  # type: ignore[arg-type]
+        finally:
+            raw.close()
+
+    def close(self) -> None:
+        """Close the database."""
+        self.database.close()
+
+
+_images: dict[int, bytes] = {}
+
+
+def _registered(town: Town) -> bytes:
+    """Return the image of a database with nothing but the town's registry in it."""
+    if id(town) not in _images:
+        database = open_database("sqlite://", create=True)
+        with database.writes.begin() as connection:
+            fill_registry(connection, town)
+        raw = database.reads.raw_connection()
+        _images[id(town)] = bytes(raw.driver_connection.serialize())  # type: ignore[union-attr]
+        raw.close()
+        database.close()
+    return _images[id(town)]

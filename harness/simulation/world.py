@@ -1,0 +1,268 @@
+"""A seeded world: two microgrids of three meters each, a utility, their brokers; one thread, a virtual clock."""
+
+import heapq
+import random
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NoReturn
+from unittest.mock import patch
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.effects import Publish
+from commonwatt.model.units import MeterId
+from commonwatt.town.registry import registry_of
+from commonwatt.town.town import Town, load_town
+from gateway.relay import relay
+from gateway.store import upkeep
+from harness.simulation import bounds, ending, facts
+from harness.simulation.faults import Faults
+from harness.simulation.fleet import Fleet
+from harness.simulation.gateway import GatewayNode
+from harness.simulation.ledger import Ledger
+from harness.simulation.masks import Key
+from harness.simulation.network import CALM, Broker, Link, Weather
+from harness.simulation.node import Node
+from harness.simulation.planted import BUGS, Bug
+from harness.simulation.rival import Rival
+from harness.simulation.story import Story, Violation
+from harness.simulation.utility import UtilityNode
+
+START = 1_782_000_000
+"""When every world begins: a quarter's start."""
+
+HEALED_S = 600
+"""The last so many seconds of measuring are without faults."""
+
+DRAIN_S = 4500
+"""So long after the last reading everything is at the utility (I6): finished quarters, what came too early, and what is
+asked for again."""
+
+BOUNDS_EVERY_S = 300
+"""So often the rows of stores are counted (I10)."""
+
+MEASURED = {"r001": (10001, 10003, 10004), "r002": (20001, 20003, 20004)}
+"""The meters, by microgrid: a battery that waits to be asked, one that sends by itself, and a plain meter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What a world is like beside its seed.
+
+    Attributes:
+        hours: How long is measured.
+        bug: A planted bug's name; empty: none.
+    """
+
+    hours: float = 2.0
+    bug: str = ""
+
+    def command(self, seed: int) -> str:
+        """Return the command that replays a world."""
+        hours = f" --hours {self.hours:g}" if self.hours != Options.hours else ""
+        bug = f" --bug {shlex.quote(self.bug)}" if self.bug else ""
+        return f"python -m harness.simulation --seed {seed}{hours}{bug}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """What came of a world.
+
+    Attributes:
+        seed: Its seed.
+        digest: The hash of its event log.
+        counts: How often what happened.
+        readings: Readings made, one a slot and type.
+        messages: Messages sent.
+        drained_s: Seconds from the last reading until all was at the utility.
+    """
+
+    seed: int
+    digest: str
+    counts: dict[str, int]
+    readings: int
+    messages: int
+    drained_s: float
+
+
+class World:
+    """One world.
+
+    Attributes:
+        seed: Its seed.
+        time: Now, seconds of 1970.
+        weather: How bad the network is now.
+        slow: Chance of a step to wait for its disk.
+        wrong_clocks: Chance of a gateway or the utility to start by a wrong clock.
+    """
+
+    def __init__(self, seed: int, options: Options) -> None:
+        self.seed = seed
+        self.time = float(START)
+        self.rng = random.Random(f"{seed}/world")
+        self.net = random.Random(f"{seed}/net")
+        self.story = Story()
+        self.ledger = Ledger(self)
+        self.sent = 0
+        self.measure_until = START + int(options.hours * 3600)
+        self.weather: Weather = CALM
+        self.slow = 0.0
+        self.wrong_clocks = 0.0
+        self._numbers = count()
+        self._queue: list[tuple[float, int, Callable[[], None]]] = []
+        self._options = options
+        self.gateways: dict[str, GatewayNode] = {}
+        self.fleets: dict[str, Fleet] = {}
+        self.rivals: dict[str, Rival] = {}
+        town = _town()
+        self.head_end = Broker(self, "head-end")
+        self.brokers = {name: Broker(self, f"{name}-b") for name in MEASURED}
+        self.utility = UtilityNode(self, town, self.head_end)
+        log_records = self.rng.choice((300, 2_000_000))
+        periods = {"relay_s": (60, 120, 300), "collect_s": (60, 300), "levels_s": (60, 300)}
+        settings = {name: self.rng.choice(choices) for name, choices in periods.items()}
+        for name, ids in MEASURED.items():
+            microgrid = town.microgrids[name]
+            registered = {m.id: m for m in registry_of(microgrid).meters if m.id in ids}
+            gateway = GatewaySettings(microgrid=name, **settings)
+            self.gateways[name] = GatewayNode(self, gateway, registered, self.brokers[name], self.head_end)
+            self.rivals[name] = Rival(self, gateway, registered, self.brokers[name])
+            described = [meter for meter in microgrid.meters if meter.id in ids]
+            self.fleets[name] = Fleet(self, name, described, self.brokers[name], log_records)
+        self.nodes: list[Node[Any]] = [self.utility, *self.gateways.values(), *self.fleets.values()]
+        for node in self.nodes:
+            node.synced = node.name not in _bug(options).unsynced
+        self._links = {(f.microgrid, int(link.name)): link for f in self.fleets.values() for link in f.links}
+        self._faults = Faults(self)
+
+    # Time.
+
+    def clock(self) -> int:
+        """Return the time as cores are told it."""
+        return int(self.time)
+
+    def after(self, delay: float, action: Callable[[], None]) -> None:
+        """Have something done later."""
+        heapq.heappush(self._queue, (self.time + delay, next(self._numbers), action))
+
+    def _run_until(self, end: float, stop: Callable[[], bool] = lambda: False) -> None:
+        looked = self.time
+        while self._queue and self._queue[0][0] <= end:
+            self.time, _, action = heapq.heappop(self._queue)
+            self.story.now = self.time - START
+            action()
+            if self.time - looked >= 15:
+                looked = self.time
+                if stop():
+                    return
+        self.time = end
+
+    # What happens.
+
+    def tell(self, who: str, what: str, message: Publish | None = None) -> None:
+        """Note an event, and the message it is about."""
+        self.story.tell(who, what, message)
+
+    def fail(self, what: str, key: Key | None = None, slots: int = 0) -> NoReturn:
+        """End: something that must hold does not, of some slots of a block.
+
+        Raises:
+            Violation: Always.
+        """
+        story = self.story.text(() if key is None else (str(key[0]),))
+        if key is not None:
+            story += "\n\n" + "\n".join(facts.of_slots(self, key, slots))
+        raise Violation(self.seed, what, story, self._options.command(self.seed))
+
+    def link_of(self, microgrid: str, meter: MeterId) -> Link:
+        """Return a meter's link."""
+        return self._links[microgrid, meter]
+
+    def run(self) -> Run:
+        """Run through faults, heal, drain, and check the end.
+
+        Raises:
+            Violation: Something that must always hold did not.
+        """
+        for node in self.nodes:
+            node.boot()
+            if not node.synced:
+                self._sync(node.name)
+        self._check_bounds()
+        self._faults.begin(self.measure_until - HEALED_S - START)
+        self._run_until(self.measure_until - HEALED_S)
+        self._faults.heal()
+        self._run_until(self.measure_until)
+        self.tell("world", "the last slot is measured")
+        self._run_until(self.measure_until + DRAIN_S, self.drained)
+        drained_s = self.time - self.measure_until
+        ending.check(self)
+        self.close()
+        made = sum(len(readings) for readings in self.ledger.made.values())
+        return Run(self.seed, self.story.digest, dict(self.story.counts), made, self.sent, drained_s)
+
+    def _check_bounds(self) -> None:
+        bounds.check_stores(self)
+        self.after(BOUNDS_EVERY_S, self._check_bounds)
+
+    def _sync(self, name: str) -> None:
+        node = next(node for node in self.nodes if node.name == name)
+        if node.up:
+            node.sync()
+        self.after(60, lambda: self._sync(name))
+
+    def drained(self) -> bool:
+        """Say whether nothing is left on its way (I6)."""
+        return all(f.drained() for f in self.fleets.values()) and all(g.drained() for g in self.gateways.values())
+
+    def close(self) -> None:
+        """Close the stores."""
+        self.utility.close()
+        for gateway in self.gateways.values():
+            gateway.store.close()
+        for fleet in self.fleets.values():
+            fleet.store.close()
+
+
+@cache
+def _town() -> Town:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "town.toml"
+        path.write_text('microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]\n')
+        return load_town(path)
+
+
+def simulate(seed: int, options: Options | None = None) -> Run:
+    """Run the world of a seed.
+
+    Raises:
+        Violation: Something that must always hold did not.
+    """
+    options = options or Options()
+    # Looking through parts nobody damages would be a fifth of the work. A lost backup is several steps long.
+    few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
+    with few_parts, few_rows, _bug(options).plant():
+        return _simulate(seed, options)
+
+
+def _bug(options: Options) -> Bug:
+    return BUGS[options.bug] if options.bug else Bug()
+
+
+def _simulate(seed: int, options: Options) -> Run:
+    world = World(seed, options)
+    try:
+        return world.run()
+    except Violation:
+        raise
+    except Exception as error:
+        try:
+            world.fail(f"a core or a store failed: {type(error).__name__}: {error}")
+        except Violation as violation:
+            raise violation from error
+    finally:
+        world.close()

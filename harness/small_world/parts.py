@@ -1,0 +1,378 @@
+"""The parts of the small world: real cores on real stores, whose states have numbers.
+
+A step of a part depends on nothing but its state (store and memory), what it is asked, and the time. So a state is
+kept once, under a number, and a step is done once; whoever explores the world then only compares numbers.
+"""
+
+import copy
+import sqlite3
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, fields, is_dataclass
+from enum import Enum
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from pydantic import BaseModel
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.device import changes as meter_changes
+from commonwatt.model import effects
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.effects import Effect, Publish
+from commonwatt.model.records import HistoryRecord, unpack_history
+from commonwatt.model.units import MeterId
+from commonwatt.protocol.messages import Trust
+from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.town import Meter as Description
+from gateway import changes as gateway_changes
+from gateway.core import RETRY, Gateway
+from gateway.store.store import Store
+from harness.real.images import put_back
+from harness.simulation import masks
+from harness.simulation.node import finish
+from meter_sim.meter import Limits, Meter
+from meter_sim.store import open_store
+from utility.core import Core
+from utility.store import changes as utility_changes
+from utility.store.database import open_database
+from utility.store.parts import PartReader, select_parts
+from utility.store.registry import load_known
+from utility.store.writer import Writer
+
+W = TypeVar("W")
+C = TypeVar("C")
+
+TICK = "tick"
+"""What a part is asked when its timers may be due."""
+
+FORGOTTEN = frozenset({"counts", "notes", "_tally", "_store", "_number", "known"})
+"""Attributes that change nothing a part does: figures for people, and names of commands nobody compares."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """A moment at which a part may crash: what its store held, and what it had sent since the step began."""
+
+    image: int
+    sent: tuple[Publish, ...]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What became of a step.
+
+    Attributes:
+        state: Number of the state after it.
+        sent: What it published.
+        points: Where it may have crashed, in order.
+    """
+
+    state: int
+    sent: tuple[Publish, ...]
+    points: tuple[Point, ...]
+
+
+class Part(ABC, Generic[C, W]):
+    """One process: a core of type ``C`` on a store that takes changes of type ``W``.
+
+    Attributes:
+        name: Its name in a story.
+        performed: Steps really done.
+        unsynced: Whether a crash undoes the last commit of a step: a planted bug.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.performed = 0
+        self.unsynced = False
+        self._images: list[bytes] = []
+        self._image_of: dict[int, int] = {}
+        self._cores: list[tuple[C, int]] = []
+        self._state_of: dict[int, int] = {}
+        self._steps: dict[tuple[int, str, bytes, int], Step] = {}
+        self._boots: dict[tuple[int, int], Step] = {}
+
+    @property
+    @abstractmethod
+    def connection(self) -> sqlite3.Connection:
+        """The store's connection."""
+
+    @abstractmethod
+    def build(self) -> C:
+        """Make the core from the store alone."""
+
+    @abstractmethod
+    def begin(self, core: C, now: int) -> Iterator[Sequence[Effect[W]]]:
+        """Do what the shell does at a start."""
+
+    @abstractmethod
+    def ask(self, core: C, topic: str, payload: bytes, now: int) -> Iterator[Sequence[Effect[W]]]:
+        """Do what the shell does with a message, or with ``TICK``; yield the effects of one transaction at a time."""
+
+    @abstractmethod
+    def commit(self, changes: Sequence[W]) -> None:
+        """Commit."""
+
+    def shared(self) -> Iterable[object]:
+        """Return what a copy of a core shares with it."""
+        return ()
+
+    # States and steps by number.
+
+    def start(self, image: int, now: int) -> Step:
+        """Start from what a store held."""
+        if (image, now) not in self._boots:
+            self._restore(image)
+            core = self.build()
+            self._boots[image, now] = self._run(core, image, self.begin(core, now))
+        return self._boots[image, now]
+
+    def first_image(self) -> int:
+        """Return the store as it is now."""
+        return self._keep_image()
+
+    def step(self, state: int, topic: str, payload: bytes, now: int) -> Step:
+        """Ask a part in a state."""
+        key = state, topic, payload, now
+        if key not in self._steps:
+            core, image = self._core(state)
+            self._steps[key] = self._run(core, image, self.ask(core, topic, payload, now))
+        return self._steps[key]
+
+    def change(self, state: int, action: Callable[[C], Sequence[Effect[W]]]) -> Step:
+        """Do something else with a part in a state."""
+        core, image = self._core(state)
+        return self._run(core, image, iter([action(core)]))
+
+    def core(self, state: int) -> C:
+        """Return a copy of the core in a state, on its store."""
+        return self._core(state)[0]
+
+    @property
+    def states(self) -> int:
+        """How many states it was in."""
+        return len(self._cores)
+
+    def _core(self, state: int) -> tuple[C, int]:
+        core, image = self._cores[state]
+        self._restore(image)
+        return copy.deepcopy(core, {id(one): one for one in self.shared()}), image
+
+    def _run(self, core: C, image: int, transactions: Iterator[Sequence[Effect[W]]]) -> Step:
+        self.performed += 1
+        sent: list[Publish] = []
+        images = [image]
+        points: list[Point] = []
+
+        def point() -> None:
+            kept = images[-2] if self.unsynced and len(images) > 1 else images[-1]
+            points.append(Point(kept, tuple(sent)))
+
+        async def commit(changes: list[W]) -> None:
+            point()
+            self.commit(changes)
+            images.append(self._keep_image())
+            point()
+
+        def publish(message: Publish) -> None:
+            sent.append(message)
+            point()
+
+        for wanted in transactions:
+            finish(effects.perform(wanted, commit, publish))
+        return Step(self._keep(core, images[-1]), tuple(sent), tuple(dict.fromkeys(points)))
+
+    def _keep(self, core: C, image: int) -> int:
+        identity = hash((image, canonical(core)))
+        if identity not in self._state_of:
+            self._state_of[identity] = len(self._cores)
+            self._cores.append((copy.deepcopy(core, {id(one): one for one in self.shared()}), image))
+        return self._state_of[identity]
+
+    def _keep_image(self) -> int:
+        identity = hash(rows_of(self.connection))
+        if identity not in self._image_of:
+            self._image_of[identity] = len(self._images)
+            self._images.append(self.connection.serialize())
+        return self._image_of[identity]
+
+    def _restore(self, image: int) -> None:
+        put_back(self.connection, self._images[image])
+
+
+class MeterPart(Part[Meter, meter_changes.Change]):
+    """The meter."""
+
+    def __init__(self, description: Description, now: int) -> None:
+        super().__init__("meter")
+        self._description = description
+        self._limits = Limits(resolution=1)
+        self._born = now
+        self._store = open_store(Path(":memory:"))
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self._store._connection
+
+    def build(self) -> Meter:
+        id_ = self._description.id
+        fresh = meter_changes.Stored(
+            state=meter_changes.MeterState(meter=id_, generation=self._born),
+            orders=meter_changes.Orders(id_, (0, 0), {}),
+        )
+        return Meter(self._description, self._limits, self._store.load(id_) or fresh, Counter())
+
+    def begin(self, core: Meter, now: int) -> Iterator[Sequence[Effect[meter_changes.Change]]]:
+        yield core.boot(now, power_lost=False)
+
+    def ask(
+        self, core: Meter, topic: str, payload: bytes, now: int
+    ) -> Iterator[Sequence[Effect[meter_changes.Change]]]:
+        yield core.tick(now) if topic == TICK else core.receive(topic.rpartition("/")[2], payload, now)
+
+    def commit(self, changes: Sequence[meter_changes.Change]) -> None:
+        self._store.commit(changes)
+
+    def shared(self) -> Iterable[object]:
+        return (self._description, self._limits)
+
+    def held(self, state: int) -> list[HistoryRecord]:
+        """Return the records that it holds."""
+        return [unpack_history(row) for row in self.core(state).history.rows]
+
+
+class GatewayPart(Part[Gateway, gateway_changes.Change]):
+    """A gateway."""
+
+    def __init__(
+        self, name: str, settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter], store: int
+    ) -> None:
+        super().__init__(name)
+        self._settings = settings
+        self._meters = meters
+        self._store = Store(Path(":memory:"))
+        self._store.commit([gateway_changes.Setting("store_id", str(store))])
+        self._store.store_id = store
+
+    def set(self, key: str, value: str) -> None:
+        """Put a setting into its store before the first start."""
+        self._store.commit([gateway_changes.Setting(key, value)])
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        return self._store._db
+
+    def build(self) -> Gateway:
+        return Gateway(self._settings, self._store, self._meters)
+
+    def begin(self, core: Gateway, now: int) -> Iterator[Sequence[Effect[gateway_changes.Change]]]:
+        yield core.connected(now) + core.tick(RETRY, now)
+        yield core.committed(now)
+
+    def ask(
+        self, core: Gateway, topic: str, payload: bytes, now: int
+    ) -> Iterator[Sequence[Effect[gateway_changes.Change]]]:
+        if topic == TICK:
+            yield core.tick(RETRY, now) + core.tick("relay_s", now)
+        elif "/u/" in topic:
+            yield core.from_meter(topic, payload, now)
+        else:
+            yield core.from_utility(topic, payload, now)
+        yield core.committed(now)
+
+    def commit(self, changes: Sequence[gateway_changes.Change]) -> None:
+        self._store.commit(changes)
+
+    def shared(self) -> Iterable[object]:
+        return (self._store, self._settings, self._meters, *self._meters.values())
+
+    def holdings(self, state: int) -> tuple[masks.Holdings, masks.Holdings]:
+        """Return what it holds, and what of that it says the utility has."""
+        self.core(state)
+        parts = list(self._store.all_parts(unsent_only=False))
+        done = [part for part in parts if part.relayed == gateway_changes.DONE]
+        return tuple(masks.of_parts((p.key, p.payload) for p in some) for some in (parts, done))  # type: ignore[return-value]
+
+    def drained(self, state: int) -> bool:
+        """Say whether it has nothing left to relay."""
+        self.core(state)
+        return self._store.backlog() == (0, 0, 0)
+
+
+class UtilityPart(Part[Core, utility_changes.Change]):
+    """The utility."""
+
+    def __init__(self, fill: Callable[[Any], object]) -> None:
+        super().__init__("utility")
+        self._database = open_database("sqlite://", create=True)
+        with self._database.writes.begin() as connection:
+            fill(connection)
+
+    @cached_property
+    def connection(self) -> sqlite3.Connection:
+        connection: sqlite3.Connection = self._database.reads.raw_connection().driver_connection  # type: ignore[assignment]
+        return connection
+
+    def build(self) -> Core:
+        with self._database.reads.begin() as connection:
+            core = Core(self._database.store_id, load_known(connection), 600)
+        core.trust = Trust.NETWORK
+        return core
+
+    def begin(self, core: Core, now: int) -> Iterator[Sequence[Effect[utility_changes.Change]]]:
+        yield core.tick((), now)
+
+    def ask(
+        self, core: Core, topic: str, payload: bytes, now: int
+    ) -> Iterator[Sequence[Effect[utility_changes.Change]]]:
+        yield core.receive(topic, payload, now).effects
+
+    def commit(self, changes: Sequence[utility_changes.Change]) -> None:
+        Writer(self._database).commit(changes)
+
+    def stored(self, state: int) -> Blocks:
+        """Return what it has, as its own reader joins it."""
+        self.core(state)
+        with self._database.reads.begin() as connection:
+            return PartReader(self._database).read(connection, select_parts())
+
+
+def rows_of(connection: sqlite3.Connection) -> tuple[object, ...]:
+    """Return everything a store holds."""
+    # A row's number says only which came first.
+    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    return tuple(
+        (name, tuple(sorted(connection.execute(f"SELECT * FROM {name}"), key=repr)))
+        for (name,) in sorted(tables.fetchall())
+    )
+
+
+def canonical(value: Any) -> object:
+    """Return what two values that behave alike have in common, hashable."""
+    if value is None or isinstance(value, int | str | bytes | float | Enum):
+        return value
+    if isinstance(value, np.ndarray):
+        return value.dtype.str, value.shape, value.tobytes()
+    if isinstance(value, GatewaySettings | RegisteredMeter | Description | ZoneInfo):
+        return id(value)  # never changes, and is shared
+    if isinstance(value, BaseModel):
+        return value.model_dump_json()
+    if isinstance(value, dict):
+        return tuple((canonical(k), canonical(v)) for k, v in value.items())
+    if isinstance(value, set | frozenset):
+        return tuple(sorted((canonical(one) for one in value), key=repr))
+    if isinstance(value, tuple | list):
+        return tuple(canonical(one) for one in value)
+    if isinstance(value, Store):
+        return None
+    if hasattr(value, "maxlen"):
+        return tuple(canonical(one) for one in value)
+    names = [f.name for f in fields(value)] if is_dataclass(value) else list(vars(value))
+    return type(value).__name__, tuple(
+        (name, canonical(getattr(value, name))) for name in names if name not in FORGOTTEN
+    )

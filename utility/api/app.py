@@ -1,0 +1,317 @@
+"""The utility's API (K4, U1): what it knows, for programs and people; /docs shows it, /openapi.json describes it.
+
+Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text. Everything here only reads; the endpoints run
+on threads, each with a connection of its own.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S, SLOT_S
+from commonwatt.protocol.dead_letters import wanted
+from commonwatt.protocol.topics import MICROGRID_PATTERN
+from commonwatt.runtime.clock import Clock
+from utility.api.page import POLICY, page
+from utility.core import Refused
+from utility.gaps import completeness
+from utility.health import Health
+from utility.metrics import UtilityMetrics
+from utility.store import reads
+from utility.store.database import Database
+from utility.store.dead_letters import letters as kept_letters
+from utility.store.tables import controller
+
+MAX_READINGS_S = 7 * 86_400
+"""The longest range of readings one request may have."""
+
+MAX_COMPLETENESS_S = 7 * 86_400
+"""The longest range of completeness one request may have; a day of a whole town takes a while."""
+
+log = logging.getLogger(__name__)
+
+_DESCRIPTION = "Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text."
+
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
+MeterText = Annotated[str, Query(pattern="^[0-9]{1,20}$", description="A meter's id.")]
+TypeText = Annotated[str, Query(alias="type", description="A record type, by name or number.")]
+MicrogridName = Annotated[str, Query(pattern=f"^{MICROGRID_PATTERN}$", description="A microgrid's id.")]
+After = Annotated[int, Query(ge=0, lt=2**31, description="A meter's number.")]
+Moment = Annotated[int, Query(ge=0, le=MAX_EPOCH, description="UTC epoch seconds.")]
+
+
+@dataclass(frozen=True)
+class Api:
+    """What the endpoints answer from."""
+
+    database: Database
+    clock: Clock
+    metrics: UtilityMetrics
+    connected: Callable[[], bool]
+    complaint: Callable[[], str]
+    refused: Mapping[str, Refused]
+    health: Health
+
+
+def make_app(api: Api) -> FastAPI:
+    """Return the application."""
+    # The pages that come with FastAPI run a script of somebody else's server.
+    app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
+    _add_service(app, api)
+    _add_registry(app, api)
+    _add_data(app, api)
+    _add_completeness(app, api)
+    _add_troubles(app, api)
+
+    @app.exception_handler(SQLAlchemyError)
+    def unreadable(_: Request, error: SQLAlchemyError) -> JSONResponse:
+        api.health.failed(error)
+        api.metrics.store_errors.inc()
+        log.error("a question could not be answered: %s", error)
+        return JSONResponse({"detail": "the database can't be read; see /status"}, 503)
+
+    return app
+
+
+def _add_service(app: FastAPI, api: Api) -> None:
+    @app.get("/", include_in_schema=False)
+    def start() -> RedirectResponse:
+        """Show a person who comes without a path what there is."""
+        return RedirectResponse("/docs")
+
+    @app.get("/docs", include_in_schema=False)
+    def docs() -> HTMLResponse:
+        """Show a person every question, with a form to ask it."""
+        return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/health")
+    def health() -> dict[str, object]:
+        """Say that the service answers, and whether it hears its gateways' broker."""
+        with api.database.reads.begin() as connection:
+            reads.town(connection)
+        alarms = api.health.alarms()
+        return {"status": "alarm" if alarms else "ok", "alarms": alarms, "head_end_connected": api.connected()}
+
+    @app.get("/status")
+    def status() -> dict[str, object]:
+        """Return running counts by microgrid; what was received counts again when it was sent again.
+
+        ``last_refusal`` says why a gateway's data waits: its last batch that was refused since the service started.
+        ``head_end_failure`` says why the last attempt to connect failed, while there is no connection.
+        ``alarms`` names what a person must see to: ``store_damaged``, ``disk_full``.
+        """
+        try:
+            with api.database.reads.begin() as connection:
+                microgrids = reads.status(connection)
+        except SQLAlchemyError as error:
+            # What is wrong must be seen above all when nothing can be read.
+            api.health.failed(error)
+            microgrids = {}
+        for name, told in microgrids.items():
+            told["last_refusal"] = _refusal(api.refused.get(name))
+        names = ("received_batches", "received_blocks", "received_slots", "events", "letters", "conflicts", "gaps_open")
+        totals = {name: sum(int(str(m[name])) for m in microgrids.values()) for name in names}
+        return {
+            "time": int(api.clock.now()),
+            "store": f"{api.database.store_id:x}",
+            "head_end_connected": api.connected(),
+            "head_end_failure": api.complaint() or None,
+            "alarms": api.health.alarms(),
+            "totals": totals,
+            "microgrids": microgrids,
+        }
+
+    @app.get("/metrics", response_class=Response)
+    def metrics() -> Response:
+        """Return the metrics for Prometheus."""
+        return Response(generate_latest(api.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_registry(app: FastAPI, api: Api) -> None:
+    @app.get("/town")
+    def town() -> dict[str, object]:
+        """Return the town's own figures."""
+        with api.database.reads.begin() as connection:
+            return reads.town(connection)
+
+    @app.get("/lines")
+    def lines() -> dict[str, object]:
+        """Return how each controller's LTE line stands in its month, as its gateway said last: IP bytes each way.
+
+        ``up`` is what the controller sent. ``expected``: by the month's end, if it goes on as in the last seven days.
+        ``level``: ``ok``, ``at_risk`` when that is above the allowance, ``exceeded``, or ``unknown``.
+        """
+        with api.database.reads.begin() as connection:
+            return {"lines": reads.lines(connection)}
+
+    @app.get("/meters")
+    def meters(microgrid: MicrogridName | None = None, after: After = 0, limit: Limit = 1000) -> dict[str, object]:
+        """Return registered meters; ask for more with ``after`` set to the last one's ``no``."""
+        with api.database.reads.begin() as connection:
+            return {"meters": reads.meters(connection, microgrid, after, limit)}
+
+
+def _add_data(app: FastAPI, api: Api) -> None:
+    def registered(meter: MeterText) -> tuple[int, int]:
+        return _registered(api.database, meter)
+
+    @app.get("/readings")
+    def readings(
+        meter: Annotated[tuple[int, int], Depends(registered)], start: Moment, end: Moment, kind: TypeText = "through"
+    ) -> dict[str, object]:
+        """Return the readings of one meter that start in ``[start, end)``: [slot's start, value, quality].
+
+        Quality 2 is exact, 1 averaged; a slot that is missing is not listed. ``type`` is a name or a number.
+        """
+        record_type = _record_type(kind)
+        _check_range(start, end, MAX_READINGS_S)
+        blocks = reads.readings(
+            api.database, meter[1], record_type, start // QUARTER_S, max(start, end - 1) // QUARTER_S
+        )
+        return {
+            "meter": str(meter[0]),
+            "type": _type_name(record_type),
+            "unit": "mWh",
+            "slot_s": SLOT_S,
+            "start": start,
+            "end": end,
+            "conflicts": len({(int(extra["row"]), int(extra["slot"])) for extra in blocks.extras}),
+            "readings": [reading for reading in _expanded(blocks) if start <= reading[0] < end],
+        }
+
+    @app.get("/events")
+    def events(meter: Annotated[tuple[int, int], Depends(registered)], limit: Limit = 100) -> dict[str, object]:
+        """Return the newest events of one meter, newest first."""
+        with api.database.reads.begin() as connection:
+            return {"events": reads.events(connection, meter[1], meter[0], limit)}
+
+
+def _add_completeness(app: FastAPI, api: Api) -> None:
+    @app.get("/completeness")
+    def complete(
+        start: Moment, end: Moment, microgrid: MicrogridName | None = None, meter: MeterText | None = None
+    ) -> dict[str, Any]:
+        """Return what is there of the slots of the finished quarters that begin in ``[start, end)``, and why not all.
+
+        By microgrid; of one ``microgrid`` or ``meter``, by meter and record type. A meter counts from the quarter in
+        which it was first heard.
+        """
+        _check_range(start, end, MAX_COMPLETENESS_S)
+        if microgrid is not None:
+            _check_microgrid(api.database, microgrid)
+        if meter is not None:
+            _registered(api.database, meter)
+        first, last = completeness.settled_range(int(api.clock.now()), start, end)
+        found = completeness.completeness(api.database, first, last, microgrid, None if meter is None else int(meter))
+        answer: dict[str, Any] = {"start": first * QUARTER_S, "end": max(first, last) * QUARTER_S}
+        answer["microgrids"] = {
+            name: {"expected": counts.expected, **vars(counts)}
+            for name, counts in completeness.by_microgrid(found).items()
+        }
+        if microgrid is not None or meter is not None:
+            answer["series"] = [
+                {
+                    "meter": str(s.meter),
+                    "type": _type_name(s.record_type),
+                    "expected": s.counts.expected,
+                    **vars(s.counts),
+                }
+                for s in found
+            ]
+        return answer
+
+
+def _add_troubles(app: FastAPI, api: Api) -> None:
+    @app.get("/letters")
+    def letters(
+        meter: MeterText | None = None,
+        reason: Annotated[str | None, Query(max_length=40, description="A reason, by name or number.")] = None,
+        since: Moment = 0,
+        state: Annotated[Literal["held", "released", "refused"] | None, Query(description="What was decided.")] = None,
+        limit: Limit = 100,
+    ) -> dict[str, object]:
+        """Return the newest dead letters: what could not be accepted, with the reason, kept whole or its start.
+
+        Those in state `held` hold implausible readings that are in no block until a person decides.
+        """
+        try:
+            asked = wanted(meter, reason, str(since), 0, state or "")
+        except ConfigError as error:
+            raise HTTPException(422, str(error).removeprefix("--")) from error
+        with api.database.reads.begin() as connection:
+            return {"letters": [kept.row() for kept in kept_letters(connection, limit, asked)]}
+
+    @app.get("/conflicts")
+    def conflicts(limit: Limit = 100) -> dict[str, object]:
+        """Return slots of finished quarters for which different values came; the smallest stands."""
+        return {"conflicts": reads.conflicts(api.database, limit)}
+
+    @app.get("/gaps")
+    def gaps(limit: Limit = 100) -> dict[str, object]:
+        """Return the oldest blocks with missing slots that are being asked for."""
+        with api.database.reads.begin() as connection:
+            return {"gaps": reads.gaps(connection, limit)}
+
+    @app.get("/commands")
+    def commands(limit: Limit = 100) -> dict[str, object]:
+        """Return the newest commands to gateways with their outcomes."""
+        with api.database.reads.begin() as connection:
+            return {"commands": reads.commands(connection, limit)}
+
+
+def _refusal(refused: Refused | None) -> dict[str, object] | None:
+    if refused is None:
+        return None
+    return {"time": refused.time, "status": refused.status.name.lower(), "reason": refused.reason, "text": refused.text}
+
+
+def _expanded(blocks: Blocks) -> Iterator[tuple[int, int, int]]:
+    """Yield start, value and quality of each slot that is not missing."""
+    for row, quarter in enumerate(blocks.quarter.tolist()):
+        slots = zip(blocks.values[row].tolist(), blocks.quality[row].tolist(), strict=True)
+        for slot, (value, quality) in enumerate(slots):
+            if quality:
+                yield quarter * QUARTER_S + slot * SLOT_S, value, quality
+
+
+def _record_type(text: str) -> RecordType:
+    """Return the record type of a name or a number."""
+    for kind in RecordType:
+        if text.lower() == kind.name.lower() or text == str(int(kind)):
+            return kind
+    names = ", ".join(f"{kind.name.lower()} ({int(kind)})" for kind in RecordType)
+    raise HTTPException(422, f"type must be one of {names}, not {text!r}")
+
+
+def _type_name(number: int) -> str:
+    return RecordType(number).name.lower()
+
+
+def _registered(database: Database, meter: str) -> tuple[int, int]:
+    """Return the id and the number of a registered meter."""
+    with database.reads.begin() as connection:
+        number = reads.meter_number(connection, int(meter))
+    if number is None:
+        raise HTTPException(404, f"meter {meter} is not registered")
+    return int(meter), number
+
+
+def _check_microgrid(database: Database, name: str) -> None:
+    with database.reads.begin() as connection:
+        if connection.execute(select(controller.c.id).where(controller.c.id == name)).first() is None:
+            raise HTTPException(404, f"microgrid {name} is not registered")
+
+
+def _check_range(start: int, end: int, longest_s: int) -> None:
+    if not start < end <= start + longest_s:
+        raise HTTPException(422, f"end must be after start, by at most {longest_s} s ({longest_s // 86_400} days)")

@@ -1,0 +1,87 @@
+"""Bounds on the connections of the API: who is slow, too many, or asks by a name not ours; others are answered."""
+
+import asyncio
+from collections.abc import Callable, Collection
+from typing import Any
+
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+
+from commonwatt.network.hosts import REFUSAL, is_ours
+
+MAX_CONNECTIONS = 200
+"""Connections at a time; more are closed."""
+
+REQUEST_WITHIN_S = 10.0
+"""Real seconds within which a request is to be complete."""
+
+ANSWER_WITHIN_S = 120.0
+"""Real seconds within which an answer is to be made and taken."""
+
+MAX_HEAD_BYTES = 32 * 1024
+"""Bytes of a request's line and headers; uvicorn refuses more with 400."""
+
+
+def only_ours(app: ASGIApp, names: Collection[str]) -> ASGIApp:
+    """Return an application that refuses requests by names that are not ours (``commonwatt.network.hosts``)."""
+
+    async def judged(scope: Scope, receive: Receive, send: Send) -> None:
+        # Of a header that is there twice no value is ours.
+        headers = [value for name, value in scope.get("headers", ()) if name == b"host"]
+        host = b",".join(headers).decode("latin-1") if headers else None
+        if scope["type"] == "http" and not is_ours(host, names):
+            await PlainTextResponse(REFUSAL, 421)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    return judged
+
+
+def bounded(cut: Callable[[], object]) -> type[H11Protocol]:
+    """Return the protocol uvicorn is to speak.
+
+    Args:
+        cut: Called for each connection that is cut.
+    """
+
+    class Bounded(H11Protocol):
+        """One connection."""
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._request: RequestResponseCycle | None = None  # uvicorn's, as it was last seen
+            self._since = 0.0
+            self._look_again: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            if len(self.connections) > MAX_CONNECTIONS:
+                self._cut()
+                return
+            self._since = self.loop.time()
+            self._arm()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._look_again is not None:
+                self._look_again.cancel()
+            super().connection_lost(exc)
+
+        def _arm(self) -> None:
+            self._look_again = self.loop.call_later(REQUEST_WITHIN_S / 2, self._look)
+
+        def _look(self) -> None:
+            """Cut it if nothing has been finished for too long; a new request starts the time anew."""
+            if self.cycle is not self._request:
+                self._request, self._since = self.cycle, self.loop.time()
+            answering = not getattr(self._request, "response_complete", True)
+            if self.loop.time() - self._since >= (ANSWER_WITHIN_S if answering else REQUEST_WITHIN_S):
+                self._cut()
+            else:
+                self._arm()
+
+        def _cut(self) -> None:
+            cut()
+            self.transport.abort()
+
+    return Bounded

@@ -1,0 +1,180 @@
+"""``commonwatt utility command`` and ``commands``: tells gateways something, and shows what became of it."""
+
+import json
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from secrets import token_hex
+from typing import Annotated, Any, NoReturn
+
+import typer
+from pydantic import ValidationError
+
+from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
+from commonwatt.cli.tables import counted, moment, show
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S
+from commonwatt.protocol.commands import ControllerCommand
+from commonwatt.runtime.service import errors_told, flowing
+from utility.cli.options import ConfigOption, from_file
+from utility.store import reads
+from utility.store.registry import OpenCommand, add_command, load_known
+
+app = typer.Typer()
+
+
+class Action(StrEnum):
+    """What a controller can be told."""
+
+    AGGREGATE = "aggregate"
+    DEAGGREGATE = "deaggregate"
+    GET = "get"
+    SCHEDULE = "schedule"
+
+
+@app.command()
+@flowing
+def command(
+    microgrid: Annotated[str, typer.Argument(help="The microgrid whose gateway is told.")],
+    action: Annotated[Action, typer.Argument(help="What it is told.")],
+    config: ConfigOption,
+    at: Annotated[
+        str | None, typer.Option(help="aggregate, deaggregate: `gateway` (its relay; the default) or `meters`.")
+    ] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="aggregate: `lossless` (the default) or `lossy` (averages of ten).")
+    ] = None,
+    for_s: Annotated[int | None, typer.Option("--for", help="aggregate: for how many seconds; else for ever.")] = None,
+    first: Annotated[
+        int | None, typer.Option(min=0, max=MAX_EPOCH, help="get: a second in the first quarter wanted, UTC epoch.")
+    ] = None,
+    last: Annotated[
+        int | None, typer.Option(min=0, max=MAX_EPOCH, help="get: a second in the last quarter wanted.")
+    ] = None,
+    collect_s: Annotated[int | None, typer.Option(help="schedule: seconds between collections.")] = None,
+    levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
+    relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,
+    compact_s: Annotated[int | None, typer.Option(help="schedule: seconds between compactions.")] = None,
+    valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
+) -> None:
+    """Tell a gateway something; the running service sends it, again and again, until it is answered.
+
+    Prints the command's id and what was asked; `commonwatt utility commands` shows what became of it.
+
+    Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
+    `command r001 get --first 1790000000 --last 1790003600`.
+    """
+    periods = {"collect_s": collect_s, "levels_s": levels_s, "relay_s": relay_s, "compact_s": compact_s}
+    fields = {
+        "at": at,
+        "mode": mode,
+        "for_s": for_s,
+        "first_quarter": None if first is None else first // QUARTER_S,
+        "last_quarter": None if last is None else last // QUARTER_S,
+        "periods": {name: value for name, value in periods.items() if value is not None} or None,
+    }
+    with errors_told(), from_file(config) as (database, clock):
+        now = int(clock.now())
+        message = _checked(action, {name: value for name, value in fields.items() if value is not None}, now + valid_s)
+        with database.writes.begin() as connection:
+            known = load_known(connection).controllers
+            if microgrid not in known:
+                raise ConfigError(f"microgrid {microgrid} is not registered; there are {_some(sorted(known))}")
+            text = message.pack().decode()
+            add_command(
+                connection, OpenCommand(id=message.id, controller=microgrid, message=text, until=message.until), now
+            )
+        typer.echo(f"{message.id}: {_asked(message.model_dump())}; see: commonwatt utility commands")
+
+
+@app.command()
+def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
+    """Show the newest commands to gateways, and what became of them."""
+    with errors_told(), from_file(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = reads.commands(connection, limit)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            show("commands", [_command_row(row) for row in rows], ("id", "to", "what", "state", "result"))
+
+
+def _checked(action: Action, fields: dict[str, Any], until: int) -> ControllerCommand:
+    """Return the command, or say what is wrong with its options."""
+    allowed = {
+        Action.AGGREGATE: {"at", "mode", "for_s"},
+        Action.DEAGGREGATE: {"at"},
+        Action.GET: {"first_quarter", "last_quarter"},
+        Action.SCHEDULE: {"periods"},
+    }[action]
+    needed = allowed if action in (Action.GET, Action.SCHEDULE) else set()
+    if missing := needed - fields.keys():
+        _wrong(f"{action} needs {_options(missing)}")
+    if extra := fields.keys() - allowed:
+        _wrong(f"{action} does not take {_options(extra)}")
+    if action is Action.GET and fields["first_quarter"] > fields["last_quarter"]:
+        _wrong("--first must not be after --last")
+    try:
+        return ControllerCommand.model_validate(
+            {"id": f"cli-{token_hex(8)}", "cmd": action.value, "until": min(until, MAX_EPOCH), **fields}
+        )
+    except ValidationError as error:
+        fault = error.errors()[0]
+        _wrong(f"{_options([str(fault['loc'][-1])])}: {fault['msg']} (found {fault['input']!r})")
+
+
+def _options(fields: Iterable[str]) -> str:
+    names = {
+        "for_s": "--for",
+        "first_quarter": "--first",
+        "last_quarter": "--last",
+        "periods": "a period such as --relay-s",
+    }
+    return ", ".join(names.get(field, "--" + field.replace("_", "-")) for field in sorted(fields))
+
+
+def _wrong(text: str) -> NoReturn:
+    raise ConfigError(f"{text}; see: commonwatt utility command --help")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "") if names else "none"
+
+
+def _command_row(row: dict[str, Any]) -> dict[str, object]:
+    outcome = row["outcome"] or {}
+    result = ": ".join(str(outcome[key]) for key in ("result", "reason") if outcome.get(key))
+    if outcome.get("sent") is not None:
+        result += f", {counted(outcome['sent'], 'block')} sent"
+    if outcome.get("absent"):
+        result += f", of {counted(len(outcome['absent']), 'block')} not all there"
+    return {
+        "id": row["id"],
+        "to": row["controller"],
+        "what": _asked(row["message"], defaults=False),
+        "state": row["state"],
+        "result": result,
+    }
+
+
+def _asked(message: dict[str, Any], *, defaults: bool = True) -> str:
+    """Say in words what a command asks for.
+
+    Args:
+        message: A ``ControllerCommand``'s keys and values.
+        defaults: Also say what would be so anyway.
+    """
+    cmd = message["cmd"]
+    details = []
+    if cmd in (Action.AGGREGATE, Action.DEAGGREGATE) and (defaults or message.get("at") == "meters"):
+        details.append(f"at {message.get('at', 'gateway')}")
+    if cmd == Action.AGGREGATE and (defaults or message.get("mode") == "lossy"):
+        details.append(message.get("mode", "lossless"))
+    if message.get("for_s"):
+        details.append(f"for {message['for_s']} s")
+    if blocks := message.get("blocks"):
+        details.append(counted(len(blocks), "block"))
+    if message.get("first_quarter") is not None and message.get("last_quarter") is not None:
+        first, end = message["first_quarter"] * QUARTER_S, (message["last_quarter"] + 1) * QUARTER_S
+        details.append(f"{moment(first)} to {moment(end)}")
+    details += [f"{name}={seconds}" for name, seconds in (message.get("periods") or {}).items()]
+    return f"{cmd} {', '.join(details)}".rstrip()

@@ -1,0 +1,131 @@
+"""``commonwatt utility``: registers a town, runs the service, prints what it has; other commands are in ``cli_*``."""
+
+import sys
+from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import track
+
+from commonwatt.cli.tables import counted
+from commonwatt.codec import dumps
+from commonwatt.config.database_url import database_fault
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MAX_EPOCH, QUARTER_S
+from commonwatt.protocol.topics import UTILITY
+from commonwatt.runtime.service import errors_told, flowing, run_service
+from commonwatt.town.town import Microgrid, load_town
+from utility.cli import commands as cli_commands
+from utility.cli import upkeep as cli_upkeep
+from utility.cli import views as cli_views
+from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
+from utility.registry.registration import enrol, fill_registry, refuse_moved
+from utility.store import reads
+from utility.store.database import open_database
+
+app = typer.Typer(
+    help="The utility: stores, completes, counts and shows what the gateways relay.",
+    no_args_is_help=True,
+)
+for module in (cli_commands, cli_views, cli_upkeep):
+    app.add_typer(module.app)
+
+
+@app.command()
+@flowing
+def run(config: ConfigOption) -> None:
+    """Run the service until it is told to stop (SIGTERM or Ctrl-C).
+
+    It keeps what the gateways relay over the head-end broker, asks for what is missing, and serves the API, its page
+    /docs and /metrics. It starts without broker and network, and connects when they are there. The database is made,
+    or brought up to date, at the start.
+
+    An example of the file: commonwatt config example utility
+    """
+    with errors_told():
+        settings, clock = load(config)
+        tokens = load_tokens(settings.tokens)
+        if UTILITY not in tokens:
+            raise ConfigError(
+                f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register"
+            )
+        # Loaded for this command alone: it takes longer than most of the others take.
+        from utility.shell import Service
+
+        database = open_database(settings.database, create=True, check=True, named=place_of_database(config))
+        try:
+            run_service(Service(settings, clock, database, tokens[UTILITY]).run)
+        finally:
+            database.close()
+
+
+@app.command()
+@flowing
+def register(
+    town: Annotated[Path, typer.Option("--town", help="The town file (TOML).")],
+    database: Annotated[
+        str | None,
+        typer.Option("--database", help="SQLAlchemy URL of the database to fill, such as sqlite:///utility.db."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Folder for the files of brokers, gateways and meters.")
+    ] = None,
+) -> None:
+    """Register a town: fill the database, and make the token of every device.
+
+    Writes OUT/MICROGRID/ with registry.json and gateway-tokens.json (for the gateway), devices.json (for its broker)
+    and meter-tokens.json; OUT/head-end/devices.json (for the utility's broker); OUT/utility/utility-tokens.json.
+
+    Do it again after appending to the town file, such as a meter: it adds what is new and keeps every token. A town
+    file that moves a meter is refused, by what the database has and by the registry.json of each microgrid.
+    Running brokers and the running utility take the additions over by themselves.
+
+    With --out alone it makes the files and no database, with --database alone it fills that and makes no file: so the
+    secrets of the town need not be on the machine where the database is.
+    """
+    with errors_told():
+        if database is None and out is None:
+            raise ConfigError("give --database, --out, or both; see: commonwatt utility register --help")
+        loaded = load_town(town)
+        if database is not None and (fault := database_fault(database)):
+            raise ConfigError(f"--database: {fault}")
+        if out is not None:
+            refuse_moved(loaded, out)  # before the database takes it over
+        told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
+        if database is not None:
+            with opened(database, create=True, named="--database") as filled, filled.writes.begin() as connection:
+                added = fill_registry(connection, loaded)
+            told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
+        if out is not None:
+            told.append(f"; {counted(enrol(loaded, out, _track), 'new token')} in {out}")
+    typer.echo("".join(told))
+
+
+@app.command()
+@flowing
+def dump(
+    config: ConfigOption,
+    start: Annotated[int, typer.Option(min=0, max=MAX_EPOCH, help="First second, UTC epoch; whole quarters.")] = 0,
+    end: Annotated[int, typer.Option(min=0, max=MAX_EPOCH, help="Second after the last.")] = MAX_EPOCH,
+) -> None:
+    """Write every block, joined, and every event as JSON lines, to be compared with what meters and gateways have.
+
+    One line each, such as {"kind": "block", "meter": "10001", "type": 3, "quarter": 1988888, "values": [...],
+    "quality": "22...", "extras": []}. Blocks come by quarter: those that begin in [START, END).
+    """
+    with errors_told(), from_file(config) as (database, _):
+        quarters = -(-start // QUARTER_S), -(-end // QUARTER_S) - 1
+        lines = chain(
+            chain.from_iterable(dumps.block_lines(blocks) for blocks in reads.all_blocks(database, *quarters)),
+            dumps.event_lines(reads.all_events(database, start, end)),
+        )
+        for line in lines:
+            sys.stdout.write(line + "\n")
+
+
+def _track(microgrids: Sequence[Microgrid]) -> Iterable[Microgrid]:
+    return track(microgrids, "enrolling", console=Console(stderr=True), transient=True)

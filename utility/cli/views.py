@@ -1,0 +1,133 @@
+"""``commonwatt utility letters``, ``conflicts``, ``gaps``, ``lines``: what a person should see, and decide on."""
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from getpass import getuser
+from typing import Annotated
+
+import typer
+
+from commonwatt.cli.dead_letter_options import (
+    CountsOption,
+    JsonOption,
+    LimitOption,
+    MeterOption,
+    ReasonOption,
+    SinceOption,
+    show_counts,
+    show_letters,
+)
+from commonwatt.cli.tables import counted, is_wide, show
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.dead_letters import wanted
+from commonwatt.runtime.service import errors_told, flowing
+from utility.cli.options import ConfigOption, from_file
+from utility.store import reads
+from utility.store.database import Database
+from utility.store.dead_letters import letter_counts
+from utility.store.dead_letters import letters as kept_letters
+from utility.store.quarantine import MAX_WHO, MAX_WHY, Decision, decide
+
+app = typer.Typer()
+
+
+class State(StrEnum):
+    """What is decided on a letter."""
+
+    HELD = "held"
+    RELEASED = "released"
+    REFUSED = "refused"
+
+
+@app.command()
+@flowing
+def letters(
+    config: ConfigOption,
+    meter: MeterOption = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    state: Annotated[
+        State | None, typer.Option("--state", help="Only those that are held, or that were released or refused.")
+    ] = None,
+    counts: CountsOption = False,
+    limit: LimitOption = 50,
+    as_json: JsonOption = False,
+    release: Annotated[
+        list[int] | None, typer.Option("--release", help="Take the held readings of letter NO into the blocks.")
+    ] = None,
+    refuse: Annotated[
+        list[int] | None, typer.Option("--refuse", help="Never take the held readings of letter NO.")
+    ] = None,
+    who: Annotated[str | None, typer.Option("--by", help="Who decides; else the user of this machine.")] = None,
+    why: Annotated[str, typer.Option("--why", help="Why it was decided so, for those who ask later.")] = "",
+) -> None:
+    """Show the newest dead letters: what could not be accepted, from whom, and why; decide on those that are held.
+
+    A reading that is more than its meter's service can carry, or its battery hold, is held: kept as it came, but in no
+    block and on no bill until a person decides. Released, it is part of its block like any other reading. Refused, it
+    stays a letter, and its slot is missing for that reason. A decision stands, and names who took it.
+
+    Examples: `letters --state held`, `letters --release 17 --why "new service, 400 A"`, `letters --since 24h --counts`.
+    """
+    with errors_told(), from_file(config) as (database, clock):
+        now = int(clock.now())
+        if release or refuse:
+            decisions = [*((no, State.RELEASED) for no in release or ()), *((no, State.REFUSED) for no in refuse or ())]
+            _decide(database, decisions, who or getuser(), why, now)
+            return
+        asked = wanted(meter, reason, since, now, state or "")
+        with database.reads.begin() as connection:
+            if counts:
+                show_counts(letter_counts(connection, asked), as_json=as_json)
+            else:
+                columns = ("no", "time", "sender", "meter", *(("door",) if is_wide() else ()))
+                show_letters(kept_letters(connection, limit, asked), as_json=as_json, columns=columns)
+
+
+def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str, why: str, now: int) -> None:
+    """Take all decisions in one transaction, and say what became of each."""
+    if len(who) > MAX_WHO or len(why) > MAX_WHY:
+        raise ConfigError(f"--by may have {MAX_WHO} characters, --why {MAX_WHY}")
+    with database.writes.begin() as connection:
+        done = [(no, state, decide(connection, Decision(no, state, who, why, now))) for no, state in decisions]
+    for no, state, blocks in done:
+        slots = int((blocks.quality > 0).sum())
+        typer.echo(f"letter {no}: {counted(slots, 'slot')} of meter {blocks.key(0)[0]} {state} by {who}")
+
+
+@app.command()
+def conflicts(config: ConfigOption, limit: LimitOption = 50) -> None:
+    """Show slots of finished quarters for which different values came; the smallest stands, all are kept."""
+    with errors_told(), from_file(config) as (database, _):
+        show("conflicts", reads.conflicts(database, limit), ("meter", "type", "start", "quality", "values"))
+
+
+@app.command()
+def gaps(config: ConfigOption, limit: LimitOption = 50) -> None:
+    """Show the oldest blocks with missing slots, how often they were asked for, and when next."""
+    with errors_told(), from_file(config) as (database, _), database.reads.begin() as connection:
+        columns = ("microgrid", "meter", "type", "start", "slots", "absent", "asked", "next_time")
+        show("gaps", reads.gaps(connection, limit), columns)
+
+
+@app.command()
+@flowing
+def lines(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Show what each controller's LTE line has cost this month and is expected to by its end, in GB, each way.
+
+    As its gateway said last. At risk is a line of which more is expected than its plan allows.
+    """
+    with errors_told(), from_file(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = reads.lines(connection)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            columns = [name for row in rows[:1] for name in row if name != "time" or is_wide()]
+            show("lines", [_in_gigabytes(row) for row in rows], columns)
+
+
+def _in_gigabytes(row: dict[str, object]) -> dict[str, object]:
+    figures = {name: f"{value / 1e9:.3f}" for name, value in row.items() if isinstance(value, int) and name != "time"}
+    return row | figures | {"level": str(row["level"]).replace("_", " ")}

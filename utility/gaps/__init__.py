@@ -1,0 +1,1 @@
+"""Missing slots: found, asked for again, and counted."""

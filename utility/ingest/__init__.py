@@ -1,0 +1,1 @@
+"""From the connection to the database: queues, checks, one writing thread."""

@@ -1,0 +1,1 @@
+"""What the utility does by itself, period by period."""

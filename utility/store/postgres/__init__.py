@@ -1,0 +1,1 @@
+"""What only PostgreSQL has: partitions, and its own programs for backups."""

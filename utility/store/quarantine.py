@@ -1,0 +1,149 @@
+"""Readings held back for a person to decide: kept as letters, noted by slot, released into blocks or refused."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, delete, func, select, update
+
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.dead_letters import held_blocks
+from utility.store.database import insert_or
+from utility.store.dead_letters import letter_of
+from utility.store.keys import is_one_of, listed
+from utility.store.parts import chunks, masks
+from utility.store.registry import NOBODY, KnownMeter, controller_numbers, load_known
+from utility.store.tables import held, letter, part, series
+
+HELD = "held"
+RELEASED = "released"
+REFUSED = "refused"
+
+MAX_WHO = 64
+MAX_WHY = 200
+
+Key = tuple[int, int, int]
+"""(number of the meter, record type, quarter)."""
+
+_HELD = (
+    select(held, letter.c.state)
+    .join(letter, letter.c.no == held.c.letter_no)
+    .where(is_one_of((held.c.meter_no, held.c.record_type, held.c.quarter)))
+)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What a person decides on a held letter.
+
+    Attributes:
+        no: The letter's number.
+        state: ``RELEASED`` or ``REFUSED``.
+        who: The person.
+        why: Why, in the person's words; may be empty.
+        time: When.
+    """
+
+    no: int
+    state: str
+    who: str
+    why: str
+    time: EpochSeconds
+
+
+def note_slots(connection: Connection, letter_no: int, number: int, blocks: Blocks) -> None:
+    """Note the slots of a new held letter."""
+    rows = [
+        {"meter_no": number, "record_type": kind, "quarter": quarter, "letter_no": letter_no, "mask": mask}
+        for (_, kind, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True)
+    ]
+    connection.execute(held.insert(), rows)
+
+
+def decide(connection: Connection, decision: Decision) -> Blocks:
+    """Release a held letter's readings into the blocks, or refuse them for good; return the readings.
+
+    Raises:
+        ConfigError: There is no such letter, it is not held, or its meter is no longer registered.
+    """
+    row = connection.execute(select(letter).where(letter.c.no == decision.no)).one_or_none()
+    if row is None:
+        raise ConfigError(f"letter {decision.no}: there is none of this number; see: commonwatt utility letters")
+    if row.state != HELD:
+        what = f"is {row.state} already" if row.state else "is not one that is held"
+        raise ConfigError(f"letter {decision.no}: {what}; see: commonwatt utility letters --state held")
+    kept = letter_of(row).letter
+    meter = load_known(connection).meters.get(kept.meter)
+    # It fitted what the meter was registered for when it came; that may have changed since.
+    blocks = held_blocks(kept, None, RecordType)
+    if blocks is None or meter is None:
+        raise ConfigError(f"letter {decision.no}: holds no readings of a registered meter; see: register")
+    decided = (
+        update(letter)
+        .where(letter.c.no == decision.no, letter.c.state == HELD)
+        .values(state=decision.state, decided=decision.time, decided_by=decision.who, why=decision.why)
+    )
+    if not connection.execute(decided).rowcount:
+        raise ConfigError(f"letter {decision.no}: somebody else has just decided; see: commonwatt utility letters")
+    if decision.state == RELEASED:
+        connection.execute(delete(held).where(held.c.letter_no == decision.no))
+        _append(connection, blocks, meter, row.sender, decision.time)
+    return blocks
+
+
+def _append(connection: Connection, blocks: Blocks, meter: KnownMeter, sender: str, now: EpochSeconds) -> None:
+    """Add the released readings as parts, like any that arrive late."""
+    numbers = controller_numbers(connection)
+    origin = {
+        "meter_no": meter.no,
+        "sender_no": numbers.get(sender, NOBODY),
+        "owner_no": numbers[meter.microgrid],
+        "received_minute": now // 60,
+    }
+    rows = [
+        origin | {"record_type": kind, "quarter": quarter, "payload": payload}
+        for (_, kind, quarter), payload in zip(blocks.keys(), pack(blocks), strict=True)
+    ]
+    connection.execute(part.insert(), rows)
+    first = {"meter_no": meter.no, "record_type": rows[0]["record_type"], "first_quarter": int(blocks.quarter.min())}
+    statement = insert_or(connection, series).values(first)
+    earlier = statement.excluded.first_quarter
+    statement = statement.on_conflict_do_update(
+        index_elements=["meter_no", "record_type"],
+        set_={"first_quarter": earlier},
+        where=series.c.first_quarter > earlier,
+    )
+    connection.execute(statement)
+
+
+def masks_of(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[int, int]]:
+    """Return the slots of the blocks that are held, and those that were refused, where there are any."""
+    found: dict[Key, tuple[int, int]] = {}
+    if connection.execute(select(held.c.letter_no).limit(1)).first() is None:
+        return found
+    for some in chunks(list(keys)):
+        for row in connection.execute(_HELD, listed(some)):
+            key = row.meter_no, row.record_type, row.quarter
+            waiting, refused = found.get(key, (0, 0))
+            found[key] = (waiting | row.mask, refused) if row.state == HELD else (waiting, refused | row.mask)
+    return found
+
+
+def masks_between(
+    connection: Connection, series_keys: Sequence[tuple[int, int]], first: int, end: int
+) -> dict[Key, tuple[int, int]]:
+    """Return the same of all blocks of some meters' record types, quarters ``first`` to ``end`` - 1."""
+    within = held.c.quarter.between(first, end - 1) & is_one_of((held.c.meter_no, held.c.record_type))
+    keys = {
+        (row.meter_no, row.record_type, row.quarter)
+        for row in connection.execute(select(held).where(within).distinct(), listed(series_keys))
+    }
+    return masks_of(connection, keys)
+
+
+def count_held(connection: Connection) -> int:
+    """Return how many letters wait for a person."""
+    return connection.execute(select(func.count()).select_from(letter).where(letter.c.state == HELD)).scalar_one()

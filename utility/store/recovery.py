@@ -1,0 +1,270 @@
+"""A damaged SQLite database: set aside, replaced by a new one, and what can be read and is sound taken over.
+
+A person starts it, since the town's bills rest on what is in there. The new database has a new store id, so that every
+gateway sends its backup again, and looks through all that is recent for gaps; so what is lost here comes back as far as
+it is still anywhere.
+"""
+
+import json
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from sqlite3 import Connection as SqliteConnection
+from sqlite3 import Error as SqliteError
+from typing import Any
+
+from sqlalchemy import Connection, MetaData, Table
+from sqlalchemy.exc import DatabaseError, IntegrityError
+from sqlalchemy.types import TypeEngine
+
+from commonwatt.codec.packing import unpack_sound
+from commonwatt.config.database_url import sqlite_url
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.units import QUARTER_S, EpochSeconds, unsigned64
+from commonwatt.runtime.interrupts import uninterrupted
+from commonwatt.runtime.service import only_one
+from commonwatt.sqlite.damage import make_ready, open_read_only, put_in_place, readable_rows, ready_of
+from commonwatt.sqlite.wal import readable
+from utility.registry.registration import TOWN
+from utility.store.backup.restore import made_beside
+from utility.store.checks import check_schema, row_crc
+from utility.store.database import insert_or, open_database
+from utility.store.parts import as_rows, summaries
+from utility.store.registry import REVISION, registry_changed
+from utility.store.retention import KEPT_FROM
+from utility.store.schema import empty_database, revisions
+from utility.store.tables import (
+    command,
+    compacted,
+    controller,
+    declared_minimum,
+    event,
+    held,
+    letter,
+    meter,
+    part,
+    series,
+    setting,
+    tally,
+)
+
+ROWS_AT_A_TIME = 1_000
+
+_SETTINGS = (TOWN, REVISION, KEPT_FROM)
+"""Settings taken over, all JSON; the others say something of the old database alone."""
+
+_TAKEN = (controller, meter, declared_minimum, compacted, part, event, letter, held, series, command, tally, setting)
+"""The tables taken over, each after those it refers to. Gaps are found anew, jobs done anew, heartbeats come anew."""
+
+_Row = dict[str, Any]
+_Judge = Callable[[list[_Row]], list[_Row]]
+
+
+@dataclass
+class Salvage:
+    """What became of a damaged database.
+
+    Attributes:
+        aside: Where it is now.
+        taken: Rows taken over, by table.
+        damaged: Rows that could be read but were not what was written, by table.
+        unreadable: What could not be read at all, for people.
+    """
+
+    aside: Path | None = None
+    taken: Counter[str] = field(default_factory=Counter)
+    damaged: Counter[str] = field(default_factory=Counter)
+    unreadable: list[str] = field(default_factory=list)
+
+    def table(self) -> list[dict[str, object]]:
+        """Return a row for each table, for people."""
+        return [{"table": t.name, "taken over": self.taken[t.name], "damaged": self.damaged[t.name]} for t in _TAKEN]
+
+
+def salvage(path: Path, now: EpochSeconds) -> Salvage:
+    """Put a new database in the place of a damaged one; what is there stays beside it.
+
+    One that was made before, and not put in place since something ended it, is put in place now.
+
+    Raises:
+        ConfigError: There is none, or a service or command has it open.
+        StoreError: The new one can't be made, such as for want of room; nothing was changed.
+    """
+    if not path.is_file() and not ready_of(path).exists():
+        raise ConfigError(f"{path}: no database there")
+    with only_one(path, "a running utility, or one of its commands,"), made_beside(path) as fresh:
+        result = Salvage()
+        if ready_of(path).exists():
+            result.aside = put_in_place(path, now)
+            return result
+        try:
+            revision = _revision_of(path)
+            empty = empty_database(revision)
+            with readable(path, partial(check_schema, empty=empty), lambda: empty) as source:
+                _fill(fresh, revision, source, result, now)
+        except (DatabaseError, OSError) as error:
+            raise StoreError(f"{fresh}: can't be made: {error}; {path} is as it was") from error
+        with uninterrupted():
+            make_ready(fresh, path)
+            result.aside = put_in_place(path, now)
+    return result
+
+
+def _revision_of(path: Path) -> str:
+    """Return the schema of a damaged database: the one it is equal to, or else the one it names, or else the newest.
+
+    Raises:
+        StoreError: A later version made it.
+    """
+    known = revisions()
+    named = None
+    with closing(open_read_only(path)) as source:
+        for revision in known:
+            with suppress(SqliteError, UnicodeDecodeError):
+                check_schema(source, empty_database(revision))
+                return revision
+        with suppress(SqliteError, UnicodeDecodeError):
+            (named,) = source.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
+    if isinstance(named, str) and named.isdecimal() and named > known[0]:
+        raise StoreError(
+            f"{path}: made by a later version of Commonwatt (schema {named}); salvage it with that version"
+        )
+    return named if named in known else known[0]
+
+
+def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Salvage, now: EpochSeconds) -> None:
+    """Make the new database, first of the schema of the damaged one, then brought up to date like any other."""
+    url = sqlite_url(fresh)
+    with closing(open_database(url, create=True, revision=revision)) as database:
+        made = MetaData()
+        made.reflect(database.reads)
+        take = _Take(source, result, now)
+        for table in (made.tables[taken.name] for taken in _TAKEN if taken.name in made.tables):
+            for group in take.rows(table):
+                with database.writes.begin() as connection:
+                    _insert(connection, table, group, result)
+    with closing(open_database(url, create=True)) as database, database.writes.begin() as connection:
+        registry_changed(connection)
+
+
+def _insert(connection: Connection, table: Table, rows: list[_Row], result: Salvage) -> None:
+    """Insert rows; those that refer to what is lost, or say another thing of what is there, are lost too."""
+    statement = insert_or(connection, table).on_conflict_do_nothing()
+    try:
+        with connection.begin_nested():
+            connection.execute(statement, rows)
+        result.taken[table.name] += len(rows)
+    except IntegrityError:
+        if len(rows) == 1:
+            result.damaged[table.name] += 1
+            return
+        for row in rows:
+            _insert(connection, table, [row], result)
+
+
+class _Take:
+    """Reads what is sound, table by table."""
+
+    def __init__(self, source: SqliteConnection, result: Salvage, now: EpochSeconds) -> None:
+        self._source = source
+        self._result = result
+        self._meters: dict[int, int] = {}
+        self._judges: dict[str, _Judge] = {
+            meter.name: self._registered,
+            compacted.name: self._whole_blocks,
+            part.name: self._whole_parts,
+            event.name: partial(_where, lambda row: row_crc(event, row) == row["crc"]),
+            letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
+            series.name: partial(_changed, scanned_from=None, scanned_until=None),
+            command.name: partial(_where, lambda row: _is_json(row["message"]) and _is_json(row["outcome"] or "0")),
+            setting.name: partial(_where, lambda row: _is_setting(row["key"], row["value"], now)),
+        }
+
+    def rows(self, table: Table) -> Iterator[list[_Row]]:
+        """Yield the sound rows of a table, in groups."""
+        names = tuple(column.name for column in table.c)
+        found = readable_rows(self._source, table.name, tuple(f'"{name}"' for name in names), self._result.unreadable)
+        while group := list(islice(found, ROWS_AT_A_TIME)):
+            rows = [dict(zip(names, values, strict=True)) for _, *values in group]
+            typed = [row for row in rows if _fits(table, row)]
+            judge = self._judges.get(table.name)
+            sound = judge(typed) if judge is not None else typed
+            if table.name != setting.name:
+                self._result.damaged[table.name] += len(rows) - len(sound)
+            if sound:
+                yield sound
+
+    def _registered(self, rows: list[_Row]) -> list[_Row]:
+        sound = [row for row in rows if row_crc(meter, row) == row["crc"]]
+        self._meters |= {row["no"]: unsigned64(row["id"]) for row in sound}
+        return sound
+
+    def _whole_blocks(self, rows: list[_Row]) -> list[_Row]:
+        """Check blocks, and make what people query of each anew."""
+        sound, blocks = self._whole(rows)
+        return [row | summary for row, summary in zip(sound, as_rows(summaries(blocks)), strict=True)]
+
+    def _whole_parts(self, rows: list[_Row]) -> list[_Row]:
+        """Check parts; in the first schema blocks stood among them."""
+        return self._whole_blocks(rows) if "total" in rows[0] else self._whole(rows)[0]
+
+    def _whole(self, rows: list[_Row]) -> tuple[list[_Row], Blocks]:
+        """Check blocks, or parts of them; return the sound rows, and what they hold."""
+        rows = [row for row in rows if row["meter_no"] in self._meters]
+        keys = [(self._meters[row["meter_no"]], row["record_type"], row["quarter"]) for row in rows]
+        blocks, damaged = unpack_sound(keys, [row["payload"] for row in rows])
+        sound = [row for i, row in enumerate(rows) if i not in set(damaged)]
+        return sound, blocks
+
+
+def _where(is_sound: Callable[[_Row], bool], rows: list[_Row]) -> list[_Row]:
+    return [row for row in rows if is_sound(row)]
+
+
+def _changed(rows: list[_Row], **values: object) -> list[_Row]:
+    return [row | values for row in rows]
+
+
+def _is_setting(key: str, value: str, now: EpochSeconds) -> bool:
+    """Tell whether a setting is one to be taken over, and may be what was written."""
+    if key == KEPT_FROM:
+        # Were it later, no gap would be looked for until then.
+        return value.isdecimal() and int(value) <= now // QUARTER_S
+    return key in _SETTINGS and _is_json(value)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _fits(table: Table, row: Mapping[str, Any]) -> bool:
+    """Tell whether each value is of its column's kind, for SQLite takes any."""
+    return all(
+        column.nullable if row[column.name] is None else _is_of(column.type, row[column.name]) for column in table.c
+    )
+
+
+def _is_of(kind: TypeEngine[Any], value: object) -> bool:
+    if kind.python_type is bool:
+        return value in (0, 1)
+    if not isinstance(value, kind.python_type):
+        return False
+    return not isinstance(value, str) or _is_text(value, getattr(kind, "length", None))
+
+
+def _is_text(value: str, length: int | None) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return length is None or len(value) <= length
