@@ -2,6 +2,7 @@
 
 import asyncio
 import fcntl
+import os
 import socket
 import tempfile
 import threading
@@ -34,19 +35,20 @@ async def become(condition: Callable[[], object], within_s: float = PATIENCE_S) 
 
 _PORTS = 400
 _FIRST_PORT, _LAST_PORT = 10_000, 32_000  # Below the ports that the system gives to connections.
-_locks: list[object] = []
 
 
 def _own_ports() -> range:
     """Return ports that no other process gives to its tests: a locked file claims each range until its process ends."""
     for first in range(_FIRST_PORT, _LAST_PORT, _PORTS):
-        lock = (Path(tempfile.gettempdir()) / f"commonwatt-test-ports-{first}.lock").open("a")
+        # Left open on purpose: the lock lasts as long as the process.
+        lock = os.open(
+            Path(tempfile.gettempdir()) / f"commonwatt-test-ports-{first}.lock", os.O_RDWR | os.O_CREAT, 0o600
+        )
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            lock.close()
+            os.close(lock)
             continue
-        _locks.append(lock)
         return range(first, first + _PORTS)
     raise AssertionError("every range of test ports is in use; do many test runs go on at once?")
 
