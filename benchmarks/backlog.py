@@ -17,8 +17,8 @@ from benchmarks.processes import MIB, Costs
 from benchmarks.report import Goal, Section, Table, number, spread
 from benchmarks.town import MINUTE_SLOTS, RESIDENTIAL, WHOLE_TOWN, Controller, Uplinks, controllers, readings, use
 from commonwatt.codec.packing import pack
-from commonwatt.codec.payloads import Keys
 from commonwatt.model.blocks import Quality, make_blocks
+from commonwatt.model.keys import Keys
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import BatchRefusal, unpack_batch, unpack_batch_ack
 from gateway.changes import AppendParts, Part

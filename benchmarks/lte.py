@@ -18,7 +18,7 @@ from typing import Any
 from benchmarks.report import Goal, Section, Table
 from commonwatt.identity.authority import Authority, Wanted
 from commonwatt.identity.certificates import Kind
-from commonwatt.network.lte import Use
+from commonwatt.model.byte_count import ByteCount
 from commonwatt.runtime.clock import wall_clock
 from commonwatt.town.town import Function
 from harness.network.loopback import Scales, bring_up, ports_of, run_alone
@@ -148,11 +148,11 @@ class Weighing:
         came = re.findall(r"(\d+) connected from \('[^']*', (\d+)\)", self.site.log(f"{place} broker"))
         return {int(port) for meter, port in came if meter in boundary}
 
-    def weigh(self, place: str) -> tuple[Use, Use]:
+    def weigh(self, place: str) -> tuple[ByteCount, ByteCount]:
         """Return what a line has carried so far: to and from its meters, and its utility."""
         meters = self._scales.use(self._brokers[place], without=self._gateways[place] | self._boundary[place])
         utility = self._scales.use(self._head_end, only=self._gateways[place])
-        return meters, Use(utility.received, utility.sent)
+        return meters, ByteCount(utility.received, utility.sent)
 
 
 def weigh_alone(places: Sequence[str], seconds: float, settle_s: float) -> list[Line]:
@@ -196,7 +196,7 @@ def speak_tls(site: Site, place: str) -> None:
 _CA = 'broker_ca = "ca.pem"'
 
 
-def _less(last: Use, first: Use) -> tuple[int, int]:
+def _less(last: ByteCount, first: ByteCount) -> tuple[int, int]:
     return last.sent - first.sent, last.received - first.received
 
 

@@ -17,9 +17,10 @@ from broker.metrics import BrokerMetrics
 from broker.mosquitto import rendered
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import BrokerSettings
-from commonwatt.identity.devices import load_devices, write_private
+from commonwatt.identity.devices import load_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import errors_told, flowing, serve
 from commonwatt.runtime.watchdog import Watchdog, register_process
 

@@ -8,7 +8,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from broker.admission.connect import Refusal
 from broker.embedded.packets import Cut
 from broker.rules import Action
-from commonwatt.network.lte import Use
+from commonwatt.model.byte_count import ByteCount
 
 _PREFIX = "commonwatt_broker"
 _WAYS = ("in", "out")
@@ -76,9 +76,9 @@ class BrokerMetrics:
         self.tls_file_errors = self._counter("tls_file_errors", text)
         text = "When the broker's certificate expires, UTC epoch seconds."
         self.certificate_expires = self._gauge("certificate_expiry_timestamp_seconds", text, "use")
-        self._line = Use()
+        self._line = ByteCount()
 
-    def line_use(self, total: Use) -> None:
+    def line_use(self, total: ByteCount) -> None:
         """Count what was sent and received since the last time."""
         # A connection that turns out to be the gateway's is taken out of the sum.
         self.line_bytes.labels("out").inc(max(0, total.sent - self._line.sent))

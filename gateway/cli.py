@@ -24,7 +24,7 @@ from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.exceptions import StoreError
-from commonwatt.protocol.dead_letters import wanted
+from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_told, flowing, only_one, run_service
 from gateway.lte.line import KEPT_DAYS, LineDay, in_words, line_of

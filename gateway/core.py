@@ -8,12 +8,13 @@ itself (``gateway.time.timekeeper``).
 from dataclasses import asdict
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.machine import Machine
 from commonwatt.model.records import Log
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
 from commonwatt.model.validation import limits_of
-from commonwatt.network.lte import Use
 from commonwatt.protocol.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
 from commonwatt.protocol.commands import ControllerCommand, Heartbeat, LineUse, Outcome, unpack_json
 from commonwatt.protocol.dead_letters import Door
@@ -30,7 +31,6 @@ from commonwatt.protocol.topics import (
     gateway_up,
     parse_meter_up,
 )
-from commonwatt.runtime.clock import Machine
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
@@ -134,7 +134,7 @@ class Gateway:
             use = unpack_json(LineUse, payload)
         except ProtocolError as error:
             return self._junk(Door.UNKNOWN, payload, error.code, now)
-        return self.line.look(METERS, str(use.run), Use(use.sent, use.received), now)
+        return self.line.look(METERS, str(use.run), ByteCount(use.sent, use.received), now)
 
     def _junk(self, door: Door, payload: bytes, code: int, now: EpochSeconds) -> list[Effect[Change]]:
         """Keep the start of what came in where no meter speaks."""
@@ -218,7 +218,7 @@ class Gateway:
         shifted, self._shifted = self._shifted, []
         return shifted + self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
-    def used(self, side: str, run: str, sums: Use, raw: EpochSeconds) -> list[Effect[Change]]:
+    def used(self, side: str, run: str, sums: ByteCount, raw: EpochSeconds) -> list[Effect[Change]]:
         """Take in what a side of the line has cost since its ``run`` began."""
         return self.line.look(side, run, sums, self._tell(raw))
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId, MilliwattHours
-from commonwatt.town.town import VOLTS, Battery, Direction, Function, Meter, Microgrid, Town, average_w
+from commonwatt.model.units import SLOT_S, VOLTS, EpochSeconds, MeterId, MilliwattHours
+from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town, average_w
 from meter_sim.load import Consumer, Loads
 from meter_sim.weather import Weather, chance, seed_of
 

@@ -2,8 +2,9 @@
 
 import logging
 
+from commonwatt.model.machine import Machine
 from commonwatt.protocol.messages import Trust
-from commonwatt.runtime.clock import Clock, Machine
+from commonwatt.runtime.clock import Clock
 
 TOLERANCE_S = 1
 """What the machine's clock and the service's differ by without being set to each other, seconds."""

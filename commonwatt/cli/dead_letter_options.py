@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from commonwatt.cli.tables import is_wide, show
-from commonwatt.protocol.dead_letters import Kept, counts_of
+from commonwatt.protocol.dead_letter_words import counts_of, row_of
+from commonwatt.protocol.dead_letters import Kept
 
 MeterOption = Annotated[str | None, typer.Option("--meter", help="Only those of this meter.")]
 ReasonOption = Annotated[
@@ -32,7 +33,7 @@ def show_letters(letters: Sequence[Kept], *, as_json: bool, columns: Sequence[st
         as_json: With every byte, as hexadecimal text.
         columns: The first columns of the table; the reason and what a letter says come behind.
     """
-    rows = [letter.row() for letter in letters]
+    rows = [row_of(letter) for letter in letters]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return

@@ -9,10 +9,10 @@ from typing import Annotated, Any
 import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
-from commonwatt.cli.tables import moment
 from commonwatt.config.files import check_file, load_settings
 from commonwatt.config.settings import PARTS
 from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.model.words import moment
 from commonwatt.network.addresses import split_address
 from commonwatt.runtime.service import errors_told, flowing
 

@@ -1,14 +1,15 @@
-"""Tables for people in a terminal, and times and counts in words."""
+"""Tables for people in a terminal."""
 
 import json
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+
+from commonwatt.model.words import moment
 
 WIDE = 110
 """Columns of a terminal that has room for everything."""
@@ -49,19 +50,3 @@ def _cell(column: str, value: object) -> str:
     if column in _TIMES and isinstance(value, int):
         return moment(value)
     return json.dumps(value) if isinstance(value, dict | list) else str(value)
-
-
-def moment(time: int) -> str:
-    """Return a time with its date, UTC."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
-
-
-def near(time: int, other: int) -> str:
-    """Return a time of day, with its date unless that is the other time's."""
-    text = moment(time)
-    return text[11:19] if text[:10] == moment(other)[:10] else text[:19]
-
-
-def counted(number: int, what: str) -> str:
-    """Return how many there are of something, such as ``1 slot`` or ``2 slots``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

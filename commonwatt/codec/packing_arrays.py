@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.codec.payloads import CHECK_BYTES, MAX_PAYLOAD_BYTES, Keys, Payloads, check_sums
+from commonwatt.codec.payloads import CHECK_BYTES, MAX_PAYLOAD_BYTES, Payloads, check_sums
 from commonwatt.model.blocks import Blocks, Quality
+from commonwatt.model.keys import Keys
 from commonwatt.model.units import GROUP_SLOTS, MAX_ABS_READING, SLOTS
 
 HAS_MISSING = 0x01

@@ -1,17 +1,15 @@
-"""The keys and the payloads of many blocks, as arrays: no object for each (docs/protocol.md, "Block payload")."""
+"""The payloads of many blocks, as arrays: no object for each (docs/protocol.md, "Block payload")."""
 
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from itertools import accumulate, pairwise
-from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-Key: TypeAlias = tuple[int, int, int]
-"""Meter, record type and quarter of a block."""
+from commonwatt.model.keys import Keys
 
 MAX_PAYLOAD_BYTES = 2048
 """No payload is longer; extras are cut to what fits (a slot with that many different values tells enough)."""
@@ -21,47 +19,6 @@ CHECK_BYTES = 4
 
 _KEY_BYTES = 13
 _ALL_ONES = 0xFFFFFFFF
-
-
-@dataclass(frozen=True, eq=False)
-class Keys:
-    """The keys of n blocks; equal to a list of the same tuples.
-
-    Attributes:
-        meter: uint64 (n,), meter ids.
-        record_type: uint8 (n,).
-        quarter: uint32 (n,), epoch seconds // 900.
-    """
-
-    meter: npt.NDArray[np.uint64]
-    record_type: npt.NDArray[np.uint8]
-    quarter: npt.NDArray[np.uint32]
-
-    @classmethod
-    def of(cls, keys: "Keys | Sequence[Key]") -> "Keys":
-        """Make arrays of (meter, type, quarter) tuples; keys that are arrays already stay as they are."""
-        if isinstance(keys, Keys):
-            return keys
-        meter, record_type, quarter = zip(*keys, strict=True) if len(keys) else ((), (), ())
-        return cls(np.array(meter, np.uint64), np.array(record_type, np.uint8), np.array(quarter, np.uint32))
-
-    def __len__(self) -> int:
-        return len(self.meter)
-
-    def __getitem__(self, row: int) -> Key:
-        return int(self.meter[row]), int(self.record_type[row]), int(self.quarter[row])
-
-    def __iter__(self) -> Iterator[Key]:
-        return zip(self.meter.tolist(), self.record_type.tolist(), self.quarter.tolist(), strict=True)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Keys | list) and list(self) == list(other)
-
-    __hash__ = None  # type: ignore[assignment]
-
-    def take(self, rows: npt.NDArray[np.intp]) -> "Keys":
-        """Return the keys at ``rows``, in that order."""
-        return Keys(self.meter[rows], self.record_type[rows], self.quarter[rows])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,7 +8,7 @@ import time
 from dataclasses import dataclass
 
 from commonwatt.demo.layout import Layout, Part
-from commonwatt.identity.devices import write_private
+from commonwatt.runtime.files import write_private
 
 STOP_WITHIN_S = 5.0
 """Real seconds a part may take to end after SIGTERM; then it is killed, and that is told."""

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Self
 
 from commonwatt.identity.certificates import Kind, Signer, pem, revoked_serials
-from commonwatt.identity.devices import AUTHORITY_FOLDER, write_private
+from commonwatt.identity.devices import AUTHORITY_FOLDER
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.files import write_private
 
 FOLDER = AUTHORITY_FOLDER
 """The authority's folder below OUT."""

@@ -9,17 +9,14 @@ import base64
 import hashlib
 import hmac
 import json
-import os
 import re
 import secrets
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from tempfile import mkstemp
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.runtime.jsonfile import read_object
-from commonwatt.sqlite.damage import sync_folder
+from commonwatt.runtime.files import read_object, write_private
 
 AUTHORITY_FOLDER = "authority"
 """Where the authority is, beside the microgrids' folders; whoever works on these files locks it."""
@@ -145,19 +142,3 @@ def load_tokens(path: Path) -> dict[str, str]:
     if wrong := content.keys() - tokens.keys():
         raise ConfigError(f"{path}: not a token file (that of {min(wrong)} is no token); {_REMEDY}")
     return tokens
-
-
-def write_private(path: Path, text: str) -> None:
-    """Replace ``path`` in one durable step by a file only this user can read."""
-    # Its name is new and nobody's guess: nothing that stands there already, such as a link, is written into.
-    descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".new")
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)

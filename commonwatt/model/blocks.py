@@ -15,7 +15,7 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.codec.payloads import Key, Keys
+from commonwatt.model.keys import Key, Keys
 from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import GROUP_SLOTS, SLOT_S, SLOTS
 

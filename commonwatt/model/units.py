@@ -39,6 +39,9 @@ MAX_ABS_READING: MilliwattHours = 2**53
 MAX_EPOCH: EpochSeconds = 2**32 - 1
 """The last second a record can name (32 bits)."""
 
+VOLTS = 240
+"""Service voltage: what turns a service's amps into energy."""
+
 
 def quarter_of(time: EpochSeconds) -> Quarter:
     """Return the quarter-hour in which a slot starting at ``time`` lies."""

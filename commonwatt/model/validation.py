@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOT_S, MilliwattHours
-from commonwatt.town.town import VOLTS
+from commonwatt.model.units import SLOT_S, VOLTS, MilliwattHours
 
 MARGIN_PERCENT = 125
 """A reading may be a quarter above what the registry says: breakers carry some more for a while, and a battery's

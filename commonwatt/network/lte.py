@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Self
 from weakref import WeakKeyDictionary
 
+from commonwatt.model.byte_count import ByteCount
 from commonwatt.runtime.clock import boot_id
 
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
@@ -31,23 +32,7 @@ IS_COUNTED = _TCP_INFO is not None
 """Whether this system tells."""
 
 
-@dataclass(frozen=True)
-class Use:
-    """Bytes on a line, IP headers included.
-
-    Attributes:
-        sent: From here.
-        received: To here.
-    """
-
-    sent: int = 0
-    received: int = 0
-
-    def __add__(self, other: "Use") -> "Use":
-        return Use(self.sent + other.sent, self.received + other.received)
-
-
-def use_of(sock: socket.socket, *, accepted: bool, closing: bool = False) -> Use | None:
+def byte_count_of(sock: socket.socket, *, accepted: bool, closing: bool = False) -> ByteCount | None:
     """Return what a TCP connection has cost so far; ``None`` where it can't be told.
 
     Args:
@@ -75,7 +60,7 @@ def use_of(sock: socket.socket, *, accepted: bool, closing: bool = False) -> Use
         # A FIN and its acknowledgement each way; if the other side has closed, those of one way are counted.
         left = {_ESTABLISHED: 2, _CLOSE_WAIT: 1}.get(info[_STATE], 0) * header
         sent, received = sent + left, received + left
-    return Use(sent, received)
+    return ByteCount(sent, received)
 
 
 @dataclass
@@ -112,17 +97,17 @@ class Tally:
         with self._lock:
             accepted = self._open.pop(sock, None)
             if accepted is not None:
-                use = use_of(sock, accepted=accepted, closing=True) or Use()
+                count = byte_count_of(sock, accepted=accepted, closing=True) or ByteCount()
                 # Plain numbers: between reading and writing one of them no garbage is collected.
-                self._ended_sent += use.sent
-                self._ended_received += use.received
+                self._ended_sent += count.sent
+                self._ended_received += count.received
 
-    def total(self) -> Use:
+    def total(self) -> ByteCount:
         """Return what all connections have cost since the beginning."""
         with self._lock:
             # First: one that is closed while the others are looked at must not count twice. It may be missing once.
-            ended = Use(self._ended_sent, self._ended_received)
-            looks = (use_of(sock, accepted=accepted) or Use() for sock, accepted in self._connections())
+            ended = ByteCount(self._ended_sent, self._ended_received)
+            looks = (byte_count_of(sock, accepted=accepted) or ByteCount() for sock, accepted in self._connections())
             return sum(looks, ended)
 
     def _connections(self) -> Iterator[tuple[socket.socket, bool]]:
@@ -155,7 +140,7 @@ class AcceptedSocket(socket.socket):
         super().close()
 
 
-def interface_use(name: str, folder: Path = Path("/sys/class/net")) -> tuple[str, Use] | None:
+def interface_byte_count(name: str, folder: Path = Path("/sys/class/net")) -> tuple[str, ByteCount] | None:
     """Return what a network interface has sent and received since it is there, with a name for that time.
 
     ``None`` while it is not there. A modem that is plugged in again is another interface, which begins at 0.
@@ -164,5 +149,5 @@ def interface_use(name: str, folder: Path = Path("/sys/class/net")) -> tuple[str
     with suppress(OSError, ValueError):
         number = int((there / "ifindex").read_text())
         sent, received = (int((there / "statistics" / f"{way}_bytes").read_text()) for way in ("tx", "rx"))
-        return f"{boot_id()} {name} {number}", Use(sent, received)
+        return f"{boot_id()} {name} {number}", ByteCount(sent, received)
     return None

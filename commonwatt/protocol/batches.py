@@ -11,8 +11,9 @@ from enum import IntEnum, IntFlag
 import numpy as np
 import zstandard
 
-from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Keys, Payloads
+from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.keys import Keys
 from commonwatt.model.records import EVENT_BYTES, EventRecord, unpack_event
 from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.protocol.messages import Trust

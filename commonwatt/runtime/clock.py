@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from commonwatt.identity.devices import write_private
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.machine import Machine
 from commonwatt.model.units import MAX_EPOCH
-from commonwatt.runtime.jsonfile import read_object
+from commonwatt.runtime.files import read_object, write_private
 
 
 @dataclass
@@ -70,27 +70,6 @@ _FIELDS = ("origin", "monotonic_origin", "speed", "ceiling", "meters_stop_at")
 def wall_clock() -> Clock:
     """Return a clock that starts at the machine's time and runs as its monotonic clock."""
     return Clock(origin=time.time(), monotonic_origin=time.monotonic())
-
-
-@dataclass(frozen=True, kw_only=True)
-class Machine:
-    """What the clocks of this machine say at one moment.
-
-    Attributes:
-        raw: The part's own ``Clock``.
-        wall: Epoch seconds on the machine's clock.
-        since_boot_s: Seconds since the machine was started, also those it slept.
-        boot: The id of that start.
-        synchronised: Whether NTP keeps the machine's clock, as its kernel knows.
-        has_hardware_clock: Whether the machine's clock was set from one that goes on without power.
-    """
-
-    raw: float
-    wall: float
-    since_boot_s: float
-    boot: str
-    synchronised: bool
-    has_hardware_clock: bool
 
 
 def read_machine(clock: Clock) -> Machine:

@@ -2,7 +2,6 @@
 
 import errno
 import logging
-import os
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.files import sync_folder
 
 KEPT_ASIDE = 3
 """Damaged files kept beside the one in use, to be looked at; older ones are deleted. So it is with replaced ones."""
@@ -173,15 +173,6 @@ def delete_database(path: Path) -> None:
     """Delete a database with its log."""
     for file in _with_log(path):
         file.unlink(missing_ok=True)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:

@@ -10,7 +10,7 @@ import os
 import sqlite3
 from pathlib import Path
 
-from commonwatt.sqlite.damage import sync_folder
+from commonwatt.runtime.files import sync_folder
 
 _CHUNK_BYTES = 1 << 20
 

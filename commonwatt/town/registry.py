@@ -11,11 +11,10 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import MicrogridId, Settings
-from commonwatt.identity.devices import write_private
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
-from commonwatt.runtime.jsonfile import read_object
+from commonwatt.runtime.files import read_object, write_private
 from commonwatt.town.town import Direction, Function, Microgrid
 
 

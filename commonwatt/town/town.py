@@ -18,9 +18,6 @@ from commonwatt.model.units import MeterId, MilliwattHours
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
 
-VOLTS = 240
-"""Service voltage: what turns a service's amps into energy."""
-
 MAX_ACCOUNT = 2**16 - 1
 """The last account a record can name (16 bits)."""
 

@@ -16,9 +16,9 @@ from typing import Self
 from zoneinfo import ZoneInfo
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import EpochSeconds
-from commonwatt.network.lte import Use
 from commonwatt.protocol.commands import Month
 from gateway.changes import Change, Setting
 from gateway.store.store import Store
@@ -80,7 +80,7 @@ def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowan
     today = datetime.fromtimestamp(now, zone).date()
     first, end = today.replace(day=1), _month_after(today)
     left_s = max(0, int(datetime(end.year, end.month, 1, tzinfo=zone).timestamp()) - now)
-    used, expected, known = Use(), Use(), True
+    used, expected, known = ByteCount(), ByteCount(), True
     for side in {row.side for row in rows}:
         mine = [row for row in rows if row.side == side]
         month = _sum(row for row in mine if first.toordinal() <= row.day < end.toordinal())
@@ -90,14 +90,14 @@ def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowan
         used += month
         expected += month
         if counted_s:
-            expected += Use(rate.sent * left_s // counted_s, rate.received * left_s // counted_s)
+            expected += ByteCount(rate.sent * left_s // counted_s, rate.received * left_s // counted_s)
     if not rows:
         return None
     end_of_month = _pair(expected) if known else None
     return Month(used=_pair(used), expected=end_of_month, allowance=allowance)
 
 
-def _pair(use: Use) -> tuple[int, int]:
+def _pair(use: ByteCount) -> tuple[int, int]:
     return min(MOST_BYTES, use.sent), min(MOST_BYTES, use.received)
 
 
@@ -105,8 +105,8 @@ def _month_after(day: date) -> date:
     return (day.replace(day=28) + timedelta(days=4)).replace(day=1)
 
 
-def _sum(rows: Iterable[LineDay]) -> Use:
-    return sum((Use(row.sent, row.received) for row in rows), Use())
+def _sum(rows: Iterable[LineDay]) -> ByteCount:
+    return sum((ByteCount(row.sent, row.received) for row in rows), ByteCount())
 
 
 def in_words(month: Month | None) -> list[str]:
@@ -136,13 +136,13 @@ class _Mark:
     """
 
     run: str
-    use: Use
+    use: ByteCount
 
     @classmethod
     def of(cls, kept: str) -> Self:
         """Return the mark that was kept as text."""
         run, sent, received = kept.rsplit(",", 2)
-        return cls(run, Use(int(sent), int(received)))
+        return cls(run, ByteCount(int(sent), int(received)))
 
     def kept(self) -> str:
         """Return it as text, to be kept."""
@@ -160,7 +160,7 @@ class Line:
         self.allowance = allowance
         self._zone = ZoneInfo(zone)
         self._sides = (INTERFACE,) if by_interface else (METERS, UTILITY)
-        self.counted: dict[str, Use] = dict.fromkeys(self._sides, Use())
+        self.counted: dict[str, ByteCount] = dict.fromkeys(self._sides, ByteCount())
         # Of each side by day, in the order in which they were last counted: a clock that was ahead for a while has made
         # one day too many, and must not make the others old.
         self._days = {side: _days_of(store, side) for side in self._sides}
@@ -168,7 +168,7 @@ class Line:
         self._marks = {side: _Mark.of(kept) for side, kept in marks.items() if kept is not None}
         self._looked: dict[str, EpochSeconds] = {}
 
-    def look(self, side: str, run: str, sums: Use, now: EpochSeconds) -> list[Effect[Change]]:
+    def look(self, side: str, run: str, sums: ByteCount, now: EpochSeconds) -> list[Effect[Change]]:
         """Take in the sums of a side.
 
         Args:
@@ -180,10 +180,10 @@ class Line:
         if side not in self._sides or now < MADE:
             return []
         mark = self._marks.get(side, _Mark(run, sums))
-        before = mark.use if mark.run == run else Use()
+        before = mark.use if mark.run == run else ByteCount()
         # A broker takes its gateway's connection out of the sum as soon as it knows whose it is.
-        high = Use(max(before.sent, sums.sent), max(before.received, sums.received))
-        new = Use(high.sent - before.sent, high.received - before.received)
+        high = ByteCount(max(before.sent, sums.sent), max(before.received, sums.received))
+        new = ByteCount(high.sent - before.sent, high.received - before.received)
         took_s = now - self._looked.get(side, now)
         day = self._today(now).toordinal()
         days = self._days[side]

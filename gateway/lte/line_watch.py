@@ -5,7 +5,8 @@ The account itself, day by day, is the core's (``gateway.lte.line``).
 
 import logging
 
-from commonwatt.network.lte import Tally, Use, interface_use
+from commonwatt.model.byte_count import ByteCount
+from commonwatt.network.lte import Tally, interface_byte_count
 from commonwatt.protocol.commands import Month
 from gateway.lte.line import INTERFACE, UTILITY, in_words
 
@@ -30,11 +31,11 @@ class LineWatch:
         self._interface = interface
         self._level = "unknown"
 
-    def look(self) -> tuple[str, str, Use] | None:
+    def look(self) -> tuple[str, str, ByteCount] | None:
         """Return a side of the line, whose sums they are and the sums; ``None`` while the interface is not there."""
         if self._interface is None:
             return UTILITY, str(self.tally.run), self.tally.total()
-        found = interface_use(self._interface)
+        found = interface_byte_count(self._interface)
         return None if found is None else (INTERFACE, *found)
 
     def judge(self, month: Month | None) -> None:

@@ -11,10 +11,10 @@ from statistics import median
 
 from pydantic import BaseModel, ValidationError
 
+from commonwatt.model.machine import Machine
 from commonwatt.model.records import FUTURE_S
 from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
 from commonwatt.protocol.messages import Trust
-from commonwatt.runtime.clock import Machine
 
 TOLERANCE_S = 2
 """Times are told in whole seconds; what differs by no more than this agrees."""

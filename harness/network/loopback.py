@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.network.lte import Use
+from commonwatt.model.byte_count import ByteCount
 
 ALONE = ("unshare", "--map-root-user", "--net")
 """What gives a command a network of its own."""
@@ -76,14 +76,14 @@ class Scales:
             if protocol == _TCP:
                 self.weighed[struct.unpack_from("!HH", head, at)] += size
 
-    def use(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> Use:
+    def use(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
         """Return what went from and to ``port``; of some ports at the other end, or of all but some."""
 
         def wanted(other: int) -> bool:
             return other not in without and (only is None or other in only)
 
         weighed = list(self.weighed.items())
-        return Use(
+        return ByteCount(
             sum(size for (source, to), size in weighed if source == port and wanted(to)),
             sum(size for (source, to), size in weighed if to == port and wanted(source)),
         )

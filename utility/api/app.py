@@ -19,7 +19,7 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S, SLOT_S
-from commonwatt.protocol.dead_letters import wanted
+from commonwatt.protocol.dead_letter_words import row_of, wanted
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.runtime.clock import Clock
 from utility.api.page import POLICY, page
@@ -249,7 +249,7 @@ def _add_troubles(app: FastAPI, api: Api) -> None:
         except ConfigError as error:
             raise HTTPException(422, str(error).removeprefix("--")) from error
         with api.database.reads.begin() as connection:
-            return {"letters": [kept.row() for kept in kept_letters(connection, limit, asked)]}
+            return {"letters": [row_of(kept) for kept in kept_letters(connection, limit, asked)]}
 
     @app.get("/conflicts")
     def conflicts(limit: Limit = 100) -> dict[str, object]:

@@ -10,9 +10,10 @@ import typer
 from pydantic import ValidationError
 
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
-from commonwatt.cli.tables import counted, moment, show
+from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
+from commonwatt.model.words import counted, moment
 from commonwatt.protocol.commands import ControllerCommand
 from commonwatt.runtime.service import errors_told, flowing
 from utility.cli.options import ConfigOption, from_file

@@ -10,12 +10,12 @@ import typer
 from rich.console import Console
 from rich.progress import track
 
-from commonwatt.cli.tables import counted
 from commonwatt.codec import dumps
 from commonwatt.config.database_url import database_fault
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
+from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.service import errors_told, flowing, run_service
 from commonwatt.town.town import Microgrid, load_town

@@ -18,9 +18,10 @@ from commonwatt.cli.dead_letter_options import (
     show_counts,
     show_letters,
 )
-from commonwatt.cli.tables import counted, is_wide, show
+from commonwatt.cli.tables import is_wide, show
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.protocol.dead_letters import wanted
+from commonwatt.model.words import counted
+from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_told, flowing
 from utility.cli.options import ConfigOption, from_file
 from utility.store import reads

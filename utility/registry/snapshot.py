@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.codec.payloads import Keys
+from commonwatt.model.keys import Keys
 from commonwatt.model.units import MAX_ABS_READING
 from utility.store.registry import KnownMeter
 

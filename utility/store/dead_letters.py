@@ -7,7 +7,8 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from commonwatt.model.units import signed64, unsigned64
 from commonwatt.protocol.batches import MAX_LETTER_BYTES, Letter
-from commonwatt.protocol.dead_letters import Kept, Wanted, text_of
+from commonwatt.protocol.dead_letter_words import text_of
+from commonwatt.protocol.dead_letters import Kept, Wanted
 from utility.store.tables import letter
 
 

@@ -11,8 +11,9 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Keys, Payloads
+from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.keys import Keys
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import (
     MAX_BATCH_BLOCKS,

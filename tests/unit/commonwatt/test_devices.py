@@ -17,9 +17,9 @@ from commonwatt.identity.devices import (
     new_token,
     save_devices,
     save_tokens,
-    write_private,
 )
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.runtime.files import write_private
 
 
 def device(identity: str, token: str) -> Device:

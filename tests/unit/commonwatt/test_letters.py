@@ -11,7 +11,8 @@ from commonwatt.cli.main import make_app
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import Log
 from commonwatt.protocol.batches import Letter
-from commonwatt.protocol.dead_letters import Door, Wanted, counts_of, door_text, held_blocks, told, wanted
+from commonwatt.protocol.dead_letter_words import counts_of, told, wanted
+from commonwatt.protocol.dead_letters import Door, Wanted, door_text, held_blocks
 from commonwatt.protocol.messages import Level, Put
 from gateway.changes import AddLetters
 from gateway.store.store import Store

@@ -7,24 +7,25 @@ from pathlib import Path
 
 import pytest
 
+from commonwatt.model.byte_count import ByteCount
 from commonwatt.network import lte
-from commonwatt.network.lte import AcceptedSocket, Tally, Use, interface_use, use_of
+from commonwatt.network.lte import AcceptedSocket, Tally, byte_count_of, interface_byte_count
 
 
 def test_an_interfaces_counters_are_those_the_kernel_shows_everybody() -> None:
-    def shown() -> Use:
+    def shown() -> ByteCount:
         line = next(x for x in Path("/proc/net/dev").read_text().splitlines() if x.strip().startswith("lo:"))
         fields = line.partition(":")[2].split()
-        return Use(sent=int(fields[8]), received=int(fields[0]))
+        return ByteCount(sent=int(fields[8]), received=int(fields[0]))
 
-    before, found, after = shown(), interface_use("lo"), shown()
+    before, found, after = shown(), interface_byte_count("lo"), shown()
     assert found is not None
     run, use = found
     assert before.sent <= use.sent <= after.sent
     assert before.received <= use.received <= after.received
-    assert interface_use("lo") is not None
-    assert (interface_use("lo") or ("",))[0] == run
-    assert interface_use("wwan-none") is None
+    assert interface_byte_count("lo") is not None
+    assert (interface_byte_count("lo") or ("",))[0] == run
+    assert interface_byte_count("wwan-none") is None
 
 
 def test_a_connection_left_out_costs_nothing_ever() -> None:
@@ -37,10 +38,10 @@ def test_a_connection_left_out_costs_nothing_ever() -> None:
         there.sendall(b"hello")
         assert tally.total().received > 0
         tally.leave_out(accepted.fileno())
-        assert tally.total() == Use()
+        assert tally.total() == ByteCount()
         accepted.close()
-        assert tally.total() == Use()
-        assert use_of(accepted, accepted=True) is None, "it is closed"
+        assert tally.total() == ByteCount()
+        assert byte_count_of(accepted, accepted=True) is None, "it is closed"
 
 
 def test_where_the_kernel_does_not_tell_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +50,7 @@ def test_where_the_kernel_does_not_tell_nothing_is_counted(monkeypatch: pytest.M
         socket.create_server(("127.0.0.1", 0)) as listening,
         socket.create_connection(listening.getsockname()) as there,
     ):
-        assert use_of(there, accepted=False) is None
+        assert byte_count_of(there, accepted=False) is None
 
 
 def test_a_connection_that_the_garbage_collector_closes_in_mid_sum_is_counted_once(
@@ -64,12 +65,12 @@ def test_a_connection_that_the_garbage_collector_closes_in_mid_sum_is_counted_on
         def __del__(self) -> None:
             self.sock.close()
 
-    def collect_and_look(sock: socket.socket, *, accepted: bool, closing: bool = False) -> Use | None:
+    def collect_and_look(sock: socket.socket, *, accepted: bool, closing: bool = False) -> ByteCount | None:
         gc.collect()
-        return use_of(sock, accepted=accepted, closing=closing)
+        return byte_count_of(sock, accepted=accepted, closing=closing)
 
     tally = Tally()
-    sums: list[Use] = []
+    sums: list[ByteCount] = []
     with socket.create_server(("127.0.0.1", 0)) as listening:
         there = [socket.create_connection(listening.getsockname()) for _ in range(3)]
         accepted = [AcceptedSocket.take(listening.accept()[0], tally) for _ in there]
@@ -79,7 +80,7 @@ def test_a_connection_that_the_garbage_collector_closes_in_mid_sum_is_counted_on
     gc.disable()
     Transport(accepted[1])
     Transport(accepted[2])
-    monkeypatch.setattr(lte, "use_of", collect_and_look)
+    monkeypatch.setattr(lte, "byte_count_of", collect_and_look)
     # On a thread that a test may end without: one that waits for itself waits for ever.
     summing = threading.Thread(target=lambda: sums.append(tally.total()), daemon=True)
     summing.start()

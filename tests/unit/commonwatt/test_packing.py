@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from commonwatt.codec.packing import BAD_PAYLOAD, FEW, pack, unpack, unpack_sound
 from commonwatt.codec.packing_arrays import IS_DIVIDED, unpack_plain
-from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Key
+from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES
 from commonwatt.model.blocks import Blocks, average, concatenate, make_blocks
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.keys import Key
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 
 KEY = (10_001, 3, 1_988_889)

@@ -14,10 +14,10 @@ import commonwatt.sqlite.damage
 import commonwatt.sqlite.wal
 from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks, from_records
+from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S
-from commonwatt.network.lte import Use
 from commonwatt.protocol.dead_letters import Door
 from commonwatt.sqlite.damage import LOG_BYTES, is_damage, ready_of, set_aside_before
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
@@ -356,8 +356,8 @@ def test_a_store_of_the_first_schema_is_used_as_it_is(tmp_path: Path) -> None:
     _is_the_first(world)
     assert world.store.store_id == 6290965058799535099
     assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 500)]
-    world.do(world.core.used("utility", "a", Use(), world.now))
-    world.do(world.core.used("utility", "a", Use(5, 6), world.now))
+    world.do(world.core.used("utility", "a", ByteCount(), world.now))
+    world.do(world.core.used("utility", "a", ByteCount(5, 6), world.now))
     world.crash()
     assert world.set_aside == 0
     assert world.core.line.month(world.now) is not None, "what is new is kept in it, too"

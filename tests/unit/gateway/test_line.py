@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Write
-from commonwatt.network.lte import Use
 from commonwatt.protocol.commands import LineUse
 from gateway.changes import Change
 from gateway.lte.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
@@ -49,13 +49,13 @@ class Account:
         self.line = Line(self.store, ZONE, 2 * GB, by_interface=self.by_interface)
 
     def look(self, side: str, run: str, up: int, down: int, time: str) -> None:
-        effects: list[Effect[Change]] = self.line.look(side, run, Use(up, down), at(time))
+        effects: list[Effect[Change]] = self.line.look(side, run, ByteCount(up, down), at(time))
         self.store.commit([effect.change for effect in effects if isinstance(effect, Write)])
 
     def look_daily(self, days: int, first: int = 0) -> None:
         """Look once on each of some days."""
         for number in range(first, first + days):
-            effects = self.line.look(UTILITY, "a", Use(number, number), START + number * DAY_S)
+            effects = self.line.look(UTILITY, "a", ByteCount(number, number), START + number * DAY_S)
             self.store.commit([effect.change for effect in effects if isinstance(effect, Write)])
 
     def used(self, time: str) -> tuple[int, int] | None:
@@ -72,7 +72,7 @@ def test_only_what_came_after_the_first_look_is_counted(store: Store) -> None:
     account.look(UTILITY, "b", 0, 0, "2026-07-04T10:01")
     account.look(UTILITY, "b", 11, 12, "2026-07-04T10:02")
     assert account.used("2026-07-04T10:02") == (111, 42)
-    assert account.line.counted == {METERS: Use(100, 30), UTILITY: Use(11, 12)}
+    assert account.line.counted == {METERS: ByteCount(100, 30), UTILITY: ByteCount(11, 12)}
 
 
 def test_a_restart_of_either_side_continues_the_month(store: Store) -> None:
@@ -221,8 +221,8 @@ def test_the_core_counts_what_its_broker_tells_and_says_it_in_the_heartbeat(tmp_
     for sent in (100, 1100):
         told = LineUse(run=7, sent=sent, received=2 * sent).pack()
         world.do(world.core.from_meter("cw1/r001/0/u/lte", told, world.now))
-    world.do(world.core.used(UTILITY, "b", Use(), world.now))
-    world.do(world.core.used(UTILITY, "b", Use(5, 6), world.now))
+    world.do(world.core.used(UTILITY, "b", ByteCount(), world.now))
+    world.do(world.core.used(UTILITY, "b", ByteCount(5, 6), world.now))
     world.crash()
     (heartbeat,) = (p.payload for p in world.tick("heartbeat") if p.topic.endswith("/stat"))
     assert b'"lte":{"used":[1005,2006],"allowance":2000000000}' in heartbeat

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
+from commonwatt.model.machine import Machine
 from commonwatt.protocol.messages import Trust
-from commonwatt.runtime.clock import Machine
 from gateway.time.timekeeper import CONFIRMED_FOR_S, DRIFT, KEEP_EVERY_S, MAX_ERROR_S, METER_GOOD_FOR_S, Timekeeper
 
 NOW = 1_790_000_000

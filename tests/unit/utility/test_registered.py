@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.codec.payloads import Key, Keys
+from commonwatt.model.keys import Key, Keys
 from commonwatt.model.units import MAX_ABS_READING
 from utility.registry.snapshot import Registered
 from utility.store.registry import KnownMeter

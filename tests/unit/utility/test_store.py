@@ -12,6 +12,7 @@ from commonwatt.model.records import EventRecord
 from commonwatt.model.units import signed64, unsigned64
 from commonwatt.protocol.batches import Letter
 from commonwatt.protocol.commands import ControllerCommand, unpack_json
+from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import LocalReason, reason_text
 from harness.real import databases
 from harness.real.jobs import compact
@@ -117,7 +118,7 @@ def test_events_are_a_set_and_a_contradiction_is_kept_as_letter(database: Databa
     assert writer.commit([append(events=[(1, other)])]).letters == 0
     assert set(reads.all_events(database, 0, 2**32)) == {(1, EVENT), (2, other)}
     with database.reads.begin() as connection:
-        kept = letters(connection, 10)[0].row()
+        kept = row_of(letters(connection, 10)[0])
         assert reads.status(connection)["r001"]["conflicts"] == 1
         assert reads.events(connection, 1, 10001, 10)[0]["id"] == str(2**64 - 1)
     assert (kept["reason_text"], kept["content"], kept["id"]) == ("event conflict", other.pack().hex(), str(2**64 - 1))

@@ -4,8 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from commonwatt.model.machine import Machine
 from commonwatt.protocol.messages import Trust
-from commonwatt.runtime.clock import Clock, Machine
+from commonwatt.runtime.clock import Clock
 from utility.timekeeper import Timekeeper
 
 NOW = 1_790_000_000

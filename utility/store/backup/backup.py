@@ -14,8 +14,9 @@ from sqlalchemy import make_url
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.files import sync_folder
 from commonwatt.runtime.interrupts import uninterrupted
-from commonwatt.sqlite.damage import delete_database, sync_folder
+from commonwatt.sqlite.damage import delete_database
 from utility.store.backup.restore import DamagedBackupError, NoBackupError, command_line
 from utility.store.backup.sqlite import Tell, copy_running, restore_file
 from utility.store.database import sqlite_path

@@ -1,7 +1,9 @@
-"""JSON files that a program of ours wrote and somebody may have changed: read strictly, each fault in one line."""
+"""Files that our programs write: replaced whole and durably; JSON read strictly, each fault in one line."""
 
 import json
+import os
 from pathlib import Path
+from tempfile import mkstemp
 
 from commonwatt.model.exceptions import ConfigError
 
@@ -37,3 +39,28 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_constant(text: str) -> object:
     raise ValueError(f"{text} is no number")
+
+
+def write_private(path: Path, text: str) -> None:
+    """Replace ``path`` in one durable step by a file only this user can read."""
+    # Its name is new and nobody's guess: nothing that stands there already, such as a link, is written into.
+    descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".new")
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make what was renamed in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,19 @@
+"""Times and counts in words."""
+
+from datetime import UTC, datetime
+
+
+def moment(time: int) -> str:
+    """Return a time with its date, UTC."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def near(time: int, other: int) -> str:
+    """Return a time of day, with its date unless that is the other time's."""
+    text = moment(time)
+    return text[11:19] if text[:10] == moment(other)[:10] else text[:19]
+
+
+def counted(number: int, what: str) -> str:
+    """Return how many there are of something, such as ``1 slot`` or ``2 slots``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
