@@ -4,8 +4,7 @@ import sqlite3
 import statistics
 import tempfile
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,8 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.messages import MAX_PUT_RECORDS, Put, unpack_put
 from commonwatt.protocol.topics import RECORDS, meter_up
 from gateway.core import Gateway
-from gateway.inbox import Event, take_group
+from gateway.events import Committed, FromMeter
+from gateway.inbox import MAX_GROUP, Inbox
 from gateway.store.store import Store
 from harness.worlds.gateway import START, registered
 
@@ -33,10 +33,10 @@ MINUTE, BACKLOG = "puts of a minute, 12 records", "puts of a backlog, 1,000 reco
 LIMITED_BY = "Each record is looked at by itself, on one core."
 
 
-def puts(meters: int, rounds: int, slots: int) -> list[Event]:
+def puts(meters: int, rounds: int, slots: int) -> list[FromMeter]:
     """Return what ``meters`` with a battery send in so many rounds of ``slots`` each."""
     rng = np.random.default_rng(1)
-    events: list[Event] = []
+    events: list[FromMeter] = []
     for at in range(rounds):
         for meter in range(1, meters + 1):
             times = [START + SLOT_S * (at * slots + slot) for slot in range(slots)]
@@ -60,7 +60,7 @@ def puts(meters: int, rounds: int, slots: int) -> list[Event]:
                 last_id=records[-1].record_id,
                 records=tuple(record.pack() for record in records),
             )
-            events.append(("from_meter", (meter_up(MICROGRID, meter, RECORDS), put.pack())))
+            events.append(FromMeter(meter_up(MICROGRID, meter, RECORDS), put.pack()))
     return events
 
 
@@ -103,25 +103,35 @@ def bench(*, smoke: bool = False) -> Section:
     )
 
 
-def _gateway(path: Path, events: Sequence[Event]) -> float:
+def _gateway(path: Path, events: Sequence[FromMeter]) -> float:
     """Return how many records a second were acknowledged after their commit."""
     store = Store(path)
     meters = {meter: registered(meter) for meter in range(1, METERS + 1)}
     core = Gateway(GatewaySettings(microgrid=MICROGRID), store, meters)
     now = START + 86_400
     core.time.network(now, now, 0)
-    waiting = deque(events)
     started = time.perf_counter()
-    while waiting:
-        effects = [effect for what, arguments in take_group(waiting) for effect in getattr(core, what)(*arguments, now)]
+    for group in _groups(events):
+        effects = [effect for event in group for effect in core.handle(event, now)]
         store.commit([effect.change for effect in effects if isinstance(effect, Write)])
-        store.commit([effect.change for effect in core.committed(now) if isinstance(effect, Write)])
+        store.commit([effect.change for effect in core.handle(Committed(), now) if isinstance(effect, Write)])
     taken_s = time.perf_counter() - started
     store.close()
     return sum(core.collector.counts.records.values()) / taken_s
 
 
-def _plain_rows(path: Path, events: Sequence[Event]) -> float:
+def _groups(events: Sequence[FromMeter]) -> Iterator[list[FromMeter]]:
+    """Yield what goes into each transaction, as the gateway's inbox chooses it."""
+    inbox = Inbox()
+    for event in events:
+        inbox.put(event)
+        if len(inbox) >= MAX_GROUP:
+            yield [event for event in inbox.take() if isinstance(event, FromMeter)]
+    while group := inbox.take():
+        yield [event for event in group if isinstance(event, FromMeter)]
+
+
+def _plain_rows(path: Path, events: Sequence[FromMeter]) -> float:
     """Return how many records a second a plain table keeps."""
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA journal_mode=WAL")
@@ -130,13 +140,13 @@ def _plain_rows(path: Path, events: Sequence[Event]) -> float:
         "CREATE TABLE record (meter, generation, id, type, account, start, end, lossy, reading,"
         " PRIMARY KEY (meter, generation, id)) WITHOUT ROWID"
     )
-    waiting, records = deque(events), 0
+    records = 0
     started = time.perf_counter()
-    while waiting:
+    for group in _groups(events):
         rows = [
             (r.meter_id, 1, r.record_id, r.record_type, r.account, r.start, r.end, r.lossy, r.reading)
-            for _, (_, payload) in take_group(waiting)
-            for r in unpack_put(payload if isinstance(payload, bytes) else b"").history()
+            for event in group
+            for r in unpack_put(event.payload).history()
         ]
         database.execute("BEGIN IMMEDIATE")
         database.executemany("INSERT OR IGNORE INTO record VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)

@@ -35,6 +35,19 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
 from gateway.control.manager import Manager
+from gateway.events import (
+    ClockJumped,
+    Committed,
+    Connected,
+    Counted,
+    Event,
+    FromMeter,
+    FromUtility,
+    MachineRead,
+    NotStored,
+    Quiet,
+    Tick,
+)
 from gateway.lte.line import METERS, line_of
 from gateway.relay.relay import Relay
 from gateway.relay.utility_commands import PERIODS, Orders
@@ -101,6 +114,30 @@ class Gateway:
         self._meters = meters
         self.manager.register(meters)
         self.time.forget(set(meters))
+
+    def handle(self, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
+        """Handle one event at the time ``raw``; return what to do."""
+        match event:
+            case FromMeter(topic, payload):
+                return self.from_meter(topic, payload, raw)
+            case FromUtility(topic, payload):
+                return self.from_utility(topic, payload, raw)
+            case Connected():
+                return self.connected(raw)
+            case Committed():
+                return self.committed(raw)
+            case Counted(side, run, sums):
+                return self.used(side, run, sums, raw)
+            case Quiet(link):
+                return self.probe(link, raw)
+            case NotStored(topic, payload):
+                return self.busy(topic, payload, raw)
+            case MachineRead(machine):
+                return self.machine(machine, raw)
+            case ClockJumped():
+                return self.jumped(raw)
+            case Tick(job):
+                return self.tick(job, raw)
 
     # Messages
 
@@ -259,9 +296,8 @@ class Gateway:
         kept = self.time.keep()
         return [] if kept is None else [Write(Setting(GOOD_TIME, kept))]
 
-    def jumped(self, by_s: float, raw: EpochSeconds) -> list[Effect[Change]]:
+    def jumped(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Take in that the machine's clock has jumped: ask the utility for the time."""
-        del by_s
         self.time.jumped()
         self._tell(raw)
         self.relay.greet = True

@@ -1,10 +1,13 @@
-"""What waits for the core: messages and ticks in the order in which they came, bounded, taken in groups."""
+"""What waits for the core: messages and ticks, bounded, taken in groups, each meter's messages in turn."""
 
 import asyncio
-from collections import deque
+
+from commonwatt.protocol.messages import slots_asked
+from commonwatt.runtime.fair_queue import FairQueue
+from gateway.events import Event, FromMeter, FromUtility
 
 MAX_WAITING = 10_000
-"""Messages and ticks waiting for the core; more are dropped and counted: whoever sent them sends them again."""
+"""Messages and ticks waiting for the core; more are dropped and counted, and their senders send them again."""
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
 """What those messages may have together; a tick finds room all the same."""
@@ -15,31 +18,40 @@ MAX_GROUP = 500
 MAX_GROUP_BYTES = 512 * 1024
 """No more messages go into a transaction that has so many bytes: taking them in holds up everything else."""
 
-Event = tuple[str, tuple[object, ...]]
-"""What the core is asked, and with what."""
+MAX_GROUP_SLOTS = 20_000
+"""Nor into one that covers so many slots."""
+
+_SERVICE = ""
+"""The sender of what is no meter's: ticks, acknowledgements and commands of the utility."""
 
 
 class Inbox:
-    """The queue before the core.
-
-    Attributes:
-        overflowed: What was dropped because the queue was full.
-    """
+    """The queue before the core."""
 
     def __init__(self) -> None:
-        self.overflowed = 0
-        self._events: deque[Event] = deque()
-        self._bytes = 0
+        self._queue: FairQueue[str, Event] = FairQueue(max_items=MAX_WAITING, max_bytes=MAX_WAITING_BYTES)
         self._filled = asyncio.Event()
 
-    def put(self, what: str, *arguments: object) -> None:
-        """Let the core be asked something when its turn comes."""
-        event = what, arguments
-        if len(self._events) >= MAX_WAITING or self._bytes + _size_of(event) > MAX_WAITING_BYTES:
-            self.overflowed += 1
-            return
-        self._events.append(event)
-        self._bytes += _size_of(event)
+    def __len__(self) -> int:
+        """Return how many events wait."""
+        return len(self._queue)
+
+    @property
+    def overflowed(self) -> int:
+        """What was dropped because the queue was full."""
+        return self._queue.overflowed
+
+    def put(self, event: Event) -> None:
+        """Let the core handle an event when its turn comes."""
+        match event:
+            case FromMeter(topic, payload):
+                # The meter's subtree: one meter's records, events and outcomes stay in order.
+                sender, work, size = topic.rpartition("/")[0], 1 + slots_asked(payload), len(payload)
+            case FromUtility(_, payload):
+                sender, work, size = _SERVICE, 1, len(payload)
+            case _:
+                sender, work, size = _SERVICE, 1, 0
+        self._queue.put(sender, event, work=work, size=size)
         self._filled.set()
 
     async def filled(self) -> None:
@@ -49,26 +61,8 @@ class Inbox:
 
     def take(self) -> list[Event]:
         """Take out what goes into the next transaction; nothing if nothing waits."""
-        group = take_group(self._events)
-        self._bytes -= sum(map(_size_of, group))
-        return group
+        return self._queue.take(items=MAX_GROUP, work=MAX_GROUP_SLOTS, size=MAX_GROUP_BYTES)
 
     def clear(self) -> None:
         """Forget everything that waits."""
-        self._events.clear()
-        self._bytes = 0
-
-
-def take_group(waiting: deque[Event]) -> list[Event]:
-    """Take from the front what goes into one transaction."""
-    group: list[Event] = []
-    taken_bytes = 0
-    while waiting and len(group) < MAX_GROUP and taken_bytes < MAX_GROUP_BYTES:
-        group.append(waiting.popleft())
-        taken_bytes += _size_of(group[-1])
-    return group
-
-
-def _size_of(event: Event) -> int:
-    """Return how many bytes of payload an event has."""
-    return sum(len(argument) for argument in event[1] if isinstance(argument, bytes))
+        self._queue.clear()

@@ -18,6 +18,7 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import Expiry, client_tls
 from commonwatt.protocol.topics import BATCHES, COMMANDS, all_meters_up, broker_up, gateway_down, gateway_up
 from gateway.core import RETRY
+from gateway.events import Connected, Event, FromMeter, FromUtility, Quiet, Tick
 
 WATCH_EVERY_S = 5.0
 """Real seconds between two looks at the connections."""
@@ -38,7 +39,7 @@ class Links:
 
     Args:
         settings: Where they go to, and as whom.
-        ask: Takes what the core is to be asked, and with what.
+        put: Takes events for the core.
         tally: Counts what the head-end's connections cost.
 
     Attributes:
@@ -49,8 +50,8 @@ class Links:
         ConfigError: A file they need is missing or wrong.
     """
 
-    def __init__(self, settings: GatewaySettings, ask: Callable[..., None], tally: Tally) -> None:
-        self._ask = ask
+    def __init__(self, settings: GatewaySettings, put: Callable[[Event], None], tally: Tally) -> None:
+        self._put = put
         self._broker_topic = broker_up(settings.microgrid)
         self._head_end_prefix = gateway_up(settings.microgrid, "")
         token = _token(settings)
@@ -61,8 +62,8 @@ class Links:
             token=token,
             rng=rng,
             subscribe=all_meters_up(settings.microgrid),
-            on_message=lambda topic, payload: self._heard(METERS, "from_meter", topic, payload),
-            on_connect=lambda: ask("tick", RETRY),
+            on_message=lambda topic, payload: self._heard(METERS, FromMeter(topic, payload)),
+            on_connect=lambda: put(Tick(RETRY)),
             tls=client_tls(settings.broker_ca, settings.certificate, settings.broker_revoked),
         )
         head_end = MqttLink(
@@ -71,8 +72,8 @@ class Links:
             token=token,
             rng=rng,
             subscribe=gateway_down(settings.microgrid, "+"),
-            on_message=lambda topic, payload: self._heard(HEAD_END, "from_utility", topic, payload),
-            on_connect=lambda: ask("connected"),
+            on_message=lambda topic, payload: self._heard(HEAD_END, FromUtility(topic, payload)),
+            on_connect=lambda: put(Connected()),
             tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
             tally=tally,
         )
@@ -95,10 +96,10 @@ class Links:
             # Only these are answered.
             self._silences[name].expected(asyncio.get_running_loop().time())
 
-    def _heard(self, name: str, what: str, topic: str, payload: bytes) -> None:
-        if topic != self._broker_topic:  # That a broker speaks does not say that it passes anything on.
+    def _heard(self, name: str, event: FromMeter | FromUtility) -> None:
+        if event.topic != self._broker_topic:  # That a broker speaks does not say that it passes anything on.
             self._silences[name].heard(asyncio.get_running_loop().time())
-        self._ask(what, topic, payload)
+        self._put(event)
 
     async def _watch(self) -> None:
         """Make a connection again that is up and over which nothing comes, though somebody was asked something."""
@@ -112,7 +113,7 @@ class Links:
                 elif silence.too_long(now):
                     link.restart("silent")
                 elif silence.quiet_s(now) >= QUIET_S:
-                    self._ask("probe", name)
+                    self._put(Quiet(name))
                     if name == HEAD_END:
                         silence.expected(now)  # its answer, or that to what is in flight since another connection
 

@@ -107,6 +107,11 @@ def _delivery(gateway: Gateway) -> Iterator[Metric]:
         "Rejected records that were not kept: their meter had its share of the day.",
         taken.rejected_dropped,
     )
+    yield _counter(
+        "puts_over_allowance",
+        "Puts refused as BUSY since their meter asks for more slots a minute than it may.",
+        taken.puts_over_allowance,
+    )
     yield _counters("commands", "Commands sent to meters, by command.", "command", told.commands)
     yield _counters("outcomes", "Outcomes meters answered, by result.", "result", told.outcomes)
     batches = _BATCHES | relayed.batches

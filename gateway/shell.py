@@ -21,8 +21,10 @@ from commonwatt.runtime.watchdog import Watchdog, register_process
 from commonwatt.sqlite.damage import is_damage, set_aside_before
 from commonwatt.town.registry import RegisteredMeter, load_registry
 from gateway.changes import Change
+from gateway.collect.allowance import SLOTS_A_MINUTE
 from gateway.core import HEARTBEAT, RETRY, Gateway
 from gateway.disk import Disk
+from gateway.events import ClockJumped, Committed, Counted, Event, FromMeter, MachineRead, NotStored, Tick
 from gateway.inbox import Inbox
 from gateway.links import Links
 from gateway.lte.line_watch import LineWatch
@@ -134,7 +136,7 @@ class Shell:
         self._look_at_line()
         try:
             for event in self._inbox.take():
-                await self._step(self._ask(*event, int(self._clock.now())))
+                await self._step(self._ask(event, int(self._clock.now())))
         except sqlite3.Error as error:
             log.error(
                 "store %s failed (%s): what the line has cost since the last minute is lost",
@@ -149,27 +151,27 @@ class Shell:
             while group := self._inbox.take():
                 now = int(self._clock.now())
                 try:
-                    await self._step([effect for event in group for effect in self._ask(*event, now)])
-                    await self._step(self._ask("committed", (), now))
+                    await self._step([effect for event in group for effect in self._ask(event, now)])
+                    await self._step(self._ask(Committed(), now))
                 except sqlite3.Error as error:
-                    refusals = [self._ask("busy", event[1], now) for event in group if event[0] == "from_meter"]
+                    refused = [NotStored(event.topic, event.payload) for event in group if isinstance(event, FromMeter)]
+                    refusals = [self._ask(event, now) for event in refused]
                     await self._step([effect for refusal in refusals for effect in refusal])
                     await self._reopen(error)
                     self._core.reopened(now)
                 self._schedule()
                 await asyncio.sleep(0)
 
-    def _ask(self, what: str, arguments: tuple[object, ...], now: int) -> list[Effect[Change]]:
+    def _ask(self, event: Event, now: int) -> list[Effect[Change]]:
         """Ask the core; what it fails on is logged and counted, and never stops the rest."""
         try:
-            effects: list[Effect[Change]] = getattr(self._core, what)(*arguments, now)
+            return self._core.handle(event, now)
         except sqlite3.Error:
             raise
         except Exception:
             self._figures.failures += 1
-            log.exception("the core failed on %s %.200r", what, arguments)
+            log.exception("the core failed on %.200r", event)
             return []
-        return effects
 
     async def _step(self, effects: list[Effect[Change]]) -> None:
         await perform(effects, self._commit, self._links.publish)
@@ -206,12 +208,12 @@ class Shell:
                 self._ticking[job] = every_s
                 self._ticker.every(job, self._clock.real_s(every_s), self._tick, job)
                 # Else a gateway that is started again within every period would never do it.
-                self._inbox.put("tick", job)
+                self._inbox.put(Tick(job))
 
     async def _tick(self, job: str) -> None:
         if job == HEARTBEAT:
             self._look_at_line()
-        self._inbox.put("tick", job)
+        self._inbox.put(Tick(job))
         if job == RETRY and not self._opening:
             # While another thread has the store, nothing is asked of it here.
             self._read_machine()
@@ -222,16 +224,17 @@ class Shell:
     def _look_at_line(self) -> None:
         """Let the core know what the line has cost."""
         if (use := self._line.look()) is not None:
-            self._inbox.put("used", *use)
+            self._inbox.put(Counted(*use))
 
     def _read_machine(self) -> None:
         """Let the core see the machine's clocks, unless the time is a demonstration's."""
         if self._settings.clock is None:
-            self._inbox.put("machine", read_machine(self._clock))
+            self._inbox.put(MachineRead(read_machine(self._clock)))
 
     def _clock_jumped(self, by_s: float) -> None:
+        del by_s  # The core asks for the time anew, however far it jumped.
         if self._settings.clock is None:
-            self._inbox.put("jumped", by_s)
+            self._inbox.put(ClockJumped())
             self._read_machine()
 
     def _look(self) -> None:
@@ -262,6 +265,13 @@ class Shell:
                 "meter %d: it had its share of rejected records: more are only counted today, and puts with readings"
                 " that are held as implausible wait at the meter; see its letters, and mend the device or the registry",
                 meter,
+            )
+        for meter in self._core.collector.take_over_allowance():
+            log.warning(
+                "meter %d: it asks for more than %d slots a minute: its puts are refused (BUSY), other meters' are not;"
+                " look at that device",
+                meter,
+                SLOTS_A_MINUTE,
             )
         self._figures.certificate_expires = self._links.expiry.look()
 

@@ -158,6 +158,14 @@ def unpack_put(data: bytes) -> Put:
     return Put(log=Log(log), generation=generation, first_id=first_id, last_id=last_id, records=records)
 
 
+def slots_asked(payload: bytes) -> int:
+    """Return how many slots a put of history asks its receiver to fill, checked or not; 0 for anything else."""
+    body = payload[_PUT.size : -_CRC.size]
+    if len(payload) < _PUT.size + _CRC.size or payload[1] != Log.HISTORY or len(body) % HISTORY_BYTES:
+        return 0
+    return _slots_of(body)
+
+
 def _slots_of(records: bytes) -> int:
     """Return how many slots history records cover; one that is rejected anyway counts none."""
     covered_s = (end - start for start, end in _PERIOD.iter_unpack(records))

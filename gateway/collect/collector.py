@@ -22,10 +22,11 @@ from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MAX_LETTER_BYTES, MESSAGE_REASON, Letter
 from commonwatt.protocol.dead_letters import Door
-from commonwatt.protocol.messages import Put, PutAck, Refusal, Trust, unpack_put
+from commonwatt.protocol.messages import Put, PutAck, Refusal, Trust, slots_asked, unpack_put
 from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddLetters, AppendEvents, AppendRecords, Change, Cover
+from gateway.collect.allowance import SlotAllowance
 from gateway.store.store import Store
 
 EARLY_S = 7200
@@ -52,6 +53,7 @@ class Counts:
     unreadable: Counter[str] = field(default_factory=Counter)
     letters_dropped: int = 0
     rejected_dropped: int = 0
+    puts_over_allowance: int = 0
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ class Collector:
         self._microgrid = microgrid
         self._store = store
         self._overfull: list[MeterId] = []
+        self._allowance = SlotAllowance()
+        self._over_allowance: set[MeterId] = set()
         self._junk: Counter[MeterId | None] = Counter()
         self._rejected: Counter[MeterId] = Counter()
         self._told: set[MeterId] = set()
@@ -105,6 +109,10 @@ class Collector:
         if meter is None:
             return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
         if self.refusing:
+            return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
+        if not self._allowance.take(meter_id, max(len(put.records), slots_asked(payload)), now):
+            self.counts.puts_over_allowance += 1
+            self._over_allowance.add(meter_id)
             return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
         records = put.history() if log is Log.HISTORY else []
         events = put.events() if log is Log.EVENT else []
@@ -253,6 +261,11 @@ class Collector:
     def take_overfull(self) -> list[MeterId]:
         """Return the meters that have had their share of rejected records since this was last asked, once a day."""
         taken, self._overfull = self._overfull, []
+        return taken
+
+    def take_over_allowance(self) -> list[MeterId]:
+        """Return the meters whose puts were refused for their allowance since this was last asked."""
+        taken, self._over_allowance = sorted(self._over_allowance), set()
         return taken
 
     def _must_wait(self, meter_id: MeterId, reasons: list[Rejection], now: EpochSeconds) -> bool:

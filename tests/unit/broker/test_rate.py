@@ -3,7 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.embedded.rate import BURST_S, PACKET_BYTES, Allowance, Bucket
+from broker.embedded.rate import BURST_S, PACKET_BYTES, Allowance
+from commonwatt.runtime.bucket import Bucket
 
 STEPS = st.lists(
     st.tuples(

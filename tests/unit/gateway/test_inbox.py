@@ -1,40 +1,83 @@
-"""What waits for the gateway's core: what goes into a transaction, and what finds no room."""
-
-from collections import deque
+"""What waits for the gateway's core: what goes into a transaction, whose turn it is, and what finds no room."""
 
 import pytest
 
+from commonwatt.model.records import HistoryRecord, Log
+from commonwatt.model.units import SLOT_S
+from commonwatt.protocol.messages import Put
 from gateway import inbox as module
 from gateway.core import RETRY
-from gateway.inbox import MAX_GROUP, MAX_GROUP_BYTES, Event, Inbox, take_group
+from gateway.events import Event, FromMeter, Tick
+from gateway.inbox import MAX_GROUP, MAX_GROUP_BYTES, MAX_GROUP_SLOTS, Inbox
+
+DAY_S = 86_400
+START = 1_781_913_600
+
+
+def filled(*events: Event) -> Inbox:
+    inbox = Inbox()
+    for event in events:
+        inbox.put(event)
+    return inbox
+
+
+def days_put(meter: int, records: int = 17) -> FromMeter:
+    """Return a put of a few records that each cover a day: small, valid, and much work."""
+    rows = tuple(
+        HistoryRecord(
+            record_type=3,
+            lossy=0,
+            record_id=n + 1,
+            meter_id=meter,
+            account=1,
+            start=START + n * DAY_S,
+            end=START + (n + 1) * DAY_S,
+            reading=1,
+        ).pack()
+        for n in range(records)
+    )
+    put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=records, records=rows)
+    return FromMeter(f"cw1/r001/{meter}/u/rec", put.pack())
 
 
 def test_a_transaction_takes_so_many_messages_and_so_many_bytes_in_order() -> None:
-    small: deque[Event] = deque([("tick", (str(n),)) for n in range(MAX_GROUP + 1)])
-    assert take_group(small) == [("tick", (str(n),)) for n in range(MAX_GROUP)]
-    assert list(small) == [("tick", (str(MAX_GROUP),))]
-    large: deque[Event] = deque([("from_meter", ("topic", bytes(MAX_GROUP_BYTES // 2 - 1)))] * 4)
-    assert [len(take_group(large)), len(take_group(large)), len(take_group(large))] == [3, 1, 0]
+    small = filled(*(Tick(str(n)) for n in range(MAX_GROUP + 1)))
+    assert small.take() == [Tick(str(n)) for n in range(MAX_GROUP)]
+    assert small.take() == [Tick(str(MAX_GROUP))]
+    large = filled(*[FromMeter("cw1/r001/1/u/out", bytes(MAX_GROUP_BYTES // 2 - 1))] * 4)
+    assert [len(large.take()), len(large.take()), len(large.take())] == [3, 1, 0]
+
+
+def test_a_transaction_takes_only_so_many_slots() -> None:
+    inbox = filled(*[days_put(1)] * 3)
+    assert 17 * DAY_S // SLOT_S > MAX_GROUP_SLOTS
+    assert [len(inbox.take()) for _ in range(4)] == [1, 1, 1, 0]
+
+
+def test_one_meter_that_asks_for_much_work_waits_behind_itself() -> None:
+    inbox = filled(*[days_put(1)] * 1000, FromMeter("cw1/r001/2/u/rec", b"small"), Tick(RETRY))
+    first = inbox.take()
+    assert first[:2] == [FromMeter("cw1/r001/2/u/rec", b"small"), Tick(RETRY)]
+
+
+def test_what_one_meter_sends_stays_in_order() -> None:
+    sent = [FromMeter(f"cw1/r001/1/u/{leaf}", bytes([n])) for n, leaf in enumerate(("rec", "ev", "out", "rec"))]
+    assert filled(*sent).take() == sent
 
 
 def test_what_waits_is_bounded_in_bytes_and_a_tick_finds_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING_BYTES", 100)
-    inbox = Inbox()
-    for _ in range(3):
-        inbox.put("from_meter", "cw1/r001/1/u/rec", bytes(50))
-    inbox.put("tick", RETRY)
+    inbox = filled(*[FromMeter("cw1/r001/1/u/rec", bytes(50))] * 3, Tick(RETRY))
     assert inbox.overflowed == 1
-    assert [what for what, _ in inbox.take()] == ["from_meter", "from_meter", "tick"]
-    inbox.put("from_meter", "cw1/r001/1/u/rec", bytes(100))
+    assert sorted(map(type, inbox.take()), key=str) == sorted([FromMeter, FromMeter, Tick], key=str)
+    inbox.put(FromMeter("cw1/r001/1/u/rec", bytes(100)))
     assert inbox.overflowed == 1
     assert len(inbox.take()) == 1
 
 
 def test_what_waits_is_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_WAITING", 2)
-    inbox = Inbox()
-    for job in ("first", "second", "third"):
-        inbox.put("tick", job)
+    inbox = filled(*map(Tick, ("first", "second", "third")))
     assert inbox.overflowed == 1
-    assert inbox.take() == [("tick", ("first",)), ("tick", ("second",))]
+    assert inbox.take() == [Tick("first"), Tick("second")]
     assert inbox.take() == []

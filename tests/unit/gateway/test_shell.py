@@ -13,6 +13,7 @@ from commonwatt.town.registry import Registry, save_registry
 from gateway import shell as module
 from gateway.changes import Change, Setting
 from gateway.core import RETRY
+from gateway.events import Tick
 from gateway.shell import JOBS, Shell
 from gateway.store.store import Store
 from harness.network.waiting import become
@@ -44,11 +45,11 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
 
     async def play() -> None:
         work, core = asyncio.create_task(shell._work()), shell._core
-        shell._inbox.put("tick", "relay_s")
+        shell._inbox.put(Tick("relay_s"))
         # Until then another thread has the store.
         await become(lambda: shell._core is not core)
         assert shell._store.period("relay_s") == failed[0]
-        shell._inbox.put("tick", RETRY)
+        shell._inbox.put(Tick(RETRY))
         await become(lambda: shell._core.relay.counts.batches["sent"])
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
@@ -64,7 +65,10 @@ def test_a_gateway_started_again_and_again_within_a_period_does_what_is_due(shel
     async def play() -> None:
         shell._schedule()
         shell._schedule()
-        assert [event for event in shell._inbox._events if event[0] == "tick"] == [("tick", (job,)) for job in JOBS]
+        waiting = shell._inbox.take()
+        assert [event for event in waiting if isinstance(event, Tick)] == [Tick(job) for job in JOBS]
+        for event in waiting:
+            shell._inbox.put(event)
         work = asyncio.create_task(shell._work())
         await become(lambda: shell._store.period("relay_s") and shell._store.period("compact_s"))
         work.cancel()

@@ -1,0 +1,109 @@
+"""The queue that serves its senders in turn: none starves, none fills it."""
+
+from collections import defaultdict
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from commonwatt.runtime.fair_queue import QUANTUM, FairQueue
+
+PLENTY = 10**9
+
+
+def queue(max_items: int = 1000, max_bytes: int = PLENTY) -> FairQueue[str, tuple[str, int]]:
+    return FairQueue(max_items=max_items, max_bytes=max_bytes)
+
+
+def drain(full: FairQueue[str, tuple[str, int]]) -> list[tuple[str, int]]:
+    taken = []
+    while group := full.take(items=1, work=PLENTY, size=PLENTY):
+        taken += group
+    return taken
+
+
+def test_a_flooder_waits_behind_itself_and_delays_others_by_one_turn() -> None:
+    fair = queue()
+    for n in range(500):
+        fair.put("flooder", ("flooder", n), work=QUANTUM, size=1)
+    fair.put("honest", ("honest", 0), work=10, size=1)
+    assert drain(fair).index(("honest", 0)) <= 1
+
+
+def test_work_counts_and_not_items() -> None:
+    fair = queue()
+    for n in range(20):
+        fair.put("heavy", ("heavy", n), work=2 * QUANTUM, size=1)
+        fair.put("light", ("light", n), work=QUANTUM // 10, size=1)
+    order = [sender for sender, _ in drain(fair)]
+    assert order[:20].count("light") >= 19, "twenty light items are one heavy item's work"
+
+
+def test_a_sender_of_twice_the_weight_gets_twice_the_work() -> None:
+    fair: FairQueue[str, str] = FairQueue(
+        max_items=1000, max_bytes=PLENTY, weight=lambda name: 2.0 if name == "public" else 1.0
+    )
+    for _ in range(90):
+        fair.put("public", "public", work=QUANTUM, size=1)
+        fair.put("houses", "houses", work=QUANTUM, size=1)
+    first = fair.take(items=60, work=PLENTY, size=PLENTY)
+    assert (first.count("public"), first.count("houses")) == (40, 20)
+
+
+def test_an_empty_queue_keeps_no_credit() -> None:
+    fair = queue()
+    for n in range(100):
+        fair.put("rare", ("rare", n), work=1, size=1)
+        assert fair.take(items=1, work=PLENTY, size=PLENTY) == [("rare", n)]
+    for n in range(10):
+        fair.put("rare", ("rare", n), work=QUANTUM, size=1)
+        fair.put("other", ("other", n), work=QUANTUM, size=1)
+    order = [sender for sender, _ in drain(fair)]
+    assert order == ["rare", "other"] * 10
+
+
+def test_a_full_queue_drops_the_newest_of_who_has_most_in_it() -> None:
+    fair = queue(max_items=10)
+    for n in range(30):
+        fair.put("flooder", ("flooder", n), work=1, size=100)
+    for n in range(3):
+        fair.put("honest", ("honest", n), work=1, size=100)
+    assert fair.overflowed == 23
+    assert len(fair) == 10
+    assert sorted(drain(fair)) == sorted([("flooder", n) for n in range(7)] + [("honest", n) for n in range(3)])
+
+
+def test_a_group_ends_at_each_of_its_limits_and_has_at_least_one() -> None:
+    fair = queue()
+    for n in range(9):
+        fair.put("a", ("a", n), work=100, size=50)
+    assert len(fair.take(items=2, work=PLENTY, size=PLENTY)) == 2
+    assert len(fair.take(items=9, work=150, size=PLENTY)) == 2
+    assert len(fair.take(items=9, work=PLENTY, size=1)) == 1
+    assert len(fair) == 4
+    fair.clear()
+    assert (len(fair), fair.size, fair.take(items=1, work=1, size=1)) == (0, 0, [])
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5 * QUANTUM), st.integers(0, 300)), max_size=60))
+def test_nothing_is_lost_doubled_or_overtaken_by_the_same_sender(items: list[tuple[str, int, int]]) -> None:
+    fair = queue()
+    sent: dict[str, list[int]] = defaultdict(list)
+    for n, (sender, work, size) in enumerate(items):
+        fair.put(sender, (sender, n), work=work, size=size)
+        sent[sender].append(n)
+    assert fair.size == sum(size for _, _, size in items)
+    got: dict[str, list[int]] = defaultdict(list)
+    for sender, n in drain(fair):
+        got[sender].append(n)
+    assert got == sent
+    assert (len(fair), fair.size) == (0, 0)
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 90)), max_size=60), st.integers(1, 20))
+def test_the_queue_never_holds_more_than_its_bounds(items: list[tuple[str, int]], most: int) -> None:
+    fair = queue(max_items=most, max_bytes=300)
+    for n, (sender, size) in enumerate(items):
+        fair.put(sender, (sender, n), work=1, size=size)
+        assert len(fair) <= most
+        assert fair.size <= 300
+    assert len(fair) + fair.overflowed == len(items)
