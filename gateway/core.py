@@ -10,7 +10,7 @@ from dataclasses import asdict
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.records import Log
+from commonwatt.model.records import Log, Rejection
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
 from commonwatt.model.validation import limits_of
 from commonwatt.network.lte import Use
@@ -145,6 +145,8 @@ class Gateway:
     ) -> list[Effect[Change]]:
         """Take in a live level; one that its battery can't have decides nothing."""
         why = judge_level(level, limits_of(meter.service_amps, meter.battery_capacity_mwh))
+        if why is None and meter.battery_capacity_mwh is None:
+            why = Rejection.TYPE_NOT_REGISTERED
         if why is not None:
             return self.collector.junk(Door.LEVEL, meter.id, payload, why, now)
         self.time.meter_slot(raw, meter.id, level.time)
@@ -176,7 +178,7 @@ class Gateway:
                 for first, last in self._store.coverage(meter, log, ids.generation)
             )
             self.gone[meter, log] = ids.first - FIRST_ID - covered
-            if ids.next > ids.first:
+            if ids.next > ids.first and meter not in self.manager.epochs.fenced:
                 effects.append(self.manager.command(meter, "get", what=what))
         return effects
 
@@ -314,6 +316,7 @@ class Gateway:
                 "minima": self.manager.minima(),
                 "trust": self.relay.trust,
                 "offset_s": int(self.time.offset_s),
+                "fenced": len(self.manager.epochs.fenced),
                 "lte": self.line.month(now),
             }
         )
@@ -350,5 +353,6 @@ class Gateway:
             "meters": {
                 "registered": len(self._meters),
                 "answered": sum(view.answered for view in self.manager.meters.values()),
+                "fenced": {str(meter): list(epoch) for meter, epoch in self.manager.epochs.fenced.items()},
             },
         }
