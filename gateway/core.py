@@ -12,7 +12,7 @@ from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.machine import Machine
-from commonwatt.model.records import Log
+from commonwatt.model.records import Log, Rejection
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
@@ -182,6 +182,8 @@ class Gateway:
     ) -> list[Effect[Change]]:
         """Take in a live level; one that its battery can't have decides nothing."""
         why = judge_level(level, limits_of(meter.service_amps, meter.battery_capacity_mwh))
+        if why is None and meter.battery_capacity_mwh is None:
+            why = Rejection.TYPE_NOT_REGISTERED
         if why is not None:
             return self.collector.junk(Door.LEVEL, meter.id, payload, why, now)
         self.time.meter_slot(raw, meter.id, level.time)
@@ -213,7 +215,7 @@ class Gateway:
                 for first, last in self._store.coverage(meter, log, ids.generation)
             )
             self.gone[meter, log] = ids.first - FIRST_ID - covered
-            if ids.next > ids.first:
+            if ids.next > ids.first and meter not in self.manager.epochs.fenced:
                 effects.append(self.manager.command(meter, "get", what=what))
         return effects
 
@@ -350,6 +352,7 @@ class Gateway:
                 "minima": self.manager.minima(),
                 "trust": self.relay.trust,
                 "offset_s": int(self.time.offset_s),
+                "fenced": len(self.manager.epochs.fenced),
                 "lte": self.line.month(now),
             }
         )
@@ -386,5 +389,6 @@ class Gateway:
             "meters": {
                 "registered": len(self._meters),
                 "answered": sum(view.answered for view in self.manager.meters.values()),
+                "fenced": {str(meter): list(epoch) for meter, epoch in self.manager.epochs.fenced.items()},
             },
         }

@@ -114,6 +114,8 @@ def _delivery(gateway: Gateway) -> Iterator[Metric]:
     )
     yield _counters("commands", "Commands sent to meters, by command.", "command", told.commands)
     yield _counters("outcomes", "Outcomes meters answered, by result.", "result", told.outcomes)
+    fenced = len(gateway.manager.epochs.fenced)
+    yield _gauge("fenced_meters", "Meters not commanded, since they report a higher epoch of another manager.", fenced)
     batches = _BATCHES | relayed.batches
     yield _counters("batches", "Batches to the utility, by what became of them.", "result", batches)
     yield _counter("relayed_blocks", "Blocks put into batches.", relayed.blocks)

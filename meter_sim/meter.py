@@ -296,12 +296,16 @@ class Meter:
     def _collect(self, command: Command, now: float) -> Effects:
         """Send what a ``get`` asks for, oldest first, one batch after the other as they are acknowledged.
 
-        Ids before ``from_id`` that are still held come too: they were never acknowledged.
+        Ids before ``from_id`` that are still held come too: they were never acknowledged. A batch in flight is sent
+        again, whatever its ids. With nothing held from ``from_id`` to ``to_id``, nothing else is sent.
         """
         log = Log.HISTORY if command.what == "records" else Log.EVENT
         delivery = self._deliveries[log]
         newest = delivery.log.next_id - 1
-        delivery.wanted = newest if command.to_id is None else min(command.to_id, newest)
+        last = newest if command.to_id is None else min(command.to_id, newest)
+        if delivery.log.batch() is None and (command.from_id or 0) > last:
+            return [self._outcome(command, DONE, now, {})]
+        delivery.wanted = last if last >= (command.from_id or 0) else 0
         effects = self._send(log, now, command.to_id)
         put = delivery.log.batch()
         counts = put.counts() if put else {}

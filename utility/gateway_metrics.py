@@ -47,12 +47,14 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
         "Seconds since the oldest quarter ended of which the gateway has something not acknowledged; else 0.",
     )
     trusted = _family("gateway_clock_trusted", "1 while the gateway has its time from a network, or a good clock.")
+    fenced = _family("gateway_fenced_meters", "Meters that report another manager, and that the gateway leaves alone.")
     for controller, heartbeat in said:
         for kind in ("parts", "events", "letters"):
             backlog.add_metric([controller, kind], getattr(heartbeat, f"backlog_{kind}"))
         age.add_metric([controller], heartbeat.backlog_age_s)
         trusted.add_metric([controller], int(heartbeat.trust >= Trust.HARDWARE))
-    yield from (backlog, age, trusted)
+        fenced.add_metric([controller], heartbeat.fenced)
+    yield from (backlog, age, trusted, fenced)
 
 
 def _lines(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:

@@ -109,6 +109,8 @@ def _parse(packet: bytes) -> Connect:
         raise AdmissionError(Refusal.PROTOCOL, f"{name.decode()} level {level}; MQTT 3.1.1 (level 4) is spoken here")
     if flags & _RESERVED or (flags & _WILL_MORE and not flags & _WILL):
         raise AdmissionError(Refusal.GARBAGE, f"connect flags {flags:#04x}")
+    if flags & _PASSWORD and not flags & _USERNAME:
+        raise AdmissionError(Refusal.GARBAGE, "a password without a user name, which MQTT 3.1.1 forbids")
     client_id, offset = _field(packet, offset + 4)
     if flags & _WILL:
         raise AdmissionError(Refusal.WILL, "wills are not used here; heartbeats tell who is alive")

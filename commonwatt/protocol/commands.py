@@ -325,6 +325,7 @@ class Heartbeat(Message):
         minima: By meter, the sharing minimum in percent and when the meter said so (T6).
         trust: How far its time can be trusted, 0 to 3.
         offset_s: By how much its time is ahead of the clock it started with.
+        fenced: How many meters obey another manager, by the higher epoch they report, and are not commanded.
         lte: How its controller's LTE line stands; ``None``: nothing of it was counted yet.
     """
 
@@ -339,6 +340,7 @@ class Heartbeat(Message):
     minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0
     offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0
+    fenced: Natural = 0
     lte: Month | None = None
 
 

@@ -132,11 +132,11 @@ def unpack_put(data: bytes) -> Put:
     Raises:
         ProtocolError: Its ``code`` is the ``Refusal`` to answer with.
     """
+    if data and data[0] != VERSION:  # before all else: another version may be of another length
+        raise ProtocolError(Refusal.VERSION, f"put of version {data[0]}; this gateway speaks {VERSION}")
     if len(data) < _PUT.size + _CRC.size:
         raise ProtocolError(Refusal.MALFORMED, f"put of {len(data)} bytes is shorter than its head")
-    version, log, count, generation, first_id, last_id = _PUT.unpack_from(data)
-    if version != VERSION:
-        raise ProtocolError(Refusal.VERSION, f"put of version {version}; this gateway speaks {VERSION}")
+    _, log, count, generation, first_id, last_id = _PUT.unpack_from(data)
     if log not in (Log.HISTORY, Log.EVENT):
         raise ProtocolError(Refusal.MALFORMED, f"put of unknown log {log}")
     if count > MAX_PUT_RECORDS or last_id - first_id >= MAX_PUT_RANGE:

@@ -40,7 +40,7 @@ class MicrogridTable(Settings):
     count: int | None = Field(
         None, ge=1, le=999, description="How many alike; without it, one, called by the id itself."
     )
-    houses: int = Field(10, ge=1, le=99, description="Houses (residential).")
+    houses: int = Field(10, ge=0, le=99, description="Houses (residential); 0: none but meters of other makers.")
     buildings: int = Field(3, ge=1, le=9, description="Buildings (apartment).")
     apartments: int = Field(10, ge=1, le=999, description="Apartments in each building (apartment).")
     push_share: float = Field(

@@ -57,7 +57,7 @@ me = SimpleNamespace(
 me.generation, me.epoch, me.held = int(time.time()), [0, 0], {"value": "off", "epoch": [0, 0], "seq": 0, "until": 0}
 client = mqtt.Client(mqtt.CallbackAPIVersion.VERSION2, client_id=meter, userdata=me)
 client.username_pw_set(meter, input())  # not an argument, which everybody on the machine could read
-client.on_message = received
+client.on_message, client.suppress_exceptions = received, True  # what can't be read is ignored
 client.on_connect = lambda c, *a: (print("broker:", a[2]), c.subscribe(f"{me.base}/d/+", qos=1))
 client.connect(host, int(port))
 end = int(time.time()) // 15 * 15

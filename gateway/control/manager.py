@@ -12,11 +12,12 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import FUTURE_S, State
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MeterId, MilliwattHours
-from commonwatt.protocol.commands import Command, Epoch, Held, Kind, Outcome
+from commonwatt.protocol.commands import Command, Held, Kind, Outcome
 from commonwatt.protocol.messages import Trust
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import Change, Desired, MeterInfo, Setting
+from gateway.changes import Change, Desired, MeterInfo
+from gateway.control.epochs import MAX_COUNTER, Epochs
 from gateway.control.sharing import BatteryState, Decision, decide_spec, near_minimum
 from gateway.store.store import Store
 
@@ -46,8 +47,6 @@ LEVEL_GOOD_FOR_S = 300
 
 HIGHEST_SEQ = 2**52
 """A sequence number above this was not counted up to; what goes above it goes there in a new epoch."""
-
-MAX_COUNTER = 2**32 - 1
 
 _UNKNOWN = Desired(0, Kind.SHARING, "unknown", (0, 0), 0, None, confirmed=True)
 _UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
@@ -104,6 +103,7 @@ class Manager:
     Attributes:
         meters: What is known of each registered meter.
         trust: How far the gateway's time can be trusted.
+        epochs: Under which epoch each meter is commanded, and which meters are not.
         decision: Who shares and for whom.
         notes: The last commands and their outcomes.
     """
@@ -119,11 +119,7 @@ class Manager:
         self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
         self._number = 0
         self._probed = 0
-        epoch = store.setting("epoch")
-        self.epoch: Epoch = (1, 0)
-        if epoch is not None:
-            counter, rank = map(int, epoch.split(","))
-            self.epoch = (counter, rank)
+        self.epochs = Epochs(store, registry)
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
         sharing = frozenset(m for (m, kind), d in self._desired.items() if kind is Kind.SHARING and d.value == "on")
@@ -168,9 +164,12 @@ class Manager:
             effects.append(Write(info))
         view.info = info
         view.answered = view.answered or outcome.cmd == "initialize"
-        if outcome.epoch > self.epoch:
-            self.epoch = outcome.epoch
-            effects.append(self._keep_epoch())
+        raised = self.epochs.reported(meter, max([outcome.epoch, *(held.epoch for held in outcome.held.values())]))
+        if meter in self.epochs.fenced:
+            return effects
+        effects += raised
+        if raised:
+            effects += self._order_again(meter, now)
         for kind, held in outcome.held.items():
             effects += self._compare(meter, kind, held, now)
         wrong = abs(outcome.time - now) > METER_WRONG_S and now - view.told >= TELL_AGAIN_S
@@ -193,19 +192,20 @@ class Manager:
         if pair >= (desired.epoch, desired.seq):
             # It was commanded by someone this store knows nothing of: its own past, before it was lost. The order is
             # sent again above that when its turn comes, not at once: the meter may just as well not mean what it says.
-            effects, seq = self._above(held)
-            return effects + self._set(replace(desired, epoch=self.epoch, seq=seq, confirmed=ended))
+            epoch = self.epochs.of(meter)
+            if held.seq < HIGHEST_SEQ or epoch[0] == MAX_COUNTER:
+                seq = min(held.seq, HIGHEST_SEQ) + 1
+                return self._set(replace(desired, epoch=epoch, seq=seq, confirmed=ended))
+            return [*self.epochs.above(meter, epoch), *self._order_again(meter, now)]
         return []
 
-    def _above(self, held: Held) -> tuple[list[Effect[Change]], int]:
-        """Return a sequence number above a pair that a meter holds; beyond all reason, in a new epoch."""
-        if held.seq < HIGHEST_SEQ or self.epoch[0] == MAX_COUNTER:
-            return [], min(held.seq, HIGHEST_SEQ) + 1
-        self.epoch = (self.epoch[0] + 1, self.epoch[1])
-        return [self._keep_epoch()], 1
-
-    def _keep_epoch(self) -> Effect[Change]:
-        return Write(Setting("epoch", f"{self.epoch[0]},{self.epoch[1]}"))
+    def _order_again(self, meter: MeterId, now: EpochSeconds) -> list[Effect[Change]]:
+        """Put all that a meter should be under its new epoch; it is sent when its turn comes."""
+        effects: list[Effect[Change]] = []
+        for desired in [d for (of, _), d in self._desired.items() if of == meter and d.value != "unknown"]:
+            ended = desired.until is not None and desired.until <= now
+            effects += self._set(replace(desired, epoch=self.epochs.of(meter), seq=1, confirmed=ended))
+        return effects
 
     # What is desired
 
@@ -245,7 +245,7 @@ class Manager:
         before = self._desired.get((meter, kind))
         seq = 1 if before is None else before.seq + 1
         for_s = until is not None and self.trust < Trust.HARDWARE
-        desired = Desired(meter, kind, value, self.epoch, seq, until, weight, for_s=for_s)
+        desired = Desired(meter, kind, value, self.epochs.of(meter), seq, until, weight, for_s=for_s)
         self._sent.pop((meter, kind), None)
         return [*self._set(desired), *self._send(desired, now)]
 
@@ -254,6 +254,8 @@ class Manager:
         states = {}
         for meter, view in self.meters.items():
             info = view.info
+            if meter in self.epochs.fenced:
+                continue
             if info is None or info.minimum_percent is None or info.capacity is None or view.level is None:
                 continue
             up = view.bits & _UP_OR_ISOLATED == State.INITIALIZED
@@ -291,6 +293,8 @@ class Manager:
         """Initialize meters that have not answered; send unconfirmed commands again, until their end."""
         effects: list[Effect[Change]] = []
         for meter, view in self.meters.items():
+            if meter in self.epochs.fenced:
+                continue
             if not view.answered and (view.asked is None or now - view.asked >= INITIALIZE_AGAIN_S):
                 view.asked = now
                 effects.append(self.command(meter, "initialize"))
@@ -311,7 +315,8 @@ class Manager:
         return [
             self.command(meter, "get", what="levels")
             for meter, view in self.meters.items()
-            if view.info is not None
+            if meter not in self.epochs.fenced
+            and view.info is not None
             and view.info.capacity is not None
             and (meter in near or now - view.level_heard >= levels_s)
         ]
@@ -322,12 +327,13 @@ class Manager:
             self.command(meter, "get", what=what)
             for meter in meters
             for what in ("records", "events")
+            if meter not in self.epochs.fenced
             if (view := self.meters.get(meter)) and view.info is not None and not view.info.push
         ]
 
     def probe(self, count: int) -> list[Effect[Change]]:
         """Ask some meters for their state, the next time others."""
-        meters = list(self.meters)
+        meters = [meter for meter in self.meters if meter not in self.epochs.fenced]
         asked = [meters[(self._probed + n) % len(meters)] for n in range(min(count, len(meters)))]
         self._probed += len(asked)
         return [self.command(meter, "get", what="state") for meter in asked]
@@ -341,7 +347,7 @@ class Manager:
                 "id": f"{self._microgrid}-{cmd}-{self._number}",
                 "cmd": cmd,
                 "issuer": self._microgrid,
-                "epoch": self.epoch,
+                "epoch": self.epochs.of(meter),
                 **fields,
             }
         )
@@ -352,7 +358,7 @@ class Manager:
         return [Write(desired)]
 
     def _send(self, desired: Desired, now: EpochSeconds) -> list[Effect[Change]]:
-        if desired.value == "unknown":
+        if desired.value == "unknown" or desired.meter in self.epochs.fenced:
             return []
         key = (desired.meter, desired.kind)
         _, times = self._sent.get(key, (0, 0))

@@ -83,6 +83,8 @@ class Faults:
         for broker in (world.head_end, *world.brokers.values()):
             for link in broker.links:
                 link.heal()
+        for rival in world.rivals.values():
+            rival.collect()
         for node in world.nodes:
             node.doom = None
             node.empty()

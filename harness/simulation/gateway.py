@@ -10,7 +10,8 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.units import MeterId
-from commonwatt.protocol.topics import gateway_up
+from commonwatt.protocol.commands import Command, unpack_json
+from commonwatt.protocol.topics import COMMANDS, gateway_up
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Setting
 from gateway.core import RETRY, Gateway
@@ -144,6 +145,8 @@ class GatewayNode(Node[Change]):
             self.head_end.send(message, self.world.utility.link)
         else:
             meter = message.topic.split("/")[2]
+            if message.topic.endswith(COMMANDS) and (epoch := unpack_json(Command, message.payload).epoch)[1]:
+                self.world.fail(f"I8: {self.name} commands meter {meter} in epoch {epoch}, of another manager's rank")
             self.local.send(message, self.world.link_of(self.name, int(meter)))
 
     def limit(self, pages: int) -> None:

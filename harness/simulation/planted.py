@@ -18,13 +18,14 @@ from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import Expected, HistoryRecord, Log, Rejection, judge_history
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.protocol.batches import BatchAck, BatchFlag
-from commonwatt.protocol.commands import Command
+from commonwatt.protocol.commands import Command, Epoch
 from commonwatt.protocol.messages import Put, PutAck, Trust
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Part, Relayed, Setting
 from gateway.collect.collector import Collector, Taken
+from gateway.control.epochs import Epochs
 from gateway.relay import outbox, relay
 from gateway.relay.relay import Relay
 from gateway.store.store import Store
@@ -243,6 +244,12 @@ def _other_meters_records_taken() -> Iterator[None]:
         yield
 
 
+def _adopt_epoch(self: Epochs, meter: MeterId, highest: Epoch) -> list[Effect[Change]]:
+    del meter
+    self.own = max(self.own, highest)
+    return []
+
+
 BUGS: dict[str, Bug] = {
     "acknowledge before commit": Bug(_acknowledge_before_commit),
     "commits of gateways not synced": Bug(unsynced=("r001", "r002")),
@@ -262,6 +269,7 @@ BUGS: dict[str, Bug] = {
     "batches never given up": Bug(lambda: patch.object(relay, "ACK_WITHIN_S", 10**9)),
     "a new utility gets no backup": Bug(lambda: patch.object(Relay, "_compare_store", _keep_known)),
     "commands judged by a clock that lags behind": Bug(_expiry_by_a_clock_that_lags),
+    "adopt epoch": Bug(lambda: patch.object(Epochs, "reported", _adopt_epoch)),
     "pairs not kept": Bug(lambda: patch.object(FleetStore, "_write_orders", return_value=None)),
     "a clock trusted from the start": Bug(_trusted_from_the_start),
     "no access rules": Bug(lambda: patch.object(rules, "allowed", return_value=True)),

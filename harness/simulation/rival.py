@@ -40,6 +40,7 @@ class Rival:
     ) -> None:
         self.name = f"{settings.microgrid}-rival"
         self.up = True
+        self._acted = False
         self._world = world
         self._rng: random.Random = world.rng
         self._microgrid = settings.microgrid
@@ -59,6 +60,7 @@ class Rival:
 
     def act(self) -> None:
         """Order something, and again some time later, as managers do."""
+        self._acted = True
         kind, value = self._rng.choice(_WANTED)
         self._manager.trust = self._rng.choice((Trust.NONE, Trust.NETWORK))
         now = self._world.clock()
@@ -66,6 +68,13 @@ class Rival:
         self._do(self._manager.order(self._rng.choice(self._meters), kind, value, until, now))
         for after_s in (15, 60, 400):
             self._world.after(after_s, lambda: self._do(self._manager.resend(self._world.clock())))
+
+    def collect(self) -> None:
+        """Ask its meters for what they hold, every minute: a gateway collects nothing from who obeys another."""
+        if self._acted:
+            asked = [(meter, what) for meter in self._meters for what in ("records", "events")]
+            self._do([self._manager.command(meter, "get", what=what) for meter, what in asked])
+            self._world.after(60, self.collect)
 
     def _do(self, effects: list[Effect[Change]]) -> None:
         for effect in effects:

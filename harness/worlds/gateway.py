@@ -124,6 +124,7 @@ class World:
         next_id: int = 1,
         held: dict[Kind, dict[str, object]] | None = None,
         cmd: str = "initialize",
+        epoch: tuple[int, int] = (0, 0),
     ) -> list[Command]:
         outcome = Outcome.model_validate(
             {
@@ -136,7 +137,7 @@ class World:
                 "minimum_percent": minimum,
                 "capacity_mwh": None if minimum is None else CAPACITY,
                 "held": held or {},
-                "epoch": (0, 0),
+                "epoch": epoch,
                 "history": LogIds.model_validate({"generation": 1, "first": str(first), "next": str(next_id)}),
                 "events": LogIds.model_validate({"generation": 1, "first": "1", "next": "1"}),
             }

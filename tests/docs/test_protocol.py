@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import get_args
@@ -11,6 +12,7 @@ import pytest
 
 from commonwatt.codec import dumps, packing, packing_arrays, payloads
 from commonwatt.demo.layout import BUILT_IN_TOWN
+from commonwatt.device.aggregation import average, consolidate
 from commonwatt.model import records
 from commonwatt.model.blocks import join, make_blocks
 from commonwatt.model.exceptions import ProtocolError
@@ -451,3 +453,22 @@ def test_reader_who_mistypes_a_digit_of_an_example_is_told(name: str, unpack: Ch
         wrong = bytes([*data[:-5], data[-5] ^ 1, *data[-4:]])
         with pytest.raises(ProtocolError, match="checksum"):
             unpack(wrong)
+
+
+def test_averages_round_half_up_and_keep_the_first_id_as_the_page_says() -> None:
+    assert "halves up" in PAGE
+    group = [
+        HistoryRecord(
+            record_type=3,
+            lossy=0,
+            record_id=7 + n,
+            meter_id=77,
+            account=12,
+            start=15 * n,
+            end=15 * n + 15,
+            reading=int(n < 5),
+        )
+        for n in range(10)
+    ]
+    one, both = average(group), consolidate([replace(record, reading=4) for record in group])
+    assert [(r.record_id, r.reading) for r in (*one, *both)] == [(7, 1), (7, 4)]

@@ -44,9 +44,9 @@ def test_connect_is_read_whole() -> None:
     assert parse_connect(connect_packet()) == Connect(client_id="17", username="17", password=TOKEN, keepalive_s=60)
 
 
-def test_connect_without_user_name_is_read() -> None:
-    parsed = parse_connect(connect_packet(flags=0x42, payload=text(b"17") + text(TOKEN)))
-    assert (parsed.username, parsed.password) == (None, TOKEN)
+def test_connect_with_an_empty_user_name_is_read() -> None:
+    parsed = parse_connect(connect_packet(payload=text(b"17") + text(b"") + text(TOKEN)))
+    assert (parsed.username, parsed.password) == ("", TOKEN)
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,7 @@ def test_connect_without_user_name_is_read() -> None:
         (connect_packet(name=b"MQIsdp", level=3), Refusal.PROTOCOL),
         (connect_packet(name=b"HTTP"), Refusal.GARBAGE),
         (connect_packet(flags=0xC3), Refusal.GARBAGE),
+        (connect_packet(flags=0x42, payload=text(b"17") + text(TOKEN)), Refusal.GARBAGE),  # [MQTT-3.1.2-22]
         (connect_packet(flags=0xE2), Refusal.GARBAGE),  # retain of a will there is not
         (connect_packet(flags=0xC6, payload=text(b"17") + text(b"t") + text(b"m")), Refusal.WILL),
         (connect_packet() + b"\0", Refusal.GARBAGE),

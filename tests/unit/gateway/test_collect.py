@@ -111,7 +111,8 @@ def test_a_put_of_a_clock_that_is_an_hour_ahead_waits_at_its_meter_and_is_told_t
         (lambda p: p[:-1] + bytes([p[-1] ^ 1]), Refusal.CHECKSUM),
         (lambda p: b"\x02" + p[1:], Refusal.VERSION),
         (lambda p: p[:-5], Refusal.MALFORMED),
-        (lambda _: b"hello", Refusal.MALFORMED),
+        (lambda _: b"\x01hello", Refusal.MALFORMED),
+        (lambda _: b'{"v":1,"records":[1, 2]}', Refusal.VERSION),
         (lambda p: p[:2] + (MAX_PUT_RECORDS + 1).to_bytes(2, "big") + p[4:], Refusal.TOO_LARGE),
     ],
 )
@@ -292,6 +293,12 @@ def test_a_live_level_nobody_can_believe_shares_nothing_and_is_kept(
     (letter,) = world.store.letters()
     assert (letter.reason, letter.content) == (reason, sent)
     assert [command.cmd for command in world.level(1, 100)] == ["share_power_on"]
+
+
+def test_a_level_of_a_meter_without_a_battery_is_kept_as_a_dead_letter(world: World) -> None:
+    world.meter_says(4, "lvl", Level(state=1, time=START, level=5).pack())
+    (letter,) = world.store.letters()
+    assert (letter.meter, letter.reason) == (4, Rejection.TYPE_NOT_REGISTERED)
 
 
 def test_a_level_of_the_future_does_not_shut_out_those_after_it(world: World) -> None:

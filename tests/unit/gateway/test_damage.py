@@ -388,7 +388,7 @@ def _is_the_first(world: Damaged) -> None:
     assert world.store.backlog() == (3, 1, 1)
     assert [part.relayed for part in world.store.all_parts(unsent_only=False)].count(DONE) == 1
     assert (world.store.setting("utility_store"), world.store.setting("epoch")) == ("123", "5,0")
-    assert world.core.manager.epoch == (5, 0)
+    assert world.core.manager.epochs.own == (5, 0)
     assert [desired.seq for desired in world.store.desired()] == [3]
     assert [meter.minimum_percent for meter in world.store.meters()] == [50]
     assert world.store.period("relay_s") == 29_700_000

@@ -4,7 +4,7 @@ import pytest
 
 from commonwatt.model.records import Log, State
 from commonwatt.protocol.batches import BatchAck
-from commonwatt.protocol.commands import Kind, Outcome
+from commonwatt.protocol.commands import Heartbeat, Kind, Outcome, unpack_json
 from commonwatt.protocol.messages import Level, Trust
 from gateway.control.manager import RENEW_S, RESEND_AT_MOST_S, RESEND_S, SHARE_FOR_S
 from harness.worlds.gateway import CAPACITY, START, World, batches, commands, readings
@@ -97,12 +97,54 @@ def test_an_unconfirmed_command_outlives_a_crash_but_not_its_end(world: World) -
 
 
 def test_a_gateway_that_lost_its_store_goes_on_above_the_meters_pairs(world: World) -> None:
-    world.introduce(1, held={Kind.SHARING: {"value": "off", "epoch": (3, 1), "seq": 41}})
+    world.introduce(1, held={Kind.SHARING: {"value": "off", "epoch": (3, 0), "seq": 41}}, epoch=(3, 0))
     world.introduce(2)
     world.level(1, 80)
     world.level(2, 40)
     order = next(c for c in commands(world.sent) if c.cmd == "share_power_on")
-    assert (order.epoch, order.seq) > ((3, 1), 41) or order.seq == 42
+    assert order.epoch == (4, 0)
+    world.crash()
+    assert world.core.manager.epochs.of(1) == (4, 0), "it is in the store before it is on the wire"
+
+
+def test_a_meter_that_obeys_another_manager_is_not_commanded_and_the_utility_is_told(world: World) -> None:
+    households(world, 80, 40)
+    world.introduce(1, cmd="share_power_on", epoch=(2, 1))
+    before = len(world.sent)
+    for _ in range(20):
+        world.now += 60
+        for job in ("retry", "levels_s", "collect_s"):
+            world.tick(job)
+        world.level(1, 90)
+        world.do(world.core.probe("meters", world.now))
+    topics = {p.topic for p in world.sent[before:]}
+    assert "cw1/r001/1/d/cmd" not in topics
+    assert "cw1/r001/2/d/cmd" in topics, "others are commanded as before"
+    (heartbeat,) = world.tick("heartbeat")
+    assert unpack_json(Heartbeat, heartbeat.payload).fenced == 1
+    assert world.core.view(world.now)["meters"] == {"registered": 4, "answered": 2, "fenced": {"1": [2, 1]}}
+    world.introduce(1, cmd="get", epoch=(1, 0))
+    assert [c for c in commands(world.tick("levels_s")) if c.what == "levels"], "it may have forgotten the other one"
+
+
+def test_a_pair_of_another_manager_is_not_adopted_either(world: World) -> None:
+    households(world, 80, 40)
+    world.introduce(1, cmd="share_power_on", held={Kind.SHARING: {"value": "off", "epoch": (2, 1), "seq": 1}})
+    world.now += RESEND_S
+    assert not [p for p in world.tick("retry") if p.topic == "cw1/r001/1/d/cmd"]
+
+
+@pytest.mark.parametrize("counter", [2**32 - 1, 2**32 - 2, 10**6])
+def test_a_meter_that_claims_a_huge_epoch_of_ours_changes_nothing_for_the_others(world: World, counter: int) -> None:
+    households(world, 80, 40)
+    for _ in range(100):
+        world.introduce(2, cmd="get", epoch=(counter, 0))
+    before = len(world.sent)
+    world.introduce(1, cmd="get")
+    world.now += RESEND_S
+    sent = [p for p in [*world.sent[before:], *world.tick("retry")] if p.topic == "cw1/r001/1/d/cmd"]
+    assert {c.epoch for c in commands(sent)} == {(1, 0)}
+    assert (2 in world.core.manager.epochs.fenced) is (counter == 2**32 - 1)
 
 
 def test_an_order_is_raised_above_a_higher_pair_a_meter_turns_out_to_hold(world: World) -> None:

@@ -286,6 +286,16 @@ def test_get_up_to_an_id_sends_no_more() -> None:
     assert bench.get("records", to_id="4") == []
 
 
+def test_get_from_an_id_beyond_the_last_sends_nothing() -> None:
+    bench = Bench(battery=False, push=False)
+    bench.slots(2)
+    assert bench.get("records", from_id="1000") == []
+    put = history(bench.get("records", from_id="1"))
+    assert put.last_id == 2
+    assert history(bench.get("records", from_id="1000")) == put, "what is in flight comes again"
+    assert bench.ack(put) == []
+
+
 def test_get_of_an_empty_log_says_so() -> None:
     bench = Bench(battery=False)
     outcome = bench.command("get", what="records")

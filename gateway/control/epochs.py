@@ -1,0 +1,66 @@
+"""The epochs under which a gateway commands its meters, and the meters that another manager commands (design 4.3).
+
+A gateway has a rank of its own. A meter that reports a higher epoch of that rank met this gateway before it lost its
+store: from then on that meter, and no other, is commanded one counter above. A meter that reports a higher epoch of
+another rank is commanded by another manager and is left alone. So one meter that lies changes nothing for the others.
+"""
+
+from collections.abc import Iterable
+
+from commonwatt.model.effects import Effect, Write
+from commonwatt.model.units import MeterId
+from commonwatt.protocol.commands import Epoch
+from gateway.changes import Change, Setting
+from gateway.store.store import Store
+
+FIRST_EPOCH: Epoch = (1, 0)
+"""The epoch of a gateway with a new store."""
+
+MAX_COUNTER = 2**32 - 1
+
+
+class Epochs:
+    """The epoch for each meter.
+
+    Attributes:
+        own: The epoch for meters that never reported a higher one.
+        fenced: The meters that fence this gateway off for good, with the epoch each reported: of another rank, or with
+            the highest counter there is. They are not commanded.
+    """
+
+    def __init__(self, store: Store, meters: Iterable[MeterId]) -> None:
+        self.own = _read(store.setting("epoch")) or FIRST_EPOCH
+        self.fenced: dict[MeterId, Epoch] = {}
+        kept = {meter: _read(store.setting(_key(meter))) for meter in meters}
+        self._raised = {meter: epoch for meter, epoch in kept.items() if epoch is not None}
+
+    def of(self, meter: MeterId) -> Epoch:
+        """Return the epoch under which a meter is commanded."""
+        return max(self.own, self._raised.get(meter, self.own))
+
+    def reported(self, meter: MeterId, highest: Epoch) -> list[Effect[Change]]:
+        """Take in the highest epoch that a meter reports; go above it if it is this gateway's own past."""
+        if highest <= self.of(meter):
+            self.fenced.pop(meter, None)
+            return []
+        if highest[1] != self.own[1] or highest[0] >= MAX_COUNTER:
+            self.fenced[meter] = highest
+            return []
+        self.fenced.pop(meter, None)
+        return self.above(meter, highest)
+
+    def above(self, meter: MeterId, epoch: Epoch) -> list[Effect[Change]]:
+        """Command a meter one counter above an epoch from now on; the change is durable before the next command."""
+        raised = self._raised[meter] = (epoch[0] + 1, self.own[1])
+        return [Write(Setting(_key(meter), f"{raised[0]},{raised[1]}"))]
+
+
+def _key(meter: MeterId) -> str:
+    return f"epoch:{meter}"
+
+
+def _read(text: str | None) -> Epoch | None:
+    if text is None:
+        return None
+    counter, rank = map(int, text.split(","))
+    return counter, rank
