@@ -28,6 +28,7 @@ BENCHMARKS: dict[str, float] = {
     "town_load": 11,
     "growth": 2,
     "flood": 1.3,
+    "starvation": 1.3,
     "lte": 4.5,
 }
 """By module, in the order of the page: about how many minutes each takes."""

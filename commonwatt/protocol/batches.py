@@ -172,6 +172,14 @@ def _pack_letter(letter: Letter) -> bytes:
     )
 
 
+def batch_counts(data: bytes) -> tuple[int, int, int]:
+    """Return how many blocks, events and letters a message says it holds, whatever of that is true; else zeros."""
+    if len(data) < _HEAD.size or not data.startswith(_MAGIC):
+        return 0, 0, 0
+    blocks, events, letters = _HEAD.unpack_from(data)[8:11]
+    return min(blocks, MAX_BATCH_BLOCKS), min(events, MAX_BATCH_EVENTS), min(letters, MAX_BATCH_LETTERS)
+
+
 def unpack_batch(data: bytes) -> Batch:
     """Read a batch; payloads are not unpacked.
 

@@ -442,12 +442,8 @@ class UtilityBench:
     def tell(self, topic: str, payload: bytes) -> list[Publish]:
         """Take one message in, as the running service does; return the answers."""
         self.sent.clear()
-        asyncio.run(self._take(topic, payload))
+        asyncio.run(self.ingest.take_in([(topic, payload)]))
         return list(self.sent)
-
-    async def _take(self, topic: str, payload: bytes) -> None:
-        steps = await self.ingest.in_thread(self.ingest._decide, [(topic, payload)])
-        await self.ingest._do(steps)
 
     def kept(self) -> list[Letter]:
         with self.database.reads.begin() as connection:

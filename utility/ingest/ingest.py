@@ -1,6 +1,8 @@
 """From the connection to the database: a bounded queue, one writing thread, many messages in one transaction.
 
-A message that finds the queue full is dropped without an acknowledgement and counted: its gateway sends it again.
+The queue serves gateways in turn, by the work of what they send (P7): the backlog of one does not delay another's. When
+it is full, the newest message of the gateway with most in it is dropped without an acknowledgement and counted: that
+gateway sends it again.
 When the store fails, is damaged, or has no room, nothing is acknowledged, and the service lives on.
 """
 
@@ -12,17 +14,18 @@ from typing import TypeVar
 
 from sqlalchemy.exc import OperationalError
 
-from commonwatt.model.effects import Effect, Publish, perform
-from commonwatt.protocol.batches import MAX_BATCH_BYTES
+from commonwatt.model.effects import Effect, Publish, perform, split
+from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
 from commonwatt.protocol.commands import Heartbeat, unpack_json
 from commonwatt.protocol.messages import Trust
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
 from utility.core import Core, Refused, Step
 from utility.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.metrics import UtilityMetrics
-from utility.store.changes import Append, Change, SawGateway
+from utility.store.changes import Append, Change, Committed, SawGateway
 from utility.store.checks import is_damage, is_full
 from utility.store.database import Database
 from utility.store.registry import last_heartbeats, load_known, open_commands, registry_revision
@@ -36,6 +39,15 @@ MAX_QUEUED_BYTES = 200 * MAX_BATCH_BYTES
 
 MAX_GROUP = 64
 """Messages in one transaction."""
+
+MAX_GROUP_WORK = 64 * MAX_BATCH_BLOCKS
+"""No further message goes into a transaction that is so much work, in blocks to append."""
+
+PUBLIC_WEIGHT = 2.0
+"""The turn of a public microgrid's gateway is so much longer than another's."""
+
+MESSAGE_WORK, EVENT_WORK, DEAD_LETTER_WORK = 200, 10, 10
+"""A message by itself, an event and a dead letter are as much work as so many blocks."""
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +88,10 @@ class Ingest:
         self._publish = publish
         self._writer = Writer(database)
         self._thread = ThreadPoolExecutor(1, "writer")
-        self._queue: asyncio.Queue[Message] = asyncio.Queue(MAX_QUEUED)
-        self._queued_bytes = 0
+        self._queue: FairQueue[str, Message] = FairQueue(
+            max_items=MAX_QUEUED, max_bytes=MAX_QUEUED_BYTES, weight=self._weight
+        )
+        self._filled = asyncio.Event()
         with database.reads.begin() as connection:
             self._core = Core(database.store_id, load_known(connection), gap_age_s)
             heartbeats = last_heartbeats(connection)
@@ -90,26 +104,30 @@ class Ingest:
         return len(self._core.known.controllers)
 
     def offer(self, topic: str, payload: bytes) -> None:
-        """Take a message, or drop it when too many wait."""
-        if self._queue.full() or self._queued_bytes + len(payload) > MAX_QUEUED_BYTES:
-            self._metrics.messages.labels("dropped").inc()
-        else:
-            self._queue.put_nowait((topic, payload))
-            self._queued_bytes += len(payload)
-        self._metrics.queue.set(self._queue.qsize())
+        """Take a message, or drop one when too many wait."""
+        dropped = self._queue.overflowed
+        # The topic without its leaf is the sender's: the broker lets nobody else publish there.
+        self._queue.put(topic.rpartition("/")[0], (topic, payload), work=work_of(payload), size=len(payload))
+        self._metrics.messages.labels("dropped").inc(self._queue.overflowed - dropped)
+        self._metrics.queue.set(len(self._queue))
+        self._filled.set()
+
+    def _weight(self, sender: str) -> float:
+        parsed = parse_gateway_up(f"{sender}/{BATCHES}")
+        return PUBLIC_WEIGHT if parsed is not None and parsed.controller in self._core.known.public else 1.0
 
     async def run(self) -> None:
         """Commit what comes, until cancelled."""
         while True:
-            messages = [await self._queue.get()]
-            while len(messages) < MAX_GROUP and not self._queue.empty():
-                messages.append(self._queue.get_nowait())
-            self._queued_bytes -= sum(len(payload) for _, payload in messages)
-            self._metrics.queue.set(self._queue.qsize())
-            if accepted := [message for message in messages if self._takes_in(message)]:
-                with self._metrics.commit_seconds.time():
-                    steps = await self.in_thread(self._decide, accepted)
-                    await self._do(steps)
+            await self._filled.wait()
+            self._filled.clear()
+            while messages := self._queue.take(items=MAX_GROUP, work=MAX_GROUP_WORK, size=MAX_QUEUED_BYTES):
+                self._metrics.queue.set(len(self._queue))
+                if accepted := [message for message in messages if self._takes_in(message)]:
+                    with self._metrics.commit_seconds.time():
+                        await self.take_in(accepted)
+                else:
+                    await asyncio.sleep(0)
 
     def _takes_in(self, message: Message) -> bool:
         """Tell whether a message is looked at; one that is not is not acknowledged, and comes again."""
@@ -127,7 +145,10 @@ class Ingest:
         """Send the commands that are due, and take over a changed registry."""
         effects = await self.in_thread(self._look, int(self._clock.now()))
         self._await_gateways()
-        await perform(effects, self._commit, self._publish)
+        await perform(effects, self._write, self._publish)
+
+    async def _write(self, changes: list[Change]) -> None:
+        self._committed(changes, await self.in_thread(self._writer.commit, changes))
 
     def _await_gateways(self) -> None:
         """Begin to wait for whoever is newly registered: who is never heard must be missed as one that stopped."""
@@ -147,7 +168,16 @@ class Ingest:
         """Let the transaction on its way end, and no other begin."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    def _decide(self, messages: Sequence[Message]) -> list[Step]:
+    async def take_in(self, messages: Sequence[Message]) -> None:
+        """Judge messages and commit what is to be kept of them, in one visit to the writing thread; then answer."""
+        steps, outcome = await self.in_thread(self._judge_and_commit, messages)
+        await self._finish(steps, outcome)
+
+    def _judge_and_commit(self, messages: Sequence[Message]) -> tuple[list[Step], Committed | Exception | None]:
+        steps = self._judge(messages)
+        return steps, self._commit(steps)
+
+    def _judge(self, messages: Sequence[Message]) -> list[Step]:
         now = int(self._clock.now())
         self._core.trust = self.trust
         steps = []
@@ -160,23 +190,34 @@ class Ingest:
                 steps.append(Step("failed"))
         return steps
 
-    async def _do(self, steps: Sequence[Step]) -> None:
-        """Commit the steps in one transaction, or failing that, for another reason than the store's, one by one."""
+    def _commit(self, steps: Sequence[Step]) -> Committed | Exception | None:
+        """Commit steps in one transaction; return what that was, or why it failed."""
+        changes, _ = split(effect for step in steps for effect in step.effects)
         try:
-            await perform([effect for step in steps for effect in step.effects], self._commit, self._publish)
+            return self._writer.commit(changes) if changes else None
         except Exception as error:
+            return error
+
+    async def _finish(self, steps: Sequence[Step], outcome: Committed | Exception | None) -> None:
+        """Answer what is committed; try again one by one what failed for another reason than the store's."""
+        if isinstance(outcome, Exception):
             # Whatever one of them holds that the database won't take, the others are not to wait for it.
-            if len(steps) > 1 and not isinstance(error, OperationalError) and not is_damage(error):
+            if len(steps) > 1 and not isinstance(outcome, OperationalError) and not is_damage(outcome):
                 for step in steps:
-                    await self._do([step])
+                    await self._finish([step], await self.in_thread(self._commit, [step]))
             else:
-                self._store_failed(error, len(steps))
-        else:
-            for step in steps:
-                self._metrics.messages.labels(step.result).inc()
-                if step.refused is not None:
-                    self._metrics.refusals.labels(step.refused.reason).inc()
-                    self.refused[step.refused.controller] = step.refused
+                self._store_failed(outcome, len(steps))
+            return
+        changes, messages = split(effect for step in steps for effect in step.effects)
+        if outcome is not None:
+            self._committed(changes, outcome)
+        for message in messages:
+            self._publish(message)
+        for step in steps:
+            self._metrics.messages.labels(step.result).inc()
+            if step.refused is not None:
+                self._metrics.refusals.labels(step.refused.reason).inc()
+                self.refused[step.refused.controller] = step.refused
 
     def _store_failed(self, error: Exception, messages: int) -> None:
         log.error("store failed, %d messages are not acknowledged and will come again: %s", messages, error)
@@ -187,8 +228,9 @@ class Ingest:
             # After an I/O error what a connection believes of the files may be wrong.
             self._database.disconnect()
 
-    async def _commit(self, changes: list[Change]) -> None:
-        self._metrics.committed(await self.in_thread(self._writer.commit, changes))
+    def _committed(self, changes: Sequence[Change], outcome: Committed) -> None:
+        """Note what was committed."""
+        self._metrics.committed(outcome)
         self.health.committed()
         for change in changes:
             if isinstance(change, Append):
@@ -204,3 +246,9 @@ class Ingest:
                 self._core.known = load_known(connection)
             waiting = open_commands(connection)
         return self._core.tick(waiting, now)
+
+
+def work_of(payload: bytes) -> int:
+    """Return how much work a message is, in blocks to append, by what its head says; nothing is unpacked."""
+    blocks, events, dead_letters = batch_counts(payload)
+    return MESSAGE_WORK + blocks + EVENT_WORK * events + DEAD_LETTER_WORK * dead_letters

@@ -55,11 +55,13 @@ class Known:
     Attributes:
         revision: Which state of the registry this is.
         controllers: Ids of the controllers.
+        public: Those of them that manage a public microgrid: hospital, police, fire station.
         meters: The meters, by id.
     """
 
     revision: int = 0
     controllers: frozenset[str] = frozenset()
+    public: frozenset[str] = frozenset()
     meters: Mapping[int, KnownMeter]
 
 
@@ -97,9 +99,11 @@ def load_known(connection: Connection) -> Known:
         DamagedError: A meter is not what was registered.
     """
     check_meters(connection)
+    kinds = {row.id: row.kind for row in connection.execute(select(controller.c.id, controller.c.kind))}
     return Known(
         revision=registry_revision(connection),
-        controllers=frozenset(connection.execute(select(controller.c.id)).scalars()),
+        controllers=frozenset(kinds),
+        public=frozenset(id_ for id_, kind in kinds.items() if kind == "public"),
         meters={
             unsigned64(row.id): KnownMeter(
                 no=row.no,

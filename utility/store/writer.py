@@ -225,13 +225,15 @@ class _Transaction:
         return known
 
     def _keep_letters(self, letters: Sequence[tuple[str, Letter]]) -> None:
+        rows = defaultdict[tuple[str, bool], list[dict[str, object]]](list)
         for sender, kept in letters:
-            row = insert_or(self._connection, letter).values(letter_row(sender, kept))
-            # Only what was inserted is returned; the count of rows is not told by every driver.
-            statement = row.on_conflict_do_nothing().returning(letter.c.no)
-            new = len(self._connection.execute(statement).all())
+            rows[sender, kept.reason == LocalReason.EVENT_CONFLICT].append(letter_row(sender, kept))
+        # Only what was inserted is returned; the count of rows is not told by every driver.
+        statement = insert_or(self._connection, letter).on_conflict_do_nothing().returning(letter.c.no)
+        for (sender, is_conflict), of_sender in rows.items():
+            new = len(self._connection.execute(statement, of_sender).all())
             self._tallies[sender].letters += new
-            if kept.reason == LocalReason.EVENT_CONFLICT:
+            if is_conflict:
                 self._tallies[sender].event_conflicts += new
 
     def _hold(self, appends: Sequence[Append]) -> None:

@@ -51,6 +51,12 @@ def metered(full: Town) -> list[Meter]:
     return [meter for meter in full.meters if meter.function is not Function.BOUNDARY]
 
 
+def test_a_microgrid_may_have_no_houses_but_meters_of_other_makers(tmp_path: Path) -> None:
+    foreign = '[[meter]]\nmicrogrid = "r001"\nid = 77001\n'
+    town = town_of(tmp_path, f'[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 0\n{foreign}')
+    assert {meter.id for meter in town.meters if meter.function is not Function.BOUNDARY} == {77001}
+
+
 def test_full_town_has_the_specified_sums(full: Town, metered: list[Meter]) -> None:  # req: T4
     assert len(full.microgrids) == 802
     assert len(metered) == 16_307

@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
-from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.batches import Letter, unpack_batch_ack
 from commonwatt.protocol.commands import Heartbeat, unpack_json
 from commonwatt.runtime.clock import Clock
 from commonwatt.sqlite.damage import DamagedError
@@ -20,7 +20,7 @@ from harness.real import databases
 from harness.worlds.sent import append, batch, blocks
 from utility.health import Health
 from utility.ingest import ingest as module
-from utility.ingest.ingest import MAX_QUEUED, Ingest
+from utility.ingest.ingest import DEAD_LETTER_WORK, MAX_GROUP, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
 from utility.metrics import UtilityMetrics
 from utility.registry.registration import fill_registry
 from utility.store import reads
@@ -241,6 +241,33 @@ def test_message_that_finds_the_queue_full_is_dropped_and_counted(database: Data
         await until(lambda: sample(metrics, "messages", result="seen") == MAX_QUEUED)
 
     running(database, scenario)
+
+
+def flood(turn: int) -> bytes:
+    """Return a batch of 200 dead letters: small, valid, and much work."""
+    letters = [
+        Letter(meter=10001, log=1, reason=7, generation=turn, record_id=n, time=STARTED, content=bytes(36))
+        for n in range(200)
+    ]
+    return batch(letters=letters).pack()
+
+
+def test_a_gateway_that_floods_waits_behind_itself_and_others_are_served(database: Database) -> None:  # req: P7
+    async def scenario(ingest: Ingest, metrics: UtilityMetrics, sent: list[Publish]) -> None:
+        # The loop gets no turn in between, so all of it waits when the other gateway's batch comes.
+        for turn in range(200):
+            ingest.offer(TOPIC, flood(turn))
+        ingest.offer("cw1/r002/u/batch", batch(blocks({0: 1}, meter=10201), owner="r002").pack())
+        await until(lambda: any(message.topic == "cw1/r002/d/ack" for message in sent))
+        assert len(sent) <= 2 * MAX_GROUP, "the flood's two hundred were not all before it"
+
+    running(database, scenario)
+
+
+def test_a_message_is_as_much_work_as_its_head_says() -> None:
+    assert work_of(flood(0)) == MESSAGE_WORK + 200 * DEAD_LETTER_WORK
+    assert work_of(batch(blocks({0: 1})).pack()) == MESSAGE_WORK + 1
+    assert work_of(HEARTBEAT) == work_of(b"") == MESSAGE_WORK
 
 
 def test_poll_sends_commands_given_out_by_another_process(database: Database) -> None:
