@@ -63,7 +63,8 @@ def fill_registry(connection: Connection, town: Town) -> Registered:
     ]
     new_controllers, changed = _fill(connection, controller, controllers, "id", ("number", "kind"))
     meters = [_meter_row(m) for m in town.meters]
-    new_meters, changed_meters = _fill(connection, meter, meters, "label", ("microgrid", "function", "direction"))
+    fixed = ("microgrid", "function", "direction", "account")
+    new_meters, changed_meters = _fill(connection, meter, meters, "label", fixed)
     figures = json.dumps(_figures(town))
     if new_controllers or new_meters or changed or changed_meters or read_setting(connection, TOWN) != figures:
         save_setting(connection, TOWN, figures)
@@ -108,16 +109,21 @@ def refuse_moved(town: Town, out: Path) -> None:
                 _refuse_change(what, "microgrid", registered.microgrid, entry.microgrid)
                 _refuse_change(what, "function", known.function.value, entry.function.value)
                 _refuse_change(what, "direction", known.direction.value, entry.direction.value)
+                _refuse_change(what, "account", known.account, entry.account)
         if (microgrid := town.microgrids.get(registered.microgrid)) is not None:
             _refuse_change(f"{path}: controller {microgrid.id}", "number", registered.number, microgrid.number)
 
 
 def _refuse_change(what: str, of: str, was: object, now: object) -> None:
-    if was != now:
-        raise ConfigError(
-            f"{what} is registered with {of} {was}, and the town file now says {now}; entries may be appended, never "
-            "moved, changed or taken out: put the file back as it was and add at its end"
-        )
+    if was == now:
+        return
+    told = f"{what} is registered with {of} {was}, and the town file now says {now}; "
+    if of == "account":
+        told += f"its records name {of} {was}, those still at the meter too, and would be refused: "
+    raise ConfigError(
+        f"{told}entries may be appended, never moved, changed or taken out: put the file back as it was and add at its "
+        "end"
+    )
 
 
 def _meter_row(entry: Meter) -> dict[str, Any]:

@@ -81,6 +81,30 @@ def test_meter_that_was_moved_in_the_town_file_is_refused(database: Database, tm
         fill_registry(connection, load_town(path))
 
 
+def test_changed_account_of_a_registered_meter_is_refused_by_database_and_files(
+    database: Database, tmp_path: Path
+) -> None:
+    def town_with(account: int) -> Town:
+        path = tmp_path / "town.toml"
+        extra = f'[[meter]]\nmicrogrid = "r001"\nid = 77\nrecord_types = ["register"]\naccount = {account}\n'
+        path.write_text('microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]\n' + extra)
+        return load_town(path)
+
+    with database.writes.begin() as connection:
+        fill_registry(connection, town_with(4))
+        before = load_known(connection)
+    enrol(town_with(4), tmp_path / "out")
+    refused = r"meter 77 is registered with account 4, and the town file now says 9; its records name account 4"
+    with database.writes.begin() as connection:
+        with pytest.raises(ConfigError, match=refused):
+            fill_registry(connection, town_with(9))
+        assert load_known(connection) == before
+    with pytest.raises(ConfigError, match=rf"r001/registry\.json: {refused}"):
+        enrol(town_with(9), tmp_path / "out")
+    assert {m.id: m.account for m in load_registry(tmp_path / "out" / "r001" / "registry.json").meters}[77] == 4
+    enrol(town_with(4), tmp_path / "out")
+
+
 @pytest.mark.parametrize("name", ["utility", "authority"])
 def test_microgrid_named_like_a_folder_of_the_utility_is_refused(tmp_path: Path, name: str) -> None:
     path = tmp_path / "town.toml"
