@@ -25,8 +25,8 @@ from commonwatt.protocol.dead_letters import Door, LocalReason
 from commonwatt.protocol.messages import Trust
 from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
 from utility.gaps.gaps import settled_before
-from utility.ingest.quarantine import held_letters, sort_out
-from utility.registry.snapshot import Registered
+from utility.ingest.quarantine import event_letters, held_letters, sort_out, sort_out_events
+from utility.registry.snapshot import Registered, Rows
 from utility.store.changes import Append, Change, CloseCommand, KeepLetter, SawGateway
 from utility.store.registry import Known, OpenCommand
 
@@ -35,6 +35,9 @@ RESEND_S = 10
 
 MAX_JUNK_A_DAY = 100
 """Letters kept of one sender's unreadable messages in a day; more are counted only."""
+
+MAX_SET_APART_A_DAY = 100_000
+"""Letters made in a day of what one sender's batches hold and can't be joined; a batch with more waits a day."""
 
 _Fault: TypeAlias = tuple[BatchRefusal, str, str]
 _DAY_S = 86_400
@@ -67,7 +70,7 @@ class Step:
 
     Attributes:
         result: For the metrics: ``stored``, ``stored_for_another`` (the sender is not the controller whose data it is),
-            ``seen``, ``outcome``, or why not.
+            ``not_assigned`` (some of it is of meters that the sender may not hold), ``seen``, ``outcome``, or why not.
         effects: What the shell is to do.
         refused: Why it was refused, if it was a registered controller's batch that was.
     """
@@ -91,7 +94,8 @@ class Core:
         self._store_id = store_id
         self._gap_age_s = gap_age_s
         self._junk: Counter[str] = Counter()
-        self._junk_day = 0
+        self._set_apart: Counter[str] = Counter()
+        self._day = 0
         self._sent: dict[str, EpochSeconds] = {}
 
     @property
@@ -106,6 +110,10 @@ class Core:
 
     def receive(self, topic: str, payload: bytes, now: EpochSeconds) -> Step:
         """Decide on a message from the head-end."""
+        if now // _DAY_S != self._day:
+            self._day = now // _DAY_S
+            self._junk.clear()
+            self._set_apart.clear()
         parsed = parse_gateway_up(topic)
         if parsed is None or parsed.controller not in self.known.controllers:
             # Unknown senders are dropped (P8); the head-end admits none, so this is a registry on its way.
@@ -116,7 +124,7 @@ class Core:
         try:
             if parsed.leaf == OUTCOMES:
                 return self._outcome(parsed.controller, payload, now)
-            return _heartbeat(parsed.controller, payload, now)
+            return self._heartbeat(parsed.controller, payload, now)
         except ProtocolError:
             return Step("malformed", self._junk_letter(parsed.controller, door, payload, now))
 
@@ -140,35 +148,66 @@ class Core:
     def _batch(self, sender: str, payload: bytes, now: EpochSeconds) -> Step:
         try:
             batch = unpack_batch(payload)
-            if fault := self._judge(batch):
-                status, reason, text = fault
-                refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
-                return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
+            rows = self._registered.rows(batch.keys)
+            if fault := self._judge(sender, batch, rows):
+                return self._send_back(sender, batch, now, fault)
+            assert rows is not None
             blocks = unpack(batch.keys, batch.payloads)
         except ProtocolError as error:
             return self._refuse(sender, payload, now, error)
-        found = sort_out(blocks, batch.payloads, self._registered.limits(batch.keys), now)
-        letters, held = held_letters(batch.letters, batch.owner, self.known.meters)
+        is_trusted = self.trust >= Trust.HARDWARE
+        limits = self._registered.limits(rows, batch.keys)
+        assigned = self._registered.assigned(rows, sender, batch.owner)
+        found = sort_out(blocks, batch.payloads, limits, assigned, now, is_trusted=is_trusted)
+        events, events_apart, events_early = sort_out_events(
+            batch.events, sender, batch.owner, self.known.meters, now if is_trusted else None
+        )
+        letters, held = held_letters(batch.letters, sender, batch.owner, self.known.meters)
+        apart = (*found.letters, *event_letters(events_apart, now))
+        if fault := self._must_wait(sender, found.is_early or events_early, len(apart) + len(found.held)):
+            return self._send_back(sender, batch, now, fault)
         append = Append(
             sender=sender,
             owner=batch.owner,
             received=now,
             blocks=found.blocks,
             payloads=found.payloads,
-            events=batch.events,
-            letters=letters,
+            events=events,
+            letters=[*letters, *apart],
             held=held + found.held,
         )
         result = "stored" if sender == batch.owner else "stored_for_another"
+        kept = (*append.letters, *(letter for letter, _ in append.held))
+        if any(letter.reason == LocalReason.NOT_ASSIGNED for letter in kept):
+            result = "not_assigned"
         return Step(result, (Write(append), self._ack(sender, batch, now, blocks=blocks)))
 
-    def _judge(self, batch: Batch) -> _Fault | None:
-        """Say what is wrong, unless the registry has the owner, and each meter as the owner's, with its types."""
+    def _send_back(self, sender: str, batch: Batch, now: EpochSeconds, fault: _Fault) -> Step:
+        """Refuse a whole batch: its gateway keeps it, and a person sees why."""
+        status, reason, text = fault
+        refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
+        return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
+
+    def _must_wait(self, sender: str, is_early: bool, apart: int) -> _Fault | None:
+        """Say why a batch has to wait at its gateway, where nothing of it is lost, if it has to."""
+        if is_early:
+            return BatchRefusal.BUSY, "early", f"readings or events from {sender} are ahead of the utility's clock"
+        if apart and self._set_apart[sender] + apart > MAX_SET_APART_A_DAY:
+            text = f"{self._set_apart[sender]} blocks and events from {sender} were set apart today; see: letters"
+            return BatchRefusal.BUSY, "quarantine_full", text
+        self._set_apart[sender] += apart
+        return None
+
+    def _judge(self, sender: str, batch: Batch, rows: Rows | None) -> _Fault | None:
+        """Say what is wrong, unless the registry has the owner and each meter, and the owner's with their types.
+
+        What is of other meters than the owner's is set apart later, so that it keeps nothing else waiting.
+        """
         owner = batch.owner
         if owner not in self.known.controllers:
             return BatchRefusal.NOT_REGISTERED, "unknown_owner", f"microgrid {owner!r} is not registered"
         used: set[tuple[int, int | None]] = {(record.meter_id, None) for _, record in batch.events}
-        if not self._registered.allow(batch.keys, owner):
+        if rows is None or self._lacks_a_type(sender, batch, rows):
             used |= {(meter, record_type) for meter, record_type, _ in batch.keys}
         # The smallest is named, whatever the order, so that a batch sent again is refused with the same text.
         for meter, record_type in sorted(used, key=lambda one: (one[0], one[1] or 0)):
@@ -181,14 +220,18 @@ class Core:
             return BatchRefusal.MALFORMED, "malformed", f"meter {meter}: quarter {quarter} is beyond all time"
         return None
 
+    def _lacks_a_type(self, sender: str, batch: Batch, rows: Rows) -> bool:
+        """Tell whether a block that would be joined is of a type that its meter does not record."""
+        unrecorded = ~self._registered.recorded(rows, batch.keys)
+        return bool(unrecorded.any() and (unrecorded & self._registered.assigned(rows, sender, batch.owner)).any())
+
     def _judge_meter(self, owner: str, meter: int, record_type: int | None) -> tuple[str, str] | None:
-        """Return the reason and the text, if a meter can't have sent this by way of ``owner``."""
+        """Return the reason and the text, if a meter is not known, or is the owner's and can't have sent this."""
         registered = self.known.meters.get(meter)
         if registered is None:
             return "unknown_meter", f"meter {meter} of {owner} is not registered"
-        if registered.microgrid != owner:
-            return "other_microgrid", f"meter {meter} is registered in {registered.microgrid}, not in {owner}"
-        if record_type is not None and record_type not in registered.record_types:
+        is_its = registered.microgrid == owner
+        if is_its and record_type is not None and record_type not in registered.record_types:
             names = {int(kind): kind.name.lower() for kind in RecordType}
             kind = names.get(record_type, str(record_type))
             return "other_type", f"meter {meter} of {owner} is not registered with records of type {kind}"
@@ -231,12 +274,32 @@ class Core:
         absent = tuple(
             (meter, record_type, quarter, int(mask, 16))
             for meter, record_type, quarter, mask in outcome.absent or ()
-            if quarter < settled
+            if quarter < settled and self._may_hold(controller, str(meter))
         )
         closing = CloseCommand(
             id=outcome.id, controller=controller, state="done", outcome=outcome.pack().decode(), absent=absent
         )
         return Step("outcome", (Write(closing),))
+
+    def _heartbeat(self, controller: str, payload: bytes, now: EpochSeconds) -> Step:
+        """Keep what is known of a heartbeat, for people, and what its meters said of their minima (T6).
+
+        Not the bytes as they came: what they hold beside the known keys was not checked, and is shown as JSON.
+        """
+        heartbeat = unpack_json(Heartbeat, payload)
+        minima = tuple(
+            (meter, percent, said)
+            for meter, (percent, said) in heartbeat.minima.items()
+            if self._may_hold(controller, meter)
+        )
+        kept = heartbeat.pack().decode()
+        seen = SawGateway(controller=controller, time=now, heartbeat=kept, minima=minima)
+        return Step("seen", (Write(seen),))
+
+    def _may_hold(self, controller: str, label: str) -> bool:
+        """Tell whether a controller may speak of a meter, by the meter's id in decimal."""
+        meter = self.known.meters.get(int(label)) if label.isdecimal() else None
+        return meter is not None and controller in meter.controllers
 
     def _head_ack(
         self, sender: str, payload: bytes, now: EpochSeconds, status: BatchRefusal
@@ -262,9 +325,6 @@ class Core:
         return Step("unknown_sender", answer)
 
     def _junk_letter(self, sender: str, door: Door, content: bytes, now: EpochSeconds) -> tuple[Effect[Change], ...]:
-        if now // _DAY_S != self._junk_day:
-            self._junk_day = now // _DAY_S
-            self._junk.clear()
         self._junk[sender] += 1
         if self._junk[sender] > MAX_JUNK_A_DAY:
             return ()
@@ -279,15 +339,3 @@ class Core:
             content=content[:MAX_LETTER_BYTES],
         )
         return (Write(KeepLetter(sender=sender, letter=letter)),)
-
-
-def _heartbeat(controller: str, payload: bytes, now: EpochSeconds) -> Step:
-    """Keep what is known of a heartbeat, for people, and what its meters said of their minima (T6).
-
-    Not the bytes as they came: what they hold beside the known keys was not checked, and is shown to others as JSON.
-    """
-    heartbeat = unpack_json(Heartbeat, payload)
-    minima = tuple((meter, percent, said) for meter, (percent, said) in heartbeat.minima.items())
-    kept = heartbeat.pack().decode()
-    seen = SawGateway(controller=controller, time=now, heartbeat=kept, minima=minima)
-    return Step("seen", (Write(seen),))

@@ -17,8 +17,27 @@ _PREFIX = "commonwatt_utility"
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # Rows that are there from the start, so that an alert sees the first of each, and a panel shows that there is none.
-_RESULTS = ("stored", "stored_for_another", "seen", "outcome", "malformed", "dropped", "store_error", "failed")
-_REASONS = ("unknown_owner", "unknown_meter", "other_microgrid", "other_type", "malformed", "checksum", "bad_payload")
+_RESULTS = (
+    "stored",
+    "stored_for_another",
+    "not_assigned",
+    "seen",
+    "outcome",
+    "malformed",
+    "dropped",
+    "store_error",
+    "failed",
+)
+_REASONS = (
+    "unknown_owner",
+    "unknown_meter",
+    "other_type",
+    "early",
+    "quarantine_full",
+    "malformed",
+    "checksum",
+    "bad_payload",
+)
 
 
 class UtilityMetrics:
@@ -33,7 +52,7 @@ class UtilityMetrics:
         self.slots = self._counter("slots", "Readings committed with them; one sent again counts again.")
         self.events = self._counter("events", "New events committed.")
         self.letters = self._counter("letters", "New dead letters committed, held ones included.")
-        self.held = self._counter("held_letters", "New letters with implausible readings, held for a person to decide.")
+        self.held = self._counter("held_letters", "New letters with readings that are held for a person to decide.")
         self.event_conflicts = self._counter("event_conflicts", "Events that contradict a kept one.")
         self.store_errors = self._counter("store_errors", "Transactions that failed; nothing of them was acknowledged.")
         self.compacted = self._counter("compacted_blocks", "Blocks compacted.")

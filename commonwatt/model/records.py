@@ -1,11 +1,10 @@
-"""The meters' two records, byte for byte as the specification has them (M2, M3), and what makes one unacceptable."""
+"""The meters' two records, byte for byte as the specification has them (M2, M3)."""
 
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-from commonwatt.model.units import GROUP_S, MAX_ABS_READING, SLOT_S, EpochSeconds, MeterId, MilliwattHours
+from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
 
 HISTORY_BYTES = 36
 """Length of a history record on the wire."""
@@ -19,7 +18,6 @@ MAX_RECORD_S = 86_400
 FUTURE_S = 900
 """How far ahead of the receiver's trusted clock a record may end."""
 
-_KNOWN_TYPES = frozenset(range(1, 5))
 _HISTORY = struct.Struct(">BBQQHIIq")
 _EVENT = struct.Struct(">HHQQI")
 
@@ -172,77 +170,3 @@ def unpack_event(data: bytes) -> EventRecord:
     return EventRecord(
         previous_state=previous_state, new_state=new_state, record_id=record_id, meter_id=meter_id, time=time
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Expected:
-    """What a receiver knows of a meter, to judge its records by.
-
-    Attributes:
-        meter_id: The meter's id.
-        account: Its account.
-        record_types: What it records.
-        now: The receiver's time; ``None`` where time is not trusted, and then nothing is from the future.
-        limits: The largest plausible reading of a slot by record type, milliwatt-hours; absent: any.
-    """
-
-    meter_id: MeterId
-    account: int
-    record_types: tuple[RecordType, ...]
-    now: EpochSeconds | None
-    limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
-
-
-def judge_history(record: HistoryRecord, expected: Expected) -> Rejection | None:
-    """Return why a history record can't be accepted, or ``None`` when it can (docs/protocol.md, "Rejections")."""
-    why = _judge_origin(record, expected) or _judge_period(record) or _judge_reading(record)
-    if why is not None:
-        return why
-    if expected.now is not None and record.end > expected.now + FUTURE_S:
-        return Rejection.FUTURE
-    # Last: a record held for this alone is one that can be taken when a person says so.
-    if record.reading > expected.limits.get(record.record_type, MAX_ABS_READING):
-        return Rejection.IMPLAUSIBLE
-    return None
-
-
-def _judge_origin(record: HistoryRecord, expected: Expected) -> Rejection | None:
-    if record.meter_id != expected.meter_id:
-        return Rejection.WRONG_METER
-    if record.record_type not in _KNOWN_TYPES:
-        return Rejection.UNKNOWN_TYPE
-    if record.record_type not in expected.record_types:
-        return Rejection.TYPE_NOT_REGISTERED
-    return Rejection.WRONG_ACCOUNT if record.account != expected.account else None
-
-
-def _judge_period(record: HistoryRecord) -> Rejection | None:
-    if record.lossy not in (0, 1):
-        return Rejection.BAD_FLAG
-    if record.start % SLOT_S or record.end % SLOT_S:
-        return Rejection.UNALIGNED
-    if record.end <= record.start:
-        return Rejection.EMPTY
-    if record.end - record.start > MAX_RECORD_S:
-        return Rejection.TOO_LONG
-    # An average fills one aligned group of ten, never parts of two (design 1).
-    if record.lossy and record.start // GROUP_S != (record.end - 1) // GROUP_S:
-        return Rejection.UNALIGNED
-    return None
-
-
-def _judge_reading(record: HistoryRecord) -> Rejection | None:
-    if abs(record.reading) > MAX_ABS_READING:
-        return Rejection.OUT_OF_RANGE
-    return Rejection.NEGATIVE if record.reading < 0 else None
-
-
-def judge_event(record: EventRecord, expected: Expected) -> Rejection | None:
-    """Return why an event record can't be accepted, or ``None`` when it can."""
-    known = sum(State)
-    tests = (
-        (record.meter_id != expected.meter_id, Rejection.WRONG_METER),
-        ((record.previous_state | record.new_state) & ~known, Rejection.UNKNOWN_STATE),
-        (expected.now is not None and record.time > expected.now + FUTURE_S, Rejection.FUTURE),
-    )
-    return next((rejection for fails, rejection in tests if fails), None)

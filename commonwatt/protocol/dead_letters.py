@@ -8,18 +8,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+import numpy as np
+
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.model.blocks import Blocks, from_records
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import (
     HISTORY_BYTES,
-    Expected,
     RecordType,
     Rejection,
-    judge_history,
     unpack_history,
 )
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S, EpochSeconds, MeterId
+from commonwatt.model.units import MAX_ABS_READING, MAX_EPOCH, QUARTER_S, EpochSeconds, MeterId
+from commonwatt.model.validation import Expected, judge_history, suspects
 from commonwatt.protocol.batches import MESSAGE_REASON, Letter
 from commonwatt.protocol.messages import Refusal
 
@@ -68,6 +69,8 @@ class LocalReason(IntEnum):
     """An event that contradicts the one kept under the same numbers."""
     DAMAGED_PART = 243
     """A stored part of the utility whose checksum does not match; its slots are asked for again."""
+    NOT_ASSIGNED = 244
+    """Sent by a controller that may not hold the meter; readings are held for a person to decide."""
 
 
 def _reasons() -> dict[int, str]:
@@ -100,36 +103,34 @@ _HELD_EXTRAS = 50
 # So that a letter holds it; that many different values of a quarter tell enough.
 
 
-def block_letters(sender_time: EpochSeconds, blocks: Blocks, reason: Rejection) -> list[Letter]:
+def block_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -> list[Letter]:
     """Return one letter for each block of slots that were set apart; the same slots again are the same letter."""
-    letters = []
-    for row, (meter, record_type, quarter) in enumerate(blocks.keys()):
-        one = blocks.take([row])
-        few = Blocks(one.meter, one.record_type, one.quarter, one.values, one.quality, one.extras[:_HELD_EXTRAS])
-        content = BLOCK.pack(record_type, quarter) + pack(few)[0]
-        letters.append(
-            Letter(
-                meter=meter,
-                log=Door.BLOCK,
-                reason=reason,
-                generation=0,
-                record_id=quarter,
-                time=sender_time,
-                content=content,
-            )
+    row = blocks.extras["row"]
+    first_ones = blocks.extras[np.arange(len(row)) - np.searchsorted(row, row) < _HELD_EXTRAS]
+    few = Blocks(blocks.meter, blocks.record_type, blocks.quarter, blocks.values, blocks.quality, first_ones)
+    return [
+        Letter(
+            meter=meter,
+            log=Door.BLOCK,
+            reason=reason,
+            generation=0,
+            record_id=quarter,
+            time=sender_time,
+            content=BLOCK.pack(record_type, quarter) + payload,
         )
-    return letters
+        for (meter, record_type, quarter), payload in zip(few.keys(), pack(few), strict=True)
+    ]
 
 
 def held_blocks(letter: Letter, account: int | None, record_types: Iterable[int]) -> Blocks | None:
-    """Return the readings of a letter that is held for being implausible alone; ``None``: it is not.
+    """Return the readings of a letter that a person may release; ``None``: it has none, or none that can be taken.
 
     Args:
-        letter: The letter; who relayed it may have made it up.
+        letter: The letter, implausible or of a sender that may not hold the meter; its sender may have made it up.
         account: The account its meter is registered for; ``None``: any will do.
         record_types: What its meter records.
     """
-    if letter.reason != Rejection.IMPLAUSIBLE:
+    if letter.reason not in (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED):
         return None
     types = tuple(map(RecordType, record_types))
     if letter.log == Door.HISTORY and len(letter.content) == HISTORY_BYTES:
@@ -142,9 +143,10 @@ def held_blocks(letter: Letter, account: int | None, record_types: Iterable[int]
         if record_type not in types or quarter > MAX_EPOCH // QUARTER_S:
             return None
         try:
-            return unpack([(letter.meter, record_type, quarter)], [letter.content[BLOCK.size :]])
+            found = unpack([(letter.meter, record_type, quarter)], [letter.content[BLOCK.size :]])
         except ProtocolError:
             return None
+        return None if suspects(found, np.array([MAX_ABS_READING]), None).any() else found
     return None
 
 

@@ -8,18 +8,14 @@ from dataclasses import dataclass, field
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import (
-    FUTURE_S,
     EventRecord,
-    Expected,
     HistoryRecord,
     Log,
     RecordType,
     Rejection,
-    judge_event,
-    judge_history,
 )
 from commonwatt.model.units import EpochSeconds, MeterId
-from commonwatt.model.validation import limits_of
+from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.batches import MAX_LETTER_BYTES, MESSAGE_REASON, Letter
 from commonwatt.protocol.dead_letters import Door
 from commonwatt.protocol.messages import Put, PutAck, Refusal, Trust, slots_asked, unpack_put
@@ -28,9 +24,6 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddLetters, AppendEvents, AppendRecords, Change, Cover
 from gateway.collect.allowance import SlotAllowance
 from gateway.store.store import Store
-
-EARLY_S = 7200
-"""A record that ends so much after the gateway's time, and no more, is not rejected: its put waits at the meter."""
 
 LETTERS_A_DAY = 100
 """Messages that can't be accepted, kept of one sender in one day; more are only counted."""
@@ -131,13 +124,8 @@ class Collector:
         return self._events(put, events, expected, now)
 
     def _early(self, times: Iterable[EpochSeconds], now: EpochSeconds) -> bool:
-        """Say whether a put is of a clock that is ahead, or this one behind: kept at the meter, nothing of it is lost.
-
-        What is further in the future is no clock's fault, and must not block the rest of a log: it is rejected.
-        """
-        if self.trust < Trust.HARDWARE:
-            return False
-        return any(now + FUTURE_S < time <= now + EARLY_S for time in times)
+        """Say whether a put is of a clock that is ahead, or this one behind: it waits at the meter, nothing is lost."""
+        return self.trust >= Trust.HARDWARE and any(is_early(time, now) for time in times)
 
     def junk(
         self, door: Door, meter_id: MeterId, payload: bytes, reason: int, now: EpochSeconds, *, stranger: bool = False

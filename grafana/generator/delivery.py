@@ -75,7 +75,7 @@ _NOW = Section(
         ),
         stat(
             "Letters held",
-            "Implausible readings that wait for a person: commonwatt utility letters --state held.",
+            "Readings that wait for a person: commonwatt utility letters --state held.",
             Query("sum(commonwatt_utility_held_open_letters)"),
             look=Look(decimals=0, steps=((1, ORANGE),)),
         ),

@@ -24,7 +24,8 @@ from commonwatt.codec.payloads import Payloads
 from commonwatt.device.changes import MeterState, Orders, Stored
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
-from commonwatt.model.records import EventRecord, Log, RecordType, State
+from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, State
+from commonwatt.model.units import MAX_EPOCH
 from commonwatt.protocol.batches import (
     MAX_BATCH_BLOCKS,
     Batch,
@@ -35,7 +36,7 @@ from commonwatt.protocol.batches import (
 )
 from commonwatt.protocol.commands import Heartbeat, Outcome
 from commonwatt.protocol.dead_letters import reason_text
-from commonwatt.protocol.messages import Level, Put, unpack_put, unpack_put_ack
+from commonwatt.protocol.messages import Level, Put, Trust, unpack_put, unpack_put_ack
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Battery, load_town
 from gateway.metrics import Figures, make_registry
@@ -433,6 +434,7 @@ class UtilityBench:
         self.sent: list[Publish] = []
         clock = Clock(origin=START + 900, monotonic_origin=0, speed=0)
         self.ingest = Ingest(self.database, clock, self.metrics, self.sent.append, 1800, Health(None))
+        self.ingest.trust = Trust.NETWORK
         self._slot = 0
 
     def close(self) -> None:
@@ -492,6 +494,17 @@ def _bomb() -> bytes:
 STATUS = Heartbeat(time=START, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none").pack()
 _EVENT = EventRecord(previous_state=0, new_state=State.INITIALIZED, record_id=1, meter_id=10001, time=START)
 _GOOD = batch_of(block()).pack()
+_LETTER = Letter(
+    meter=20001,
+    log=Log.HISTORY,
+    reason=Rejection.IMPLAUSIBLE,
+    generation=1,
+    record_id=1,
+    time=START,
+    content=HistoryRecord(
+        record_type=3, lossy=0, record_id=1, meter_id=20001, account=2, start=START, end=START + 15, reading=250_001
+    ).pack(),
+)
 AT_UTILITY: dict[str, tuple[str, bytes]] = {
     "an empty batch message": ("batch", b""),
     "a batch cut short": ("batch", _GOOD[:-3]),
@@ -505,6 +518,11 @@ AT_UTILITY: dict[str, tuple[str, bytes]] = {
     "a block of a quarter beyond all time": ("batch", batch_of(block(quarter=2**32 - 1)).pack()),
     "a block of an unknown meter": ("batch", batch_of(block(meter=555)).pack()),
     "a block of another microgrid's meter": ("batch", batch_of(block(meter=20001)).pack()),
+    "an event of another microgrid's meter": (
+        "batch",
+        batch_of(block(), events=[(1, replace(_EVENT, meter_id=20001))]).pack(),
+    ),
+    "an implausible letter of another microgrid's meter": ("batch", batch_of(block(), letters=[_LETTER]).pack()),
     "a block of a type the meter does not have": ("batch", batch_of(block(kind=4)).pack()),
     "data of an unknown microgrid": ("batch", batch_of(block(), owner="r009").pack()),
     "an event of an unknown meter": (
@@ -515,6 +533,15 @@ AT_UTILITY: dict[str, tuple[str, bytes]] = {
     "an event that contradicts a kept one": (
         "batch",
         batch_of(block(), events=[(1, replace(_EVENT, new_state=3))]).pack(),
+    ),
+    "a block with a reading below zero": ("batch", batch_of(block(value=-1)).pack()),
+    "a block with a reading beyond 2^53": ("batch", batch_of(block(value=2**53 + 1)).pack()),
+    "a block of the year 2106": ("batch", batch_of(block(quarter=MAX_EPOCH // 900)).pack()),
+    "a block of an hour ahead": ("batch", batch_of(block(quarter=QUARTER + 5)).pack()),
+    "an event of the year 2106": ("batch", batch_of(block(), events=[(2, replace(_EVENT, time=MAX_EPOCH))]).pack()),
+    "an event with a state bit there is not": (
+        "batch",
+        batch_of(block(), events=[(2, replace(_EVENT, new_state=0x8000))]).pack(),
     ),
     "a reading beyond the service": ("batch", batch_of(block(value=250_001)).pack()),
     "a heartbeat that is not JSON": ("stat", DEEP[:5000]),

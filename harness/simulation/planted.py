@@ -17,8 +17,9 @@ from commonwatt.device.desired_states import DONE, HeldStates, Verdict
 from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.records import Expected, HistoryRecord, Log, Rejection, judge_history
+from commonwatt.model.records import HistoryRecord, Log, Rejection
 from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import BatchAck, BatchFlag
 from commonwatt.protocol.commands import Command, Epoch
 from commonwatt.protocol.messages import Put, PutAck, Trust

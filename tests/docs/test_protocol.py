@@ -18,17 +18,15 @@ from commonwatt.model.blocks import join, make_blocks
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import (
     EventRecord,
-    Expected,
     HistoryRecord,
     RecordType,
     Rejection,
     State,
-    judge_event,
-    judge_history,
     unpack_event,
     unpack_history,
 )
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
+from commonwatt.model.validation import Expected, judge_event, judge_history
 from commonwatt.protocol import batches, commands, messages, topics
 from commonwatt.protocol.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
 from commonwatt.protocol.commands import (
@@ -342,7 +340,7 @@ def test_numbers_within_sentences_are_those_of_the_code() -> None:
         BatchRefusal.CHECKSUM: "2 checksum",
         BatchRefusal.NOT_REGISTERED: "5 not registered",
         BatchRefusal.BUSY: "6 busy",
-        BatchRefusal.BAD_PAYLOAD: "7 a payload is\ndamaged",
+        BatchRefusal.BAD_PAYLOAD: "7 a payload is damaged",
     }
     assert set(words) == set(BatchRefusal)
     assert all(f"{status.value} " in text and text in PAGE for status, text in words.items())

@@ -28,6 +28,7 @@ from utility.gaps import completeness
 from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.store import reads
+from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import letters as kept_letters
 from utility.store.tables import controller
@@ -242,7 +243,8 @@ def _add_troubles(app: FastAPI, api: Api) -> None:
     ) -> dict[str, object]:
         """Return the newest dead letters: what could not be accepted, with the reason, kept whole or its start.
 
-        Those in state `held` hold implausible readings that are in no block until a person decides.
+        Those in state `held` hold readings that are in no block until a person decides: implausible ones, and those of
+        a controller that may not hold the meter (`not assigned`).
         """
         try:
             asked = wanted(meter, reason, str(since), 0, state or "")
@@ -253,8 +255,12 @@ def _add_troubles(app: FastAPI, api: Api) -> None:
 
     @app.get("/conflicts")
     def conflicts(limit: Limit = 100) -> dict[str, object]:
-        """Return slots of finished quarters for which different values came; the smallest stands."""
-        return {"conflicts": reads.conflicts(api.database, limit)}
+        """Return slots for which different values came, each value with the controllers that sent it.
+
+        The smallest value stands. A slot is listed only when its quarter-hour was compacted: up to `compact_s` (900 s)
+        and a minute after the quarter-hour's end. Events that contradict others are in `/letters`, without a delay.
+        """
+        return {"conflicts": conflicting_slots(api.database, limit)}
 
     @app.get("/gaps")
     def gaps(limit: Limit = 100) -> dict[str, object]:

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from enum import StrEnum
 from getpass import getuser
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,6 +25,7 @@ from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_told, flowing
 from utility.cli.options import ConfigOption, from_file
 from utility.store import reads
+from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import letter_counts
 from utility.store.dead_letters import letters as kept_letters
@@ -67,7 +68,8 @@ def letters(
 
     A reading that is more than its meter's service can carry, or its battery hold, is held: kept as it came, but in no
     block and on no bill until a person decides. Released, it is part of its block like any other reading. Refused, it
-    stays a letter, and its slot is missing for that reason. A decision stands, and names who took it.
+    stays a letter, and its slot is missing for that reason. A decision stands, and names who took it. Held as `not
+    assigned` is what a controller sent that may not hold the meter; its slots are asked of the meter's own gateway.
 
     Examples: `letters --state held`, `letters --release 17 --why "new service, 400 A"`, `letters --since 24h --counts`.
     """
@@ -99,9 +101,18 @@ def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str
 
 @app.command()
 def conflicts(config: ConfigOption, limit: LimitOption = 50) -> None:
-    """Show slots of finished quarters for which different values came; the smallest stands, all are kept."""
+    """Show slots of finished quarters for which different values came, and the controllers that sent each value.
+
+    The smallest value stands, all are kept. A slot is listed only when its quarter-hour was compacted: up to
+    `compact_s` (900 s) and a minute after the quarter-hour's end.
+    """
     with errors_told(), from_file(config) as (database, _):
-        show("conflicts", reads.conflicts(database, limit), ("meter", "type", "start", "quality", "values"))
+        rows = [row | {"values": _values_text(row["values"])} for row in conflicting_slots(database, limit)]
+        show("conflicts", rows, ("meter", "type", "start", "quality", "values"))
+
+
+def _values_text(values: Any) -> str:
+    return ", ".join(f"{one['value']} ({' and '.join(one['senders']) or 'unknown'})" for one in values)
 
 
 @app.command()

@@ -1,93 +1,219 @@
-"""Sets implausible readings of a batch apart, so that nobody is billed for them unseen (pure).
+"""Sets apart what is not to be joined of a batch: what a gateway would have refused, and what others sent (pure).
 
-Gateways hold them back already; this is for those that don't. What is set apart goes into letters, from where a person
-releases or refuses it; the rest of the block is stored as ever.
+Gateways judge by the same rules (``commonwatt.model.validation``); this is for those that don't. What can be taken
+after all, when a person says so, is held: implausible readings, and those of a controller that may not hold their
+meter. The rest goes into dead letters by its reason. What is good in a block is stored as ever.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
-from commonwatt.model.blocks import Blocks, concatenate, make_blocks
-from commonwatt.model.records import Rejection
+from commonwatt.model.blocks import EXTRA, Blocks, concatenate
+from commonwatt.model.records import EventRecord, Log, RecordType, Rejection
 from commonwatt.model.units import EpochSeconds
+from commonwatt.model.validation import Expected, is_early, judge_event, reading_faults, slot_ends, suspects
 from commonwatt.protocol.batches import Letter
-from commonwatt.protocol.dead_letters import block_letters, held_blocks
+from commonwatt.protocol.dead_letters import LocalReason, block_letters, held_blocks
 from utility.store.registry import KnownMeter
 
 Held = tuple[Letter, Blocks]
 """A letter that a person is to decide on, and the readings it holds."""
 
+_HELD_REASONS = (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED)
+
+_Event = tuple[int, EventRecord]
+_Longs = npt.NDArray[np.int64]
+
 
 @dataclass(frozen=True)
 class Sorted:
-    """A batch's blocks without what is implausible.
+    """A batch's blocks without what is set apart.
 
     Attributes:
-        blocks: The plausible slots.
+        blocks: The good slots.
         payloads: The same packed; as received where nothing was set apart.
-        held: What was set apart.
+        letters: What no meter can have measured.
+        held: What a person is to decide on.
+        is_early: Whether a slot ends so little ahead of the time that the batch is to wait at its gateway.
     """
 
     blocks: Blocks
     payloads: Payloads
+    letters: tuple[Letter, ...] = ()
     held: tuple[Held, ...] = ()
+    is_early: bool = False
 
 
-def sort_out(blocks: Blocks, payloads: Payloads, limits: npt.NDArray[np.int64], now: EpochSeconds) -> Sorted:
-    """Set slots over their block's limit apart; nearly always there are none, and nothing is copied."""
-    over = blocks.values.max(axis=1) > limits
-    over[blocks.extras["row"][blocks.extras["value"] > limits[blocks.extras["row"]]]] = True
-    if not over.any():
+@dataclass(frozen=True, eq=False)
+class _Values:
+    """Every value of some blocks, those of conflicts too: its block, its slot, itself."""
+
+    row: _Longs
+    slot: _Longs
+    value: _Longs
+
+    def take(self, which: npt.NDArray[np.bool_]) -> "_Values":
+        return _Values(self.row[which], self.slot[which], self.value[which])
+
+
+def sort_out(
+    blocks: Blocks,
+    payloads: Payloads,
+    limits: _Longs,
+    assigned: npt.NDArray[np.bool_],
+    now: EpochSeconds,
+    *,
+    is_trusted: bool,
+) -> Sorted:
+    """Set slots apart that have a fault, or whose sender may not hold their meter; nearly always there are none.
+
+    Args:
+        blocks: The batch's blocks.
+        payloads: The same packed.
+        limits: The largest plausible reading of each block.
+        assigned: Which blocks' meters the sender may hold.
+        now: The time.
+        is_trusted: Whether the time is trusted, so that something can be of the future.
+    """
+    judged_at = now if is_trusted else None
+    some = suspects(blocks, limits, judged_at) | ~assigned
+    if not some.any():
         return Sorted(blocks, payloads)
-    rows = np.flatnonzero(over)
-    good, apart = _split(blocks.take(rows), limits[rows])
-    kept = np.flatnonzero(good.quality.any(axis=1))
-    others = np.setdiff1d(np.arange(len(blocks)), rows)
-    mended = good.take(kept)
-    letters = block_letters(now, apart, Rejection.IMPLAUSIBLE)
+    rows = np.flatnonzero(some)
+    doubtful, own = blocks.take(rows), assigned[rows]
+    values = _values_of(doubtful)
+    reasons, early = _judge(doubtful, values, limits[rows], own, judged_at)
+    letters: list[Letter] = []
+    held: list[Held] = []
+    for reason in np.unique(reasons[reasons > 0]).tolist():
+        apart = _of(doubtful, values.take(reasons == reason))
+        made = block_letters(now, apart, reason)
+        if reason in _HELD_REASONS:
+            held += [(letter, apart.take([row])) for row, letter in enumerate(made)]
+        else:
+            letters += made
+    good = _of(doubtful, values.take(reasons == 0))
+    others = np.flatnonzero(~some)
     return Sorted(
-        concatenate([blocks.take(others), mended]),
-        Payloads.of([*payloads.take(others), *pack(mended)]),
-        tuple((letter, apart.take([row])) for row, letter in enumerate(letters)),
+        concatenate([blocks.take(others), good]),
+        Payloads.of([*payloads.take(others), *pack(good)]),
+        tuple(letters),
+        tuple(held),
+        early,
     )
 
 
-def _split(blocks: Blocks, limits: npt.NDArray[np.int64]) -> tuple[Blocks, Blocks]:
-    """Divide each value of each slot; a slot with values on both sides is in both."""
-    sides: list[dict[tuple[int, int], list[int]]] = [{}, {}]
-    for row in range(len(blocks)):
-        for slot in np.flatnonzero(blocks.quality[row]).tolist():
-            more = [value for at, value in blocks.extras_of(row) if at == slot]
-            for value in [int(blocks.values[row, slot]), *more]:
-                sides[bool(value > limits[row])].setdefault((row, slot), []).append(value)
-    good, apart = (_of(blocks, side) for side in sides)
-    return good, apart
+def _judge(
+    blocks: Blocks, values: _Values, limits: _Longs, own: npt.NDArray[np.bool_], now: EpochSeconds | None
+) -> tuple[_Longs, bool]:
+    """Return the reason why each value is set apart, 0 for good ones, and whether the batch is to wait."""
+    ends = slot_ends(blocks, values.row, values.slot)
+    reasons = np.zeros(len(values.row), np.int64)
+    early = np.zeros(len(values.row), np.bool_) if now is None else is_early(ends, now) & own[values.row]
+    # The first fault counts, so it is written last.
+    for reason, faulty in reversed(reading_faults(values.value, ends, limits[values.row], now)):
+        reasons[faulty] = reason
+        if reason is Rejection.IMPLAUSIBLE:
+            # A value that its meter can't have is no more for a person to release when another controller sent it.
+            reasons[~own[values.row]] = LocalReason.NOT_ASSIGNED
+    # Of the meter's controller, a batch with such a type was refused.
+    reasons[~np.isin(blocks.record_type, list(RecordType))[values.row]] = Rejection.UNKNOWN_TYPE
+    return reasons, bool(early.any())
 
 
-def _of(blocks: Blocks, slots: dict[tuple[int, int], list[int]]) -> Blocks:
-    values = np.zeros(blocks.values.shape, np.int64)
-    quality = np.zeros(blocks.quality.shape, np.uint8)
-    extras = []
-    for (row, slot), (smallest, *more) in slots.items():
-        values[row, slot], quality[row, slot] = smallest, blocks.quality[row, slot]
-        extras += [(row, slot, value) for value in more]
-    return make_blocks(blocks.keys(), values, quality, extras)
+def _values_of(blocks: Blocks) -> _Values:
+    row, slot = np.nonzero(blocks.quality)
+    extras = blocks.extras
+    return _Values(
+        np.concatenate((row, extras["row"])).astype(np.int64),
+        np.concatenate((slot, extras["slot"])).astype(np.int64),
+        np.concatenate((blocks.values[row, slot], extras["value"])).astype(np.int64),
+    )
+
+
+def _of(blocks: Blocks, some: _Values) -> Blocks:
+    """Return the blocks with some of their values alone, those without any left out."""
+    order = np.lexsort((some.value, some.slot, some.row))
+    row, slot, value = some.row[order], some.slot[order], some.value[order]
+    first = np.ones(len(row), np.bool_)
+    first[1:] = (np.diff(row) != 0) | (np.diff(slot) != 0)
+    values, quality = np.zeros_like(blocks.values), np.zeros_like(blocks.quality)
+    values[row[first], slot[first]] = value[first]
+    quality[row, slot] = blocks.quality[row, slot]
+    extras = np.empty(int((~first).sum()), EXTRA)
+    extras["row"], extras["slot"], extras["value"] = row[~first], slot[~first], value[~first]
+    whole = Blocks(blocks.meter, blocks.record_type, blocks.quarter, values, quality, extras)
+    return whole.take(np.flatnonzero(quality.any(axis=1)))
+
+
+def sort_out_events(
+    events: Sequence[_Event], sender: str, owner: str, meters: Mapping[int, KnownMeter], now: EpochSeconds | None
+) -> tuple[list[_Event], list[tuple[_Event, int]], bool]:
+    """Divide a batch's events into the good and those set apart, with the reason; tell whether the batch is to wait.
+
+    Args:
+        events: The events; their meters are registered.
+        sender: The controller that sent them.
+        owner: The microgrid it says they are of.
+        meters: The registry.
+        now: The time; ``None`` where it is not trusted.
+    """
+    good: list[_Event] = []
+    apart: list[tuple[_Event, int]] = []
+    early = False
+    for generation, record in events:
+        why: int | None
+        if is_assigned(meters[record.meter_id], sender, owner):
+            early |= now is not None and is_early(record.time, now)
+            why = judge_event(record, Expected(meter_id=record.meter_id, account=0, record_types=(), now=now))
+        else:
+            why = LocalReason.NOT_ASSIGNED
+        if why is None:
+            good.append((generation, record))
+        else:
+            apart.append(((generation, record), why))
+    return good, apart, early
+
+
+def is_assigned(meter: KnownMeter, sender: str, owner: str) -> bool:
+    """Tell whether a controller may send what is of a meter, as of the microgrid ``owner``."""
+    return meter.microgrid == owner and sender in meter.controllers
+
+
+def event_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -> Iterator[Letter]:
+    """Yield a letter of each event that was set apart."""
+    for (generation, record), reason in apart:
+        yield Letter(
+            meter=record.meter_id,
+            log=Log.EVENT,
+            reason=reason,
+            generation=generation,
+            record_id=record.record_id,
+            time=now,
+            content=record.pack(),
+        )
 
 
 def held_letters(
-    letters: Sequence[Letter], owner: str, meters: Mapping[int, KnownMeter]
+    letters: Sequence[Letter], sender: str, owner: str, meters: Mapping[int, KnownMeter]
 ) -> tuple[list[Letter], tuple[Held, ...]]:
-    """Divide relayed letters into those that stay letters, and those that a person is to decide on."""
+    """Divide relayed letters into those that stay letters, and those that a person is to decide on.
+
+    One with readings, of a controller that may not hold the meter, is kept under that reason: under its own it would
+    stand in the place of the same letter from the meter's controller.
+    """
     plain, held = [], []
     for letter in letters:
         meter = meters.get(letter.meter)
         blocks = None
-        if meter is not None and meter.microgrid == owner:
+        if meter is not None and letter.reason == Rejection.IMPLAUSIBLE:
+            if not is_assigned(meter, sender, owner):
+                letter = replace(letter, reason=LocalReason.NOT_ASSIGNED)
             blocks = held_blocks(letter, meter.account, meter.record_types)
         if blocks is None:
             plain.append(letter)

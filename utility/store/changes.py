@@ -51,7 +51,7 @@ class SawGateway:
         controller: Whose.
         time: When it came.
         heartbeat: What it said, as JSON.
-        minima: Meter id (decimal), sharing minimum in percent, when the meter said so.
+        minima: Meter id (decimal), sharing minimum in percent, when the meter said so; of meters it may hold.
     """
 
     controller: str
@@ -70,7 +70,7 @@ class CloseCommand:
         state: ``done`` when an outcome came, ``expired`` when its time passed without. (``superseded`` is the third
             end: ``known.add_command`` says so of those a later command replaces.)
         outcome: The outcome, as JSON.
-        absent: (meter, record type, quarter, mask of slots) the gateway does not have.
+        absent: (meter, record type, quarter, mask of slots) the gateway does not have; of meters it may hold.
     """
 
     id: str

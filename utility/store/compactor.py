@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from sqlalchemy import Connection, Row, and_, bindparam, delete, select, text
 from sqlalchemy.exc import IntegrityError
 
@@ -17,6 +18,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import join
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 from utility.store.bulk import Column, insert_columns
+from utility.store.conflicts import note_senders, senders_of
 from utility.store.database import Database, lock_gaps
 from utility.store.parts import (
     KEY_NAMES,
@@ -29,6 +31,7 @@ from utility.store.parts import (
     summaries,
 )
 from utility.store.postgres.partitions import make_partitions, month_of
+from utility.store.registry import NOBODY
 from utility.store.tables import compacted, gap, part
 
 SETTLE_S = 60
@@ -47,6 +50,7 @@ class Replacement:
         old: The blocks that were read, which have parts.
         new: What takes their place, as columns.
         payloads: The payloads of those.
+        senders: Which controller sent each value of a conflict, of blocks that came from several.
         damaged: How many parts and blocks were set aside while reading.
     """
 
@@ -54,6 +58,7 @@ class Replacement:
     old: list[dict[str, Any]]
     new: dict[str, Column]
     payloads: list[bytes]
+    senders: list[dict[str, int]]
     damaged: int = 0
 
     @property
@@ -97,6 +102,7 @@ class Compactor:
                 # Another has made the block of a part that came between ours.
                 transaction.rollback()
                 return 0
+            note_senders(connection, replacement.senders)
             _mark_gaps(connection, replacement)
         return made
 
@@ -162,7 +168,7 @@ def _key(row: Row[Any]) -> tuple[int, int, int]:
 
 
 def _replacement(checked: Checked, damaged: int) -> Replacement:
-    """Join; a block of one part keeps its payload as it came, and who sent a block is who sent its last part."""
+    """Join; a block of one part keeps its payload as it came, and one of several controllers' parts names no sender."""
     parts = checked.blocks
     blocks = join([parts])
     # As ``join`` orders them; of one key they stay in the order in which they came.
@@ -176,6 +182,14 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
     for at, payload in zip(joined.tolist(), pack(blocks.take(joined)), strict=True):
         payloads[at] = payload
     new = {name: _numbers(last, name) for name in (*KEY_NAMES, *ORIGIN_NAMES)} | summaries(blocks)
+    senders = []
+    by_part = _numbers(checked.rows, "sender_no").values
+    mixed = _differ(by_part[order], starts)
+    if mixed.any():
+        new["sender_no"] = Column(np.where(mixed, NOBODY, new["sender_no"].values))
+        of = np.empty(len(order), np.intp)
+        of[order] = np.where(mixed, np.arange(len(starts)), -1).repeat(ends - starts)
+        senders = senders_of(checked.rows, parts, blocks, of)
     # In the order of the key, so that what is new goes to the end of the index, and its pages are left full.
     ordered = np.lexsort([new[name].values for name in reversed(KEY_NAMES)])
     old = [
@@ -185,7 +199,15 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
     ]
     ids = [row.id for row in checked.rows if not row.is_compacted]
     new = {name: column.take(ordered) for name, column in new.items()}
-    return Replacement(ids, old, new, [payloads[row] for row in ordered.tolist()], damaged)
+    return Replacement(ids, old, new, [payloads[row] for row in ordered.tolist()], senders, damaged)
+
+
+def _differ(numbers: npt.NDArray[np.int64], starts: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Tell in which groups, each beginning at one of ``starts``, there are different numbers."""
+    if not len(numbers):
+        return np.zeros(0, np.bool_)
+    different: npt.NDArray[np.bool_] = np.maximum.reduceat(numbers, starts) != np.minimum.reduceat(numbers, starts)
+    return different
 
 
 def _numbers(rows: Sequence[Row[Any]], name: str) -> Column:

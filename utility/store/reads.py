@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, desc, false, func, select
+from sqlalchemy import Connection, bindparam, func, select
 
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.records import EventRecord
@@ -36,7 +36,6 @@ _READINGS = select_parts(
         & (c.record_type == bindparam("type"))
     )
 )
-_CONFLICTS = select_parts(lambda c: (c.conflicts > 0) if "conflicts" in c else false())
 
 
 def town(connection: Connection) -> dict[str, object]:
@@ -101,28 +100,6 @@ def events(connection: Connection, number: int, meter_id: MeterId, limit: int) -
             "sender": row.sender,
         }
         for row in sound_events(connection.execute(statement.limit(limit)))
-    ]
-
-
-def conflicts(database: Database, limit: int) -> list[dict[str, object]]:
-    """Return the slots with more than one value at their best quality, of finished quarters, newest block first."""
-    reader = PartReader(database)
-    with database.reads.begin() as connection:
-        blocks = reader.read(connection, _CONFLICTS.order_by(desc("quarter")).limit(limit))
-    reader.finish()
-    found: dict[tuple[int, int], set[int]] = {}
-    for extra in blocks.extras:
-        row, slot = int(extra["row"]), int(extra["slot"])
-        found.setdefault((row, slot), {int(blocks.values[row, slot])}).add(int(extra["value"]))
-    return [
-        {
-            "meter": str(blocks.key(row)[0]),
-            "type": blocks.key(row)[1],
-            "start": blocks.key(row)[2] * 900 + slot * 15,
-            "quality": int(blocks.quality[row, slot]),
-            "values": sorted(values),
-        }
-        for (row, slot), values in found.items()
     ]
 
 

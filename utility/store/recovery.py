@@ -42,6 +42,7 @@ from utility.store.schema import empty_database, revisions
 from utility.store.tables import (
     command,
     compacted,
+    conflict_sender,
     controller,
     declared_minimum,
     event,
@@ -59,7 +60,21 @@ ROWS_AT_A_TIME = 1_000
 _SETTINGS = (TOWN, REVISION, KEPT_FROM)
 """Settings taken over, all JSON; the others say something of the old database alone."""
 
-_TAKEN = (controller, meter, declared_minimum, compacted, part, event, letter, held, series, command, tally, setting)
+_TAKEN = (
+    controller,
+    meter,
+    declared_minimum,
+    compacted,
+    conflict_sender,
+    part,
+    event,
+    letter,
+    held,
+    series,
+    command,
+    tally,
+    setting,
+)
 """The tables taken over, each after those it refers to. Gaps are found anew, jobs done anew, heartbeats come anew."""
 
 _Row = dict[str, Any]

@@ -47,6 +47,14 @@ class KnownMeter:
     account: int = 0
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
 
+    @property
+    def controllers(self) -> frozenset[str]:
+        """The controllers that may hold this meter: what any other controller sends about it is quarantined.
+
+        Now its own microgrid's controller alone. Nothing else of the program answers this question.
+        """
+        return frozenset({self.microgrid})
+
 
 @dataclass(frozen=True, kw_only=True)
 class Known:

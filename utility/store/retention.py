@@ -6,7 +6,7 @@ and dropped again. Events, letters and the registry stay.
 
 import logging
 
-from sqlalchemy import Connection, func, select, text
+from sqlalchemy import Connection, delete, func, select, text
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
@@ -20,7 +20,7 @@ from utility.store.postgres.partitions import (
     months_later,
     partitions,
 )
-from utility.store.tables import compacted
+from utility.store.tables import compacted, conflict_sender
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +65,7 @@ class Retention:
         with self._database.writes.begin() as connection:
             # Once it is said, nobody looks for what is dropped; nor for what waits to be.
             save_setting(connection, KEPT_FROM, str(max(first, kept_from(connection))))
+            connection.execute(delete(conflict_sender).where(conflict_sender.c.quarter < first))
         try:
             with self._database.writes.begin() as connection:
                 if connection.dialect.name == "postgresql":

@@ -94,7 +94,8 @@ part = Table(
     sqlite_autoincrement=True,
 )
 
-# Each block of a finished quarter once: the join of its parts, but for those still in `part`. `exact`, `averaged` and
+# Each block of a finished quarter once: the join of its parts, but for those still in `part`. `sender_no` is 0 when the
+# parts came from several controllers. `exact`, `averaged` and
 # `conflicts` count slots; readings are milliwatt-hours; `total` is there for flows only. Wide columns stand first, so
 # that nothing is lost to alignment, and the key begins with the quarter, so that new ones go to the index's end.
 compacted = Table(
@@ -122,6 +123,18 @@ compacted = Table(
         postgresql_where=text("conflicts > 0"),
     ),
     postgresql_partition_by="RANGE (quarter)",
+)
+
+# Of blocks with `sender_no` 0: which controller sent each value of a conflicting slot.
+conflict_sender = Table(
+    "conflict_sender",
+    metadata,
+    Column("quarter", Integer, primary_key=True, autoincrement=False),
+    Column("meter_no", Integer, primary_key=True, autoincrement=False),
+    Column("record_type", SmallInteger, primary_key=True, autoincrement=False),
+    Column("slot", SmallInteger, primary_key=True, autoincrement=False),
+    Column("value", BigInteger, primary_key=True, autoincrement=False),
+    Column("sender_no", SmallInteger, primary_key=True, autoincrement=False),
 )
 
 event = Table(

@@ -118,8 +118,10 @@ class _Transaction:
         for closing in _of(CloseCommand, changes):
             self._close_command(closing)
         for append in appends:
-            self._tallies[append.owner].batches += 1
-            self._last_batch[append.owner] = append.received
+            # A batch of which nothing was joined says nothing of the microgrid it names.
+            named = append.owner if len(append.blocks) or append.events else append.sender
+            self._tallies[named].batches += 1
+            self._last_batch[named] = append.received
         return self._save_tallies()
 
     def _append_parts(self, appends: Sequence[Append]) -> None:
@@ -243,7 +245,9 @@ class _Transaction:
                 row = insert_or(self._connection, letter).values(letter_row(append.sender, kept, HELD))
                 number = self._connection.execute(row.on_conflict_do_nothing().returning(letter.c.no)).scalar()
                 if number is not None:
-                    note_slots(self._connection, number, self._numbers[kept.meter], blocks)
+                    # What another controller sent excuses no gap.
+                    if kept.reason != LocalReason.NOT_ASSIGNED:
+                        note_slots(self._connection, number, self._numbers[kept.meter], blocks)
                     self._tallies[append.sender].letters += 1
                     self._tallies[append.sender].held += 1
 
@@ -251,11 +255,7 @@ class _Transaction:
         rows = {s.controller: {"controller": s.controller, "time": s.time, "heartbeat": s.heartbeat} for s in seen}
         if rows:
             self._connection.execute(upsert(self._connection, gateway_seen, "time", "heartbeat"), list(rows.values()))
-        minima = [
-            {"of": one.controller, "who": label, "what": percent, "when": said}
-            for one in seen
-            for label, percent, said in one.minima
-        ]
+        minima = [{"who": label, "what": percent, "when": said} for one in seen for label, percent, said in one.minima]
         if minima:
             self._connection.execute(_declare_minimum(self._connection.dialect.name), minima)
 
@@ -265,11 +265,11 @@ class _Transaction:
         if self._connection.execute(statement).rowcount and closing.absent:
             lock_gaps(self._connection)
             for meter_id, record_type, quarter, mask in closing.absent:
-                self._mark_absent(meter_id, record_type, quarter, mask, closing.controller)
+                self._mark_absent(meter_id, record_type, quarter, mask)
 
-    def _mark_absent(self, meter_id: int, record_type: int, quarter: int, mask: int, controller: str) -> None:
+    def _mark_absent(self, meter_id: int, record_type: int, quarter: int, mask: int) -> None:
         """Note slots the gateway does not have; they are not asked for again."""
-        number = select(meter.c.no).where(meter.c.id == signed64(meter_id), meter.c.microgrid == controller)
+        number = select(meter.c.no).where(meter.c.id == signed64(meter_id))
         which = (
             (gap.c.meter_no == number.scalar_subquery())
             & (gap.c.record_type == record_type)
@@ -334,7 +334,7 @@ def _keep_first(dialect: str) -> Insert:
 def _declare_minimum(dialect: str) -> Insert:
     """Keep what a meter said of its sharing minimum, unless something newer is there."""
     said = bindparam("what", type_=Integer), bindparam("when", type_=BigInteger)
-    ours = (meter.c.label == bindparam("who")) & (meter.c.microgrid == bindparam("of"))
+    ours = meter.c.label == bindparam("who")
     statement = insert_in(dialect, declared_minimum).from_select(
         ["meter_no", "percent", "said"], select(meter.c.no, *said).where(ours)
     )

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from commonwatt.device.aggregation import average, consolidate
 from commonwatt.model.blocks import Quality, from_records
 from commonwatt.model.blocks import average as average_blocks
-from commonwatt.model.records import Expected, HistoryRecord, RecordType, judge_history
+from commonwatt.model.records import HistoryRecord, RecordType
 from commonwatt.model.units import GROUP_S, GROUP_SLOTS, QUARTER_S, SLOT_S
+from commonwatt.model.validation import Expected, judge_history
 
 START = 1_790_000_100
 TYPES = (RecordType.STORED, RecordType.THROUGH)

@@ -12,17 +12,15 @@ from commonwatt.model.records import (
     HISTORY_BYTES,
     MAX_RECORD_S,
     EventRecord,
-    Expected,
     HistoryRecord,
     RecordType,
     Rejection,
     State,
-    judge_event,
-    judge_history,
     unpack_event,
     unpack_history,
 )
 from commonwatt.model.units import GROUP_S, MAX_ABS_READING, SLOT_S
+from commonwatt.model.validation import Expected, judge_event, judge_history
 
 NOW = 1_790_000_400
 GROUP = 1_790_000_100 // GROUP_S * GROUP_S

@@ -19,6 +19,7 @@ from harness.worlds.sent import append, blocks
 from utility.store import reads
 from utility.store.backup.backup import backup, restore
 from utility.store.database import Database, open_database
+from utility.store.schema import revisions
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -130,7 +131,7 @@ def test_a_database_in_use_is_not_replaced(command: Callable[..., str], database
 
 
 def test_migrate_says_from_which_schema_to_which(command: Callable[..., str], database: Database) -> None:
-    assert "the database is up to date, with schema 0002; its store is" in command("migrate")
+    assert f"the database is up to date, with schema {revisions()[0]}; its store is" in command("migrate")
     before = command("migrate").split()[-1]
     assert command("migrate", "--new-store").split()[-1] != before
 

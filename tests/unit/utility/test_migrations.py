@@ -24,6 +24,7 @@ from utility.cli.main import app
 from utility.store import reads
 from utility.store.backup.backup import backup, restore
 from utility.store.compactor import Compactor
+from utility.store.conflicts import conflicts
 from utility.store.database import DamagedDatabaseError, Database, open_database
 from utility.store.dead_letters import letters
 from utility.store.gaps import GapFinder
@@ -123,6 +124,8 @@ def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str
             assert last_done(connection, "compact") == 4
             status = reads.status(connection)["r001"]
             assert (status["events"], status["conflicts"], status["last_seen"]) == (1, 2, 5)
+        senders = [value["senders"] for slot in conflicts(database, 9) for value in slot["values"]]  # type: ignore[attr-defined]
+        assert senders == [[], [], [], []], "that version did not keep them"
 
 
 def test_block_whose_quarter_is_damaged_keeps_nothing_from_being_migrated(old_url: str) -> None:

@@ -31,6 +31,7 @@ from utility.store.backup import sqlite as file_backup
 from utility.store.backup.backup import backup, restore
 from utility.store.database import Database, open_database
 from utility.store.postgres import backup as server_backup
+from utility.store.schema import revisions
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -108,7 +109,7 @@ def test_a_backup_of_a_later_schema_is_refused_before_anything_is_touched(
         assert "no backup was made" in said
         assert not list(tmp_path.glob("kept*")), "what this version could not put back is no backup"
     finally:
-        set_version(url, kind, "0002")
+        set_version(url, kind, revisions()[0])
     before = look(url)
     said = command("restore", str(later), "--replace", code=2)
     assert "a later version of Commonwatt made it" in said

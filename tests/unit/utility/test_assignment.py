@@ -1,0 +1,257 @@
+"""What a controller sends of a meter that it may not hold is kept for a person, and changes nothing by itself."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import utility.core
+from commonwatt.codec.packing import pack
+from commonwatt.model.blocks import concatenate
+from commonwatt.model.effects import Publish, Write
+from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rejection, State
+from commonwatt.model.validation import EARLY_S, Expected, judge_history
+from commonwatt.protocol.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
+from commonwatt.protocol.dead_letters import LocalReason
+from commonwatt.protocol.messages import Trust
+from harness.real import databases
+from harness.worlds.sent import batch, blocks
+from utility.core import Core, Step
+from utility.gaps import completeness
+from utility.ingest.quarantine import sort_out
+from utility.store import reads
+from utility.store.compactor import Compactor
+from utility.store.conflicts import conflicts
+from utility.store.database import Database
+from utility.store.dead_letters import letters
+from utility.store.gaps import GapFinder
+from utility.store.quarantine import HELD, REFUSED, RELEASED, Decision, decide
+from utility.store.registry import load_known
+from utility.store.writer import Writer
+
+kind = databases.both_kinds
+
+QUARTER = 2_000_000
+BEGIN = QUARTER * 900
+NOW = BEGIN + 900
+TRUE, FALSE = 3700, 0
+"""Readings of slot 0 of meter 10001: its own gateway's, and the one that another gateway makes up."""
+FORGED = blocks({0: FALSE})
+
+
+class Utility:
+    """The utility's core and store, fed with batches."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+        with database.reads.begin() as connection:
+            self.core = Core(7, load_known(connection), 1800)
+        self.core.trust = Trust.NETWORK
+        self.writer = Writer(database)
+
+    def send(self, sent: Batch, sender: str = "r001", now: int = NOW) -> tuple[BatchRefusal, Step]:
+        step = self.core.receive(f"cw1/{sender}/u/batch", sent.pack(), now)
+        self.writer.commit([effect.change for effect in step.effects if isinstance(effect, Write)])
+        (ack,) = [effect for effect in step.effects if isinstance(effect, Publish)]
+        told = unpack_batch_ack(ack.payload)
+        counts = (len(sent.keys), len(sent.events), len(sent.letters))
+        assert told.status or (told.blocks, told.events, told.letters) == counts, "or its gateway would never be done"
+        return told.status, step
+
+    def slots(self, number: int = 1) -> dict[int, tuple[int, ...]]:
+        """Return the values of a meter's slots in the quarter, as everybody reads them."""
+        found = reads.readings(self.database, number, 3, QUARTER, QUARTER)
+        return {
+            slot: (int(found.values[0, slot]), *(value for at, value in found.extras_of(0) if at == slot))
+            for slot in (range(60) if len(found) else ())
+            if found.quality[0, slot]
+        }
+
+    def kept(self) -> list[tuple[str, str, int]]:
+        """Return sender, state and reason of the dead letters, oldest first."""
+        with self.database.reads.begin() as connection:
+            return [(kept.sender, kept.state, kept.letter.reason) for kept in reversed(letters(connection, 100))]
+
+    def decide(self, no: int, state: str) -> None:
+        with self.database.writes.begin() as connection:
+            decide(connection, Decision(no, state, "Ann", "stood in for r001", NOW))
+
+    def compact(self) -> None:
+        compactor = Compactor(self.database)
+        while (replacement := compactor.plan(NOW + 7200)) is not None:
+            compactor.apply(replacement)
+
+
+@pytest.fixture
+def utility_(database: Database) -> Utility:
+    return Utility(database)
+
+
+@pytest.mark.parametrize("owner", ["r001", "r002"])
+def test_another_gateways_reading_replaces_none_and_is_shown_with_its_sender(utility_: Utility, owner: str) -> None:
+    utility_.send(batch(blocks({0: TRUE})))
+    for _ in range(2):
+        status, step = utility_.send(batch(FORGED, owner=owner), "r002")
+        assert (status, step.result) == (BatchRefusal.NONE, "not_assigned")
+    assert utility_.slots() == {0: (TRUE,)}
+    assert utility_.kept() == [("r002", HELD, LocalReason.NOT_ASSIGNED)]
+    utility_.compact()
+    assert utility_.slots() == {0: (TRUE,)}
+
+
+def test_nothing_else_in_the_batch_waits(utility_: Utility) -> None:
+    utility_.send(batch(concatenate([FORGED, blocks({5: 7}, meter=20001)]), owner="r002"), "r002")
+    with utility_.database.reads.begin() as connection:
+        number = reads.meter_number(connection, 20001)
+    assert number is not None
+    assert (utility_.slots(), utility_.slots(number)) == ({}, {5: (7,)})
+
+
+def test_gaps_and_the_counts_of_the_microgrid_stay_as_they_were(utility_: Utility) -> None:
+    def told() -> tuple[object, object, object]:
+        (one,) = completeness.completeness(utility_.database, QUARTER, QUARTER + 1)
+        wanted = GapFinder(utility_.database).plan(NOW + 7200, 1800).wanted
+        with utility_.database.reads.begin() as connection:
+            return vars(one.counts), wanted, reads.status(connection)["r001"]
+
+    utility_.send(batch(blocks({0: TRUE})))
+    before = told()
+    utility_.send(batch(blocks(dict.fromkeys(range(1, 60), 1))), "r002", NOW + 50)
+    utility_.send(batch(), "r002", NOW + 60)
+    assert told() == before
+    utility_.decide(1, REFUSED)
+    assert told() == before
+
+
+def test_another_gateways_event_is_kept_apart(utility_: Utility) -> None:
+    forged = EventRecord(previous_state=1, new_state=0, record_id=1, meter_id=10001, time=BEGIN)
+    true = EventRecord(previous_state=0, new_state=State.INITIALIZED, record_id=1, meter_id=10001, time=BEGIN)
+    utility_.send(batch(events=[(1, forged)]), "r002")
+    utility_.send(batch(events=[(1, true)]))
+    with utility_.database.reads.begin() as connection:
+        assert [event["new_state"] for event in reads.events(connection, 1, 10001, 9)] == [1]
+    assert utility_.kept() == [("r002", "", LocalReason.NOT_ASSIGNED)]
+
+
+def test_another_gateways_letter_takes_the_place_of_none(utility_: Utility) -> None:
+    record = HistoryRecord(
+        record_type=3,
+        lossy=0,
+        record_id=9,
+        meter_id=10001,
+        account=1,
+        start=BEGIN + 15,
+        end=BEGIN + 30,
+        reading=250_001,
+    )
+    letter = Letter(
+        meter=10001, log=1, reason=Rejection.IMPLAUSIBLE, generation=1, record_id=9, time=NOW, content=record.pack()
+    )
+    sent = batch(blocks({0: TRUE}), letters=[letter])
+    utility_.send(batch(letters=[letter]), "r002")
+    utility_.send(sent)
+    assert utility_.kept() == [("r002", HELD, LocalReason.NOT_ASSIGNED), ("r001", HELD, Rejection.IMPLAUSIBLE)]
+    (one,) = completeness.completeness(utility_.database, QUARTER, QUARTER + 1)
+    assert one.counts.held == 1
+
+
+def test_a_conflict_shows_every_value_with_its_sender_before_and_after_later_parts(utility_: Utility) -> None:
+    def shown() -> dict[int, object]:
+        (slot,) = conflicts(utility_.database, 9)
+        assert (slot["meter"], slot["start"]) == ("10001", BEGIN)
+        return {value["value"]: value["senders"] for value in slot["values"]}  # type: ignore[attr-defined]
+
+    utility_.send(batch(blocks({0: TRUE, 1: 5})))
+    utility_.send(batch(blocks({0: TRUE + 1})))
+    utility_.compact()
+    assert shown() == {TRUE: ["r001"], TRUE + 1: ["r001"]}
+    utility_.send(batch(blocks({0: FALSE, 1: 5})), "r002")
+    utility_.decide(1, RELEASED)
+    utility_.compact()
+    utility_.send(batch(blocks({0: TRUE + 2, 2: 4})))
+    utility_.compact()
+    assert shown() == {FALSE: ["r002"], TRUE: ["r001"], TRUE + 1: ["r001"], TRUE + 2: ["r001"]}
+
+
+def test_a_value_that_two_controllers_sent_names_both(utility_: Utility) -> None:
+    utility_.send(batch(blocks({0: TRUE})))
+    utility_.send(batch(blocks({0: TRUE + 1})))
+    utility_.send(batch(blocks({0: TRUE})), "r002")
+    utility_.decide(1, RELEASED)
+    utility_.compact()
+    (slot,) = conflicts(utility_.database, 9)
+    assert slot["values"] == [
+        {"value": TRUE, "senders": ["r001", "r002"]},
+        {"value": TRUE + 1, "senders": ["r001"]},
+    ]
+
+
+def test_what_no_meter_can_have_measured_is_never_for_a_person_to_release(utility_: Utility) -> None:
+    utility_.send(batch(blocks({0: -1, 1: 5})), "r002")
+    assert sorted(utility_.kept()) == [("r002", "", Rejection.NEGATIVE), ("r002", HELD, LocalReason.NOT_ASSIGNED)]
+    utility_.decide(next(no for no in (1, 2) if utility_.kept()[no - 1][1] == HELD), RELEASED)
+    assert utility_.slots() == {1: (5,)}
+
+
+def test_readings_a_gateway_would_have_refused_are_not_stored(utility_: Utility) -> None:
+    far = blocks({0: 5}, quarter=4_772_184)  # 2106
+    utility_.send(batch(concatenate([blocks({0: -1, 1: 5, 2: -9}), far])))
+    assert utility_.slots() == {1: (5,)}
+    assert sorted(reason for *_, reason in utility_.kept()) == [Rejection.FUTURE, Rejection.NEGATIVE]
+    assert len(list(reads.all_blocks(utility_.database, QUARTER + 1, 2**31 - 1))) == 0
+
+
+def test_a_batch_a_little_ahead_of_the_clock_waits_and_an_untrusted_clock_judges_nothing(utility_: Utility) -> None:
+    sent = batch(blocks({59: 5}))
+    early = BEGIN + 900 - EARLY_S
+    status, step = utility_.send(sent, now=early)
+    assert step.refused is not None
+    assert (status, step.refused.reason) == (BatchRefusal.BUSY, "early")
+    utility_.core.trust = Trust.NONE
+    assert utility_.send(sent, now=early - 86_400)[0] is BatchRefusal.NONE
+    assert utility_.slots() == {59: (5,)}
+
+
+def test_a_gateway_that_sends_too_much_of_others_waits_a_day_with_nothing_lost(
+    utility_: Utility, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(utility.core, "MAX_SET_APART_A_DAY", 2)
+    for value in range(2):
+        assert utility_.send(batch(blocks({0: value})), "r002")[0] is BatchRefusal.NONE
+    status, step = utility_.send(batch(blocks({0: 2})), "r002")
+    assert step.refused is not None
+    assert (status, step.refused.reason) == (BatchRefusal.BUSY, "quarantine_full")
+    assert utility_.send(batch(blocks({0: TRUE})))[0] is BatchRefusal.NONE
+    assert utility_.send(batch(blocks({0: 2})), "r002", NOW + 86_400)[0] is BatchRefusal.NONE
+
+
+values = st.integers(-3, 300_000) | st.sampled_from([-(2**53), 2**53, 250_000, 250_001])
+
+
+@given(st.dictionaries(st.integers(0, 59), values, min_size=1), st.sampled_from([0, 5, 9, 4_000]), st.integers(0, 899))
+def test_both_doors_judge_alike(slots: dict[int, int], ahead: int, late: int) -> None:
+    now = BEGIN + late
+    limits = {int(RecordType.THROUGH): 250_000}
+    expected = Expected(meter_id=10001, account=1, record_types=(RecordType.THROUGH,), now=now, limits=limits)
+
+    def at_gateway(slot: int, value: int) -> Rejection | None:
+        start = (QUARTER + ahead) * 900 + 15 * slot
+        record = HistoryRecord(
+            record_type=3,
+            lossy=0,
+            record_id=1,
+            meter_id=10001,
+            account=1,
+            start=start,
+            end=start + 15,
+            reading=value,
+        )
+        return judge_history(record, expected)
+
+    given_ = blocks(slots, quarter=QUARTER + ahead)
+    found = sort_out(given_, pack(given_), np.array([250_000]), np.array([True]), now, is_trusted=True)
+    rows, places = np.nonzero(found.blocks.quality)
+    good = dict(zip(places.tolist(), found.blocks.values[rows, places].tolist(), strict=True))
+    assert good == {slot: value for slot, value in slots.items() if at_gateway(slot, value) is None}
+    reasons = {letter.reason for letter in (*found.letters, *(letter for letter, _ in found.held))}
+    assert reasons == {at_gateway(slot, value) for slot, value in slots.items()} - {None}

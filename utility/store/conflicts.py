@@ -1,0 +1,101 @@
+"""Slots with more than one value: each value is shown with the controllers that sent it.
+
+A block whose parts all came from one controller names that controller. Of a block of several, the compactor notes the
+sender of each value of a conflict before it joins the parts.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from sqlalchemy import Connection, Row, desc, select
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.units import QUARTER_S, SLOT_S
+from utility.store.database import Database, insert_or
+from utility.store.keys import is_one_of, listed
+from utility.store.parts import KEY_NAMES, check, chunks, select_compacted, set_aside
+from utility.store.registry import NOBODY, controller_numbers
+from utility.store.tables import conflict_sender
+
+_Value = tuple[int, int, int, int, int]
+"""(quarter, number of the meter, record type, slot, value)."""
+
+_CONFLICTS = select_compacted(lambda c: c.conflicts > 0).order_by(desc("quarter"))
+_SENDERS = select(conflict_sender).where(is_one_of(tuple(conflict_sender.c[name] for name in KEY_NAMES)))
+
+
+def senders_of(
+    rows: Sequence[Row[Any]], parts: Blocks, joined: Blocks, of: npt.NDArray[np.intp]
+) -> list[dict[str, int]]:
+    """Return which controller sent each value of the conflicts of some joined blocks.
+
+    Args:
+        rows: The rows of the parts.
+        parts: The same unpacked.
+        joined: The blocks they become.
+        of: Which joined block each part is of; -1: one whose senders are not asked for.
+    """
+    slots = [np.unique(joined.extras["slot"][joined.extras["row"] == block]) for block in range(len(joined))]
+    found = []
+    for at in np.flatnonzero(of >= 0).tolist():
+        row, block = rows[at], int(of[at])
+        values = [(slot, int(parts.values[at, slot])) for slot in slots[block].tolist()] + parts.extras_of(at)
+        found += [
+            {name: getattr(row, name) for name in (*KEY_NAMES, "sender_no")} | {"slot": slot, "value": value}
+            for slot, value in values
+            if slot in slots[block] and parts.quality[at, slot] == joined.quality[block, slot]
+        ]
+    return [one for one in found if one["sender_no"] != NOBODY]
+
+
+def note_senders(connection: Connection, senders: list[dict[str, int]]) -> None:
+    """Note which controller sent each value of some conflicts."""
+    if senders:
+        connection.execute(insert_or(connection, conflict_sender).on_conflict_do_nothing(), senders)
+
+
+def conflicts(database: Database, limit: int) -> list[dict[str, object]]:
+    """Return the slots with more than one value at their best quality, of finished quarters, newest block first.
+
+    ``senders`` of a value is empty where they are not known: of blocks that version 0.1 has compacted.
+    """
+    with database.reads.begin() as connection:
+        checked = check(connection.execute(_CONFLICTS.limit(limit)).all())
+        names = {number: name for name, number in controller_numbers(connection).items()}
+        noted = _noted(connection, [row for row in checked.rows if row.sender_no == NOBODY])
+    if checked.damaged:
+        set_aside(database, checked.damaged)
+    blocks = checked.blocks
+    found: dict[tuple[int, int], set[int]] = {}
+    for extra in blocks.extras:
+        at, slot = int(extra["row"]), int(extra["slot"])
+        found.setdefault((at, slot), {int(blocks.values[at, slot])}).add(int(extra["value"]))
+    told = []
+    for (at, slot), values in found.items():
+        row = checked.rows[at]
+        key = (row.quarter, row.meter_no, row.record_type, slot)
+        senders = {value: noted.get((*key, value), set()) or {row.sender_no} for value in values}
+        told.append(
+            {
+                "meter": str(blocks.key(at)[0]),
+                "type": row.record_type,
+                "start": row.quarter * QUARTER_S + slot * SLOT_S,
+                "quality": int(blocks.quality[at, slot]),
+                "values": [
+                    {"value": value, "senders": sorted(names[no] for no in senders[value] if no in names)}
+                    for value in sorted(values)
+                ],
+            }
+        )
+    return told
+
+
+def _noted(connection: Connection, rows: Sequence[Row[Any]]) -> dict[_Value, set[int]]:
+    found: dict[_Value, set[int]] = {}
+    for some in chunks([tuple(getattr(row, name) for name in KEY_NAMES) for row in rows]):
+        for one in connection.execute(_SENDERS, listed(some)):
+            key = one.quarter, one.meter_no, one.record_type, one.slot, one.value
+            found.setdefault(key, set()).add(one.sender_no)
+    return found
