@@ -184,7 +184,7 @@ class Core:
         )
         result = "stored" if sender == batch.owner else "stored_for_another"
         kept = (*append.letters, *(letter for letter, _ in append.held))
-        if any(letter.reason == LocalReason.NOT_ASSIGNED for letter in kept):
+        if not assigned.all() or any(letter.reason == LocalReason.NOT_ASSIGNED for letter in kept):
             result = "not_assigned"
         return Step(result, (Write(append), self._ack(sender, batch, now, blocks=blocks)))
 

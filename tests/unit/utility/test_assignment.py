@@ -193,6 +193,10 @@ def test_what_no_meter_can_have_measured_is_never_for_a_person_to_release(utilit
     assert utility_.slots() == {1: (5,)}
 
 
+def test_a_forged_batch_is_counted_also_if_no_meter_can_have_measured_it(utility_: Utility) -> None:
+    assert utility_.send(batch(blocks({0: -1})), "r002")[1].result == "not_assigned"
+
+
 def test_readings_a_gateway_would_have_refused_are_not_stored(utility_: Utility) -> None:
     far = blocks({0: 5}, quarter=4_772_184)  # 2106
     utility_.send(batch(concatenate([blocks({0: -1, 1: 5, 2: -9}), far])))
