@@ -18,7 +18,7 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S, EpochSeconds
+from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, EpochSeconds
 from commonwatt.protocol.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
 from commonwatt.protocol.commands import ControllerOutcome, Heartbeat, unpack_json
 from commonwatt.protocol.dead_letters import Door, LocalReason
@@ -38,6 +38,13 @@ MAX_JUNK_A_DAY = 100
 
 MAX_SET_APART_A_DAY = 100_000
 """Letters made in a day of what one sender's batches hold and can't be joined; a batch with more waits a day."""
+
+CLOCK_BEHIND_S = 7 * 86_400
+"""How far behind the utility's clock may be without good readings being taken for those of the future.
+
+A gateway rejects what is little ahead of its clock. What comes here was accepted by gateways already, and
+deleted by meters: a utility whose clock is wrong must not set all of it apart.
+"""
 
 _Fault: TypeAlias = tuple[BatchRefusal, str, str]
 _DAY_S = 86_400
@@ -155,16 +162,15 @@ class Core:
             blocks = unpack(batch.keys, batch.payloads)
         except ProtocolError as error:
             return self._refuse(sender, payload, now, error)
-        is_trusted = self.trust >= Trust.HARDWARE
+        # A clock that is before the release was made is wrong, whoever trusts it.
+        judged_at = now + CLOCK_BEHIND_S if self.trust >= Trust.HARDWARE and now >= MADE else None
         limits = self._registered.limits(rows, batch.keys)
         assigned = self._registered.assigned(rows, sender, batch.owner)
-        found = sort_out(blocks, batch.payloads, limits, assigned, now, is_trusted=is_trusted)
-        events, events_apart, events_early = sort_out_events(
-            batch.events, sender, batch.owner, self.known.meters, now if is_trusted else None
-        )
+        found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at)
+        events, events_apart = sort_out_events(batch.events, sender, batch.owner, self.known.meters, judged_at)
         letters, held = held_letters(batch.letters, sender, batch.owner, self.known.meters)
         apart = (*found.letters, *event_letters(events_apart, now))
-        if fault := self._must_wait(sender, found.is_early or events_early, len(apart) + len(found.held)):
+        if fault := self._must_wait(sender, len(apart) + len(found.held)):
             return self._send_back(sender, batch, now, fault)
         append = Append(
             sender=sender,
@@ -178,7 +184,7 @@ class Core:
         )
         result = "stored" if sender == batch.owner else "stored_for_another"
         kept = (*append.letters, *(letter for letter, _ in append.held))
-        if any(letter.reason == LocalReason.NOT_ASSIGNED for letter in kept):
+        if not assigned.all() or any(letter.reason == LocalReason.NOT_ASSIGNED for letter in kept):
             result = "not_assigned"
         return Step(result, (Write(append), self._ack(sender, batch, now, blocks=blocks)))
 
@@ -188,10 +194,8 @@ class Core:
         refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
         return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
 
-    def _must_wait(self, sender: str, is_early: bool, apart: int) -> _Fault | None:
+    def _must_wait(self, sender: str, apart: int) -> _Fault | None:
         """Say why a batch has to wait at its gateway, where nothing of it is lost, if it has to."""
-        if is_early:
-            return BatchRefusal.BUSY, "early", f"readings or events from {sender} are ahead of the utility's clock"
         if apart and self._set_apart[sender] + apart > MAX_SET_APART_A_DAY:
             text = f"{self._set_apart[sender]} blocks and events from {sender} were set apart today; see: letters"
             return BatchRefusal.BUSY, "quarantine_full", text

@@ -32,7 +32,6 @@ _REASONS = (
     "unknown_owner",
     "unknown_meter",
     "other_type",
-    "early",
     "quarantine_full",
     "malformed",
     "checksum",

@@ -39,6 +39,9 @@ MAX_ABS_READING: MilliwattHours = 2**53
 MAX_EPOCH: EpochSeconds = 2**32 - 1
 """The last second a record can name (32 bits)."""
 
+MADE: EpochSeconds = 1_767_225_600
+"""1 January 2026: a clock that is before this release was made is wrong, whoever says what."""
+
 VOLTS = 240
 """Service voltage: what turns a service's amps into energy."""
 

@@ -18,11 +18,10 @@ from zoneinfo import ZoneInfo
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import MADE, EpochSeconds
 from commonwatt.protocol.commands import Month
 from gateway.changes import Change, Setting
 from gateway.store.store import Store
-from gateway.time.timekeeper import MADE
 
 METERS, UTILITY, INTERFACE = "meters", "utility", "interface"
 SIDES = (METERS, UTILITY, INTERFACE)

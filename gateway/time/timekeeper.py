@@ -13,7 +13,7 @@ from pydantic import BaseModel, ValidationError
 
 from commonwatt.model.machine import Machine
 from commonwatt.model.records import FUTURE_S
-from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
+from commonwatt.model.units import MADE, SLOT_S, EpochSeconds, MeterId
 from commonwatt.protocol.messages import Trust
 
 TOLERANCE_S = 2
@@ -39,9 +39,6 @@ METERS_STEP_S = 30
 
 KEEP_EVERY_S = 900
 """The last good time is written down so often."""
-
-MADE = 1_767_225_600
-"""1 January 2026: a clock that is before this release was made is wrong, whoever says what."""
 
 
 class Kept(BaseModel):

@@ -537,7 +537,7 @@ AT_UTILITY: dict[str, tuple[str, bytes]] = {
     "a block with a reading below zero": ("batch", batch_of(block(value=-1)).pack()),
     "a block with a reading beyond 2^53": ("batch", batch_of(block(value=2**53 + 1)).pack()),
     "a block of the year 2106": ("batch", batch_of(block(quarter=MAX_EPOCH // 900)).pack()),
-    "a block of an hour ahead": ("batch", batch_of(block(quarter=QUARTER + 5)).pack()),
+    "a block of a day ahead": ("batch", batch_of(block(quarter=QUARTER + 96)).pack()),
     "an event of the year 2106": ("batch", batch_of(block(), events=[(2, replace(_EVENT, time=MAX_EPOCH))]).pack()),
     "an event with a state bit there is not": (
         "batch",

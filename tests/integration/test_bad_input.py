@@ -189,8 +189,7 @@ def _every_bad_one_is_listed_and_counted(
     at_utility = Counter(reason for _, _, reason in to_utility if reason)
     of_r002 = [letter["reason_text"] for letter in letters(site, "utility") if letter["sender"] == "r002"]
     # The same bytes are kept once.
-    # The cases' time is ahead of this town's clock, so some blocks are kept as of the future instead.
-    assert set(of_r002) - {"future"} == set(at_utility)
+    assert set(of_r002) == set(at_utility)
     assert len(of_r002) >= len({payload for _, payload, reason in to_utility if reason}) - 1
     text = metrics(site, "r001 gateway")
     for name in {reason for reason in names if not reason.startswith("message ")} - {"negative", "unknown state"}:
@@ -238,7 +237,9 @@ def _every_good_one_arrives(site: Site, folder: Path) -> None:
 
 def _what_is_held_is_taken_when_somebody_says_so(site: Site) -> None:
     config = str(site.layout.part("utility").config)
-    through = [x for x in letters(site, "utility", "--state", "held") if x["told"].startswith("type 3")]
+    held = [x for x in letters(site, "utility", "--state", "held") if x["told"].startswith("type 3")]
+    assert {x["sender"] for x in held if x["reason_text"] == "not assigned"} == {"r002"}
+    through = [x for x in held if x["reason_text"] == "implausible"]
     assert [letter["meter"] for letter in through] == [str(BAD_METER)]
     said = command(site, "utility", "letters", "--release", str(through[0]["no"]), "--by", "Ann", "--config", config)
     assert said.endswith(f"1 slot of meter {BAD_METER} released by Ann\n")

@@ -16,7 +16,7 @@ from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import EXTRA, Blocks, concatenate
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection
 from commonwatt.model.units import EpochSeconds
-from commonwatt.model.validation import Expected, is_early, judge_event, reading_faults, slot_ends, suspects
+from commonwatt.model.validation import Expected, judge_event, reading_faults, slot_ends, suspects
 from commonwatt.protocol.batches import Letter
 from commonwatt.protocol.dead_letters import LocalReason, block_letters, held_blocks
 from utility.store.registry import KnownMeter
@@ -39,14 +39,12 @@ class Sorted:
         payloads: The same packed; as received where nothing was set apart.
         letters: What no meter can have measured.
         held: What a person is to decide on.
-        is_early: Whether a slot ends so little ahead of the time that the batch is to wait at its gateway.
     """
 
     blocks: Blocks
     payloads: Payloads
     letters: tuple[Letter, ...] = ()
     held: tuple[Held, ...] = ()
-    is_early: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +65,7 @@ def sort_out(
     limits: _Longs,
     assigned: npt.NDArray[np.bool_],
     now: EpochSeconds,
-    *,
-    is_trusted: bool,
+    judged_at: EpochSeconds | None,
 ) -> Sorted:
     """Set slots apart that have a fault, or whose sender may not hold their meter; nearly always there are none.
 
@@ -78,16 +75,15 @@ def sort_out(
         limits: The largest plausible reading of each block.
         assigned: Which blocks' meters the sender may hold.
         now: The time.
-        is_trusted: Whether the time is trusted, so that something can be of the future.
+        judged_at: The latest time that it may be; ``None``: nothing is known of that, and nothing is of the future.
     """
-    judged_at = now if is_trusted else None
     some = suspects(blocks, limits, judged_at) | ~assigned
     if not some.any():
         return Sorted(blocks, payloads)
     rows = np.flatnonzero(some)
     doubtful, own = blocks.take(rows), assigned[rows]
     values = _values_of(doubtful)
-    reasons, early = _judge(doubtful, values, limits[rows], own, judged_at)
+    reasons = _judge(doubtful, values, limits[rows], own, judged_at)
     letters: list[Letter] = []
     held: list[Held] = []
     for reason in np.unique(reasons[reasons > 0]).tolist():
@@ -104,17 +100,15 @@ def sort_out(
         Payloads.of([*payloads.take(others), *pack(good)]),
         tuple(letters),
         tuple(held),
-        early,
     )
 
 
 def _judge(
     blocks: Blocks, values: _Values, limits: _Longs, own: npt.NDArray[np.bool_], now: EpochSeconds | None
-) -> tuple[_Longs, bool]:
-    """Return the reason why each value is set apart, 0 for good ones, and whether the batch is to wait."""
+) -> _Longs:
+    """Return the reason why each value is set apart, 0 for good ones."""
     ends = slot_ends(blocks, values.row, values.slot)
     reasons = np.zeros(len(values.row), np.int64)
-    early = np.zeros(len(values.row), np.bool_) if now is None else is_early(ends, now) & own[values.row]
     # The first fault counts, so it is written last.
     for reason, faulty in reversed(reading_faults(values.value, ends, limits[values.row], now)):
         reasons[faulty] = reason
@@ -123,7 +117,7 @@ def _judge(
             reasons[~own[values.row]] = LocalReason.NOT_ASSIGNED
     # Of the meter's controller, a batch with such a type was refused.
     reasons[~np.isin(blocks.record_type, list(RecordType))[values.row]] = Rejection.UNKNOWN_TYPE
-    return reasons, bool(early.any())
+    return reasons
 
 
 def _values_of(blocks: Blocks) -> _Values:
@@ -153,23 +147,21 @@ def _of(blocks: Blocks, some: _Values) -> Blocks:
 
 def sort_out_events(
     events: Sequence[_Event], sender: str, owner: str, meters: Mapping[int, KnownMeter], now: EpochSeconds | None
-) -> tuple[list[_Event], list[tuple[_Event, int]], bool]:
-    """Divide a batch's events into the good and those set apart, with the reason; tell whether the batch is to wait.
+) -> tuple[list[_Event], list[tuple[_Event, int]]]:
+    """Divide a batch's events into the good ones and those set apart, with the reason.
 
     Args:
         events: The events; their meters are registered.
         sender: The controller that sent them.
         owner: The microgrid it says they are of.
         meters: The registry.
-        now: The time; ``None`` where it is not trusted.
+        now: As ``judged_at`` in ``sort_out``.
     """
     good: list[_Event] = []
     apart: list[tuple[_Event, int]] = []
-    early = False
     for generation, record in events:
         why: int | None
         if is_assigned(meters[record.meter_id], sender, owner):
-            early |= now is not None and is_early(record.time, now)
             why = judge_event(record, Expected(meter_id=record.meter_id, account=0, record_types=(), now=now))
         else:
             why = LocalReason.NOT_ASSIGNED
@@ -177,7 +169,7 @@ def sort_out_events(
             good.append((generation, record))
         else:
             apart.append(((generation, record), why))
-    return good, apart, early
+    return good, apart
 
 
 def is_assigned(meter: KnownMeter, sender: str, owner: str) -> bool:

@@ -10,7 +10,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rejection, State
-from commonwatt.model.validation import EARLY_S, Expected, judge_history
+from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.protocol.messages import Trust
@@ -193,6 +193,10 @@ def test_what_no_meter_can_have_measured_is_never_for_a_person_to_release(utilit
     assert utility_.slots() == {1: (5,)}
 
 
+def test_a_forged_batch_is_counted_also_if_no_meter_can_have_measured_it(utility_: Utility) -> None:
+    assert utility_.send(batch(blocks({0: -1})), "r002")[1].result == "not_assigned"
+
+
 def test_readings_a_gateway_would_have_refused_are_not_stored(utility_: Utility) -> None:
     far = blocks({0: 5}, quarter=4_772_184)  # 2106
     utility_.send(batch(concatenate([blocks({0: -1, 1: 5, 2: -9}), far])))
@@ -201,15 +205,15 @@ def test_readings_a_gateway_would_have_refused_are_not_stored(utility_: Utility)
     assert len(list(reads.all_blocks(utility_.database, QUARTER + 1, 2**31 - 1))) == 0
 
 
-def test_a_batch_a_little_ahead_of_the_clock_waits_and_an_untrusted_clock_judges_nothing(utility_: Utility) -> None:
-    sent = batch(blocks({59: 5}))
-    early = BEGIN + 900 - EARLY_S
-    status, step = utility_.send(sent, now=early)
-    assert step.refused is not None
-    assert (status, step.refused.reason) == (BatchRefusal.BUSY, "early")
-    utility_.core.trust = Trust.NONE
-    assert utility_.send(sent, now=early - 86_400)[0] is BatchRefusal.NONE
-    assert utility_.slots() == {59: (5,)}
+@pytest.mark.parametrize(
+    ("behind", "trust"), [(2 * 86_400, Trust.NETWORK), (60 * 86_400, Trust.NONE), (NOW - 86_400, Trust.NETWORK)]
+)
+def test_a_utility_whose_clock_is_behind_sets_no_good_reading_apart(
+    utility_: Utility, behind: int, trust: Trust
+) -> None:
+    utility_.core.trust = trust
+    utility_.send(batch(blocks({59: 5})), now=NOW - behind)
+    assert (utility_.slots(), utility_.kept()) == ({59: (5,)}, [])
 
 
 def test_a_gateway_that_sends_too_much_of_others_waits_a_day_with_nothing_lost(
@@ -249,7 +253,7 @@ def test_both_doors_judge_alike(slots: dict[int, int], ahead: int, late: int) ->
         return judge_history(record, expected)
 
     given_ = blocks(slots, quarter=QUARTER + ahead)
-    found = sort_out(given_, pack(given_), np.array([250_000]), np.array([True]), now, is_trusted=True)
+    found = sort_out(given_, pack(given_), np.array([250_000]), np.array([True]), now, now)
     rows, places = np.nonzero(found.blocks.quality)
     good = dict(zip(places.tolist(), found.blocks.values[rows, places].tolist(), strict=True))
     assert good == {slot: value for slot, value in slots.items() if at_gateway(slot, value) is None}
