@@ -37,18 +37,6 @@ class Write(Generic[W]):
 Effect: TypeAlias = Write[W] | Publish
 
 
-def split(effects: Iterable[Effect[W]]) -> tuple[list[W], list[Publish]]:
-    """Return the changes to commit, and the messages that may be published once they are."""
-    writes: list[W] = []
-    messages: list[Publish] = []
-    for effect in effects:
-        if isinstance(effect, Write):
-            writes.append(effect.change)
-        else:
-            messages.append(effect)
-    return writes, messages
-
-
 async def perform(
     effects: Iterable[Effect[W]],
     commit: Callable[[list[W]], Awaitable[None]],
@@ -58,7 +46,13 @@ async def perform(
 
     An exception of ``commit`` passes through, and then nothing is published.
     """
-    writes, messages = split(effects)
+    writes: list[W] = []
+    messages: list[Publish] = []
+    for effect in effects:
+        if isinstance(effect, Write):
+            writes.append(effect.change)
+        else:
+            messages.append(effect)
     if writes:
         await commit(writes)
     for message in messages:

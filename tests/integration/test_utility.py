@@ -172,7 +172,7 @@ def test_service_runs_and_stops_without_a_broker(utility: Utility) -> None:
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ('[utility]\nhttp = "127.0.0.1"\n', "line 2: utility.api.connections: must be HOST:PORT"),
+        ('[utility]\nhttp = "127.0.0.1"\n', "line 2: utility.http: must be HOST:PORT"),
         ("[utility]\n\ngap_s = 3\n", "line 3: utility.gap_s: unknown key"),
         ('[utility]\ndatabase = "nonsense"\ntokens = "t.json"\n', "not an SQLAlchemy URL"),
         ('[utility]\ntokens = "none.json"\n', "commonwatt utility register"),

@@ -10,11 +10,12 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from sqlalchemy.exc import OperationalError
 
-from commonwatt.model.effects import Effect, Publish, perform, split
+from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
 from commonwatt.protocol.commands import Heartbeat, unpack_json
 from commonwatt.protocol.messages import Trust
@@ -54,6 +55,14 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 Message = tuple[str, bytes]
 """Topic and payload."""
+
+
+@dataclass
+class _Done:
+    """What the writing thread did: the changes it committed, and the messages that may be published now."""
+
+    committed: list[tuple[list[Change], Committed]] = field(default_factory=list)
+    messages: list[Publish] = field(default_factory=list)
 
 
 class Ingest:
@@ -173,7 +182,7 @@ class Ingest:
         steps, outcome = await self.in_thread(self._judge_and_commit, messages)
         await self._finish(steps, outcome)
 
-    def _judge_and_commit(self, messages: Sequence[Message]) -> tuple[list[Step], Committed | Exception | None]:
+    def _judge_and_commit(self, messages: Sequence[Message]) -> tuple[list[Step], "_Done | Exception"]:
         steps = self._judge(messages)
         return steps, self._commit(steps)
 
@@ -190,15 +199,22 @@ class Ingest:
                 steps.append(Step("failed"))
         return steps
 
-    def _commit(self, steps: Sequence[Step]) -> Committed | Exception | None:
-        """Commit steps in one transaction; return what that was, or why it failed."""
-        changes, _ = split(effect for step in steps for effect in step.effects)
+    def _commit(self, steps: Sequence[Step]) -> "_Done | Exception":
+        """Commit steps in one transaction; return what may be published now, or why it failed."""
+        done = _Done()
+
+        async def commit(changes: list[Change]) -> None:
+            done.committed.append((changes, self._writer.commit(changes)))
+
         try:
-            return self._writer.commit(changes) if changes else None
+            # The one place that commits, then publishes; on this thread, which has a loop of its own for it.
+            with asyncio.Runner() as runner:
+                runner.run(perform([effect for step in steps for effect in step.effects], commit, done.messages.append))
         except Exception as error:
             return error
+        return done
 
-    async def _finish(self, steps: Sequence[Step], outcome: Committed | Exception | None) -> None:
+    async def _finish(self, steps: Sequence[Step], outcome: "_Done | Exception") -> None:
         """Answer what is committed; try again one by one what failed for another reason than the store's."""
         if isinstance(outcome, Exception):
             # Whatever one of them holds that the database won't take, the others are not to wait for it.
@@ -208,10 +224,9 @@ class Ingest:
             else:
                 self._store_failed(outcome, len(steps))
             return
-        changes, messages = split(effect for step in steps for effect in step.effects)
-        if outcome is not None:
-            self._committed(changes, outcome)
-        for message in messages:
+        for changes, committed in outcome.committed:
+            self._committed(changes, committed)
+        for message in outcome.messages:
             self._publish(message)
         for step in steps:
             self._metrics.messages.labels(step.result).inc()
