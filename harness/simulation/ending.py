@@ -47,6 +47,8 @@ def _check_gone(world: "World") -> None:
         if not world.ledger.has_lost(name):
             continue
         for number, core in world.fleets[name].meters.items():
+            if number in gateway.core.manager.epochs.fenced:
+                continue  # Another manager commands the meter: this gateway does not ask it.
             for log in (core.history, core.events):
                 covered = sum(
                     max(0, min(last, log.first_id - 1) - first + 1)
