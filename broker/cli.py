@@ -22,7 +22,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.files import write_private
 from commonwatt.runtime.service import errors_told, flowing, serve
-from commonwatt.runtime.watchdog import Watchdog, register_process
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog_metrics import register_process
 
 EXIT_CONFIG = 2
 EXIT_START = 1

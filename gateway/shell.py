@@ -17,7 +17,8 @@ from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
-from commonwatt.runtime.watchdog import Watchdog, register_process
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.sqlite.damage import is_damage, set_aside_before
 from commonwatt.town.registry import RegisteredMeter, load_registry
 from gateway.changes import Change

@@ -14,7 +14,8 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_told, flowing, only_one, run_service
-from commonwatt.runtime.watchdog import Watchdog, register_process
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.dump import held_lines, true_lines
 from meter_sim.store import open_checked, reading_store

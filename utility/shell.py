@@ -22,7 +22,8 @@ from commonwatt.protocol.messages import Trust
 from commonwatt.runtime.clock import Clock, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
-from commonwatt.runtime.watchdog import Watchdog, register_process
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog_metrics import register_process
 from utility.api.app import Api, make_app
 from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
 from utility.gateway_metrics import GatewayMetrics

@@ -62,7 +62,10 @@ def make_app(wanted: str | None = None) -> typer.Typer:
     loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
     for name, load in loaders.items():
         if wanted not in loaders or wanted == name:
-            load(app)
+            try:
+                load(app)
+            except ModuleNotFoundError as error:
+                _add_missing(app, name, error)
 
     @app.callback(invoke_without_command=True)
     def top(show_version: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
@@ -109,7 +112,10 @@ def _add_letters(app: typer.Typer) -> None:
                 )
         entry = next(entry for entry in entry_points(group=PARTS_GROUP) if entry.name == part)
         of_part = typer.Typer()
-        _add_part(of_part, entry)
+        try:
+            _add_part(of_part, entry)
+        except ModuleNotFoundError as error:
+            _add_missing(of_part, part, error)
         of_part([part, "letters", "--config", str(config), *context.args])
 
 
@@ -126,14 +132,19 @@ def _add_status(app: typer.Typer) -> None:
 
 
 def _add_part(app: typer.Typer, entry: EntryPoint) -> None:
-    try:
-        app.add_typer(entry.load(), name=entry.name)
-    except ModuleNotFoundError as error:
-        reason = f"{entry.name} needs {error.name}, which is not installed; install commonwatt with its extra"
+    app.add_typer(entry.load(), name=entry.name)
 
-        @app.command(entry.name, help=f"Not installed here: {error.name} is missing.")
-        def not_installed() -> None:
-            raise typer.BadParameter(reason)
+
+def _add_missing(app: typer.Typer, name: str, error: ModuleNotFoundError) -> None:
+    """Add a command that says what it needs; its options can't be known."""
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+    @app.command(name, context_settings=settings, help=f"Not installed here: {error.name} is missing.")
+    def not_installed() -> None:
+        raise typer.BadParameter(
+            f"{name} needs {error.name}, which is not installed; install commonwatt with its extra, or with all: "
+            "pip install 'commonwatt[all]'"
+        )
 
 
 def main() -> None:

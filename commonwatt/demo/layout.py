@@ -6,11 +6,13 @@ its metrics are.
 """
 
 import json
+import secrets
 import shutil
 import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -292,10 +294,29 @@ def _write(data: Path, folder: str, kind: str, http: str, keys: dict[str, object
     return Part(name=name, kind=kind, config=path, http=http, log=data / "logs" / f"{name.replace(' ', '-')}.log")
 
 
+_LOWEST_PORT = 10_000
+_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_EPHEMERAL_FROM = 32_768
+"""Where the ports begin that Linux gives to connections, unless its own setting says otherwise."""
+
+
 def _free_ports(count: int) -> list[int]:
-    """Return free loopback ports; all are held until the last is found, so no two are the same."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [sock.getsockname()[1] for sock in sockets]
-    for sock in sockets:
-        sock.close()
-    return ports
+    """Return free loopback ports below those that the system gives to connections, which would take one meanwhile.
+
+    All are held until the last is found, so no two are the same.
+    """
+    end = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else _EPHEMERAL_FROM
+    span = max(end - _LOWEST_PORT, count)
+    first = secrets.randbelow(span)
+    ports: list[int] = []
+    with ExitStack() as held:
+        for n in range(span):
+            port = _LOWEST_PORT + (first + n) % span
+            try:
+                held.enter_context(socket.create_server(("127.0.0.1", port)))
+            except OSError:
+                continue  # Another program's.
+            ports.append(port)
+            if len(ports) == count:
+                return ports
+    raise ConfigError(f"only {len(ports)} of {count} ports from {_LOWEST_PORT} to {_LOWEST_PORT + span} are free here")

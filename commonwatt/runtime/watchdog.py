@@ -16,10 +16,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.metrics_core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
-
 from commonwatt.runtime.systemd import Notifier
 
 EXIT_STUCK = 70
@@ -238,37 +234,6 @@ class Watchdog:
             assert self._loop is not None
             for listener in self.on_jump:
                 self._loop.call_soon_threadsafe(listener, by_s)
-
-
-class WatchdogMetrics(Collector):
-    """What a part's watchdog has seen."""
-
-    def __init__(self, part: str, watchdog: Watchdog) -> None:
-        self._prefix = f"commonwatt_{part}"
-        self._watchdog = watchdog
-
-    def collect(self) -> Iterator[Metric]:
-        """Yield the metrics as they are now."""
-        stuck = CounterMetricFamily(
-            f"{self._prefix}_stuck", "Times something made no progress for 30 s, by what it is.", labels=["what"]
-        )
-        for name, times in self._watchdog.stuck.copy().items():
-            stuck.add_metric([name], times)
-        yield stuck
-        yield CounterMetricFamily(
-            f"{self._prefix}_clock_jumps", "Times the machine's clock jumped.", value=self._watchdog.jumps
-        )
-        yield CounterMetricFamily(
-            f"{self._prefix}_unhandled_exceptions",
-            "Exceptions in the loop's callbacks that only the loop has caught.",
-            value=self._watchdog.failures,
-        )
-
-
-def register_process(registry: CollectorRegistry, part: str, watchdog: Watchdog) -> None:
-    """Show what every process shows: what its watchdog has seen, its memory, its time on the processors, its start."""
-    registry.register(WatchdogMetrics(part, watchdog))
-    ProcessCollector(registry=registry)
 
 
 @contextmanager

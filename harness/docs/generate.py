@@ -27,7 +27,8 @@ from commonwatt.config.reference import reference
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.demo.report import KEYS
 from commonwatt.runtime.systemd import Notifier
-from commonwatt.runtime.watchdog import Watchdog, WatchdogMetrics
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
 from gateway.core import Gateway
 from gateway.metrics import Figures as GatewayFigures
 from gateway.metrics import make_registry

@@ -19,7 +19,8 @@ from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime import watchdog as module
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.systemd import Notifier
-from commonwatt.runtime.watchdog import EXIT_STUCK, Watchdog, WatchdogMetrics
+from commonwatt.runtime.watchdog import EXIT_STUCK, Watchdog
+from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
 from harness.network.waiting import become, eventually
 
 QUICK = {"look_every_s": 0.01, "stuck_after_s": 0.2, "end_after_s": 3600.0}

@@ -1,0 +1,78 @@
+"""Each extra by itself: the command works with what it brings, and says what it would need for the rest.
+
+A clean environment for each would take minutes; here every module of a distribution that the extra does not bring is
+hidden from a process of its own, which is what such an environment is to it.
+"""
+
+import subprocess
+import sys
+from importlib.metadata import packages_distributions, requires
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+PARTS = {"": (), "broker": ("broker",), "gateway": ("gateway",), "utility": ("utility",), "sim": ("meters",)}
+ALL_PARTS = {"broker", "gateway", "utility", "meters"}
+
+HIDING = """
+import sys
+hidden = set(sys.argv[1].split(","))
+class Hidden:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in hidden:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+sys.meta_path.insert(0, Hidden())
+sys.argv = ["commonwatt", *sys.argv[2:]]
+from commonwatt.__main__ import main
+main()
+"""
+
+
+def brought_by(*extras: str) -> set[str]:
+    """Return the distributions that ``pip install commonwatt[extras]`` installs."""
+    found, waiting = set[str](), [("commonwatt", frozenset(extras))]
+    while waiting:
+        name, wanted = waiting.pop()
+        found.add(name)
+        for text in requires(name) or ():
+            one = Requirement(text)
+            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in (wanted or {""})):
+                next_name = canonicalize_name(one.name)
+                if next_name not in found or one.extras:
+                    waiting.append((next_name, frozenset(one.extras)))
+                    found.add(next_name)
+    return found
+
+
+def hidden_without(*extras: str) -> str:
+    brought = brought_by(*extras)
+    modules = packages_distributions()
+    return ",".join(
+        sorted(m for m, names in modules.items() if not any(canonicalize_name(name) in brought for name in names))
+    )
+
+
+@pytest.mark.parametrize("extras", [("",), ("broker",), ("gateway",), ("utility",), ("sim",), ("gateway", "broker")])
+def test_the_command_works_with_what_an_extra_brings(extras: tuple[str, ...]) -> None:
+    hidden = hidden_without(*extras)
+
+    def run(*words: str) -> str:
+        command = [sys.executable, "-c", HIDING, hidden, *words]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    assert run("--version").strip()
+    shown = run("--help")
+    there = {part for extra in extras for part in PARTS[extra]}
+    missing = {
+        part
+        for part in ALL_PARTS
+        if any(part in line.split()[1:2] and "Not installed here" in line for line in shown.splitlines())
+    }
+    assert not missing & there, shown
+    for part in there:
+        assert "Not installed" not in run(part, "--help")
+    if extras == ("",):
+        assert missing == ALL_PARTS, "a person sees what is not there, and why"
