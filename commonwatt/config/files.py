@@ -7,16 +7,22 @@ import json
 import os
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from commonwatt.config.settings import PARTS, UtilitySettings
+from commonwatt.config.settings import PARTS, GatewaySettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.runtime.files import read_object
 
 MADE_BY_THE_PART = ("store",)
 """Settings that name a file which the part itself makes; all others must be there when it starts."""
+
+_LISTENS = ("http", "listen")
+_ADDRESSES = (*_LISTENS, "broker", "head_end")
+_REGISTER = "make one with: commonwatt utility register"
 
 _S = TypeVar("_S", bound=BaseModel)
 _HEADER = re.compile(r"^\s*\[{1,2}\s*([^\]]+?)\s*\]{1,2}")
@@ -54,18 +60,40 @@ def check_file(path: Path) -> str:
 
 
 def check_named_files(path: Path, part: str) -> None:
-    """Check that what the part reads at its start is there, and can be read by whoever asks.
+    """Check that what the part reads at its start is there, can be read, and is its microgrid's; and its ports.
 
     Raises:
         ConfigError: One line for each that is not.
     """
+    settings = load_settings(path, part, PARTS[part])
     faults = [
         f"{place_of(path, part, key)}: {file}: {why}; {PARTS[part].model_fields[key].description}"
-        for key, file in load_settings(path, part, PARTS[part])
+        for key, file in settings
         if isinstance(file, Path) and key not in MADE_BY_THE_PART and (why := _unreadable(file))
     ]
+    faults += [f"{place_of(path, part, key)}: {why}" for key, why in _port_faults(dict(settings))]
+    if not faults and isinstance(settings, GatewaySettings):
+        faults += [f"{place_of(path, part, key)}: {why}" for key, why in _other_microgrid(settings)]
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def _port_faults(settings: dict[str, object]) -> Iterator[tuple[str, str]]:
+    """Yield each key on whose address this part is to listen, though another key of the file has that address, too."""
+    addresses = {key: str(settings[key]) for key in _ADDRESSES if settings.get(key) is not None}
+    for key in _LISTENS:
+        for other in addresses.keys() - {key}:
+            if addresses.get(key) == addresses[other] and (other not in _LISTENS or key > other):
+                yield key, f"{addresses[key]} is the address of {other} too; give each a port of its own"
+
+
+def _other_microgrid(settings: GatewaySettings) -> Iterator[tuple[str, str]]:
+    """Yield each file of a gateway that was made for another microgrid."""
+    found = read_object(settings.registry, "a registry", _REGISTER).get("microgrid")
+    if found != settings.microgrid:
+        yield "registry", f"{settings.registry}: is of microgrid {found}, but this file is of {settings.microgrid}"
+    if settings.microgrid not in read_object(settings.tokens, "a token file", _REGISTER):
+        yield "tokens", f"{settings.tokens}: has no token of {settings.microgrid}; {_REGISTER}"
 
 
 def place_of(path: Path, *keys: int | str) -> str:

@@ -364,8 +364,39 @@ def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, par
     assert [line[: len(start)] for line, start in zip(said, starts, strict=True)] == starts
     (tmp_path / "data").mkdir()
     for key in named:
-        (tmp_path / "data" / key).touch()
+        content = {"registry": '{"microgrid": "r001"}', "tokens": '{"r001": "x"}'}.get(key, "")
+        (tmp_path / "data" / key).write_text(content)
     assert check() == (0, [f"{path}: good, for: commonwatt {part} run --config {path}"])
+
+
+def checked(path: Path) -> tuple[int, str]:
+    done = CliRunner().invoke(config_app, ["check", str(path)])
+    return done.exit_code, done.output
+
+
+def test_check_tells_a_gateway_beside_the_files_of_another_microgrid(tmp_path: Path) -> None:
+    (tmp_path / "registry.json").write_text('{"microgrid": "r001"}')
+    (tmp_path / "gateway-tokens.json").write_text('{"r001": "x"}')
+    code, said = checked(write(tmp_path, '[gateway]\nmicrogrid = "r002"\n'))
+    assert code == 2
+    assert "gateway.registry" in said
+    assert "is of microgrid r001, but this file is of r002" in said
+    assert "has no token of r002" in said
+
+
+@pytest.mark.parametrize(
+    ("part", "lines", "key"),
+    [
+        ("gateway", 'microgrid = "r001"\nhttp = "127.0.0.1:1883"\n', "line 3: gateway.http"),
+        ("broker", 'listen = "127.0.0.1:9102"\nhttp = "127.0.0.1:9102"\n', "line 2: broker.listen"),
+        ("utility", 'head_end = "127.0.0.1:8080"\n', "utility.http"),
+    ],
+)
+def test_check_tells_two_equal_addresses(tmp_path: Path, part: str, lines: str, key: str) -> None:
+    code, said = checked(write(tmp_path, f"[{part}]\n{lines}"))
+    assert code == 2
+    assert f"{key}: 127.0.0.1:" in said
+    assert "give each a port of its own" in said
 
 
 @pytest.mark.parametrize(
