@@ -1,10 +1,12 @@
 """The audit: what was made against what is stored, slot by slot, from what the parts export by their own commands."""
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -236,24 +238,32 @@ def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
     task = progress.add_task("audit", total=3 * len(microgrids) + 1) if progress else None
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        files: dict[str, list[Path]] = {"truth": [], "meters": [], "gateways": [], "utility": []}
-        # Downstream last: what moves on while the parts are asked is then seen at least once.
-        calls: list[tuple[str, str, Path, list[str]]] = []
-        for name in microgrids:
+
+        def done() -> None:
+            if progress and task is not None:
+                progress.advance(task)
+
+        def ask(name: str) -> None:
+            # Downstream last: what moves on while the parts are asked is then seen at least once.
             meters, gateway = data / name / "meters.toml", data / name / "gateway.toml"
-            calls += [
+            for kind, part, config, options in (
                 ("truth", "meters", meters, ["--truth"]),
                 ("meters", "meters", meters, []),
                 ("gateways", "gateway", gateway, ["--unacknowledged"]),
-            ]
-        calls.append(("utility", "utility", data / "utility" / "utility.toml", []))
-        for number, (kind, part, config, options) in enumerate(calls):
-            path = folder / f"{number}.jsonl"
-            _dump(part, config, options, path)
-            files[kind].append(path)
-            if progress and task is not None:
-                progress.advance(task)
-        return audit_files(files["truth"], files["meters"], files["gateways"], files["utility"])
+            ):
+                _dump(part, config, options, folder / f"{kind}-{name}")
+                done()
+
+        with ThreadPoolExecutor(os.cpu_count(), "dump") as pool:
+            try:
+                list(pool.map(ask, microgrids))
+            except BaseException:
+                pool.shutdown(cancel_futures=True)
+                raise
+        _dump("utility", data / "utility" / "utility.toml", [], folder / "utility")
+        done()
+        files = {kind: [folder / f"{kind}-{name}" for name in microgrids] for kind in ("truth", "meters", "gateways")}
+        return audit_files(files["truth"], files["meters"], files["gateways"], [folder / "utility"])
 
 
 def _dump(part: str, config: Path, options: list[str], path: Path) -> None:

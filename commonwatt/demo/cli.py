@@ -20,6 +20,7 @@ from commonwatt.demo.layout import START_UP_S, Layout, end_time, let_time_begin,
 from commonwatt.demo.report import make_report
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, draw
+from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, errors_told, only_one
 
 DRAIN_WITHIN_S = 60.0
@@ -97,8 +98,14 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
     if not layout.begun:
         console.print("stopped before it began")
         return Audit(), ended_at
-    with Progress(console=console, transient=True) as progress:
-        audit = audit_folder(layout.data, progress)
+    later = f"commonwatt audit --data {layout.data}"
+    console.print(f"comparing what was made with what is stored; Ctrl-C skips that, and {later} does it later")
+    try:
+        with Progress(console=console, transient=True) as progress:
+            audit = audit_folder(layout.data, progress)
+    except KeyboardInterrupt:
+        console.print(f"not compared; to do it: {later}")
+        raise SystemExit(EXIT_STOPPED) from None
     console.print(table_of(audit, by_meter=False))
     console.print("nothing lost, nothing counted twice" if audit.good else "[red]NOT GOOD: see the table[/red]")
     return audit, ended_at

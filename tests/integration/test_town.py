@@ -95,6 +95,16 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path
     assert 0 <= report["simulated_from"] - first["simulated_to"] <= 1  # type: ignore[operator]
     assert report["records_made"] > first["records_made"]  # type: ignore[operator]
 
+    with subprocess.Popen(demo(data, "--town", str(town)), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        while "Ctrl-C skips that" not in process.stdout.readline():
+            pass
+        process.send_signal(signal.SIGINT)
+        assert f"commonwatt audit --data {data}" in " ".join(process.stdout.read().split())
+    assert process.returncode == 130, "the comparison was skipped, and nothing says that all is well"
+
 
 def test_mistakes_on_the_command_line_are_told_with_what_to_do(tmp_path: Path) -> None:
     bad = tmp_path / "town.toml"
