@@ -41,7 +41,8 @@ class FairQueue(Generic[K, T]):
         weight: A sender's share of the work, relative to the others'.
 
     Attributes:
-        overflowed: Items dropped because the queue was full: always the newest of the sender that has most bytes in it.
+        overflowed: Items dropped because the queue was full: always the newest of the sender that has most of what is
+            too much, items or bytes.
         size: Bytes that wait.
     """
 
@@ -78,7 +79,7 @@ class FairQueue(Generic[K, T]):
         self._count += 1
         self.size += size
         while self._count > self._max_items or self.size > self._max_bytes:
-            self._drop_newest(max(self._senders, key=lambda other: (self._senders[other].size, other == sender)))
+            self._drop_newest(self._largest(sender))
 
     def take(self, *, items: int, work: int, size: int) -> list[T]:
         """Take out the next items in turn: at least one if any waits, then until a limit is reached.
@@ -113,6 +114,16 @@ class FairQueue(Generic[K, T]):
         self._turns.clear()
         self._in_turn = False
         self._count = self.size = 0
+
+    def _largest(self, newest: K) -> K:
+        """Return the sender with most of what is too much; among equals the one whose item came last."""
+
+        def share(name: K) -> tuple[int, bool]:
+            sender = self._senders[name]
+            # By bytes alone, many tiny items of one sender would push out the large one of another.
+            return len(sender.items) if self._count > self._max_items else sender.size, name == newest
+
+        return max(self._senders, key=share)
 
     def _drop_newest(self, name: K) -> None:
         self.overflowed += 1

@@ -1,8 +1,8 @@
 """From the connection to the database: a bounded queue, one writing thread, many messages in one transaction.
 
 The queue serves gateways in turn, by the work of what they send (P7): the backlog of one does not delay another's. When
-it is full, the newest message of the gateway with most in it is dropped without an acknowledgement and counted: that
-gateway sends it again.
+it is full, the newest message of the gateway with most in it (most messages, or most bytes if those are too many) is
+dropped without an acknowledgement and counted: that gateway sends it again.
 When the store fails, is damaged, or has no room, nothing is acknowledged, and the service lives on.
 """
 

@@ -72,6 +72,15 @@ def test_a_full_queue_drops_the_newest_of_who_has_most_in_it() -> None:
     assert sorted(drain(fair)) == sorted([("flooder", n) for n in range(7)] + [("honest", n) for n in range(3)])
 
 
+def test_a_sender_of_many_tiny_items_does_not_push_out_the_large_one_of_another() -> None:
+    fair = queue(max_items=10)
+    fair.put("honest", ("honest", 0), work=1, size=1000)
+    for n in range(30):
+        fair.put("flooder", ("flooder", n), work=1, size=0)
+    assert fair.overflowed == 21
+    assert sorted(drain(fair)) == [*(("flooder", n) for n in range(9)), ("honest", 0)]
+
+
 def test_a_group_ends_at_each_of_its_limits_and_has_at_least_one() -> None:
     fair = queue()
     for n in range(9):
