@@ -87,7 +87,7 @@ class Rejection(IntEnum):
     CONTRADICTS = 14
     """Another event has this id already."""
     IMPLAUSIBLE = 15
-    """More than its service can carry, or its battery hold (``commonwatt.model.validation``); a person decides."""
+    """More than its service can carry, or its battery hold (``commonwatt.model.validation``); held for a person to decide."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

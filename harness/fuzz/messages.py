@@ -1,7 +1,7 @@
-"""Feed every core with mutated and made-up messages, good ones in between: nothing fails, nothing grows.
+"""Feeds every core's doors with mutated and made-up messages, good ones in between: nothing fails, nothing grows.
 
-``python -m harness.fuzz.messages --cases 500000 --seed 7`` runs one seed for long; ``make soak`` does. Seed and number alone
-determine a message, so a failing one can be played again.
+``python -m harness.fuzz.messages --cases 500000 --seed 7`` runs one seed for long; ``make soak`` does. What a message is
+made of follows from the seed and its number alone, so a failing one can be played again.
 """
 
 import argparse
