@@ -1,8 +1,9 @@
 """What connections cost on an LTE line: IP bytes each way, from what the kernel counts of each of them (``TCP_INFO``).
 
 Bytes and segments are the kernel's own, repeated ones included; each segment is given the headers it travels with. So
-TLS, acknowledgements, keepalives and repetitions are all in it. Not in it: name look-ups, attempts to connect that
-nobody answers, and the content of segments that came twice. Where the kernel has no ``TCP_INFO``, nothing is counted.
+TLS, acknowledgements, keepalives and repetitions are all in it. Of a segment that came twice the kernel counts the
+headers, but not the content; the content is estimated as that of the connection's average segment. Not counted: name
+look-ups and attempts to connect that nobody answers. Where the kernel has no ``TCP_INFO``, nothing is counted.
 """
 
 import secrets
@@ -20,13 +21,19 @@ from commonwatt.model.byte_count import ByteCount
 from commonwatt.runtime.clock import boot_id
 
 _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
-# struct tcp_info of linux/tcp.h: state, options; segs_out and segs_in; bytes_received; bytes_sent (since Linux 4.19).
-_STATE, _OPTIONS, _RECEIVED, _SEGMENTS, _SENT, _INFO_BYTES = 0, 5, 128, 136, 200, 208
-_TIMESTAMPS = 1
+# struct tcp_info of linux/tcp.h: state, options; bytes_received; segs_out and segs_in; data_segs_in; bytes_sent;
+# dsack_dups (since Linux 5.4).
+_STATE, _OPTIONS, _RECEIVED, _SEGMENTS, _DATA_SEGMENTS, _SENT, _DUPLICATES = 0, 5, 128, 136, 152, 200, 216
+_INFO_BYTES = 220
+_TIMESTAMPS, _SELECTIVE = 1, 2
+# Of asm-generic/socket.h: nine numbers, the last of which is how many segments were thrown away (since Linux 4.12).
+_SO_MEMINFO, _MEMINFO = 55, struct.Struct("=32xI")
 _ESTABLISHED, _CLOSE_WAIT = 1, 8
 
 _IPV4_BYTES, _IPV6_BYTES, _TCP_BYTES, _TIMESTAMP_BYTES = 20, 40, 20, 12
 _SYN_OPTION_BYTES = 20
+_DUPLICATE_BYTES = 12
+"""A segment that came twice is answered by an acknowledgement that says so, in an option of this size."""
 
 IS_COUNTED = _TCP_INFO is not None
 """Whether this system tells."""
@@ -51,16 +58,31 @@ def byte_count_of(sock: socket.socket, *, accepted: bool, closing: bool = False)
     (sent,), (received,) = struct.unpack_from("=Q", info, _SENT), struct.unpack_from("=Q", info, _RECEIVED)
     segments_out, segments_in = struct.unpack_from("=II", info, _SEGMENTS)
     options = _TIMESTAMP_BYTES if info[_OPTIONS] & _TIMESTAMPS else 0
+    repeated_sent, repeated_received = _repeated(sock, info)
     bare = (_IPV6_BYTES if sock.family == socket.AF_INET6 else _IPV4_BYTES) + _TCP_BYTES
     header = bare + options
     # The two segments that make a connection have more options than others.
     sent += segments_out * header + (bare + _SYN_OPTION_BYTES if accepted else _SYN_OPTION_BYTES - options)
-    received += segments_in * header + _SYN_OPTION_BYTES - options
+    sent += repeated_sent
+    received += segments_in * header + _SYN_OPTION_BYTES - options + repeated_received
     if closing:
         # A FIN and its acknowledgement each way; if the other side has closed, those of one way are counted.
         left = {_ESTABLISHED: 2, _CLOSE_WAIT: 1}.get(info[_STATE], 0) * header
         sent, received = sent + left, received + left
     return ByteCount(sent, received)
+
+
+def _repeated(sock: socket.socket, info: bytes) -> tuple[int, int]:
+    """Return the bytes sent and received because segments came twice, which ``TCP_INFO`` leaves out."""
+    try:
+        (thrown_away,) = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
+    except (OSError, struct.error):
+        thrown_away = 0  # An older kernel.
+    (content,), (segments,) = struct.unpack_from("=Q", info, _RECEIVED), struct.unpack_from("=I", info, _DATA_SEGMENTS)
+    (told,) = struct.unpack_from("=I", info, _DUPLICATES)
+    option = _DUPLICATE_BYTES if info[_OPTIONS] & _SELECTIVE else 0
+    average = content // (segments - thrown_away) if segments > thrown_away else 0
+    return thrown_away * option, thrown_away * average + told * option
 
 
 @dataclass

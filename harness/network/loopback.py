@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +27,8 @@ _IFF_UP_RUNNING = 0x41
 _ALL_PROTOCOLS = socket.htons(3)
 _TO_US = 0
 _TCP = 6
+_SYN = 2
+_NUMBERS = 0xFFFFFFFF
 _ESTABLISHED = "01"
 
 
@@ -56,10 +58,13 @@ class Scales:
 
     Attributes:
         weighed: IP bytes by (port from, port to).
+        repeated: Of these the content that had come before.
     """
 
     def __init__(self) -> None:
         self.weighed: Counter[tuple[int, int]] = Counter()
+        self.repeated: Counter[tuple[int, int]] = Counter()
+        self._next: dict[tuple[int, int], int] = {}
         self._sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, _ALL_PROTOCOLS)
         self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 22)
         self._sock.bind(("lo", 0))
@@ -74,18 +79,39 @@ class Scales:
             version = head[0] >> 4
             at, protocol = (4 * (head[0] & 15), head[9]) if version == 4 else (40, head[6])
             if protocol == _TCP:
-                self.weighed[struct.unpack_from("!HH", head, at)] += size
+                source, to, number, offset, flags = struct.unpack_from("!HHI4xBB", head, at)
+                self.weighed[source, to] += size
+                self._follow((source, to), number, size - at - 4 * (offset >> 4), begins=bool(flags & _SYN))
+
+    def _follow(self, ways: tuple[int, int], number: int, content: int, *, begins: bool) -> None:
+        """Tell content that had come before from new; numbers count bytes and go round."""
+        new = (number + content - self._next.get(ways, number)) & _NUMBERS
+        if begins or new <= _NUMBERS // 2:
+            self._next[ways] = (number + content + begins) & _NUMBERS
+            self.repeated[ways] += 0 if begins else max(0, content - new)
+        else:
+            self.repeated[ways] += content
 
     def use(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
         """Return what went from and to ``port``; of some ports at the other end, or of all but some."""
+        return self._sum(self.weighed, port, only, without)
+
+    def repeats(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
+        """Return, like ``use``, the content that had come before: the kernel counts it sent, but not received."""
+        return self._sum(self.repeated, port, only, without)
+
+    @staticmethod
+    def _sum(
+        counted: Mapping[tuple[int, int], int], port: int, only: Collection[int] | None, without: Collection[int]
+    ) -> ByteCount:
 
         def wanted(other: int) -> bool:
             return other not in without and (only is None or other in only)
 
-        weighed = list(self.weighed.items())
+        rows = list(counted.items())
         return ByteCount(
-            sum(size for (source, to), size in weighed if source == port and wanted(to)),
-            sum(size for (source, to), size in weighed if to == port and wanted(source)),
+            sum(size for (source, to), size in rows if source == port and wanted(to)),
+            sum(size for (source, to), size in rows if to == port and wanted(source)),
         )
 
 

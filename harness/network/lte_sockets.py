@@ -1,5 +1,6 @@
 """Connections of every kind on a loopback of their own, counted at both ends and weighed; prints both as JSON."""
 
+import ctypes
 import json
 import socket
 import struct
@@ -11,16 +12,19 @@ from harness.network.loopback import Scales, bring_up
 from harness.network.waiting import eventually
 
 EXCHANGES = 50
+KINDS = ("closed here", "closed there", "reset", "repeated")
+
+_SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 
 
 def main() -> None:
     """Make and close them."""
     bring_up()
     scales = Scales()
-    print(json.dumps([connection(scales, *kind) for kind in product(("127.0.0.1", "::1"), ("here", "there", "reset"))]))
+    print(json.dumps([connection(scales, *kind) for kind in product(("127.0.0.1", "::1"), KINDS)]))
 
 
-def connection(scales: Scales, host: str, closed: str) -> dict[str, object]:
+def connection(scales: Scales, host: str, kind: str) -> dict[str, object]:
     """Talk over one connection; return what it has cost by both tallies, and by weight."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     here, there = Tally(), Tally()
@@ -37,9 +41,11 @@ def connection(scales: Scales, host: str, closed: str) -> dict[str, object]:
         server.recv(EXCHANGES)
         server.sendall(bytes(2 * EXCHANGES - number))
         client.recv(2 * EXCHANGES)
-    if closed == "reset":
+    if kind == "repeated":
+        _repeat(scales, client, server)
+    if kind == "reset":
         client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    first, last = (server, client) if closed == "here" else (client, server)
+    first, last = (server, client) if kind == "closed here" else (client, server)
     for sock in (first, last):
         if sock is client:
             there.closing(client)
@@ -47,11 +53,24 @@ def connection(scales: Scales, host: str, closed: str) -> dict[str, object]:
     eventually(lambda: _settled(scales, port))
     weighed = scales.use(port)
     return {
-        "kind": f"{host}, closed {closed}",
+        "kind": f"{host}, {kind}",
         "weighed": [weighed.sent, weighed.received],
         "here": [here.total().sent, here.total().received],
         "there": [there.total().received, there.total().sent],
     }
+
+
+def _repeat(scales: Scales, client: socket.socket, server: socket.socket) -> None:
+    """Let the client say an average message again and again: no acknowledgement reaches it for a while."""
+    ways = client.getsockname()[1], server.getsockname()[1]
+    nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
+    client.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(nothing)))
+    client.sendall(bytes(EXCHANGES // 2))
+    server.recv(EXCHANGES)
+    eventually(lambda: scales.repeated[ways] >= EXCHANGES)
+    client.setsockopt(socket.SOL_SOCKET, _SO_DETACH_FILTER, 0)
+    client.sendall(bytes(EXCHANGES // 2))
+    server.recv(EXCHANGES)
 
 
 def _settled(scales: Scales, port: int) -> bool:

@@ -49,6 +49,11 @@ def main() -> None:
                         "meters": {"up": meters.sent, "down": meters.received},
                         "utility": {"up": utility.received, "down": utility.sent},
                     },
+                    # Came twice to the counting end.
+                    "repeated": {
+                        "meters": scales.repeats(broker, without=gateways).received,
+                        "utility": scales.repeats(head_end, only=gateways).sent,
+                    },
                 }
             )
         )

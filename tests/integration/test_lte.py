@@ -17,7 +17,9 @@ SEGMENT = 72
 
 def test_connections_of_every_kind_cost_what_their_packets_weigh() -> None:
     for connection in json.loads(run_alone("harness.network.lte_sockets")):
-        for counted in (connection["here"], connection["there"]):
+        # The client repeats itself because what should have stopped it was kept from it, and from its count.
+        ends = ("here",) if "repeated" in connection["kind"] else ("here", "there")
+        for counted in (connection[end] for end in ends):
             for count, weighed in zip(counted, connection["weighed"], strict=True):
                 assert weighed - 1 <= count <= weighed + 2 * SEGMENT, connection
 
@@ -26,8 +28,10 @@ def test_a_controllers_line_is_counted_to_the_byte_over_kills_and_restarts(tmp_p
     told = json.loads(run_alone("harness.network.lte_world", [str(tmp_path)]))
     for side, weighed in told["weighed"].items():
         for way, count in told["gateway"]["sides"][side].items():
-            # What is said after the last word of a part that is told to stop, and segments as above.
-            assert abs(count - weighed[way]) <= 0.005 * weighed[way] + 10 * SEGMENT, (side, way, told)
+            # What is said after the last word of a part that is told to stop, and segments as above. On a busy machine
+            # acknowledgements are late and segments come twice; the kernel does not tell how long those were.
+            repeated = told["repeated"][side] if way == "down" else 0
+            assert abs(count - weighed[way]) <= 0.005 * weighed[way] + 10 * SEGMENT + repeated, (side, way, told)
     # The restart in the middle did not begin again.
     assert 0 < told["middle"]["utility"]["up"] < told["gateway"]["sides"]["utility"]["up"]
     # The utility knows it from the heartbeat, which came a little earlier.
