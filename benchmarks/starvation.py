@@ -97,6 +97,9 @@ async def _play(folder: Path, gateways: int, seconds: float, *, flooded: bool) -
         clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
         ingest = Ingest(database, clock, UtilityMetrics(), publish, 1800, Health(None))
         running = asyncio.create_task(ingest.run())
+        # Made beforehand: it is another machine that makes them.
+        floods = [_flood(flooder, turn) for turn in range(int(FLOODS_A_S * seconds) + 1)] if flooded else []
+        honest = [_minute(grid, 0) for grid in grids]
         end = time.perf_counter() + seconds
 
         async def paced(rate: float, send: Callable[[int], None]) -> None:
@@ -105,8 +108,6 @@ async def _play(folder: Path, gateways: int, seconds: float, *, flooded: bool) -
                 send(turn)
                 turn += 1
                 await asyncio.sleep(max(0.0, began + turn / rate - time.perf_counter()))
-
-        honest = [_minute(grid, 0) for grid in grids]
 
         def relay(turn: int) -> None:
             grid = grids[turn % gateways]
@@ -118,7 +119,7 @@ async def _play(folder: Path, gateways: int, seconds: float, *, flooded: bool) -
         async with asyncio.TaskGroup() as group:
             group.create_task(paced(gateways / 60, relay))
             if flooded:
-                group.create_task(paced(FLOODS_A_S, lambda turn: ingest.offer(topic, _flood(flooder, turn))))
+                group.create_task(paced(FLOODS_A_S, lambda turn: ingest.offer(topic, floods[turn])))
         await become(lambda: not sent)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

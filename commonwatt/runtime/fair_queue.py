@@ -81,19 +81,24 @@ class FairQueue(Generic[K, T]):
         while self._count > self._max_items or self.size > self._max_bytes:
             self._drop_newest(self._largest(sender))
 
-    def take(self, *, items: int, work: int, size: int) -> list[T]:
+    def take(self, *, items: int, work: int, size: int, one_turn_each: bool = False) -> list[T]:
         """Take out the next items in turn: at least one if any waits, then until a limit is reached.
 
         Args:
             items: Most items.
             work: No further item is taken once they have so much work.
             size: No further item is taken once they have so many bytes.
+            one_turn_each: No item is taken in a second turn of a sender, so that the backlog of one does not fill the
+                group, for which all others wait.
         """
         taken: list[T] = []
+        served: set[K] = set()
         while self._turns and len(taken) < items and work > 0 and size > 0:
             name = self._turns[0]
             sender = self._senders[name]
             if not self._in_turn:
+                if one_turn_each and name in served:
+                    break
                 sender.credit += QUANTUM * self._weight(name)
                 self._in_turn = True
             if sender.items[0].work > sender.credit:
@@ -103,6 +108,7 @@ class FairQueue(Generic[K, T]):
             item = sender.items.popleft()
             sender.credit -= item.work
             taken.append(item.content)
+            served.add(name)
             work -= item.work
             size -= item.size
             self._gone(name, sender, item)

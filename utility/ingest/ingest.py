@@ -130,7 +130,9 @@ class Ingest:
         while True:
             await self._filled.wait()
             self._filled.clear()
-            while messages := self._queue.take(items=MAX_GROUP, work=MAX_GROUP_WORK, size=MAX_QUEUED_BYTES):
+            while messages := self._queue.take(
+                items=MAX_GROUP, work=MAX_GROUP_WORK, size=MAX_QUEUED_BYTES, one_turn_each=True
+            ):
                 self._metrics.queue.set(len(self._queue))
                 if accepted := [message for message in messages if self._takes_in(message)]:
                     with self._metrics.commit_seconds.time():

@@ -93,6 +93,37 @@ def test_a_group_ends_at_each_of_its_limits_and_has_at_least_one() -> None:
     assert (len(fair), fair.size, fair.take(items=1, work=1, size=1)) == (0, 0, [])
 
 
+def test_a_group_of_one_turn_each_has_no_more_of_a_flooder_than_of_the_others() -> None:
+    fair = queue()
+    for n in range(50):
+        fair.put("flooder", ("flooder", n), work=QUANTUM, size=1)
+    for name in ("first", "second"):
+        fair.put(name, (name, 0), work=10, size=1)
+    group = fair.take(items=64, work=PLENTY, size=PLENTY, one_turn_each=True)
+    assert group == [("flooder", 0), ("first", 0), ("second", 0)]
+    alone = fair.take(items=64, work=PLENTY, size=PLENTY, one_turn_each=True)
+    assert alone == [("flooder", 1)]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5 * QUANTUM)), max_size=60),
+    st.integers(1, 9),
+)
+def test_no_sender_gets_more_than_a_turn_in_a_group_and_all_are_served(items: list[tuple[str, int]], most: int) -> None:
+    fair = queue()
+    work_of = dict(enumerate(work for _, work in items))
+    for n, (sender, work) in enumerate(items):
+        fair.put(sender, (sender, n), work=work, size=1)
+    left = len(items)
+    while group := fair.take(items=most, work=PLENTY, size=PLENTY, one_turn_each=True):
+        left -= len(group)
+        for name in "abcd":
+            own = sum(work_of[n] for sender, n in group if sender == name)
+            # What a turn adds, and what is kept of former ones: less than the item that it did not cover.
+            assert own < QUANTUM + max(work_of.values(), default=0) + 1
+    assert left == 0
+
+
 @given(st.lists(st.tuples(st.sampled_from("abcd"), st.integers(0, 5 * QUANTUM), st.integers(0, 300)), max_size=60))
 def test_nothing_is_lost_doubled_or_overtaken_by_the_same_sender(items: list[tuple[str, int, int]]) -> None:
     fair = queue()
