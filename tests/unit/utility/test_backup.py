@@ -130,7 +130,7 @@ def test_a_database_in_use_is_not_replaced(command: Callable[..., str], database
 
 
 def test_migrate_says_from_which_schema_to_which(command: Callable[..., str], database: Database) -> None:
-    assert "the database is up to date, with schema 0002; its store is" in command("migrate")
+    assert "the database is up to date, with schema 0003; its store is" in command("migrate")
     before = command("migrate").split()[-1]
     assert command("migrate", "--new-store").split()[-1] != before
 

@@ -108,7 +108,7 @@ def test_a_backup_of_a_later_schema_is_refused_before_anything_is_touched(
         assert "no backup was made" in said
         assert not list(tmp_path.glob("kept*")), "what this version could not put back is no backup"
     finally:
-        set_version(url, kind, "0002")
+        set_version(url, kind, "0003")
     before = look(url)
     said = command("restore", str(later), "--replace", code=2)
     assert "a later version of Commonwatt made it" in said
