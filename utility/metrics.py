@@ -58,6 +58,12 @@ class UtilityMetrics:
         self.damaged = self._counter("damaged_parts", "Stored parts that failed their check and were set aside.")
         self.asked = self._counter("gap_blocks_asked", "Blocks gateways were asked for again.")
         self.job_failures = self._counter("job_failures", "Runs of a job that failed, by job.", "task")
+        self.periods_overdue = self._by_job(
+            "job_periods_overdue", "Periods of a job that are due and not done, by job."
+        )
+        self.periods_failed = self._by_job(
+            "job_periods_failed", "Of those, the ones that were tried and are not being done now, by job."
+        )
         self.http_cut = self._counter("http_cut_connections", "Connections to the API that were too slow, or too many.")
         self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
         self.gaps_open = self._counted("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
@@ -81,6 +87,13 @@ class UtilityMetrics:
             self.messages.labels(result)
         for reason in _REASONS:
             self.refusals.labels(reason)
+
+    def expect_jobs(self, names: Iterable[str]) -> None:
+        """Show jobs from the start; their periods are NaN until their first count."""
+        for name in names:
+            self.job_failures.labels(name)
+            self.periods_overdue.labels(name).set(math.nan)
+            self.periods_failed.labels(name).set(math.nan)
 
     def committed(self, counts: Committed) -> None:
         """Count what a transaction made durable."""
@@ -126,6 +139,9 @@ class UtilityMetrics:
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"{_PREFIX}_{name}", text, registry=self.registry)
+
+    def _by_job(self, name: str, text: str) -> Gauge:
+        return Gauge(f"{_PREFIX}_{name}", text, ["task"], registry=self.registry)
 
     def _counted(self, name: str, text: str) -> Gauge:
         """Make a gauge of what is in the database: not a number until it was counted, for 0 would be a lie."""

@@ -14,7 +14,7 @@ from commonwatt.model.words import moment
 WIDE = 110
 """Columns of a terminal that has room for everything."""
 
-_TIMES = ("time", "start", "next_time")
+_TIMES = ("time", "start", "next_time", "due", "done")
 
 _WHOLE = ("no", "id", "time", "to", "sender", "meter", "microgrid")
 """Columns that are never broken: people copy them."""

@@ -96,7 +96,10 @@ ROWS: dict[int, Row] = {
         "No reading is lost or overwritten, and nothing stops.",
     ),
     19: Row("A month ends while the line is down.", "The bill waits, or marks what it estimates."),
-    20: Row("Two schedulers run, or one dies in the middle of a job.", "Each period has one result."),
+    20: Row(
+        "Two schedulers run, or one dies in the middle of a job.",
+        "Each period of a job that catches up has one result, in order; missed periods are made up for.",
+    ),
     21: Row("Readings arrive after the bill.", "The bill stays, and a correction is made."),
     22: Row(
         "A meter is reset or exchanged, its counter rolls over, or shows too little for once.",
@@ -135,7 +138,7 @@ ROWS: dict[int, Row] = {
 }
 """By its number in the catalogue of faults."""
 
-LATER = frozenset({14, 15, 19, 20, 21, 29})
+LATER = frozenset({14, 15, 19, 21, 29})
 """Rows about what is not built yet: a second controller, bills, upgrades."""
 
 
@@ -202,6 +205,8 @@ _LIMITS = """
   readings of such a group, the utility has both: the exact ones, and the mean of all ten in the other slots. Each slot
   says which it is; the sum of that one group may be off by as much as readings differ from their mean.
 - **After a long outage of the utility** the newest readings come first, so the oldest are the last to be complete.
+- **A clock that is trusted and years ahead** has jobs done for periods that have not been. They stay done when the
+  clock is right again. `commonwatt utility jobs` shows them.
 - **Figures**: a week of eight meters, 80,640 parts of a minute each, drained in 20 s on a busy two-core machine over a
   line of 100 kB/s.
 """

@@ -18,6 +18,7 @@ from harness.simulation.node import Node
 from utility.core import Core
 from utility.gaps.gaps import settled_before
 from utility.ingest.ingest import MAX_GROUP, MAX_QUEUED
+from utility.jobs.periods import Seconds
 from utility.registry.registration import fill_registry
 from utility.store.changes import Change
 from utility.store.compactor import Compactor
@@ -25,7 +26,8 @@ from utility.store.database import Database, open_database, save_setting
 from utility.store.engines import make_engine
 from utility.store.gaps import GapFinder
 from utility.store.parts import select_parts
-from utility.store.registry import last_done, load_known, mark_done, open_commands
+from utility.store.periods import mark_done, take
+from utility.store.registry import load_known, open_commands
 from utility.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -112,16 +114,16 @@ class UtilityNode(Node[Change]):
         self.trying(self._do_jobs)
 
     def _do_jobs(self) -> None:
-        """Do what is due and not done; a crash comes between a job and the note that it is done."""
+        """Do what is due and not done; a crash comes between a job and its mark."""
         for name, period_s, run in (("compact", COMPACT_S, self._compact), ("gaps", self._gaps_s, self._find_gaps)):
             now = self.clock()
-            with self.database.reads.begin() as connection:
-                due = last_done(connection, name) != now // period_s
-            if due:
+            with self.database.writes.begin() as connection:
+                turn = take(connection, name, Seconds(period_s), now, catch_up=False)
+            if turn is not None:
                 run(now)
                 self._point()
                 with self.database.writes.begin() as connection:
-                    mark_done(connection, name, now // period_s)
+                    mark_done(connection, turn, now)
 
     def _compact(self, now: int) -> None:
         while (replacement := self._compactor.plan(now)) is not None:

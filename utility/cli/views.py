@@ -1,4 +1,4 @@
-"""``commonwatt utility letters``, ``conflicts``, ``gaps``, ``lines``: what a person should see, and decide on."""
+"""``commonwatt utility letters``, ``conflicts``, ``gaps``, ``jobs``, ``lines``: what a person sees, and decides on."""
 
 import json
 from collections.abc import Sequence
@@ -29,6 +29,7 @@ from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import letter_counts
 from utility.store.dead_letters import letters as kept_letters
+from utility.store.periods import newest_periods
 from utility.store.quarantine import MAX_WHO, MAX_WHY, Decision, decide
 
 app = typer.Typer()
@@ -121,6 +122,22 @@ def gaps(config: ConfigOption, limit: LimitOption = 50) -> None:
     with errors_told(), from_file(config) as (database, _), database.reads.begin() as connection:
         columns = ("microgrid", "meter", "type", "start", "slots", "absent", "asked", "next_time")
         show("gaps", reads.gaps(connection, limit), columns)
+
+
+@app.command()
+def jobs(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = False) -> None:
+    """Show the periods of the utility's jobs: first those that are not done, then the newest that are.
+
+    `due`: the next tick does it, within 15 s. `running`: an attempt is at work. `failed`: the last attempt failed, or
+    its process died; the next begins by itself. `to come`: the period has not ended yet.
+    """
+    with errors_told(), from_file(config) as (database, clock):
+        with database.reads.begin() as connection:
+            rows = newest_periods(connection, limit, int(clock.now()))
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            show("jobs", rows, ("job", "period", "state", "attempts", "due", "done"))
 
 
 @app.command()

@@ -1,14 +1,12 @@
-"""What the service does by itself, from time to time. The scheduler only ticks; what is done is told by the database.
+"""The table of the utility's jobs, and what each does. ``schedule`` runs them; the ticker only ticks.
 
-Every tick does the jobs whose present period is not marked done; so a missed tick, a restart or a second tick
-matters nothing (facts: APScheduler).
+All of today's jobs keep house: doing one again changes nothing, and missed periods are not made up for.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import TypeVar
 
 from sqlalchemy import func, select
@@ -19,13 +17,15 @@ from commonwatt.protocol.messages import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.ingest.ingest import Ingest
+from utility.jobs.periods import Seconds
+from utility.jobs.schedule import Job, Schedule
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gaps import GapFinder
+from utility.store.periods import Turn, counts
 from utility.store.quarantine import count_held
 from utility.store.reads import count_conflicts
-from utility.store.registry import last_done, mark_done
 from utility.store.retention import Retention, make_ahead
 from utility.store.tables import gap
 
@@ -35,23 +35,6 @@ MONTHS_S = 3_600
 log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Job:
-    """A job.
-
-    Attributes:
-        name: Its name in the ``period`` table.
-        period_s: Done once in each of these, clock seconds.
-        run: Does it, given the clock's time.
-        makes_room: Whether it is done on a full disk too.
-    """
-
-    name: str
-    period_s: int
-    run: Callable[[int], Awaitable[None]]
-    makes_room: bool = False
 
 
 class Jobs:
@@ -76,63 +59,62 @@ class Jobs:
         # A file has one writer at a time; on a server nobody who appends waits for what is written beside it.
         self._writing = self._ingest.in_thread if database.has_one_writer else self._in_thread
         self._table = (
-            Job("compact", settings.compact_s, self._compact),
-            Job("gaps", settings.gaps_s, self._find_gaps),
-            Job("months", MONTHS_S, self._see_to_months, makes_room=True),
+            Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),
+            Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
+            Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
         )
+        self._schedule = Schedule(self._table, database, clock, ingest.in_thread, self._failed)
         self._is_counted = False
-        for job in self._table:
-            metrics.job_failures.labels(job.name)
+        metrics.expect_jobs([job.name for job in self._table])
 
     async def tick(self) -> None:
-        """Do what is due and not done, unless the database is damaged; without room, only what makes some."""
+        """Do what is due and not done, unless the database is damaged; on a full disk only what frees some of it."""
         health = self._ingest.health
         if health.damaged:
             return
-        is_full = bool(health.alarms())
-        for job in (job for job in self._table if job.makes_room or not is_full):
-            try:
-                await self._do_if_due(job)
-            except SQLAlchemyError as error:
-                # The next tick tries again.
-                self._ingest.health.failed(error)
-                log.error("job %s failed: %s", job.name, error)
-                self._metrics.job_failures.labels(job.name).inc()
+        is_trusted = self._ingest.trust is not Trust.NONE
+        await self._schedule.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
+        try:
+            if not self._is_counted:
+                # The jobs were done before this start, so what they counted is not known here.
+                await self._in_thread(self._count)
+            await self._in_thread(self._count_periods)
+        except SQLAlchemyError as error:
+            health.failed(error)
+            log.error("what the database holds could not be counted: %s", error)
 
-    async def _do_if_due(self, job: Job) -> None:
-        now = int(self._clock.now())
-        number = now // job.period_s
-        # Not "earlier": a clock that was once ahead must not keep the jobs from being done until then.
-        if await self._ingest.in_thread(self._last_done, job.name) != number:
-            await job.run(now)
-            await self._ingest.in_thread(self._mark_done, job.name, number)
-        elif not self._is_counted:
-            # Done before this start, so what it counted is not known here.
-            await self._in_thread(self._count)
+    def _failed(self, job: Job, error: Exception) -> None:
+        if isinstance(error, SQLAlchemyError):
+            self._ingest.health.failed(error)
+            log.error("job %s failed: %s", job.name, error)
+        else:
+            log.error("job %s failed", job.name, exc_info=error)
+        self._metrics.job_failures.labels(job.name).inc()
 
     def close(self) -> None:
         """Let the step on its way end, and no other begin."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
-    async def _compact(self, now: int) -> None:
-        while (replacement := await self._in_thread(self._compactor.plan, now)) is not None:
+    async def _compact(self, turn: Turn) -> None:
+        while (replacement := await self._in_thread(self._compactor.plan, turn.now)) is not None:
             made = await self._writing(self._compactor.apply, replacement)
             self._metrics.compacted.inc(made)
             if not made and not replacement.damaged:
                 return
 
-    async def _see_to_months(self, now: int) -> None:
+    async def _see_to_months(self, turn: Turn) -> None:
         """Make the partitions to come, and drop what is older than is kept."""
-        await self._writing(make_ahead, self._database, now)
+        await self._writing(make_ahead, self._database, turn.now)
         # What a clock that nobody keeps takes for old may be new.
         if self._settings.keep_months is None or self._ingest.trust is Trust.NONE:
             return
         retention = Retention(self._database, self._settings.keep_months)
-        first = await self._in_thread(retention.plan, now)
+        first = await self._in_thread(retention.plan, turn.now)
         while first is not None and await self._writing(retention.apply, first):
             pass
 
-    async def _find_gaps(self, now: int) -> None:
+    async def _find_gaps(self, turn: Turn) -> None:
+        now = turn.now
         more = True
         while more:
             run = await self._in_thread(self._finder.plan, now, self._settings.gap_age_s)
@@ -155,10 +137,10 @@ class Jobs:
             self._metrics.conflicts.set(count_conflicts(connection))
         self._is_counted = True
 
-    def _last_done(self, name: str) -> int:
+    def _count_periods(self) -> None:
         with self._database.reads.begin() as connection:
-            return last_done(connection, name)
-
-    def _mark_done(self, name: str, number: int) -> None:
-        with self._database.writes.begin() as connection:
-            mark_done(connection, name, number)
+            found = counts(connection, int(self._clock.now()))
+        for job in self._table:
+            due, failed = found.get(job.name, (0, 0))
+            self._metrics.periods_overdue.labels(job.name).set(due)
+            self._metrics.periods_failed.labels(job.name).set(failed)

@@ -258,7 +258,8 @@ def _refuse_anothers(path: Path) -> None:
     Raises:
         ConfigError: It holds tables, and none of ours.
     """
-    with suppress(sqlite3.Error), closing(open_read_only(path)) as connection:
+    # UnicodeDecodeError: SQLite's error quotes a damaged name.
+    with suppress(sqlite3.Error, UnicodeDecodeError), closing(open_read_only(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if tables and not tables & metadata.tables.keys():
             raise ConfigError(f"{path}: is another program's database, without a table of Commonwatt; name another")

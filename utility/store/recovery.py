@@ -50,6 +50,7 @@ from utility.store.tables import (
     letter,
     meter,
     part,
+    period,
     series,
     setting,
     tally,
@@ -74,8 +75,9 @@ _TAKEN = (
     command,
     tally,
     setting,
+    period,
 )
-"""The tables taken over, each after those it refers to. Gaps are found anew, jobs done anew, heartbeats come anew."""
+"""The tables taken over, each after those it refers to. Gaps are found anew, heartbeats come anew."""
 
 _Row = dict[str, Any]
 _Judge = Callable[[list[_Row]], list[_Row]]
@@ -197,6 +199,7 @@ class _Take:
             event.name: partial(_where, lambda row: row_crc(event, row) == row["crc"]),
             letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
             series.name: partial(_changed, scanned_from=None, scanned_until=None),
+            period.name: partial(_where, lambda row: _is_period(row, now)),
             command.name: partial(_where, lambda row: _is_json(row["message"]) and _is_json(row["outcome"] or "0")),
             setting.name: partial(_where, lambda row: _is_setting(row["key"], row["value"], now)),
         }
@@ -252,6 +255,11 @@ def _is_setting(key: str, value: str, now: EpochSeconds) -> bool:
         # Were it later, no gap would be looked for until then.
         return value.isdecimal() and int(value) <= now // QUARTER_S
     return key in _SETTINGS and _is_json(value)
+
+
+def _is_period(row: _Row, now: EpochSeconds) -> bool:
+    """Tell whether a job's period may be what was written; up to the second schema there was one number a job."""
+    return "start" not in row or (0 <= row["start"] <= now and row["start"] < row["until"])
 
 
 def _is_json(text: str) -> bool:

@@ -4,15 +4,15 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import MilliwattHours, unsigned64
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.commands import Heartbeat, unpack_json
 from utility.store.checks import check_meters
-from utility.store.database import read_setting, save_setting, upsert
-from utility.store.tables import command, controller, gateway_seen, meter, period
+from utility.store.database import read_setting, save_setting
+from utility.store.tables import command, controller, gateway_seen, meter
 
 REVISION = "registry_revision"
 """Setting that ``register`` counts up, so that a running service reads the registry again."""
@@ -26,7 +26,6 @@ _OPEN_COMMANDS = (
     .where(command.c.state == "open")
     .order_by(command.c.created, command.c.id)
 )
-_LAST_DONE = select(period.c.last_done).where(period.c.job == bindparam("name"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -177,14 +176,3 @@ def _without(message: str, taken: set[str]) -> dict[str, str]:
     fields = json.loads(message)
     left = {name: value for name, value in fields.get("periods", {}).items() if name not in taken}
     return {"message": json.dumps(fields | {"periods": left})} if left else {"state": "superseded"}
-
-
-def last_done(connection: Connection, job: str) -> int:
-    """Return the number of the last period a job was done for; -1 before the first."""
-    done = connection.execute(_LAST_DONE, {"name": job}).scalar()
-    return -1 if done is None else done
-
-
-def mark_done(connection: Connection, job: str, number: int) -> None:
-    """Note that a job was done for a period."""
-    connection.execute(upsert(connection, period, "last_done"), {"job": job, "last_done": number})

@@ -250,11 +250,20 @@ tally = Table(
     Column("last_batch", BigInteger, nullable=False),
 )
 
+# The periods of jobs, from `start` to before `until`: when each is due, and when it was done. `lease_until` stands
+# while an attempt is at work. Of a job that makes up for nothing only the present period is kept.
 period = Table(
     "period",
     metadata,
     Column("job", String(32), primary_key=True),
-    Column("last_done", BigInteger, nullable=False),
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    Column("until", BigInteger, nullable=False),
+    Column("due", BigInteger, nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("lease_until", BigInteger, nullable=True),
+    Column("done", BigInteger, nullable=True),
+    Index("ix_period_open", "job", "start", sqlite_where=text("done IS NULL"), postgresql_where=text("done IS NULL")),
 )
 
 setting = Table(

@@ -21,6 +21,7 @@ from commonwatt.runtime.service import only_one
 from commonwatt.sqlite.damage import set_aside
 from commonwatt.town.town import Town
 from harness.real.jobs import find_gaps
+from utility.jobs.periods import LocalMonth
 from utility.registry.registration import fill_registry
 from utility.store import reads
 from utility.store import recovery as salvaging
@@ -29,10 +30,11 @@ from utility.store.checks import is_damage
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
 from utility.store.dead_letters import letter_row, letters
+from utility.store.periods import take
 from utility.store.quarantine import HELD, REFUSED, masks_of
 from utility.store.recovery import salvage
 from utility.store.registry import OpenCommand, add_command, open_commands
-from utility.store.tables import compacted, event, held, letter, meter
+from utility.store.tables import compacted, event, held, letter, meter, period
 from utility.store.writer import Writer
 
 FIRST = 2_000_000
@@ -222,11 +224,15 @@ def test_salvage_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         )
         connection.execute(insert(held).values(meter_no=1, record_type=3, quarter=FIRST, letter_no=1, mask=5))
         add_command(connection, OpenCommand(id="cli-1", controller="r001", message="{}", until=NOW), NOW)
+        turn = take(connection, "bills", LocalMonth(), NOW - 40 * 86_400, catch_up=True)
+        assert turn is None, "its first month has not ended"
+        connection.execute(period.update().values(attempts=1, done=NOW))
+        take(connection, "broken", LocalMonth(), NOW + 900 * 86_400, catch_up=True)
         figures = reads.town(connection)
         meters = reads.meters(connection, None, 0, 100)
     old.close()
     done = salvage(filled, NOW)
-    assert done.damaged.total() == 0
+    assert +done.damaged == {"period": 1}, "that is to come, and would hold its job up until then"
     assert done.unreadable == []
     assert done.aside is not None
     assert done.aside.name == "filled.db.damaged-20270115T110100Z"
@@ -241,6 +247,7 @@ def test_salvage_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         assert "a clerk" in kept.decided
         assert masks_of(connection, [(1, 3, FIRST)]) == {(1, 3, FIRST): (0, 5)}
         assert [c.id for c in open_commands(connection)] == ["cli-1"]
+        assert connection.execute(select(period.c.job, period.c.done)).all() == [("bills", NOW)], "no month twice"
         assert reads.town(connection) == figures
         assert reads.meters(connection, None, 0, 100) == meters
         exact = connection.execute(select(compacted.c.exact)).scalars().all()

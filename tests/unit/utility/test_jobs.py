@@ -22,8 +22,8 @@ from utility.jobs.jobs import Jobs
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
-from utility.store.registry import last_done, mark_done, open_commands
-from utility.store.tables import compacted
+from utility.store.registry import open_commands
+from utility.store.tables import compacted, period
 from utility.store.writer import Writer
 
 QUARTER = 2_000_000
@@ -54,6 +54,19 @@ def tick(
     return asyncio.run(play())
 
 
+def done(database: Database) -> dict[str, int]:
+    """Return the start of the last period that is done, by job."""
+    with database.reads.begin() as connection:
+        statement = select(period.c.job, func.max(period.c.start)).where(period.c.done.is_not(None))
+        return {row.job: row[1] for row in connection.execute(statement.group_by(period.c.job))}
+
+
+def shift(database: Database, by_s: int) -> None:
+    """Have the periods that are there be others."""
+    with database.writes.begin() as connection:
+        connection.execute(period.update().values(start=period.c.start + by_s, until=period.c.until + by_s))
+
+
 def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 1})), append(blocks({1: 1}))])
     metrics = tick(database, times=3)
@@ -61,9 +74,20 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
     assert metrics.registry.get_sample_value("commonwatt_utility_gaps_open_blocks") == 2
     with database.reads.begin() as connection:
         assert connection.execute(select(func.count()).select_from(compacted)).scalar() == 1
-        assert last_done(connection, "compact") == NOW // 900
-        assert last_done(connection, "gaps") == NOW // 300
         assert len(open_commands(connection)) == 1
+    assert done(database) == {"compact": NOW, "gaps": NOW, "months": NOW - NOW % 3600}
+
+
+def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) -> None:
+    tick(database)
+    shift(database, -7 * 86_400)
+    Writer(database).commit([append(blocks({0: 1}))])
+    metrics = tick(database, times=3)
+    with database.reads.begin() as connection:
+        rows = connection.execute(select(period.c.job, period.c.start, period.c.attempts)).all()
+    assert sorted(map(tuple, rows)) == [("compact", NOW, 1), ("gaps", NOW, 1), ("months", NOW - NOW % 3600, 1)]
+    assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
+    assert metrics.registry.get_sample_value("commonwatt_utility_job_periods_overdue", {"task": "compact"}) == 0
 
 
 def test_what_the_database_holds_is_counted_soon_after_a_start_though_the_jobs_are_done(database: Database) -> None:
@@ -78,15 +102,12 @@ def test_what_the_database_holds_is_counted_soon_after_a_start_though_the_jobs_a
 
 
 def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
-    with database.writes.begin() as connection:
-        mark_done(connection, "compact", NOW // 900 + 960)
-        mark_done(connection, "gaps", NOW // 300 + 2880)
+    tick(database)
+    shift(database, 960 * 900)
     Writer(database).commit([append(blocks({0: 1}))])
     metrics = tick(database, times=2)
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
-    with database.reads.begin() as connection:
-        assert last_done(connection, "compact") == NOW // 900
-        assert last_done(connection, "gaps") == NOW // 300
+    assert done(database) == {"compact": NOW, "gaps": NOW, "months": NOW - NOW % 3600}
 
 
 def test_job_that_failed_is_done_by_the_next_tick(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,7 +119,8 @@ def test_job_that_failed_is_done_by_the_next_tick(database: Database, monkeypatc
 
         patched.setattr(Compactor, "plan", fail)
         metrics = tick(database)
-        assert metrics.registry.get_sample_value("commonwatt_utility_job_failures_total", {"task": "compact"}) == 1
+        for name in ("job_failures_total", "job_periods_overdue", "job_periods_failed"):
+            assert metrics.registry.get_sample_value(f"commonwatt_utility_{name}", {"task": "compact"}) == 1
     assert tick(database).registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
 
 
@@ -130,8 +152,7 @@ def test_old_months_are_dropped_only_by_a_clock_that_is_trusted(database: Databa
     Writer(database).commit([append(blocks({0: 1}, quarter=quarter)) for quarter in (QUARTER - 96 * 70, QUARTER)])
     left = []
     for trust in (Trust.NONE, Trust.NETWORK):
-        with database.writes.begin() as connection:
-            mark_done(connection, "months", 0)
+        shift(database, -86_400)
         tick(database, trust=trust, settings=UtilitySettings(keep_months=1))
         with database.reads.begin() as connection:
             left.append(connection.execute(select(func.count()).select_from(compacted)).scalar_one())
@@ -146,10 +167,8 @@ def test_on_a_full_disk_only_that_is_done_which_makes_room(database: Database, t
     full = Health(tmp_path / "utility.db")
     full.look(LOW_BYTES - 1 - shutil.disk_usage(tmp_path).free)
     assert full.alarms() == ["disk_full"]
-    with database.writes.begin() as connection:
-        for job in ("compact", "gaps", "months"):
-            mark_done(connection, job, 0)
+    shift(database, -86_400)
     tick(database, settings=UtilitySettings(keep_months=1), health=full)
     with database.reads.begin() as connection:
         assert connection.execute(select(compacted.c.quarter)).scalars().all() == [QUARTER - 1]
-        assert [last_done(connection, job) for job in ("compact", "gaps")] == [0, 0]
+    assert [done(database)[job] for job in ("compact", "gaps")] == [NOW - 86_400] * 2

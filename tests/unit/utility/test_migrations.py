@@ -21,6 +21,7 @@ from commonwatt.protocol.dead_letters import LocalReason
 from harness.real import databases
 from harness.real.postgres import Postgres
 from utility.cli.main import app
+from utility.jobs.periods import Seconds
 from utility.store import reads
 from utility.store.backup.backup import backup, restore
 from utility.store.compactor import Compactor
@@ -28,10 +29,11 @@ from utility.store.conflicts import conflicts
 from utility.store.database import DamagedDatabaseError, Database, open_database
 from utility.store.dead_letters import letters
 from utility.store.gaps import GapFinder
+from utility.store.periods import take
 from utility.store.recovery import salvage
-from utility.store.registry import last_done, open_commands
+from utility.store.registry import open_commands
 from utility.store.schema import lock_schema
-from utility.store.tables import gap, letter, metadata, part
+from utility.store.tables import gap, letter, metadata, part, period
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -121,11 +123,28 @@ def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str
             assert len(connection.execute(select(gap)).all()) == 16
             assert [kept.letter.content for kept in letters(connection, 9)] == [b"abc"]
             assert [command.id for command in open_commands(connection) if command.id == "c1"] == ["c1"]
-            assert last_done(connection, "compact") == 4
+            assert connection.execute(select(period)).all() == [], "they keep house, and do so once more"
             status = reads.status(connection)["r001"]
             assert (status["events"], status["conflicts"], status["last_seen"]) == (1, 2, 5)
         senders = [value["senders"] for slot in conflicts(database, 9) for value in slot["values"]]  # type: ignore[attr-defined]
         assert senders == [[], [], [], []], "that version did not keep them"
+
+
+def test_database_of_0_1_is_brought_up_to_date_and_keeps_its_readings(old_url: str) -> None:
+    with closing(open_database(old_url, create=True, revision="0002")) as database:
+        before = readings(database)
+        with database.writes.begin() as connection:
+            connection.execute(text("INSERT INTO period (job, last_done) VALUES ('months', 497222)"))
+    with pytest.raises(ConfigError, match=r"schema 0002, this one needs 0004"):
+        open_database(old_url, create=False)
+    with closing(open_database(old_url, create=True, check=True)) as database:
+        assert database.schema == ("0002", "0004")
+        assert readings(database) == before
+        now = 497_222 * 3600 + 5
+        for catch_up in (False, True):
+            with database.writes.begin() as connection:
+                turn = take(connection, f"job {catch_up}", Seconds(3600), now, catch_up=catch_up)
+            assert (turn is None) == catch_up, "the present hour is done now, or when it has ended"
 
 
 def test_block_whose_quarter_is_damaged_keeps_nothing_from_being_migrated(old_url: str) -> None:

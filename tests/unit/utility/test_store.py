@@ -26,7 +26,7 @@ from utility.store.database import Database
 from utility.store.dead_letters import letters
 from utility.store.gaps import GapFinder
 from utility.store.parts import as_rows, masks, summaries
-from utility.store.registry import OpenCommand, add_command, last_done, mark_done, open_commands
+from utility.store.registry import OpenCommand, add_command, open_commands
 from utility.store.tables import compacted, gap, letter, part
 from utility.store.writer import Writer
 
@@ -221,14 +221,6 @@ def test_an_earlier_schedule_keeps_the_periods_a_later_one_does_not_set(database
     assert (first.id, first.periods) == ("c1", {"collect_s": 30})
     give(database, 4, cmd="schedule", periods={"relay_s": 60, "collect_s": 60})
     assert states(database) == {"c1": "superseded", "c2": "open", "c3": "superseded", "c4": "open"}
-
-
-def test_period_done_is_remembered(database: Database) -> None:
-    with database.writes.begin() as connection:
-        assert last_done(connection, "x") == -1
-        mark_done(connection, "x", 4)
-        mark_done(connection, "x", 5)
-        assert last_done(connection, "x") == 5
 
 
 def test_compaction_makes_one_part_and_the_view_shows_it(database: Database) -> None:

@@ -161,5 +161,5 @@ def _holds_something(path: Path) -> bool:
                 connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()  # noqa: S608 - names of ours
                 for name in ours
             )
-    except sqlite3.Error:
+    except (sqlite3.Error, UnicodeDecodeError):  # The second: SQLite's error quotes a damaged name.
         return path.stat().st_size > 0

@@ -1,0 +1,87 @@
+"""A process that does one job on a database, for tests that kill it: ``python -m harness.real.scheduler``.
+
+Arguments: URL ORIGIN MONOTONIC_ORIGIN SPEED POINT. The job, one period a clock minute, adds a row to the table
+``result``. The process prints ``ready`` and begins when it is sent a line. It prints each step (``begin``, ``write``,
+``done``, ``failed``) with the period's start. At POINT of its first period it waits for another line, or its end.
+"""
+
+import asyncio
+import sys
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
+
+from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.ticker import Ticker
+from utility.jobs.periods import Seconds
+from utility.jobs.schedule import Job, Schedule
+from utility.store.database import Database, open_database
+from utility.store.periods import Turn, mark_done
+
+RESULT = Table(
+    "result",
+    MetaData(),
+    Column("no", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+    Column("start", BigInteger, nullable=False),
+)
+"""No key but its number: a result that comes twice would be there twice."""
+
+PERIOD_S = 60
+
+TICK_S = 0.05
+"""Real seconds between two ticks."""
+
+
+class Worker:
+    """The job of one process, and its schedule."""
+
+    def __init__(self, database: Database, clock: Clock, point: str) -> None:
+        self._database = database
+        self._clock = clock
+        self._point = point
+        self._thread = ThreadPoolExecutor(1)
+        job = Job(name="results", cadence=Seconds(PERIOD_S), catch_up=True, run=self._run)
+        self._schedule = Schedule((job,), database, clock, self._in_thread, lambda *_: print("failed", flush=True))
+
+    async def tick(self) -> None:
+        """Do what is due."""
+        await self._schedule.tick(is_trusted=True)
+
+    async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, *arguments)
+
+    async def _run(self, turn: Turn) -> None:
+        # On another thread, so that the lease is renewed while it waits.
+        await asyncio.to_thread(self._reach, "begin", turn)
+        await asyncio.to_thread(self._write, turn)
+        await asyncio.to_thread(self._reach, "done", turn)
+
+    def _write(self, turn: Turn) -> None:
+        with self._database.writes.begin() as connection:
+            connection.execute(RESULT.insert().values(start=turn.period.start))
+            mark_done(connection, turn, int(self._clock.now()))
+            self._reach("write", turn)
+
+    def _reach(self, point: str, turn: Turn) -> None:
+        print(point, turn.period.start, flush=True)
+        if point == self._point:
+            self._point = ""
+            sys.stdin.readline()
+
+
+async def main(url: str, origin: str, monotonic_origin: str, speed: str, point: str) -> None:
+    """Do the job until killed."""
+    clock = Clock(origin=float(origin), monotonic_origin=float(monotonic_origin), speed=float(speed))
+    worker = Worker(open_database(url, create=False), clock, point)
+    print("ready", flush=True)
+    await asyncio.to_thread(sys.stdin.readline)
+    ticker = Ticker()
+    ticker.every("jobs", TICK_S, worker.tick)
+    ticker.start()
+    await asyncio.Event().wait()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

@@ -1,0 +1,154 @@
+"""Two real processes do one job on one database, and are killed in the middle of it: each period has one result."""
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, suppress
+from itertools import pairwise
+from pathlib import Path
+from typing import Self
+
+import pytest
+from sqlalchemy import select
+
+from commonwatt.runtime.clock import Clock
+from harness.network.waiting import eventually
+from harness.real import databases
+from harness.real.postgres import Postgres
+from harness.real.scheduler import PERIOD_S, RESULT
+from utility.store.database import Database, open_database
+
+kind = databases.both_kinds
+
+SPEED = 120
+ORIGIN = 1_790_000_040 // PERIOD_S * PERIOD_S
+
+
+class Process:
+    """A process that does the job.
+
+    Attributes:
+        said: What it printed.
+    """
+
+    def __init__(self, url: str, clock: Clock, point: str = "none") -> None:
+        arguments = (url, clock.origin, clock.monotonic_origin, clock.speed, point)
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "harness.real.scheduler", *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self.said: list[str] = []
+        self._reader = threading.Thread(target=self._read)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self.said.append(line.strip())
+
+    def reached(self, point: str) -> int:
+        """Wait until it is at a point for the first time; return the start of the period."""
+        eventually(lambda: [line for line in self.said if line.startswith(f"{point} ")])
+        return int(next(line for line in self.said if line.startswith(f"{point} ")).split()[1])
+
+    def begin(self) -> Self:
+        """Have it begin to do what is due."""
+        eventually(lambda: "ready" in self.said)
+        self.go_on()
+        return self
+
+    def signal(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
+
+    def go_on(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.write("\n")
+        self._process.stdin.flush()
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        with suppress(BrokenPipeError):
+            for pipe in (self._process.stdin, self._process.stdout):
+                assert pipe is not None
+                pipe.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+
+@pytest.fixture
+def url(kind: str, tmp_path: Path) -> Iterator[str]:
+    with ExitStack() as stack:
+        found = f"sqlite:///{tmp_path}/utility.db"
+        if kind == "postgresql":
+            found = stack.enter_context(Postgres(tmp_path)).url
+        with closing(open_database(found, create=True)) as database, database.writes.begin() as connection:
+            RESULT.create(connection)
+        yield found
+
+
+@pytest.fixture
+def database(url: str) -> Iterator[Database]:
+    with closing(open_database(url, create=False)) as opened:
+        yield opened
+
+
+def results(database: Database) -> list[int]:
+    """Return the starts of the periods that have a result, in the order in which they were written."""
+    with database.reads.begin() as connection:
+        return list(connection.execute(select(RESULT.c.start).order_by(RESULT.c.no)).scalars())
+
+
+def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, database: Database) -> None:
+    clock = Clock(origin=ORIGIN, monotonic_origin=time.monotonic(), speed=SPEED)
+    # Before its result; with its result in a transaction that is not over; right after that.
+    for point in ("begin", "write", "done"):
+        with Process(url, clock) as other, Process(url, clock, point) as victim:
+            eventually(lambda other=other: "ready" in other.said)  # type: ignore[misc]
+            start = victim.begin().reached(point)
+            other.begin()
+            victim.kill()
+            eventually(lambda start=start: start in results(database))  # type: ignore[misc]
+            other.reached("done")
+
+    # Paused so long that the other takes its period over; then it goes on.
+    with Process(url, clock) as other, Process(url, clock, "begin") as paused:
+        start = paused.begin().reached("begin")
+        paused.signal(signal.SIGSTOP)
+        other.begin()
+        eventually(lambda: start in results(database))
+        paused.go_on()
+        paused.signal(signal.SIGCONT)
+        eventually(lambda: "failed" in paused.said)
+
+    # Two at a time, of which one is killed after any of the steps, again and again.
+    rng = random.Random(20)
+    with ExitStack() as stack:
+        running = [stack.enter_context(Process(url, clock)).begin()]
+        for _ in range(8):
+            running.append(stack.enter_context(Process(url, clock)).begin())
+            enough = sum(len(one.said) for one in running) + rng.randrange(1, 7)
+            eventually(lambda enough=enough: sum(len(one.said) for one in running) >= enough)  # type: ignore[misc]
+            running.pop(rng.randrange(2)).kill()
+
+    # Both were off for two hours.
+    clock.origin += 7_200
+    missed = int(clock.now())
+    with Process(url, clock) as one, Process(url, clock) as other:
+        one.begin()
+        other.begin()
+        eventually(lambda: results(database)[-1] > missed)
+    found = results(database)
+    assert len(found) > 7_200 // PERIOD_S
+    assert all(later - one == PERIOD_S for one, later in pairwise(found)), "each period once, in order, none left out"

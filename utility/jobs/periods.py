@@ -1,0 +1,139 @@
+"""Periods: how a cadence divides time, and which periods a job's table still lacks. Pure: times are UTC epoch seconds.
+
+The periods of a job follow each other without a gap, whatever clocks and offsets do: each begins where the one before
+it ended. A local day has 23, 24 or 25 hours, or as many as its zone's law gives it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.units import EpochSeconds
+
+NEW_YORK = ZoneInfo("America/New_York")
+
+MAX_NEW = 1_000
+"""Periods written down at once, so that a clock that is years ahead fills no table."""
+
+AHEAD_S = 60
+"""How far the clock of another process on the same database may be ahead, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Period:
+    """A span of time, half-open.
+
+    Attributes:
+        start: Its first second.
+        end: The second after its last.
+        name: For people, at most 32 characters: ``2026-10``, ``2026-10-31``, or when it starts.
+    """
+
+    start: EpochSeconds
+    end: EpochSeconds
+    name: str
+
+
+class Cadence(Protocol):
+    """Divides all time into periods."""
+
+    def period_at(self, time: EpochSeconds) -> Period:
+        """Return the period that ``time`` is in."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Periods of so many seconds, counted from the epoch, UTC."""
+
+    length: int
+
+    def period_at(self, time: EpochSeconds) -> Period:
+        """Return the period that ``time`` is in."""
+        start = time - time % self.length
+        name = datetime.fromtimestamp(start, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+        return Period(start=start, end=start + self.length, name=name)
+
+
+@dataclass(frozen=True)
+class LocalDay:
+    """The days of a zone's calendar."""
+
+    zone: ZoneInfo = NEW_YORK
+
+    def period_at(self, time: EpochSeconds) -> Period:
+        """Return the local day that ``time`` is in."""
+        today = _local_date(time, self.zone)
+        days = (today + timedelta(days=n) for n in (-1, 0, 1, 2))
+        return _between(time, days, self.zone, "%Y-%m-%d")
+
+
+@dataclass(frozen=True)
+class LocalMonth:
+    """The months of a zone's calendar."""
+
+    zone: ZoneInfo = NEW_YORK
+
+    def period_at(self, time: EpochSeconds) -> Period:
+        """Return the local month that ``time`` is in."""
+        today = _local_date(time, self.zone)
+        months = (divmod(today.year * 12 + today.month - 1 + n, 12) for n in (-1, 0, 1, 2))
+        return _between(time, (date(year, month + 1, 1) for year, month in months), self.zone, "%Y-%m")
+
+
+def following(cadence: Cadence, end: EpochSeconds) -> Period:
+    """Return the period that begins at ``end``, where the one before it ended.
+
+    After a change of cadence or zone it is up to half a period longer or shorter, so that no second is in two periods
+    or in none.
+    """
+    found = cadence.period_at(end)
+    if end - found.start > found.end - end:
+        found = cadence.period_at(found.end)
+    return replace(found, start=end)
+
+
+def lacking(cadence: Cadence, newest: Period | None, now: EpochSeconds, *, catch_up: bool) -> list[Period]:
+    """Return the periods to be written down, oldest first: all up to the present one, at most ``MAX_NEW``.
+
+    Args:
+        cadence: The job's.
+        newest: The newest that is written down; ``None``: the job is new, and begins with the present period.
+        now: The time.
+        catch_up: Whether missed periods are made up for; else the present one is all that counts.
+    """
+    if newest is None:
+        return [cadence.period_at(now)]
+    if not catch_up:
+        present = cadence.period_at(now)
+        # Further ahead is the mark of a clock that was wrong; nothing may wait until then.
+        is_there = newest.start == present.start or now < newest.start <= now + AHEAD_S
+        return [] if is_there else [present]
+    periods: list[Period] = []
+    while newest.end <= now and len(periods) < MAX_NEW:
+        newest = following(cadence, newest.end)
+        periods.append(newest)
+    return periods
+
+
+def _local_date(time: EpochSeconds, zone: ZoneInfo) -> date:
+    return datetime.fromtimestamp(time, zone).date()
+
+
+def _first_second(day: date, zone: ZoneInfo) -> EpochSeconds:
+    """Return when a local day begins: at midnight, or at the end of the jump in which its midnight is left out."""
+    midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
+    low, high = sorted(int(midnight.replace(fold=fold).timestamp()) for fold in (0, 1))
+    if _local_date(low, zone) >= day:
+        return low
+    return low + bisect_left(range(low, high), day, key=lambda time: _local_date(time, zone))
+
+
+def _between(time: EpochSeconds, days: Iterable[date], zone: ZoneInfo, names: str) -> Period:
+    """Return the period around ``time`` that begins with one of some ascending days, and ends where the next begins."""
+    begins = [(_first_second(day, zone), day) for day in days]
+    # Of a day that the zone left out the next one begins at the same second.
+    start, first = max(begin for begin in begins if begin[0] <= time)
+    return Period(start=start, end=min(begin for begin, _ in begins if begin > time), name=first.strftime(names))
