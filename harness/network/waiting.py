@@ -4,15 +4,17 @@ import asyncio
 import fcntl
 import os
 import socket
+import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cache
 from itertools import cycle
 from pathlib import Path
 
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 """How long a condition may take to come true before the test has failed."""
 
 _TICK = threading.Event()
@@ -31,6 +33,33 @@ async def become(condition: Callable[[], object], within_s: float = PATIENCE_S) 
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - what makes it true tells nobody
             await asyncio.sleep(0.02)
+
+
+def ended(process: subprocess.Popen[bytes], within_s: float) -> int:
+    """Return the exit code of a process that was told to end; fail if it takes longer than it may.
+
+    The time in which it was ready and had no processor does not count: that is the machine's load, not the process.
+    """
+    began, ready_s = time.monotonic(), 0.0
+    ready_before_s = _ready_s(process.pid)
+    while (code := process.poll()) is None:
+        ready_s = max(ready_s, _ready_s(process.pid) - ready_before_s)
+        took_s = time.monotonic() - began - min(ready_s, PATIENCE_S)
+        if took_s >= within_s:
+            process.kill()  # Else it disturbs the tests that follow.
+            process.wait()
+            raise AssertionError(f"not ended within {within_s:g} s, beside {ready_s:.1f} s without a processor")
+        _TICK.wait(0.02)
+    return code
+
+
+def _ready_s(pid: int) -> float:
+    """Return how long the threads of a process were ready to run and did not run."""
+    waited_ns = 0
+    for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
+        with suppress(OSError, IndexError):  # It has ended.
+            waited_ns += int(thread.read_text().split()[1])
+    return waited_ns / 1e9
 
 
 _PORTS = 400

@@ -11,7 +11,7 @@ from typing import Self
 
 from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
 from harness.network.mqtt_raw import PingPong, RawClient
-from harness.network.waiting import eventually, free_port
+from harness.network.waiting import ended, eventually, free_port
 
 
 class BrokerProcess:
@@ -85,7 +85,7 @@ class BrokerProcess:
     def stop(self) -> str:
         """End it by SIGTERM; return its log, in which nobody may have met a fault of ours."""
         self.process.terminate()
-        assert self.process.wait(10) == 0, self._log.read_text()
+        assert ended(self.process, 10) == 0, self._log.read_text()
         log = self._log.read_text()
         assert "Traceback" not in log, log[-5000:]
         return log

@@ -17,7 +17,7 @@ from commonwatt.demo.layout import CLOCK_FILE, let_time_begin, prepare
 from commonwatt.model.blocks import Blocks
 from commonwatt.runtime.clock import save_clock
 from harness.network.proxy import Judge, Proxy
-from harness.network.waiting import PATIENCE_S, eventually
+from harness.network.waiting import PATIENCE_S, ended, eventually
 from harness.real import failpoint
 from harness.real.failpoint import When
 from harness.real.mosquitto import listens, render
@@ -85,9 +85,11 @@ class Site:
     def stop(self, *names: str) -> None:
         """End parts by SIGTERM; each must end well, and in time."""
         for name in names:
-            process = self.processes.pop(name)
+            process = self.processes[name]
             process.terminate()
-            assert process.wait(STOP_WITHIN_S) == 0, self.log(name)
+            code = ended(process, STOP_WITHIN_S)
+            del self.processes[name]
+            assert code == 0, self.log(name)
 
     def kill(self, name: str) -> None:
         """End a part by SIGKILL."""

@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 import pytest
 
 from commonwatt.cli.status import ask
-from harness.network.waiting import eventually, free_port
+from harness.network.waiting import ended, eventually, free_port
 from harness.real.deploy import MOSQUITTO, commands, keys, office, register_step
 from harness.real.mosquitto import command as mosquitto
 from harness.real.postgres import Postgres
@@ -78,7 +78,7 @@ def started(unit: str, site: Path) -> Iterator[socket.socket]:
             yield ear
         finally:
             process.terminate()
-            code = process.wait(10)
+            code = ended(process, 10)
         assert code == 0, f"{unit} ended with {code}"
 
 

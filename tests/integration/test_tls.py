@@ -27,7 +27,7 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol.topics import LTE
 from harness.network.proxy import Proxy
-from harness.network.waiting import become, eventually, free_port
+from harness.network.waiting import become, ended, eventually, free_port
 from harness.real.enrolled import authority, certificate, now
 from harness.real.site import Site
 
@@ -88,7 +88,7 @@ class Broker:
     def __exit__(self, *_: object) -> None:
         if self._process is not None:
             self._process.terminate()
-            assert self._process.wait(10) == 0, self.log()
+            assert ended(self._process, 10) == 0, self.log()
 
     def log(self) -> str:
         return (self.folder / "broker.log").read_text()

@@ -27,7 +27,7 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.batches import Batch, BatchAck, unpack_batch_ack
 from commonwatt.protocol.commands import ControllerCommand, Heartbeat, unpack_json
 from commonwatt.protocol.topics import gateway_down, gateway_up
-from harness.network.waiting import become, free_port
+from harness.network.waiting import become, ended, free_port
 
 WAIT_S = 30.0
 QUARTER = 2_000_000
@@ -148,7 +148,7 @@ def full_block(quarter: int, meter: int = 10001) -> Blocks:
 def stops(service: "subprocess.Popen[bytes]") -> bool:
     """Say whether SIGTERM ends the service in 5 s, without a fault."""
     service.send_signal(signal.SIGTERM)
-    return service.wait(5) == 0
+    return ended(service, 5) == 0
 
 
 def test_service_runs_and_stops_without_a_broker(utility: Utility) -> None:

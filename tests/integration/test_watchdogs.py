@@ -22,7 +22,7 @@ from commonwatt.network.mqtt import MqttLink
 from commonwatt.runtime.watchdog import EXIT_STUCK
 from gateway.core import HEARTBEAT_S
 from harness.network.proxy import Fate, Message, Proxy, Way
-from harness.network.waiting import become, eventually
+from harness.network.waiting import become, ended, eventually
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
@@ -69,7 +69,7 @@ def test_systemd_hears_of_each_service(site: Site, tmp_path: Path) -> None:
             while (last := ear.recv(500)) == b"WATCHDOG=1":
                 pass
             assert last == b"STOPPING=1"
-            assert process.wait(10) == 0, site.log(name)
+            assert ended(process, 10) == 0, site.log(name)
 
 
 def start_as_systemd_does(site: Site, name: str, folder: Path) -> socket.socket:
