@@ -5,6 +5,7 @@ import logging
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -22,54 +23,85 @@ disable_created_metrics()  # type: ignore[no-untyped-call]
 _Request: TypeAlias = socket.socket | tuple[bytes, socket.socket]
 
 MAX_CONNECTIONS = 32
-"""Connections answered at a time; more are closed."""
+"""Connections at a time."""
 
 CONNECTION_S = 10.0
 """Real seconds a connection may take, whatever it does."""
+
+GIVES_WAY_WITHIN_S = 1.0
+"""Real seconds that a new connection waits for the thread of one that was cut for it."""
 
 log = logging.getLogger(__name__)
 
 
 class _Bounded(ThreadingHTTPServer):
-    """A thread for each connection, so many and so long as the bounds above allow."""
+    """A thread for each connection, within the bounds above.
+
+    When all are taken, the oldest connection without a complete request gives way to a new one.
+    """
 
     daemon_threads = True
-    # The default of 5 makes the sixth who comes at once wait for seconds.
+    # With the default of 5, the sixth of simultaneous connections waits for seconds.
     request_queue_size = MAX_CONNECTIONS
 
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
-        self._room = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._threads_left = threading.BoundedSemaphore(MAX_CONNECTIONS)
+        self._lock = threading.Lock()
+        self._ends: dict[_Request, float] = {}  # when each open connection is cut, oldest first
+        self._reading: dict[_Request, None] = {}  # those without a complete request, oldest first
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
 
     def process_request(self, request: _Request, client_address: object) -> None:
-        """Take a connection, if there is room."""
-        if not self._room.acquire(blocking=False):
-            self.shutdown_request(request)
-            return
+        """Start a thread for a connection, or close it where every other one is being answered."""
+        if not self._threads_left.acquire(blocking=False):
+            self._cut_oldest_reading()
+            if not self._threads_left.acquire(timeout=GIVES_WAY_WITHIN_S):
+                self.shutdown_request(request)
+                return
+        with self._lock:
+            self._ends[request] = time.monotonic() + CONNECTION_S
+            self._reading[request] = None
         try:
             super().process_request(request, client_address)
-        except RuntimeError:  # The system gives us no thread: nobody else would give its place back.
-            self._room.release()
+        except RuntimeError:  # The system starts no more threads.
+            self._forget(request)
             raise
 
     def process_request_thread(self, request: _Request, client_address: object) -> None:
-        """Answer on a connection that ends when its time is over, however slowly somebody sends or reads."""
-        timer = threading.Timer(CONNECTION_S, _cut, (request,))
-        timer.daemon = True
+        """Read the request of a connection and answer it."""
         try:
-            timer.start()
             super().process_request_thread(request, client_address)
-        except RuntimeError:  # No thread for the timer: better no answer than one without an end.
-            self.handle_error(request, client_address)
-            self.shutdown_request(request)
         finally:
-            timer.cancel()
-            self._room.release()
+            self._forget(request)
+
+    def service_actions(self) -> None:
+        """Cut connections whose time is over, however slowly the client sends or reads. Called many times a second."""
+        with self._lock:
+            for request in [request for request, end in self._ends.items() if end <= time.monotonic()]:
+                _cut(request)
+
+    def is_answered(self, request: _Request) -> None:
+        """Note that a connection's request is complete: from now on it gives way to no other."""
+        with self._lock:
+            self._reading.pop(request, None)
+
+    def _cut_oldest_reading(self) -> None:
+        with self._lock:
+            if self._reading:
+                oldest = next(iter(self._reading))
+                del self._reading[oldest]
+                _cut(oldest)
+
+    def _forget(self, request: _Request) -> None:
+        with self._lock:
+            self._ends.pop(request, None)
+            self._reading.pop(request, None)
+        self._threads_left.release()
 
     def handle_error(self, request: _Request, client_address: object) -> None:
-        """Log a fault of ours; that somebody has hung up is none."""
+        """Log a fault of ours; a client that disconnects is none."""
         del request
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
@@ -101,6 +133,8 @@ class HttpServer:
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
                 """Answer one request."""
+                assert isinstance(self.server, _Bounded)
+                self.server.is_answered(self.request)
                 if not is_ours(self.headers["Host"], names):
                     self._answer(421, "text/plain", REFUSAL.encode())
                 elif self.path == "/metrics":

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from commonwatt.network.hosts import REFUSAL, is_ours
 
 MAX_CONNECTIONS = 200
-"""Connections at a time; more are closed."""
+"""Connections at a time."""
 
 REQUEST_WITHIN_S = 10.0
 """Real seconds within which a request is to be complete."""
@@ -38,29 +38,31 @@ def only_ours(app: ASGIApp, names: Collection[str]) -> ASGIApp:
     return judged
 
 
-def bounded(cut: Callable[[], object]) -> type[H11Protocol]:
+def bounded(count_cut: Callable[[], object]) -> type[H11Protocol]:
     """Return the protocol uvicorn is to speak.
 
     Args:
-        cut: Called for each connection that is cut.
+        count_cut: Called for each connection that is cut.
     """
 
     class Bounded(H11Protocol):
-        """One connection."""
+        """One connection. When all are taken, the oldest one without a complete request gives way to a new one."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self._request: RequestResponseCycle | None = None  # uvicorn's, as it was last seen
-            self._since = 0.0
+            self.since = 0.0
             self._look_again: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            if len(self.connections) > MAX_CONNECTIONS:
-                self._cut()
-                return
-            self._since = self.loop.time()
+            self.since = self.loop.time()
             self._arm()
+            # Those that were cut leave the set later.
+            others = [other for other in self.connections if other is not self and not other.transport.is_closing()]
+            if len(others) >= MAX_CONNECTIONS:
+                waiting = (other for other in others if isinstance(other, Bounded) and not other.answers())
+                min(waiting, key=lambda other: other.since, default=self).cut()
 
         def connection_lost(self, exc: Exception | None) -> None:
             if self._look_again is not None:
@@ -73,15 +75,19 @@ def bounded(cut: Callable[[], object]) -> type[H11Protocol]:
         def _look(self) -> None:
             """Cut it if nothing has been finished for too long; a new request starts the time anew."""
             if self.cycle is not self._request:
-                self._request, self._since = self.cycle, self.loop.time()
-            answering = not getattr(self._request, "response_complete", True)
-            if self.loop.time() - self._since >= (ANSWER_WITHIN_S if answering else REQUEST_WITHIN_S):
-                self._cut()
+                self._request, self.since = self.cycle, self.loop.time()
+            if self.loop.time() - self.since >= (ANSWER_WITHIN_S if self.answers() else REQUEST_WITHIN_S):
+                self.cut()
             else:
                 self._arm()
 
-        def _cut(self) -> None:
-            cut()
+        def answers(self) -> bool:
+            """Tell whether its request is complete and the answer is not."""
+            return not getattr(self.cycle, "response_complete", True)
+
+        def cut(self) -> None:
+            """Close it at once, and count it."""
+            count_cut()
             self.transport.abort()
 
     return Bounded

@@ -2,15 +2,18 @@
 
 import socket
 import threading
+import time
 import urllib.request
+from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from commonwatt.network import http_server as httpd
 from commonwatt.network.http_server import HttpServer
-from harness.network.waiting import eventually, free_port
+from harness.network.waiting import free_port
 
 
 @pytest.fixture
@@ -85,26 +88,89 @@ def test_a_slow_sender_is_cut_however_it_drips(port: int) -> None:
         dripping.join()
 
 
-def test_more_connections_than_there_is_room_for_are_closed_and_room_comes_back(port: int) -> None:
-    waiting = [connect(port) for _ in range(httpd.MAX_CONNECTIONS)]
+def scrape_s(port: int) -> float:
+    """How long a scrape takes, in seconds; it must be answered."""
+    began = time.monotonic()
+    assert answers(port)
+    return time.monotonic() - began
+
+
+def test_a_scrape_is_answered_at_once_beside_hundreds_of_half_open_connections() -> None:
+    port = free_port()
+    server = HttpServer(f"127.0.0.1:{port}", CollectorRegistry(), lambda: {"fine": True})
+    server.start()
+    half_open = [connect(port) for _ in range(150)]
     try:
-        eventually(lambda: threading.active_count() > httpd.MAX_CONNECTIONS)
-        with connect(port) as one_more:
-            assert drained(one_more) == b""
-        eventually(lambda: answers(port))
+        for sock in half_open[::2]:
+            with suppress(OSError):  # The oldest are closed already.
+                sock.sendall(b"GET /metrics HTTP/1.1\r\nHost: 127")
+        assert max(scrape_s(port) for _ in range(20)) < 2.0
     finally:
-        for sock in waiting:
+        for sock in half_open:
+            sock.close()
+        server.stop()
+
+
+def test_a_scrape_is_answered_while_half_open_connections_come_without_end(port: int) -> None:
+    stop = threading.Event()
+
+    def flood() -> None:
+        half_open = deque[socket.socket]()
+        while not stop.is_set():
+            half_open.append(connect(port))
+            if len(half_open) == 100:
+                half_open.popleft().close()
+        for sock in half_open:
             sock.close()
 
+    flooding = [threading.Thread(target=flood) for _ in range(2)]
+    for thread in flooding:
+        thread.start()
+    try:
+        assert max(scrape_s(port) for _ in range(10)) < 3.0
+    finally:
+        stop.set()
+        for thread in flooding:
+            thread.join()
 
-@pytest.mark.parametrize("kind", [threading.Thread, threading.Timer])
-def test_threads_that_can_not_be_started_take_no_room(
-    port: int, kind: type[threading.Thread], monkeypatch: pytest.MonkeyPatch
+
+def test_at_the_bound_the_oldest_unfinished_request_is_closed_and_an_answer_is_not(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(httpd, "MAX_CONNECTIONS", 3)
+    asked, may_answer = threading.Event(), threading.Event()
+
+    def slow() -> dict[str, object]:
+        asked.set()
+        may_answer.wait(10)
+        return {}
+
+    port = free_port()
+    server = HttpServer(f"127.0.0.1:{port}", CollectorRegistry(), slow)
+    server.start()
+    answered, oldest, second, newest = (connect(port) for _ in range(4))
+    try:
+        answered.sendall(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert asked.wait(10)
+        newest.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert drained(newest).endswith(b"ok\n")
+        second.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert drained(second).endswith(b"ok\n")
+        assert drained(oldest) == b""
+        may_answer.set()
+        assert drained(answered).endswith(b"{}")
+    finally:
+        may_answer.set()
+        for sock in (answered, oldest, second, newest):
+            sock.close()
+        server.stop()
+
+
+def test_threads_that_can_not_be_started_take_no_room(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     really_start, failed = threading.Thread.start, list[None]()
 
     def start(thread: threading.Thread) -> None:
-        if type(thread) is kind and len(failed) < 2 * httpd.MAX_CONNECTIONS:
+        if len(failed) < 2 * httpd.MAX_CONNECTIONS:
             failed.append(None)
             raise RuntimeError("can't start new thread")
         really_start(thread)

@@ -1,12 +1,15 @@
 """The API's connections: slow ones and too many are cut, others are answered; by a real server."""
 
 import asyncio
+import contextlib
 import socket
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 import uvicorn
+from starlette.types import Scope, Send
 
 from harness.network.waiting import eventually, free_port
 from utility.api import connections as http
@@ -18,6 +21,7 @@ class Server:
 
     def __init__(self) -> None:
         self.cut = 0
+        self.asked = 0
         self.port = free_port()
         config = uvicorn.Config(
             only_ours(self._app, {"us.example"}),
@@ -27,6 +31,7 @@ class Server:
             log_config=None,
             lifespan="off",
         )
+        self._released = asyncio.Event()
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve()))
         self._thread.start()
@@ -35,11 +40,16 @@ class Server:
     def _count(self) -> None:
         self.cut += 1
 
-    @staticmethod
-    async def _app(_scope: object, _receive: object, send: object) -> None:
-        assert callable(send)
+    async def _app(self, scope: Scope, _receive: object, send: Send) -> None:
+        if scope["path"] == "/slow":
+            self.asked += 1
+            await self._released.wait()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
         await send({"type": "http.response.body", "body": b"fine"})
+
+    def release(self) -> None:
+        """Let /slow be answered."""
+        self._server.servers[0].get_loop().call_soon_threadsafe(self._released.set)
 
     def close(self) -> None:
         self._server.should_exit = True
@@ -99,11 +109,40 @@ def test_who_does_not_finish_a_request_is_cut(server: Server) -> None:
     assert server.answers()
 
 
-def test_more_connections_than_allowed_are_closed_and_room_comes_back(server: Server) -> None:
-    waiting = [server.connect() for _ in range(30)]
-    eventually(lambda: server.cut >= 10)
-    eventually(server.answers)
-    for sock in waiting:
+def test_an_honest_request_is_answered_at_once_beside_hundreds_of_half_open_connections(server: Server) -> None:
+    half_open = [server.connect() for _ in range(250)]
+    for sock in half_open[::2]:
+        with contextlib.suppress(OSError):  # The oldest are closed already.
+            sock.sendall(b"GET / HTTP/1.1\r\nHost: us")
+    began = time.monotonic()
+    assert server.answers()
+    assert time.monotonic() - began < 1.0
+    eventually(lambda: server.cut >= 230)
+    for sock in half_open:
+        sock.close()
+
+
+def test_an_answer_is_not_cut_for_half_open_connections(server: Server) -> None:
+    with server.connect() as asking:
+        asking.sendall(b"GET /slow HTTP/1.1\r\nHost: us.example\r\nConnection: close\r\n\r\n")
+        eventually(lambda: server.asked)
+        half_open = [server.connect() for _ in range(60)]
+        eventually(lambda: server.cut >= 40)
+        server.release()
+        assert asking.recv(65_536).startswith(b"HTTP/1.1 200")
+    for sock in half_open:
+        sock.close()
+
+
+def test_when_every_connection_is_being_answered_one_more_is_closed(server: Server) -> None:
+    asking = [server.connect() for _ in range(20)]
+    for sock in asking:
+        sock.sendall(b"GET /slow HTTP/1.1\r\nHost: us.example\r\nConnection: close\r\n\r\n")
+    eventually(lambda: server.asked == 20)
+    assert server.says(b"") == b""
+    server.release()
+    for sock in asking:
+        assert sock.recv(65_536).startswith(b"HTTP/1.1 200")
         sock.close()
 
 
