@@ -16,7 +16,7 @@ from commonwatt.model.records import Log, Rejection
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
-from commonwatt.protocol.commands import ControllerCommand, Heartbeat, LineUse, Outcome, unpack_json
+from commonwatt.protocol.commands import PERIODS, ControllerCommand, Heartbeat, LineUse, Outcome, unpack_json
 from commonwatt.protocol.dead_letters import Door
 from commonwatt.protocol.messages import Level, Refusal, Trust, judge_level, unpack_level
 from commonwatt.protocol.topics import (
@@ -50,7 +50,7 @@ from gateway.events import (
 )
 from gateway.lte.line import METERS, line_of
 from gateway.relay.relay import Relay
-from gateway.relay.utility_commands import PERIODS, Orders
+from gateway.relay.utility_commands import Orders
 from gateway.store.store import RELAYED_SLOTS, Store
 from gateway.store.upkeep import Upkeep
 from gateway.time.timekeeper import Timekeeper
@@ -98,7 +98,7 @@ class Gateway:
         self.relay = Relay(settings.microgrid, store)
         self.upkeep = Upkeep(store, settings.backup_bytes)
         self.line = line_of(settings, store)
-        periods = {name: getattr(settings, name) for name in PERIODS}
+        periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
         self.orders = Orders(settings.microgrid, store, self.relay, self.manager, periods)
         self._microgrid = settings.microgrid
         self._store = store
@@ -349,6 +349,7 @@ class Gateway:
                 "backlog_age_s": self._backlog_age_s(now),
                 "aggregation": self.relay.mode.name,
                 "periods": self.orders.periods,
+                "tuned": sorted(self.orders.tuned),
                 "minima": self.manager.minima(),
                 "trust": self.relay.trust,
                 "offset_s": int(self.time.offset_s),
@@ -381,6 +382,8 @@ class Gateway:
             "records": dict(self.collector.counts.records),
             "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),
             "aggregation": self.relay.mode.name,
+            "periods": self.orders.periods,
+            "tuned": sorted(self.orders.tuned),
             "lte": self.line.view(now),
             "batteries": {str(meter): asdict(state) for meter, state in self.manager.batteries(now).items()},
             "donors": sorted(map(str, decision.donors)),

@@ -6,7 +6,7 @@ deposed manager and supersession are that one comparison (design 4.3).
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo, model_validator
 from pydantic.functional_validators import BeforeValidator
@@ -218,6 +218,11 @@ BlockMask = tuple[
 """(meter, record type, quarter, hexadecimal mask of slots: bit s is slot s)."""
 
 
+Period = Literal["collect_s", "levels_s", "relay_s", "compact_s"]
+PERIODS: tuple[Period, ...] = get_args(Period)
+"""Settings of a gateway that an operator may change while it runs."""
+
+
 class ControllerCommand(Message):
     """A command of the utility to a gateway, on the head-end.
 
@@ -232,7 +237,8 @@ class ControllerCommand(Message):
         blocks: The slots wanted (get).
         first_quarter: First quarter wanted whole (get).
         last_quarter: Last quarter wanted whole (get).
-        periods: Settings of the gateway by name (``collect_s``, ``levels_s``, ``relay_s``, ``compact_s``), seconds.
+        periods: Settings of the gateway by name (``collect_s``, ``levels_s``, ``relay_s``, ``compact_s``), seconds;
+            ``None``: what the gateway's file says.
     """
 
     id: Annotated[str, Field(max_length=64)]
@@ -244,9 +250,7 @@ class ControllerCommand(Message):
     blocks: list[BlockMask] | None = None
     first_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     last_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    periods: (
-        dict[Literal["collect_s", "levels_s", "relay_s", "compact_s"], Annotated[int, Field(ge=15, le=86_400)]] | None
-    ) = None
+    periods: dict[Period, Annotated[int, Field(ge=15, le=86_400)] | None] | None = None
 
 
 class ControllerOutcome(Message):
@@ -322,6 +326,7 @@ class Heartbeat(Message):
         backlog_age_s: Seconds since the oldest quarter ended of which the utility has not acknowledged every part.
         aggregation: How what it relays is aggregated: ``none``, ``lossless`` or ``lossy``.
         periods: The periods in force, seconds.
+        tuned: The names of those that the utility set, and that its file does not say.
         minima: By meter, the sharing minimum in percent and when the meter said so (T6).
         trust: How far its time can be trusted, 0 to 3.
         offset_s: By how much its time is ahead of the clock it started with.
@@ -337,6 +342,7 @@ class Heartbeat(Message):
     backlog_age_s: Natural = 0
     aggregation: Literal["none", "lossless", "lossy"]
     periods: dict[str, Natural] = Field(default_factory=dict)
+    tuned: tuple[str, ...] = ()
     minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0
     offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0

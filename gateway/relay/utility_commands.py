@@ -17,9 +17,6 @@ from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.store.store import Store
 
-PERIODS = ("collect_s", "levels_s", "relay_s", "compact_s")
-"""Settings an operator may change while the gateway runs."""
-
 KEPT_OUTCOMES = 100
 """So many commands are remembered, across restarts, and not done again."""
 
@@ -28,11 +25,12 @@ class Orders:
     """Does each of the utility's commands once, and answers every time it comes.
 
     Attributes:
-        periods: The periods in force, seconds, by the name of their setting.
+        tuned: The periods that the utility set, seconds, by the name of their setting.
     """
 
     def __init__(self, microgrid: str, store: Store, relay: Relay, manager: Manager, periods: dict[str, int]) -> None:
-        self.periods = periods | json.loads(store.setting("periods") or "{}")
+        self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
+        self._of_file = periods
         self._microgrid = microgrid
         self._store = store
         self._relay = relay
@@ -41,6 +39,11 @@ class Orders:
         self._outcomes = OrderedDict(
             (name, ControllerOutcome.model_validate(outcome)) for name, outcome in kept.items()
         )
+
+    @property
+    def periods(self) -> dict[str, int]:
+        """The periods in force, seconds, by the name of their setting."""
+        return self._of_file | self.tuned
 
     def do(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
         """Do a command, unless it was done before or is no longer wanted, and answer it."""
@@ -57,8 +60,9 @@ class Orders:
 
     def _set(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
         if command.cmd == "schedule":
-            self.periods |= {str(name): seconds for name, seconds in (command.periods or {}).items()}
-            return [Write(Setting("periods", json.dumps(self.periods)))]
+            tuned = self.tuned | (command.periods or {})
+            self.tuned = {str(name): seconds for name, seconds in tuned.items() if seconds is not None}
+            return [Write(Setting("periods", json.dumps(self.tuned)))]
         mode = "none" if command.cmd == "deaggregate" else command.mode
         until = None if mode == "none" or command.for_s is None else now + command.for_s
         if command.at == "gateway":

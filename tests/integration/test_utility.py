@@ -196,7 +196,7 @@ def test_help_shows_what_the_files_hold(command: str, says: str) -> None:
 
 
 def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
-    for name in ("dump", "letters", "conflicts", "gaps", "commands", "migrate"):
+    for name in ("dump", "letters", "conflicts", "gaps", "commands", "schedules", "migrate"):
         done = commonwatt("utility", name, "--config", utility.config)
         assert done.returncode == 0, done.stderr
     given = commonwatt("utility", "command", "r001", "schedule", "--relay-s", "60", "--config", utility.config)
@@ -207,7 +207,17 @@ def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
     assert f"{name} r001 schedule relay_s=60 open" in " ".join(listed.stdout.split())
     as_json = commonwatt("utility", "commands", "--json", "--config", utility.config)
     assert [command["id"] for command in json.loads(as_json.stdout)] == [name]
-    for wrong in (["r009", "deaggregate"], ["r001", "get"], ["r001", "deaggregate", "--mode", "lossy"]):
+    given = commonwatt(
+        "utility", "command", "r001", "schedule", "--reset", "--relay-s", "30", "--config", utility.config
+    )
+    assert "collect_s=as in its file" in given.stdout
+    assert "relay_s=30" in given.stdout
+    for wrong in (
+        ["r001", "schedule"],
+        ["r009", "deaggregate"],
+        ["r001", "get"],
+        ["r001", "deaggregate", "--mode", "lossy"],
+    ):
         done = commonwatt("utility", "command", *wrong, "--config", utility.config)
         assert (done.returncode, done.stdout) == (2, "")
 

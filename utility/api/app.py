@@ -145,6 +145,15 @@ def _add_registry(app: FastAPI, api: Api) -> None:
         with api.database.reads.begin() as connection:
             return reads.town(connection)
 
+    @app.get("/schedules")
+    def schedules() -> dict[str, object]:
+        """Return each gateway's periods in force, seconds, as its last heartbeat reports them.
+
+        ``tuned``: the names of those that a command set, in place of the gateway's file.
+        """
+        with api.database.reads.begin() as connection:
+            return {"schedules": reads.schedules(connection)}
+
     @app.get("/lines")
     def lines() -> dict[str, object]:
         """Return how each controller's LTE line stands in its month, as its gateway said last: IP bytes each way.

@@ -55,6 +55,9 @@ def command(
     levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
     relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,
     compact_s: Annotated[int | None, typer.Option(help="schedule: seconds between compactions.")] = None,
+    reset: Annotated[
+        bool, typer.Option("--reset", help="schedule: the periods of the gateway's file, where no other is given.")
+    ] = False,
     valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
 ) -> None:
     """Tell a gateway something; the running service sends it, again and again, until it is answered.
@@ -62,16 +65,17 @@ def command(
     Prints the command's id and what was asked; `commonwatt utility commands` shows what became of it.
 
     Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
-    `command r001 get --first 1790000000 --last 1790003600`.
+    `command r001 schedule --reset`, `command r001 get --first 1790000000 --last 1790003600`.
     """
-    periods = {"collect_s": collect_s, "levels_s": levels_s, "relay_s": relay_s, "compact_s": compact_s}
+    given = {"collect_s": collect_s, "levels_s": levels_s, "relay_s": relay_s, "compact_s": compact_s}
+    periods = {name: value for name, value in given.items() if reset or value is not None}
     fields = {
         "at": at,
         "mode": mode,
         "for_s": for_s,
         "first_quarter": None if first is None else first // QUARTER_S,
         "last_quarter": None if last is None else last // QUARTER_S,
-        "periods": {name: value for name, value in periods.items() if value is not None} or None,
+        "periods": periods or None,
     }
     with errors_told(), from_file(config) as (database, clock):
         now = int(clock.now())
@@ -128,7 +132,7 @@ def _options(fields: Iterable[str]) -> str:
         "for_s": "--for",
         "first_quarter": "--first",
         "last_quarter": "--last",
-        "periods": "a period such as --relay-s",
+        "periods": "a period such as --relay-s, or --reset",
     }
     return ", ".join(names.get(field, "--" + field.replace("_", "-")) for field in sorted(fields))
 
@@ -177,5 +181,6 @@ def _asked(message: dict[str, Any], *, defaults: bool = True) -> str:
     if message.get("first_quarter") is not None and message.get("last_quarter") is not None:
         first, end = message["first_quarter"] * QUARTER_S, (message["last_quarter"] + 1) * QUARTER_S
         details.append(f"{moment(first)} to {moment(end)}")
-    details += [f"{name}={seconds}" for name, seconds in (message.get("periods") or {}).items()]
+    periods = message.get("periods") or {}
+    details += [f"{name}={'as in its file' if seconds is None else seconds}" for name, seconds in periods.items()]
     return f"{cmd} {', '.join(details)}".rstrip()

@@ -1,4 +1,4 @@
-"""``commonwatt utility letters``, ``conflicts``, ``gaps``, ``jobs``, ``lines``: what a person sees, and decides on."""
+"""``commonwatt utility letters``, ``conflicts``, ``gaps``, ``jobs``, ``schedules``, ``lines``: views and decisions."""
 
 import json
 from collections.abc import Sequence
@@ -21,6 +21,7 @@ from commonwatt.cli.dead_letter_options import (
 from commonwatt.cli.tables import is_wide, show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
+from commonwatt.protocol.commands import PERIODS
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_told, flowing
 from utility.cli.options import ConfigOption, from_file
@@ -142,6 +143,24 @@ def jobs(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = Fa
 
 @app.command()
 @flowing
+def schedules(config: ConfigOption, as_json: JsonOption = False) -> None:
+    """Show the periods, in seconds, by which each gateway collects, asks for levels, relays and compacts.
+
+    As its last heartbeat reports them. Those that `command schedule` set are named under tuned; the others are from the
+    gateway's file.
+    """
+    with errors_told(), from_file(config) as (database, _):
+        with database.reads.begin() as connection:
+            rows = reads.schedules(connection)
+        if as_json:
+            typer.echo(json.dumps(rows, indent=1))
+        else:
+            columns = ("microgrid", *PERIODS, "tuned", *(("time",) if is_wide() else ()))
+            show("schedules", [row | {"tuned": _names_text(row["tuned"])} for row in rows], columns)
+
+
+@app.command()
+@flowing
 def lines(config: ConfigOption, as_json: JsonOption = False) -> None:
     """Show what each controller's LTE line has cost this month and is expected to by its end, in GB, each way.
 
@@ -155,6 +174,10 @@ def lines(config: ConfigOption, as_json: JsonOption = False) -> None:
         else:
             columns = [name for row in rows[:1] for name in row if name != "time" or is_wide()]
             show("lines", [_in_gigabytes(row) for row in rows], columns)
+
+
+def _names_text(names: Any) -> str:
+    return "unknown" if names is None else ", ".join(names) or "none"
 
 
 def _in_gigabytes(row: dict[str, object]) -> dict[str, object]:

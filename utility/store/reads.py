@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import EpochSeconds, MeterId, Quarter, unsigned64
-from commonwatt.protocol.commands import Heartbeat
+from commonwatt.protocol.commands import PERIODS, Heartbeat
 from utility.registry.registration import TOWN
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
@@ -190,6 +190,23 @@ def _json_of(kept: str) -> object:
         return json.loads(kept)
     except ValueError:
         return None
+
+
+def schedules(connection: Connection) -> list[dict[str, object]]:
+    """Return each gateway's periods in force, as its last heartbeat reports them; of a silent gateway, ``None``."""
+    seen = last_heartbeats(connection)
+    ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
+    return [_schedule(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]
+
+
+def _schedule(microgrid: str, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
+    periods = {} if heartbeat is None else heartbeat.periods
+    return {
+        "microgrid": microgrid,
+        **{name: periods.get(name) for name in PERIODS},
+        "tuned": None if heartbeat is None else heartbeat.tuned,
+        "time": time,
+    }
 
 
 def lines(connection: Connection) -> list[dict[str, object]]:

@@ -14,6 +14,7 @@ from commonwatt.model.effects import Write
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchFlag, BatchRefusal
+from commonwatt.protocol.commands import Heartbeat, unpack_json
 from gateway.changes import AVERAGED, AppendParts, DropBackup, ForgetRelayed, Part
 from gateway.relay.outbox import ANY_QUARTER
 from gateway.relay.relay import ACK_WITHIN_S, HOLD_S, WINDOW
@@ -601,12 +602,32 @@ def test_aggregate_at_the_meters_orders_every_meter(world: World) -> None:
     assert json.loads(world.sent[-2].payload)["cmd"] == "deaggregate"
 
 
+IN_FILE = {"collect_s": 60, "levels_s": 60, "relay_s": 60, "compact_s": 900}
+
+
+def heartbeat(world: World) -> Heartbeat:
+    (said,) = (publish.payload for publish in world.tick("heartbeat") if publish.topic.endswith("/stat"))
+    return unpack_json(Heartbeat, said)
+
+
 def test_a_schedule_changes_periods_for_good(world: World) -> None:
     _, outcome = world.ask(cmd="schedule", periods={"relay_s": 900})
     assert outcome.result == "done"
     assert world.core.tick_every_s("relay_s") == 900
     world.crash()
     assert world.core.tick_every_s("relay_s") == 900
+    view = world.core.view(world.now)
+    assert (view["tuned"], view["periods"]) == (["relay_s"], {**IN_FILE, "relay_s": 900})
+    assert heartbeat(world).tuned == ("relay_s",)
+
+
+def test_a_schedule_is_reset_to_what_the_file_says(world: World) -> None:
+    world.ask(cmd="schedule", periods={"relay_s": 900, "collect_s": 30})
+    world.ask(cmd="schedule", periods={"relay_s": None})
+    assert (heartbeat(world).periods, heartbeat(world).tuned) == ({**IN_FILE, "collect_s": 30}, ("collect_s",))
+    world.ask(cmd="schedule", periods=dict.fromkeys(IN_FILE))
+    world.crash()
+    assert (heartbeat(world).periods, heartbeat(world).tuned) == (IN_FILE, ())
 
 
 def test_a_command_sent_again_is_done_once_and_answered_twice_even_across_a_crash(world: World) -> None:

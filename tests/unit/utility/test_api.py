@@ -201,6 +201,23 @@ def test_lines_show_what_gateways_said_last(client: Client, database: Database) 
     assert (second["microgrid"], second["level"], second["used_up"]) == ("r002", "unknown", None)
 
 
+def test_schedules_show_the_periods_in_force_and_which_were_tuned(client: Client, database: Database) -> None:
+    said = Heartbeat(
+        time=BEGIN,
+        store=7,
+        backlog_parts=0,
+        backlog_events=0,
+        backlog_letters=0,
+        aggregation="none",
+        periods={"collect_s": 60, "levels_s": 60, "relay_s": 900, "compact_s": 900},
+        tuned=("relay_s",),
+    )
+    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=said.pack().decode())])
+    first, second = client.get("/schedules").json()["schedules"]
+    assert first == {"microgrid": "r001", **said.periods, "tuned": ["relay_s"], "time": BEGIN}
+    assert (second["microgrid"], second["relay_s"], second["tuned"]) == ("r002", None, None)
+
+
 def test_a_damaged_heartbeat_keeps_nothing_else_from_being_shown(client: Client, database: Database) -> None:
     seen = [SawGateway(controller="r001", time=BEGIN, heartbeat=text) for text in ('{"lte":', '{"lte":7}')]
     for one in seen:

@@ -67,6 +67,7 @@ def cells(shown: str) -> list[str]:
     ("fields", "what"),
     [
         ({"cmd": "schedule", "periods": {"relay_s": 900}}, "schedule relay_s=900"),
+        ({"cmd": "schedule", "periods": {"relay_s": None}}, "schedule relay_s=as in its file"),
         ({"cmd": "aggregate"}, "aggregate"),
         ({"cmd": "aggregate", "at": "meters", "mode": "lossy", "for_s": 600}, "aggregate at meters, lossy, for 600 s"),
         ({"cmd": "deaggregate"}, "deaggregate"),
