@@ -38,7 +38,7 @@ _NOW = Section(
     [
         stat(
             "Alerts firing",
-            "Each alert names its runbook (docs/runbooks.md). Begin with the one nearest to the utility.",
+            "Each alert names its runbook (the utility's page /runbooks). Begin with the one nearest to the utility.",
             Query('count(ALERTS{alertname=~"Commonwatt.+",alertstate="firing"}) or vector(0)'),
             look=NONE_WANTED,
         ),

@@ -173,7 +173,7 @@ _STORE = Section(
         ),
         graph(
             "Faults within an hour",
-            "All should be 0. The logs say more; docs/runbooks.md says what to do.",
+            "All should be 0. The logs say more; the utility's page /runbooks says what to do.",
             *(Query(expr, name) for name, expr in _FAULTS),
             look=COUNT,
         ),

@@ -346,6 +346,9 @@ def benchmarks_page() -> str:
 # Markdown, for the tests
 
 
+RUNBOOKS = DOCS.parent / "utility" / "api" / "runbooks.md"
+
+
 def pages_for_people() -> list[Path]:
     """Return every Markdown page of the project."""
     root = DOCS.parent
@@ -354,6 +357,7 @@ def pages_for_people() -> list[Path]:
         root / "CHANGELOG.md",
         *sorted(DOCS.rglob("*.md")),
         *sorted((root / "grafana").rglob("*.md")),
+        RUNBOOKS,
     ]
 
 

@@ -22,7 +22,7 @@ from commonwatt.model.units import MAX_EPOCH, QUARTER_S, SLOT_S
 from commonwatt.protocol.dead_letter_words import row_of, wanted
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.runtime.clock import Clock
-from utility.api.page import POLICY, page
+from utility.api.page import POLICY, page, runbooks_page
 from utility.core import Refused
 from utility.gaps import completeness
 from utility.health import Health
@@ -94,6 +94,11 @@ def _add_service(app: FastAPI, api: Api) -> None:
     def docs() -> HTMLResponse:
         """Show a person every question, with a form to ask it."""
         return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": POLICY})
+
+    @app.get("/runbooks", include_in_schema=False)
+    def runbooks() -> HTMLResponse:
+        """Show what to do about each alert."""
+        return HTMLResponse(runbooks_page(), headers={"Content-Security-Policy": POLICY})
 
     @app.get("/health")
     def health() -> dict[str, object]:

@@ -1,7 +1,12 @@
-"""The API's page for people, made from its own description: every question with a form, nothing from elsewhere."""
+"""The API's pages for people: every question with a form, and the runbooks. Nothing in them is from elsewhere."""
 
+from functools import cache
 from html import escape
+from itertools import pairwise
+from pathlib import Path
 from typing import Any
+
+from markdown_it import MarkdownIt
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
 """Content-Security-Policy of the page: no script runs in it, neither ours nor anybody's."""
@@ -21,6 +26,23 @@ def page(description: dict[str, Any]) -> str:
         f"<style>{_STYLE}</style><h1>{escape(info['title'])}</h1><p>{escape(info.get('description', ''))} "
         f'For programs: <a href="/openapi.json">openapi.json</a>.</p>{questions}</html>'
     )
+
+
+@cache
+def runbooks_page() -> str:
+    """Return the runbooks (HTML). Each alert's section is at the anchor of its name in small letters."""
+    markdown = MarkdownIt().enable("table")
+    tokens = markdown.parse(Path(__file__).with_name("runbooks.md").read_text(encoding="utf-8"))
+    for heading, title in pairwise(tokens):
+        if heading.type == "heading_open":
+            heading.attrSet("id", title.content.lower())
+    for inline in tokens:
+        links = [token for token in inline.children or () if token.type == "link_open"]
+        for link in links:
+            if not str(link.attrs["href"]).startswith("#"):
+                del link.attrs["href"]  # A page of the project's folder, which is not served.
+    body = markdown.renderer.render(tokens, markdown.options, {})
+    return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Runbooks</title><style>{_STYLE}</style>{body}</html>'
 
 
 def _question(path: str, operation: dict[str, Any]) -> str:

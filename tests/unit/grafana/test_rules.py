@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.docs.generate import DOCS, all_metrics
+from harness.docs.generate import DOCS, RUNBOOKS, all_metrics
 from harness.real.parts import real_part
 
 RULES_FILE = DOCS.parent / "grafana" / "prometheus" / "rules.yml"
@@ -416,18 +416,52 @@ def test_rule_tells_what_is_wrong_and_where_to_read_on(rule: dict[str, Any]) -> 
     assert rule["annotations"].keys() == {"summary", "description", "runbook_url"}
     assert rule["annotations"]["summary"].endswith(".")
     assert rule["annotations"]["description"].endswith(".")
-    page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
-    assert anchor == rule["alert"].lower()
-    section = re.search(
-        rf"^## {rule['alert']}\n\n(.*?)(?=^## |\Z)", (DOCS.parent / page).read_text(), re.MULTILINE | re.DOTALL
-    )
+    address, _, page = rule["annotations"]["runbook_url"].partition(" }}/")
+    assert address.startswith("{{ or $externalLabels.commonwatt_utility ")
+    assert page == f"runbooks#{rule['alert'].lower()}"
+    section = re.search(rf"^## {rule['alert']}\n\n(.*?)(?=^## |\Z)", RUNBOOKS.read_text(), re.MULTILINE | re.DOTALL)
     assert section is not None
     for heading in ("**Means.**", "**Look.**", "**Do.**"):
         assert heading in section[1], f"{rule['alert']}: no {heading}"
 
 
+@pytest.mark.parametrize(
+    ("labels", "address"),
+    [({}, "http://127.0.0.1:8080"), ({"commonwatt_utility": "https://utility.example"}, "https://utility.example")],
+)
+def test_an_alert_leads_to_its_runbook_at_the_utility(labels: dict[str, str], address: str, tmp_path: Path) -> None:
+    rule = next(rule for rule in RULES if rule["alert"] == "CommonwattUtilityDisconnected")
+    case = next(case for case in CASES if case.alert == "UtilityDisconnected")
+    series = next(series for series in case.series if "connected" in series)
+    test = {
+        "interval": "1m",
+        "external_labels": labels,
+        "input_series": [{"series": series, "values": case.series[series]}],
+        "alert_rule_test": [
+            {
+                "alertname": rule["alert"],
+                "eval_time": f"{case.fires[0]}m",
+                "exp_alerts": [
+                    {
+                        "exp_labels": {**rule["labels"], **labels_of(series)},
+                        "exp_annotations": {
+                            **rule["annotations"],
+                            "runbook_url": f"{address}/runbooks#commonwattutilitydisconnected",
+                        },
+                    }
+                ],
+            }
+        ],
+    }
+    promtool("test", "rules", written(tmp_path / "test.yml", RULES_FILE, [test]))
+
+
+def labels_of(series: str) -> dict[str, str]:
+    return dict(re.findall(r'(\w+)="([^"]*)"', series))
+
+
 def test_every_runbook_is_of_a_rule() -> None:
-    headings = re.findall(r"^## (.+)$", (DOCS / "runbooks.md").read_text(), re.MULTILINE)
+    headings = re.findall(r"^## (.+)$", RUNBOOKS.read_text(), re.MULTILINE)
     assert sorted(headings) == sorted(NAMES)
 
 

@@ -181,6 +181,14 @@ def test_registry_events_and_troubles_are_served(client: Client, database: Datab
     assert "/readings" in client.get("/openapi.json").json()["paths"]
 
 
+def test_runbooks_have_a_section_at_the_anchor_of_each_alert(client: Client) -> None:
+    text = client.get("/runbooks").text
+    assert '<h2 id="commonwattgatewaysilent">CommonwattGatewaySilent</h2>' in text
+    assert not re.search(r'href="(?!#)', text), "other pages are not served"
+    for anchor in re.findall(r'href="#([^"]+)"', text):
+        assert f'id="{anchor}"' in text
+
+
 def test_lines_show_what_gateways_said_last(client: Client, database: Database) -> None:  # req: C9
     month = Month(used=(5, 7), expected=(6, 11), allowance=10)
     said = Heartbeat(
