@@ -42,7 +42,8 @@ def runbooks_page() -> str:
             if not str(link.attrs["href"]).startswith("#"):
                 del link.attrs["href"]  # A page of the project's folder, which is not served.
     body = markdown.renderer.render(tokens, markdown.options, {})
-    return f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>Runbooks</title><style>{_STYLE}</style>{body}</html>'
+    head = f'<meta charset="utf-8"><title>Runbooks</title><style>{_STYLE}</style>'
+    return f'<!DOCTYPE html><html lang="en">{head}{body}</html>'
 
 
 def _question(path: str, operation: dict[str, Any]) -> str:
