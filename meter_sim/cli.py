@@ -9,6 +9,7 @@ import typer
 
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import MetersSettings
+from commonwatt.device.store import open_checked, reading_store
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
@@ -18,7 +19,7 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.dump import held_lines, true_lines
-from meter_sim.store import open_checked, reading_store
+from meter_sim.truth import TRUTH
 
 if TYPE_CHECKING:
     from meter_sim.fleet import Fleet
@@ -83,7 +84,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     clock = load_clock(settings.clock)
     with (
         only_one(settings.store, "another fleet"),
-        closing(open_checked(settings.store, int(clock.now()))) as store,
+        closing(open_checked(settings.store, int(clock.now()), TRUTH)) as store,
     ):
         fleet = Fleet(settings=settings, town=town, microgrid=microgrid, tokens=tokens, clock=clock, store=store)
         watchdog.watch("writer", fleet.writing.mark)

@@ -6,9 +6,10 @@ from itertools import groupby
 import numpy as np
 
 from commonwatt.codec.dumps import block_lines, event_lines
+from commonwatt.device.store import DeviceStore
 from commonwatt.model.blocks import Blocks, Quality, from_records, make_blocks
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
-from meter_sim.store import FleetStore
+from meter_sim.truth import true_events, true_records
 
 RECORD = np.dtype(
     [
@@ -25,18 +26,18 @@ RECORD = np.dtype(
 """The 36 bytes of a history record (M2)."""
 
 
-def held_lines(store: FleetStore) -> Iterator[str]:
+def held_lines(store: DeviceStore) -> Iterator[str]:
     """Yield what the meters still hold."""
     for records in store.held_records():
         yield from block_lines(from_records(records))
     yield from event_lines(store.held_events())
 
 
-def true_lines(store: FleetStore) -> Iterator[str]:
+def true_lines(store: DeviceStore) -> Iterator[str]:
     """Yield everything that was ever recorded, each block once and whole."""
-    for _, slots in groupby(store.true_records(), lambda slot: (slot[0] - SLOT_S) // QUARTER_S):
+    for _, slots in groupby(true_records(store), lambda slot: (slot[0] - SLOT_S) // QUARTER_S):
         yield from block_lines(_blocks(b"".join(records for _, records in slots)))
-    yield from event_lines(store.true_events())
+    yield from event_lines(true_events(store))
 
 
 def _blocks(data: bytes) -> Blocks:

@@ -15,9 +15,12 @@ from dataclasses import replace
 from statistics import median
 
 from commonwatt.config.settings import MetersSettings
-from commonwatt.device.changes import Change, MeterState, Orders, Stored
+from commonwatt.device.changes import MeterState, Orders, Stored
 from commonwatt.device.delivery import Tally
-from commonwatt.model.effects import Publish, Write, perform
+from commonwatt.device.desired_states import Commanded
+from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.store import DeviceStore
+from commonwatt.model.effects import Effect, Publish, Write, perform
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import State
 from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
@@ -27,10 +30,9 @@ from commonwatt.protocol import topics
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from commonwatt.town.town import Function, Microgrid, Town
-from meter_sim.meter import Effects, Limits, Meter
 from meter_sim.metrics import Figures
-from meter_sim.physics import Commanded, MicrogridPhysics
-from meter_sim.store import FleetStore
+from meter_sim.physics import MicrogridPhysics
+from meter_sim.truth import Change, has_slot, last_slot
 from meter_sim.world import Failures, Timers, World
 
 MAX_ARRIVED = 10_000
@@ -52,6 +54,8 @@ _STEPS_AT_ONCE = 50
 
 _log = logging.getLogger(__name__)
 
+Effects = list[Effect[Change]]
+
 
 class Fleet:
     """The emulated meters of a microgrid, their connections and the physics behind them.
@@ -70,7 +74,7 @@ class Fleet:
         microgrid: Microgrid,
         tokens: Mapping[str, str],
         clock: Clock,
-        store: FleetStore,
+        store: DeviceStore,
     ) -> None:
         self.meters: dict[MeterId, Meter] = {}
         self.tally: Tally = Counter()
@@ -87,7 +91,7 @@ class Fleet:
         self._failing = Timers()
         self._down: set[MeterId] = set()
         self._timers = Timers()
-        self._world = World(MicrogridPhysics(town, microgrid), microgrid, store.slot(), clock.now())
+        self._world = World(MicrogridPhysics(town, microgrid), microgrid, last_slot(store), clock.now())
         self._ahead_s = 0.0
         self._arrived: deque[tuple[MeterId, str, bytes]] = deque()
         self._dropped = 0
@@ -203,7 +207,7 @@ class Fleet:
 
     def _boot(self, meter: MeterId, *, power_lost: bool) -> Effects:
         now = self._clock.now()
-        effects = self.meters[meter].boot(now, power_lost=power_lost)
+        effects: Effects = [*self.meters[meter].boot(now, power_lost=power_lost)]
         self._timers.set(meter, self.meters[meter].wake_at)
         fails_at = self._failures.next_after(now)
         stop_at = self._clock.meters_stop_at
@@ -240,7 +244,7 @@ class Fleet:
         effects: Effects = [Write(self._world.slot())]
         # Nearer to the right time by a part of this slot, so that none is lost or comes twice.
         self._ahead_s += max(-SLEW_S, min(SLEW_S, -self._ahead_s - self._told_s()))
-        if self._store.has_slot(self._world.slot_end):
+        if has_slot(self._store, self._world.slot_end):
             return effects  # by a clock that was ahead; a slot is recorded once
         for meter, core in self.meters.items():
             if meter not in self._down:

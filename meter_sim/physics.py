@@ -13,6 +13,7 @@ Meters of other makers are outside: they are not measured here, and take and giv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from commonwatt.device.desired_states import Commanded
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S, VOLTS, EpochSeconds, MeterId, MilliwattHours
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town, average_w
@@ -33,23 +34,6 @@ _SOURCES = (Function.BUILDING, Function.SOLAR_FARM)
 
 DemandPercent = Callable[[Meter, EpochSeconds], int]
 """A scenario's demand of the place behind a meter, as a percentage of its ordinary load in a slot."""
-
-
-@dataclass(frozen=True)
-class Commanded:
-    """What a meter, or the place it stands at, is told.
-
-    Attributes:
-        sharing: Its battery gives to batteries below their minimum.
-        weight: Its part of what is given, relative to the others that give; 0 gives nothing.
-        reducing: The place uses 80 % of its load.
-        isolated: The place is disconnected from the loop; at a boundary meter, the microgrid from the town (C5).
-    """
-
-    sharing: bool = False
-    weight: int = 1
-    reducing: bool = False
-    isolated: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,10 +4,11 @@ import heapq
 import random
 from collections.abc import Mapping
 
-from commonwatt.device.changes import Slot
+from commonwatt.device.desired_states import Commanded
 from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
 from commonwatt.town.town import Microgrid
-from meter_sim.physics import Commanded, MicrogridPhysics, Step
+from meter_sim.physics import MicrogridPhysics, Step
+from meter_sim.truth import Slot
 
 MAX_CATCH_UP_S = 7 * 86_400
 """After a longer stop the batteries' levels jump to now instead of being stepped through it."""

@@ -3,10 +3,10 @@
 import json
 
 from commonwatt.device.changes import MeterState
+from commonwatt.device.description import Description
 from commonwatt.device.desired_states import HeldStates, Verdict
 from commonwatt.device.log import MeterLog
 from commonwatt.protocol.commands import LogIds, Outcome
-from commonwatt.town.town import Meter as Description
 
 
 def outcome(

@@ -24,7 +24,7 @@ class LogRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """New records at the end of a log. They also go to the truth, which only the audit reads."""
+    """New records at the end of a log."""
 
     meter: MeterId
     log: Log
@@ -103,15 +103,7 @@ class Orders:
     held: dict[Kind, Held]
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The physics after the slot that ended at ``slot_end``; commits together with the slot's records (design 8)."""
-
-    slot_end: EpochSeconds
-    levels: dict[MeterId, MilliwattHours]
-
-
-Change: TypeAlias = Made | Replace | Delete | MeterState | Orders | Slot
+Change: TypeAlias = Made | Replace | Delete | MeterState | Orders
 
 
 @dataclass(frozen=True, kw_only=True)

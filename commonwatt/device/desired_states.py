@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 from commonwatt.device.changes import MeterState
+from commonwatt.device.description import Description
 from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Command, Epoch, Held, Kind, Result
-from commonwatt.town.town import Meter as Description
 
 DEFAULT: dict[Kind, str] = {
     Kind.SHARING: "off",
@@ -35,6 +35,23 @@ class Verdict:
 
 
 DONE = Verdict("done")
+
+
+@dataclass(frozen=True)
+class Commanded:
+    """What a meter, or the place it stands at, is told.
+
+    Attributes:
+        sharing: Its battery gives to batteries below their minimum.
+        weight: Its part of what is given, relative to the others that give; 0 gives nothing.
+        reducing: The place uses 80 % of its load.
+        isolated: The place is disconnected from the loop; at a boundary meter, the microgrid from the town (C5).
+    """
+
+    sharing: bool = False
+    weight: int = 1
+    reducing: bool = False
+    isolated: bool = False
 
 
 class HeldStates:

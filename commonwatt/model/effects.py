@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
-W = TypeVar("W")
+W = TypeVar("W", covariant=True)
 """The kind of writes a core's store knows."""
 
 

@@ -22,6 +22,7 @@ from prometheus_client import CollectorRegistry
 from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
 from commonwatt.device.changes import MeterState, Orders, Stored
+from commonwatt.device.meter import Limits, Meter
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, State
@@ -42,7 +43,6 @@ from commonwatt.town.town import Battery, load_town
 from gateway.metrics import Figures, make_registry
 from harness.worlds.gateway import CAPACITY, START, World, batches, readings
 from harness.worlds.meters import ack_of, house_meter
-from meter_sim.meter import Limits, Meter
 from utility.health import Health
 from utility.ingest.ingest import Ingest
 from utility.metrics import UtilityMetrics

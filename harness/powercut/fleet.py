@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 
+from commonwatt.device.store import open_store
 from commonwatt.model.units import SLOT_S
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.messages import Put, unpack_put
@@ -19,7 +20,7 @@ from commonwatt.protocol.topics import EVENTS, RECORDS, all_meters_up, parse_met
 from harness.network.waiting import become
 from harness.powercut.disk import Disk, records
 from harness.powercut.recorder import Recorder
-from meter_sim.store import open_store
+from meter_sim.truth import TRUTH, true_records
 
 FLEETS_TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\npush_share = 1.0\n'
 
@@ -87,10 +88,10 @@ def _missing(left: dict[str, bytes], published: Sequence[Put]) -> Iterator[str]:
     with tempfile.TemporaryDirectory() as folder:
         for path, content in left.items():
             (Path(folder) / Path(path).name).write_bytes(content)
-        with closing(open_store(Path(folder) / "meters.db")) as store:
+        with closing(open_store(Path(folder) / "meters.db", TRUTH)) as store:
             held = {record.pack() for some in store.held_records() for record in some}
             held |= {event.pack() for _, event in store.held_events()}
-            slots = [slot_end for slot_end, _ in store.true_records()]
+            slots = [slot_end for slot_end, _ in true_records(store)]
     for put in published:
         if not held.issuperset(put.records):
             yield f"{put.log.name} {put.first_id} to {put.last_id}, which were published, are not held"

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from commonwatt.device.changes import Change, MeterState, Orders, Stored
+from commonwatt.device.meter import Effects, Limits, Meter
+from commonwatt.device.store import DeviceStore, open_store
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.exceptions import ProtocolError
@@ -19,8 +21,7 @@ from harness.real.images import put_back
 from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
 from meter_sim.fleet import COMMIT_RETRY_S, MAX_ARRIVED
-from meter_sim.meter import Effects, Limits, Meter
-from meter_sim.store import FleetStore, open_store
+from meter_sim.truth import TRUTH
 from meter_sim.world import Timers
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ class Fleet(Node[Change]):
         self.off: set[MeterId] = set()
         self.ahead: Counter[MeterId] = Counter()
         self._stuck: Sequence[Effect[Change]] = ()
-        self.store: FleetStore = open_store(Path(":memory:"))
+        self.store: DeviceStore = open_store(Path(":memory:"), TRUTH)
         self.microgrid = microgrid
         self.limits = Limits(resolution=1, log_records=log_records)
         self._descriptions = {meter.id: meter for meter in meters}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from commonwatt.device import changes as at_meter
 from commonwatt.device.desired_states import DEFAULT
+from commonwatt.device.meter import Meter
 from commonwatt.model.records import FUTURE_S, EventRecord, Log, Rejection, unpack_event, unpack_history
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId
 from commonwatt.protocol.batches import Letter
@@ -17,7 +18,6 @@ from commonwatt.protocol.topics import EVENTS, RECORDS
 from gateway import changes as at_gateway
 from harness.simulation import masks
 from harness.simulation.masks import Holdings, Key
-from meter_sim.meter import Meter
 from utility.store import changes as at_utility
 
 if TYPE_CHECKING:

@@ -14,6 +14,8 @@ from broker import rules
 from commonwatt.device.changes import Delete
 from commonwatt.device.delivery import Delivery
 from commonwatt.device.desired_states import DONE, HeldStates, Verdict
+from commonwatt.device.meter import Effects, Meter
+from commonwatt.device.store import DeviceStore
 from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.effects import Effect, Publish, Write
@@ -30,8 +32,6 @@ from gateway.control.epochs import Epochs
 from gateway.relay import outbox, relay
 from gateway.relay.relay import Relay
 from gateway.store.store import Store
-from meter_sim.meter import Effects, Meter
-from meter_sim.store import FleetStore
 from utility.store import compactor, parts
 
 
@@ -271,7 +271,7 @@ BUGS: dict[str, Bug] = {
     "a new utility gets no backup": Bug(lambda: patch.object(Relay, "_compare_store", _keep_known)),
     "commands judged by a clock that lags behind": Bug(_expiry_by_a_clock_that_lags),
     "adopt epoch": Bug(lambda: patch.object(Epochs, "reported", _adopt_epoch)),
-    "pairs not kept": Bug(lambda: patch.object(FleetStore, "_write_orders", return_value=None)),
+    "pairs not kept": Bug(lambda: patch.object(DeviceStore, "_write_orders", return_value=None)),
     "a clock trusted from the start": Bug(_trusted_from_the_start),
     "no access rules": Bug(lambda: patch.object(rules, "allowed", return_value=True)),
     "records of other meters taken": Bug(_other_meters_records_taken),

@@ -21,6 +21,8 @@ from pydantic import BaseModel
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.device import changes as meter_changes
+from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.store import open_store
 from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish
@@ -35,8 +37,7 @@ from gateway.store.store import Store
 from harness.real.images import put_back
 from harness.simulation import masks
 from harness.simulation.node import finish
-from meter_sim.meter import Limits, Meter
-from meter_sim.store import open_store
+from meter_sim.truth import TRUTH
 from utility.core import Core
 from utility.store import changes as utility_changes
 from utility.store.database import open_database
@@ -213,7 +214,7 @@ class MeterPart(Part[Meter, meter_changes.Change]):
         self._description = description
         self._limits = Limits(resolution=1)
         self._born = now
-        self._store = open_store(Path(":memory:"))
+        self._store = open_store(Path(":memory:"), TRUTH)
 
     @property
     def connection(self) -> sqlite3.Connection:

@@ -8,6 +8,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.device.meter import Effects, Meter
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S
@@ -18,7 +19,6 @@ from commonwatt.town.town import load_town
 from gateway.changes import Change
 from gateway.core import Gateway
 from harness.small_world.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
-from meter_sim.meter import Effects, Meter
 from utility.registry.registration import fill_registry
 
 START = 1_782_000_000

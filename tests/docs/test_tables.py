@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from commonwatt.device.store import open_store
 from gateway.store.store import Store
 from harness.docs.generate import DOCS
-from meter_sim.store import open_store
+from meter_sim.truth import TRUTH
 from utility.store.tables import metadata
 
 Tables = dict[str, list[str]]
@@ -32,7 +33,7 @@ def gateway_tables(folder: Path) -> Tables:
 
 
 def meters_tables(folder: Path) -> Tables:
-    open_store(folder / "meters.db").close()
+    open_store(folder / "meters.db", TRUTH).close()
     return tables_of(folder / "meters.db")
 
 

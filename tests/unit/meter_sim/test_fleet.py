@@ -11,13 +11,14 @@ import pytest
 
 from commonwatt.config.settings import MetersSettings
 from commonwatt.device.changes import Change
+from commonwatt.device.store import DeviceStore, open_store, reading_store
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import EventRecord, State, unpack_history
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 from meter_sim import fleet as fleet_module
 from meter_sim.fleet import Fleet
-from meter_sim.store import FleetStore, open_store, reading_store
+from meter_sim.truth import TRUTH, true_events, true_records
 
 T = 1_790_000_100
 TOWN = """
@@ -53,11 +54,11 @@ class Bench:
         self.town = load_town(path / "town.toml")
         self.clock = ManualClock()
         self.failures_per_day = 0.0
-        self.store: FleetStore | None = None
+        self.store: DeviceStore | None = None
 
     def start(self, **tokens: str) -> None:
         self.stop()
-        self.store = open_store(self.path / "meters.db")
+        self.store = open_store(self.path / "meters.db", TRUTH)
         microgrid = self.town.microgrids["r"]
         self.fleet = Fleet(
             settings=MetersSettings(microgrid="r", failures_per_day=self.failures_per_day),
@@ -82,14 +83,14 @@ class Bench:
     def slots(self) -> list[int]:
         """Return the ends of the slots measured, checking that each was by the meters that are up."""
         with reading_store(self.path / "meters.db") as reader:
-            found = list(reader.true_records())
+            found = list(true_records(reader))
         for end, data in found:
             assert {unpack_history(data[at : at + 36]).end for at in range(0, len(data), 36)} == {end}
         return [end for end, _ in found]
 
     def events(self, meter: int) -> list[EventRecord]:
         with reading_store(self.path / "meters.db") as reader:
-            return [event for _, event in reader.true_events() if event.meter_id == meter]
+            return [event for _, event in true_events(reader) if event.meter_id == meter]
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.device.changes import Slot
 from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.physics import MicrogridPhysics
+from meter_sim.truth import Slot
 from meter_sim.world import MAX_CATCH_UP_S, Failures, Timers, World
 
 T = 1_790_000_100

@@ -10,6 +10,8 @@ import pytest
 
 from commonwatt.device.changes import LogRow, Made, MeterState, Orders, Stored
 from commonwatt.device.delivery import Tally
+from commonwatt.device.desired_states import Commanded
+from commonwatt.device.meter import Effects, Limits, Meter
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
 from commonwatt.protocol import topics
@@ -18,8 +20,6 @@ from commonwatt.protocol.messages import Put, Refusal, Trust, unpack_level, unpa
 from commonwatt.town.town import Battery
 from commonwatt.town.town import Meter as Description
 from harness.worlds.meters import SOLAR, ack_of, house_meter
-from meter_sim.meter import Effects, Limits, Meter
-from meter_sim.physics import Commanded
 
 T = 1_790_000_100
 """Start of a quarter-hour, and so of a minute, a group of ten and a slot."""

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from commonwatt.device.changes import Change, Made, MeterState, Orders, Stored
+from commonwatt.device.meter import Effects, Limits, Meter
+from commonwatt.device.store import open_store
 from commonwatt.model.blocks import Quality, from_records
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import HistoryRecord, Log, RecordType, unpack_history
@@ -22,8 +24,7 @@ from commonwatt.protocol import topics
 from commonwatt.protocol.messages import Put, Refusal, unpack_put
 from commonwatt.town.town import Battery
 from harness.worlds.meters import ack_of, house_meter
-from meter_sim.meter import Effects, Limits, Meter
-from meter_sim.store import open_store
+from meter_sim.truth import TRUTH
 
 T = 1_790_000_100
 METER = 10_001
@@ -38,7 +39,7 @@ class MeterMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = open_store(Path(":memory:"))
+        self.store = open_store(Path(":memory:"), TRUTH)
         self.now = float(T)
         self.slot_end = T
         self.seq = 0

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.device.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot
+from commonwatt.device.changes import Delete, LogRow, Made, MeterState, Orders, Replace
+from commonwatt.device.store import DeviceStore, open_checked, open_store, reading_store
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType
 from commonwatt.protocol.commands import Held, Kind
 from commonwatt.sqlite.damage import set_aside_before
 from meter_sim.dump import held_lines, true_lines
-from meter_sim.store import FleetStore, open_checked, open_store, reading_store
+from meter_sim.truth import TRUTH, Change, Slot, last_slot, true_records
 
 T = 1_790_000_100
 STATE = MeterState(meter=5, generation=3, remainders={RecordType.THROUGH: 7}, stopped=True, level=90, made=3)
@@ -39,7 +40,7 @@ def event(number: int) -> LogRow:
     return LogRow(number, number, record.pack())
 
 
-def fill(store: FleetStore) -> None:
+def fill(store: DeviceStore) -> None:
     """Make three slots of one meter and one event; the first slot is acknowledged."""
     for slot in range(3):
         made = Made(5, Log.HISTORY, 3, (row(slot + 1, slot, reading=slot),))
@@ -48,22 +49,22 @@ def fill(store: FleetStore) -> None:
 
 
 def test_what_was_committed_comes_back(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "meters.db")
+    store = open_store(tmp_path / "meters.db", TRUTH)
     fill(store)
     store.close()
-    store = open_store(tmp_path / "meters.db")
+    store = open_store(tmp_path / "meters.db", TRUTH)
     stored = store.load(5)
     assert stored is not None
     assert (stored.state, stored.orders) == (STATE, ORDERS)
     assert stored.history == [row(2, 1, 1), row(3, 2, 2)]
     assert stored.events == [event(1)]
-    assert store.slot() == Slot(T + 45, {5: 2})
+    assert last_slot(store) == Slot(T + 45, {5: 2})
     assert store.load(6) is None
     store.close()
 
 
 def test_records_made_replaced_and_deleted_in_one_step_leave_what_was_left_last(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "meters.db")
+    store = open_store(tmp_path / "meters.db", TRUTH)
     merged = LogRow(2, 3, row(2).data)
     store.commit(
         [
@@ -81,7 +82,7 @@ def test_records_made_replaced_and_deleted_in_one_step_leave_what_was_left_last(
 
 
 def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "meters.db")
+    store = open_store(tmp_path / "meters.db", TRUTH)
     fill(store)
     with pytest.raises(sqlite3.IntegrityError):
         store.commit([Delete(5, Log.HISTORY, 2), Made(5, Log.HISTORY, 3, (row(3),))])
@@ -92,7 +93,7 @@ def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_the_truth_keeps_what_was_acknowledged_and_the_dump_does_not(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "meters.db")
+    store = open_store(tmp_path / "meters.db", TRUTH)
     fill(store)
     with reading_store(tmp_path / "meters.db") as reader:
         true = [json.loads(line) for line in true_lines(reader)]
@@ -108,7 +109,7 @@ def test_the_truth_keeps_what_was_acknowledged_and_the_dump_does_not(tmp_path: P
 
 
 def test_a_store_is_read_after_its_fleet_has_gone(tmp_path: Path) -> None:
-    store = open_store(tmp_path / "meters.db")
+    store = open_store(tmp_path / "meters.db", TRUTH)
     fill(store)
     store.close()
     with reading_store(tmp_path / "meters.db") as reader:
@@ -116,30 +117,30 @@ def test_a_store_is_read_after_its_fleet_has_gone(tmp_path: Path) -> None:
 
 
 def test_a_store_of_a_newer_release_is_refused(tmp_path: Path) -> None:
-    open_store(tmp_path / "meters.db").close()
+    open_store(tmp_path / "meters.db", TRUTH).close()
     connection = sqlite3.connect(tmp_path / "meters.db")
     connection.execute("PRAGMA user_version = 2")
     connection.close()
     with pytest.raises(StoreError, match="of version 2; this release knows 1"):
-        open_store(tmp_path / "meters.db")
+        open_store(tmp_path / "meters.db", TRUTH)
 
 
 def test_what_is_no_store_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "text.db").write_bytes(b"not a database, but long enough to look at" * 100)
     with pytest.raises(StoreError, match="not a database"):
-        open_store(tmp_path / "text.db")
+        open_store(tmp_path / "text.db", TRUTH)
     connection = sqlite3.connect(tmp_path / "other.db")
     connection.execute("CREATE TABLE other (x)")
     connection.close()
     with pytest.raises(StoreError, match="not of meters"):
-        open_store(tmp_path / "other.db")
+        open_store(tmp_path / "other.db", TRUTH)
     with pytest.raises(StoreError), reading_store(tmp_path / "none.db"):
         pass
 
 
 def test_a_commit_that_failed_and_is_there_all_the_same_is_made_again(tmp_path: Path) -> None:
     """As after a failed sync: an error, and the frames are in the log when the file is opened again."""
-    store = open_store(tmp_path / "meters.db")
+    store = open_store(tmp_path / "meters.db", TRUTH)
     changes: list[Change] = [
         Slot(T + 15, {5: 1}),
         Made(5, Log.HISTORY, 3, (row(1), row(2))),
@@ -150,7 +151,7 @@ def test_a_commit_that_failed_and_is_there_all_the_same_is_made_again(tmp_path: 
     store._failed = True
     store.commit(changes)
     assert [r.last_id for r in store._rows(5, Log.HISTORY)] == [2]
-    assert list(store.true_records()) == [(T + 15, row(1).data + row(2).data)]
+    assert list(true_records(store)) == [(T + 15, row(1).data + row(2).data)]
     with pytest.raises(sqlite3.IntegrityError):
         store.commit(changes)
     store.close()
@@ -159,23 +160,23 @@ def test_a_commit_that_failed_and_is_there_all_the_same_is_made_again(tmp_path: 
 @pytest.mark.parametrize("spoil", [slice(0, 16), slice(4096, 4300)], ids=["header", "page"])
 def test_a_damaged_store_is_set_aside_and_a_sound_one_is_not(tmp_path: Path, spoil: slice) -> None:
     path = tmp_path / "meters.db"
-    store = open_checked(path, 100)
+    store = open_checked(path, 100, TRUTH)
     fill(store)
     store.close()
-    open_checked(path, 200).close()
+    open_checked(path, 200, TRUTH).close()
     assert set_aside_before(path) == []
     data = bytearray(path.read_bytes())
     data[spoil] = b"\xff" * (spoil.stop - spoil.start)
     path.write_bytes(data)
-    store = open_checked(path, 300)
-    assert store.slot() is None, "a new one"
+    store = open_checked(path, 300, TRUTH)
+    assert last_slot(store) is None, "a new one"
     store.close()
     assert [aside.read_bytes() == data for aside in set_aside_before(path)] == [True]
 
 
 def test_a_store_whose_log_has_a_damaged_header_is_set_aside(tmp_path: Path) -> None:
     """SQLite would take the log for empty, and the meters give numbers again that they gave before."""
-    fill(open_checked(tmp_path / "live.db", 100))
+    fill(open_checked(tmp_path / "live.db", 100, TRUTH))
     path = tmp_path / "meters.db"
     for suffix in ("", "-wal"):
         shutil.copy(tmp_path / f"live.db{suffix}", tmp_path / f"meters.db{suffix}")
@@ -183,8 +184,8 @@ def test_a_store_whose_log_has_a_damaged_header_is_set_aside(tmp_path: Path) -> 
     data = bytearray(log.read_bytes())
     data[16] ^= 1
     log.write_bytes(data)
-    store = open_checked(path, 300)
-    assert store.slot() is None, "a new one"
+    store = open_checked(path, 300, TRUTH)
+    assert last_slot(store) is None, "a new one"
     store.close()
     assert len(set_aside_before(path)) == 1
 
@@ -192,7 +193,7 @@ def test_a_store_whose_log_has_a_damaged_header_is_set_aside(tmp_path: Path) -> 
 @pytest.mark.parametrize("cut_log", [False, True])
 def test_a_newer_release_s_store_is_not_set_aside(tmp_path: Path, *, cut_log: bool) -> None:
     path, live = tmp_path / "meters.db", tmp_path / "live.db"
-    open_store(live).close()
+    open_store(live, TRUTH).close()
     connection = sqlite3.connect(live)
     connection.execute("PRAGMA user_version = 2")
     connection.execute("PRAGMA wal_checkpoint")
@@ -209,7 +210,7 @@ def test_a_newer_release_s_store_is_not_set_aside(tmp_path: Path, *, cut_log: bo
         log.write_bytes(data)
     before = path.read_bytes(), log.read_bytes()
     with pytest.raises(StoreError, match=r"of version 2; .* Install the newer release again"):
-        open_checked(path, 100)
+        open_checked(path, 100, TRUTH)
     assert set_aside_before(path) == []
     if cut_log:
         assert (path.read_bytes(), log.read_bytes()) == before, "the newer release finds what it left"

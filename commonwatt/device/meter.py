@@ -1,4 +1,4 @@
-"""The core of an emulated meter: measures, keeps two logs, delivers them and obeys (M1-M9; design 2, 4).
+"""The core of a meter: takes readings, keeps two logs, delivers them and obeys (M1-M9; design 2, 4).
 
 It takes an event and the time, and returns effects: changes to make durable, then messages to publish. It reads no
 clock and draws no chance; ``wake_at`` says when it wants ``tick`` next. What it is built from is what its store holds,
@@ -12,7 +12,8 @@ from commonwatt.device import answers
 from commonwatt.device.aggregation import average, consolidate
 from commonwatt.device.changes import Change, MeterState, Orders, Stored
 from commonwatt.device.delivery import Delivery, Tally
-from commonwatt.device.desired_states import DONE, HeldStates, Verdict, possible
+from commonwatt.device.description import Description
+from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
 from commonwatt.device.log import Aggregation, MeterLog
 from commonwatt.device.timing import TOLERANCE_S, Told, ToldTime, next_put, open_group
 from commonwatt.model.effects import Effect, Publish, Write
@@ -22,8 +23,6 @@ from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHou
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind, unpack_json
 from commonwatt.protocol.messages import Level, Trust, unpack_put_ack
-from commonwatt.town.town import Meter as Description
-from meter_sim.physics import Commanded
 
 CATCH_UP_RECORDS = 60
 """With this many records waiting, the next batch follows an acknowledgement at once."""
@@ -36,7 +35,7 @@ Effects = list[Effect[Change]]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What an emulated meter is capable of.
+    """What a meter is capable of.
 
     Attributes:
         resolution: Readings are multiples of this many milliwatt-hours.
@@ -51,7 +50,7 @@ class Meter:
     """One meter.
 
     Attributes:
-        description: What the town file says of it.
+        description: Its entry in the registry.
         state: What it must not forget.
         orders: The desired states it holds.
         history: Its history log.

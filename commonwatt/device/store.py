@@ -1,7 +1,7 @@
-"""The one SQLite file of a fleet: its meters' logs and states, the batteries' levels, and the truth (M1, M6, M9).
+"""The SQLite file of one or many meters: their logs, their states and the desired states they hold (M1, M6, M9).
 
-The truth is every record ever made, which only the audit reads. It is committed in the same transaction as the logs,
-so that no crash can put the two at odds.
+A program that keeps more beside its meters passes an ``Extension``: what it keeps is committed in the same transaction
+as the logs, so that no crash can put the two at odds.
 """
 
 import json
@@ -11,10 +11,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from operator import attrgetter
 from pathlib import Path
+from typing import Protocol
 
 from pydantic import TypeAdapter
 
-from commonwatt.device.changes import Change, Delete, LogRow, Made, MeterState, Orders, Replace, Slot, Stored
+from commonwatt.device.changes import Delete, LogRow, Made, MeterState, Orders, Replace, Stored
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
 from commonwatt.model.units import EpochSeconds, MeterId
@@ -39,12 +40,6 @@ CREATE TABLE record (
     meter INTEGER NOT NULL, log INTEGER NOT NULL, first_id INTEGER NOT NULL, last_id INTEGER NOT NULL,
     data BLOB NOT NULL, PRIMARY KEY (meter, log, first_id)
 ) WITHOUT ROWID;
-CREATE TABLE slot (one INTEGER PRIMARY KEY CHECK (one = 1), slot_end INTEGER NOT NULL, levels TEXT NOT NULL);
-CREATE TABLE truth (slot_end INTEGER PRIMARY KEY, records BLOB NOT NULL);
-CREATE TABLE truth_event (
-    meter INTEGER NOT NULL, generation INTEGER NOT NULL, id INTEGER NOT NULL, data BLOB NOT NULL,
-    PRIMARY KEY (meter, generation, id)
-) WITHOUT ROWID;
 """
 
 _log = logging.getLogger(__name__)
@@ -61,26 +56,57 @@ _GOES_ON = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
 """After these errors a connection is as it was; after others what it believes of the file may be wrong."""
 
 
-class FleetStore:
-    """A fleet's store, used by one thread at a time.
+class Extension(Protocol):
+    """What a program keeps beside its meters.
+
+    Attributes:
+        tables: The SQL that makes its tables.
+        checked: Those of its tables that are looked through when the file is opened: the small ones.
+    """
+
+    tables: str
+    checked: tuple[str, ...]
+
+    def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
+        """Write what it keeps of ``changes``, in the transaction of the meters' own.
+
+        Args:
+            connection: In a transaction.
+            changes: All changes, the meters' too.
+            insert: ``INSERT``, or ``INSERT OR REPLACE`` where the same may be there already.
+        """
+
+
+class DeviceStore:
+    """A store of meters, used by one thread at a time.
 
     Args:
         connection: To its file.
         path: Of its file, which is opened again after a failure.
+        extension: What is kept beside the meters; ``None``: nothing.
     """
 
-    def __init__(self, connection: sqlite3.Connection, path: Path) -> None:
+    def __init__(self, connection: sqlite3.Connection, path: Path, extension: Extension | None) -> None:
         self._connection = connection
         self._path = path
+        self._extension = extension
         self._failed = False
         self._insert = "INSERT"
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The open file, for an extension to read; another one after a failure."""
+        return self._connection
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
-    def commit(self, changes: Sequence[Change]) -> None:
+    def commit(self, changes: Sequence[object]) -> None:
         """Make all changes durable, in their order, or none.
+
+        Args:
+            changes: ``Change`` values; others are the extension's.
 
         Raises:
             sqlite3.OperationalError: They are not durable, but some day they may be there: commit the same again.
@@ -94,6 +120,8 @@ class FleetStore:
             with self._connection:
                 self._connection.execute("BEGIN IMMEDIATE")
                 self._write(changes)
+                if self._extension is not None:
+                    self._extension.write(self._connection, changes, self._insert)
             self._failed = False
         except sqlite3.OperationalError as error:
             self._failed = self._failed or error.sqlite_errorcode & 0xFF not in _GOES_ON
@@ -115,18 +143,6 @@ class FleetStore:
             events=self._rows(meter, Log.EVENT),
         )
 
-    def slot(self) -> Slot | None:
-        """Return the physics after the last slot; ``None`` in a new store."""
-        found = self._connection.execute("SELECT slot_end, levels FROM slot").fetchone()
-        if found is None:
-            return None
-        return Slot(found[0], {int(meter): level for meter, level in json.loads(found[1]).items()})
-
-    def has_slot(self, slot_end: EpochSeconds) -> bool:
-        """Say whether a slot was recorded."""
-        found = self._connection.execute("SELECT 1 FROM truth WHERE slot_end = ?", (slot_end,)).fetchone()
-        return found is not None
-
     def held_records(self) -> Iterator[list[HistoryRecord]]:
         """Yield the history records the meters still hold, a meter at a time."""
         for meter in self._meters():
@@ -137,17 +153,6 @@ class FleetStore:
         for generation, data in self._connection.execute(
             "SELECT generation, data FROM record JOIN meter USING (meter) WHERE log = ? ORDER BY meter, first_id",
             (Log.EVENT,),
-        ):
-            yield generation, unpack_event(data)
-
-    def true_records(self) -> Iterator[tuple[int, bytes]]:
-        """Yield (slot end, all records made of that slot, one after the other) in the order of time."""
-        yield from self._connection.execute("SELECT slot_end, records FROM truth ORDER BY slot_end")
-
-    def true_events(self) -> Iterator[tuple[int, EventRecord]]:
-        """Yield (generation, event) of every event ever made."""
-        for generation, data in self._connection.execute(
-            "SELECT generation, data FROM truth_event ORDER BY meter, generation, id"
         ):
             yield generation, unpack_event(data)
 
@@ -166,34 +171,22 @@ class FleetStore:
             return Orders(meter, (0, 0), {})
         return Orders(meter, (found[0], found[1]), _HELD.validate_json(found[2]))
 
-    def _write(self, changes: Sequence[Change]) -> None:
+    def _write(self, changes: Sequence[object]) -> None:
         # Records are added many at a time. A delete may concern rows added before it, so these go first.
         added: list[tuple[int, int, int, int, bytes]] = []
         states: dict[MeterId, MeterState] = {}
-        truth: list[bytes] = []
-        events: list[tuple[int, int, int, bytes]] = []
-        slot: Slot | None = None
         for change in changes:
             if isinstance(change, Made):
                 added += [(change.meter, change.log, *row) for row in change.rows]
-                if change.log is Log.HISTORY:
-                    truth += [row.data for row in change.rows]
-                else:
-                    events += [(change.meter, change.generation, row.first_id, row.data) for row in change.rows]
             elif isinstance(change, MeterState):
                 states[change.meter] = change
             elif isinstance(change, Orders):
                 self._write_orders(change)
-            elif isinstance(change, Slot):
-                slot = change
-            else:
+            elif isinstance(change, Replace | Delete):
                 self._add(added)
                 added = self._remove(change)
         self._add(added)
         self._connection.executemany(_SAVE_METER, (_row_of(state) for state in states.values()))
-        self._connection.executemany(f"{self._insert} INTO truth_event VALUES (?, ?, ?, ?)", events)
-        if slot is not None:
-            self._write_slot(slot, truth)
 
     def _add(self, rows: Iterable[tuple[int, int, int, int, bytes]]) -> None:
         self._connection.executemany(
@@ -220,32 +213,25 @@ class FleetStore:
             (change.meter, *change.epoch, _HELD.dump_json(change.held).decode()),
         )
 
-    def _write_slot(self, change: Slot, truth: list[bytes]) -> None:
-        self._connection.execute(
-            "INSERT OR REPLACE INTO slot VALUES (1, ?, ?)", (change.slot_end, json.dumps(change.levels))
-        )
-        if truth:
-            self._connection.execute(f"{self._insert} INTO truth VALUES (?, ?)", (change.slot_end, b"".join(truth)))
-
 
 def _row_of(state: MeterState) -> tuple[object, ...]:
     *columns, remainders = _COLUMNS_OF(state)
     return (*columns, json.dumps(remainders))
 
 
-def open_checked(path: Path, now: EpochSeconds) -> FleetStore:
-    """Open a fleet's store; one that is damaged is set aside, and its meters begin anew, each with a new generation.
+def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = None) -> DeviceStore:
+    """Open a store; one that is damaged is set aside, and its meters begin anew, each with a new generation.
 
     Raises:
         StoreError: As ``open_store``.
     """
-    why = _damage(path) if path.exists() else None
+    why = _damage(path, extension) if path.exists() else None
     if why is not None:
         _log.error("store %s is damaged (%s): kept as %s, the meters begin anew", path, why, set_aside(path, now))
-    return open_store(path)
+    return open_store(path, extension)
 
 
-def _damage(path: Path) -> str | None:
+def _damage(path: Path, extension: Extension | None) -> str | None:
     """Say what is damaged.
 
     Raises:
@@ -257,15 +243,19 @@ def _damage(path: Path) -> str | None:
         with closing(open_read_only(path)) as connection:
             # Before its log is judged: what is of a later release is refused as it is.
             if _version(path, connection) == SCHEMA and not lost:
-                check_pages(connection, path.stat().st_size, ("meter", "orders", "record", "slot"))
+                check_pages(connection, path.stat().st_size, ("meter", "orders", "record", *_checked(extension)))
     except sqlite3.Error as error:
         if not lost:
             return str(error) if fails_check(error) else None
     return f"its log, before its last {lost} transactions" if lost else None
 
 
-def open_store(path: Path) -> FleetStore:
-    """Open a fleet's store, making it when it is missing.
+def _checked(extension: Extension | None) -> tuple[str, ...]:
+    return () if extension is None else extension.checked
+
+
+def open_store(path: Path, extension: Extension | None = None) -> DeviceStore:
+    """Open a store, making it when it is missing.
 
     Raises:
         StoreError: It can't be opened, is no such store, or is of a newer version.
@@ -273,8 +263,9 @@ def open_store(path: Path) -> FleetStore:
     with _told(path):
         connection = _connect(path)
         if _version(path, connection) == 0:
-            connection.executescript(f"BEGIN; {_TABLES} PRAGMA user_version = {SCHEMA}; COMMIT;")
-        return FleetStore(connection, path)
+            tables = _TABLES if extension is None else _TABLES + extension.tables
+            connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        return DeviceStore(connection, path, extension)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -287,8 +278,8 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def reading_store(path: Path) -> Iterator[FleetStore]:
-    """Open a fleet's store for reading alone, all of it as of one moment, whether the fleet runs or not.
+def reading_store(path: Path) -> Iterator[DeviceStore]:
+    """Open a store for reading alone, all of it as of one moment, whether its program runs or not.
 
     Raises:
         StoreError: It is missing, can't be opened, is no such store, or is of a newer version.
@@ -299,7 +290,7 @@ def reading_store(path: Path) -> Iterator[FleetStore]:
             if _version(path, connection) == 0:
                 raise StoreError(f"{path}: holds no meters yet; start them with: commonwatt meters run")
             connection.execute("BEGIN")
-            yield FleetStore(connection, path)
+            yield DeviceStore(connection, path, None)
         finally:
             connection.close()
 

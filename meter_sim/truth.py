@@ -1,0 +1,84 @@
+"""The truth of a fleet: every record and event ever made, and the batteries' levels, beside the meters' own logs.
+
+Only the audit reads it. It is committed in the same transaction as the logs.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from commonwatt.device import changes as device
+from commonwatt.device.changes import Made
+from commonwatt.device.store import DeviceStore
+from commonwatt.model.records import EventRecord, Log, unpack_event
+from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The physics after the slot that ended at ``slot_end``; commits together with the slot's records (design 8)."""
+
+    slot_end: EpochSeconds
+    levels: dict[MeterId, MilliwattHours]
+
+
+Change: TypeAlias = device.Change | Slot
+"""What a fleet asks its store to make durable."""
+
+
+class Truth:
+    """Keeps every record of a slot in one row, and the levels after the last slot (``device.store.Extension``)."""
+
+    tables = """
+CREATE TABLE slot (one INTEGER PRIMARY KEY CHECK (one = 1), slot_end INTEGER NOT NULL, levels TEXT NOT NULL);
+CREATE TABLE truth (slot_end INTEGER PRIMARY KEY, records BLOB NOT NULL);
+CREATE TABLE truth_event (
+    meter INTEGER NOT NULL, generation INTEGER NOT NULL, id INTEGER NOT NULL, data BLOB NOT NULL,
+    PRIMARY KEY (meter, generation, id)
+) WITHOUT ROWID;
+"""
+    checked: tuple[str, ...] = ("slot",)
+
+    def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
+        """Write the records and events that were made, and the last slot."""
+        made = [change for change in changes if isinstance(change, Made)]
+        connection.executemany(
+            f"{insert} INTO truth_event VALUES (?, ?, ?, ?)",
+            [(one.meter, one.generation, row[0], row[2]) for one in made if one.log is Log.EVENT for row in one.rows],
+        )
+        for slot in [change for change in changes if isinstance(change, Slot)][-1:]:
+            connection.execute("INSERT OR REPLACE INTO slot VALUES (1, ?, ?)", (slot.slot_end, json.dumps(slot.levels)))
+            if records := b"".join(row.data for one in made if one.log is Log.HISTORY for row in one.rows):
+                connection.execute(f"{insert} INTO truth VALUES (?, ?)", (slot.slot_end, records))
+
+
+TRUTH = Truth()
+
+
+def last_slot(store: DeviceStore) -> Slot | None:
+    """Return the physics after the last slot; ``None`` in a new store."""
+    found = store.connection.execute("SELECT slot_end, levels FROM slot").fetchone()
+    if found is None:
+        return None
+    return Slot(found[0], {int(meter): level for meter, level in json.loads(found[1]).items()})
+
+
+def has_slot(store: DeviceStore, slot_end: EpochSeconds) -> bool:
+    """Tell whether a slot was recorded."""
+    found = store.connection.execute("SELECT 1 FROM truth WHERE slot_end = ?", (slot_end,)).fetchone()
+    return found is not None
+
+
+def true_records(store: DeviceStore) -> Iterator[tuple[int, bytes]]:
+    """Yield (slot end, all records made of that slot, one after the other) in the order of time."""
+    yield from store.connection.execute("SELECT slot_end, records FROM truth ORDER BY slot_end")
+
+
+def true_events(store: DeviceStore) -> Iterator[tuple[int, EventRecord]]:
+    """Yield (generation, event) of every event ever made."""
+    for generation, data in store.connection.execute(
+        "SELECT generation, data FROM truth_event ORDER BY meter, generation, id"
+    ):
+        yield generation, unpack_event(data)
