@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from commonwatt.device.changes import Change, MeterState, Orders, Stored
 from commonwatt.device.meter import Effects, Limits, Meter
+from commonwatt.device.shell import COMMIT_RETRY_S, MAX_ARRIVED
 from commonwatt.device.store import DeviceStore, open_store
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
@@ -20,7 +21,6 @@ from commonwatt.town.town import Meter as Description
 from harness.real.images import put_back
 from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
-from meter_sim.fleet import COMMIT_RETRY_S, MAX_ARRIVED
 from meter_sim.truth import TRUTH
 from meter_sim.world import Timers
 

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from commonwatt.config.settings import MetersSettings
+from commonwatt.device import shell as shell_module
 from commonwatt.device.changes import Change
 from commonwatt.device.store import DeviceStore, open_store, reading_store
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import EventRecord, State, unpack_history
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
-from meter_sim import fleet as fleet_module
 from meter_sim.fleet import Fleet
 from meter_sim.truth import TRUTH, true_events, true_records
 
@@ -78,7 +78,7 @@ class Bench:
         """Let the worker take its turns at a time."""
         self.clock.time[0] = now
         for _ in range(turns):
-            asyncio.run(self.fleet._perform(self.fleet._turn(now)))
+            asyncio.run(self.fleet._shell.perform(self.fleet._turn(now)))
 
     def slots(self) -> list[int]:
         """Return the ends of the slots measured, checking that each was by the meters that are up."""
@@ -176,7 +176,7 @@ def test_a_meter_that_fails_measures_nothing_until_it_is_back(bench: Bench) -> N
 
 def test_nothing_is_published_while_the_store_cannot_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     bench.start()
-    monkeypatch.setattr(fleet_module, "COMMIT_RETRY_S", 0.0)
+    monkeypatch.setattr(shell_module, "COMMIT_RETRY_S", 0.0)
     assert bench.store is not None
     commit, failures = bench.store.commit, [sqlite3.OperationalError("database or disk is full")] * 3
 
@@ -193,7 +193,7 @@ def test_nothing_is_published_while_the_store_cannot_be_written(bench: Bench, mo
     assert bench.fleet.tally["commit", "failed"] == 3
     assert bench.slots() == [T + 15]
     assert bench.fleet.figures().dropped > 0  # tried to publish, without a connection
-    bench.fleet._stop.set()
+    bench.fleet._shell._stop.set()
     failures.append(sqlite3.OperationalError("database or disk is full"))
     with pytest.raises(StoreError, match="disk is full"):
         bench.at(T + 76.0)
