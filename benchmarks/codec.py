@@ -17,8 +17,8 @@ from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from utility.core import Core
+from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.store.parts import summaries
-from utility.store.registry import Known, KnownMeter
 
 MICROGRID = "r001"
 METERS = 64
@@ -108,14 +108,14 @@ def _measure(blocks: Blocks, runs: int) -> tuple[Blocks, dict[str, list[float]]]
 
 
 def _utility(blocks: Blocks) -> Callable[[], object]:
-    known = KnownMeter(
+    known = MeterEntry(
         no=1,
         microgrid=MICROGRID,
         record_types=frozenset({int(RecordType.STORED), int(RecordType.THROUGH)}),
         limits=limits_of(200, 28_800_000),
     )
     meters = {FIRST_METER + number: known for number in range(METERS)}
-    core = Core(1, Known(controllers=frozenset({MICROGRID}), meters=meters), 900)
+    core = Core(1, RegistrySnapshot(controllers={MICROGRID: 1}, meters=meters), 900)
     now = (QUARTER + 1) * QUARTER_S
     batch = Batch(
         owner=MICROGRID,

@@ -25,11 +25,11 @@ from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Meter, Microgrid, Town, load_town
 from harness.real.postgres import Postgres
+from utility.changes import Append
 from utility.health import Health
 from utility.ingest.ingest import MAX_GROUP, Ingest
 from utility.metrics import UtilityMetrics
 from utility.registry.registration import fill_registry
-from utility.store.changes import Append
 from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database
 from utility.store.writer import Writer

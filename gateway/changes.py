@@ -8,6 +8,9 @@ from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours, Quarte
 from commonwatt.protocol.batches import Letter
 from commonwatt.protocol.commands import Epoch, Kind
 
+RELAYED_SLOTS = "relayed_slots"
+"""Setting that counts the slots the utility acknowledged."""
+
 # Any two of these numbers differ in two bits, so that no single flipped bit makes one another. A number that is none
 # of them is taken for OFFERED: sent again, whole and exact, which never does harm.
 

@@ -32,7 +32,7 @@ from commonwatt.protocol.topics import (
     parse_meter_up,
 )
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import Change, PeriodDone, Setting
+from gateway.changes import RELAYED_SLOTS, Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
 from gateway.control.manager import Manager
 from gateway.events import (
@@ -51,9 +51,9 @@ from gateway.events import (
 from gateway.lte.line import METERS, line_of
 from gateway.relay.relay import Relay
 from gateway.relay.utility_commands import Orders
-from gateway.store.store import RELAYED_SLOTS, Store
-from gateway.store.upkeep import Upkeep
+from gateway.stored import Stored
 from gateway.time.timekeeper import Timekeeper
+from gateway.upkeep import Upkeep
 
 RETRY = "retry"
 """Ticks every ``RETRY_S``: what is not confirmed is sent again, urgent data goes at once."""
@@ -90,7 +90,7 @@ class Gateway:
             store, or lost.
     """
 
-    def __init__(self, settings: GatewaySettings, store: Store, meters: dict[MeterId, RegisteredMeter]) -> None:
+    def __init__(self, settings: GatewaySettings, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
         self.gone: dict[tuple[MeterId, Log], int] = {}
         self.time = Timekeeper(store.setting(GOOD_TIME))
         self.collector = Collector(settings.microgrid, store)

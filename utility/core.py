@@ -24,11 +24,10 @@ from commonwatt.protocol.commands import ControllerOutcome, Heartbeat, unpack_js
 from commonwatt.protocol.dead_letters import Door, LocalReason
 from commonwatt.protocol.messages import Trust
 from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
+from utility.changes import Append, Change, CloseCommand, KeepLetter, OpenCommand, SawGateway
 from utility.gaps.gaps import settled_before
 from utility.ingest.quarantine import event_letters, held_letters, sort_out, sort_out_events
-from utility.registry.snapshot import Registered, Rows
-from utility.store.changes import Append, Change, CloseCommand, KeepLetter, SawGateway
-from utility.store.registry import Known, OpenCommand
+from utility.registry.snapshot import RegistrySnapshot, Rows
 
 RESEND_S = 10
 """Seconds after which a command without an outcome is sent again."""
@@ -92,28 +91,18 @@ class Core:
 
     Attributes:
         trust: How far gateways may trust the time they are told; so does this.
+        registry: The registry; the shell replaces it when it changed.
     """
 
-    def __init__(self, store_id: int, known: Known, gap_age_s: int) -> None:
+    def __init__(self, store_id: int, registry: RegistrySnapshot, gap_age_s: int) -> None:
         self.trust = Trust.NONE
-        self._known = known
-        self._registered = Registered(known.meters)
+        self.registry = registry
         self._store_id = store_id
         self._gap_age_s = gap_age_s
         self._junk: Counter[str] = Counter()
         self._set_apart: Counter[str] = Counter()
         self._day = 0
         self._sent: dict[str, EpochSeconds] = {}
-
-    @property
-    def known(self) -> Known:
-        """The registry; the shell replaces it when it changed."""
-        return self._known
-
-    @known.setter
-    def known(self, known: Known) -> None:
-        self._known = known
-        self._registered = Registered(known.meters)
 
     def receive(self, topic: str, payload: bytes, now: EpochSeconds) -> Step:
         """Decide on a message from the head-end."""
@@ -122,7 +111,7 @@ class Core:
             self._junk.clear()
             self._set_apart.clear()
         parsed = parse_gateway_up(topic)
-        if parsed is None or parsed.controller not in self.known.controllers:
+        if parsed is None or parsed.controller not in self.registry.controllers:
             # Unknown senders are dropped (P8); the head-end admits none, so this is a registry on its way.
             return self._not_registered(topic, payload, now)
         if parsed.leaf == BATCHES:
@@ -155,7 +144,7 @@ class Core:
     def _batch(self, sender: str, payload: bytes, now: EpochSeconds) -> Step:
         try:
             batch = unpack_batch(payload)
-            rows = self._registered.rows(batch.keys)
+            rows = self.registry.rows(batch.keys.meter)
             if fault := self._judge(sender, batch, rows):
                 return self._send_back(sender, batch, now, fault)
             assert rows is not None
@@ -164,11 +153,11 @@ class Core:
             return self._refuse(sender, payload, now, error)
         # A clock that is before the release was made is wrong, whoever trusts it.
         judged_at = now + CLOCK_BEHIND_S if self.trust >= Trust.HARDWARE and now >= MADE else None
-        limits = self._registered.limits(rows, batch.keys)
-        assigned = self._registered.assigned(rows, sender, batch.owner)
+        limits = self.registry.limits(rows, batch.keys)
+        assigned = self.registry.assigned(rows, sender, batch.owner)
         found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at)
-        events, events_apart = sort_out_events(batch.events, sender, batch.owner, self.known.meters, judged_at)
-        letters, held = held_letters(batch.letters, sender, batch.owner, self.known.meters)
+        events, events_apart = sort_out_events(batch.events, sender, batch.owner, self.registry.meters, judged_at)
+        letters, held = held_letters(batch.letters, sender, batch.owner, self.registry.meters)
         apart = (*found.letters, *event_letters(events_apart, now))
         if fault := self._must_wait(sender, len(apart) + len(found.held)):
             return self._send_back(sender, batch, now, fault)
@@ -208,7 +197,7 @@ class Core:
         What is of other meters than the owner's is set apart later, so that it keeps nothing else waiting.
         """
         owner = batch.owner
-        if owner not in self.known.controllers:
+        if owner not in self.registry.controllers:
             return BatchRefusal.NOT_REGISTERED, "unknown_owner", f"microgrid {owner!r} is not registered"
         used: set[tuple[int, int | None]] = {(record.meter_id, None) for _, record in batch.events}
         if rows is None or self._lacks_a_type(sender, batch, rows):
@@ -226,12 +215,12 @@ class Core:
 
     def _lacks_a_type(self, sender: str, batch: Batch, rows: Rows) -> bool:
         """Tell whether a block that would be joined is of a type that its meter does not record."""
-        unrecorded = ~self._registered.recorded(rows, batch.keys)
-        return bool(unrecorded.any() and (unrecorded & self._registered.assigned(rows, sender, batch.owner)).any())
+        unrecorded = ~self.registry.recorded(rows, batch.keys)
+        return bool(unrecorded.any() and (unrecorded & self.registry.assigned(rows, sender, batch.owner)).any())
 
     def _judge_meter(self, owner: str, meter: int, record_type: int | None) -> tuple[str, str] | None:
         """Return the reason and the text, if a meter is not known, or is the owner's and can't have sent this."""
-        registered = self.known.meters.get(meter)
+        registered = self.registry.meters.get(meter)
         if registered is None:
             return "unknown_meter", f"meter {meter} of {owner} is not registered"
         is_its = registered.microgrid == owner
@@ -302,7 +291,7 @@ class Core:
 
     def _may_hold(self, controller: str, label: str) -> bool:
         """Tell whether a controller may speak of a meter, by the meter's id in decimal."""
-        meter = self.known.meters.get(int(label)) if label.isdecimal() else None
+        meter = self.registry.meters.get(int(label)) if label.isdecimal() else None
         return meter is not None and controller in meter.controllers
 
     def _head_ack(

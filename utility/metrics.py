@@ -7,9 +7,9 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from utility.changes import Committed
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import ALARMS, DISK_FULL, STORE_DAMAGED, Disk
-from utility.store.changes import Committed
 
 _PREFIX = "commonwatt_utility"
 

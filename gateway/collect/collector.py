@@ -23,7 +23,7 @@ from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddLetters, AppendEvents, AppendRecords, Change, Cover
 from gateway.collect.allowance import SlotAllowance
-from gateway.store.store import Store
+from gateway.stored import KeptEvents
 
 LETTERS_A_DAY = 100
 """Messages that can't be accepted, kept of one sender in one day; more are only counted."""
@@ -72,7 +72,7 @@ class Collector:
         refusing: Whether there is no room for what meters send; they keep it, and send it again.
     """
 
-    def __init__(self, microgrid: str, store: Store) -> None:
+    def __init__(self, microgrid: str, store: KeptEvents) -> None:
         self.counts = Counts()
         self.trust = Trust.NONE
         self.refusing = False

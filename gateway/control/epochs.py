@@ -11,7 +11,7 @@ from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import MeterId
 from commonwatt.protocol.commands import Epoch
 from gateway.changes import Change, Setting
-from gateway.store.store import Store
+from gateway.stored import KeptSettings
 
 FIRST_EPOCH: Epoch = (1, 0)
 """The epoch of a gateway with a new store."""
@@ -28,7 +28,7 @@ class Epochs:
             the highest counter there is. They are not commanded.
     """
 
-    def __init__(self, store: Store, meters: Iterable[MeterId]) -> None:
+    def __init__(self, store: KeptSettings, meters: Iterable[MeterId]) -> None:
         self.own = _read(store.setting("epoch")) or FIRST_EPOCH
         self.fenced: dict[MeterId, Epoch] = {}
         kept = {meter: _read(store.setting(_key(meter))) for meter in meters}

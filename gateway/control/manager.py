@@ -19,7 +19,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, MeterInfo
 from gateway.control.epochs import MAX_COUNTER, Epochs
 from gateway.control.sharing import BatteryState, Decision, decide_spec, near_minimum
-from gateway.store.store import Store
+from gateway.stored import KeptMeters
 
 SHARE_FOR_S = 900
 """share_power_on ends by itself after this, unless it is ordered again: a lost controller leaves nobody sharing."""
@@ -108,7 +108,7 @@ class Manager:
         notes: The last commands and their outcomes.
     """
 
-    def __init__(self, settings: GatewaySettings, store: Store, registry: dict[MeterId, RegisteredMeter]) -> None:
+    def __init__(self, settings: GatewaySettings, store: KeptMeters, registry: dict[MeterId, RegisteredMeter]) -> None:
         self.counts = Counts()
         self.trust = Trust.NONE
         self.notes: deque[CommandNote] = deque(maxlen=20)

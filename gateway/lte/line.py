@@ -21,7 +21,7 @@ from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import MADE, EpochSeconds
 from commonwatt.protocol.commands import Month
 from gateway.changes import Change, Setting
-from gateway.store.store import Store
+from gateway.stored import KeptSettings
 
 METERS, UTILITY, INTERFACE = "meters", "utility", "interface"
 SIDES = (METERS, UTILITY, INTERFACE)
@@ -68,7 +68,7 @@ def kept_days(rows: Iterable[LineDay]) -> Setting:
     return Setting(_days_key(mine[0].side), json.dumps(days, separators=(",", ":")))
 
 
-def _days_of(store: Store, side: str) -> dict[int, LineDay]:
+def _days_of(store: KeptSettings, side: str) -> dict[int, LineDay]:
     kept = json.loads(store.setting(_days_key(side)) or "[]")
     return {day: LineDay(side, day, *counts) for day, *counts in kept}
 
@@ -155,7 +155,7 @@ class Line:
         counted: What was counted since the start, by side; for the metrics.
     """
 
-    def __init__(self, store: Store, zone: str, allowance: int, *, by_interface: bool) -> None:
+    def __init__(self, store: KeptSettings, zone: str, allowance: int, *, by_interface: bool) -> None:
         self.allowance = allowance
         self._zone = ZoneInfo(zone)
         self._sides = (INTERFACE,) if by_interface else (METERS, UTILITY)
@@ -233,7 +233,7 @@ class Line:
         return datetime.fromtimestamp(now, self._zone).date()
 
 
-def line_of(settings: GatewaySettings, store: Store) -> Line:
+def line_of(settings: GatewaySettings, store: KeptSettings) -> Line:
     """Return the account of a gateway's line."""
     by_interface = settings.lte_interface is not None
     return Line(store, settings.timezone, settings.lte_allowance_bytes, by_interface=by_interface)

@@ -16,7 +16,7 @@ from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, Quarter
 from commonwatt.protocol.batches import Letter
 from gateway.changes import UNSENT, Part
-from gateway.store.store import Store
+from gateway.stored import Unsent
 
 BATCH_PARTS = 2000
 """Parts taken into one batch, at most."""
@@ -93,7 +93,7 @@ def load(parts: Collection[Part]) -> Blocks:
 
 
 def select(
-    store: Store, now: EpochSeconds, mode: Mode, flying: Flying, without: Collection[MeterId], *, one_meter: bool
+    store: Unsent, now: EpochSeconds, mode: Mode, flying: Flying, without: Collection[MeterId], *, one_meter: bool
 ) -> Selection | None:
     """Choose the newest of what is unsent and in no batch; ``None`` if there is nothing.
 
@@ -153,7 +153,7 @@ def _fitting_blocks(exact: list[Part], coarse: list[Part]) -> tuple[list[Part], 
     return [part for part in exact if part.key in kept], [part for part in coarse if part.key in kept]
 
 
-def _split(store: Store, parts: list[Part], mode: Mode) -> tuple[list[Part], list[Part]]:
+def _split(store: Unsent, parts: list[Part], mode: Mode) -> tuple[list[Part], list[Part]]:
     """Divide what is to be sent into what goes exactly and what goes as averages, completing blocks where needed."""
     keys = list(dict.fromkeys(part.key for part in parts))
     whole = store.coarse_keys(keys)

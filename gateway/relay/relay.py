@@ -26,7 +26,7 @@ from gateway.changes import (
     Setting,
 )
 from gateway.relay.outbox import ANY_QUARTER, SETTLED_S, Flying, Key, Mode, Selection, load, select
-from gateway.store.store import Store
+from gateway.stored import KeptBacklog
 
 ANSWER_BLOCKS = 80
 """Blocks in one answer to a get: as many of the longest payloads as fit."""
@@ -93,7 +93,7 @@ class Relay:
         compacting: Whether finished quarters are to be joined now.
     """
 
-    def __init__(self, microgrid: str, store: Store) -> None:
+    def __init__(self, microgrid: str, store: KeptBacklog) -> None:
         self.counts = Counts()
         self.trust = Trust.NONE
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()

@@ -15,7 +15,7 @@ from gateway.changes import Change, Setting
 from gateway.control.manager import Manager
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
-from gateway.store.store import Store
+from gateway.stored import Stored
 
 KEPT_OUTCOMES = 100
 """So many commands are remembered, across restarts, and not done again."""
@@ -28,7 +28,7 @@ class Orders:
         tuned: The periods that the utility set, seconds, by the name of their setting.
     """
 
-    def __init__(self, microgrid: str, store: Store, relay: Relay, manager: Manager, periods: dict[str, int]) -> None:
+    def __init__(self, microgrid: str, store: Stored, relay: Relay, manager: Manager, periods: dict[str, int]) -> None:
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
         self._of_file = periods
         self._microgrid = microgrid

@@ -3,7 +3,6 @@
 import json
 import sqlite3
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from commonwatt.model.records import EventRecord, Log
@@ -28,6 +27,7 @@ from gateway.store.tables import (
     part_is_sound,
     part_of,
 )
+from gateway.stored import DamagedRow
 
 MAX_NOTED = 1000
 """Damaged rows noted at a time; the rest is found again once these are away."""
@@ -41,21 +41,6 @@ _NOT_IN_BLOCK_INDEX = """
 _NOT_IN_UNSENT_INDEX = f"""
     SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND relayed IN ({UNSENT}, {OFFERED}) AND NOT EXISTS
     (SELECT 1 FROM part INDEXED BY part_unsent WHERE {NOT_ACKNOWLEDGED} AND quarter = p.quarter AND id = p.id)"""
-
-
-@dataclass(frozen=True)
-class DamagedRow:
-    """A row that is not what was written.
-
-    Attributes:
-        table: Its table.
-        row: Its row number.
-        content: What is left of it, to be looked at.
-    """
-
-    table: str
-    row: int
-    content: tuple[Any, ...]
 
 
 class StoreReads:

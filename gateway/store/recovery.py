@@ -29,10 +29,11 @@ from commonwatt.sqlite.damage import (
 )
 from commonwatt.sqlite.wal import image_of, read_log, readable
 from gateway.changes import DONE, AddLetters, ForgetRelayed, Setting
-from gateway.store.reads import DamagedRow, check_schema, empty_database
+from gateway.store.reads import check_schema, empty_database
 from gateway.store.store import Store
 from gateway.store.tables import COLUMNS, PART_COLUMNS, is_sound, part_is_sound, state_of
-from gateway.store.upkeep import letter_about
+from gateway.stored import DamagedRow
+from gateway.upkeep import letter_about
 
 BACKUP_PARTS = 1_000_000
 """Acknowledged parts taken over from a damaged store, the newest: about 150 MB."""

@@ -24,6 +24,7 @@ from gateway.changes import (
     AVERAGED,
     DONE,
     OFFERED,
+    RELAYED_SLOTS,
     UNSENT,
     AddLetters,
     AppendEvents,
@@ -53,9 +54,6 @@ MAX_RANGES = 1000
 
 PORTION_SLOTS = 100_000
 """Slots of records made into parts at a time."""
-
-RELAYED_SLOTS = "relayed_slots"
-"""Setting that counts the slots the utility acknowledged."""
 
 
 class Store(StoreReads):

@@ -11,7 +11,8 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.messages import Put
 from commonwatt.protocol.topics import BATCHES, RECORDS, gateway_up, meter_up
 from harness.simulation.network import CALM, Weather
-from utility.store.registry import OpenCommand, add_command
+from utility.changes import OpenCommand
+from utility.store.registry import add_command
 
 if TYPE_CHECKING:
     from harness.simulation.gateway import GatewayNode

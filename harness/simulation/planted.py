@@ -99,6 +99,7 @@ def _ids_are_identity() -> Iterator[None]:
     def history(
         self: Collector, put: Put, records: list[HistoryRecord], expected: Expected, now: EpochSeconds
     ) -> Taken:
+        assert isinstance(self._store, Store)
         covered = self._store._db.execute(
             "SELECT 1 FROM coverage WHERE meter = ? AND log = ? AND first <= ? AND last >= ?",
             (expected.meter_id, put.log, put.first_id, put.last_id),

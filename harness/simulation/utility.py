@@ -15,19 +15,19 @@ from harness.real.images import put_back
 from harness.simulation import masks
 from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
+from utility.changes import Change
 from utility.core import Core
 from utility.gaps.gaps import settled_before
 from utility.ingest.ingest import MAX_GROUP, MAX_QUEUED
 from utility.jobs.periods import Seconds
 from utility.registry.registration import fill_registry
-from utility.store.changes import Change
 from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.engines import make_engine
 from utility.store.gaps import GapFinder
 from utility.store.parts import select_parts
 from utility.store.periods import mark_done, take
-from utility.store.registry import load_known, open_commands
+from utility.store.registry import load_snapshot, open_commands
 from utility.store.writer import Writer
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ class UtilityNode(Node[Change]):
         self._compactor = Compactor(self.database)
         self._finder = GapFinder(self.database)
         with self.database.reads.begin() as connection:
-            self.core = Core(self.database.store_id, load_known(connection), GAP_AGE_S)
+            self.core = Core(self.database.store_id, load_snapshot(connection), GAP_AGE_S)
         # Also of a clock that is wrong: whoever keeps it may be wrong.
         self.core.trust = Trust.NETWORK
         self.world.ledger.check_utility(self.database.store_id, self.holdings())

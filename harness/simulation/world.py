@@ -17,8 +17,8 @@ from commonwatt.model.effects import Publish
 from commonwatt.model.units import MeterId
 from commonwatt.town.registry import registry_of
 from commonwatt.town.town import Town, load_town
+from gateway import upkeep
 from gateway.relay import relay
-from gateway.store import upkeep
 from harness.simulation import bounds, ending, facts
 from harness.simulation.faults import Faults
 from harness.simulation.fleet import Fleet

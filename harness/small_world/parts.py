@@ -38,11 +38,11 @@ from harness.real.images import put_back
 from harness.simulation import masks
 from harness.simulation.node import finish
 from meter_sim.truth import TRUTH
+from utility import changes as utility_changes
 from utility.core import Core
-from utility.store import changes as utility_changes
 from utility.store.database import open_database
 from utility.store.parts import PartReader, select_parts
-from utility.store.registry import load_known
+from utility.store.registry import load_snapshot
 from utility.store.writer import Writer
 
 W = TypeVar("W")
@@ -321,7 +321,7 @@ class UtilityPart(Part[Core, utility_changes.Change]):
 
     def build(self) -> Core:
         with self._database.reads.begin() as connection:
-            core = Core(self._database.store_id, load_known(connection), 600)
+            core = Core(self._database.store_id, load_snapshot(connection), 600)
         core.trust = Trust.NETWORK
         return core
 

@@ -8,7 +8,7 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import Batch, Letter
 from commonwatt.protocol.messages import Trust
-from utility.store.changes import Append
+from utility.changes import Append
 
 
 def blocks(slots: dict[int, int], *, meter: int = 10001, kind: int = 3, quarter: int = 2_000_000, q: int = 2) -> Blocks:

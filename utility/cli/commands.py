@@ -16,9 +16,10 @@ from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.commands import ControllerCommand
 from commonwatt.runtime.service import errors_told, flowing
+from utility.changes import OpenCommand
 from utility.cli.options import ConfigOption, from_file
 from utility.store import reads
-from utility.store.registry import OpenCommand, add_command, load_known
+from utility.store.registry import add_command, load_snapshot
 
 app = typer.Typer()
 
@@ -81,7 +82,7 @@ def command(
         now = int(clock.now())
         message = _checked(action, {name: value for name, value in fields.items() if value is not None}, now + valid_s)
         with database.writes.begin() as connection:
-            known = load_known(connection).controllers
+            known = load_snapshot(connection).controllers
             if microgrid not in known:
                 raise ConfigError(f"microgrid {microgrid} is not registered; there are {_some(sorted(known))}")
             text = message.pack().decode()

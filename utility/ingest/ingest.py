@@ -23,13 +23,13 @@ from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
+from utility.changes import Append, Change, Committed, SawGateway
 from utility.core import Core, Refused, Step
 from utility.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.metrics import UtilityMetrics
-from utility.store.changes import Append, Change, Committed, SawGateway
 from utility.store.checks import is_damage, is_full
 from utility.store.database import Database
-from utility.store.registry import last_heartbeats, load_known, open_commands, registry_revision
+from utility.store.registry import last_heartbeats, load_snapshot, open_commands, registry_revision
 from utility.store.writer import Writer
 
 MAX_QUEUED = 4000
@@ -102,7 +102,7 @@ class Ingest:
         )
         self._filled = asyncio.Event()
         with database.reads.begin() as connection:
-            self._core = Core(database.store_id, load_known(connection), gap_age_s)
+            self._core = Core(database.store_id, load_snapshot(connection), gap_age_s)
             heartbeats = last_heartbeats(connection)
         self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
         self._await_gateways()
@@ -110,7 +110,7 @@ class Ingest:
 
     def registered(self) -> int:
         """Return how many gateways are registered."""
-        return len(self._core.known.controllers)
+        return len(self._core.registry.controllers)
 
     def offer(self, topic: str, payload: bytes) -> None:
         """Take a message, or drop one when too many wait."""
@@ -123,7 +123,7 @@ class Ingest:
 
     def _weight(self, sender: str) -> float:
         parsed = parse_gateway_up(f"{sender}/{BATCHES}")
-        return PUBLIC_WEIGHT if parsed is not None and parsed.controller in self._core.known.public else 1.0
+        return PUBLIC_WEIGHT if parsed is not None and parsed.controller in self._core.registry.public else 1.0
 
     async def run(self) -> None:
         """Commit what comes, until cancelled."""
@@ -164,7 +164,7 @@ class Ingest:
     def _await_gateways(self) -> None:
         """Begin to wait for whoever is newly registered: who is never heard must be missed as one that stopped."""
         now = self._clock.now()
-        for controller in self._core.known.controllers:
+        for controller in self._core.registry.controllers:
             self.silent_since.setdefault(controller, now)
 
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
@@ -259,8 +259,8 @@ class Ingest:
     def _look(self, now: int) -> list[Effect[Change]]:
         self.health.look(self._database.free_bytes())
         with self._database.reads.begin() as connection:
-            if registry_revision(connection) != self._core.known.revision:
-                self._core.known = load_known(connection)
+            if registry_revision(connection) != self._core.registry.revision:
+                self._core.registry = load_snapshot(connection)
             waiting = open_commands(connection)
         return self._core.tick(waiting, now)
 

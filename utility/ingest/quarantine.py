@@ -19,7 +19,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.model.validation import Expected, judge_event, reading_faults, slot_ends, suspects
 from commonwatt.protocol.batches import Letter
 from commonwatt.protocol.dead_letters import LocalReason, block_letters, held_blocks
-from utility.store.registry import KnownMeter
+from utility.registry.snapshot import MeterEntry
 
 Held = tuple[Letter, Blocks]
 """A letter that a person is to decide on, and the readings it holds."""
@@ -146,7 +146,7 @@ def _of(blocks: Blocks, some: _Values) -> Blocks:
 
 
 def sort_out_events(
-    events: Sequence[_Event], sender: str, owner: str, meters: Mapping[int, KnownMeter], now: EpochSeconds | None
+    events: Sequence[_Event], sender: str, owner: str, meters: Mapping[int, MeterEntry], now: EpochSeconds | None
 ) -> tuple[list[_Event], list[tuple[_Event, int]]]:
     """Divide a batch's events into the good ones and those set apart, with the reason.
 
@@ -172,7 +172,7 @@ def sort_out_events(
     return good, apart
 
 
-def is_assigned(meter: KnownMeter, sender: str, owner: str) -> bool:
+def is_assigned(meter: MeterEntry, sender: str, owner: str) -> bool:
     """Tell whether a controller may send what is of a meter, as of the microgrid ``owner``."""
     return meter.microgrid == owner and sender in meter.controllers
 
@@ -192,7 +192,7 @@ def event_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -> Ite
 
 
 def held_letters(
-    letters: Sequence[Letter], sender: str, owner: str, meters: Mapping[int, KnownMeter]
+    letters: Sequence[Letter], sender: str, owner: str, meters: Mapping[int, MeterEntry]
 ) -> tuple[list[Letter], tuple[Held, ...]]:
     """Divide relayed letters into those that stay letters, and those that a person is to decide on.
 

@@ -1,14 +1,15 @@
-"""The registry as arrays, so that a batch's blocks are judged all at once."""
+"""The registry in memory: what it says of a meter, and, as arrays, of all blocks of a batch at once."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.keys import Keys
-from commonwatt.model.units import MAX_ABS_READING
-from utility.store.registry import KnownMeter
+from commonwatt.model.units import MAX_ABS_READING, MilliwattHours
 
 _TYPES = 64
 """Bits of a mask of record types: many more than there are types."""
@@ -19,38 +20,66 @@ Rows: TypeAlias = npt.NDArray[np.intp]
 """Of each block of a batch, the row of its meter."""
 
 
-class Registered:
-    """The meters of one state of the registry, by ascending id."""
+@dataclass(frozen=True, kw_only=True)
+class MeterEntry:
+    """A registered meter.
 
-    def __init__(self, meters: Mapping[int, KnownMeter]) -> None:
-        ids = sorted(meters)
-        known = [meters[meter_id] for meter_id in ids]
-        self._ids = np.array(ids, np.uint64)
-        self._codes = {name: code for code, name in enumerate(sorted({meter.microgrid for meter in known}))}
-        self._microgrid = np.array([self._codes[meter.microgrid] for meter in known], np.int64)
-        held: dict[str, list[int]] = {}
-        for row, meter in enumerate(known):
-            for controller in meter.controllers:
-                held.setdefault(controller, []).append(row)
-        self._held = {controller: np.array(rows, np.intp) for controller, rows in held.items()}
-        self._types = np.array([_mask(meter.record_types) for meter in known], np.uint64)
-        self._limits = np.full((len(ids), 1 + max((t for m in known for t in m.limits), default=0)), MAX_ABS_READING)
-        for row, meter in enumerate(known):
-            for record_type, limit in meter.limits.items():
-                self._limits[row, record_type] = limit
+    Attributes:
+        no: Its number in the database.
+        microgrid: Where it stands.
+        record_types: What it records.
+        account: Whose account its energy belongs to.
+        limits: The largest valid reading of a slot, milliwatt-hours by record type.
+    """
 
-    def rows(self, keys: Keys) -> Rows | None:
-        """Return which meter each block is of, ``None`` if one is of a meter that is not registered."""
-        rows = np.searchsorted(self._ids, keys.meter)
-        if len(keys) and (not len(self._ids) or (self._ids.take(rows, mode="clip") != keys.meter).any()):
+    no: int
+    microgrid: str
+    record_types: frozenset[int]
+    account: int = 0
+    limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
+
+    @property
+    def controllers(self) -> frozenset[str]:
+        """The controllers that may hold this meter: what any other controller sends about it is quarantined.
+
+        Now its own microgrid's controller alone. Nothing else of the program answers this question.
+        """
+        return frozenset({self.microgrid})
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegistrySnapshot:
+    """One state of the registry; replaced whole when the registry changed.
+
+    Attributes:
+        revision: Which state it is.
+        controllers: The numbers of the controllers in the database, by id.
+        public: Those of them that manage a public microgrid: hospital, police, fire station.
+        meters: The meters, by id.
+    """
+
+    revision: int = 0
+    controllers: Mapping[str, int] = field(default_factory=dict)
+    public: frozenset[str] = frozenset()
+    meters: Mapping[int, MeterEntry] = field(default_factory=dict)
+
+    def rows(self, meters: npt.NDArray[np.uint64]) -> Rows | None:
+        """Return the row of each of ``meters``, ``None`` if one is not registered."""
+        # Looked up, since np.isin would sort the whole town for each batch.
+        rows = np.searchsorted(self._ids, meters)
+        if len(meters) and (not len(self._ids) or (self._ids.take(rows, mode="clip") != meters).any()):
             return None
         return rows
+
+    def numbers(self, meters: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+        """Return the numbers of registered meters."""
+        return self._numbers[np.searchsorted(self._ids, meters)]
 
     def assigned(self, rows: Rows, sender: str, microgrid: str) -> npt.NDArray[np.bool_]:
         """Return which blocks are of meters of ``microgrid`` that the controller ``sender`` may hold."""
         may_hold = np.zeros(len(self._ids), np.bool_)
         may_hold[self._held.get(sender, _NO_ROWS)] = True
-        in_place: npt.NDArray[np.bool_] = self._microgrid[rows] == self._codes.get(microgrid, -1)
+        in_place: npt.NDArray[np.bool_] = self._microgrids[rows] == self._codes.get(microgrid, -1)
         return in_place & may_hold[rows]
 
     def recorded(self, rows: Rows, keys: Keys) -> npt.NDArray[np.bool_]:
@@ -60,9 +89,52 @@ class Registered:
         return found
 
     def limits(self, rows: Rows, keys: Keys) -> npt.NDArray[np.int64]:
-        """Return the largest plausible reading of each block, milliwatt-hours."""
+        """Return the largest valid reading of each block, milliwatt-hours."""
         judged = keys.record_type < self._limits.shape[1]
         return np.where(judged, self._limits[rows, np.where(judged, keys.record_type, 0)], MAX_ABS_READING)
+
+    # A row of each array is a meter, by ascending id.
+
+    @cached_property
+    def _entries(self) -> list[MeterEntry]:
+        return [self.meters[meter] for meter in sorted(self.meters)]
+
+    @cached_property
+    def _ids(self) -> npt.NDArray[np.uint64]:
+        return np.array(sorted(self.meters), np.uint64)
+
+    @cached_property
+    def _numbers(self) -> npt.NDArray[np.int64]:
+        return np.array([entry.no for entry in self._entries], np.int64)
+
+    @cached_property
+    def _codes(self) -> dict[str, int]:
+        return {name: code for code, name in enumerate(sorted({entry.microgrid for entry in self._entries}))}
+
+    @cached_property
+    def _microgrids(self) -> npt.NDArray[np.int64]:
+        return np.array([self._codes[entry.microgrid] for entry in self._entries], np.int64)
+
+    @cached_property
+    def _held(self) -> dict[str, npt.NDArray[np.intp]]:
+        held: dict[str, list[int]] = {}
+        for row, entry in enumerate(self._entries):
+            for controller in entry.controllers:
+                held.setdefault(controller, []).append(row)
+        return {controller: np.array(rows, np.intp) for controller, rows in held.items()}
+
+    @cached_property
+    def _types(self) -> npt.NDArray[np.uint64]:
+        return np.array([_mask(entry.record_types) for entry in self._entries], np.uint64)
+
+    @cached_property
+    def _limits(self) -> npt.NDArray[np.int64]:
+        types = 1 + max((record_type for entry in self._entries for record_type in entry.limits), default=0)
+        limits = np.full((len(self._entries), types), MAX_ABS_READING)
+        for row, entry in enumerate(self._entries):
+            for record_type, limit in entry.limits.items():
+                limits[row, record_type] = limit
+        return limits
 
 
 def _mask(record_types: Iterable[int]) -> int:

@@ -19,6 +19,7 @@ from sqlalchemy import (
 )
 
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter, unsigned64
+from utility.changes import OpenCommand
 from utility.gaps.gaps import (
     ALL_SLOTS,
     LAST_BACKOFF_S,
@@ -35,7 +36,7 @@ from utility.store.events import Off
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import PartReader, chunks, masks, select_parts
 from utility.store.quarantine import masks_of
-from utility.store.registry import OpenCommand, add_command
+from utility.store.registry import add_command
 from utility.store.retention import kept_from
 from utility.store.tables import command, compacted, event, gap, meter, part, series
 

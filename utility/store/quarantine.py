@@ -11,11 +11,12 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.dead_letters import held_blocks
+from utility.registry.snapshot import MeterEntry
 from utility.store.database import insert_or
 from utility.store.dead_letters import letter_of
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import chunks, masks
-from utility.store.registry import NOBODY, KnownMeter, controller_numbers, load_known
+from utility.store.registry import NOBODY, controller_numbers, load_snapshot
 from utility.store.tables import held, letter, part, series
 
 HELD = "held"
@@ -76,7 +77,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
         what = f"is {row.state} already" if row.state else "is not one that is held"
         raise ConfigError(f"letter {decision.no}: {what}; see: commonwatt utility letters --state held")
     kept = letter_of(row).letter
-    meter = load_known(connection).meters.get(kept.meter)
+    meter = load_snapshot(connection).meters.get(kept.meter)
     # It fitted what the meter was registered for when it came; that may have changed since.
     blocks = held_blocks(kept, None, RecordType)
     if blocks is None or meter is None:
@@ -94,7 +95,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
     return blocks
 
 
-def _append(connection: Connection, blocks: Blocks, meter: KnownMeter, sender: str, now: EpochSeconds) -> None:
+def _append(connection: Connection, blocks: Blocks, meter: MeterEntry, sender: str, now: EpochSeconds) -> None:
     """Add the released readings as parts, like any that arrive late."""
     numbers = controller_numbers(connection)
     origin = {

@@ -1,15 +1,15 @@
 """What the store knows of the town: controllers, meters, commands, gateways. Small reads for the service."""
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 from sqlalchemy import Connection, select
 
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.units import MilliwattHours, unsigned64
+from commonwatt.model.units import unsigned64
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.commands import Heartbeat, unpack_json
+from utility.changes import OpenCommand
+from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.store.checks import check_meters
 from utility.store.database import read_setting, save_setting
 from utility.store.tables import command, controller, gateway_seen, meter
@@ -28,67 +28,6 @@ _OPEN_COMMANDS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class KnownMeter:
-    """A registered meter.
-
-    Attributes:
-        no: Its number in the database.
-        microgrid: Where it stands.
-        record_types: What it records.
-        account: Whose account its energy belongs to.
-        limits: The largest plausible reading of a slot, by record type.
-    """
-
-    no: int
-    microgrid: str
-    record_types: frozenset[int]
-    account: int = 0
-    limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
-
-    @property
-    def controllers(self) -> frozenset[str]:
-        """The controllers that may hold this meter: what any other controller sends about it is quarantined.
-
-        Now its own microgrid's controller alone. Nothing else of the program answers this question.
-        """
-        return frozenset({self.microgrid})
-
-
-@dataclass(frozen=True, kw_only=True)
-class Known:
-    """The registry as the core needs it; replaced whole when it changed.
-
-    Attributes:
-        revision: Which state of the registry this is.
-        controllers: Ids of the controllers.
-        public: Those of them that manage a public microgrid: hospital, police, fire station.
-        meters: The meters, by id.
-    """
-
-    revision: int = 0
-    controllers: frozenset[str] = frozenset()
-    public: frozenset[str] = frozenset()
-    meters: Mapping[int, KnownMeter]
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenCommand:
-    """A command that waits for its outcome.
-
-    Attributes:
-        id: Its id.
-        controller: Whom it is for.
-        message: The message, JSON.
-        until: When it is no longer wanted.
-    """
-
-    id: str
-    controller: str
-    message: str
-    until: int
-
-
 def registry_revision(connection: Connection) -> int:
     """Return how often the registry was changed."""
     return int(read_setting(connection, REVISION) or 0)
@@ -99,20 +38,20 @@ def registry_changed(connection: Connection) -> None:
     save_setting(connection, REVISION, str(registry_revision(connection) + 1))
 
 
-def load_known(connection: Connection) -> Known:
+def load_snapshot(connection: Connection) -> RegistrySnapshot:
     """Read the registry.
 
     Raises:
         DamagedError: A meter is not what was registered.
     """
     check_meters(connection)
-    kinds = {row.id: row.kind for row in connection.execute(select(controller.c.id, controller.c.kind))}
-    return Known(
+    controllers = connection.execute(select(controller.c.id, controller.c.number, controller.c.kind)).all()
+    return RegistrySnapshot(
         revision=registry_revision(connection),
-        controllers=frozenset(kinds),
-        public=frozenset(id_ for id_, kind in kinds.items() if kind == "public"),
+        controllers={row.id: row.number for row in controllers},
+        public=frozenset(row.id for row in controllers if row.kind == "public"),
         meters={
-            unsigned64(row.id): KnownMeter(
+            unsigned64(row.id): MeterEntry(
                 no=row.no,
                 microgrid=row.microgrid,
                 record_types=frozenset(map(int, row.record_types.split(","))),

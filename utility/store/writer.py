@@ -31,15 +31,16 @@ from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, EpochSeconds, signed64
 from commonwatt.protocol.batches import Letter
 from commonwatt.protocol.dead_letters import LocalReason
+from utility.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
+from utility.registry.snapshot import RegistrySnapshot
 from utility.store.bulk import Column, insert_columns
-from utility.store.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
 from utility.store.checks import is_sound, row_crc
 from utility.store.database import Database, insert_in, insert_or, lock_gaps, upsert
 from utility.store.dead_letters import letter_row
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import chunks
 from utility.store.quarantine import HELD, note_slots
-from utility.store.registry_numbers import RegistryNumbers, read_numbers
+from utility.store.registry import load_snapshot
 from utility.store.tables import (
     command,
     declared_minimum,
@@ -62,7 +63,7 @@ class Writer:
 
     def __init__(self, database: Database) -> None:
         self._writes = database.writes
-        self._registry = RegistryNumbers()
+        self._registry = RegistrySnapshot()
         self._first: dict[tuple[int, int], int] | None = None
 
     def commit(self, changes: Sequence[Change]) -> Committed:
@@ -72,15 +73,16 @@ class Writer:
             sqlalchemy.exc.SQLAlchemyError: Nothing was kept.
         """
         with self._writes.begin() as connection:
-            transaction = _Transaction(connection, self._known(connection, changes), self._firsts(connection))
+            transaction = _Transaction(connection, self._current(connection, changes), self._firsts(connection))
             committed = transaction.do(changes)
         # Only now, since a rollback would have made it untrue.
         self._firsts_changed(transaction.new_firsts)
         return committed
 
-    def _known(self, connection: Connection, changes: Sequence[Change]) -> RegistryNumbers:
-        if not self._registry.knows(_of(Append, changes)):
-            self._registry = read_numbers(connection)
+    def _current(self, connection: Connection, changes: Sequence[Change]) -> RegistrySnapshot:
+        """Return the registry, read again if what some batches name is not in it."""
+        if not _has_all(self._registry, _of(Append, changes)):
+            self._registry = load_snapshot(connection)
         return self._registry
 
     def _firsts(self, connection: Connection) -> dict[tuple[int, int], int]:
@@ -94,14 +96,24 @@ class Writer:
             self._first.update(new)
 
 
+def _has_all(registry: RegistrySnapshot, appends: Sequence[Append]) -> bool:
+    """Tell whether the registry has everything that some batches name: their meters, their senders and owners."""
+    few = {m for a in appends for m in (*(e.meter_id for _, e in a.events), *(kept.meter for kept, _ in a.held))}
+    named = {name for append in appends for name in (append.sender, append.owner)}
+    return (
+        few <= registry.meters.keys()
+        and named <= registry.controllers.keys()
+        and all(registry.rows(append.blocks.meter) is not None for append in appends)
+    )
+
+
 class _Transaction:
     """One commit on its way."""
 
-    def __init__(self, connection: Connection, registry: RegistryNumbers, first: dict[tuple[int, int], int]) -> None:
+    def __init__(self, connection: Connection, registry: RegistrySnapshot, first: dict[tuple[int, int], int]) -> None:
         self.new_firsts: dict[tuple[int, int], int] = {}
         self._connection = connection
         self._registry = registry
-        self._numbers = registry.meters
         self._first = first
         self._tallies: dict[str, Committed] = defaultdict(Committed)
         self._last_batch: dict[str, int] = {}
@@ -149,7 +161,7 @@ class _Transaction:
         }
         return {
             "quarter": blocks.quarter.astype(np.int64),
-            "meter_no": self._registry.numbers_of(blocks.meter),
+            "meter_no": self._registry.numbers(blocks.meter),
             "record_type": blocks.record_type.astype(np.int64),
         } | {name: np.full(len(blocks), value, np.int64) for name, value in same.items()}
 
@@ -212,7 +224,7 @@ class _Transaction:
         self._connection.execute(_LOOK_AGAIN, [{"no": number, "low": quarter} for number, quarter in low.items()])
 
     def _event_key(self, generation: int, record: EventRecord) -> _EventKey:
-        return self._numbers[record.meter_id], generation, signed64(record.record_id)
+        return self._registry.meters[record.meter_id].no, generation, signed64(record.record_id)
 
     def _known_events(self, keys: Sequence[_EventKey]) -> dict[_EventKey, tuple[int, int, int]]:
         known = {}
@@ -247,7 +259,7 @@ class _Transaction:
                 if number is not None:
                     # What another controller sent excuses no gap.
                     if kept.reason != LocalReason.NOT_ASSIGNED:
-                        note_slots(self._connection, number, self._numbers[kept.meter], blocks)
+                        note_slots(self._connection, number, self._registry.meters[kept.meter].no, blocks)
                     self._tallies[append.sender].letters += 1
                     self._tallies[append.sender].held += 1
 

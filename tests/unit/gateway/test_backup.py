@@ -10,7 +10,7 @@ from commonwatt.model.effects import Write
 from commonwatt.model.records import EventRecord
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, AppendParts, DropBackup, Part
 from gateway.store.store import Store
-from gateway.store.upkeep import Upkeep
+from gateway.upkeep import Upkeep
 from harness.worlds.gateway import START, World, batches, readings
 
 parts = st.lists(st.tuples(st.integers(1000, 1020), st.sampled_from([UNSENT, OFFERED, AVERAGED, DONE, DONE, DONE])))

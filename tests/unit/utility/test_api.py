@@ -13,11 +13,11 @@ from commonwatt.runtime.clock import Clock
 from harness.real import databases
 from harness.worlds.sent import append, blocks
 from utility.api.app import Api, make_app
+from utility.changes import SawGateway
 from utility.core import Refused
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
 from utility.metrics import UtilityMetrics
-from utility.store.changes import SawGateway
 from utility.store.database import Database
 from utility.store.writer import Writer
 

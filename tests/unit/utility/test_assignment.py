@@ -26,7 +26,7 @@ from utility.store.database import Database
 from utility.store.dead_letters import letters
 from utility.store.gaps import GapFinder
 from utility.store.quarantine import HELD, REFUSED, RELEASED, Decision, decide
-from utility.store.registry import load_known
+from utility.store.registry import load_snapshot
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -45,7 +45,7 @@ class Utility:
     def __init__(self, database: Database) -> None:
         self.database = database
         with database.reads.begin() as connection:
-            self.core = Core(7, load_known(connection), 1800)
+            self.core = Core(7, load_snapshot(connection), 1800)
         self.core.trust = Trust.NETWORK
         self.writer = Writer(database)
 

@@ -14,10 +14,10 @@ from commonwatt.protocol.batches import Letter
 from commonwatt.protocol.commands import ControllerCommand, Heartbeat, Month
 from harness.network.waiting import free_port
 from harness.worlds.sent import append
+from utility.changes import OpenCommand, SawGateway
 from utility.cli.main import app
-from utility.store.changes import SawGateway
 from utility.store.database import Database
-from utility.store.registry import OpenCommand, add_command
+from utility.store.registry import add_command
 from utility.store.writer import Writer
 
 NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600

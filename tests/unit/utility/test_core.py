@@ -9,9 +9,9 @@ from commonwatt.protocol.commands import ControllerOutcome, Heartbeat
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.protocol.messages import Trust
 from harness.worlds.sent import batch, blocks
+from utility.changes import Append, CloseCommand, KeepLetter, OpenCommand, SawGateway
 from utility.core import MAX_JUNK_A_DAY, Core, Step
-from utility.store.changes import Append, CloseCommand, KeepLetter, SawGateway
-from utility.store.registry import Known, KnownMeter, OpenCommand
+from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 
 NOW = 1_800_000_000
 AGE = 1800
@@ -22,10 +22,10 @@ TOPIC = "cw1/r001/u/batch"
 def core() -> Core:
     types = frozenset({RecordType.THROUGH})
     meters = {
-        10001: KnownMeter(no=1, microgrid="r001", record_types=types),
-        20001: KnownMeter(no=2, microgrid="r002", record_types=types),
+        10001: MeterEntry(no=1, microgrid="r001", record_types=types),
+        20001: MeterEntry(no=2, microgrid="r002", record_types=types),
     }
-    return Core(99, Known(controllers=frozenset({"r001", "r002"}), meters=meters), AGE)
+    return Core(99, RegistrySnapshot(controllers={"r001": 1, "r002": 2}, meters=meters), AGE)
 
 
 def ack_of(step: Step) -> BatchAck:

@@ -21,11 +21,11 @@ from commonwatt.runtime.service import only_one
 from commonwatt.sqlite.damage import set_aside
 from commonwatt.town.town import Town
 from harness.real.jobs import find_gaps
+from utility.changes import Append, OpenCommand
 from utility.jobs.periods import LocalMonth
 from utility.registry.registration import fill_registry
 from utility.store import reads
 from utility.store import recovery as salvaging
-from utility.store.changes import Append
 from utility.store.checks import is_damage
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
@@ -33,7 +33,7 @@ from utility.store.dead_letters import letter_row, letters
 from utility.store.periods import take
 from utility.store.quarantine import HELD, REFUSED, masks_of
 from utility.store.recovery import salvage
-from utility.store.registry import OpenCommand, add_command, open_commands
+from utility.store.registry import add_command, open_commands
 from utility.store.tables import compacted, event, held, letter, meter, period
 from utility.store.writer import Writer
 

@@ -14,17 +14,17 @@ from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.worlds.sent import append, blocks
+from utility.changes import CloseCommand, OpenCommand
 from utility.gaps import completeness, gaps
 from utility.gaps.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.store import gaps as gap_store
 from utility.store import reads
-from utility.store.changes import CloseCommand
 from utility.store.compactor import Compactor
 from utility.store.database import Database, lock_gaps
 from utility.store.events import Off
 from utility.store.gaps import GapFinder
 from utility.store.parts import select_fresh, set_aside
-from utility.store.registry import OpenCommand, open_commands
+from utility.store.registry import open_commands
 from utility.store.tables import event as event_table
 from utility.store.tables import gap
 from utility.store.writer import Writer

@@ -24,7 +24,7 @@ from utility.store.database import Database
 from utility.store.dead_letters import letters
 from utility.store.gaps import GapFinder
 from utility.store.quarantine import HELD, REFUSED, RELEASED, Decision, count_held, decide
-from utility.store.registry import load_known
+from utility.store.registry import load_snapshot
 from utility.store.tables import compacted, held, meter, part
 from utility.store.writer import Writer
 
@@ -45,7 +45,7 @@ class Bench:
     def __init__(self, database: Database) -> None:
         self.database = database
         with database.reads.begin() as connection:
-            self.core = Core(7, load_known(connection), AGE)
+            self.core = Core(7, load_snapshot(connection), AGE)
         self.writer = Writer(database)
 
     def send(self, batch: Batch, sender: str = "r001") -> BatchRefusal:

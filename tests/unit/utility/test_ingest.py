@@ -18,15 +18,15 @@ from commonwatt.sqlite.damage import DamagedError
 from commonwatt.town.town import load_town
 from harness.real import databases
 from harness.worlds.sent import append, batch, blocks
+from utility.changes import Append, Change, Committed, OpenCommand, SawGateway
 from utility.health import Health
 from utility.ingest import ingest as module
 from utility.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
 from utility.metrics import UtilityMetrics
 from utility.registry.registration import fill_registry
 from utility.store import reads
-from utility.store.changes import Append, Change, Committed, SawGateway
 from utility.store.database import Database
-from utility.store.registry import OpenCommand, add_command
+from utility.store.registry import add_command
 from utility.store.tables import part
 from utility.store.writer import Writer
 

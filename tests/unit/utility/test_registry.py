@@ -13,7 +13,7 @@ from harness.real import databases
 from utility.registry.registration import enrol, fill_registry
 from utility.store import reads
 from utility.store.database import Database, open_database
-from utility.store.registry import load_known
+from utility.store.registry import load_snapshot
 
 kind = databases.both_kinds
 
@@ -46,11 +46,11 @@ def test_registering_again_adds_only_what_is_new(database: Database, town: Town,
     )
     larger = load_town(path)
     with database.writes.begin() as connection:
-        before = load_known(connection)
+        before = load_snapshot(connection)
         added = fill_registry(connection, larger)
-        known = load_known(connection)
+        known = load_snapshot(connection)
         again = fill_registry(connection, larger)
-        assert load_known(connection).revision == known.revision
+        assert load_snapshot(connection).revision == known.revision
     assert (added.new_controllers, added.new_meters, added.changed) == (0, 1, 0)
     assert (again.new_meters, again.changed) == (0, 0)
     assert known.revision > before.revision
@@ -92,13 +92,13 @@ def test_changed_account_of_a_registered_meter_is_refused_by_database_and_files(
 
     with database.writes.begin() as connection:
         fill_registry(connection, town_with(4))
-        before = load_known(connection)
+        before = load_snapshot(connection)
     enrol(town_with(4), tmp_path / "out")
     refused = r"meter 77 is registered with account 4, and the town file now says 9; its records name account 4"
     with database.writes.begin() as connection:
         with pytest.raises(ConfigError, match=refused):
             fill_registry(connection, town_with(9))
-        assert load_known(connection) == before
+        assert load_snapshot(connection) == before
     with pytest.raises(ConfigError, match=rf"r001/registry\.json: {refused}"):
         enrol(town_with(9), tmp_path / "out")
     assert {m.id: m.account for m in load_registry(tmp_path / "out" / "r001" / "registry.json").meters}[77] == 4

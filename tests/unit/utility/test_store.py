@@ -17,16 +17,16 @@ from commonwatt.protocol.dead_letters import LocalReason, reason_text
 from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
+from utility.changes import CloseCommand, KeepLetter, OpenCommand, SawGateway
 from utility.store import compactor as compactor_module
 from utility.store import reads
-from utility.store.changes import CloseCommand, KeepLetter, SawGateway
 from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts
 from utility.store.database import Database
 from utility.store.dead_letters import letters
 from utility.store.gaps import GapFinder
 from utility.store.parts import as_rows, masks, summaries
-from utility.store.registry import OpenCommand, add_command, open_commands
+from utility.store.registry import add_command, open_commands
 from utility.store.tables import compacted, gap, letter, part
 from utility.store.writer import Writer
 

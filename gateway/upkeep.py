@@ -8,8 +8,7 @@ from commonwatt.protocol.batches import MAX_LETTER_BYTES, Letter
 from commonwatt.protocol.dead_letters import Door, LocalReason
 from commonwatt.runtime.disk_space import ENOUGH_BYTES, LOW_BYTES
 from gateway.changes import AddLetters, Change, DropBackup, DropDamaged
-from gateway.store.reads import DamagedRow
-from gateway.store.store import Store
+from gateway.stored import Backup, DamagedRow
 
 MAX_LETTERS_A_DAY = 1000
 """Damaged rows kept as letters in a day; more are counted only."""
@@ -33,7 +32,7 @@ class Upkeep:
         short: Whether there is no room for more records; commands and notes still find some.
     """
 
-    def __init__(self, store: Store, backup_bytes: int) -> None:
+    def __init__(self, store: Backup, backup_bytes: int) -> None:
         self.damaged: Counter[str] = Counter()
         self.dropped = 0
         self.short = False

@@ -109,3 +109,20 @@ class Committed:
         """Add the counts of ``other``."""
         for name, count in vars(other).items():
             setattr(self, name, getattr(self, name) + count)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenCommand:
+    """A command that waits for its outcome.
+
+    Attributes:
+        id: Its id.
+        controller: Whom it is for.
+        message: The message, JSON.
+        until: When it is no longer wanted.
+    """
+
+    id: str
+    controller: str
+    message: str
+    until: int
