@@ -28,8 +28,8 @@ from harness.network.waiting import become
 from utility.health import Health
 from utility.ingest.ingest import Ingest
 from utility.metrics import UtilityMetrics
-from utility.registry.registration import fill_registry
 from utility.store.database import open_database
+from utility.store.registration import fill_registry
 
 GATEWAYS = 801
 FLOODS_A_S = 100

@@ -29,9 +29,9 @@ from utility.changes import Append
 from utility.health import Health
 from utility.ingest.ingest import MAX_GROUP, Ingest
 from utility.metrics import UtilityMetrics
-from utility.registry.registration import fill_registry
 from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database
+from utility.store.registration import fill_registry
 from utility.store.writer import Writer
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 50}]\n'

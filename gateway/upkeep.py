@@ -2,11 +2,11 @@
 
 from collections import Counter
 
+from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import EpochSeconds, unsigned64
 from commonwatt.protocol.batches import MAX_LETTER_BYTES, Letter
 from commonwatt.protocol.dead_letters import Door, LocalReason
-from commonwatt.runtime.disk_space import ENOUGH_BYTES, LOW_BYTES
 from gateway.changes import AddLetters, Change, DropBackup, DropDamaged
 from gateway.stored import Backup, DamagedRow
 

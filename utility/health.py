@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from commonwatt.runtime.disk_space import ENOUGH_BYTES, LOW_BYTES
+from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
 from utility.store.checks import is_damage, is_full
 
 STORE_DAMAGED = "store_damaged"

@@ -5,14 +5,10 @@ import os
 import shutil
 from pathlib import Path
 
+from commonwatt.model.disk_space import ENOUGH_BYTES
+
 BALLAST_BYTES = 8 * 1024 * 1024
 """Kept back beside a store: what SQLite's log needs, at most, while rows are changed and deleted but none added."""
-
-LOW_BYTES = 8 * 1024 * 1024
-"""With less room than this nothing is taken in any more."""
-
-ENOUGH_BYTES = 16 * 1024 * 1024
-"""With this much room again, what was short is no longer."""
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,6 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import kept, made_page
 from broker.metrics import BrokerMetrics
 from commonwatt.cli.main import make_app
-from commonwatt.config.reference import reference
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.demo.report import KEYS
 from commonwatt.runtime.systemd import Notifier
@@ -34,6 +33,7 @@ from gateway.metrics import Figures as GatewayFigures
 from gateway.metrics import make_registry
 from gateway.store.store import Store
 from harness.docs.reliability import reliability_page
+from harness.docs.settings import reference
 from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics
 from utility.gateway_metrics import GatewayMetrics

@@ -46,9 +46,9 @@ from harness.worlds.meters import ack_of, house_meter
 from utility.health import Health
 from utility.ingest.ingest import Ingest
 from utility.metrics import UtilityMetrics
-from utility.registry.registration import fill_registry
 from utility.store.database import Database, open_database
 from utility.store.dead_letters import letters
+from utility.store.registration import fill_registry
 
 DEEP = b"[" * 8_000 + b"]" * 8_000
 LONG_NUMBER = b"9" * 10_000

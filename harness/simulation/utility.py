@@ -20,13 +20,13 @@ from utility.core import Core
 from utility.gaps.gaps import settled_before
 from utility.ingest.ingest import MAX_GROUP, MAX_QUEUED
 from utility.jobs.periods import Seconds
-from utility.registry.registration import fill_registry
 from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.engines import make_engine
 from utility.store.gaps import GapFinder
 from utility.store.parts import select_parts
 from utility.store.periods import mark_done, take
+from utility.store.registration import fill_registry
 from utility.store.registry import load_snapshot, open_commands
 from utility.store.writer import Writer
 

@@ -19,7 +19,7 @@ from commonwatt.town.town import load_town
 from gateway.changes import Change
 from gateway.core import Gateway
 from harness.small_world.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
-from utility.registry.registration import fill_registry
+from utility.store.registration import fill_registry
 
 START = 1_782_000_000
 MINUTE_S = 60

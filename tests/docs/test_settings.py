@@ -2,13 +2,11 @@
 
 from pathlib import Path
 
-from commonwatt.config.reference import reference
 from commonwatt.config.settings import PARTS
+from harness.docs.settings import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
-AGAIN = (
-    """python -c "from commonwatt.config.reference import reference; print(reference(), end='')" > docs/settings.md"""
-)
+AGAIN = """python -c "from harness.docs.settings import reference; print(reference(), end='')" > docs/settings.md"""
 
 
 def test_page_tells_the_settings_as_they_are() -> None:

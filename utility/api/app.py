@@ -12,7 +12,6 @@ from typing import Annotated, Any, Literal
 from fastapi import Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.model.blocks import Blocks
@@ -24,14 +23,12 @@ from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.runtime.clock import Clock
 from utility.api.page import POLICY, page, runbooks_page
 from utility.core import Refused
-from utility.gaps import completeness
 from utility.health import Health
 from utility.metrics import UtilityMetrics
-from utility.store import reads
+from utility.store import completeness, reads
 from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import letters as kept_letters
-from utility.store.tables import controller
 
 MAX_READINGS_S = 7 * 86_400
 """The longest range of readings one request may have."""
@@ -328,7 +325,7 @@ def _registered(database: Database, meter: str) -> tuple[int, int]:
 
 def _check_microgrid(database: Database, name: str) -> None:
     with database.reads.begin() as connection:
-        if connection.execute(select(controller.c.id).where(controller.c.id == name)).first() is None:
+        if not reads.is_controller(connection, name):
             raise HTTPException(404, f"microgrid {name} is not registered")
 
 

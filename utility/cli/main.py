@@ -23,9 +23,10 @@ from utility.cli import commands as cli_commands
 from utility.cli import upkeep as cli_upkeep
 from utility.cli import views as cli_views
 from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
-from utility.registry.registration import enrol, fill_registry, refuse_moved
+from utility.registry.enrolment import enrol, refuse_moved
 from utility.store import reads
 from utility.store.database import open_database
+from utility.store.registration import fill_registry
 
 app = typer.Typer(
     help="The utility: stores, completes, counts and shows what the gateways relay.",

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.settings import UtilitySettings
@@ -25,9 +24,8 @@ from utility.store.database import Database
 from utility.store.gaps import GapFinder
 from utility.store.periods import Turn, counts
 from utility.store.quarantine import count_held
-from utility.store.reads import count_conflicts
+from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead
-from utility.store.tables import gap
 
 MONTHS_S = 3_600
 """How often months are seen to: made ahead, and dropped."""
@@ -131,8 +129,7 @@ class Jobs:
 
     def _count(self) -> None:
         with self._database.reads.begin() as connection:
-            open_gaps = select(func.count()).select_from(gap).where(gap.c.is_open)
-            self._metrics.gaps_open.set(connection.execute(open_gaps).scalar_one())
+            self._metrics.gaps_open.set(count_open_gaps(connection))
             self._metrics.held_open.set(count_held(connection))
             self._metrics.conflicts.set(count_conflicts(connection))
         self._is_counted = True

@@ -10,11 +10,11 @@ from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import EpochSeconds, MeterId, Quarter, unsigned64
 from commonwatt.protocol.commands import PERIODS, Heartbeat
-from utility.registry.registration import TOWN
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
 from utility.store.events import event_of
 from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
+from utility.store.registration import TOWN
 from utility.store.registry import last_heartbeats
 from utility.store.tables import (
     command,
@@ -137,6 +137,16 @@ def commands(connection: Connection, limit: int) -> list[dict[str, object]]:
         }
         for row in connection.execute(statement)
     ]
+
+
+def count_open_gaps(connection: Connection) -> int:
+    """Return how many blocks have slots that are still asked for."""
+    return int(connection.execute(select(func.count()).select_from(gap).where(gap.c.is_open)).scalar_one())
+
+
+def is_controller(connection: Connection, name: str) -> bool:
+    """Tell whether a controller is registered."""
+    return connection.execute(select(controller.c.id).where(controller.c.id == name)).first() is not None
 
 
 def count_conflicts(connection: Connection) -> int:

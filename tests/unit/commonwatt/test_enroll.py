@@ -15,7 +15,7 @@ from commonwatt.identity.devices import load_devices, load_tokens, mosquitto_dig
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.town.town import load_town
 from harness.real.enrolled import DAY_S, now
-from utility.registry.registration import enrol
+from utility.registry.enrolment import enrol
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n'
 

@@ -9,12 +9,13 @@ import pytest
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.demo.layout import prepare
+from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
 from commonwatt.model.records import Log
 from commonwatt.protocol.batches import Letter
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.messages import Refusal
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.disk_space import BALLAST_BYTES, ENOUGH_BYTES, LOW_BYTES, Ballast
+from commonwatt.runtime.disk_space import BALLAST_BYTES, Ballast
 from gateway.changes import AddLetters
 from gateway.disk import Disk
 from gateway.shell import Shell

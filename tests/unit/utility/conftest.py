@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 from commonwatt.town.town import Town, load_town
 from harness.real.postgres import Postgres
 from utility.cli.main import app
-from utility.registry.registration import fill_registry
 from utility.store.database import Database, open_database
+from utility.store.registration import fill_registry
 from utility.store.tables import metadata
 
 CLERK = "clerk"

@@ -16,8 +16,8 @@ from commonwatt.town.town import load_town
 from utility.api.app import Api, make_app
 from utility.health import Health
 from utility.metrics import UtilityMetrics
-from utility.registry.registration import fill_registry
 from utility.store.database import open_database
+from utility.store.registration import fill_registry
 
 BEGIN = 1_800_000_000
 PATHS = (

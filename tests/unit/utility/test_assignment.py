@@ -17,9 +17,8 @@ from commonwatt.protocol.messages import Trust
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.core import Core, Step
-from utility.gaps import completeness
 from utility.ingest.quarantine import sort_out
-from utility.store import reads
+from utility.store import completeness, reads
 from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts
 from utility.store.database import Database

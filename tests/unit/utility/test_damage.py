@@ -23,7 +23,6 @@ from commonwatt.town.town import Town
 from harness.real.jobs import find_gaps
 from utility.changes import Append, OpenCommand
 from utility.jobs.periods import LocalMonth
-from utility.registry.registration import fill_registry
 from utility.store import reads
 from utility.store import recovery as salvaging
 from utility.store.checks import is_damage
@@ -33,6 +32,7 @@ from utility.store.dead_letters import letter_row, letters
 from utility.store.periods import take
 from utility.store.quarantine import HELD, REFUSED, masks_of
 from utility.store.recovery import salvage
+from utility.store.registration import fill_registry
 from utility.store.registry import add_command, open_commands
 from utility.store.tables import compacted, event, held, letter, meter, period
 from utility.store.writer import Writer

@@ -15,10 +15,10 @@ from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.worlds.sent import append, blocks
 from utility.changes import CloseCommand, OpenCommand
-from utility.gaps import completeness, gaps
+from utility.gaps import gaps
 from utility.gaps.gaps import ALL_SLOTS, Wanted, off_mask, off_times
+from utility.store import completeness, reads
 from utility.store import gaps as gap_store
-from utility.store import reads
 from utility.store.compactor import Compactor
 from utility.store.database import Database, lock_gaps
 from utility.store.events import Off

@@ -16,8 +16,7 @@ from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.cli.main import app
 from utility.core import Core
-from utility.gaps import completeness
-from utility.store import reads
+from utility.store import completeness, reads
 from utility.store.checks import row_crc
 from utility.store.compactor import Compactor
 from utility.store.database import Database

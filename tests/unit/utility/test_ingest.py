@@ -23,9 +23,9 @@ from utility.health import Health
 from utility.ingest import ingest as module
 from utility.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
 from utility.metrics import UtilityMetrics
-from utility.registry.registration import fill_registry
 from utility.store import reads
 from utility.store.database import Database
+from utility.store.registration import fill_registry
 from utility.store.registry import add_command
 from utility.store.tables import part
 from utility.store.writer import Writer

@@ -9,9 +9,9 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.config.settings import UtilitySettings
+from commonwatt.model.disk_space import LOW_BYTES
 from commonwatt.protocol.messages import Trust
 from commonwatt.runtime.clock import Clock
-from commonwatt.runtime.disk_space import LOW_BYTES
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from harness.network.waiting import become

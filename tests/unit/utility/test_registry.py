@@ -10,9 +10,10 @@ from commonwatt.runtime.service import only_one
 from commonwatt.town.registry import load_registry, registry_of, save_registry
 from commonwatt.town.town import Town, load_town
 from harness.real import databases
-from utility.registry.registration import enrol, fill_registry
+from utility.registry.enrolment import enrol
 from utility.store import reads
 from utility.store.database import Database, open_database
+from utility.store.registration import fill_registry
 from utility.store.registry import load_snapshot
 
 kind = databases.both_kinds

@@ -13,8 +13,7 @@ from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.worlds.sent import append, blocks
-from utility.gaps import completeness
-from utility.store import reads, retention
+from utility.store import completeness, reads, retention
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions

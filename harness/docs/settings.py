@@ -14,7 +14,7 @@ _TOWN_TABLES: dict[str, type[Settings]] = {
 _INTRO = """\
 # Settings
 
-Made from the code by `commonwatt/config/reference.py`; `tests/docs/test_settings.py` says how to make it anew.
+Made from the code by `harness/docs/settings.py`; `tests/docs/test_settings.py` says how to make it anew.
 
 Each part runs from a TOML file with one table, named after the part. Relative paths are relative to the file; an
 address is `HOST:PORT`; a key that is not listed here is an error. `commonwatt config example PART` prints a file to

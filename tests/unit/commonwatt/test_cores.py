@@ -1,0 +1,16 @@
+"""Cores run anywhere: importing one loads nothing that opens files, waits, talks to a network or to a terminal."""
+
+import subprocess
+import sys
+
+import pytest
+
+# Not socket: pydantic loads importlib.metadata, which loads it by way of email. The linter keeps it from our own code.
+NEVER = "alembic apscheduler asyncio fastapi paho pandas prometheus_client pvlib rich sqlalchemy sqlite3 ssl typer"
+
+
+@pytest.mark.parametrize("core", ["gateway.core", "utility.core", "commonwatt.device.meter"])
+def test_core_loads_neither_database_nor_network_nor_terminal(core: str) -> None:
+    code = f"import sys, {core}; print(*sorted(sys.modules.keys() & set({NEVER!r}.split())))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []

@@ -1,0 +1,132 @@
+"""Enrols every device of a town: the files of its brokers, gateways and meters (T8, design 9).
+
+Doing it again after entries were appended to the town file adds what is new and changes no token. Nothing is deleted:
+the readings of a meter that is gone stay its readings.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from commonwatt.identity.devices import (
+    AUTHORITY_FOLDER,
+    Device,
+    Role,
+    digest,
+    load_devices,
+    load_tokens,
+    mosquitto_digest,
+    new_token,
+    save_devices,
+    save_tokens,
+)
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.protocol.topics import UTILITY
+from commonwatt.runtime.service import only_one
+from commonwatt.town.registry import load_registry, registry_of, save_registry
+from commonwatt.town.town import Microgrid, Town
+from utility.store.registration import refuse_change
+
+HEAD_END = "head-end"
+"""Folder of the head-end broker's file."""
+
+
+def refuse_moved(town: Town, out: Path) -> None:
+    """Refuse a town file that gives another place to what is registered by the files below ``out``.
+
+    Raises:
+        ConfigError: As it says; or a file there can't be read, so that nobody knows.
+    """
+    meters = {entry.id: entry for entry in town.meters}
+    for path in sorted(out.glob("*/registry.json")):
+        try:
+            registered = load_registry(path)
+        except ConfigError as error:
+            text = f"{error}\n{path}: put a good one there from your copy, or delete it, and register again"
+            raise ConfigError(text) from error
+        for known in registered.meters:
+            if (entry := meters.get(known.id)) is not None:
+                what = f"{path}: meter {entry.id}"
+                refuse_change(what, "microgrid", registered.microgrid, entry.microgrid)
+                refuse_change(what, "function", known.function.value, entry.function.value)
+                refuse_change(what, "direction", known.direction.value, entry.direction.value)
+                refuse_change(what, "account", known.account, entry.account)
+        if (microgrid := town.microgrids.get(registered.microgrid)) is not None:
+            refuse_change(f"{path}: controller {microgrid.id}", "number", registered.number, microgrid.number)
+
+
+def enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable[Microgrid]] = iter) -> int:
+    """Write every device's token and every broker's devices below ``out``; return how many tokens are new.
+
+    Args:
+        town: The town.
+        out: The folder; tokens found in it stay as they are.
+        track: Shows a person how far it is.
+
+    Raises:
+        ConfigError: A token file that is there can't be read, the town file moves what is registered there, or
+            another command works in the folder.
+    """
+    if taken := {UTILITY, HEAD_END, AUTHORITY_FOLDER} & town.microgrids.keys():
+        raise ConfigError(f"microgrid {min(taken)} has the name of a folder of the utility; give it another id")
+    # Who is revoked meanwhile must not be taken in again by what was read before.
+    with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
+        refuse_moved(town, out)
+        return _enrol(town, out, track)
+
+
+def _enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable[Microgrid]]) -> int:
+    gateways: dict[str, str] = {}
+    made = 0
+    for microgrid in track(list(town.microgrids.values())):
+        gateways[microgrid.id], new = _enrol_microgrid(microgrid, _folder(out / microgrid.id))
+        made += new
+    own, new = _tokens(_folder(out / UTILITY) / "utility-tokens.json", [UTILITY])
+    devices = [_device(identity, Role.GATEWAY, identity, token) for identity, token in gateways.items()]
+    devices.append(_device(UTILITY, Role.UTILITY, "", own[UTILITY]))
+    _save(_folder(out / HEAD_END) / "devices.json", devices)
+    return made + new
+
+
+def _enrol_microgrid(microgrid: Microgrid, folder: Path) -> tuple[str, int]:
+    """Write the files of one microgrid; return its gateway's token and how many tokens are new."""
+    meters, new_meters = _tokens(folder / "meter-tokens.json", [str(m.id) for m in microgrid.meters])
+    gateway, new_gateway = _tokens(folder / "gateway-tokens.json", [microgrid.id])
+    # The tokens are on disk before a broker asks for them.
+    devices = [_device(str(m.id), Role.METER, microgrid.id, meters[str(m.id)]) for m in microgrid.meters]
+    devices.append(_device(microgrid.id, Role.GATEWAY, microgrid.id, gateway[microgrid.id]))
+    _save(folder / "devices.json", devices)
+    save_registry(folder / "registry.json", registry_of(microgrid))
+    return gateway[microgrid.id], new_meters + new_gateway
+
+
+def _tokens(path: Path, identities: Sequence[str]) -> tuple[dict[str, str], int]:
+    """Return the tokens in ``path``, with one made and written for each identity that had none."""
+    tokens = load_tokens(path) if path.exists() else {}
+    new = [identity for identity in identities if identity not in tokens]
+    if new:
+        tokens |= {identity: new_token() for identity in new}
+        save_tokens(path, tokens)
+    return tokens, len(new)
+
+
+def _device(identity: str, role: Role, microgrid: str, token: str) -> Device:
+    secret = token.encode()
+    return Device(
+        identity=identity,
+        role=role,
+        microgrid=microgrid,
+        token_sha256=digest(secret),
+        mosquitto=mosquitto_digest(secret),
+    )
+
+
+def _save(path: Path, devices: Sequence[Device]) -> None:
+    """Write a devices file; who was revoked stays so (``commonwatt enroll readmit`` ends that)."""
+    known = load_devices(path) if path.exists() else {}
+    save_devices(path, [replace(d, revoked=known[d.identity].revoked if d.identity in known else "") for d in devices])
+
+
+def _folder(path: Path) -> Path:
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return path

@@ -1,0 +1,125 @@
+"""Fills the registry in the database from a town file (T8).
+
+Doing it again after entries were appended to the town file adds what is new. Nothing is deleted: the readings of a
+meter that is gone stay its readings.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Table, bindparam, select
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import signed64
+from commonwatt.town.town import Function, Meter, Town
+from utility.store.checks import row_crc
+from utility.store.database import read_setting, save_setting
+from utility.store.registry import registry_changed
+from utility.store.tables import controller, meter
+
+TOWN = "town"
+"""Setting that holds the town's own figures, JSON."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """What a registration added to the database."""
+
+    new_controllers: int
+    new_meters: int
+    changed: int
+
+
+def fill_registry(connection: Connection, town: Town) -> Registered:
+    """Add the town's controllers and meters to the database, and take over changes of what may change.
+
+    Raises:
+        ConfigError: The town file gives another place to a controller or a meter that is registered.
+    """
+    controllers = [
+        {"id": m.id, "number": m.number, "kind": m.kind, "address": m.address} for m in town.microgrids.values()
+    ]
+    new_controllers, changed = _fill(connection, controller, controllers, "id", ("number", "kind"))
+    meters = [_meter_row(m) for m in town.meters]
+    fixed = ("microgrid", "function", "direction", "account")
+    new_meters, changed_meters = _fill(connection, meter, meters, "label", fixed)
+    figures = json.dumps(_figures(town))
+    if new_controllers or new_meters or changed or changed_meters or read_setting(connection, TOWN) != figures:
+        save_setting(connection, TOWN, figures)
+        registry_changed(connection)
+    return Registered(new_controllers=new_controllers, new_meters=new_meters, changed=changed + changed_meters)
+
+
+def _fill(
+    connection: Connection, table: Table, rows: Sequence[dict[str, Any]], key: str, fixed: Sequence[str]
+) -> tuple[int, int]:
+    """Insert the new rows and update the changed ones; return how many of each."""
+    known = {row[key]: row for row in connection.execute(select(table)).mappings()}
+    new = [row for row in rows if row[key] not in known]
+    changed = [row for row in rows if row[key] in known and any(known[row[key]][c] != row[c] for c in row)]
+    for row in changed:
+        for column in fixed:
+            refuse_change(f"{table.name} {row[key]}", column, known[row[key]][column], row[column])
+    if new:
+        connection.execute(table.insert(), new)
+    if changed:
+        statement = table.update().where(table.c[key] == bindparam("which"))
+        connection.execute(statement, [row | {"which": row[key]} for row in changed])
+    return len(new), len(changed)
+
+
+def refuse_change(what: str, of: str, was: object, now: object) -> None:
+    """Refuse to change what must stay as it was registered.
+
+    Raises:
+        ConfigError: ``now`` is not what ``was`` registered ``of`` ``what``.
+    """
+    if was == now:
+        return
+    told = f"{what} is registered with {of} {was}, and the town file now says {now}; "
+    if of == "account":
+        told += f"its records name {of} {was}, those still at the meter too, and would be refused: "
+    raise ConfigError(
+        f"{told}entries may be appended, never moved, changed or taken out: put the file back as it was and add at its "
+        "end"
+    )
+
+
+def _meter_row(entry: Meter) -> dict[str, Any]:
+    row = {
+        "id": signed64(entry.id),
+        "label": str(entry.id),
+        "microgrid": entry.microgrid,
+        "address": entry.address,
+        "location": entry.location,
+        "function": entry.function.value,
+        "direction": entry.direction.value,
+        "account": entry.account,
+        "record_types": ",".join(str(int(kind)) for kind in entry.record_types),
+        "service_amps": entry.service_amps,
+        "battery_capacity": entry.battery.capacity if entry.battery else None,
+        "minimum_percent": entry.battery.minimum_percent if entry.battery else None,
+        "push": entry.push,
+    }
+    return row | {"crc": row_crc(meter, row)}
+
+
+def _figures(town: Town) -> dict[str, object]:
+    """Return the town's own figures, for people and the demonstration; boundary meters are not among its meters."""
+    counted = [m for m in town.meters if m.function is not Function.BOUNDARY]
+    return {
+        "name": town.table.name,
+        "timezone": town.table.timezone,
+        "controllers": len(town.microgrids),
+        "meters": len(counted),
+        "boundary_meters": len(town.meters) - len(counted),
+        "batteries": sum(m.battery is not None for m in counted),
+        "accounts": town.accounts,
+        "average_w": town.average_w,
+        "battery_capacity_mwh": town.battery_capacity,
+        "peak_start_hour": town.table.peak_start_hour,
+        "peak_end_hour": town.table.peak_end_hour,
+        "peak_factor": town.table.peak_factor,
+    }
