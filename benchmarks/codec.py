@@ -15,8 +15,10 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from utility.core import Core
+from utility.events import FromGateway
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.store.parts import summaries
 
@@ -130,7 +132,7 @@ def _utility(blocks: Blocks) -> Callable[[], object]:
     message = batch.pack()
 
     def take_in() -> None:
-        step = core.receive(gateway_up(MICROGRID, BATCHES), message, now)
+        step = core.handle(FromGateway(gateway_up(MICROGRID, BATCHES), message), Now(now, Trust.NONE))
         assert step.result == "stored"
         summaries(blocks)
 

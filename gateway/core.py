@@ -18,7 +18,7 @@ from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
 from commonwatt.protocol.commands import PERIODS, ControllerCommand, Heartbeat, LineUse, Outcome, unpack_json
 from commonwatt.protocol.dead_letters import Door
-from commonwatt.protocol.messages import Level, Refusal, Trust, judge_level, unpack_level
+from commonwatt.protocol.messages import Level, Now, Refusal, Trust, judge_level, unpack_level
 from commonwatt.protocol.topics import (
     ACKS,
     COMMANDS,
@@ -86,6 +86,7 @@ class Gateway:
         upkeep: Keeps the store in order.
         line: Keeps account of the LTE line.
         time: Keeps the time.
+        now: The time of the last event.
         gone: By meter and log, how many ids the meter gave up that are not in this store: acknowledged to another
             store, or lost.
     """
@@ -93,6 +94,7 @@ class Gateway:
     def __init__(self, settings: GatewaySettings, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
         self.gone: dict[tuple[MeterId, Log], int] = {}
         self.time = Timekeeper(store.setting(GOOD_TIME))
+        self.now = Now(0, Trust.NONE)
         self.collector = Collector(settings.microgrid, store)
         self.manager = Manager(settings, store, meters)
         self.relay = Relay(settings.microgrid, store)
@@ -165,7 +167,7 @@ class Gateway:
         except ProtocolError as error:
             return self.collector.junk(door, parsed.meter, payload, MESSAGE_REASON + error.code, now)
 
-    def _told(self, payload: bytes, now: EpochSeconds) -> list[Effect[Change]]:
+    def _told(self, payload: bytes, now: Now) -> list[Effect[Change]]:
         """Take in what the broker says of its meters' connections."""
         try:
             use = unpack_json(LineUse, payload)
@@ -173,12 +175,12 @@ class Gateway:
             return self._junk(Door.UNKNOWN, payload, error.code, now)
         return self.line.look(METERS, str(use.run), ByteCount(use.sent, use.received), now)
 
-    def _junk(self, door: Door, payload: bytes, code: int, now: EpochSeconds) -> list[Effect[Change]]:
+    def _junk(self, door: Door, payload: bytes, code: int, now: Now) -> list[Effect[Change]]:
         """Keep the start of what came in where no meter speaks."""
         return self.collector.junk(door, 0, payload, MESSAGE_REASON + code, now)
 
     def _level(
-        self, meter: RegisteredMeter, level: Level, payload: bytes, raw: EpochSeconds, now: EpochSeconds
+        self, meter: RegisteredMeter, level: Level, payload: bytes, raw: EpochSeconds, now: Now
     ) -> list[Effect[Change]]:
         """Take in a live level; one that its battery can't have decides nothing."""
         why = judge_level(level, limits_of(meter.service_amps, meter.battery_capacity_mwh))
@@ -192,7 +194,7 @@ class Gateway:
         return []
 
     def _put(
-        self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
+        self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now
     ) -> list[Effect[Change]]:
         taken = self.collector.put(meter_id, meter, log, payload, now)
         if taken.level is not None:
@@ -232,7 +234,7 @@ class Gateway:
             return self._junk(door, payload, error.code, now)
         return self._junk(Door.UNKNOWN, payload, Refusal.MALFORMED, now)
 
-    def _acknowledged(self, ack: BatchAck, raw: EpochSeconds, now: EpochSeconds) -> list[Effect[Change]]:
+    def _acknowledged(self, ack: BatchAck, raw: EpochSeconds, now: Now) -> list[Effect[Change]]:
         """Take in a batch's acknowledgement, and the time in it."""
         # Not the time in an answer to something long ago, which the network may have held.
         batch = self.relay.in_flight.get(ack.sequence)
@@ -283,13 +285,13 @@ class Gateway:
 
     # Time
 
-    def _tell(self, raw: EpochSeconds) -> EpochSeconds:
+    def _tell(self, raw: EpochSeconds) -> Now:
         """Return the time. If it was set, what waits for a time of its own, or lasts, does so as long as before."""
-        self.collector.trust = self.manager.trust = self.relay.trust = self.time.trust(raw)
+        self.now = Now(self.time.now(raw), self.time.trust(raw))
         if by_s := self.time.take_step():
-            self._shifted += self.relay.shift(by_s) + self.manager.shift(by_s)
+            self._shifted += self.relay.shift(by_s, self.now) + self.manager.shift(by_s, self.now)
             self.line.shift(by_s)
-        return self.time.now(raw)
+        return self.now
 
     def machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:
         """Take in what the machine's clocks say."""
@@ -330,14 +332,14 @@ class Gateway:
         """Return how often ``tick(job)`` is due, in seconds; batteries near their minimum are asked every slot."""
         return {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}.get(job) or self.orders.periods[job]
 
-    def _retry(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def _retry(self, now: Now) -> list[Effect[Change]]:
         effects = self.manager.resend(now) + self.upkeep.turn()
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True
         return effects
 
-    def _status(self, now: EpochSeconds) -> Publish:
+    def _status(self, now: Now) -> Publish:
         parts, events, letters = self._store.backlog()
         heartbeat = Heartbeat.model_validate(
             {
@@ -351,7 +353,7 @@ class Gateway:
                 "periods": self.orders.periods,
                 "tuned": sorted(self.orders.tuned),
                 "minima": self.manager.minima(),
-                "trust": self.relay.trust,
+                "trust": now.trust,
                 "offset_s": int(self.time.offset_s),
                 "fenced": len(self.manager.epochs.fenced),
                 "lte": self.line.month(now),
@@ -363,7 +365,7 @@ class Gateway:
         """Return for how long the oldest quarter is over of which the utility has not acknowledged every part."""
         return self._backlog_age_s(self._tell(raw))
 
-    def _backlog_age_s(self, now: EpochSeconds) -> int:
+    def _backlog_age_s(self, now: Now) -> int:
         since = self._store.backlog_since()
         return 0 if since is None else max(0, now - (since + 1) * QUARTER_S)
 
@@ -375,7 +377,7 @@ class Gateway:
         return {
             "microgrid": self._microgrid,
             "time": now,
-            "trust": self.relay.trust.name.lower(),
+            "trust": now.trust.name.lower(),
             "offset_s": int(self.time.offset_s),
             "time_contested": self.time.contested,
             "backlog": {"parts": parts, "events": events, "letters": letters},

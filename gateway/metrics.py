@@ -211,7 +211,7 @@ def _line(gateway: Gateway, month: Month | None) -> Iterator[Metric]:
 
 def _time(gateway: Gateway) -> Iterator[Metric]:
     """Yield how far the gateway's time is trusted, and how often it was set."""
-    trusts = {each.name.lower(): int(each is gateway.relay.trust) for each in Trust}
+    trusts = {each.name.lower(): int(each is gateway.now.trust) for each in Trust}
     yield _gauges("time_trust", "1 for how far the gateway's time can be trusted now.", "trust", trusts)
     text = "How far the gateway's time is ahead of the clock it started with."
     yield _gauge("clock_offset_seconds", text, int(gateway.time.offset_s))

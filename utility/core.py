@@ -22,9 +22,10 @@ from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, EpochSeconds
 from commonwatt.protocol.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
 from commonwatt.protocol.commands import ControllerOutcome, Heartbeat, unpack_json
 from commonwatt.protocol.dead_letters import Door, LocalReason
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
 from utility.changes import Append, Change, CloseCommand, KeepLetter, OpenCommand, SawGateway
+from utility.events import CommandsOpen, Event, FromGateway
 from utility.gaps.gaps import settled_before
 from utility.ingest.quarantine import event_letters, held_letters, sort_out, sort_out_events
 from utility.registry.snapshot import RegistrySnapshot, Rows
@@ -90,12 +91,10 @@ class Core:
     """The utility's decisions about messages.
 
     Attributes:
-        trust: How far gateways may trust the time they are told; so does this.
         registry: The registry; the shell replaces it when it changed.
     """
 
     def __init__(self, store_id: int, registry: RegistrySnapshot, gap_age_s: int) -> None:
-        self.trust = Trust.NONE
         self.registry = registry
         self._store_id = store_id
         self._gap_age_s = gap_age_s
@@ -104,8 +103,15 @@ class Core:
         self._day = 0
         self._sent: dict[str, EpochSeconds] = {}
 
-    def receive(self, topic: str, payload: bytes, now: EpochSeconds) -> Step:
-        """Decide on a message from the head-end."""
+    def handle(self, event: Event, now: Now) -> Step:
+        """Decide on one event."""
+        match event:
+            case FromGateway(topic, payload):
+                return self._receive(topic, payload, now)
+            case CommandsOpen(commands):
+                return Step("commands", tuple(self._send_open(commands, now)))
+
+    def _receive(self, topic: str, payload: bytes, now: Now) -> Step:
         if now // _DAY_S != self._day:
             self._day = now // _DAY_S
             self._junk.clear()
@@ -124,7 +130,7 @@ class Core:
         except ProtocolError:
             return Step("malformed", self._junk_letter(parsed.controller, door, payload, now))
 
-    def tick(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
+    def _send_open(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
         """Send the commands that wait for an outcome, each every ``RESEND_S``, and give up those that are too old."""
         effects: list[Effect[Change]] = []
         sent: dict[str, EpochSeconds] = {}
@@ -141,7 +147,7 @@ class Core:
         self._sent = sent
         return effects
 
-    def _batch(self, sender: str, payload: bytes, now: EpochSeconds) -> Step:
+    def _batch(self, sender: str, payload: bytes, now: Now) -> Step:
         try:
             batch = unpack_batch(payload)
             rows = self.registry.rows(batch.keys.meter)
@@ -152,7 +158,7 @@ class Core:
         except ProtocolError as error:
             return self._refuse(sender, payload, now, error)
         # A clock that is before the release was made is wrong, whoever trusts it.
-        judged_at = now + CLOCK_BEHIND_S if self.trust >= Trust.HARDWARE and now >= MADE else None
+        judged_at = now + CLOCK_BEHIND_S if now.trust >= Trust.HARDWARE and now >= MADE else None
         limits = self.registry.limits(rows, batch.keys)
         assigned = self.registry.assigned(rows, sender, batch.owner)
         found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at)
@@ -177,7 +183,7 @@ class Core:
             result = "not_assigned"
         return Step(result, (Write(append), self._ack(sender, batch, now, blocks=blocks)))
 
-    def _send_back(self, sender: str, batch: Batch, now: EpochSeconds, fault: _Fault) -> Step:
+    def _send_back(self, sender: str, batch: Batch, now: Now, fault: _Fault) -> Step:
         """Refuse a whole batch: its gateway keeps it, and a person sees why."""
         status, reason, text = fault
         refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
@@ -234,14 +240,14 @@ class Core:
         self,
         sender: str,
         batch: Batch,
-        now: EpochSeconds,
+        now: Now,
         status: BatchRefusal = BatchRefusal.NONE,
         blocks: Blocks | None = None,
     ) -> Publish:
         kept = blocks is not None
         ack = BatchAck(
             status=status,
-            trust=self.trust,
+            trust=now.trust,
             time=now,
             utility_store=self._store_id,
             store=batch.store,
@@ -252,7 +258,7 @@ class Core:
         )
         return Publish(gateway_down(sender, ACKS), ack.pack())
 
-    def _refuse(self, sender: str, payload: bytes, now: EpochSeconds, error: ProtocolError) -> Step:
+    def _refuse(self, sender: str, payload: bytes, now: Now, error: ProtocolError) -> Step:
         """Keep the start of a batch that can't be read, and tell its sender as far as its head can be read."""
         status = BatchRefusal(error.code)
         name = status.name.lower()
@@ -260,7 +266,7 @@ class Core:
         refused = Refused(controller=sender, time=now, status=status, reason=name, text=str(error))
         return Step(name, letter + self._head_ack(sender, payload, now, status), refused)
 
-    def _outcome(self, controller: str, payload: bytes, now: EpochSeconds) -> Step:
+    def _outcome(self, controller: str, payload: bytes, now: Now) -> Step:
         outcome = unpack_json(ControllerOutcome, payload)
         # By the later of two clocks a gateway may be said not to have what was not yet made.
         settled = settled_before(min(now, outcome.time), self._gap_age_s)
@@ -274,7 +280,7 @@ class Core:
         )
         return Step("outcome", (Write(closing),))
 
-    def _heartbeat(self, controller: str, payload: bytes, now: EpochSeconds) -> Step:
+    def _heartbeat(self, controller: str, payload: bytes, now: Now) -> Step:
         """Keep what is known of a heartbeat, for people, and what its meters said of their minima (T6).
 
         Not the bytes as they came: what they hold beside the known keys was not checked, and is shown as JSON.
@@ -294,15 +300,13 @@ class Core:
         meter = self.registry.meters.get(int(label)) if label.isdecimal() else None
         return meter is not None and controller in meter.controllers
 
-    def _head_ack(
-        self, sender: str, payload: bytes, now: EpochSeconds, status: BatchRefusal
-    ) -> tuple[Effect[Change], ...]:
+    def _head_ack(self, sender: str, payload: bytes, now: Now, status: BatchRefusal) -> tuple[Effect[Change], ...]:
         if len(payload) < _HEAD.size or not payload.startswith(b"CWB1"):
             return ()
         _, _, store, sequence = _HEAD.unpack_from(payload)
         ack = BatchAck(
             status=status,
-            trust=self.trust,
+            trust=now.trust,
             time=now,
             utility_store=self._store_id,
             store=store,
@@ -310,14 +314,14 @@ class Core:
         )
         return (Publish(gateway_down(sender, ACKS), ack.pack()),)
 
-    def _not_registered(self, topic: str, payload: bytes, now: EpochSeconds) -> Step:
+    def _not_registered(self, topic: str, payload: bytes, now: Now) -> Step:
         parsed = parse_gateway_up(topic)
         if parsed is None or parsed.leaf != BATCHES:
             return Step("unknown_sender")
         answer = self._head_ack(parsed.controller, payload, now, BatchRefusal.NOT_REGISTERED)
         return Step("unknown_sender", answer)
 
-    def _junk_letter(self, sender: str, door: Door, content: bytes, now: EpochSeconds) -> tuple[Effect[Change], ...]:
+    def _junk_letter(self, sender: str, door: Door, content: bytes, now: Now) -> tuple[Effect[Change], ...]:
         self._junk[sender] += 1
         if self._junk[sender] > MAX_JUNK_A_DAY:
             return ()

@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import Self
 
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import (
@@ -83,6 +84,24 @@ class Trust(IntEnum):
     """A hardware clock, within its drift since the last good time."""
     NETWORK = 3
     """The utility, or NTP."""
+
+
+class Now(EpochSeconds):
+    """The time of an event, UTC epoch seconds, and how far the clock that says so can be trusted.
+
+    What is computed with it is plain seconds.
+    """
+
+    trust: Trust
+
+    def __new__(cls, seconds: float, trust: Trust) -> Self:
+        """Return whole seconds with their trust."""
+        now = super().__new__(cls, seconds)
+        now.trust = trust
+        return now
+
+    def __reduce__(self) -> tuple[type[Self], tuple[int, Trust]]:  # For copies.
+        return type(self), (int(self), self.trust)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.batches import MAX_LETTER_BYTES, MESSAGE_REASON, Letter
 from commonwatt.protocol.dead_letters import Door
-from commonwatt.protocol.messages import Put, PutAck, Refusal, Trust, slots_asked, unpack_put
+from commonwatt.protocol.messages import Now, Put, PutAck, Refusal, Trust, slots_asked, unpack_put
 from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddLetters, AppendEvents, AppendRecords, Change, Cover
@@ -68,13 +68,11 @@ class Collector:
     """Judges puts and says what to keep of them.
 
     Attributes:
-        trust: How far the gateway's time can be trusted.
         refusing: Whether there is no room for what meters send; they keep it, and send it again.
     """
 
     def __init__(self, microgrid: str, store: KeptEvents) -> None:
         self.counts = Counts()
-        self.trust = Trust.NONE
         self.refusing = False
         self._microgrid = microgrid
         self._store = store
@@ -86,9 +84,7 @@ class Collector:
         self._told: set[MeterId] = set()
         self._day = 0
 
-    def put(
-        self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
-    ) -> Taken:
+    def put(self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now) -> Taken:
         """Take in a put that came on ``meter_id``'s topic for ``log``."""
         try:
             put = unpack_put(payload)
@@ -116,19 +112,19 @@ class Collector:
             account=meter.account,
             record_types=meter.record_types,
             # A clock that is behind would throw good readings away as from the future.
-            now=now if self.trust >= Trust.HARDWARE else None,
+            now=now if now.trust >= Trust.HARDWARE else None,
             limits=limits_of(meter.service_amps, meter.battery_capacity_mwh),
         )
         if log is Log.HISTORY:
             return self._history(put, records, expected, now)
         return self._events(put, events, expected, now)
 
-    def _early(self, times: Iterable[EpochSeconds], now: EpochSeconds) -> bool:
+    def _early(self, times: Iterable[EpochSeconds], now: Now) -> bool:
         """Say whether a put is of a clock that is ahead, or this one behind: it waits at the meter, nothing is lost."""
-        return self.trust >= Trust.HARDWARE and any(is_early(time, now) for time in times)
+        return now.trust >= Trust.HARDWARE and any(is_early(time, now) for time in times)
 
     def junk(
-        self, door: Door, meter_id: MeterId, payload: bytes, reason: int, now: EpochSeconds, *, stranger: bool = False
+        self, door: Door, meter_id: MeterId, payload: bytes, reason: int, now: Now, *, stranger: bool = False
     ) -> list[Effect[Change]]:
         """Keep the first kilobyte of a message that can't be accepted, unless its sender had its share today.
 
@@ -159,7 +155,7 @@ class Collector:
         )
         return [Write(AddLetters((letter,)))]
 
-    def _new_day(self, now: EpochSeconds) -> None:
+    def _new_day(self, now: Now) -> None:
         """Give everybody a new share, if it is another day."""
         if now // 86_400 != self._day:
             self._day = now // 86_400
@@ -167,7 +163,7 @@ class Collector:
             self._rejected.clear()
             self._told.clear()
 
-    def refusal(self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: EpochSeconds) -> Publish:
+    def refusal(self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: Now) -> Publish:
         """Refuse a whole put.
 
         Whatever stands where generation and range belong is echoed, so that a sender whose put was damaged on its way
@@ -179,11 +175,11 @@ class Collector:
         put = Put(log=log, generation=generation, first_id=first, last_id=last, records=())
         return self._refused(meter_id, put, why, now)
 
-    def _refused(self, meter_id: MeterId, put: Put, why: Refusal, now: EpochSeconds) -> Publish:
+    def _refused(self, meter_id: MeterId, put: Put, why: Refusal, now: Now) -> Publish:
         self.counts.puts[why.name.lower()] += 1
         return self._ack(meter_id, put, now, status=why)
 
-    def _history(self, put: Put, records: list[HistoryRecord], expected: Expected, now: EpochSeconds) -> Taken:
+    def _history(self, put: Put, records: list[HistoryRecord], expected: Expected, now: Now) -> Taken:
         accepted: list[HistoryRecord] = []
         rejected: list[tuple[bytes, int, Rejection]] = []
         for packed, record in zip(put.records, records, strict=True):
@@ -201,7 +197,7 @@ class Collector:
         effects: list[Effect[Change]] = [Write(AppendRecords(tuple(accepted)))] if accepted else []
         return Taken(effects + self._covered(put, expected.meter_id, counts, rejected, now), max(levels, default=None))
 
-    def _events(self, put: Put, events: list[EventRecord], expected: Expected, now: EpochSeconds) -> Taken:
+    def _events(self, put: Put, events: list[EventRecord], expected: Expected, now: Now) -> Taken:
         accepted: list[EventRecord] = []
         rejected: list[tuple[bytes, int, Rejection]] = []
         for packed, event in zip(put.records, events, strict=True):
@@ -231,7 +227,7 @@ class Collector:
         meter_id: MeterId,
         counts: Counter[int],
         rejected: list[tuple[bytes, int, Rejection]],
-        now: EpochSeconds,
+        now: Now,
     ) -> list[Effect[Change]]:
         """Keep the rejected as letters, note the range, and acknowledge."""
         self.counts.puts["accepted"] += 1
@@ -256,14 +252,14 @@ class Collector:
         taken, self._over_allowance = sorted(self._over_allowance), set()
         return taken
 
-    def _must_wait(self, meter_id: MeterId, reasons: list[Rejection], now: EpochSeconds) -> bool:
+    def _must_wait(self, meter_id: MeterId, reasons: list[Rejection], now: Now) -> bool:
         """Say whether readings that a person may release would be dropped: then their put stays at its meter."""
         if Rejection.IMPLAUSIBLE not in reasons or len(reasons) <= self._share_left(meter_id, now):
             return False
         self._has_had_its_share(meter_id)
         return True
 
-    def _share_left(self, meter_id: MeterId, now: EpochSeconds) -> int:
+    def _share_left(self, meter_id: MeterId, now: Now) -> int:
         self._new_day(now)
         return max(0, REJECTED_A_DAY - self._rejected[meter_id])
 
@@ -273,7 +269,7 @@ class Collector:
             self._overfull.append(meter_id)
 
     def _letters(
-        self, put: Put, meter_id: MeterId, rejected: list[tuple[bytes, int, Rejection]], now: EpochSeconds
+        self, put: Put, meter_id: MeterId, rejected: list[tuple[bytes, int, Rejection]], now: Now
     ) -> tuple[Letter, ...]:
         """Keep rejected records whole, as far as their meter's share of the day goes."""
         left = self._share_left(meter_id, now)
@@ -298,7 +294,7 @@ class Collector:
         self,
         meter_id: MeterId,
         put: Put,
-        now: EpochSeconds,
+        now: Now,
         *,
         status: Refusal = Refusal.NONE,
         accepted: tuple[tuple[int, int], ...] = (),
@@ -307,7 +303,7 @@ class Collector:
         ack = PutAck(
             log=put.log,
             status=status,
-            trust=self.trust,
+            trust=now.trust,
             generation=put.generation,
             first_id=put.first_id,
             last_id=put.last_id,

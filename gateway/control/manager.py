@@ -13,7 +13,7 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import FUTURE_S, State
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MeterId, MilliwattHours
 from commonwatt.protocol.commands import Command, Held, Kind, Outcome
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, MeterInfo
@@ -102,7 +102,6 @@ class Manager:
 
     Attributes:
         meters: What is known of each registered meter.
-        trust: How far the gateway's time can be trusted.
         epochs: Under which epoch each meter is commanded, and which meters are not.
         decision: Who shares and for whom.
         notes: The last commands and their outcomes.
@@ -110,7 +109,6 @@ class Manager:
 
     def __init__(self, settings: GatewaySettings, store: KeptMeters, registry: dict[MeterId, RegisteredMeter]) -> None:
         self.counts = Counts()
-        self.trust = Trust.NONE
         self.notes: deque[CommandNote] = deque(maxlen=20)
         self._microgrid = settings.microgrid
         self._settings = settings
@@ -131,10 +129,10 @@ class Manager:
 
     # What is heard
 
-    def level(self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: EpochSeconds) -> None:
+    def level(self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: Now) -> None:
         """Take in a battery's level; ``share_if_changed`` decides anew who shares."""
         view = self.meters.get(meter)
-        latest = now + FUTURE_S if self.trust >= Trust.HARDWARE else MAX_EPOCH
+        latest = now + FUTURE_S if now.trust >= Trust.HARDWARE else MAX_EPOCH
         # A level of the future, taken in while time was not trusted, is not to shut out all that come after it; nor
         # one that a meter told before its clock was set back.
         old = view is not None and (view.level_time > latest or now - view.level_heard > LEVEL_GOOD_FOR_S)
@@ -147,7 +145,7 @@ class Manager:
         if meter in self.meters:
             self.meters[meter].bits = bits
 
-    def outcome(self, meter: MeterId, outcome: Outcome, now: EpochSeconds) -> list[Effect[Change]]:
+    def outcome(self, meter: MeterId, outcome: Outcome, now: Now) -> list[Effect[Change]]:
         """Take in the outcome of a command: what the meter is, and the pairs it holds."""
         view = self.meters.get(meter)
         if view is None:
@@ -158,7 +156,7 @@ class Manager:
             self.notes.append(CommandNote(now, meter, outcome.cmd, outcome.result))
         effects: list[Effect[Change]] = []
         # Dated by a clock that is not trusted it could stand as the newest for ever.
-        dated = now if self.trust >= Trust.HARDWARE else 0
+        dated = now if now.trust >= Trust.HARDWARE else 0
         info = MeterInfo(meter, outcome.push, outcome.minimum_percent, outcome.capacity_mwh, dated)
         if view.info is None or replace(view.info, time=dated) != info or (dated and not view.info.time):
             effects.append(Write(info))
@@ -173,12 +171,12 @@ class Manager:
         for kind, held in outcome.held.items():
             effects += self._compare(meter, kind, held, now)
         wrong = abs(outcome.time - now) > METER_WRONG_S and now - view.told >= TELL_AGAIN_S
-        if wrong and self.trust > Trust.NONE:
+        if wrong and now.trust > Trust.NONE:
             view.told = now
-            effects.append(self.command(meter, "put", time=now, trust=self.trust))
+            effects.append(self.command(meter, "put", time=now, trust=now.trust))
         return effects
 
-    def _compare(self, meter: MeterId, kind: Kind, held: Held, now: EpochSeconds) -> list[Effect[Change]]:
+    def _compare(self, meter: MeterId, kind: Kind, held: Held, now: Now) -> list[Effect[Change]]:
         """Confirm what is desired, or order it again above a higher pair that the meter holds."""
         desired = self._desired.get((meter, kind))
         if desired is None:
@@ -199,7 +197,7 @@ class Manager:
             return [*self.epochs.above(meter, epoch), *self._order_again(meter, now)]
         return []
 
-    def _order_again(self, meter: MeterId, now: EpochSeconds) -> list[Effect[Change]]:
+    def _order_again(self, meter: MeterId, now: Now) -> list[Effect[Change]]:
         """Put all that a meter should be under its new epoch; it is sent when its turn comes."""
         effects: list[Effect[Change]] = []
         for desired in [d for (of, _), d in self._desired.items() if of == meter and d.value != "unknown"]:
@@ -209,11 +207,11 @@ class Manager:
 
     # What is desired
 
-    def share_if_changed(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def share_if_changed(self, now: Now) -> list[Effect[Change]]:
         """Decide who shares, if a level came since that was last decided."""
         return self.share(now) if self._changed else []
 
-    def share(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def share(self, now: Now) -> list[Effect[Change]]:
         """Decide who shares, from the levels as they are known now."""
         self._changed = False
         batteries = self.batteries(now)
@@ -238,18 +236,18 @@ class Manager:
         kind: Kind,
         value: str,
         until: EpochSeconds | None,
-        now: EpochSeconds,
+        now: Now,
         weight: int | None = None,
     ) -> list[Effect[Change]]:
         """Desire a state of a meter, under the next number of its kind, and send the command."""
         before = self._desired.get((meter, kind))
         seq = 1 if before is None else before.seq + 1
-        for_s = until is not None and self.trust < Trust.HARDWARE
+        for_s = until is not None and now.trust < Trust.HARDWARE
         desired = Desired(meter, kind, value, self.epochs.of(meter), seq, until, weight, for_s=for_s)
         self._sent.pop((meter, kind), None)
         return [*self._set(desired), *self._send(desired, now)]
 
-    def batteries(self, now: EpochSeconds) -> dict[MeterId, BatteryState]:
+    def batteries(self, now: Now) -> dict[MeterId, BatteryState]:
         """Return the batteries whose minimum and level are known."""
         states = {}
         for meter, view in self.meters.items():
@@ -272,7 +270,7 @@ class Manager:
         infos = [view.info for view in self.meters.values() if view.info is not None]
         return {str(i.meter): (i.minimum_percent, i.time) for i in infos if i.minimum_percent is not None}
 
-    def shift(self, by_s: int) -> list[Effect[Change]]:
+    def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
         """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``.
 
         What a meter was told to end at a time ends then: it has a clock of its own.
@@ -285,11 +283,11 @@ class Manager:
         lasting = [desired for desired in self._desired.values() if desired.for_s]
         moved = [e for d in lasting for e in self._set(replace(d, until=max(0, (d.until or 0) + by_s)))]
         # A time that may be wrong is not written down: after a restart nobody sets the end right with it.
-        return moved if self.trust >= Trust.HARDWARE else []
+        return moved if now.trust >= Trust.HARDWARE else []
 
     # What is sent, and sent again
 
-    def resend(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def resend(self, now: Now) -> list[Effect[Change]]:
         """Initialize meters that have not answered; send unconfirmed commands again, until their end."""
         effects: list[Effect[Change]] = []
         for meter, view in self.meters.items():
@@ -309,7 +307,7 @@ class Manager:
                 effects += self._send(desired, now)
         return effects
 
-    def ask_levels(self, now: EpochSeconds, levels_s: int) -> list[Effect[Change]]:
+    def ask_levels(self, now: Now, levels_s: int) -> list[Effect[Change]]:
         """Ask batteries near their minimum for their level, and others whose level is older than ``levels_s``."""
         near = near_minimum(self.batteries(now), self._settings.near_minimum_permille)
         return [
@@ -357,14 +355,14 @@ class Manager:
         self._desired[desired.meter, desired.kind] = desired
         return [Write(desired)]
 
-    def _send(self, desired: Desired, now: EpochSeconds) -> list[Effect[Change]]:
+    def _send(self, desired: Desired, now: Now) -> list[Effect[Change]]:
         if desired.value == "unknown" or desired.meter in self.epochs.fenced:
             return []
         key = (desired.meter, desired.kind)
         _, times = self._sent.get(key, (0, 0))
         self._sent[key] = (now, times + 1)
         fields: dict[str, object] = {"seq": desired.seq, "weight": desired.weight}
-        if desired.until is not None and self.trust >= Trust.HARDWARE:
+        if desired.until is not None and now.trust >= Trust.HARDWARE:
             fields["until"] = desired.until
             self._desired[key] = replace(desired, for_s=False)
         elif desired.until is not None:

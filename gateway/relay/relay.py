@@ -11,7 +11,7 @@ from commonwatt.model.blocks import empty
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId
 from commonwatt.protocol.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from gateway.changes import (
     AVERAGED,
@@ -84,7 +84,6 @@ class Relay:
 
     Attributes:
         mode: How what is relayed is aggregated.
-        trust: How far the gateway's time can be trusted.
         in_flight: What was sent and not acknowledged, by sequence.
         wanted: Blocks the utility asked for and was not sent yet, in order.
         sending: Whether what is unsent is to be sent now.
@@ -95,7 +94,6 @@ class Relay:
 
     def __init__(self, microgrid: str, store: KeptBacklog) -> None:
         self.counts = Counts()
-        self.trust = Trust.NONE
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
         self.wanted: OrderedDict[Key, None] = OrderedDict()
         self.sending = self.urgent = self.greet = self.compacting = False
@@ -116,7 +114,7 @@ class Relay:
 
     # Sending. What is asked for in between is noted, and done by ``work``, which sees everything committed.
 
-    def due(self, now: EpochSeconds) -> None:
+    def due(self, now: Now) -> None:
         """Note that a relay's period has come."""
         self.sending = True
         self.greet = self.greet or now - self._heard >= HELLO_S
@@ -127,7 +125,7 @@ class Relay:
             self._give_up(sequence)
         self.greet = True
 
-    def shift(self, by_s: int) -> list[Effect[Change]]:
+    def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
         """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``."""
         self.in_flight = OrderedDict((s, replace(b, sent=b.sent + by_s)) for s, b in self.in_flight.items())
         self._unknown = {meter: since + by_s for meter, since in self._unknown.items()}
@@ -137,9 +135,9 @@ class Relay:
             return []
         moved = self._set(replace(self.mode, until=max(0, self.mode.until + by_s)))
         # A time that may be wrong is not written down: after a restart nobody sets the end right with it.
-        return moved if self.trust >= Trust.HARDWARE else []
+        return moved if now.trust >= Trust.HARDWARE else []
 
-    def work(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def work(self, now: Now) -> list[Effect[Change]]:
         """Send and compact what was noted, and what the last commit made room for."""
         effects = self._expire(now) + self._begin_averages(now)
         if any(self._store.forgetting().values()):
@@ -153,7 +151,7 @@ class Relay:
             effects += self._send(now)
         return effects
 
-    def _send(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def _send(self, now: Now) -> list[Effect[Change]]:
         """Send what is unsent, as far as the window allows; an empty batch if only the utility's store is in doubt."""
         flags = BatchFlag.URGENT if self.urgent else NO_FLAGS
         effects: list[Effect[Change]] = []
@@ -172,7 +170,7 @@ class Relay:
         self.sending = self.urgent = self.greet = False
         return effects
 
-    def hello(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def hello(self, now: Now) -> list[Effect[Change]]:
         """Send an empty batch, unless an answer is due already: is the utility there, and the connection sound?
 
         After a refusal too, when nothing else is sent: a utility that hears nobody takes its connection for deaf.
@@ -181,7 +179,7 @@ class Relay:
             return []
         return self._batch(Selection(blocks=empty(), done=()), now, NO_FLAGS)
 
-    def _expire(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def _expire(self, now: Now) -> list[Effect[Change]]:
         """Give up batches without acknowledgement; what they held is unsent, and goes into new ones."""
         for sequence in [s for s, batch in self.in_flight.items() if now - batch.sent >= ACK_WITHIN_S]:
             self._give_up(sequence)
@@ -193,13 +191,13 @@ class Relay:
         self.counts.batches["expired"] += 1
         self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
 
-    def _next(self, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
+    def _next(self, now: Now, flags: BatchFlag) -> list[Effect[Change]] | None:
         """Build a batch of what is unsent and in no batch in flight, unless the last one left nothing of it."""
         if not self._more:
             return None
         self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
         # What is finished can't be told by a clock that is not trusted: then everything goes as it comes.
-        mode = self.mode if self.trust >= Trust.HARDWARE else Mode()
+        mode = self.mode if now.trust >= Trust.HARDWARE else Mode()
         selection = select(self._store, now, mode, self._flying(), self._unknown, one_meter=self._one_by_one)
         self._more = selection is not None and selection.more
         self._one_by_one = self._one_by_one and self._more
@@ -211,7 +209,7 @@ class Relay:
             effects.append(Write(Offered(selection.averaged + selection.done)))
         return effects + self._batch(selection, now, flags)
 
-    def _answer(self, now: EpochSeconds) -> list[Effect[Change]] | None:
+    def _answer(self, now: Now) -> list[Effect[Change]] | None:
         """Build a batch of blocks the utility asked for, exact and whole."""
         keys = tuple(list(self.wanted)[:ANSWER_BLOCKS])
         if not keys:
@@ -232,7 +230,7 @@ class Relay:
         )
 
     def _batch(
-        self, selection: Selection, now: EpochSeconds, flags: BatchFlag, wanted: tuple[Key, ...] = ()
+        self, selection: Selection, now: Now, flags: BatchFlag, wanted: tuple[Key, ...] = ()
     ) -> list[Effect[Change]]:
         first: list[Effect[Change]] = []
         # Until it is seen in the store, since what a step asks to write may be lost with the step.
@@ -247,7 +245,7 @@ class Relay:
             store=self._store.store_id,
             sequence=self._sequence,
             time=now,
-            trust=self.trust,
+            trust=now.trust,
             flags=flags,
             keys=selection.blocks.keys(),
             payloads=pack(selection.blocks),
@@ -258,7 +256,7 @@ class Relay:
 
     # Acknowledgements
 
-    def acknowledged(self, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
+    def acknowledged(self, ack: BatchAck, now: Now) -> list[Effect[Change]]:
         """Take in an acknowledgement: note what the utility has."""
         batch = self.in_flight.get(ack.sequence)
         if ack.store != self._store.store_id or batch is None:
@@ -287,7 +285,7 @@ class Relay:
             ),
         ]
 
-    def _refused(self, batch: InFlight, status: BatchRefusal, now: EpochSeconds) -> None:
+    def _refused(self, batch: InFlight, status: BatchRefusal, now: Now) -> None:
         """Wait before anything is sent again: at once would only be refused at once."""
         self.counts.batches[f"refused_{status.name.lower()}"] += 1
         self._hold_until = now + HOLD_S
@@ -324,17 +322,17 @@ class Relay:
         until = "" if mode.until is None else mode.until
         return [Write(Setting("aggregation", f"{mode.name},{until},{mode.since}"))]
 
-    def _begin_averages(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def _begin_averages(self, now: Now) -> list[Effect[Change]]:
         """Let averages begin with the next quarter, once the time is known.
 
         Of that and later ones, parts of clocks that are ahead may have been sent already: their blocks go exactly.
         """
-        if self.mode.name != "lossy" or self.mode.since != ANY_QUARTER or self.trust < Trust.HARDWARE:
+        if self.mode.name != "lossy" or self.mode.since != ANY_QUARTER or now.trust < Trust.HARDWARE:
             return []
         since = now // QUARTER_S + 1
         return [*self._set(replace(self.mode, since=since)), Write(OfferedFrom(since))]
 
-    def _compact(self, now: EpochSeconds) -> list[Effect[Change]]:
+    def _compact(self, now: Now) -> list[Effect[Change]]:
         """Join the parts of finished quarters that the utility has; the joined part stays as backup."""
         keys = self._store.keys_to_compact((now - SETTLED_S) // QUARTER_S, COMPACT_BLOCKS)
         self.compacting = len(keys) == COMPACT_BLOCKS

@@ -7,9 +7,9 @@ import numpy as np
 
 from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.units import SLOTS, EpochSeconds
+from commonwatt.model.units import SLOTS
 from commonwatt.protocol.commands import BlockMask, ControllerCommand, ControllerOutcome, Kind
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
 from gateway.changes import Change, Setting
 from gateway.control.manager import Manager
@@ -45,12 +45,12 @@ class Orders:
         """The periods in force, seconds, by the name of their setting."""
         return self._of_file | self.tuned
 
-    def do(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
+    def do(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Do a command, unless it was done before or is no longer wanted, and answer it."""
         if command.id in self._outcomes:
             return [self._publish(self._outcomes[command.id])]
         # By a clock that is not trusted nothing is too late: what the utility may ask for does no harm.
-        if command.until <= now and self._relay.trust >= Trust.HARDWARE:
+        if command.until <= now and now.trust >= Trust.HARDWARE:
             return [self._publish(ControllerOutcome(id=command.id, cmd=command.cmd, result="expired", time=now))]
         if command.cmd == "get":
             # Doing it again is harmless, and what is absent may have come since: nothing to remember.
@@ -58,7 +58,7 @@ class Orders:
         outcome = ControllerOutcome(id=command.id, cmd=command.cmd, result="done", time=now)
         return [*self._set(command, now), self._remember(outcome), self._publish(outcome)]
 
-    def _set(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
+    def _set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         if command.cmd == "schedule":
             tuned = self.tuned | (command.periods or {})
             self.tuned = {str(name): seconds for name, seconds in tuned.items() if seconds is not None}
@@ -70,7 +70,7 @@ class Orders:
         meters = list(self._manager.meters)
         return [e for meter in meters for e in self._manager.order(meter, Kind.AGGREGATION, mode, until, now)]
 
-    def _get(self, command: ControllerCommand, now: EpochSeconds) -> list[Effect[Change]]:
+    def _get(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Relay what is asked for; say which slots are not here."""
         absent: list[BlockMask] = []
         if command.blocks is not None:

@@ -20,11 +20,11 @@ from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import HistoryRecord, Log, Rejection
-from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.model.units import MeterId
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import BatchAck, BatchFlag
 from commonwatt.protocol.commands import Command, Epoch
-from commonwatt.protocol.messages import Put, PutAck, Trust
+from commonwatt.protocol.messages import Now, Put, PutAck, Trust
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Part, Relayed, Setting
 from gateway.collect.collector import Collector, Taken
@@ -96,9 +96,7 @@ def _delete_on_any_acknowledgement() -> Iterator[None]:
 def _ids_are_identity() -> Iterator[None]:
     real = Collector._history
 
-    def history(
-        self: Collector, put: Put, records: list[HistoryRecord], expected: Expected, now: EpochSeconds
-    ) -> Taken:
+    def history(self: Collector, put: Put, records: list[HistoryRecord], expected: Expected, now: Now) -> Taken:
         assert isinstance(self._store, Store)
         covered = self._store._db.execute(
             "SELECT 1 FROM coverage WHERE meter = ? AND log = ? AND first <= ? AND last >= ?",
@@ -171,7 +169,7 @@ def _deleted_when_sent() -> Iterator[None]:
 def _relayed_when_sent() -> Iterator[None]:
     real = Relay._next
 
-    def following(self: Relay, now: EpochSeconds, flags: BatchFlag) -> list[Effect[Change]] | None:
+    def following(self: Relay, now: Now, flags: BatchFlag) -> list[Effect[Change]] | None:
         wanted = real(self, now, flags)
         if wanted is None:
             return None
@@ -186,7 +184,7 @@ def _relayed_when_sent() -> Iterator[None]:
 def _any_batch_acknowledgement() -> Iterator[None]:
     real = Relay.acknowledged
 
-    def acknowledged(self: Relay, ack: BatchAck, now: EpochSeconds) -> list[Effect[Change]]:
+    def acknowledged(self: Relay, ack: BatchAck, now: Now) -> list[Effect[Change]]:
         if self.in_flight:
             sequence, batch = next(iter(self.in_flight.items()))
             sent = batch.selection
@@ -227,11 +225,8 @@ def _expiry_by_a_clock_that_lags() -> Iterator[None]:
 def _trusted_from_the_start() -> Iterator[None]:
     real = Collector.put
 
-    def put(
-        self: Collector, meter_id: int, meter: RegisteredMeter | None, log: Log, payload: bytes, now: EpochSeconds
-    ) -> Taken:
-        self.trust = Trust.NETWORK
-        return real(self, meter_id, meter, log, payload, now)
+    def put(self: Collector, meter_id: int, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now) -> Taken:
+        return real(self, meter_id, meter, log, payload, Now(now, Trust.NETWORK))
 
     with patch.object(Collector, "put", put):
         yield

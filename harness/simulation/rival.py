@@ -9,7 +9,7 @@ from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.units import MeterId
 from commonwatt.protocol.commands import Epoch, Kind
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Setting
 from gateway.control.manager import Manager
@@ -62,12 +62,12 @@ class Rival:
         """Order something, and again some time later, as managers do."""
         self._acted = True
         kind, value = self._rng.choice(_WANTED)
-        self._manager.trust = self._rng.choice((Trust.NONE, Trust.NETWORK))
-        now = self._world.clock()
+        trust = self._rng.choice((Trust.NONE, Trust.NETWORK))
+        now = Now(self._world.clock(), trust)
         until = now + self._rng.randrange(30, 1800) if value in ("on", "lossy") else None
         self._do(self._manager.order(self._rng.choice(self._meters), kind, value, until, now))
         for after_s in (15, 60, 400):
-            self._world.after(after_s, lambda: self._do(self._manager.resend(self._world.clock())))
+            self._world.after(after_s, lambda: self._do(self._manager.resend(Now(self._world.clock(), trust))))
 
     def collect(self) -> None:
         """Ask its meters for what they hold, every minute: a gateway collects nothing from who obeys another."""

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
 from commonwatt.model.units import unsigned64
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.town.town import Town
 from harness.real.images import put_back
 from harness.simulation import masks
@@ -17,6 +17,7 @@ from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
 from utility.changes import Change
 from utility.core import Core
+from utility.events import CommandsOpen, FromGateway
 from utility.gaps.gaps import settled_before
 from utility.ingest.ingest import MAX_GROUP, MAX_QUEUED
 from utility.jobs.periods import Seconds
@@ -80,7 +81,6 @@ class UtilityNode(Node[Change]):
         with self.database.reads.begin() as connection:
             self.core = Core(self.database.store_id, load_snapshot(connection), GAP_AGE_S)
         # Also of a clock that is wrong: whoever keeps it may be wrong.
-        self.core.trust = Trust.NETWORK
         self.world.ledger.check_utility(self.database.store_id, self.holdings())
 
     def holdings(self) -> masks.Holdings:
@@ -99,7 +99,11 @@ class UtilityNode(Node[Change]):
         self.later(POLL_S, self._poll)
         with self.database.reads.begin() as connection:
             waiting = open_commands(connection)
-        self.trying(lambda: self.perform(self.core.tick(waiting, self.clock())))
+        self.trying(
+            lambda: self.perform(
+                self.core.handle(CommandsOpen(tuple(waiting)), Now(self.clock(), Trust.NETWORK)).effects
+            )
+        )
 
     def trying(self, work: Callable[[], None]) -> None:
         """Do something that comes again if the store fails."""
@@ -151,7 +155,7 @@ class UtilityNode(Node[Change]):
         """Take all that waits into one transaction."""
         now = self.clock()
         group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
-        steps = [self.core.receive(topic, payload, now) for _, topic, payload in group]
+        steps = [self.core.handle(FromGateway(topic, payload), Now(now, Trust.NETWORK)) for _, topic, payload in group]
         for step in steps:
             self.world.story.count(f"utility {step.result}")
             if step.refused is not None:

@@ -28,7 +28,7 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.records import HistoryRecord, unpack_history
 from commonwatt.model.units import MeterId
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Meter as Description
 from gateway import changes as gateway_changes
@@ -40,6 +40,7 @@ from harness.simulation.node import finish
 from meter_sim.truth import TRUTH
 from utility import changes as utility_changes
 from utility.core import Core
+from utility.events import CommandsOpen, FromGateway
 from utility.store.database import open_database
 from utility.store.parts import PartReader, select_parts
 from utility.store.registry import load_snapshot
@@ -321,17 +322,15 @@ class UtilityPart(Part[Core, utility_changes.Change]):
 
     def build(self) -> Core:
         with self._database.reads.begin() as connection:
-            core = Core(self._database.store_id, load_snapshot(connection), 600)
-        core.trust = Trust.NETWORK
-        return core
+            return Core(self._database.store_id, load_snapshot(connection), 600)
 
     def begin(self, core: Core, now: int) -> Iterator[Sequence[Effect[utility_changes.Change]]]:
-        yield core.tick((), now)
+        yield core.handle(CommandsOpen(()), Now(now, Trust.NETWORK)).effects
 
     def ask(
         self, core: Core, topic: str, payload: bytes, now: int
     ) -> Iterator[Sequence[Effect[utility_changes.Change]]]:
-        yield core.receive(topic, payload, now).effects
+        yield core.handle(FromGateway(topic, payload), Now(now, Trust.NETWORK)).effects
 
     def commit(self, changes: Sequence[utility_changes.Change]) -> None:
         Writer(self._database).commit(changes)

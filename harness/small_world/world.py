@@ -14,6 +14,7 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.town.registry import registry_of
 from commonwatt.town.town import load_town
 from gateway.changes import Change
@@ -275,4 +276,4 @@ def _measure(slot_end: int, reading: int, meter: Meter) -> Effects:
 
 
 def _order(meter: int, gateway: Gateway) -> list[Effect[Change]]:
-    return gateway.manager.order(meter, Kind.ISOLATED, "on", COMMAND_ENDS, now_in(0))
+    return gateway.manager.order(meter, Kind.ISOLATED, "on", COMMAND_ENDS, Now(now_in(0), Trust.NONE))

@@ -18,13 +18,14 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
 from commonwatt.protocol.commands import Heartbeat, unpack_json
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
 from utility.changes import Append, Change, Committed, SawGateway
 from utility.core import Core, Refused, Step
+from utility.events import CommandsOpen, FromGateway
 from utility.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.metrics import UtilityMetrics
 from utility.store.checks import is_damage, is_full
@@ -189,12 +190,11 @@ class Ingest:
         return steps, self._commit(steps)
 
     def _judge(self, messages: Sequence[Message]) -> list[Step]:
-        now = int(self._clock.now())
-        self._core.trust = self.trust
+        now = Now(self._clock.now(), self.trust)
         steps = []
         for topic, payload in messages:
             try:
-                steps.append(self._core.receive(topic, payload, now))
+                steps.append(self._core.handle(FromGateway(topic, payload), now))
             except Exception:
                 # A fault of ours with one message must not stop the others'; without acknowledgement it comes again.
                 log.exception("message on %s of %d bytes could not be judged", topic, len(payload))
@@ -256,13 +256,13 @@ class Ingest:
                 self.silent_since[change.controller] = change.time
                 self.said[change.controller] = unpack_json(Heartbeat, change.heartbeat.encode())
 
-    def _look(self, now: int) -> list[Effect[Change]]:
+    def _look(self, now: int) -> tuple[Effect[Change], ...]:
         self.health.look(self._database.free_bytes())
         with self._database.reads.begin() as connection:
             if registry_revision(connection) != self._core.registry.revision:
                 self._core.registry = load_snapshot(connection)
             waiting = open_commands(connection)
-        return self._core.tick(waiting, now)
+        return self._core.handle(CommandsOpen(tuple(waiting)), Now(now, self.trust)).effects
 
 
 def work_of(payload: bytes) -> int:

@@ -5,7 +5,7 @@ import pytest
 from commonwatt.model.records import Log, State
 from commonwatt.protocol.batches import BatchAck
 from commonwatt.protocol.commands import Heartbeat, Kind, Outcome, unpack_json
-from commonwatt.protocol.messages import Level, Trust
+from commonwatt.protocol.messages import Level, Now, Trust
 from gateway.control.manager import RENEW_S, RESEND_AT_MOST_S, RESEND_S, SHARE_FOR_S
 from harness.worlds.gateway import CAPACITY, START, World, batches, commands, readings
 
@@ -214,7 +214,7 @@ def test_time_is_trusted_when_the_utility_confirms_it(world: World) -> None:
     for off_s, trust in ((5000, Trust.NONE), (10, Trust.NETWORK)):
         confirm(world, off_s)
         world.do(world.core.committed(world.now))
-        assert world.core.manager.trust is trust
+        assert world.core.now.trust is trust
     assert world.core.view(world.now)["time"] == world.now + 10
 
 
@@ -256,10 +256,10 @@ def test_what_lasts_a_while_does_so_when_the_time_is_set_and_what_ends_at_a_time
 ) -> None:
     manager, relay, start = world.core.manager, world.core.relay, world.now
     world.tick("retry")
-    world.do(manager.order(1, Kind.AGGREGATION, "lossy", start + 7200, start))  # told as a time
+    world.do(manager.order(1, Kind.AGGREGATION, "lossy", start + 7200, Now(start, Trust.NETWORK)))  # told as a time
     world.forget_time()
     world.tick("retry")
-    world.do(manager.order(2, Kind.AGGREGATION, "lossy", start + 7200, start))  # told as a duration
+    world.do(manager.order(2, Kind.AGGREGATION, "lossy", start + 7200, Now(start, Trust.NONE)))  # told as a duration
     world.do(relay.aggregate("lossless", start + 7200))
     set_by(world, by_s)
     assert relay.mode.until == start + 7200 + by_s
@@ -282,7 +282,7 @@ def set_by(world: World, by_s: int) -> None:
 def test_an_end_that_is_told_to_its_meter_as_a_time_no_longer_goes_along(world: World) -> None:
     world.forget_time()
     world.tick("retry")
-    world.do(world.core.manager.order(1, Kind.AGGREGATION, "lossy", world.now + 7200, world.now))
+    world.do(world.core.manager.order(1, Kind.AGGREGATION, "lossy", world.now + 7200, Now(world.now, Trust.NONE)))
     set_by(world, 600)
     until = world.now + 7800
     world.now += RESEND_S
@@ -295,7 +295,9 @@ def test_an_end_that_was_given_as_a_time_stays_though_its_meter_is_told_a_durati
     """After a restart without a clock the duration is as wrong as the time; the end is still meant as it was given."""
     until = world.now + 7200
     world.tick("retry")
-    (told,) = commands(world.do(world.core.manager.order(1, Kind.AGGREGATION, "lossy", until, world.now)))
+    (told,) = commands(
+        world.do(world.core.manager.order(1, Kind.AGGREGATION, "lossy", until, Now(world.now, Trust.NETWORK)))
+    )
     assert told.until == until
     world.crash()
     world.forget_time()
@@ -353,10 +355,15 @@ def test_a_meter_whose_outcome_shows_a_wrong_time_is_told_the_right_one_once_a_m
     late = Outcome.model_validate(
         {"id": "x", "cmd": "get", "result": "done", "time": right - 3600, "bits": 1, "push": True}
     )
-    told = [c for _ in range(2) for c in commands(world.do(outcome(1, late, world.now))) if c.cmd == "put"]
+    told = [
+        c
+        for _ in range(2)
+        for c in commands(world.do(outcome(1, late, Now(world.now, Trust.NETWORK))))
+        if c.cmd == "put"
+    ]
     assert [(c.time, c.trust) for c in told] == [(world.now, Trust.NETWORK)]
     world.now += 60
-    assert [c.cmd for c in commands(world.do(outcome(1, late, world.now)))] == ["put"]
+    assert [c.cmd for c in commands(world.do(outcome(1, late, Now(world.now, Trust.NETWORK))))] == ["put"]
 
 
 def test_the_minimum_a_meter_names_is_not_dated_by_a_clock_that_is_not_trusted(world: World) -> None:
@@ -376,12 +383,14 @@ def test_an_answer_to_something_long_ago_makes_no_wrong_clock_trusted(world: Wor
     world.crash()
     world.forget_time()
     world.utility_says("ack", ack.pack())
-    assert world.core.manager.trust is Trust.NONE
+    assert world.core.now.trust is Trust.NONE
 
 
 def test_another_value_under_the_same_pair_is_ordered_again_above_it(world: World) -> None:
     """The store was lost, and what was ordered before had the same number."""
-    (order,) = commands(world.do(world.core.manager.order(4, Kind.AGGREGATION, "none", None, world.now)))
+    (order,) = commands(
+        world.do(world.core.manager.order(4, Kind.AGGREGATION, "none", None, Now(world.now, Trust.NETWORK)))
+    )
     held: dict[Kind, dict[str, object]] = {Kind.AGGREGATION: {"value": "lossy", "epoch": order.epoch, "seq": order.seq}}
     assert world.introduce(4, minimum=None, cmd="deaggregate", held=held) == []
     world.now += RESEND_S

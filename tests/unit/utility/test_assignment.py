@@ -13,10 +13,11 @@ from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rej
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
 from commonwatt.protocol.dead_letters import LocalReason
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.core import Core, Step
+from utility.events import FromGateway
 from utility.ingest.quarantine import sort_out
 from utility.store import completeness, reads
 from utility.store.compactor import Compactor
@@ -45,11 +46,11 @@ class Utility:
         self.database = database
         with database.reads.begin() as connection:
             self.core = Core(7, load_snapshot(connection), 1800)
-        self.core.trust = Trust.NETWORK
+        self.trust = Trust.NETWORK
         self.writer = Writer(database)
 
     def send(self, sent: Batch, sender: str = "r001", now: int = NOW) -> tuple[BatchRefusal, Step]:
-        step = self.core.receive(f"cw1/{sender}/u/batch", sent.pack(), now)
+        step = self.core.handle(FromGateway(f"cw1/{sender}/u/batch", sent.pack()), Now(now, self.trust))
         self.writer.commit([effect.change for effect in step.effects if isinstance(effect, Write)])
         (ack,) = [effect for effect in step.effects if isinstance(effect, Publish)]
         told = unpack_batch_ack(ack.payload)
@@ -210,7 +211,7 @@ def test_readings_a_gateway_would_have_refused_are_not_stored(utility_: Utility)
 def test_a_utility_whose_clock_is_behind_sets_no_good_reading_apart(
     utility_: Utility, behind: int, trust: Trust
 ) -> None:
-    utility_.core.trust = trust
+    utility_.trust = trust
     utility_.send(batch(blocks({59: 5})), now=NOW - behind)
     assert (utility_.slots(), utility_.kept()) == ({59: (5,)}, [])
 

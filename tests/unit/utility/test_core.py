@@ -7,10 +7,11 @@ from commonwatt.model.records import EventRecord, RecordType
 from commonwatt.protocol.batches import BatchAck, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.commands import ControllerOutcome, Heartbeat
 from commonwatt.protocol.dead_letters import LocalReason
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.messages import Now, Trust
 from harness.worlds.sent import batch, blocks
 from utility.changes import Append, CloseCommand, KeepLetter, OpenCommand, SawGateway
 from utility.core import MAX_JUNK_A_DAY, Core, Step
+from utility.events import CommandsOpen, FromGateway
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 
 NOW = 1_800_000_000
@@ -28,6 +29,10 @@ def core() -> Core:
     return Core(99, RegistrySnapshot(controllers={"r001": 1, "r002": 2}, meters=meters), AGE)
 
 
+def at(seconds: int, trust: Trust = Trust.NONE) -> Now:
+    return Now(seconds, trust)
+
+
 def ack_of(step: Step) -> BatchAck:
     publishes = [effect for effect in step.effects if isinstance(effect, Publish)]
     assert len(publishes) == 1
@@ -42,7 +47,7 @@ def writes_of(step: Step) -> list[object]:
 def test_batch_is_written_then_acknowledged(core: Core) -> None:
     event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=10001, time=NOW)
     sent = batch(blocks({0: 5, 59: 7}), events=[(1, event)])
-    step = core.receive(TOPIC, sent.pack(), NOW)
+    step = core.handle(FromGateway(TOPIC, sent.pack()), at(NOW))
 
     assert [type(effect) for effect in step.effects] == [Write, Publish]
     (change,) = writes_of(step)
@@ -55,7 +60,7 @@ def test_batch_is_written_then_acknowledged(core: Core) -> None:
 
 
 def test_batch_of_another_controllers_microgrid_keeps_sender_and_owner(core: Core) -> None:  # req: P7
-    step = core.receive("cw1/r002/u/batch", batch(blocks({0: 5})).pack(), NOW)
+    step = core.handle(FromGateway("cw1/r002/u/batch", batch(blocks({0: 5})).pack()), at(NOW))
     (change,) = writes_of(step)
     assert isinstance(change, Append)
     assert step.result == "not_assigned", "so that nobody speaks for others unseen"
@@ -65,7 +70,7 @@ def test_batch_of_another_controllers_microgrid_keeps_sender_and_owner(core: Cor
 
 @pytest.mark.parametrize(("owner", "meter", "kind"), [("r009", 10001, 3), ("r001", 10009, 3), ("r001", 10001, 1)])
 def test_batch_not_in_registry_is_refused_and_nothing_kept(core: Core, owner: str, meter: int, kind: int) -> None:
-    step = core.receive(TOPIC, batch(blocks({0: 5}, meter=meter, kind=kind), owner=owner).pack(), NOW)
+    step = core.handle(FromGateway(TOPIC, batch(blocks({0: 5}, meter=meter, kind=kind), owner=owner).pack()), at(NOW))
     assert writes_of(step) == []
     assert ack_of(step).status is BatchRefusal.NOT_REGISTERED
 
@@ -82,17 +87,19 @@ def test_batch_not_in_registry_is_refused_and_nothing_kept(core: Core, owner: st
 def test_a_refused_batch_says_which_meter_its_data_waits_for(
     core: Core, owner: str, meter: int, kind: int, reason: str, says: str
 ) -> None:
-    refused = core.receive(TOPIC, batch(blocks({0: 5}, meter=meter, kind=kind), owner=owner).pack(), NOW).refused
+    refused = core.handle(
+        FromGateway(TOPIC, batch(blocks({0: 5}, meter=meter, kind=kind), owner=owner).pack()), at(NOW)
+    ).refused
     assert refused is not None
     assert (refused.controller, refused.time, refused.status) == ("r001", NOW, BatchRefusal.NOT_REGISTERED)
     assert (refused.reason, says in refused.text) == (reason, True), refused.text
 
 
 def test_a_damaged_payload_is_refused_by_the_name_of_its_meter(core: Core) -> None:
-    refused = core.receive(TOPIC, batch(blocks({0: 5}), payloads=[b"\0" * 12]).pack(), NOW).refused
+    refused = core.handle(FromGateway(TOPIC, batch(blocks({0: 5}), payloads=[b"\0" * 12]).pack()), at(NOW)).refused
     assert refused is not None
     assert (refused.reason, "meter 10001" in refused.text) == ("bad_payload", True)
-    assert core.receive(TOPIC, batch(blocks({0: 5})).pack(), NOW).refused is None
+    assert core.handle(FromGateway(TOPIC, batch(blocks({0: 5})).pack()), at(NOW)).refused is None
 
 
 @pytest.mark.parametrize("ahead", [0, 10 * 86_400])
@@ -107,25 +114,28 @@ def test_slots_not_yet_made_are_never_taken_for_absent(core: Core, ahead: int) -
             "absent": [["10001", 3, young - 1, "1"], ["10001", 3, young, "1"], ["10001", 3, young + 900, "1"]],
         }
     )
-    (change,) = writes_of(core.receive("cw1/r001/u/out", outcome.pack(), NOW + ahead))
+    (change,) = writes_of(core.handle(FromGateway("cw1/r001/u/out", outcome.pack()), at(NOW + ahead)))
     assert isinstance(change, CloseCommand)
     assert change.absent == ((10001, 3, young - 1, 1),)
 
 
 def test_event_of_unknown_meter_is_refused(core: Core) -> None:
     event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=555, time=NOW)
-    assert ack_of(core.receive(TOPIC, batch(events=[(1, event)]).pack(), NOW)).status is BatchRefusal.NOT_REGISTERED
+    assert (
+        ack_of(core.handle(FromGateway(TOPIC, batch(events=[(1, event)]).pack()), at(NOW))).status
+        is BatchRefusal.NOT_REGISTERED
+    )
 
 
 def test_unknown_controller_is_told_without_anything_kept(core: Core) -> None:  # req: P8
-    step = core.receive("cw1/r077/u/batch", batch().pack(), NOW)
+    step = core.handle(FromGateway("cw1/r077/u/batch", batch().pack()), at(NOW))
     assert (step.result, writes_of(step)) == ("unknown_sender", [])
     assert ack_of(step).status is BatchRefusal.NOT_REGISTERED
-    assert core.receive("cw1/r077/u/stat", b"{}", NOW).effects == ()
+    assert core.handle(FromGateway("cw1/r077/u/stat", b"{}"), at(NOW)).effects == ()
 
 
 def test_damaged_payload_is_refused_and_its_batch_kept_as_letter(core: Core) -> None:
-    step = core.receive(TOPIC, batch(blocks({0: 5}), payloads=[b"\0" * 12]).pack(), NOW)
+    step = core.handle(FromGateway(TOPIC, batch(blocks({0: 5}), payloads=[b"\0" * 12]).pack()), at(NOW))
     (change,) = writes_of(step)
     assert isinstance(change, KeepLetter)
     assert change.letter.reason == LocalReason.BAD_BATCH
@@ -136,19 +146,19 @@ def test_damaged_payload_is_refused_and_its_batch_kept_as_letter(core: Core) -> 
 def test_batch_damaged_on_the_way_is_refused_by_its_head(core: Core) -> None:
     data = bytearray(batch().pack())
     data[-1] ^= 1
-    ack = ack_of(core.receive(TOPIC, bytes(data), NOW))
+    ack = ack_of(core.handle(FromGateway(TOPIC, bytes(data)), at(NOW)))
     assert (ack.status, ack.store, ack.sequence) == (BatchRefusal.CHECKSUM, 7, 3)
 
 
 def test_junk_is_kept_to_a_kilobyte_and_a_number_a_day(core: Core) -> None:
     kept = 0
     for number in range(MAX_JUNK_A_DAY + 5):
-        changes = writes_of(core.receive(TOPIC, b"junk%d" % number + b"x" * 5000, NOW))
+        changes = writes_of(core.handle(FromGateway(TOPIC, b"junk%d" % number + b"x" * 5000), at(NOW)))
         kept += len(changes)
         assert all(isinstance(c, KeepLetter) and len(c.letter.content) == 1024 for c in changes)
     assert kept == MAX_JUNK_A_DAY
-    assert len(writes_of(core.receive("cw1/r002/u/batch", b"junk", NOW))) == 1
-    assert len(writes_of(core.receive(TOPIC, b"junk", NOW + 86_400))) == 1
+    assert len(writes_of(core.handle(FromGateway("cw1/r002/u/batch", b"junk"), at(NOW)))) == 1
+    assert len(writes_of(core.handle(FromGateway(TOPIC, b"junk"), at(NOW + 86_400)))) == 1
 
 
 def test_heartbeat_is_kept_as_it_came_with_the_minima_its_own_meters_declared(core: Core) -> None:
@@ -161,7 +171,7 @@ def test_heartbeat_is_kept_as_it_came_with_the_minima_its_own_meters_declared(co
         aggregation="none",
         minima={"10001": (75, NOW - 60), "20001": (1, NOW), "555": (1, NOW)},
     )
-    step = core.receive("cw1/r001/u/stat", heartbeat.pack(), NOW)
+    step = core.handle(FromGateway("cw1/r001/u/stat", heartbeat.pack()), at(NOW))
     kept = SawGateway(
         controller="r001", time=NOW, heartbeat=heartbeat.pack().decode(), minima=(("10001", 75, NOW - 60),)
     )
@@ -170,7 +180,7 @@ def test_heartbeat_is_kept_as_it_came_with_the_minima_its_own_meters_declared(co
 
 @pytest.mark.parametrize("payload", [b"[]", b"{", b'"x"', b"\xff", b"[" * 3000, json.dumps({"x": "y" * 5000}).encode()])
 def test_heartbeat_that_is_no_small_object_becomes_a_letter(core: Core, payload: bytes) -> None:
-    step = core.receive("cw1/r001/u/stat", payload, NOW)
+    step = core.handle(FromGateway("cw1/r001/u/stat", payload), at(NOW))
     assert step.result == "malformed"
     assert [type(change) for change in writes_of(step)] == [KeepLetter]
 
@@ -185,33 +195,41 @@ def test_outcome_closes_command_and_brings_absent_slots_of_its_own_meters(core: 
             "absent": [["10001", 3, 5, "ff"], ["20001", 3, 5, "ff"]],
         }
     )
-    step = core.receive("cw1/r001/u/out", outcome.pack(), NOW)
+    step = core.handle(FromGateway("cw1/r001/u/out", outcome.pack()), at(NOW))
     (change,) = writes_of(step)
     assert isinstance(change, CloseCommand)
     assert (change.id, change.controller, change.state, change.absent) == ("g1", "r001", "done", ((10001, 3, 5, 255),))
-    assert core.receive("cw1/r001/u/out", b"{}", NOW).result == "malformed"
+    assert core.handle(FromGateway("cw1/r001/u/out", b"{}"), at(NOW)).result == "malformed"
 
 
 def test_command_is_sent_every_ten_seconds_until_it_is_gone_or_too_old(core: Core) -> None:
     command = OpenCommand(id="c1", controller="r001", message="{}", until=NOW + 25)
     sent = {
-        second: [e for e in core.tick([command], NOW + second) if isinstance(e, Publish)] for second in range(0, 24, 2)
+        second: [e for e in core.handle(CommandsOpen((command,)), at(NOW + second)).effects if isinstance(e, Publish)]
+        for second in range(0, 24, 2)
     }
     assert [second for second, messages in sent.items() if messages] == [0, 10, 20]
     assert sent[0] == [Publish("cw1/r001/d/cmd", b"{}")]
-    assert core.tick([], NOW + 24) == []
-    assert core.tick([command], NOW + 25) == [Write(CloseCommand(id="c1", controller="r001", state="expired"))]
+    assert core.handle(CommandsOpen(()), at(NOW + 24)).effects == ()
+    assert core.handle(CommandsOpen((command,)), at(NOW + 25)).effects == (
+        Write(CloseCommand(id="c1", controller="r001", state="expired")),
+    )
 
 
 def test_command_is_sent_again_though_the_clock_was_set_back(core: Core) -> None:
     command = OpenCommand(id="c1", controller="r001", message="{}", until=NOW + 25)
-    assert len(core.tick([command], NOW)) == len(core.tick([command], NOW - 3600)) == 1
-    assert core.tick([command], NOW - 3595) == []
+    assert (
+        len(core.handle(CommandsOpen((command,)), at(NOW)).effects)
+        == len(core.handle(CommandsOpen((command,)), at(NOW - 3600)).effects)
+        == 1
+    )
+    assert core.handle(CommandsOpen((command,)), at(NOW - 3595)).effects == ()
 
 
 def test_time_is_told_with_its_trust(core: Core) -> None:
     packed = batch(blocks({0: 5})).pack()
     for payload in (packed, packed[:-1]):
         for trust in (Trust.NONE, Trust.NETWORK):
-            core.trust = trust
-            assert ack_of(Step("", core.receive(TOPIC, payload, NOW).effects[-1:])).trust is trust
+            assert (
+                ack_of(Step("", core.handle(FromGateway(TOPIC, payload), at(NOW, trust)).effects[-1:])).trust is trust
+            )

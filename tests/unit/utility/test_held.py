@@ -12,10 +12,12 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, Rejection
 from commonwatt.protocol.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
 from commonwatt.protocol.dead_letters import Door
+from commonwatt.protocol.messages import Now, Trust
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.cli.main import app
 from utility.core import Core
+from utility.events import FromGateway
 from utility.store import completeness, reads
 from utility.store.checks import row_crc
 from utility.store.compactor import Compactor
@@ -48,7 +50,7 @@ class Bench:
         self.writer = Writer(database)
 
     def send(self, batch: Batch, sender: str = "r001") -> BatchRefusal:
-        step = self.core.receive(f"cw1/{sender}/u/batch", batch.pack(), NOW)
+        step = self.core.handle(FromGateway(f"cw1/{sender}/u/batch", batch.pack()), Now(NOW, Trust.NONE))
         self.writer.commit([effect.change for effect in step.effects if isinstance(effect, Write)])
         (ack,) = [effect for effect in step.effects if isinstance(effect, Publish)]
         told = unpack_batch_ack(ack.payload)
