@@ -149,12 +149,16 @@ class Shell:
         """Take what has come, ask the core, commit, publish; for ever."""
         while True:
             await self._inbox.filled()
-            while group := self._inbox.take():
+            # What a commit made possible goes with the next group, so that each group is one commit.
+            next_: list[Effect[Change]] = []
+            while (group := self._inbox.take()) or next_:
                 now = int(self._clock.now())
                 try:
-                    await self._step([effect for event in group for effect in self._ask(event, now)])
-                    await self._step(self._ask(Committed(), now))
+                    asked = [effect for event in group for effect in self._ask(event, now)]
+                    await self._step([*next_, *asked])
+                    next_ = self._ask(Committed(), now) if group else []
                 except sqlite3.Error as error:
+                    next_ = []
                     refused = [NotStored(event.topic, event.payload) for event in group if isinstance(event, FromMeter)]
                     refusals = [self._ask(event, now) for event in refused]
                     await self._step([effect for refusal in refusals for effect in refusal])

@@ -8,6 +8,7 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.commands import Heartbeat
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,18 +46,18 @@ class KeepLetter:
 
 @dataclass(frozen=True, kw_only=True)
 class SawGateway:
-    """Remember a gateway's heartbeat, JSON; the next one replaces it.
+    """Remember a gateway's heartbeat; the next one replaces it.
 
     Attributes:
         controller: Whose.
         time: When it came.
-        heartbeat: What it said, as JSON.
+        heartbeat: What it said.
         minima: Meter id (decimal), sharing minimum in percent, when the meter said so; of meters it may hold.
     """
 
     controller: str
     time: EpochSeconds
-    heartbeat: str
+    heartbeat: Heartbeat
     minima: tuple[tuple[str, int, EpochSeconds], ...] = ()
 
 

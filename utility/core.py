@@ -291,8 +291,7 @@ class Core:
             for meter, (percent, said) in heartbeat.minima.items()
             if self._may_hold(controller, meter)
         )
-        kept = heartbeat.pack().decode()
-        seen = SawGateway(controller=controller, time=now, heartbeat=kept, minima=minima)
+        seen = SawGateway(controller=controller, time=now, heartbeat=heartbeat, minima=minima)
         return Step("seen", (Write(seen),))
 
     def _may_hold(self, controller: str, label: str) -> bool:

@@ -17,7 +17,6 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
-from commonwatt.protocol.commands import Heartbeat, unpack_json
 from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
@@ -254,7 +253,7 @@ class Ingest:
                 self.silent_since[change.sender] = change.received
             elif isinstance(change, SawGateway):
                 self.silent_since[change.controller] = change.time
-                self.said[change.controller] = unpack_json(Heartbeat, change.heartbeat.encode())
+                self.said[change.controller] = change.heartbeat
 
     def _look(self, now: int) -> tuple[Effect[Change], ...]:
         self.health.look(self._database.free_bytes())

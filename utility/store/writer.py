@@ -264,7 +264,10 @@ class _Transaction:
                     self._tallies[append.sender].held += 1
 
     def _see_gateways(self, seen: Sequence[SawGateway]) -> None:
-        rows = {s.controller: {"controller": s.controller, "time": s.time, "heartbeat": s.heartbeat} for s in seen}
+        rows = {
+            s.controller: {"controller": s.controller, "time": s.time, "heartbeat": s.heartbeat.pack().decode()}
+            for s in seen
+        }
         if rows:
             self._connection.execute(upsert(self._connection, gateway_seen, "time", "heartbeat"), list(rows.values()))
         minima = [{"who": label, "what": percent, "when": said} for one in seen for label, percent, said in one.minima]

@@ -12,6 +12,7 @@ from commonwatt.protocol.commands import Heartbeat, Month
 from commonwatt.runtime.clock import Clock
 from harness.real import databases
 from harness.worlds.sent import append, blocks
+from harness.worlds.utility import a_heartbeat
 from utility.api.app import Api, make_app
 from utility.changes import SawGateway
 from utility.core import Refused
@@ -19,6 +20,7 @@ from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.store.database import Database
+from utility.store.tables import gateway_seen
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -96,12 +98,12 @@ def test_readings_asked_wrongly_say_what_is_wrong(client: Client, query: str, co
 
 
 def test_status_counts_by_microgrid(client: Client, database: Database) -> None:
-    heartbeat = SawGateway(controller="r001", time=BEGIN, heartbeat='{"backlog_blocks":3}')
+    heartbeat = SawGateway(controller="r001", time=BEGIN, heartbeat=a_heartbeat(backlog_parts=3))
     Writer(database).commit([append(blocks({0: 5, 1: 6})), heartbeat])
     status = client.get("/status").json()
     assert status["time"] == BEGIN + 5000
     assert status["totals"]["received_slots"] == 2
-    assert status["microgrids"]["r001"]["heartbeat"] == {"backlog_blocks": 3}
+    assert status["microgrids"]["r001"]["heartbeat"]["backlog_parts"] == 3
     assert status["microgrids"]["r002"]["received_slots"] == 0
 
 
@@ -194,7 +196,7 @@ def test_lines_show_what_gateways_said_last(client: Client, database: Database) 
     said = Heartbeat(
         time=BEGIN, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none", lte=month
     )
-    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=said.pack().decode())])
+    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=said)])
     first, second = client.get("/lines").json()["lines"]
     assert first == {
         "microgrid": "r001",
@@ -220,16 +222,17 @@ def test_schedules_show_the_periods_in_force_and_which_were_tuned(client: Client
         periods={"collect_s": 60, "levels_s": 60, "relay_s": 900, "compact_s": 900},
         tuned=("relay_s",),
     )
-    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=said.pack().decode())])
+    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=said)])
     first, second = client.get("/schedules").json()["schedules"]
     assert first == {"microgrid": "r001", **said.periods, "tuned": ["relay_s"], "time": BEGIN}
     assert (second["microgrid"], second["relay_s"], second["tuned"]) == ("r002", None, None)
 
 
 def test_a_damaged_heartbeat_keeps_nothing_else_from_being_shown(client: Client, database: Database) -> None:
-    seen = [SawGateway(controller="r001", time=BEGIN, heartbeat=text) for text in ('{"lte":', '{"lte":7}')]
-    for one in seen:
-        Writer(database).commit([one])
+    Writer(database).commit([SawGateway(controller="r001", time=BEGIN, heartbeat=a_heartbeat())])
+    for damaged in ('{"lte":', '{"lte":7}'):
+        with database.writes.begin() as connection:
+            connection.execute(gateway_seen.update().values(heartbeat=damaged))
         first, second = client.get("/lines").json()["lines"]
         assert (first["time"], first["level"], second["level"]) == (BEGIN, "unknown", "unknown")
         assert client.get("/status").json()["microgrids"]["r001"]["last_seen"] == BEGIN

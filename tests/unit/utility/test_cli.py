@@ -189,7 +189,7 @@ def test_lines_are_shown_in_gigabytes(show: Callable[..., str], database: Databa
     said = Heartbeat(
         time=NOON, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none", lte=month
     )
-    Writer(database).commit([SawGateway(controller="r001", time=NOON, heartbeat=said.pack().decode())])
+    Writer(database).commit([SawGateway(controller="r001", time=NOON, heartbeat=said)])
     shown = show("lines")
     line = next(line for line in shown.splitlines() if line.startswith("r001"))
     assert line.split()[:8] == ["r001", "at", "risk", "0.812", "1.204", "0.983", "2.100", "2.000"]

@@ -161,7 +161,7 @@ def test_junk_is_kept_to_a_kilobyte_and_a_number_a_day(core: Core) -> None:
     assert len(writes_of(core.handle(FromGateway(TOPIC, b"junk"), at(NOW + 86_400)))) == 1
 
 
-def test_heartbeat_is_kept_as_it_came_with_the_minima_its_own_meters_declared(core: Core) -> None:
+def test_heartbeat_is_kept_with_the_minima_its_own_meters_declared(core: Core) -> None:
     heartbeat = Heartbeat(
         time=NOW,
         store=7,
@@ -172,9 +172,7 @@ def test_heartbeat_is_kept_as_it_came_with_the_minima_its_own_meters_declared(co
         minima={"10001": (75, NOW - 60), "20001": (1, NOW), "555": (1, NOW)},
     )
     step = core.handle(FromGateway("cw1/r001/u/stat", heartbeat.pack()), at(NOW))
-    kept = SawGateway(
-        controller="r001", time=NOW, heartbeat=heartbeat.pack().decode(), minima=(("10001", 75, NOW - 60),)
-    )
+    kept = SawGateway(controller="r001", time=NOW, heartbeat=heartbeat, minima=(("10001", 75, NOW - 60),))
     assert writes_of(step) == [kept]
 
 

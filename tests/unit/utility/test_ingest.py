@@ -18,7 +18,7 @@ from commonwatt.sqlite.damage import DamagedError
 from commonwatt.town.town import load_town
 from harness.real import databases
 from harness.worlds.sent import append, batch, blocks
-from utility.changes import Append, Change, Committed, OpenCommand, SawGateway
+from utility.changes import Append, Change, Committed, OpenCommand
 from utility.health import Health
 from utility.ingest import ingest as module
 from utility.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, Ingest, work_of
@@ -27,7 +27,7 @@ from utility.store import reads
 from utility.store.database import Database
 from utility.store.registration import fill_registry
 from utility.store.registry import add_command
-from utility.store.tables import part
+from utility.store.tables import gateway_seen, part
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -92,7 +92,9 @@ def test_gateways_heard_before_a_restart_are_remembered(database: Database) -> N
         assert ingest.said == {"r001": unpack_json(Heartbeat, HEARTBEAT)}
 
     running(database, heard)
-    Writer(database).commit([SawGateway(controller="r002", time=9, heartbeat='{"of":"another release"}')])
+    with database.writes.begin() as connection:
+        of_another_release = {"controller": "r002", "time": 9, "heartbeat": '{"of":"another release"}'}
+        connection.execute(gateway_seen.insert().values(of_another_release))
     running(database, restarted)
 
 

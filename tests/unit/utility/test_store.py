@@ -17,6 +17,7 @@ from commonwatt.protocol.dead_letters import LocalReason, reason_text
 from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
+from harness.worlds.utility import a_heartbeat
 from utility.changes import CloseCommand, KeepLetter, OpenCommand, SawGateway
 from utility.store import compactor as compactor_module
 from utility.store import reads
@@ -149,16 +150,20 @@ def test_what_a_meter_says_of_its_minimum_counts_and_only_what_is_newer(database
 
     assert minimum()[1] is None
     for percent, time in ((75, 20), (25, 10)):
-        seen = SawGateway(controller="r001", time=30, heartbeat="{}", minima=(("10001", percent, time), ("99", 1, 1)))
+        seen = SawGateway(
+            controller="r001", time=30, heartbeat=a_heartbeat(), minima=(("10001", percent, time), ("99", 1, 1))
+        )
         Writer(database).commit([seen])
         assert minimum() == (75, 20)
 
 
 def test_heartbeat_replaces_the_one_before(database: Database) -> None:
-    Writer(database).commit([SawGateway(controller="r001", time=t, heartbeat=f'{{"n":{t}}}') for t in (5, 6)])
+    Writer(database).commit(
+        [SawGateway(controller="r001", time=t, heartbeat=a_heartbeat(backlog_parts=t)) for t in (5, 6)]
+    )
     with database.reads.begin() as connection:
         status = reads.status(connection)
-    assert (status["r001"]["heartbeat"], status["r001"]["last_seen"]) == ({"n": 6}, 6)
+    assert (status["r001"]["heartbeat"]["backlog_parts"], status["r001"]["last_seen"]) == (6, 6)  # type: ignore[index]
     assert status["r002"]["heartbeat"] is None
 
 
