@@ -201,7 +201,8 @@ class Gateway:
             self.manager.level(meter_id, *taken.level, now)
         if taken.events:
             self._urgent = True
-            self.manager.state(meter_id, taken.events[-1].new_state)
+            for event in taken.events:
+                self.manager.state(meter_id, event.new_state)
         return taken.effects
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:

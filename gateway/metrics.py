@@ -112,6 +112,11 @@ def _delivery(gateway: Gateway) -> Iterator[Metric]:
         "Puts refused as BUSY since their meter asks for more slots a minute than it may.",
         taken.puts_over_allowance,
     )
+    yield _counter(
+        "unknown_states",
+        "Events, levels and outcomes of meters with state bits that this version does not know.",
+        told.unknown_states,
+    )
     yield _counters("commands", "Commands sent to meters, by command.", "command", told.commands)
     yield _counters("outcomes", "Outcomes meters answered, by result.", "result", told.outcomes)
     fenced = len(gateway.manager.epochs.fenced)

@@ -17,7 +17,7 @@ from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.records import RecordType
+from commonwatt.model.records import KNOWN_STATES, RecordType
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, EpochSeconds
 from commonwatt.protocol.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
 from commonwatt.protocol.commands import ControllerOutcome, Heartbeat, unpack_json
@@ -80,11 +80,13 @@ class Step:
             ``not_assigned`` (some of it is of meters that the sender may not hold), ``seen``, ``outcome``, or why not.
         effects: What the shell is to do.
         refused: Why it was refused, if it was a registered controller's batch that was.
+        unknown_states: Events with state bits that this version does not know.
     """
 
     result: str
     effects: tuple[Effect[Change], ...] = ()
     refused: Refused | None = None
+    unknown_states: int = 0
 
 
 class Core:
@@ -181,7 +183,9 @@ class Core:
         kept = (*append.letters, *(letter for letter, _ in append.held))
         if not assigned.all() or any(letter.reason == LocalReason.NOT_ASSIGNED for letter in kept):
             result = "not_assigned"
-        return Step(result, (Write(append), self._ack(sender, batch, now, blocks=blocks)))
+        unknown = sum(bool((e.previous_state | e.new_state) & ~KNOWN_STATES) for _, e in events)
+        effects = (Write(append), self._ack(sender, batch, now, blocks=blocks))
+        return Step(result, effects, unknown_states=unknown)
 
     def _send_back(self, sender: str, batch: Batch, now: Now, fault: _Fault) -> Step:
         """Refuse a whole batch: its gateway keeps it, and a person sees why."""

@@ -50,6 +50,9 @@ class UtilityMetrics:
         self.blocks = self._counter("blocks", "Parts of blocks committed; one sent again counts again.")
         self.slots = self._counter("slots", "Readings committed with them; one sent again counts again.")
         self.events = self._counter("events", "New events committed.")
+        self.unknown_states = self._counter(
+            "unknown_states", "Events stored with state bits that this version does not know."
+        )
         self.letters = self._counter("letters", "New dead letters committed, held ones included.")
         self.held = self._counter("held_letters", "New letters with readings that are held for a person to decide.")
         self.event_conflicts = self._counter("event_conflicts", "Events that contradict a kept one.")

@@ -48,7 +48,7 @@ class RecordType(IntEnum):
 
 
 class State(IntFlag):
-    """Bits of a meter's state, as in event records and live levels."""
+    """Bits of a meter's state, as in event records, live levels and outcomes; others are ignored, and counted."""
 
     INITIALIZED = 0x0001
     """Up and measuring; clear: shut down."""
@@ -66,6 +66,10 @@ class State(IntFlag):
     """Told to operate disconnected (``isolate``); OFF_GRID says whether it is."""
 
 
+KNOWN_STATES = sum(State)
+"""All bits of ``State``."""
+
+
 class Rejection(IntEnum):
     """Why one record can't be accepted; the number stands in acknowledgements and letters (docs/protocol.md)."""
 
@@ -81,6 +85,7 @@ class Rejection(IntEnum):
     BAD_FLAG = 10
     NEGATIVE = 11
     UNKNOWN_STATE = 12
+    """Only of gateways before 0.2; since then a state bit that is not known rejects nothing."""
     ID_OUTSIDE_RANGE = 13
     CONTRADICTS = 14
     """Another event has this id already."""

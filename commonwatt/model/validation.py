@@ -24,7 +24,6 @@ from commonwatt.model.records import (
     HistoryRecord,
     RecordType,
     Rejection,
-    State,
 )
 from commonwatt.model.units import (
     GROUP_S,
@@ -51,7 +50,6 @@ Numbers: TypeAlias = "int | npt.NDArray[np.int64]"
 """One number, or one of each reading."""
 
 _KNOWN_TYPES = frozenset(map(int, RecordType))
-_KNOWN_STATES = sum(State)
 _NEVER = 2**62
 
 
@@ -180,7 +178,6 @@ def judge_event(record: EventRecord, expected: Expected) -> Rejection | None:
     """Return why an event record can't be accepted, or ``None`` when it can."""
     tests = (
         (record.meter_id != expected.meter_id, Rejection.WRONG_METER),
-        ((record.previous_state | record.new_state) & ~_KNOWN_STATES, Rejection.UNKNOWN_STATE),
         (expected.now is not None and record.time > expected.now + FUTURE_S, Rejection.FUTURE),
     )
     return next((rejection for fails, rejection in tests if fails), None)

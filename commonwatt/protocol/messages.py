@@ -21,7 +21,6 @@ from commonwatt.model.records import (
     Log,
     RecordType,
     Rejection,
-    State,
     unpack_event,
     unpack_history,
 )
@@ -325,8 +324,6 @@ def judge_level(level: Level, limits: Mapping[int, MilliwattHours]) -> Rejection
     """
     if level.level < 0:
         return Rejection.NEGATIVE
-    if level.state & ~sum(State):
-        return Rejection.UNKNOWN_STATE
     if level.level > limits.get(RecordType.STORED, MAX_ABS_READING):
         return Rejection.IMPLAUSIBLE
     return None

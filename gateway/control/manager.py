@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.records import FUTURE_S, State
+from commonwatt.model.records import FUTURE_S, KNOWN_STATES, State
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MeterId, MilliwattHours
 from commonwatt.protocol.commands import Command, Held, Kind, Outcome
 from commonwatt.protocol.messages import Now, Trust
@@ -95,6 +95,7 @@ class Counts:
 
     commands: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
+    unknown_states: int = 0
 
 
 class Manager:
@@ -141,9 +142,10 @@ class Manager:
             self._changed = True
 
     def state(self, meter: MeterId, bits: int) -> None:
-        """Take in a meter's state bits."""
+        """Take in a meter's state bits; those of a later version say nothing."""
+        self.counts.unknown_states += bool(bits & ~KNOWN_STATES)
         if meter in self.meters:
-            self.meters[meter].bits = bits
+            self.meters[meter].bits = bits & KNOWN_STATES
 
     def outcome(self, meter: MeterId, outcome: Outcome, now: Now) -> list[Effect[Change]]:
         """Take in the outcome of a command: what the meter is, and the pairs it holds."""
@@ -151,7 +153,7 @@ class Manager:
         if view is None:
             return []
         self.counts.outcomes[outcome.result] += 1
-        view.bits = outcome.bits
+        self.state(meter, outcome.bits)
         if outcome.cmd != "get":  # they come every minute, and would leave no room for what matters
             self.notes.append(CommandNote(now, meter, outcome.cmd, outcome.result))
         effects: list[Effect[Change]] = []

@@ -22,7 +22,7 @@ LEAVES_WITHIN_S = 0.3
 
 When = Literal["before", "after"]
 
-SHELLS = {"gateway": "gateway.shell", "utility": "utility.ingest.ingest", "meters": "meter_sim.fleet"}
+SHELLS = {"gateway": "gateway.shell", "utility": "utility.ingest.ingest", "meters": "commonwatt.device.shell"}
 """Where each part does its effects."""
 
 MATTERS = {"gateway": "Cover", "utility": "Append", "meters": "Delete"}
@@ -67,6 +67,7 @@ def main() -> None:
     """Patch the part's shell and run its command."""
     part, when, nth = sys.argv[1:4]
     shell = importlib.import_module(SHELLS[part])
+    assert hasattr(shell, "perform"), f"{SHELLS[part]} does no effects"
     shell.perform = failing_perform(part, "before" if when == "before" else "after", int(nth))  # type: ignore[attr-defined]
     sys.argv = ["commonwatt", part, *sys.argv[4:]]
     commonwatt()

@@ -231,6 +231,7 @@ class Ingest:
             self._publish(message)
         for step in steps:
             self._metrics.messages.labels(step.result).inc()
+            self._metrics.unknown_states.inc(step.unknown_states)
             if step.refused is not None:
                 self._metrics.refusals.labels(step.refused.reason).inc()
                 self.refused[step.refused.controller] = step.refused

@@ -279,7 +279,6 @@ def test_what_the_service_can_just_carry_is_accepted(world: World) -> None:
     [
         ({"level": CAPACITY * 2}, Rejection.IMPLAUSIBLE),
         ({"level": -1}, Rejection.NEGATIVE),
-        ({"state": 0x8001}, Rejection.UNKNOWN_STATE),
     ],
 )
 def test_a_live_level_nobody_can_believe_shares_nothing_and_is_kept(
@@ -293,6 +292,18 @@ def test_a_live_level_nobody_can_believe_shares_nothing_and_is_kept(
     (letter,) = world.store.letters()
     assert (letter.reason, letter.content) == (reason, sent)
     assert [command.cmd for command in world.level(1, 100)] == ["share_power_on"]
+
+
+def test_state_bits_of_a_later_version_are_kept_counted_and_change_nothing(world: World) -> None:
+    world.introduce(1)
+    world.introduce(2)
+    world.level(2, 10)
+    event = EventRecord(previous_state=1, new_state=0x0081, record_id=1, meter_id=1, time=START)
+    world.put(1, 1, [event])
+    assert world.store.event(1, 1, 1) == event
+    sent = Level(state=0x8001, time=START, level=CAPACITY).pack()
+    assert [command.cmd for command in commands(world.meter_says(1, "lvl", sent))] == ["share_power_on"]
+    assert world.core.manager.counts.unknown_states == 2
 
 
 def test_a_level_of_a_meter_without_a_battery_is_kept_as_a_dead_letter(world: World) -> None:
