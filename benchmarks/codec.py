@@ -127,7 +127,7 @@ def _utility(blocks: Blocks) -> Callable[[], object]:
         keys=blocks.keys(),
         payloads=pack(blocks),
         events=[],
-        letters=[],
+        dead_letters=[],
     )
     message = batch.pack()
 

@@ -49,7 +49,7 @@ def sent(kind: RecordType, values: Values, there: slice) -> tuple[int, int]:
         keys=keys,
         payloads=pack(make_blocks(keys, values, quality)),
         events=[],
-        letters=[],
+        dead_letters=[],
     )
     records = b"".join(
         _record(meter, kind, quarter * SLOTS + slot, int(values[row, slot]))

@@ -126,7 +126,10 @@ class Weighing:
         eventually(lambda: all(self._all_came(place) for place in self.places))
         self._boundary = {place: self._boundary_ports(place) for place in self.places}
         came = {place: self.weigh(place)[0] for place in self.places}
-        return {p: (use.sent // self.meters(p), use.received // self.meters(p)) for p, use in came.items()}
+        return {
+            p: (byte_count.sent // self.meters(p), byte_count.received // self.meters(p))
+            for p, byte_count in came.items()
+        }
 
     def status(self, place: str) -> dict[str, Any]:
         """Return what a gateway says of itself."""
@@ -150,8 +153,8 @@ class Weighing:
 
     def weigh(self, place: str) -> tuple[ByteCount, ByteCount]:
         """Return what a line has carried so far: to and from its meters, and its utility."""
-        meters = self._scales.use(self._brokers[place], without=self._gateways[place] | self._boundary[place])
-        utility = self._scales.use(self._head_end, only=self._gateways[place])
+        meters = self._scales.byte_count(self._brokers[place], without=self._gateways[place] | self._boundary[place])
+        utility = self._scales.byte_count(self._head_end, only=self._gateways[place])
         return meters, ByteCount(utility.received, utility.sent)
 
 

@@ -20,7 +20,7 @@ from commonwatt.model.blocks import make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.keys import Keys
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.protocol.batches import Batch, Letter
+from commonwatt.protocol.batches import Batch, DeadLetter
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Microgrid, load_town
@@ -51,15 +51,15 @@ def _minute(grid: Microgrid, turn: int) -> bytes:
 
 def _flood(grid: Microgrid, turn: int) -> bytes:
     """Return a batch of dead letters that are all different, and tell nothing."""
-    letters = [
-        Letter(meter=grid.meters[0].id, log=1, reason=7, generation=turn, record_id=n, time=NOW, content=bytes(36))
+    dead_letters = [
+        DeadLetter(meter=grid.meters[0].id, log=1, reason=7, generation=turn, record_id=n, time=NOW, content=bytes(36))
         for n in range(DEAD_LETTERS)
     ]
     empty = make_blocks([], [], [])
-    return _batch(grid.id, turn, empty.keys(), pack(empty), letters)
+    return _batch(grid.id, turn, empty.keys(), pack(empty), dead_letters)
 
 
-def _batch(owner: str, turn: int, keys: Keys, payloads: Payloads, letters: list[Letter]) -> bytes:
+def _batch(owner: str, turn: int, keys: Keys, payloads: Payloads, dead_letters: list[DeadLetter]) -> bytes:
     return Batch(
         owner=owner,
         store=7,
@@ -68,7 +68,7 @@ def _batch(owner: str, turn: int, keys: Keys, payloads: Payloads, letters: list[
         keys=keys,
         payloads=payloads,
         events=[],
-        letters=letters,
+        dead_letters=dead_letters,
     ).pack()
 
 

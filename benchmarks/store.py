@@ -91,7 +91,7 @@ def messages(town: Town, count: int, *, minute: bool, seed: int) -> tuple[list[t
             keys=blocks.keys(),
             payloads=pack(blocks),
             events=[],
-            letters=[],
+            dead_letters=[],
         )
         made.append((gateway_up(grid.id, BATCHES), sent.pack()))
     return made, readings
@@ -112,7 +112,7 @@ def _blocks_of(rng: np.random.Generator, grid: Microgrid, turn: int, *, minute: 
 
 async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> float:
     """Return the seconds until every message is acknowledged, by the service's own ingest."""
-    room = asyncio.Semaphore(2 * MAX_GROUP)
+    disk_space = asyncio.Semaphore(2 * MAX_GROUP)
     clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
     done = asyncio.Event()
     acknowledged = 0
@@ -120,7 +120,7 @@ async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> flo
     def publish(_: Publish) -> None:
         nonlocal acknowledged
         acknowledged += 1
-        room.release()
+        disk_space.release()
         if acknowledged == len(sent):
             done.set()
 
@@ -128,7 +128,7 @@ async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> flo
     task = asyncio.create_task(ingest.run())
     began = time.perf_counter()
     for topic, payload in sent:
-        await room.acquire()
+        await disk_space.acquire()
         ingest.offer(topic, payload)
     await done.wait()
     took = time.perf_counter() - began
@@ -202,7 +202,7 @@ def _keep(database: Database, meters: Sequence[Meter], record_type: int, quarter
         blocks=blocks,
         payloads=pack(blocks),
         events=[],
-        letters=[],
+        dead_letters=[],
     )
     Writer(database).commit([append])
 

@@ -21,7 +21,7 @@ from commonwatt.identity.devices import load_devices
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.files import write_private
-from commonwatt.runtime.service import errors_told, flowing, serve
+from commonwatt.runtime.service import errors_reported, flowing, serve
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 
@@ -91,7 +91,7 @@ def render(
     that Mosquitto runs as, and restart Mosquitto, or send it a SIGHUP: it reads devices, rules and certificates again.
     All the steps, and what differs from this broker, are in docs/security.md.
     """
-    with errors_told():
+    with errors_reported():
         settings = load_settings(config, "broker", BrokerSettings)
         devices = load_devices(settings.devices)
         files = rendered(settings, devices, out.resolve())

@@ -24,7 +24,7 @@ from commonwatt.model.blocks import Blocks, Quality, empty, join
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours
-from commonwatt.runtime.service import EXIT_FAILED, errors_told
+from commonwatt.runtime.service import EXIT_FAILED, errors_reported
 
 LATE_EVENT_S = 60
 """A meter that lost its power logs that it went down only when it is back: so much later may an older event come."""
@@ -335,7 +335,7 @@ def audit_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Compare every slot that was made with what the utility stores; exit 1 unless nothing is lost or counted twice."""
-    with errors_told():
+    with errors_reported():
         if data is not None:
             with Progress(console=Console(stderr=True), transient=True) as progress:
                 audit = audit_folder(data, progress)

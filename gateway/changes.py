@@ -5,7 +5,7 @@ from typing import TypeAlias
 
 from commonwatt.model.records import EventRecord, HistoryRecord, Log
 from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours, Quarter
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Epoch, Kind
 
 RELAYED_SLOTS = "relayed_slots"
@@ -78,7 +78,7 @@ class DropBackup:
 
     parts: tuple[int, ...] = ()
     events: tuple[int, ...] = ()
-    letters: tuple[int, ...] = ()
+    dead_letters: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,10 +102,10 @@ class AppendEvents:
 
 
 @dataclass(frozen=True)
-class AddLetters:
+class AddDeadLetters:
     """Keep dead letters; one already kept is not kept twice."""
 
-    letters: tuple[Letter, ...]
+    dead_letters: tuple[DeadLetter, ...]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Relayed:
     done: tuple[int, ...]
     averaged: tuple[int, ...]
     events: tuple[tuple[int, int, int], ...]
-    letters: tuple[int, ...]
+    dead_letters: tuple[int, ...]
     slots: int
 
 
@@ -237,7 +237,7 @@ Change: TypeAlias = (
     | DropBackup
     | DropDamaged
     | AppendEvents
-    | AddLetters
+    | AddDeadLetters
     | Cover
     | MeterInfo
     | Desired

@@ -17,7 +17,7 @@ from commonwatt.cli.dead_letter_options import (
     ReasonOption,
     SinceOption,
     show_counts,
-    show_letters,
+    show_dead_letters,
 )
 from commonwatt.cli.tables import show
 from commonwatt.codec.dumps import block_lines, event_lines
@@ -26,7 +26,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.exceptions import StoreError
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.service import errors_told, flowing, only_one, run_service
+from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from gateway.lte.line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
 from gateway.shell import run_gateway
@@ -44,7 +44,7 @@ Config = Annotated[Path, typer.Option("--config", "-c", help="Its TOML file; see
 @app.command()
 def run(config: Config) -> None:
     """Run the gateway until SIGTERM. It needs neither broker nor network to start, and waits for both."""
-    with errors_told():
+    with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
         with only_one(settings.store, "another gateway"):
             run_service(lambda stop, watchdog: run_gateway(settings, stop, watchdog))
@@ -58,7 +58,7 @@ def dump(
     ] = False,
 ) -> None:
     """Print what the gateway's store holds, as JSON lines: blocks, then events. Works while the gateway runs."""
-    with errors_told():
+    with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
         try:
             _dump(settings.store, unsent_only=unacknowledged)
@@ -68,7 +68,7 @@ def dump(
 
 @app.command()
 @flowing
-def letters(
+def dead_letters(
     config: Config,
     meter: MeterOption = None,
     reason: ReasonOption = None,
@@ -85,15 +85,17 @@ def letters(
 
     Examples: `letters --since 24h --counts`, `letters --meter 10001`, `letters --reason implausible --json`.
     """
-    with errors_told():
+    with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
         asked = wanted(meter, reason, since, int(load_clock(settings.clock).now()))
         try:
             store = Store(settings.store, read_only=True)
             if counts:
-                show_counts(store.letter_counts(asked), as_json=as_json)
+                show_counts(store.dead_letter_counts(asked), as_json=as_json)
             else:
-                show_letters(store.kept_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "door"))
+                show_dead_letters(
+                    store.kept_dead_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "door")
+                )
             store.close()
         except sqlite3.Error as error:
             raise StoreError(f"{settings.store}: can't be read: {error}") from error
@@ -112,7 +114,7 @@ def lte(
     or, with `lte_interface`, by the network interface. Expected by the month's end: what was used so far, and for the
     time left as much a second as in the last seven days. Works while the gateway runs.
     """
-    with errors_told():
+    with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
         now = int(load_clock(settings.clock).now())
         try:

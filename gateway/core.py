@@ -16,8 +16,8 @@ from commonwatt.model.records import Log, Rejection
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
-from commonwatt.protocol.commands import PERIODS, ControllerCommand, Heartbeat, LineUse, Outcome, unpack_json
-from commonwatt.protocol.dead_letters import Door
+from commonwatt.protocol.commands import PERIODS, ControllerCommand, Heartbeat, LineByteCount, Outcome, unpack_json
+from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.messages import Level, Now, Refusal, Trust, judge_level, unpack_level
 from commonwatt.protocol.topics import (
     ACKS,
@@ -50,7 +50,7 @@ from gateway.events import (
 )
 from gateway.lte.line import METERS, line_of
 from gateway.relay.relay import Relay
-from gateway.relay.utility_commands import Orders
+from gateway.relay.utility_commands import UtilityCommands
 from gateway.stored import Stored
 from gateway.time.timekeeper import Timekeeper
 from gateway.upkeep import Upkeep
@@ -101,7 +101,7 @@ class Gateway:
         self.upkeep = Upkeep(store, settings.backup_bytes)
         self.line = line_of(settings, store)
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
-        self.orders = Orders(settings.microgrid, store, self.relay, self.manager, periods)
+        self.utility_commands = UtilityCommands(settings.microgrid, store, self.relay, self.manager, periods)
         self._microgrid = settings.microgrid
         self._store = store
         self._meters = meters
@@ -150,14 +150,14 @@ class Gateway:
             return self._told(payload, now)
         parsed = parse_meter_up(topic)
         if parsed is None or parsed.microgrid != self._microgrid:
-            return self._junk(Door.UNKNOWN, payload, Refusal.MALFORMED, now)
+            return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
         meter = self._meters.get(parsed.meter)
         if parsed.leaf in (RECORDS, EVENTS):
             return self._put(parsed.meter, meter, Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT, payload, now)
-        door = Door.LEVEL if parsed.leaf == LEVELS else Door.OUTCOME
+        source = DeadLetterSource.LEVEL if parsed.leaf == LEVELS else DeadLetterSource.OUTCOME
         if meter is None:
             reason = MESSAGE_REASON + Refusal.NOT_REGISTERED
-            return self.collector.junk(door, parsed.meter, payload, reason, now, stranger=True)
+            return self.collector.junk(source, parsed.meter, payload, reason, now, stranger=True)
         try:
             if parsed.leaf == LEVELS:
                 return self._level(meter, unpack_level(payload), payload, raw, now)
@@ -165,19 +165,19 @@ class Gateway:
             self.time.meter(raw, parsed.meter, outcome.time)
             return self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
         except ProtocolError as error:
-            return self.collector.junk(door, parsed.meter, payload, MESSAGE_REASON + error.code, now)
+            return self.collector.junk(source, parsed.meter, payload, MESSAGE_REASON + error.code, now)
 
     def _told(self, payload: bytes, now: Now) -> list[Effect[Change]]:
         """Take in what the broker says of its meters' connections."""
         try:
-            use = unpack_json(LineUse, payload)
+            byte_count = unpack_json(LineByteCount, payload)
         except ProtocolError as error:
-            return self._junk(Door.UNKNOWN, payload, error.code, now)
-        return self.line.look(METERS, str(use.run), ByteCount(use.sent, use.received), now)
+            return self._junk(DeadLetterSource.UNKNOWN, payload, error.code, now)
+        return self.line.look(METERS, str(byte_count.run), ByteCount(byte_count.sent, byte_count.received), now)
 
-    def _junk(self, door: Door, payload: bytes, code: int, now: Now) -> list[Effect[Change]]:
+    def _junk(self, source: DeadLetterSource, payload: bytes, code: int, now: Now) -> list[Effect[Change]]:
         """Keep the start of what came in where no meter speaks."""
-        return self.collector.junk(door, 0, payload, MESSAGE_REASON + code, now)
+        return self.collector.junk(source, 0, payload, MESSAGE_REASON + code, now)
 
     def _level(
         self, meter: RegisteredMeter, level: Level, payload: bytes, raw: EpochSeconds, now: Now
@@ -187,7 +187,7 @@ class Gateway:
         if why is None and meter.battery_capacity_mwh is None:
             why = Rejection.TYPE_NOT_REGISTERED
         if why is not None:
-            return self.collector.junk(Door.LEVEL, meter.id, payload, why, now)
+            return self.collector.junk(DeadLetterSource.LEVEL, meter.id, payload, why, now)
         self.time.meter_slot(raw, meter.id, level.time)
         self.manager.state(meter.id, level.state)
         self.manager.level(meter.id, level.time, level.level, now)
@@ -229,11 +229,11 @@ class Gateway:
             if topic == self._acks_topic:
                 return self._acknowledged(unpack_batch_ack(payload), raw, now)
             if topic == self._commands_topic:
-                return self.orders.do(unpack_json(ControllerCommand, payload), now)
+                return self.utility_commands.do(unpack_json(ControllerCommand, payload), now)
         except ProtocolError as error:
-            door = Door.BATCH_ACK if topic == self._acks_topic else Door.COMMAND
-            return self._junk(door, payload, error.code, now)
-        return self._junk(Door.UNKNOWN, payload, Refusal.MALFORMED, now)
+            source = DeadLetterSource.BATCH_ACK if topic == self._acks_topic else DeadLetterSource.COMMAND
+            return self._junk(source, payload, error.code, now)
+        return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
 
     def _acknowledged(self, ack: BatchAck, raw: EpochSeconds, now: Now) -> list[Effect[Change]]:
         """Take in a batch's acknowledgement, and the time in it."""
@@ -269,9 +269,9 @@ class Gateway:
         now = self._tell(raw)
         return self.manager.probe(PROBED_METERS) if link == "meters" else self.relay.hello(now)
 
-    def room(self, free_bytes: int) -> bool:
+    def disk_space(self, free_bytes: int) -> bool:
         """Take in how much is free on the disk; return whether that changed what is taken in."""
-        changed = self.upkeep.room(free_bytes)
+        changed = self.upkeep.disk_space(free_bytes)
         self.collector.refusing = self.upkeep.short
         return changed
 
@@ -316,8 +316,8 @@ class Gateway:
         if job == HEARTBEAT:
             return [self._status(now)]
         if job == "levels_s":
-            return self.manager.share(now) + self.manager.ask_levels(now, self.orders.periods[job])
-        period = now // self.orders.periods[job]
+            return self.manager.share(now) + self.manager.ask_levels(now, self.utility_commands.periods[job])
+        period = now // self.utility_commands.periods[job]
         if self._store.period(job) == period:
             return []
         done: list[Effect[Change]] = [Write(PeriodDone(job, period))]
@@ -331,7 +331,9 @@ class Gateway:
 
     def tick_every_s(self, job: str) -> int:
         """Return how often ``tick(job)`` is due, in seconds; batteries near their minimum are asked every slot."""
-        return {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}.get(job) or self.orders.periods[job]
+        return {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}.get(job) or self.utility_commands.periods[
+            job
+        ]
 
     def _retry(self, now: Now) -> list[Effect[Change]]:
         effects = self.manager.resend(now) + self.upkeep.turn()
@@ -341,18 +343,18 @@ class Gateway:
         return effects
 
     def _status(self, now: Now) -> Publish:
-        parts, events, letters = self._store.backlog()
+        parts, events, dead_letters = self._store.backlog()
         heartbeat = Heartbeat.model_validate(
             {
                 "time": now,
                 "store": self._store.store_id,
                 "backlog_parts": parts,
                 "backlog_events": events,
-                "backlog_letters": letters,
+                "backlog_letters": dead_letters,
                 "backlog_age_s": self._backlog_age_s(now),
                 "aggregation": self.relay.mode.name,
-                "periods": self.orders.periods,
-                "tuned": sorted(self.orders.tuned),
+                "periods": self.utility_commands.periods,
+                "tuned": sorted(self.utility_commands.tuned),
                 "minima": self.manager.minima(),
                 "trust": now.trust,
                 "offset_s": int(self.time.offset_s),
@@ -373,7 +375,7 @@ class Gateway:
     def view(self, raw: EpochSeconds) -> dict[str, object]:
         """Return what a person wants to see of this gateway now, as JSON."""
         now = self._tell(raw)
-        parts, events, letters = self._store.backlog()
+        parts, events, dead_letters = self._store.backlog()
         decision = self.manager.decision
         return {
             "microgrid": self._microgrid,
@@ -381,12 +383,12 @@ class Gateway:
             "trust": now.trust.name.lower(),
             "offset_s": int(self.time.offset_s),
             "time_contested": self.time.contested,
-            "backlog": {"parts": parts, "events": events, "letters": letters},
+            "backlog": {"parts": parts, "events": events, "letters": dead_letters},
             "records": dict(self.collector.counts.records),
             "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),
             "aggregation": self.relay.mode.name,
-            "periods": self.orders.periods,
-            "tuned": sorted(self.orders.tuned),
+            "periods": self.utility_commands.periods,
+            "tuned": sorted(self.utility_commands.tuned),
             "lte": self.line.view(now),
             "batteries": {str(meter): asdict(state) for meter, state in self.manager.batteries(now).items()},
             "donors": sorted(map(str, decision.donors)),

@@ -8,7 +8,7 @@ from commonwatt.runtime.disk_space import Ballast
 from commonwatt.sqlite.damage import is_full
 from gateway.core import Gateway
 
-ROOM_TO_OPEN_BYTES = 1024 * 1024
+DISK_SPACE_TO_OPEN_BYTES = 1024 * 1024
 """With less free than this the ballast is given up before the store is opened."""
 
 log = logging.getLogger(__name__)
@@ -28,9 +28,9 @@ class Disk:
         self._store = store
         self._ballast = Ballast(store)
 
-    def make_room_to_open(self) -> None:
+    def make_disk_space_to_open(self) -> None:
         """Make the ballast; or give it up if the store would find no room to be opened."""
-        if self._ballast.free_bytes() < ROOM_TO_OPEN_BYTES:
+        if self._ballast.free_bytes() < DISK_SPACE_TO_OPEN_BYTES:
             self._ballast.give_up()
 
     def look(self, core: Gateway) -> None:
@@ -38,7 +38,7 @@ class Disk:
         try:
             free = self.free_bytes = self._ballast.free_bytes()
             self.size_bytes = self._ballast.disk_bytes()
-            changed = core.room(free)
+            changed = core.disk_space(free)
         except (OSError, sqlite3.Error) as error:
             log.error("the room for store %s is not known (%s)", self._store, error)
             return
@@ -60,4 +60,4 @@ class Disk:
         """Let the core know that there is no room, if it was for want of it that the store had failed."""
         if is_full(error):
             # Until the next look: what was given up is for commands, not for records.
-            core.room(0)
+            core.disk_space(0)

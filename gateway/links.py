@@ -12,7 +12,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.network.liveness import Silence
+from commonwatt.network.liveness import Liveness
 from commonwatt.network.lte import Tally
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import Expiry, client_tls
@@ -80,7 +80,7 @@ class Links:
         files = (settings.certificate, settings.head_end_ca, settings.broker_ca)
         self.expiry = Expiry(*(path for path in files if path is not None))
         self.each = {METERS: meters, HEAD_END: head_end}
-        self._silences = {name: Silence(SILENT_S, LONGEST_SILENCE_S) for name in self.each}
+        self._liveness = {name: Liveness(SILENT_S, LONGEST_SILENCE_S) for name in self.each}
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start connecting, and watching; return the tasks that do it, for ever."""
@@ -94,11 +94,11 @@ class Links:
         sent = self.each[name].publish(message)
         if sent and message.topic.endswith((f"/{COMMANDS}", f"/{BATCHES}")):
             # Only these are answered.
-            self._silences[name].expected(asyncio.get_running_loop().time())
+            self._liveness[name].expected(asyncio.get_running_loop().time())
 
     def _heard(self, name: str, event: FromMeter | FromUtility) -> None:
         if event.topic != self._broker_topic:  # That a broker speaks does not say that it passes anything on.
-            self._silences[name].heard(asyncio.get_running_loop().time())
+            self._liveness[name].heard(asyncio.get_running_loop().time())
         self._put(event)
 
     async def _watch(self) -> None:
@@ -107,15 +107,15 @@ class Links:
             await asyncio.sleep(WATCH_EVERY_S)
             now = asyncio.get_running_loop().time()
             for name, link in self.each.items():
-                silence = self._silences[name]
+                liveness = self._liveness[name]
                 if not link.connected:
-                    silence.gone()
-                elif silence.too_long(now):
+                    liveness.gone()
+                elif liveness.too_long(now):
                     link.restart("silent")
-                elif silence.quiet_s(now) >= QUIET_S:
+                elif liveness.quiet_s(now) >= QUIET_S:
                     self._put(Quiet(name))
                     if name == HEAD_END:
-                        silence.expected(now)  # its answer, or that to what is in flight since another connection
+                        liveness.expected(now)  # its answer, or that to what is in flight since another connection
 
 
 def _token(settings: GatewaySettings) -> str:

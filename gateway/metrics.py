@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from commonwatt.model.records import RecordType, Rejection
 from commonwatt.protocol.commands import Month
-from commonwatt.protocol.dead_letters import Door
+from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.messages import Refusal, Trust
 from gateway.core import Gateway
 from gateway.store.tables import COLUMNS
@@ -22,8 +22,16 @@ _PUTS = dict.fromkeys(["accepted", *(why.name.lower() for why in Refusal if why 
 _REJECTED = dict.fromkeys((why.name.lower() for why in Rejection), 0)
 _BATCHES = dict.fromkeys(("sent", "acknowledged", "expired"), 0)
 _TABLES = dict.fromkeys(("part", *COLUMNS), 0)
-_MESSAGES = (Door.UNKNOWN, Door.PUT_HISTORY, Door.PUT_EVENT, Door.LEVEL, Door.OUTCOME, Door.BATCH_ACK, Door.COMMAND)
-_DOORS = dict.fromkeys((door.name.lower() for door in _MESSAGES), 0)
+_MESSAGES = (
+    DeadLetterSource.UNKNOWN,
+    DeadLetterSource.PUT_HISTORY,
+    DeadLetterSource.PUT_EVENT,
+    DeadLetterSource.LEVEL,
+    DeadLetterSource.OUTCOME,
+    DeadLetterSource.BATCH_ACK,
+    DeadLetterSource.COMMAND,
+)
+_SOURCES = dict.fromkeys((source.name.lower() for source in _MESSAGES), 0)
 
 
 @dataclass
@@ -52,8 +60,8 @@ class Figures:
 
     commits: int = 0
     store_failures: int = 0
-    set_aside: int = 0
-    kept_aside: int = 0
+    quarantined: int = 0
+    kept_quarantined: int = 0
     used_bytes: int = 0
     disk_free_bytes: int = 0
     disk_bytes: int = 0
@@ -132,13 +140,13 @@ def _set_apart(gateway: Gateway) -> Iterator[Metric]:
     damaged = _TABLES | gateway.upkeep.damaged
     yield _counters("damaged_rows", "Stored rows found damaged and moved away, by table.", "table", damaged)
     yield _counter("dropped_backup_parts", "Acknowledged parts deleted to make room.", gateway.upkeep.dropped)
-    unreadable = _DOORS | counts.unreadable
+    unreadable = _SOURCES | counts.unreadable
     text = "Messages that could not be accepted, by where they came in."
     yield _counters("unreadable_messages", text, "door", unreadable)
     yield _counter(
         "dropped_letters",
         "Messages that could not be accepted and were not kept: their sender had its share of the day.",
-        counts.letters_dropped,
+        counts.dead_letters_dropped,
     )
 
 
@@ -147,11 +155,11 @@ def _store(gateway: Gateway, figures: Figures) -> Iterator[Metric]:
     yield _counter("store_failures", "Times the store failed and was opened again.", figures.store_failures)
     yield _gauge("refusing_records", "1 while the disk is full and records are refused.", gateway.upkeep.short)
     yield _gauge("store_used_bytes", "Of the store's file, what is in use.", figures.used_bytes)
-    yield _counter("store_set_aside", "Times the store was damaged, set aside and replaced.", figures.set_aside)
+    yield _counter("store_set_aside", "Times the store was damaged, set aside and replaced.", figures.quarantined)
     yield _gauge(
         "damaged_stores",
         "Damaged stores kept beside the one in use, until a person deletes them.",
-        figures.kept_aside,
+        figures.kept_quarantined,
     )
     yield _gauge("disk_free_bytes", "What is free on the store's disk.", figures.disk_free_bytes)
     yield _gauge("disk_size_bytes", "The size of the store's disk.", figures.disk_bytes)
@@ -200,9 +208,9 @@ def _line(gateway: Gateway, month: Month | None) -> Iterator[Metric]:
         "IP bytes on the controller's LTE line, by side (meters, utility, or the whole interface) and direction.",
         labels=["side", "direction"],
     )
-    for side, use in list(gateway.line.counted.items()):
-        family.add_metric([side, "up"], use.sent)
-        family.add_metric([side, "down"], use.received)
+    for side, byte_count in list(gateway.line.counted.items()):
+        family.add_metric([side, "up"], byte_count.sent)
+        family.add_metric([side, "down"], byte_count.received)
     yield family
     ways = ("up", "down")
     used = {} if month is None else dict(zip(ways, month.used, strict=True))

@@ -19,7 +19,7 @@ from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
-from commonwatt.sqlite.damage import is_damage, set_aside_before
+from commonwatt.sqlite.damage import is_damage, quarantined_before
 from commonwatt.town.registry import RegisteredMeter, load_registry
 from gateway.changes import Change
 from gateway.collect.allowance import SLOTS_A_MINUTE
@@ -30,7 +30,7 @@ from gateway.inbox import Inbox
 from gateway.links import Links
 from gateway.lte.line_watch import LineWatch
 from gateway.metrics import Figures, make_registry
-from gateway.store.recovery import Salvage, open_checked, replace
+from gateway.store.recovery import Recovery, open_checked, replace
 from gateway.store.store import GoneError, Store
 
 log = logging.getLogger(__name__)
@@ -54,21 +54,21 @@ class Shell:
         self._view: dict[str, object] = {}
         self._backlog: dict[str, int] = {}
         self._registry_stamp = 0
-        self._aside: str | None = None
+        self._quarantined: str | None = None
         self._opening = False
         self._disk = Disk(settings.store)
-        self._disk.make_room_to_open()
+        self._disk.make_disk_space_to_open()
         self._store = self._opened(open_checked(settings.store, int(clock.now())))
         self._core = self._new_core()
         self._line = LineWatch(settings.lte_interface)
         self._links = Links(settings, self._inbox.put, self._line.tally)
 
-    def _opened(self, opened: tuple[Store, Salvage | None]) -> Store:
+    def _opened(self, opened: tuple[Store, Recovery | None]) -> Store:
         """Take note of a store that had to be replaced."""
-        store, salvage = opened
-        if salvage is not None:
-            self._figures.set_aside += 1
-            self._aside = str(salvage.aside)
+        store, recovery = opened
+        if recovery is not None:
+            self._figures.quarantined += 1
+            self._quarantined = str(recovery.quarantined)
         return store
 
     def _open_again(self, failure: Exception, *, gone: bool) -> Store:
@@ -228,8 +228,8 @@ class Shell:
 
     def _look_at_line(self) -> None:
         """Let the core know what the line has cost."""
-        if (use := self._line.look()) is not None:
-            self._inbox.put(Counted(*use))
+        if (byte_count := self._line.look()) is not None:
+            self._inbox.put(Counted(*byte_count))
 
     def _read_machine(self) -> None:
         """Let the core see the machine's clocks, unless the time is a demonstration's."""
@@ -249,10 +249,10 @@ class Shell:
             now = int(self._clock.now())
             self._figures.backlog_age_s = self._core.backlog_age_s(now)
             self._figures.used_bytes = self._store.used_bytes()
-            self._figures.kept_aside = len(set_aside_before(self._settings.store))
+            self._figures.kept_quarantined = len(quarantined_before(self._settings.store))
             store = {
                 "refusing": self._core.upkeep.short,
-                "set_aside": self._aside,
+                "set_aside": self._quarantined,
                 "damaged_rows": self._core.upkeep.damaged.total(),
             }
             links = self._links.each.items()

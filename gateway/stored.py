@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import MeterId, Quarter
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from gateway.changes import Desired, MeterInfo, Part
 
 Key = tuple[int, int, int]
@@ -84,7 +84,7 @@ class Unsent(KeptParts, Protocol):
     def unsent_events(self, limit: int, without: Collection[MeterId] = ()) -> list[tuple[int, EventRecord]]:
         """Return (log generation, event)s."""
 
-    def unsent_letters(self, limit: int) -> list[tuple[int, Letter]]:
+    def unsent_dead_letters(self, limit: int) -> list[tuple[int, DeadLetter]]:
         """Return (number, dead letter)s, the oldest first."""
 
 

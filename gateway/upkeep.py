@@ -5,12 +5,12 @@ from collections import Counter
 from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import EpochSeconds, unsigned64
-from commonwatt.protocol.batches import MAX_LETTER_BYTES, Letter
-from commonwatt.protocol.dead_letters import Door, LocalReason
-from gateway.changes import AddLetters, Change, DropBackup, DropDamaged
+from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, DeadLetter
+from commonwatt.protocol.dead_letters import DeadLetterSource, LocalReason
+from gateway.changes import AddDeadLetters, Change, DropBackup, DropDamaged
 from gateway.stored import Backup, DamagedRow
 
-MAX_LETTERS_A_DAY = 1000
+MAX_DEAD_LETTERS_A_DAY = 1000
 """Damaged rows kept as letters in a day; more are counted only."""
 
 EXAMINED_PARTS = 100
@@ -40,7 +40,7 @@ class Upkeep:
         self._backup_bytes = backup_bytes
         self._examined = 0
         self._day = 0
-        self._letters = 0
+        self._dead_letters = 0
 
     def turn(self) -> list[Effect[Change]]:
         """Look through the next parts, and delete the oldest of the backup if there is too much of it."""
@@ -49,7 +49,7 @@ class Upkeep:
             return self._drop(SHORT_SLICE_PARTS)
         return self._drop() if self._store.used_bytes() > self._backup_bytes else []
 
-    def room(self, free_bytes: int) -> bool:
+    def disk_space(self, free_bytes: int) -> bool:
         """Take in how much is free on the disk; return whether that changed what may be taken in.
 
         What was deleted within the file counts: it is used again before the file grows.
@@ -60,8 +60,8 @@ class Upkeep:
 
     def _drop(self, step: int = SLICE_PARTS) -> list[Effect[Change]]:
         """Delete letters first, which the utility shows; events last, which are few unless a meter is bad."""
-        if letters := self._store.oldest_acknowledged("letter", step):
-            return [Write(DropBackup(letters=letters))]
+        if dead_letters := self._store.oldest_acknowledged("letter", step):
+            return [Write(DropBackup(dead_letters=dead_letters))]
         if oldest := self._store.oldest_backup(step):
             self.dropped += len(oldest)
             return [Write(DropBackup(oldest))]
@@ -72,26 +72,26 @@ class Upkeep:
         """Move away the damaged rows that were found; what is left of each is kept as a letter."""
         effects: list[Effect[Change]] = []
         if now // 86_400 != self._day:
-            self._day, self._letters = now // 86_400, 0
+            self._day, self._dead_letters = now // 86_400, 0
         for row in list(self._store.damaged.values()):
             self.damaged[row.table] += 1
-            self._letters += 1
+            self._dead_letters += 1
             effects.append(Write(DropDamaged(row.table, row.row)))
-            if self._letters <= MAX_LETTERS_A_DAY and row.table != "letter":
-                effects.append(Write(AddLetters((letter_about(row, now),))))
+            if self._dead_letters <= MAX_DEAD_LETTERS_A_DAY and row.table != "letter":
+                effects.append(Write(AddDeadLetters((dead_letter_about(row, now),))))
         return effects
 
 
-def letter_about(row: DamagedRow, now: EpochSeconds) -> Letter:
+def dead_letter_about(row: DamagedRow, now: EpochSeconds) -> DeadLetter:
     """Return a letter with what is left of a row: its table, and its columns, as text."""
     meter = row.content[0] if row.content else None
     content = repr((row.table, *row.content)).encode(errors="replace")
-    return Letter(
+    return DeadLetter(
         meter=unsigned64(meter) if isinstance(meter, int) else 0,
-        log=Door.UNKNOWN,
+        log=DeadLetterSource.UNKNOWN,
         reason=LocalReason.DAMAGED_AT_GATEWAY,
         generation=0,
         record_id=row.row,
         time=now,
-        content=content[:MAX_LETTER_BYTES],
+        content=content[:MAX_DEAD_LETTER_BYTES],
     )

@@ -14,7 +14,7 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
-from commonwatt.runtime.service import errors_told, flowing, only_one, run_service
+from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.town.town import Microgrid, Town, load_town
@@ -64,7 +64,7 @@ def dump(
     It reads as of one moment, and works while the meters run. A block is one meter, one record type and one
     quarter-hour; its values are in milliwatt-hours, one for each 15 s.
     """
-    with errors_told():
+    with errors_reported():
         settings = load_settings(config, "meters", MetersSettings)
         if not settings.store.exists():
             raise ConfigError(f"{settings.store}: not there; start the meters: commonwatt meters run -c {config}")

@@ -13,7 +13,7 @@ from dataclasses import replace
 from statistics import median
 
 from commonwatt.config.settings import MetersSettings
-from commonwatt.device.changes import MeterState, Orders, Stored
+from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.delivery import Tally
 from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Limits, Meter
@@ -262,4 +262,4 @@ class Fleet:
 
 def _new(meter: MeterId, now: float) -> Stored:
     """Return a meter new to its store; if it lost an older one, its generation is higher than that one's."""
-    return Stored(state=MeterState(meter=meter, generation=int(now)), orders=Orders(meter, (0, 0), {}))
+    return Stored(state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {}))

@@ -7,7 +7,7 @@ from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Heartbeat
 
 
@@ -32,16 +32,16 @@ class Append:
     blocks: Blocks
     payloads: Payloads
     events: list[tuple[int, EventRecord]]
-    letters: list[Letter]
-    held: tuple[tuple[Letter, Blocks], ...] = ()
+    dead_letters: list[DeadLetter]
+    quarantined: tuple[tuple[DeadLetter, Blocks], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
-class KeepLetter:
+class KeepDeadLetter:
     """Keep one letter about something ``sender`` sent."""
 
     sender: str
-    letter: Letter
+    dead_letter: DeadLetter
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ class CloseCommand:
     absent: tuple[tuple[int, int, int, int], ...] = ()
 
 
-Change: TypeAlias = Append | KeepLetter | SawGateway | CloseCommand
+Change: TypeAlias = Append | KeepDeadLetter | SawGateway | CloseCommand
 
 
 @dataclass
@@ -102,8 +102,8 @@ class Committed:
     blocks: int = 0
     slots: int = 0
     events: int = 0
-    letters: int = 0
-    held: int = 0
+    dead_letters: int = 0
+    quarantined: int = 0
     event_conflicts: int = 0
 
     def add(self, other: "Committed") -> None:

@@ -19,15 +19,15 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import KNOWN_STATES, RecordType
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, EpochSeconds
-from commonwatt.protocol.batches import MAX_LETTER_BYTES, Batch, BatchAck, BatchRefusal, Letter, unpack_batch
+from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, Batch, BatchAck, BatchRefusal, DeadLetter, unpack_batch
 from commonwatt.protocol.commands import ControllerOutcome, Heartbeat, unpack_json
-from commonwatt.protocol.dead_letters import Door, LocalReason
+from commonwatt.protocol.dead_letters import DeadLetterSource, LocalReason
 from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
-from utility.changes import Append, Change, CloseCommand, KeepLetter, OpenCommand, SawGateway
+from utility.changes import Append, Change, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
 from utility.events import CommandsOpen, Event, FromGateway
 from utility.gaps.gaps import settled_before
-from utility.ingest.quarantine import event_letters, held_letters, sort_out, sort_out_events
+from utility.ingest.quarantine import event_dead_letters, quarantined_dead_letters, sort_out, sort_out_events
 from utility.registry.snapshot import RegistrySnapshot, Rows
 
 RESEND_S = 10
@@ -124,13 +124,13 @@ class Core:
             return self._not_registered(topic, payload, now)
         if parsed.leaf == BATCHES:
             return self._batch(parsed.controller, payload, now)
-        door = Door.GATEWAY_OUTCOME if parsed.leaf == OUTCOMES else Door.STATUS
+        source = DeadLetterSource.GATEWAY_OUTCOME if parsed.leaf == OUTCOMES else DeadLetterSource.STATUS
         try:
             if parsed.leaf == OUTCOMES:
                 return self._outcome(parsed.controller, payload, now)
             return self._heartbeat(parsed.controller, payload, now)
         except ProtocolError:
-            return Step("malformed", self._junk_letter(parsed.controller, door, payload, now))
+            return Step("malformed", self._junk_dead_letter(parsed.controller, source, payload, now))
 
     def _send_open(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
         """Send the commands that wait for an outcome, each every ``RESEND_S``, and give up those that are too old."""
@@ -165,9 +165,11 @@ class Core:
         assigned = self.registry.assigned(rows, sender, batch.owner)
         found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at)
         events, events_apart = sort_out_events(batch.events, sender, batch.owner, self.registry.meters, judged_at)
-        letters, held = held_letters(batch.letters, sender, batch.owner, self.registry.meters)
-        apart = (*found.letters, *event_letters(events_apart, now))
-        if fault := self._must_wait(sender, len(apart) + len(found.held)):
+        dead_letters, quarantined = quarantined_dead_letters(
+            batch.dead_letters, sender, batch.owner, self.registry.meters
+        )
+        apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
+        if fault := self._must_wait(sender, len(apart) + len(found.quarantined)):
             return self._send_back(sender, batch, now, fault)
         append = Append(
             sender=sender,
@@ -176,12 +178,12 @@ class Core:
             blocks=found.blocks,
             payloads=found.payloads,
             events=events,
-            letters=[*letters, *apart],
-            held=held + found.held,
+            dead_letters=[*dead_letters, *apart],
+            quarantined=quarantined + found.quarantined,
         )
         result = "stored" if sender == batch.owner else "stored_for_another"
-        kept = (*append.letters, *(letter for letter, _ in append.held))
-        if not assigned.all() or any(letter.reason == LocalReason.NOT_ASSIGNED for letter in kept):
+        kept = (*append.dead_letters, *(dead_letter for dead_letter, _ in append.quarantined))
+        if not assigned.all() or any(dead_letter.reason == LocalReason.NOT_ASSIGNED for dead_letter in kept):
             result = "not_assigned"
         unknown = sum(bool((e.previous_state | e.new_state) & ~KNOWN_STATES) for _, e in events)
         effects = (Write(append), self._ack(sender, batch, now, blocks=blocks))
@@ -258,7 +260,7 @@ class Core:
             sequence=batch.sequence,
             blocks=len(batch.keys) if kept else 0,
             events=len(batch.events) if kept else 0,
-            letters=len(batch.letters) if kept else 0,
+            dead_letters=len(batch.dead_letters) if kept else 0,
         )
         return Publish(gateway_down(sender, ACKS), ack.pack())
 
@@ -266,9 +268,9 @@ class Core:
         """Keep the start of a batch that can't be read, and tell its sender as far as its head can be read."""
         status = BatchRefusal(error.code)
         name = status.name.lower()
-        letter = self._junk_letter(sender, Door.BATCH, payload, now)
+        dead_letter = self._junk_dead_letter(sender, DeadLetterSource.BATCH, payload, now)
         refused = Refused(controller=sender, time=now, status=status, reason=name, text=str(error))
-        return Step(name, letter + self._head_ack(sender, payload, now, status), refused)
+        return Step(name, dead_letter + self._head_ack(sender, payload, now, status), refused)
 
     def _outcome(self, controller: str, payload: bytes, now: Now) -> Step:
         outcome = unpack_json(ControllerOutcome, payload)
@@ -277,7 +279,7 @@ class Core:
         absent = tuple(
             (meter, record_type, quarter, int(mask, 16))
             for meter, record_type, quarter, mask in outcome.absent or ()
-            if quarter < settled and self._may_hold(controller, str(meter))
+            if quarter < settled and self._may_quarantine(controller, str(meter))
         )
         closing = CloseCommand(
             id=outcome.id, controller=controller, state="done", outcome=outcome.pack().decode(), absent=absent
@@ -293,12 +295,12 @@ class Core:
         minima = tuple(
             (meter, percent, said)
             for meter, (percent, said) in heartbeat.minima.items()
-            if self._may_hold(controller, meter)
+            if self._may_quarantine(controller, meter)
         )
         seen = SawGateway(controller=controller, time=now, heartbeat=heartbeat, minima=minima)
         return Step("seen", (Write(seen),))
 
-    def _may_hold(self, controller: str, label: str) -> bool:
+    def _may_quarantine(self, controller: str, label: str) -> bool:
         """Tell whether a controller may speak of a meter, by the meter's id in decimal."""
         meter = self.registry.meters.get(int(label)) if label.isdecimal() else None
         return meter is not None and controller in meter.controllers
@@ -324,18 +326,20 @@ class Core:
         answer = self._head_ack(parsed.controller, payload, now, BatchRefusal.NOT_REGISTERED)
         return Step("unknown_sender", answer)
 
-    def _junk_letter(self, sender: str, door: Door, content: bytes, now: Now) -> tuple[Effect[Change], ...]:
+    def _junk_dead_letter(
+        self, sender: str, source: DeadLetterSource, content: bytes, now: Now
+    ) -> tuple[Effect[Change], ...]:
         self._junk[sender] += 1
         if self._junk[sender] > MAX_JUNK_A_DAY:
             return ()
-        letter = Letter(
+        dead_letter = DeadLetter(
             meter=0,
-            log=door,
-            reason=LocalReason.BAD_BATCH if door is Door.BATCH else LocalReason.BAD_MESSAGE,
+            log=source,
+            reason=LocalReason.BAD_BATCH if source is DeadLetterSource.BATCH else LocalReason.BAD_MESSAGE,
             generation=0,
             # The same bytes again are the same letter.
             record_id=zlib.crc32(content),
             time=now,
-            content=content[:MAX_LETTER_BYTES],
+            content=content[:MAX_DEAD_LETTER_BYTES],
         )
-        return (Write(KeepLetter(sender=sender, letter=letter)),)
+        return (Write(KeepDeadLetter(sender=sender, dead_letter=dead_letter)),)

@@ -53,8 +53,10 @@ class UtilityMetrics:
         self.unknown_states = self._counter(
             "unknown_states", "Events stored with state bits that this version does not know."
         )
-        self.letters = self._counter("letters", "New dead letters committed, held ones included.")
-        self.held = self._counter("held_letters", "New letters with readings that are held for a person to decide.")
+        self.dead_letters = self._counter("letters", "New dead letters committed, held ones included.")
+        self.quarantined = self._counter(
+            "held_letters", "New letters with readings that are held for a person to decide."
+        )
         self.event_conflicts = self._counter("event_conflicts", "Events that contradict a kept one.")
         self.store_errors = self._counter("store_errors", "Transactions that failed; nothing of them was acknowledged.")
         self.compacted = self._counter("compacted_blocks", "Blocks compacted.")
@@ -70,7 +72,7 @@ class UtilityMetrics:
         self.http_cut = self._counter("http_cut_connections", "Connections to the API that were too slow, or too many.")
         self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
         self.gaps_open = self._counted("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
-        self.held_open = self._counted("held_open_letters", "Held letters that nobody has decided on.")
+        self.quarantined_open = self._counted("held_open_letters", "Held letters that nobody has decided on.")
         self.conflicts = self._counted("conflicting_slots", "Slots of stored readings with more than one value.")
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
         self.clock_trusted = self._gauge("clock_trusted", "1 while gateways may take the time from here.")
@@ -108,10 +110,10 @@ class UtilityMetrics:
         """Show how often the head-end's connection was given up, by reason, and what failed while taking ticks."""
         self.registry.register(_Watched(restarts, failures))
 
-    def certificate_expires(self, use: str, at: float | None) -> None:
+    def certificate_expires(self, byte_count: str, at: float | None) -> None:
         """Show when a certificate expires; ``None``: there is none."""
         if at is not None:
-            self._expires.labels(use).set(at)
+            self._expires.labels(byte_count).set(at)
 
     def watch_gateways(self, gateways: GatewayMetrics, registered: Callable[[], int]) -> None:
         """Show how many gateways are registered, and what is known of each."""
@@ -131,7 +133,7 @@ class UtilityMetrics:
 
     def watch_disk(self, disk: Callable[[], Disk | None]) -> None:
         """Show the room on the database's disk; a server's disk is not ours to see."""
-        self.registry.register(_DiskRoom(disk))
+        self.registry.register(_DiskDiskSpace(disk))
 
     def watch_link(self, retained: Callable[[], int]) -> None:
         """Show what the connection to the head-end counts by itself."""
@@ -164,7 +166,7 @@ class _Retained(Collector):
         yield CounterMetricFamily(f"{_PREFIX}_retained_messages", "Retained messages, ignored.", value=self._retained())
 
 
-class _DiskRoom(Collector):
+class _DiskDiskSpace(Collector):
     """Shows what was last seen of a disk, if anything."""
 
     def __init__(self, disk: Callable[[], Disk | None]) -> None:

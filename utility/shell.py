@@ -14,7 +14,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from commonwatt.config.settings import UtilitySettings
 from commonwatt.model.effects import Publish
 from commonwatt.network.addresses import split_address
-from commonwatt.network.liveness import Silence
+from commonwatt.network.liveness import Liveness
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import Expiry, client_tls, server_context
 from commonwatt.protocol import topics
@@ -83,7 +83,7 @@ class Service:
             rng=random.SystemRandom(),
             tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
         )
-        self._silence = Silence(SILENT_S, LONGEST_SILENCE_S)
+        self._liveness = Liveness(SILENT_S, LONGEST_SILENCE_S)
         self._ticker = Ticker()
         self._metrics.watch_connection(self._link.restarts, lambda: self._link.failures + self._ticker.failures)
         mqtt = (path for path in (settings.certificate, settings.head_end_ca) if path is not None)
@@ -154,14 +154,14 @@ class Service:
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             if not self._link.connected:
-                self._silence.gone()
+                self._liveness.gone()
                 continue
-            self._silence.expected(loop.time())
-            if self._silence.too_long(loop.time()):
+            self._liveness.expected(loop.time())
+            if self._liveness.too_long(loop.time()):
                 self._link.restart("silent")
 
     def _heard(self, topic: str, payload: bytes) -> None:
-        self._silence.heard(asyncio.get_running_loop().time())
+        self._liveness.heard(asyncio.get_running_loop().time())
         self._ingest.offer(topic, payload)
 
     def _look_at_clock(self) -> None:
@@ -173,8 +173,8 @@ class Service:
 
     async def _poll(self) -> None:
         self._look_at_clock()
-        for use, expiry in self._expiries.items():
-            self._metrics.certificate_expires(use, expiry.look())
+        for byte_count, expiry in self._expiries.items():
+            self._metrics.certificate_expires(byte_count, expiry.look())
         try:
             await self._ingest.poll()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:

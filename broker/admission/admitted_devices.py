@@ -11,7 +11,7 @@ from commonwatt.model.exceptions import ConfigError
 _log = logging.getLogger(__name__)
 
 
-class KnownDevices:
+class AdmittedDevices:
     """The devices of ``path``, as of the last time it could be read.
 
     Attributes:

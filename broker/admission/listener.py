@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from broker.admission.connect import AdmissionError, Refusal
 from broker.admission.guard import Guard
 from broker.admission.log_throttle import ThrottledLog
-from broker.admission.pending_connections import MAX_WAITING, Crowd
+from broker.admission.pending_connections import MAX_WAITING, PendingConnections
 from broker.admission.tls import BrokerTls
 from broker.metrics import BrokerMetrics
 from commonwatt.network.lte import AcceptedSocket, Tally
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter, float], Awaitable[None]]
 
 
-class Door:
+class Listener:
     """Listening sockets, and a task for each connection.
 
     Attributes:
@@ -67,7 +67,9 @@ class Door:
         self._guard = guard
         self._metrics = metrics
         self._tally = Tally() if tally is None else tally
-        self._crowd: Crowd[asyncio.Task[None]] = Crowd(min(MAX_WAITING, max(1, self.capacity // 2)))
+        self._pending_connections: PendingConnections[asyncio.Task[None]] = PendingConnections(
+            min(MAX_WAITING, max(1, self.capacity // 2))
+        )
         self._sockets: list[socket.socket] = []
         self._accepting: list[asyncio.Task[None]] = []
         self._paused = False
@@ -109,7 +111,7 @@ class Door:
     def waits_no_more(self, task: asyncio.Task[None] | None) -> None:
         """Take a connection that was judged out of the crowd at the door."""
         if task is not None:
-            self._crowd.leave(task)
+            self._pending_connections.leave(task)
 
     async def _accept(self, listening: socket.socket) -> None:
         loop = asyncio.get_running_loop()
@@ -142,7 +144,7 @@ class Door:
         task = asyncio.get_running_loop().create_task(self._serve_socket(accepted, source))
         self.tasks.add(task)
         task.add_done_callback(self.tasks.discard)
-        if (turned_away := self._crowd.enter(task, source)) is not None:
+        if (turned_away := self._pending_connections.enter(task, source)) is not None:
             oldest, busiest = turned_away
             oldest.cancel()
             self._guard.refuse(busiest, None, AdmissionError(Refusal.CROWDED, "too many connections wait at the door"))

@@ -9,7 +9,7 @@ MAX_WAITING = 512
 """Connections that may be open without having been admitted."""
 
 
-class Crowd(Generic[Key]):
+class PendingConnections(Generic[Key]):
     """Waiting connections by source address.
 
     When there is no room, the one that waited longest from the address with the most makes it: who opens connections

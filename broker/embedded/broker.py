@@ -15,10 +15,10 @@ from typing import Any
 
 from amqtt.errors import ProtocolHandlerError  # type: ignore[import-untyped]
 
-from broker.admission.admitted_devices import KnownDevices
+from broker.admission.admitted_devices import AdmittedDevices
 from broker.admission.connect import AdmissionError, Refusal
 from broker.admission.guard import CONNECT_TIMEOUT_S, Admission, Guard
-from broker.admission.listener import RESERVED_FILES, Door
+from broker.admission.listener import RESERVED_FILES, Listener
 from broker.admission.log_throttle import ThrottledLog
 from broker.admission.tls import BrokerTls, Files
 from broker.embedded.amqtt_broker import LISTENER, QuietBroker
@@ -30,7 +30,7 @@ from broker.metrics import BrokerMetrics
 from commonwatt.identity.devices import Device, Role
 from commonwatt.network.addresses import split_address
 from commonwatt.network.lte import Tally
-from commonwatt.protocol.commands import LineUse
+from commonwatt.protocol.commands import LineByteCount
 from commonwatt.protocol.topics import broker_up
 
 PACKETS_PER_S = 100.0
@@ -110,12 +110,12 @@ class EmbeddedBroker:
         """
         self.address = address
         self.metrics = metrics
-        self.devices = KnownDevices(devices, metrics)
+        self.devices = AdmittedDevices(devices, metrics)
         self._packets_per_s = packets_per_s
         self._tls = None if tls is None else BrokerTls(tls, metrics)
         self._guard = Guard(self._refreshed_devices, metrics, connect_timeout_s, self._proved)
         self._line = Tally()
-        self._door = Door(self._serve, self._guard, metrics, self._tls, self._line)
+        self._listener = Listener(self._serve, self._guard, metrics, self._tls, self._line)
         self._admitted = Admitted(metrics)
         self._allowances: dict[str, Allowance] = {}
         self._throttled = ThrottledLog(_log)
@@ -141,7 +141,7 @@ class EmbeddedBroker:
         await self.amqtt.start()
         self._check_open_files()
         try:
-            port = await self._door.open(*split_address(self.address))
+            port = await self._listener.open(*split_address(self.address))
         except OSError:
             await self.amqtt.shutdown()
             raise
@@ -149,12 +149,12 @@ class EmbeddedBroker:
         self._checks = asyncio.get_running_loop().create_task(self._check_often())
 
     def _check_open_files(self) -> None:
-        if self._door.capacity < len(self.devices.known):
+        if self._listener.capacity < len(self.devices.known):
             _log.error(
                 "%d devices may connect and only %d connections can be open (%d files are kept for other things); "
                 "allow more open files (LimitNOFILE, ulimit -n)",
                 len(self.devices.known),
-                self._door.capacity,
+                self._listener.capacity,
                 RESERVED_FILES,
             )
 
@@ -162,13 +162,13 @@ class EmbeddedBroker:
         """Stop listening, end every connection, stop amqtt; within five ``STOP_TIMEOUT_S``, however clients behave."""
         if self._checks is not None:
             self._checks.cancel()
-        await self._door.close()
+        await self._listener.close()
         # The meters' connections first: what their end costs is in the last word that the gateways get.
         gateways = {c.task for c in self._connections.values() if c.device.role is not Role.METER}
-        await self._end(self._door.tasks - gateways)
-        self._tell_use()
+        await self._end(self._listener.tasks - gateways)
+        self._report_byte_count()
         await asyncio.sleep(0)  # The word is on its way to the gateways before their connections close.
-        await self._end(set(self._door.tasks))
+        await self._end(set(self._listener.tasks))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.amqtt.shutdown()
@@ -200,7 +200,7 @@ class EmbeddedBroker:
 
     def accepting(self) -> object:
         """Tell a watchdog that connections are still accepted."""
-        return self._door.accepting()
+        return self._listener.accepting()
 
     def checking(self) -> object:
         """Tell a watchdog that those connected are still looked at."""
@@ -230,17 +230,17 @@ class EmbeddedBroker:
             try:
                 if time.monotonic() - told_at >= TELL_EVERY_S:
                     told_at = time.monotonic()
-                    self._tell_use()
+                    self._report_byte_count()
                 self._check()
             except Exception:
                 self.metrics.connection_errors.inc()
                 _log.exception("the look at who may still be connected failed")
 
-    def _tell_use(self) -> None:
+    def _report_byte_count(self) -> None:
         """Tell the gateways that are connected here what the others' connections have cost on the line so far."""
         total = self._line.total()
         self.metrics.line_use(total)
-        told = LineUse(run=self._line.run, sent=total.sent, received=total.received).pack()
+        told = LineByteCount(run=self._line.run, sent=total.sent, received=total.received).pack()
         for connection in list(self._serving.values()):
             if connection.device.role is Role.GATEWAY:
                 self.amqtt.say(broker_up(connection.device.microgrid), told)
@@ -291,7 +291,7 @@ class EmbeddedBroker:
         peer = writer.get_extra_info("peername") or ("unknown", 0)
         try:
             admission = await self._guard.admit(reader, writer, ends)
-            self._door.waits_no_more(asyncio.current_task())
+            self._listener.waits_no_more(asyncio.current_task())
             if admission is not None:
                 await self._serve_admitted(admission, reader, writer)
         except Exception:

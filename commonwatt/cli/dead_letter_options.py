@@ -25,15 +25,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of 
 _STATES = ("state", "decided")
 
 
-def show_letters(letters: Sequence[Kept], *, as_json: bool, columns: Sequence[str]) -> None:
+def show_dead_letters(dead_letters: Sequence[Kept], *, as_json: bool, columns: Sequence[str]) -> None:
     """Print letters, newest first.
 
     Args:
-        letters: The letters.
+        dead_letters: The letters.
         as_json: With every byte, as hexadecimal text.
         columns: The first columns of the table; the reason and what a letter says come behind.
     """
-    rows = [row_of(letter) for letter in letters]
+    rows = [row_of(dead_letter) for dead_letter in dead_letters]
     if as_json:
         typer.echo(json.dumps(rows, indent=1))
         return

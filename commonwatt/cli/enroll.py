@@ -33,7 +33,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import host_fault
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
-from commonwatt.runtime.service import errors_told, flowing, only_one
+from commonwatt.runtime.service import errors_reported, flowing, only_one
 
 DAY_S = 86_400
 
@@ -60,7 +60,7 @@ def make_authority(
     Whoever has OUT/authority/ca-key.pem can make certificates that everybody believes: keep OUT where only you get at
     it, and carry to each machine nothing but its own folder.
     """
-    with errors_told(), _alone(out):
+    with errors_reported(), _alone(out):
         made = Authority.create(out, name, _now())
         typer.echo(f"{out / FOLDER}: authority {name}, valid until {_day(made.expires)}")
 
@@ -77,7 +77,7 @@ def enroll_broker(
 
     Name every address by which gateways or meters reach it: they believe no other.
     """
-    with errors_told(), _alone(out):
+    with errors_reported(), _alone(out):
         _check_place(out, place)
         for one in address:
             if fault := host_fault(one):
@@ -107,7 +107,7 @@ def enroll_device(
     A broker asks for them where its file has clients_ca. One made again replaces the one before; a device takes over a
     new file by itself.
     """
-    with errors_told(), _alone(out):
+    with errors_reported(), _alone(out):
         devices = _devices(out)
         if all_ == bool(identities):
             raise ConfigError("name the devices, or give --all, not both")
@@ -126,7 +126,7 @@ def renew(
 
     Meant to be called every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
     """
-    with errors_told(), _alone(out):
+    with errors_reported(), _alone(out):
         revoked = {d.identity for d in _devices(out).values() if d.revoked}
         _told(Authority.load(out).renew(_now(), within * DAY_S, revoked))
 
@@ -158,7 +158,7 @@ def revoke(
     Of a stolen controller revoke its broker's certificate too, by --broker, and if the meters' secrets were on it
     these, by --with-meters.
     """
-    with errors_told(), _alone(out):
+    with errors_reported(), _alone(out):
         authority = Authority.load(out) if broker or (out / FOLDER / ISSUED_FILE).exists() else None
         if broker:
             _check_place(out, identity)
@@ -182,7 +182,7 @@ def readmit(
     with_meters: WithMetersOption = False,
 ) -> None:
     """Take in a revoked device again, with a new token; the old token and certificates stay invalid."""
-    with errors_told(), _alone(out):
+    with errors_reported(), _alone(out):
         devices = _devices(out)
         names = [name for name in _names(devices, identity, with_meters=with_meters) if devices[name].revoked]
         if not names:
@@ -210,7 +210,7 @@ def list_issued(
     out: OutOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
 ) -> None:
     """Show every certificate: whose, until when, and whether it was revoked."""
-    with errors_told():
+    with errors_reported():
         authority = Authority.load(out)
         rows = [_row(entry, _now()) for entry in authority.issued]
         if as_json:

@@ -12,9 +12,9 @@ import typer
 from commonwatt.config.files import check_file, check_named_files, example
 from commonwatt.config.settings import PARTS
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.runtime.service import errors_told, flowing
+from commonwatt.runtime.service import errors_reported, flowing
 
-_LETTERS_OF = ("gateway", "utility")
+_DEAD_LETTERS_OF = ("gateway", "utility")
 
 PARTS_GROUP = "commonwatt.commands"
 """Entry points of the parts' commands, so that this package imports no service."""
@@ -25,7 +25,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, o
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one part.")]) -> None:
     """Check every key of FILE, and that the files it names are there; say what is wrong, and on which line."""
-    with errors_told():
+    with errors_reported():
         part = check_file(file)
         check_named_files(file, part)
         print(f"{file}: good, for: commonwatt {part} run --config {file}")
@@ -55,7 +55,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         "demo": _add_demo,
         "audit": _add_audit,
         "config": _add_config,
-        "letters": _add_letters,
+        "letters": _add_dead_letters,
         "enroll": _add_enroll,
         "status": _add_status,
     }
@@ -92,10 +92,10 @@ def _add_config(app: typer.Typer) -> None:
     app.add_typer(config_app, name="config")
 
 
-def _add_letters(app: typer.Typer) -> None:
+def _add_dead_letters(app: typer.Typer) -> None:
     @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True})
     @flowing
-    def letters(
+    def dead_letters(
         context: typer.Context,
         config: Annotated[Path, typer.Option("--config", "-c", help="The file (TOML) of a gateway or the utility.")],
     ) -> None:
@@ -104,9 +104,9 @@ def _add_letters(app: typer.Typer) -> None:
         Whose they are is what the file's table says. Takes the options of `commonwatt gateway letters` or of
         `commonwatt utility letters`, such as --since 24h --counts.
         """
-        with errors_told():
+        with errors_reported():
             part = check_file(config)
-            if part not in _LETTERS_OF:
+            if part not in _DEAD_LETTERS_OF:
                 raise ConfigError(
                     f"{config}: is of {part}, which keeps no letters; give a gateway's or the utility's file"
                 )

@@ -14,7 +14,7 @@ from commonwatt.config.settings import PARTS
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import moment
 from commonwatt.network.addresses import split_address
-from commonwatt.runtime.service import errors_told, flowing
+from commonwatt.runtime.service import errors_reported, flowing
 
 ANSWER_S = 10.0
 """Real seconds a part has to answer."""
@@ -41,7 +41,7 @@ def status(
     A broker and emulated meters answer where their file has `http`; a Mosquitto does not. What is long is only
     counted: --json shows it whole.
     """
-    with errors_told():
+    with errors_reported():
         answer = ask(config)
         typer.echo(json.dumps(answer, indent=1) if as_json else "\n".join(lines(answer)))
 

@@ -21,7 +21,7 @@ from commonwatt.demo.report import make_report
 from commonwatt.demo.supervisor import Supervisor
 from commonwatt.demo.view import Observer, draw
 from commonwatt.runtime.interrupts import EXIT_STOPPED
-from commonwatt.runtime.service import EXIT_FAILED, errors_told, only_one
+from commonwatt.runtime.service import EXIT_FAILED, errors_reported, only_one
 
 DRAIN_WITHIN_S = 60.0
 """Real seconds the backlog may take to drain after the meters stopped."""
@@ -57,7 +57,7 @@ def demo(
     Ctrl-C stops it cleanly and prints what became of every record; run again, it goes on where it stopped.
     """
     for_s = None if for_ is None else _duration(for_)
-    with errors_told(), only_one(data, "another demonstration"):
+    with errors_reported(), only_one(data, "another demonstration"):
         console = Console()
         with console.status("preparing the town ..."):
             layout = prepare(data, town, speed, for_s)

@@ -93,7 +93,7 @@ def draw(layout: Layout, observer: Observer, supervisor: Supervisor, width: int 
     """
     narrow = width is not None and width < NARROW
     lines: list[RenderableType] = [_processes(supervisor, observer), _table(layout, observer, narrow=narrow)]
-    return Group(*lines, *_commands(layout, observer), _legend(narrow=narrow), *_letters(layout, observer))
+    return Group(*lines, *_commands(layout, observer), _legend(narrow=narrow), *_dead_letters(layout, observer))
 
 
 def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
@@ -208,14 +208,18 @@ def _processes(supervisor: Supervisor, observer: Observer) -> Text:
     return text
 
 
-def _letters(layout: Layout, observer: Observer) -> list[Text]:
+def _dead_letters(layout: Layout, observer: Observer) -> list[Text]:
     """Tell of what could not be accepted: at the utility, or still on its way there."""
     stored = observer.seen.get("utility", {}).get("totals", {}).get("letters", 0)
     gateways = (observer.seen.get(f"{name} gateway", {}) for name in layout.town.microgrids)
-    letters = stored + sum(gateway.get("backlog", {}).get("letters", 0) for gateway in gateways)
-    if not letters:
+    dead_letters = stored + sum(gateway.get("backlog", {}).get("letters", 0) for gateway in gateways)
+    if not dead_letters:
         return []
-    return [Text(f"{letters:,} letter{'' if letters == 1 else 's'}: see commonwatt utility letters", style="yellow")]
+    return [
+        Text(
+            f"{dead_letters:,} letter{'' if dead_letters == 1 else 's'}: see commonwatt utility letters", style="yellow"
+        )
+    ]
 
 
 def _legend(*, narrow: bool) -> Text:

@@ -95,7 +95,7 @@ class MeterState:
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
+class DesiredStates:
     """The highest epoch a meter has seen and the desired states it holds, with the pairs that set them (I7)."""
 
     meter: MeterId
@@ -103,7 +103,7 @@ class Orders:
     held: dict[Kind, Held]
 
 
-Change: TypeAlias = Made | Replace | Delete | MeterState | Orders
+Change: TypeAlias = Made | Replace | Delete | MeterState | DesiredStates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -111,6 +111,6 @@ class Stored:
     """What a store has of one meter."""
 
     state: MeterState
-    orders: Orders
+    desired_states: DesiredStates
     history: list[LogRow] = field(default_factory=list)
     events: list[LogRow] = field(default_factory=list)

@@ -10,12 +10,12 @@ from dataclasses import dataclass, replace
 
 from commonwatt.device import answers
 from commonwatt.device.aggregation import average, consolidate
-from commonwatt.device.changes import Change, MeterState, Orders, Stored
+from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
 from commonwatt.device.delivery import Delivery, Tally
 from commonwatt.device.description import Description
 from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
 from commonwatt.device.log import Aggregation, MeterLog
-from commonwatt.device.timing import TOLERANCE_S, Told, ToldTime, next_put, open_group
+from commonwatt.device.timing import TOLERANCE_S, Reported, ReportedTime, next_put, open_group
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State
@@ -61,7 +61,7 @@ class Meter:
         """Take what the store has; of a meter new to the store, a state of a new generation and nothing else."""
         self.description = description
         self.state = stored.state
-        self.orders = HeldStates(stored.orders.epoch, stored.orders.held)
+        self.desired_states = HeldStates(stored.desired_states.epoch, stored.desired_states.held)
         self.history = MeterLog(
             meter=description.id,
             log=Log.HISTORY,
@@ -86,7 +86,7 @@ class Meter:
         }
         self._written: MeterState | None = None
         self._put_at: float | None = None
-        self._told_time = ToldTime()
+        self._reported_time = ReportedTime()
         # When the batch in flight was first sent, if that was since the start.
         self._asked: dict[Log, float] = {}
         self._relieved: int | None = None
@@ -94,7 +94,7 @@ class Meter:
     @property
     def wake_at(self) -> float | None:
         """When ``tick`` is due next; ``None``: not by itself."""
-        end = self.orders.next_end
+        end = self.desired_states.next_end
         ends = None if end is None else end - self.state.offset_s
         times = (self._put_at, ends, *(d.retry_at for d in self._deliveries.values()))
         return min((time for time in times if time is not None), default=None)
@@ -102,11 +102,11 @@ class Meter:
     @property
     def bits(self) -> State:
         """What its state is now."""
-        return State(0) if self.state.stopped else State.INITIALIZED | self.orders.bits
+        return State(0) if self.state.stopped else State.INITIALIZED | self.desired_states.bits
 
     def commanded(self, at: EpochSeconds) -> Commanded:
         """Return what the place behind it is told during the slot that starts at ``at``."""
-        held = {} if self.state.stopped else self.orders.held
+        held = {} if self.state.stopped else self.desired_states.held
         on = {k: h for k, h in held.items() if h.value == "on" and (h.until is None or h.until > at)}
         weight = on[Kind.SHARING].weight if Kind.SHARING in on else None
         return Commanded(
@@ -122,13 +122,13 @@ class Meter:
             self._put_at = next_put(self.description.id, now)
         # What it was told was of another run of its clock. What ends, ends by the earlier of the two; and at once if
         # this one is behind what was recorded, so that nobody knows for how long it was off.
-        self.orders.sooner(max(0, self.state.offset_s))
+        self.desired_states.sooner(max(0, self.state.offset_s))
         self._set(offset_s=0, trust=Trust.NONE)
-        self.orders.expire(now if now >= self.state.last_slot - TOLERANCE_S else float("inf"))
+        self.desired_states.expire(now if now >= self.state.last_slot - TOLERANCE_S else float("inf"))
         off: Effects = []
         if power_lost and self.state.bits:
             off = self._event(State(0), max(self.state.changed_at, self.state.last_slot))
-        return [Write(self._orders()), *off, *self._note(self.time(now)), *self._save()]
+        return [Write(self._desired_states()), *off, *self._note(self.time(now)), *self._save()]
 
     def time(self, now: float) -> float:
         """Return the time as this meter has been told it; its timers go by its own clock, which nobody sets."""
@@ -197,15 +197,15 @@ class Meter:
 
     def _expire(self, now: float) -> Effects:
         """End the states whose end has come."""
-        ended = self.orders.expire(self.time(now))
-        return [] if ended is None else [Write(self._orders()), *self._note(ended), *self._save()]
+        ended = self.desired_states.expire(self.time(now))
+        return [] if ended is None else [Write(self._desired_states()), *self._note(ended), *self._save()]
 
     # Delivery.
 
     def _send(self, log: Log, now: float, to_id: int | None = None) -> Effects:
         """Send the batch in flight again, or freeze the next one, durably, and send it."""
         algorithm, before = None, None
-        mode = self.orders.value(Kind.AGGREGATION)
+        mode = self.desired_states.value(Kind.AGGREGATION)
         if log is Log.HISTORY:
             algorithm = _ALGORITHM[mode]
             before = open_group(self.state.last_slot, self.time(now)) if mode == "lossy" else None
@@ -229,7 +229,7 @@ class Meter:
         delivery = self._deliveries[ack.log]
         told: Effects = []
         if delivery.is_answered_by(ack):
-            told = self._take_time(Told(ack.time, ack.trust, self._asked.get(ack.log)), now)
+            told = self._take_time(Reported(ack.time, ack.trust, self._asked.get(ack.log)), now)
         readings = delivery.log.readings_in_flight() if ack.log is Log.HISTORY else 0
         deleted = delivery.acknowledged(ack)
         if deleted is None:
@@ -250,7 +250,7 @@ class Meter:
             self._tally["command", "malformed"] += 1
             named = answers.name_of(payload)
             return [self._answer(*named, Verdict("refused", str(error)[:256]), now)] if named else []
-        verdict = self.orders.judge(command, self.time(now))
+        verdict = self.desired_states.judge(command, self.time(now))
         if verdict == DONE:
             verdict = possible(command, self.description, self.state)
         if verdict != DONE:
@@ -265,21 +265,21 @@ class Meter:
 
     def _obey(self, command: Command, now: float) -> Effects:
         """Take on the state a command asks for; its pair is written before anything is said or done."""
-        before = (self.orders.epoch, dict(self.orders.held))
-        self.orders.accept(command, self.time(now))
-        changed = before != (self.orders.epoch, self.orders.held)
-        effects: Effects = [Write(self._orders())] if changed else []
+        before = (self.desired_states.epoch, dict(self.desired_states.held))
+        self.desired_states.accept(command, self.time(now))
+        changed = before != (self.desired_states.epoch, self.desired_states.held)
+        effects: Effects = [Write(self._desired_states())] if changed else []
         if command.cmd in ("initialize", "stop"):
             self._set(stopped=command.cmd == "stop")
         elif command.cmd == "put":
             assert command.time is not None
             assert command.trust is not None
-            effects += self._take_time(Told(command.time, command.trust, None), now)
+            effects += self._take_time(Reported(command.time, command.trust, None), now)
         return [*effects, *self._note(self.time(now)), *self._save()]
 
-    def _take_time(self, told: Told, now: float) -> Effects:
+    def _take_time(self, told: Reported, now: float) -> Effects:
         """Take the controller's time, unless what this meter has is trusted more; end what has ended by it."""
-        by_s = self._told_time.step_s(told, self.state.trust, self.state.offset_s, now)
+        by_s = self._reported_time.step_s(told, self.state.trust, self.state.offset_s, now)
         if by_s is None:
             return []
         self._set(trust=told.trust)
@@ -288,8 +288,8 @@ class Meter:
         self._tally["clock", "set"] += 1
         self._set(offset_s=self.state.offset_s + by_s)
         effects: Effects = []
-        if by_s < 0 and self.orders.sooner(-by_s):
-            effects.append(Write(self._orders()))
+        if by_s < 0 and self.desired_states.sooner(-by_s):
+            effects.append(Write(self._desired_states()))
         return effects + self._expire(now)
 
     def _collect(self, command: Command, now: float) -> Effects:
@@ -366,8 +366,8 @@ class Meter:
         self._written = self.state
         return [Write(self.state)]
 
-    def _orders(self) -> Orders:
-        return Orders(self.description.id, self.orders.epoch, dict(self.orders.held))
+    def _desired_states(self) -> DesiredStates:
+        return DesiredStates(self.description.id, self.desired_states.epoch, dict(self.desired_states.held))
 
     def _publish(self, leaf: str, payload: bytes, qos: int = 1) -> Publish:
         return Publish(topics.meter_up(self.description.microgrid, self.description.id, leaf), payload, qos)
@@ -391,7 +391,7 @@ class Meter:
             now=self.time(now),
             description=self.description,
             state=self.state,
-            orders=self.orders,
+            desired_states=self.desired_states,
             logs=(self.history, self.events),
             sent=sent,
         )

@@ -15,12 +15,12 @@ from typing import Protocol
 
 from pydantic import TypeAdapter
 
-from commonwatt.device.changes import Delete, LogRow, Made, MeterState, Orders, Replace, Stored
+from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
 from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.protocol.commands import Held, Kind
-from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, open_read_only, set_aside
+from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, open_read_only, quarantine
 from commonwatt.sqlite.resync import write_log_again
 from commonwatt.sqlite.wal import read_log
 
@@ -138,7 +138,7 @@ class DeviceStore:
         columns["remainders"] = {RecordType(int(k)): v for k, v in json.loads(columns["remainders"]).items()}
         return Stored(
             state=MeterState(**columns),
-            orders=self._orders(meter),
+            desired_states=self._desired_states(meter),
             history=self._rows(meter, Log.HISTORY),
             events=self._rows(meter, Log.EVENT),
         )
@@ -165,11 +165,11 @@ class DeviceStore:
         )
         return [LogRow(*row) for row in rows]
 
-    def _orders(self, meter: MeterId) -> Orders:
+    def _desired_states(self, meter: MeterId) -> DesiredStates:
         found = self._connection.execute("SELECT counter, rank, held FROM orders WHERE meter = ?", (meter,)).fetchone()
         if found is None:
-            return Orders(meter, (0, 0), {})
-        return Orders(meter, (found[0], found[1]), _HELD.validate_json(found[2]))
+            return DesiredStates(meter, (0, 0), {})
+        return DesiredStates(meter, (found[0], found[1]), _HELD.validate_json(found[2]))
 
     def _write(self, changes: Sequence[object]) -> None:
         # Records are added many at a time. A delete may concern rows added before it, so these go first.
@@ -180,8 +180,8 @@ class DeviceStore:
                 added += [(change.meter, change.log, *row) for row in change.rows]
             elif isinstance(change, MeterState):
                 states[change.meter] = change
-            elif isinstance(change, Orders):
-                self._write_orders(change)
+            elif isinstance(change, DesiredStates):
+                self._write_desired_states(change)
             elif isinstance(change, Replace | Delete):
                 self._add(added)
                 added = self._remove(change)
@@ -207,7 +207,7 @@ class DeviceStore:
         )
         return [(change.meter, Log.HISTORY, *row) for row in change.rows]
 
-    def _write_orders(self, change: Orders) -> None:
+    def _write_desired_states(self, change: DesiredStates) -> None:
         self._connection.execute(
             "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?)",
             (change.meter, *change.epoch, _HELD.dump_json(change.held).decode()),
@@ -227,7 +227,7 @@ def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = No
     """
     why = _damage(path, extension) if path.exists() else None
     if why is not None:
-        _log.error("store %s is damaged (%s): kept as %s, the meters begin anew", path, why, set_aside(path, now))
+        _log.error("store %s is damaged (%s): kept as %s, the meters begin anew", path, why, quarantine(path, now))
     return open_store(path, extension)
 
 

@@ -19,7 +19,7 @@ GOOD_FOR_S = 86_400
 
 
 @dataclass(frozen=True)
-class Told:
+class Reported:
     """A time as it was told.
 
     Attributes:
@@ -34,13 +34,13 @@ class Told:
     since: float | None
 
 
-class ToldTime:
+class ReportedTime:
     """Remembers when a time was last taken; forgotten in a restart."""
 
     def __init__(self) -> None:
         self._taken_at: float | None = None
 
-    def step_s(self, told: Told, had: Trust | int, offset_s: int, now: float) -> int | None:
+    def step_s(self, told: Reported, had: Trust | int, offset_s: int, now: float) -> int | None:
         """Return by how much a meter's time is to be set; 0: it is right; ``None``: what it has is trusted more.
 
         What is certain of the told time is taken, not more.

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 
 @dataclass
-class Silence:
+class Liveness:
     """Whether too long nothing came that was to be expected. Times are real seconds of a monotonic clock.
 
     A connection that is made again in vain is made again less and less often: perhaps it is the other side that is

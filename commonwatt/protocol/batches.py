@@ -30,7 +30,7 @@ MAX_BATCH_BLOCKS = 2000
 MAX_BATCH_EVENTS = 2000
 """Nor more events."""
 
-MAX_BATCH_LETTERS = 200
+MAX_BATCH_DEAD_LETTERS = 200
 """Nor more letters."""
 
 _MAGIC = b"CWB1"
@@ -39,7 +39,7 @@ _ACK_MAGIC = b"CWA1"
 _HEAD = struct.Struct(">4sBBBBIQQIIII")
 _ACK = struct.Struct(">4sBBHIQQQIII")
 _EVENT_GENERATION = struct.Struct(">I")
-_LETTER = struct.Struct(">QBBIQIH")
+_DEAD_LETTER = struct.Struct(">QBBIQIH")
 _CRC = struct.Struct(">I")
 
 
@@ -73,7 +73,7 @@ NO_FLAGS = BatchFlag(0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Letter:
+class DeadLetter:
     """A dead letter: a record, or a message, that could not be accepted, kept to be looked at.
 
     Attributes:
@@ -98,7 +98,7 @@ class Letter:
 MESSAGE_REASON = 128
 """Added to a ``Refusal`` to make the ``reason`` of a letter about a whole message."""
 
-MAX_LETTER_BYTES = 1024
+MAX_DEAD_LETTER_BYTES = 1024
 """Of what can't be accepted, no more than this is kept."""
 
 
@@ -128,7 +128,7 @@ class Batch:
     keys: Keys
     payloads: Payloads
     events: list[tuple[int, EventRecord]]
-    letters: list[Letter]
+    dead_letters: list[DeadLetter]
 
     def pack(self) -> bytes:
         """Return the message, its body compressed."""
@@ -140,7 +140,7 @@ class Batch:
                 self.payloads.lengths.astype(">u2").tobytes(),
                 self.payloads.buffer,
                 *(_EVENT_GENERATION.pack(generation) + event.pack() for generation, event in self.events),
-                *(_pack_letter(letter) for letter in self.letters),
+                *(_pack_dead_letter(dead_letter) for dead_letter in self.dead_letters),
             )
         )
         owner = self.owner.encode("ascii")
@@ -155,18 +155,24 @@ class Batch:
             self.sequence,
             len(self.keys),
             len(self.events),
-            len(self.letters),
+            len(self.dead_letters),
             len(body),
         )
         message = head + owner + zstandard.ZstdCompressor(level=3).compress(body)
         return message + _CRC.pack(zlib.crc32(message))
 
 
-def _pack_letter(letter: Letter) -> bytes:
-    content = letter.content[:MAX_LETTER_BYTES]
+def _pack_dead_letter(dead_letter: DeadLetter) -> bytes:
+    content = dead_letter.content[:MAX_DEAD_LETTER_BYTES]
     return (
-        _LETTER.pack(
-            letter.meter, letter.log, letter.reason, letter.generation, letter.record_id, letter.time, len(content)
+        _DEAD_LETTER.pack(
+            dead_letter.meter,
+            dead_letter.log,
+            dead_letter.reason,
+            dead_letter.generation,
+            dead_letter.record_id,
+            dead_letter.time,
+            len(content),
         )
         + content
     )
@@ -176,8 +182,8 @@ def batch_counts(data: bytes) -> tuple[int, int, int]:
     """Return how many blocks, events and letters a message says it holds, whatever of that is true; else zeros."""
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
         return 0, 0, 0
-    blocks, events, letters = _HEAD.unpack_from(data)[8:11]
-    return min(blocks, MAX_BATCH_BLOCKS), min(events, MAX_BATCH_EVENTS), min(letters, MAX_BATCH_LETTERS)
+    blocks, events, dead_letters = _HEAD.unpack_from(data)[8:11]
+    return min(blocks, MAX_BATCH_BLOCKS), min(events, MAX_BATCH_EVENTS), min(dead_letters, MAX_BATCH_DEAD_LETTERS)
 
 
 def unpack_batch(data: bytes) -> Batch:
@@ -190,18 +196,18 @@ def unpack_batch(data: bytes) -> Batch:
         raise ProtocolError(BatchRefusal.MALFORMED, f"batch of {len(data)} bytes starting {data[:4]!r}")
     if _CRC.pack(zlib.crc32(data[: -_CRC.size])) != data[-_CRC.size :]:
         raise ProtocolError(BatchRefusal.CHECKSUM, "batch: checksum does not match")
-    (_, flags, trust, owner_length, _, time, store, sequence, n_blocks, n_events, n_letters, body_length) = (
+    (_, flags, trust, owner_length, _, time, store, sequence, n_blocks, n_events, n_dead_letters, body_length) = (
         _HEAD.unpack_from(data)
     )
     if (
         n_blocks > MAX_BATCH_BLOCKS
         or n_events > MAX_BATCH_EVENTS
-        or n_letters > MAX_BATCH_LETTERS
+        or n_dead_letters > MAX_BATCH_DEAD_LETTERS
         or body_length > MAX_BODY_BYTES
     ):
         raise ProtocolError(
             BatchRefusal.MALFORMED,
-            f"batch of {n_blocks} blocks, {n_events} events, {n_letters} letters, {body_length} bytes",
+            f"batch of {n_blocks} blocks, {n_events} events, {n_dead_letters} letters, {body_length} bytes",
         )
     start = _HEAD.size + owner_length
     try:
@@ -216,7 +222,7 @@ def unpack_batch(data: bytes) -> Batch:
             raise ValueError(f"body of {len(body)} bytes instead of {body_length}")
         keys, payloads, rest = _unpack_blocks(body, n_blocks)
         events, rest = _unpack_events(rest, n_events)
-        letters = _unpack_letters(rest, n_letters)
+        dead_letters = _unpack_dead_letters(rest, n_dead_letters)
         return Batch(
             owner=owner,
             store=store,
@@ -227,7 +233,7 @@ def unpack_batch(data: bytes) -> Batch:
             keys=keys,
             payloads=payloads,
             events=events,
-            letters=letters,
+            dead_letters=dead_letters,
         )
     except (ValueError, struct.error, zstandard.ZstdError) as error:
         raise ProtocolError(BatchRefusal.MALFORMED, f"batch: {error}") from error
@@ -257,17 +263,17 @@ def _unpack_events(body: bytes, n: int) -> tuple[list[tuple[int, EventRecord]], 
     return events, body[n * size :]
 
 
-def _unpack_letters(body: bytes, n: int) -> list[Letter]:
-    letters = []
+def _unpack_dead_letters(body: bytes, n: int) -> list[DeadLetter]:
+    dead_letters = []
     at = 0
     for _ in range(n):
-        meter, log, reason, generation, record_id, time, length = _LETTER.unpack_from(body, at)
-        at += _LETTER.size + length
+        meter, log, reason, generation, record_id, time, length = _DEAD_LETTER.unpack_from(body, at)
+        at += _DEAD_LETTER.size + length
         content = body[at - length : at]
-        if length > MAX_LETTER_BYTES or len(content) != length:
+        if length > MAX_DEAD_LETTER_BYTES or len(content) != length:
             raise ValueError("letter too long")
-        letters.append(
-            Letter(
+        dead_letters.append(
+            DeadLetter(
                 meter=meter,
                 log=log,
                 reason=reason,
@@ -279,7 +285,7 @@ def _unpack_letters(body: bytes, n: int) -> list[Letter]:
         )
     if at != len(body):
         raise ValueError(f"{len(body) - at} bytes too many")
-    return letters
+    return dead_letters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,7 +312,7 @@ class BatchAck:
     sequence: int
     blocks: int = 0
     events: int = 0
-    letters: int = 0
+    dead_letters: int = 0
 
     def pack(self) -> bytes:
         """Return the message."""
@@ -321,7 +327,7 @@ class BatchAck:
             self.sequence,
             self.blocks,
             self.events,
-            self.letters,
+            self.dead_letters,
         )
         return message + _CRC.pack(zlib.crc32(message))
 
@@ -336,7 +342,7 @@ def unpack_batch_ack(data: bytes) -> BatchAck:
         raise ProtocolError(BatchRefusal.MALFORMED, f"batch acknowledgement of {len(data)} bytes")
     if _CRC.pack(zlib.crc32(data[: -_CRC.size])) != data[-_CRC.size :]:
         raise ProtocolError(BatchRefusal.CHECKSUM, "batch acknowledgement: checksum does not match")
-    _, status, trust, _, time, utility_store, store, sequence, blocks, events, letters = _ACK.unpack_from(data)
+    _, status, trust, _, time, utility_store, store, sequence, blocks, events, dead_letters = _ACK.unpack_from(data)
     try:
         return BatchAck(
             status=BatchRefusal(status),
@@ -347,7 +353,7 @@ def unpack_batch_ack(data: bytes) -> BatchAck:
             sequence=sequence,
             blocks=blocks,
             events=events,
-            letters=letters,
+            dead_letters=dead_letters,
         )
     except ValueError as error:
         raise ProtocolError(BatchRefusal.MALFORMED, f"batch acknowledgement: {error}") from error

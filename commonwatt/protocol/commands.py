@@ -275,7 +275,7 @@ class ControllerOutcome(Message):
     absent: list[BlockMask] | None = None
 
 
-class LineUse(Message):
+class LineByteCount(Message):
     """What the connections of a broker's meters have cost on its line, as the broker tells its gateway.
 
     Attributes:

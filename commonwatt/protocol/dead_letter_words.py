@@ -8,89 +8,89 @@ from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, State, unpack_event, unpack_history
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import moment, near
-from commonwatt.protocol.batches import MAX_LETTER_BYTES, Letter, unpack_batch, unpack_batch_ack
+from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, DeadLetter, unpack_batch, unpack_batch_ack
 from commonwatt.protocol.commands import ControllerCommand, ControllerOutcome, Heartbeat, Outcome, unpack_json
-from commonwatt.protocol.dead_letters import BLOCK, REASONS, Door, Kept, Wanted, door_text, reason_text
+from commonwatt.protocol.dead_letters import BLOCK, REASONS, DeadLetterSource, Kept, Wanted, reason_text, source_text
 from commonwatt.protocol.messages import unpack_level, unpack_put
 
 _READERS: dict[int, Callable[[bytes], object]] = {
-    Door.PUT_HISTORY: unpack_put,
-    Door.PUT_EVENT: unpack_put,
-    Door.LEVEL: unpack_level,
-    Door.OUTCOME: lambda data: unpack_json(Outcome, data),
-    Door.BATCH_ACK: unpack_batch_ack,
-    Door.COMMAND: lambda data: unpack_json(ControllerCommand, data),
-    Door.BATCH: unpack_batch,
-    Door.STATUS: lambda data: unpack_json(Heartbeat, data),
-    Door.GATEWAY_OUTCOME: lambda data: unpack_json(ControllerOutcome, data),
+    DeadLetterSource.PUT_HISTORY: unpack_put,
+    DeadLetterSource.PUT_EVENT: unpack_put,
+    DeadLetterSource.LEVEL: unpack_level,
+    DeadLetterSource.OUTCOME: lambda data: unpack_json(Outcome, data),
+    DeadLetterSource.BATCH_ACK: unpack_batch_ack,
+    DeadLetterSource.COMMAND: lambda data: unpack_json(ControllerCommand, data),
+    DeadLetterSource.BATCH: unpack_batch,
+    DeadLetterSource.STATUS: lambda data: unpack_json(Heartbeat, data),
+    DeadLetterSource.GATEWAY_OUTCOME: lambda data: unpack_json(ControllerOutcome, data),
 }
-_JSON = (Door.OUTCOME, Door.COMMAND, Door.STATUS, Door.GATEWAY_OUTCOME)
+_JSON = (DeadLetterSource.OUTCOME, DeadLetterSource.COMMAND, DeadLetterSource.STATUS, DeadLetterSource.GATEWAY_OUTCOME)
 _SHOWN_BYTES = 32
 
 
-def told(letter: Letter) -> str:
+def told(dead_letter: DeadLetter) -> str:
     """Say in words what a letter holds: a record's fields; of a message what is wrong with it, and how it begins."""
-    content = letter.content
-    if letter.log == Door.HISTORY and len(content) == HISTORY_BYTES:
-        return _history(content, letter)
-    if letter.log == Door.EVENT and len(content) == EVENT_BYTES:
-        return _event(content, letter)
-    if letter.log == Door.BLOCK and (text := _block(letter)):
+    content = dead_letter.content
+    if dead_letter.log == DeadLetterSource.HISTORY and len(content) == HISTORY_BYTES:
+        return _history(content, dead_letter)
+    if dead_letter.log == DeadLetterSource.EVENT and len(content) == EVENT_BYTES:
+        return _event(content, dead_letter)
+    if dead_letter.log == DeadLetterSource.BLOCK and (text := _block(dead_letter)):
         return text
-    if letter.log == Door.LEVEL and letter.reason == Rejection.IMPLAUSIBLE:
+    if dead_letter.log == DeadLetterSource.LEVEL and dead_letter.reason == Rejection.IMPLAUSIBLE:
         level = unpack_level(content)
-        return f"{near(level.time, letter.time)}, {level.level} mWh"
-    fault = _fault(letter)
-    return f"{fault}: {_begin(letter)}" if fault else _begin(letter)
+        return f"{near(level.time, dead_letter.time)}, {level.level} mWh"
+    fault = _fault(dead_letter)
+    return f"{fault}: {_begin(dead_letter)}" if fault else _begin(dead_letter)
 
 
-def _history(content: bytes, letter: Letter) -> str:
+def _history(content: bytes, dead_letter: DeadLetter) -> str:
     record = unpack_history(content)
     averaged = " averaged" if record.lossy else ""
-    other = f"meter {record.meter_id}, " if record.meter_id != letter.meter else ""
-    when = f"{near(record.start, letter.time)}-{near(record.end, record.start)}"
-    account = f", account {record.account}" if letter.reason == Rejection.WRONG_ACCOUNT else ""
+    other = f"meter {record.meter_id}, " if record.meter_id != dead_letter.meter else ""
+    when = f"{near(record.start, dead_letter.time)}-{near(record.end, record.start)}"
+    account = f", account {record.account}" if dead_letter.reason == Rejection.WRONG_ACCOUNT else ""
     return f"{other}type {record.record_type}, {when}, {record.reading} mWh{averaged}{account}"
 
 
-def _event(content: bytes, letter: Letter) -> str:
+def _event(content: bytes, dead_letter: DeadLetter) -> str:
     event = unpack_event(content)
-    other = f"meter {event.meter_id}, " if event.meter_id != letter.meter else ""
-    return f"{other}{near(event.time, letter.time)}, {_bits(event.previous_state)} > {_bits(event.new_state)}"
+    other = f"meter {event.meter_id}, " if event.meter_id != dead_letter.meter else ""
+    return f"{other}{near(event.time, dead_letter.time)}, {_bits(event.previous_state)} > {_bits(event.new_state)}"
 
 
-def _block(letter: Letter) -> str:
-    if len(letter.content) <= BLOCK.size:
+def _block(dead_letter: DeadLetter) -> str:
+    if len(dead_letter.content) <= BLOCK.size:
         return ""
-    record_type, quarter = BLOCK.unpack_from(letter.content)
+    record_type, quarter = BLOCK.unpack_from(dead_letter.content)
     try:
-        blocks = unpack([(letter.meter, record_type, quarter)], [letter.content[BLOCK.size :]])
+        blocks = unpack([(dead_letter.meter, record_type, quarter)], [dead_letter.content[BLOCK.size :]])
     except ProtocolError:
         return ""
     start = quarter * QUARTER_S
-    when = f"{near(start, letter.time)}-{near(start + QUARTER_S, start)}"
+    when = f"{near(start, dead_letter.time)}-{near(start + QUARTER_S, start)}"
     slots, most = int((blocks.quality > 0).sum()), int(blocks.values.max())
     return f"type {record_type}, {slots} {'slot' if slots == 1 else 'slots'} of {when}, at most {most} mWh"
 
 
-def _fault(letter: Letter) -> str:
+def _fault(dead_letter: DeadLetter) -> str:
     """Read a whole message once more, to say what is wrong with it."""
-    reader = _READERS.get(letter.log)
+    reader = _READERS.get(dead_letter.log)
     if reader is None:
         return ""
-    if len(letter.content) >= MAX_LETTER_BYTES:
+    if len(dead_letter.content) >= MAX_DEAD_LETTER_BYTES:
         return "the first kilobyte"
     try:
-        reader(letter.content)
+        reader(dead_letter.content)
     except ProtocolError as error:
         return str(error)
     return ""
 
 
-def _begin(letter: Letter) -> str:
-    content = letter.content
+def _begin(dead_letter: DeadLetter) -> str:
+    content = dead_letter.content
     shown = content[:_SHOWN_BYTES]
-    text = shown.decode("ascii", "backslashreplace") if letter.log in _JSON else shown.hex()
+    text = shown.decode("ascii", "backslashreplace") if dead_letter.log in _JSON else shown.hex()
     # What a stranger sent is not to move a terminal's cursor.
     text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     return text + (f"... ({len(content)} bytes)" if len(content) > _SHOWN_BYTES else "")
@@ -104,22 +104,22 @@ def _bits(state: int) -> str:
 
 def row_of(kept: Kept) -> dict[str, object]:
     """Return a kept letter for JSON and tables."""
-    letter = kept.letter
+    dead_letter = kept.dead_letter
     return {
         "no": kept.no,
-        "time": letter.time,
+        "time": dead_letter.time,
         "sender": kept.sender,
-        "meter": str(letter.meter),
-        "door": door_text(letter.log),
-        "log": letter.log,
-        "generation": letter.generation,
-        "id": str(letter.record_id),
-        "reason": letter.reason,
-        "reason_text": reason_text(letter.reason),
+        "meter": str(dead_letter.meter),
+        "door": source_text(dead_letter.log),
+        "log": dead_letter.log,
+        "generation": dead_letter.generation,
+        "id": str(dead_letter.record_id),
+        "reason": dead_letter.reason,
+        "reason_text": reason_text(dead_letter.reason),
         "state": kept.state,
         "decided": kept.decided,
-        "told": told(letter),
-        "content": letter.content.hex(),
+        "told": told(dead_letter),
+        "content": dead_letter.content.hex(),
     }
 
 

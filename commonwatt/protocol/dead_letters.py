@@ -21,11 +21,11 @@ from commonwatt.model.records import (
 )
 from commonwatt.model.units import MAX_ABS_READING, MAX_EPOCH, QUARTER_S, EpochSeconds, MeterId
 from commonwatt.model.validation import Expected, judge_history, suspects
-from commonwatt.protocol.batches import MESSAGE_REASON, Letter
+from commonwatt.protocol.batches import MESSAGE_REASON, DeadLetter
 from commonwatt.protocol.messages import Refusal
 
 
-class Door(IntEnum):
+class DeadLetterSource(IntEnum):
     """Where a letter came in: its ``log``. The first two are ``records.Log``; from 16 on it is a whole message."""
 
     UNKNOWN = 0
@@ -89,9 +89,13 @@ def reason_text(reason: int) -> str:
     return REASONS.get(reason, f"reason {reason}")
 
 
-def door_text(log: int) -> str:
+def source_text(log: int) -> str:
     """Return the name of the door a letter came in by."""
-    return Door(log).name.lower().replace("_", " ") if log in Door.__members__.values() else f"log {log}"
+    return (
+        DeadLetterSource(log).name.lower().replace("_", " ")
+        if log in DeadLetterSource.__members__.values()
+        else f"log {log}"
+    )
 
 
 # What may be taken after all
@@ -103,15 +107,15 @@ _HELD_EXTRAS = 50
 # So that a letter holds it; that many different values of a quarter tell enough.
 
 
-def block_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -> list[Letter]:
+def block_dead_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -> list[DeadLetter]:
     """Return one letter for each block of slots that were set apart; the same slots again are the same letter."""
     row = blocks.extras["row"]
     first_ones = blocks.extras[np.arange(len(row)) - np.searchsorted(row, row) < _HELD_EXTRAS]
     few = Blocks(blocks.meter, blocks.record_type, blocks.quarter, blocks.values, blocks.quality, first_ones)
     return [
-        Letter(
+        DeadLetter(
             meter=meter,
-            log=Door.BLOCK,
+            log=DeadLetterSource.BLOCK,
             reason=reason,
             generation=0,
             record_id=quarter,
@@ -122,28 +126,28 @@ def block_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -> lis
     ]
 
 
-def held_blocks(letter: Letter, account: int | None, record_types: Iterable[int]) -> Blocks | None:
+def quarantined_blocks(dead_letter: DeadLetter, account: int | None, record_types: Iterable[int]) -> Blocks | None:
     """Return the readings of a letter that a person may release; ``None``: it has none, or none that can be taken.
 
     Args:
-        letter: The letter, implausible or of a sender that may not hold the meter; its sender may have made it up.
+        dead_letter: The letter, implausible or of a sender that may not hold the meter; its sender may have made it up.
         account: The account its meter is registered for; ``None``: any will do.
         record_types: What its meter records.
     """
-    if letter.reason not in (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED):
+    if dead_letter.reason not in (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED):
         return None
     types = tuple(map(RecordType, record_types))
-    if letter.log == Door.HISTORY and len(letter.content) == HISTORY_BYTES:
-        record = unpack_history(letter.content)
+    if dead_letter.log == DeadLetterSource.HISTORY and len(dead_letter.content) == HISTORY_BYTES:
+        record = unpack_history(dead_letter.content)
         account = record.account if account is None else account
-        expected = Expected(meter_id=letter.meter, account=account, record_types=types, now=None)
+        expected = Expected(meter_id=dead_letter.meter, account=account, record_types=types, now=None)
         return from_records([record]) if judge_history(record, expected) is None else None
-    if letter.log == Door.BLOCK and len(letter.content) > BLOCK.size:
-        record_type, quarter = BLOCK.unpack_from(letter.content)
+    if dead_letter.log == DeadLetterSource.BLOCK and len(dead_letter.content) > BLOCK.size:
+        record_type, quarter = BLOCK.unpack_from(dead_letter.content)
         if record_type not in types or quarter > MAX_EPOCH // QUARTER_S:
             return None
         try:
-            found = unpack([(letter.meter, record_type, quarter)], [letter.content[BLOCK.size :]])
+            found = unpack([(dead_letter.meter, record_type, quarter)], [dead_letter.content[BLOCK.size :]])
         except ProtocolError:
             return None
         return None if suspects(found, np.array([MAX_ABS_READING]), None).any() else found
@@ -160,14 +164,14 @@ class Kept:
     Attributes:
         no: Its number in the store.
         sender: Who sent or relayed it; a gateway's own letters have none.
-        letter: The letter.
+        dead_letter: The letter.
         state: ``held``, ``released`` or ``refused`` where a person is to decide, else empty.
         decided: Who decided, when and why, for people.
     """
 
     no: int
     sender: str = ""
-    letter: Letter
+    dead_letter: DeadLetter
     state: str = ""
     decided: str = ""
 

@@ -34,7 +34,7 @@ def flowing(command: _C) -> _C:
 
 
 @contextmanager
-def errors_told(*, prints: bool = True) -> Iterator[None]:
+def errors_reported(*, prints: bool = True) -> Iterator[None]:
     """Turn what we raise on purpose into a message and an exit code; let everything else show its traceback.
 
     Args:
@@ -63,7 +63,7 @@ Main = Callable[[asyncio.Event, Watchdog], Awaitable[None]]
 def run_service(main: Main) -> None:
     """Run a part until SIGTERM or SIGINT; it then has 5 s to end."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
-    with errors_told(prints=False):
+    with errors_reported(prints=False):
         asyncio.run(serve(main))
 
 

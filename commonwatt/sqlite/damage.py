@@ -12,7 +12,7 @@ from typing import Any
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import sync_folder
 
-KEPT_ASIDE = 3
+KEPT_QUARANTINED = 3
 """Damaged files kept beside the one in use, to be looked at; older ones are deleted. So it is with replaced ones."""
 
 DAMAGED = "damaged"
@@ -98,23 +98,23 @@ def check_pages(connection: sqlite3.Connection, size: int, small_tables: tuple[s
             raise DamagedError(str(found[0] if found else "the check says nothing").splitlines()[-1])
 
 
-def set_aside(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path:
+def quarantine(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path:
     """Rename a file, with its log, to a dated name beside it; keep the newest ``KEPT_ASIDE`` of those of its state.
 
     The file goes first: a log without a file is deleted here and by SQLite; a file without its log would be used, as if
     nothing had been in that.
     """
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside, number = path.with_name(f"{path.name}.{state}-{moment}"), 1
-    while any(beside.exists() for beside in _with_log(aside)):
+    quarantined, number = path.with_name(f"{path.name}.{state}-{moment}"), 1
+    while any(beside.exists() for beside in _with_log(quarantined)):
         number += 1
-        aside = path.with_name(f"{path.name}.{state}-{moment}-{number}")
-    for source, target in zip(_with_log(path), _with_log(aside), strict=True):
+        quarantined = path.with_name(f"{path.name}.{state}-{moment}-{number}")
+    for source, target in zip(_with_log(path), _with_log(quarantined), strict=True):
         if source.exists():
             source.rename(target)
     _delete_oldest(path, state)
     sync_folder(path.parent)
-    return aside
+    return quarantined
 
 
 def ready_of(path: Path) -> Path:
@@ -136,33 +136,33 @@ def put_in_place(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path | 
 
     A kill may come between any two steps: whoever opens ``path`` next calls this again.
     """
-    aside = set_aside(path, now, state) if path.exists() else None
+    quarantined = quarantine(path, now, state) if path.exists() else None
     delete_database(path)  # A log without its file: the new one would take it for its own.
     ready_of(path).rename(path)
     sync_folder(path.parent)
     _delete_oldest(path, state)
-    return aside
+    return quarantined
 
 
 def _with_log(path: Path) -> list[Path]:
     return [path, *(path.with_name(path.name + suffix) for suffix in _BESIDE)]
 
 
-def set_aside_before(path: Path, state: str = DAMAGED) -> list[Path]:
+def quarantined_before(path: Path, state: str = DAMAGED) -> list[Path]:
     """Return the files set aside beside ``path``, oldest first."""
     found = [p for p in path.parent.glob(f"{path.name}.{state}-*") if not p.name.endswith(_BESIDE)]
     return sorted(found, key=lambda p: (p.name.split(f".{state}-")[1][:16], len(p.name), p.name))
 
 
 def _delete_oldest(path: Path, state: str) -> None:
-    for old in set_aside_before(path, state)[:-KEPT_ASIDE]:
-        log.warning("deleting %s: only the newest %d %s files are kept", old, KEPT_ASIDE, state)
+    for old in quarantined_before(path, state)[:-KEPT_QUARANTINED]:
+        log.warning("deleting %s: only the newest %d %s files are kept", old, KEPT_QUARANTINED, state)
         delete_database(old)
 
 
-def make_room(path: Path) -> bool:
+def make_disk_space(path: Path) -> bool:
     """Delete the oldest of the damaged files beside ``path``; tell whether there was one."""
-    found = set_aside_before(path)
+    found = quarantined_before(path)
     for old in found[:1]:
         log.warning("deleting %s: its room is needed", old)
         delete_database(old)

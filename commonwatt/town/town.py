@@ -322,11 +322,11 @@ class _Builder:
 
 def _foreign_addresses(ids: list[MeterId]) -> dict[MeterId, str]:
     """Return addresses that no other element has: beyond all numbers of ours, the next one free in the file's order."""
-    room = _ADDRESSES - _FIRST_FOREIGN
+    disk_space = _ADDRESSES - _FIRST_FOREIGN
     taken: set[int] = set()
     addresses = {}
     for meter_id in ids:
-        place = next(at % room for at in range(meter_id, meter_id + room) if at % room not in taken)
+        place = next(at % disk_space for at in range(meter_id, meter_id + disk_space) if at % disk_space not in taken)
         taken.add(place)
         addresses[meter_id] = _address(_FIRST_FOREIGN + place)
     return addresses

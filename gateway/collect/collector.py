@@ -16,16 +16,16 @@ from commonwatt.model.records import (
 )
 from commonwatt.model.units import EpochSeconds, MeterId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
-from commonwatt.protocol.batches import MAX_LETTER_BYTES, MESSAGE_REASON, Letter
-from commonwatt.protocol.dead_letters import Door
+from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter
+from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.messages import Now, Put, PutAck, Refusal, Trust, slots_asked, unpack_put
 from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import AddLetters, AppendEvents, AppendRecords, Change, Cover
+from gateway.changes import AddDeadLetters, AppendEvents, AppendRecords, Change, Cover
 from gateway.collect.allowance import SlotAllowance
 from gateway.stored import KeptEvents
 
-LETTERS_A_DAY = 100
+DEAD_LETTERS_A_DAY = 100
 """Messages that can't be accepted, kept of one sender in one day; more are only counted."""
 
 REJECTED_A_DAY = 100_000
@@ -44,7 +44,7 @@ class Counts:
     puts: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     unreadable: Counter[str] = field(default_factory=Counter)
-    letters_dropped: int = 0
+    dead_letters_dropped: int = 0
     rejected_dropped: int = 0
     puts_over_allowance: int = 0
 
@@ -92,9 +92,9 @@ class Collector:
                 raise ProtocolError(Refusal.MALFORMED, f"put of log {put.log} on the topic of log {log}")
         except ProtocolError as error:
             why = Refusal(error.code)
-            door = Door.PUT_HISTORY if log is Log.HISTORY else Door.PUT_EVENT
-            letters = self.junk(door, meter_id, payload, MESSAGE_REASON + why, now, stranger=meter is None)
-            return Taken([*letters, self.refusal(meter_id, log, payload, why, now)])
+            source = DeadLetterSource.PUT_HISTORY if log is Log.HISTORY else DeadLetterSource.PUT_EVENT
+            dead_letters = self.junk(source, meter_id, payload, MESSAGE_REASON + why, now, stranger=meter is None)
+            return Taken([*dead_letters, self.refusal(meter_id, log, payload, why, now)])
         if meter is None:
             return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
         if self.refusing:
@@ -124,36 +124,43 @@ class Collector:
         return now.trust >= Trust.HARDWARE and any(is_early(time, now) for time in times)
 
     def junk(
-        self, door: Door, meter_id: MeterId, payload: bytes, reason: int, now: Now, *, stranger: bool = False
+        self,
+        source: DeadLetterSource,
+        meter_id: MeterId,
+        payload: bytes,
+        reason: int,
+        now: Now,
+        *,
+        stranger: bool = False,
     ) -> list[Effect[Change]]:
         """Keep the first kilobyte of a message that can't be accepted, unless its sender had its share today.
 
         Args:
-            door: Where it came in.
+            source: Where it came in.
             meter_id: Whose topic it came on; 0 at the head-end's door.
             payload: The message.
             reason: Why it can't be accepted; a letter's ``reason``.
             now: The time.
             stranger: Whether nobody is registered there; all strangers have one share together.
         """
-        self.counts.unreadable[door.name.lower()] += 1
+        self.counts.unreadable[source.name.lower()] += 1
         self._new_day(now)
         sender = None if stranger else meter_id
         self._junk[sender] += 1
-        if self._junk[sender] > LETTERS_A_DAY or self.refusing:
-            self.counts.letters_dropped += 1
+        if self._junk[sender] > DEAD_LETTERS_A_DAY or self.refusing:
+            self.counts.dead_letters_dropped += 1
             return []
-        letter = Letter(
+        dead_letter = DeadLetter(
             meter=meter_id,
-            log=door,
+            log=source,
             reason=reason,
             generation=0,
             # The same bytes again are the same letter.
             record_id=zlib.crc32(payload),
             time=now,
-            content=payload[:MAX_LETTER_BYTES],
+            content=payload[:MAX_DEAD_LETTER_BYTES],
         )
-        return [Write(AddLetters((letter,)))]
+        return [Write(AddDeadLetters((dead_letter,)))]
 
     def _new_day(self, now: Now) -> None:
         """Give everybody a new share, if it is another day."""
@@ -232,8 +239,8 @@ class Collector:
         """Keep the rejected as letters, note the range, and acknowledge."""
         self.counts.puts["accepted"] += 1
         effects: list[Effect[Change]] = []
-        if letters := self._letters(put, meter_id, rejected, now):
-            effects.append(Write(AddLetters(letters)))
+        if dead_letters := self._dead_letters(put, meter_id, rejected, now):
+            effects.append(Write(AddDeadLetters(dead_letters)))
         self.counts.rejected.update(why.name.lower() for _, _, why in rejected)
         effects.append(Write(Cover(meter_id, put.log, put.generation, put.first_id, put.last_id)))
         accepted = tuple(sorted((kind, count) for kind, count in counts.items() if count))
@@ -268,9 +275,9 @@ class Collector:
             self._told.add(meter_id)
             self._overfull.append(meter_id)
 
-    def _letters(
+    def _dead_letters(
         self, put: Put, meter_id: MeterId, rejected: list[tuple[bytes, int, Rejection]], now: Now
-    ) -> tuple[Letter, ...]:
+    ) -> tuple[DeadLetter, ...]:
         """Keep rejected records whole, as far as their meter's share of the day goes."""
         left = self._share_left(meter_id, now)
         self._rejected[meter_id] += len(rejected)
@@ -278,7 +285,7 @@ class Collector:
             self.counts.rejected_dropped += len(rejected) - left
             self._has_had_its_share(meter_id)
         return tuple(
-            Letter(
+            DeadLetter(
                 meter=meter_id,
                 log=put.log,
                 reason=why,

@@ -96,8 +96,8 @@ def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowan
     return Month(used=_pair(used), expected=end_of_month, allowance=allowance)
 
 
-def _pair(use: ByteCount) -> tuple[int, int]:
-    return min(MOST_BYTES, use.sent), min(MOST_BYTES, use.received)
+def _pair(byte_count: ByteCount) -> tuple[int, int]:
+    return min(MOST_BYTES, byte_count.sent), min(MOST_BYTES, byte_count.received)
 
 
 def _month_after(day: date) -> date:
@@ -135,7 +135,7 @@ class _Mark:
     """
 
     run: str
-    use: ByteCount
+    byte_count: ByteCount
 
     @classmethod
     def of(cls, kept: str) -> Self:
@@ -145,7 +145,7 @@ class _Mark:
 
     def kept(self) -> str:
         """Return it as text, to be kept."""
-        return f"{self.run},{self.use.sent},{self.use.received}"
+        return f"{self.run},{self.byte_count.sent},{self.byte_count.received}"
 
 
 class Line:
@@ -179,7 +179,7 @@ class Line:
         if side not in self._sides or now < MADE:
             return []
         mark = self._marks.get(side, _Mark(run, sums))
-        before = mark.use if mark.run == run else ByteCount()
+        before = mark.byte_count if mark.run == run else ByteCount()
         # A broker takes its gateway's connection out of the sum as soon as it knows whose it is.
         high = ByteCount(max(before.sent, sums.sent), max(before.received, sums.received))
         new = ByteCount(high.sent - before.sent, high.received - before.received)
@@ -226,8 +226,8 @@ class Line:
 
     def _used(self, side: str, now: EpochSeconds) -> dict[str, int] | None:
         mine = self._days[side].values()
-        use = _sum(row for row in mine if row.day >= self._today(now).replace(day=1).toordinal())
-        return {"up": use.sent, "down": use.received} if mine else None
+        byte_count = _sum(row for row in mine if row.day >= self._today(now).replace(day=1).toordinal())
+        return {"up": byte_count.sent, "down": byte_count.received} if mine else None
 
     def _today(self, now: EpochSeconds) -> date:
         return datetime.fromtimestamp(now, self._zone).date()

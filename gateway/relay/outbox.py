@@ -14,7 +14,7 @@ from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks, average, concatenate, join
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, Quarter
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from gateway.changes import UNSENT, Part
 from gateway.stored import Unsent
 
@@ -27,7 +27,7 @@ BATCH_PART_BYTES = 180_000
 BATCH_EVENTS = 1000
 """Events taken into one batch, at most."""
 
-BATCH_LETTERS = 40
+BATCH_DEAD_LETTERS = 40
 """Letters (of a kilobyte at most) taken into one batch, at most."""
 
 SETTLED_S = 60
@@ -63,7 +63,7 @@ class Flying:
 
     parts: frozenset[int] = frozenset()
     events: frozenset[tuple[int, int, int]] = frozenset()
-    letters: frozenset[int] = frozenset()
+    dead_letters: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +83,7 @@ class Selection:
     done: tuple[int, ...]
     averaged: tuple[int, ...] = ()
     events: tuple[tuple[int, EventRecord], ...] = ()
-    letters: tuple[tuple[int, Letter], ...] = ()
+    dead_letters: tuple[tuple[int, DeadLetter], ...] = ()
     more: bool = False
 
 
@@ -116,12 +116,12 @@ def select(
         if (event.meter_id, generation, event.record_id) not in flying.events
     ]
     events = waiting[:BATCH_EVENTS]
-    letters = [
-        letter
-        for letter in store.unsent_letters(BATCH_LETTERS + len(flying.letters) + 1)
-        if letter[0] not in flying.letters
+    dead_letters = [
+        dead_letter
+        for dead_letter in store.unsent_dead_letters(BATCH_DEAD_LETTERS + len(flying.dead_letters) + 1)
+        if dead_letter[0] not in flying.dead_letters
     ]
-    if not parts and not events and not letters:
+    if not parts and not events and not dead_letters:
         return None
     if one_meter:
         meter = parts[0].key[0] if parts else events[0][1].meter_id if events else None
@@ -133,8 +133,10 @@ def select(
         done=tuple(part.id for part in exact),
         averaged=tuple(part.id for part in coarse),
         events=tuple(events),
-        letters=tuple(letters[:BATCH_LETTERS]),
-        more=len(exact) + len(coarse) < len(unsent) or len(events) < len(waiting) or len(letters) > BATCH_LETTERS,
+        dead_letters=tuple(dead_letters[:BATCH_DEAD_LETTERS]),
+        more=len(exact) + len(coarse) < len(unsent)
+        or len(events) < len(waiting)
+        or len(dead_letters) > BATCH_DEAD_LETTERS,
     )
 
 

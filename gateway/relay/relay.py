@@ -226,7 +226,7 @@ class Relay:
         return Flying(
             parts=frozenset(part for s in sent for part in (*s.done, *s.averaged)),
             events=frozenset((e.meter_id, generation, e.record_id) for s in sent for generation, e in s.events),
-            letters=frozenset(number for s in sent for number, _ in s.letters),
+            dead_letters=frozenset(number for s in sent for number, _ in s.dead_letters),
         )
 
     def _batch(
@@ -250,7 +250,7 @@ class Relay:
             keys=selection.blocks.keys(),
             payloads=pack(selection.blocks),
             events=list(selection.events),
-            letters=[letter for _, letter in selection.letters],
+            dead_letters=[dead_letter for _, dead_letter in selection.dead_letters],
         )
         return [*first, Publish(gateway_up(self._microgrid, BATCHES), batch.pack())]
 
@@ -268,7 +268,7 @@ class Relay:
             self._refused(batch, ack.status, now)
             return []
         sent = batch.selection
-        if (ack.blocks, ack.events, ack.letters) != (len(sent.blocks), len(sent.events), len(sent.letters)):
+        if (ack.blocks, ack.events, ack.dead_letters) != (len(sent.blocks), len(sent.events), len(sent.dead_letters)):
             self.counts.batches["wrong_ack"] += 1
             return []
         self.counts.batches["acknowledged"] += 1
@@ -279,7 +279,7 @@ class Relay:
                     done=sent.done,
                     averaged=sent.averaged,
                     events=tuple((e.meter_id, generation, e.record_id) for generation, e in sent.events),
-                    letters=tuple(number for number, _ in sent.letters),
+                    dead_letters=tuple(number for number, _ in sent.dead_letters),
                     slots=int((sent.blocks.quality > 0).sum()),
                 )
             ),

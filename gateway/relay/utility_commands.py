@@ -21,7 +21,7 @@ KEPT_OUTCOMES = 100
 """So many commands are remembered, across restarts, and not done again."""
 
 
-class Orders:
+class UtilityCommands:
     """Does each of the utility's commands once, and answers every time it comes.
 
     Attributes:
@@ -85,16 +85,16 @@ class Orders:
         else:
             last = 2**32 - 1 if command.last_quarter is None else command.last_quarter
             keys = self._store.keys_between(command.first_quarter or 0, last, MAX_WANTED)
-        room = keys[: max(0, MAX_WANTED - len(self._relay.wanted))]
-        self._relay.wanted.update(dict.fromkeys(room))
-        result = "done" if len(room) == len(keys) else "partial"
+        disk_space = keys[: max(0, MAX_WANTED - len(self._relay.wanted))]
+        self._relay.wanted.update(dict.fromkeys(disk_space))
+        result = "done" if len(disk_space) == len(keys) else "partial"
         outcome = ControllerOutcome.model_validate(
             {
                 "id": command.id,
                 "cmd": command.cmd,
                 "result": result,
                 "time": now,
-                "sent": len(room),
+                "sent": len(disk_space),
                 "absent": absent,
             }
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import MeterId, Quarter, signed64, unsigned64
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.dead_letters import Kept, Wanted
 from commonwatt.sqlite.damage import DamagedError, check_pages
@@ -21,9 +21,9 @@ from gateway.store.tables import (
     SCHEMA,
     SCHEMA_VERSION,
     UNSENT_ROW,
+    dead_letter_of,
     event_of,
     is_sound,
-    letter_of,
     part_is_sound,
     part_of,
 )
@@ -157,28 +157,28 @@ class StoreReads:
     def _events(self, which: str, values: tuple[object, ...]) -> Iterator[tuple[int, EventRecord]]:
         return (event_of(columns) for _, columns in self._sound("event", which, values))
 
-    def unsent_letters(self, limit: int) -> list[tuple[int, Letter]]:
+    def unsent_dead_letters(self, limit: int) -> list[tuple[int, DeadLetter]]:
         """Return (number, letter) the utility has not acknowledged."""
-        return self._letters(f"WHERE {UNSENT_ROW} ORDER BY number LIMIT ?", (limit,))
+        return self._dead_letters(f"WHERE {UNSENT_ROW} ORDER BY number LIMIT ?", (limit,))
 
-    def letters(self) -> list[Letter]:
+    def dead_letters(self) -> list[DeadLetter]:
         """Return every dead letter."""
-        return [letter for _, letter in self._letters("ORDER BY number", ())]
+        return [dead_letter for _, dead_letter in self._dead_letters("ORDER BY number", ())]
 
-    def kept_letters(self, wanted: Wanted, limit: int) -> list[Kept]:
+    def kept_dead_letters(self, wanted: Wanted, limit: int) -> list[Kept]:
         """Return the newest letters that are wanted, newest first."""
         where, values = _which(wanted)
-        letters = self._letters(f"{where} ORDER BY number DESC LIMIT ?", (*values, limit))
-        return [Kept(no=number, letter=letter) for number, letter in letters]
+        dead_letters = self._dead_letters(f"{where} ORDER BY number DESC LIMIT ?", (*values, limit))
+        return [Kept(no=number, dead_letter=dead_letter) for number, dead_letter in dead_letters]
 
-    def letter_counts(self, wanted: Wanted) -> list[tuple[int, str, int]]:
+    def dead_letter_counts(self, wanted: Wanted) -> list[tuple[int, str, int]]:
         """Return (reason, state, how many) of the letters that are wanted; a gateway decides on none of them."""
         where, values = _which(wanted)
         rows = self._db.execute(f"SELECT reason, count(*) FROM letter {where} GROUP BY reason", values)
         return [(reason, "", number) for reason, number in rows]
 
-    def _letters(self, which: str, values: tuple[object, ...]) -> list[tuple[int, Letter]]:
-        return [(number, letter_of(columns)) for number, columns in self._sound("letter", which, values)]
+    def _dead_letters(self, which: str, values: tuple[object, ...]) -> list[tuple[int, DeadLetter]]:
+        return [(number, dead_letter_of(columns)) for number, columns in self._sound("letter", which, values)]
 
     # Parts
 
@@ -239,11 +239,11 @@ class StoreReads:
 
     def backlog(self) -> tuple[int, int, int]:
         """Return how many parts, events and letters the utility has not acknowledged."""
-        parts, events, letters = (
+        parts, events, dead_letters = (
             int(self._db.execute(f"SELECT count(*) FROM {table} WHERE {unsent}").fetchone()[0])
             for table, unsent in (("part", NOT_ACKNOWLEDGED), ("event", UNSENT_ROW), ("letter", UNSENT_ROW))
         )
-        return parts, events, letters
+        return parts, events, dead_letters
 
     def backlog_since(self) -> int | None:
         """Return the oldest quarter of which the utility has not acknowledged everything; ``None``: it has all."""

@@ -21,24 +21,24 @@ from commonwatt.sqlite.damage import (
     delete_database,
     fails_check,
     is_full,
+    make_disk_space,
     make_ready,
-    make_room,
     put_in_place,
     readable_rows,
     ready_of,
 )
 from commonwatt.sqlite.wal import image_of, read_log, readable
-from gateway.changes import DONE, AddLetters, ForgetRelayed, Setting
+from gateway.changes import DONE, AddDeadLetters, ForgetRelayed, Setting
 from gateway.store.reads import check_schema, empty_database
 from gateway.store.store import Store
 from gateway.store.tables import COLUMNS, PART_COLUMNS, is_sound, part_is_sound, state_of
 from gateway.stored import DamagedRow
-from gateway.upkeep import letter_about
+from gateway.upkeep import dead_letter_about
 
 BACKUP_PARTS = 1_000_000
 """Acknowledged parts taken over from a damaged store, the newest: about 150 MB."""
 
-MAX_LETTERS = 1000
+MAX_DEAD_LETTERS = 1000
 """Damaged rows that are kept as letters, of one damaged store; the rest is in the file that was set aside."""
 
 ROWS_A_COMMIT = 1000
@@ -47,7 +47,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class Salvage:
+class Recovery:
     """What became of a damaged store.
 
     Attributes:
@@ -59,13 +59,13 @@ class Salvage:
     """
 
     why: str
-    aside: Path | None = None
+    quarantined: Path | None = None
     taken: Counter[str] = field(default_factory=Counter)
     damaged: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
 
 
-def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Salvage | None]:
+def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
     """Open a store; one that is damaged is set aside and replaced, with what could be salvaged.
 
     Raises:
@@ -73,7 +73,7 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Salvage | None]:
     """
     finished = None
     if ready_of(path).exists():
-        finished = Salvage("its replacement was ready when the gateway stopped", put_in_place(path, now))
+        finished = Recovery("its replacement was ready when the gateway stopped", put_in_place(path, now))
         _tell(path, finished)
     for unfinished in (_beside(path, "new"), image_of(path)):
         delete_database(unfinished)
@@ -121,7 +121,7 @@ def _has_more_tables(connection: sqlite3.Connection) -> bool:
     return found > {"part", *COLUMNS, "sqlite_sequence"}
 
 
-def _moved(path: Path, now: EpochSeconds, why: str, store: Store) -> tuple[Store, Salvage]:
+def _moved(path: Path, now: EpochSeconds, why: str, store: Store) -> tuple[Store, Recovery]:
     """Take over a store that has more tables: through its own schema, which is whole."""
     try:
         return replace(path, now, why, store)
@@ -129,7 +129,7 @@ def _moved(path: Path, now: EpochSeconds, why: str, store: Store) -> tuple[Store
         store.close()
 
 
-def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple[Store, Salvage]:
+def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple[Store, Recovery]:
     """Put a new store in the place of a damaged one.
 
     Args:
@@ -141,26 +141,26 @@ def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple
     """
     if ready_of(path).exists():
         # It failed at the last step of all.
-        return _put_in_place(path, now, Salvage(why))
+        return _put_in_place(path, now, Recovery(why))
     log.error("store %s is damaged (%s): taking over what is sound", path, why)
-    salvage = _salvage_into_room(path, now, why, old)
+    recovery = _recover_within_disk_space(path, now, why, old)
     make_ready(_beside(path, "new"), path)
     if old is not None:
         old.close()
-    return _put_in_place(path, now, salvage)
+    return _put_in_place(path, now, recovery)
 
 
-def _salvage_into_room(path: Path, now: EpochSeconds, why: str, old: Store | None) -> Salvage:
+def _recover_within_disk_space(path: Path, now: EpochSeconds, why: str, old: Store | None) -> Recovery:
     """Make the new store; if there is no room, older damaged ones give way, and then the backup."""
     backup_parts = BACKUP_PARTS
     while True:
         try:
-            return _salvage(path, now, why, old, backup_parts)
+            return _recover(path, now, why, old, backup_parts)
         except (sqlite3.Error, StoreError, OSError) as error:
             if not is_full(error):
                 raise
             delete_database(_beside(path, "new"))
-            if make_room(path):
+            if make_disk_space(path):
                 continue
             if not backup_parts:
                 raise StoreError(
@@ -170,42 +170,42 @@ def _salvage_into_room(path: Path, now: EpochSeconds, why: str, old: Store | Non
             backup_parts = 0
 
 
-def _put_in_place(path: Path, now: EpochSeconds, salvage: Salvage) -> tuple[Store, Salvage]:
-    salvage.aside = put_in_place(path, now)
-    _tell(path, salvage)
-    return Store(path), salvage
+def _put_in_place(path: Path, now: EpochSeconds, recovery: Recovery) -> tuple[Store, Recovery]:
+    recovery.quarantined = put_in_place(path, now)
+    _tell(path, recovery)
+    return Store(path), recovery
 
 
 def _beside(path: Path, suffix: str) -> Path:
     return path.with_name(f"{path.name}.{suffix}")
 
 
-def _salvage(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_parts: int) -> Salvage:
+def _recover(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_parts: int) -> Recovery:
     """Make the new store beside the old one."""
     fresh = _beside(path, "new")
     delete_database(fresh)
-    salvage = Salvage(why)
+    recovery = Recovery(why)
     store = Store(fresh)
     try:
         if old is not None:
-            _Take(old.connection, store, now, salvage).all(backup_parts)
+            _Take(old.connection, store, now, recovery).all(backup_parts)
         else:
             with readable(path, check_schema, empty_database) as source:
-                _Take(source, store, now, salvage).all(backup_parts)
+                _Take(source, store, now, recovery).all(backup_parts)
         store.complete()
     finally:
         store.close()
-    return salvage
+    return recovery
 
 
 class _Take:
     """Takes over what is sound."""
 
-    def __init__(self, source: sqlite3.Connection, store: Store, now: EpochSeconds, salvage: Salvage) -> None:
+    def __init__(self, source: sqlite3.Connection, store: Store, now: EpochSeconds, recovery: Recovery) -> None:
         self._source = source
         self._store = store
         self._now = now
-        self._salvage = salvage
+        self._recovery = recovery
         self._lost: set[object] = set()
 
     def all(self, backup_parts: int) -> None:
@@ -214,7 +214,7 @@ class _Take:
         for table in COLUMNS:
             if table != "coverage":
                 self._table(table)
-        if not self._salvage.unreadable:
+        if not self._recovery.unreadable:
             self._table("coverage")
         if any(self._store.forgetting().values()):
             self._store.commit([ForgetRelayed()])  # the rows have other numbers now
@@ -225,7 +225,7 @@ class _Take:
     def _parts(self, backup_parts: int) -> None:
         def sound() -> Iterator[tuple[Any, ...]]:
             left = backup_parts
-            for number, *columns in readable_rows(self._source, "part", PART_COLUMNS, self._salvage.unreadable):
+            for number, *columns in readable_rows(self._source, "part", PART_COLUMNS, self._recovery.unreadable):
                 if not part_is_sound(*columns[:4]):
                     self._damaged("part", number, columns)
                     continue
@@ -241,7 +241,7 @@ class _Take:
 
         def sound() -> Iterator[tuple[Any, ...]]:
             columns = (*COLUMNS[table], "crc", *notes)
-            for number, *row in readable_rows(self._source, table, columns, self._salvage.unreadable):
+            for number, *row in readable_rows(self._source, table, columns, self._recovery.unreadable):
                 values, crc = row[: len(COLUMNS[table])], row[len(COLUMNS[table])]
                 if not is_sound(table, values, crc):
                     self._damaged(table, number, values)
@@ -257,30 +257,30 @@ class _Take:
         for row in rows:
             group.append(row)
             if len(group) == ROWS_A_COMMIT:
-                self._store.add_salvaged(table, columns, group)
-                self._salvage.taken[table] += len(group)
+                self._store.add_recovered(table, columns, group)
+                self._recovery.taken[table] += len(group)
                 group = []
-        self._store.add_salvaged(table, columns, group)
-        self._salvage.taken[table] += len(group)
+        self._store.add_recovered(table, columns, group)
+        self._recovery.taken[table] += len(group)
 
     def _damaged(self, table: str, number: int, columns: Sequence[Any]) -> None:
-        self._salvage.damaged[table] += 1
+        self._recovery.damaged[table] += 1
         if columns and table in ("part", "event", "letter"):
             self._lost.add(columns[0])
-        if self._salvage.damaged.total() <= MAX_LETTERS and table != "letter":
+        if self._recovery.damaged.total() <= MAX_DEAD_LETTERS and table != "letter":
             row = DamagedRow(table, number, tuple(columns))
-            self._store.commit([AddLetters((letter_about(row, self._now),))])
+            self._store.commit([AddDeadLetters((dead_letter_about(row, self._now),))])
 
 
-def _tell(path: Path, salvage: Salvage) -> None:
+def _tell(path: Path, recovery: Recovery) -> None:
     log.error(
         "store %s was damaged (%s) and is replaced; it is kept as %s. Taken over: %s; damaged: %s; %s",
         path,
-        salvage.why,
-        salvage.aside or "nothing, it was gone",
-        _counts(salvage.taken),
-        _counts(salvage.damaged),
-        "; ".join(salvage.unreadable) or "all of it could be read",
+        recovery.why,
+        recovery.quarantined or "nothing, it was gone",
+        _counts(recovery.taken),
+        _counts(recovery.damaged),
+        "; ".join(recovery.unreadable) or "all of it could be read",
     )
 
 

@@ -17,7 +17,7 @@ from commonwatt.model.blocks import Blocks, from_records
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
 from commonwatt.model.units import SLOT_S, signed64
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.sqlite.damage import LOG_BYTES, DamagedError, fails_check, lenient_text
 from commonwatt.sqlite.resync import write_log_again
 from gateway.changes import (
@@ -26,7 +26,7 @@ from gateway.changes import (
     OFFERED,
     RELAYED_SLOTS,
     UNSENT,
-    AddLetters,
+    AddDeadLetters,
     AppendEvents,
     AppendParts,
     AppendRecords,
@@ -173,7 +173,7 @@ class Store(StoreReads):
     def _apply(self, change: object) -> None:
         raise TypeError(f"the store knows no {type(change).__name__}")
 
-    def add_salvaged(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    def add_recovered(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
         """Take over rows of a damaged store as they are, in one transaction."""
         marks = ", ".join("?" * len(columns))
         with self._db:
@@ -213,7 +213,7 @@ class Store(StoreReads):
     @_apply.register
     def _(self, change: DropBackup) -> None:
         up_to = self.forgetting()
-        for table, rows in (("part", change.parts), ("event", change.events), ("letter", change.letters)):
+        for table, rows in (("part", change.parts), ("event", change.events), ("letter", change.dead_letters)):
             which = f"rowid = ? AND relayed = {DONE} AND rowid > {up_to[table]}"
             self._each(f"DELETE FROM {table} WHERE {which}", ((row,) for row in rows))
 
@@ -236,11 +236,11 @@ class Store(StoreReads):
                 self._insert("REPLACE", "event", row)  # The row that is there is damaged.
             elif known != e:
                 # Another event of this id came in the same transaction: it was accepted, so it is not lost either.
-                self._apply(AddLetters((_contradicting(generation, e),)))
+                self._apply(AddDeadLetters((_contradicting(generation, e),)))
 
     @_apply.register
-    def _(self, change: AddLetters) -> None:
-        for x in change.letters:
+    def _(self, change: AddDeadLetters) -> None:
+        for x in change.dead_letters:
             who = (signed64(x.meter), x.log, x.reason, x.generation, signed64(x.record_id))
             self._insert("IGNORE", "letter", (*who, x.time, x.content))
 
@@ -294,7 +294,7 @@ class Store(StoreReads):
             f"UPDATE event SET relayed = {DONE} WHERE meter = ? AND generation = ? AND id = ?",
             ((signed64(m), g, signed64(i)) for m, g, i in change.events),
         )
-        self._each(f"UPDATE letter SET relayed = {DONE} WHERE number = ?", ((i,) for i in change.letters))
+        self._each(f"UPDATE letter SET relayed = {DONE} WHERE number = ?", ((i,) for i in change.dead_letters))
         self._apply(Setting(RELAYED_SLOTS, str(int(self.setting(RELAYED_SLOTS) or "0") + change.slots)))
 
     @_apply.register
@@ -358,8 +358,8 @@ class GoneError(sqlite3.OperationalError):
     """The store's file is no longer where it was; what was committed is still in the open one."""
 
 
-def _contradicting(generation: int, event: EventRecord) -> Letter:
-    return Letter(
+def _contradicting(generation: int, event: EventRecord) -> DeadLetter:
+    return DeadLetter(
         meter=event.meter_id,
         log=Log.EVENT,
         reason=Rejection.CONTRADICTS,

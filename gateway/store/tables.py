@@ -13,7 +13,7 @@ from typing import Any
 from commonwatt.codec.packing import is_intact
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import unsigned64
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
 SCHEMA_VERSION = 1
@@ -142,10 +142,10 @@ def event_of(row: Sequence[Any]) -> tuple[int, EventRecord]:
     )
 
 
-def letter_of(row: Sequence[Any]) -> Letter:
+def dead_letter_of(row: Sequence[Any]) -> DeadLetter:
     """Return the letter in a sound row's columns."""
     meter, log, reason, generation, number, time, content = row
-    return Letter(
+    return DeadLetter(
         meter=unsigned64(meter),
         log=log,
         reason=reason,

@@ -21,7 +21,7 @@ from prometheus_client import CollectorRegistry
 
 from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
-from commonwatt.device.changes import MeterState, Orders, Stored
+from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
@@ -32,7 +32,7 @@ from commonwatt.protocol.batches import (
     Batch,
     BatchAck,
     BatchRefusal,
-    Letter,
+    DeadLetter,
     unpack_batch_ack,
 )
 from commonwatt.protocol.commands import Heartbeat, Outcome
@@ -47,7 +47,7 @@ from utility.health import Health
 from utility.ingest.ingest import Ingest
 from utility.metrics import UtilityMetrics
 from utility.store.database import Database, open_database
-from utility.store.dead_letters import letters
+from utility.store.dead_letters import dead_letters
 from utility.store.registration import fill_registry
 
 DEEP = b"[" * 8_000 + b"]" * 8_000
@@ -126,9 +126,9 @@ class GatewayBench:
 
     def play(self, do: Callable[[], str], *names: str) -> Seen:
         """Do something; return what was answered, counted and kept."""
-        before, known = samples(self.registry, *names), len(self.world.store.letters())
+        before, known = samples(self.registry, *names), len(self.world.store.dead_letters())
         answer = do()
-        new = self.world.store.letters()[known:]
+        new = self.world.store.dead_letters()[known:]
         counted = grown(before, samples(self.registry, *names))
         self.good()
         return Seen(answer, counted, tuple(reason_text(x.reason) for x in new), tuple(x.content for x in new))
@@ -354,7 +354,7 @@ class MeterBench:
         self.tally: Counter[tuple[str, str]] = Counter()
         battery = Battery(capacity=CAPACITY, minimum_percent=50)
         description = house_meter(60, battery=battery, record_types=(RecordType.STORED,))
-        state = Stored(state=MeterState(meter=60, generation=START), orders=Orders(60, (0, 0), {}))
+        state = Stored(state=MeterState(meter=60, generation=START), desired_states=DesiredStates(60, (0, 0), {}))
         self.meter = Meter(description, Limits(resolution=100, log_records=1000), state, self.tally)
         self.meter.boot(START, power_lost=True)
         self.meter.measure(START + 15, {RecordType.STORED: 100})
@@ -447,9 +447,9 @@ class UtilityBench:
         asyncio.run(self.ingest.take_in([(topic, payload)]))
         return list(self.sent)
 
-    def kept(self) -> list[Letter]:
+    def kept(self) -> list[DeadLetter]:
         with self.database.reads.begin() as connection:
-            return [kept.letter for kept in reversed(letters(connection, 10_000))]
+            return [kept.dead_letter for kept in reversed(dead_letters(connection, 10_000))]
 
     def good(self) -> None:
         self._slot = (self._slot + 1) % 60
@@ -474,7 +474,14 @@ def block(slot: int = 0, value: int = 5, *, meter: int = 10001, kind: int = 3, q
 
 def batch_of(blocks: Blocks, **changes: Any) -> Batch:
     made = Batch(
-        owner="r001", store=1, sequence=1, time=START, keys=blocks.keys(), payloads=pack(blocks), events=[], letters=[]
+        owner="r001",
+        store=1,
+        sequence=1,
+        time=START,
+        keys=blocks.keys(),
+        payloads=pack(blocks),
+        events=[],
+        dead_letters=[],
     )
     return replace(made, **changes)
 
@@ -494,7 +501,7 @@ def _bomb() -> bytes:
 STATUS = Heartbeat(time=START, store=7, backlog_parts=0, backlog_events=0, backlog_letters=0, aggregation="none").pack()
 _EVENT = EventRecord(previous_state=0, new_state=State.INITIALIZED, record_id=1, meter_id=10001, time=START)
 _GOOD = batch_of(block()).pack()
-_LETTER = Letter(
+_DEAD_LETTER = DeadLetter(
     meter=20001,
     log=Log.HISTORY,
     reason=Rejection.IMPLAUSIBLE,
@@ -522,7 +529,10 @@ AT_UTILITY: dict[str, tuple[str, bytes]] = {
         "batch",
         batch_of(block(), events=[(1, replace(_EVENT, meter_id=20001))]).pack(),
     ),
-    "an implausible letter of another microgrid's meter": ("batch", batch_of(block(), letters=[_LETTER]).pack()),
+    "an implausible letter of another microgrid's meter": (
+        "batch",
+        batch_of(block(), dead_letters=[_DEAD_LETTER]).pack(),
+    ),
     "a block of a type the meter does not have": ("batch", batch_of(block(kind=4)).pack()),
     "data of an unknown microgrid": ("batch", batch_of(block(), owner="r009").pack()),
     "an event of an unknown meter": (

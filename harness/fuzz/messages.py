@@ -19,10 +19,10 @@ from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, SLOT_S
-from commonwatt.protocol.batches import MAX_LETTER_BYTES, Batch, Letter
+from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, Batch, DeadLetter
 from commonwatt.protocol.messages import Level, Put
-from gateway.changes import AddLetters, Change
-from gateway.collect.collector import LETTERS_A_DAY
+from gateway.changes import AddDeadLetters, Change
+from gateway.collect.collector import DEAD_LETTERS_A_DAY
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import GatewayBench, MeterBench, UtilityBench, batch_of, block
 from harness.worlds.gateway import START, readings
@@ -118,7 +118,7 @@ def noise(rng: random.Random) -> bytes:
 
 
 @dataclass
-class Door:
+class Source:
     """A place where messages come in.
 
     Attributes:
@@ -146,7 +146,7 @@ class Tally:
 
     cases: dict[str, int] = field(default_factory=dict)
     good: int = 0
-    letters: dict[str, int] = field(default_factory=dict)
+    dead_letters: dict[str, int] = field(default_factory=dict)
 
 
 class FuzzError(AssertionError):
@@ -165,7 +165,7 @@ class Fuzz:
         # Nothing here is about power cuts, and syncing would be nearly all of the time.
         self.gateway.world.store._db.execute("PRAGMA synchronous = OFF")
         listen(self.utility.database.reads, "connect", lambda c, _: c.execute("PRAGMA synchronous = OFF"))
-        self.doors = [*self._of_gateway(), *self._of_meter(), *self._of_utility()]
+        self.sources = [*self._of_gateway(), *self._of_meter(), *self._of_utility()]
 
     def close(self) -> None:
         self.gateway.close()
@@ -174,15 +174,15 @@ class Fuzz:
     def run(self, first: int, cases: int) -> None:
         """Play ``cases`` messages from number ``first`` on, doors in turn, and good ones in between."""
         for number in range(first, first + cases):
-            door = self.doors[number % len(self.doors)]
-            payload = door.case(random.Random(f"{self._seed}/{number}"))
+            source = self.sources[number % len(self.sources)]
+            payload = source.case(random.Random(f"{self._seed}/{number}"))
             try:
-                door.take(payload)
+                source.take(payload)
             except Exception as error:
                 raise FuzzError(
-                    f"seed {self._seed}, case {number}, {door.name}: {payload[:200]!r}: {error!r}"
+                    f"seed {self._seed}, case {number}, {source.name}: {payload[:200]!r}: {error!r}"
                 ) from error
-            self.tally.cases[door.name] = self.tally.cases.get(door.name, 0) + 1
+            self.tally.cases[source.name] = self.tally.cases.get(source.name, 0) + 1
             if number % GOOD_EVERY == 0:
                 self._good()
 
@@ -195,12 +195,16 @@ class Fuzz:
         """What is kept of junk, and what the cores remember, stays under its cap whatever came."""
         core = self.gateway.world.core
         days = self.gateway.world.now // 86_400 - START // 86_400 + 1
-        kept = [letter for letter in self.gateway.world.store.letters() if letter.log == 0 or letter.log >= 16]
+        kept = [
+            dead_letter
+            for dead_letter in self.gateway.world.store.dead_letters()
+            if dead_letter.log == 0 or dead_letter.log >= 16
+        ]
         # Meter 1, the head-end's door, and all strangers together.
-        assert len(kept) <= 3 * LETTERS_A_DAY * days, len(kept)
-        assert all(len(letter.content) <= MAX_LETTER_BYTES for letter in kept)
+        assert len(kept) <= 3 * DEAD_LETTERS_A_DAY * days, len(kept)
+        assert all(len(dead_letter.content) <= MAX_DEAD_LETTER_BYTES for dead_letter in kept)
         # Those with a meter were relayed as letters, and taken whole.
-        junk = [letter for letter in self.utility.kept() if letter.log >= 16 and not letter.meter]
+        junk = [dead_letter for dead_letter in self.utility.kept() if dead_letter.log >= 16 and not dead_letter.meter]
         assert len(junk) <= MAX_JUNK_A_DAY, len(junk)
         registered = len(self.gateway.world.meters)
         sizes = {
@@ -217,9 +221,9 @@ class Fuzz:
             "in flight": (len(core.relay.in_flight), 4),
             "wanted": (len(core.relay.wanted), 50_000),
             "unknown": (len(core.relay._unknown), registered),
-            "orders": (len(core.orders._outcomes), 100),
-            "periods": (len(core.orders.periods), 4),
-            "meter's held states": (len(self.meter.meter.orders.held), 4),
+            "orders": (len(core.utility_commands._outcomes), 100),
+            "periods": (len(core.utility_commands.periods), 4),
+            "meter's held states": (len(self.meter.meter.desired_states.held), 4),
             "meter's tally": (len(self.meter.tally), 40),
             "utility's junk": (len(self.utility.ingest._core._junk), 3),
             "silent since": (len(self.utility.ingest.silent_since), 2),
@@ -227,16 +231,16 @@ class Fuzz:
         }
         grown = {name: size for name, (size, most) in sizes.items() if size > most}
         assert not grown, grown
-        self.tally.letters = {"gateway": len(kept), "utility": len(junk)}
+        self.tally.dead_letters = {"gateway": len(kept), "utility": len(junk)}
 
     # The doors
 
-    def _of_gateway(self) -> Iterator[Door]:
+    def _of_gateway(self) -> Iterator[Source]:
         event = EventRecord(previous_state=1, new_state=17, record_id=1, meter_id=1, time=START)
         events = Put(log=Log.EVENT, generation=1, first_id=1, last_id=1, records=(event.pack(),)).pack()
-        yield Door("put of records", [bad_input.PUT.pack(), _long_put()], self._from_meter("rec"))
-        yield Door("put of events", [events], self._from_meter("ev"))
-        yield Door("level", [Level(state=1, time=START, level=5).pack()], self._from_meter("lvl"))
+        yield Source("put of records", [bad_input.PUT.pack(), _long_put()], self._from_meter("rec"))
+        yield Source("put of events", [events], self._from_meter("ev"))
+        yield Source("level", [Level(state=1, time=START, level=5).pack()], self._from_meter("lvl"))
         held = {"sharing": {"value": "on", "epoch": [1, 0], "seq": 4, "until": START + 900, "weight": 2}}
         ids = {"generation": 1, "first": "3", "next": "5"}
         said = bad_input.outcome_with(
@@ -248,17 +252,17 @@ class Fuzz:
             history=ids,
             events=ids,
         )
-        yield Door("outcome", [said], self._from_meter("out"), text=True)
+        yield Source("outcome", [said], self._from_meter("out"), text=True)
         ack = bad_input._batch_ack("a batch acknowledgement of another store", batch_of(block()))
-        yield Door("batch acknowledgement", [ack], self._from_utility("ack"))
-        orders = [
+        yield Source("batch acknowledgement", [ack], self._from_utility("ack"))
+        desired_states = [
             bad_input.order(blocks=[["1", 3, START // QUARTER_S, "f"]]),
             bad_input.order(cmd="aggregate", at="meters", mode="lossy", for_s=600),
             bad_input.order(cmd="deaggregate", at="gateway"),
             bad_input.order(cmd="schedule", periods={"relay_s": 900, "levels_s": 60}),
         ]
-        yield Door("order", orders, self._from_utility("cmd"), text=True)
-        yield Door("order's topic", [b"cw1/r001/d/cmd", b"cw1/r001/1/u/rec"], self._topics)
+        yield Source("order", desired_states, self._from_utility("cmd"), text=True)
+        yield Source("order's topic", [b"cw1/r001/d/cmd", b"cw1/r001/1/u/rec"], self._topics)
 
     def _from_meter(self, leaf: str) -> Callable[[bytes], None]:
         def take(payload: bytes) -> None:
@@ -283,14 +287,17 @@ class Fuzz:
 
     def _do(self, effects: list[Effect[Change]]) -> None:
         assert len(effects) <= MAX_EFFECTS, f"{len(effects)} effects of one message"
-        letters = [
-            x for e in effects if isinstance(e, Write) and isinstance(e.change, AddLetters) for x in e.change.letters
+        dead_letters = [
+            x
+            for e in effects
+            if isinstance(e, Write) and isinstance(e.change, AddDeadLetters)
+            for x in e.change.dead_letters
         ]
-        assert all(len(letter.content) <= MAX_LETTER_BYTES for letter in letters)
+        assert all(len(dead_letter.content) <= MAX_DEAD_LETTER_BYTES for dead_letter in dead_letters)
         self.gateway.world.do(effects)
         self.gateway.world.sent.clear()
 
-    def _of_meter(self) -> Iterator[Door]:
+    def _of_meter(self) -> Iterator[Source]:
         commands = [
             bad_input.command("share_power_on", seq=9, until=START + 900, weight=3),
             bad_input.command("get", what="records", from_id="1", to_id="5"),
@@ -299,8 +306,8 @@ class Fuzz:
             bad_input.command("put", time=START, trust=2),
             bad_input.command("stop"),
         ]
-        yield Door("command", commands, self._to_meter("cmd"), text=True)
-        yield Door("acknowledgement", [ack_of(self.meter.put_in_flight(), START).pack()], self._to_meter("ack"))
+        yield Source("command", commands, self._to_meter("cmd"), text=True)
+        yield Source("acknowledgement", [ack_of(self.meter.put_in_flight(), START).pack()], self._to_meter("ack"))
 
     def _to_meter(self, leaf: str) -> Callable[[bytes], None]:
         def take(payload: bytes) -> None:
@@ -310,11 +317,11 @@ class Fuzz:
 
         return take
 
-    def _of_utility(self) -> Iterator[Door]:
-        yield Door("batch", [batch_of(block()).pack(), _full_batch().pack()], self._at_utility("batch"))
-        yield Door("heartbeat", [_heartbeat()], self._at_utility("stat"), text=True)
+    def _of_utility(self) -> Iterator[Source]:
+        yield Source("batch", [batch_of(block()).pack(), _full_batch().pack()], self._at_utility("batch"))
+        yield Source("heartbeat", [_heartbeat()], self._at_utility("stat"), text=True)
         outcome = b'{"v":1,"id":"g","cmd":"get","result":"done","time":5,"sent":1,"absent":[["10001",3,5,"f"]]}'
-        yield Door("gateway's outcome", [outcome], self._at_utility("out"), text=True)
+        yield Source("gateway's outcome", [outcome], self._at_utility("out"), text=True)
 
     def _at_utility(self, leaf: str) -> Callable[[bytes], None]:
         return lambda payload: self._take_at_utility(f"cw1/r001/u/{leaf}", payload)
@@ -341,9 +348,9 @@ def _long_put() -> bytes:
 
 def _full_batch() -> Batch:
     event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=10001, time=START)
-    letter = Letter(meter=10001, log=1, reason=15, generation=1, record_id=9, time=START, content=bytes(36))
+    dead_letter = DeadLetter(meter=10001, log=1, reason=15, generation=1, record_id=9, time=START, content=bytes(36))
     some = concatenate([block(slot=5, value=7), block(slot=6, value=8, meter=10003)])
-    return batch_of(some, events=[(1, event)], letters=[letter])
+    return batch_of(some, events=[(1, event)], dead_letters=[dead_letter])
 
 
 def _heartbeat() -> bytes:
@@ -363,7 +370,7 @@ def run(folder: Path, *, cases: int, seed: int, tell: Callable[[str], None] = la
         for first in range(0, cases, step):
             fuzz.run(first, min(step, cases - first))
             fuzz.check_bounds()
-            tell(f"{first + min(step, cases - first)} cases: {fuzz.tally.letters}")
+            tell(f"{first + min(step, cases - first)} cases: {fuzz.tally.dead_letters}")
     finally:
         fuzz.close()
     return fuzz.tally

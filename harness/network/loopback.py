@@ -92,7 +92,7 @@ class Scales:
         else:
             self.repeated[ways] += content
 
-    def use(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
+    def byte_count(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
         """Return what went from and to ``port``; of some ports at the other end, or of all but some."""
         return self._sum(self.weighed, port, only, without)
 

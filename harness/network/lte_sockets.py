@@ -51,7 +51,7 @@ def connection(scales: Scales, host: str, kind: str) -> dict[str, object]:
             there.closing(client)
         sock.close()
     eventually(lambda: _settled(scales, port))
-    weighed = scales.use(port)
+    weighed = scales.byte_count(port)
     return {
         "kind": f"{host}, {kind}",
         "weighed": [weighed.sent, weighed.received],
@@ -75,9 +75,9 @@ def _repeat(scales: Scales, client: socket.socket, server: socket.socket) -> Non
 
 def _settled(scales: Scales, port: int) -> bool:
     """Whether nothing was on its way any more."""
-    before = scales.use(port)
+    before = scales.byte_count(port)
     time.sleep(0.1)
-    return scales.use(port) == before
+    return scales.byte_count(port) == before
 
 
 if __name__ == "__main__":

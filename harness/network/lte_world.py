@@ -38,7 +38,7 @@ def main() -> None:
         site.stop("r001 meters")
         site.stop("r001 broker")
         site.stop("r001 gateway")
-        meters, utility = scales.use(broker, without=gateways), scales.use(head_end, only=gateways)
+        meters, utility = scales.byte_count(broker, without=gateways), scales.byte_count(head_end, only=gateways)
         print(
             json.dumps(
                 {

@@ -225,7 +225,7 @@ class PlayedGateway(Player):
             keys=blocks.keys(),
             payloads=pack(blocks),
             events=[(GENERATION, event)],
-            letters=[],
+            dead_letters=[],
         )
 
         def confirms(payload: bytes) -> bool | None:

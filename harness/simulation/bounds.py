@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from gateway.collect.collector import LETTERS_A_DAY
+from gateway.collect.collector import DEAD_LETTERS_A_DAY
 from gateway.relay.relay import MAX_WANTED, WINDOW
 from gateway.relay.utility_commands import KEPT_OUTCOMES
 from utility.core import MAX_JUNK_A_DAY
@@ -50,10 +50,10 @@ def _check_gateway_store(node: "GatewayNode") -> None:
     # Beside junk, a letter for each record that was rejected by name; all of those were records once.
     rejected = sum(map(len, node.world.ledger.made.values())) + len(node.world.ledger.events)
     rejected += len(node.world.ledger.forged)
-    _hold(node.world, node.name, "letters", rows["letter"], LETTERS_A_DAY * days * (meters + 1) + rejected)
+    _hold(node.world, node.name, "letters", rows["letter"], DEAD_LETTERS_A_DAY * days * (meters + 1) + rejected)
     _hold(node.world, node.name, "settings", rows["setting"], 20)
     _hold(node.world, node.name, "periods", rows["period"], 10)
-    _hold(node.world, node.name, "outcomes kept", len(node.core.orders._outcomes), KEPT_OUTCOMES)
+    _hold(node.world, node.name, "outcomes kept", len(node.core.utility_commands._outcomes), KEPT_OUTCOMES)
 
 
 def _check_fleet(fleet: "Fleet") -> None:

@@ -12,7 +12,7 @@ from gateway.core import FIRST_ID
 from harness.simulation import masks
 from utility.gaps.gaps import MAX_AGE_QUARTERS, off_mask, off_times
 from utility.store.reads import all_blocks, all_events
-from utility.store.tables import gap, letter, meter, series
+from utility.store.tables import dead_letter, gap, meter, series
 
 if TYPE_CHECKING:
     from harness.simulation.world import World
@@ -31,7 +31,7 @@ def check(world: "World") -> None:
     _check_readings(world)
     _check_events(world)
     _check_statuses(world)
-    _check_letters(world)
+    _check_dead_letters(world)
     _check_gone(world)
     for gateway in world.gateways.values():
         world.ledger.check_gateway(gateway.name, gateway.holdings())
@@ -60,11 +60,11 @@ def _check_gone(world: "World") -> None:
                 world.story.counts["gone ids"] += gone
 
 
-def _check_letters(world: "World") -> None:
+def _check_dead_letters(world: "World") -> None:
     """Check that the utility has every record that was rejected, and no other letters."""
     with world.utility.database.reads.begin() as connection:
-        stored = set(connection.execute(select(letter.c.content)).scalars())
-    known = {kept.content for kept in world.ledger.letters()}
+        stored = set(connection.execute(select(dead_letter.c.content)).scalars())
+    known = {kept.content for kept in world.ledger.dead_letters()}
     if stored != known:
         world.fail(f"I6: {len(stored - known)} letters of nothing, {len(known - stored)} missing at the utility")
     world.story.counts["letters"] = len(stored)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from commonwatt.device.changes import Change, MeterState, Orders, Stored
+from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Effects, Limits, Meter
 from commonwatt.device.shell import COMMIT_RETRY_S, MAX_ARRIVED
 from commonwatt.device.store import DeviceStore, open_store
@@ -70,7 +70,10 @@ class Fleet(Node[Change]):
         self.meters = {meter: self._load(meter) for meter in self._descriptions}
 
     def _load(self, meter: MeterId) -> Meter:
-        fresh = Stored(state=MeterState(meter=meter, generation=int(self.now(meter))), orders=Orders(meter, (0, 0), {}))
+        fresh = Stored(
+            state=MeterState(meter=meter, generation=int(self.now(meter))),
+            desired_states=DesiredStates(meter, (0, 0), {}),
+        )
         return Meter(self._descriptions[meter], self.limits, self.store.load(meter) or fresh, Counter())
 
     def started(self) -> None:
@@ -171,7 +174,7 @@ class Fleet(Node[Change]):
                 now = self.now(meter)
                 core = self.meters[meter]
                 command = _command(payload) if leaf == COMMANDS else None
-                before, time = dict(core.orders.held), int(core.time(now))
+                before, time = dict(core.desired_states.held), int(core.time(now))
                 effects += core.receive(leaf, payload, now)
                 if command is not None:
                     self.world.ledger.commanded(core, command, before=before, time=time, now=now)

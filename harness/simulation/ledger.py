@@ -11,7 +11,7 @@ from commonwatt.device.desired_states import DEFAULT
 from commonwatt.device.meter import Meter
 from commonwatt.model.records import FUTURE_S, EventRecord, Log, Rejection, unpack_event, unpack_history
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Command, Held, Kind
 from commonwatt.protocol.messages import MAX_PUT_RECORDS, unpack_put
 from commonwatt.protocol.topics import EVENTS, RECORDS
@@ -66,12 +66,12 @@ class Ledger:
         self._utility_events: dict[int, set[EventKey]] = {}
         self._relayed: dict[int, Holdings] = {}
         self._puts: dict[tuple[MeterId, int, int, int, int], bytes] = {}
-        self._orders: dict[MeterId, at_meter.Orders] = {}
+        self._desired_states: dict[MeterId, at_meter.DesiredStates] = {}
         self._ends: dict[tuple[MeterId, Kind, Pair], int] = {}
         self._over: dict[tuple[MeterId, Kind, Pair], float] = {}
         self._generation: dict[MeterId, int] = {}
         # Letters by who has them: gateways by name, the utility by its store's id.
-        self._letters: dict[str | int, set[Letter]] = {}
+        self._dead_letters: dict[str | int, set[DeadLetter]] = {}
         self._store_id = 0
         # What stores of gateways had when they were lost: an acknowledgement of theirs may still be on its way.
         self._lost: dict[str, Holdings] = {}
@@ -84,7 +84,7 @@ class Ledger:
         self._at_utility[store_id] = masks.nothing()
         self._utility_events[store_id] = set()
         self._relayed[store_id] = masks.nothing()
-        self._letters[store_id] = set()
+        self._dead_letters[store_id] = set()
         self._store_id = store_id
         self._excuse()
 
@@ -96,7 +96,7 @@ class Ledger:
         self._lost_events.setdefault(name, set()).update(events)
         self._at_gateway[name] = masks.nothing()
         self._deleted[name] = masks.nothing()
-        self._letters[name] = set()
+        self._dead_letters[name] = set()
         self._excuse()
 
     def has_lost(self, name: str) -> bool:
@@ -105,7 +105,7 @@ class Ledger:
 
     def lost_memory(self, meter: MeterId) -> None:
         """Begin with a meter that knows of nothing."""
-        self._orders.pop(meter, None)
+        self._desired_states.pop(meter, None)
         self._excuse()
 
     def _excuse(self) -> None:
@@ -124,39 +124,43 @@ class Ledger:
         for gateway in self._world.gateways.values():
             stored = gateway.store.all_events(unsent_only=False)
             events |= {(event.meter_id, generation, event.record_id) for generation, event in stored}
-        self.excused_events |= self.events.keys() - events - self._events_in_letters()
-        letters = self.slots_in_letters()
+        self.excused_events |= self.events.keys() - events - self._events_in_dead_letters()
+        dead_letters = self.slots_in_dead_letters()
         for (meter, kind), slots in self.made.items():
             for at in slots:
                 mask = there[meter, kind, at // QUARTER_S]
                 if (
                     not (mask.exact | mask.averaged) >> at % QUARTER_S // SLOT_S & 1
-                    and (meter, kind, at) not in letters
+                    and (meter, kind, at) not in dead_letters
                 ):
                     self.excused.add((meter, kind, at))
 
-    def letters(self, of: str | int | None = None) -> set[Letter]:
+    def dead_letters(self, of: str | int | None = None) -> set[DeadLetter]:
         """Return the letters somebody has, or anybody."""
         if of is not None:
-            return self._letters[of]
-        held = [letters for who, letters in self._letters.items() if isinstance(who, str) or who == self._store_id]
-        return set[Letter]().union(*held)
+            return self._dead_letters[of]
+        held = [
+            dead_letters
+            for who, dead_letters in self._dead_letters.items()
+            if isinstance(who, str) or who == self._store_id
+        ]
+        return set[DeadLetter]().union(*held)
 
-    def slots_in_letters(self, of: int | None = None) -> set[tuple[MeterId, int, int]]:
+    def slots_in_dead_letters(self, of: int | None = None) -> set[tuple[MeterId, int, int]]:
         """Return the slots (meter, type, start) that were rejected, and are kept in letters."""
-        records = [unpack_history(x.content) for x in self.letters(of) if x.log == Log.HISTORY]
+        records = [unpack_history(x.content) for x in self.dead_letters(of) if x.log == Log.HISTORY]
         return {(r.meter_id, r.record_type, at) for r in records for at in range(r.start, r.end, SLOT_S)}
 
-    def _events_in_letters(self, of: int | None = None) -> set[EventKey]:
-        return {(x.meter, x.generation, x.record_id) for x in self.letters(of) if x.log == Log.EVENT}
+    def _events_in_dead_letters(self, of: int | None = None) -> set[EventKey]:
+        return {(x.meter, x.generation, x.record_id) for x in self.dead_letters(of) if x.log == Log.EVENT}
 
     def rejected_events(self) -> set[EventKey]:
         """Return the events that were rejected, and are kept in letters at the utility."""
-        return self._events_in_letters(self._store_id)
+        return self._events_in_dead_letters(self._store_id)
 
     def rejected_slots(self) -> set[tuple[MeterId, int, int]]:
         """Return the slots that were rejected, and are kept in letters at the utility."""
-        return self.slots_in_letters(self._store_id)
+        return self.slots_in_dead_letters(self._store_id)
 
     # Meters.
 
@@ -176,7 +180,7 @@ class Ledger:
             return
         kind, pair = desired[0], (command.epoch, command.seq)
         key = meter, kind, pair
-        old, held = before.get(kind), core.orders.held.get(kind)
+        old, held = before.get(kind), core.desired_states.held.get(kind)
         obeyed = held is not None and held != old and (held.epoch, held.seq) == pair and held.value != DEFAULT[kind]
         if obeyed and end <= time:
             self._world.fail(f"I7: meter {meter} obeys {kind} {pair} after its end {end}")
@@ -202,7 +206,7 @@ class Ledger:
         for change in changes:
             if isinstance(change, at_meter.Delete):
                 self._check_delete(fleet, change)
-            elif isinstance(change, at_meter.Orders):
+            elif isinstance(change, at_meter.DesiredStates):
                 self._check_orders(change)
             elif isinstance(change, at_meter.MeterState):
                 self._generation[change.meter] = change.generation
@@ -220,7 +224,7 @@ class Ledger:
                 generation = self._generation[change.meter]
                 stored = gateway.store.event(change.meter, generation, event.record_id)
                 key = change.meter, generation, event.record_id
-                if stored == event or key in self._events_in_letters():
+                if stored == event or key in self._events_in_dead_letters():
                     continue
                 if key in self._lost_events.get(gateway.name, ()):
                     self.excused_events.add(key)
@@ -228,7 +232,7 @@ class Ledger:
                     self._world.fail(f"I1/I3: meter {change.meter} deletes event {event}, the gateway has {stored}")
             return
         held, deleted = self._at_gateway[gateway.name], self._deleted.setdefault(gateway.name, masks.nothing())
-        rejected = {letter.content for letter in self._letters.get(gateway.name, ())}
+        rejected = {dead_letter.content for dead_letter in self._dead_letters.get(gateway.name, ())}
         for (data,) in rows:
             if data in rejected:
                 continue
@@ -251,8 +255,8 @@ class Ledger:
                 self.excused.add((meter, kind, quarter * QUARTER_S + slot * SLOT_S))
         return slots
 
-    def _check_orders(self, change: at_meter.Orders) -> None:
-        before = self._orders.get(change.meter)
+    def _check_orders(self, change: at_meter.DesiredStates) -> None:
+        before = self._desired_states.get(change.meter)
         if before is not None and change.epoch < before.epoch:
             self._world.fail(f"I7: epoch of meter {change.meter} goes back from {before.epoch} to {change.epoch}")
         for kind, held in change.held.items():
@@ -281,8 +285,8 @@ class Ledger:
                         again = self.made_again.setdefault((change.meter, record.record_type, record.start), set())
                         again |= {slots[record.start], record.reading}
                     slots.setdefault(record.start, record.reading)
-            elif isinstance(change, at_meter.Orders):
-                self._orders[change.meter] = change
+            elif isinstance(change, at_meter.DesiredStates):
+                self._desired_states[change.meter] = change
 
     def check_meter(self, core: Meter, now: float) -> None:
         """Check that no state outlives its end (I7): a time by the meter's time, a duration by its own clock.
@@ -290,7 +294,7 @@ class Ledger:
         The clocks themselves may be wrong by what nobody has told the meter yet.
         """
         meter = core.description.id
-        for kind, held in core.orders.held.items():
+        for kind, held in core.desired_states.held.items():
             key = meter, kind, (held.epoch, held.seq)
             beyond = [core.time(now) - self._ends[key]] if key in self._ends else []
             beyond += [now - self._over[key]] if key in self._over else []
@@ -309,28 +313,28 @@ class Ledger:
                 if known is None:
                     self._world.fail(f"I3: {node.name} marks something as relayed before it heard of a utility")
                 self._check_relayed(node, change, int(known))
-            elif isinstance(change, at_gateway.AddLetters):
-                self._check_letters(node, change)
+            elif isinstance(change, at_gateway.AddDeadLetters):
+                self._check_dead_letters(node, change)
             elif isinstance(change, at_gateway.ReplaceParts) and change.by is not None:
                 # Exact slots may stand in the place of averages, nothing else.
                 old = masks.of_parts(_parts(node, change.ids))[change.by.key]
                 if old != masks.of_payload(change.by.payload):
                     self._world.fail(f"I1: {node.name} compacts {change.by.key} to something else")
 
-    def _check_letters(self, node: "GatewayNode", change: at_gateway.AddLetters) -> None:
+    def _check_dead_letters(self, node: "GatewayNode", change: at_gateway.AddDeadLetters) -> None:
         """Check that what is rejected is forged, or not of now by a clock that was wrong and could not know it."""
         clock = self._world.clock()
-        for letter in change.letters:
-            if letter.content in self.forged:
+        for dead_letter in change.dead_letters:
+            if dead_letter.content in self.forged:
                 continue
-            event = letter.log == Log.EVENT
-            end = unpack_event(letter.content).time if event else unpack_history(letter.content).end
+            event = dead_letter.log == Log.EVENT
+            end = unpack_event(dead_letter.content).time if event else unpack_history(dead_letter.content).end
             ahead = end > clock + FUTURE_S - CLOCKS_APART_S
             # The time it judged by, which it may have set right before the jump, or after, in the same step.
-            behind = node.jumped and letter.time - clock < CLOCKS_APART_S - FUTURE_S
-            if letter.reason != Rejection.FUTURE or not (ahead or behind):
-                why = Rejection(letter.reason).name
-                self._world.fail(f"{node.name} rejects a good record of meter {letter.meter} as {why}, of {end}")
+            behind = node.jumped and dead_letter.time - clock < CLOCKS_APART_S - FUTURE_S
+            if dead_letter.reason != Rejection.FUTURE or not (ahead or behind):
+                why = Rejection(dead_letter.reason).name
+                self._world.fail(f"{node.name} rejects a good record of meter {dead_letter.meter} as {why}, of {end}")
 
     def _check_relayed(self, node: "GatewayNode", change: at_gateway.Relayed, store_id: int) -> None:
         held, relayed = self._at_utility[store_id], self._relayed[store_id]
@@ -344,8 +348,12 @@ class Ledger:
                     relayed[key] = relayed[key].join(mask)
         if missing := set(change.events) - self._utility_events[store_id]:
             self._world.fail(f"I2/I3: {node.name} marks events as relayed that are not there: {sorted(missing)}")
-        marked = {letter for i in change.letters for _, letter in node.store._letters("WHERE number = ?", (i,))}
-        if lost := marked - self._letters[store_id]:
+        marked = {
+            dead_letter
+            for i in change.dead_letters
+            for _, dead_letter in node.store._dead_letters("WHERE number = ?", (i,))
+        }
+        if lost := marked - self._dead_letters[store_id]:
             self._world.fail(f"I2/I3: {node.name} marks letters as relayed that are not there: {lost}")
 
     def after_gateway(self, name: str, changes: Sequence[at_gateway.Change]) -> None:
@@ -361,8 +369,8 @@ class Ledger:
                     for key, mask in masks.of_record(record).items():
                         held[key] = held[key].join(mask)
                         self._check_groups(f"the store of {name}", key, held[key])
-            elif isinstance(change, at_gateway.AddLetters):
-                self._letters.setdefault(name, set()).update(change.letters)
+            elif isinstance(change, at_gateway.AddDeadLetters):
+                self._dead_letters.setdefault(name, set()).update(change.dead_letters)
 
     def check_gateway(self, name: str, holdings: Holdings) -> None:
         """Check what a store that was opened holds against what meters deleted (I1)."""
@@ -379,7 +387,7 @@ class Ledger:
                 for key, payload in zip(change.blocks.keys(), change.payloads, strict=True):
                     held[key] = held[key].join(masks.of_payload(payload))
                     self._check_groups("the utility", key, held[key])
-                self._letters[store_id] |= set(change.letters)
+                self._dead_letters[store_id] |= set(change.dead_letters)
                 events |= {(event.meter_id, generation, event.record_id) for generation, event in change.events}
 
     def check_utility(self, store_id: int, holdings: Holdings) -> None:

@@ -194,7 +194,7 @@ def _any_batch_acknowledgement() -> Iterator[None]:
                 store=self._store.store_id,
                 blocks=len(sent.blocks),
                 events=len(sent.events),
-                letters=len(sent.letters),
+                dead_letters=len(sent.dead_letters),
             )
         return real(self, ack, now)
 

@@ -84,9 +84,9 @@ class Explorer:
             part = self.world.parts[n]
             if isinstance(part, MeterPart):
                 core = part.core(number)
-                held = core.orders.held.get(Kind.ISOLATED)
+                held = core.desired_states.held.get(Kind.ISOLATED)
                 slots = {(r.start - START) // SLOT_S for r in part.held(number)}
-                self._facts[n, number] = slots, core.orders.epoch, held, not core.events.rows
+                self._facts[n, number] = slots, core.desired_states.epoch, held, not core.events.rows
             elif isinstance(part, GatewayPart):
                 self._facts[n, number] = (*map(_slots, part.holdings(number)), part.drained(number))
             elif isinstance(part, UtilityPart):

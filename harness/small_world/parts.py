@@ -225,7 +225,7 @@ class MeterPart(Part[Meter, meter_changes.Change]):
         id_ = self._description.id
         fresh = meter_changes.Stored(
             state=meter_changes.MeterState(meter=id_, generation=self._born),
-            orders=meter_changes.Orders(id_, (0, 0), {}),
+            desired_states=meter_changes.DesiredStates(id_, (0, 0), {}),
         )
         return Meter(self._description, self._limits, self._store.load(id_) or fresh, Counter())
 

@@ -167,7 +167,7 @@ class World:
             status=status,
             blocks=len(batch.keys),
             events=len(batch.events),
-            letters=len(batch.letters),
+            dead_letters=len(batch.dead_letters),
         )
         return self.utility_says("ack", ack.pack())
 

@@ -6,7 +6,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import EventRecord
-from commonwatt.protocol.batches import Batch, Letter
+from commonwatt.protocol.batches import Batch, DeadLetter
 from commonwatt.protocol.messages import Trust
 from utility.changes import Append
 
@@ -22,7 +22,7 @@ def append(
     *,
     sender: str = "r001",
     events: Sequence[tuple[int, EventRecord]] = (),
-    letters: Sequence[Letter] = (),
+    dead_letters: Sequence[DeadLetter] = (),
     received: int = 1_800_000_000,
 ) -> Append:
     """What the core makes of a batch that is good."""
@@ -34,7 +34,7 @@ def append(
         blocks=given,
         payloads=pack(given),
         events=list(events),
-        letters=list(letters),
+        dead_letters=list(dead_letters),
     )
 
 
@@ -43,7 +43,7 @@ def batch(
     *,
     owner: str = "r001",
     events: Sequence[tuple[int, EventRecord]] = (),
-    letters: Sequence[Letter] = (),
+    dead_letters: Sequence[DeadLetter] = (),
     payloads: list[bytes] | None = None,
 ) -> Batch:
     """A batch as a gateway relays it."""
@@ -57,5 +57,5 @@ def batch(
         keys=given.keys(),
         payloads=Payloads.of(payloads or pack(given)),
         events=list(events),
-        letters=list(letters),
+        dead_letters=list(dead_letters),
     )

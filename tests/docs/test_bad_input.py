@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.protocol.batches import MAX_LETTER_BYTES
+from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES
 from harness.docs.generate import DOCS
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import Seen, gateway_bench, utility_bench
@@ -40,7 +40,7 @@ def at_meter(folder: Path, case: str) -> Seen:
     return bad_input.play_meter(case)
 
 
-DOORS: dict[str, Callable[[Path, str], Seen]] = {
+SOURCES: dict[str, Callable[[Path, str], Seen]] = {
     "Puts of a meter": partial(in_gateway, bad_input.play_put),
     "History records": partial(in_gateway, bad_input.play_record),
     "Event records": partial(in_gateway, bad_input.play_event),
@@ -49,17 +49,17 @@ DOORS: dict[str, Callable[[Path, str], Seen]] = {
     "The head-end, at the gateway": partial(in_gateway, bad_input.play_head_end),
     "The head-end, at the utility": in_utility,
 }
-CASES = [(door, row) for door in DOORS for row in rows(door)]
+CASES = [(source, row) for source in SOURCES for row in rows(source)]
 
 
-@pytest.mark.parametrize(("door", "row"), CASES, ids=[f"{door}: {row[0]}" for door, row in CASES])
-def test_bad_input_is_answered_counted_and_kept_as_the_page_says(door: str, row: Row, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("door", "row"), CASES, ids=[f"{source}: {row[0]}" for source, row in CASES])
+def test_bad_input_is_answered_counted_and_kept_as_the_page_says(source: str, row: Row, tmp_path: Path) -> None:
     case, answer, counted, kept = row
-    seen = DOORS[door](tmp_path, case)
+    seen = SOURCES[source](tmp_path, case)
     assert seen.answer == answer
     assert (counted in seen.counted) if counted else not seen.counted - {"accepted"}, seen.counted
     assert seen.kept == ((kept,) if kept else ())
-    assert all(len(content) <= MAX_LETTER_BYTES for content in seen.contents)
+    assert all(len(content) <= MAX_DEAD_LETTER_BYTES for content in seen.contents)
 
 
 def test_every_case_there_is_stands_on_the_page() -> None:

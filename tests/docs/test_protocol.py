@@ -34,7 +34,7 @@ from commonwatt.protocol.commands import (
     ControllerCommand,
     ControllerOutcome,
     Heartbeat,
-    LineUse,
+    LineByteCount,
     Message,
     Outcome,
     unpack_json,
@@ -186,7 +186,7 @@ def test_batch_carries_the_block_and_the_event_of_the_page() -> None:
     assert (batch.owner, batch.flags) == ("r001", BatchFlag.COMPRESSED)
     assert (list(batch.keys), list(batch.payloads)) == ([(METER, 3, QUARTER)], HEX["block-payload"][:1])
     assert [(generation, event.pack()) for generation, event in batch.events] == [(1, HEX["event-record"][0])]
-    assert batch.letters == []
+    assert batch.dead_letters == []
     # The compressed body may differ between versions of zstandard; the head may not.
     head = 44 + len(batch.owner)
     assert batch.pack()[:head] == sent[:head]
@@ -198,7 +198,7 @@ def test_batch_acknowledgement_answers_the_batch_above_it() -> None:
     ack = unpack_batch_ack(sent)
     assert ack.pack() == sent
     assert (ack.status, ack.store, ack.sequence) == (BatchRefusal.NONE, batch.store, batch.sequence)
-    assert (ack.blocks, ack.events, ack.letters) == (1, 1, 0)
+    assert (ack.blocks, ack.events, ack.dead_letters) == (1, 1, 0)
     assert f"({len(sent)} bytes): magic `CWA1`" in PAGE
 
 
@@ -226,7 +226,7 @@ MODELS: dict[str, type[Message]] = {
     "controller-command": ControllerCommand,
     "controller-outcome": ControllerOutcome,
     "heartbeat": Heartbeat,
-    "lte-use": LineUse,
+    "lte-use": LineByteCount,
 }
 
 
@@ -381,12 +381,12 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
             "a batch",
             (
                 f"{batches.MAX_BATCH_BYTES // 1024} KiB; {batches.MAX_BATCH_BLOCKS:,} blocks, "
-                f"{batches.MAX_BATCH_EVENTS:,} events, {batches.MAX_BATCH_LETTERS} letters; "
+                f"{batches.MAX_BATCH_EVENTS:,} events, {batches.MAX_BATCH_DEAD_LETTERS} letters; "
                 f"{batches.MAX_BODY_BYTES // 1024**2} MiB uncompressed"
             ),
         ),
         ("a block payload", f"{payloads.MAX_PAYLOAD_BYTES:,} bytes; {packing.MAX_EXTRAS} extras"),
-        ("a letter's content", f"{batches.MAX_LETTER_BYTES:,} bytes"),
+        ("a letter's content", f"{batches.MAX_DEAD_LETTER_BYTES:,} bytes"),
     ],
 )
 def test_limits_of_the_page_are_those_of_the_code(what: str, limit: str) -> None:

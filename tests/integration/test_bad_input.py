@@ -76,7 +76,7 @@ def command(site: Site, *words: str) -> str:
     return done.stdout
 
 
-def letters(site: Site, part: str, *words: str) -> list[dict[str, Any]]:
+def dead_letters(site: Site, part: str, *words: str) -> list[dict[str, Any]]:
     """What ``commonwatt letters`` lists of a part."""
     config = str(site.layout.part(part).config)
     listed: list[dict[str, Any]] = json.loads(
@@ -104,7 +104,9 @@ def ask(site: Site, path: str) -> dict[str, Any]:
 def bad_messages(now: int) -> Iterator[tuple[str, bytes, str]]:
     """Leaf, payload and the name of the letter it must become."""
     kept = {
-        row[0]: row[3] for door in ("Puts of a meter", "History records", "Levels and outcomes") for row in rows(door)
+        row[0]: row[3]
+        for source in ("Puts of a meter", "History records", "Levels and outcomes")
+        for row in rows(source)
     }
     here = {case: reason for case, reason in kept.items() if reason and not case.endswith(NOT_HERE)}
     record = HistoryRecord(
@@ -179,7 +181,9 @@ def _every_bad_one_is_listed_and_counted(
     names = Counter(reason for _, _, reason in wanted)
 
     def missing(part: str) -> Counter[str]:
-        found = Counter(letter["reason_text"] for letter in letters(site, part, "--meter", str(BAD_METER)))
+        found = Counter(
+            dead_letter["reason_text"] for dead_letter in dead_letters(site, part, "--meter", str(BAD_METER))
+        )
         return names - found
 
     for part in ("r001 gateway", "utility"):
@@ -187,7 +191,9 @@ def _every_bad_one_is_listed_and_counted(
         while not_there := missing(part):
             assert time.monotonic() < deadline, f"{part}: {not_there}"
     at_utility = Counter(reason for _, _, reason in to_utility if reason)
-    of_r002 = [letter["reason_text"] for letter in letters(site, "utility") if letter["sender"] == "r002"]
+    of_r002 = [
+        dead_letter["reason_text"] for dead_letter in dead_letters(site, "utility") if dead_letter["sender"] == "r002"
+    ]
     # The same bytes are kept once.
     assert set(of_r002) == set(at_utility)
     assert len(of_r002) >= len({payload for _, payload, reason in to_utility if reason}) - 1
@@ -237,10 +243,10 @@ def _every_good_one_arrives(site: Site, folder: Path) -> None:
 
 def _what_is_held_is_taken_when_somebody_says_so(site: Site) -> None:
     config = str(site.layout.part("utility").config)
-    held = [x for x in letters(site, "utility", "--state", "held") if x["told"].startswith("type 3")]
+    held = [x for x in dead_letters(site, "utility", "--state", "held") if x["told"].startswith("type 3")]
     assert {x["sender"] for x in held if x["reason_text"] == "not assigned"} == {"r002"}
     through = [x for x in held if x["reason_text"] == "implausible"]
-    assert [letter["meter"] for letter in through] == [str(BAD_METER)]
+    assert [dead_letter["meter"] for dead_letter in through] == [str(BAD_METER)]
     said = command(site, "utility", "letters", "--release", str(through[0]["no"]), "--by", "Ann", "--config", config)
     assert said.endswith(f"1 slot of meter {BAD_METER} released by Ann\n")
     start = int(site.layout.clock.origin)

@@ -363,7 +363,7 @@ def test_a_device_that_connects_in_a_loop_keeps_no_places_and_fills_no_log(
         for _ in range(300):
             stack.enter_context(running.raw(packet))
         eventually(lambda: running.count("connects_total") == 301)
-        eventually(lambda: len(running.broker._door.tasks) == 2)
+        eventually(lambda: len(running.broker._listener.tasks) == 2)
         meter = running.connect("2")
         meter.publish(meter_up("r001", 2, "rec"), b"me too")
         assert gateway.next()[1] == b"me too"

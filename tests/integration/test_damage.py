@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 from commonwatt.audit import audit_folder
-from commonwatt.sqlite.damage import set_aside_before
+from commonwatt.sqlite.damage import quarantined_before
 from harness.network.waiting import eventually
 from harness.real.site import Site
 
@@ -29,10 +29,10 @@ def test_row_05_a_damaged_store_is_set_aside_and_the_town_loses_nothing(tmp_path
         damage(folder / "gateway.db")
         site.start(GATEWAY)
         eventually(lambda: site.metric(GATEWAY, "commonwatt_gateway_store_set_aside_total") == 1)
-        (aside,) = set_aside_before(folder / "gateway.db")
+        (quarantined,) = quarantined_before(folder / "gateway.db")
         status = site.status(GATEWAY)
         assert status is not None
-        assert status["store"]["set_aside"] == str(aside)
+        assert status["store"]["set_aside"] == str(quarantined)
         assert "is damaged" in site.log(GATEWAY)
         eventually(lambda: site.metric(GATEWAY, 'commonwatt_gateway_batches_total{result="acknowledged"}') >= 3)
         site.stop("r001 meters")
@@ -57,8 +57,8 @@ def test_row_05_a_damaged_utility_refuses_to_start_and_is_refilled_after_its_sal
         command = [*part.command[:-3], "salvage", "--config", str(part.config)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
-        (aside,) = set_aside_before(store)
-        assert str(aside) in done.stdout.replace("\n", "")
+        (quarantined,) = quarantined_before(store)
+        assert str(quarantined) in done.stdout.replace("\n", "")
         # Even were nothing taken over, the backups would bring it all.
         with sqlite3.connect(store) as db:
             db.execute("DELETE FROM part")

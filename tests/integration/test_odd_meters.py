@@ -189,11 +189,11 @@ def test_row_28_a_poison_record_is_kept_aside_and_the_rest_flows(site: Site) -> 
     meter.measure(100, 200)
     meter.poison(300)
     meter.measure(400, 500)
-    letters = site.folder / "utility" / "utility.db"
-    eventually(lambda: ask(letters, "SELECT count(*) FROM letter") == [(2,)])
+    dead_letters = site.folder / "utility" / "utility.db"
+    eventually(lambda: ask(dead_letters, "SELECT count(*) FROM letter") == [(2,)])
     eventually(lambda: drained(site))
     assert dumped(site)[RecordType.THROUGH] == meter.flowed
-    (kept,) = ask(letters, f"SELECT content FROM letter WHERE reason = {int(Rejection.UNALIGNED)}")
+    (kept,) = ask(dead_letters, f"SELECT content FROM letter WHERE reason = {int(Rejection.UNALIGNED)}")
     assert len(kept[0]) == 36, "the whole record"
     meter.close()
 

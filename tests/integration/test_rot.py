@@ -86,7 +86,7 @@ def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_salv
         before = readings(site, wrong)
         assert before
 
-        def is_set_aside() -> bool:
+        def is_quarantined() -> bool:
             spoil(store, wrong, page_kind=False)
             told = readings(site, wrong)
             assert told is not None
@@ -94,7 +94,7 @@ def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_salv
             assert all(values.get(slot, value) == value for slot, value in told), "no wrong value is ever shown"
             return site.metric("utility", "commonwatt_utility_damaged_parts_total") >= 1
 
-        eventually(is_set_aside)
+        eventually(is_quarantined)
         eventually(lambda: (readings(site, wrong) or set()) >= before)  # its gateway was asked for it again
         assert status(site)["alarms"] == []
 
@@ -113,8 +113,8 @@ def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_salv
         assert "stop the service, then run: commonwatt utility salvage" in site.log("utility")
 
         site.stop("utility")
-        salvage = [*part.command[:-3], "salvage", "--config", str(part.config)]
-        done = subprocess.run(salvage, capture_output=True, text=True, check=False, timeout=60)
+        recovery = [*part.command[:-3], "salvage", "--config", str(part.config)]
+        done = subprocess.run(recovery, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         site.start("utility")
         eventually(lambda: taken() >= 2)

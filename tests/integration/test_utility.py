@@ -129,7 +129,7 @@ class Gateway:
             keys=blocks.keys(),
             payloads=pack(blocks),
             events=[],
-            letters=[],
+            dead_letters=[],
         ).pack()
         deadline = time.monotonic() + WAIT_S
         while time.monotonic() < deadline:

@@ -28,7 +28,7 @@ from utility.metrics import UtilityMetrics
 from utility.store import completeness, reads
 from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
-from utility.store.dead_letters import letters as kept_letters
+from utility.store.dead_letters import dead_letters as kept_dead_letters
 
 MAX_READINGS_S = 7 * 86_400
 """The longest range of readings one request may have."""
@@ -245,7 +245,7 @@ def _add_completeness(app: FastAPI, api: Api) -> None:
 
 def _add_troubles(app: FastAPI, api: Api) -> None:
     @app.get("/letters")
-    def letters(
+    def dead_letters(
         meter: MeterText | None = None,
         reason: Annotated[str | None, Query(max_length=40, description="A reason, by name or number.")] = None,
         since: Moment = 0,
@@ -262,7 +262,7 @@ def _add_troubles(app: FastAPI, api: Api) -> None:
         except ConfigError as error:
             raise HTTPException(422, str(error).removeprefix("--")) from error
         with api.database.reads.begin() as connection:
-            return {"letters": [row_of(kept) for kept in kept_letters(connection, limit, asked)]}
+            return {"letters": [row_of(kept) for kept in kept_dead_letters(connection, limit, asked)]}
 
     @app.get("/conflicts")
     def conflicts(limit: Limit = 100) -> dict[str, object]:

@@ -15,7 +15,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.commands import ControllerCommand
-from commonwatt.runtime.service import errors_told, flowing
+from commonwatt.runtime.service import errors_reported, flowing
 from utility.changes import OpenCommand
 from utility.cli.options import ConfigOption, from_file
 from utility.store import reads
@@ -78,7 +78,7 @@ def command(
         "last_quarter": None if last is None else last // QUARTER_S,
         "periods": periods or None,
     }
-    with errors_told(), from_file(config) as (database, clock):
+    with errors_reported(), from_file(config) as (database, clock):
         now = int(clock.now())
         message = _checked(action, {name: value for name, value in fields.items() if value is not None}, now + valid_s)
         with database.writes.begin() as connection:
@@ -95,7 +95,7 @@ def command(
 @app.command()
 def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
     """Show the newest commands to gateways, and what became of them."""
-    with errors_told(), from_file(config) as (database, _):
+    with errors_reported(), from_file(config) as (database, _):
         with database.reads.begin() as connection:
             rows = reads.commands(connection, limit)
         if as_json:

@@ -17,7 +17,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.service import errors_told, flowing, run_service
+from commonwatt.runtime.service import errors_reported, flowing, run_service
 from commonwatt.town.town import Microgrid, load_town
 from utility.cli import commands as cli_commands
 from utility.cli import upkeep as cli_upkeep
@@ -47,7 +47,7 @@ def run(config: ConfigOption) -> None:
 
     An example of the file: commonwatt config example utility
     """
-    with errors_told():
+    with errors_reported():
         settings, clock = load(config)
         tokens = load_tokens(settings.tokens)
         if UTILITY not in tokens:
@@ -88,7 +88,7 @@ def register(
     With --out alone it makes the files and no database, with --database alone it fills that and makes no file: so the
     secrets of the town need not be on the machine where the database is.
     """
-    with errors_told():
+    with errors_reported():
         if database is None and out is None:
             raise ConfigError("give --database, --out, or both; see: commonwatt utility register --help")
         loaded = load_town(town)
@@ -118,7 +118,7 @@ def dump(
     One line each, such as {"kind": "block", "meter": "10001", "type": 3, "quarter": 1988888, "values": [...],
     "quality": "22...", "extras": []}. Blocks come by quarter: those that begin in [START, END).
     """
-    with errors_told(), from_file(config) as (database, _):
+    with errors_reported(), from_file(config) as (database, _):
         quarters = -(-start // QUARTER_S), -(-end // QUARTER_S) - 1
         lines = chain(
             chain.from_iterable(dumps.block_lines(blocks) for blocks in reads.all_blocks(database, *quarters)),

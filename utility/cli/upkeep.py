@@ -12,13 +12,13 @@ from rich.progress import Progress
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.runtime.interrupts import stop_told
-from commonwatt.runtime.service import errors_told, flowing
+from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, load, opened, place_of_database
 from utility.store.backup.backup import backup, restore
 from utility.store.backup.restore import command_line
 from utility.store.backup.sqlite import Tell
 from utility.store.database import new_store_id, sqlite_path
-from utility.store.recovery import salvage
+from utility.store.recovery import recover
 
 app = typer.Typer()
 
@@ -39,7 +39,7 @@ def migrate(
     the service again: then the gateways send once more what the copy does not have. `commonwatt utility restore` does
     that by itself.
     """
-    with errors_told():
+    with errors_reported():
         settings, _ = load(config)
         with opened(settings.database, create=True, named=place_of_database(config)) as database:
             if new_store:
@@ -59,14 +59,14 @@ def migrate(
 
 @app.command("salvage")
 @flowing
-def salvage_command(config: ConfigOption) -> None:
+def recovery_command(config: ConfigOption) -> None:
     """Replace a damaged SQLite database by a new one with all that can be read and is sound; stop the service first.
 
     The damaged file is set aside beside the new one, under a name with the date; the newest three are kept. Start the
     service afterwards: the gateways send again what they have, and the gap finder asks for the rest. Should meters be
     missing, register the town again.
     """
-    with errors_told():
+    with errors_reported():
         settings, clock = load(config)
         path = sqlite_path(settings.database)
         if path is None:
@@ -75,11 +75,15 @@ def salvage_command(config: ConfigOption) -> None:
                 f"{command_line(config, 'restore', 'BACKUP', '--replace')}"
             )
         with stop_told(_AS_IT_WAS):
-            done = salvage(path, int(clock.now()))
+            done = recover(path, int(clock.now()))
         show("salvage", done.table(), ("table", "taken over", "damaged"))
         for what in done.unreadable:
             typer.echo(what)
-        kept = f"the damaged database is kept as {done.aside}" if done.aside else "the salvage begun before is finished"
+        kept = (
+            f"the damaged database is kept as {done.quarantined}"
+            if done.quarantined
+            else "the salvage begun before is finished"
+        )
         typer.echo(
             f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for"
         )
@@ -98,7 +102,7 @@ def backup_command(
     of the utility. What others have in that database is not in it, nor are roles and grants. Tokens and settings are
     other files, to be kept as well.
     """
-    with errors_told():
+    with errors_reported():
         settings, _ = load(config)
         with stop_told(f"stopped; there is no {file}, and the database is as it was"), _progress("backup") as tell:
             damaged = backup(settings.database, file, config, tell)
@@ -132,12 +136,12 @@ def restore_command(
     such as indexes and triggers. Where others' views or tables depend on them, nothing is replaced, and those are
     named: drop them first, and make them again afterwards.
     """
-    with errors_told():
+    with errors_reported():
         settings, clock = load(config)
         with stop_told(_AS_IT_WAS), _progress("restore") as tell:
-            aside = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
-        if aside is not None:
-            typer.echo(f"what was there is kept as {aside}")
+            quarantined = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
+        if quarantined is not None:
+            typer.echo(f"what was there is kept as {quarantined}")
         typer.echo("put back, under a new store id; start the service again: the gateways send what came since")
 
 

@@ -16,20 +16,20 @@ from commonwatt.cli.dead_letter_options import (
     ReasonOption,
     SinceOption,
     show_counts,
-    show_letters,
+    show_dead_letters,
 )
 from commonwatt.cli.tables import is_wide, show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
 from commonwatt.protocol.commands import PERIODS
 from commonwatt.protocol.dead_letter_words import wanted
-from commonwatt.runtime.service import errors_told, flowing
+from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, from_file
 from utility.store import reads
 from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
-from utility.store.dead_letters import letter_counts
-from utility.store.dead_letters import letters as kept_letters
+from utility.store.dead_letters import dead_letter_counts
+from utility.store.dead_letters import dead_letters as kept_dead_letters
 from utility.store.periods import newest_periods
 from utility.store.quarantine import MAX_WHO, MAX_WHY, Decision, decide
 
@@ -39,14 +39,14 @@ app = typer.Typer()
 class State(StrEnum):
     """What is decided on a letter."""
 
-    HELD = "held"
+    QUARANTINED = "held"
     RELEASED = "released"
     REFUSED = "refused"
 
 
 @app.command()
 @flowing
-def letters(
+def dead_letters(
     config: ConfigOption,
     meter: MeterOption = None,
     reason: ReasonOption = None,
@@ -75,7 +75,7 @@ def letters(
 
     Examples: `letters --state held`, `letters --release 17 --why "new service, 400 A"`, `letters --since 24h --counts`.
     """
-    with errors_told(), from_file(config) as (database, clock):
+    with errors_reported(), from_file(config) as (database, clock):
         now = int(clock.now())
         if release or refuse:
             decisions = [*((no, State.RELEASED) for no in release or ()), *((no, State.REFUSED) for no in refuse or ())]
@@ -84,10 +84,10 @@ def letters(
         asked = wanted(meter, reason, since, now, state or "")
         with database.reads.begin() as connection:
             if counts:
-                show_counts(letter_counts(connection, asked), as_json=as_json)
+                show_counts(dead_letter_counts(connection, asked), as_json=as_json)
             else:
                 columns = ("no", "time", "sender", "meter", *(("door",) if is_wide() else ()))
-                show_letters(kept_letters(connection, limit, asked), as_json=as_json, columns=columns)
+                show_dead_letters(kept_dead_letters(connection, limit, asked), as_json=as_json, columns=columns)
 
 
 def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str, why: str, now: int) -> None:
@@ -108,7 +108,7 @@ def conflicts(config: ConfigOption, limit: LimitOption = 50) -> None:
     The smallest value stands, all are kept. A slot is listed only when its quarter-hour was compacted: up to
     `compact_s` (900 s) and a minute after the quarter-hour's end.
     """
-    with errors_told(), from_file(config) as (database, _):
+    with errors_reported(), from_file(config) as (database, _):
         rows = [row | {"values": _values_text(row["values"])} for row in conflicting_slots(database, limit)]
         show("conflicts", rows, ("meter", "type", "start", "quality", "values"))
 
@@ -120,7 +120,7 @@ def _values_text(values: Any) -> str:
 @app.command()
 def gaps(config: ConfigOption, limit: LimitOption = 50) -> None:
     """Show the oldest blocks with missing slots, how often they were asked for, and when next."""
-    with errors_told(), from_file(config) as (database, _), database.reads.begin() as connection:
+    with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
         columns = ("microgrid", "meter", "type", "start", "slots", "absent", "asked", "next_time")
         show("gaps", reads.gaps(connection, limit), columns)
 
@@ -132,7 +132,7 @@ def jobs(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = Fa
     `due`: the next tick does it, within 15 s. `running`: an attempt is at work. `failed`: the last attempt failed, or
     its process died; the next begins by itself. `to come`: the period has not ended yet.
     """
-    with errors_told(), from_file(config) as (database, clock):
+    with errors_reported(), from_file(config) as (database, clock):
         with database.reads.begin() as connection:
             rows = newest_periods(connection, limit, int(clock.now()))
         if as_json:
@@ -149,7 +149,7 @@ def schedules(config: ConfigOption, as_json: JsonOption = False) -> None:
     As its last heartbeat reports them. Those that `command schedule` set are named under tuned; the others are from the
     gateway's file.
     """
-    with errors_told(), from_file(config) as (database, _):
+    with errors_reported(), from_file(config) as (database, _):
         with database.reads.begin() as connection:
             rows = reads.schedules(connection)
         if as_json:
@@ -166,7 +166,7 @@ def lines(config: ConfigOption, as_json: JsonOption = False) -> None:
 
     As its gateway said last. At risk is a line of which more is expected than its plan allows.
     """
-    with errors_told(), from_file(config) as (database, _):
+    with errors_reported(), from_file(config) as (database, _):
         with database.reads.begin() as connection:
             rows = reads.lines(connection)
         if as_json:

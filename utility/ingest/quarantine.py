@@ -17,14 +17,14 @@ from commonwatt.model.blocks import EXTRA, Blocks, concatenate
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection
 from commonwatt.model.units import EpochSeconds
 from commonwatt.model.validation import Expected, judge_event, reading_faults, slot_ends, suspects
-from commonwatt.protocol.batches import Letter
-from commonwatt.protocol.dead_letters import LocalReason, block_letters, held_blocks
+from commonwatt.protocol.batches import DeadLetter
+from commonwatt.protocol.dead_letters import LocalReason, block_dead_letters, quarantined_blocks
 from utility.registry.snapshot import MeterEntry
 
-Held = tuple[Letter, Blocks]
+Quarantined = tuple[DeadLetter, Blocks]
 """A letter that a person is to decide on, and the readings it holds."""
 
-_HELD_REASONS = (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED)
+_QUARANTINED_REASONS = (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED)
 
 _Event = tuple[int, EventRecord]
 _Longs = npt.NDArray[np.int64]
@@ -43,8 +43,8 @@ class Sorted:
 
     blocks: Blocks
     payloads: Payloads
-    letters: tuple[Letter, ...] = ()
-    held: tuple[Held, ...] = ()
+    dead_letters: tuple[DeadLetter, ...] = ()
+    quarantined: tuple[Quarantined, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,22 +84,22 @@ def sort_out(
     doubtful, own = blocks.take(rows), assigned[rows]
     values = _values_of(doubtful)
     reasons = _judge(doubtful, values, limits[rows], own, judged_at)
-    letters: list[Letter] = []
-    held: list[Held] = []
+    dead_letters: list[DeadLetter] = []
+    quarantined: list[Quarantined] = []
     for reason in np.unique(reasons[reasons > 0]).tolist():
         apart = _of(doubtful, values.take(reasons == reason))
-        made = block_letters(now, apart, reason)
-        if reason in _HELD_REASONS:
-            held += [(letter, apart.take([row])) for row, letter in enumerate(made)]
+        made = block_dead_letters(now, apart, reason)
+        if reason in _QUARANTINED_REASONS:
+            quarantined += [(dead_letter, apart.take([row])) for row, dead_letter in enumerate(made)]
         else:
-            letters += made
+            dead_letters += made
     good = _of(doubtful, values.take(reasons == 0))
     others = np.flatnonzero(~some)
     return Sorted(
         concatenate([blocks.take(others), good]),
         Payloads.of([*payloads.take(others), *pack(good)]),
-        tuple(letters),
-        tuple(held),
+        tuple(dead_letters),
+        tuple(quarantined),
     )
 
 
@@ -177,10 +177,10 @@ def is_assigned(meter: MeterEntry, sender: str, owner: str) -> bool:
     return meter.microgrid == owner and sender in meter.controllers
 
 
-def event_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -> Iterator[Letter]:
+def event_dead_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -> Iterator[DeadLetter]:
     """Yield a letter of each event that was set apart."""
     for (generation, record), reason in apart:
-        yield Letter(
+        yield DeadLetter(
             meter=record.meter_id,
             log=Log.EVENT,
             reason=reason,
@@ -191,24 +191,24 @@ def event_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -> Ite
         )
 
 
-def held_letters(
-    letters: Sequence[Letter], sender: str, owner: str, meters: Mapping[int, MeterEntry]
-) -> tuple[list[Letter], tuple[Held, ...]]:
+def quarantined_dead_letters(
+    dead_letters: Sequence[DeadLetter], sender: str, owner: str, meters: Mapping[int, MeterEntry]
+) -> tuple[list[DeadLetter], tuple[Quarantined, ...]]:
     """Divide relayed letters into those that stay letters, and those that a person is to decide on.
 
     One with readings, of a controller that may not hold the meter, is kept under that reason: under its own it would
     stand in the place of the same letter from the meter's controller.
     """
-    plain, held = [], []
-    for letter in letters:
-        meter = meters.get(letter.meter)
+    plain, quarantined = [], []
+    for dead_letter in dead_letters:
+        meter = meters.get(dead_letter.meter)
         blocks = None
-        if meter is not None and letter.reason == Rejection.IMPLAUSIBLE:
+        if meter is not None and dead_letter.reason == Rejection.IMPLAUSIBLE:
             if not is_assigned(meter, sender, owner):
-                letter = replace(letter, reason=LocalReason.NOT_ASSIGNED)
-            blocks = held_blocks(letter, meter.account, meter.record_types)
+                dead_letter = replace(dead_letter, reason=LocalReason.NOT_ASSIGNED)
+            blocks = quarantined_blocks(dead_letter, meter.account, meter.record_types)
         if blocks is None:
-            plain.append(letter)
+            plain.append(dead_letter)
         else:
-            held.append((letter, blocks))
-    return plain, tuple(held)
+            quarantined.append((dead_letter, blocks))
+    return plain, tuple(quarantined)

@@ -23,7 +23,7 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gaps import GapFinder
 from utility.store.periods import Turn, counts
-from utility.store.quarantine import count_held
+from utility.store.quarantine import count_quarantined
 from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead
 
@@ -130,7 +130,7 @@ class Jobs:
     def _count(self) -> None:
         with self._database.reads.begin() as connection:
             self._metrics.gaps_open.set(count_open_gaps(connection))
-            self._metrics.held_open.set(count_held(connection))
+            self._metrics.quarantined_open.set(count_quarantined(connection))
             self._metrics.conflicts.set(count_conflicts(connection))
         self._is_counted = True
 

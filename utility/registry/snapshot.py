@@ -77,10 +77,10 @@ class RegistrySnapshot:
 
     def assigned(self, rows: Rows, sender: str, microgrid: str) -> npt.NDArray[np.bool_]:
         """Return which blocks are of meters of ``microgrid`` that the controller ``sender`` may hold."""
-        may_hold = np.zeros(len(self._ids), np.bool_)
-        may_hold[self._held.get(sender, _NO_ROWS)] = True
+        may_quarantine = np.zeros(len(self._ids), np.bool_)
+        may_quarantine[self._quarantined.get(sender, _NO_ROWS)] = True
         in_place: npt.NDArray[np.bool_] = self._microgrids[rows] == self._codes.get(microgrid, -1)
-        return in_place & may_hold[rows]
+        return in_place & may_quarantine[rows]
 
     def recorded(self, rows: Rows, keys: Keys) -> npt.NDArray[np.bool_]:
         """Return which blocks are of a type that their meter records."""
@@ -116,12 +116,12 @@ class RegistrySnapshot:
         return np.array([self._codes[entry.microgrid] for entry in self._entries], np.int64)
 
     @cached_property
-    def _held(self) -> dict[str, npt.NDArray[np.intp]]:
-        held: dict[str, list[int]] = {}
+    def _quarantined(self) -> dict[str, npt.NDArray[np.intp]]:
+        quarantined: dict[str, list[int]] = {}
         for row, entry in enumerate(self._entries):
             for controller in entry.controllers:
-                held.setdefault(controller, []).append(row)
-        return {controller: np.array(rows, np.intp) for controller, rows in held.items()}
+                quarantined.setdefault(controller, []).append(row)
+        return {controller: np.array(rows, np.intp) for controller, rows in quarantined.items()}
 
     @cached_property
     def _types(self) -> npt.NDArray[np.uint64]:

@@ -25,9 +25,9 @@ from utility.store.parts import (
     ORIGIN_NAMES,
     Checked,
     check,
+    quarantine,
     select_compacted,
     select_fresh,
-    set_aside,
     summaries,
 )
 from utility.store.postgres.partitions import make_partitions, month_of
@@ -84,7 +84,7 @@ class Compactor:
         if not rows:
             return None
         checked = check(rows)
-        damaged = set_aside(self._database, checked.damaged) if checked.damaged else 0
+        damaged = quarantine(self._database, checked.damaged) if checked.damaged else 0
         return _replacement(checked, damaged)
 
     def apply(self, replacement: Replacement) -> int:

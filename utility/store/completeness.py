@@ -38,7 +38,7 @@ class Completeness:
 
     exact: int = 0
     averaged: int = 0
-    held: int = 0
+    quarantined: int = 0
     refused: int = 0
     off: int = 0
     absent: int = 0
@@ -128,7 +128,7 @@ def _of_series(
                 counts[place].exact += e
                 counts[place].averaged += a
     absent = _absent(connection, keys, first, end)
-    held = masks_between(connection, keys, first, end)
+    quarantined = masks_between(connection, keys, first, end)
     off = Off(connection, {row.meter_no: (first, end) for row in rows})
     for row in rows:
         place = row.meter_no, row.record_type
@@ -136,7 +136,7 @@ def _of_series(
             lacks = ALL_SLOTS & ~present.get((*place, quarter), 0)
             if lacks:
                 reasons = {
-                    **dict(zip(("held", "refused"), held.get((*place, quarter), (0, 0)), strict=True)),
+                    **dict(zip(("held", "refused"), quarantined.get((*place, quarter), (0, 0)), strict=True)),
                     "off": off.mask(row.meter_no, quarter),
                     "absent": absent.get((*place, quarter), 0),
                 }

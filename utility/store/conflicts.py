@@ -15,7 +15,7 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from utility.store.database import Database, insert_or
 from utility.store.keys import is_one_of, listed
-from utility.store.parts import KEY_NAMES, check, chunks, select_compacted, set_aside
+from utility.store.parts import KEY_NAMES, check, chunks, quarantine, select_compacted
 from utility.store.registry import NOBODY, controller_numbers
 from utility.store.tables import conflict_sender
 
@@ -66,7 +66,7 @@ def conflicts(database: Database, limit: int) -> list[dict[str, object]]:
         names = {number: name for name, number in controller_numbers(connection).items()}
         noted = _noted(connection, [row for row in checked.rows if row.sender_no == NOBODY])
     if checked.damaged:
-        set_aside(database, checked.damaged)
+        quarantine(database, checked.damaged)
     blocks = checked.blocks
     found: dict[tuple[int, int], set[int]] = {}
     for extra in blocks.extras:

@@ -140,12 +140,12 @@ class GapFinder:
             # What lies beyond the horizon was looked through by a clock that was ahead, before anything could be there.
             begin = min(row.scanned_from, horizon) if row.scanned_from is not None else first
             end = min(row.scanned_until, horizon) if row.scanned_until is not None else first
-            room = MAX_SCANNED - len(keys)
+            disk_space = MAX_SCANNED - len(keys)
             quarters = [*range(first, begin), *range(max(end, first), horizon)]
-            if len(quarters) > room:
+            if len(quarters) > disk_space:
                 run.more = True
                 # The earlier ones wait whole: what was looked through stays one range.
-                quarters = [*range(max(end, first), min(horizon, max(end, first) + room))]
+                quarters = [*range(max(end, first), min(horizon, max(end, first) + disk_space))]
                 first = begin
             if quarters or (row.scanned_until is not None and row.scanned_until > horizon):
                 keys += [(row.meter_no, row.record_type, quarter) for quarter in quarters]
@@ -178,10 +178,10 @@ class GapFinder:
             blocks = self._reader.read(connection, _PARTS_OF, listed(some))
             for (meter_id, record_type, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True):
                 present[numbers[meter_id], record_type, quarter] = mask
-        held = masks_of(connection, keys)
+        quarantined = masks_of(connection, keys)
         for key, mask in present.items():
             # What a person is to decide on, or has refused, its gateway has nothing better of.
-            waiting, refused = held.get(key, (0, 0))
+            waiting, refused = quarantined.get(key, (0, 0))
             missing = ALL_SLOTS & ~mask & ~waiting & ~refused
             run.masks[key] = missing & ~off.mask(key[0], key[2]) if missing else 0
 

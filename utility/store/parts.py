@@ -30,12 +30,12 @@ from commonwatt.codec.packing_arrays import masks_of
 from commonwatt.model.blocks import Blocks, Quality, join
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS, unsigned64
-from commonwatt.protocol.batches import Letter
-from commonwatt.protocol.dead_letters import Door, LocalReason
+from commonwatt.protocol.batches import DeadLetter
+from commonwatt.protocol.dead_letters import DeadLetterSource, LocalReason
 from utility.store.bulk import Column
 from utility.store.database import Database, insert_or, lock_gaps
-from utility.store.dead_letters import letter_row
-from utility.store.tables import compacted, controller, gap, letter, meter, part
+from utility.store.dead_letters import dead_letter_row
+from utility.store.tables import compacted, controller, dead_letter, gap, meter, part
 
 ALL_SLOTS = (1 << SLOTS) - 1
 """Mask of all slots of a block."""
@@ -216,7 +216,7 @@ class PartReader:
         """Set aside what was found damaged; not to be called while this thread's read transaction is open."""
         found, self._found = self._found, []
         if found:
-            self.damaged += set_aside(self._database, found)
+            self.damaged += quarantine(self._database, found)
 
 
 def _by_key(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
@@ -235,7 +235,7 @@ def _key(row: Row[Any]) -> tuple[int, int, int]:
     return row.quarter, row.meter_no, row.record_type
 
 
-def set_aside(database: Database, rows: Sequence[Row[Any]]) -> int:
+def quarantine(database: Database, rows: Sequence[Row[Any]]) -> int:
     """Move damaged parts to the letters, and have their slots asked for again; return how many were there."""
     moved = 0
     keys: set[tuple[int, int, int]] = set()
@@ -244,9 +244,9 @@ def set_aside(database: Database, rows: Sequence[Row[Any]]) -> int:
             if not _take_out(connection, row):
                 continue  # Another reader found it too.
             moved += 1
-            kept = Letter(
+            kept = DeadLetter(
                 meter=unsigned64(row.meter_id),
-                log=Door.UNKNOWN,
+                log=DeadLetterSource.UNKNOWN,
                 reason=LocalReason.DAMAGED_PART,
                 generation=0,
                 record_id=row.id or 0,
@@ -255,7 +255,9 @@ def set_aside(database: Database, rows: Sequence[Row[Any]]) -> int:
             )
             named = select(controller.c.id).where(controller.c.number == row.sender_no)
             sender = connection.execute(named).scalar() or "unknown"
-            connection.execute(insert_or(connection, letter).on_conflict_do_nothing(), [letter_row(sender, kept)])
+            connection.execute(
+                insert_or(connection, dead_letter).on_conflict_do_nothing(), [dead_letter_row(sender, kept)]
+            )
             if _is_likely(row):
                 keys |= {(row.meter_no, row.record_type, row.quarter), _true_key(connection, row)}
         if keys:

@@ -10,16 +10,16 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.dead_letters import held_blocks
+from commonwatt.protocol.dead_letters import quarantined_blocks
 from utility.registry.snapshot import MeterEntry
 from utility.store.database import insert_or
-from utility.store.dead_letters import letter_of
+from utility.store.dead_letters import dead_letter_of
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import chunks, masks
 from utility.store.registry import NOBODY, controller_numbers, load_snapshot
-from utility.store.tables import held, letter, part, series
+from utility.store.tables import dead_letter, part, quarantined, series
 
-HELD = "held"
+QUARANTINED = "held"
 RELEASED = "released"
 REFUSED = "refused"
 
@@ -29,10 +29,10 @@ MAX_WHY = 200
 Key = tuple[int, int, int]
 """(number of the meter, record type, quarter)."""
 
-_HELD = (
-    select(held, letter.c.state)
-    .join(letter, letter.c.no == held.c.letter_no)
-    .where(is_one_of((held.c.meter_no, held.c.record_type, held.c.quarter)))
+_QUARANTINED = (
+    select(quarantined, dead_letter.c.state)
+    .join(dead_letter, dead_letter.c.no == quarantined.c.letter_no)
+    .where(is_one_of((quarantined.c.meter_no, quarantined.c.record_type, quarantined.c.quarter)))
 )
 
 
@@ -61,7 +61,7 @@ def note_slots(connection: Connection, letter_no: int, number: int, blocks: Bloc
         {"meter_no": number, "record_type": kind, "quarter": quarter, "letter_no": letter_no, "mask": mask}
         for (_, kind, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True)
     ]
-    connection.execute(held.insert(), rows)
+    connection.execute(quarantined.insert(), rows)
 
 
 def decide(connection: Connection, decision: Decision) -> Blocks:
@@ -70,27 +70,27 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
     Raises:
         ConfigError: There is no such letter, it is not held, or its meter is no longer registered.
     """
-    row = connection.execute(select(letter).where(letter.c.no == decision.no)).one_or_none()
+    row = connection.execute(select(dead_letter).where(dead_letter.c.no == decision.no)).one_or_none()
     if row is None:
         raise ConfigError(f"letter {decision.no}: there is none of this number; see: commonwatt utility letters")
-    if row.state != HELD:
+    if row.state != QUARANTINED:
         what = f"is {row.state} already" if row.state else "is not one that is held"
         raise ConfigError(f"letter {decision.no}: {what}; see: commonwatt utility letters --state held")
-    kept = letter_of(row).letter
+    kept = dead_letter_of(row).dead_letter
     meter = load_snapshot(connection).meters.get(kept.meter)
     # It fitted what the meter was registered for when it came; that may have changed since.
-    blocks = held_blocks(kept, None, RecordType)
+    blocks = quarantined_blocks(kept, None, RecordType)
     if blocks is None or meter is None:
         raise ConfigError(f"letter {decision.no}: holds no readings of a registered meter; see: register")
     decided = (
-        update(letter)
-        .where(letter.c.no == decision.no, letter.c.state == HELD)
+        update(dead_letter)
+        .where(dead_letter.c.no == decision.no, dead_letter.c.state == QUARANTINED)
         .values(state=decision.state, decided=decision.time, decided_by=decision.who, why=decision.why)
     )
     if not connection.execute(decided).rowcount:
         raise ConfigError(f"letter {decision.no}: somebody else has just decided; see: commonwatt utility letters")
     if decision.state == RELEASED:
-        connection.execute(delete(held).where(held.c.letter_no == decision.no))
+        connection.execute(delete(quarantined).where(quarantined.c.letter_no == decision.no))
         _append(connection, blocks, meter, row.sender, decision.time)
     return blocks
 
@@ -123,13 +123,13 @@ def _append(connection: Connection, blocks: Blocks, meter: MeterEntry, sender: s
 def masks_of(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[int, int]]:
     """Return the slots of the blocks that are held, and those that were refused, where there are any."""
     found: dict[Key, tuple[int, int]] = {}
-    if connection.execute(select(held.c.letter_no).limit(1)).first() is None:
+    if connection.execute(select(quarantined.c.letter_no).limit(1)).first() is None:
         return found
     for some in chunks(list(keys)):
-        for row in connection.execute(_HELD, listed(some)):
+        for row in connection.execute(_QUARANTINED, listed(some)):
             key = row.meter_no, row.record_type, row.quarter
             waiting, refused = found.get(key, (0, 0))
-            found[key] = (waiting | row.mask, refused) if row.state == HELD else (waiting, refused | row.mask)
+            found[key] = (waiting | row.mask, refused) if row.state == QUARANTINED else (waiting, refused | row.mask)
     return found
 
 
@@ -137,14 +137,18 @@ def masks_between(
     connection: Connection, series_keys: Sequence[tuple[int, int]], first: int, end: int
 ) -> dict[Key, tuple[int, int]]:
     """Return the same of all blocks of some meters' record types, quarters ``first`` to ``end`` - 1."""
-    within = held.c.quarter.between(first, end - 1) & is_one_of((held.c.meter_no, held.c.record_type))
+    within = quarantined.c.quarter.between(first, end - 1) & is_one_of(
+        (quarantined.c.meter_no, quarantined.c.record_type)
+    )
     keys = {
         (row.meter_no, row.record_type, row.quarter)
-        for row in connection.execute(select(held).where(within).distinct(), listed(series_keys))
+        for row in connection.execute(select(quarantined).where(within).distinct(), listed(series_keys))
     }
     return masks_of(connection, keys)
 
 
-def count_held(connection: Connection) -> int:
+def count_quarantined(connection: Connection) -> int:
     """Return how many letters wait for a person."""
-    return connection.execute(select(func.count()).select_from(letter).where(letter.c.state == HELD)).scalar_one()
+    return connection.execute(
+        select(func.count()).select_from(dead_letter).where(dead_letter.c.state == QUARANTINED)
+    ).scalar_one()

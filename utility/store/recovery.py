@@ -44,13 +44,13 @@ from utility.store.tables import (
     compacted,
     conflict_sender,
     controller,
+    dead_letter,
     declared_minimum,
     event,
-    held,
-    letter,
     meter,
     part,
     period,
+    quarantined,
     series,
     setting,
     tally,
@@ -69,8 +69,8 @@ _TAKEN = (
     conflict_sender,
     part,
     event,
-    letter,
-    held,
+    dead_letter,
+    quarantined,
     series,
     command,
     tally,
@@ -84,7 +84,7 @@ _Judge = Callable[[list[_Row]], list[_Row]]
 
 
 @dataclass
-class Salvage:
+class Recovery:
     """What became of a damaged database.
 
     Attributes:
@@ -94,7 +94,7 @@ class Salvage:
         unreadable: What could not be read at all, for people.
     """
 
-    aside: Path | None = None
+    quarantined: Path | None = None
     taken: Counter[str] = field(default_factory=Counter)
     damaged: Counter[str] = field(default_factory=Counter)
     unreadable: list[str] = field(default_factory=list)
@@ -104,7 +104,7 @@ class Salvage:
         return [{"table": t.name, "taken over": self.taken[t.name], "damaged": self.damaged[t.name]} for t in _TAKEN]
 
 
-def salvage(path: Path, now: EpochSeconds) -> Salvage:
+def recover(path: Path, now: EpochSeconds) -> Recovery:
     """Put a new database in the place of a damaged one; what is there stays beside it.
 
     One that was made before, and not put in place since something ended it, is put in place now.
@@ -116,9 +116,9 @@ def salvage(path: Path, now: EpochSeconds) -> Salvage:
     if not path.is_file() and not ready_of(path).exists():
         raise ConfigError(f"{path}: no database there")
     with only_one(path, "a running utility, or one of its commands,"), made_beside(path) as fresh:
-        result = Salvage()
+        result = Recovery()
         if ready_of(path).exists():
-            result.aside = put_in_place(path, now)
+            result.quarantined = put_in_place(path, now)
             return result
         try:
             revision = _revision_of(path)
@@ -129,7 +129,7 @@ def salvage(path: Path, now: EpochSeconds) -> Salvage:
             raise StoreError(f"{fresh}: can't be made: {error}; {path} is as it was") from error
         with uninterrupted():
             make_ready(fresh, path)
-            result.aside = put_in_place(path, now)
+            result.quarantined = put_in_place(path, now)
     return result
 
 
@@ -155,7 +155,7 @@ def _revision_of(path: Path) -> str:
     return named if named in known else known[0]
 
 
-def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Salvage, now: EpochSeconds) -> None:
+def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
     """Make the new database, first of the schema of the damaged one, then brought up to date like any other."""
     url = sqlite_url(fresh)
     with closing(open_database(url, create=True, revision=revision)) as database:
@@ -170,7 +170,7 @@ def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Salvage,
         registry_changed(connection)
 
 
-def _insert(connection: Connection, table: Table, rows: list[_Row], result: Salvage) -> None:
+def _insert(connection: Connection, table: Table, rows: list[_Row], result: Recovery) -> None:
     """Insert rows; those that refer to what is lost, or say another thing of what is there, are lost too."""
     statement = insert_or(connection, table).on_conflict_do_nothing()
     try:
@@ -188,7 +188,7 @@ def _insert(connection: Connection, table: Table, rows: list[_Row], result: Salv
 class _Take:
     """Reads what is sound, table by table."""
 
-    def __init__(self, source: SqliteConnection, result: Salvage, now: EpochSeconds) -> None:
+    def __init__(self, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
         self._source = source
         self._result = result
         self._meters: dict[int, int] = {}
@@ -197,7 +197,7 @@ class _Take:
             compacted.name: self._whole_blocks,
             part.name: self._whole_parts,
             event.name: partial(_where, lambda row: row_crc(event, row) == row["crc"]),
-            letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
+            dead_letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
             series.name: partial(_changed, scanned_from=None, scanned_until=None),
             period.name: partial(_where, lambda row: _is_period(row, now)),
             command.name: partial(_where, lambda row: _is_json(row["message"]) and _is_json(row["outcome"] or "0")),

@@ -154,7 +154,7 @@ event = Table(
 
 # `crc` is of the content: a letter sent again is the same letter, another one with the same numbers is not. `state` is
 # empty, or `held` until a person decides, then `released` or `refused`; the next three say when, who and why.
-letter = Table(
+dead_letter = Table(
     "letter",
     metadata,
     Column("no", _RowId, primary_key=True, autoincrement=True),
@@ -176,7 +176,7 @@ letter = Table(
 )
 
 # Which slots held and refused letters are of: bit s of `mask` is slot s. Released ones are in `part` instead.
-held = Table(
+quarantined = Table(
     "held",
     metadata,
     Column("meter_no", ForeignKey("meter.no"), primary_key=True),
@@ -244,8 +244,8 @@ tally = Table(
     Column("blocks", BigInteger, nullable=False),
     Column("slots", BigInteger, nullable=False),
     Column("events", BigInteger, nullable=False),
-    Column("letters", BigInteger, nullable=False),
-    Column("held", BigInteger, nullable=False),
+    Column("letters", BigInteger, nullable=False, key="dead_letters"),
+    Column("held", BigInteger, nullable=False, key="quarantined"),
     Column("event_conflicts", BigInteger, nullable=False),
     Column("last_batch", BigInteger, nullable=False),
 )

@@ -29,25 +29,25 @@ from sqlalchemy import (
 
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, EpochSeconds, signed64
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.dead_letters import LocalReason
-from utility.changes import Append, Change, CloseCommand, Committed, KeepLetter, SawGateway
+from utility.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.registry.snapshot import RegistrySnapshot
 from utility.store.bulk import Column, insert_columns
 from utility.store.checks import is_sound, row_crc
 from utility.store.database import Database, insert_in, insert_or, lock_gaps, upsert
-from utility.store.dead_letters import letter_row
+from utility.store.dead_letters import dead_letter_row
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import chunks
-from utility.store.quarantine import HELD, note_slots
+from utility.store.quarantine import QUARANTINED, note_slots
 from utility.store.registry import load_snapshot
 from utility.store.tables import (
     command,
+    dead_letter,
     declared_minimum,
     event,
     gap,
     gateway_seen,
-    letter,
     meter,
     part,
     series,
@@ -98,7 +98,7 @@ class Writer:
 
 def _has_all(registry: RegistrySnapshot, appends: Sequence[Append]) -> bool:
     """Tell whether the registry has everything that some batches name: their meters, their senders and owners."""
-    few = {m for a in appends for m in (*(e.meter_id for _, e in a.events), *(kept.meter for kept, _ in a.held))}
+    few = {m for a in appends for m in (*(e.meter_id for _, e in a.events), *(kept.meter for kept, _ in a.quarantined))}
     named = {name for append in appends for name in (append.sender, append.owner)}
     return (
         few <= registry.meters.keys()
@@ -122,10 +122,10 @@ class _Transaction:
         """Do every change, and sum up."""
         appends = _of(Append, changes)
         self._append_parts(appends)
-        letters = [(a.sender, kept) for a in appends for kept in a.letters] + self._append_events(appends)
-        letters += [(change.sender, change.letter) for change in _of(KeepLetter, changes)]
-        self._keep_letters(letters)
-        self._hold(appends)
+        dead_letters = [(a.sender, kept) for a in appends for kept in a.dead_letters] + self._append_events(appends)
+        dead_letters += [(change.sender, change.dead_letter) for change in _of(KeepDeadLetter, changes)]
+        self._keep_dead_letters(dead_letters)
+        self._quarantine(appends)
         self._see_gateways(_of(SawGateway, changes))
         for closing in _of(CloseCommand, changes):
             self._close_command(closing)
@@ -187,12 +187,12 @@ class _Transaction:
             values = [dict(zip(_SERIES, row, strict=True)) for row in rows]
         self._connection.execute(_keep_first(dialect), values)
 
-    def _append_events(self, appends: Sequence[Append]) -> list[tuple[str, Letter]]:
+    def _append_events(self, appends: Sequence[Append]) -> list[tuple[str, DeadLetter]]:
         """Keep the events that are new; return letters about those that contradict a kept one."""
         keys = {self._event_key(g, e) for append in appends for g, e in append.events}
         known = self._known_events(sorted(keys))
         new: list[dict[str, Any]] = []
-        contradictions: list[tuple[str, Letter]] = []
+        contradictions: list[tuple[str, DeadLetter]] = []
         for append in appends:
             for generation, record in append.events:
                 key = self._event_key(generation, record)
@@ -238,30 +238,30 @@ class _Transaction:
                     self._connection.execute(delete(event).where(tuple_(*event.primary_key) == key))
         return known
 
-    def _keep_letters(self, letters: Sequence[tuple[str, Letter]]) -> None:
+    def _keep_dead_letters(self, dead_letters: Sequence[tuple[str, DeadLetter]]) -> None:
         rows = defaultdict[tuple[str, bool], list[dict[str, object]]](list)
-        for sender, kept in letters:
-            rows[sender, kept.reason == LocalReason.EVENT_CONFLICT].append(letter_row(sender, kept))
+        for sender, kept in dead_letters:
+            rows[sender, kept.reason == LocalReason.EVENT_CONFLICT].append(dead_letter_row(sender, kept))
         # Only what was inserted is returned; the count of rows is not told by every driver.
-        statement = insert_or(self._connection, letter).on_conflict_do_nothing().returning(letter.c.no)
+        statement = insert_or(self._connection, dead_letter).on_conflict_do_nothing().returning(dead_letter.c.no)
         for (sender, is_conflict), of_sender in rows.items():
             new = len(self._connection.execute(statement, of_sender).all())
-            self._tallies[sender].letters += new
+            self._tallies[sender].dead_letters += new
             if is_conflict:
                 self._tallies[sender].event_conflicts += new
 
-    def _hold(self, appends: Sequence[Append]) -> None:
+    def _quarantine(self, appends: Sequence[Append]) -> None:
         """Keep the letters a person is to decide on; one that was decided on stays so when it comes again."""
         for append in appends:
-            for kept, blocks in append.held:
-                row = insert_or(self._connection, letter).values(letter_row(append.sender, kept, HELD))
-                number = self._connection.execute(row.on_conflict_do_nothing().returning(letter.c.no)).scalar()
+            for kept, blocks in append.quarantined:
+                row = insert_or(self._connection, dead_letter).values(dead_letter_row(append.sender, kept, QUARANTINED))
+                number = self._connection.execute(row.on_conflict_do_nothing().returning(dead_letter.c.no)).scalar()
                 if number is not None:
                     # What another controller sent excuses no gap.
                     if kept.reason != LocalReason.NOT_ASSIGNED:
                         note_slots(self._connection, number, self._registry.meters[kept.meter].no, blocks)
-                    self._tallies[append.sender].letters += 1
-                    self._tallies[append.sender].held += 1
+                    self._tallies[append.sender].dead_letters += 1
+                    self._tallies[append.sender].quarantined += 1
 
     def _see_gateways(self, seen: Sequence[SawGateway]) -> None:
         rows = {
@@ -381,8 +381,8 @@ def _event_row(key: _EventKey, content: tuple[int, int, int], append: Append) ->
     return row | {"crc": row_crc(event, row)}
 
 
-def _contradiction(generation: int, record: EventRecord, append: Append) -> Letter:
-    return Letter(
+def _contradiction(generation: int, record: EventRecord, append: Append) -> DeadLetter:
+    return DeadLetter(
         meter=record.meter_id,
         log=Log.EVENT,
         reason=LocalReason.EVENT_CONFLICT,

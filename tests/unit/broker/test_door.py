@@ -10,8 +10,8 @@ from unittest.mock import Mock
 import pytest
 
 from broker.admission.guard import Guard
-from broker.admission.listener import Door
-from broker.admission.pending_connections import Crowd
+from broker.admission.listener import Listener
+from broker.admission.pending_connections import PendingConnections
 from broker.metrics import BrokerMetrics
 from harness.network.waiting import become
 
@@ -36,9 +36,9 @@ class SlowTls:
         return Mock(spec=asyncio.Transport)
 
 
-async def opened(door: Door) -> int:
-    door.capacity = 1000
-    return await door.open("127.0.0.1", 0)
+async def opened(listener: Listener) -> int:
+    listener.capacity = 1000
+    return await listener.open("127.0.0.1", 0)
 
 
 def test_the_handshake_takes_from_the_time_for_the_connect() -> None:
@@ -48,12 +48,12 @@ def test_the_handshake_takes_from_the_time_for_the_connect() -> None:
         async def serve(_reader: object, _writer: object, ends: float) -> None:
             served.append(ends)
 
-        door = Door(serve, Guard(dict, metrics, TIMEOUT_S), metrics, cast("Any", tls))
-        with socket.create_connection(("127.0.0.1", await opened(door))):
+        listener = Listener(serve, Guard(dict, metrics, TIMEOUT_S), metrics, cast("Any", tls))
+        with socket.create_connection(("127.0.0.1", await opened(listener))):
             await become(lambda: tls.begun)
             tls.done.set()
             await become(lambda: served)
-        await door.close()
+        await listener.close()
         assert served[0] <= tls.begun[0] + TIMEOUT_S
 
     asyncio.run(scene())
@@ -71,20 +71,20 @@ def test_who_is_turned_away_from_a_crowd_is_named_and_not_who_came(caplog: pytes
             finally:
                 writer.close()
 
-        door = Door(serve, Guard(dict, metrics, TIMEOUT_S), metrics)
-        door._crowd = Crowd(2)
-        port = await opened(door)
+        listener = Listener(serve, Guard(dict, metrics, TIMEOUT_S), metrics)
+        listener._pending_connections = PendingConnections(2)
+        port = await opened(listener)
         idle = ("127.0.0.2", "127.0.0.2")
         with ExitStack() as stack:
             for address in idle:
                 stack.enter_context(socket.create_connection(("127.0.0.1", port), source_address=(address, 0)))
-            await become(lambda: len(door._crowd) == len(idle))
+            await become(lambda: len(listener._pending_connections) == len(idle))
             stack.enter_context(socket.create_connection(("127.0.0.1", port), source_address=("127.0.0.3", 0)))
             await become(lambda: caplog.records)
-        await door.close()
-        for task in door.tasks:
+        await listener.close()
+        for task in listener.tasks:
             task.cancel()
-        await asyncio.gather(*door.tasks, return_exceptions=True)
+        await asyncio.gather(*listener.tasks, return_exceptions=True)
 
     asyncio.run(scene())
     (record,) = caplog.records
@@ -96,15 +96,15 @@ def test_a_door_that_accepts_no_more_is_told_to_the_watchdog_and_logged(
 ) -> None:
     async def scene() -> None:
         metrics = BrokerMetrics()
-        door = Door(Mock(), Guard(dict, metrics), metrics)
-        port = await opened(door)
-        assert door.accepting() is None
-        monkeypatch.setattr(door, "_enter", Mock(side_effect=lambda accepted: accepted.close() or 1 / 0))
+        listener = Listener(Mock(), Guard(dict, metrics), metrics)
+        port = await opened(listener)
+        assert listener.accepting() is None
+        monkeypatch.setattr(listener, "_enter", Mock(side_effect=lambda accepted: accepted.close() or 1 / 0))
         with socket.create_connection(("127.0.0.1", port)):
-            await become(door.accepting)
-        assert door.accepting() == "one has ended"
-        await door.close()
-        assert door.accepting() is None
+            await become(listener.accepting)
+        assert listener.accepting() == "one has ended"
+        await listener.close()
+        assert listener.accepting() is None
 
     asyncio.run(scene())
     assert "no more connections are accepted" in caplog.text

@@ -6,7 +6,7 @@ from unittest.mock import Mock
 import pytest
 
 from broker.admission import admitted_devices as known
-from broker.admission.admitted_devices import KnownDevices
+from broker.admission.admitted_devices import AdmittedDevices
 from broker.metrics import BrokerMetrics
 from commonwatt.identity.devices import Device, Role, load_devices, save_devices
 
@@ -18,7 +18,7 @@ def test_a_damaged_file_is_not_read_again_for_everybody_who_knocks(
     monkeypatch.setattr(known, "load_devices", reading)
     device = Device(identity="1", role=Role.METER, microgrid="r001", token_sha256="0" * 64)
     save_devices(path, [device])
-    devices = KnownDevices(path, BrokerMetrics())
+    devices = AdmittedDevices(path, BrokerMetrics())
     devices.load()
     path.write_text("{ not json")
     for _ in range(10):

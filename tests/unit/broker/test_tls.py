@@ -43,7 +43,7 @@ class Shown:
         return self._known[name]
 
 
-class Door:
+class Listener:
     """A broker's TLS, with handshakes in memory."""
 
     def __init__(self, made: Authority) -> None:
@@ -84,7 +84,7 @@ def test_only_what_was_issued_and_has_neither_expired_nor_been_revoked_gets_in(
 ) -> None:
     with TemporaryDirectory() as folder:
         made = authority(Path(folder) / "out")
-        door = Door(made)
+        listener = Listener(made)
         expected: list[tuple[Path, str, str | Refusal]] = []
         for number, (step, name, lifetime_s) in enumerate(steps):
             if step == "issue":
@@ -98,13 +98,13 @@ def test_only_what_was_issued_and_has_neither_expired_nor_been_revoked_gets_in(
                 renewed = {made.out / entry.file for entry in made.renew(now(), 0)}
                 # What had expired is valid now, but only as long as it would have been: these ended before they began.
                 assert renewed <= {made.out / "b/broker.pem"} | {p for p, _, v in expected if v is Refusal.EXPIRED}
-            door.tls.refresh()
-        assert [door.judge(path) for path, *_ in expected] == [verdict for *_, verdict in expected]
+            listener.tls.refresh()
+        assert [listener.judge(path) for path, *_ in expected] == [verdict for *_, verdict in expected]
 
 
 def test_another_authoritys_certificate_does_not_get_in(tmp_path: Path) -> None:
-    door = Door(authority(tmp_path / "out"))
-    assert door.judge(certificate(authority(tmp_path / "other"), Kind.DEVICE, "r001")) is Refusal.CERTIFICATE
+    listener = Listener(authority(tmp_path / "out"))
+    assert listener.judge(certificate(authority(tmp_path / "other"), Kind.DEVICE, "r001")) is Refusal.CERTIFICATE
 
 
 @pytest.mark.parametrize(
@@ -118,34 +118,34 @@ def test_another_authoritys_certificate_does_not_get_in(tmp_path: Path) -> None:
     ],
 )
 def test_a_certificate_that_names_nobody_proves_nothing(tmp_path: Path, peer: object) -> None:
-    assert Door(authority(tmp_path / "out")).proved(peer) is Refusal.CERTIFICATE
+    assert Listener(authority(tmp_path / "out")).proved(peer) is Refusal.CERTIFICATE
 
 
 def test_a_torn_list_of_revocations_leaves_the_one_before(tmp_path: Path) -> None:
     made = authority(tmp_path / "out")
-    door = Door(made)
+    listener = Listener(made)
     device = certificate(made, Kind.DEVICE, "r001")
     made.revoke("r001", "lost", now())
-    door.tls.refresh()
-    assert door.judge(device) is Refusal.REVOKED
-    assert door.files.clients_revoked is not None
+    listener.tls.refresh()
+    assert listener.judge(device) is Refusal.REVOKED
+    assert listener.files.clients_revoked is not None
     other = authority(tmp_path / "other")
     for content in ("", "nonsense", (other.out / "authority" / "revoked.pem").read_text()):
-        door.files.clients_revoked.write_text(content)
-        door.tls.refresh()
-        assert door.judge(device) is Refusal.REVOKED
-    assert door.metrics.value("commonwatt_broker_tls_file_errors_total") == 3
+        listener.files.clients_revoked.write_text(content)
+        listener.tls.refresh()
+        assert listener.judge(device) is Refusal.REVOKED
+    assert listener.metrics.value("commonwatt_broker_tls_file_errors_total") == 3
     with pytest.raises(ConfigError, match=r"revoked\.pem: the list of revocations is not signed by this authority"):
-        BrokerTls(door.files, BrokerMetrics()).load()
+        BrokerTls(listener.files, BrokerMetrics()).load()
 
 
 def test_those_connected_are_judged_even_if_the_look_at_the_files_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    door = Door(authority(tmp_path / "out"))
-    broker = EmbeddedBroker("127.0.0.1:0", tmp_path / "devices.json", door.metrics, tls=door.files)
+    listener = Listener(authority(tmp_path / "out"))
+    broker = EmbeddedBroker("127.0.0.1:0", tmp_path / "devices.json", listener.metrics, tls=listener.files)
     writer = Mock()
-    broker._connections["r001"] = Mock(stream=Shown(None, door.tls._context), writer=writer)
+    broker._connections["r001"] = Mock(stream=Shown(None, listener.tls._context), writer=writer)
     monkeypatch.setattr(BrokerTls, "refresh", Mock(side_effect=ValueError("a fault of ours")))
     with pytest.raises(ValueError, match="a fault of ours"):
         broker._check()
@@ -153,7 +153,7 @@ def test_those_connected_are_judged_even_if_the_look_at_the_files_fails(
 
 
 def test_where_no_certificates_are_asked_for_none_is_proved(tmp_path: Path) -> None:
-    door = Door(authority(tmp_path / "out"))
-    tls = BrokerTls(Files(door.files.certificate), BrokerMetrics())
+    listener = Listener(authority(tmp_path / "out"))
+    tls = BrokerTls(Files(listener.files.certificate), BrokerMetrics())
     tls.load()
     assert tls.proved(cast("Any", Shown(None, tls._context))) is None

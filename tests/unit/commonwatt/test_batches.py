@@ -18,15 +18,15 @@ from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import (
     MAX_BATCH_BLOCKS,
     MAX_BATCH_BYTES,
+    MAX_BATCH_DEAD_LETTERS,
     MAX_BATCH_EVENTS,
-    MAX_BATCH_LETTERS,
     MAX_BODY_BYTES,
-    MAX_LETTER_BYTES,
+    MAX_DEAD_LETTER_BYTES,
     Batch,
     BatchAck,
     BatchFlag,
     BatchRefusal,
-    Letter,
+    DeadLetter,
     unpack_batch,
     unpack_batch_ack,
 )
@@ -35,15 +35,15 @@ from commonwatt.protocol.messages import Trust
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 HEAD = struct.Struct(">4sBBBBIQQIIII")
 
-letters = st.builds(
-    Letter,
+dead_letters = st.builds(
+    DeadLetter,
     meter=u64,
     log=u8,
     reason=u8,
     generation=u32,
     record_id=u64,
     time=u32,
-    content=st.binary(max_size=MAX_LETTER_BYTES),
+    content=st.binary(max_size=MAX_DEAD_LETTER_BYTES),
 )
 events = st.builds(EventRecord, previous_state=u16, new_state=u16, record_id=u64, meter_id=u64, time=u32)
 
@@ -61,7 +61,7 @@ def batches(draw: st.DrawFn) -> Batch:
         keys=Keys.of([key for key, _ in blocks]),
         payloads=Payloads.of(payload for _, payload in blocks),
         events=draw(st.lists(st.tuples(u32, events), max_size=4)),
-        letters=draw(st.lists(letters, max_size=3)),
+        dead_letters=draw(st.lists(dead_letters, max_size=3)),
     )
 
 
@@ -75,20 +75,20 @@ acks = st.builds(
     sequence=u64,
     blocks=u32,
     events=u32,
-    letters=u32,
+    dead_letters=u32,
 )
 
 EMPTY = Batch(
-    owner="r001", store=1, sequence=1, time=1, keys=Keys.of([]), payloads=Payloads.of([]), events=[], letters=[]
+    owner="r001", store=1, sequence=1, time=1, keys=Keys.of([]), payloads=Payloads.of([]), events=[], dead_letters=[]
 )
 
 
 def message(
-    body: bytes, *, blocks: int = 0, events: int = 0, letters: int = 0, flags: int = 0, length: int | None = None
+    body: bytes, *, blocks: int = 0, events: int = 0, dead_letters: int = 0, flags: int = 0, length: int | None = None
 ) -> bytes:
     """Make a batch by hand, with any counts and any body."""
     size = len(body) if length is None else length
-    data = HEAD.pack(b"CWB1", flags, 0, 4, 0, 1, 1, 1, blocks, events, letters, size) + b"r001" + body
+    data = HEAD.pack(b"CWB1", flags, 0, 4, 0, 1, 1, 1, blocks, events, dead_letters, size) + b"r001" + body
     return recrc(data + bytes(4))
 
 
@@ -121,14 +121,16 @@ def test_empty_batch_reads_back() -> None:
 
 def test_full_batch_reads_back() -> None:
     event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=2**64 - 1, time=3)
-    letter = Letter(meter=1, log=0, reason=129, generation=0, record_id=1, time=1, content=b"?" * MAX_LETTER_BYTES)
+    dead_letter = DeadLetter(
+        meter=1, log=0, reason=129, generation=0, record_id=1, time=1, content=b"?" * MAX_DEAD_LETTER_BYTES
+    )
     batch = replace(
         EMPTY,
         flags=BatchFlag.COMPRESSED,
         keys=Keys.of([(2**64 - 1 - i, 3, i) for i in range(MAX_BATCH_BLOCKS)]),
         payloads=Payloads.of(bytes([i % 256]) * (i % 1_000) for i in range(MAX_BATCH_BLOCKS)),
         events=[(5, event)] * MAX_BATCH_EVENTS,
-        letters=[letter] * MAX_BATCH_LETTERS,
+        dead_letters=[dead_letter] * MAX_BATCH_DEAD_LETTERS,
     )
     data = batch.pack()
     assert len(data) < MAX_BATCH_BYTES
@@ -142,8 +144,10 @@ def test_uncompressed_batch_is_read_too() -> None:
 
 
 def test_long_letter_is_cut_to_its_first_kilobyte() -> None:
-    letter = Letter(meter=1, log=0, reason=129, generation=0, record_id=1, time=1, content=bytes(5_000))
-    assert unpack_batch(replace(EMPTY, letters=[letter]).pack()).letters[0].content == bytes(MAX_LETTER_BYTES)
+    dead_letter = DeadLetter(meter=1, log=0, reason=129, generation=0, record_id=1, time=1, content=bytes(5_000))
+    assert unpack_batch(replace(EMPTY, dead_letters=[dead_letter]).pack()).dead_letters[0].content == bytes(
+        MAX_DEAD_LETTER_BYTES
+    )
 
 
 @given(batches(), st.data())
@@ -174,9 +178,9 @@ def test_any_bytes_under_a_right_checksum_read_or_are_a_protocol_error(batch: Ba
 
 @given(st.binary(max_size=120), *[st.integers(0, 3)] * 3)
 @settings(max_examples=150)
-def test_any_body_reads_or_is_a_protocol_error(body: bytes, blocks: int, events: int, letters: int) -> None:
+def test_any_body_reads_or_is_a_protocol_error(body: bytes, blocks: int, events: int, dead_letters: int) -> None:
     try:
-        batch = unpack_batch(message(body, blocks=blocks, events=events, letters=letters))
+        batch = unpack_batch(message(body, blocks=blocks, events=events, dead_letters=dead_letters))
     except ProtocolError as error:
         code = error.code
     else:
@@ -226,9 +230,9 @@ def test_batch_acknowledgement_of_an_unknown_kind_confirms_nothing(offset: int) 
         (
             lambda n: replace(
                 EMPTY,
-                letters=[Letter(meter=1, log=0, reason=1, generation=0, record_id=1, time=1, content=b"")] * n,
+                dead_letters=[DeadLetter(meter=1, log=0, reason=1, generation=0, record_id=1, time=1, content=b"")] * n,
             ),
-            MAX_BATCH_LETTERS,
+            MAX_BATCH_DEAD_LETTERS,
         ),
     ],
     ids=["blocks", "events", "letters"],
@@ -248,9 +252,9 @@ def test_payload_longer_than_a_payload_may_be_is_refused() -> None:
 
 
 def test_letter_longer_than_a_letter_may_be_is_refused() -> None:
-    size = MAX_LETTER_BYTES + 1
+    size = MAX_DEAD_LETTER_BYTES + 1
     body = struct.pack(">QBBIQIH", 1, 0, 1, 1, 1, 1, size) + bytes(size)
-    assert code_of(message(body, letters=1)) == BatchRefusal.MALFORMED
+    assert code_of(message(body, dead_letters=1)) == BatchRefusal.MALFORMED
 
 
 @pytest.mark.parametrize("states_its_size", [True, False])

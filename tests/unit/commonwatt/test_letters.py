@@ -10,18 +10,18 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import make_app
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import Log
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.dead_letter_words import counts_of, told, wanted
-from commonwatt.protocol.dead_letters import Door, Wanted, door_text, held_blocks
+from commonwatt.protocol.dead_letters import DeadLetterSource, Wanted, quarantined_blocks, source_text
 from commonwatt.protocol.messages import Level, Put
-from gateway.changes import AddLetters
+from gateway.changes import AddDeadLetters
 from gateway.store.store import Store
 
 NOON = 1_800_014_400
 
 
-def letter(door: int, content: bytes, reason: int = 129) -> Letter:
-    return Letter(meter=7, log=door, reason=reason, generation=0, record_id=1, time=NOON, content=content)
+def dead_letter(source: int, content: bytes, reason: int = 129) -> DeadLetter:
+    return DeadLetter(meter=7, log=source, reason=reason, generation=0, record_id=1, time=NOON, content=content)
 
 
 PUT = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=1, records=(bytes(36),)).pack()
@@ -30,41 +30,41 @@ PUT = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=1, records=(bytes(3
 @pytest.mark.parametrize(
     ("door", "content", "says"),
     [
-        (Door.PUT_HISTORY, b"\x09" + PUT[1:], "put of version 9; this gateway speaks 1: 0901"),
-        (Door.PUT_HISTORY, PUT[:-1], "put of 1 records, ids 1 to 1, in 63 bytes"),
-        (Door.PUT_EVENT, bytes(1024), "the first kilobyte: 0000"),
-        (Door.LEVEL, b"?", "level of 1 bytes"),
-        (Door.OUTCOME, b'{"v":2}', "Outcome: v: Input should be 1"),
-        (Door.COMMAND, b"[" * 400, "ControllerCommand"),
-        (Door.BATCH, b"hello", "batch of 5 bytes"),
-        (Door.STATUS, b"\x1b[2J\xff", "Heartbeat"),
-        (Door.GATEWAY_OUTCOME, b"null", "ControllerOutcome"),
-        (Door.BATCH_ACK, b"", "batch acknowledgement of 0 bytes"),
-        (Door.UNKNOWN, b"\x01\x02", "0102"),
+        (DeadLetterSource.PUT_HISTORY, b"\x09" + PUT[1:], "put of version 9; this gateway speaks 1: 0901"),
+        (DeadLetterSource.PUT_HISTORY, PUT[:-1], "put of 1 records, ids 1 to 1, in 63 bytes"),
+        (DeadLetterSource.PUT_EVENT, bytes(1024), "the first kilobyte: 0000"),
+        (DeadLetterSource.LEVEL, b"?", "level of 1 bytes"),
+        (DeadLetterSource.OUTCOME, b'{"v":2}', "Outcome: v: Input should be 1"),
+        (DeadLetterSource.COMMAND, b"[" * 400, "ControllerCommand"),
+        (DeadLetterSource.BATCH, b"hello", "batch of 5 bytes"),
+        (DeadLetterSource.STATUS, b"\x1b[2J\xff", "Heartbeat"),
+        (DeadLetterSource.GATEWAY_OUTCOME, b"null", "ControllerOutcome"),
+        (DeadLetterSource.BATCH_ACK, b"", "batch acknowledgement of 0 bytes"),
+        (DeadLetterSource.UNKNOWN, b"\x01\x02", "0102"),
         (77, b"\x01\x02", "0102"),
     ],
 )
-def test_a_message_says_what_is_wrong_with_it_and_how_it_begins(door: int, content: bytes, says: str) -> None:
-    text = told(letter(door, content))
+def test_a_message_says_what_is_wrong_with_it_and_how_it_begins(source: int, content: bytes, says: str) -> None:
+    text = told(dead_letter(source, content))
     assert says in text
     assert text.isprintable()
 
 
 def test_an_implausible_level_says_how_much_it_claims() -> None:
     content = Level(state=1, time=NOON, level=99_000_000).pack()
-    assert told(letter(Door.LEVEL, content, reason=15)) == "12:00:00, 99000000 mWh"
+    assert told(dead_letter(DeadLetterSource.LEVEL, content, reason=15)) == "12:00:00, 99000000 mWh"
 
 
 @given(st.integers(0, 255), st.integers(0, 255), st.binary(max_size=1024) | st.sampled_from([PUT, PUT[:50], bytes(36)]))
 @settings(max_examples=300)
-def test_any_letter_at_all_can_be_told_and_judged(door: int, reason: int, content: bytes) -> None:
-    assert told(letter(door, content, reason)).isprintable()
-    assert held_blocks(letter(door, content, 15), 0, (1, 2, 3)) is None
+def test_any_letter_at_all_can_be_told_and_judged(source: int, reason: int, content: bytes) -> None:
+    assert told(dead_letter(source, content, reason)).isprintable()
+    assert quarantined_blocks(dead_letter(source, content, 15), 0, (1, 2, 3)) is None
 
 
 @pytest.mark.parametrize("log", [1, 22, 255])
 def test_every_door_has_a_name(log: int) -> None:
-    assert door_text(log) == {1: "history", 22: "batch", 255: "log 255"}[log]
+    assert source_text(log) == {1: "history", 22: "batch", 255: "log 255"}[log]
 
 
 def test_options_say_which_letters_are_wanted() -> None:
@@ -101,7 +101,16 @@ def test_letters_are_counted_by_reason_and_state_most_first() -> None:
 @pytest.fixture
 def gateway(tmp_path: Path) -> Path:
     store = Store(tmp_path / "gateway.db")
-    store.commit([AddLetters((letter(Door.OUTCOME, b"[]"), letter(Door.HISTORY, bytes(36), reason=5)))])
+    store.commit(
+        [
+            AddDeadLetters(
+                (
+                    dead_letter(DeadLetterSource.OUTCOME, b"[]"),
+                    dead_letter(DeadLetterSource.HISTORY, bytes(36), reason=5),
+                )
+            )
+        ]
+    )
     store.close()
     config = tmp_path / "gateway.toml"
     config.write_text('[gateway]\nmicrogrid = "r001"\n')

@@ -20,9 +20,9 @@ def test_an_interfaces_counters_are_those_the_kernel_shows_everybody() -> None:
 
     before, found, after = shown(), interface_byte_count("lo"), shown()
     assert found is not None
-    run, use = found
-    assert before.sent <= use.sent <= after.sent
-    assert before.received <= use.received <= after.received
+    run, byte_count = found
+    assert before.sent <= byte_count.sent <= after.sent
+    assert before.received <= byte_count.received <= after.received
     assert interface_byte_count("lo") is not None
     assert (interface_byte_count("lo") or ("",))[0] == run
     assert interface_byte_count("wwan-none") is None

@@ -4,7 +4,7 @@ import pytest
 
 import commonwatt.__main__
 from commonwatt.model.exceptions import CommonwattError, ConfigError, ProtocolError, StoreError
-from commonwatt.runtime.service import EXIT_FAILED, EXIT_USAGE, errors_told
+from commonwatt.runtime.service import EXIT_FAILED, EXIT_USAGE, errors_reported
 
 
 @pytest.mark.parametrize(
@@ -20,20 +20,20 @@ from commonwatt.runtime.service import EXIT_FAILED, EXIT_USAGE, errors_told
 def test_error_is_told_in_one_line_with_its_exit_code(
     capsys: pytest.CaptureFixture[str], error: Exception, code: int, told: str
 ) -> None:
-    with pytest.raises(SystemExit) as caught, errors_told():
+    with pytest.raises(SystemExit) as caught, errors_reported():
         raise error
     assert caught.value.code == code
     assert capsys.readouterr() == ("", told)
 
 
 def test_what_is_our_own_fault_shows_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError), errors_told():
+    with pytest.raises(ZeroDivisionError), errors_reported():
         raise ZeroDivisionError
 
 
 def test_exit_codes_stay_what_scripts_rely_on() -> None:
     assert (EXIT_FAILED, EXIT_USAGE) == (1, 2)
-    with errors_told():
+    with errors_reported():
         pass
 
 

@@ -4,46 +4,46 @@ import pytest
 
 import gateway.links
 import utility.shell
-from commonwatt.network.liveness import Silence
+from commonwatt.network.liveness import Liveness
 
 
 def test_a_connection_over_which_nothing_was_expected_is_left_alone() -> None:
-    silence = Silence(30, 3600)
-    assert not silence.too_long(1e9)
+    liveness = Liveness(30, 3600)
+    assert not liveness.too_long(1e9)
 
 
 def test_an_answer_that_does_not_come_is_noticed_once_and_then_later_and_later() -> None:
-    silence = Silence(30, 100)
+    liveness = Liveness(30, 100)
     now = 0.0
     waited = []
     for _ in range(4):
-        silence.expected(now)
-        silence.expected(now + 1)  # another question does not begin the wait anew
+        liveness.expected(now)
+        liveness.expected(now + 1)  # another question does not begin the wait anew
         begun = now
-        while not silence.too_long(now):
+        while not liveness.too_long(now):
             now += 1
         waited.append(now - begun)
-        assert not silence.too_long(now)
+        assert not liveness.too_long(now)
     assert waited == [30, 60, 100, 100]
-    silence.heard(now)
-    silence.expected(now)
-    assert silence.too_long(now + 30)
+    liveness.heard(now)
+    liveness.expected(now)
+    assert liveness.too_long(now + 30)
 
 
 def test_whatever_comes_ends_the_wait() -> None:
-    silence = Silence(30, 3600)
-    silence.expected(0)
-    silence.heard(29)
-    assert not silence.too_long(60)
-    assert silence.quiet_s(60) == 31
-    assert Silence(30, 3600).quiet_s(0) == pytest.approx(float("inf"))
+    liveness = Liveness(30, 3600)
+    liveness.expected(0)
+    liveness.heard(29)
+    assert not liveness.too_long(60)
+    assert liveness.quiet_s(60) == 31
+    assert Liveness(30, 3600).quiet_s(0) == pytest.approx(float("inf"))
 
 
 def test_nothing_is_expected_of_a_connection_that_is_gone() -> None:
-    silence = Silence(30, 3600)
-    silence.expected(0)
-    silence.gone()
-    assert not silence.too_long(60)
+    liveness = Liveness(30, 3600)
+    liveness.expected(0)
+    liveness.gone()
+    assert not liveness.too_long(60)
 
 
 def looks(deaf_at: float, watch_s: float, until: float) -> tuple[list[float], list[float]]:
@@ -52,8 +52,8 @@ def looks(deaf_at: float, watch_s: float, until: float) -> tuple[list[float], li
     The utility answers at once, until the gateway's connection passes nothing on any more; so does the utility's then.
     """
     said, again = [], []
-    at_gateway = Silence(gateway.links.SILENT_S, gateway.links.LONGEST_SILENCE_S)
-    at_utility = Silence(utility.shell.SILENT_S, utility.shell.LONGEST_SILENCE_S)
+    at_gateway = Liveness(gateway.links.SILENT_S, gateway.links.LONGEST_SILENCE_S)
+    at_utility = Liveness(utility.shell.SILENT_S, utility.shell.LONGEST_SILENCE_S)
     at_gateway.heard(0)
     for look in range(1, int(until / watch_s)):
         now = look * watch_s

@@ -81,6 +81,6 @@ def test_letters_and_events_go_too_once_they_are_acknowledged(world: World) -> N
     for _ in range(4):
         world.now += 5
         world.do(world.core.upkeep.turn())
-        left = (len(world.store.letters()), len(list(world.store.all_parts(unsent_only=False))))
+        left = (len(world.store.dead_letters()), len(list(world.store.all_parts(unsent_only=False))))
         gone.append((*left, len(list(world.store.all_events(unsent_only=False)))))
     assert gone == [(1, 1, 21), (1, 0, 21), (1, 0, 1), (1, 0, 1)], "the unacknowledged stay"

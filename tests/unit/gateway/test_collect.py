@@ -83,9 +83,9 @@ def test_a_bad_record_is_named_and_kept_and_the_rest_goes_through(
     ack = world.put(1, 1, [good, bad], last_id=2)
     assert ack.rejected == ((bad.record_id, reason),)
     assert ack.accepted == ((3, 1),)
-    assert [letter.content for letter in world.store.letters()] == [bad.pack()]
+    assert [dead_letter.content for dead_letter in world.store.dead_letters()] == [bad.pack()]
     world.put(1, 1, [good, bad], last_id=2)
-    assert len(world.store.letters()) == 1, "sent again, the letter is not kept twice"
+    assert len(world.store.dead_letters()) == 1, "sent again, the letter is not kept twice"
 
 
 def test_a_gateway_whose_clock_the_utility_has_not_confirmed_rejects_nothing_as_from_the_future(world: World) -> None:
@@ -98,7 +98,7 @@ def test_a_put_of_a_clock_that_is_an_hour_ahead_waits_at_its_meter_and_is_told_t
     early = readings(1, 1, 2, start=START + 3600)
     ack = world.put(1, 1, early)
     assert (ack.status, ack.trust, ack.time) == (Refusal.EARLY, Trust.NETWORK, START)
-    assert world.store.letters() == []
+    assert world.store.dead_letters() == []
     assert stored_slots(world) == 0
     world.now += 3600
     assert world.put(1, 1, early).status == Refusal.NONE
@@ -121,18 +121,18 @@ def test_a_put_that_cannot_be_read_is_refused_by_name_and_kept(world: World, dam
     payload = damage(put.pack())
     sent = world.meter_says(1, "rec", payload)
     assert unpack_put_ack(sent[-1].payload).status == status
-    assert [letter.content for letter in world.store.letters()] == [payload]
+    assert [dead_letter.content for dead_letter in world.store.dead_letters()] == [payload]
     assert stored_slots(world) == 0
 
 
 def test_junk_is_kept_up_to_a_hundred_a_day(world: World) -> None:
     for n in range(150):
         world.meter_says(1, "out", b"{%d" % n)
-    assert len(world.store.letters()) == 100
-    assert world.core.collector.counts.letters_dropped == 50
+    assert len(world.store.dead_letters()) == 100
+    assert world.core.collector.counts.dead_letters_dropped == 50
     world.now += 86_400
     world.meter_says(1, "out", b"{tomorrow")
-    assert len(world.store.letters()) == 101
+    assert len(world.store.dead_letters()) == 101
 
 
 def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_named(
@@ -143,7 +143,7 @@ def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_nam
     for n in range(4):
         ack = world.put(1, n * 10 + 1, readings(2, n * 10 + 1, 10))
         assert ack.rejected == tuple((n * 10 + i + 1, Rejection.WRONG_METER) for i in range(10))
-    assert [letter.record_id for letter in world.store.letters()] == list(range(1, 26))
+    assert [dead_letter.record_id for dead_letter in world.store.dead_letters()] == list(range(1, 26))
     assert (collector.counts.rejected["wrong_meter"], collector.counts.rejected_dropped) == (40, 15)
     assert collector.take_overfull() == [1], "told once"
     assert collector.take_overfull() == []
@@ -151,7 +151,7 @@ def test_rejected_records_are_kept_up_to_a_bound_a_meter_and_day_and_all_are_nam
     assert world.put(1, 41, readings(1, 41, 4)).accepted == ((3, 4),), "what is good goes through"
     world.now += 86_400
     world.put(1, 45, readings(2, 45, 1))
-    assert [letter.record_id for letter in world.store.letters()][25:] == [1, 45]
+    assert [dead_letter.record_id for dead_letter in world.store.dead_letters()][25:] == [1, 45]
 
 
 def test_readings_that_a_person_may_release_wait_at_their_meter_when_its_share_is_used_up(
@@ -177,7 +177,7 @@ def test_readings_that_a_person_may_release_wait_at_their_meter_when_its_share_i
             assert world.core.collector.take_overfull() == [], "told once a day"
             assert world.put(3, first, readings(3, first, 9, value=400_000)).rejected, "others are not affected"
             world.now += 86_400
-    kept = [letter.record_id for letter in world.store.letters() if letter.meter == 1]
+    kept = [dead_letter.record_id for dead_letter in world.store.dead_letters() if dead_letter.meter == 1]
     assert kept == [n for n in range(1, 91) if n % 10], "none was dropped"
     assert [days.count(day) for day in sorted(set(days))] == [2, 2, 2, 2, 1], "each day its share, and no more"
     assert counts.rejected_dropped == 0
@@ -208,7 +208,7 @@ def test_two_events_of_one_id_in_one_put_are_both_kept(world: World) -> None:
     events = [EventRecord(previous_state=0, new_state=n, record_id=1, meter_id=1, time=START) for n in (1, 3)]
     world.put(1, 1, events, last_id=2)
     kept = [e for _, e in world.store.all_events(unsent_only=False)]
-    kept += [unpack_event(letter.content) for letter in world.store.letters()]
+    kept += [unpack_event(dead_letter.content) for dead_letter in world.store.dead_letters()]
     assert sorted(e.new_state for e in kept) == [1, 3]
 
 
@@ -289,8 +289,8 @@ def test_a_live_level_nobody_can_believe_shares_nothing_and_is_kept(
     world.level(2, 10)
     sent = Level(**{"state": 1, "time": START, "level": CAPACITY, **level}).pack()
     assert commands(world.meter_says(1, "lvl", sent)) == []
-    (letter,) = world.store.letters()
-    assert (letter.reason, letter.content) == (reason, sent)
+    (dead_letter,) = world.store.dead_letters()
+    assert (dead_letter.reason, dead_letter.content) == (reason, sent)
     assert [command.cmd for command in world.level(1, 100)] == ["share_power_on"]
 
 
@@ -308,8 +308,8 @@ def test_state_bits_of_a_later_version_are_kept_counted_and_change_nothing(world
 
 def test_a_level_of_a_meter_without_a_battery_is_kept_as_a_dead_letter(world: World) -> None:
     world.meter_says(4, "lvl", Level(state=1, time=START, level=5).pack())
-    (letter,) = world.store.letters()
-    assert (letter.meter, letter.reason) == (4, Rejection.TYPE_NOT_REGISTERED)
+    (dead_letter,) = world.store.dead_letters()
+    assert (dead_letter.meter, dead_letter.reason) == (4, Rejection.TYPE_NOT_REGISTERED)
 
 
 def test_a_level_of_the_future_does_not_shut_out_those_after_it(world: World) -> None:
@@ -325,6 +325,6 @@ def test_a_level_of_the_future_does_not_shut_out_those_after_it(world: World) ->
 def test_strangers_have_one_share_of_the_letters_together(world: World) -> None:
     for meter in range(1000, 1150):
         world.meter_says(meter, "lvl", b"x")
-    assert len(world.store.letters()) == 100
+    assert len(world.store.dead_letters()) == 100
     world.meter_says(1, "lvl", b"x")
-    assert len(world.store.letters()) == 101
+    assert len(world.store.dead_letters()) == 101

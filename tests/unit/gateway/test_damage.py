@@ -18,8 +18,8 @@ from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S
-from commonwatt.protocol.dead_letters import Door
-from commonwatt.sqlite.damage import LOG_BYTES, is_damage, ready_of, set_aside_before
+from commonwatt.protocol.dead_letters import DeadLetterSource
+from commonwatt.sqlite.damage import LOG_BYTES, is_damage, quarantined_before, ready_of
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
 from gateway.relay.outbox import load
 from gateway.store.recovery import open_checked, replace
@@ -92,12 +92,12 @@ class Damaged(World):
     """A gateway whose store fails as a rotten one does, and is opened again as the shell does it."""
 
     def boot(self) -> None:
-        self.set_aside = 0
+        self.quarantined = 0
         super().boot()
 
     def open(self) -> Store:
-        store, salvage = open_checked(self.path, self.now)
-        self.set_aside += salvage is not None
+        store, recovery = open_checked(self.path, self.now)
+        self.quarantined += recovery is not None
         return store
 
     def go_on(self, work: Callable[[], object]) -> None:
@@ -109,7 +109,7 @@ class Damaged(World):
                 self.store.close()
                 if is_damage(error):
                     self.store, _ = replace(self.path, self.now, str(error), None)
-                    self.set_aside += 1
+                    self.quarantined += 1
                 else:
                     self.store = self.open()
                 self.new_core()
@@ -202,8 +202,8 @@ def survive(folder: Path, reference: Reference) -> str:
     world.now = START + 2 * 86_400
     assert world.put(1, 1001, readings(1, 1001, 4, start=START + 86_400), generation=2).accepted
     world.store.close()
-    if world.set_aside:
-        assert set_aside_before(folder / "gateway.db")
+    if world.quarantined:
+        assert quarantined_before(folder / "gateway.db")
         return "set aside"
     if world.core.upkeep.damaged:
         return "rows moved away"
@@ -213,7 +213,7 @@ def survive(folder: Path, reference: Reference) -> str:
 def test_an_undamaged_log_is_left_alone(filled: tuple[Path, Reference], tmp_path: Path) -> None:
     folder = shutil.copytree(filled[0] / "log", tmp_path / "killed")
     world = Damaged(folder / "gateway.db")
-    assert not world.set_aside
+    assert not world.quarantined
     assert slots(load(list(world.store.all_parts(unsent_only=False)))) == filled[1].values
 
 
@@ -221,7 +221,7 @@ def test_a_damaged_log_costs_no_more_than_its_damaged_page(filled: tuple[Path, R
     folder = shutil.copytree(filled[0] / "log", tmp_path / "killed")
     flip(folder / "gateway.db-wal", random.Random(5))
     world = Damaged(folder / "gateway.db")
-    assert world.set_aside == 1
+    assert world.quarantined == 1
     held = slots(load(list(world.store.all_parts(unsent_only=False))))
     assert sum(map(len, held.values())) > 0.9 * sum(map(len, filled[1].values.values()))
     assert world.store.store_id != int(World(filled[0] / "gateway.db").store.setting("store_id") or 0)
@@ -237,7 +237,7 @@ def test_a_flipped_bit_in_the_header_of_the_log_costs_nothing(
     data[bit // 8] ^= 1 << bit % 8
     log.write_bytes(data)
     world = Damaged(folder / "gateway.db")
-    assert world.set_aside == 1
+    assert world.quarantined == 1
     assert slots(load(list(world.store.all_parts(unsent_only=False)))) == filled[1].values
     world.store.close()
 
@@ -275,9 +275,10 @@ def test_a_damaged_row_is_moved_away_and_does_not_stop_the_rest(world: World, ta
             world.acknowledge(batch)
     assert world.store.backlog() == (0, 0, 0)
     assert world.core.upkeep.damaged == {table: 1}
-    assert [(letter.reason, letter.content.startswith(f"('{table}'".encode())) for letter in world.store.letters()] == [
-        (200, True)
-    ]
+    assert [
+        (dead_letter.reason, dead_letter.content.startswith(f"('{table}'".encode()))
+        for dead_letter in world.store.dead_letters()
+    ] == [(200, True)]
 
 
 def test_a_store_deleted_under_a_running_gateway_is_written_anew_from_the_open_one(tmp_path: Path) -> None:
@@ -287,8 +288,8 @@ def test_a_store_deleted_under_a_running_gateway_is_written_anew_from_the_open_o
         (tmp_path / f"gateway.db{suffix}").unlink()
     with pytest.raises(GoneError, match="deleted"):
         world.put(1, 10_001, readings(1, 10_001, 4))
-    store, salvage = replace(world.path, world.now, "gone", world.store)
-    assert salvage.aside is None
+    store, recovery = replace(world.path, world.now, "gone", world.store)
+    assert recovery.quarantined is None
     assert slots(load(list(store.all_parts(unsent_only=False)))) == reference.values
     assert {(e.meter_id, g, e.record_id): e for g, e in store.all_events(unsent_only=False)} == reference.events
     assert store.coverage(1, Log.HISTORY, 1) == [(1, PUTS * 20)]
@@ -298,12 +299,12 @@ def test_a_file_that_is_no_database_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     for number in range(5):
         path.write_bytes(b"no database" * 1000)
-        store, salvage = open_checked(path, START + number)
+        store, recovery = open_checked(path, START + number)
         store.close()
-        assert salvage is not None
-        assert salvage.aside == set_aside_before(path)[-1]
-        assert salvage.aside.read_bytes().startswith(b"no database")
-    assert len(set_aside_before(path)) == 3, "bounded"
+        assert recovery is not None
+        assert recovery.quarantined == quarantined_before(path)[-1]
+        assert recovery.quarantined.read_bytes().startswith(b"no database")
+    assert len(quarantined_before(path)) == 3, "bounded"
 
 
 def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
@@ -315,7 +316,7 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="not a gateway's"):
         open_checked(path, START)
     assert path.read_bytes() == before
-    assert set_aside_before(path) == []
+    assert quarantined_before(path) == []
 
 
 @pytest.mark.parametrize("flipped", [None, 16, 4200])
@@ -343,7 +344,7 @@ def test_a_store_of_a_later_release_is_refused_and_stays_as_it_is(
     before = path.read_bytes(), log.read_bytes()
     with pytest.raises(StoreError, match="schema 2, but this release knows 1; install the newer release"):
         open_checked(path, START)
-    assert set_aside_before(path) == []
+    assert quarantined_before(path) == []
     if flipped is not None:
         assert (path.read_bytes(), log.read_bytes()) == before
 
@@ -352,14 +353,14 @@ def test_a_store_of_the_first_schema_is_used_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "gateway.db"
     _make(path, FIRST_SCHEMA.read_text())
     world = Damaged(path)
-    assert world.set_aside == 0, "nothing of it is damaged"
+    assert world.quarantined == 0, "nothing of it is damaged"
     _is_the_first(world)
     assert world.store.store_id == 6290965058799535099
     assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 500)]
     world.do(world.core.used("utility", "a", ByteCount(), world.now))
     world.do(world.core.used("utility", "a", ByteCount(5, 6), world.now))
     world.crash()
-    assert world.set_aside == 0
+    assert world.quarantined == 0
     assert world.core.line.month(world.now) is not None, "what is new is kept in it, too"
     world.store.close()
 
@@ -369,11 +370,13 @@ def test_a_store_with_more_tables_is_taken_over_whole(tmp_path: Path) -> None:
     more = "CREATE TABLE line_day (side TEXT NOT NULL, day INTEGER NOT NULL, PRIMARY KEY (side, day));\n"
     _make(path, FIRST_SCHEMA.read_text().replace("CREATE TABLE setting", f"{more}CREATE TABLE setting"))
     world = Damaged(path)
-    assert world.set_aside == 1
+    assert world.quarantined == 1
     _is_the_first(world)
-    assert not [letter for letter in world.store.letters() if letter.log == Door.UNKNOWN]
+    assert not [
+        dead_letter for dead_letter in world.store.dead_letters() if dead_letter.log == DeadLetterSource.UNKNOWN
+    ]
     world.crash()
-    assert world.set_aside == 0, "now it is of the schema that there is"
+    assert world.quarantined == 0, "now it is of the schema that there is"
     world.store.close()
 
 
@@ -397,9 +400,9 @@ def _is_the_first(world: Damaged) -> None:
 def test_a_replacement_that_was_not_finished_is_begun_again(filled: tuple[Path, Reference], tmp_path: Path) -> None:
     folder = shutil.copytree(filled[0] / "file", tmp_path / "killed")
     (folder / "gateway.db.new").write_bytes(b"half a store")
-    store, salvage = open_checked(folder / "gateway.db", START)
+    store, recovery = open_checked(folder / "gateway.db", START)
     store.close()
-    assert salvage is None
+    assert recovery is None
     assert not (folder / "gateway.db.new").exists()
 
 
@@ -446,8 +449,8 @@ def test_a_kill_at_any_step_of_a_replacement_loses_nothing_that_was_salvaged(
         (folder / f"gateway.db{suffix}").unlink()
     with monkeypatch.context() as patch:
         kills = Kills(folder, tmp_path, patch)
-        store, salvage = replace(path, START, "test", old)
-    assert (salvage.aside is None) == gone
+        store, recovery = replace(path, START, "test", old)
+    assert (recovery.quarantined is None) == gone
     store.close()
     assert len(kills.left) > 10
     safe = not gone
@@ -461,13 +464,13 @@ def test_a_kill_at_any_step_of_a_replacement_loses_nothing_that_was_salvaged(
         store.close()
         assert not list(left.glob("*.ready*")), step
         assert not list(left.glob("*.new*")), step
-        assert len(set_aside_before(left / "gateway.db")) <= 3, step
+        assert len(quarantined_before(left / "gateway.db")) <= 3, step
     assert safe
 
 
 @pytest.mark.parametrize("room_after", [1, 3, 4])
 def test_on_a_full_disk_older_damaged_stores_give_way_and_then_the_backup(
-    filled: tuple[Path, Reference], room_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    filled: tuple[Path, Reference], disk_space_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = shutil.copytree(filled[0] / "log", tmp_path / "killed")
     path, tries, rebuild = folder / "gateway.db", 0, commonwatt.sqlite.wal.rebuild
@@ -478,24 +481,24 @@ def test_on_a_full_disk_older_damaged_stores_give_way_and_then_the_backup(
     def full(*arguments: object) -> None:
         nonlocal tries
         tries += 1
-        if tries <= room_after:
+        if tries <= disk_space_after:
             raise OSError(errno.ENOSPC, "No space left on device")
         rebuild(*arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(commonwatt.sqlite.wal, "rebuild", full)
-    if room_after == 4:
+    if disk_space_after == 4:
         with pytest.raises(StoreError, match="no room for what is sound"):
             open_checked(path, START)
         assert path.exists()
         assert not list(folder.glob("*.new*"))
         assert not list(folder.glob("*.image*"))
         return
-    store, salvage = open_checked(path, START)
-    assert salvage is not None
-    assert len(set_aside_before(path)) == (2 if room_after == 1 else 1)
+    store, recovery = open_checked(path, START)
+    assert recovery is not None
+    assert len(quarantined_before(path)) == (2 if disk_space_after == 1 else 1)
     notes = Counter(part.relayed for part in store.all_parts(unsent_only=False))
     assert notes[UNSENT] > 0
-    assert (notes[DONE] > 0) == (room_after == 1)
+    assert (notes[DONE] > 0) == (disk_space_after == 1)
     store.close()
 
 

@@ -11,12 +11,12 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.demo.layout import prepare
 from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
 from commonwatt.model.records import Log
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.messages import Refusal
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.disk_space import BALLAST_BYTES, Ballast
-from gateway.changes import AddLetters
+from gateway.changes import AddDeadLetters
 from gateway.disk import Disk
 from gateway.shell import Shell
 from harness.worlds.gateway import START, World, batches, commands, readings
@@ -27,7 +27,7 @@ PLENTY = 10 * ENOUGH_BYTES
 def test_row_06_without_room_records_are_refused_and_commands_are_kept(world: World) -> None:
     for meter in (1, 2):
         world.introduce(meter)
-    assert world.core.room(LOW_BYTES // 2)
+    assert world.core.disk_space(LOW_BYTES // 2)
     before = world.store._db.execute("SELECT count(*) FROM part").fetchone()
     ack = world.put(1, 1, readings(1, 1, 4))
     assert (ack.status, ack.accepted) == (Refusal.BUSY, ())
@@ -38,14 +38,14 @@ def test_row_06_without_room_records_are_refused_and_commands_are_kept(world: Wo
     world.answer(command, 1)
     (desired,) = [d for d in world.store.desired() if d.kind is Kind.SHARING]
     assert (desired.value, desired.confirmed) == ("on", True)
-    assert world.core.room(PLENTY), "recovers by itself"
+    assert world.core.disk_space(PLENTY), "recovers by itself"
     assert world.put(1, 1, readings(1, 1, 4)).status == Refusal.NONE
 
 
 def test_row_06_between_low_and_enough_nothing_changes(world: World) -> None:
-    assert not world.core.room(LOW_BYTES * 5 // 4)
-    assert world.core.room(LOW_BYTES - 1)
-    assert not world.core.room(LOW_BYTES * 5 // 4)
+    assert not world.core.disk_space(LOW_BYTES * 5 // 4)
+    assert world.core.disk_space(LOW_BYTES - 1)
+    assert not world.core.disk_space(LOW_BYTES * 5 // 4)
     assert world.core.upkeep.short
 
 
@@ -56,7 +56,7 @@ def test_row_06_acknowledged_data_makes_room_and_what_is_not_acknowledged_stays(
     for batch in batches(world.tick("relay_s")):
         world.acknowledge(batch)
     world.put(1, 1001, readings(1, 1001, 4, start=START))
-    world.core.room(0)
+    world.core.disk_space(0)
     world.tick("retry")
     assert world.core.upkeep.dropped == 20
     assert [part.key[2] for part in world.store.all_parts(unsent_only=True)] == [START // 900]
@@ -66,10 +66,10 @@ def test_row_06_acknowledged_data_makes_room_and_what_is_not_acknowledged_stays(
 def test_row_06_what_was_deleted_within_the_file_counts_as_room(world: World) -> None:
     world.store._db.execute("CREATE TABLE filler (data BLOB)")
     world.store._db.execute("INSERT INTO filler VALUES (zeroblob(?))", (2 * LOW_BYTES,))
-    world.core.room(0)
+    world.core.disk_space(0)
     assert world.core.upkeep.short
     world.store._db.execute("DROP TABLE filler")
-    assert world.core.room(ENOUGH_BYTES - LOW_BYTES)
+    assert world.core.disk_space(ENOUGH_BYTES - LOW_BYTES)
     assert not world.core.upkeep.short
 
 
@@ -86,8 +86,8 @@ def test_the_ballast_is_made_when_there_is_plenty_and_given_up_once(tmp_path: Pa
 def test_row_06_the_log_says_once_that_there_is_no_room_and_once_that_there_is_again(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    room = iter([0, LOW_BYTES - 1, PLENTY, PLENTY])
-    monkeypatch.setattr(Ballast, "free_bytes", lambda _: next(room))
+    disk_space = iter([0, LOW_BYTES - 1, PLENTY, PLENTY])
+    monkeypatch.setattr(Ballast, "free_bytes", lambda _: next(disk_space))
     disk = Disk(tmp_path / "gateway.db")
     said = []
     for free in (0, LOW_BYTES - 1, PLENTY, PLENTY):
@@ -112,14 +112,15 @@ def test_row_06_when_not_another_page_can_be_had_the_ballast_goes_and_nothing_is
     assert ballast.exists()
     db = shell._store._db
     db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
-    letters = [
-        Letter(meter=1, log=1, reason=1, generation=1, record_id=n, time=START, content=bytes(1000)) for n in range(200)
+    dead_letters = [
+        DeadLetter(meter=1, log=1, reason=1, generation=1, record_id=n, time=START, content=bytes(1000))
+        for n in range(200)
     ]
     with pytest.raises(sqlite3.OperationalError, match="full") as failed:
-        asyncio.run(shell._commit([AddLetters(tuple(letters))]))
+        asyncio.run(shell._commit([AddDeadLetters(tuple(dead_letters))]))
     assert ballast.exists()
     asyncio.run(shell._reopen(failed.value))
     assert not ballast.exists()
     assert shell._core.upkeep.short, "what was given up is for commands"
-    assert list(shell._store.letters()) == []
+    assert list(shell._store.dead_letters()) == []
     shell._store.close()

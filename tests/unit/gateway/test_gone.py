@@ -15,7 +15,7 @@ from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.town.registry import Registry, save_registry
 from gateway.shell import Shell, run_gateway
-from gateway.store.recovery import Salvage, open_checked, replace
+from gateway.store.recovery import Recovery, open_checked, replace
 from gateway.store.store import GoneError, Store
 from harness.worlds.gateway import START, World, readings, registered
 
@@ -76,7 +76,7 @@ def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
     alive = threading.Event()
     opened = 0
 
-    def slowly(path: Path, now: int) -> tuple[Store, Salvage | None]:
+    def slowly(path: Path, now: int) -> tuple[Store, Recovery | None]:
         nonlocal opened
         assert alive.wait(10), "the loop stands still"
         opened += 1

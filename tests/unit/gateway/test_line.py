@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Write
-from commonwatt.protocol.commands import LineUse
+from commonwatt.protocol.commands import LineByteCount
 from gateway.changes import Change
 from gateway.lte.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast
 from gateway.store.store import Store
@@ -176,8 +176,8 @@ def test_a_line_is_judged_by_its_worse_direction_once_it_was_counted_for_an_hour
     sent: int, seconds: int, level: str
 ) -> None:
     now = at("2026-07-10T12:00")
-    for use in ((sent, 0), (0, sent)):
-        month = forecast([LineDay(METERS, ordinal("2026-07-10"), *use, seconds)], now, ZoneInfo(ZONE), 2 * GB)
+    for byte_count in ((sent, 0), (0, sent)):
+        month = forecast([LineDay(METERS, ordinal("2026-07-10"), *byte_count, seconds)], now, ZoneInfo(ZONE), 2 * GB)
         assert month is not None
         assert month.level == level
 
@@ -219,7 +219,7 @@ def test_no_forecast_is_below_what_was_used(rows: list[LineDay], more_s: int) ->
 def test_the_core_counts_what_its_broker_tells_and_says_it_in_the_heartbeat(tmp_path: Path) -> None:
     world = World(tmp_path / "gateway.db")
     for sent in (100, 1100):
-        told = LineUse(run=7, sent=sent, received=2 * sent).pack()
+        told = LineByteCount(run=7, sent=sent, received=2 * sent).pack()
         world.do(world.core.from_meter("cw1/r001/0/u/lte", told, world.now))
     world.do(world.core.used(UTILITY, "b", ByteCount(), world.now))
     world.do(world.core.used(UTILITY, "b", ByteCount(5, 6), world.now))

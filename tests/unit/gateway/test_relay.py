@@ -27,7 +27,7 @@ def blocks_of(found: list[Batch]) -> Blocks:
 
 def relay(world: World) -> list[Batch]:
     world.now += 60
-    return [b for b in batches(world.tick("relay_s")) if b.keys or b.events or b.letters]
+    return [b for b in batches(world.tick("relay_s")) if b.keys or b.events or b.dead_letters]
 
 
 def test_what_is_relayed_is_what_was_collected(world: World) -> None:
@@ -145,7 +145,7 @@ def test_a_state_event_goes_at_once(world: World) -> None:
 def test_dead_letters_are_relayed_too(world: World) -> None:
     world.meter_says(1, "out", b"{junk")
     (batch,) = relay(world)
-    assert [letter.content for letter in batch.letters] == [b"{junk"]
+    assert [dead_letter.content for dead_letter in batch.dead_letters] == [b"{junk"]
     world.acknowledge(batch)
     assert world.store.backlog() == (0, 0, 0)
 
@@ -496,7 +496,7 @@ def test_a_utility_that_lost_its_store_gets_a_large_backup_in_steps_whatever_cra
     assert (sent.quality[sent.meter == 1] > 0).sum() == 4 * quarters
     assert (sent.quality[sent.meter == 2] > 0).sum() == 1, "live data"
     assert {e.record_id for b in taken for _, e in b.events} == {1}
-    assert {x.record_id for b in taken for x in b.letters} == {9001}
+    assert {x.record_id for b in taken for x in b.dead_letters} == {9001}
     assert world.store.backlog() == (0, 0, 0)
 
 
@@ -510,7 +510,7 @@ def test_what_a_lost_utility_had_acknowledged_is_neither_deleted_nor_joined_befo
     world.core.relay.compacting = True
     world.now += 2 * QUARTER_S
     assert world.store.oldest_backup(10) == world.store.oldest_acknowledged("event", 10) == ()
-    world.store.commit([DropBackup(parts=tuple(parts), events=(1,), letters=(1,))])
+    world.store.commit([DropBackup(parts=tuple(parts), events=(1,), dead_letters=(1,))])
     world.tick("retry")
     assert {part.id for part in world.store.all_parts(unsent_only=False)} == parts
     assert world.store.backlog()[1:] == (1, 1)
@@ -596,8 +596,8 @@ def test_aggregation_ends_when_its_time_is_over_even_across_a_crash(world: World
 
 def test_aggregate_at_the_meters_orders_every_meter(world: World) -> None:
     world.ask(cmd="aggregate", at="meters", mode="lossy", for_s=600)
-    orders = [json.loads(p.payload) for p in world.sent if p.topic.endswith("/d/cmd")]
-    assert [(o["cmd"], o["mode"], o["until"]) for o in orders] == [("aggregate", "lossy", world.now + 600)] * 4
+    commands = [json.loads(p.payload) for p in world.sent if p.topic.endswith("/d/cmd")]
+    assert [(o["cmd"], o["mode"], o["until"]) for o in commands] == [("aggregate", "lossy", world.now + 600)] * 4
     world.ask(cmd="deaggregate", at="meters")
     assert json.loads(world.sent[-2].payload)["cmd"] == "deaggregate"
 

@@ -314,7 +314,7 @@ CASES = [
     Case(
         "CertificateExpiring",
         "thirteen days are left, and it is renewed",
-        {gateway("certificate_expiry_timestamp_seconds", use="mqtt"): f"{13 * 86400}x59 {90 * 86400}x60"},
+        {gateway("certificate_expiry_timestamp_seconds", byte_count="mqtt"): f"{13 * 86400}x59 {90 * 86400}x60"},
         fires=(15, 59),
         silent=(5, 61),
     ),
@@ -323,7 +323,7 @@ CASES = [
         "fifteen days are left",
         {
             of(
-                "broker", "r001", "commonwatt_broker_certificate_expiry_timestamp_seconds", use="mqtt"
+                "broker", "r001", "commonwatt_broker_certificate_expiry_timestamp_seconds", byte_count="mqtt"
             ): f"{15 * 86400}x60"
         },
         silent=(30, 60),
@@ -331,7 +331,7 @@ CASES = [
     Case(
         "CertificateExpired",
         "a day is left at 60, and it is renewed at 120",
-        {utility("certificate_expiry_timestamp_seconds", use="http"): f"{86400 + 3600}x119 {90 * 86400}x60"},
+        {utility("certificate_expiry_timestamp_seconds", byte_count="http"): f"{86400 + 3600}x119 {90 * 86400}x60"},
         fires=(62, 119),
         silent=(30, 59, 121),
     ),

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from commonwatt.device.changes import LogRow, Made, MeterState, Orders, Stored
+from commonwatt.device.changes import DesiredStates, LogRow, Made, MeterState, Stored
 from commonwatt.device.delivery import Tally
 from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Effects, Limits, Meter
@@ -43,7 +43,7 @@ class Bench:
         self.description = description(battery=battery, push=push)
         self.limits = Limits(resolution=resolution, log_records=log_records)
         self.tally: Tally = Counter()
-        new = Stored(state=MeterState(meter=METER, generation=T), orders=Orders(METER, (0, 0), {}))
+        new = Stored(state=MeterState(meter=METER, generation=T), desired_states=DesiredStates(METER, (0, 0), {}))
         self.meter = Meter(self.description, self.limits, new, self.tally)
         self.sent: list[Publish] = []
         self.events: list[EventRecord] = []
@@ -176,7 +176,7 @@ def test_a_pull_meter_waits_for_get() -> None:
 def test_turns_of_neighbouring_ids_are_spread_over_the_minute() -> None:
     turns = set()
     for meter in range(10_001, 10_061):
-        new = Stored(state=MeterState(meter=meter, generation=1), orders=Orders(meter, (0, 0), {}))
+        new = Stored(state=MeterState(meter=meter, generation=1), desired_states=DesiredStates(meter, (0, 0), {}))
         core = Meter(description(meter=meter), Limits(), new, Counter())
         core.boot(T, power_lost=False)
         turns.add(core.wake_at)
@@ -491,8 +491,8 @@ def test_a_command_after_its_end_is_not_executed_and_leaves_no_trace() -> None:
 def test_the_pair_is_written_in_the_step_that_answers() -> None:
     bench = Bench()
     effects = bench.meter.receive(topics.COMMANDS, command("share_power_on", seq=1, for_s=60), T)
-    orders = [e.change for e in effects if isinstance(e, Write) and isinstance(e.change, Orders)]
-    assert [(o.epoch, o.held["sharing"].seq) for o in orders] == [((1, 0), 1)]  # type: ignore[index]
+    desired_states = [e.change for e in effects if isinstance(e, Write) and isinstance(e.change, DesiredStates)]
+    assert [(o.epoch, o.held["sharing"].seq) for o in desired_states] == [((1, 0), 1)]  # type: ignore[index]
 
 
 def test_put_gives_the_meter_the_time_which_may_be_later_by_now_but_not_earlier() -> None:
@@ -623,7 +623,7 @@ def stored(bench: Bench) -> Stored:
     }
     return Stored(
         state=meter.state,
-        orders=Orders(METER, meter.orders.epoch, dict(meter.orders.held)),
+        desired_states=DesiredStates(METER, meter.desired_states.epoch, dict(meter.desired_states.held)),
         history=rows[Log.HISTORY],
         events=rows[Log.EVENT],
     )

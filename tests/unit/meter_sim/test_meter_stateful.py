@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from commonwatt.device.changes import Change, Made, MeterState, Orders, Stored
+from commonwatt.device.changes import Change, DesiredStates, Made, MeterState, Stored
 from commonwatt.device.meter import Effects, Limits, Meter
 from commonwatt.device.store import open_store
 from commonwatt.model.blocks import Quality, from_records
@@ -58,7 +58,7 @@ class MeterMachine(RuleBasedStateMachine):
 
     def build(self) -> None:
         """Make the meter from its store alone, as after a loss of power."""
-        new = Stored(state=MeterState(meter=METER, generation=9), orders=Orders(METER, (0, 0), {}))
+        new = Stored(state=MeterState(meter=METER, generation=9), desired_states=DesiredStates(METER, (0, 0), {}))
         limits = Limits(resolution=1, log_records=self.log_records)
         self.meter = Meter(DESCRIPTION, limits, self.store.load(METER) or new, Counter())
         for delivery in self.meter._deliveries.values():
@@ -244,7 +244,7 @@ class MeterMachine(RuleBasedStateMachine):
         assert [row.data for row in stored.events] == self.meter.events.rows
         assert stored.state.frozen_history == self.meter.history.frozen_last
         assert stored.state.made == len(self.truth)
-        assert stored.orders.held == self.meter.orders.held
+        assert stored.desired_states.held == self.meter.desired_states.held
         waiting = sum((r.end - r.start) // SLOT_S for r in map(unpack_history, self.meter.history.rows))
         assert stored.state.acknowledged == stored.state.made - waiting
 

@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.device.changes import Delete, LogRow, Made, MeterState, Orders, Replace
+from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace
 from commonwatt.device.store import DeviceStore, open_checked, open_store, reading_store
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType
 from commonwatt.protocol.commands import Held, Kind
-from commonwatt.sqlite.damage import set_aside_before
+from commonwatt.sqlite.damage import quarantined_before
 from meter_sim.dump import held_lines, true_lines
 from meter_sim.truth import TRUTH, Change, Slot, last_slot, true_records
 
 T = 1_790_000_100
 STATE = MeterState(meter=5, generation=3, remainders={RecordType.THROUGH: 7}, stopped=True, level=90, made=3)
-ORDERS = Orders(5, (2, 1), {Kind.SHARING: Held(value="on", epoch=(2, 1), seq=4, until=T, weight=2)})
+ORDERS = DesiredStates(5, (2, 1), {Kind.SHARING: Held(value="on", epoch=(2, 1), seq=4, until=T, weight=2)})
 
 
 def row(number: int, slot: int = 0, reading: int = 1, meter: int = 5, kind: int = 3) -> LogRow:
@@ -55,7 +55,7 @@ def test_what_was_committed_comes_back(tmp_path: Path) -> None:
     store = open_store(tmp_path / "meters.db", TRUTH)
     stored = store.load(5)
     assert stored is not None
-    assert (stored.state, stored.orders) == (STATE, ORDERS)
+    assert (stored.state, stored.desired_states) == (STATE, ORDERS)
     assert stored.history == [row(2, 1, 1), row(3, 2, 2)]
     assert stored.events == [event(1)]
     assert last_slot(store) == Slot(T + 45, {5: 2})
@@ -164,14 +164,14 @@ def test_a_damaged_store_is_set_aside_and_a_sound_one_is_not(tmp_path: Path, spo
     fill(store)
     store.close()
     open_checked(path, 200, TRUTH).close()
-    assert set_aside_before(path) == []
+    assert quarantined_before(path) == []
     data = bytearray(path.read_bytes())
     data[spoil] = b"\xff" * (spoil.stop - spoil.start)
     path.write_bytes(data)
     store = open_checked(path, 300, TRUTH)
     assert last_slot(store) is None, "a new one"
     store.close()
-    assert [aside.read_bytes() == data for aside in set_aside_before(path)] == [True]
+    assert [quarantined.read_bytes() == data for quarantined in quarantined_before(path)] == [True]
 
 
 def test_a_store_whose_log_has_a_damaged_header_is_set_aside(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def test_a_store_whose_log_has_a_damaged_header_is_set_aside(tmp_path: Path) -> 
     store = open_checked(path, 300, TRUTH)
     assert last_slot(store) is None, "a new one"
     store.close()
-    assert len(set_aside_before(path)) == 1
+    assert len(quarantined_before(path)) == 1
 
 
 @pytest.mark.parametrize("cut_log", [False, True])
@@ -211,6 +211,6 @@ def test_a_newer_release_s_store_is_not_set_aside(tmp_path: Path, *, cut_log: bo
     before = path.read_bytes(), log.read_bytes()
     with pytest.raises(StoreError, match=r"of version 2; .* Install the newer release again"):
         open_checked(path, 100, TRUTH)
-    assert set_aside_before(path) == []
+    assert quarantined_before(path) == []
     if cut_log:
         assert (path.read_bytes(), log.read_bytes()) == before, "the newer release finds what it left"

@@ -7,8 +7,8 @@ from commonwatt.device.timing import (
     GOOD_FOR_S,
     PUT_S,
     TOLERANCE_S,
-    Told,
-    ToldTime,
+    Reported,
+    ReportedTime,
     next_put,
     open_group,
 )
@@ -33,19 +33,19 @@ NOW = 1_782_000_000.0
 def test_of_a_told_time_what_is_certain_is_taken(behind_s: int, asked_s_ago: int | None, by_s: int) -> None:
     for offset_s in (0, 500):
         since = None if asked_s_ago is None else NOW - asked_s_ago
-        told = Told(int(NOW) + offset_s + behind_s, Trust.NETWORK, since)
-        assert ToldTime().step_s(told, Trust.NONE, offset_s, NOW) == by_s
+        told = Reported(int(NOW) + offset_s + behind_s, Trust.NETWORK, since)
+        assert ReportedTime().step_s(told, Trust.NONE, offset_s, NOW) == by_s
 
 
 def test_less_trust_is_taken_after_a_day_and_none_never() -> None:
-    it = ToldTime()
-    assert it.step_s(Told(int(NOW), Trust.NETWORK, None), Trust.NONE, 0, NOW) == 0
+    it = ReportedTime()
+    assert it.step_s(Reported(int(NOW), Trust.NETWORK, None), Trust.NONE, 0, NOW) == 0
     for after_s, trust, by_s in (
         (GOOD_FOR_S, Trust.METERS, None),
         (GOOD_FOR_S + 1, Trust.NONE, None),
         (GOOD_FOR_S + 1, Trust.METERS, 1000),
     ):
-        told = Told(int(NOW) + after_s + 1000, trust, None)
+        told = Reported(int(NOW) + after_s + 1000, trust, None)
         assert it.step_s(told, Trust.NETWORK, 0, NOW + after_s) == by_s
 
 

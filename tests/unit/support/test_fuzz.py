@@ -14,7 +14,7 @@ def test_ten_thousand_bad_messages_stop_nothing_and_leave_nothing_growing(tmp_pa
     tally = fuzz.run(tmp_path, cases=10_000, seed=1)
     assert sum(tally.cases.values()) == 10_000
     assert tally.good == 2 * 10_000 // fuzz.GOOD_EVERY
-    assert min(tally.letters.values()) >= 90, "it did not come to what is to be bounded"
+    assert min(tally.dead_letters.values()) >= 90, "it did not come to what is to be bounded"
 
 
 def test_the_same_seed_makes_the_same_messages(tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_the_same_seed_makes_the_same_messages(tmp_path: Path) -> None:
     made = []
     for name in ("a", "b"):
         one = Fuzz(tmp_path / name, 5)
-        made.append([one.doors[n % 12].case(random.Random(f"5/{n}")) for n in range(200)])
+        made.append([one.sources[n % 12].case(random.Random(f"5/{n}")) for n in range(200)])
         one.close()
     assert made[0] == made[1]
 

@@ -11,7 +11,7 @@ from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rejection, State
 from commonwatt.model.validation import Expected, judge_history
-from commonwatt.protocol.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
+from commonwatt.protocol.batches import Batch, BatchRefusal, DeadLetter, unpack_batch_ack
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.protocol.messages import Now, Trust
 from harness.real import databases
@@ -23,9 +23,9 @@ from utility.store import completeness, reads
 from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts
 from utility.store.database import Database
-from utility.store.dead_letters import letters
+from utility.store.dead_letters import dead_letters
 from utility.store.gaps import GapFinder
-from utility.store.quarantine import HELD, REFUSED, RELEASED, Decision, decide
+from utility.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, decide
 from utility.store.registry import load_snapshot
 from utility.store.writer import Writer
 
@@ -54,8 +54,10 @@ class Utility:
         self.writer.commit([effect.change for effect in step.effects if isinstance(effect, Write)])
         (ack,) = [effect for effect in step.effects if isinstance(effect, Publish)]
         told = unpack_batch_ack(ack.payload)
-        counts = (len(sent.keys), len(sent.events), len(sent.letters))
-        assert told.status or (told.blocks, told.events, told.letters) == counts, "or its gateway would never be done"
+        counts = (len(sent.keys), len(sent.events), len(sent.dead_letters))
+        assert told.status or (told.blocks, told.events, told.dead_letters) == counts, (
+            "or its gateway would never be done"
+        )
         return told.status, step
 
     def slots(self, number: int = 1) -> dict[int, tuple[int, ...]]:
@@ -70,7 +72,9 @@ class Utility:
     def kept(self) -> list[tuple[str, str, int]]:
         """Return sender, state and reason of the dead letters, oldest first."""
         with self.database.reads.begin() as connection:
-            return [(kept.sender, kept.state, kept.letter.reason) for kept in reversed(letters(connection, 100))]
+            return [
+                (kept.sender, kept.state, kept.dead_letter.reason) for kept in reversed(dead_letters(connection, 100))
+            ]
 
     def decide(self, no: int, state: str) -> None:
         with self.database.writes.begin() as connection:
@@ -94,7 +98,7 @@ def test_another_gateways_reading_replaces_none_and_is_shown_with_its_sender(uti
         status, step = utility_.send(batch(FORGED, owner=owner), "r002")
         assert (status, step.result) == (BatchRefusal.NONE, "not_assigned")
     assert utility_.slots() == {0: (TRUE,)}
-    assert utility_.kept() == [("r002", HELD, LocalReason.NOT_ASSIGNED)]
+    assert utility_.kept() == [("r002", QUARANTINED, LocalReason.NOT_ASSIGNED)]
     utility_.compact()
     assert utility_.slots() == {0: (TRUE,)}
 
@@ -144,15 +148,18 @@ def test_another_gateways_letter_takes_the_place_of_none(utility_: Utility) -> N
         end=BEGIN + 30,
         reading=250_001,
     )
-    letter = Letter(
+    dead_letter = DeadLetter(
         meter=10001, log=1, reason=Rejection.IMPLAUSIBLE, generation=1, record_id=9, time=NOW, content=record.pack()
     )
-    sent = batch(blocks({0: TRUE}), letters=[letter])
-    utility_.send(batch(letters=[letter]), "r002")
+    sent = batch(blocks({0: TRUE}), dead_letters=[dead_letter])
+    utility_.send(batch(dead_letters=[dead_letter]), "r002")
     utility_.send(sent)
-    assert utility_.kept() == [("r002", HELD, LocalReason.NOT_ASSIGNED), ("r001", HELD, Rejection.IMPLAUSIBLE)]
+    assert utility_.kept() == [
+        ("r002", QUARANTINED, LocalReason.NOT_ASSIGNED),
+        ("r001", QUARANTINED, Rejection.IMPLAUSIBLE),
+    ]
     (one,) = completeness.completeness(utility_.database, QUARTER, QUARTER + 1)
-    assert one.counts.held == 1
+    assert one.counts.quarantined == 1
 
 
 def test_a_conflict_shows_every_value_with_its_sender_before_and_after_later_parts(utility_: Utility) -> None:
@@ -188,8 +195,11 @@ def test_a_value_that_two_controllers_sent_names_both(utility_: Utility) -> None
 
 def test_what_no_meter_can_have_measured_is_never_for_a_person_to_release(utility_: Utility) -> None:
     utility_.send(batch(blocks({0: -1, 1: 5})), "r002")
-    assert sorted(utility_.kept()) == [("r002", "", Rejection.NEGATIVE), ("r002", HELD, LocalReason.NOT_ASSIGNED)]
-    utility_.decide(next(no for no in (1, 2) if utility_.kept()[no - 1][1] == HELD), RELEASED)
+    assert sorted(utility_.kept()) == [
+        ("r002", "", Rejection.NEGATIVE),
+        ("r002", QUARANTINED, LocalReason.NOT_ASSIGNED),
+    ]
+    utility_.decide(next(no for no in (1, 2) if utility_.kept()[no - 1][1] == QUARANTINED), RELEASED)
     assert utility_.slots() == {1: (5,)}
 
 
@@ -257,5 +267,8 @@ def test_both_doors_judge_alike(slots: dict[int, int], ahead: int, late: int) ->
     rows, places = np.nonzero(found.blocks.quality)
     good = dict(zip(places.tolist(), found.blocks.values[rows, places].tolist(), strict=True))
     assert good == {slot: value for slot, value in slots.items() if at_gateway(slot, value) is None}
-    reasons = {letter.reason for letter in (*found.letters, *(letter for letter, _ in found.held))}
+    reasons = {
+        dead_letter.reason
+        for dead_letter in (*found.dead_letters, *(dead_letter for dead_letter, _ in found.quarantined))
+    }
     assert reasons == {at_gateway(slot, value) for slot, value in slots.items()} - {None}

@@ -170,10 +170,10 @@ def test_a_restore_keeps_what_was_there_beside(kind: str, database: Database, ur
     told: list[tuple[int, int]] = []
     backup(url, tmp_path / "kept", CONFIG, lambda *done: told.append(done))
     database.close()
-    aside = restore(url, tmp_path / "kept", NOW, CONFIG, replace=True, tell=lambda *_: None)
+    quarantined = restore(url, tmp_path / "kept", NOW, CONFIG, replace=True, tell=lambda *_: None)
     assert told[-1][0] == told[-1][1] > 10
-    assert aside is not None
-    with closing(open_database(f"sqlite:///{aside}", create=False)) as old:
+    assert quarantined is not None
+    with closing(open_database(f"sqlite:///{quarantined}", create=False)) as old:
         assert old.store_id == database.store_id
 
 

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.model.records import EventRecord, HistoryRecord, State
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import ControllerCommand, Heartbeat, Month
 from harness.network.waiting import free_port
 from harness.worlds.sent import append
@@ -99,8 +99,8 @@ def test_commands_are_told_in_words(
 def test_letters_are_told_in_words(
     show: Callable[..., str], database: Database, log: int, content: bytes, told: str
 ) -> None:
-    letter = Letter(meter=10001, log=log, reason=9, generation=2, record_id=7, time=NOON, content=content)
-    Writer(database).commit([append(letters=[letter])])
+    dead_letter = DeadLetter(meter=10001, log=log, reason=9, generation=2, record_id=7, time=NOON, content=content)
+    Writer(database).commit([append(dead_letters=[dead_letter])])
     assert cells(show("letters")) == ["1", "2027-01-15 12:00:00Z", "r001", "10001", "wrong account", told]
     assert f'"content": "{content.hex()}"' in show("letters", "--json")
 

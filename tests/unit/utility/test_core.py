@@ -9,7 +9,7 @@ from commonwatt.protocol.commands import ControllerOutcome, Heartbeat
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.protocol.messages import Now, Trust
 from harness.worlds.sent import batch, blocks
-from utility.changes import Append, CloseCommand, KeepLetter, OpenCommand, SawGateway
+from utility.changes import Append, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
 from utility.core import MAX_JUNK_A_DAY, Core, Step
 from utility.events import CommandsOpen, FromGateway
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
@@ -56,7 +56,7 @@ def test_batch_is_written_then_acknowledged(core: Core) -> None:
     assert change.payloads == sent.payloads
     ack = ack_of(step)
     assert (ack.status, ack.store, ack.sequence) == (BatchRefusal.NONE, 7, 3)
-    assert (ack.blocks, ack.events, ack.letters, ack.utility_store) == (1, 1, 0, 99)
+    assert (ack.blocks, ack.events, ack.dead_letters, ack.utility_store) == (1, 1, 0, 99)
 
 
 def test_batch_of_another_controllers_microgrid_keeps_sender_and_owner(core: Core) -> None:  # req: P7
@@ -137,8 +137,8 @@ def test_unknown_controller_is_told_without_anything_kept(core: Core) -> None:  
 def test_damaged_payload_is_refused_and_its_batch_kept_as_letter(core: Core) -> None:
     step = core.handle(FromGateway(TOPIC, batch(blocks({0: 5}), payloads=[b"\0" * 12]).pack()), at(NOW))
     (change,) = writes_of(step)
-    assert isinstance(change, KeepLetter)
-    assert change.letter.reason == LocalReason.BAD_BATCH
+    assert isinstance(change, KeepDeadLetter)
+    assert change.dead_letter.reason == LocalReason.BAD_BATCH
     ack = ack_of(step)
     assert (ack.status, ack.blocks, ack.sequence) == (BatchRefusal.BAD_PAYLOAD, 0, 3)
 
@@ -155,7 +155,7 @@ def test_junk_is_kept_to_a_kilobyte_and_a_number_a_day(core: Core) -> None:
     for number in range(MAX_JUNK_A_DAY + 5):
         changes = writes_of(core.handle(FromGateway(TOPIC, b"junk%d" % number + b"x" * 5000), at(NOW)))
         kept += len(changes)
-        assert all(isinstance(c, KeepLetter) and len(c.letter.content) == 1024 for c in changes)
+        assert all(isinstance(c, KeepDeadLetter) and len(c.dead_letter.content) == 1024 for c in changes)
     assert kept == MAX_JUNK_A_DAY
     assert len(writes_of(core.handle(FromGateway("cw1/r002/u/batch", b"junk"), at(NOW)))) == 1
     assert len(writes_of(core.handle(FromGateway(TOPIC, b"junk"), at(NOW + 86_400)))) == 1
@@ -180,7 +180,7 @@ def test_heartbeat_is_kept_with_the_minima_its_own_meters_declared(core: Core) -
 def test_heartbeat_that_is_no_small_object_becomes_a_letter(core: Core, payload: bytes) -> None:
     step = core.handle(FromGateway("cw1/r001/u/stat", payload), at(NOW))
     assert step.result == "malformed"
-    assert [type(change) for change in writes_of(step)] == [KeepLetter]
+    assert [type(change) for change in writes_of(step)] == [KeepDeadLetter]
 
 
 def test_outcome_closes_command_and_brings_absent_slots_of_its_own_meters(core: Core) -> None:

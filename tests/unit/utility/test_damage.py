@@ -15,10 +15,10 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import ControllerCommand, unpack_json
 from commonwatt.runtime.service import only_one
-from commonwatt.sqlite.damage import set_aside
+from commonwatt.sqlite.damage import quarantine
 from commonwatt.town.town import Town
 from harness.real.jobs import find_gaps
 from utility.changes import Append, OpenCommand
@@ -28,13 +28,13 @@ from utility.store import recovery as salvaging
 from utility.store.checks import is_damage
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
-from utility.store.dead_letters import letter_row, letters
+from utility.store.dead_letters import dead_letter_row, dead_letters
 from utility.store.periods import take
-from utility.store.quarantine import HELD, REFUSED, masks_of
-from utility.store.recovery import salvage
+from utility.store.quarantine import QUARANTINED, REFUSED, masks_of
+from utility.store.recovery import recover
 from utility.store.registration import fill_registry
 from utility.store.registry import add_command, open_commands
-from utility.store.tables import compacted, event, held, letter, meter, period
+from utility.store.tables import compacted, dead_letter, event, meter, period, quarantined
 from utility.store.writer import Writer
 
 FIRST = 2_000_000
@@ -42,7 +42,7 @@ QUARTERS = 12
 METERS = (10001, 10002, 10003)
 NOW = (FIRST + QUARTERS) * QUARTER_S + SETTLE_S
 FLIPS = 50
-LETTER = Letter(meter=10001, log=1, reason=1, generation=1, record_id=9, time=NOW, content=b"something")
+DEAD_LETTER = DeadLetter(meter=10001, log=1, reason=1, generation=1, record_id=9, time=NOW, content=b"something")
 
 Values = dict[tuple[int, int, int, int], int]
 Events = dict[tuple[int, int, int], EventRecord]
@@ -53,7 +53,7 @@ def sent_blocks(keys: list[tuple[int, int, int]]) -> Append:
     values = [[(k[0] * 7 + k[2] * 61 + slot * 13) % 4001 for slot in range(60)] for k in keys]
     blocks = make_blocks(keys, values, [[2] * 60] * len(keys))
     return Append(
-        sender="r001", owner="r001", received=NOW, blocks=blocks, payloads=pack(blocks), events=[], letters=[]
+        sender="r001", owner="r001", received=NOW, blocks=blocks, payloads=pack(blocks), events=[], dead_letters=[]
     )
 
 
@@ -78,7 +78,7 @@ def everything() -> list[Append]:
         blocks=make_blocks([], [], []),
         payloads=Payloads.of([]),
         events=ALL_EVENTS,
-        letters=[],
+        dead_letters=[],
     )
     return [*(sent_blocks(ALL_KEYS[at : at + 5]) for at in range(0, len(ALL_KEYS), 5)), events]
 
@@ -152,9 +152,9 @@ def flip(path: Path, rng: random.Random) -> None:
 
 def mended(path: Path, town: Town) -> Database:
     """Salvage as a person does, and register the town again."""
-    done = salvage(path, NOW)
-    assert done.aside is not None
-    assert done.aside.exists()
+    done = recover(path, NOW)
+    assert done.quarantined is not None
+    assert done.quarantined.exists()
     database = open_database(f"sqlite:///{path}", create=False, check=True)
     with database.writes.begin() as connection:
         fill_registry(connection, town)
@@ -218,11 +218,11 @@ def test_salvage_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
 ) -> None:
     old = open_database(f"sqlite:///{filled}", create=False)
     with old.writes.begin() as connection:
-        connection.execute(insert(letter), [letter_row("r001", LETTER, HELD)])
+        connection.execute(insert(dead_letter), [dead_letter_row("r001", DEAD_LETTER, QUARANTINED)])
         connection.execute(
-            update(letter).values(state=REFUSED, decided=NOW, decided_by="a clerk", why="a meter on the bench")
+            update(dead_letter).values(state=REFUSED, decided=NOW, decided_by="a clerk", why="a meter on the bench")
         )
-        connection.execute(insert(held).values(meter_no=1, record_type=3, quarter=FIRST, letter_no=1, mask=5))
+        connection.execute(insert(quarantined).values(meter_no=1, record_type=3, quarter=FIRST, letter_no=1, mask=5))
         add_command(connection, OpenCommand(id="cli-1", controller="r001", message="{}", until=NOW), NOW)
         turn = take(connection, "bills", LocalMonth(), NOW - 40 * 86_400, catch_up=True)
         assert turn is None, "its first month has not ended"
@@ -231,19 +231,19 @@ def test_salvage_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
         figures = reads.town(connection)
         meters = reads.meters(connection, None, 0, 100)
     old.close()
-    done = salvage(filled, NOW)
+    done = recover(filled, NOW)
     assert +done.damaged == {"period": 1}, "that is to come, and would hold its job up until then"
     assert done.unreadable == []
-    assert done.aside is not None
-    assert done.aside.name == "filled.db.damaged-20270115T110100Z"
+    assert done.quarantined is not None
+    assert done.quarantined.name == "filled.db.damaged-20270115T110100Z"
     assert not list(filled.parent.glob("*.new*"))
     assert not list(filled.parent.glob("*.image*"))
     new = open_database(f"sqlite:///{filled}", create=False, check=True)
     assert new.store_id != old.store_id
     assert read_all(new) == reference
     with new.reads.begin() as connection:
-        (kept,) = letters(connection, 10)
-        assert (kept.no, kept.state, kept.letter) == (1, REFUSED, LETTER)
+        (kept,) = dead_letters(connection, 10)
+        assert (kept.no, kept.state, kept.dead_letter) == (1, REFUSED, DEAD_LETTER)
         assert "a clerk" in kept.decided
         assert masks_of(connection, [(1, 3, FIRST)]) == {(1, 3, FIRST): (0, 5)}
         assert [c.id for c in open_commands(connection)] == ["cli-1"]
@@ -262,16 +262,16 @@ def test_a_salvage_that_was_killed_is_finished_before_anything_else(
 ) -> None:
     def killed(path: Path, now: int) -> None:
         if after == "set aside":
-            set_aside(path, now)
+            quarantine(path, now)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(salvaging, "put_in_place", killed)
         with pytest.raises(KeyboardInterrupt):
-            salvage(filled, NOW)
+            recover(filled, NOW)
     with pytest.raises(StoreError, match="commonwatt utility salvage"):
         open_database(f"sqlite:///{filled}", create=True)
-    salvage(filled, NOW)
+    recover(filled, NOW)
     new = open_database(f"sqlite:///{filled}", create=False, check=True)
     assert read_all(new) == reference
     new.close()
@@ -287,7 +287,7 @@ def test_salvage_leaves_out_what_nobody_registered_measured_or_sent(filled: Path
         connection.execute(of_meter.where(compacted.c.quarter == second).values(total=1, exact=7))
         connection.execute(update(event).where(event.c.meter_no == 1, event.c.record_id == 3).values(time=5))
     database.close()
-    done = salvage(filled, NOW)
+    done = recover(filled, NOW)
     lost_of_a_meter = QUARTERS
     assert +done.damaged == {"meter": 1, "compacted": 1, "part": lost_of_a_meter, "event": 1 + 8, "series": 1}
     database = open_database(f"sqlite:///{filled}", create=False, check=True)
@@ -307,7 +307,7 @@ def test_a_database_without_a_schema_is_refused_left_alone_and_salvaged(
     with pytest.raises(DamagedDatabaseError, match=f"{filled}: the utility's database is damaged.*utility salvage"):
         open_database(f"sqlite:///{filled}", create=True, check=True)
     assert filled.read_bytes() == data
-    salvage(filled, NOW)
+    recover(filled, NOW)
     database = open_database(f"sqlite:///{filled}", create=False, check=True)
     assert read_all(database) == reference
     database.close()
@@ -316,7 +316,7 @@ def test_a_database_without_a_schema_is_refused_left_alone_and_salvaged(
 def test_a_database_in_use_is_not_salvaged(filled: Path) -> None:
     database = open_database(f"sqlite:///{filled}", create=False)
     with pytest.raises(ConfigError, match="a running utility"):
-        salvage(filled, NOW)
+        recover(filled, NOW)
     database.close()
     with only_one(filled, "a salvage"), pytest.raises(ConfigError, match="a salvage or restore is using it"):
         open_database(f"sqlite:///{filled}", create=False)
@@ -375,7 +375,7 @@ def test_a_log_damaged_earlier_is_read_around_the_damage(
     damage_log(path, 5000)
     with pytest.raises(DamagedDatabaseError, match="its log, before its last 9 transactions"):
         open_database(f"sqlite:///{path}", create=False, check=True)
-    salvage(path, NOW)
+    recover(path, NOW)
     database = open_database(f"sqlite:///{path}", create=False, check=True)
     assert len(check(database, reference)[0]) > 0.9 * len(reference[0])
     database.close()

@@ -23,7 +23,7 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database, lock_gaps
 from utility.store.events import Off
 from utility.store.gaps import GapFinder
-from utility.store.parts import select_fresh, set_aside
+from utility.store.parts import quarantine, select_fresh
 from utility.store.registry import open_commands
 from utility.store.tables import event as event_table
 from utility.store.tables import gap
@@ -358,7 +358,7 @@ def test_of_those_who_change_gaps_none_waits_for_another_that_waits_for_it(
     changes: dict[str, Callable[[], object]] = {
         "writer": lambda: writer.commit([closed]),
         "compactor": lambda: compactor.apply(replacement),
-        "reader": lambda: set_aside(database, rows),
+        "reader": lambda: quarantine(database, rows),
     }
     touch = gap.update().values(next_time=now)
     waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")

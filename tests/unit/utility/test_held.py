@@ -10,8 +10,8 @@ from commonwatt.model.blocks import concatenate, join, make_blocks
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, Rejection
-from commonwatt.protocol.batches import Batch, BatchRefusal, Letter, unpack_batch_ack
-from commonwatt.protocol.dead_letters import Door
+from commonwatt.protocol.batches import Batch, BatchRefusal, DeadLetter, unpack_batch_ack
+from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.messages import Now, Trust
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
@@ -22,11 +22,11 @@ from utility.store import completeness, reads
 from utility.store.checks import row_crc
 from utility.store.compactor import Compactor
 from utility.store.database import Database
-from utility.store.dead_letters import letters
+from utility.store.dead_letters import dead_letters
 from utility.store.gaps import GapFinder
-from utility.store.quarantine import HELD, REFUSED, RELEASED, Decision, count_held, decide
+from utility.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, count_quarantined, decide
 from utility.store.registry import load_snapshot
-from utility.store.tables import compacted, held, meter, part
+from utility.store.tables import compacted, meter, part, quarantined
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -54,7 +54,7 @@ class Bench:
         self.writer.commit([effect.change for effect in step.effects if isinstance(effect, Write)])
         (ack,) = [effect for effect in step.effects if isinstance(effect, Publish)]
         told = unpack_batch_ack(ack.payload)
-        assert told.status or (told.blocks, told.letters) == (len(batch.keys), len(batch.letters))
+        assert told.status or (told.blocks, told.dead_letters) == (len(batch.keys), len(batch.dead_letters))
         return told.status
 
     def slots(self) -> dict[int, int]:
@@ -65,7 +65,7 @@ class Bench:
 
     def states(self) -> list[str]:
         with self.database.reads.begin() as connection:
-            return [kept.state for kept in letters(connection, 100)]
+            return [kept.state for kept in dead_letters(connection, 100)]
 
     def decide(self, no: int, state: str) -> None:
         with self.database.writes.begin() as connection:
@@ -87,15 +87,15 @@ def record(slot: int, reading: int = TOO_MUCH, **fields: int) -> HistoryRecord:
     return HistoryRecord(**{**given, "end": start + 15, "reading": reading, **fields})
 
 
-def relayed(content: bytes, reason: int = Rejection.IMPLAUSIBLE, meter: int = 10001) -> Letter:
-    return Letter(meter=meter, log=1, reason=reason, generation=1, record_id=9, time=NOW, content=content)
+def relayed(content: bytes, reason: int = Rejection.IMPLAUSIBLE, meter: int = 10001) -> DeadLetter:
+    return DeadLetter(meter=meter, log=1, reason=reason, generation=1, record_id=9, time=NOW, content=content)
 
 
 def test_a_relayed_letter_is_held_until_it_is_released(bench: Bench) -> None:
-    sent = batch(blocks({0: 5}), letters=[relayed(record(1).pack())])
+    sent = batch(blocks({0: 5}), dead_letters=[relayed(record(1).pack())])
     bench.send(sent)
     bench.send(sent)
-    assert (bench.slots(), bench.states()) == ({0: 5}, [HELD])
+    assert (bench.slots(), bench.states()) == ({0: 5}, [QUARANTINED])
     assert bench.told() == {"exact": 1, "held": 1, "missing": 58}
 
     bench.decide(1, RELEASED)
@@ -106,13 +106,13 @@ def test_a_relayed_letter_is_held_until_it_is_released(bench: Bench) -> None:
 
 
 def test_a_refused_reading_stays_a_letter_and_its_slot_says_why_it_is_missing(bench: Bench) -> None:
-    bench.send(batch(blocks({0: 5}), letters=[relayed(record(1).pack())]))
+    bench.send(batch(blocks({0: 5}), dead_letters=[relayed(record(1).pack())]))
     bench.decide(1, REFUSED)
     assert (bench.slots(), bench.states()) == ({0: 5}, [REFUSED])
     assert bench.told() == {"exact": 1, "refused": 1, "missing": 58}
     with bench.database.reads.begin() as connection:
-        (kept,) = letters(connection, 10)
-        assert kept.letter.content == record(1).pack()
+        (kept,) = dead_letters(connection, 10)
+        assert kept.dead_letter.content == record(1).pack()
         assert kept.decided.startswith("Ann, ")
         assert kept.decided.endswith(": new service")
 
@@ -121,7 +121,7 @@ def test_the_utility_sets_apart_what_a_gateway_let_through(bench: Bench) -> None
     sent = batch(concatenate([blocks({0: 5, 1: TOO_MUCH, 2: 250_000}), blocks({4: 1}, quarter=QUARTER - 1)]))
     assert bench.send(sent) is BatchRefusal.NONE
     bench.send(sent)
-    assert (bench.slots(), bench.states()) == ({0: 5, 2: 250_000}, [HELD])
+    assert (bench.slots(), bench.states()) == ({0: 5, 2: 250_000}, [QUARANTINED])
     assert sum(blocks.values.sum() for blocks in reads.all_blocks(bench.database, 0, 2**31 - 1)) == 250_006
     bench.decide(1, RELEASED)
     assert bench.slots() == {0: 5, 1: TOO_MUCH, 2: 250_000}
@@ -140,8 +140,8 @@ def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(bench: Bench) -
     bench.send(batch(blocks(dict.fromkeys(range(60), TOO_MUCH))))
     with bench.database.reads.begin() as connection:
         assert connection.execute(select(func.count()).select_from(part)).scalar_one() == 0
-        assert connection.execute(select(held.c.mask)).scalar_one() == 2**60 - 1
-        assert count_held(connection) == 1
+        assert connection.execute(select(quarantined.c.mask)).scalar_one() == 2**60 - 1
+        assert count_quarantined(connection) == 1
 
 
 @pytest.mark.parametrize(
@@ -155,27 +155,29 @@ def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(bench: Bench) -
         relayed(record(1, record_type=4).pack()),
         relayed(record(1, start=BEGIN + 1).pack()),
         relayed(b"nonsense"),
-        Letter(
+        DeadLetter(
             meter=10001,
-            log=Door.BLOCK,
+            log=DeadLetterSource.BLOCK,
             reason=15,
             generation=0,
             record_id=1,
             time=NOW,
             content=b"\x03" + bytes(4) + b"damaged payload",
         ),
-        Letter(meter=10001, log=Door.BLOCK, reason=15, generation=0, record_id=1, time=NOW, content=b""),
+        DeadLetter(
+            meter=10001, log=DeadLetterSource.BLOCK, reason=15, generation=0, record_id=1, time=NOW, content=b""
+        ),
     ],
 )
-def test_a_letter_that_can_never_be_a_reading_is_not_held(bench: Bench, letter: Letter) -> None:
-    bench.send(batch(letters=[letter]))
+def test_a_letter_that_can_never_be_a_reading_is_not_held(bench: Bench, dead_letter: DeadLetter) -> None:
+    bench.send(batch(dead_letters=[dead_letter]))
     assert bench.states() == [""]
     with pytest.raises(ConfigError, match="not one that is held"):
         bench.decide(1, RELEASED)
 
 
 def test_a_decision_is_taken_once_and_of_a_letter_that_is_there(bench: Bench) -> None:
-    bench.send(batch(letters=[relayed(record(1).pack())]))
+    bench.send(batch(dead_letters=[relayed(record(1).pack())]))
     with pytest.raises(ConfigError, match="letter 5: there is none"):
         bench.decide(5, RELEASED)
     bench.decide(1, REFUSED)
@@ -187,7 +189,7 @@ def test_a_decision_is_taken_once_and_of_a_letter_that_is_there(bench: Bench) ->
 def test_what_is_held_can_be_decided_after_its_meter_got_another_account_and_other_types(
     bench: Bench, state: str, slots: dict[int, int]
 ) -> None:
-    bench.send(batch(blocks({2: TOO_MUCH}), letters=[relayed(record(1).pack())]))
+    bench.send(batch(blocks({2: TOO_MUCH}), dead_letters=[relayed(record(1).pack())]))
     with bench.database.writes.begin() as connection:
         row = connection.execute(select(meter).where(meter.c.label == "10001")).one()
         changed = {**row._mapping, "account": 7, "record_types": "1,2"}
@@ -200,7 +202,7 @@ def test_what_is_held_can_be_decided_after_its_meter_got_another_account_and_oth
 def test_held_and_refused_slots_are_not_asked_for(bench: Bench) -> None:
     ordinary = blocks({slot: 1 for slot in range(60) if slot not in (3, 4)})
     more = relayed(record(4, reading=TOO_MUCH + 1).pack())
-    bench.send(batch(ordinary, letters=[relayed(record(3).pack()), more]))
+    bench.send(batch(ordinary, dead_letters=[relayed(record(3).pack()), more]))
     bench.decide(1, REFUSED)
     finder = GapFinder(bench.database)
     assert QUARTER not in {wanted.quarter for _, _, wanted in finder.plan(LATER, AGE).wanted}
@@ -208,7 +210,7 @@ def test_held_and_refused_slots_are_not_asked_for(bench: Bench) -> None:
 
 def test_a_released_reading_is_compacted_like_any_other(bench: Bench) -> None:
     compactor = Compactor(bench.database)
-    bench.send(batch(blocks({0: 5}), letters=[relayed(record(1).pack())]))
+    bench.send(batch(blocks({0: 5}), dead_letters=[relayed(record(1).pack())]))
     for state in (None, RELEASED):
         if state:
             bench.decide(1, state)
@@ -220,16 +222,20 @@ def test_a_released_reading_is_compacted_like_any_other(bench: Bench) -> None:
 
 
 def test_a_long_record_is_held_whole(bench: Bench) -> None:
-    bench.send(batch(letters=[relayed(record(58, end=BEGIN + 900 + 45).pack())]))
+    bench.send(batch(dead_letters=[relayed(record(58, end=BEGIN + 900 + 45).pack())]))
     with bench.database.reads.begin() as connection:
-        found = connection.execute(select(held.c.quarter, held.c.mask).order_by(held.c.quarter)).all()
+        found = connection.execute(
+            select(quarantined.c.quarter, quarantined.c.mask).order_by(quarantined.c.quarter)
+        ).all()
     assert [tuple(row) for row in found] == [(QUARTER, 3 << 58), (QUARTER + 1, 7)]
     bench.decide(1, RELEASED)
     assert bench.slots() == {58: TOO_MUCH, 59: TOO_MUCH}
 
 
 def test_a_clerk_sees_decides_and_counts(bench: Bench, tmp_path: Path, url: str) -> None:
-    bench.send(batch(letters=[relayed(record(1).pack()), relayed(record(2).pack()), relayed(b"x", Rejection.EMPTY)]))
+    bench.send(
+        batch(dead_letters=[relayed(record(1).pack()), relayed(record(2).pack()), relayed(b"x", Rejection.EMPTY)])
+    )
     config = tmp_path / "utility.toml"
     config.write_text(f'[utility]\ndatabase = "{url}"\n')
 

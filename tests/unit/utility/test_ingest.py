@@ -11,7 +11,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
-from commonwatt.protocol.batches import Letter, unpack_batch_ack
+from commonwatt.protocol.batches import DeadLetter, unpack_batch_ack
 from commonwatt.protocol.commands import Heartbeat, unpack_json
 from commonwatt.runtime.clock import Clock
 from commonwatt.sqlite.damage import DamagedError
@@ -247,11 +247,11 @@ def test_message_that_finds_the_queue_full_is_dropped_and_counted(database: Data
 
 def flood(turn: int) -> bytes:
     """Return a batch of 200 dead letters: small, valid, and much work."""
-    letters = [
-        Letter(meter=10001, log=1, reason=7, generation=turn, record_id=n, time=STARTED, content=bytes(36))
+    dead_letters = [
+        DeadLetter(meter=10001, log=1, reason=7, generation=turn, record_id=n, time=STARTED, content=bytes(36))
         for n in range(200)
     ]
-    return batch(letters=letters).pack()
+    return batch(dead_letters=dead_letters).pack()
 
 
 def test_a_gateway_that_floods_waits_behind_itself_and_others_are_served(database: Database) -> None:  # req: P7

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, event
 
 from harness.real import databases
 from utility.store import gaps, writer
-from utility.store import quarantine as held
+from utility.store import quarantine as quarantined
 from utility.store.database import Database
 from utility.store.keys import listed
 from utility.store.postgres.partitions import make_partitions
@@ -19,7 +19,7 @@ STATEMENTS: dict[str, Any] = {
     "full": gaps._FULL,
     "watched": gaps._WATCHED,
     "found": gaps._FOUND,
-    "held": held._HELD,
+    "held": quarantined._QUARANTINED,
     "events": writer._EVENTS_OF,
 }
 TABLES = ("compacted", "part", "gap", "held", "event")

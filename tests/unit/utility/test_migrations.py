@@ -27,13 +27,13 @@ from utility.store.backup.backup import backup, restore
 from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts
 from utility.store.database import DamagedDatabaseError, Database, open_database
-from utility.store.dead_letters import letters
+from utility.store.dead_letters import dead_letters
 from utility.store.gaps import GapFinder
 from utility.store.periods import take
-from utility.store.recovery import salvage
+from utility.store.recovery import recover
 from utility.store.registry import open_commands
 from utility.store.schema import lock_schema
-from utility.store.tables import gap, letter, metadata, part, period
+from utility.store.tables import dead_letter, gap, metadata, part, period
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -121,7 +121,7 @@ def test_database_of_the_first_schema_is_migrated_with_nothing_lost(old_url: str
                 (15, 1, 1, 30_000_001),
             ]
             assert len(connection.execute(select(gap)).all()) == 16
-            assert [kept.letter.content for kept in letters(connection, 9)] == [b"abc"]
+            assert [kept.dead_letter.content for kept in dead_letters(connection, 9)] == [b"abc"]
             assert [command.id for command in open_commands(connection) if command.id == "c1"] == ["c1"]
             assert connection.execute(select(period)).all() == [], "they keep house, and do so once more"
             status = reads.status(connection)["r001"]
@@ -155,7 +155,9 @@ def test_block_whose_quarter_is_damaged_keeps_nothing_from_being_migrated(old_ur
     with closing(open_database(old_url, create=True, check=True)) as database:
         assert readings(database)[0] == {key: values for key, values in READINGS.items() if key[2] != QUARTER}
         with database.reads.begin() as connection:
-            kept = connection.execute(select(letter.c.reason).where(letter.c.reason == LocalReason.DAMAGED_PART)).all()
+            kept = connection.execute(
+                select(dead_letter.c.reason).where(dead_letter.c.reason == LocalReason.DAMAGED_PART)
+            ).all()
             assert len(kept) == 1
 
 
@@ -295,13 +297,13 @@ def test_damaged_database_of_the_first_schema_is_salvaged_like_any_other(tmp_pat
         old.execute("UPDATE meter SET crc = crc + 1 WHERE id = 10003")
     with pytest.raises(DamagedDatabaseError, match="utility salvage"):
         open_database(f"sqlite:///{path}", create=True, check=True)
-    done = salvage(path, 0)
+    done = recover(path, 0)
     assert (done.taken["part"], done.damaged["part"], done.damaged["meter"]) == (7, 1, 1)
     with closing(open_database(f"sqlite:///{path}", create=False, check=True)) as database:
         assert database.store_id != 4711
         assert readings(database)[0] == {key: values for key, values in READINGS.items() if key[0] != 10003}
         with database.reads.begin() as connection:
-            assert [kept.letter.content for kept in letters(connection, 9)] == [b"abc"]
+            assert [kept.dead_letter.content for kept in dead_letters(connection, 9)] == [b"abc"]
 
 
 def test_database_of_a_later_schema_is_not_salvaged(tmp_path: Path) -> None:
@@ -311,7 +313,7 @@ def test_database_of_a_later_schema_is_not_salvaged(tmp_path: Path) -> None:
         connection.execute("ALTER TABLE meter ADD COLUMN colour TEXT")
     before = path.read_bytes()
     with pytest.raises(StoreError, match=r"later version of Commonwatt \(schema 9999\)"):
-        salvage(path, 0)
+        recover(path, 0)
     assert path.read_bytes() == before
 
 

@@ -19,14 +19,14 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import join
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.sqlite import damage
-from commonwatt.sqlite.damage import KEPT_ASIDE, delete_database, set_aside_before
+from commonwatt.sqlite.damage import KEPT_QUARANTINED, delete_database, quarantined_before
 from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact
 from harness.real.postgres import Postgres
 from harness.worlds.sent import append, blocks
 from utility.store import reads
-from utility.store import recovery as salvage
+from utility.store import recovery as recover
 from utility.store.backup import sqlite as file_backup
 from utility.store.backup.backup import backup, restore
 from utility.store.database import Database, open_database
@@ -191,7 +191,7 @@ def test_what_stops_a_command_is_told_and_nothing_is_left(
         assert f"there is no {tmp_path}/new" in command("backup", str(tmp_path / "new"), code=130)
     if kind == "sqlite":
         with monkeypatch.context() as patch:
-            patch.setattr(salvage, "_fill", stop)
+            patch.setattr(recover, "_fill", stop)
             assert "stopped; the database is as it was" in command("salvage", code=130)
     assert sorted(tmp_path.iterdir()) == there
     assert look(url) == before
@@ -238,12 +238,12 @@ def test_what_was_replaced_is_not_called_damaged_and_three_are_kept(
     kind: str, saved: list[bytes], url: str, tmp_path: Path
 ) -> None:
     backup(url, tmp_path / "kept", CONFIG, lambda *_: None)
-    for number in range(KEPT_ASIDE + 1):
-        aside = restore(url, tmp_path / "kept", NOW + number, CONFIG, replace=True, tell=lambda *_: None)
-        assert aside is not None
-        assert aside.name.startswith("utility.db.replaced-20")
-    assert len(set_aside_before(tmp_path / "utility.db", "replaced")) == KEPT_ASIDE
-    assert set_aside_before(tmp_path / "utility.db") == []
+    for number in range(KEPT_QUARANTINED + 1):
+        quarantined = restore(url, tmp_path / "kept", NOW + number, CONFIG, replace=True, tell=lambda *_: None)
+        assert quarantined is not None
+        assert quarantined.name.startswith("utility.db.replaced-20")
+    assert len(quarantined_before(tmp_path / "utility.db", "replaced")) == KEPT_QUARANTINED
+    assert quarantined_before(tmp_path / "utility.db") == []
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])

@@ -17,7 +17,7 @@ from utility.store import completeness, reads, retention
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.postgres.partitions import first_quarter, make_partitions, month_of, months_later, partitions
-from utility.store.recovery import salvage
+from utility.store.recovery import recover
 from utility.store.retention import KEPT_FROM, Retention, kept_from, make_ahead
 from utility.store.tables import compacted, gap
 from utility.store.writer import Writer
@@ -92,12 +92,12 @@ def test_what_was_dropped_stays_so_when_more_is_to_be_kept(filled: Database) -> 
 def test_what_was_dropped_is_not_looked_for_after_a_salvage(kind: str, filled: Database, tmp_path: Path) -> None:
     drop(filled, 1)
     filled.close()
-    salvage(tmp_path / "utility.db", NOW)
+    recover(tmp_path / "utility.db", NOW)
     with closing(open_database(f"sqlite:///{tmp_path}/utility.db", create=False)) as mended:
         assert first_gap(mended) == first_quarter(MONTHS[2])
         with mended.writes.begin() as connection:
             save_setting(connection, KEPT_FROM, str(NOW // QUARTER_S + 1))
-    salvage(tmp_path / "utility.db", NOW)
+    recover(tmp_path / "utility.db", NOW)
     with closing(open_database(f"sqlite:///{tmp_path}/utility.db", create=False)) as damaged:
         assert first_gap(damaged) < first_quarter(MONTHS[2]), "a time to come is not what was written"
 

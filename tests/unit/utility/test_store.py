@@ -10,7 +10,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, empty, join, make_blocks
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import signed64, unsigned64
-from commonwatt.protocol.batches import Letter
+from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import ControllerCommand, unpack_json
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import LocalReason, reason_text
@@ -18,17 +18,17 @@ from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks
 from harness.worlds.utility import a_heartbeat
-from utility.changes import CloseCommand, KeepLetter, OpenCommand, SawGateway
+from utility.changes import CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
 from utility.store import compactor as compactor_module
 from utility.store import reads
 from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts
 from utility.store.database import Database
-from utility.store.dead_letters import letters
+from utility.store.dead_letters import dead_letters
 from utility.store.gaps import GapFinder
 from utility.store.parts import as_rows, masks, summaries
 from utility.store.registry import add_command, open_commands
-from utility.store.tables import compacted, gap, letter, part
+from utility.store.tables import compacted, dead_letter, gap, part
 from utility.store.writer import Writer
 
 kind = databases.both_kinds
@@ -101,9 +101,9 @@ def test_appended_values_are_there_at_once(database: Database) -> None:
 
 def test_failed_commit_leaves_nothing(database: Database) -> None:
     writer = Writer(database)
-    bad = Letter(meter=1, log=1, reason=4, generation=1, record_id=9, time=None, content=b"")  # type: ignore[arg-type]
+    bad = DeadLetter(meter=1, log=1, reason=4, generation=1, record_id=9, time=None, content=b"")  # type: ignore[arg-type]
     with pytest.raises(IntegrityError, match=r"(?i)not.null"):
-        writer.commit([append(blocks({0: 5}), events=[(1, EVENT)], letters=[bad])])
+        writer.commit([append(blocks({0: 5}), events=[(1, EVENT)], dead_letters=[bad])])
     assert (number_of(database), len(everything(database))) == (0, 0)
     assert writer.commit([append(blocks({0: 5}))]).blocks == 1
     with database.reads.begin() as connection:
@@ -116,11 +116,11 @@ def test_events_are_a_set_and_a_contradiction_is_kept_as_letter(database: Databa
     other = replace(EVENT, new_state=3)
     assert writer.commit([append(events=[(1, EVENT)]), append(events=[(1, EVENT)])]).events == 1
     again = writer.commit([append(events=[(1, EVENT), (1, other), (2, other)])])
-    assert (again.events, again.letters, again.event_conflicts) == (1, 1, 1)
-    assert writer.commit([append(events=[(1, other)])]).letters == 0
+    assert (again.events, again.dead_letters, again.event_conflicts) == (1, 1, 1)
+    assert writer.commit([append(events=[(1, other)])]).dead_letters == 0
     assert set(reads.all_events(database, 0, 2**32)) == {(1, EVENT), (2, other)}
     with database.reads.begin() as connection:
-        kept = row_of(letters(connection, 10)[0])
+        kept = row_of(dead_letters(connection, 10)[0])
         assert reads.status(connection)["r001"]["conflicts"] == 1
         assert reads.events(connection, 1, 10001, 10)[0]["id"] == str(2**64 - 1)
     assert (kept["reason_text"], kept["content"], kept["id"]) == ("event conflict", other.pack().hex(), str(2**64 - 1))
@@ -128,11 +128,11 @@ def test_events_are_a_set_and_a_contradiction_is_kept_as_letter(database: Databa
 
 def test_letter_sent_again_is_counted_once(database: Database) -> None:
     writer = Writer(database)
-    one = Letter(meter=2**64 - 1, log=1, reason=4, generation=1, record_id=9, time=5, content=b"abc")
-    assert writer.commit([append(letters=[one]), KeepLetter(sender="r001", letter=one)]).letters == 1
-    assert writer.commit([append(letters=[one, replace(one, content=b"abd")])]).letters == 1
+    one = DeadLetter(meter=2**64 - 1, log=1, reason=4, generation=1, record_id=9, time=5, content=b"abc")
+    assert writer.commit([append(dead_letters=[one]), KeepDeadLetter(sender="r001", dead_letter=one)]).dead_letters == 1
+    assert writer.commit([append(dead_letters=[one, replace(one, content=b"abd")])]).dead_letters == 1
     with database.reads.begin() as connection:
-        assert [kept.letter.meter for kept in letters(connection, 10)] == [2**64 - 1] * 2
+        assert [kept.dead_letter.meter for kept in dead_letters(connection, 10)] == [2**64 - 1] * 2
 
 
 @pytest.mark.parametrize(
@@ -343,11 +343,11 @@ def test_damaged_part_is_set_aside_and_asked_for_again(database: Database) -> No
     database.count_damaged = counted.append
     assert same(everything(database), blocks({1: 6}))
     assert sum(counted) == 1
-    assert (number_of(database), count(database, letter)) == (1, 1)
+    assert (number_of(database), count(database, dead_letter)) == (1, 1)
     with database.reads.begin() as connection:
         row = connection.execute(select(gap)).one()
         assert (row.quarter, row.mask, row.is_open) == (QUARTER, 2**60 - 1, True)
-        assert letters(connection, 1)[0].letter.reason == LocalReason.DAMAGED_PART
+        assert dead_letters(connection, 1)[0].dead_letter.reason == LocalReason.DAMAGED_PART
 
 
 def test_compactor_goes_on_past_a_damaged_part(database: Database) -> None:

@@ -14,12 +14,12 @@ from commonwatt.sqlite.damage import delete_database
 from utility.store.database import new_store_id
 from utility.store.registry import registry_changed
 from utility.store.schema import empty_database, revisions
-from utility.store.tables import compacted, event, letter, meter, part
+from utility.store.tables import compacted, dead_letter, event, meter, part
 
 VERSION_TABLE = "alembic_version"
 """Table that names the schema."""
 
-HOLDS = (meter, part, compacted, event, letter)
+QUARANTINES = (meter, part, compacted, event, dead_letter)
 """A database with a row in one of these holds something."""
 
 
