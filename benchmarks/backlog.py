@@ -21,9 +21,9 @@ from benchmarks.town import (
     WHOLE_TOWN,
     Controller,
     Uplinks,
-    byte_count,
     controllers,
     readings,
+    use_server,
 )
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Quality, make_blocks
@@ -130,7 +130,7 @@ def drain_one(folder: Path, server: Postgres | None, hours: float) -> Drained:
     """Let a gateway's backlog go to the utility over a line that comes back."""
     watch = Watch()
     with Site(folder, RESIDENTIAL.format(1), speed=1) as site:
-        byte_count(site, server)
+        use_server(site, server)
         count = fill(site, hours)
         line = site.proxy("r001 gateway", "head_end", watch.judge)
         line.refuse()
@@ -190,7 +190,7 @@ async def send_all(port: int, gateways: Sequence[Controller], path: Path) -> flo
 def drain_town(folder: Path, server: Postgres | None, town: str, hours: int, blocks: int) -> Drained:
     """Send the backlog of every gateway of a town to a real utility; it is made if that was not done before."""
     with Site(folder, town, speed=1) as site:
-        byte_count(site, server)
+        use_server(site, server)
         site.put_mosquitto("head-end")
         gateways = controllers(site, boundary=False)
         kept = folder.parent / f"batches-of-{blocks}"

@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.backlog import AS_GATEWAYS_SEND
 from benchmarks.processes import MIB, Costs
 from benchmarks.report import Section, Table, number
-from benchmarks.town import MINUTE_SLOTS, RESIDENTIAL, Controller, Uplinks, byte_count, controllers
+from benchmarks.town import MINUTE_SLOTS, RESIDENTIAL, Controller, Uplinks, controllers, use_server
 from commonwatt.model.units import QUARTER_S, SLOTS
 from gateway.relay.relay import WINDOW
 from harness.real.postgres import Postgres
@@ -90,7 +90,7 @@ async def _pour_one(uplinks: Uplinks, gateway: Controller, batches: list[Made]) 
 def grow(folder: Path, server: Postgres | None, microgrids: int, batches: int) -> dict[str, Run]:
     """Return what so many microgrids brought, by kind of batch."""
     with Site(folder, RESIDENTIAL.format(microgrids), speed=1) as site:
-        byte_count(site, server, compact_s=86_400)
+        use_server(site, server, compact_s=86_400)
         if server is not None:
             site.put_mosquitto("head-end")
         site.start("head-end", "utility")

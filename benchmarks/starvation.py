@@ -1,7 +1,8 @@
 """What one gateway that floods the utility costs the other 801.
 
 Each of a town's gateways relays what its meters measured in a minute; meanwhile one more sends batches of 200 dead
-letters, a hundred a second, each 590 bytes long. In process, on SQLite: the service's own ingest, without the network.
+dead letters, a hundred a second, each 590 bytes long. In process, on SQLite: the service's own ingest, without the
+network.
 """
 
 import asyncio

@@ -179,7 +179,7 @@ class Uplinks:
         self._came = asyncio.Event()
 
 
-def byte_count(site: Site, server: Postgres | None, compact_s: int = 900) -> None:
+def use_server(site: Site, server: Postgres | None, compact_s: int = 900) -> None:
     """Have the utility look for gaps, compact, and store as an installed one does, in a database of its own."""
     config = site.layout.part("utility").config
     lines = [line for line in config.read_text().splitlines() if not line.startswith(("gaps_s", "gap_age_s"))]

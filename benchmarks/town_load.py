@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.processes import MIB, Costs
 from benchmarks.report import Goal, Section, Table, measure, number, percentile
-from benchmarks.town import RESIDENTIAL, WHOLE_TOWN, Controller, Uplinks, byte_count, controllers
+from benchmarks.town import RESIDENTIAL, WHOLE_TOWN, Controller, Uplinks, controllers, use_server
 from commonwatt.protocol.commands import Heartbeat
 from commonwatt.protocol.topics import STATUS
 from harness.real.postgres import Postgres
@@ -145,7 +145,7 @@ def bench(*, smoke: bool = False, minutes: float = MINUTES) -> Section:
         server = None if smoke else stack.enter_context(Postgres(folder))
         site = stack.enter_context(Site(folder / "site", RESIDENTIAL.format(3) if smoke else WHOLE_TOWN, speed=1))
         site.put_mosquitto("head-end")
-        byte_count(site, server, COMPACT_S)
+        use_server(site, server, COMPACT_S)
         site.start("head-end", "utility")
         pids = {name: process.pid for name, process in site.processes.items()}
         pids |= ({} if server is None else {"PostgreSQL": server.pid}) | {"generator": os.getpid()}

@@ -73,7 +73,7 @@ class DropBackup:
     Attributes:
         parts: Numbers of parts.
         events: Row numbers of events.
-        letters: Numbers of letters.
+        dead letters: Numbers of letters.
     """
 
     parts: tuple[int, ...] = ()
@@ -188,7 +188,7 @@ class Relayed:
         done: Numbers of parts it has whole.
         averaged: Numbers of parts of which it has the averages.
         events: (meter, generation, id).
-        letters: Numbers of letters.
+        dead letters: Numbers of letters.
         slots: How many slots they filled.
     """
 
@@ -209,7 +209,7 @@ class ForgetRelayed:
 
 @dataclass(frozen=True)
 class ForgetMore:
-    """Mark the next ``rows`` parts, events and letters that ``ForgetRelayed`` has noted as not acknowledged."""
+    """Mark the next ``rows`` parts, events and dead letters that ``ForgetRelayed`` has noted as not acknowledged."""
 
     rows: int
 

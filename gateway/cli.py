@@ -83,7 +83,8 @@ def dead_letters(
     them are relayed to the utility, where a person decides on those that are implausible. Works while the gateway
     runs.
 
-    Examples: `letters --since 24h --counts`, `letters --meter 10001`, `letters --reason implausible --json`.
+    Examples: `dead-letters --since 24h --counts`, `dead-letters --meter 10001`, `dead-letters --reason implausible
+        --json`.
     """
     with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
@@ -94,7 +95,7 @@ def dead_letters(
                 show_counts(store.dead_letter_counts(asked), as_json=as_json)
             else:
                 show_dead_letters(
-                    store.kept_dead_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "door")
+                    store.kept_dead_letters(asked, limit), as_json=as_json, columns=("no", "time", "meter", "source")
                 )
             store.close()
         except sqlite3.Error as error:

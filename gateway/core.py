@@ -383,7 +383,7 @@ class Gateway:
             "trust": now.trust.name.lower(),
             "offset_s": int(self.time.offset_s),
             "time_contested": self.time.contested,
-            "backlog": {"parts": parts, "events": events, "letters": dead_letters},
+            "backlog": {"parts": parts, "events": events, "dead_letters": dead_letters},
             "records": dict(self.collector.counts.records),
             "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),
             "aggregation": self.relay.mode.name,

@@ -41,8 +41,8 @@ class Figures:
     Attributes:
         commits: Transactions committed.
         store_failures: Times the store failed and was opened again.
-        set_aside: Times the store was found damaged, set aside and replaced.
-        kept_aside: Damaged stores that are kept beside the one in use.
+        quarantined: Times the store was found damaged, quarantined and replaced.
+        kept_quarantined: Damaged stores that are kept beside the one in use.
         used_bytes: How much of the store's file is in use.
         disk_free_bytes: How much is free on the store's disk.
         disk_bytes: How large that disk is.
@@ -142,9 +142,9 @@ def _set_apart(gateway: Gateway) -> Iterator[Metric]:
     yield _counter("dropped_backup_parts", "Acknowledged parts deleted to make room.", gateway.upkeep.dropped)
     unreadable = _SOURCES | counts.unreadable
     text = "Messages that could not be accepted, by where they came in."
-    yield _counters("unreadable_messages", text, "door", unreadable)
+    yield _counters("unreadable_messages", text, "source", unreadable)
     yield _counter(
-        "dropped_letters",
+        "dropped_dead_letters",
         "Messages that could not be accepted and were not kept: their sender had its share of the day.",
         counts.dead_letters_dropped,
     )
@@ -155,7 +155,7 @@ def _store(gateway: Gateway, figures: Figures) -> Iterator[Metric]:
     yield _counter("store_failures", "Times the store failed and was opened again.", figures.store_failures)
     yield _gauge("refusing_records", "1 while the disk is full and records are refused.", gateway.upkeep.short)
     yield _gauge("store_used_bytes", "Of the store's file, what is in use.", figures.used_bytes)
-    yield _counter("store_set_aside", "Times the store was damaged, set aside and replaced.", figures.quarantined)
+    yield _counter("store_quarantined", "Times the store was damaged, quarantined and replaced.", figures.quarantined)
     yield _gauge(
         "damaged_stores",
         "Damaged stores kept beside the one in use, until a person deletes them.",

@@ -245,14 +245,14 @@ class Shell:
     def _look(self) -> None:
         """Make anew what /metrics and /status show: their threads only read what is replaced whole."""
         try:
-            self._backlog = dict(zip(("parts", "events", "letters"), self._store.backlog(), strict=True))
+            self._backlog = dict(zip(("parts", "events", "dead_letters"), self._store.backlog(), strict=True))
             now = int(self._clock.now())
             self._figures.backlog_age_s = self._core.backlog_age_s(now)
             self._figures.used_bytes = self._store.used_bytes()
             self._figures.kept_quarantined = len(quarantined_before(self._settings.store))
             store = {
                 "refusing": self._core.upkeep.short,
-                "set_aside": self._quarantined,
+                "quarantined": self._quarantined,
                 "damaged_rows": self._core.upkeep.damaged.total(),
             }
             links = self._links.each.items()
@@ -268,7 +268,7 @@ class Shell:
         for meter in self._core.collector.take_overfull():
             log.warning(
                 "meter %d: it had its share of rejected records: more are only counted today, and puts with readings"
-                " that are held as implausible wait at the meter; see its letters, and mend the device or the registry",
+                " that are implausible wait at the meter; see its dead letters; correct the device or the registry",
                 meter,
             )
         for meter in self._core.collector.take_over_allowance():

@@ -120,7 +120,7 @@ class Backup(Protocol):
         """Return the numbers of the oldest parts the utility has, by quarter."""
 
     def oldest_acknowledged(self, table: str, limit: int) -> tuple[int, ...]:
-        """Return the row numbers of the oldest events or letters the utility has, in the order they came."""
+        """Return the row numbers of the oldest events or dead letters the utility has, in the order they came."""
 
 
 class Stored(KeptEvents, KeptMeters, KeptBacklog, Backup, Protocol):
@@ -133,7 +133,7 @@ class Stored(KeptEvents, KeptMeters, KeptBacklog, Backup, Protocol):
         """Return the last period of ``job`` that is done."""
 
     def backlog(self) -> tuple[int, int, int]:
-        """Return how many parts, events and letters the utility has not acknowledged."""
+        """Return how many parts, events and dead letters the utility has not acknowledged."""
 
     def backlog_since(self) -> int | None:
         """Return the oldest quarter of which the utility has not acknowledged everything; ``None``: it has all."""

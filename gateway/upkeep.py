@@ -11,7 +11,7 @@ from gateway.changes import AddDeadLetters, Change, DropBackup, DropDamaged
 from gateway.stored import Backup, DamagedRow
 
 MAX_DEAD_LETTERS_A_DAY = 1000
-"""Damaged rows kept as letters in a day; more are counted only."""
+"""Damaged rows kept as dead letters in a day; more are counted only."""
 
 EXAMINED_PARTS = 100
 """Parts looked through in one turn, in under a millisecond: a million in 14 hours."""
@@ -59,7 +59,7 @@ class Upkeep:
         return self.short != before
 
     def _drop(self, step: int = SLICE_PARTS) -> list[Effect[Change]]:
-        """Delete letters first, which the utility shows; events last, which are few unless a meter is bad."""
+        """Delete dead letters first, which the utility shows; events last, which are few unless a meter is bad."""
         if dead_letters := self._store.oldest_acknowledged("letter", step):
             return [Write(DropBackup(dead_letters=dead_letters))]
         if oldest := self._store.oldest_backup(step):
@@ -83,7 +83,7 @@ class Upkeep:
 
 
 def dead_letter_about(row: DamagedRow, now: EpochSeconds) -> DeadLetter:
-    """Return a letter with what is left of a row: its table, and its columns, as text."""
+    """Return a dead letter with what is left of a row: its table, and its columns, as text."""
     meter = row.content[0] if row.content else None
     content = repr((row.table, *row.content)).encode(errors="replace")
     return DeadLetter(

@@ -22,8 +22,8 @@ class Append:
         blocks: Its blocks, checked.
         payloads: The same, packed, to be stored byte for byte.
         events: (log generation, event).
-        letters: Dead letters.
-        held: Letters that a person is to decide on, each with the readings it holds.
+        dead letters: Dead letters.
+        held: Dead letters that a person is to decide on, each with the readings it holds.
     """
 
     sender: str
@@ -38,7 +38,7 @@ class Append:
 
 @dataclass(frozen=True, kw_only=True)
 class KeepDeadLetter:
-    """Keep one letter about something ``sender`` sent."""
+    """Keep one dead letter about something ``sender`` sent."""
 
     sender: str
     dead_letter: DeadLetter
@@ -86,15 +86,15 @@ Change: TypeAlias = Append | KeepDeadLetter | SawGateway | CloseCommand
 
 @dataclass
 class Committed:
-    """What a transaction made durable; events and letters only where they were new.
+    """What a transaction made durable; events and dead letters only where they were new.
 
     Attributes:
         batches: Appended batches.
         blocks: Appended parts.
         slots: Readings in them.
         events: New events.
-        letters: New letters, held ones included.
-        held: New letters that a person is to decide on.
+        dead letters: New dead letters, held ones included.
+        held: New dead letters that a person is to decide on.
         event_conflicts: New events that contradict a kept one.
     """
 

@@ -198,7 +198,9 @@ class Core:
     def _must_wait(self, sender: str, apart: int) -> _Fault | None:
         """Say why a batch has to wait at its gateway, where nothing of it is lost, if it has to."""
         if apart and self._set_apart[sender] + apart > MAX_SET_APART_A_DAY:
-            text = f"{self._set_apart[sender]} blocks and events from {sender} were set apart today; see: letters"
+            text = (
+                f"{self._set_apart[sender]} blocks and events from {sender} were quarantined today; see: dead letters"
+            )
             return BatchRefusal.BUSY, "quarantine_full", text
         self._set_apart[sender] += apart
         return None
@@ -206,7 +208,7 @@ class Core:
     def _judge(self, sender: str, batch: Batch, rows: Rows | None) -> _Fault | None:
         """Say what is wrong, unless the registry has the owner and each meter, and the owner's with their types.
 
-        What is of other meters than the owner's is set apart later, so that it keeps nothing else waiting.
+        What is of other meters than the owner's is quarantined later, so that it keeps nothing else waiting.
         """
         owner = batch.owner
         if owner not in self.registry.controllers:

@@ -49,8 +49,13 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
     trusted = _family("gateway_clock_trusted", "1 while the gateway has its time from a network, or a good clock.")
     fenced = _family("gateway_fenced_meters", "Meters that report another manager, and that the gateway leaves alone.")
     for controller, heartbeat in said:
-        for kind in ("parts", "events", "letters"):
-            backlog.add_metric([controller, kind], getattr(heartbeat, f"backlog_{kind}"))
+        kinds = {
+            "parts": heartbeat.backlog_parts,
+            "events": heartbeat.backlog_events,
+            "dead_letters": heartbeat.backlog_letters,
+        }
+        for kind, count in kinds.items():
+            backlog.add_metric([controller, kind], count)
         age.add_metric([controller], heartbeat.backlog_age_s)
         trusted.add_metric([controller], int(heartbeat.trust >= Trust.HARDWARE))
         fenced.add_metric([controller], heartbeat.fenced)

@@ -69,7 +69,7 @@ class Health:
             log.error(
                 "the database is damaged (%s): nothing is acknowledged any more; stop the service, then %s",
                 error,
-                "put back a backup of the server's" if self._path is None else "run: commonwatt utility salvage",
+                "put back a backup of the server's" if self._path is None else "run: commonwatt utility recover",
             )
 
     def committed(self) -> None:

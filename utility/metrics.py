@@ -53,14 +53,16 @@ class UtilityMetrics:
         self.unknown_states = self._counter(
             "unknown_states", "Events stored with state bits that this version does not know."
         )
-        self.dead_letters = self._counter("letters", "New dead letters committed, held ones included.")
+        self.dead_letters = self._counter(
+            "dead_letters", "New dead letters committed, those with quarantined readings included."
+        )
         self.quarantined = self._counter(
-            "held_letters", "New letters with readings that are held for a person to decide."
+            "quarantined_dead_letters", "New dead letters with readings that wait for a person's decision."
         )
         self.event_conflicts = self._counter("event_conflicts", "Events that contradict a kept one.")
         self.store_errors = self._counter("store_errors", "Transactions that failed; nothing of them was acknowledged.")
         self.compacted = self._counter("compacted_blocks", "Blocks compacted.")
-        self.damaged = self._counter("damaged_parts", "Stored parts that failed their check and were set aside.")
+        self.damaged = self._counter("damaged_parts", "Stored parts that failed their check and were quarantined.")
         self.asked = self._counter("gap_blocks_asked", "Blocks gateways were asked for again.")
         self.job_failures = self._counter("job_failures", "Runs of a job that failed, by job.", "task")
         self.periods_overdue = self._by_job(
@@ -72,7 +74,9 @@ class UtilityMetrics:
         self.http_cut = self._counter("http_cut_connections", "Connections to the API that were too slow, or too many.")
         self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
         self.gaps_open = self._counted("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
-        self.quarantined_open = self._counted("held_open_letters", "Held letters that nobody has decided on.")
+        self.quarantined_open = self._counted(
+            "quarantined_open_dead_letters", "Dead letters with quarantined readings that nobody has decided on."
+        )
         self.conflicts = self._counted("conflicting_slots", "Slots of stored readings with more than one value.")
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")
         self.clock_trusted = self._gauge("clock_trusted", "1 while gateways may take the time from here.")

@@ -1,4 +1,4 @@
-"""The options of the commands that show letters, the same at gateway and utility, and what they print."""
+"""The options of the commands that show dead letters, the same at gateway and utility, and what they print."""
 
 import json
 from collections.abc import Sequence
@@ -26,12 +26,12 @@ _STATES = ("state", "decided")
 
 
 def show_dead_letters(dead_letters: Sequence[Kept], *, as_json: bool, columns: Sequence[str]) -> None:
-    """Print letters, newest first.
+    """Print dead letters, newest first.
 
     Args:
         dead_letters: The letters.
         as_json: With every byte, as hexadecimal text.
-        columns: The first columns of the table; the reason and what a letter says come behind.
+        columns: The first columns of the table; the reason and what a dead letter says come behind.
     """
     rows = [row_of(dead_letter) for dead_letter in dead_letters]
     if as_json:
@@ -40,13 +40,13 @@ def show_dead_letters(dead_letters: Sequence[Kept], *, as_json: bool, columns: S
     decided = [name for name in _STATES if any(row[name] for row in rows)] if is_wide() else []
     for row in rows:
         row["reason"] = f"{row['reason_text']} ({row['state']})" if row["state"] and not decided else row["reason_text"]
-    show("letters", rows, [*columns, "reason", *decided, "told"])
+    show("dead letters", rows, [*columns, "reason", *decided, "told"])
 
 
 def show_counts(rows: Sequence[tuple[int, str, int]], *, as_json: bool) -> None:
-    """Print how many letters there are by reason and state."""
+    """Print how many dead letters there are by reason and state."""
     counts = counts_of(rows)
     if as_json:
         typer.echo(json.dumps(counts, indent=1))
     else:
-        show("letters by reason", counts, ("reason", "state", "letters"))
+        show("dead letters by reason", counts, ("reason", "state", "dead_letters"))

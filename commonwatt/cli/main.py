@@ -55,7 +55,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         "demo": _add_demo,
         "audit": _add_audit,
         "config": _add_config,
-        "letters": _add_dead_letters,
+        "dead-letters": _add_dead_letters,
         "enroll": _add_enroll,
         "status": _add_status,
     }
@@ -101,14 +101,14 @@ def _add_dead_letters(app: typer.Typer) -> None:
     ) -> None:
         """Show dead letters: what could not be accepted, from whom, and why; of a gateway or of the utility.
 
-        Whose they are is what the file's table says. Takes the options of `commonwatt gateway letters` or of
-        `commonwatt utility letters`, such as --since 24h --counts.
+        Whose they are is what the file's table says. Takes the options of `commonwatt gateway dead-letters` or of
+        `commonwatt utility dead-letters`, such as --since 24h --counts.
         """
         with errors_reported():
             part = check_file(config)
             if part not in _DEAD_LETTERS_OF:
                 raise ConfigError(
-                    f"{config}: is of {part}, which keeps no letters; give a gateway's or the utility's file"
+                    f"{config}: is of {part}, which keeps no dead letters; give a gateway's or the utility's file"
                 )
         entry = next(entry for entry in entry_points(group=PARTS_GROUP) if entry.name == part)
         of_part = typer.Typer()
@@ -116,7 +116,7 @@ def _add_dead_letters(app: typer.Typer) -> None:
             _add_part(of_part, entry)
         except ModuleNotFoundError as error:
             _add_missing(of_part, part, error)
-        of_part([part, "letters", "--config", str(config), *context.args])
+        of_part([part, "dead-letters", "--config", str(config), *context.args])
 
 
 def _add_enroll(app: typer.Typer) -> None:

@@ -210,14 +210,15 @@ def _processes(supervisor: Supervisor, observer: Observer) -> Text:
 
 def _dead_letters(layout: Layout, observer: Observer) -> list[Text]:
     """Tell of what could not be accepted: at the utility, or still on its way there."""
-    stored = observer.seen.get("utility", {}).get("totals", {}).get("letters", 0)
+    stored = observer.seen.get("utility", {}).get("totals", {}).get("dead_letters", 0)
     gateways = (observer.seen.get(f"{name} gateway", {}) for name in layout.town.microgrids)
-    dead_letters = stored + sum(gateway.get("backlog", {}).get("letters", 0) for gateway in gateways)
+    dead_letters = stored + sum(gateway.get("backlog", {}).get("dead_letters", 0) for gateway in gateways)
     if not dead_letters:
         return []
     return [
         Text(
-            f"{dead_letters:,} letter{'' if dead_letters == 1 else 's'}: see commonwatt utility letters", style="yellow"
+            f"{dead_letters:,} dead letter{'' if dead_letters == 1 else 's'}: see commonwatt utility dead-letters",
+            style="yellow",
         )
     ]
 

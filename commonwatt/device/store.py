@@ -220,7 +220,7 @@ def _row_of(state: MeterState) -> tuple[object, ...]:
 
 
 def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = None) -> DeviceStore:
-    """Open a store; one that is damaged is set aside, and its meters begin anew, each with a new generation.
+    """Open a store; one that is damaged is quarantined, and its meters begin anew, each with a new generation.
 
     Raises:
         StoreError: As ``open_store``.

@@ -71,7 +71,7 @@ KNOWN_STATES = sum(State)
 
 
 class Rejection(IntEnum):
-    """Why one record can't be accepted; the number stands in acknowledgements and letters (docs/protocol.md)."""
+    """Why one record can't be accepted; the number stands in acknowledgements and dead letters (docs/protocol.md)."""
 
     WRONG_METER = 1
     UNKNOWN_TYPE = 2

@@ -54,7 +54,7 @@ def host_fault(text: str) -> str | None:
     if text.rpartition(".")[2].isdecimal():
         return "is no IP address, and no host name ends in a number"
     if not _HOST_NAME.fullmatch(text):
-        return "is no host name (letters, digits and hyphens, with dots between) and no IP address"
+        return "is no host name (dead letters, digits and hyphens, with dots between) and no IP address"
     return None
 
 

@@ -35,7 +35,8 @@ MAX_BATCH_DEAD_LETTERS = 200
 
 _MAGIC = b"CWB1"
 _ACK_MAGIC = b"CWA1"
-# magic, flags, trust, length of the owner's name, reserved, time, store, sequence, blocks, events, letters, body length
+# magic, flags, trust, length of the owner's name, reserved, time, store, sequence, blocks, events, dead letters, body
+# length
 _HEAD = struct.Struct(">4sBBBBIQQIIII")
 _ACK = struct.Struct(">4sBBHIQQQIII")
 _EVENT_GENERATION = struct.Struct(">I")
@@ -96,7 +97,7 @@ class DeadLetter:
 
 
 MESSAGE_REASON = 128
-"""Added to a ``Refusal`` to make the ``reason`` of a letter about a whole message."""
+"""Added to a ``Refusal`` to make the ``reason`` of a dead letter about a whole message."""
 
 MAX_DEAD_LETTER_BYTES = 1024
 """Of what can't be accepted, no more than this is kept."""
@@ -116,7 +117,7 @@ class Batch:
         keys: Of each block.
         payloads: Packed blocks, as stored.
         events: (log generation, event record).
-        letters: Dead letters.
+        dead letters: Dead letters.
     """
 
     owner: str
@@ -179,7 +180,7 @@ def _pack_dead_letter(dead_letter: DeadLetter) -> bytes:
 
 
 def batch_counts(data: bytes) -> tuple[int, int, int]:
-    """Return how many blocks, events and letters a message says it holds, whatever of that is true; else zeros."""
+    """Return how many blocks, events and dead letters a message says it holds, whatever of that is true; else zeros."""
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
         return 0, 0, 0
     blocks, events, dead_letters = _HEAD.unpack_from(data)[8:11]
@@ -207,7 +208,7 @@ def unpack_batch(data: bytes) -> Batch:
     ):
         raise ProtocolError(
             BatchRefusal.MALFORMED,
-            f"batch of {n_blocks} blocks, {n_events} events, {n_dead_letters} letters, {body_length} bytes",
+            f"batch of {n_blocks} blocks, {n_events} events, {n_dead_letters} dead letters, {body_length} bytes",
         )
     start = _HEAD.size + owner_length
     try:
@@ -301,7 +302,7 @@ class BatchAck:
         sequence: As in the batch.
         blocks: How many blocks were committed.
         events: How many events.
-        letters: How many letters.
+        dead letters: How many letters.
     """
 
     status: BatchRefusal = BatchRefusal.NONE

@@ -29,7 +29,7 @@ _SHOWN_BYTES = 32
 
 
 def told(dead_letter: DeadLetter) -> str:
-    """Say in words what a letter holds: a record's fields; of a message what is wrong with it, and how it begins."""
+    """Return in words what a dead letter holds: a record's fields, or a message's fault and beginning."""
     content = dead_letter.content
     if dead_letter.log == DeadLetterSource.HISTORY and len(content) == HISTORY_BYTES:
         return _history(content, dead_letter)
@@ -103,14 +103,14 @@ def _bits(state: int) -> str:
 
 
 def row_of(kept: Kept) -> dict[str, object]:
-    """Return a kept letter for JSON and tables."""
+    """Return a kept dead letter for JSON and tables."""
     dead_letter = kept.dead_letter
     return {
         "no": kept.no,
         "time": dead_letter.time,
         "sender": kept.sender,
         "meter": str(dead_letter.meter),
-        "door": source_text(dead_letter.log),
+        "source": source_text(dead_letter.log),
         "log": dead_letter.log,
         "generation": dead_letter.generation,
         "id": str(dead_letter.record_id),
@@ -164,7 +164,7 @@ def _since(text: str, now: EpochSeconds) -> EpochSeconds:
 
 
 def counts_of(rows: Sequence[tuple[int, str, int]]) -> list[dict[str, object]]:
-    """Return how many letters there are by reason and state, most first.
+    """Return how many dead letters there are by reason and state, most first.
 
     Args:
         rows: (reason, state, how many).
@@ -173,9 +173,9 @@ def counts_of(rows: Sequence[tuple[int, str, int]]) -> list[dict[str, object]]:
     for reason, state, number in rows:
         sums[reason_text(reason), state] += number
     ordered = sorted(sums.items(), key=lambda item: (-item[1], item[0]))
-    return [{"reason": reason, "state": state, "letters": number} for (reason, state), number in ordered]
+    return [{"reason": reason, "state": state, "dead_letters": number} for (reason, state), number in ordered]
 
 
 def text_of(when: EpochSeconds | None, who: str | None, why: str | None) -> str:
-    """Say who decided on a letter, when and why; nothing, when nobody has."""
+    """Say who decided on a dead letter, when and why; nothing, when nobody has."""
     return "" if when is None else f"{who}, {moment(when)}" + (f": {why}" if why else "")

@@ -26,10 +26,10 @@ from commonwatt.protocol.messages import Refusal
 
 
 class DeadLetterSource(IntEnum):
-    """Where a letter came in: its ``log``. The first two are ``records.Log``; from 16 on it is a whole message."""
+    """Where a dead letter came in: its ``log``. The first two are ``records.Log``; from 16 on it is a whole message."""
 
     UNKNOWN = 0
-    """A stored part that was found damaged; or who wrote the letter did not say."""
+    """A stored part that was found damaged; or who wrote the dead letter did not say."""
     HISTORY = 1
     """A history record, 36 bytes."""
     EVENT = 2
@@ -57,7 +57,7 @@ class DeadLetterSource(IntEnum):
 
 
 class LocalReason(IntEnum):
-    """Reasons of letters that are neither a ``Rejection`` nor 128 + ``Refusal``."""
+    """Reasons of dead letters that are neither a ``Rejection`` nor 128 + ``Refusal``."""
 
     DAMAGED_AT_GATEWAY = 200
     """A gateway's stored part whose checksum does not match."""
@@ -85,12 +85,12 @@ REASONS = _reasons()
 
 
 def reason_text(reason: int) -> str:
-    """Return the name of a letter's reason."""
+    """Return the name of a dead letter's reason."""
     return REASONS.get(reason, f"reason {reason}")
 
 
 def source_text(log: int) -> str:
-    """Return the name of the door a letter came in by."""
+    """Return the name of the source of a dead letter."""
     return (
         DeadLetterSource(log).name.lower().replace("_", " ")
         if log in DeadLetterSource.__members__.values()
@@ -101,14 +101,14 @@ def source_text(log: int) -> str:
 # What may be taken after all
 
 BLOCK = struct.Struct(">BI")
-"""Record type and quarter, before the payload of a letter's block."""
+"""Record type and quarter, before the payload of a dead letter's block."""
 
 _HELD_EXTRAS = 50
-# So that a letter holds it; that many different values of a quarter tell enough.
+# So that a dead letter holds it; that many different values of a quarter tell enough.
 
 
 def block_dead_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -> list[DeadLetter]:
-    """Return one letter for each block of slots that were set apart; the same slots again are the same letter."""
+    """Return one dead letter for each block of quarantined slots; the same slots again make the same one."""
     row = blocks.extras["row"]
     first_ones = blocks.extras[np.arange(len(row)) - np.searchsorted(row, row) < _HELD_EXTRAS]
     few = Blocks(blocks.meter, blocks.record_type, blocks.quarter, blocks.values, blocks.quality, first_ones)
@@ -127,10 +127,11 @@ def block_dead_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -
 
 
 def quarantined_blocks(dead_letter: DeadLetter, account: int | None, record_types: Iterable[int]) -> Blocks | None:
-    """Return the readings of a letter that a person may release; ``None``: it has none, or none that can be taken.
+    """Return the readings of a dead letter that a person may release; ``None``: it has none, or none that can be taken.
 
     Args:
-        dead_letter: The letter, implausible or of a sender that may not hold the meter; its sender may have made it up.
+        dead_letter: The dead letter, implausible or of a sender that may not hold the meter; its sender may have made
+            it up.
         account: The account its meter is registered for; ``None``: any will do.
         record_types: What its meter records.
     """
@@ -154,16 +155,16 @@ def quarantined_blocks(dead_letter: DeadLetter, account: int | None, record_type
     return None
 
 
-# Lists of letters
+# Lists of dead letters
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A letter as a store keeps it.
+    """A dead letter as a store keeps it.
 
     Attributes:
         no: Its number in the store.
-        sender: Who sent or relayed it; a gateway's own letters have none.
+        sender: Who sent or relayed it; a gateway's own dead letters have none.
         dead_letter: The letter.
         state: ``held``, ``released`` or ``refused`` where a person is to decide, else empty.
         decided: Who decided, when and why, for people.
@@ -178,7 +179,7 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which letters are asked for.
+    """Which dead letters are asked for.
 
     Attributes:
         meter: Only this meter's; ``None``: everybody's.

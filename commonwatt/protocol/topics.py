@@ -17,7 +17,7 @@ UTILITY = "utility"
 """The utility's identity."""
 
 MICROGRID_PATTERN = r"[a-z][a-z0-9-]{0,15}"
-"""What a microgrid may be called. It starts with a letter, so it can't be taken for a meter's id."""
+"""What a microgrid may be called. It starts with a dead letter, so it can't be taken for a meter's id."""
 
 RECORDS = "rec"
 """meter, up: a put of history records."""

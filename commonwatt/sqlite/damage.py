@@ -1,4 +1,4 @@
-"""SQLite files that rot: told from those that are only busy or full, set aside, and read as far as they can be."""
+"""SQLite files that rot: told from those that are only busy or full, quarantined, and read as far as they can be."""
 
 import errno
 import logging
@@ -17,7 +17,7 @@ KEPT_QUARANTINED = 3
 
 DAMAGED = "damaged"
 REPLACED = "replaced"
-"""What a file that was set aside is called: it was damaged; or it was sound, and a backup took its place."""
+"""What a file that was quarantined is called: it was damaged; or it was sound, and a backup took its place."""
 
 WINDOW_ROWS = 1024
 """Rows read at a time from a damaged table."""
@@ -132,7 +132,7 @@ def make_ready(made: Path, path: Path) -> None:
 
 
 def put_in_place(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path | None:
-    """Put the replacement that is ready in the place of ``path``, which is set aside; return its new name.
+    """Put the replacement that is ready in the place of ``path``, which is quarantined; return its new name.
 
     A kill may come between any two steps: whoever opens ``path`` next calls this again.
     """
@@ -149,7 +149,7 @@ def _with_log(path: Path) -> list[Path]:
 
 
 def quarantined_before(path: Path, state: str = DAMAGED) -> list[Path]:
-    """Return the files set aside beside ``path``, oldest first."""
+    """Return the files quarantined beside ``path``, oldest first."""
     found = [p for p in path.parent.glob(f"{path.name}.{state}-*") if not p.name.endswith(_BESIDE)]
     return sorted(found, key=lambda p: (p.name.split(f".{state}-")[1][:16], len(p.name), p.name))
 

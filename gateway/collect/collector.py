@@ -1,4 +1,4 @@
-"""Taking in what meters send: puts become parts, events and letters, then are acknowledged (C1, M6, design 4.1)."""
+"""Accepts puts of meters: they become parts, events and dead letters, then are acknowledged (C1, M6, design 4.1)."""
 
 import zlib
 from collections import Counter
@@ -139,7 +139,7 @@ class Collector:
             source: Where it came in.
             meter_id: Whose topic it came on; 0 at the head-end's door.
             payload: The message.
-            reason: Why it can't be accepted; a letter's ``reason``.
+            reason: Why it can't be accepted; a dead letter's ``reason``.
             now: The time.
             stranger: Whether nobody is registered there; all strangers have one share together.
         """
@@ -236,7 +236,7 @@ class Collector:
         rejected: list[tuple[bytes, int, Rejection]],
         now: Now,
     ) -> list[Effect[Change]]:
-        """Keep the rejected as letters, note the range, and acknowledge."""
+        """Keep the rejected as dead letters, note the range, and acknowledge."""
         self.counts.puts["accepted"] += 1
         effects: list[Effect[Change]] = []
         if dead_letters := self._dead_letters(put, meter_id, rejected, now):

@@ -22,7 +22,7 @@ BATCH_PARTS = 2000
 """Parts taken into one batch, at most."""
 
 BATCH_PART_BYTES = 180_000
-"""Bytes of parts taken into one batch, at most: with the events and letters it stays below ``MAX_BATCH_BYTES``."""
+"""Bytes of parts taken into one batch, at most: with the events and dead letters it stays below ``MAX_BATCH_BYTES``."""
 
 BATCH_EVENTS = 1000
 """Events taken into one batch, at most."""
@@ -75,7 +75,7 @@ class Selection:
         done: Parts the utility has exactly once it acknowledges.
         averaged: Parts of which it then has averages.
         events: (log generation, event).
-        letters: (number, letter).
+        dead letters: (number, dead letter).
         more: Whether something unsent was left behind.
     """
 

@@ -56,7 +56,7 @@ class StoreReads:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The open file, to be salvaged from when its name is gone."""
+        """The open file, to be recovered from when its name is gone."""
         return self._db
 
     def check(self, size: int) -> None:
@@ -136,7 +136,7 @@ class StoreReads:
         which = "WHERE meter = ? AND log = ? AND generation = ? ORDER BY first"
         return [row[-2:] for _, row in self._sound("coverage", which, (signed64(meter), log, generation))]
 
-    # Events and letters
+    # Events and dead letters
 
     def event(self, meter: MeterId, generation: int, record_id: int) -> EventRecord | None:
         """Return one event."""
@@ -158,7 +158,7 @@ class StoreReads:
         return (event_of(columns) for _, columns in self._sound("event", which, values))
 
     def unsent_dead_letters(self, limit: int) -> list[tuple[int, DeadLetter]]:
-        """Return (number, letter) the utility has not acknowledged."""
+        """Return (number, dead letter) the utility has not acknowledged."""
         return self._dead_letters(f"WHERE {UNSENT_ROW} ORDER BY number LIMIT ?", (limit,))
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -166,13 +166,13 @@ class StoreReads:
         return [dead_letter for _, dead_letter in self._dead_letters("ORDER BY number", ())]
 
     def kept_dead_letters(self, wanted: Wanted, limit: int) -> list[Kept]:
-        """Return the newest letters that are wanted, newest first."""
+        """Return the newest dead letters that are wanted, newest first."""
         where, values = _which(wanted)
         dead_letters = self._dead_letters(f"{where} ORDER BY number DESC LIMIT ?", (*values, limit))
         return [Kept(no=number, dead_letter=dead_letter) for number, dead_letter in dead_letters]
 
     def dead_letter_counts(self, wanted: Wanted) -> list[tuple[int, str, int]]:
-        """Return (reason, state, how many) of the letters that are wanted; a gateway decides on none of them."""
+        """Return (reason, state, how many) of the dead letters that are wanted; a gateway decides on none of them."""
         where, values = _which(wanted)
         rows = self._db.execute(f"SELECT reason, count(*) FROM letter {where} GROUP BY reason", values)
         return [(reason, "", number) for reason, number in rows]
@@ -238,7 +238,7 @@ class StoreReads:
     # Housekeeping
 
     def backlog(self) -> tuple[int, int, int]:
-        """Return how many parts, events and letters the utility has not acknowledged."""
+        """Return how many parts, events and dead letters the utility has not acknowledged."""
         parts, events, dead_letters = (
             int(self._db.execute(f"SELECT count(*) FROM {table} WHERE {unsent}").fetchone()[0])
             for table, unsent in (("part", NOT_ACKNOWLEDGED), ("event", UNSENT_ROW), ("letter", UNSENT_ROW))
@@ -257,7 +257,7 @@ class StoreReads:
         return tuple(number for (number,) in rows)
 
     def oldest_acknowledged(self, table: str, limit: int) -> tuple[int, ...]:
-        """Return the row numbers of the oldest events or letters the utility has, in the order they came."""
+        """Return the row numbers of the oldest events or dead letters the utility has, in the order they came."""
         which = f"WHERE relayed = {DONE} AND rowid > ? ORDER BY rowid LIMIT ?"
         rows = self._db.execute(f"SELECT rowid FROM {table} {which}", (self.forgetting()[table], limit))
         return tuple(number for (number,) in rows)
@@ -328,7 +328,7 @@ def _other_than(meters: Collection[MeterId]) -> tuple[str, list[int]]:
 
 
 def _which(wanted: Wanted) -> tuple[str, tuple[int, ...]]:
-    """Return the condition on letters that are wanted, and its values."""
+    """Return the condition on dead letters that are wanted, and its values."""
     where, values = "WHERE time >= ?", [wanted.since]
     if wanted.meter is not None:
         where, values = f"{where} AND meter = ?", [*values, signed64(wanted.meter)]

@@ -1,4 +1,4 @@
-"""A damaged store: set aside, replaced by a new one, and what can be read and is sound taken over (design 4.5).
+"""A damaged store: quarantined, replaced by a new one, and what can be read and is sound taken over (design 4.5).
 
 The new store has a new id, so that no number of the old one, of a batch for example, is taken for one of its own. What
 the utility acknowledged stays acknowledged where the note of it is sound: should it not be there after all, the
@@ -39,7 +39,7 @@ BACKUP_PARTS = 1_000_000
 """Acknowledged parts taken over from a damaged store, the newest: about 150 MB."""
 
 MAX_DEAD_LETTERS = 1000
-"""Damaged rows that are kept as letters, of one damaged store; the rest is in the file that was set aside."""
+"""Damaged rows that are kept as dead letters, of one damaged store; the rest is in the file that was quarantined."""
 
 ROWS_A_COMMIT = 1000
 
@@ -66,7 +66,7 @@ class Recovery:
 
 
 def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
-    """Open a store; one that is damaged is set aside and replaced, with what could be salvaged.
+    """Open a store; one that is damaged is quarantined and replaced, with what could be recovered.
 
     Raises:
         StoreError: It can't be opened for another reason.

@@ -27,7 +27,7 @@ MAY_BE_COARSE = f"relayed IS NOT {UNSENT} AND relayed IS NOT {DONE}"
 """Parts of whose block the utility may have averages, or no one knows what."""
 
 UNSENT_ROW = f"relayed IS NOT {DONE}"
-"""Events and letters that the utility has not acknowledged."""
+"""Events and dead letters that the utility has not acknowledged."""
 
 FORGOTTEN = {"part": OFFERED, "event": UNSENT, "letter": UNSENT}
 """What is relayed, and what its rows are marked when the utility that acknowledged them has lost them."""
@@ -143,7 +143,7 @@ def event_of(row: Sequence[Any]) -> tuple[int, EventRecord]:
 
 
 def dead_letter_of(row: Sequence[Any]) -> DeadLetter:
-    """Return the letter in a sound row's columns."""
+    """Return the dead letter in a sound row's columns."""
     meter, log, reason, generation, number, time, content = row
     return DeadLetter(
         meter=unsigned64(meter),

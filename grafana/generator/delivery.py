@@ -63,7 +63,7 @@ _NOW = Section(
         ),
         stat(
             "Waiting",
-            "Parts, events and letters that the utility has not acknowledged. Some always are; it must not grow.",
+            "Parts, events and dead letters that the utility has not acknowledged. Some always are; it must not grow.",
             Query(f"sum({_BACKLOG})"),
         ),
         stat(
@@ -75,8 +75,8 @@ _NOW = Section(
         ),
         stat(
             "Letters held",
-            "Readings that wait for a person: commonwatt utility letters --state held.",
-            Query("sum(commonwatt_utility_held_open_letters)"),
+            "Readings that wait for a person: commonwatt utility dead-letters --state quarantined.",
+            Query("sum(commonwatt_utility_quarantined_open_dead_letters)"),
             look=Look(decimals=0, steps=((1, ORANGE),)),
         ),
         stat(
@@ -189,10 +189,10 @@ _UTILITY = Section(
             look=COUNT,
         ),
         graph(
-            "New letters within an hour",
-            "What could not be accepted, and what is held for a person: commonwatt utility letters --counts.",
-            Query("sum(increase(commonwatt_utility_letters_total[1h]))", "all"),
-            Query("sum(increase(commonwatt_utility_held_letters_total[1h]))", "held"),
+            "New dead letters within an hour",
+            "What could not be accepted, and what is held for a person: commonwatt utility dead-letters --counts.",
+            Query("sum(increase(commonwatt_utility_dead_letters_total[1h]))", "all"),
+            Query("sum(increase(commonwatt_utility_quarantined_dead_letters_total[1h]))", "quarantined"),
             look=COUNT,
         ),
         graph(
@@ -221,7 +221,7 @@ _MACHINE = Section(
         ),
         stat(
             "Alarms",
-            "store_damaged: run commonwatt utility salvage. disk_full: make room.",
+            "store_damaged: run commonwatt utility recover. disk_full: make room.",
             Query("sum(commonwatt_utility_alarm)"),
             look=NONE_WANTED,
         ),

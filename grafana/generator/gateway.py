@@ -48,7 +48,7 @@ _NOW = Section(
         ),
         stat(
             "Waiting",
-            "Parts, events and letters that the utility has not acknowledged.",
+            "Parts, events and dead letters that the utility has not acknowledged.",
             Query(f"sum(commonwatt_gateway_backlog{{{_HERE}}})"),
         ),
         stat(

@@ -60,13 +60,13 @@ _NOW = Section(
         ),
         stat(
             "Rejected, 24 h",
-            "Records that could not be accepted: commonwatt gateway letters says which and why.",
+            "Records that could not be accepted: commonwatt gateway dead-letters says which and why.",
             Query(f"sum(increase(commonwatt_gateway_rejected_records_total{{{_HERE}}}[24h]))"),
             look=Look(decimals=0, steps=((1, ORANGE),)),
         ),
         stat(
             "Waiting",
-            "Parts, events and letters that the utility has not acknowledged.",
+            "Parts, events and dead letters that the utility has not acknowledged.",
             Query(f"sum(commonwatt_gateway_backlog{{{_HERE}}})"),
         ),
         stat(
@@ -155,8 +155,8 @@ _TROUBLE = Section(
         ),
         graph(
             "Messages unreadable within an hour, by where they came in",
-            "A device that sends rubbish. The first kilobyte is kept: commonwatt gateway letters.",
-            Query(_within_an_hour("door", "gateway_unreadable_messages"), "{{door}}"),
+            "A device that sends rubbish. The first kilobyte is kept: commonwatt gateway dead-letters.",
+            Query(_within_an_hour("source", "gateway_unreadable_messages"), "{{source}}"),
             look=COUNT,
         ),
     ],

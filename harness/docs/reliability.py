@@ -45,8 +45,8 @@ ROWS: dict[int, Row] = {
     ),
     5: Row(
         "Bits flip in a stored file.",
-        "Found by a checksum and set aside; no wrong value is ever shown; what others still have is fetched again. A "
-        "gateway replaces a damaged store by itself; a utility stops and waits for a person, who has it salvaged.",
+        "Found by a checksum and quarantined; no wrong value is ever shown; what others still have is fetched again. A "
+        "gateway replaces a damaged store by itself; a utility stops and waits for a person, who has it recovered.",
     ),
     6: Row(
         "A disk is full.",
@@ -199,7 +199,8 @@ _LIMITS = """
   records meanwhile; of such a time no second measurement is kept.
 - **A retained command** can't expire at a broker of ours, which keeps none. Other brokers may; receivers ignore it,
   count it (`..._retained_messages_total`) and log it once, which is all the operator sees.
-- **A damaged database of the utility** loses what was in it alone: decisions, commands and letters that can't be read
+- **A damaged database of the utility** loses what was in it alone: decisions, commands and dead letters that can't be
+read
   any more. Who sent a part and when, and the sums beside each block, have no checksum of their own; the readings have.
 - **A gateway that loses its store while it sends averages** forgets which it sent. If a meter then repeats a few exact
   readings of such a group, the utility has both: the exact ones, and the mean of all ten in the other slots. Each slot

@@ -1,7 +1,7 @@
 """Bad input of every kind, at every door of the real cores and stores: what docs/bad-input.md says is played here.
 
-Each door is a function that takes a case and returns what was seen of it: the answer, what was counted, and the letters
-kept. The cases are found by the words of the page's first column.
+Each door is a function that takes a case and returns what was seen of it: the answer, what was counted, and the dead
+letters kept. The cases are found by the words of the page's first column.
 """
 
 import asyncio
@@ -63,8 +63,8 @@ class Seen:
     Attributes:
         answer: The name of the refusal, rejection or result its sender was told; empty: nothing.
         counted: Labels, or ``counter label``, that were counted up.
-        kept: Reasons of the letters that are new, by name.
-        contents: What those letters hold.
+        kept: Reasons of the dead letters that are new, by name.
+        contents: What those dead letters hold.
     """
 
     answer: str
@@ -519,7 +519,7 @@ AT_UTILITY: dict[str, tuple[str, bytes]] = {
     "300 KB that begin like a batch": ("batch", _GOOD[:48] + bytes(300 * 1024)),
     "a body that expands without end": ("batch", _bomb()),
     "more blocks than a batch may have": ("batch", head_with(_GOOD, at=28, value=MAX_BATCH_BLOCKS + 1)),
-    "letters that overlap the end": ("batch", head_with(_GOOD, at=36, value=3)),
+    "dead letters that overlap the end": ("batch", head_with(_GOOD, at=36, value=3)),
     "a block whose payload is damaged": ("batch", batch_of(block(), payloads=Payloads.of([bytes(12)])).pack()),
     "a block filed under another meter": ("batch", batch_of(block(), payloads=pack(block(meter=10002))).pack()),
     "a block of a quarter beyond all time": ("batch", batch_of(block(quarter=2**32 - 1)).pack()),
@@ -529,7 +529,7 @@ AT_UTILITY: dict[str, tuple[str, bytes]] = {
         "batch",
         batch_of(block(), events=[(1, replace(_EVENT, meter_id=20001))]).pack(),
     ),
-    "an implausible letter of another microgrid's meter": (
+    "an implausible dead letter of another microgrid's meter": (
         "batch",
         batch_of(block(), dead_letters=[_DEAD_LETTER]).pack(),
     ),

@@ -142,7 +142,7 @@ class Source:
 
 @dataclass
 class Tally:
-    """What a run did, by door."""
+    """What a run did, by source."""
 
     cases: dict[str, int] = field(default_factory=dict)
     good: int = 0
@@ -203,7 +203,7 @@ class Fuzz:
         # Meter 1, the head-end's door, and all strangers together.
         assert len(kept) <= 3 * DEAD_LETTERS_A_DAY * days, len(kept)
         assert all(len(dead_letter.content) <= MAX_DEAD_LETTER_BYTES for dead_letter in kept)
-        # Those with a meter were relayed as letters, and taken whole.
+        # Those with a meter were relayed as dead letters, and taken whole.
         junk = [dead_letter for dead_letter in self.utility.kept() if dead_letter.log >= 16 and not dead_letter.meter]
         assert len(junk) <= MAX_JUNK_A_DAY, len(junk)
         registered = len(self.gateway.world.meters)

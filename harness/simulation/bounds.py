@@ -47,7 +47,7 @@ def _check_gateway_store(node: "GatewayNode") -> None:
     days = 3  # wrong clocks name other days
     _hold(node.world, node.name, "desired states", rows["desired"], meters * KINDS)
     _hold(node.world, node.name, "ranges of ids", rows["coverage"], meters * MAX_RANGES)
-    # Beside junk, a letter for each record that was rejected by name; all of those were records once.
+    # Beside junk, a dead letter for each record that was rejected by name; all of those were records once.
     rejected = sum(map(len, node.world.ledger.made.values())) + len(node.world.ledger.events)
     rejected += len(node.world.ledger.forged)
     _hold(node.world, node.name, "letters", rows["letter"], DEAD_LETTERS_A_DAY * days * (meters + 1) + rejected)

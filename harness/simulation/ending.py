@@ -66,7 +66,7 @@ def _check_dead_letters(world: "World") -> None:
         stored = set(connection.execute(select(dead_letter.c.content)).scalars())
     known = {kept.content for kept in world.ledger.dead_letters()}
     if stored != known:
-        world.fail(f"I6: {len(stored - known)} letters of nothing, {len(known - stored)} missing at the utility")
+        world.fail(f"I6: {len(stored - known)} dead letters of nothing, {len(known - stored)} missing at the utility")
     world.story.counts["letters"] = len(stored)
 
 

@@ -70,7 +70,7 @@ class Ledger:
         self._ends: dict[tuple[MeterId, Kind, Pair], int] = {}
         self._over: dict[tuple[MeterId, Kind, Pair], float] = {}
         self._generation: dict[MeterId, int] = {}
-        # Letters by who has them: gateways by name, the utility by its store's id.
+        # Dead letters by who has them: gateways by name, the utility by its store's id.
         self._dead_letters: dict[str | int, set[DeadLetter]] = {}
         self._store_id = 0
         # What stores of gateways had when they were lost: an acknowledgement of theirs may still be on its way.
@@ -136,7 +136,7 @@ class Ledger:
                     self.excused.add((meter, kind, at))
 
     def dead_letters(self, of: str | int | None = None) -> set[DeadLetter]:
-        """Return the letters somebody has, or anybody."""
+        """Return the dead letters somebody has, or anybody."""
         if of is not None:
             return self._dead_letters[of]
         held = [
@@ -155,11 +155,11 @@ class Ledger:
         return {(x.meter, x.generation, x.record_id) for x in self.dead_letters(of) if x.log == Log.EVENT}
 
     def rejected_events(self) -> set[EventKey]:
-        """Return the events that were rejected, and are kept in letters at the utility."""
+        """Return the events that were rejected, and are kept in dead letters at the utility."""
         return self._events_in_dead_letters(self._store_id)
 
     def rejected_slots(self) -> set[tuple[MeterId, int, int]]:
-        """Return the slots that were rejected, and are kept in letters at the utility."""
+        """Return the slots that were rejected, and are kept in dead letters at the utility."""
         return self.slots_in_dead_letters(self._store_id)
 
     # Meters.
@@ -354,7 +354,7 @@ class Ledger:
             for _, dead_letter in node.store._dead_letters("WHERE number = ?", (i,))
         }
         if lost := marked - self._dead_letters[store_id]:
-            self._world.fail(f"I2/I3: {node.name} marks letters as relayed that are not there: {lost}")
+            self._world.fail(f"I2/I3: {node.name} marks dead letters as relayed that are not there: {lost}")
 
     def after_gateway(self, name: str, changes: Sequence[at_gateway.Change]) -> None:
         """Note what a gateway's store holds now."""

@@ -267,7 +267,7 @@ BUGS: dict[str, Bug] = {
     "a new utility gets no backup": Bug(lambda: patch.object(Relay, "_compare_store", _keep_known)),
     "commands judged by a clock that lags behind": Bug(_expiry_by_a_clock_that_lags),
     "adopt epoch": Bug(lambda: patch.object(Epochs, "reported", _adopt_epoch)),
-    "pairs not kept": Bug(lambda: patch.object(DeviceStore, "_write_orders", return_value=None)),
+    "pairs not kept": Bug(lambda: patch.object(DeviceStore, "_write_desired_states", return_value=None)),
     "a clock trusted from the start": Bug(_trusted_from_the_start),
     "no access rules": Bug(lambda: patch.object(rules, "allowed", return_value=True)),
     "records of other meters taken": Bug(_other_meters_records_taken),

@@ -44,7 +44,7 @@ def _level(payload: bytes) -> str:
 def _batch(payload: bytes) -> str:
     batch = unpack_batch(payload)
     quarters = sorted({key[2] for key in batch.keys})
-    held = f"{len(batch.keys)} blocks, {len(batch.events)} events, {len(batch.dead_letters)} letters"
+    held = f"{len(batch.keys)} blocks, {len(batch.events)} events, {len(batch.dead_letters)} dead letters"
     return f"batch {batch.sequence:x}: {held}, quarters {quarters[:1]} to {quarters[-1:]} {batch.flags!s}"
 
 

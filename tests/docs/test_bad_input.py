@@ -1,4 +1,4 @@
-"""docs/bad-input.md row by row: every answer, counter and letter it names is what the real cores and stores do."""
+"""docs/bad-input.md row by row: every answer, counter and dead letter it names is what the real cores and stores do."""
 
 import re
 from collections.abc import Callable
@@ -52,7 +52,7 @@ SOURCES: dict[str, Callable[[Path, str], Seen]] = {
 CASES = [(source, row) for source in SOURCES for row in rows(source)]
 
 
-@pytest.mark.parametrize(("door", "row"), CASES, ids=[f"{source}: {row[0]}" for source, row in CASES])
+@pytest.mark.parametrize(("source", "row"), CASES, ids=[f"{source}: {row[0]}" for source, row in CASES])
 def test_bad_input_is_answered_counted_and_kept_as_the_page_says(source: str, row: Row, tmp_path: Path) -> None:
     case, answer, counted, kept = row
     seen = SOURCES[source](tmp_path, case)

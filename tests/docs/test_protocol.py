@@ -381,12 +381,12 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
             "a batch",
             (
                 f"{batches.MAX_BATCH_BYTES // 1024} KiB; {batches.MAX_BATCH_BLOCKS:,} blocks, "
-                f"{batches.MAX_BATCH_EVENTS:,} events, {batches.MAX_BATCH_DEAD_LETTERS} letters; "
+                f"{batches.MAX_BATCH_EVENTS:,} events, {batches.MAX_BATCH_DEAD_LETTERS} dead letters; "
                 f"{batches.MAX_BODY_BYTES // 1024**2} MiB uncompressed"
             ),
         ),
         ("a block payload", f"{payloads.MAX_PAYLOAD_BYTES:,} bytes; {packing.MAX_EXTRAS} extras"),
-        ("a letter's content", f"{batches.MAX_DEAD_LETTER_BYTES:,} bytes"),
+        ("a dead letter's content", f"{batches.MAX_DEAD_LETTER_BYTES:,} bytes"),
     ],
 )
 def test_limits_of_the_page_are_those_of_the_code(what: str, limit: str) -> None:

@@ -80,7 +80,7 @@ def dead_letters(site: Site, part: str, *words: str) -> list[dict[str, Any]]:
     """What ``commonwatt letters`` lists of a part."""
     config = str(site.layout.part(part).config)
     listed: list[dict[str, Any]] = json.loads(
-        command(site, "letters", "--config", config, "--json", "--limit", "1000", *words)
+        command(site, "dead-letters", "--config", config, "--json", "--limit", "1000", *words)
     )
     return listed
 
@@ -102,7 +102,7 @@ def ask(site: Site, path: str) -> dict[str, Any]:
 
 
 def bad_messages(now: int) -> Iterator[tuple[str, bytes, str]]:
-    """Leaf, payload and the name of the letter it must become."""
+    """Leaf, payload and the name of the dead letter it must become."""
     kept = {
         row[0]: row[3]
         for source in ("Puts of a meter", "History records", "Levels and outcomes")
@@ -138,7 +138,7 @@ def bad_batches() -> Iterator[tuple[str, bytes, str]]:
             leaf, payload = bad_input.AT_UTILITY[case]
             yield leaf, payload, kept
         elif counted in ("not_registered", "not_assigned"):
-            # All of it is of r001, so what would be refused of that gateway may be set apart of this one.
+            # All of it is of r001, so what would be refused of that gateway may be quarantined of this one.
             leaf, payload = bad_input.AT_UTILITY[case]
             is_apart = counted == "not_assigned" or case == "a block of a type the meter does not have"
             yield leaf, payload, "not assigned" if is_apart else ""
@@ -243,11 +243,13 @@ def _every_good_one_arrives(site: Site, folder: Path) -> None:
 
 def _what_is_held_is_taken_when_somebody_says_so(site: Site) -> None:
     config = str(site.layout.part("utility").config)
-    held = [x for x in dead_letters(site, "utility", "--state", "held") if x["told"].startswith("type 3")]
+    held = [x for x in dead_letters(site, "utility", "--state", "quarantined") if x["told"].startswith("type 3")]
     assert {x["sender"] for x in held if x["reason_text"] == "not assigned"} == {"r002"}
     through = [x for x in held if x["reason_text"] == "implausible"]
     assert [dead_letter["meter"] for dead_letter in through] == [str(BAD_METER)]
-    said = command(site, "utility", "letters", "--release", str(through[0]["no"]), "--by", "Ann", "--config", config)
+    said = command(
+        site, "utility", "dead-letters", "--release", str(through[0]["no"]), "--by", "Ann", "--config", config
+    )
     assert said.endswith(f"1 slot of meter {BAD_METER} released by Ann\n")
     start = int(site.layout.clock.origin)
     found = ask(site, f"/readings?meter={BAD_METER}&start={start}&end={start + 900}")

@@ -28,11 +28,11 @@ def test_row_05_a_damaged_store_is_set_aside_and_the_town_loses_nothing(tmp_path
         folder = tmp_path / "town" / "r001"
         damage(folder / "gateway.db")
         site.start(GATEWAY)
-        eventually(lambda: site.metric(GATEWAY, "commonwatt_gateway_store_set_aside_total") == 1)
+        eventually(lambda: site.metric(GATEWAY, "commonwatt_gateway_store_quarantined_total") == 1)
         (quarantined,) = quarantined_before(folder / "gateway.db")
         status = site.status(GATEWAY)
         assert status is not None
-        assert status["store"]["set_aside"] == str(quarantined)
+        assert status["store"]["quarantined"] == str(quarantined)
         assert "is damaged" in site.log(GATEWAY)
         eventually(lambda: site.metric(GATEWAY, 'commonwatt_gateway_batches_total{result="acknowledged"}') >= 3)
         site.stop("r001 meters")
@@ -40,7 +40,7 @@ def test_row_05_a_damaged_store_is_set_aside_and_the_town_loses_nothing(tmp_path
         assert audit.good, audit
 
 
-def test_row_05_a_damaged_utility_refuses_to_start_and_is_refilled_after_its_salvage(tmp_path: Path) -> None:
+def test_row_05_a_damaged_utility_refuses_to_start_and_is_refilled_after_its_recovery(tmp_path: Path) -> None:
     with Site(tmp_path / "town", TOWN, speed=300) as site:
         site.start("head-end", "r001 broker", "utility", GATEWAY, "r001 meters")
         eventually(lambda: site.metric("utility", "commonwatt_utility_batches_total") >= 3)
@@ -52,9 +52,9 @@ def test_row_05_a_damaged_utility_refuses_to_start_and_is_refilled_after_its_sal
         refused = subprocess.run(part.command, capture_output=True, text=True, check=False, timeout=60)
         assert refused.returncode == 1
         assert "the utility's database is damaged" in refused.stderr
-        assert "commonwatt utility salvage --config" in refused.stderr
+        assert "commonwatt utility recover --config" in refused.stderr
         assert store.read_bytes() == before, "nothing was changed"
-        command = [*part.command[:-3], "salvage", "--config", str(part.config)]
+        command = [*part.command[:-3], "recover", "--config", str(part.config)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         (quarantined,) = quarantined_before(store)

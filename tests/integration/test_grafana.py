@@ -150,7 +150,7 @@ def test_an_alert_fires_with_its_texts_and_ends_when_somebody_has_acted(town: tu
     damaged.touch()
     eventually(firing)
     (alert,) = firing()
-    assert alert["labels"]["alertname"] == "CommonwattStoreSetAside"
+    assert alert["labels"]["alertname"] == "CommonwattStoreQuarantined"
     assert alert["labels"]["place"] == "r001"
     assert alert["annotations"]["summary"] == "The gateway of r001 found its store damaged and has replaced it."
     assert alert["annotations"]["description"] == "Damaged stores that lie beside the one in use: 1."

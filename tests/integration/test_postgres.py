@@ -37,7 +37,7 @@ def asking(server: Postgres) -> Iterator[Connection]:
         yield connection
 
 
-def byte_count(site: Site, server: Postgres) -> None:
+def use_server(site: Site, server: Postgres) -> None:
     """Register the town in the server's database, and have the utility use that; for a lock it waits 3 s at most."""
     site.register(server.url)
     config = site.layout.part("utility").config
@@ -119,7 +119,7 @@ def test_a_server_that_does_not_answer_is_given_up_in_time(server: Postgres, mon
 
 def test_row_13_the_database_restarts_in_mid_batch(tmp_path: Path, server: Postgres) -> None:
     with Site(tmp_path / "site", TOWN, speed=120) as site:
-        byte_count(site, server)
+        use_server(site, server)
         site.start(*PARTS)
         for _ in range(2):
             grows(server)

@@ -75,7 +75,7 @@ def status(site: Site) -> dict[str, Any]:
     return told
 
 
-def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_salvaged(tmp_path: Path) -> None:
+def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_recovered(tmp_path: Path) -> None:
     with Site(tmp_path / "town", TOWN, speed=300) as site:
         site.start("head-end", "r001 broker", "utility", GATEWAY, "r001 meters")
         part = site.layout.part("utility")
@@ -110,10 +110,10 @@ def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_salv
         had, before_that = taken(), ignored()
         eventually(lambda: ignored() >= before_that + 3)
         assert taken() == had, "nothing is acknowledged any more"
-        assert "stop the service, then run: commonwatt utility salvage" in site.log("utility")
+        assert "stop the service, then run: commonwatt utility recover" in site.log("utility")
 
         site.stop("utility")
-        recovery = [*part.command[:-3], "salvage", "--config", str(part.config)]
+        recovery = [*part.command[:-3], "recover", "--config", str(part.config)]
         done = subprocess.run(recovery, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         site.start("utility")

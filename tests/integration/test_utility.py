@@ -196,7 +196,7 @@ def test_help_shows_what_the_files_hold(command: str, says: str) -> None:
 
 
 def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
-    for name in ("dump", "letters", "conflicts", "gaps", "commands", "schedules", "migrate"):
+    for name in ("dump", "dead-letters", "conflicts", "gaps", "commands", "schedules", "migrate"):
         done = commonwatt("utility", name, "--config", utility.config)
         assert done.returncode == 0, done.stderr
     given = commonwatt("utility", "command", "r001", "schedule", "--relay-s", "60", "--config", utility.config)
@@ -222,7 +222,7 @@ def test_commands_that_read_work_without_the_service(utility: Utility) -> None:
         assert (done.returncode, done.stdout) == (2, "")
 
 
-@pytest.mark.parametrize("name", ["letters", "commands"])
+@pytest.mark.parametrize("name", ["dead-letters", "commands"])
 def test_a_reader_that_has_enough_is_no_error(utility: Utility, name: str) -> None:
     words = [sys.executable, "-m", "commonwatt", "utility", name, "--json", "--config", str(utility.config)]
     with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as reading:

@@ -122,7 +122,15 @@ def _add_service(app: FastAPI, api: Api) -> None:
             microgrids = {}
         for name, told in microgrids.items():
             told["last_refusal"] = _refusal(api.refused.get(name))
-        names = ("received_batches", "received_blocks", "received_slots", "events", "letters", "conflicts", "gaps_open")
+        names = (
+            "received_batches",
+            "received_blocks",
+            "received_slots",
+            "events",
+            "dead_letters",
+            "conflicts",
+            "gaps_open",
+        )
         totals = {name: sum(int(str(m[name])) for m in microgrids.values()) for name in names}
         return {
             "time": int(api.clock.now()),
@@ -244,32 +252,35 @@ def _add_completeness(app: FastAPI, api: Api) -> None:
 
 
 def _add_troubles(app: FastAPI, api: Api) -> None:
-    @app.get("/letters")
+    @app.get("/dead-letters")
     def dead_letters(
         meter: MeterText | None = None,
         reason: Annotated[str | None, Query(max_length=40, description="A reason, by name or number.")] = None,
         since: Moment = 0,
-        state: Annotated[Literal["held", "released", "refused"] | None, Query(description="What was decided.")] = None,
+        state: Annotated[
+            Literal["quarantined", "released", "refused"] | None, Query(description="What was decided.")
+        ] = None,
         limit: Limit = 100,
     ) -> dict[str, object]:
         """Return the newest dead letters: what could not be accepted, with the reason, kept whole or its start.
 
-        Those in state `held` hold readings that are in no block until a person decides: implausible ones, and those of
-        a controller that may not hold the meter (`not assigned`).
+        Those in state `quarantined` hold readings that are in no block until a person decides: implausible ones, and
+        those of a controller that may not hold the meter (`not assigned`).
         """
         try:
             asked = wanted(meter, reason, str(since), 0, state or "")
         except ConfigError as error:
             raise HTTPException(422, str(error).removeprefix("--")) from error
         with api.database.reads.begin() as connection:
-            return {"letters": [row_of(kept) for kept in kept_dead_letters(connection, limit, asked)]}
+            return {"dead_letters": [row_of(kept) for kept in kept_dead_letters(connection, limit, asked)]}
 
     @app.get("/conflicts")
     def conflicts(limit: Limit = 100) -> dict[str, object]:
         """Return slots for which different values came, each value with the controllers that sent it.
 
         The smallest value stands. A slot is listed only when its quarter-hour was compacted: up to `compact_s` (900 s)
-        and a minute after the quarter-hour's end. Events that contradict others are in `/letters`, without a delay.
+        and a minute after the quarter-hour's end. Events that contradict others are in `/dead-letters`, without a
+        delay.
         """
         return {"conflicts": conflicting_slots(api.database, limit)}
 

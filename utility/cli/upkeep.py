@@ -1,4 +1,4 @@
-"""``commonwatt utility migrate``, ``salvage``, ``backup``, ``restore``: what a person does to the whole database."""
+"""``commonwatt utility migrate``, ``recover``, ``backup``, ``restore``: what a person does to the whole database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,12 +57,12 @@ def migrate(
         typer.echo(f"{done}; its store is {store_id:x}")
 
 
-@app.command("salvage")
+@app.command("recover")
 @flowing
 def recovery_command(config: ConfigOption) -> None:
     """Replace a damaged SQLite database by a new one with all that can be read and is sound; stop the service first.
 
-    The damaged file is set aside beside the new one, under a name with the date; the newest three are kept. Start the
+    The damaged file is quarantined beside the new one, under a name with the date; the newest three are kept. Start the
     service afterwards: the gateways send again what they have, and the gap finder asks for the rest. Should meters be
     missing, register the town again.
     """
@@ -71,18 +71,18 @@ def recovery_command(config: ConfigOption) -> None:
         path = sqlite_path(settings.database)
         if path is None:
             raise ConfigError(
-                "database: only an SQLite file can be salvaged; put back a backup with: "
+                "database: only an SQLite file can be recovered; put back a backup with: "
                 f"{command_line(config, 'restore', 'BACKUP', '--replace')}"
             )
         with stop_told(_AS_IT_WAS):
             done = recover(path, int(clock.now()))
-        show("salvage", done.table(), ("table", "taken over", "damaged"))
+        show("recovered rows", done.table(), ("table", "taken over", "damaged"))
         for what in done.unreadable:
             typer.echo(what)
         kept = (
             f"the damaged database is kept as {done.quarantined}"
             if done.quarantined
-            else "the salvage begun before is finished"
+            else "the recovery begun before is finished"
         )
         typer.echo(
             f"{kept}; start the service again: the gateways send their backups, and what is missing is asked for"
@@ -113,7 +113,7 @@ def backup_command(
             raise StoreError(
                 f"{damaged} of its parts are damaged, in the database itself or on the way here; everything else is in "
                 f"the backup. Have the database looked through with: {command_line(config, 'dump')} > /dev/null "
-                "(what is damaged is set aside and asked for again), then make another"
+                "(what is damaged is quarantined and asked for again), then make another"
             )
 
 

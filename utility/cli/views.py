@@ -1,4 +1,4 @@
-"""``commonwatt utility letters``, ``conflicts``, ``gaps``, ``jobs``, ``schedules``, ``lines``: views and decisions."""
+"""Commands that show what the utility stores, and decide on quarantined readings."""
 
 import json
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ app = typer.Typer()
 class State(StrEnum):
     """What is decided on a letter."""
 
-    QUARANTINED = "held"
+    QUARANTINED = "quarantined"
     RELEASED = "released"
     REFUSED = "refused"
 
@@ -58,10 +58,11 @@ def dead_letters(
     limit: LimitOption = 50,
     as_json: JsonOption = False,
     release: Annotated[
-        list[int] | None, typer.Option("--release", help="Take the held readings of letter NO into the blocks.")
+        list[int] | None,
+        typer.Option("--release", help="Take the quarantined readings of dead letter NO into the blocks."),
     ] = None,
     refuse: Annotated[
-        list[int] | None, typer.Option("--refuse", help="Never take the held readings of letter NO.")
+        list[int] | None, typer.Option("--refuse", help="Never take the quarantined readings of dead letter NO.")
     ] = None,
     who: Annotated[str | None, typer.Option("--by", help="Who decides; else the user of this machine.")] = None,
     why: Annotated[str, typer.Option("--why", help="Why it was decided so, for those who ask later.")] = "",
@@ -70,10 +71,11 @@ def dead_letters(
 
     A reading that is more than its meter's service can carry, or its battery hold, is held: kept as it came, but in no
     block and on no bill until a person decides. Released, it is part of its block like any other reading. Refused, it
-    stays a letter, and its slot is missing for that reason. A decision stands, and names who took it. Held as `not
+    stays a dead letter, and its slot is missing for that reason. A decision stands, and names who took it. Held as `not
     assigned` is what a controller sent that may not hold the meter; its slots are asked of the meter's own gateway.
 
-    Examples: `letters --state held`, `letters --release 17 --why "new service, 400 A"`, `letters --since 24h --counts`.
+    Examples: `dead-letters --state quarantined`, `dead-letters --release 17 --why "new service, 400 A"`, `dead-letters
+        --since 24h --counts`.
     """
     with errors_reported(), from_file(config) as (database, clock):
         now = int(clock.now())
@@ -86,7 +88,7 @@ def dead_letters(
             if counts:
                 show_counts(dead_letter_counts(connection, asked), as_json=as_json)
             else:
-                columns = ("no", "time", "sender", "meter", *(("door",) if is_wide() else ()))
+                columns = ("no", "time", "sender", "meter", *(("source",) if is_wide() else ()))
                 show_dead_letters(kept_dead_letters(connection, limit, asked), as_json=as_json, columns=columns)
 
 

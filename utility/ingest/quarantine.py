@@ -22,7 +22,7 @@ from commonwatt.protocol.dead_letters import LocalReason, block_dead_letters, qu
 from utility.registry.snapshot import MeterEntry
 
 Quarantined = tuple[DeadLetter, Blocks]
-"""A letter that a person is to decide on, and the readings it holds."""
+"""A dead letter that a person is to decide on, and the readings it holds."""
 
 _QUARANTINED_REASONS = (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED)
 
@@ -32,12 +32,12 @@ _Longs = npt.NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Sorted:
-    """A batch's blocks without what is set apart.
+    """A batch's blocks without what is quarantined.
 
     Attributes:
         blocks: The good slots.
-        payloads: The same packed; as received where nothing was set apart.
-        letters: What no meter can have measured.
+        payloads: The same packed; as received where nothing was quarantined.
+        dead letters: What no meter can have measured.
         held: What a person is to decide on.
     """
 
@@ -106,7 +106,7 @@ def sort_out(
 def _judge(
     blocks: Blocks, values: _Values, limits: _Longs, own: npt.NDArray[np.bool_], now: EpochSeconds | None
 ) -> _Longs:
-    """Return the reason why each value is set apart, 0 for good ones."""
+    """Return the reason why each value is quarantined, 0 for good ones."""
     ends = slot_ends(blocks, values.row, values.slot)
     reasons = np.zeros(len(values.row), np.int64)
     # The first fault counts, so it is written last.
@@ -148,7 +148,7 @@ def _of(blocks: Blocks, some: _Values) -> Blocks:
 def sort_out_events(
     events: Sequence[_Event], sender: str, owner: str, meters: Mapping[int, MeterEntry], now: EpochSeconds | None
 ) -> tuple[list[_Event], list[tuple[_Event, int]]]:
-    """Divide a batch's events into the good ones and those set apart, with the reason.
+    """Divide a batch's events into the good ones and those quarantined, with the reason.
 
     Args:
         events: The events; their meters are registered.
@@ -178,7 +178,7 @@ def is_assigned(meter: MeterEntry, sender: str, owner: str) -> bool:
 
 
 def event_dead_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -> Iterator[DeadLetter]:
-    """Yield a letter of each event that was set apart."""
+    """Yield a dead letter of each event that was quarantined."""
     for (generation, record), reason in apart:
         yield DeadLetter(
             meter=record.meter_id,
@@ -194,10 +194,10 @@ def event_dead_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -
 def quarantined_dead_letters(
     dead_letters: Sequence[DeadLetter], sender: str, owner: str, meters: Mapping[int, MeterEntry]
 ) -> tuple[list[DeadLetter], tuple[Quarantined, ...]]:
-    """Divide relayed letters into those that stay letters, and those that a person is to decide on.
+    """Divide relayed dead letters into those that stay dead letters, and those that a person is to decide on.
 
     One with readings, of a controller that may not hold the meter, is kept under that reason: under its own it would
-    stand in the place of the same letter from the meter's controller.
+    stand in the place of the same dead letter from the meter's controller.
     """
     plain, quarantined = [], []
     for dead_letter in dead_letters:

@@ -51,7 +51,7 @@ class Replacement:
         new: What takes their place, as columns.
         payloads: The payloads of those.
         senders: Which controller sent each value of a conflict, of blocks that came from several.
-        damaged: How many parts and blocks were set aside while reading.
+        damaged: How many parts and blocks were quarantined while reading.
     """
 
     parts: list[int]

@@ -136,7 +136,7 @@ def _of_series(
             lacks = ALL_SLOTS & ~present.get((*place, quarter), 0)
             if lacks:
                 reasons = {
-                    **dict(zip(("held", "refused"), quarantined.get((*place, quarter), (0, 0)), strict=True)),
+                    **dict(zip(("quarantined", "refused"), quarantined.get((*place, quarter), (0, 0)), strict=True)),
                     "off": off.mask(row.meter_no, quarter),
                     "absent": absent.get((*place, quarter), 0),
                 }

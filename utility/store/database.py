@@ -41,7 +41,7 @@ class Database:
         reads: The engine for transactions that only read: each sees one state of the database.
         writes: The same for transactions that write.
         store_id: Random number made with the database; a gateway that sees a new one sends its backups again.
-        count_damaged: Told how many parts were found damaged and set aside, whoever read them.
+        count_damaged: Told how many parts were found damaged and quarantined, whoever read them.
         schema: The schema it had when it was opened, ``None`` if it was new, and the one it has.
     """
 
@@ -109,7 +109,7 @@ def open_database(
     name = str(path) if path is not None else ": ".join(filter(None, (named, parsed.database)))
     if path is not None and ready_of(path).exists():
         raise StoreError(
-            f"{path}: a salvage or restore was cut short; finish it with: commonwatt utility salvage --config FILE"
+            f"{path}: a recovery or restore was cut short; finish it with: commonwatt utility recover --config FILE"
         )
     if path is not None and not create and not path.is_file():
         raise ConfigError(
@@ -152,7 +152,7 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def share(path: Path) -> TextIO:
-    """Keep a salvage, or a restore, from replacing the file under us; it holds the lock alone.
+    """Keep a recovery, or a restore, from replacing the file under us; it holds the lock alone.
 
     Raises:
         ConfigError: One is at it.
@@ -160,7 +160,7 @@ def share(path: Path) -> TextIO:
     try:
         return lock_file(path, shared=True)
     except BlockingIOError as error:
-        raise ConfigError(f"{path}: a salvage or restore is using it; wait until that has ended") from error
+        raise ConfigError(f"{path}: a recovery or restore is using it; wait until that has ended") from error
 
 
 def _let_go(engine: Engine, lock: TextIO | None) -> None:
@@ -189,7 +189,7 @@ def _told(name: str, error: Exception, kind: str) -> StoreError:
     if kind == "sqlite":
         return DamagedDatabaseError(
             f"{name}: the utility's database is damaged ({why}), and was left as it is. Take over what is sound with: "
-            "commonwatt utility salvage --config FILE, FILE being the utility's; the gateways then send again what is "
+            "commonwatt utility recover --config FILE, FILE being the utility's; the gateways then send again what is "
             "missing"
         )
     return DamagedDatabaseError(

@@ -1,4 +1,4 @@
-"""Dead letters in the database: rows made of letters, and letters found again."""
+"""Dead letters in the database: rows made of dead letters, and dead letters found again."""
 
 import zlib
 from typing import Any
@@ -30,7 +30,7 @@ def dead_letter_row(sender: str, kept: DeadLetter, state: str = "") -> dict[str,
 
 
 def dead_letter_of(row: Row[Any]) -> Kept:
-    """Return the letter of a row."""
+    """Return the dead letter of a row."""
     return Kept(
         no=row.no,
         sender=row.sender,
@@ -49,7 +49,7 @@ def dead_letter_of(row: Row[Any]) -> Kept:
 
 
 def dead_letters(connection: Connection, limit: int, wanted: Wanted | None = None) -> list[Kept]:
-    """Return the newest letters that are wanted, newest first."""
+    """Return the newest dead letters that are wanted, newest first."""
     which = _which(wanted or Wanted())
     return [
         dead_letter_of(row)
@@ -58,7 +58,7 @@ def dead_letters(connection: Connection, limit: int, wanted: Wanted | None = Non
 
 
 def dead_letter_counts(connection: Connection, wanted: Wanted) -> list[tuple[int, str, int]]:
-    """Return (reason, state, how many) of the letters that are wanted."""
+    """Return (reason, state, how many) of the dead letters that are wanted."""
     columns = (dead_letter.c.reason, dead_letter.c.state)
     statement = select(*columns, func.count()).where(_which(wanted)).group_by(*columns)
     return [(reason, state, number) for reason, state, number in connection.execute(statement)]

@@ -96,7 +96,7 @@ def writing(engine: Engine) -> Engine:
 def _set_pragmas(connection: Any, _: object) -> None:
     # The driver must not open transactions by itself: _Transactions says which kind.
     connection.isolation_level = None
-    # A damaged letter must not keep the row around it from being read: what counts has a checksum.
+    # A damaged dead letter must not keep the row around it from being read: what counts has a checksum.
     connection.text_factory = _text
     cursor = connection.cursor()
     for pragma in (

@@ -166,7 +166,7 @@ class GapFinder:
         return missing - _watched_of(connection, sorted(missing))
 
     def _recheck(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> None:
-        """Note what each of the blocks misses now, off times and held readings apart."""
+        """Note what each of the blocks misses now, off times and quarantined readings apart."""
         off = Off(connection, _ranges(keys))
         present = dict.fromkeys(keys, 0)
         numbers = {

@@ -188,7 +188,7 @@ class PartReader:
     """Reads joined blocks, and sets damaged parts aside once it is done reading.
 
     Attributes:
-        damaged: How many parts were set aside.
+        damaged: How many parts were quarantined.
     """
 
     def __init__(self, database: Database) -> None:
@@ -213,7 +213,7 @@ class PartReader:
             yield join([checked.blocks])
 
     def finish(self) -> None:
-        """Set aside what was found damaged; not to be called while this thread's read transaction is open."""
+        """Quarantined what was found damaged; not to be called while this thread's read transaction is open."""
         found, self._found = self._found, []
         if found:
             self.damaged += quarantine(self._database, found)
@@ -236,7 +236,7 @@ def _key(row: Row[Any]) -> tuple[int, int, int]:
 
 
 def quarantine(database: Database, rows: Sequence[Row[Any]]) -> int:
-    """Move damaged parts to the letters, and have their slots asked for again; return how many were there."""
+    """Move damaged parts to the dead letters, and have their slots asked for again; return how many were there."""
     moved = 0
     keys: set[tuple[int, int, int]] = set()
     with database.writes.begin() as connection:

@@ -1,4 +1,4 @@
-"""Readings held back for a person to decide: kept as letters, noted by slot, released into blocks or refused."""
+"""Readings held back for a person to decide: kept as dead letters, noted by slot, released into blocks or refused."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from utility.store.parts import chunks, masks
 from utility.store.registry import NOBODY, controller_numbers, load_snapshot
 from utility.store.tables import dead_letter, part, quarantined, series
 
-QUARANTINED = "held"
+QUARANTINED = "quarantined"
 RELEASED = "released"
 REFUSED = "refused"
 
@@ -41,7 +41,7 @@ class Decision:
     """What a person decides on a held letter.
 
     Attributes:
-        no: The letter's number.
+        no: The dead letter's number.
         state: ``RELEASED`` or ``REFUSED``.
         who: The person.
         why: Why, in the person's words; may be empty.
@@ -65,17 +65,17 @@ def note_slots(connection: Connection, letter_no: int, number: int, blocks: Bloc
 
 
 def decide(connection: Connection, decision: Decision) -> Blocks:
-    """Release a held letter's readings into the blocks, or refuse them for good; return the readings.
+    """Release a quarantined reading's readings into the blocks, or refuse them for good; return the readings.
 
     Raises:
-        ConfigError: There is no such letter, it is not held, or its meter is no longer registered.
+        ConfigError: There is no such dead letter, it is not held, or its meter is no longer registered.
     """
     row = connection.execute(select(dead_letter).where(dead_letter.c.no == decision.no)).one_or_none()
     if row is None:
-        raise ConfigError(f"letter {decision.no}: there is none of this number; see: commonwatt utility letters")
+        raise ConfigError(f"letter {decision.no}: there is none of this number; see: commonwatt utility dead-letters")
     if row.state != QUARANTINED:
         what = f"is {row.state} already" if row.state else "is not one that is held"
-        raise ConfigError(f"letter {decision.no}: {what}; see: commonwatt utility letters --state held")
+        raise ConfigError(f"letter {decision.no}: {what}; see: commonwatt utility dead-letters --state quarantined")
     kept = dead_letter_of(row).dead_letter
     meter = load_snapshot(connection).meters.get(kept.meter)
     # It fitted what the meter was registered for when it came; that may have changed since.
@@ -88,7 +88,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
         .values(state=decision.state, decided=decision.time, decided_by=decision.who, why=decision.why)
     )
     if not connection.execute(decided).rowcount:
-        raise ConfigError(f"letter {decision.no}: somebody else has just decided; see: commonwatt utility letters")
+        raise ConfigError(f"letter {decision.no}: somebody else has just decided; see: commonwatt utility dead-letters")
     if decision.state == RELEASED:
         connection.execute(delete(quarantined).where(quarantined.c.letter_no == decision.no))
         _append(connection, blocks, meter, row.sender, decision.time)
@@ -148,7 +148,7 @@ def masks_between(
 
 
 def count_quarantined(connection: Connection) -> int:
-    """Return how many letters wait for a person."""
+    """Return how many dead letters wait for a person."""
     return connection.execute(
         select(func.count()).select_from(dead_letter).where(dead_letter.c.state == QUARANTINED)
     ).scalar_one()

@@ -185,7 +185,7 @@ def _status_of(counts: Any, seen: Any, open_gaps: int, conflicting: int) -> dict
         "received_blocks": counts.blocks if counts else 0,
         "received_slots": counts.slots if counts else 0,
         "events": counts.events if counts else 0,
-        "letters": counts.dead_letters if counts else 0,
+        "dead_letters": counts.dead_letters if counts else 0,
         "conflicts": int(conflicting) + (counts.event_conflicts if counts else 0),
         "last_batch": (counts.last_batch or None) if counts else None,
         "last_seen": seen.time if seen else None,

@@ -1,4 +1,4 @@
-"""A damaged SQLite database: set aside, replaced by a new one, and what can be read and is sound taken over.
+"""A damaged SQLite database: quarantined, replaced by a new one, and what can be read and is sound taken over.
 
 A person starts it, since the town's bills rest on what is in there. The new database has a new store id, so that every
 gateway sends its backup again, and looks through all that is recent for gaps; so what is lost here comes back as far as
@@ -150,7 +150,7 @@ def _revision_of(path: Path) -> str:
             (named,) = source.execute("SELECT version_num FROM alembic_version").fetchone() or (None,)
     if isinstance(named, str) and named.isdecimal() and named > known[0]:
         raise StoreError(
-            f"{path}: made by a later version of Commonwatt (schema {named}); salvage it with that version"
+            f"{path}: made by a later version of Commonwatt (schema {named}); recover it with that version"
         )
     return named if named in known else known[0]
 

@@ -1,7 +1,7 @@
 """Readings older than the utility keeps them are dropped: whole months on PostgreSQL, by and by on SQLite.
 
 What is dropped is not looked for again, whoever still has it. Should it come all the same, it is taken in, acknowledged
-and dropped again. Events, letters and the registry stay.
+and dropped again. Events, dead letters and the registry stay.
 """
 
 import logging

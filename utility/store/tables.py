@@ -9,6 +9,7 @@ from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    Dialect,
     ForeignKey,
     Index,
     Integer,
@@ -18,6 +19,7 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    TypeDecorator,
     UniqueConstraint,
     text,
 )
@@ -33,6 +35,23 @@ metadata = MetaData(
 
 # SQLite numbers rows by itself only in a column of type INTEGER.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
+
+
+class _DeadLetterState(TypeDecorator[str]):
+    """The state of a dead letter; databases of 0.1 say `held` for `quarantined`, and so do those made since."""
+
+    impl = String(8)
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return what is stored."""
+        del dialect
+        return "held" if value == "quarantined" else value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return what is meant."""
+        del dialect
+        return "quarantined" if value == "held" else value
 
 
 controller = Table(
@@ -152,8 +171,9 @@ event = Table(
     Index("ix_event_meter_no_time", "meter_no", "time"),
 )
 
-# `crc` is of the content: a letter sent again is the same letter, another one with the same numbers is not. `state` is
-# empty, or `held` until a person decides, then `released` or `refused`; the next three say when, who and why.
+# `crc` is of the content: a dead letter sent again is the same dead letter, another one with the same numbers is not.
+# `state` is empty, or `quarantined` until a person decides, then `released` or `refused`; the next three say when, who
+# and why.
 dead_letter = Table(
     "letter",
     metadata,
@@ -167,7 +187,7 @@ dead_letter = Table(
     Column("time", BigInteger, nullable=False),
     Column("sender", String(16), nullable=False),
     Column("content", LargeBinary, nullable=False),
-    Column("state", String(8), nullable=False, server_default=""),
+    Column("state", _DeadLetterState, nullable=False, server_default=""),
     Column("decided", BigInteger, nullable=True),
     Column("decided_by", String(64), nullable=True),
     Column("why", String(200), nullable=True),
@@ -175,7 +195,7 @@ dead_letter = Table(
     Index("ix_letter_state", "state", sqlite_where=text("state <> ''"), postgresql_where=text("state <> ''")),
 )
 
-# Which slots held and refused letters are of: bit s of `mask` is slot s. Released ones are in `part` instead.
+# Which slots held and refused dead letters are of: bit s of `mask` is slot s. Released ones are in `part` instead.
 quarantined = Table(
     "held",
     metadata,

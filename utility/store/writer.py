@@ -188,7 +188,7 @@ class _Transaction:
         self._connection.execute(_keep_first(dialect), values)
 
     def _append_events(self, appends: Sequence[Append]) -> list[tuple[str, DeadLetter]]:
-        """Keep the events that are new; return letters about those that contradict a kept one."""
+        """Keep the events that are new; return dead letters about those that contradict a kept one."""
         keys = {self._event_key(g, e) for append in appends for g, e in append.events}
         known = self._known_events(sorted(keys))
         new: list[dict[str, Any]] = []
@@ -251,7 +251,7 @@ class _Transaction:
                 self._tallies[sender].event_conflicts += new
 
     def _quarantine(self, appends: Sequence[Append]) -> None:
-        """Keep the letters a person is to decide on; one that was decided on stays so when it comes again."""
+        """Keep the dead letters a person is to decide on; one that was decided on stays so when it comes again."""
         for append in appends:
             for kept, blocks in append.quarantined:
                 row = insert_or(self._connection, dead_letter).values(dead_letter_row(append.sender, kept, QUARANTINED))

@@ -24,12 +24,12 @@ def battery(level: int) -> dict[str, int]:
 @pytest.fixture
 def seen() -> dict[str, Any]:
     """What the parts of a busy town answer."""
-    seen: dict[str, Any] = {"utility": {"totals": {"letters": 0}, "microgrids": {}}}
+    seen: dict[str, Any] = {"utility": {"totals": {"dead_letters": 0}, "microgrids": {}}}
     for name in load_town(BUILT_IN_TOWN).microgrids:
         seen[f"{name} meters"] = {"made": 1_234_567, "acknowledged": 1_234_000, "held": 567, "lag_s": 15.2}
         seen[f"{name} gateway"] = {
             "relayed_slots": 1_233_000,
-            "backlog": {"parts": 12, "events": 0, "letters": 0},
+            "backlog": {"parts": 12, "events": 0, "dead_letters": 0},
             "batteries": {f"1{number:04}": battery(80 + number) for number in range(1, 10)} | {"10010": battery(53)},
             "donors": [f"1{number:04}" for number in range(1, 10)],
             "receivers": ["10010"],
@@ -75,10 +75,10 @@ def test_ages_are_in_the_seconds_of_the_town(seen: dict[str, Any]) -> None:
 
 
 def test_letters_are_told_last_if_there_are_any(seen: dict[str, Any]) -> None:
-    assert "letters" not in "\n".join(drawn(seen, 80, 80))
-    seen["utility"]["totals"]["letters"] = 2
-    next(status for name, status in seen.items() if "gateway" in name)["backlog"]["letters"] = 1
-    assert drawn(seen, 80, 80)[-1] == "3 letters: see commonwatt utility letters"
+    assert "letter" not in "\n".join(drawn(seen, 80, 80))
+    seen["utility"]["totals"]["dead_letters"] = 2
+    next(status for name, status in seen.items() if "gateway" in name)["backlog"]["dead_letters"] = 1
+    assert drawn(seen, 80, 80)[-1] == "3 dead letters: see commonwatt utility dead-letters"
 
 
 @pytest.mark.parametrize("width", [80, None])

@@ -9,7 +9,7 @@ from gateway.cli import app
 from gateway.store.store import Store
 
 
-@pytest.mark.parametrize("command", ["dump", "letters", "lte"])
+@pytest.mark.parametrize("command", ["dump", "dead-letters", "lte"])
 def test_without_a_store_it_is_told_what_makes_it(tmp_path: Path, command: str) -> None:
     folder = tmp_path / "a%20b?c"
     folder.mkdir()

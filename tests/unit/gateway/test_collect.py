@@ -85,7 +85,7 @@ def test_a_bad_record_is_named_and_kept_and_the_rest_goes_through(
     assert ack.accepted == ((3, 1),)
     assert [dead_letter.content for dead_letter in world.store.dead_letters()] == [bad.pack()]
     world.put(1, 1, [good, bad], last_id=2)
-    assert len(world.store.dead_letters()) == 1, "sent again, the letter is not kept twice"
+    assert len(world.store.dead_letters()) == 1, "sent again, the dead letter is not kept twice"
 
 
 def test_a_gateway_whose_clock_the_utility_has_not_confirmed_rejects_nothing_as_from_the_future(world: World) -> None:

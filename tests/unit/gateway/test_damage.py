@@ -1,4 +1,4 @@
-"""Row 5 of the faults: what rots in a gateway's store is found, set aside, and refilled from where it still is."""
+"""Row 5 of the faults: what rots in a gateway's store is found, quarantined, and refilled from where it still is."""
 
 import errno
 import random
@@ -178,7 +178,7 @@ def test_row_05_a_flipped_bit_never_becomes_a_wrong_value(
         outcomes[survive(folder, reference)] += 1
         shutil.rmtree(folder)
     assert outcomes["lost"] == 0, outcomes
-    assert outcomes["set aside"] > 0, outcomes
+    assert outcomes["quarantined"] > 0, outcomes
     if kept == "log":
         assert outcomes["harmless"] < flips // 10, "nearly every frame of it was in force"
 
@@ -204,7 +204,7 @@ def survive(folder: Path, reference: Reference) -> str:
     world.store.close()
     if world.quarantined:
         assert quarantined_before(folder / "gateway.db")
-        return "set aside"
+        return "quarantined"
     if world.core.upkeep.damaged:
         return "rows moved away"
     return "harmless" if held == reference.values else "lost"
@@ -417,7 +417,7 @@ class Kills:
             (Path, "rename"),
             (Path, "unlink"),
             (commonwatt.sqlite.damage, "sync_folder"),
-            (Store, "add_salvaged"),
+            (Store, "add_recovered"),
             (Store, "commit"),
             (Store, "complete"),
             (Store, "close"),
@@ -436,7 +436,7 @@ class Kills:
 
 
 @pytest.mark.parametrize("what", ["log", "file", "gone", "gone, not its log"])
-def test_a_kill_at_any_step_of_a_replacement_loses_nothing_that_was_salvaged(
+def test_a_kill_at_any_step_of_a_replacement_loses_nothing_that_was_recovered(
     filled: tuple[Path, Reference], what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source, reference = filled
@@ -468,7 +468,7 @@ def test_a_kill_at_any_step_of_a_replacement_loses_nothing_that_was_salvaged(
     assert safe
 
 
-@pytest.mark.parametrize("room_after", [1, 3, 4])
+@pytest.mark.parametrize("disk_space_after", [1, 3, 4])
 def test_on_a_full_disk_older_damaged_stores_give_way_and_then_the_backup(
     filled: tuple[Path, Reference], disk_space_after: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,7 +70,7 @@ def test_a_store_that_is_gone_stays_open_until_it_is_written_anew(
 def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
     settings: GatewaySettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the watchdog ends the process in the midst of a long salvage, which begins again at each start."""
+    """Else the watchdog ends the process in the midst of a long recovery, which begins again at each start."""
     monkeypatch.setattr(gateway.shell, "REOPEN_AFTER_S", 0)
     settings.store.parent.mkdir()
     alive = threading.Event()

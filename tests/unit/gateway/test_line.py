@@ -227,4 +227,4 @@ def test_the_core_counts_what_its_broker_tells_and_says_it_in_the_heartbeat(tmp_
     (heartbeat,) = (p.payload for p in world.tick("heartbeat") if p.topic.endswith("/stat"))
     assert b'"lte":{"used":[1005,2006],"allowance":2000000000}' in heartbeat
     world.do(world.core.from_meter("cw1/r001/0/u/lte", b"{}", world.now))
-    assert world.store.backlog()[2] == 1, "what can't be read is a letter"
+    assert world.store.backlog()[2] == 1, "what can't be read is a dead letter"

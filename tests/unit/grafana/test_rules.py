@@ -227,8 +227,8 @@ CASES = [
     Case("AllowanceAtRisk", "a short burst", line("forecast", "15x9 25x20 15x90"), silent=(30, 80)),
     *standing("AllowanceExceeded", line("month", "10x9 21x89 0x30"), 0),
     Case("AllowanceExceeded", "only expected", line("forecast", "25x90") | line("month", "19x90"), silent=(80,)),
-    *counting("DeadLetters", utility("letters_total"), 60),
-    *standing("LettersHeld", {utility("held_open_letters"): "0x9 3x89 0x30"}, 60),
+    *counting("DeadLetters", utility("dead_letters_total"), 60),
+    *standing("ReadingsQuarantined", {utility("quarantined_open_dead_letters"): "0x9 3x89 0x30"}, 60),
     *counting("Conflicts", utility("event_conflicts_total"), 60),
     Case("Conflicts", "slots", {utility("conflicting_slots"): "4x59 6x120"}, fires=(61, 110), silent=(59, 122)),
     Case(
@@ -247,8 +247,8 @@ CASES = [
     *standing("UtilityClockUntrusted", {utility("clock_trusted"): "1x9 0x89 1x30"}, 15),
     *counting("ClockContradicted", gateway("time_contradictions_total"), 60),
     *standing("StoreDamaged", {utility("alarm", alarm="store_damaged"): "0x9 1x89 0x30"}, 0),
-    *standing("StoreSetAside", {gateway("damaged_stores"): "0x9 1x89 0x30"}, 0),
-    Case("StoreSetAside", "at its start", {gateway("damaged_stores"): "_x9 1x30"}, fires=(11, 30), silent=(8,)),
+    *standing("StoreQuarantined", {gateway("damaged_stores"): "0x9 1x89 0x30"}, 0),
+    Case("StoreQuarantined", "at its start", {gateway("damaged_stores"): "_x9 1x30"}, fires=(11, 30), silent=(8,)),
     *standing("DiskFull", {utility("alarm", alarm="disk_full"): "0x9 1x89 0x30"}, 0),
     *standing("DiskFull", {gateway("refusing_records"): "0x9 1x89 0x30"}, 0),
     Case("DiskFull", "another alarm", {utility("alarm", alarm="store_damaged"): "1x30"}, silent=(20,)),
@@ -314,7 +314,7 @@ CASES = [
     Case(
         "CertificateExpiring",
         "thirteen days are left, and it is renewed",
-        {gateway("certificate_expiry_timestamp_seconds", byte_count="mqtt"): f"{13 * 86400}x59 {90 * 86400}x60"},
+        {gateway("certificate_expiry_timestamp_seconds", use="mqtt"): f"{13 * 86400}x59 {90 * 86400}x60"},
         fires=(15, 59),
         silent=(5, 61),
     ),
@@ -323,7 +323,7 @@ CASES = [
         "fifteen days are left",
         {
             of(
-                "broker", "r001", "commonwatt_broker_certificate_expiry_timestamp_seconds", byte_count="mqtt"
+                "broker", "r001", "commonwatt_broker_certificate_expiry_timestamp_seconds", use="mqtt"
             ): f"{15 * 86400}x60"
         },
         silent=(30, 60),
@@ -331,7 +331,7 @@ CASES = [
     Case(
         "CertificateExpired",
         "a day is left at 60, and it is renewed at 120",
-        {utility("certificate_expiry_timestamp_seconds", byte_count="http"): f"{86400 + 3600}x119 {90 * 86400}x60"},
+        {utility("certificate_expiry_timestamp_seconds", use="http"): f"{86400 + 3600}x119 {90 * 86400}x60"},
         fires=(62, 119),
         silent=(30, 59, 121),
     ),

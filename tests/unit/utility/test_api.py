@@ -133,7 +133,7 @@ def test_completeness_is_told_by_series_of_one_microgrid(client: Client, databas
         "expected": 60,
         "exact": 30,
         "averaged": 0,
-        "held": 0,
+        "quarantined": 0,
         "refused": 0,
         "off": 0,
         "absent": 0,
@@ -177,8 +177,8 @@ def test_registry_events_and_troubles_are_served(client: Client, database: Datab
     assert len(first) + len(rest) == 12
     assert {m["microgrid"] for m in client.get("/meters?microgrid=r002").json()["meters"]} == {"r002"}
     assert client.get("/events?meter=10001").json()["events"][0]["id"] == "4"
-    for path in ("letters", "conflicts", "gaps", "commands"):
-        assert client.get(f"/{path}").json() == {path: []}
+    for path in ("dead-letters", "conflicts", "gaps", "commands"):
+        assert client.get(f"/{path}").json() == {path.replace("-", "_"): []}
     assert client.get("/health").json()["status"] == "ok"
     assert "/readings" in client.get("/openapi.json").json()["paths"]
 

@@ -26,7 +26,7 @@ PATHS = (
     "/readings",
     "/events",
     "/completeness",
-    "/letters",
+    "/dead-letters",
     "/conflicts",
     "/gaps",
     "/commands",
@@ -35,7 +35,7 @@ PATHS = (
 NAMES = ("meter", "type", "start", "end", "microgrid", "after", "limit", "reason", "since", "state", "more")
 VALUES = st.one_of(
     st.sampled_from(
-        ["10001", "r001", "through", "3", str(BEGIN), str(BEGIN + 900), "held", "implausible", "0", "1000"]
+        ["10001", "r001", "through", "3", str(BEGIN), str(BEGIN + 900), "quarantined", "implausible", "0", "1000"]
     ),
     st.integers().map(str),
     st.sampled_from([2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64, 10**19, -1, 10**400]).map(str),
@@ -71,7 +71,7 @@ def _app(folder: Path) -> FastAPI:
 
 @given(st.sampled_from(PATHS), st.lists(st.tuples(st.sampled_from(NAMES), VALUES), max_size=5))
 @example("/meters", [("after", str(2**63))])
-@example("/letters", [("meter", "9" * 20)])
+@example("/dead-letters", [("meter", "9" * 20)])
 @example("/completeness", [("start", "0"), ("end", str(2**32 - 1)), ("meter", "0" * 20)])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_whatever_is_asked_is_answered_with_a_reason(app: FastAPI, path: str, params: list[tuple[str, str]]) -> None:
@@ -83,6 +83,6 @@ def test_whatever_is_asked_is_answered_with_a_reason(app: FastAPI, path: str, pa
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "TRACE", "OPTIONS"])
-@pytest.mark.parametrize("path", ["/letters", "/readings"])
+@pytest.mark.parametrize("path", ["/dead-letters", "/readings"])
 def test_nothing_can_be_changed_by_http(app: FastAPI, method: str, path: str) -> None:
     assert ask(app, method, path, content=b"x" * 10_000).status_code == 405

@@ -160,7 +160,7 @@ def test_a_torn_page_is_told_and_leaves_no_backup(kind: str, database: Database,
     with (tmp_path / "utility.db").open("r+b") as file:
         file.seek(4096)
         file.write(os.urandom(4096))
-    with pytest.raises(StoreError, match=r"no backup was made.*damaged.*salvage --config utility.toml"):
+    with pytest.raises(StoreError, match=r"no backup was made.*damaged.*recover --config utility.toml"):
         backup(url, tmp_path / "kept", CONFIG, lambda *_: None)
     assert not list(tmp_path.glob("kept*"))
 

@@ -101,8 +101,8 @@ def test_letters_are_told_in_words(
 ) -> None:
     dead_letter = DeadLetter(meter=10001, log=log, reason=9, generation=2, record_id=7, time=NOON, content=content)
     Writer(database).commit([append(dead_letters=[dead_letter])])
-    assert cells(show("letters")) == ["1", "2027-01-15 12:00:00Z", "r001", "10001", "wrong account", told]
-    assert f'"content": "{content.hex()}"' in show("letters", "--json")
+    assert cells(show("dead-letters")) == ["1", "2027-01-15 12:00:00Z", "r001", "10001", "wrong account", told]
+    assert f'"content": "{content.hex()}"' in show("dead-letters", "--json")
 
 
 def test_a_town_is_not_registered_at_a_database_that_others_could_listen_to(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_a_folder_may_be_called_anything(tmp_path: Path) -> None:
     (folder / "utility.toml").write_text("[utility]\n")
     assert CliRunner().invoke(app, ["migrate", "--config", str(folder / "utility.toml")]).exit_code == 0
     assert (folder / "utility.db").is_file()
-    for words in (["backup", str(tmp_path / "kept")], ["restore", str(tmp_path / "kept")], ["salvage"]):
+    for words in (["backup", str(tmp_path / "kept")], ["restore", str(tmp_path / "kept")], ["recover"]):
         done = CliRunner().invoke(app, [*words, "--config", str(folder / "utility.toml")])
         assert done.exit_code == 0, done.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a%20b?c", "kept"]

@@ -24,7 +24,7 @@ from harness.real.jobs import find_gaps
 from utility.changes import Append, OpenCommand
 from utility.jobs.periods import LocalMonth
 from utility.store import reads
-from utility.store import recovery as salvaging
+from utility.store import recovery as recovering
 from utility.store.checks import is_damage
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
@@ -151,7 +151,7 @@ def flip(path: Path, rng: random.Random) -> None:
 
 
 def mended(path: Path, town: Town) -> Database:
-    """Salvage as a person does, and register the town again."""
+    """Recover as a person does, and register the town again."""
     done = recover(path, NOW)
     assert done.quarantined is not None
     assert done.quarantined.exists()
@@ -213,7 +213,7 @@ def check(database: Database, reference: tuple[Values, Events]) -> tuple[Values,
     return values, events
 
 
-def test_salvage_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
+def test_recovery_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
     filled: Path, reference: tuple[Values, Events]
 ) -> None:
     old = open_database(f"sqlite:///{filled}", create=False)
@@ -256,20 +256,20 @@ def test_salvage_of_a_sound_database_takes_over_all_of_it_under_a_new_id(
     new.close()
 
 
-@pytest.mark.parametrize("after", ["set aside", "nothing"])
-def test_a_salvage_that_was_killed_is_finished_before_anything_else(
+@pytest.mark.parametrize("after", ["quarantined", "nothing"])
+def test_a_recovery_that_was_killed_is_finished_before_anything_else(
     filled: Path, reference: tuple[Values, Events], monkeypatch: pytest.MonkeyPatch, after: str
 ) -> None:
     def killed(path: Path, now: int) -> None:
-        if after == "set aside":
+        if after == "quarantined":
             quarantine(path, now)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(salvaging, "put_in_place", killed)
+        patch.setattr(recovering, "put_in_place", killed)
         with pytest.raises(KeyboardInterrupt):
             recover(filled, NOW)
-    with pytest.raises(StoreError, match="commonwatt utility salvage"):
+    with pytest.raises(StoreError, match="commonwatt utility recover"):
         open_database(f"sqlite:///{filled}", create=True)
     recover(filled, NOW)
     new = open_database(f"sqlite:///{filled}", create=False, check=True)
@@ -277,7 +277,7 @@ def test_a_salvage_that_was_killed_is_finished_before_anything_else(
     new.close()
 
 
-def test_salvage_leaves_out_what_nobody_registered_measured_or_sent(filled: Path) -> None:
+def test_recovery_leaves_out_what_nobody_registered_measured_or_sent(filled: Path) -> None:
     database = open_database(f"sqlite:///{filled}", create=False)
     with database.writes.begin() as connection:
         connection.execute(update(meter).where(meter.c.label == "10003").values(account=4711))
@@ -298,13 +298,13 @@ def test_salvage_leaves_out_what_nobody_registered_measured_or_sent(filled: Path
 
 
 @pytest.mark.parametrize(("at", "length"), [(0, 100), (100, 2000), (0, 4096)])
-def test_a_database_without_a_schema_is_refused_left_alone_and_salvaged(
+def test_a_database_without_a_schema_is_refused_left_alone_and_recovered(
     filled: Path, reference: tuple[Values, Events], at: int, length: int
 ) -> None:
     data = bytearray(filled.read_bytes())
     data[at : at + length] = bytes(length)
     filled.write_bytes(data)
-    with pytest.raises(DamagedDatabaseError, match=f"{filled}: the utility's database is damaged.*utility salvage"):
+    with pytest.raises(DamagedDatabaseError, match=f"{filled}: the utility's database is damaged.*utility recover"):
         open_database(f"sqlite:///{filled}", create=True, check=True)
     assert filled.read_bytes() == data
     recover(filled, NOW)
@@ -313,12 +313,12 @@ def test_a_database_without_a_schema_is_refused_left_alone_and_salvaged(
     database.close()
 
 
-def test_a_database_in_use_is_not_salvaged(filled: Path) -> None:
+def test_a_database_in_use_is_not_recovered(filled: Path) -> None:
     database = open_database(f"sqlite:///{filled}", create=False)
     with pytest.raises(ConfigError, match="a running utility"):
         recover(filled, NOW)
     database.close()
-    with only_one(filled, "a salvage"), pytest.raises(ConfigError, match="a salvage or restore is using it"):
+    with only_one(filled, "a recovery"), pytest.raises(ConfigError, match="a recovery or restore is using it"):
         open_database(f"sqlite:///{filled}", create=False)
 
 

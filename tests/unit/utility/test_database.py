@@ -45,7 +45,7 @@ def test_store_id_stays_with_the_database(url: str) -> None:
 
 def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     (tmp_path / "utility.db").write_text("x" * 5000)
-    with pytest.raises(StoreError, match="salvage --config"):
+    with pytest.raises(StoreError, match="recover --config"):
         open_database(f"sqlite:///{tmp_path}/utility.db", create=True)
 
 

@@ -92,7 +92,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
 
 def test_what_the_database_holds_is_counted_soon_after_a_start_though_the_jobs_are_done(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 1, 1: 5})), append(blocks({0: 2}))])
-    names = ("conflicting_slots", "gaps_open_blocks", "held_open_letters")
+    names = ("conflicting_slots", "gaps_open_blocks", "quarantined_open_dead_letters")
     first = [tick(database).registry.get_sample_value(f"commonwatt_utility_{name}") for name in names]
     assert first == [1, 2, 0]
     assert [tick(database).registry.get_sample_value(f"commonwatt_utility_{name}") for name in names] == first

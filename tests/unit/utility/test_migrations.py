@@ -175,7 +175,7 @@ def test_backup_that_an_upgrade_made_of_the_first_schema_is_put_back_under_a_new
             assert database.store_id != 4711
 
 
-LOOKS = ("gaps", "letters", "conflicts", "lines", "commands", "dump", "command r001 aggregate")
+LOOKS = ("gaps", "dead-letters", "conflicts", "lines", "commands", "dump", "command r001 aggregate")
 """Commands that take a database as it is."""
 
 
@@ -291,11 +291,11 @@ def first_schema(path: Path) -> Path:
     return path
 
 
-def test_damaged_database_of_the_first_schema_is_salvaged_like_any_other(tmp_path: Path) -> None:
+def test_damaged_database_of_the_first_schema_is_recovered_like_any_other(tmp_path: Path) -> None:
     path = first_schema(tmp_path / "old.db")
     with closing(sqlite3.connect(path)) as old, old:
         old.execute("UPDATE meter SET crc = crc + 1 WHERE id = 10003")
-    with pytest.raises(DamagedDatabaseError, match="utility salvage"):
+    with pytest.raises(DamagedDatabaseError, match="utility recover"):
         open_database(f"sqlite:///{path}", create=True, check=True)
     done = recover(path, 0)
     assert (done.taken["part"], done.damaged["part"], done.damaged["meter"]) == (7, 1, 1)
@@ -306,7 +306,7 @@ def test_damaged_database_of_the_first_schema_is_salvaged_like_any_other(tmp_pat
             assert [kept.dead_letter.content for kept in dead_letters(connection, 9)] == [b"abc"]
 
 
-def test_database_of_a_later_schema_is_not_salvaged(tmp_path: Path) -> None:
+def test_database_of_a_later_schema_is_not_recovered(tmp_path: Path) -> None:
     path = first_schema(tmp_path / "new.db")
     with closing(sqlite3.connect(path)) as connection, connection:
         connection.execute("UPDATE alembic_version SET version_num = '9999'")

@@ -192,7 +192,7 @@ def test_what_stops_a_command_is_told_and_nothing_is_left(
     if kind == "sqlite":
         with monkeypatch.context() as patch:
             patch.setattr(recover, "_fill", stop)
-            assert "stopped; the database is as it was" in command("salvage", code=130)
+            assert "stopped; the database is as it was" in command("recover", code=130)
     assert sorted(tmp_path.iterdir()) == there
     assert look(url) == before
 
@@ -225,11 +225,11 @@ def test_another_program_s_file_is_neither_put_back_nor_called_a_backup(
     said = command("restore", str(theirs), "--replace", code=2)
     assert f"{theirs}: is no backup" in said
     assert "no tables of Commonwatt" in said
-    assert "salvage" not in said, "which would move a sound database away"
+    assert "recover" not in said, "which would move a sound database away"
     assert look(url)[1] == saved
     with pytest.raises(StoreError, match=r"theirs.db: no backup was made.*no tables of Commonwatt") as caught:
         backup(f"sqlite:///{theirs}", tmp_path / "kept", CONFIG, lambda *_: None)
-    assert "salvage" not in str(caught.value)
+    assert "recover" not in str(caught.value)
     assert not list(tmp_path.glob("kept*"))
 
 

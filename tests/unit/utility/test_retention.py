@@ -89,7 +89,7 @@ def test_what_was_dropped_stays_so_when_more_is_to_be_kept(filled: Database) -> 
 
 
 @pytest.mark.parametrize("kind", ["sqlite"])
-def test_what_was_dropped_is_not_looked_for_after_a_salvage(kind: str, filled: Database, tmp_path: Path) -> None:
+def test_what_was_dropped_is_not_looked_for_after_a_recovery(kind: str, filled: Database, tmp_path: Path) -> None:
     drop(filled, 1)
     filled.close()
     recover(tmp_path / "utility.db", NOW)

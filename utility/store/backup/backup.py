@@ -102,7 +102,7 @@ def _advice(error: NoBackupError, path: Path | None, config: Path) -> str:
         return f"Is it the right one? It is named by the key database in {config}"
     if path is None:
         return f"Stop the service and put back an older one: {command_line(config, 'restore', 'BACKUP', '--replace')}"
-    return f"Stop the service and take over what is sound: {command_line(config, 'salvage')}"
+    return f"Stop the service and take over what is sound: {command_line(config, 'recover')}"
 
 
 @contextmanager

@@ -100,7 +100,7 @@ def restore_file(
             with closing(open_read_only(source)) as connection, _damage_told():
                 _copy(connection, fresh, tell)
             if damaged := check_copy(fresh):
-                log.warning("%d of the backup's parts are damaged; each is set aside when it is read", damaged)
+                log.warning("%d of the backup's parts are damaged; each is quarantined when it is read", damaged)
             with (
                 closing(open_database(sqlite_url(fresh), create=True, check=True)) as database,
                 database.writes.begin() as writing,

@@ -96,7 +96,7 @@ def test_a_relayed_letter_is_held_until_it_is_released(bench: Bench) -> None:
     bench.send(sent)
     bench.send(sent)
     assert (bench.slots(), bench.states()) == ({0: 5}, [QUARANTINED])
-    assert bench.told() == {"exact": 1, "held": 1, "missing": 58}
+    assert bench.told() == {"exact": 1, "quarantined": 1, "missing": 58}
 
     bench.decide(1, RELEASED)
     assert bench.slots() == {0: 5, 1: TOO_MUCH}
@@ -145,7 +145,7 @@ def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(bench: Bench) -
 
 
 @pytest.mark.parametrize(
-    "letter",
+    "dead_letter",
     [
         relayed(record(1).pack(), Rejection.UNALIGNED),
         relayed(record(1).pack(), meter=20001),
@@ -240,16 +240,16 @@ def test_a_clerk_sees_decides_and_counts(bench: Bench, tmp_path: Path, url: str)
     config.write_text(f'[utility]\ndatabase = "{url}"\n')
 
     def run(*words: str, code: int = 0) -> str:
-        done = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["letters", *words, "--config", str(config)])
+        done = CliRunner(env={"COLUMNS": "120"}).invoke(app, ["dead-letters", *words, "--config", str(config)])
         assert done.exit_code == code, done.output
         return " ".join(done.output.split())
 
-    assert "type 3, 08:00:15-08:00:30, 250001 mWh" in run("--state", "held")
+    assert "type 3, 08:00:15-08:00:30, 250001 mWh" in run("--state", "quarantined")
     assert run("--release", "3", "--refuse", "2", "--by", "Ann", "--why", "seen", code=0).count(" by Ann") == 2
     assert "Ann, " in run("--meter", "10001")
     assert "implausible" not in run("--reason", "empty")
     assert run("--counts").endswith("empty 1 implausible refused 1 implausible released 1")
-    assert "no letters" in run("--state", "held")
+    assert "no dead letters" in run("--state", "quarantined")
     assert "is released already" in run("--refuse", "3", code=2)
     assert "'heat' is none; there are: bad batch" in run("--reason", "heat", code=2)
     assert "--since: 'noon'" in run("--since", "noon", code=2)

@@ -28,7 +28,7 @@ PUT = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=1, records=(bytes(3
 
 
 @pytest.mark.parametrize(
-    ("door", "content", "says"),
+    ("source", "content", "says"),
     [
         (DeadLetterSource.PUT_HISTORY, b"\x09" + PUT[1:], "put of version 9; this gateway speaks 1: 0901"),
         (DeadLetterSource.PUT_HISTORY, PUT[:-1], "put of 1 records, ids 1 to 1, in 63 bytes"),
@@ -90,9 +90,9 @@ def test_a_wrong_option_is_named(meter: str | None, reason: str | None, since: s
 
 
 def test_letters_are_counted_by_reason_and_state_most_first() -> None:
-    counts = counts_of([(4, "", 2), (15, "held", 9), (15, "refused", 1)])
-    assert [(c["reason"], c["state"], c["letters"]) for c in counts] == [
-        ("implausible", "held", 9),
+    counts = counts_of([(4, "", 2), (15, "quarantined", 9), (15, "refused", 1)])
+    assert [(c["reason"], c["state"], c["dead_letters"]) for c in counts] == [
+        ("implausible", "quarantined", 9),
         ("unaligned", "", 2),
         ("implausible", "refused", 1),
     ]
@@ -119,16 +119,16 @@ def gateway(tmp_path: Path) -> Path:
 
 def test_one_command_shows_the_letters_of_whichever_part_a_file_is_of(gateway: Path) -> None:
     run = CliRunner(env={"COLUMNS": "120"})
-    shown = run.invoke(make_app("letters"), ["letters", "--config", str(gateway)])
+    shown = run.invoke(make_app("dead-letters"), ["dead-letters", "--config", str(gateway)])
     assert (shown.exit_code, "Outcome: Input should be an object" in shown.output) == (0, True), shown.output
-    some = run.invoke(make_app("letters"), ["letters", "-c", str(gateway), "--reason", "empty", "--json"])
+    some = run.invoke(make_app("dead-letters"), ["dead-letters", "-c", str(gateway), "--reason", "empty", "--json"])
     assert (some.output.count('"no"'), '"reason_text": "empty"' in some.output) == (1, True)
-    counted = run.invoke(make_app("letters"), ["letters", "-c", str(gateway), "--counts", "--meter", "7"])
+    counted = run.invoke(make_app("dead-letters"), ["dead-letters", "-c", str(gateway), "--counts", "--meter", "7"])
     assert "message malformed" in counted.output
 
 
 def test_a_part_without_letters_says_who_keeps_some(tmp_path: Path) -> None:
     config = tmp_path / "broker.toml"
     config.write_text("[broker]\n")
-    done = CliRunner().invoke(make_app("letters"), ["letters", "--config", str(config)])
-    assert (done.exit_code, "broker, which keeps no letters" in done.output) == (2, True)
+    done = CliRunner().invoke(make_app("dead-letters"), ["dead-letters", "--config", str(config)])
+    assert (done.exit_code, "broker, which keeps no dead letters" in done.output) == (2, True)
