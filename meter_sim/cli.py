@@ -3,7 +3,7 @@
 import asyncio
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -19,10 +19,9 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.dump import held_lines, true_lines
+from meter_sim.fleet import Fleet
+from meter_sim.metrics import FleetMetrics
 from meter_sim.truth import TRUTH
-
-if TYPE_CHECKING:
-    from meter_sim.fleet import Fleet
 
 app = typer.Typer(help="Emulated meters: all of one microgrid, and the sun, habits and batteries behind them.")
 
@@ -74,9 +73,6 @@ def dump(
 
 
 async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
-    # The sun's library alone takes longer to load than the other commands take.
-    from meter_sim.fleet import Fleet
-
     settings = load_settings(config, "meters", MetersSettings)
     town = load_town(settings.town)
     microgrid = _microgrid(town, settings)
@@ -105,10 +101,9 @@ def _microgrid(town: Town, settings: MetersSettings) -> Microgrid:
     return microgrid
 
 
-def _http(settings: MetersSettings, fleet: "Fleet", watchdog: Watchdog) -> HttpServer | None:
+def _http(settings: MetersSettings, fleet: Fleet, watchdog: Watchdog) -> HttpServer | None:
     if settings.http is None:
         return None
-    from meter_sim.metrics import FleetMetrics
 
     def status() -> dict[str, object]:
         now = fleet.figures()

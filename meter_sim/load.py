@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.town.town import Function
-from meter_sim.weather import DAY_S, DAY_SLOTS, chance, seed_of
+from meter_sim.sun import DAY_S, DAY_SLOTS
+from meter_sim.weather import chance, seed_of
 
 COMFORT_C = 18.0
 """Outdoor temperature at which nobody heats or cools, degrees Celsius."""

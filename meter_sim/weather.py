@@ -1,30 +1,16 @@
-"""The emulated sky: sun, clouds and temperature, the same for the same town and time (T1, T7).
+"""The emulated weather: sun, clouds and temperature, the same for the same town and time (T1, T7).
 
 Nothing here remembers anything but caches: what is drawn by chance comes from a hash of the town's seed and the day.
 """
 
 from datetime import date, datetime
-from functools import lru_cache
 from hashlib import blake2b
 from math import cos, pi
 from zoneinfo import ZoneInfo
 
-import numpy as np
-import pandas as pd
-from numpy.typing import NDArray
-from pvlib import clearsky, solarposition
-
-from commonwatt.model.units import SLOT_S, EpochSeconds
+from commonwatt.model.units import EpochSeconds
 from commonwatt.town.file import TownTable
-
-DAY_S = 86_400
-"""Seconds in a UTC day."""
-
-DAY_SLOTS = DAY_S // SLOT_S
-"""Metering slots in a UTC day."""
-
-FULL_SUN_W_M2 = 1000.0
-"""Irradiance at which panels are rated: full sun, watts per square metre."""
+from meter_sim.sun import DAY_S, Sun
 
 OVERCAST_SHARE = 0.35
 """Share of days that are overcast."""
@@ -50,33 +36,6 @@ def seed_of(*parts: object) -> int:
 def chance(*parts: object) -> float:
     """Return a number in [0, 1) drawn by ``seed_of`` the parts."""
     return (seed_of(*parts) >> 11) / 2**53
-
-
-@lru_cache(maxsize=8)
-def _clear_day(latitude: float, longitude: float, day: int) -> NDArray[np.float64]:
-    """Return full sun's fraction in each slot of a UTC day, taken at the middle of the slot."""
-    seconds = day * DAY_S + SLOT_S / 2 + SLOT_S * np.arange(DAY_SLOTS)
-    times = pd.to_datetime(seconds, unit="s", utc=True)
-    zenith = solarposition.spa_python(times, latitude, longitude)["apparent_zenith"]
-    # Haurwitz's clear sky needs the zenith alone: no table of turbidity, hence no file to miss at run time.
-    irradiance = np.asarray(clearsky.haurwitz(zenith)["ghi"], dtype=np.float64)
-    return np.clip(irradiance / FULL_SUN_W_M2, 0.0, 1.0)
-
-
-class Sun:
-    """The clear-sky sun over one place on Earth."""
-
-    def __init__(self, latitude: float, longitude: float) -> None:
-        self._latitude = latitude
-        self._longitude = longitude
-
-    def day(self, day: int) -> NDArray[np.float64]:
-        """Return full sun's fraction, 0 to 1, in each of the 5,760 slots of a UTC day counted from 1970."""
-        return _clear_day(self._latitude, self._longitude, day)
-
-    def fraction(self, time: EpochSeconds) -> float:
-        """Return full sun's fraction, 0 to 1, in the slot that starts at ``time``."""
-        return float(self.day(time // DAY_S)[time % DAY_S // SLOT_S])
 
 
 class Weather:

@@ -7,7 +7,8 @@ import pytest
 from commonwatt.town.file import TownTable
 from commonwatt.town.town import Function
 from meter_sim.load import COMFORT_C, MEAN_STRESS_C, Consumer, Loads, day_mwh, load_mwh
-from meter_sim.weather import DAY_S, DAY_SLOTS, Weather
+from meter_sim.sun import DAY_S, DAY_SLOTS
+from meter_sim.weather import Weather
 
 TOWN = TownTable()
 DAY = 20_454  # 2026-01-01

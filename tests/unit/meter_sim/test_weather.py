@@ -2,10 +2,13 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import numpy as np
+import pandas as pd
 import pytest
+from pvlib import clearsky, solarposition
 
 from commonwatt.town.file import TownTable
-from meter_sim.weather import DAY_S, DAY_SLOTS, OVERCAST_LOSS, OVERCAST_SHARE, Sun, Weather, chance, seed_of
+from meter_sim.sun import DAY_S, DAY_SLOTS, Sun, apparent_zenith
+from meter_sim.weather import OVERCAST_LOSS, OVERCAST_SHARE, Weather, chance, seed_of
 
 BOSTON = TownTable()
 ZONE = ZoneInfo(BOSTON.timezone)
@@ -26,6 +29,26 @@ def test_sun_at_noon_in_june_is_nearly_full_and_in_december_less() -> None:
     sun = Sun(BOSTON.latitude, BOSTON.longitude)
     assert 0.93 < sun.fraction(local(2026, 6, 21, 13)) <= 1
     assert 0.25 < sun.fraction(local(2026, 12, 21, 12)) < 0.5
+
+
+@pytest.mark.parametrize(
+    "place", [(-66.0, 20.0), (-33.9, 151.2), (0.0, 0.0), (42.36, -71.06), (66.0, -150.0), (89.0, 3.0)]
+)
+def test_sun_stands_where_another_program_says_from_2020_to_2060(place: tuple[float, float]) -> None:
+    seconds = np.linspace(local(2020, 1, 1, 0), local(2060, 1, 1, 0), 20_011)
+    times = pd.to_datetime(seconds, unit="s", utc=True)
+    theirs = solarposition.spa_python(times, *place)["apparent_zenith"].to_numpy()
+    up = theirs < 90
+    assert up.sum() > 5000
+    assert np.abs(apparent_zenith(seconds, *place) - theirs)[up].max() < 0.02
+
+
+def test_clear_sky_is_that_of_another_program() -> None:
+    day = 20_635
+    seconds = day * DAY_S + 7.5 + 15 * np.arange(DAY_SLOTS)
+    zenith = solarposition.spa_python(pd.to_datetime(seconds, unit="s", utc=True), 42.36, -71.06)["apparent_zenith"]
+    theirs = np.clip(clearsky.haurwitz(zenith)["ghi"].to_numpy() / 1000, 0, 1)
+    assert np.abs(Sun(42.36, -71.06).day(day) - theirs).max() < 0.0005
 
 
 @pytest.mark.parametrize("latitude", [-66.0, -33.9, 0.0, 42.36, 66.0])
