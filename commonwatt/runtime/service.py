@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO, TypeVar
 
 from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.systemd import notifier
 from commonwatt.runtime.watchdog import Watchdog
 
@@ -63,6 +64,7 @@ Main = Callable[[asyncio.Event, Watchdog], Awaitable[None]]
 def run_service(main: Main) -> None:
     """Run a part until SIGTERM or SIGINT; it then has 5 s to end."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    keep_freed_memory()
     with errors_reported(prints=False):
         asyncio.run(serve(main))
 
