@@ -58,7 +58,10 @@ class ByHand:
             "epoch": [1, 0],
             **fields,
         }
-        self._client.publish(f"cw1/r001/{meter}/d/cmd", json.dumps(message), qos=1)
+        self.send(meter, "cmd", json.dumps(message).encode())
+
+    def send(self, meter: int, leaf: str, payload: bytes) -> None:
+        self._client.publish(f"cw1/r001/{meter}/d/{leaf}", payload, qos=1)
 
     def next(self, meter: int, leaf: str) -> bytes:
         deadline = time.monotonic() + PATIENCE_S  # Of what it waits for: others go on for ever.
@@ -109,6 +112,7 @@ def test_a_meter_written_from_the_protocol_page_alone_works(tmp_path: Path) -> N
         with stranger(site, 77, 12, 80), stranger(site, 78, 13, 30):
             put = _pushes_and_answers_get(by_hand)
             _obeys_what_is_higher_alone(by_hand)
+            _ignores_what_it_can_not_read(by_hand)
             by_hand.close()
             _delivers_to_a_real_gateway(site, put)
             _has_deleted_what_was_acknowledged(site)
@@ -130,9 +134,43 @@ def _obeys_what_is_higher_alone(by_hand: ByHand) -> None:
     assert by_hand.outcome(77, "share_power_on", **on)["result"] == "done"
     assert by_hand.outcome(77, "share_power_on", **on)["result"] == "repeated"
     assert by_hand.outcome(77, "share_power_off", seq=4)["result"] == "superseded"
-    assert by_hand.outcome(77, "share_power_on", seq=9, until=1)["result"] == "expired"
+    expired = by_hand.outcome(77, "share_power_on", epoch=[9, 0], seq=9, until=1)
+    assert (expired["result"], expired["epoch"]) == ("expired", [1, 0])
     assert by_hand.outcome(77, "share_power_off", seq=6)["bits"] == 1
     assert by_hand.outcome(77, "isolate", seq=1, until=until)["result"] == "refused"
+
+
+def _unreadable() -> Iterator[bytes]:
+    """No JSON, and JSON whose types or numbers no command has."""
+    yield from (b"", b"\0", b"\xff\xfe" * 100, b"no JSON", b"{", b"null", b"7", b'"text"', b"[]", b"{}", b"9" * 5000)
+    yield from (b"[" * 100_000, b'{"cmd":' * 100_000, bytes(1_000_000), b'{"cmd":"get"}', b"\1\1" + bytes(26))
+    good = {"v": 1, "id": "bad", "cmd": "share_power_on", "issuer": "r001", "epoch": [2, 0], "seq": 8, "for_s": 60}
+    for key in ("id", "cmd", "epoch", "seq"):
+        yield json.dumps({k: value for k, value in good.items() if k != key}).encode()
+    wrong: tuple[Any, ...] = (None, "8", True, 8.5, [], {}, [8], [8, "0"], [8, 0, 0], -1, 2**53, 10**300, float("nan"))
+    for key in ("epoch", "seq", "until"):
+        yield from (json.dumps(good | {key: value}).encode() for value in wrong)
+    no_duration: tuple[Any, ...] = (None, "8", 8.5, [], {}, 2**53, 10**300)
+    yield from (json.dumps(good | {"for_s": value}).encode() for value in no_duration)
+    no_command: tuple[Any, ...] = (None, 8, [], {})
+    yield from (json.dumps(good | {"cmd": value}).encode() for value in no_command)
+    yield from (json.dumps(good | {"epoch": [n, 0]}).encode() for n in ("9", None, 1e300, float("inf"), 2**32, -1))
+
+
+def _ignores_what_it_can_not_read(by_hand: ByHand) -> None:
+    """No answer and no trace: what is asked after it is answered as if nothing had come."""
+    before = by_hand.outcome(77, "initialize")
+    for payload in _unreadable():
+        by_hand.send(77, "cmd", payload)
+        by_hand.send(77, "ack", payload)
+    by_hand.command(77, "initialize")
+    after = json.loads(by_hand.next(77, "out"))
+    assert after["cmd"] == "initialize"
+    assert (after["held"], after["epoch"]) == (before["held"], [1, 0])
+    assert after["history"]["first"] == before["history"]["first"]
+    assert by_hand.outcome(77, "dance")["result"] == "refused"
+    assert by_hand.outcome(77, "share_power_on", seq=8, for_s=60)["held"]["sharing"]["seq"] == 8
+    assert by_hand.outcome(77, "share_power_off", seq=9)["result"] == "done"
 
 
 def _delivers_to_a_real_gateway(site: Site, put: Put) -> None:

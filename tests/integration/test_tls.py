@@ -8,6 +8,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Coroutine, Iterator
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -26,6 +27,7 @@ from commonwatt.network.addresses import split_address
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol.topics import LTE
+from harness.network.mqtt_raw import connect_packet
 from harness.network.proxy import Proxy
 from harness.network.waiting import become, ended, eventually, free_port
 from harness.real.enrolled import authority, certificate, now
@@ -33,6 +35,7 @@ from harness.real.site import Site
 
 UP, DOWN = "cw1/r001/10001/u/out", "cw1/r001/10001/d/cmd"
 BIG_BYTES = (1 << 20) - 1024
+WITHOUT_TOKEN = b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x0510001"
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
 
@@ -240,11 +243,61 @@ def _grew(broker: Broker, reason: str, before: float) -> bool:
     return broker.refused(reason) > before
 
 
-def test_a_certificate_is_enough_without_a_token(broker: Broker) -> None:
-    context = ClientTls(broker.ca, broker.device("10001")).context()
-    with connected(broker, context) as tls:
-        tls.sendall(b"\x10\x11\x00\x04MQTT\x04\x02\x00\x00\x00\x0510001")
-        assert tls.recv(4) == b"\x20\x02\x00\x00"
+@pytest.mark.parametrize(
+    ("name", "lifetime_s", "token", "code"),
+    [
+        ("10001", 86_400, "", 0),
+        ("10001", 86_400, "its own", 0),
+        ("10001", 86_400, "guess", 4),
+        ("10002", 86_400, "", 5),
+        ("10001", -10, "", 5),
+    ],
+)
+def test_a_certificate_is_judged_with_the_return_code_that_the_page_says(
+    broker: Broker, name: str, lifetime_s: int, token: str, code: int
+) -> None:
+    own = broker.device(name, lifetime_s=lifetime_s)
+    token = broker.tokens["10001"] if token == "its own" else token
+    with connected(broker, ClientTls(broker.ca, own).context()) as tls:
+        tls.sendall(connect_packet("10001", token) if token else WITHOUT_TOKEN)
+        assert tls.recv(4) == bytes((0x20, 2, 0, code))
+
+
+def test_a_revoked_certificate_is_refused_with_return_code_5(tmp_path: Path) -> None:
+    with Broker(tmp_path / "out") as broker:
+        own = broker.device("10001")
+        broker.authority.revoke("10001", "key lost", now())
+        eventually(lambda: "1 revoked" in broker.log())
+        with connected(broker, ClientTls(broker.ca, own).context()) as tls:
+            tls.sendall(WITHOUT_TOKEN)
+            assert tls.recv(4) == b"\x20\x02\x00\x05"
+
+
+@pytest.mark.parametrize("shown", ["none", "another authority's", "made for a broker"])
+def test_who_proves_nothing_to_the_authority_gets_no_return_code(broker: Broker, tmp_path: Path, shown: str) -> None:
+    own = None
+    if shown == "another authority's":
+        own = broker.device("10001", of=authority(tmp_path / "other"))
+    elif shown == "made for a broker":
+        own = certificate(broker.authority, Kind.BROKER, "10001")
+    before = broker.refused("certificate")
+    answer = b""
+    with connected(broker, ClientTls(broker.ca, own).context()) as tls, suppress(ssl.SSLError, ConnectionError):
+        tls.sendall(WITHOUT_TOKEN)
+        answer = tls.recv(4)
+    assert answer == b""
+    eventually(lambda: broker.refused("certificate") == before + 1)
+
+
+def test_without_client_certificates_the_token_goes_inside_tls(tmp_path: Path) -> None:
+    prepared = Broker(tmp_path)
+    lines = prepared.config.read_text().splitlines()
+    prepared.config.write_text("\n".join(line for line in lines if not line.startswith("clients_")))
+    with prepared as broker:
+        for token, code in ((broker.tokens["10001"], 0), ("guess", 4)):
+            with connected(broker, ClientTls(broker.ca).context()) as tls:
+                tls.sendall(connect_packet("10001", token))
+                assert tls.recv(4) == bytes((0x20, 2, 0, code))
 
 
 def connected(broker: Broker, context: ssl.SSLContext) -> ssl.SSLSocket:

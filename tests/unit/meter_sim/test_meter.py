@@ -15,7 +15,7 @@ from commonwatt.device.meter import Effects, Limits, Meter
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
 from commonwatt.protocol import topics
-from commonwatt.protocol.commands import Outcome
+from commonwatt.protocol.commands import Held, Kind, Outcome
 from commonwatt.protocol.messages import Put, Refusal, Trust, unpack_level, unpack_put
 from commonwatt.town.town import Battery
 from commonwatt.town.town import Meter as Description
@@ -316,6 +316,17 @@ def test_lossless_makes_one_of_equal_readings_and_still_covers_every_id() -> Non
     assert bench.meter.state.acknowledged == 9
 
 
+def test_aggregation_that_is_off_stays_in_the_outcome_with_the_pair_that_set_it() -> None:
+    bench = Bench()
+    assert bench.command("get", what="state").held == {}
+    bench.command("aggregate", mode="lossy", seq=1)
+    held = bench.command("deaggregate", seq=2).held
+    assert held == {Kind.AGGREGATION: Held(value="none", epoch=(1, 0), seq=2)}
+    bench.command("aggregate", mode="lossless", seq=3, for_s=60)
+    held = bench.command("get", now=T + 60, what="state").held
+    assert held == {Kind.AGGREGATION: Held(value="none", epoch=(1, 0), seq=3)}, "its end has come by itself"
+
+
 def test_lossy_averages_whole_groups_and_holds_back_the_one_being_measured() -> None:
     bench = Bench(battery=False)
     bench.command("aggregate", mode="lossy", seq=1)
@@ -443,6 +454,28 @@ def test_a_state_without_an_end_is_refused_since_its_controller_may_be_lost(cmd:
     assert outcome.held == {}
 
 
+@pytest.mark.parametrize(
+    ("cmd", "fields"),
+    [
+        ("isolate", {"state": "off"}),
+        ("share_power_off", {}),
+        ("reduce_power_off", {}),
+        ("deaggregate", {}),
+        ("aggregate", {"mode": "lossy"}),
+    ],
+)
+def test_what_goes_back_to_the_default_and_aggregation_need_no_end(cmd: str, fields: dict[str, Any]) -> None:
+    assert Bench().command(cmd, seq=1, **fields).result == "done"
+
+
+def test_isolate_off_without_an_end_connects_again_for_good() -> None:
+    bench = Bench()
+    bench.command("isolate", seq=1, state="on", until=T + 900)
+    outcome = bench.command("isolate", now=T + 60, seq=2, state="off")
+    assert (outcome.result, outcome.bits, outcome.held[Kind.ISOLATED].until) == ("done", UP, None)
+    assert bench.command("get", now=T + 86_400, what="state").bits == UP
+
+
 def test_share_power_on_without_a_battery_is_refused() -> None:
     assert Bench(battery=False).command("share_power_on", seq=1, for_s=60).reason == "no battery here"
 
@@ -486,6 +519,10 @@ def test_a_command_after_its_end_is_not_executed_and_leaves_no_trace() -> None:
     outcome = bench.command("share_power_on", seq=4, epoch=[9, 0], until=T)
     assert (outcome.result, outcome.epoch, outcome.held) == ("expired", (0, 0), {})
     assert bench.command("stop", until=T).result == "expired"
+    bench.command("share_power_on", seq=1, until=T + 900)
+    outcome = bench.command("share_power_off", seq=7, epoch=[9, 0], until=T)
+    assert (outcome.result, outcome.epoch, outcome.held[Kind.SHARING].seq) == ("expired", (1, 0), 1)
+    assert bench.command("share_power_off", seq=2).result == "done", "its own manager is not fenced off"
 
 
 def test_the_pair_is_written_in_the_step_that_answers() -> None:
