@@ -108,7 +108,7 @@ async def _play(folder: Path, gateways: int, seconds: float, *, flooded: bool) -
             while time.perf_counter() < end:
                 send(turn)
                 turn += 1
-                await asyncio.sleep(max(0.0, began + turn / rate - time.perf_counter()))
+                await asyncio.sleep(max(0.0, min(end, began + turn / rate) - time.perf_counter()))
 
         def relay(turn: int) -> None:
             grid = grids[turn % gateways]

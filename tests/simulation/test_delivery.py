@@ -24,7 +24,8 @@ BITE_HOURS = 1.0
 FOUND_AT = {
     "commits of the utility not synced": 9,
     "failed commits acknowledged": 10,
-    "averages beside exact slots": 14,
+    "averages beside exact slots": 21,
+    "acknowledge before commit": 4,
     "a clock trusted from the start": 20,
 }
 """The first seed that found a bug when this was written; it is tried before all others, which saves a minute."""
