@@ -54,8 +54,8 @@ def broker() -> None:
 def run(config: ConfigOption) -> None:
     """Run a broker until it is told to stop (SIGTERM or Ctrl-C).
 
-    Who may connect stands in the devices file, made by `commonwatt utility register` and read again when it changed:
-    a new meter needs no restart. A device connects with its identity as MQTT client id and its token as password,
+    The devices file lists the devices that may connect. `commonwatt utility register` makes it; changes are read at
+    once: a new meter needs no restart. A device connects with its identity as MQTT client id and its token as password,
     and may use its own topics only (docs/protocol.md). The user name is left out or repeats the client id.
 
     An example of the file: commonwatt config example broker
@@ -84,8 +84,8 @@ def render(
 ) -> None:
     """Write the files from which a broker of others runs in place of this one, with the same devices and rules.
 
-    OUT/mosquitto.conf has the settings, OUT/access who may use which topics, OUT/passwords digests of the tokens (not
-    where certificates are required). Start it with: mosquitto -c OUT/mosquitto.conf
+    OUT/mosquitto.conf has the settings, OUT/access which device may use which topics, OUT/passwords digests of the
+    tokens (not where certificates are required). Start it with: mosquitto -c OUT/mosquitto.conf
 
     Do it again whenever devices.json changed (a meter was registered, a device revoked or taken in again), as the user
     that Mosquitto runs as, and restart Mosquitto, or send it a SIGHUP: it reads devices, rules and certificates again.
@@ -125,7 +125,7 @@ async def _run(settings: BrokerSettings, stop: asyncio.Event, watchdog: Watchdog
         except OSError as error:
             raise _named(error, settings.listen) from error
         stack.push_async_callback(embedded.stop)
-        # Last, so that who finds its status finds the broker too.
+        # Last, so that the broker is up when its status is.
         if settings.http is not None:
             http = HttpServer(settings.http, metrics.registry, embedded.status, settings.http_hosts)
             watchdog.thread("http", http.start())

@@ -52,10 +52,10 @@ max_queued_bytes {bytes}
 set_tcp_nodelay true
 
 listener {port} {host}
-# Every registered device, and {waiting} that have not said yet who they are; a restart takes over another number.
+# Every registered device, and {waiting} that are not identified yet; a restart takes over another number.
 max_connections {connections}
 max_qos 1
-# A client id is worth nothing without its proof: who says another's takes over nothing.
+# A client id is worth nothing without its proof: a client with another's id takes over nothing.
 use_username_as_clientid true
 """
 _TLS = """
@@ -65,7 +65,7 @@ keyfile {certificate}
 tls_version tlsv1.2
 """
 _CLIENTS = """
-# Devices prove themselves by certificates of this authority that were not revoked; the name in it is who they are.
+# Devices prove themselves by certificates of this authority that were not revoked; its name is their identity.
 cafile {ca}
 crlfile {revoked}
 require_certificate true
@@ -121,7 +121,7 @@ def _passwords(path: Path, devices: Iterable[Device]) -> str:
 
 
 def _access(devices: Iterable[Device]) -> str:
-    lines = [_HEADER.format("Who may publish (write) and receive (read) what; everything else is refused.")]
+    lines = [_HEADER.format("Which device may publish (write) and receive (read) what; everything else is refused.")]
     for device in devices:
         lines.append(f"\nuser {device.identity}\n")
         lines += [f"topic {_WORDS[action]} {topic}\n" for action in _WORDS for topic in _topics(device, action)]

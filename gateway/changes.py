@@ -12,7 +12,7 @@ RELAYED_SLOTS = "relayed_slots"
 """Setting that counts the slots the utility acknowledged."""
 
 # Any two of these numbers differ in two bits, so that no single flipped bit makes one another. A number that is none
-# of them is taken for OFFERED: sent again, whole and exact, which never does harm.
+# of them is treated as OFFERED: sent again, whole and exact, which never does harm.
 
 UNSENT = 0
 """The utility has not acknowledged it."""

@@ -38,7 +38,7 @@ class Links:
     """The two connections of one gateway.
 
     Args:
-        settings: Where they go to, and as whom.
+        settings: Their addresses and identities.
         put: Takes events for the core.
         tally: Counts what the head-end's connections cost.
 
@@ -102,7 +102,7 @@ class Links:
         self._put(event)
 
     async def _watch(self) -> None:
-        """Make a connection again that is up and over which nothing comes, though somebody was asked something."""
+        """Reconnect when a request stays unanswered on an open connection."""
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
             now = asyncio.get_running_loop().time()

@@ -5,7 +5,7 @@ exactly: per place generation + what left the battery + intake = load served + w
 places and the town send in = what the places and the town take out. Stated loss inside the microgrid: none.
 
 A house serves itself from its sun, then its battery, then the loop. A building and the farm serve those behind them
-the same way, through the loop. Surplus charges the own battery, then goes to whoever needs it, then to the town.
+the same way, through the loop. Surplus charges the own battery, then goes to places that need it, then to the town.
 Sharing comes on top (M8): only between batteries, only on command, only down to and up to the batteries' minima.
 Meters of other makers are outside: they are not measured here, and take and give nothing.
 """
@@ -43,7 +43,8 @@ class Step:
     Attributes:
         levels: Level of each battery at the end of the slot, by the id of the meter that has it.
         readings: Of each emulated meter, by record type.
-        shared: What sharing moved, by the same ids: positive given, negative received; who took no part is absent.
+        shared: What sharing moved, by the same ids: positive given, negative received; batteries that took no part are
+            absent.
         served: Load met, by location.
         unserved: Load shed, by location; only locations that went short.
     """
@@ -190,7 +191,7 @@ class MicrogridPhysics:
         Args:
             levels: Level of each battery at its start, by the id of the meter that has it.
             slot_start: UTC epoch seconds.
-            commanded: By meter id; who is absent is told nothing.
+            commanded: By meter id; absent meters have no desired state.
 
         Raises:
             ValueError: A level is missing, negative or above its battery's capacity.
@@ -239,7 +240,7 @@ class MicrogridPhysics:
         return load
 
     def _ration(self, flows: list[_Flow]) -> None:
-        """Without the town, give what there is to those who ask, equally, and curtail or shed the rest (C5)."""
+        """Without the town, give what there is to the places that ask, equally, and curtail or shed the rest (C5)."""
         asked = [flow.demand for flow in flows]
         for i, behind in self._sources.items():
             for k, part in zip(behind, water_fill(flows[i].pushed, [asked[k] for k in behind]), strict=True):

@@ -67,7 +67,7 @@ class CloseCommand:
 
     Attributes:
         id: The command's id.
-        controller: Who answered, or was to answer; a command of another controller stays as it is.
+        controller: The controller that answered, or was to answer; a command of another controller stays as it is.
         state: ``done`` when an outcome came, ``expired`` when its time passed without. (``superseded`` is the third
             end: ``known.add_command`` says so of those a later command replaces.)
         outcome: The outcome, as JSON.
@@ -118,7 +118,7 @@ class OpenCommand:
 
     Attributes:
         id: Its id.
-        controller: Whom it is for.
+        controller: The controller it is for.
         message: The message, JSON.
         until: When it is no longer wanted.
     """

@@ -40,7 +40,7 @@ MAX_QUARANTINED_A_DAY = 100_000
 """Letters made in a day of what one sender's batches hold and can't be joined; a batch with more waits a day."""
 
 CLOCK_BEHIND_S = 7 * 86_400
-"""How far behind the utility's clock may be without good readings being taken for those of the future.
+"""How far behind the utility's clock may be without good readings counting as of the future.
 
 A gateway rejects what is little ahead of its clock. What comes here was accepted by gateways already, and
 deleted by meters: a utility whose clock is wrong must not set all of it apart.
@@ -57,7 +57,7 @@ class Refused:
     """Why a controller's batch was refused, so that a person sees what its data waits for.
 
     Attributes:
-        controller: Who sent it.
+        controller: Its sender.
         time: When it came.
         status: As in the acknowledgement.
         reason: For the metrics; one of few.
@@ -159,7 +159,7 @@ class Core:
             blocks = unpack(batch.keys, batch.payloads)
         except ProtocolError as error:
             return self._refuse(sender, payload, now, error)
-        # A clock that is before the release was made is wrong, whoever trusts it.
+        # A clock that is before the release was made is wrong, trusted or not.
         judged_at = now + CLOCK_BEHIND_S if now.trust >= Trust.HARDWARE and now >= MADE else None
         limits = self.registry.limits(rows, batch.keys)
         assigned = self.registry.assigned(rows, sender, batch.owner)

@@ -1,4 +1,4 @@
-"""The utility's time: its machine's, wherever that is set; told as certain only if somebody keeps that clock."""
+"""The utility's time: its machine's, wherever that is set; reported as certain only if that clock is kept."""
 
 import logging
 

@@ -55,7 +55,7 @@ RETURN_CODES: Mapping[Refusal, int] = {
     Refusal.EXPIRED: 5,
     Refusal.REVOKED: 5,
 }
-"""CONNACK return codes; who sends anything else is no MQTT client and gets no answer."""
+"""CONNACK return codes. What is no CONNECT gets no answer."""
 
 
 class AdmissionError(CommonwattError):
@@ -71,7 +71,7 @@ class Connect:
     """What a CONNECT says.
 
     Attributes:
-        client_id: Who it claims to be.
+        client_id: The identity it claims.
         username: ``None`` when the packet has none.
         password: ``None`` when the packet has none.
         keepalive_s: Longest silence the client promises, in seconds; 0: it promises nothing.
@@ -113,7 +113,7 @@ def _parse(packet: bytes) -> Connect:
         raise AdmissionError(Refusal.GARBAGE, "a password without a user name, which MQTT 3.1.1 forbids")
     client_id, offset = _field(packet, offset + 4)
     if flags & _WILL:
-        raise AdmissionError(Refusal.WILL, "wills are not used here; heartbeats tell who is alive")
+        raise AdmissionError(Refusal.WILL, "wills are not used here; heartbeats show which device is alive")
     username = password = None
     if flags & _USERNAME:
         username, offset = _field(packet, offset)
@@ -166,7 +166,7 @@ def judge(connect: Connect, devices: Mapping[str, Device], proved: str | None = 
 
     Args:
         connect: What it says.
-        devices: Who may connect.
+        devices: The devices that may connect.
         proved: The identity its certificate proves; then no token is needed, but one that is sent must be right.
 
     Raises:
@@ -183,7 +183,7 @@ def judge(connect: Connect, devices: Mapping[str, Device], proved: str | None = 
     by_certificate = connect.password is None and proved is not None
     if not by_certificate and (connect.password is None or not device.owns(connect.password)):
         raise AdmissionError(Refusal.TOKEN, "wrong token" if connect.password else "no token")
-    # Only now: who proves nothing is not told which devices were revoked.
+    # Only now: a client without proof does not learn which devices were revoked.
     if device.revoked:
         raise AdmissionError(Refusal.REVOKED, f"it was revoked: {device.revoked}")
     return device

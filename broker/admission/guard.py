@@ -35,7 +35,7 @@ class Admission:
     """A connection that proved its identity.
 
     Attributes:
-        device: Who it is.
+        device: The admitted device.
         packet: The CONNECT to show amqtt in place of the client's.
         keepalive_s: Longest silence the client promised, in seconds; 0: it promised nothing.
     """

@@ -54,7 +54,7 @@ class Listener:
         """Store the arguments.
 
         Args:
-            serve: Serves one connection to its end; told by when, in the loop's time, it must have said who it is.
+            serve: Serves one connection to its end; gets the loop time by which CONNECT must be complete.
             guard: Counts and logs those turned away.
             metrics: Where pauses are counted.
             tls: Shakes hands with each; ``None``: plain text is spoken.
@@ -150,7 +150,7 @@ class Listener:
             self._guard.refuse(busiest, None, AdmissionError(Refusal.CROWDED, "too many connections wait at the door"))
 
     async def _serve_socket(self, accepted: socket.socket, source: str) -> None:
-        # One time for both: who is slow with the handshake has less left for its CONNECT.
+        # One deadline for both: a slow handshake leaves less time for CONNECT.
         ends = asyncio.get_running_loop().time() + self._guard.timeout_s
         try:
             reader, writer = await self._streams(accepted)

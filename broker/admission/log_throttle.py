@@ -1,4 +1,4 @@
-"""A log that nobody can fill: the first line about somebody and something at once, later ones once a minute."""
+"""A log that no client can fill: the first line of an identity and a reason at once, later ones once a minute."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ LOG_EVERY_S = 60.0
 """Real seconds between two lines about the same identity and reason."""
 
 MAX_TOLD_APART = 1_000
-"""Identities and reasons told apart; who comes beyond these shares one line for each reason."""
+"""Identities and reasons told apart; further identities share one line for each reason."""
 
 MAX_SHOWN = 64
 """Characters of a claimed identity that are kept and shown."""
@@ -24,7 +24,7 @@ class _Told:
 
 
 class ThrottledLog:
-    """Tells of what clients do, by who and why.
+    """Logs what clients do, by identity and reason.
 
     A client that knocks in a loop can't fill the disk, and one that invents identities can't fill the memory. The
     last "and N more" may stay unsaid once nobody knocks any more; the counters have them all.

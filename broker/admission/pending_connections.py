@@ -1,4 +1,4 @@
-"""Who waits at the door: connections that are open and not yet admitted, bounded. Pure."""
+"""Pending connections: open and not yet admitted, bounded. Pure."""
 
 from collections.abc import Hashable
 from typing import Generic, TypeVar
@@ -12,8 +12,8 @@ MAX_WAITING = 512
 class PendingConnections(Generic[Key]):
     """Waiting connections by source address.
 
-    When there is no room, the one that waited longest from the address with the most makes it: who opens connections
-    and says nothing displaces its own, while a client that says who it is needs milliseconds.
+    When there is no room, the one that waited longest from the address with the most makes it: a client that opens
+    connections and says nothing displaces its own, while an honest client needs milliseconds to identify itself.
     """
 
     def __init__(self, limit: int = MAX_WAITING) -> None:

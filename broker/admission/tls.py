@@ -25,7 +25,7 @@ from commonwatt.runtime.clock import wall_clock
 SSLProtocol.max_size = 1 << 14
 
 WRITE_BUFFER_BYTES = 1 << 16
-"""Bytes to one client that may wait before who writes them does; asyncio lets eight times as many wait for TLS."""
+"""Bytes to one client that may wait before the writer does; asyncio lets eight times as many wait for TLS."""
 
 log = logging.getLogger(__name__)
 

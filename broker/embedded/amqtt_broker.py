@@ -113,7 +113,7 @@ class QuietBroker(Broker):  # type: ignore[misc]
         return handler, session
 
     def _pass_on(self, sender: Session, message: ApplicationMessage) -> None:
-        """Send a message to those who subscribed, if its sender may publish it.
+        """Send a message to its subscribers, if its sender may publish it.
 
         In one go, in place of amqtt's loop over all subscriptions, which awaited on the way: one that was made or
         dropped meanwhile ended that walk, and the subscribers behind it silently never got the message.

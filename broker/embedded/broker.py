@@ -37,7 +37,7 @@ PACKETS_PER_S = 100.0
 """MQTT packets a meter may send in a real second, in the long run."""
 
 SILENCE_FACTOR = 1.5
-"""A client silent for this many of its keepalives is taken for gone (MQTT 3.1.1, 3.1.2.10)."""
+"""A client silent for this many of its keepalives is treated as gone (MQTT 3.1.1, 3.1.2.10)."""
 
 CLOSE_TIMEOUT_S = 1.0
 """Real seconds a closing connection has to take what is buffered for it."""
@@ -55,7 +55,7 @@ TELL_EVERY_S = 15.0
 """Real seconds between two messages to the gateway about what the meters' connections cost on the line."""
 
 CHECK_EVERY_S = 2.0
-"""Real seconds between two looks at who may still be connected: a revoked device is cut so soon."""
+"""Real seconds between two checks of connected devices: a revoked one is disconnected within them."""
 
 _log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ class EmbeddedBroker:
 
     Attributes:
         address: Where it listens, HOST:PORT.
-        devices: Who may connect.
+        devices: The devices that may connect.
         metrics: What it counts.
         amqtt: The broker behind, while it runs.
     """
@@ -223,7 +223,7 @@ class EmbeddedBroker:
         return None if self._tls is None else self._tls.proved(stream)
 
     async def _check_often(self) -> None:
-        """Cut who may be connected no more, without waiting for anybody to connect."""
+        """Disconnect revoked devices and expired certificates, without waiting for a connection."""
         told_at = 0.0
         while True:
             await asyncio.sleep(CHECK_EVERY_S)
@@ -234,7 +234,7 @@ class EmbeddedBroker:
                 self._check()
             except Exception:
                 self.metrics.connection_errors.inc()
-                _log.exception("the look at who may still be connected failed")
+                _log.exception("the check of connected devices failed")
 
     def _report_byte_count(self) -> None:
         """Tell the gateways that are connected here what the others' connections have cost on the line so far."""
@@ -316,7 +316,7 @@ class EmbeddedBroker:
         self._connections[identity] = connection
         self.metrics.connects.inc()
         self.metrics.connections.set(len(self._connections))
-        # Paid before anything is done for it, so that who is replaced while it waits has paid as well.
+        # Paid before anything is done for it, so that a connection that is replaced while it waits has paid as well.
         wait_s = self._hold_back_s(admission.device, len(admission.packet), CONNECT_PACKETS)
         try:
             if previous is not None:

@@ -1,6 +1,7 @@
 """How much a client may send: token buckets. Pure; seconds are handed in.
 
-Who sends more is not cut but read later: what it may not send yet waits in its own send buffer (TCP does the rest).
+A client that sends more is not disconnected but read later: what it may not send yet waits in its own send buffer (TCP
+does the rest).
 """
 
 from commonwatt.runtime.bucket import Bucket

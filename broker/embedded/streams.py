@@ -109,7 +109,7 @@ class ClientReader(ReaderAdapter):  # type: ignore[misc]
             packet: The CONNECT, served before anything else.
             reader: The client's stream.
             writer: The way back, cut when a limit is broken.
-            silence_s: Real seconds of silence after which the client is taken for gone; ``None``: never.
+            silence_s: Real seconds of silence after which the client is treated as gone; ``None``: never.
             hold_back_s: Told each packet's size in bytes; returns the real seconds to wait before it counts as read.
         """
         self._packet = packet
@@ -139,7 +139,7 @@ class ClientReader(ReaderAdapter):  # type: ignore[misc]
         # amqtt never waits while bytes are at hand, so one client in a flood would stop all others. One packet is one
         # turn; in the turn between, amqtt acts on the packet before, also when it was the last.
         await asyncio.sleep(0)
-        # Who does not read its answers is not read: amqtt would answer without bound.
+        # A client that does not read its answers is not read: amqtt would answer without bound.
         await self._writer.drain()
         try:
             packet = await self._read_packet()

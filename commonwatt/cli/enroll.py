@@ -57,7 +57,7 @@ def make_authority(
 ) -> None:
     """Make the authority, once, in OUT/authority; it is valid for ten years.
 
-    Whoever has OUT/authority/ca-key.pem can make certificates that everybody believes: keep OUT where only you get at
+    Anyone with OUT/authority/ca-key.pem can make certificates that all devices accept: keep OUT where only you can read
     it, and carry to each machine nothing but its own folder.
     """
     with errors_reported(), _alone(out):
@@ -248,7 +248,7 @@ def _check_place(out: Path, place: str) -> None:
 
 
 def _clients_of(out: Path, place: str) -> set[Path]:
-    """Return the folders of those who connect to the broker of ``place``, and its own."""
+    """Return the folders of the clients of ``place``'s broker, and its own."""
     folders = {out / (d.microgrid or UTILITY) for d in load_devices(out / place / "devices.json").values()}
     return {out / place, *folders, *(folder / METERS_FOLDER for folder in folders if folder.name == place)}
 

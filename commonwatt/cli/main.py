@@ -99,7 +99,7 @@ def _add_dead_letters(app: typer.Typer) -> None:
         context: typer.Context,
         config: Annotated[Path, typer.Option("--config", "-c", help="The file (TOML) of a gateway or the utility.")],
     ) -> None:
-        """Show dead letters: what could not be accepted, from whom, and why; of a gateway or of the utility.
+        """Show dead letters: what was rejected, its sender and the reason; of a gateway or of the utility.
 
         Whose they are is what the file's table says. Takes the options of `commonwatt gateway dead-letters` or of
         `commonwatt utility dead-letters`, such as --since 24h --counts.

@@ -28,7 +28,7 @@ MAX_LINE = 200
 _TIMES = ("time", "last_batch", "last_seen")
 
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nobody listens here
-"""How who listens everywhere is reached on its own machine."""
+"""By which host a part that listens on all addresses is reached on its own machine."""
 
 
 @flowing
@@ -96,7 +96,7 @@ def _fetch(address: str, certificate: Path | None) -> dict[str, Any]:
 
 
 def _only(certificate: Path) -> ssl.SSLContext:
-    """Believe the certificate of the file and no other, whatever it is called: we know whom we ask."""
+    """Believe the certificate of the file and no other, whatever its name: the address is known."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(certificate)

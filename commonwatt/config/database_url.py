@@ -21,7 +21,7 @@ def parse_database(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    # Of a password with an @ in it, what follows that would be taken for the host.
+    # Of a password with an @ in it, what follows that would be treated as the host.
     if parsed is None or "@" in (parsed.host or ""):
         raise ValueError(
             "is not an SQLAlchemy URL, such as sqlite:///utility.db or "

@@ -109,7 +109,7 @@ _HTTP_PLAIN_TEXT = (
 
 _HTTP_HOSTS = (
     "Host names by which `http` is asked for, besides localhost, the one it listens on, and IP addresses; by others it "
-    "does not answer, so that no web page of somebody else can read it."
+    "does not answer, so that no other web page can read it."
 )
 
 
@@ -122,7 +122,9 @@ class BrokerSettings(Settings):
     )
 
     listen: Address = Field("127.0.0.1:1883", description="Where the broker listens for MQTT 3.1.1.")
-    devices: Path = Field(Path("devices.json"), description="Who may connect; made by `commonwatt utility register`.")
+    devices: Path = Field(
+        Path("devices.json"), description="The devices that may connect; made by `commonwatt utility register`."
+    )
     certificate: Path | None = Field(
         None,
         description="The broker's certificate with its key, one PEM file; with it only TLS is spoken. "
@@ -141,7 +143,7 @@ class BrokerSettings(Settings):
         100,
         gt=0,
         description=(
-            "MQTT packets one meter may send in a real second, in the long run; who sends more is read later. A "
+            "MQTT packets one meter may send in a real second, in the long run; what is beyond that is read later. A "
             "gateway may send as many again for each of its meters, the utility for each gateway."
         ),
     )
@@ -208,9 +210,7 @@ class GatewaySettings(Settings):
         {},
         description="A battery's share of the discharge relative to other donors, by meter id; 1 where not named.",
     )
-    sharing: Literal["spec"] = Field(
-        "spec", description="How it is decided who shares; `spec` is the town's specification."
-    )
+    sharing: Literal["spec"] = Field("spec", description="The rule of sharing; `spec` is the town's specification.")
     sharing_band_permille: int = Field(
         10,
         ge=0,

@@ -1,4 +1,4 @@
-"""The demonstration's data folder: who is where, on which port, with which file.
+"""The demonstration's data folder: each part's place, port and file.
 
 ``town.toml`` and ``clock.json`` at the top; a folder with configuration, databases and tokens for each
 microgrid, ``head-end`` and ``utility``; ``logs``; ``processes.json`` names what runs, ``prometheus-targets.json`` where
@@ -186,7 +186,7 @@ def _register(data: Path) -> None:
 
 
 def _enroll(data: Path, town: Town) -> None:
-    """Give the head-end and those who connect to it their certificates, or renew what expires soon."""
+    """Give the head-end and its clients their certificates, or renew what expires soon."""
     now = int(wall_clock().now())
     authority = Authority.load(data) if (data / FOLDER).exists() else Authority.create(data, "Demonstration", now)
     gateways = [(name, f"{name}/gateway.pem") for name in town.microgrids]

@@ -41,7 +41,7 @@ def _continues(first: HistoryRecord, second: HistoryRecord) -> bool:
 def average(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
     """Lossy: make one of every ten readings of an aligned group, holding their simple average, rounded half up.
 
-    A group that is not there with all ten exact readings stays as it is. The order is that of the first ids.
+    A group that is not there with all ten exact readings stays as it is. They are ordered by their first ids.
     """
     groups: dict[tuple[int, int], list[HistoryRecord]] = defaultdict(list)
     for record in records:

@@ -39,7 +39,7 @@ DONE = Verdict("done")
 
 @dataclass(frozen=True)
 class Commanded:
-    """What a meter, or the place it stands at, is told.
+    """The desired states in force at a meter and its place.
 
     Attributes:
         sharing: Its battery gives to batteries below their minimum.

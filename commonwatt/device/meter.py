@@ -105,7 +105,7 @@ class Meter:
         return State(0) if self.state.stopped else State.INITIALIZED | self.desired_states.bits
 
     def commanded(self, at: EpochSeconds) -> Commanded:
-        """Return what the place behind it is told during the slot that starts at ``at``."""
+        """Return the desired states in force during the slot that starts at ``at``."""
         held = {} if self.state.stopped else self.desired_states.held
         on = {k: h for k, h in held.items() if h.value == "on" and (h.until is None or h.until > at)}
         weight = on[Kind.SHARING].weight if Kind.SHARING in on else None

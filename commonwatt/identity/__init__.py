@@ -1,1 +1,1 @@
-"""Who a device is: tokens, certificates, the authority that issues them."""
+"""Identities of devices: tokens, certificates, the authority that issues them."""

@@ -1,4 +1,4 @@
-"""The authority's folder: what it issued, to whom and until when; issues, renews and revokes (P8).
+"""The authority's folder: the certificates it issued, with device and end; issues, renews and revokes (P8).
 
 It stands in OUT/authority, where OUT is what ``commonwatt utility register`` wrote: ``ca.pem`` (everybody may have
 it), ``ca-key.pem`` (nobody else may), ``issued.json`` (what it issued) and ``revoked.pem`` (what is valid no more).
@@ -200,7 +200,7 @@ class Authority:
             write_private(folder / REVOKED_FILE, self._signer.revocations(revoked))
 
     def _listed(self) -> frozenset[int] | None:
-        """Return who is on the list as it was written last; ``None``: there is none that can be used."""
+        """Return the devices on the list as it was written last; ``None``: there is none that can be used."""
         try:
             content = (self.out / FOLDER / REVOKED_FILE).read_bytes()
             return revoked_serials(content, pem(self._signer.certificate).encode())

@@ -21,7 +21,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 
 BACKDATED_S = 3_600
-"""Seconds by which a certificate begins before it is made: the clock of who checks it may be behind."""
+"""Seconds by which a certificate begins before it is made: the checking machine's clock may be behind."""
 
 _UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
 """What reading a damaged file raises: one flipped bit can make it of a version or an algorithm that nobody knows."""
@@ -70,7 +70,7 @@ class Signer:
         except _UNREADABLE as error:
             raise ConfigError(f"not an authority's certificate and key: {error}") from error
         if not isinstance(secret, ec.EllipticCurvePrivateKey) or secret.public_key() != public:
-            raise ConfigError("the key is not that of the certificate")
+            raise ConfigError("the key does not belong to the certificate")
         return cls(read, secret)
 
     def issue(

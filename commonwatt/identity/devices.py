@@ -1,4 +1,4 @@
-"""Who may connect to a broker: identities and the digests of their tokens (design 9).
+"""The devices that may connect to a broker: identities and the digests of their tokens (design 9).
 
 A token is 32 random bytes in base64url. The broker keeps only its SHA-256: a random 256-bit secret needs no slow
 hash. ``commonwatt utility register`` writes both files; the broker reads ``devices.json``, a device its own token.
@@ -20,7 +20,7 @@ from commonwatt.model.units import MicrogridId
 from commonwatt.runtime.files import read_object, write_private
 
 AUTHORITY_FOLDER = "authority"
-"""Where the authority is, beside the microgrids' folders; whoever works on these files locks it."""
+"""Where the authority is, beside the microgrids' folders; commands that change these files lock it."""
 
 _REMEDY = "make one with: commonwatt utility register"
 

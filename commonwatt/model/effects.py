@@ -14,7 +14,7 @@ W = TypeVar("W", covariant=True)
 
 @dataclass(frozen=True)
 class Publish:
-    """Send a message, once; whoever needs it to arrive sends it again until it is acknowledged.
+    """Send a message, once; a core that needs it to arrive sends it again until it is acknowledged.
 
     Attributes:
         topic: Where.

@@ -1,7 +1,7 @@
-"""Errors, one tree. The class says who erred and whether trying again helps.
+"""Errors, one tree. The class says which party erred and whether trying again helps.
 
 CommonwattError
-├── ConfigError      the person who wrote a file erred; mend the file, then start again
+├── ConfigError      a file is wrong; correct the file, then start again
 ├── ProtocolError    the other side sent what the protocol forbids; the same bytes will fail again
 └── StoreError       this machine's store failed or is damaged; an operator must look
 """

@@ -47,7 +47,7 @@ MAX_EPOCH: EpochSeconds = 2**32 - 1
 """The last second a record can name (32 bits)."""
 
 MADE: EpochSeconds = 1_767_225_600
-"""1 January 2026: a clock that is before this release was made is wrong, whoever says what."""
+"""1 January 2026: a clock that is before this release was made is wrong."""
 
 VOLTS = 240
 """Service voltage: what turns a service's amps into energy."""

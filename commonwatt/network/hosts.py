@@ -1,4 +1,4 @@
-"""By which names our pages may be asked for: the door that a web page of somebody else would use (DNS rebinding).
+"""By which names our pages may be asked for: against web pages that read ours under another name (DNS rebinding).
 
 A browser can be told that evil.example is 127.0.0.1; the page from there may then read what is served here, as of its
 own origin. It says so in its request's Host, which it can't forge: a name that is not ours is refused. An IP address

@@ -1,8 +1,8 @@
 """One MQTT connection on an asyncio loop, through paho's socket callbacks, without a thread each.
 
-The link promises nothing but trying: what it can't send now it drops and says so, because whoever needs a message to
-arrive sends it again from its own store until it is acknowledged (design 4). Every connection gets a new paho client
-with a clean session, since an old one would send what it still holds a second time (facts: paho-mqtt).
+The link promises nothing but trying: what it can't send now it drops and says so, because the sender of a message that
+needs to arrive sends it again from its own store until it is acknowledged (design 4). Every connection gets a new paho
+client with a clean session, since an old one would send what it still holds a second time (facts: paho-mqtt).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """TLS as every part speaks it: version 1.2 at least, at our brokers 1.3, both names checked, nothing less as a way out.
 
 Certificates are files, and may be replaced at any time: a context is made anew for each connection of a client, and
-whoever listens takes over a file that changed.
+servers take over a file that changed.
 """
 
 import logging
@@ -62,7 +62,7 @@ class ClientTls:
         if wall_clock().now() < _begins(context):
             # A clock that is before its own authority can't judge anybody's times: so a machine that woke in 1970 still
             # gets through to where it can learn the time. Who signed the certificate, and for which name, is checked.
-            log.warning("this machine's clock is before %s began: not judging by it who has expired", self.ca)
+            log.warning("this machine's clock is before %s began: not judging expiry by it", self.ca)
             context.verify_flags |= IGNORE_TIMES
         return context
 
@@ -81,7 +81,7 @@ def client_tls(ca: Path | None, certificate: Path | None, revoked: Path | None =
 
 
 def server_context(certificate: Path) -> ssl.SSLContext:
-    """Make the context of who listens.
+    """Make the context of a server.
 
     Every connection is a full handshake, which proves that the device has its key now. In version 1.2 Python can't
     keep a client from resuming what it shook hands on long ago; in 1.3 nobody can who was given no ticket.
@@ -172,7 +172,7 @@ class Expiry:
 
 
 def _first_to_expire(files: tuple[Path, ...]) -> float:
-    # Only who has a certificate pays for the library that reads it: 15 MiB.
+    # Loaded only where there is a certificate: the library that reads it takes 15 MiB.
     from commonwatt.identity.certificates import expires_at
 
     return float(min(expires_at(path.read_bytes()) for path in files))

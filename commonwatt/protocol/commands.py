@@ -31,7 +31,7 @@ Id64 = Annotated[int, BeforeValidator(_from_text), PlainSerializer(str), Field(g
 """A 64-bit id: decimal text in JSON, since many readers keep only 53 bits of a JSON number."""
 
 Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**16)]]
-"""(counter, rank) of the manager who commands; compared as a pair."""
+"""(counter, rank) of the manager that commands; compared as a pair."""
 
 Sequence = Annotated[int, Field(ge=0, le=2**53)]
 
@@ -95,7 +95,7 @@ class Command(Message):
     Attributes:
         id: The issuer's name for this command; comes back in its outcome.
         cmd: What to do.
-        issuer: Who commands.
+        issuer: The manager that commands.
         epoch: The issuer's epoch; lower than the highest seen is fenced off.
         seq: Sequence number within the kind of state; only of commands that set a state.
         until: End of the state, epoch seconds; exactly one of ``until`` and ``for_s`` may stand.

@@ -177,5 +177,5 @@ def counts_of(rows: Sequence[tuple[int, str, int]]) -> list[dict[str, object]]:
 
 
 def text_of(when: EpochSeconds | None, who: str | None, why: str | None) -> str:
-    """Say who decided on a dead letter, when and why; nothing, when nobody has."""
+    """Return the decision on a dead letter in words: person, time and reason; empty: there is none."""
     return "" if when is None else f"{who}, {moment(when)}" + (f": {why}" if why else "")

@@ -29,7 +29,7 @@ class DeadLetterSource(IntEnum):
     """Where a dead letter came in: its ``log``. The first two are ``records.Log``; from 16 on it is a whole message."""
 
     UNKNOWN = 0
-    """A stored part that was found damaged; or who wrote the dead letter did not say."""
+    """A stored part that was found damaged; or the dead letter does not say."""
     HISTORY = 1
     """A history record, 36 bytes."""
     EVENT = 2
@@ -164,10 +164,10 @@ class Kept:
 
     Attributes:
         no: Its number in the store.
-        sender: Who sent or relayed it; a gateway's own dead letters have none.
+        sender: The controller that sent or relayed it; a gateway's own dead letters have none.
         dead_letter: The letter.
         state: ``held``, ``released`` or ``refused`` where a person is to decide, else empty.
-        decided: Who decided, when and why, for people.
+        decided: The decision in words: person, time and reason.
     """
 
     no: int

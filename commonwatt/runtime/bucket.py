@@ -7,8 +7,8 @@ from dataclasses import dataclass
 class Bucket:
     """A balance that grows with time up to ``burst`` and may be overdrawn by one amount.
 
-    Who takes more without waiting, as by connecting again and again, is overdrawn by ``burst`` at most: it does not
-    shut itself out for longer than it could have sent.
+    A sender that takes more without waiting, as by connecting again and again, is overdrawn by ``burst`` at most: it
+    does not shut itself out for longer than it could have sent.
 
     Attributes:
         rate: What it gains each second.

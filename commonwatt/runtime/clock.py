@@ -19,7 +19,7 @@ class Clock:
 
     Every process of a machine sees the same monotonic clock, so the processes of a demonstration that read one clock
     file agree on the time, and a step of the wall clock disturbs none of them. Time stands still before
-    ``monotonic_origin``, and at ``ceiling``, until the file says more: whoever writes it lets time begin when
+    ``monotonic_origin``, and at ``ceiling``, until the file says more: its writer lets time begin when
     everything is ready, keeps raising the ceiling, and knows after a crash of its own that nobody was ever beyond it.
 
     Attributes:
@@ -41,7 +41,7 @@ class Clock:
     def now(self) -> float:
         """Return the epoch seconds on this clock."""
         if self.path is not None and self._reckon() in (self.origin, self.ceiling):
-            # It stands still: has whoever writes the file let it go on?
+            # It stands still: has the file let it go on?
             follow = load_clock(self.path)
             self.monotonic_origin, self.ceiling = follow.monotonic_origin, follow.ceiling
         return self._reckon()
@@ -52,7 +52,7 @@ class Clock:
 
     def follow(self, wall: float) -> None:
         """Go on from the machine's time; only for a clock that was read from no file."""
-        # One assignment: whoever reads the clock on another thread sees the time before it or after it.
+        # One assignment: another thread that reads the clock sees the time before it or after it.
         self.origin = wall - self.speed * (time.monotonic() - self.monotonic_origin)
 
     def real_s(self, seconds: float) -> float:

@@ -1,7 +1,7 @@
 """A thread that sees whether the rest of the process gets on, and ends the process when it does not.
 
-Whoever starts the service (systemd, the demonstration) then starts it again; what was acknowledged is committed, so
-nothing of it is lost. Patience is counted in looks, not by a clock: a process that was paused is not taken for stuck.
+Its service manager (systemd, the demonstration) then starts it again; what was acknowledged is committed, so
+nothing of it is lost. Patience is counted in looks, not by a clock: a paused process is not treated as stuck.
 """
 
 import asyncio
@@ -32,7 +32,7 @@ END_AFTER_S = 60.0
 
 JUMP_S = 2.0
 """The machine's clock has jumped when it went so much further, or less far, than the monotonic one since the last
-look. Whoever only steers a clock does not come near that in a second."""
+look. A program that steers the clock stays far below that in a second."""
 
 log = logging.getLogger(__name__)
 

@@ -32,7 +32,7 @@ SMALL_BYTES = 64 * 1024 * 1024
 """A file up to this is checked whole when it is opened, indexes too: that takes a second at most."""
 
 LOG_BYTES = 16 * 1024 * 1024
-"""A write-ahead log that grew beyond this, since somebody was reading for long, is cut back to it afterwards."""
+"""A write-ahead log that grew beyond this, during a long read, is cut back to it afterwards."""
 
 _BESIDE = ("-wal", "-shm", "-journal")
 _TRANSIENT = {
@@ -134,7 +134,7 @@ def make_ready(made: Path, path: Path) -> None:
 def put_in_place(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path | None:
     """Put the replacement that is ready in the place of ``path``, which is quarantined; return its new name.
 
-    A kill may come between any two steps: whoever opens ``path`` next calls this again.
+    A kill may come between any two steps: the next program to open ``path`` calls this again.
     """
     quarantined = quarantine(path, now, state) if path.exists() else None
     delete_database(path)  # A log without its file: the new one would take it for its own.

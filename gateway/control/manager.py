@@ -62,7 +62,7 @@ class MeterView:
         info: What it said of itself; ``None`` until it first answers ``initialize``.
         answered: Whether it answered ``initialize`` since this gateway started.
         asked: When ``initialize`` was last sent.
-        bits: Its state; taken for up until it says otherwise.
+        bits: Its state; treated as up until its first report.
         level: Its battery's level, milliwatt-hours.
         level_time: End of the slot that level is of.
         level_heard: When it came.
@@ -104,7 +104,7 @@ class Manager:
     Attributes:
         meters: What is known of each registered meter.
         epochs: Under which epoch each meter is commanded, and which meters are not.
-        decision: Who shares and for whom.
+        decision: Which batteries give and which receive.
         notes: The last commands and their outcomes.
     """
 
@@ -131,7 +131,7 @@ class Manager:
     # What is heard
 
     def level(self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: Now) -> None:
-        """Take in a battery's level; ``share_if_changed`` decides anew who shares."""
+        """Take in a battery's level; ``share_if_changed`` decides anew."""
         view = self.meters.get(meter)
         latest = now + FUTURE_S if now.trust >= Trust.HARDWARE else MAX_EPOCH
         # A level of the future, taken in while time was not trusted, is not to shut out all that come after it; nor
@@ -210,11 +210,11 @@ class Manager:
     # What is desired
 
     def share_if_changed(self, now: Now) -> list[Effect[Change]]:
-        """Decide who shares, if a level came since that was last decided."""
+        """Decide which batteries share, if a level came since the last decision."""
         return self.share(now) if self._changed else []
 
     def share(self, now: Now) -> list[Effect[Change]]:
-        """Decide who shares, from the levels as they are known now."""
+        """Decide which batteries share, from the present levels."""
         self._changed = False
         batteries = self.batteries(now)
         self.decision = decide_spec(batteries, self.decision, self._settings.sharing_band_permille)

@@ -1,4 +1,4 @@
-"""Who shares with whom: a pure function of levels and minima (C2, design 6)."""
+"""Which batteries give and which receive: a pure function of levels and minima (C2, design 6)."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class BatteryState:
 
 @dataclass(frozen=True)
 class Decision:
-    """Who shares, and for whom. Without receivers nobody shares."""
+    """Which batteries give and which receive. Without receivers none gives."""
 
     donors: frozenset[MeterId] = frozenset()
     receivers: frozenset[MeterId] = frozenset()

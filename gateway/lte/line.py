@@ -1,8 +1,8 @@
 """The controller's LTE line: what it has cost, day by day, and what it will have by the month's end (C9, design 9).
 
-The line has two sides, each counted by whoever has its connections: ``meters``, which the microgrid's broker tells,
-and ``utility``, the gateway's own; or one, ``interface``, the counters of its network interface. Each comes as sums
-that only grow; what is kept are their differences, by local day.
+The line has two sides, each counted by the process that has its connections: ``meters``, which the microgrid's broker
+tells, and ``utility``, the gateway's own; or one, ``interface``, the counters of its network interface. Each comes as
+sums that only grow; what is kept are their differences, by local day.
 
 The forecast, for each side and direction: used so far in this month + bytes of the last seven days' counting / its
 seconds * seconds left in the month.

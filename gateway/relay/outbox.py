@@ -31,7 +31,7 @@ BATCH_DEAD_LETTERS = 40
 """Letters (of a kilobyte at most) taken into one batch, at most."""
 
 SETTLED_S = 60
-"""Seconds after its end at which a quarter is taken for finished."""
+"""Seconds after its end at which a quarter is treated as finished."""
 
 ANY_QUARTER: Quarter = 2**32
 """Above every quarter."""

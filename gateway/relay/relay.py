@@ -47,7 +47,7 @@ MAX_WANTED = 50_000
 """Blocks the utility may have asked for and not yet got; a get beyond that is done in part, and says so."""
 
 UNKNOWN_FOR_S = 900
-"""So long what a meter sent waits after the utility said that it does not know the meter."""
+"""Back-off for the records of an unregistered meter."""
 
 FORGET_ROWS = 2000
 """Rows marked as not acknowledged in one transaction when the utility has lost its store: more than a batch takes."""

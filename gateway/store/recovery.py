@@ -1,6 +1,6 @@
 """A damaged store: quarantined, replaced by a new one, and what can be read and is sound taken over (design 4.5).
 
-The new store has a new id, so that no number of the old one, of a batch for example, is taken for one of its own. What
+The new store has a new id, so that no number of the old one, of a batch for example, is treated as one of its own. What
 the utility acknowledged stays acknowledged where the note of it is sound: should it not be there after all, the
 utility's gap finder asks for it.
 """
@@ -99,7 +99,7 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]
 
 
 def _refuse_others(path: Path) -> None:
-    """Refuse a file that says it is not of this release before its log is judged: that is not ours to mend.
+    """Refuse a file that says it is not of this release before its log is judged: such a file stays as it is.
 
     Raises:
         StoreError: It is of a later release, or of something else.

@@ -18,7 +18,7 @@ from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
 SCHEMA_VERSION = 1
 """Another ``SCHEMA``, be it by one table, needs another version, and a way there from this one: a file of this version
-with other tables is taken for damaged. What is new and small is better a ``setting``, which needs neither."""
+with other tables is treated as damaged. What is new and small is better a ``setting``, which needs neither."""
 
 NOT_ACKNOWLEDGED = f"relayed IS NOT {AVERAGED} AND relayed IS NOT {DONE}"
 """Parts of which the utility has nothing for certain. ``IS NOT``: a damaged number may be none at all."""
@@ -108,7 +108,7 @@ def is_sound(table: str, values: Sequence[object], crc: object) -> bool:
 
 
 def state_of(relayed: object) -> int:
-    """Return how far the utility has a row; what is no such number is taken for offered."""
+    """Return how far the utility has a row; what is no such number counts as offered."""
     return relayed if isinstance(relayed, int) and relayed in _STATES else OFFERED
 
 

@@ -63,7 +63,7 @@ class Api:
 
 def make_app(api: Api) -> FastAPI:
     """Return the application."""
-    # The pages that come with FastAPI run a script of somebody else's server.
+    # The pages that come with FastAPI run a script from another server.
     app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
     _add_service(app, api)
     _add_registry(app, api)
@@ -84,7 +84,7 @@ def make_app(api: Api) -> FastAPI:
 def _add_service(app: FastAPI, api: Api) -> None:
     @app.get("/", include_in_schema=False)
     def start() -> RedirectResponse:
-        """Show a person who comes without a path what there is."""
+        """Redirect to the page of all questions."""
         return RedirectResponse("/docs")
 
     @app.get("/docs", include_in_schema=False)

@@ -1,4 +1,4 @@
-"""Bounds on the connections of the API: who is slow, too many, or asks by a name not ours; others are answered."""
+"""Bounds on the API's connections: slow or surplus ones are closed, requests for other host names refused."""
 
 import asyncio
 from collections.abc import Callable, Collection

@@ -64,10 +64,12 @@ def dead_letters(
     refuse: Annotated[
         list[int] | None, typer.Option("--refuse", help="Never take the quarantined readings of dead letter NO.")
     ] = None,
-    who: Annotated[str | None, typer.Option("--by", help="Who decides; else the user of this machine.")] = None,
-    why: Annotated[str, typer.Option("--why", help="Why it was decided so, for those who ask later.")] = "",
+    who: Annotated[
+        str | None, typer.Option("--by", help="The person who decides; default: the user of this machine.")
+    ] = None,
+    why: Annotated[str, typer.Option("--why", help="The reason, kept with the decision.")] = "",
 ) -> None:
-    """Show the newest dead letters: what could not be accepted, from whom, and why; decide on those that are held.
+    """Show the newest dead letters: what was rejected, its sender and the reason; decide on quarantined readings.
 
     A reading that is more than its meter's service can carry, or its battery hold, is held: kept as it came, but in no
     block and on no bill until a person decides. Released, it is part of its block like any other reading. Refused, it

@@ -163,7 +163,7 @@ class Ingest:
         self._committed(changes, await self.in_thread(self._writer.commit, changes))
 
     def _await_gateways(self) -> None:
-        """Begin to wait for whoever is newly registered: who is never heard must be missed as one that stopped."""
+        """Begin to wait for newly registered gateways: one that never speaks must be missed like one that stopped."""
         now = self._clock.now()
         for controller in self._core.registry.controllers:
             self.silent_since.setdefault(controller, now)

@@ -54,7 +54,7 @@ class Jobs:
         self._compactor = Compactor(database)
         self._finder = GapFinder(database)
         self._thread = ThreadPoolExecutor(1, "jobs")
-        # A file has one writer at a time; on a server nobody who appends waits for what is written beside it.
+        # A file has one writer at a time; on a server no append waits for what is written beside it.
         self._writing = self._ingest.in_thread if database.has_one_writer else self._in_thread
         self._table = (
             Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),

@@ -70,7 +70,7 @@ def enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable
     """
     if taken := {UTILITY, HEAD_END, AUTHORITY_FOLDER} & town.microgrids.keys():
         raise ConfigError(f"microgrid {min(taken)} has the name of a folder of the utility; give it another id")
-    # Who is revoked meanwhile must not be taken in again by what was read before.
+    # A device that is revoked meanwhile must stay revoked, whatever was read before.
     with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
         refuse_moved(town, out)
         return _enrol(town, out, track)
@@ -123,7 +123,7 @@ def _device(identity: str, role: Role, microgrid: MicrogridId, token: str) -> De
 
 
 def _save(path: Path, devices: Sequence[Device]) -> None:
-    """Write a devices file; who was revoked stays so (``commonwatt enroll readmit`` ends that)."""
+    """Write a devices file; revoked devices stay revoked (``commonwatt enroll readmit`` ends that)."""
     known = load_devices(path) if path.exists() else {}
     save_devices(path, [replace(d, revoked=known[d.identity].revoked if d.identity in known else "") for d in devices])
 

@@ -56,7 +56,7 @@ def insert_columns(
         connection: In a transaction.
         table: ``part`` or ``compacted``; columns of it that are not given get their defaults.
         numbers: Its columns by name, but for the payload.
-        payloads: That of each row.
+        payloads: One for each row.
 
     Raises:
         sqlalchemy.exc.DBAPIError: As of any other statement.

@@ -25,7 +25,7 @@ from utility.store.schema import empty_database, migrate, require_newest
 from utility.store.tables import metadata, setting
 
 _OTHERS_DEPEND = "2BP01"
-"""What PostgreSQL says of a table or view that somebody's view needs."""
+"""What PostgreSQL says of a table or view that another view needs."""
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Database:
         reads: The engine for transactions that only read: each sees one state of the database.
         writes: The same for transactions that write.
         store_id: Random number made with the database; a gateway that sees a new one sends its backups again.
-        count_damaged: Told how many parts were found damaged and quarantined, whoever read them.
+        count_damaged: Told how many parts were found damaged and quarantined, by any reader.
         schema: The schema it had when it was opened, ``None`` if it was new, and the one it has.
     """
 
@@ -61,7 +61,7 @@ class Database:
 
     @property
     def has_one_writer(self) -> bool:
-        """Whether whoever writes waits for any other who does."""
+        """Whether each writer waits for any other writer."""
         return bool(self.writes.dialect.name == "sqlite")
 
     def free_bytes(self) -> int:
@@ -244,7 +244,7 @@ _GAPS_LOCK = 0x43570002
 
 
 def lock_gaps(connection: Connection) -> None:
-    """Let whoever changes several gaps do so alone until its transaction ends; to be called before the first.
+    """Let one transaction at a time change several gaps; to be called before the first.
 
     The service's threads change them in different orders: on a server each could wait for the other.
     """

@@ -12,7 +12,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.sqlite.resync import write_log_again
 
 BUSY_TIMEOUT_MS = 5_000
-"""How long a transaction waits for that of another process."""
+"""How long a transaction waits for another process's."""
 
 APPLICATION = "commonwatt utility"
 """By this name a server knows the connections of the service and its commands."""
@@ -28,7 +28,7 @@ SERVER_TIMEOUTS: dict[str, str | int] = {
 """What is not answered by a server fails in time, before a watchdog has to end the process; the next try may go well.
 
 In libpq's words: seconds to connect, milliseconds until what was sent must have arrived, seconds of silence until it is
-asked whether it is there, between such questions, and how many; how long a statement waits for somebody's lock.
+asked whether it is there, between such questions, and how many; how long a statement waits for another's lock.
 """
 
 

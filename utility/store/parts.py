@@ -53,7 +53,7 @@ _FLOWS = [int(kind) for kind in RecordType if kind.is_flow]
 _INT64 = np.iinfo(np.int64)
 
 KEY_NAMES = ("quarter", "meter_no", "record_type")
-"""The key of a block in the database; its order is that of the indexes."""
+"""The key of a block in the database, in the order of the indexes."""
 
 ORIGIN_NAMES = ("sender_no", "owner_no", "received_minute")
 

@@ -1,4 +1,4 @@
-"""The periods of jobs: which are due, who does one now, which are done. All SQL about them.
+"""The periods of jobs: which are due, running and done. All SQL about them.
 
 Several processes may share the table. A period is done under a lease: the process that raises ``attempts`` has it, and
 renews the lease while it works. When the process dies the lease runs out, and another attempt begins. An attempt

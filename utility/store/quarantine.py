@@ -88,7 +88,9 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
         .values(state=decision.state, decided=decision.time, decided_by=decision.who, why=decision.why)
     )
     if not connection.execute(decided).rowcount:
-        raise ConfigError(f"letter {decision.no}: somebody else has just decided; see: commonwatt utility dead-letters")
+        raise ConfigError(
+            f"letter {decision.no}: another person has just decided; see: commonwatt utility dead-letters"
+        )
     if decision.state == RELEASED:
         connection.execute(delete(quarantined).where(quarantined.c.letter_no == decision.no))
         _append(connection, blocks, meter, row.sender, decision.time)

@@ -71,7 +71,7 @@ def _fill(
 
 
 def refuse_change(what: str, of: str, was: object, now: object) -> None:
-    """Refuse to change what must stay as it was registered.
+    """Refuse to change what must stay as registered.
 
     Raises:
         ConfigError: ``now`` is not what ``was`` registered ``of`` ``what``.

@@ -1,6 +1,6 @@
 """Readings older than the utility keeps them are dropped: whole months on PostgreSQL, by and by on SQLite.
 
-What is dropped is not looked for again, whoever still has it. Should it come all the same, it is taken in, acknowledged
+What is dropped is not looked for again. Should it come all the same, it is taken in, acknowledged
 and dropped again. Events, dead letters and the registry stay.
 """
 
@@ -28,7 +28,7 @@ MAX_BLOCKS = 5_000
 """Blocks deleted in one transaction on SQLite, so that what arrives waits for a moment only."""
 
 _LOCK_TIMEOUT = "2s"
-"""How long a month waits, to be dropped, for those who read; as long wait those who begin to read then."""
+"""How long the drop of a month waits for readers; new readers wait as long for it."""
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
@@ -74,8 +74,8 @@ class Retention:
         except OperationalError as error:
             if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
                 raise
-            # To try again soon would keep those waiting who begin to read.
-            log.warning("readings older than is kept are not dropped now, since somebody is reading; they will be")
+            # To try again soon would keep new readers waiting.
+            log.warning("readings older than keep_months are not dropped now, since they are being read; they will be")
             return False
 
 

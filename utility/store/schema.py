@@ -43,7 +43,7 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
     before = _schema_of(connection, name)
     if before != revisions()[0]:
         lock_schema(connection, name)
-        before = _schema_of(connection, name)  # Somebody else may have done it before we had the lock.
+        before = _schema_of(connection, name)  # Another process may have done it before we had the lock.
     command.upgrade(config, revision)
     (head,) = MigrationContext.configure(connection).get_current_heads()
     return before, head
@@ -75,7 +75,7 @@ def lock_schema(connection: Connection, name: str) -> None:
     """Be the only one to make, change or replace a server's tables, until this transaction ends.
 
     Raises:
-        ConfigError: Somebody else is at it.
+        ConfigError: Another process does it now.
     """
     if connection.dialect.name == "postgresql" and not connection.execute(_TRY_LOCK, {"key": _SCHEMA_LOCK}).scalar():
         raise ConfigError(f"{name}: another migrate or restore is at work on this database; wait until it has ended")

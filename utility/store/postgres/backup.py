@@ -40,7 +40,7 @@ from utility.store.schema import lock_schema, migrate, revisions
 from utility.store.tables import compacted, metadata, part, setting
 
 LOCK_TIMEOUT_S = 20
-"""How long a backup, or a restore, waits for somebody else who holds a table."""
+"""How long a backup, or a restore, waits for another process that holds a table."""
 
 _VIEW = "block"
 _SEQUENCES = ("part_id_seq", "letter_no_seq", "meter_no_seq")
@@ -54,7 +54,7 @@ _SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('\S+\.(\w+)', (\d+), (true|fa
 _ENCODING = re.compile(rb"SET client_encoding = '(\w+)';\n")
 
 _LOCKED, _DEPENDED_ON = "55P03", "2BP01"
-"""What PostgreSQL says when somebody held a table too long, and when something depends on what is to be dropped."""
+"""PostgreSQL's codes for a table that another process held too long, and for one that something depends on."""
 
 _USERS = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND datname = current_database()")
 
@@ -223,7 +223,7 @@ def _check_replaceable(connection: Connection, name: str, *, replace: bool, told
     """Return our tables in a database that is to be replaced.
 
     Raises:
-        ConfigError: Somebody uses it, it holds something and is not to be replaced, or its tables may be others'.
+        ConfigError: It is in use, it holds something and is not to be replaced, or its tables may be others'.
     """
     if connection.execute(_USERS, {"name": APPLICATION}).scalar_one():
         raise ConfigError(f"{name}: the utility, or one of its commands, is using it; stop it first")
@@ -333,7 +333,7 @@ def _in_one_line(said: object) -> str:
 
 
 def _held_up(engine: Engine) -> StoreError:
-    """Return what is told when somebody else holds our tables: who."""
+    """Return the error for tables that other processes hold; it names them."""
     with engine.begin() as connection:
         tables: Iterable[str] = inspect(connection).get_table_names()
         ours = [table for table in tables if table in metadata.tables or _PARTITION.fullmatch(table)]
@@ -342,6 +342,6 @@ def _held_up(engine: Engine) -> StoreError:
     ends = "; ".join(f"SELECT pg_terminate_backend({row.pid})" for row in found)
     how = f'; or end it on the server: sudo -u postgres psql -c "{ends}"' if found else ""
     return StoreError(
-        f"{engine.url.database}: somebody has held its tables for too long: {who or 'it has ended since'}. Nothing was "
+        f"{engine.url.database}: its tables are in use for too long by {who or 'a process that has ended since'}. Nothing was "
         f"changed. Wait until that has ended, and try again{how}"
     )

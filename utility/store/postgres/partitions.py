@@ -38,9 +38,9 @@ def first_quarter(month: Month) -> Quarter:
 
 
 def make_partitions(connection: Connection, months: Iterable[Month]) -> None:
-    """Make the partitions that are not there; nobody who reads or appends waits for it.
+    """Make the partitions that are not there; no reader or writer waits for it.
 
-    Held until the transaction ends: a lock against others who make partitions.
+    Held until the transaction ends: a lock against other processes that make partitions.
     """
     if connection.dialect.name != "postgresql":
         return
@@ -50,7 +50,7 @@ def make_partitions(connection: Connection, months: Iterable[Month]) -> None:
     for month in missing:
         if not _is_there(connection, month):
             first, end = first_quarter(month), first_quarter(months_later(month, 1))
-            # Made apart and then attached: made as a partition at once, it would wait for all who read.
+            # Made apart and then attached: made as a partition at once, it would wait for all readers.
             connection.exec_driver_sql(f"CREATE TABLE {_name(month)} (LIKE compacted INCLUDING ALL)")
             # Nearly all is added at the end; room within its pages would stay empty.
             connection.exec_driver_sql(f"ALTER INDEX {_name(month)}_pkey SET (fillfactor = 100)")
