@@ -150,8 +150,10 @@ def _unreadable() -> Iterator[bytes]:
     wrong: tuple[Any, ...] = (None, "8", True, 8.5, [], {}, [8], [8, "0"], [8, 0, 0], -1, 2**53, 10**300, float("nan"))
     for key in ("epoch", "seq", "until"):
         yield from (json.dumps(good | {key: value}).encode() for value in wrong)
-    yield from (json.dumps(good | {"for_s": value}).encode() for value in (None, "8", 8.5, [], {}, 2**53, 10**300))
-    yield from (json.dumps(good | {"cmd": value}).encode() for value in (None, 8, [], {}))
+    no_duration: tuple[Any, ...] = (None, "8", 8.5, [], {}, 2**53, 10**300)
+    yield from (json.dumps(good | {"for_s": value}).encode() for value in no_duration)
+    no_name: tuple[Any, ...] = (None, 8, [], {})
+    yield from (json.dumps(good | {"cmd": value}).encode() for value in no_name)
     yield from (json.dumps(good | {"epoch": [n, 0]}).encode() for n in ("9", None, 1e300, float("inf"), 2**32, -1))
 
 

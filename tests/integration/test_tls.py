@@ -275,11 +275,11 @@ def test_a_revoked_certificate_is_refused_with_return_code_5(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("shown", ["none", "another authority's", "made for a broker"])
 def test_who_proves_nothing_to_the_authority_gets_no_return_code(broker: Broker, tmp_path: Path, shown: str) -> None:
-    own = {
-        "none": lambda: None,
-        "another authority's": lambda: broker.device("10001", of=authority(tmp_path / "other")),
-        "made for a broker": lambda: certificate(broker.authority, Kind.BROKER, "10001"),
-    }[shown]()
+    own = None
+    if shown == "another authority's":
+        own = broker.device("10001", of=authority(tmp_path / "other"))
+    elif shown == "made for a broker":
+        own = certificate(broker.authority, Kind.BROKER, "10001")
     before = broker.refused("certificate")
     answer = b""
     with connected(broker, ClientTls(broker.ca, own).context()) as tls, suppress(ssl.SSLError, ConnectionError):
