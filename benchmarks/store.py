@@ -112,7 +112,7 @@ def _blocks_of(rng: np.random.Generator, grid: Microgrid, turn: int, *, minute: 
 
 async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> float:
     """Return the seconds until every message is acknowledged, by the service's own ingest."""
-    disk_space = asyncio.Semaphore(2 * MAX_GROUP)
+    places = asyncio.Semaphore(2 * MAX_GROUP)
     clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
     done = asyncio.Event()
     acknowledged = 0
@@ -120,7 +120,7 @@ async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> flo
     def publish(_: Publish) -> None:
         nonlocal acknowledged
         acknowledged += 1
-        disk_space.release()
+        places.release()
         if acknowledged == len(sent):
             done.set()
 
@@ -128,7 +128,7 @@ async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> flo
     task = asyncio.create_task(ingest.run())
     began = time.perf_counter()
     for topic, payload in sent:
-        await disk_space.acquire()
+        await places.acquire()
         ingest.offer(topic, payload)
     await done.wait()
     took = time.perf_counter() - began

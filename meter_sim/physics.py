@@ -369,10 +369,10 @@ def _share(flows: Sequence[_Flow], commanded: Mapping[MeterId, Commanded]) -> No
         place = flow.place
         command = commanded.get(_battery_id(place), _NOTHING)
         weights.append(command.weight if command.sharing else 0)
-        disk_space = place.service - flow.pushed - flow.surplus
-        gives.append(max(min(flow.level - place.minimum, place.power - flow.drawn, disk_space), 0))
-        disk_space = place.service - flow.demand
-        takes.append(max(min(place.minimum - flow.level, place.power - flow.charged, disk_space), 0))
+        headroom = place.service - flow.pushed - flow.surplus
+        gives.append(max(min(flow.level - place.minimum, place.power - flow.drawn, headroom), 0))
+        headroom = place.service - flow.demand
+        takes.append(max(min(place.minimum - flow.level, place.power - flow.charged, headroom), 0))
     able = sum(give for give, weight in zip(gives, weights, strict=True) if weight > 0)
     total = min(able, sum(takes))
     given, received = split(total, weights, gives), water_fill(total, takes)

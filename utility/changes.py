@@ -6,7 +6,7 @@ from typing import TypeAlias
 from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Heartbeat
 
@@ -26,8 +26,8 @@ class Append:
         held: Dead letters that a person is to decide on, each with the readings it holds.
     """
 
-    sender: str
-    owner: str
+    sender: ControllerId
+    owner: MicrogridId
     received: EpochSeconds
     blocks: Blocks
     payloads: Payloads
@@ -40,7 +40,7 @@ class Append:
 class KeepDeadLetter:
     """Keep one dead letter about something ``sender`` sent."""
 
-    sender: str
+    sender: ControllerId
     dead_letter: DeadLetter
 
 
@@ -55,7 +55,7 @@ class SawGateway:
         minima: Meter id (decimal), sharing minimum in percent, when the meter said so; of meters it may hold.
     """
 
-    controller: str
+    controller: ControllerId
     time: EpochSeconds
     heartbeat: Heartbeat
     minima: tuple[tuple[str, int, EpochSeconds], ...] = ()
@@ -75,7 +75,7 @@ class CloseCommand:
     """
 
     id: str
-    controller: str
+    controller: ControllerId
     state: str
     outcome: str | None = None
     absent: tuple[tuple[int, int, int, int], ...] = ()
@@ -124,6 +124,6 @@ class OpenCommand:
     """
 
     id: str
-    controller: str
+    controller: ControllerId
     message: str
     until: int

@@ -18,7 +18,7 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import KNOWN_STATES, RecordType
-from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, EpochSeconds
+from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, Batch, BatchAck, BatchRefusal, DeadLetter, unpack_batch
 from commonwatt.protocol.commands import ControllerOutcome, Heartbeat, unpack_json
 from commonwatt.protocol.dead_letters import DeadLetterSource, LocalReason
@@ -36,7 +36,7 @@ RESEND_S = 10
 MAX_JUNK_A_DAY = 100
 """Letters kept of one sender's unreadable messages in a day; more are counted only."""
 
-MAX_SET_APART_A_DAY = 100_000
+MAX_QUARANTINED_A_DAY = 100_000
 """Letters made in a day of what one sender's batches hold and can't be joined; a batch with more waits a day."""
 
 CLOCK_BEHIND_S = 7 * 86_400
@@ -64,7 +64,7 @@ class Refused:
         text: For people; it names the meter.
     """
 
-    controller: str
+    controller: ControllerId
     time: EpochSeconds
     status: BatchRefusal
     reason: str
@@ -101,7 +101,7 @@ class Core:
         self._store_id = store_id
         self._gap_age_s = gap_age_s
         self._junk: Counter[str] = Counter()
-        self._set_apart: Counter[str] = Counter()
+        self._quarantined: Counter[str] = Counter()
         self._day = 0
         self._sent: dict[str, EpochSeconds] = {}
 
@@ -117,7 +117,7 @@ class Core:
         if now // _DAY_S != self._day:
             self._day = now // _DAY_S
             self._junk.clear()
-            self._set_apart.clear()
+            self._quarantined.clear()
         parsed = parse_gateway_up(topic)
         if parsed is None or parsed.controller not in self.registry.controllers:
             # Unknown senders are dropped (P8); the head-end admits none, so this is a registry on its way.
@@ -149,7 +149,7 @@ class Core:
         self._sent = sent
         return effects
 
-    def _batch(self, sender: str, payload: bytes, now: Now) -> Step:
+    def _batch(self, sender: ControllerId, payload: bytes, now: Now) -> Step:
         try:
             batch = unpack_batch(payload)
             rows = self.registry.rows(batch.keys.meter)
@@ -189,23 +189,23 @@ class Core:
         effects = (Write(append), self._ack(sender, batch, now, blocks=blocks))
         return Step(result, effects, unknown_states=unknown)
 
-    def _send_back(self, sender: str, batch: Batch, now: Now, fault: _Fault) -> Step:
+    def _send_back(self, sender: ControllerId, batch: Batch, now: Now, fault: _Fault) -> Step:
         """Refuse a whole batch: its gateway keeps it, and a person sees why."""
         status, reason, text = fault
         refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
         return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
 
-    def _must_wait(self, sender: str, apart: int) -> _Fault | None:
+    def _must_wait(self, sender: ControllerId, apart: int) -> _Fault | None:
         """Say why a batch has to wait at its gateway, where nothing of it is lost, if it has to."""
-        if apart and self._set_apart[sender] + apart > MAX_SET_APART_A_DAY:
+        if apart and self._quarantined[sender] + apart > MAX_QUARANTINED_A_DAY:
             text = (
-                f"{self._set_apart[sender]} blocks and events from {sender} were quarantined today; see: dead letters"
+                f"{self._quarantined[sender]} blocks and events from {sender} were quarantined today; see: dead-letters"
             )
             return BatchRefusal.BUSY, "quarantine_full", text
-        self._set_apart[sender] += apart
+        self._quarantined[sender] += apart
         return None
 
-    def _judge(self, sender: str, batch: Batch, rows: Rows | None) -> _Fault | None:
+    def _judge(self, sender: ControllerId, batch: Batch, rows: Rows | None) -> _Fault | None:
         """Say what is wrong, unless the registry has the owner and each meter, and the owner's with their types.
 
         What is of other meters than the owner's is quarantined later, so that it keeps nothing else waiting.
@@ -227,12 +227,12 @@ class Core:
             return BatchRefusal.MALFORMED, "malformed", f"meter {meter}: quarter {quarter} is beyond all time"
         return None
 
-    def _lacks_a_type(self, sender: str, batch: Batch, rows: Rows) -> bool:
+    def _lacks_a_type(self, sender: ControllerId, batch: Batch, rows: Rows) -> bool:
         """Tell whether a block that would be joined is of a type that its meter does not record."""
         unrecorded = ~self.registry.recorded(rows, batch.keys)
         return bool(unrecorded.any() and (unrecorded & self.registry.assigned(rows, sender, batch.owner)).any())
 
-    def _judge_meter(self, owner: str, meter: int, record_type: int | None) -> tuple[str, str] | None:
+    def _judge_meter(self, owner: MicrogridId, meter: int, record_type: int | None) -> tuple[str, str] | None:
         """Return the reason and the text, if a meter is not known, or is the owner's and can't have sent this."""
         registered = self.registry.meters.get(meter)
         if registered is None:
@@ -246,7 +246,7 @@ class Core:
 
     def _ack(
         self,
-        sender: str,
+        sender: ControllerId,
         batch: Batch,
         now: Now,
         status: BatchRefusal = BatchRefusal.NONE,
@@ -266,7 +266,7 @@ class Core:
         )
         return Publish(gateway_down(sender, ACKS), ack.pack())
 
-    def _refuse(self, sender: str, payload: bytes, now: Now, error: ProtocolError) -> Step:
+    def _refuse(self, sender: ControllerId, payload: bytes, now: Now, error: ProtocolError) -> Step:
         """Keep the start of a batch that can't be read, and tell its sender as far as its head can be read."""
         status = BatchRefusal(error.code)
         name = status.name.lower()
@@ -274,21 +274,21 @@ class Core:
         refused = Refused(controller=sender, time=now, status=status, reason=name, text=str(error))
         return Step(name, dead_letter + self._head_ack(sender, payload, now, status), refused)
 
-    def _outcome(self, controller: str, payload: bytes, now: Now) -> Step:
+    def _outcome(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
         outcome = unpack_json(ControllerOutcome, payload)
         # By the later of two clocks a gateway may be said not to have what was not yet made.
         settled = settled_before(min(now, outcome.time), self._gap_age_s)
         absent = tuple(
             (meter, record_type, quarter, int(mask, 16))
             for meter, record_type, quarter, mask in outcome.absent or ()
-            if quarter < settled and self._may_quarantine(controller, str(meter))
+            if quarter < settled and self._may_hold(controller, str(meter))
         )
         closing = CloseCommand(
             id=outcome.id, controller=controller, state="done", outcome=outcome.pack().decode(), absent=absent
         )
         return Step("outcome", (Write(closing),))
 
-    def _heartbeat(self, controller: str, payload: bytes, now: Now) -> Step:
+    def _heartbeat(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
         """Keep what is known of a heartbeat, for people, and what its meters said of their minima (T6).
 
         Not the bytes as they came: what they hold beside the known keys was not checked, and is shown as JSON.
@@ -297,17 +297,19 @@ class Core:
         minima = tuple(
             (meter, percent, said)
             for meter, (percent, said) in heartbeat.minima.items()
-            if self._may_quarantine(controller, meter)
+            if self._may_hold(controller, meter)
         )
         seen = SawGateway(controller=controller, time=now, heartbeat=heartbeat, minima=minima)
         return Step("seen", (Write(seen),))
 
-    def _may_quarantine(self, controller: str, label: str) -> bool:
+    def _may_hold(self, controller: ControllerId, label: str) -> bool:
         """Tell whether a controller may speak of a meter, by the meter's id in decimal."""
         meter = self.registry.meters.get(int(label)) if label.isdecimal() else None
         return meter is not None and controller in meter.controllers
 
-    def _head_ack(self, sender: str, payload: bytes, now: Now, status: BatchRefusal) -> tuple[Effect[Change], ...]:
+    def _head_ack(
+        self, sender: ControllerId, payload: bytes, now: Now, status: BatchRefusal
+    ) -> tuple[Effect[Change], ...]:
         if len(payload) < _HEAD.size or not payload.startswith(b"CWB1"):
             return ()
         _, _, store, sequence = _HEAD.unpack_from(payload)
@@ -329,7 +331,7 @@ class Core:
         return Step("unknown_sender", answer)
 
     def _junk_dead_letter(
-        self, sender: str, source: DeadLetterSource, content: bytes, now: Now
+        self, sender: ControllerId, source: DeadLetterSource, content: bytes, now: Now
     ) -> tuple[Effect[Change], ...]:
         self._junk[sender] += 1
         if self._junk[sender] > MAX_JUNK_A_DAY:

@@ -50,7 +50,7 @@ def _check_database(url: str) -> str:
 DatabaseUrl = Annotated[str, AfterValidator(_check_database)]
 """SQLAlchemy URL of a database that is kept, and that nobody can listen to by accident."""
 
-MicrogridId = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
+MicrogridName = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
 
 
 class Reach(NamedTuple):
@@ -170,7 +170,7 @@ class GatewaySettings(Settings):
         Reach("http", None, "http_plain_text"),
     )
 
-    microgrid: MicrogridId = Field(
+    microgrid: MicrogridName = Field(
         description="The microgrid this gateway controls; also its identity at both brokers."
     )
     registry: Path = Field(
@@ -246,7 +246,7 @@ class MetersSettings(Settings):
         Reach("http", None, "http_plain_text"),
     )
 
-    microgrid: MicrogridId = Field(description="The microgrid whose meters these are.")
+    microgrid: MicrogridName = Field(description="The microgrid whose meters these are.")
     town: Path = Field(Path("town.toml"), description="The town file.")
     store: Path = Field(
         Path("meters.db"), description="The meters' own storage and the truth log (SQLite); made when missing."

@@ -99,12 +99,13 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
         console.print("stopped before it began")
         return Audit(), ended_at
     later = f"commonwatt audit --data {layout.data}"
-    console.print(f"comparing what was made with what is stored; Ctrl-C skips that, and {later} does it later")
+    # One line, so that the command can be copied.
+    console.print(f"comparing what was made with what is stored; Ctrl-C skips that; later: {later}", soft_wrap=True)
     try:
         with Progress(console=console, transient=True) as progress:
             audit = audit_folder(layout.data, progress)
     except KeyboardInterrupt:
-        console.print(f"not compared; to do it: {later}")
+        console.print(f"not compared; to do it: {later}", soft_wrap=True)
         raise SystemExit(EXIT_STOPPED) from None
     console.print(table_of(audit, by_meter=False))
     console.print("nothing lost, nothing counted twice" if audit.good else "[red]NOT GOOD: see the table[/red]")

@@ -17,7 +17,7 @@ from commonwatt.device.delivery import Tally
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.units import MeterId
+from commonwatt.model.units import MeterId, MicrogridId
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol import topics
@@ -49,7 +49,7 @@ class DeviceShell:
         writing: The commit on its way, for a watchdog to see.
     """
 
-    def __init__(self, microgrid: str, store: DeviceStore, tally: Tally) -> None:
+    def __init__(self, microgrid: MicrogridId, store: DeviceStore, tally: Tally) -> None:
         self.links: dict[MeterId, MqttLink] = {}
         self.dropped = 0
         self.writing = Work()

@@ -16,6 +16,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MicrogridId
 from commonwatt.runtime.files import read_object, write_private
 
 AUTHORITY_FOLDER = "authority"
@@ -51,7 +52,7 @@ class Device:
 
     identity: str
     role: Role
-    microgrid: str
+    microgrid: MicrogridId
     token_sha256: str
     revoked: str = ""
     mosquitto: str = field(default="", compare=False)

@@ -9,6 +9,13 @@ from typing import TypeAlias
 MilliwattHours: TypeAlias = int
 """Energy, or the level of a battery, in thousandths of a watt-hour."""
 
+MicrogridId: TypeAlias = str
+"""The name of a microgrid: its places, meters and feeders."""
+
+ControllerId: TypeAlias = str
+"""The name of a controller: a machine with a gateway, and its identity at the head-end. Today it manages the one
+microgrid of the same name."""
+
 EpochSeconds: TypeAlias = int
 """UTC seconds since 1970-01-01."""
 

@@ -15,7 +15,7 @@ from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.keys import Keys
 from commonwatt.model.records import EVENT_BYTES, EventRecord, unpack_event
-from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.messages import Trust
 
 MAX_BATCH_BYTES = 256 * 1024
@@ -120,7 +120,7 @@ class Batch:
         dead letters: Dead letters.
     """
 
-    owner: str
+    owner: MicrogridId
     store: int
     sequence: int
     time: EpochSeconds

@@ -19,7 +19,7 @@ from commonwatt.model.records import (
     Rejection,
     unpack_history,
 )
-from commonwatt.model.units import MAX_ABS_READING, MAX_EPOCH, QUARTER_S, EpochSeconds, MeterId
+from commonwatt.model.units import MAX_ABS_READING, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MeterId
 from commonwatt.model.validation import Expected, judge_history, suspects
 from commonwatt.protocol.batches import MESSAGE_REASON, DeadLetter
 from commonwatt.protocol.messages import Refusal
@@ -171,7 +171,7 @@ class Kept:
     """
 
     no: int
-    sender: str = ""
+    sender: ControllerId = ""
     dead_letter: DeadLetter
     state: str = ""
     decided: str = ""

@@ -8,7 +8,7 @@ gateway, ``utility`` for the utility.
 import re
 from dataclasses import dataclass
 
-from commonwatt.model.units import MeterId
+from commonwatt.model.units import ControllerId, MeterId, MicrogridId
 
 ROOT = "cw1"
 """First level of every topic; its number is the protocol's version."""
@@ -17,7 +17,7 @@ UTILITY = "utility"
 """The utility's identity."""
 
 MICROGRID_PATTERN = r"[a-z][a-z0-9-]{0,15}"
-"""What a microgrid may be called. It starts with a dead letter, so it can't be taken for a meter's id."""
+"""What a microgrid may be called. It starts with a letter, so it can't be taken for a meter's id."""
 
 RECORDS = "rec"
 """meter, up: a put of history records."""
@@ -48,7 +48,7 @@ _GATEWAY_UP = re.compile(rf"{ROOT}/({MICROGRID_PATTERN})/u/({BATCHES}|{STATUS}|{
 class MeterTopic:
     """A parsed topic on which a meter speaks."""
 
-    microgrid: str
+    microgrid: MicrogridId
     meter: MeterId
     leaf: str
 
@@ -57,36 +57,36 @@ class MeterTopic:
 class GatewayTopic:
     """A parsed topic on which a gateway speaks to the utility."""
 
-    controller: str
+    controller: ControllerId
     leaf: str
 
 
-def meter_up(microgrid: str, meter: MeterId, leaf: str) -> str:
+def meter_up(microgrid: MicrogridId, meter: MeterId, leaf: str) -> str:
     """Return the topic on which a meter publishes ``leaf``."""
     return f"{ROOT}/{microgrid}/{meter}/u/{leaf}"
 
 
-def broker_up(microgrid: str) -> str:
+def broker_up(microgrid: MicrogridId) -> str:
     """Return the topic on which a microgrid's broker itself speaks: where no meter is, whose id would stand there."""
     return f"{ROOT}/{microgrid}/0/u/{LTE}"
 
 
-def meter_down(microgrid: str, meter: MeterId, leaf: str) -> str:
+def meter_down(microgrid: MicrogridId, meter: MeterId, leaf: str) -> str:
     """Return the topic on which a meter is told ``leaf``; ``+`` gives its one subscription."""
     return f"{ROOT}/{microgrid}/{meter}/d/{leaf}"
 
 
-def gateway_up(controller: str, leaf: str) -> str:
+def gateway_up(controller: ControllerId, leaf: str) -> str:
     """Return the head-end topic on which a gateway publishes ``leaf``."""
     return f"{ROOT}/{controller}/u/{leaf}"
 
 
-def gateway_down(controller: str, leaf: str) -> str:
+def gateway_down(controller: ControllerId, leaf: str) -> str:
     """Return the head-end topic on which a gateway is told ``leaf``; ``+`` gives its one subscription."""
     return f"{ROOT}/{controller}/d/{leaf}"
 
 
-def all_meters_up(microgrid: str) -> str:
+def all_meters_up(microgrid: MicrogridId) -> str:
     """Return the one filter a gateway subscribes to, whatever the number of its meters."""
     return f"{ROOT}/{microgrid}/+/u/+"
 

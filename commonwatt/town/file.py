@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from commonwatt.config.settings import MicrogridId, Settings, Zone
+from commonwatt.config.settings import MicrogridName, Settings, Zone
 
 
 class TownTable(Settings):
@@ -35,7 +35,7 @@ class TownTable(Settings):
 class MicrogridTable(Settings):
     """A microgrid, or several alike."""
 
-    id: MicrogridId = Field(description="Its name; of several, the start of their names (r gives r001, r002, ...).")
+    id: MicrogridName = Field(description="Its name; of several, the start of their names (r gives r001, r002, ...).")
     kind: Literal["residential", "apartment", "public"] = Field(description="What stands in it.")
     count: int | None = Field(
         None, ge=1, le=999, description="How many alike; without it, one, called by the id itself."
@@ -51,7 +51,7 @@ class MicrogridTable(Settings):
 class MeterTable(Settings):
     """A meter from another maker, added to a microgrid; it runs by itself, outside the emulator."""
 
-    microgrid: MicrogridId = Field(description="The microgrid it belongs to.")
+    microgrid: MicrogridName = Field(description="The microgrid it belongs to.")
     id: int = Field(ge=1, lt=2**64, description="Its id.")
     direction: Literal["outgoing", "incoming"] = Field("incoming", description="The one direction it measures.")
     location: str = Field("third party", description="Where it is.")

@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field, PlainSerializer
 
 from commonwatt.config.files import check_model
-from commonwatt.config.settings import MicrogridId, Settings
+from commonwatt.config.settings import MicrogridName, Settings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
@@ -58,7 +58,7 @@ class Registry(Settings):
         meters: Its meters, those of the boundary and of other makers included.
     """
 
-    microgrid: MicrogridId
+    microgrid: MicrogridName
     number: Annotated[int, Field(ge=1)]
     address: str
     meters: tuple[RegisteredMeter, ...]
@@ -72,7 +72,7 @@ class _Controller(Settings):
 class _File(Settings):
     """The file's form: the controller is a table of its own."""
 
-    microgrid: MicrogridId
+    microgrid: MicrogridName
     controller: _Controller
     meters: tuple[RegisteredMeter, ...]
 

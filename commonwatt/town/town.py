@@ -14,7 +14,7 @@ from pathlib import Path
 from commonwatt.config.files import check_model, read_toml
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MeterId, MilliwattHours
+from commonwatt.model.units import MeterId, MicrogridId, MilliwattHours
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
 
@@ -87,7 +87,7 @@ class Meter:
     """
 
     id: MeterId
-    microgrid: str
+    microgrid: MicrogridId
     address: str
     location: str
     function: Function
@@ -322,11 +322,11 @@ class _Builder:
 
 def _foreign_addresses(ids: list[MeterId]) -> dict[MeterId, str]:
     """Return addresses that no other element has: beyond all numbers of ours, the next one free in the file's order."""
-    disk_space = _ADDRESSES - _FIRST_FOREIGN
+    free = _ADDRESSES - _FIRST_FOREIGN
     taken: set[int] = set()
     addresses = {}
     for meter_id in ids:
-        place = next(at % disk_space for at in range(meter_id, meter_id + disk_space) if at % disk_space not in taken)
+        place = next(at % free for at in range(meter_id, meter_id + free) if at % free not in taken)
         taken.add(place)
         addresses[meter_id] = _address(_FIRST_FOREIGN + place)
     return addresses

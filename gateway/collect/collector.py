@@ -14,7 +14,7 @@ from commonwatt.model.records import (
     RecordType,
     Rejection,
 )
-from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter
 from commonwatt.protocol.dead_letters import DeadLetterSource
@@ -71,7 +71,7 @@ class Collector:
         refusing: Whether there is no room for what meters send; they keep it, and send it again.
     """
 
-    def __init__(self, microgrid: str, store: KeptEvents) -> None:
+    def __init__(self, microgrid: MicrogridId, store: KeptEvents) -> None:
         self.counts = Counts()
         self.refusing = False
         self._microgrid = microgrid

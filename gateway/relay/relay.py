@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import empty
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MeterId, MicrogridId
 from commonwatt.protocol.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import BATCHES, gateway_up
@@ -92,7 +92,7 @@ class Relay:
         compacting: Whether finished quarters are to be joined now.
     """
 
-    def __init__(self, microgrid: str, store: KeptBacklog) -> None:
+    def __init__(self, microgrid: MicrogridId, store: KeptBacklog) -> None:
         self.counts = Counts()
         self.in_flight: OrderedDict[int, InFlight] = OrderedDict()
         self.wanted: OrderedDict[Key, None] = OrderedDict()

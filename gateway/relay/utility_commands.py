@@ -7,7 +7,7 @@ import numpy as np
 
 from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.units import SLOTS
+from commonwatt.model.units import SLOTS, MicrogridId
 from commonwatt.protocol.commands import BlockMask, ControllerCommand, ControllerOutcome, Kind
 from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
@@ -28,7 +28,9 @@ class UtilityCommands:
         tuned: The periods that the utility set, seconds, by the name of their setting.
     """
 
-    def __init__(self, microgrid: str, store: Stored, relay: Relay, manager: Manager, periods: dict[str, int]) -> None:
+    def __init__(
+        self, microgrid: MicrogridId, store: Stored, relay: Relay, manager: Manager, periods: dict[str, int]
+    ) -> None:
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
         self._of_file = periods
         self._microgrid = microgrid
@@ -85,16 +87,16 @@ class UtilityCommands:
         else:
             last = 2**32 - 1 if command.last_quarter is None else command.last_quarter
             keys = self._store.keys_between(command.first_quarter or 0, last, MAX_WANTED)
-        disk_space = keys[: max(0, MAX_WANTED - len(self._relay.wanted))]
-        self._relay.wanted.update(dict.fromkeys(disk_space))
-        result = "done" if len(disk_space) == len(keys) else "partial"
+        taken = keys[: max(0, MAX_WANTED - len(self._relay.wanted))]
+        self._relay.wanted.update(dict.fromkeys(taken))
+        result = "done" if len(taken) == len(keys) else "partial"
         outcome = ControllerOutcome.model_validate(
             {
                 "id": command.id,
                 "cmd": command.cmd,
                 "result": result,
                 "time": now,
-                "sent": len(disk_space),
+                "sent": len(taken),
                 "absent": absent,
             }
         )

@@ -203,7 +203,7 @@ def _every_bad_one_is_listed_and_counted(
         assert figure(text, f'commonwatt_gateway_rejected_records_total{{reason="{label}"}}'), name
     for result in ("malformed", "checksum", "version", "too_large"):
         assert figure(text, f'commonwatt_gateway_puts_total{{result="{result}"}}')
-    assert figure(text, 'commonwatt_gateway_unreadable_messages_total{door="outcome"}')
+    assert figure(text, 'commonwatt_gateway_unreadable_messages_total{source="outcome"}')
     assert not figure(text, "commonwatt_gateway_callback_failures_total")
     text = metrics(site, "utility")
     for result in ("malformed", "checksum", "bad_payload", "not_registered"):

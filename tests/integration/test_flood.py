@@ -8,7 +8,7 @@ from harness.real.broker_process import broker_metric
 
 WINDOW_S = 5.0
 MEMORY_BYTES = 128 << 20
-"""What the broker of an apartment microgrid may take, flooded or not (docs/architecture.md)."""
+"""What the broker of an apartment microgrid may take, flooded or not (docs/bounds.md)."""
 
 WITHIN_S = 2.0
 """Acknowledged within this; it takes milliseconds on a quiet machine."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MicrogridId, Quarter
 from commonwatt.protocol.commands import MAX_COMMAND_BYTES, BlockMask, ControllerCommand
 
 FIRST_BACKOFF_S = 300
@@ -50,7 +50,7 @@ class Wanted:
         mask: The slots.
     """
 
-    microgrid: str
+    microgrid: MicrogridId
     meter: MeterId
     record_type: int
     quarter: Quarter

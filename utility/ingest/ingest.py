@@ -16,6 +16,7 @@ from typing import TypeVar
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.effects import Effect, Publish, perform
+from commonwatt.model.units import ControllerId
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
 from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
@@ -121,7 +122,7 @@ class Ingest:
         self._metrics.queue.set(len(self._queue))
         self._filled.set()
 
-    def _weight(self, sender: str) -> float:
+    def _weight(self, sender: ControllerId) -> float:
         parsed = parse_gateway_up(f"{sender}/{BATCHES}")
         return PUBLIC_WEIGHT if parsed is not None and parsed.controller in self._core.registry.public else 1.0
 

@@ -15,7 +15,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import EXTRA, Blocks, concatenate
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.model.validation import Expected, judge_event, reading_faults, slot_ends, suspects
 from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.dead_letters import LocalReason, block_dead_letters, quarantined_blocks
@@ -146,7 +146,11 @@ def _of(blocks: Blocks, some: _Values) -> Blocks:
 
 
 def sort_out_events(
-    events: Sequence[_Event], sender: str, owner: str, meters: Mapping[int, MeterEntry], now: EpochSeconds | None
+    events: Sequence[_Event],
+    sender: ControllerId,
+    owner: MicrogridId,
+    meters: Mapping[int, MeterEntry],
+    now: EpochSeconds | None,
 ) -> tuple[list[_Event], list[tuple[_Event, int]]]:
     """Divide a batch's events into the good ones and those quarantined, with the reason.
 
@@ -172,7 +176,7 @@ def sort_out_events(
     return good, apart
 
 
-def is_assigned(meter: MeterEntry, sender: str, owner: str) -> bool:
+def is_assigned(meter: MeterEntry, sender: ControllerId, owner: MicrogridId) -> bool:
     """Tell whether a controller may send what is of a meter, as of the microgrid ``owner``."""
     return meter.microgrid == owner and sender in meter.controllers
 
@@ -192,7 +196,7 @@ def event_dead_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -
 
 
 def quarantined_dead_letters(
-    dead_letters: Sequence[DeadLetter], sender: str, owner: str, meters: Mapping[int, MeterEntry]
+    dead_letters: Sequence[DeadLetter], sender: ControllerId, owner: MicrogridId, meters: Mapping[int, MeterEntry]
 ) -> tuple[list[DeadLetter], tuple[Quarantined, ...]]:
     """Divide relayed dead letters into those that stay dead letters, and those that a person is to decide on.
 

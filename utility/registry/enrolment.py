@@ -21,6 +21,7 @@ from commonwatt.identity.devices import (
     save_tokens,
 )
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MicrogridId
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.service import only_one
 from commonwatt.town.registry import load_registry, registry_of, save_registry
@@ -110,7 +111,7 @@ def _tokens(path: Path, identities: Sequence[str]) -> tuple[dict[str, str], int]
     return tokens, len(new)
 
 
-def _device(identity: str, role: Role, microgrid: str, token: str) -> Device:
+def _device(identity: str, role: Role, microgrid: MicrogridId, token: str) -> Device:
     secret = token.encode()
     return Device(
         identity=identity,

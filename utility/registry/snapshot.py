@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.keys import Keys
-from commonwatt.model.units import MAX_ABS_READING, MilliwattHours
+from commonwatt.model.units import MAX_ABS_READING, ControllerId, MicrogridId, MilliwattHours
 
 _TYPES = 64
 """Bits of a mask of record types: many more than there are types."""
@@ -33,14 +33,14 @@ class MeterEntry:
     """
 
     no: int
-    microgrid: str
+    microgrid: MicrogridId
     record_types: frozenset[int]
     account: int = 0
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
 
     @property
-    def controllers(self) -> frozenset[str]:
-        """The controllers that may hold this meter: what any other controller sends about it is quarantined.
+    def controllers(self) -> frozenset[ControllerId]:
+        """The controllers that may hold this meter: what any other controller sends about it is held.
 
         Now its own microgrid's controller alone. Nothing else of the program answers this question.
         """
@@ -59,8 +59,8 @@ class RegistrySnapshot:
     """
 
     revision: int = 0
-    controllers: Mapping[str, int] = field(default_factory=dict)
-    public: frozenset[str] = frozenset()
+    controllers: Mapping[ControllerId, int] = field(default_factory=dict)
+    public: frozenset[ControllerId] = frozenset()
     meters: Mapping[int, MeterEntry] = field(default_factory=dict)
 
     def rows(self, meters: npt.NDArray[np.uint64]) -> Rows | None:
@@ -75,12 +75,12 @@ class RegistrySnapshot:
         """Return the numbers of registered meters."""
         return self._numbers[np.searchsorted(self._ids, meters)]
 
-    def assigned(self, rows: Rows, sender: str, microgrid: str) -> npt.NDArray[np.bool_]:
+    def assigned(self, rows: Rows, sender: ControllerId, microgrid: MicrogridId) -> npt.NDArray[np.bool_]:
         """Return which blocks are of meters of ``microgrid`` that the controller ``sender`` may hold."""
-        may_quarantine = np.zeros(len(self._ids), np.bool_)
-        may_quarantine[self._quarantined.get(sender, _NO_ROWS)] = True
+        may_hold = np.zeros(len(self._ids), np.bool_)
+        may_hold[self._held_rows.get(sender, _NO_ROWS)] = True
         in_place: npt.NDArray[np.bool_] = self._microgrids[rows] == self._codes.get(microgrid, -1)
-        return in_place & may_quarantine[rows]
+        return in_place & may_hold[rows]
 
     def recorded(self, rows: Rows, keys: Keys) -> npt.NDArray[np.bool_]:
         """Return which blocks are of a type that their meter records."""
@@ -108,7 +108,7 @@ class RegistrySnapshot:
         return np.array([entry.no for entry in self._entries], np.int64)
 
     @cached_property
-    def _codes(self) -> dict[str, int]:
+    def _codes(self) -> dict[MicrogridId, int]:
         return {name: code for code, name in enumerate(sorted({entry.microgrid for entry in self._entries}))}
 
     @cached_property
@@ -116,12 +116,12 @@ class RegistrySnapshot:
         return np.array([self._codes[entry.microgrid] for entry in self._entries], np.int64)
 
     @cached_property
-    def _quarantined(self) -> dict[str, npt.NDArray[np.intp]]:
-        quarantined: dict[str, list[int]] = {}
+    def _held_rows(self) -> dict[ControllerId, npt.NDArray[np.intp]]:
+        held: dict[str, list[int]] = {}
         for row, entry in enumerate(self._entries):
             for controller in entry.controllers:
-                quarantined.setdefault(controller, []).append(row)
-        return {controller: np.array(rows, np.intp) for controller, rows in quarantined.items()}
+                held.setdefault(controller, []).append(row)
+        return {controller: np.array(rows, np.intp) for controller, rows in held.items()}
 
     @cached_property
     def _types(self) -> npt.NDArray[np.uint64]:

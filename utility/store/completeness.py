@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, select
 
 from commonwatt.model.blocks import Blocks
-from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter, unsigned64
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter, unsigned64
 from utility.gaps.gaps import ALL_SLOTS, settled_before
 from utility.store.database import Database
 from utility.store.events import Off
@@ -60,13 +60,13 @@ class SeriesCompleteness:
     """Completeness of one meter and record type."""
 
     meter: int
-    microgrid: str
+    microgrid: MicrogridId
     record_type: int
     counts: Completeness
 
 
 def completeness(
-    database: Database, first: Quarter, end: Quarter, microgrid: str | None = None, meter_id: int | None = None
+    database: Database, first: Quarter, end: Quarter, microgrid: MicrogridId | None = None, meter_id: int | None = None
 ) -> list[SeriesCompleteness]:
     """Return the completeness of quarters ``first`` to ``end`` - 1, by meter and record type.
 
@@ -99,7 +99,7 @@ def by_microgrid(found: Sequence[SeriesCompleteness]) -> dict[str, Completeness]
     return dict(sums)
 
 
-def _series(connection: Connection, microgrid: str | None, meter_id: int | None) -> Sequence[Any]:
+def _series(connection: Connection, microgrid: MicrogridId | None, meter_id: int | None) -> Sequence[Any]:
     statement = (
         select(series, meter.c.id, meter.c.microgrid)
         .join(meter, meter.c.no == series.c.meter_no)

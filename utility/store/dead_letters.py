@@ -5,14 +5,14 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
-from commonwatt.model.units import signed64, unsigned64
+from commonwatt.model.units import ControllerId, signed64, unsigned64
 from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, DeadLetter
 from commonwatt.protocol.dead_letter_words import text_of
 from commonwatt.protocol.dead_letters import Kept, Wanted
 from utility.store.tables import dead_letter
 
 
-def dead_letter_row(sender: str, kept: DeadLetter, state: str = "") -> dict[str, object]:
+def dead_letter_row(sender: ControllerId, kept: DeadLetter, state: str = "") -> dict[str, object]:
     """Return the columns of a letter."""
     content = kept.content[:MAX_DEAD_LETTER_BYTES]
     return {

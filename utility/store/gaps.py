@@ -140,12 +140,12 @@ class GapFinder:
             # What lies beyond the horizon was looked through by a clock that was ahead, before anything could be there.
             begin = min(row.scanned_from, horizon) if row.scanned_from is not None else first
             end = min(row.scanned_until, horizon) if row.scanned_until is not None else first
-            disk_space = MAX_SCANNED - len(keys)
+            left = MAX_SCANNED - len(keys)
             quarters = [*range(first, begin), *range(max(end, first), horizon)]
-            if len(quarters) > disk_space:
+            if len(quarters) > left:
                 run.more = True
                 # The earlier ones wait whole: what was looked through stays one range.
-                quarters = [*range(max(end, first), min(horizon, max(end, first) + disk_space))]
+                quarters = [*range(max(end, first), min(horizon, max(end, first) + left))]
                 first = begin
             if quarters or (row.scanned_until is not None and row.scanned_until > horizon):
                 keys += [(row.meter_no, row.record_type, quarter) for quarter in quarters]

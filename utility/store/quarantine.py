@@ -9,7 +9,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.dead_letters import quarantined_blocks
 from utility.registry.snapshot import MeterEntry
 from utility.store.database import insert_or
@@ -95,7 +95,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
     return blocks
 
 
-def _append(connection: Connection, blocks: Blocks, meter: MeterEntry, sender: str, now: EpochSeconds) -> None:
+def _append(connection: Connection, blocks: Blocks, meter: MeterEntry, sender: ControllerId, now: EpochSeconds) -> None:
     """Add the released readings as parts, like any that arrive late."""
     numbers = controller_numbers(connection)
     origin = {

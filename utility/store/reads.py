@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, func, select
 
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import EpochSeconds, MeterId, Quarter, unsigned64
+from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId, Quarter, unsigned64
 from commonwatt.protocol.commands import PERIODS, Heartbeat
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
@@ -48,7 +48,7 @@ def meter_number(connection: Connection, meter_id: MeterId) -> int | None:
     return connection.execute(select(meter.c.no).where(meter.c.label == str(meter_id))).scalar()
 
 
-def meters(connection: Connection, microgrid: str | None, after: int, limit: int) -> list[dict[str, object]]:
+def meters(connection: Connection, microgrid: MicrogridId | None, after: int, limit: int) -> list[dict[str, object]]:
     """Return registered meters in the order of their numbers, from the one after ``after``."""
     statement = select(meter, declared_minimum.c.percent, declared_minimum.c.said).outerjoin(declared_minimum)
     statement = statement.where(meter.c.no > after).order_by(meter.c.no).limit(limit)
@@ -209,7 +209,7 @@ def schedules(connection: Connection) -> list[dict[str, object]]:
     return [_schedule(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]
 
 
-def _schedule(microgrid: str, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
+def _schedule(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
     periods = {} if heartbeat is None else heartbeat.periods
     return {
         "microgrid": microgrid,
@@ -226,7 +226,7 @@ def lines(connection: Connection) -> list[dict[str, object]]:
     return [_line(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]
 
 
-def _line(microgrid: str, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
+def _line(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Heartbeat | None) -> dict[str, object]:
     month = None if heartbeat is None else heartbeat.lte
     used, expected = (None, None) if month is None else (month.used, month.expected)
     return {

@@ -229,7 +229,7 @@ def test_a_utility_whose_clock_is_behind_sets_no_good_reading_apart(
 def test_a_gateway_that_sends_too_much_of_others_waits_a_day_with_nothing_lost(
     utility_: Utility, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(utility.core, "MAX_SET_APART_A_DAY", 2)
+    monkeypatch.setattr(utility.core, "MAX_QUARANTINED_A_DAY", 2)
     for value in range(2):
         assert utility_.send(batch(blocks({0: value})), "r002")[0] is BatchRefusal.NONE
     status, step = utility_.send(batch(blocks({0: 2})), "r002")

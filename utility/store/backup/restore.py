@@ -19,7 +19,7 @@ from utility.store.tables import compacted, dead_letter, event, meter, part
 VERSION_TABLE = "alembic_version"
 """Table that names the schema."""
 
-QUARANTINES = (meter, part, compacted, event, dead_letter)
+HOLDS = (meter, part, compacted, event, dead_letter)
 """A database with a row in one of these holds something."""
 
 

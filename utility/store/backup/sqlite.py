@@ -24,7 +24,7 @@ from commonwatt.sqlite.damage import (
     put_in_place,
 )
 from utility.store.backup.restore import (
-    QUARANTINES,
+    HOLDS,
     VERSION_TABLE,
     DamagedBackupError,
     NoBackupError,
@@ -95,7 +95,7 @@ def restore_file(
     """
     try:
         with only_one(path, "a running utility, or one of its commands,"), made_beside(path) as fresh:
-            if not replace and path.exists() and _quarantines_something(path):
+            if not replace and path.exists() and _holds_something(path):
                 raise taken(str(path), source, config)
             with closing(open_read_only(source)) as connection, _damage_told():
                 _copy(connection, fresh, tell)
@@ -151,12 +151,12 @@ def _damaged(connection: sqlite3.Connection, table: str) -> int:
     return damaged
 
 
-def _quarantines_something(path: Path) -> bool:
+def _holds_something(path: Path) -> bool:
     """Tell whether there is something in a file; what can't be read may be something."""
     try:
         with closing(open_read_only(path)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-            ours = tables & {table.name for table in QUARANTINES}
+            ours = tables & {table.name for table in HOLDS}
             return bool(tables - ours) and any(
                 connection.execute(f"SELECT 1 FROM {name} LIMIT 1").fetchone()  # noqa: S608 - names of ours
                 for name in ours

@@ -22,7 +22,7 @@ from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.sqlite.damage import DamagedError
 from utility.store.backup.restore import (
-    QUARANTINES,
+    HOLDS,
     VERSION_TABLE,
     DamagedBackupError,
     NoBackupError,
@@ -108,7 +108,7 @@ def dump(url: URL, made: Path) -> None:
             run("pg_dump", url, *options, *tables, f"--file={made}", f"--dbname={address(url)}")
         except StoreError as error:
             if "canceling statement due to" in str(error):
-                raise _quarantined_up(engine) from error
+                raise _held_up(engine) from error
             raise
     check_archive(url, made)
 
@@ -236,10 +236,8 @@ def _check_replaceable(connection: Connection, name: str, *, replace: bool, told
             f"{name}: holds tables named like the utility's ({', '.join(ours)}), which seem to be another program's; "
             "name another database in the utility's file, such as an empty one, or take them away"
         )
-    quarantined = [table for table in QUARANTINES if table.name in tables]
-    if not replace and any(
-        connection.execute(select(text("1")).select_from(table).limit(1)).first() for table in quarantined
-    ):
+    full = [table for table in HOLDS if table.name in tables]
+    if not replace and any(connection.execute(select(text("1")).select_from(table).limit(1)).first() for table in full):
         raise told
     return ours
 
@@ -319,7 +317,7 @@ def _refused(engine: Engine, error: SQLAlchemyError, failed: str) -> CommonwattE
     cause = getattr(error, "orig", None) or error
     state = getattr(cause, "sqlstate", None)
     if state == _LOCKED:
-        return _quarantined_up(engine)
+        return _held_up(engine)
     if state != _DEPENDED_ON:
         return StoreError(f"{engine.url.database}: {failed}: {_in_one_line(cause)}")
     detail = getattr(getattr(cause, "diag", None), "message_detail", None) or cause
@@ -334,7 +332,7 @@ def _in_one_line(said: object) -> str:
     return "; ".join(str(said).splitlines())
 
 
-def _quarantined_up(engine: Engine) -> StoreError:
+def _held_up(engine: Engine) -> StoreError:
     """Return what is told when somebody else holds our tables: who."""
     with engine.begin() as connection:
         tables: Iterable[str] = inspect(connection).get_table_names()
