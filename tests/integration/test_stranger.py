@@ -152,8 +152,8 @@ def _unreadable() -> Iterator[bytes]:
         yield from (json.dumps(good | {key: value}).encode() for value in wrong)
     no_duration: tuple[Any, ...] = (None, "8", 8.5, [], {}, 2**53, 10**300)
     yield from (json.dumps(good | {"for_s": value}).encode() for value in no_duration)
-    no_name: tuple[Any, ...] = (None, 8, [], {})
-    yield from (json.dumps(good | {"cmd": value}).encode() for value in no_name)
+    no_command: tuple[Any, ...] = (None, 8, [], {})
+    yield from (json.dumps(good | {"cmd": value}).encode() for value in no_command)
     yield from (json.dumps(good | {"epoch": [n, 0]}).encode() for n in ("9", None, 1e300, float("inf"), 2**32, -1))
 
 
