@@ -17,8 +17,8 @@ KEPT_BYTES = 16 * 1024 * 1024
 def keep_freed_memory() -> bool:
     """Let glibc keep the memory of a batch's arrays for the next batch; return whether it does.
 
-    By default each array over 128 KiB is mapped from the kernel and given back, page by page: packing 2,000 blocks then
-    takes six times as long. Other C libraries are left as they are.
+    By default large arrays go back to the kernel after each batch and are mapped again, page by page: packing 2,000
+    blocks then takes twice as long. Other C libraries are left as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is None:

@@ -7,6 +7,7 @@ hidden from a process of its own, which is what such an environment is to it.
 import subprocess
 import sys
 from importlib.metadata import packages_distributions, requires
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -76,3 +77,13 @@ def test_the_command_works_with_what_an_extra_brings(extras: tuple[str, ...]) ->
         assert "Not installed" not in run(part, "--help")
     if extras == ("",):
         assert missing == ALL_PARTS, "a person sees what is not there, and why"
+
+
+@pytest.mark.parametrize("extras", [("",), ("broker",), ("gateway",), ("sim",)])
+def test_meters_run_without_its_extra_says_what_is_missing(extras: tuple[str, ...], tmp_path: Path) -> None:
+    file = tmp_path / "meters.toml"
+    command = [sys.executable, "-c", HIDING, hidden_without(*extras), "meters", "run", "--config", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "not installed" in done.stderr or f"{file}: No such file" in done.stderr
