@@ -342,6 +342,6 @@ def _held_up(engine: Engine) -> StoreError:
     ends = "; ".join(f"SELECT pg_terminate_backend({row.pid})" for row in found)
     how = f'; or end it on the server: sudo -u postgres psql -c "{ends}"' if found else ""
     return StoreError(
-        f"{engine.url.database}: its tables are in use for too long by {who or 'a process that has ended since'}. Nothing was "
-        f"changed. Wait until that has ended, and try again{how}"
+        f"{engine.url.database}: its tables are held by {who or 'a process that has ended since'}. Nothing changed. "
+        f"Wait until that has ended, and try again{how}"
     )
