@@ -129,7 +129,7 @@ class Gateway:
             case Committed():
                 return self.committed(raw)
             case Counted(side, run, sums):
-                return self.used(side, run, sums, raw)
+                return self.line.look(side, run, sums, self._tell(raw))
             case Quiet(link):
                 return self.probe(link, raw)
             case NotStored(topic, payload):
@@ -259,10 +259,6 @@ class Gateway:
         now = self._tell(raw)
         shifted, self._shifted = self._shifted, []
         return shifted + self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
-
-    def used(self, side: str, run: str, sums: ByteCount, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Take in what a side of the line has cost since its ``run`` began."""
-        return self.line.look(side, run, sums, self._tell(raw))
 
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:
         """Ask some meters how they are, or the utility, since nothing was heard of them: is it they, or the link?"""

@@ -65,6 +65,7 @@ def make_app(api: Api) -> FastAPI:
     """Return the application."""
     # The pages that come with FastAPI run a script from another server.
     app = FastAPI(title="Commonwatt utility", description=_DESCRIPTION, version="1", docs_url=None, redoc_url=None)
+    _add_pages(app)
     _add_service(app, api)
     _add_registry(app, api)
     _add_data(app, api)
@@ -81,7 +82,7 @@ def make_app(api: Api) -> FastAPI:
     return app
 
 
-def _add_service(app: FastAPI, api: Api) -> None:
+def _add_pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     def start() -> RedirectResponse:
         """Redirect to the page of all questions."""
@@ -97,6 +98,8 @@ def _add_service(app: FastAPI, api: Api) -> None:
         """Show what to do about each alert."""
         return HTMLResponse(runbooks_page(), headers={"Content-Security-Policy": POLICY})
 
+
+def _add_service(app: FastAPI, api: Api) -> None:
     @app.get("/health")
     def health() -> dict[str, object]:
         """Say that the service answers, and whether it hears its gateways' broker."""

@@ -21,6 +21,7 @@ from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.sqlite.damage import LOG_BYTES, is_damage, quarantined_before, ready_of
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
+from gateway.events import Counted
 from gateway.relay.outbox import load
 from gateway.store.recovery import open_checked, replace
 from gateway.store.store import GoneError, Store
@@ -357,8 +358,8 @@ def test_a_store_of_the_first_schema_is_used_as_it_is(tmp_path: Path) -> None:
     _is_the_first(world)
     assert world.store.store_id == 6290965058799535099
     assert world.store.coverage(1, Log.HISTORY, 1) == [(1, 500)]
-    world.do(world.core.used("utility", "a", ByteCount(), world.now))
-    world.do(world.core.used("utility", "a", ByteCount(5, 6), world.now))
+    world.do(world.core.handle(Counted("utility", "a", ByteCount()), world.now))
+    world.do(world.core.handle(Counted("utility", "a", ByteCount(5, 6)), world.now))
     world.crash()
     assert world.quarantined == 0
     assert world.core.line.month(world.now) is not None, "what is new is kept in it, too"
