@@ -79,14 +79,20 @@ Name = Literal[
 ]
 """The specification's commands; ``acknowledge`` is ``messages.PutAck``."""
 
-DESIRED: dict[str, tuple[Kind, str]] = {
-    "share_power_on": (Kind.SHARING, "on"),
-    "share_power_off": (Kind.SHARING, "off"),
-    "reduce_power_on": (Kind.REDUCING, "on"),
-    "reduce_power_off": (Kind.REDUCING, "off"),
-    "deaggregate": (Kind.AGGREGATION, "none"),
+VERBS: dict[tuple[Kind, str], tuple[Name, dict[str, str]]] = {
+    (Kind.SHARING, "on"): ("share_power_on", {}),
+    (Kind.SHARING, "off"): ("share_power_off", {}),
+    (Kind.REDUCING, "on"): ("reduce_power_on", {}),
+    (Kind.REDUCING, "off"): ("reduce_power_off", {}),
+    (Kind.ISOLATED, "on"): ("isolate", {"state": "on"}),
+    (Kind.ISOLATED, "off"): ("isolate", {"state": "off"}),
+    (Kind.AGGREGATION, "none"): ("deaggregate", {}),
+    (Kind.AGGREGATION, "lossless"): ("aggregate", {"mode": "lossless"}),
+    (Kind.AGGREGATION, "lossy"): ("aggregate", {"mode": "lossy"}),
 }
-"""State a command asks for. ``isolate`` and ``aggregate`` ask for what their ``state`` and ``mode`` say."""
+"""The command that asks for each desired state, with the key that says which value."""
+
+_STATES = {(cmd, *keys.values()): state for state, (cmd, keys) in VERBS.items()}
 
 
 class Command(Message):
@@ -134,11 +140,8 @@ class Command(Message):
 
     def desired(self) -> tuple[Kind, str] | None:
         """Return the kind of state this asks for and the value, or ``None`` if it sets none."""
-        if self.cmd == "isolate":
-            return Kind.ISOLATED, self.state or "on"
-        if self.cmd == "aggregate":
-            return Kind.AGGREGATION, self.mode or "lossless"
-        return DESIRED.get(self.cmd)
+        value = {"isolate": self.state or "on", "aggregate": self.mode or "lossless"}.get(self.cmd)
+        return _STATES.get((self.cmd,) if value is None else (self.cmd, value))
 
     def end(self, now: EpochSeconds) -> EpochSeconds | None:
         """Return when the state ends, for a receiver whose time is ``now``; ``None``: never."""

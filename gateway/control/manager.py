@@ -12,7 +12,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import FUTURE_S, KNOWN_STATES, State
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MeterId, MilliwattHours
-from commonwatt.protocol.commands import Command, Held, Kind, Outcome
+from commonwatt.protocol.commands import VERBS, Command, Held, Kind, Outcome
 from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
@@ -50,8 +50,6 @@ HIGHEST_SEQ = 2**52
 
 _UNKNOWN = Desired(0, Kind.SHARING, "unknown", (0, 0), 0, None, confirmed=True)
 _UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
-_ON = {Kind.SHARING: "share_power_on", Kind.REDUCING: "reduce_power_on"}
-_OFF = {Kind.SHARING: "share_power_off", Kind.REDUCING: "reduce_power_off"}
 
 
 @dataclass
@@ -369,13 +367,7 @@ class Manager:
             self._desired[key] = replace(desired, for_s=False)
         elif desired.until is not None:
             fields["for_s"] = desired.until - now  # the meter's clock may be right where this one is not
-        if desired.kind is Kind.AGGREGATION:
-            cmd = "deaggregate" if desired.value == "none" else "aggregate"
-            fields["mode"] = None if desired.value == "none" else desired.value
-        elif desired.kind is Kind.ISOLATED:
-            cmd = "isolate"
-            fields["state"] = desired.value
-        else:
-            cmd = (_ON if desired.value == "on" else _OFF)[desired.kind]
+        cmd, keys = VERBS[desired.kind, desired.value]
+        fields |= keys
         publish = self.command(desired.meter, cmd, **{key: value for key, value in fields.items() if value is not None})
         return [publish]

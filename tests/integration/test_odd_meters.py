@@ -207,6 +207,11 @@ def completeness(site: Site, start: int, end: int) -> list[dict[str, Any]]:
         return rows
 
 
+def gaps_of(site: Site) -> dict[int, int]:
+    """Return by meter how many slots it did not record, as its own store counts them."""
+    return dict(ask(site.folder / "r001" / "meters.db", "SELECT meter, gaps FROM meter"))
+
+
 def test_row_23_a_meter_without_room_leaves_an_explicit_counted_gap(tmp_path: Path) -> None:
     with Site(tmp_path / "site", TOWN, speed=1000) as site:
         config = site.layout.part("r001 meters").config
@@ -217,11 +222,12 @@ def test_row_23_a_meter_without_room_leaves_an_explicit_counted_gap(tmp_path: Pa
         eventually(lambda: site.metric("r001 meters", "commonwatt_meters_slots_not_recorded_total") > 100)
         site.start("r001 broker")
         eventually(lambda: (site.status("r001 meters") or {"held": 10_000})["held"] < 200)
-        end = int(site.layout.clock.now()) // 900 * 900
-        eventually(lambda: site.layout.clock.now() > end + 1800)
-        eventually(lambda: not any(row["missing"] for row in completeness(site, STARTS_AT, end)))
+        gaps, end = {}, 0
+        while gaps != gaps_of(site):  # a loaded machine may leave another gap behind the end: look at a later one
+            gaps, end = gaps_of(site), (int(site.layout.clock.now()) // 900 + 1) * 900
+            eventually(lambda: site.layout.clock.now() > end + 1800)  # noqa: B023 - done before the next turn
+            eventually(lambda: not any(row["missing"] for row in completeness(site, STARTS_AT, end)))  # noqa: B023
         site.stop("r001 meters")
-        gaps = dict(ask(site.folder / "r001" / "meters.db", "SELECT meter, gaps FROM meter"))
         assert sum(gaps.values()) > 100
         for row in completeness(site, STARTS_AT, end):
             assert row["absent"] == gaps[int(row["meter"])], row

@@ -339,7 +339,7 @@ def test_nothing_is_replaced_on_which_something_of_others_depends(
     command("backup", str(tmp_path / "kept"))
     said = command("restore", str(tmp_path / "kept"), "--replace", code=2)
     assert named in said
-    assert "Nothing changed" in said
+    assert "Nothing was changed" in said
     assert look(url) == before
     others("DROP VIEW IF EXISTS monthly; DROP TABLE IF EXISTS tariff")
     assert "put back" in command("restore", str(tmp_path / "kept"), "--replace")
