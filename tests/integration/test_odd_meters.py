@@ -222,11 +222,12 @@ def test_row_23_a_meter_without_room_leaves_an_explicit_counted_gap(tmp_path: Pa
         eventually(lambda: site.metric("r001 meters", "commonwatt_meters_slots_not_recorded_total") > 100)
         site.start("r001 broker")
         eventually(lambda: (site.status("r001 meters") or {"held": 10_000})["held"] < 200)
-        gaps, end = {}, 0
-        while gaps != gaps_of(site):  # a loaded machine may leave another gap behind the end: look at a later one
+        for _ in range(5):  # a loaded machine may leave another gap behind the end: look at a later one
             gaps, end = gaps_of(site), (int(site.layout.clock.now()) // 900 + 1) * 900
             eventually(lambda: site.layout.clock.now() > end + 1800)  # noqa: B023 - done before the next turn
             eventually(lambda: not any(row["missing"] for row in completeness(site, STARTS_AT, end)))  # noqa: B023
+            if gaps == gaps_of(site):
+                break
         site.stop("r001 meters")
         assert sum(gaps.values()) > 100
         for row in completeness(site, STARTS_AT, end):
