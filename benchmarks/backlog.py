@@ -112,7 +112,7 @@ def fill(site: Site, hours: float) -> int:
     (gateway,) = controllers(site)
     rng = np.random.default_rng(2)
     end = int(time.time()) // QUARTER_S
-    store = Store(site.folder / gateway.id / "gateway.db")
+    store = Store.open(site.folder / gateway.id / "gateway.db")
     count = 0
     for quarter in range(end - round(4 * hours), end):
         keys = Keys(gateway.meter, gateway.record_type, np.full(len(gateway.meter), quarter, np.uint32))

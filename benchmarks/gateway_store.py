@@ -105,7 +105,7 @@ def bench(*, smoke: bool = False) -> Section:
 
 def _gateway(path: Path, events: Sequence[FromMeter]) -> float:
     """Return how many records a second were acknowledged after their commit."""
-    store = Store(path)
+    store = Store.open(path)
     meters = {meter: registered(meter) for meter in range(1, METERS + 1)}
     core = Gateway(GatewaySettings(microgrid=MICROGRID), store, meters)
     now = START + 86_400

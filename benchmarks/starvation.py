@@ -96,7 +96,9 @@ async def _play(folder: Path, gateways: int, seconds: float, *, flooded: bool) -
         with database.writes.begin() as connection:
             fill_registry(connection, town)
         clock = Clock(origin=NOW, monotonic_origin=0, speed=0)
-        ingest = Ingest(database, clock, UtilityMetrics(), publish, 1800, Health(None))
+        ingest = Ingest.load(
+            database, clock=clock, metrics=UtilityMetrics(), publish=publish, gap_age_s=1800, health=Health(None)
+        )
         running = asyncio.create_task(ingest.run())
         # Made beforehand: it is another machine that makes them.
         floods = [_flood(flooder, turn) for turn in range(int(FLOODS_A_S * seconds) + 1)] if flooded else []

@@ -124,7 +124,9 @@ async def _take_in(database: Database, sent: Sequence[tuple[str, bytes]]) -> flo
         if acknowledged == len(sent):
             done.set()
 
-    ingest = Ingest(database, clock, UtilityMetrics(), publish, 1800, Health(None))
+    ingest = Ingest.load(
+        database, clock=clock, metrics=UtilityMetrics(), publish=publish, gap_age_s=1800, health=Health(None)
+    )
     task = asyncio.create_task(ingest.run())
     began = time.perf_counter()
     for topic, payload in sent:

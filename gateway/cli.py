@@ -90,7 +90,7 @@ def dead_letters(
         settings = load_settings(config, "gateway", GatewaySettings)
         asked = wanted(meter, reason, since, int(load_clock(settings.clock).now()))
         try:
-            store = Store(settings.store, read_only=True)
+            store = Store.open(settings.store, read_only=True)
             if counts:
                 show_counts(store.dead_letter_counts(asked), as_json=as_json)
             else:
@@ -119,7 +119,7 @@ def lte(
         settings = load_settings(config, "gateway", GatewaySettings)
         now = int(load_clock(settings.clock).now())
         try:
-            store = Store(settings.store, read_only=True)
+            store = Store.open(settings.store, read_only=True)
             line = line_of(settings, store)
             store.close()
         except sqlite3.Error as error:
@@ -139,7 +139,7 @@ def _line_row(row: LineDay) -> dict[str, object]:
 
 
 def _dump(path: Path, *, unsent_only: bool) -> None:
-    store = Store(path, read_only=True)
+    store = Store.open(path, read_only=True)
     # All is read before anything is printed: while a read is open the running gateway's log only grows.
     parts = list(store.all_parts(unsent_only=unsent_only))
     events = list(store.all_events(unsent_only=unsent_only))

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import sqlite3
 from pathlib import Path
+from typing import Self
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, perform
@@ -44,7 +45,9 @@ JOBS = ("collect_s", "levels_s", "relay_s", "compact_s", HEARTBEAT, RETRY)
 class Shell:
     """One running gateway."""
 
-    def __init__(self, settings: GatewaySettings, clock: Clock) -> None:
+    def __init__(
+        self, settings: GatewaySettings, clock: Clock, disk: Disk, store: Store, meters: dict[MeterId, RegisteredMeter]
+    ) -> None:
         self._settings = settings
         self._clock = clock
         self._inbox = Inbox()
@@ -56,12 +59,28 @@ class Shell:
         self._registry_stamp = 0
         self._quarantined: str | None = None
         self._opening = False
-        self._disk = Disk(settings.store)
-        self._disk.make_disk_space_to_open()
-        self._store = self._opened(open_checked(settings.store, int(clock.now())))
-        self._core = self._new_core()
+        self._disk = disk
+        self._store = store
+        self._core = Gateway(settings, store, meters)
         self._line = LineWatch(settings.lte_interface)
         self._links = Links(settings, self._inbox.put, self._line.tally)
+
+    @classmethod
+    def open(cls, settings: GatewaySettings, clock: Clock) -> Self:
+        """Read the registry, open the store, or replace it if it is damaged, and make the shell.
+
+        Raises:
+            ConfigError: A file it needs is missing or wrong.
+            StoreError: Its store can't be opened.
+        """
+        disk = Disk(settings.store)
+        disk.make_disk_space_to_open()
+        opened = open_checked(settings.store, int(clock.now()))
+        stamp, meters = _load_registry(settings)
+        shell = cls(settings, clock, disk, opened[0], meters)
+        shell._opened(opened)
+        shell._registry_stamp = stamp
+        return shell
 
     def _opened(self, opened: tuple[Store, Recovery | None]) -> Store:
         """Take note of a store that had to be replaced."""
@@ -83,17 +102,8 @@ class Shell:
         return self._opened(open_checked(path, now))
 
     def _new_core(self) -> Gateway:
-        return Gateway(self._settings, self._store, self._load_registry())
-
-    def _load_registry(self) -> dict[MeterId, RegisteredMeter]:
-        path: Path = self._settings.registry
-        registry = load_registry(path)
-        if registry.microgrid != self._settings.microgrid:
-            raise ConfigError(
-                f"{path}: is of microgrid {registry.microgrid}, but this gateway's is {self._settings.microgrid}"
-            )
-        self._registry_stamp = path.stat().st_mtime_ns
-        return {meter.id: meter for meter in registry.meters}
+        self._registry_stamp, meters = _load_registry(self._settings)
+        return Gateway(self._settings, self._store, meters)
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop`` is set; then finish the step at hand and close."""
@@ -284,7 +294,8 @@ class Shell:
         """Take over a registry file that was written anew; keep the old one if it can't be read."""
         try:
             if self._settings.registry.stat().st_mtime_ns != self._registry_stamp:
-                self._core.register(self._load_registry())
+                self._registry_stamp, meters = _load_registry(self._settings)
+                self._core.register(meters)
                 log.info("registry read again: %d meters", len(self._core.manager.meters))
         except (ConfigError, OSError) as error:
             log.error("registry not read again, the old one stays: %s", error)
@@ -305,6 +316,16 @@ class Shell:
         return self._figures
 
 
+def _load_registry(settings: GatewaySettings) -> tuple[int, dict[MeterId, RegisteredMeter]]:
+    """Return when the registry's file was changed, nanoseconds, and its meters."""
+    path: Path = settings.registry
+    stamp = path.stat().st_mtime_ns if path.exists() else 0
+    registry = load_registry(path)
+    if registry.microgrid != settings.microgrid:
+        raise ConfigError(f"{path}: is of microgrid {registry.microgrid}, but this gateway's is {settings.microgrid}")
+    return stamp, {meter.id: meter for meter in registry.meters}
+
+
 async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: Watchdog) -> None:
     """Run a gateway until ``stop`` is set.
 
@@ -313,5 +334,5 @@ async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: 
         StoreError: Its store can't be opened.
     """
     # A damaged store may take many minutes, and the watchdog is not to end the process in their midst, again and again.
-    shell = await asyncio.to_thread(Shell, settings, load_clock(settings.clock))
+    shell = await asyncio.to_thread(Shell.open, settings, load_clock(settings.clock))
     await shell.run(stop, watchdog)

@@ -69,7 +69,14 @@ class Service:
         self._health = Health(sqlite_path(settings.database))
         self._metrics.watch_health(self._health.alarms)
         self._metrics.watch_disk(lambda: self._health.disk)
-        self._ingest = Ingest(database, clock, self._metrics, self._publish, settings.gap_age_s, self._health)
+        self._ingest = Ingest.load(
+            database,
+            clock=clock,
+            metrics=self._metrics,
+            publish=self._publish,
+            gap_age_s=settings.gap_age_s,
+            health=self._health,
+        )
         self._jobs = Jobs(settings, database, clock, self._ingest, self._metrics)
         self._timekeeper = Timekeeper(clock, is_right=settings.clock_is_right)
         self._look_at_clock()

@@ -115,7 +115,14 @@ def _unpack(keys: Keys, payloads: Payloads) -> tuple[Blocks, list[tuple[int, Pro
             damaged.append((row, error))
         else:
             extras += [(row, slot, value) for slot, value in more]
-    return Blocks(keys.meter, keys.record_type, keys.quarter, values, quality, np.array(extras, dtype=EXTRA)), damaged
+    return Blocks(
+        meter=keys.meter,
+        record_type=keys.record_type,
+        quarter=keys.quarter,
+        values=values,
+        quality=quality,
+        extras=np.array(extras, dtype=EXTRA),
+    ), damaged
 
 
 def is_intact(key: Key, payload: bytes) -> bool:

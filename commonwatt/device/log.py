@@ -77,7 +77,7 @@ class MeterLog:
         rows = tuple(LogRow(self.next_id + i, self.next_id + i, data) for i, data in enumerate(records))
         self.rows += records
         self.next_id += len(records)
-        return Made(self._meter, self.log, self.generation, rows)
+        return Made(meter=self._meter, log=self.log, generation=self.generation, rows=rows)
 
     def batch(self) -> Put | None:
         """Return the batch in flight, always the same bytes until it is acknowledged or thawed."""
@@ -146,7 +146,9 @@ class MeterLog:
             while waiting and waiting[0][0] <= record.end:
                 last_id = max(last_id, waiting.popleft()[1])
             rows.append(LogRow(record.record_id, last_id, record.pack()))
-        change = Replace(self._meter, records[0].record_id, records[-1].record_id, tuple(rows))
+        change = Replace(
+            meter=self._meter, first_id=records[0].record_id, last_id=records[-1].record_id, rows=tuple(rows)
+        )
         self.rows[self.frozen : stop] = [row.data for row in rows]
         self._took.update({row.first_id: row.last_id for row in rows if row.last_id > row.first_id})
         return [change]

@@ -78,12 +78,12 @@ class Blocks:
         extras["row"] = position[extras["row"]]
         extras.sort(order=["row", "slot", "value"])
         return Blocks(
-            self.meter[index],
-            self.record_type[index],
-            self.quarter[index],
-            self.values[index],
-            self.quality[index],
-            extras,
+            meter=self.meter[index],
+            record_type=self.record_type[index],
+            quarter=self.quarter[index],
+            values=self.values[index],
+            quality=self.quality[index],
+            extras=extras,
         )
 
 
@@ -102,7 +102,14 @@ def make_blocks(
     quality_array = np.asarray(quality, dtype=np.uint8).reshape(n, SLOTS)
     value_array = np.where(quality_array > 0, np.asarray(values, dtype=np.int64).reshape(n, SLOTS), 0)
     extra_array = np.array(sorted(extras), dtype=EXTRA)
-    return Blocks(keys.meter, keys.record_type, keys.quarter, value_array, quality_array, extra_array)
+    return Blocks(
+        meter=keys.meter,
+        record_type=keys.record_type,
+        quarter=keys.quarter,
+        values=value_array,
+        quality=quality_array,
+        extras=extra_array,
+    )
 
 
 def empty() -> Blocks:
@@ -130,12 +137,12 @@ def join(batches: Sequence[Blocks]) -> Blocks:
     smallest = np.minimum.reduceat(np.where(stands, parts.values, _INT64_MAX), starts)
     values = np.where(best > 0, smallest, 0)
     return Blocks(
-        parts.meter[starts],
-        parts.record_type[starts],
-        parts.quarter[starts],
-        values,
-        best,
-        _join_extras(parts, group, stands, values),
+        meter=parts.meter[starts],
+        record_type=parts.record_type[starts],
+        quarter=parts.quarter[starts],
+        values=values,
+        quality=best,
+        extras=_join_extras(parts, group, stands, values),
     )
 
 
@@ -170,12 +177,12 @@ def concatenate(batches: Sequence[Blocks]) -> Blocks:
     extras = np.concatenate([batch.extras for batch in batches])
     extras["row"] += np.repeat(offsets[:-1], [len(batch.extras) for batch in batches])
     return Blocks(
-        np.concatenate([batch.meter for batch in batches]),
-        np.concatenate([batch.record_type for batch in batches]),
-        np.concatenate([batch.quarter for batch in batches]),
-        np.concatenate([batch.values for batch in batches]),
-        np.concatenate([batch.quality for batch in batches]),
-        extras,
+        meter=np.concatenate([batch.meter for batch in batches]),
+        record_type=np.concatenate([batch.record_type for batch in batches]),
+        quarter=np.concatenate([batch.quarter for batch in batches]),
+        values=np.concatenate([batch.values for batch in batches]),
+        quality=np.concatenate([batch.quality for batch in batches]),
+        extras=extras,
     )
 
 
@@ -209,12 +216,12 @@ def from_records(records: Sequence[HistoryRecord]) -> Blocks:
     extras = np.empty(int(more.sum()), EXTRA)
     extras["row"], extras["slot"], extras["value"] = row[more], place[more], reading[of[more]]
     return Blocks(
-        meter[of[block]],
-        record_type[of[block]].astype(np.uint8),
-        quarter[block].astype(np.uint32),
-        values,
-        qualities,
-        extras,
+        meter=meter[of[block]],
+        record_type=record_type[of[block]].astype(np.uint8),
+        quarter=quarter[block].astype(np.uint32),
+        values=values,
+        quality=qualities,
+        extras=extras,
     )
 
 
@@ -246,12 +253,12 @@ def average(blocks: Blocks) -> Blocks:
         whole[:, :, None], np.uint8(Quality.AVERAGED), blocks.quality.reshape(n, _GROUPS, GROUP_SLOTS)
     )
     return Blocks(
-        blocks.meter,
-        blocks.record_type,
-        blocks.quarter,
-        new_values,
-        new_quality.reshape(n, SLOTS).astype(np.uint8),
-        blocks.extras,
+        meter=blocks.meter,
+        record_type=blocks.record_type,
+        quarter=blocks.quarter,
+        values=new_values,
+        quality=new_quality.reshape(n, SLOTS).astype(np.uint8),
+        extras=blocks.extras,
     )
 
 

@@ -111,7 +111,14 @@ def block_dead_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -
     """Return one dead letter for each block of quarantined slots; the same slots again make the same one."""
     row = blocks.extras["row"]
     first_ones = blocks.extras[np.arange(len(row)) - np.searchsorted(row, row) < _HELD_EXTRAS]
-    few = Blocks(blocks.meter, blocks.record_type, blocks.quarter, blocks.values, blocks.quality, first_ones)
+    few = Blocks(
+        meter=blocks.meter,
+        record_type=blocks.record_type,
+        quarter=blocks.quarter,
+        values=blocks.values,
+        quality=blocks.quality,
+        extras=first_ones,
+    )
     return [
         DeadLetter(
             meter=meter,

@@ -242,7 +242,9 @@ class Collector:
         if dead_letters := self._dead_letters(put, meter_id, rejected, now):
             effects.append(Write(AddDeadLetters(dead_letters)))
         self.counts.rejected.update(why.name.lower() for _, _, why in rejected)
-        effects.append(Write(Cover(meter_id, put.log, put.generation, put.first_id, put.last_id)))
+        effects.append(
+            Write(Cover(meter=meter_id, log=put.log, generation=put.generation, first=put.first_id, last=put.last_id))
+        )
         accepted = tuple(sorted((kind, count) for kind, count in counts.items() if count))
         effects.append(
             self._ack(meter_id, put, now, accepted=accepted, rejected=tuple((i, why) for _, i, why in rejected))

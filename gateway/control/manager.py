@@ -48,7 +48,7 @@ LEVEL_GOOD_FOR_S = 300
 HIGHEST_SEQ = 2**52
 """A sequence number above this was not counted up to; what goes above it goes there in a new epoch."""
 
-_UNKNOWN = Desired(0, Kind.SHARING, "unknown", (0, 0), 0, None, confirmed=True)
+_UNKNOWN = Desired(meter=0, kind=Kind.SHARING, value="unknown", epoch=(0, 0), seq=0, until=None, confirmed=True)
 _UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
 
 
@@ -153,11 +153,17 @@ class Manager:
         self.counts.outcomes[outcome.result] += 1
         self.state(meter, outcome.bits)
         if outcome.cmd != "get":  # they come every minute, and would leave no room for what matters
-            self.notes.append(CommandNote(now, meter, outcome.cmd, outcome.result))
+            self.notes.append(CommandNote(time=now, meter=meter, cmd=outcome.cmd, result=outcome.result))
         effects: list[Effect[Change]] = []
         # Dated by a clock that is not trusted it could stand as the newest for ever.
         dated = now if now.trust >= Trust.HARDWARE else 0
-        info = MeterInfo(meter, outcome.push, outcome.minimum_percent, outcome.capacity_mwh, dated)
+        info = MeterInfo(
+            meter=meter,
+            push=outcome.push,
+            minimum_percent=outcome.minimum_percent,
+            capacity=outcome.capacity_mwh,
+            time=dated,
+        )
         if view.info is None or replace(view.info, time=dated) != info or (dated and not view.info.time):
             effects.append(Write(info))
         view.info = info
@@ -243,7 +249,16 @@ class Manager:
         before = self._desired.get((meter, kind))
         seq = 1 if before is None else before.seq + 1
         for_s = until is not None and now.trust < Trust.HARDWARE
-        desired = Desired(meter, kind, value, self.epochs.of(meter), seq, until, weight, for_s=for_s)
+        desired = Desired(
+            meter=meter,
+            kind=kind,
+            value=value,
+            epoch=self.epochs.of(meter),
+            seq=seq,
+            until=until,
+            weight=weight,
+            for_s=for_s,
+        )
         self._sent.pop((meter, kind), None)
         return [*self._set(desired), *self._send(desired, now)]
 

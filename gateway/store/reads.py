@@ -120,14 +120,23 @@ class StoreReads:
     def meters(self) -> list[MeterInfo]:
         """Return what each meter said of itself."""
         return [
-            MeterInfo(unsigned64(m), bool(push), percent, capacity, time)
+            MeterInfo(meter=unsigned64(m), push=bool(push), minimum_percent=percent, capacity=capacity, time=time)
             for _, (m, push, percent, capacity, time) in self._sound("meter")
         ]
 
     def desired(self) -> list[Desired]:
         """Return the desired states."""
         return [
-            Desired(unsigned64(m), Kind(kind), value, (counter, rank), seq, until, weight, bool(confirmed))
+            Desired(
+                meter=unsigned64(m),
+                kind=Kind(kind),
+                value=value,
+                epoch=(counter, rank),
+                seq=seq,
+                until=until,
+                weight=weight,
+                confirmed=bool(confirmed),
+            )
             for _, (m, kind, value, counter, rank, seq, until, weight, confirmed) in self._sound("desired")
         ]
 

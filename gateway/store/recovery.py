@@ -83,7 +83,7 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]
         # Not after it is opened: then SQLite has cut the log off already.
         return replace(path, now, f"its log, before its last {found.lost_commits} transactions", None)
     try:
-        store = Store(path)
+        store = Store.open(path)
     except DamagedError as error:
         return replace(path, now, str(error), None)
     try:
@@ -106,7 +106,7 @@ def _refuse_others(path: Path) -> None:
     """
     if path.exists():
         with suppress(sqlite3.Error):  # It can't say what it is.
-            Store(path, read_only=True).close()
+            Store.open(path, read_only=True).close()
 
 
 def _has_more_tables(connection: sqlite3.Connection) -> bool:
@@ -173,7 +173,7 @@ def _recover_within_disk_space(path: Path, now: EpochSeconds, why: str, old: Sto
 def _put_in_place(path: Path, now: EpochSeconds, recovery: Recovery) -> tuple[Store, Recovery]:
     recovery.quarantined = put_in_place(path, now)
     _tell(path, recovery)
-    return Store(path), recovery
+    return Store.open(path), recovery
 
 
 def _beside(path: Path, suffix: str) -> Path:
@@ -185,7 +185,7 @@ def _recover(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_
     fresh = _beside(path, "new")
     delete_database(fresh)
     recovery = Recovery(why)
-    store = Store(fresh)
+    store = Store.open(fresh)
     try:
         if old is not None:
             _Take(old.connection, store, now, recovery).all(backup_parts)

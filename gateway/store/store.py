@@ -11,6 +11,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from functools import singledispatchmethod
 from pathlib import Path
+from typing import Self
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, from_records
@@ -64,7 +65,15 @@ class Store(StoreReads):
         closed: Whether it was closed.
     """
 
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        super().__init__(connection)
+        self.closed = False
+        self.store_id = 0
+        self._path = path
+        self._inode = 0
+
+    @classmethod
+    def open(cls, path: Path, *, read_only: bool = False) -> Self:
         """Open ``path``, making it when it is missing.
 
         Raises:
@@ -74,34 +83,31 @@ class Store(StoreReads):
         """
         if read_only and not path.exists():
             raise ConfigError(f"{path}: no store there; it is made by: commonwatt gateway run --config FILE")
-        self._path = path
-        self.closed = False
         try:
             if not read_only:
                 write_log_again(path)
-            super().__init__(
-                sqlite3.connect(
-                    f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
-                    uri=read_only,
-                    isolation_level=None,
-                    timeout=5.0,
-                    check_same_thread=False,  # Opened on another thread than used; one at a time all the same.
-                )
+            connection = sqlite3.connect(
+                f"{path.absolute().as_uri()}?mode=ro" if read_only else path,
+                uri=read_only,
+                isolation_level=None,
+                timeout=5.0,
+                check_same_thread=False,  # Opened on another thread than used; one at a time all the same.
             )
         except sqlite3.Error as error:
             raise StoreError(f"{path}: {error}") from error
+        store = cls(path, connection)
         try:
-            self._open(read_only=read_only)
-            self.store_id = int(self.setting("store_id") or "0")
+            store._begin(read_only=read_only)
         except BaseException as error:
-            self.close()
+            store.close()
             if isinstance(error, UnicodeDecodeError) or (isinstance(error, sqlite3.Error) and fails_check(error)):
                 raise DamagedError(str(error)) from error
             if isinstance(error, sqlite3.Error):
                 raise StoreError(f"{path}: {error}") from error
             raise
+        return store
 
-    def _open(self, *, read_only: bool) -> None:
+    def _begin(self, *, read_only: bool) -> None:
         self._db.text_factory = lenient_text
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
@@ -110,6 +116,7 @@ class Store(StoreReads):
         self._inode = self._there()
         if not read_only:
             self._prepare(empty=not tables)
+        self.store_id = int(self.setting("store_id") or "0")
 
     def _prepare(self, *, empty: bool) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")

@@ -243,7 +243,7 @@ def _process_metrics() -> list[MetricInfo]:
 
 def _gateway_metrics() -> list[MetricInfo]:
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "gateway.db")
+        store = Store.open(Path(folder) / "gateway.db")
         gateway = Gateway(GatewaySettings(microgrid="r001"), store, {})
         found = _of(make_registry(lambda: gateway, GatewayFigures, dict))
         store.close()

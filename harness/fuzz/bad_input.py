@@ -131,7 +131,12 @@ class GatewayBench:
         new = self.world.store.dead_letters()[known:]
         counted = grown(before, samples(self.registry, *names))
         self.good()
-        return Seen(answer, counted, tuple(reason_text(x.reason) for x in new), tuple(x.content for x in new))
+        return Seen(
+            answer=answer,
+            counted=counted,
+            kept=tuple(reason_text(x.reason) for x in new),
+            contents=tuple(x.content for x in new),
+        )
 
 
 PUT = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=2, records=tuple(r.pack() for r in readings(1, 1, 2)))
@@ -433,7 +438,14 @@ class UtilityBench:
         self.metrics = UtilityMetrics()
         self.sent: list[Publish] = []
         clock = Clock(origin=START + 900, monotonic_origin=0, speed=0)
-        self.ingest = Ingest(self.database, clock, self.metrics, self.sent.append, 1800, Health(None))
+        self.ingest = Ingest.load(
+            self.database,
+            clock=clock,
+            metrics=self.metrics,
+            publish=self.sent.append,
+            gap_age_s=1800,
+            health=Health(None),
+        )
         self.ingest.trust = Trust.NETWORK
         self._slot = 0
 
@@ -463,7 +475,12 @@ class UtilityBench:
         counted = grown(before, samples(self.metrics.registry, "messages"))
         self.good()
         answer = unpack_batch_ack(answers[0].payload).status.name if answers else ""
-        return Seen(answer, counted, tuple(reason_text(x.reason) for x in new), tuple(x.content for x in new))
+        return Seen(
+            answer=answer,
+            counted=counted,
+            kept=tuple(reason_text(x.reason) for x in new),
+            contents=tuple(x.content for x in new),
+        )
 
 
 def block(slot: int = 0, value: int = 5, *, meter: int = 10001, kind: int = 3, quarter: int = QUARTER) -> Blocks:

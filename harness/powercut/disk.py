@@ -60,7 +60,7 @@ def records(trace: bytes) -> Iterator[tuple[int, Record]]:
         if at_end > len(trace):
             return
         path = trace[at + _HEAD.size : data_at].decode()
-        yield at_end, Record(Kind(kind), inode, offset, path, trace[data_at:at_end])
+        yield at_end, Record(kind=Kind(kind), inode=inode, offset=offset, path=path, data=trace[data_at:at_end])
         at = at_end
 
 

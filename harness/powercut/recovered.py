@@ -46,7 +46,7 @@ Open: TypeAlias = Callable[[Path], Recovered]
 def open_gateway(folder: Path) -> Recovered:
     """Open a gateway's store."""
     path = folder / "gateway.db"
-    with closing(Store(path)) as store:
+    with closing(Store.open(path)) as store:
         parts = list(store.all_parts(unsent_only=False))
         recovered = Recovered(
             join([unpack([part.key for part in parts], [part.payload for part in parts])]),

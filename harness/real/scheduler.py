@@ -43,7 +43,13 @@ class Worker:
         self._point = point
         self._thread = ThreadPoolExecutor(1)
         job = Job(name="results", cadence=Seconds(PERIOD_S), catch_up=True, run=self._run)
-        self._schedule = Schedule((job,), database, clock, self._in_thread, lambda *_: print("failed", flush=True))
+        self._schedule = Schedule(
+            table=(job,),
+            database=database,
+            clock=clock,
+            in_thread=self._in_thread,
+            failed=lambda *_: print("failed", flush=True),
+        )
 
     async def tick(self) -> None:
         """Do what is due."""

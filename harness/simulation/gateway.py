@@ -165,7 +165,7 @@ class GatewayNode(Node[Change]):
 
 def _new_store(rng: random.Random) -> Store:
     """Return an empty store; its id is the seed's."""
-    store = Store(Path(":memory:"))
+    store = Store.open(Path(":memory:"))
     store.commit([Setting("store_id", str(rng.getrandbits(62)))])
     store.store_id = int(store.setting("store_id") or "0")
     return store

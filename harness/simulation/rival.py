@@ -45,7 +45,7 @@ class Rival:
         self._rng: random.Random = world.rng
         self._microgrid = settings.microgrid
         self._meters = list(meters)
-        store = Store(Path(":memory:"))
+        store = Store.open(Path(":memory:"))
         store.commit([Setting("epoch", ",".join(map(str, self._rng.choice(EPOCHS))))])
         self._manager = Manager(settings, store, meters)
         store.close()

@@ -257,7 +257,7 @@ class GatewayPart(Part[Gateway, gateway_changes.Change]):
         super().__init__(name)
         self._settings = settings
         self._meters = meters
-        self._store = Store(Path(":memory:"))
+        self._store = Store.open(Path(":memory:"))
         self._store.commit([gateway_changes.Setting("store_id", str(store))])
         self._store.store_id = store
 

@@ -54,7 +54,7 @@ class World:
         self.new_core()
 
     def open(self) -> Store:
-        return Store(self.path)
+        return Store.open(self.path)
 
     def new_core(self) -> None:
         self.core = Gateway(self.settings, self.store, self.meters)

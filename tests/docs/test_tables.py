@@ -28,7 +28,7 @@ def tables_of(path: Path) -> Tables:
 
 
 def gateway_tables(folder: Path) -> Tables:
-    Store(folder / "gateway.db").close()
+    Store.open(folder / "gateway.db").close()
     return tables_of(folder / "gateway.db")
 
 

@@ -52,7 +52,7 @@ def a_week() -> Blocks:
 
 def keep(site: Site, week: Blocks) -> None:
     """Put the week into the gateway's store."""
-    store = Store(site.folder / "r001" / "gateway.db")
+    store = Store.open(site.folder / "r001" / "gateway.db")
     parts = tuple(Part(0, key, payload) for key, payload in zip(week.keys(), pack(week), strict=True))
     store.commit([AppendParts(parts)])
     store.close()

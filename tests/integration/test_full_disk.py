@@ -53,7 +53,7 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
 
 def shares(path: Path) -> bool:
     """Tell whether it is on disk that a battery was told to share, and has confirmed it."""
-    store = Store(path, read_only=True)
+    store = Store.open(path, read_only=True)
     try:
         return any(d.kind is Kind.SHARING and d.value == "on" and d.confirmed for d in store.desired())
     finally:

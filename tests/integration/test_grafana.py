@@ -51,8 +51,13 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Prome
 def count_the_line_yesterday(path: Path) -> None:
     """Let the LTE line have been counted for an hour before, since without there is no forecast."""
     yesterday = datetime.fromtimestamp(STARTS_AT, UTC).toordinal() - 1
-    store = Store(path)
-    store.commit([kept_days([LineDay(side, yesterday, 60_000, 120_000, ENOUGH_S)]) for side in (METERS, UTILITY)])
+    store = Store.open(path)
+    store.commit(
+        [
+            kept_days([LineDay(side=side, day=yesterday, sent=60_000, received=120_000, seconds=ENOUGH_S)])
+            for side in (METERS, UTILITY)
+        ]
+    )
     store.close()
 
 

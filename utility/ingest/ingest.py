@@ -11,13 +11,14 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.units import ControllerId
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
+from commonwatt.protocol.commands import Heartbeat
 from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
@@ -82,10 +83,12 @@ class Ingest:
     def __init__(
         self,
         database: Database,
+        core: Core,
+        heartbeats: dict[ControllerId, tuple[int, Heartbeat | None]],
+        *,
         clock: Clock,
         metrics: UtilityMetrics,
         publish: Callable[[Publish], object],
-        gap_age_s: int,
         health: Health,
     ) -> None:
         self.refused: dict[str, Refused] = {}
@@ -102,12 +105,36 @@ class Ingest:
             max_items=MAX_QUEUED, max_bytes=MAX_QUEUED_BYTES, weight=self._weight
         )
         self._filled = asyncio.Event()
-        with database.reads.begin() as connection:
-            self._core = Core(database.store_id, load_snapshot(connection), gap_age_s)
-            heartbeats = last_heartbeats(connection)
+        self._core = core
         self.silent_since: dict[str, float] = {controller: float(time) for controller, (time, _) in heartbeats.items()}
         self._await_gateways()
         self.said = {controller: said for controller, (_, said) in heartbeats.items() if said is not None}
+
+    @classmethod
+    def load(
+        cls,
+        database: Database,
+        *,
+        clock: Clock,
+        metrics: UtilityMetrics,
+        publish: Callable[[Publish], object],
+        gap_age_s: int,
+        health: Health,
+    ) -> Self:
+        """Read the registry and the last heartbeats, and make the ingest.
+
+        Args:
+            database: Where readings are stored.
+            clock: The time.
+            metrics: What is counted.
+            publish: Sends a message to a gateway.
+            gap_age_s: Age from which a missing quarter-hour is a gap.
+            health: The state of the database.
+        """
+        with database.reads.begin() as connection:
+            core = Core(database.store_id, load_snapshot(connection), gap_age_s)
+            heartbeats = last_heartbeats(connection)
+        return cls(database, core, heartbeats, clock=clock, metrics=metrics, publish=publish, health=health)
 
     def registered(self) -> int:
         """Return how many gateways are registered."""

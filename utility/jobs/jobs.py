@@ -61,7 +61,9 @@ class Jobs:
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
         )
-        self._schedule = Schedule(self._table, database, clock, ingest.in_thread, self._failed)
+        self._schedule = Schedule(
+            table=self._table, database=database, clock=clock, in_thread=ingest.in_thread, failed=self._failed
+        )
         self._is_counted = False
         metrics.expect_jobs([job.name for job in self._table])
 

@@ -199,7 +199,14 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
     ]
     ids = [row.id for row in checked.rows if not row.is_compacted]
     new = {name: column.take(ordered) for name, column in new.items()}
-    return Replacement(ids, old, new, [payloads[row] for row in ordered.tolist()], senders, damaged)
+    return Replacement(
+        parts=ids,
+        old=old,
+        new=new,
+        payloads=[payloads[row] for row in ordered.tolist()],
+        senders=senders,
+        damaged=damaged,
+    )
 
 
 def _differ(numbers: npt.NDArray[np.int64], starts: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:

@@ -129,7 +129,7 @@ def _of_series(
                 counts[place].averaged += a
     absent = _absent(connection, keys, first, end)
     quarantined = masks_between(connection, keys, first, end)
-    off = Off(connection, {row.meter_no: (first, end) for row in rows})
+    off = Off.read(connection, {row.meter_no: (first, end) for row in rows})
     for row in rows:
         place = row.meter_no, row.record_type
         for quarter in range(max(first, row.first_quarter), end):

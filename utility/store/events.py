@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, func, select
 
@@ -28,7 +28,12 @@ def event_of(row: Row[Any], meter_id: int) -> EventRecord:
 class Off:
     """When each of some meters was off, each in its range of quarters (the first, and the one after the last)."""
 
-    def __init__(self, connection: Connection, ranges: Mapping[int, tuple[Quarter, Quarter]]) -> None:
+    def __init__(self, times: dict[int, list[Interval]]) -> None:
+        self._times = times
+
+    @classmethod
+    def read(cls, connection: Connection, ranges: Mapping[int, tuple[Quarter, Quarter]]) -> Self:
+        """Read the events of some meters' ranges of quarters."""
         events: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
         # Side by side those with like ranges, so that of none much more is read than it needs.
         for some in chunks(sorted(ranges, key=lambda number: ranges[number])):
@@ -37,7 +42,7 @@ class Off:
             rows = connection.execute(_EVENTS_OF, {"numbers": some, "start": start, "end": end})
             for row in sound_events(rows):
                 events[row.meter_no].append((row.generation, event_of(row, 0)))
-        self._times: dict[int, list[Interval]] = {number: off_times(found) for number, found in events.items()}
+        return cls({number: off_times(found) for number, found in events.items()})
 
     def mask(self, number: int, quarter: Quarter) -> int:
         """Return the slots of a quarter, of the meter's range, in which it was off for any time."""

@@ -167,7 +167,7 @@ class GapFinder:
 
     def _recheck(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> None:
         """Note what each of the blocks misses now, off times and quarantined readings apart."""
-        off = Off(connection, _ranges(keys))
+        off = Off.read(connection, _ranges(keys))
         present = dict.fromkeys(keys, 0)
         numbers = {
             unsigned64(row.id): row.no

@@ -100,7 +100,7 @@ def test_letters_are_counted_by_reason_and_state_most_first() -> None:
 
 @pytest.fixture
 def gateway(tmp_path: Path) -> Path:
-    store = Store(tmp_path / "gateway.db")
+    store = Store.open(tmp_path / "gateway.db")
     store.commit(
         [
             AddDeadLetters(

@@ -20,7 +20,7 @@ parts = st.lists(st.tuples(st.integers(1000, 1020), st.sampled_from([UNSENT, OFF
 @given(made=parts.filter(bool), pages=st.integers(25, 120))
 def test_the_oldest_acknowledged_goes_first_and_nothing_else_goes(made: list[tuple[int, int]], pages: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(Path(folder) / "gateway.db")
+        store = Store.open(Path(folder) / "gateway.db")
         store._db.execute("PRAGMA synchronous = OFF")
         payload = bytes(1900)
         rows = tuple(Part(0, (1, 3, quarter), payload, relayed) for quarter, relayed in made)

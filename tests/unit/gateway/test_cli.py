@@ -19,5 +19,5 @@ def test_without_a_store_it_is_told_what_makes_it(tmp_path: Path, command: str) 
     told = f"{folder}/gateway.db: no store there; it is made by: commonwatt gateway run --config FILE\n"
     assert (done.exit_code, done.stderr) == (2, told)
     assert not (folder / "gateway.db").exists()
-    Store(folder / "gateway.db").close()
+    Store.open(folder / "gateway.db").close()
     assert CliRunner().invoke(app, words).exit_code == 0

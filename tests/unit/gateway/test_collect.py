@@ -265,7 +265,7 @@ def test_a_store_of_a_newer_release_is_refused(world: World) -> None:
     world.store.commit([Setting("schema", "99")])
     world.store._db.execute("PRAGMA user_version = 99")
     with pytest.raises(StoreError, match="newer release"):
-        Store(world.path)
+        Store.open(world.path)
 
 
 def test_what_the_service_can_just_carry_is_accepted(world: World) -> None:

@@ -326,7 +326,7 @@ def test_a_store_of_a_later_release_is_refused_and_stays_as_it_is(
 ) -> None:
     live, path = tmp_path / "live.db", tmp_path / "gateway.db"
     shutil.copy(filled[0] / "file" / "gateway.db", live)
-    store = Store(live)
+    store = Store.open(live)
     store.connection.execute("CREATE TABLE later (x)")
     store.connection.execute("PRAGMA user_version = 2")
     store.commit([Setting("schema", "2")])
@@ -443,7 +443,7 @@ def test_a_kill_at_any_step_of_a_replacement_loses_nothing_that_was_recovered(
     source, reference = filled
     folder = shutil.copytree(source / ("file" if what == "file" else "log"), tmp_path / "live")
     path, gone = folder / "gateway.db", what.startswith("gone")
-    old = Store(path) if gone else None
+    old = Store.open(path) if gone else None
     for number in range(3):
         (folder / f"gateway.db.damaged-20200101T00000{number}Z").write_bytes(b"an older one")
     for suffix in {"gone": ("", "-wal", "-shm"), "gone, not its log": ("",)}.get(what, ()):

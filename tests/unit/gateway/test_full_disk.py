@@ -107,7 +107,7 @@ def test_row_06_when_not_another_page_can_be_had_the_ballast_goes_and_nothing_is
     (tmp_path / "town").mkdir()
     layout = prepare(tmp_path / "town", town, 60, None, plain_text=True)
     settings = load_settings(layout.part("r001 gateway").config, "gateway", GatewaySettings)
-    shell = Shell(settings, load_clock(None))
+    shell = Shell.open(settings, load_clock(None))
     ballast = settings.store.with_name(settings.store.name + ".ballast")
     assert ballast.exists()
     db = shell._store._db

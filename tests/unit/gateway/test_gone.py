@@ -39,7 +39,7 @@ def test_a_store_that_is_gone_stays_open_until_it_is_written_anew(
 ) -> None:
     monkeypatch.setattr(gateway.shell, "REOPEN_AFTER_S", 0)
     settings.store.parent.mkdir()
-    shell = Shell(settings, Clock(origin=START, monotonic_origin=0, speed=0))
+    shell = Shell.open(settings, Clock(origin=START, monotonic_origin=0, speed=0))
     world = World(tmp_path / "other.db")
     monkeypatch.setattr(world, "store", shell._store)
     world.new_core()
@@ -92,7 +92,7 @@ def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
         loop.call_soon(alive.set)
         await run_gateway(settings, stop, Watchdog(Notifier({})))
         loop.call_soon(alive.set)
-        shell = await asyncio.to_thread(Shell, settings, Clock(origin=START, monotonic_origin=0, speed=0))
+        shell = await asyncio.to_thread(Shell.open, settings, Clock(origin=START, monotonic_origin=0, speed=0))
         loop.call_soon(alive.set)
         await shell._reopen(sqlite3.OperationalError("disk I/O error"))
         shell._store.close()

@@ -33,7 +33,7 @@ def ordinal(text: str) -> int:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    opened = Store(tmp_path / "gateway.db")
+    opened = Store.open(tmp_path / "gateway.db")
     yield opened
     opened.close()
 
@@ -159,8 +159,14 @@ def test_with_an_interface_nothing_else_counts(store: Store) -> None:
 
 def test_the_forecast_goes_on_as_in_the_last_seven_days() -> None:
     # 10 days of 40 MB up, then 7 of 100 MB: at the end of the 17th 1.1 GB, and 14 days are left.
-    days = [LineDay(UTILITY, ordinal(f"2026-07-{day:02}"), 40_000_000, 0, DAY_S) for day in range(1, 11)]
-    days += [LineDay(UTILITY, ordinal(f"2026-07-{day:02}"), 100_000_000, 0, DAY_S) for day in range(11, 18)]
+    days = [
+        LineDay(side=UTILITY, day=ordinal(f"2026-07-{day:02}"), sent=40_000_000, received=0, seconds=DAY_S)
+        for day in range(1, 11)
+    ]
+    days += [
+        LineDay(side=UTILITY, day=ordinal(f"2026-07-{day:02}"), sent=100_000_000, received=0, seconds=DAY_S)
+        for day in range(11, 18)
+    ]
     month = forecast(days, at("2026-07-17T23:59:59"), ZoneInfo(ZONE), 2 * GB)
     assert month is not None
     assert month.used == (1_100_000_000, 0)

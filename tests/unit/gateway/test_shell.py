@@ -26,7 +26,7 @@ def shell(tmp_path: Path) -> Shell:
     save_tokens(paths["tokens"], {"r001": new_token()})
     save_registry(paths["registry"], Registry(microgrid="r001", number=1, address="10.0.0.1", meters=()))
     settings = GatewaySettings.model_validate({"microgrid": "r001", "http": None, **paths})
-    return Shell(settings, load_clock(None))
+    return Shell.open(settings, load_clock(None))
 
 
 def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_again(

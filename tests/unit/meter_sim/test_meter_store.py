@@ -43,9 +43,9 @@ def event(number: int) -> LogRow:
 def fill(store: DeviceStore) -> None:
     """Make three slots of one meter and one event; the first slot is acknowledged."""
     for slot in range(3):
-        made = Made(5, Log.HISTORY, 3, (row(slot + 1, slot, reading=slot),))
+        made = Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(slot + 1, slot, reading=slot),))
         store.commit([Slot(T + 15 * slot + 15, {5: slot}), made, STATE])
-    store.commit([Made(5, Log.EVENT, 3, (event(1),)), Delete(5, Log.HISTORY, 1), ORDERS])
+    store.commit([Made(meter=5, log=Log.EVENT, generation=3, rows=(event(1),)), Delete(5, Log.HISTORY, 1), ORDERS])
 
 
 def test_what_was_committed_comes_back(tmp_path: Path) -> None:
@@ -69,9 +69,9 @@ def test_records_made_replaced_and_deleted_in_one_step_leave_what_was_left_last(
     store.commit(
         [
             Slot(T + 15, {}),
-            Made(5, Log.HISTORY, 3, (row(1), row(2), row(3))),
+            Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(1), row(2), row(3))),
             STATE,
-            Replace(5, 2, 3, (merged,)),
+            Replace(meter=5, first_id=2, last_id=3, rows=(merged,)),
             Delete(5, Log.HISTORY, 1),
         ]
     )
@@ -85,7 +85,7 @@ def test_a_step_that_fails_leaves_nothing(tmp_path: Path) -> None:
     store = open_store(tmp_path / "meters.db", TRUTH)
     fill(store)
     with pytest.raises(sqlite3.IntegrityError):
-        store.commit([Delete(5, Log.HISTORY, 2), Made(5, Log.HISTORY, 3, (row(3),))])
+        store.commit([Delete(5, Log.HISTORY, 2), Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(3),))])
     stored = store.load(5)
     assert stored is not None
     assert [r.first_id for r in stored.history] == [2, 3]
@@ -143,9 +143,9 @@ def test_a_commit_that_failed_and_is_there_all_the_same_is_made_again(tmp_path: 
     store = open_store(tmp_path / "meters.db", TRUTH)
     changes: list[Change] = [
         Slot(T + 15, {5: 1}),
-        Made(5, Log.HISTORY, 3, (row(1), row(2))),
-        Made(5, Log.EVENT, 3, (event(1),)),
-        Replace(5, 1, 2, (LogRow(1, 2, row(1).data),)),
+        Made(meter=5, log=Log.HISTORY, generation=3, rows=(row(1), row(2))),
+        Made(meter=5, log=Log.EVENT, generation=3, rows=(event(1),)),
+        Replace(meter=5, first_id=1, last_id=2, rows=(LogRow(1, 2, row(1).data),)),
     ]
     store.commit(changes)
     store._failed = True

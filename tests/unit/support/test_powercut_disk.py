@@ -98,10 +98,10 @@ def test_what_a_failed_sync_lost_is_read_but_no_later_sync_writes_it() -> None:
 
 def test_names_are_certain_only_when_their_folder_is_synced() -> None:
     disk = Disk({"/f/old": b"1"}, seed=1)
-    disk.feed(Record(Kind.OPENED, 5, 0, "/f/new", b""))
-    disk.feed(Record(Kind.WRITTEN, 5, 0, "", b"2"))
-    disk.feed(Record(Kind.SYNCED, 5, 0, "", b""))
-    disk.feed(Record(Kind.RENAMED, 0, 0, "/f/new\0/f/old", b""))
+    disk.feed(Record(kind=Kind.OPENED, inode=5, offset=0, path="/f/new", data=b""))
+    disk.feed(Record(kind=Kind.WRITTEN, inode=5, offset=0, path="", data=b"2"))
+    disk.feed(Record(kind=Kind.SYNCED, inode=5, offset=0, path="", data=b""))
+    disk.feed(Record(kind=Kind.RENAMED, inode=0, offset=0, path="/f/new\0/f/old", data=b""))
     assert disk.seen() == {"/f/old": b"2"}
     left = [disk.after_cut(random.Random(seed)) for seed in range(50)]
     assert {frozenset(files.items()) for files in left} == {
@@ -109,5 +109,5 @@ def test_names_are_certain_only_when_their_folder_is_synced() -> None:
         frozenset({("/f/old", b"1"), ("/f/new", b"2")}),
         frozenset({("/f/old", b"2")}),
     }
-    disk.feed(Record(Kind.FOLDER_SYNCED, 1, 0, "/f", b""))
+    disk.feed(Record(kind=Kind.FOLDER_SYNCED, inode=1, offset=0, path="/f", data=b""))
     assert [disk.after_cut(random.Random(seed)) for seed in range(5)] == [{"/f/old": b"2"}] * 5

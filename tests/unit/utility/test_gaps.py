@@ -391,6 +391,6 @@ def test_events_of_a_range_excuse_the_same_slots_as_all_events(
         connection.execute(event_table.delete())
     Writer(database).commit([append(events=made)])
     with database.reads.begin() as connection:
-        off = Off(connection, {1: (QUARTER + first, QUARTER + first + length)})
+        off = Off.read(connection, {1: (QUARTER + first, QUARTER + first + length)})
     for quarter in range(QUARTER + first, QUARTER + first + length):
         assert off.mask(1, quarter) == off_mask(off_times(made), quarter)

@@ -56,7 +56,9 @@ def running(database: Database, scenario: Callable[[Ingest, UtilityMetrics, list
 
     async def play() -> None:
         metrics, sent = UtilityMetrics(), list[Publish]()
-        ingest = Ingest(database, CLOCK, metrics, sent.append, 1800, Health(None))
+        ingest = Ingest.load(
+            database, clock=CLOCK, metrics=metrics, publish=sent.append, gap_age_s=1800, health=Health(None)
+        )
         task = asyncio.create_task(ingest.run())
         try:
             await scenario(ingest, metrics, sent)
@@ -294,7 +296,14 @@ def test_room_within_the_file_is_room(
     monkeypatch.setattr("utility.health.ENOUGH_BYTES", 8192)
 
     async def short() -> bool:
-        ingest = Ingest(database, CLOCK, UtilityMetrics(), lambda _: None, 1800, Health(tmp_path / "utility.db"))
+        ingest = Ingest.load(
+            database,
+            clock=CLOCK,
+            metrics=UtilityMetrics(),
+            publish=lambda _: None,
+            gap_age_s=1800,
+            health=Health(tmp_path / "utility.db"),
+        )
         ingest.health.look(0)
         await ingest.poll()
         ingest.close()

@@ -40,7 +40,14 @@ def tick(
 ) -> UtilityMetrics:
     async def play() -> UtilityMetrics:
         metrics = UtilityMetrics()
-        ingest = Ingest(database, CLOCK, metrics, lambda _: None, 1800, health or Health(None))
+        ingest = Ingest.load(
+            database,
+            clock=CLOCK,
+            metrics=metrics,
+            publish=lambda _: None,
+            gap_age_s=1800,
+            health=health or Health(None),
+        )
         ingest.trust = trust
         jobs = Jobs(settings or UtilitySettings(), database, CLOCK, ingest, metrics)
         try:
@@ -131,7 +138,9 @@ def test_a_job_that_hangs_is_seen_by_a_watchdog(database: Database, monkeypatch:
         assert answers.wait(60)
 
     async def play() -> None:
-        ingest = Ingest(database, CLOCK, UtilityMetrics(), lambda _: None, 1800, Health(None))
+        ingest = Ingest.load(
+            database, clock=CLOCK, metrics=UtilityMetrics(), publish=lambda _: None, gap_age_s=1800, health=Health(None)
+        )
         jobs = Jobs(UtilitySettings(), database, CLOCK, ingest, UtilityMetrics())
         watchdog = Watchdog(Notifier({}), look_every_s=0.01, stuck_after_s=0.1, end_after_s=3600)
         watchdog.watch("jobs", jobs.reading.mark)

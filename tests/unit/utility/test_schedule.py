@@ -44,7 +44,11 @@ class Process:
     def __post_init__(self) -> None:
         job = Job(name="bills", cadence=Seconds(HOUR), catch_up=self.catch_up, run=self.write)
         self.schedule = Schedule(
-            (job,), self.database, self.clock, self._in_thread, lambda _, error: self.failures.append(error)
+            table=(job,),
+            database=self.database,
+            clock=self.clock,
+            in_thread=self._in_thread,
+            failed=lambda _, error: self.failures.append(error),
         )
 
     async def _in_thread(self, work: Callable[..., object], *arguments: object) -> Any:
