@@ -32,13 +32,13 @@ log_type information
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 connection_messages true
 
-# Nobody without a name and a proof of it, and nobody beyond the access rules.
+# No client without a name and a credential, and none beyond the access rules.
 per_listener_settings false
 allow_anonymous false
 allow_zero_length_clientid false
 acl_file {access}
 {passwords}
-# Nothing is kept here: meters and gateways keep what nobody acknowledged, and send it again.
+# No persistence: meters and gateways keep unacknowledged messages and send them again.
 persistence false
 persistent_client_expiration 1h
 retain_available false

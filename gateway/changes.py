@@ -151,7 +151,7 @@ class Desired:
         until: When it ends; ``None``: never.
         weight: Share of the discharge relative to other donors.
         confirmed: Whether the meter said that it holds this very pair.
-        for_s: Whether its meter was told how long it lasts, not until when: while this process runs, its end goes along
+        for_s: Whether its meter was sent a duration, not a time of end: while this process runs, its end is shifted
             when the time is set. A store knows it by ``until`` alone.
     """
 

@@ -206,7 +206,7 @@ class Gateway:
         return taken.effects
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:
-        """Compare a meter's ids with those in the store (design 4.5): ask for what it holds, count what nobody has."""
+        """Compare a meter's ids with those in the store (design 4.5): ask for what it has, count what is lost."""
         if outcome.cmd != "initialize" or meter not in self._meters:
             return []
         effects: list[Effect[Change]] = []

@@ -104,7 +104,7 @@ class _GatewayMetrics(Collector):
 
 
 def _delivery(gateway: Gateway) -> Iterator[Metric]:
-    """Yield what came from meters and went to the utility, and what meters were told."""
+    """Yield the counts of messages from meters, to the utility, and of commands to meters."""
     taken, told, relayed = gateway.collector.counts, gateway.manager.counts, gateway.relay.counts
     yield _counters("records", "Records accepted from meters, by type.", "type", _RECORDS | taken.records)
     yield _counters("puts", "Puts received, by what became of them.", "result", _PUTS | taken.puts)

@@ -58,7 +58,7 @@ def dump(
         bool, typer.Option("--truth", help="Everything ever recorded, acknowledged or not, to compare others with.")
     ] = False,
 ) -> None:
-    """Print the blocks and events that the meters hold because nobody acknowledged them yet, as JSON lines.
+    """Print the blocks and events that the gateway has not acknowledged yet, as JSON lines.
 
     It reads as of one moment, and works while the meters run. A block is one meter, one record type and one
     quarter-hour; its values are in milliwatt-hours, one for each 15 s.

@@ -147,7 +147,7 @@ class Fleet:
         )
 
     async def _pass_unmeasured(self, stop: asyncio.Event) -> None:
-        """Step the physics through the slots nobody measured, up to now, which goes on meanwhile."""
+        """Step the physics through the slots that were not measured, up to the present time."""
         self._world.skip_to(self._last_moment())
         steps = 0
         while self._world.slot_end + SLOT_S <= self._last_moment() and not stop.is_set():

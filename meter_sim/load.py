@@ -17,7 +17,7 @@ from meter_sim.sun import DAY_S, DAY_SLOTS
 from meter_sim.weather import chance, seed_of
 
 COMFORT_C = 18.0
-"""Outdoor temperature at which nobody heats or cools, degrees Celsius."""
+"""Outdoor temperature without heating or cooling, degrees Celsius."""
 
 MEAN_STRESS_C = 9.86
 """The year's mean distance of ``Weather.temperature_c`` from comfort, degrees; a test holds it to the curve."""

@@ -111,7 +111,7 @@ class _Flow:
 
 
 def split(total: MilliwattHours, weights: Sequence[int], caps: Sequence[MilliwattHours]) -> list[MilliwattHours]:
-    """Divide ``total`` in proportion to the weights, nobody above the cap; what doesn't fit is left out.
+    """Divide ``total`` in proportion to the weights, no share above the cap; what doesn't fit is left out.
 
     The odd milliwatt-hours go to the largest remainders, among equals to the first.
     """
@@ -137,7 +137,7 @@ def split(total: MilliwattHours, weights: Sequence[int], caps: Sequence[Milliwat
 
 
 def water_fill(total: MilliwattHours, caps: Sequence[MilliwattHours]) -> list[MilliwattHours]:
-    """Divide ``total`` equally, nobody above the cap; what doesn't fit is left out."""
+    """Divide ``total`` equally, no share above the cap; what doesn't fit is left out."""
     return split(total, [1] * len(caps), caps)
 
 

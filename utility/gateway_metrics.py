@@ -1,4 +1,4 @@
-"""What gateways told the utility of themselves, as metrics: so that nobody needs to scrape them over LTE."""
+"""The contents of gateways' heartbeats as metrics, so that gateways need not be scraped over LTE."""
 
 from collections.abc import Callable, Iterable, Mapping
 

@@ -13,7 +13,7 @@ from utility.health import ALARMS, DISK_FULL, STORE_DAMAGED, Disk
 
 _PREFIX = "commonwatt_utility"
 
-# A `_created` series beside every counter would double the page, and nobody asks for it.
+# A `_created` series beside every counter would double the page, and has no use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 # Rows that are there from the start, so that an alert sees the first of each, and a panel shows that there is none.
@@ -75,7 +75,7 @@ class UtilityMetrics:
         self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
         self.gaps_open = self._counted("gaps_open_blocks", "Blocks with missing slots that are being asked for.")
         self.quarantined_open = self._counted(
-            "quarantined_open_dead_letters", "Dead letters with quarantined readings that nobody has decided on."
+            "quarantined_open_dead_letters", "Dead letters with quarantined readings that wait for a decision."
         )
         self.conflicts = self._counted("conflicting_slots", "Slots of stored readings with more than one value.")
         self.connected = self._gauge("head_end_connected", "1 while connected to the head-end broker.")

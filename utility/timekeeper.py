@@ -16,7 +16,7 @@ class Timekeeper:
     """Keeps the service's clock at its machine's.
 
     Attributes:
-        trust: How far gateways may trust the time they are told; ``None`` before the first look.
+        trust: How far gateways may trust the time that they are sent; ``None`` before the first look.
     """
 
     def __init__(self, clock: Clock, *, is_right: bool) -> None:

@@ -87,7 +87,7 @@ def parse_connect(packet: bytes) -> Connect:
     """Parse a whole CONNECT packet.
 
     Raises:
-        AdmissionError: It is none, or one that nobody here sends.
+        AdmissionError: It is none, or of a form that no Commonwatt client sends.
     """
     try:
         return _parse(packet)

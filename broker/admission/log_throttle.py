@@ -27,7 +27,7 @@ class ThrottledLog:
     """Logs what clients do, by identity and reason.
 
     A client that knocks in a loop can't fill the disk, and one that invents identities can't fill the memory. The
-    last "and N more" may stay unsaid once nobody knocks any more; the counters have them all.
+    last "and N more" is not logged once the attempts end; the counters have them all.
     """
 
     def __init__(

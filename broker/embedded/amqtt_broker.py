@@ -94,7 +94,7 @@ class QuietBroker(Broker):  # type: ignore[misc]
         return granted
 
     def _del_subscription(self, a_filter: str, session: Session) -> int:
-        """Forget a filter nobody holds any more: amqtt keeps it, and compares every message with it, for ever."""
+        """Remove a filter without subscribers: amqtt keeps it, and compares every message with it, for ever."""
         deleted: int = super()._del_subscription(a_filter, session)
         if not self._subscriptions.get(a_filter, True):
             del self._subscriptions[a_filter]

@@ -371,7 +371,7 @@ _Handler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
 
 def _orphan_failed(others: _Handler | None, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report the failure of a task nobody waits for, unless its client is simply gone."""
+    """Report the failure of a background task, unless its client is simply gone."""
     if isinstance(context.get("exception"), ProtocolHandlerError | ConnectionError):
         # amqtt answers each packet in a task of its own; cutting a client that floods would log thousands of these.
         _log.debug("an answer was not sent: %s", context["exception"])

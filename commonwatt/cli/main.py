@@ -148,6 +148,6 @@ def _add_missing(app: typer.Typer, name: str, error: ModuleNotFoundError) -> Non
 
 
 def main() -> None:
-    """Run the command line; nobody else reads what it writes: what households use, and secrets, are not for all."""
+    """Run the command line; only their owner may read the files that it writes."""
     os.umask(0o077)
     make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()

@@ -27,7 +27,7 @@ MAX_LINE = 200
 
 _TIMES = ("time", "last_batch", "last_seen")
 
-_OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - nobody listens here
+_OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not a listener
 """By which host a part that listens on all addresses is reached on its own machine."""
 
 

@@ -33,7 +33,7 @@ def parse_database(url: str) -> URL:
 
 
 def database_fault(url: str) -> str | None:
-    """Say what is wrong with the URL of a database that is to be kept, as far as it can be told without a connection.
+    """Return what is wrong with the URL of a stored database, as far as the URL alone shows it.
 
     Without ``sslmode`` PostgreSQL's driver takes what it gets, plain text too, and believes every certificate.
     """
@@ -53,7 +53,7 @@ def database_fault(url: str) -> str | None:
         return None
     return (
         f"{beyond[0]} is beyond this machine, and others could read and change what goes there: add "
-        "sslmode=verify-full and sslrootcert=FILE to the URL, or for a network that nobody else can listen to "
+        "sslmode=verify-full and sslrootcert=FILE to the URL, or for a private network "
         "sslmode=disable"
     )
 

@@ -48,7 +48,7 @@ def _check_database(url: str) -> str:
 
 
 DatabaseUrl = Annotated[str, AfterValidator(_check_database)]
-"""SQLAlchemy URL of a database that is kept, and that nobody can listen to by accident."""
+"""SQLAlchemy URL of a stored database, with an encrypted connection unless plain text is asked for."""
 
 MicrogridName = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
 
@@ -61,7 +61,7 @@ class Reach(NamedTuple):
     plain_key: str
 
     def fault(self, settings: "Settings") -> str | None:
-        """Say what is wrong, if it would go beyond this machine in plain text and nobody said that it may."""
+        """Refuse plain text beyond this machine unless the configuration allows it."""
         address = getattr(settings, self.key)
         protected = self.tls_key is not None and getattr(settings, self.tls_key) is not None
         if not protected and getattr(settings, f"{self.key}_revoked", None) is not None:
@@ -103,9 +103,7 @@ _CERTIFICATE = (
     "The {}'s certificate with its key, one PEM file, for brokers that ask for it; renewed in place. "
     "Made by `commonwatt enroll device`."
 )
-_HTTP_PLAIN_TEXT = (
-    "Allow `http` on an address beyond this machine without TLS, for a network that nobody else can listen to."
-)
+_HTTP_PLAIN_TEXT = "Allow `http` on an address beyond this machine without TLS, for a private network."
 
 _HTTP_HOSTS = (
     "Host names by which `http` is asked for, besides localhost, the one it listens on, and IP addresses; by others it "

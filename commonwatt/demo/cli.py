@@ -131,7 +131,7 @@ def _watch(
     ends: float | None,
     live: Live | None,
 ) -> bool:
-    """Watch until told to stop, or until the backlog has drained after ``ends``; say whether it has."""
+    """Watch until stopped, or until the backlog has drained after ``ends``; say whether it has."""
     last_look, drained = 0.0, 0
     while not stop.wait(0.1):
         now = time.monotonic()

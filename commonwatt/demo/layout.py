@@ -137,7 +137,7 @@ def let_time_begin(layout: Layout) -> Layout:
 
 
 def raise_ceiling(layout: Layout) -> None:
-    """Let everybody's time go on, but not for ever: what nobody's clock can pass is where a next run begins."""
+    """Advance the shared clock's ceiling: no process passes it, and the next run begins there."""
     ceiling = layout.clock.now() + CEILING_S * layout.clock.speed
     save_clock(layout.data / CLOCK_FILE, replace(layout.clock, ceiling=ceiling))
 

@@ -11,7 +11,7 @@ from commonwatt.demo.layout import Layout, Part
 from commonwatt.runtime.files import write_private
 
 STOP_WITHIN_S = 5.0
-"""Real seconds a part may take to end after SIGTERM; then it is killed, and that is told."""
+"""Real seconds a part may take to end after SIGTERM; then it is killed, and a message says so."""
 
 FIRST_RESTART_S = 0.2
 LAST_RESTART_S = 5.0

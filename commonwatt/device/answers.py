@@ -42,7 +42,7 @@ def outcome(
 
 
 def name_of(payload: bytes) -> tuple[str, str] | None:
-    """Read id and name of a command that can't be read as one; ``None``: nobody would know what an answer is to."""
+    """Read id and name of a command that can't be read as one; ``None``: an answer could not be matched."""
     try:
         content = json.loads(payload)
     except (ValueError, RecursionError):

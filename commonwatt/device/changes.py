@@ -62,7 +62,7 @@ class MeterState:
         next_event: Next id of the event log.
         frozen_history: Last id of the history batch in flight; 0: none.
         frozen_event: Last id of the event batch in flight; 0: none.
-        bits: ``State`` bits as the event log last told them.
+        bits: ``State`` bits of the last event in the log.
         stopped: Shut down by a command.
         changed_at: Time of the newest event.
         last_slot: End of the last slot it was up for; 0: none yet.
@@ -70,7 +70,7 @@ class MeterState:
         made: Readings ever recorded, one for each slot and type.
         acknowledged: How many of those the gateway has acknowledged.
         gaps: Slots not recorded because the log was full.
-        offset_s: The controller's time minus its own, as it was told since its start.
+        offset_s: The controller's time minus its own, as reported since its start.
         trust: How far that time could be trusted.
         remainders: Flow not yet in a record for want of resolution, milliwatt-hours by record type.
     """

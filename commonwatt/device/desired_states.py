@@ -19,7 +19,7 @@ DEFAULT: dict[Kind, str] = {
 _BITS: dict[tuple[Kind, str], State] = {
     (Kind.SHARING, "on"): State.SHARING,
     (Kind.REDUCING, "on"): State.REDUCING,
-    # An emulated meter disconnects as soon as it is told to.
+    # An emulated meter disconnects as soon as the command arrives.
     (Kind.ISOLATED, "on"): State.ISOLATED | State.OFF_GRID,
     (Kind.AGGREGATION, "lossless"): State.LOSSLESS,
     (Kind.AGGREGATION, "lossy"): State.LOSSY,
@@ -123,7 +123,7 @@ class HeldStates:
     def sooner(self, by_s: int) -> bool:
         """Let every state end so much sooner, since the clock was set back; return whether any has an end.
 
-        An end that was told as a time comes too soon then; one told as a duration would come too late otherwise.
+        An end sent as a time would come too soon then; one sent as a duration would come too late otherwise.
         """
         ending = {kind: held for kind, held in self.held.items() if held.until is not None}
         for kind, held in ending.items():

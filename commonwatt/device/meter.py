@@ -121,7 +121,7 @@ class Meter:
         if self.description.push:
             self._put_at = next_put(self.description.id, now)
         # What it was told was of another run of its clock. What ends, ends by the earlier of the two; and at once if
-        # this one is behind what was recorded, so that nobody knows for how long it was off.
+        # this one is behind what was recorded, so that it is unknown for how long it was off.
         self.desired_states.sooner(max(0, self.state.offset_s))
         self._set(offset_s=0, trust=Trust.NONE)
         self.desired_states.expire(now if now >= self.state.last_slot - TOLERANCE_S else float("inf"))
@@ -131,7 +131,7 @@ class Meter:
         return [Write(self._desired_states()), *off, *self._note(self.time(now)), *self._save()]
 
     def time(self, now: float) -> float:
-        """Return the time as this meter has been told it; its timers go by its own clock, which nobody sets."""
+        """Return the time that this meter took from its controller; timers use its own clock."""
         return now + self.state.offset_s
 
     def set_back(self, slot_end: EpochSeconds) -> Effects:

@@ -110,7 +110,7 @@ class DeviceShell:
         return arrived
 
     async def rest(self, wait_s: float | None) -> None:
-        """Wait until something arrives, ``wait_s`` real seconds have passed, or the program is told to stop.
+        """Wait until something arrives, ``wait_s`` real seconds have passed, or the program is asked to stop.
 
         Raises:
             Exception: A connection ended by a fault of ours.
@@ -151,7 +151,7 @@ class DeviceShell:
         self.links[topic.meter].publish(message)
 
     def _ended(self, task: asyncio.Task[object]) -> None:
-        """Wake the loop: the program is told to stop, or a connection ended by a fault of ours."""
+        """Wake the loop: the program stops, or a connection ended by an error of this program."""
         if not task.cancelled():
             self._fault = self._fault or task.exception()
         self._wake.set()

@@ -1,4 +1,4 @@
-"""A meter's turns, and the time it is told: what of that it takes (M4; design 4.6)."""
+"""When a meter sends, and which reported times it accepts (M4; design 4.6)."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ PUT_S = 60
 """Seconds between the puts of a meter that sends by itself (M4)."""
 
 TOLERANCE_S = 2
-"""Times are told in whole seconds, and take a moment to arrive: what differs by no more than this agrees."""
+"""Times are reported in whole seconds and take a moment to arrive: smaller differences count as agreement."""
 
 AHEAD_TOLERANCE_S = 120
 """A meter that is ahead by no more is left alone: an answer is on its way for so long at times."""
@@ -20,12 +20,12 @@ GOOD_FOR_S = 86_400
 
 @dataclass(frozen=True)
 class Reported:
-    """A time as it was told.
+    """A reported time.
 
     Attributes:
         time: The controller's time at some moment after ``since``.
         trust: How far it can be trusted.
-        since: When it was asked, by the meter's own clock; ``None``: nobody knows how long it was on its way, so that
+        since: When it was asked, by the meter's own clock; ``None``: its travel time is unknown, so that
             the time may be later, but not earlier.
     """
 
@@ -43,10 +43,10 @@ class ReportedTime:
     def step_s(self, told: Reported, had: Trust | int, offset_s: int, now: float) -> int | None:
         """Return by how much a meter's time is to be set; 0: it is right; ``None``: what it has is trusted more.
 
-        What is certain of the told time is taken, not more.
+        Only the certain part of the reported time is accepted.
 
         Args:
-            told: The time as it was told.
+            told: The reported time.
             had: How far what the meter has can be trusted.
             offset_s: How far its time is ahead of its own clock.
             now: The time on its own clock.

@@ -1,7 +1,7 @@
 """The authority's folder: the certificates it issued, with device and end; issues, renews and revokes (P8).
 
 It stands in OUT/authority, where OUT is what ``commonwatt utility register`` wrote: ``ca.pem`` (everybody may have
-it), ``ca-key.pem`` (nobody else may), ``issued.json`` (what it issued) and ``revoked.pem`` (what is valid no more).
+it), ``ca-key.pem`` (secret), ``issued.json`` (what it issued) and ``revoked.pem`` (what is valid no more).
 Whatever it issues is written down before it is handed out, so that everything can be revoked.
 """
 
@@ -150,7 +150,7 @@ class Authority:
         lifetime_s = min(wanted.lifetime_s, self.expires - now)
         if self.expires <= now:
             raise ConfigError(
-                f"{self.out / FOLDER}: the authority has expired, and nobody believes it any more; move it away and "
+                f"{self.out / FOLDER}: the authority has expired, and its certificates are refused; move it away and "
                 "make another: commonwatt enroll authority"
             )
         serial, text = self._signer.issue(wanted.kind, wanted.name, wanted.addresses, now, lifetime_s)

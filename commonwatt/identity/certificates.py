@@ -24,7 +24,7 @@ BACKDATED_S = 3_600
 """Seconds by which a certificate begins before it is made: the checking machine's clock may be behind."""
 
 _UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
-"""What reading a damaged file raises: one flipped bit can make it of a version or an algorithm that nobody knows."""
+"""What reading a damaged file raises: one flipped bit can give it an unknown version or algorithm."""
 
 MAX_NAME = 64
 """Characters a certificate's name may have (X.520)."""

@@ -2,7 +2,7 @@
 
 A token is 32 random bytes in base64url. The broker keeps only its SHA-256: a random 256-bit secret needs no slow
 hash. ``commonwatt utility register`` writes both files; the broker reads ``devices.json``, a device its own token.
-Beside it stands the same in Mosquitto's form, so that nobody needs the tokens to make a password file for that broker.
+The same tokens are kept in Mosquitto's form too, so that its password file needs no plain tokens.
 """
 
 import base64

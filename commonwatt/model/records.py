@@ -59,11 +59,11 @@ class State(IntFlag):
     LOSSY = 0x0008
     """Aggregating by averages."""
     SHARING = 0x0010
-    """Its battery is told to share within the microgrid."""
+    """Its battery shares within the microgrid, by command."""
     REDUCING = 0x0020
     """Demand is reduced."""
     ISOLATED = 0x0040
-    """Told to operate disconnected (``isolate``); OFF_GRID says whether it is."""
+    """Commanded to operate disconnected (``isolate``); OFF_GRID is whether it is disconnected."""
 
 
 KNOWN_STATES = sum(State)

@@ -4,7 +4,7 @@ The rules on a reading's value and time stand in ``reading_faults`` alone. It ta
 the utility judges all blocks of a batch at once.
 
 A reading is implausible above what the registry says of its meter's service and its battery (T1, T8). It is well
-formed, but nobody should be billed for it unseen: it is held until a person releases or refuses it. Nothing is known of
+formed, but it must not be billed unseen: it is quarantined until a person releases or refuses it. Nothing is known of
 how far a cumulative register may have counted, so that is not judged.
 """
 

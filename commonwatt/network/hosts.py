@@ -1,8 +1,8 @@
 """By which names our pages may be asked for: against web pages that read ours under another name (DNS rebinding).
 
-A browser can be told that evil.example is 127.0.0.1; the page from there may then read what is served here, as of its
-own origin. It says so in its request's Host, which it can't forge: a name that is not ours is refused. An IP address
-is nobody's name.
+An attacker's DNS can resolve evil.example to 127.0.0.1; the page from there may then read what is served here, as of
+its own origin. The request's Host names that origin, and the page can't forge it: a name that is not ours is refused.
+An IP address can't be rebound.
 """
 
 from collections.abc import Collection

@@ -16,7 +16,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_cr
 from commonwatt.network.addresses import split_address
 from commonwatt.network.hosts import REFUSAL, is_ours
 
-# A `_created` series beside every counter would double the page, and nobody asks for it.
+# A `_created` series beside every counter would double the page, and has no use.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 

@@ -3,7 +3,7 @@
 Bytes and segments are the kernel's own, repeated ones included; each segment is given the headers it travels with. So
 TLS, acknowledgements, keepalives and repetitions are all in it. Of a segment that came twice the kernel counts the
 headers, but not the content; the content is estimated as that of the connection's average segment. Not counted: name
-look-ups and attempts to connect that nobody answers. Where the kernel has no ``TCP_INFO``, nothing is counted.
+look-ups and unanswered attempts to connect. Where the kernel has no ``TCP_INFO``, nothing is counted.
 """
 
 import secrets
@@ -40,7 +40,7 @@ IS_COUNTED = _TCP_INFO is not None
 
 
 def byte_count_of(sock: socket.socket, *, accepted: bool, closing: bool = False) -> ByteCount | None:
-    """Return what a TCP connection has cost so far; ``None`` where it can't be told.
+    """Return what a TCP connection has cost so far; ``None`` where the kernel does not report it.
 
     Args:
         sock: The connection, plain or TLS.
@@ -94,7 +94,7 @@ class Tally:
     """
 
     run: int = field(default_factory=lambda: secrets.randbits(63))
-    # By connection, whether it was accepted. Weakly: what nobody has any more is closed by Python.
+    # By connection, whether it was accepted. Weak references: Python closes connections without another reference.
     _open: WeakKeyDictionary[socket.socket, bool] = field(default_factory=WeakKeyDictionary)
     _ended_sent: int = 0
     _ended_received: int = 0

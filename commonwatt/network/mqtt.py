@@ -288,7 +288,7 @@ class MqttLink:
             loop.add_writer(sock, self._io, client.loop_write)
 
     def _io(self, work: Callable[[], object]) -> None:
-        """Let paho read or write; after an exception nobody knows what it has read: begin again."""
+        """Let paho read or write; after an exception the state of its buffer is unknown: reconnect."""
         if self._lost.is_set():
             return
         try:

@@ -84,7 +84,7 @@ def server_context(certificate: Path) -> ssl.SSLContext:
     """Make the context of a server.
 
     Every connection is a full handshake, which proves that the device has its key now. In version 1.2 Python can't
-    keep a client from resuming what it shook hands on long ago; in 1.3 nobody can who was given no ticket.
+    keep a client from resuming what it shook hands on long ago; in TLS 1.3 a client without a ticket can't.
 
     Raises:
         ConfigError: The file can't be used.
@@ -103,7 +103,7 @@ def own(context: ssl.SSLContext, certificate: Path) -> None:
         ConfigError: The file can't be used.
     """
     try:
-        # The password is for a key that has one: ours have none, and nobody is there to be asked.
+        # The password is for a key that has one: ours have none, and a service can't prompt for one.
         context.load_cert_chain(certificate, password="")
     except (OSError, ValueError) as error:
         raise _unusable(certificate, "no certificate with its key", error) from error
@@ -136,7 +136,7 @@ def stamp(*files: Path) -> Stamp:
 
 
 class Expiry:
-    """When the first of some files' certificates expires; read again when they change, and told in time.
+    """When the first of some files' certificates expires; read again when they change, and reported in time.
 
     Args:
         files: PEM files.

@@ -283,7 +283,7 @@ def unpack_put_ack(data: bytes) -> PutAck:
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """A live level, sent at QoS 0 and acknowledged by nobody; the next one replaces it.
+    """A live level, sent at QoS 0 and not acknowledged; the next one replaces it.
 
     Attributes:
         state: ``State`` bits.

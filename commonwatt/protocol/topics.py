@@ -72,7 +72,7 @@ def broker_up(microgrid: MicrogridId) -> str:
 
 
 def meter_down(microgrid: MicrogridId, meter: MeterId, leaf: str) -> str:
-    """Return the topic on which a meter is told ``leaf``; ``+`` gives its one subscription."""
+    """Return the topic on which a meter receives ``leaf``; ``+`` gives its one subscription."""
     return f"{ROOT}/{microgrid}/{meter}/d/{leaf}"
 
 
@@ -82,7 +82,7 @@ def gateway_up(controller: ControllerId, leaf: str) -> str:
 
 
 def gateway_down(controller: ControllerId, leaf: str) -> str:
-    """Return the head-end topic on which a gateway is told ``leaf``; ``+`` gives its one subscription."""
+    """Return the head-end topic on which a gateway receives ``leaf``; ``+`` gives its one subscription."""
     return f"{ROOT}/{controller}/d/{leaf}"
 
 

@@ -20,7 +20,8 @@ class Clock:
     Every process of a machine sees the same monotonic clock, so the processes of a demonstration that read one clock
     file agree on the time, and a step of the wall clock disturbs none of them. Time stands still before
     ``monotonic_origin``, and at ``ceiling``, until the file says more: its writer lets time begin when
-    everything is ready, keeps raising the ceiling, and knows after a crash of its own that nobody was ever beyond it.
+    everything is ready, keeps raising the ceiling, and reads after a crash of its own
+    a time that no process has passed.
 
     Attributes:
         origin: Epoch seconds at ``monotonic_origin``.
@@ -89,7 +90,7 @@ _TIMEX_BYTES = 512
 
 
 def _synchronised() -> bool:
-    """Ask the kernel (adjtimex(2), changing nothing); where it can't be asked, nobody keeps the clock."""
+    """Ask the kernel (adjtimex(2), changing nothing); where it can't be asked, the clock counts as not synchronized."""
     answer: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     return 0 <= answer < _TIME_ERROR
 

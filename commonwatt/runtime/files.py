@@ -43,7 +43,7 @@ def _no_constant(text: str) -> object:
 
 def write_private(path: Path, text: str) -> None:
     """Replace ``path`` in one durable step by a file only this user can read."""
-    # Its name is new and nobody's guess: nothing that stands there already, such as a link, is written into.
+    # The name is new and can't be guessed, so that no existing file or link is written to.
     descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".new")
     try:
         with os.fdopen(descriptor, "w") as file:

@@ -24,7 +24,7 @@ def stop_told(said: str) -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM during last steps that take a moment: nobody is then told that nothing was done."""
+    """Ignore Ctrl-C and SIGTERM during last steps that take a moment, so that "nothing was done" is true."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,4 +1,4 @@
-"""What every long-running part does alike: logging, signals, and errors told to a person."""
+"""What all services have in common: logging, signals, and error messages."""
 
 import asyncio
 import fcntl

@@ -1,4 +1,4 @@
-"""What systemd is told of a service: ready, alive, stopping (sd_notify(3)). Without systemd, nothing is said."""
+"""Notify systemd that a service is ready, alive or stopping (sd_notify(3)). Without systemd, do nothing."""
 
 import logging
 import os

@@ -25,7 +25,7 @@ LOOK_EVERY_S = 1.0
 """Real seconds between two looks."""
 
 STUCK_AFTER_S = 30.0
-"""So long without progress is told and counted."""
+"""Time without progress after which a warning is logged and counted."""
 
 END_AFTER_S = 60.0
 """So long without progress ends the process."""
@@ -91,7 +91,7 @@ class Watchdog:
     Attributes:
         stuck: How often what made no progress for long.
         jumps: How often the machine's clock jumped.
-        failures: Exceptions in callbacks of the loop that nobody else has caught; each is logged.
+        failures: Exceptions in callbacks of the loop that no other code caught; each is logged.
         on_jump: Called on the loop with the seconds by which the machine's clock jumped.
     """
 
@@ -108,7 +108,7 @@ class Watchdog:
         self.failures = 0
         self.on_jump: list[Callable[[float], None]] = []
         self._notifier = notifier
-        # systemd is told twice within the time it waits.
+        # systemd is notified twice within its time-out.
         look_s = LOOK_EVERY_S if look_every_s is None else look_every_s
         pulse_s = (notifier.watchdog_s or look_s * 2) / 2
         self._look_s = min(look_s, pulse_s)
@@ -149,7 +149,7 @@ class Watchdog:
         self._notifier.tell("READY=1", f"STATUS={status}")
 
     def stopping(self) -> None:
-        """Tell systemd that the service is about to end as it was told to."""
+        """Notify systemd that the service is stopping on request."""
         self._notifier.tell("STOPPING=1")
 
     @asynccontextmanager
@@ -206,7 +206,7 @@ class Watchdog:
             os._exit(EXIT_STUCK)
 
     def _tell(self, level: int, text: str, *arguments: object) -> None:
-        """Log, but not wait for ever for a log that nobody reads: that is what everything else then waits for too."""
+        """Log without waiting for ever: a log that is not read would stop all other threads too."""
         with _ending_after(self._log_within_s):
             log.log(level, text, *arguments)
 

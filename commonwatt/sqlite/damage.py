@@ -1,4 +1,4 @@
-"""SQLite files that rot: told from those that are only busy or full, quarantined, and read as far as they can be."""
+"""Damaged SQLite files: tell them from busy or full ones, quarantine them, read what can be read."""
 
 import errno
 import logging

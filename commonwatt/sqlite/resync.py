@@ -1,9 +1,9 @@
 """What SQLite reads of its write-ahead log is put on disk again before anything relies on it.
 
-After a failed sync the page cache calls clean what it never wrote: reads see it, no later sync writes it. As long as a
-connection lives that does no harm, since SQLite writes over the frames of a commit that failed. But whoever opens the
-database then takes them for committed; what it commits goes behind them and is synced; and at the next power cut there
-is a hole in the log, where SQLite ends it: commits that were acknowledged are gone (docs/decisions.md).
+After a failed sync the page cache calls clean what it never wrote: reads see it, no later sync writes it. This does
+no harm while a connection is open, since SQLite writes over the frames of a commit that failed. But a process that
+opens the database then reads them as committed; its own commits go behind them and are synced; and at the next power
+cut there is a hole in the log, where SQLite ends it: commits that were acknowledged are gone (docs/decisions.md).
 """
 
 import os
@@ -18,8 +18,8 @@ _CHUNK_BYTES = 1 << 20
 def write_log_again(path: Path) -> None:
     """Write the log of the database at ``path`` over itself, the same bytes, and sync it and its name.
 
-    Nobody may write to the log meanwhile: call it before the first connection of the only process that writes, or in a
-    transaction that writes, before it does.
+    No other process may write to the log meanwhile: call it before the first connection of the only process that
+    writes, or in a transaction that writes, before it does.
 
     Raises:
         sqlite3.OperationalError: It can't be written or synced; nothing may rely on what is read.

@@ -141,7 +141,7 @@ class Collector:
             payload: The message.
             reason: Why it can't be accepted; a dead letter's ``reason``.
             now: The time.
-            stranger: Whether nobody is registered there; all strangers have one share together.
+            stranger: Whether no meter of this id is registered; all such senders share one allowance.
         """
         self.counts.unreadable[source.name.lower()] += 1
         self._new_day(now)

@@ -22,7 +22,7 @@ from gateway.control.sharing import BatteryState, Decision, decide_spec, near_mi
 from gateway.stored import KeptMeters
 
 SHARE_FOR_S = 900
-"""share_power_on ends by itself after this, unless it is ordered again: a lost controller leaves nobody sharing."""
+"""share_power_on ends after this unless it is renewed, so that no meter shares on after its controller is lost."""
 
 RENEW_S = 300
 """It is ordered again when no more than this is left."""
@@ -37,13 +37,13 @@ INITIALIZE_AGAIN_S = 60
 """A meter that has not answered ``initialize`` is asked again after this."""
 
 METER_WRONG_S = 5
-"""A meter whose time differs by more is told the time."""
+"""A meter whose time differs by more is sent the time."""
 
 TELL_AGAIN_S = 60
 """But not again before this."""
 
 LEVEL_GOOD_FOR_S = 300
-"""A battery whose level is older than this is not told to share."""
+"""A battery whose level is older than this is not commanded to share."""
 
 HIGHEST_SEQ = 2**52
 """A sequence number above this was not counted up to; what goes above it goes there in a new epoch."""
@@ -64,7 +64,7 @@ class MeterView:
         level: Its battery's level, milliwatt-hours.
         level_time: End of the slot that level is of.
         level_heard: When it came.
-        told: When it was last told the time.
+        told: When it was last sent the time.
     """
 
     info: MeterInfo | None = None
@@ -133,7 +133,7 @@ class Manager:
         view = self.meters.get(meter)
         latest = now + FUTURE_S if now.trust >= Trust.HARDWARE else MAX_EPOCH
         # A level of the future, taken in while time was not trusted, is not to shut out all that come after it; nor
-        # one that a meter told before its clock was set back.
+        # one that a meter sent before its clock was set back.
         old = view is not None and (view.level_time > latest or now - view.level_heard > LEVEL_GOOD_FOR_S)
         if view is not None and time <= latest and (time > view.level_time or old):
             view.level, view.level_time, view.level_heard = level, time, now
@@ -288,7 +288,7 @@ class Manager:
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
         """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``.
 
-        What a meter was told to end at a time ends then: it has a clock of its own.
+        A state with an end as a time ends then: the meter has a clock of its own.
         """
         self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
         for view in self.meters.values():
@@ -297,7 +297,7 @@ class Manager:
             view.level_heard = view.level_heard and view.level_heard + by_s
         lasting = [desired for desired in self._desired.values() if desired.for_s]
         moved = [e for d in lasting for e in self._set(replace(d, until=max(0, (d.until or 0) + by_s)))]
-        # A time that may be wrong is not written down: after a restart nobody sets the end right with it.
+        # A time that may be wrong is not stored: after a restart the end could not be corrected.
         return moved if now.trust >= Trust.HARDWARE else []
 
     # What is sent, and sent again
@@ -315,7 +315,7 @@ class Manager:
             ended = desired.until is not None and desired.until <= now
             sent, times = self._sent.get(key, (0, 0))
             wait_s = min(RESEND_S * 2 ** max(0, times - 1), RESEND_AT_MOST_S)
-            # Sharing that ends later than it is ever told to was ordered by another clock: it is decided anew.
+            # Sharing with a later end than any command sets was commanded by another clock: it is decided anew.
             strange = key[1] is Kind.SHARING and desired.until is not None and desired.until - now > SHARE_FOR_S
             due = not desired.confirmed and not ended and not strange and now - sent >= wait_s
             if key[0] in self.meters and due:

@@ -36,7 +36,7 @@ MOST_BYTES = 2**53
 """No line carries more; what an interface or a broker may say beyond is not believed."""
 
 LONGEST_LOOK_S = 3600
-"""If two looks are further apart, the time between them does not count as counted: nobody knows what happened."""
+"""If two looks are further apart, the time between them does not count as measured."""
 
 KEPT_DAYS = 62
 """So many days of a side are kept: this month and the last."""

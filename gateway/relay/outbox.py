@@ -45,9 +45,9 @@ class Mode:
 
     Attributes:
         name: ``none``: parts as they come; ``lossless``: whole finished quarters; ``lossy``: averages of those.
-        until: When it ends; ``None``: when told.
-        for_s: Whether it was told to last so long by this process's time: its end goes along when that is set. A store
-            knows it by ``until`` alone.
+        until: When it ends; ``None``: by command.
+        for_s: Whether its end was computed from a duration by this process's time: it is shifted when that is set. The
+            store keeps ``until`` alone.
         since: First quarter that may be averaged, none of it was sent exactly before; ``ANY_QUARTER``: not known yet.
     """
 

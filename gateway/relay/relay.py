@@ -134,7 +134,7 @@ class Relay:
         if self.mode.until is None or not self.mode.for_s:
             return []
         moved = self._set(replace(self.mode, until=max(0, self.mode.until + by_s)))
-        # A time that may be wrong is not written down: after a restart nobody sets the end right with it.
+        # A time that may be wrong is not stored: after a restart the end could not be corrected.
         return moved if now.trust >= Trust.HARDWARE else []
 
     def work(self, now: Now) -> list[Effect[Change]]:
@@ -173,7 +173,7 @@ class Relay:
     def hello(self, now: Now) -> list[Effect[Change]]:
         """Send an empty batch, unless an answer is due already: is the utility there, and the connection sound?
 
-        After a refusal too, when nothing else is sent: a utility that hears nobody takes its connection for deaf.
+        After a refusal too, when nothing else is sent: a utility that receives nothing reconnects.
         """
         if self.in_flight:
             return []
@@ -196,7 +196,7 @@ class Relay:
         if not self._more:
             return None
         self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
-        # What is finished can't be told by a clock that is not trusted: then everything goes as it comes.
+        # Without a trusted clock, which quarters are over is unknown: all parts are relayed as they come.
         mode = self.mode if now.trust >= Trust.HARDWARE else Mode()
         selection = select(self._store, now, mode, self._flying(), self._unknown, one_meter=self._one_by_one)
         self._more = selection is not None and selection.more

@@ -219,7 +219,7 @@ class _Take:
         if any(self._store.forgetting().values()):
             self._store.commit([ForgetRelayed()])  # the rows have other numbers now
         if self._store.setting("utility_store") is None:
-            # Whether the notes of what was acknowledged are of the utility's present store, nobody knows.
+            # Whether the recorded acknowledgements are of the utility's present store is unknown.
             self._store.commit([Setting("utility_store", "unknown")])
 
     def _parts(self, backup_parts: int) -> None:

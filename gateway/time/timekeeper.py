@@ -1,4 +1,4 @@
-"""What time it is, and how far that can be trusted (design 4.6): utility or NTP, hardware clock, meters, nobody.
+"""The gateway's time and its trust (design 4.6): utility or NTP, hardware clock, meters, none.
 
 The gateway's time is ``raw``, which goes on by the monotonic clock whatever the machine's clock does, and an offset,
 which is kept here. No record is ever changed by it. Three witnesses tell a time: this machine, the utility, and the
@@ -17,7 +17,7 @@ from commonwatt.model.units import MADE, SLOT_S, EpochSeconds, MeterId
 from commonwatt.protocol.messages import Trust
 
 TOLERANCE_S = 2
-"""Times are told in whole seconds; what differs by no more than this agrees."""
+"""Times are reported in whole seconds; smaller differences count as agreement."""
 
 DRIFT = 100e-6
 """A clock that is not corrected goes wrong by at most this part of the time that passes."""
@@ -143,7 +143,7 @@ class Timekeeper:
             self._follow(machine.raw, self._ntp, others, alone=alone)
 
     def network(self, raw: float, time: float, round_trip_s: float) -> None:
-        """Take in a time that the utility has told at some moment of the last ``round_trip_s``."""
+        """Take in a time that the utility sent within the last ``round_trip_s``."""
         if time < MADE:
             self.counts.contradictions += 1
             return

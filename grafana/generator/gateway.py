@@ -78,7 +78,7 @@ _NOW = Section(
         ),
         stat(
             "Damaged stores",
-            "Kept beside the one in use. Look at the disk; move them away when nobody wants to see them.",
+            "Kept beside the one in use. Look at the disk; move them away when they are no longer needed.",
             Query(f"max(commonwatt_gateway_damaged_stores{{{_HERE}}})"),
             look=NONE_WANTED,
         ),

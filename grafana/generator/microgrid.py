@@ -148,7 +148,7 @@ _TROUBLE = Section(
         ),
         graph(
             "Connections refused and cut within an hour",
-            "By the microgrid's broker. token, identity: somebody without the right to; expired: renew.",
+            "By the microgrid's broker. token, identity: a client without the right; expired: renew.",
             Query(_within_an_hour("reason", "broker_refused_connects"), "refused: {{reason}}"),
             Query(_within_an_hour("reason", "broker_cut_connections"), "cut: {{reason}}"),
             look=COUNT,

@@ -177,7 +177,7 @@ PUTS: dict[str, bytes] = {
     "256 KB of noise": NOISE,
     "256 KB of zeros": bytes(KILOBYTES_256),
     "JSON instead": b'{"v":1,"record_type":3,"start_time":1790000100}',
-    "a put of a meter nobody registered": PUT.pack(),
+    "a put of a meter that is not registered": PUT.pack(),
 }
 
 
@@ -267,7 +267,7 @@ LEVELS: dict[str, bytes] = {
     "a level below zero": replace(LEVEL, level=-5).pack(),
     "a level the battery can't have": replace(LEVEL, level=2**53).pack(),
     "a level with an unknown state bit": replace(LEVEL, state=0x4001).pack(),
-    "a level of a meter nobody registered": LEVEL.pack(),
+    "a level of a meter that is not registered": LEVEL.pack(),
 }
 OUTCOMES: dict[str, bytes] = {
     "an outcome that is not JSON": b"done",
@@ -283,10 +283,10 @@ OUTCOMES: dict[str, bytes] = {
     "a lone surrogate": outcome_of(b'"\\ud800"', b"id"),
     "bytes that are no UTF-8": outcome_of(b'"\xff\xfe"', b"id"),
     "a number beyond 64 bits": outcome_of(b"18446744073709551616"),
-    "an outcome of a meter nobody registered": outcome_with(),
+    "an outcome of a meter that is not registered": outcome_with(),
     "a topic that is no meter's": outcome_with(),
     "a key that is there twice": outcome_of(b"5", b"bits"),
-    "a key nobody knows": outcome_of(LONG_NUMBER[:4000], b"comment"),
+    "an unknown key": outcome_of(LONG_NUMBER[:4000], b"comment"),
 }
 
 
@@ -556,7 +556,7 @@ AT_UTILITY: dict[str, tuple[str, bytes]] = {
         "batch",
         batch_of(block(), events=[(1, replace(_EVENT, meter_id=555))]).pack(),
     ),
-    "a batch of a gateway nobody registered": ("batch", _GOOD),
+    "a batch of a gateway that is not registered": ("batch", _GOOD),
     "an event that contradicts a kept one": (
         "batch",
         batch_of(block(), events=[(1, replace(_EVENT, new_state=3))]).pack(),

@@ -1,4 +1,4 @@
-"""Finds the slots nobody has sent, and decides which to ask for again (pure; ``utility.store.gaps`` does the SQL).
+"""Finds missing slots, and decides which to ask for again (pure; ``utility.store.gaps`` does the SQL).
 
 A meter's record type is expected in every slot from the first quarter ever heard of it. A slot that is not wholly
 inside a time when the meter was up is off: counted apart, never asked for. What the gateway answered not to have is

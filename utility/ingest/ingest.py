@@ -75,7 +75,7 @@ class Ingest:
             service began to wait for it.
         said: The last heartbeat of each gateway.
         refused: The last refusal of each gateway's batches since the start; what is refused comes again.
-        trust: How far gateways may trust the time they are told.
+        trust: How far gateways may trust the time that they are sent.
         writing: What the writing thread is at, for a watchdog to see.
         health: What is wrong with the database.
     """
@@ -143,7 +143,7 @@ class Ingest:
     def offer(self, topic: str, payload: bytes) -> None:
         """Take a message, or drop one when too many wait."""
         dropped = self._queue.overflowed
-        # The topic without its leaf is the sender's: the broker lets nobody else publish there.
+        # The topic without its leaf is the sender's: the broker's access rules refuse other publishers.
         self._queue.put(topic.rpartition("/")[0], (topic, payload), work=work_of(payload), size=len(payload))
         self._metrics.messages.labels("dropped").inc(self._queue.overflowed - dropped)
         self._metrics.queue.set(len(self._queue))

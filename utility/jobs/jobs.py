@@ -105,7 +105,7 @@ class Jobs:
     async def _see_to_months(self, turn: Turn) -> None:
         """Make the partitions to come, and drop what is older than is kept."""
         await self._writing(make_ahead, self._database, turn.now)
-        # What a clock that nobody keeps takes for old may be new.
+        # By a clock that is not synchronized, new data may look old.
         if self._settings.keep_months is None or self._ingest.trust is Trust.NONE:
             return
         retention = Retention(self._database, self._settings.keep_months)

@@ -54,7 +54,7 @@ class Schedule:
         database: Where their periods are kept.
         clock: The service's.
         in_thread: Does something on the thread that writes.
-        failed: Told of each attempt that failed; the next tick tries again.
+        failed: Called for each attempt that failed; the next tick tries again.
     """
 
     def __init__(

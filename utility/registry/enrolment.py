@@ -36,7 +36,7 @@ def refuse_moved(town: Town, out: Path) -> None:
     """Refuse a town file that gives another place to what is registered by the files below ``out``.
 
     Raises:
-        ConfigError: As it says; or a file there can't be read, so that nobody knows.
+        ConfigError: As it says; or a file there can't be read, so that it is unknown.
     """
     meters = {entry.id: entry for entry in town.meters}
     for path in sorted(out.glob("*/registry.json")):

@@ -29,7 +29,7 @@ class Completeness:
     Attributes:
         exact: There, exactly.
         averaged: There, as averages.
-        held: Missing, since its reading is implausible, and nobody has decided on it yet.
+        held: Missing, since its reading is quarantined and waits for a decision.
         refused: Missing, since a person refused its reading.
         off: Missing, since the meter was off.
         absent: Missing, and its gateway has said not to have it.

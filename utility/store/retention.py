@@ -63,7 +63,7 @@ class Retention:
     def apply(self, first: Quarter) -> bool:
         """Drop something of what is older than ``first``; tell whether more is left that can be dropped now."""
         with self._database.writes.begin() as connection:
-            # Once it is said, nobody looks for what is dropped; nor for what waits to be.
+            # Once the limit is stored, readers skip what is dropped or waits to be dropped.
             save_setting(connection, KEPT_FROM, str(max(first, kept_from(connection))))
             connection.execute(delete(conflict_sender).where(conflict_sender.c.quarter < first))
         try:

@@ -26,7 +26,7 @@ from utility.store.postgres.backup import dump, restore_server
 def backup(url: str, target: Path, config: Path, tell: Tell) -> int:
     """Write a backup of a database, whether or not the service runs; return how many damaged parts are in it.
 
-    A damaged part keeps nothing else from being kept: whoever reads it, here or where the backup was put back, sets it
+    A damaged part does not stop the backup: a reader, here or where the backup was restored, sets it
     aside and has it asked for again.
 
     Args:
@@ -110,7 +110,7 @@ def _unfinished(target: Path) -> Iterator[Path]:
     """Yield where a backup is written that gets its name when it is whole; nothing else is left of it."""
     made = target.with_name(f"{target.name}.part")
     made.unlink(missing_ok=True)
-    # What is in it is for nobody else's eyes.
+    # Only its owner may read it.
     os.close(os.open(made, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:
         yield made

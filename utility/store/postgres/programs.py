@@ -1,4 +1,4 @@
-"""PostgreSQL's own programs, run so that nobody sees a secret, and what they say is told."""
+"""Run PostgreSQL's own programs without showing a secret, and report their messages."""
 
 import os
 import shutil
@@ -25,7 +25,7 @@ def address(url: URL) -> str:
     if secret := next((word for word in _SECRETS if word in words), None):
         raise ConfigError(
             f"database: {secret} would be seen by everybody on this machine while pg_dump or pg_restore runs; take it "
-            "out of the URL, such as by a key that needs no password and that nobody else may read"
+            "out of the URL, such as by a key without a password that only its owner may read"
         )
     words.pop("password", None)
     texts = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in words.items()}
@@ -66,7 +66,7 @@ def script(url: URL, source: Path, entries: Iterable[str]) -> Iterator[bytes]:
             try:
                 yield from process.stdout or ()
             except BaseException:
-                # Nobody wants the rest.
+                # The rest is not needed.
                 process.kill()
                 raise
         if process.returncode:

@@ -22,13 +22,13 @@ FROM compacted AS c JOIN meter AS m ON m.no = c.meter_no
 """
 """For people with SQL: the blocks of finished quarters, each once. ``start`` is epoch seconds."""
 
-# Of a block compacted twice, which nobody makes, the second is a part like any other, and joined again. So is one whose
-# quarter is damaged: it is of no month.
+# Of a block compacted twice, which no release makes, the second is a part like any other, and joined again. So is one
+# whose quarter is damaged: it is of no month.
 IS_FIRST = f"""p.compacted AND p.quarter BETWEEN 0 AND {MAX_EPOCH // QUARTER_S}
     AND NOT EXISTS (SELECT 1 FROM part AS q WHERE q.compacted AND q.id < p.id
     AND q.meter_no = p.meter_no AND q.record_type = p.record_type AND q.quarter = p.quarter)"""
 
-# 0, where nobody of that name is registered.
+# 0, where no controller of that name is registered.
 NUMBERS = "coalesce(s.number, 0) AS sender_no, coalesce(o.number, 0) AS owner_no"
 FROM = "part AS p LEFT JOIN controller AS s ON s.id = p.sender LEFT JOIN controller AS o ON o.id = p.owner"
 

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the table; of the conflicts that are there already nobody knows who sent which value."""
+    """Make the table; the senders of existing conflicts are unknown."""
     op.create_table(
         "conflict_sender",
         sa.Column("quarter", sa.Integer(), autoincrement=False, nullable=False),
