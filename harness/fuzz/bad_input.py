@@ -182,7 +182,7 @@ PUTS: dict[str, bytes] = {
 
 
 def play_put(bench: GatewayBench, case: str) -> Seen:
-    meter = 99 if case.endswith("nobody registered") else 1
+    meter = 99 if case.endswith("not registered") else 1
 
     def do() -> str:
         (sent,) = bench.world.meter_says(meter, "rec", PUTS[case])
@@ -292,7 +292,7 @@ OUTCOMES: dict[str, bytes] = {
 
 def play_quiet(bench: GatewayBench, case: str) -> Seen:
     leaf, payload = ("lvl", LEVELS[case]) if case in LEVELS else ("out", OUTCOMES[case])
-    meter = 99 if case.endswith("nobody registered") else 1
+    meter = 99 if case.endswith("not registered") else 1
     topic = "cw1/r001/x/u/out" if case.startswith("a topic") else f"cw1/r001/{meter}/u/{leaf}"
 
     def do() -> str:
@@ -593,7 +593,7 @@ AT_UTILITY: dict[str, tuple[str, bytes]] = {
 def play_utility(bench: UtilityBench, case: str) -> Seen:
     bench.tell("cw1/r001/u/batch", batch_of(block(slot=1), events=[(1, _EVENT)]).pack())
     leaf, payload = AT_UTILITY[case]
-    sender = "r077" if case.endswith("nobody registered") else "r001"
+    sender = "r077" if case.endswith("not registered") else "r001"
     return bench.play(f"cw1/{sender}/u/{leaf}", payload)
 
 

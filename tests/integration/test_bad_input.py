@@ -47,7 +47,7 @@ MEASURED_S = 450
 SPEED = 60
 
 # What can't be the same here: the meter is registered, and it has the types of this town's file.
-NOT_HERE = ("nobody registered", "a topic that is no meter's", "slot that has one", "a time long ago")
+NOT_HERE = ("not registered", "a topic that is no meter's", "slot that has one", "a time long ago")
 
 
 @contextmanager
