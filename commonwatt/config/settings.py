@@ -82,7 +82,7 @@ class Settings(BaseModel):
     the file says so.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     reaches: ClassVar[tuple[Reach, ...]] = ()
 

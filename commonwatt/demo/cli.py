@@ -99,9 +99,9 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
         console.print("stopped before it began")
         return Audit(), ended_at
     later = f"commonwatt audit --data {layout.data}"
-    # One line, so that the command can be copied.
-    console.print(f"comparing what was made with what is stored; Ctrl-C skips that; later: {later}", soft_wrap=True)
     try:
+        # One line, so that the command can be copied.
+        console.print(f"comparing what was made with what is stored; Ctrl-C skips that; later: {later}", soft_wrap=True)
         with Progress(console=console, transient=True) as progress:
             audit = audit_folder(layout.data, progress)
     except KeyboardInterrupt:

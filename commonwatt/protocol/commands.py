@@ -55,7 +55,7 @@ class Message(BaseModel):
     """What all JSON messages have in common."""
 
     # Unknown keys are ignored: a later version may add some.
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
 
     v: Literal[1] = 1
 
@@ -151,7 +151,7 @@ class Command(Message):
 class Held(BaseModel):
     """One desired state as a meter holds it, with the pair it was set by."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     value: Annotated[str, Field(max_length=16)]
     epoch: Epoch
@@ -164,7 +164,7 @@ class Held(BaseModel):
 class LogIds(BaseModel):
     """What a meter's log holds: ``first`` to ``next`` - 1; empty when they are equal."""
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     generation: Annotated[int, Field(ge=0, lt=2**32)]
     first: Id64
@@ -301,7 +301,7 @@ class Month(BaseModel):
         allowance: What the plan allows in a month, each way.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     used: tuple[Natural, Natural]
     expected: tuple[Natural, Natural] | None = None

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from unittest.mock import patch
 
 from commonwatt.codec.dumps import read_dump
 from commonwatt.demo.layout import CLOCK_FILE, let_time_begin, prepare
@@ -18,7 +19,7 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.runtime.clock import save_clock
 from harness.network.proxy import Judge, Proxy
 from harness.network.waiting import PATIENCE_S, ended, eventually
-from harness.real import failpoint
+from harness.real import failpoint, forks
 from harness.real.failpoint import When
 from harness.real.mosquitto import listens, render
 
@@ -41,7 +42,9 @@ class Site:
         folder.mkdir()
         self.town_file = folder.with_suffix(".toml")
         self.town_file.write_text(town)
-        self.layout = let_time_begin(prepare(folder, self.town_file, speed, None, plain_text=plain_text))
+        with patch("commonwatt.demo.layout.subprocess.run", forks.run):
+            prepared = prepare(folder, self.town_file, speed, None, plain_text=plain_text)
+        self.layout = let_time_begin(prepared)
         # Nobody is there to raise the clock's ceiling.
         save_clock(folder / CLOCK_FILE, self.layout.clock)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -55,9 +58,12 @@ class Site:
         for name in names:
             part = self.layout.part(name)
             command = self.commands.get(name, part.command)
-            environment = os.environ | self.environments.get(name, {})
-            with part.log.open("ab") as log:
-                self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            if name in self.environments:
+                environment = os.environ | self.environments[name]
+                with part.log.open("ab") as log:
+                    self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
+            else:
+                self.processes[name] = forks.start(command, part.log)
         for name in names:
             eventually(partial(self._answers, name))
 
@@ -119,13 +125,13 @@ class Site:
         """Return every block that the utility stores."""
         command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config"]
         config = str(self.layout.part("utility").config)
-        done = subprocess.run([*command, config], check=True, capture_output=True, text=True)
+        done = forks.run([*command, config], check=True)
         return read_dump(io.StringIO(done.stdout))[0]
 
     def register(self, database: str) -> None:
         """Register the town in another database."""
         command = [sys.executable, "-m", "commonwatt", "utility", "register", "--town", str(self.town_file)]
-        subprocess.run([*command, "--database", database, "--out", str(self.folder)], check=True, capture_output=True)
+        forks.run([*command, "--database", database, "--out", str(self.folder)], check=True)
 
     def log(self, name: str) -> str:
         """Return what a part has printed."""

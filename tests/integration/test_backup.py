@@ -1,6 +1,5 @@
 """A running town whose utility loses its database and gets a backup of it back: nothing acknowledged is lost."""
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,7 +8,7 @@ import pytest
 
 from commonwatt.audit import audit_folder
 from harness.network.waiting import eventually
-from harness.real import databases
+from harness.real import databases, forks
 from harness.real.postgres import Postgres
 from harness.real.site import Site
 
@@ -36,7 +35,7 @@ def do(site: Site, *words: str) -> str:
     """Run one of the utility's commands."""
     part = site.layout.part("utility")
     command = [*part.command[: part.command.index("run")], *words, "--config", str(part.config)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = forks.run(command)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -19,6 +19,7 @@ from commonwatt.protocol.commands import Command, Epoch, LogIds, Outcome, unpack
 from commonwatt.protocol.messages import Put, PutAck, Refusal, Trust, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter, load_registry
 from harness.network.waiting import become, eventually
+from harness.real import forks
 from harness.real.parts import real_part
 from harness.real.site import Site
 
@@ -195,7 +196,7 @@ def utility_has(site: Site) -> dict[tuple[str, int], int]:
     config = site.layout.part("utility").config
     command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config", str(config)]
     found = {}
-    for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
+    for line in forks.run(command, check=True).stdout.splitlines():
         block = json.loads(line)
         if block["kind"] == "block":
             assert block["extras"] == []

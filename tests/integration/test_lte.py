@@ -1,12 +1,12 @@
 """What is counted of an LTE line, beside every packet weighed on a loopback where nobody else speaks."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 from harness.network.loopback import run_alone
 from harness.network.waiting import eventually
+from harness.real import forks
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
@@ -60,7 +60,7 @@ def test_a_controller_behind_mosquitto_counts_its_interface_and_says_when_the_pl
         assert site.metric("r001 gateway", "commonwatt_gateway_lte_allowance_bytes") == 1
         site.stop("r001 gateway")
         command = [sys.executable, "-m", "commonwatt", "gateway", "lte", "--config", str(config)]
-        shown = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        shown = forks.run(command, check=True).stdout
     level, up, down, *days = shown.splitlines()
     assert level == "exceeded"
     assert up.startswith("up: 0.0")

@@ -18,6 +18,23 @@ WRONG = (
     "averaged_beyond_bound",
     "events_missing",
 )
+TOWN = """
+[[microgrid]]
+id = "r"
+kind = "residential"
+count = 2
+houses = 4
+
+[[microgrid]]
+id = "apt"
+kind = "apartment"
+buildings = 1
+apartments = 4
+
+[[microgrid]]
+id = "pub"
+kind = "public"
+"""
 PERFECT = dict.fromkeys(WRONG, 0)
 
 
@@ -42,8 +59,10 @@ def order(data: Path, *words: str) -> None:
 
 
 def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agrees(tmp_path: Path) -> None:
-    data = tmp_path / "town"
-    with subprocess.Popen(demo(data, "--speed", "150", "--for", "25s"), stdout=subprocess.PIPE, text=True) as process:
+    data, town = tmp_path / "town", tmp_path / "town.toml"
+    town.write_text(TOWN)
+    command = demo(data, "--town", str(town), "--speed", "150", "--for", "25s")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()  # everything is up, and time has begun
         order(data, "r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1500")

@@ -28,6 +28,7 @@ from commonwatt.protocol.batches import Batch, BatchAck, unpack_batch_ack
 from commonwatt.protocol.commands import ControllerCommand, Heartbeat, unpack_json
 from commonwatt.protocol.topics import gateway_down, gateway_up
 from harness.network.waiting import become, ended, free_port
+from harness.real import forks
 
 WAIT_S = 30.0
 QUARTER = 2_000_000
@@ -39,9 +40,7 @@ HEARTBEAT = Heartbeat(
 
 
 def commonwatt(*arguments: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "commonwatt", *map(str, arguments)], capture_output=True, text=True, timeout=WAIT_S
-    )
+    return forks.run([sys.executable, "-m", "commonwatt", *map(str, arguments)], timeout=WAIT_S)
 
 
 @contextlib.contextmanager

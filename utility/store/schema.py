@@ -3,11 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, create_engine, text
+from sqlalchemy import Connection, create_engine, inspect, text
 
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.sqlite.damage import DamagedError
@@ -22,7 +18,7 @@ _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 def revisions() -> list[str]:
     """Return the schemas there are, newest first."""
-    return [revision.revision for revision in ScriptDirectory(str(_MIGRATIONS)).walk_revisions()]
+    return sorted((path.name[1:5] for path in _MIGRATIONS.glob("versions/v[0-9]*.py")), reverse=True)
 
 
 def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[str | None, str]:
@@ -38,14 +34,19 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
         DamagedError: It holds something else.
         StoreError: It was made by a later version.
     """
+    before = _schema_of(connection, name)
+    if before == revisions()[0]:
+        return before, before
+    lock_schema(connection, name)
+    before = _schema_of(connection, name)  # Another process may have done it before we had the lock.
+    # It takes 0.2 s to load, and most starts need nothing of it.
+    from alembic import command
+    from alembic.config import Config
+
     config = Config(attributes={"connection": connection})
     config.set_main_option("script_location", str(_MIGRATIONS).replace("%", "%%"))
-    before = _schema_of(connection, name)
-    if before != revisions()[0]:
-        lock_schema(connection, name)
-        before = _schema_of(connection, name)  # Another process may have done it before we had the lock.
     command.upgrade(config, revision)
-    (head,) = MigrationContext.configure(connection).get_current_heads()
+    (head,) = _present(connection)
     return before, head
 
 
@@ -83,7 +84,7 @@ def lock_schema(connection: Connection, name: str) -> None:
 
 def _schema_of(connection: Connection, name: str) -> str | None:
     """Return the schema of a database, ``None`` if it has none yet; refuse what is not ours to change."""
-    present = set(MigrationContext.configure(connection).get_current_heads())
+    present = _present(connection)
     if not present and connection.dialect.name == "sqlite" and _has_pages(connection):
         raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
     if unknown := present - set(revisions()):
@@ -92,6 +93,13 @@ def _schema_of(connection: Connection, name: str) -> str | None:
             "install that version, or name another database"
         )
     return min(present, default=None)
+
+
+def _present(connection: Connection) -> set[str]:
+    """Return the schemas that a database is of: none yet, or one."""
+    if not inspect(connection).has_table("alembic_version"):
+        return set()
+    return set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
 
 
 def empty_database(revision: str = "head") -> bytes:

@@ -1,0 +1,158 @@
+"""Processes of ``commonwatt`` that are forked from one that has loaded everything, not started from nothing.
+
+Loading takes 0.4 to 0.9 s of a core, and tests start many hundred processes. What runs is the command's own ``main``,
+in a process of its own that is killed as any other. What depends on the start itself is tested with a real one.
+"""
+
+import atexit
+import gc
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+_COMMAND = [sys.executable, "-m", "commonwatt"]
+
+_LOADED = (
+    "broker.embedded.broker",
+    "gateway.cli",
+    "gateway.shell",
+    "meter_sim.cli",
+    "meter_sim.fleet",
+    "utility.cli.main",
+    "utility.shell",
+)
+
+
+class Forked(subprocess.Popen[bytes]):
+    """A forked process; the one that forked it reaps it."""
+
+    def __init__(self, origin: "Origin", args: list[str], pid: int) -> None:
+        self._child_created = False  # What Popen's own finaliser looks at.
+        self.args = args
+        self.pid = pid
+        self.returncode: int | None = None
+        self._origin = origin
+
+    def poll(self) -> int | None:
+        """Return the exit code; ``None`` while it runs."""
+        if self.returncode is None:
+            self.returncode = self._origin.ask({"poll": self.pid})
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait until it has ended, and return its exit code."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if timeout is not None and deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(self.args, timeout)
+            time.sleep(0.005)
+        return code
+
+
+class Origin:
+    """The process that forks; it ends with this one."""
+
+    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
+        self._process = process
+        self._connection = connection
+        self._lines = connection.makefile("r")
+        self._lock = threading.Lock()
+
+    def ask(self, request: dict[str, object]) -> int | None:
+        """Send a request, and return the answer to it."""
+        with self._lock:
+            self._connection.sendall(json.dumps(request).encode() + b"\n")
+            answer: int | None = json.loads(self._lines.readline())
+            return answer
+
+    def close(self) -> None:
+        """End it."""
+        self._connection.close()
+        self._lines.close()
+        self._process.wait()
+
+
+@cache
+def _origin() -> Origin:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        process = subprocess.Popen([sys.executable, "-m", __name__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
+    origin = Origin(process, ours)
+    atexit.register(origin.close)
+    return origin
+
+
+def start(command: list[str], out: Path, err: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start a command that appends to one file, or two; of another program than ``commonwatt`` as usual."""
+    if command[:3] == _COMMAND:
+        files = [str(out), str(err or out)]
+        pid = _origin().ask({"run": command[3:], "files": files, "folder": str(Path.cwd())})
+        assert pid is not None
+        return Forked(_origin(), command, pid)
+    with out.open("ab") as out_file, (err or out).open("ab") as err_file:
+        return subprocess.Popen(command, stdout=out_file, stderr=err_file)
+
+
+def run(
+    command: list[str], *, check: bool = False, timeout: float | None = None, **_: bool
+) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end and return what it printed: ``subprocess.run`` with ``capture_output`` and ``text``."""
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder) / "out", Path(folder) / "err"
+        code = start(command, out, err).wait(timeout)
+        done = subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
+    if check:
+        done.check_returncode()
+    return done
+
+
+def _serve(connection: socket.socket) -> dict[str, str | list[str]] | None:
+    """Fork, and tell what has ended, until the other side is gone; return in a forked process, with what to run."""
+    codes: dict[int, int] = {}
+    with connection, connection.makefile("r") as lines:
+        for line in lines:
+            request = json.loads(line)
+            if "poll" in request:
+                pid = request["poll"]
+                if pid not in codes:
+                    ended, status = os.waitpid(pid, os.WNOHANG)
+                    if ended:
+                        codes[pid] = os.waitstatus_to_exitcode(status)
+                answer = codes.get(pid)
+            elif not (answer := os.fork()):
+                return dict(request)
+            connection.sendall(json.dumps(answer).encode() + b"\n")
+    return None
+
+
+def _main() -> None:
+    for name in _LOADED:
+        import_module(name)
+    from commonwatt.__main__ import main
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; it ends when they close the connection.
+    gc.freeze()
+    request = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if request is None:
+        return
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for stream, path in enumerate(request["files"], start=1):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
+        os.dup2(file, stream)
+        os.close(file)
+    os.chdir(str(request["folder"]))
+    sys.argv = ["commonwatt", *request["run"]]
+    main()
+
+
+if __name__ == "__main__":
+    _main()
