@@ -12,10 +12,10 @@ from benchmarks.series import household, levels
 from commonwatt.codec.packing import pack, unpack
 from commonwatt.model.blocks import Blocks, Quality, average, make_blocks
 from commonwatt.model.records import RecordType
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch
-from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from utility.core import Core
 from utility.events import FromGateway

@@ -14,7 +14,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Write
 from commonwatt.model.records import HistoryRecord, Log
 from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.messages import MAX_PUT_RECORDS, Put, unpack_put
+from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, unpack_put
 from commonwatt.protocol.topics import RECORDS, meter_up
 from gateway.core import Gateway
 from gateway.events import Committed, FromMeter

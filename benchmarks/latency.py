@@ -9,8 +9,9 @@ from pathlib import Path
 from benchmarks.report import Goal, Section, Table, percentile
 from commonwatt.model.records import HistoryRecord, Log, RecordType, State
 from commonwatt.model.units import SLOT_S, EpochSeconds
-from commonwatt.protocol.commands import Command, Held, Kind, LogIds, Outcome, unpack_json
-from commonwatt.protocol.messages import Level, Put
+from commonwatt.protocol.commands import Command, Held, Kind, LogIds, Outcome
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import Level, Put
 from commonwatt.protocol.topics import COMMANDS, LEVELS, OUTCOMES, RECORDS, meter_down, meter_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Meter, Microgrid

@@ -21,7 +21,8 @@ from commonwatt.model.blocks import make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.keys import Keys
 from commonwatt.model.units import QUARTER_S, SLOTS
-from commonwatt.protocol.batches import Batch, DeadLetter
+from commonwatt.protocol.batches import Batch
+from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Microgrid, load_town

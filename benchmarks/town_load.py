@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.processes import MIB, Costs
 from benchmarks.report import Goal, Section, Table, measure, number, percentile
 from benchmarks.town import RESIDENTIAL, WHOLE_TOWN, Controller, Uplinks, controllers, use_server
-from commonwatt.protocol.commands import Heartbeat
+from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import STATUS
 from harness.real.postgres import Postgres
 from harness.real.site import Site

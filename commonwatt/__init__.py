@@ -1,1 +1,1 @@
-"""What all parts of Commonwatt agree on: units, records, blocks, messages, topics, configuration, the command line."""
+"""Library of all parts of Commonwatt: units, records, blocks, messages, topics, configuration, the command line."""

@@ -4,7 +4,7 @@ import sys
 
 
 def main() -> None:
-    """Load the command line, which takes a moment, and run it; Ctrl-C is no traceback even then."""
+    """Load and run the command line. Ctrl-C prints no traceback, even while modules load."""
     try:
         from commonwatt.cli.main import main as run
 

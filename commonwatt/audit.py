@@ -1,4 +1,4 @@
-"""The audit: what was made against what is stored, slot by slot, from what the parts export by their own commands."""
+"""The audit: compare generated with stored records, slot by slot, from the exports of the parts' dump commands."""
 
 import json
 import os
@@ -27,33 +27,33 @@ from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS, EpochS
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported
 
 LATE_EVENT_S = 60
-"""A meter that lost its power logs that it went down only when it is back: so much later may an older event come."""
+"""Seconds by which an event may arrive late: a meter logs a power loss only when its power is back."""
 
 Events = dict[tuple[int, int, int], EventRecord]
 """Events by (meter, log generation, id)."""
 
 Export = tuple[Blocks, Events]
-"""What one kind of part exports."""
+"""The exported blocks and events of one kind of part."""
 
 
 @dataclass
 class Line:
-    """What became of the slots of one meter and record type.
+    """The audit's counts for the slots of one meter and record type.
 
     Attributes:
         meter: The meter.
         record_type: The record type's number.
-        made: Slots a record was made for.
+        made: Slots for which the meter made a record.
         stored_exact: Of these, stored exactly at the utility.
         stored_averaged: Of these, stored as averages.
-        at_meter: Of these, those the meter still holds, stored or not.
+        at_meter: Of these, slots still in the meter's log, stored or not.
         held: Of these, not stored, but still held by the meter or its gateway.
-        missing: Of these, nowhere.
+        missing: Of these, slots found nowhere.
         conflicting: Slots stored with more than one value.
-        unmade: Slots stored though no record was made for them.
-        difference: Sum of what stored exact slots differ by from what was made (absolute), milliwatt-hours.
-        averaged_difference: Largest difference of a group of averaged slots from what was made, milliwatt-hours.
-        beyond_bound: Groups of averaged slots that differ by more than half a unit a slot.
+        unmade: Slots stored without a record in the truth log.
+        difference: Sum of absolute differences between exact stored slots and the truth log, milliwatt-hours.
+        averaged_difference: Largest difference between a group of averaged slots and the truth log, milliwatt-hours.
+        beyond_bound: Groups of averaged slots that differ by more than half a milliwatt-hour a slot.
     """
 
     meter: int
@@ -72,7 +72,7 @@ class Line:
 
     @property
     def good(self) -> bool:
-        """Whether nothing is missing, in conflict, made up, or different."""
+        """Whether every slot is stored or still on its way, without conflict, invention or difference."""
         return not (self.missing or self.conflicting or self.unmade or self.difference or self.beyond_bound)
 
 
@@ -82,13 +82,13 @@ class Audit:
 
     Attributes:
         lines: By meter and record type.
-        events_made: Events that were made.
-        events_stored: Of these, stored at the utility as they were made.
+        events_made: Events in the truth log.
+        events_stored: Of these, stored unchanged at the utility.
         events_held: Of these, not stored, but still held by the meter or its gateway.
-        events_missing: Of these, nowhere.
-        events_different: Stored events that are not what was made.
-        foreign_slots: Slots stored of meters without a truth log, those of other makers; not compared.
-        sharing_events: Stored events by which a battery began to share.
+        events_missing: Of these, events found nowhere.
+        events_different: Stored events that differ from the truth log.
+        foreign_slots: Stored slots of other makers' meters; they have no truth log and are not compared.
+        sharing_events: Stored events that report the start of sharing by a battery.
     """
 
     lines: list[Line] = field(default_factory=list)
@@ -111,14 +111,14 @@ class Audit:
 
 
 def compare(truths: Sequence[Export], meters: Export, gateways: Export, utility: Export) -> Audit:
-    """Compare what was made with what the utility stores, and with what meters and gateways still hold.
+    """Compare the truth logs with the utility's database and with the logs of meters and gateways.
 
     Args:
-        truths: One for each fleet of emulated meters. What is stored of its meters beyond its last slot was made after
-            it was exported, and is not compared; nor is what is stored of meters that are in none.
-        meters: What meters hold.
-        gateways: What gateways hold that the utility has not acknowledged.
-        utility: What the utility stores; exported last.
+        truths: One truth log for each fleet of emulated meters. Slots after a truth log's last slot were
+            made after its export; they are not compared. Meters without a truth log are not compared.
+        meters: The unacknowledged data of the meters.
+        gateways: The gateways' data that the utility has not acknowledged.
+        utility: The utility's stored data; exported last.
     """
     horizons: dict[int, EpochSeconds] = {}
     for blocks, events in truths:
@@ -181,7 +181,7 @@ def _compare_slots(
         "conflicting": conflicting,
         "unmade": ~made & (quality > 0) & (starts < horizon[:, None]),
         "difference": apart,
-        # A group of which not all was exported yet can't be judged.
+        # A group that is not exported completely can't be compared.
         "beyond_bound": (2 * np.abs(groups) > bound) & (_groups((~made & (quality > 0)).astype(np.int64)) == 0),
     }
     lines: dict[tuple[int, int], Line] = {}
@@ -227,10 +227,10 @@ def _read(paths: list[Path]) -> Export:
 
 
 def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
-    """Audit a demonstration's data folder, by calling each part's own ``dump``.
+    """Audit a demonstration's data folder with the ``dump`` command of each part.
 
     Raises:
-        CommonwattError: A part could not dump.
+        CommonwattError: The ``dump`` command of a part failed.
     """
     microgrids = sorted(path.parent.name for path in data.glob("*/gateway.toml"))
     if not microgrids:
@@ -244,7 +244,7 @@ def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
                 progress.advance(task)
 
         def ask(name: str) -> None:
-            # Downstream last: what moves on while the parts are asked is then seen at least once.
+            # Downstream last: data that moves during the export then appears in at least one dump.
             meters, gateway = data / name / "meters.toml", data / name / "gateway.toml"
             for kind, part, config, options in (
                 ("truth", "meters", meters, ["--truth"]),
@@ -285,11 +285,11 @@ MEASURES = {
     "difference": "off by, mWh",
     "beyond_bound": "averages beyond bound",
 }
-"""What the measures of a line are called in a table."""
+"""The table headings of an audit line's fields."""
 
 
 def table_of(audit: Audit, *, by_meter: bool) -> Table:
-    """Draw an audit: a column for each record type; or, by meter, a line for each meter and type."""
+    """Draw the audit table: a column for each record type, or with ``by_meter`` a line for each meter and type."""
     table = Table(title="What was made, and what of it is stored", box=SIMPLE_HEAD)
     lines: dict[tuple[int, ...], list[int]] = {}
     for line in audit.lines:
@@ -334,7 +334,7 @@ def audit_command(
     by_meter: Annotated[bool, typer.Option("--by-meter", help="One line for each meter and type.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Compare every slot that was made with what the utility stores; exit 1 unless nothing is lost or counted twice."""
+    """Compare every generated slot with the utility's database; exit 1 if a slot is lost or counted twice."""
     with errors_reported():
         if data is not None:
             with Progress(console=Console(stderr=True), transient=True) as progress:

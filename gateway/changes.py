@@ -5,8 +5,8 @@ from typing import TypeAlias
 
 from commonwatt.model.records import EventRecord, HistoryRecord, Log
 from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours, Quarter
-from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Epoch, Kind
+from commonwatt.protocol.dead_letters import DeadLetter
 
 RELAYED_SLOTS = "relayed_slots"
 """Setting that counts the slots the utility acknowledged."""

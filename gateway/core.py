@@ -13,12 +13,15 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.machine import Machine
 from commonwatt.model.records import Log, Rejection
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
 from commonwatt.model.validation import limits_of
-from commonwatt.protocol.batches import MESSAGE_REASON, BatchAck, unpack_batch_ack
-from commonwatt.protocol.commands import PERIODS, ControllerCommand, Heartbeat, LineByteCount, Outcome, unpack_json
-from commonwatt.protocol.dead_letters import DeadLetterSource
-from commonwatt.protocol.messages import Level, Now, Refusal, Trust, judge_level, unpack_level
+from commonwatt.protocol.batches import BatchAck, unpack_batch_ack
+from commonwatt.protocol.commands import PERIODS, ControllerCommand, Outcome
+from commonwatt.protocol.dead_letters import MESSAGE_REASON, DeadLetterSource
+from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import Level, Refusal, judge_level, unpack_level
 from commonwatt.protocol.topics import (
     ACKS,
     COMMANDS,
@@ -82,7 +85,7 @@ class Gateway:
         collector: Takes in what meters send.
         manager: Keeps meters in the states they should be in.
         relay: Sends to the utility.
-        orders: Does what the utility asks.
+        utility_commands: Does what the utility asks.
         upkeep: Keeps the store in order.
         line: Keeps account of the LTE line.
         time: Keeps the time.

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from commonwatt.protocol.messages import slots_asked
+from commonwatt.protocol.meter_messages import slots_asked
 from commonwatt.runtime.fair_queue import FairQueue
 from gateway.events import Event, FromMeter, FromUtility
 

@@ -8,9 +8,10 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from commonwatt.model.records import RecordType, Rejection
-from commonwatt.protocol.commands import Month
+from commonwatt.model.trust import Trust
 from commonwatt.protocol.dead_letters import DeadLetterSource
-from commonwatt.protocol.messages import Refusal, Trust
+from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.meter_messages import Refusal
 from gateway.core import Gateway
 from gateway.store.tables import COLUMNS
 

@@ -28,8 +28,8 @@ from gateway.core import HEARTBEAT, RETRY, Gateway
 from gateway.disk import Disk
 from gateway.events import ClockJumped, Committed, Counted, Event, FromMeter, MachineRead, NotStored, Tick
 from gateway.inbox import Inbox
+from gateway.line_watch import LineWatch
 from gateway.links import Links
-from gateway.lte.line_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.store.recovery import Recovery, open_checked, replace
 from gateway.store.store import GoneError, Store

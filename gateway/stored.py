@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import MeterId, Quarter
-from commonwatt.protocol.batches import DeadLetter
+from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import Desired, MeterInfo, Part
 
 Key = tuple[int, int, int]

@@ -5,8 +5,7 @@ from collections import Counter
 from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import EpochSeconds, unsigned64
-from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, DeadLetter
-from commonwatt.protocol.dead_letters import DeadLetterSource, LocalReason
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
 from gateway.changes import AddDeadLetters, Change, DropBackup, DropDamaged
 from gateway.stored import Backup, DamagedRow
 

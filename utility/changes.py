@@ -7,8 +7,8 @@ from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
-from commonwatt.protocol.batches import DeadLetter
-from commonwatt.protocol.commands import Heartbeat
+from commonwatt.protocol.dead_letters import DeadLetter
+from commonwatt.protocol.heartbeats import Heartbeat
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,11 +18,13 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import KNOWN_STATES, RecordType
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId
-from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, Batch, BatchAck, BatchRefusal, DeadLetter, unpack_batch
-from commonwatt.protocol.commands import ControllerOutcome, Heartbeat, unpack_json
-from commonwatt.protocol.dead_letters import DeadLetterSource, LocalReason
-from commonwatt.protocol.messages import Now, Trust
+from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
+from commonwatt.protocol.commands import ControllerOutcome
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
 from utility.changes import Append, Change, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
 from utility.events import CommandsOpen, Event, FromGateway

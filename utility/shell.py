@@ -13,12 +13,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.settings import UtilitySettings
 from commonwatt.model.effects import Publish
+from commonwatt.model.trust import Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.liveness import Liveness
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import Expiry, client_tls, server_context
 from commonwatt.protocol import topics
-from commonwatt.protocol.messages import Trust
 from commonwatt.runtime.clock import Clock, read_machine
 from commonwatt.runtime.service import until_stopped
 from commonwatt.runtime.ticker import Ticker

@@ -17,7 +17,7 @@ from amqtt.session import ApplicationMessage, Session  # type: ignore[import-unt
 
 from broker.embedded.packets import MAX_FILTERS
 from broker.embedded.plugins import Admitted
-from broker.embedded.subscriber_queue import Outbox
+from broker.embedded.subscriber_queue import SubscriberQueue
 from broker.metrics import Dropped
 from broker.rules import Action
 
@@ -60,14 +60,14 @@ class QuietBroker(Broker):  # type: ignore[misc]
         listener = ListenerConfig(type=ListenerType.EXTERNAL, bind="127.0.0.1:0")
         super().__init__(BrokerConfig(listeners={LISTENER: listener}, plugins=plugins))
         self._admitted = admitted
-        self._outboxes: dict[str, Outbox[tuple[ApplicationMessage, int]]] = {}
+        self._queues: dict[str, SubscriberQueue[tuple[ApplicationMessage, int]]] = {}
 
     async def forget(self, identity: str) -> None:
         """Drop what is left of a connection that ended, however it ended: handler, subscriptions, deliveries."""
         await self._cleanup_session(identity)
         # Only now: until amqtt had forgotten the session, messages for it came.
-        outbox = self._outboxes.pop(identity, None)
-        if outbox is not None and (dropped := outbox.close()):
+        queue = self._queues.pop(identity, None)
+        if queue is not None and (dropped := queue.close()):
             self._admitted.drop(identity, Dropped.GONE, dropped)
 
     def passing_on(self) -> object:
@@ -137,9 +137,9 @@ class QuietBroker(Broker):  # type: ignore[misc]
         if handler is None:
             return
         identity = receiver.client_id
-        if identity not in self._outboxes:
-            self._outboxes[identity] = Outbox(partial(self._send, identity, handler))
-        if not self._outboxes[identity].add((message, qos), len(message.data)):
+        if identity not in self._queues:
+            self._queues[identity] = SubscriberQueue(partial(self._send, identity, handler))
+        if not self._queues[identity].add((message, qos), len(message.data)):
             self._admitted.drop(identity, Dropped.FULL)
 
     async def _send(self, identity: str, handler: Any, parcel: tuple[ApplicationMessage, int]) -> None:

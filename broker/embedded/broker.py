@@ -30,7 +30,7 @@ from broker.metrics import BrokerMetrics
 from commonwatt.identity.devices import Device, Role
 from commonwatt.network.addresses import split_address
 from commonwatt.network.lte import Tally
-from commonwatt.protocol.commands import LineByteCount
+from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.topics import broker_up
 
 PACKETS_PER_S = 100.0

@@ -17,7 +17,7 @@ MAX_BYTES = 16 << 20
 """Bytes of payload on their way to one subscriber."""
 
 
-class Outbox(Generic[Message]):
+class SubscriberQueue(Generic[Message]):
     """Messages for one subscriber, sent in their order, ``MAX_SENDING`` at a time."""
 
     def __init__(self, send: Callable[[Message], Coroutine[None, None, None]]) -> None:

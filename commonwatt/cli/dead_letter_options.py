@@ -1,4 +1,4 @@
-"""The options of the commands that show dead letters, the same at gateway and utility, and what they print."""
+"""Options and output of the commands that show dead letters, shared by gateway and utility."""
 
 import json
 from collections.abc import Sequence
@@ -10,16 +10,16 @@ from commonwatt.cli.tables import is_wide, show
 from commonwatt.protocol.dead_letter_words import counts_of, row_of
 from commonwatt.protocol.dead_letters import Kept
 
-MeterOption = Annotated[str | None, typer.Option("--meter", help="Only those of this meter.")]
+MeterOption = Annotated[str | None, typer.Option("--meter", help="Only dead letters of this meter.")]
 ReasonOption = Annotated[
-    str | None, typer.Option("--reason", help="Only those of this reason, by name or number, such as `implausible`.")
+    str | None, typer.Option("--reason", help="Only this reason, by name or number, such as `implausible`.")
 ]
 SinceOption = Annotated[
     str | None,
-    typer.Option("--since", help="Only those that came since: epoch seconds, or so long ago (90m, 24h, 7d)."),
+    typer.Option("--since", help="Only dead letters received since then: epoch seconds, or an age (90m, 24h, 7d)."),
 ]
-CountsOption = Annotated[bool, typer.Option("--counts", help="Only how many there are, by reason.")]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="How many at most.")]
+CountsOption = Annotated[bool, typer.Option("--counts", help="Only the number of dead letters, by reason.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most dead letters to show.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 _STATES = ("state", "decided")
@@ -29,9 +29,9 @@ def show_dead_letters(dead_letters: Sequence[Kept], *, as_json: bool, columns: S
     """Print dead letters, newest first.
 
     Args:
-        dead_letters: The letters.
-        as_json: With every byte, as hexadecimal text.
-        columns: The first columns of the table; the reason and what a dead letter says come behind.
+        dead_letters: The dead letters.
+        as_json: Print JSON with every byte, as hexadecimal text.
+        columns: The first columns of the table; the reason and the content follow.
     """
     rows = [row_of(dead_letter) for dead_letter in dead_letters]
     if as_json:
@@ -44,7 +44,7 @@ def show_dead_letters(dead_letters: Sequence[Kept], *, as_json: bool, columns: S
 
 
 def show_counts(rows: Sequence[tuple[int, str, int]], *, as_json: bool) -> None:
-    """Print how many dead letters there are by reason and state."""
+    """Print the number of dead letters by reason and state."""
     counts = counts_of(rows)
     if as_json:
         typer.echo(json.dumps(counts, indent=1))

@@ -1,6 +1,6 @@
-"""``commonwatt enroll``: certificates for brokers and devices, from an authority of one's own (P8).
+"""``commonwatt enroll``: certificates for brokers and devices, from the operator's own authority (P8).
 
-It works in the folder that ``commonwatt utility register --out`` wrote, and puts everything where it belongs there.
+It works in the folder that ``commonwatt utility register --out`` wrote.
 """
 
 import json
@@ -46,19 +46,19 @@ app = typer.Typer(
 )
 
 OutOption = Annotated[Path, typer.Option("--out", help="The folder that `commonwatt utility register` wrote.")]
-DaysOption = Annotated[int, typer.Option("--days", min=1, max=3650, help="For how many days they are valid.")]
+DaysOption = Annotated[int, typer.Option("--days", min=1, max=3650, help="Days for which the certificates are valid.")]
 
 
 @app.command("authority")
 @flowing
 def make_authority(
     out: OutOption,
-    name: Annotated[str, typer.Option(help="What it is called in the certificates.")] = "Commonwatt",
+    name: Annotated[str, typer.Option(help="The authority's name in its certificates.")] = "Commonwatt",
 ) -> None:
-    """Make the authority, once, in OUT/authority; it is valid for ten years.
+    """Make the certificate authority, once, in OUT/authority; it is valid for ten years.
 
-    Anyone with OUT/authority/ca-key.pem can make certificates that all devices accept: keep OUT where only you can read
-    it, and carry to each machine nothing but its own folder.
+    OUT/authority/ca-key.pem can sign certificates that all devices accept: keep OUT where only you can read
+    it, and copy to each machine only that machine's folder.
     """
     with errors_reported(), _alone(out):
         made = Authority.create(out, name, _now())
@@ -70,12 +70,12 @@ def make_authority(
 def enroll_broker(
     place: Annotated[str, typer.Argument(help="The broker's folder in OUT: `head-end`, or a microgrid's id.")],
     out: OutOption,
-    address: Annotated[list[str], typer.Option("--address", help="A host name or IP address that devices dial.")],
+    address: Annotated[list[str], typer.Option("--address", help="A host name or IP address for the certificate.")],
     days: DaysOption = 365,
 ) -> None:
-    """Make a broker's certificate, OUT/PLACE/broker.pem, with the files that it needs to judge those of devices.
+    """Make a broker's certificate, OUT/PLACE/broker.pem, and the files to verify the certificates of devices.
 
-    Name every address by which gateways or meters reach it: they believe no other.
+    Name every address to which gateways or meters connect: they reject any other address.
     """
     with errors_reported(), _alone(out):
         _check_place(out, place)
@@ -104,8 +104,8 @@ def enroll_device(
 ) -> None:
     """Make certificates of registered devices: OUT/r001/gateway.pem, OUT/utility/utility.pem, or a meter's.
 
-    A broker asks for them where its file has clients_ca. One made again replaces the one before; a device takes over a
-    new file by itself.
+    A broker requires them if its file has clients_ca. A new certificate replaces the previous one; devices load the
+    new file without a restart.
     """
     with errors_reported(), _alone(out):
         devices = _devices(out)
@@ -120,11 +120,11 @@ def enroll_device(
 @flowing
 def renew(
     out: OutOption,
-    within: Annotated[int, typer.Option(min=0, max=3650, help="Renew what expires within so many days.")] = 30,
+    within: Annotated[int, typer.Option(min=0, max=3650, help="Renew certificates that expire so soon, in days.")] = 30,
 ) -> None:
-    """Make anew every certificate that expires soon, or has, for as long as before; running parts take them over.
+    """Renew every certificate that expires soon or has expired, for the same lifetime; running parts load it.
 
-    Meant to be called every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
+    Call it every day: 0 4 * * * commonwatt enroll renew --out /srv/commonwatt
     """
     with errors_reported(), _alone(out):
         revoked = {d.identity for d in _devices(out).values() if d.revoked}
@@ -132,7 +132,7 @@ def renew(
 
 
 WithMetersOption = Annotated[
-    bool, typer.Option("--with-meters", help="With a gateway: all meters of its microgrid too.")
+    bool, typer.Option("--with-meters", help="With a gateway: also revoke all meters of its microgrid.")
 ]
 
 
@@ -141,22 +141,22 @@ WithMetersOption = Annotated[
 def revoke(
     identity: Annotated[str, typer.Argument(help="A gateway (a microgrid's id), a meter, or `utility`.")],
     out: OutOption,
-    reason: Annotated[str, typer.Option(help="Why, for the log and for `list`.")],
+    reason: Annotated[str, typer.Option(help="The reason, for the log and for `list`.")],
     with_meters: WithMetersOption = False,
     broker: Annotated[
         bool,
-        typer.Option("--broker", help="Instead: the certificate of the broker of this folder, such as `head-end`."),
+        typer.Option("--broker", help="Revoke the certificate of this folder's broker instead, such as `head-end`."),
     ] = False,
 ) -> None:
-    """Make everything invalid that a device proves itself by: its certificates, and its token.
+    """Revoke a device's credentials: its certificates and its token.
 
-    Brokers cut it off within seconds of getting the files that are named: revoked.pem and devices.json. Its place in
-    the town stays; its readings stay too. `commonwatt enroll readmit` takes it in again, with a new token.
+    Brokers disconnect it within seconds after they get the printed files: revoked.pem and devices.json. Its entry in
+    the town and its readings stay. `commonwatt enroll readmit` admits it again, with a new token.
 
-    A broker (--broker) is believed no more by those whose file names their revoked.pem, once they have the new one.
+    Clients whose file names revoked.pem reject a revoked broker (--broker) once they have the new list.
 
-    Of a stolen controller revoke its broker's certificate too, by --broker, and if the meters' secrets were on it
-    these, by --with-meters.
+    If a controller is stolen, revoke its broker's certificate too, with --broker. If the meters' secrets were on it,
+    revoke them with --with-meters.
     """
     with errors_reported(), _alone(out):
         authority = Authority.load(out) if broker or (out / FOLDER / ISSUED_FILE).exists() else None
@@ -181,7 +181,7 @@ def readmit(
     out: OutOption,
     with_meters: WithMetersOption = False,
 ) -> None:
-    """Take in a revoked device again, with a new token; the old token and certificates stay invalid."""
+    """Admit a revoked device again, with a new token; the old token and certificates stay invalid."""
     with errors_reported(), _alone(out):
         devices = _devices(out)
         names = [name for name in _names(devices, identity, with_meters=with_meters) if devices[name].revoked]
@@ -209,7 +209,7 @@ def _taken_in(device: Device, token: bytes) -> Device:
 def list_issued(
     out: OutOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False
 ) -> None:
-    """Show every certificate: whose, until when, and whether it was revoked."""
+    """List every certificate: holder, expiry and revocation."""
     with errors_reported():
         authority = Authority.load(out)
         rows = [_row(entry, _now()) for entry in authority.issued]
@@ -228,7 +228,7 @@ def list_issued(
 
 @contextmanager
 def _alone(out: Path) -> Iterator[None]:
-    """Work in ``out`` alone: a renewal by the clock and a person must not undo each other."""
+    """Lock ``out``: a scheduled renewal and a person's command must not run at the same time."""
     if not out.is_dir():
         raise ConfigError(f"{out}: no such folder; make it with: commonwatt utility register --out {out}")
     with only_one(out / FOLDER, "another enrolment"):
@@ -241,7 +241,7 @@ def _devices(out: Path) -> dict[str, Device]:
 
 
 def _check_place(out: Path, place: str) -> None:
-    """Refuse what is not a broker's folder, by its plain name."""
+    """Raise an error unless ``place`` is the plain name of a broker's folder."""
     places = sorted(path.parent.name for path in out.glob("*/devices.json"))
     if place not in places:
         raise ConfigError(f"{out / place}: no broker's folder in {out}; there are {', '.join(places[:10]) or 'none'}")
@@ -254,7 +254,7 @@ def _clients_of(out: Path, place: str) -> set[Path]:
 
 
 def _names(devices: dict[str, Device], identity: str, *, with_meters: bool) -> list[str]:
-    """Return ``identity``, and the meters of its microgrid if they are meant too."""
+    """Return ``identity``, and with ``with_meters`` the meters of its microgrid."""
     if identity not in devices:
         raise ConfigError(f"{identity} is no device; of a broker's certificate say so with --broker")
     meters = [d.identity for d in devices.values() if d.role is Role.METER and d.microgrid == identity]
@@ -272,7 +272,7 @@ def _wanted(out: Path, devices: dict[str, Device], identity: str, lifetime_s: in
 
 
 def _mark(out: Path, names: Sequence[str], change: Callable[[Device], Device]) -> list[Path]:
-    """Change devices in every devices file that has one of them; return those."""
+    """Change devices in every devices file that contains one of them; return the changed files."""
     changed = []
     for path in sorted(out.glob("*/devices.json")):
         devices = load_devices(path)

@@ -1,4 +1,4 @@
-"""The command ``commonwatt``: the parts' own commands, found by entry point, and what concerns all of them."""
+"""The command ``commonwatt``: the parts' commands, found by entry point, and the commands about all parts."""
 
 import os
 import sys
@@ -24,7 +24,7 @@ config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, o
 
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one part.")]) -> None:
-    """Check every key of FILE, and that the files it names are there; say what is wrong, and on which line."""
+    """Check every key of FILE and the files that it names; print each fault with its line."""
     with errors_reported():
         part = check_file(file)
         check_named_files(file, part)
@@ -33,18 +33,18 @@ def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one p
 
 @config_app.command("example")
 def config_example(part: Annotated[str, typer.Argument(help=", ".join(PARTS))]) -> None:
-    """Print an example file for PART with every key, its default and what it is for."""
+    """Print an example file for PART with every key, its default and its meaning."""
     if part not in PARTS:
         raise typer.BadParameter(f"{part!r} is no part; choose one of: {', '.join(PARTS)}")
     sys.stdout.write(example(part))
 
 
 def make_app(wanted: str | None = None) -> typer.Typer:
-    """Put the command together from what is installed.
+    """Build the command line from the installed parts.
 
     Args:
-        wanted: The one command that will be called; then nothing else is loaded, which saves every part of a
-            demonstration a second and the memory of all the others. ``None``: all commands, as for ``--help``.
+        wanted: The one command that will run; no other command is loaded, which saves each process of a
+            demonstration a second and memory. ``None``: load all commands, as for ``--help``.
     """
     app = typer.Typer(
         no_args_is_help=True,
@@ -99,9 +99,9 @@ def _add_dead_letters(app: typer.Typer) -> None:
         context: typer.Context,
         config: Annotated[Path, typer.Option("--config", "-c", help="The file (TOML) of a gateway or the utility.")],
     ) -> None:
-        """Show dead letters: what was rejected, its sender and the reason; of a gateway or of the utility.
+        """List the dead letters of a gateway or the utility: content, sender and reason.
 
-        Whose they are is what the file's table says. Takes the options of `commonwatt gateway dead-letters` or of
+        The table in the file selects the part. The options are those of `commonwatt gateway dead-letters` or
         `commonwatt utility dead-letters`, such as --since 24h --counts.
         """
         with errors_reported():
@@ -136,7 +136,7 @@ def _add_part(app: typer.Typer, entry: EntryPoint) -> None:
 
 
 def _add_missing(app: typer.Typer, name: str, error: ModuleNotFoundError) -> None:
-    """Add a command that says what it needs; its options can't be known."""
+    """Add a stand-in for a command whose packages are missing; it names the package to install."""
     settings = {"allow_extra_args": True, "ignore_unknown_options": True}
 
     @app.command(name, context_settings=settings, help=f"Not installed here: {error.name} is missing.")
@@ -148,6 +148,6 @@ def _add_missing(app: typer.Typer, name: str, error: ModuleNotFoundError) -> Non
 
 
 def main() -> None:
-    """Run the command line; only their owner may read the files that it writes."""
+    """Run the command line; the files that it writes are readable by their owner alone."""
     os.umask(0o077)
     make_app(next((word for word in sys.argv[1:] if not word.startswith("-")), None))()

@@ -1,4 +1,4 @@
-"""``commonwatt status``: how a running part is, as it says itself at the ``http`` address of its file."""
+"""``commonwatt status``: the status of a running part, from the ``http`` address in its file."""
 
 import json
 import ssl
@@ -17,18 +17,18 @@ from commonwatt.network.addresses import split_address
 from commonwatt.runtime.service import errors_reported, flowing
 
 ANSWER_S = 10.0
-"""Real seconds a part has to answer."""
+"""Real seconds within which a part must answer."""
 
 MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""More than this is no status of ours."""
+"""Most bytes of a status page; a longer page is not from Commonwatt."""
 
 MAX_LINE = 200
-"""Characters that are still a line for a person."""
+"""Most characters of a line in the terminal; longer values are counted."""
 
 _TIMES = ("time", "last_batch", "last_seen")
 
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not a listener
-"""By which host a part that listens on all addresses is reached on its own machine."""
+"""Loopback host for each wildcard address, to reach a part on its own machine."""
 
 
 @flowing
@@ -36,9 +36,9 @@ def status(
     config: Annotated[Path, typer.Option("--config", "-c", help="The part's file (TOML), of any part.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Ask a running part how it is, on its own machine; exit code 1 if it does not answer.
+    """Print the status of a part that runs on this machine; exit code 1 if it does not answer.
 
-    A broker and emulated meters answer where their file has `http`; a Mosquitto does not. What is long is only
+    A broker and emulated meters answer if their file has `http`; Mosquitto does not. Long values are only
     counted: --json shows it whole.
     """
     with errors_reported():
@@ -47,7 +47,7 @@ def status(
 
 
 def ask(config: Path) -> dict[str, Any]:
-    """Return what the part of this file says.
+    """Return the status that the part of this file reports.
 
     Raises:
         ConfigError: The file is wrong, or has no ``http``.
@@ -66,7 +66,7 @@ def ask(config: Path) -> dict[str, Any]:
 
 
 def lines(answer: dict[str, Any]) -> list[str]:
-    """Return a line for each key; of what would be longer than MAX_LINE, how many there are."""
+    """Return a line for each key; a value longer than MAX_LINE is shown as its number of entries."""
     told = {key: (_of(key, value), value) for key, value in answer.items()}
     return [
         f"{key.replace('_', ' ')}: {len(value) if isinstance(value, dict | list) and len(text) > MAX_LINE else text}"
@@ -96,7 +96,7 @@ def _fetch(address: str, certificate: Path | None) -> dict[str, Any]:
 
 
 def _only(certificate: Path) -> ssl.SSLContext:
-    """Believe the certificate of the file and no other, whatever its name: the address is known."""
+    """Trust only the certificate in the file, whatever its host name: the address is from the same file."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.load_verify_locations(certificate)

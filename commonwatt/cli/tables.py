@@ -12,21 +12,21 @@ from rich.table import Table
 from commonwatt.model.words import moment
 
 WIDE = 110
-"""Columns of a terminal that has room for everything."""
+"""Width from which a terminal shows every column whole."""
 
 _TIMES = ("time", "start", "next_time", "due", "done")
 
 _WHOLE = ("no", "id", "time", "to", "sender", "meter", "microgrid")
-"""Columns that are never broken: people copy them."""
+"""Columns that are never wrapped, so that they can be copied."""
 
 
 def is_wide() -> bool:
-    """Say whether the terminal has room for everything."""
+    """Return whether the terminal is wide enough for every column."""
     return Console().width >= WIDE
 
 
 def show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) -> None:
-    """Print rows as a table for people."""
+    """Print rows as a table."""
     if not rows:
         typer.echo(f"no {title}")
         return
@@ -39,7 +39,7 @@ def show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) 
         else:
             table.add_column(column.replace("_", " "), overflow="fold")
     for row in cells:
-        # What others sent is text, not rich's markup.
+        # Received text must not be read as rich's markup.
         table.add_row(*map(escape, row))
     Console().print(table)
 

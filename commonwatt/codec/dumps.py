@@ -1,4 +1,4 @@
-"""What every part's ``dump`` command writes: JSON lines, one block or event each, to be compared by the audit.
+"""The output of every part's ``dump`` command, for the audit: JSON lines, one block or event each.
 
 ``{"kind": "block", "meter": "10001", "type": 3, "quarter": 1988888, "values": [.., null, ..], "quality": "2212..",
 "extras": [[slot, value], ..]}`` and ``{"kind": "event", "meter": "10001", "generation": 1, "id": "7", "previous": 1,
@@ -95,7 +95,7 @@ class _Block:
 
 
 def _block_of(item: dict[str, Any]) -> _Block:
-    """Check a line as far as the arrays it goes into need it."""
+    """Return the block of a line; raise a ValueError if a value is malformed."""
     values, quality = item["values"], item["quality"]
     if not len(values) == len(quality) == SLOTS or set(quality) - set("012"):
         raise ValueError(f"values and quality are not those of {SLOTS} slots")

@@ -1,7 +1,7 @@
 """Packing: the payload of one block, frame of reference and bit-packed (docs/protocol.md, "Block payload").
 
 A payload is what the gateway stores, the wire carries and the utility keeps, byte for byte. Its last four bytes are a
-CRC-32 over the block's key and the payload, so that a payload damaged, or filed under another key, is found out.
+CRC-32 over the block's key and the payload, which detects a damaged payload and a payload under a wrong key.
 """
 
 import struct
@@ -35,10 +35,10 @@ BAD_PAYLOAD = 7
 """``ProtocolError`` code of a payload that can't be unpacked."""
 
 FEW = 12
-"""Fewer blocks are sooner done one at a time than as arrays."""
+"""Below this number of blocks, one block at a time is faster than arrays."""
 
 MAX_EXTRAS = 150
-"""Extras that are kept of a block."""
+"""Most extras that a block keeps."""
 
 KNOWN_FLAGS = HAS_MISSING | HAS_AVERAGED | IS_DELTA | HAS_EXTRAS | IS_DIVIDED
 _KEY = struct.Struct(">QBI")
@@ -46,7 +46,7 @@ _CHECK = struct.Struct(">I")
 _MASK = struct.Struct(">Q")
 _EXTRA = struct.Struct(">Bq")
 _ALL_SLOTS = (1 << SLOTS) - 1
-# Plain numbers: most parts hold a few slots, for which neither arrays nor enumerations are quick.
+# Plain numbers: most parts have few slots, for which arrays and enumerations are slow.
 _AVERAGED = int(Quality.AVERAGED)
 _EXACT = int(Quality.EXACT)
 
@@ -87,7 +87,7 @@ def unpack(keys: Keys | Sequence[Key], payloads: Payloads | Sequence[bytes]) -> 
 
 
 def unpack_sound(keys: Keys | Sequence[Key], payloads: Payloads | Sequence[bytes]) -> tuple[Blocks, list[int]]:
-    """Return the blocks that can be unpacked, in their order, and the indexes of those that can't."""
+    """Return the blocks that can be unpacked, in their order, and the indexes of all other payloads."""
     blocks, damaged = _unpack(Keys.of(keys), Payloads.of(payloads))
     if not damaged:
         return blocks, []
@@ -96,7 +96,7 @@ def unpack_sound(keys: Keys | Sequence[Key], payloads: Payloads | Sequence[bytes
 
 
 def _unpack(keys: Keys, payloads: Payloads) -> tuple[Blocks, list[tuple[int, ProtocolError]]]:
-    """Return the blocks, and (row, why) of those that can't be unpacked, whose rows mean nothing."""
+    """Return the blocks, and (row, reason) of payloads that can't be unpacked; ignore these rows of the blocks."""
     if len(keys) != len(payloads):
         raise ValueError(f"{len(keys)} keys of {len(payloads)} payloads")
     shape = len(keys), SLOTS
@@ -126,7 +126,7 @@ def _unpack(keys: Keys, payloads: Payloads) -> tuple[Blocks, list[tuple[int, Pro
 
 
 def is_intact(key: Key, payload: bytes) -> bool:
-    """Tell whether the checksum of a payload, over it and its key, is right."""
+    """Return whether a payload's checksum matches the payload and its key."""
     body, check = payload[:-4], payload[-4:]
     return _CHECK.pack(zlib.crc32(body, zlib.crc32(_KEY.pack(*key)))) == check
 
@@ -142,7 +142,7 @@ def _pack_one(key: Key, values: list[int], quality: list[int], extras: list[_Ext
         flags |= HAS_AVERAGED
         masks += _MASK.pack(sum(1 << slot for slot, q in enumerate(quality) if q == _AVERAGED))
     form, frame = _frame(present)
-    # Levels move in small steps, so their differences often need fewer bits than themselves.
+    # Levels change in small steps, so their differences often need fewer bits than the levels.
     steps = [b - a for a, b in pairwise(present)]
     # Steps between the extremes may spread over 2^55, a bit more than a frame may be wide.
     if steps and (max(steps) - min(steps)).bit_length() <= MAX_WIDTH:
@@ -165,7 +165,7 @@ def _number(value: int) -> bytes:
 
 
 def _frame(values: list[int]) -> tuple[int, bytes]:
-    """Return the frame of some values, divided where it is shorter for it, and the flag that says so."""
+    """Return the frame of some values, divided if that is shorter, and its ``IS_DIVIDED`` flag."""
     if not values:
         return 0, b""
     base = min(values)
@@ -195,7 +195,7 @@ def _frame_bytes(width: int, count: int) -> int:
 
 
 class _Reader:
-    """Takes a payload apart; running off its end is an ``IndexError``."""
+    """Reads the fields of a payload; reading beyond its end is an ``IndexError``."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -218,7 +218,7 @@ class _Reader:
         return int.from_bytes(self.take(length), "big", signed=True)
 
     def mask(self) -> int:
-        """Return which slots; bit s is slot s."""
+        """Return a mask of slots; bit s is slot s."""
         return int(_MASK.unpack(self.take(8))[0]) & _ALL_SLOTS
 
     def frame(self, count: int, *, divided: bool) -> list[int]:
@@ -282,7 +282,7 @@ def _unpack_body(reader: _Reader) -> tuple[list[int], list[int], list[_Extra]]:
         present &= present - 1
         values[slot] = value
         quality[slot] = _AVERAGED if averaged >> slot & 1 else _EXACT
-    # Joining relies on it: the smallest stands, and extras are ascending.
+    # The join relies on this order: the smallest value is the slot's value, and the extras are ascending.
     if any(not values[slot] < value <= MAX_ABS_READING for slot, value in extras) or sorted(set(extras)) != extras:
         raise ValueError("extra values out of order")
     return values, quality, extras

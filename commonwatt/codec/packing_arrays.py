@@ -1,7 +1,7 @@
 """Packing and unpacking of many blocks at once, by operations on whole arrays (docs/benchmarks.md has the figures).
 
-Blocks with extras, and payloads with anything wrong, are left to ``commonwatt.codec.packing``: it takes one at a time
-and says what is wrong with it. So one function judges, and this module is the fast path past it.
+Blocks with extras and malformed payloads are left to ``commonwatt.codec.packing``. It takes one at a time
+and reports the fault. So one function validates payloads, and this module is the fast path.
 """
 
 from dataclasses import dataclass
@@ -35,11 +35,11 @@ _ALL_SLOTS = np.uint64((1 << SLOTS) - 1)
 _MIN_BYTES = 1 + CHECK_BYTES
 _PLAIN_FLAGS = HAS_MISSING | HAS_AVERAGED | IS_DELTA | IS_DIVIDED
 _MASK_BYTES = _NUMBER_BYTES = 8
-# So far a damaged payload may be read beyond its end: flags, two masks, three numbers, a width, eight bytes from there.
+# The most a damaged payload is read beyond its end: flags, two masks, three numbers, a width, eight more bytes.
 _PADDING = bytes(64)
-# Steps between readings are within 2^54. Sixty of this don't overflow; those beyond are judged one at a time.
+# Steps between readings are within 2^54. A sum of sixty such steps fits; larger steps are checked one at a time.
 _MAX_STEP = 2**56
-# The common divisor of these is looked for first: at 1 mWh it is 1 already. Of ten averaged slots one tells all.
+# The common divisor of these slots is computed first: at 1 mWh it is 1 already. Ten averaged slots have one value.
 _FEW_SLOTS = slice(GROUP_SLOTS - 1, None, GROUP_SLOTS)
 _EVERY_SLOT = slice(None)
 _INT64 = np.iinfo(np.int64)
@@ -48,12 +48,12 @@ _POWERS = np.int64(1) << np.arange(63, dtype=np.int64)
 
 @dataclass(frozen=True, eq=False)
 class Unpacked:
-    """What was taken out of n payloads.
+    """The values and qualities of n unpacked payloads.
 
     Attributes:
         values: int64 (n, 60), 0 where missing.
         quality: uint8 (n, 60), ``Quality``.
-        plain: Which payloads are plain and sound; the rows of the others mean nothing.
+        plain: Which payloads are plain and sound; ignore the rows of all others.
     """
 
     values: _I64
@@ -62,7 +62,7 @@ class Unpacked:
 
 
 def unpack_plain(keys: Keys, payloads: Payloads) -> Unpacked:
-    """Take apart the payloads that are plain and sound."""
+    """Unpack the payloads that are plain and sound."""
     lengths = payloads.lengths
     fit: _Flags = (lengths >= _MIN_BYTES) & (lengths <= MAX_PAYLOAD_BYTES)
     if fit.all():
@@ -76,7 +76,7 @@ def unpack_plain(keys: Keys, payloads: Payloads) -> Unpacked:
 
 
 def _unpack(keys: Keys, payloads: Payloads) -> Unpacked:
-    """Do it for payloads none of which is too short or too long."""
+    """Unpack payloads whose lengths are all within the limits."""
     reader = _Reader(payloads)
     flags = reader.byte(np.ones(len(keys), np.bool_))
     present = np.where(flags & HAS_MISSING, reader.mask((flags & HAS_MISSING) > 0), _ALL_SLOTS)
@@ -116,13 +116,13 @@ def _unpack(keys: Keys, payloads: Payloads) -> Unpacked:
 
 
 def _places(there: _Flags, delta: _Flags) -> _I64:
-    """Return which value of its frame each slot is. Any, for a missing slot, and for the first of differences."""
+    """Return each slot's index in its frame; arbitrary for a missing slot and for the first slot of differences."""
     places = np.arange(SLOTS)[None, :] if there.all() else np.cumsum(there, axis=1) - 1
     return np.maximum(places - delta[:, None], 0)
 
 
 def _sum_up(values: _I64, there: _Flags, rows: npt.NDArray[np.intp], first: _I64) -> None:
-    """Turn the differences in ``rows`` into values, beginning with ``first``."""
+    """Sum the differences in ``rows`` up to values, starting at ``first``."""
     steps, some = values[rows], there[rows]
     steps[~some] = 0
     steps[np.arange(len(rows)), some.argmax(axis=1)] = first[rows]
@@ -130,11 +130,11 @@ def _sum_up(values: _I64, there: _Flags, rows: npt.NDArray[np.intp], first: _I64
 
 
 class _Reader:
-    """Reads the same field of all payloads at a time, where a payload has it.
+    """Reads one field of all payloads at a time, from each payload that has it.
 
     Attributes:
-        at: Where each is read next.
-        sound: False of those in which a number was too long.
+        at: The next read position of each payload.
+        sound: False for payloads in which a number was too long.
     """
 
     def __init__(self, payloads: Payloads) -> None:
@@ -177,14 +177,14 @@ class _Reader:
 
 
 def are_plain(blocks: Blocks) -> _Flags:
-    """Tell which blocks ``pack_plain`` packs."""
+    """Return which blocks ``pack_plain`` can pack."""
     plain: _Flags = (blocks.values.min(axis=1) >= -MAX_ABS_READING) & (blocks.values.max(axis=1) <= MAX_ABS_READING)
     plain[blocks.extras["row"]] = False
     return plain
 
 
 def pack_plain(blocks: Blocks) -> Payloads:
-    """Pack blocks that are plain, as ``commonwatt.codec.packing`` would pack each."""
+    """Pack plain blocks, with the same bytes as ``commonwatt.codec.packing``."""
     there = blocks.quality > Quality.MISSING
     masks = masks_of(there)
     count = np.bitwise_count(masks).astype(np.int64)
@@ -195,7 +195,7 @@ def pack_plain(blocks: Blocks) -> Payloads:
     steps = _Frame(np.diff(values, axis=1), np.maximum(count - 1, 0))
     first = np.where(count > 0, values[:, 0], 0)
     fits = steps.width <= MAX_WIDTH
-    # What divides the differences between values divides the differences between those.
+    # Values minus their base and steps have one common divisor: skip the rows where the steps' divisor is 1.
     plain.divide(steps.divide(count > 1))
     first_bytes = 1 + _number_bytes(first)
     longer = first_bytes + steps.total_bytes >= plain.total_bytes
@@ -228,16 +228,16 @@ def _to_the_left(values: _I64, there: _Flags, count: _I64) -> _I64:
 
 
 class _Frame:
-    """The frames of n rows of numbers: of each row the first ``count``.
+    """The frames of n rows of numbers, each of the row's first ``count`` numbers.
 
     Attributes:
         numbers: The rows.
-        count: How many of each are in its frame.
-        base: The smallest of each.
-        divisor: What each number less the smallest is divided by; 1 where that is not shorter.
-        width: Bits for each number less the smallest, divided.
-        packed_bytes: What those take.
-        total_bytes: What they take with divisor, base and width; 0 of a frame of none.
+        count: How many numbers of each row are in its frame.
+        base: The smallest number of each row.
+        divisor: The divisor of each number minus the base; 1 where dividing saves nothing.
+        width: Bits of each number after subtraction and division.
+        packed_bytes: Bytes of the packed numbers.
+        total_bytes: Bytes with divisor, base and width; 0 for an empty frame.
     """
 
     def __init__(self, numbers: _I64, count: _I64) -> None:
@@ -257,8 +257,8 @@ class _Frame:
         self.total_bytes = np.where(count > 0, 1 + _number_bytes(self.base) + 1 + self.packed_bytes, 0)
 
     def divide(self, where: _Flags) -> _Flags:
-        """Divide by the greatest common divisor where that is shorter; tell where it is not known to be 1."""
-        # A divisor takes two bytes or more, and leaves each number a bit or more.
+        """Divide by the greatest common divisor where that is shorter; return the rows whose divisor may exceed 1."""
+        # A divisor takes two bytes or more, and each number keeps a bit or more.
         rows = np.flatnonzero(where & (self.packed_bytes > 2 + (self.count + 7) // 8))
         may_be_more = np.ones_like(where)
         for slots in (_FEW_SLOTS, _EVERY_SLOT):
@@ -279,7 +279,7 @@ class _Frame:
         return may_be_more
 
     def over(self, rows: npt.NDArray[np.intp], slots: slice = _EVERY_SLOT) -> _I64:
-        """Return the numbers of some rows less the smallest of each, divided; 0 where a row has fewer than another."""
+        """Return the numbers of some rows minus the row's base, divided; 0 as padding in shorter rows."""
         count = self.count[rows]
         most = int(count.max())
         over: _I64 = self.numbers[:, :most][:, slots][rows] - self.base[rows, None]
@@ -291,7 +291,7 @@ class _Frame:
 
 
 class _Writer:
-    """Writes the same field of all payloads at a time, where a payload has it."""
+    """Writes one field of all payloads at a time, to each payload that has it."""
 
     def __init__(self, lengths: _I64) -> None:
         self._offsets = np.concatenate(([0], np.cumsum(lengths)))
@@ -327,7 +327,7 @@ class _Writer:
         self._at += where * frame.packed_bytes
 
     def _last_bytes(self, where: _Flags, numbers: _I64 | _U64, lengths: _I64) -> None:
-        """Write the last ``lengths`` bytes of numbers of eight."""
+        """Write the last ``lengths`` bytes of eight-byte numbers."""
         rows = np.flatnonzero(where & (lengths > 0))
         shifted = numbers[rows].view(np.uint64) << (64 - 8 * lengths[rows]).view(np.uint64)
         self._scatter(rows, shifted.astype(">u8").view(np.uint8).reshape(-1, 8), lengths[rows])
@@ -353,7 +353,7 @@ def masks_of(flags: _Flags) -> _U64:
 
 
 def _flags(masks: _U64) -> _Flags:
-    """Return the flags of which these are the ``masks_of``."""
+    """Return the flags of each row from its mask; the reverse of ``masks_of``."""
     packed = masks.astype("<u8").view(np.uint8).reshape(-1, _MASK_BYTES)
     return np.unpackbits(packed, axis=1, bitorder="little", count=SLOTS).view(np.bool_)
 
@@ -363,7 +363,7 @@ def _frame_bytes(width: _I64, count: _I64) -> _I64:
 
 
 def _number_bytes(values: _I64) -> _I64:
-    """Return in how many bytes each number is written, its sign included."""
+    """Return the length of each number in bytes, with its sign."""
     return np.where(values == 0, 0, (_bit_length(np.abs(values)) + 8) // 8)
 
 

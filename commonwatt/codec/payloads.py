@@ -12,7 +12,7 @@ import numpy.typing as npt
 from commonwatt.model.keys import Keys
 
 MAX_PAYLOAD_BYTES = 2048
-"""No payload is longer; extras are cut to what fits (a slot with that many different values tells enough)."""
+"""The longest payload; extras beyond this length are dropped."""
 
 CHECK_BYTES = 4
 """The checksum at the end of a payload."""
@@ -23,7 +23,7 @@ _ALL_ONES = 0xFFFFFFFF
 
 @dataclass(frozen=True, eq=False)
 class Payloads:
-    """The payloads of n blocks, one behind the other; equal to a list of the same bytes.
+    """The concatenated payloads of n blocks; equal to a list of the same bytes.
 
     Attributes:
         buffer: Their bytes.
@@ -35,7 +35,7 @@ class Payloads:
 
     @classmethod
     def of(cls, payloads: "Payloads | Iterable[bytes]") -> "Payloads":
-        """Put payloads one behind the other, unless they are so already."""
+        """Concatenate payloads, unless they are ``Payloads`` already."""
         if isinstance(payloads, Payloads):
             return payloads
         pieces = list(payloads)
@@ -67,10 +67,10 @@ class Payloads:
 
 
 def check_sums(keys: Keys, payloads: Payloads) -> npt.NDArray[np.uint32]:
-    """Return the CRC-32 of each key and payload, exclusive-or the four bytes at the payload's end: 0 where it is right.
+    """Return the CRC-32 of each key and payload XOR the four bytes at the payload's end: 0 where they match.
 
-    A CRC-32 is the exclusive or of what each byte at its distance from the end adds, so all bytes of all payloads are
-    looked up at once. Payloads are from 5 to ``MAX_PAYLOAD_BYTES`` long.
+    A CRC-32 is the XOR of one table entry for each byte and its distance from the end, so all bytes are
+    looked up at once. Payloads are 5 to ``MAX_PAYLOAD_BYTES`` bytes long.
     """
     table, lengths = _contributions(), payloads.lengths
     if not len(lengths):
@@ -96,9 +96,9 @@ def _key_columns(keys: Keys) -> npt.NDArray[np.uint8]:
 
 @cache
 def _contributions() -> npt.NDArray[np.uint32]:
-    """Return at ``distance * 256 + byte`` what that byte adds, the last byte of a payload being at distance 0.
+    """Return the CRC-32 term of each byte at index ``distance * 256 + byte``; a payload's last byte has distance 0.
 
-    The last four are the checksum itself, compared as it stands; the others are put through a CRC-32's register.
+    The last four bytes are the checksum itself, compared unchanged; the others pass through the CRC-32 register.
     """
     step = np.array([zlib.crc32(bytes([byte]), _ALL_ONES) ^ _ALL_ONES for byte in range(256)], dtype=np.uint32)
     table = np.empty((MAX_PAYLOAD_BYTES + _KEY_BYTES, 256), dtype=np.uint32)

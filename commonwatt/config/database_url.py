@@ -1,4 +1,4 @@
-"""What the URL of the utility's database may be. Only the utility is installed with SQLAlchemy, which this needs."""
+"""Checks of the utility's database URL. They need SQLAlchemy, which is installed with the utility only."""
 
 from pathlib import Path
 
@@ -11,17 +11,17 @@ _DRIVERS = ("sqlite", "sqlite+pysqlite", "postgresql+psycopg")
 
 
 def parse_database(url: str) -> URL:
-    """Return a URL taken apart, as the driver will have it.
+    """Parse a URL as the database driver does.
 
     Raises:
-        ValueError: It is none, or of a database or driver that we don't have. It is not shown, nor is the error that
-            quotes it: there may be a password in it.
+        ValueError: The text is no URL, or its database or driver is not supported. The message never quotes
+            the URL, because it may contain a password.
     """
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         parsed = None
-    # Of a password with an @ in it, what follows that would be treated as the host.
+    # The parser treats the text after an @ in a password as the host.
     if parsed is None or "@" in (parsed.host or ""):
         raise ValueError(
             "is not an SQLAlchemy URL, such as sqlite:///utility.db or "
@@ -33,9 +33,9 @@ def parse_database(url: str) -> URL:
 
 
 def database_fault(url: str) -> str | None:
-    """Return what is wrong with the URL of a stored database, as far as the URL alone shows it.
+    """Return the fault of a database URL, without connecting; ``None``: no fault.
 
-    Without ``sslmode`` PostgreSQL's driver takes what it gets, plain text too, and believes every certificate.
+    Without ``sslmode`` PostgreSQL's driver accepts plain text and any certificate.
     """
     try:
         parsed = parse_database(url)
@@ -67,7 +67,7 @@ def absolute_database(url: str, folder: Path) -> str:
 
 
 def sqlite_url(path: Path) -> str:
-    """Return the URL of an SQLite file, whatever characters are in its path."""
+    """Return the URL of an SQLite file; its path may contain any characters."""
     return URL.create("sqlite", database=str(path)).render_as_string()
 
 

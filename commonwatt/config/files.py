@@ -18,7 +18,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object
 
 MADE_BY_THE_PART = ("store",)
-"""Settings that name a file which the part itself makes; all others must be there when it starts."""
+"""Settings that name a file which the part creates; all other files must exist when the part starts."""
 
 _LISTENS = ("http", "listen")
 _ADDRESSES = (*_LISTENS, "broker", "head_end")
@@ -33,7 +33,7 @@ def load_settings(path: Path, part: str, model: type[_S]) -> _S:
     """Read the settings of ``part`` from the one table of ``path``, with its paths made absolute.
 
     Raises:
-        ConfigError: Naming the file, the line, the key and what is allowed there.
+        ConfigError: The file or a setting is wrong; names file, line, key and the allowed values.
     """
     table = read_toml(path)
     if list(table) != [part]:
@@ -46,7 +46,7 @@ def load_settings(path: Path, part: str, model: type[_S]) -> _S:
 
 
 def check_file(path: Path) -> str:
-    """Check a file whose only table names its part; return the part.
+    """Check a part's file and return the part, which is the name of the file's only table.
 
     Raises:
         ConfigError: As ``load_settings``.
@@ -60,10 +60,10 @@ def check_file(path: Path) -> str:
 
 
 def check_named_files(path: Path, part: str) -> None:
-    """Check that what the part reads at its start is there, can be read, and is its microgrid's; and its ports.
+    """Check that the files a part reads at its start are readable and of its microgrid, and that its ports differ.
 
     Raises:
-        ConfigError: One line for each that is not.
+        ConfigError: One line for each fault.
     """
     settings = load_settings(path, part, PARTS[part])
     faults = [
@@ -79,7 +79,7 @@ def check_named_files(path: Path, part: str) -> None:
 
 
 def _port_faults(settings: dict[str, object]) -> Iterator[tuple[str, str]]:
-    """Yield each key on whose address this part is to listen, though another key of the file has that address, too."""
+    """Yield each listening key whose address another key of the file has too."""
     addresses = {key: str(settings[key]) for key in _ADDRESSES if settings.get(key) is not None}
     for key in _LISTENS:
         for other in addresses.keys() - {key}:
@@ -97,7 +97,7 @@ def _other_microgrid(settings: GatewaySettings) -> Iterator[tuple[str, str]]:
 
 
 def place_of(path: Path, *keys: int | str) -> str:
-    """Name a key of a file, with the line where it stands, or that of its table."""
+    """Return a key with its file and line; for a missing key, with the line of its table."""
     line = _line_of(path.read_text(encoding="utf-8").splitlines(), keys)
     return f"{path}: " + (f"line {line}: " if line else "") + ".".join(map(str, keys))
 
@@ -117,7 +117,7 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str, ...] = ()) -> _S:
-    """Validate ``table`` (found under ``prefix`` in ``path``), turning every fault into one line for a person.
+    """Validate ``table`` (found under ``prefix`` in ``path``).
 
     Raises:
         ConfigError: One line per fault.
@@ -125,13 +125,13 @@ def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str, .
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        # The error is not shown with it: it quotes what was found, also where that may be a secret.
+        # Without the cause: pydantic's error quotes the value found, which may be a secret.
         faults = [f"{place_of(path, *prefix, *fault['loc'])}: {_allowed(model, fault)}" for fault in error.errors()]
         raise ConfigError("\n".join(faults)) from None
 
 
 def _unreadable(path: Path) -> str | None:
-    """Say why a file, or a folder, can't be read."""
+    """Return why a file or folder can't be read; ``None``: it can."""
     try:
         os.close(os.open(path, os.O_RDONLY | os.O_NONBLOCK))
     except OSError as error:
@@ -142,7 +142,7 @@ def _unreadable(path: Path) -> str | None:
 def _allowed(model: type[BaseModel], fault: Any) -> str:
     text = str(fault["msg"]).removeprefix("Value error, ")
     if fault["type"] == "value_error" and not fault["loc"]:
-        return text  # It is about several keys; what was found is the whole table.
+        return text  # The fault concerns several keys; the value found is the whole table.
     known = _model_at(model, fault["loc"]).model_fields
     if fault["type"] == "extra_forbidden":
         return "unknown key; known here: " + ", ".join(known)
@@ -154,7 +154,7 @@ def _allowed(model: type[BaseModel], fault: Any) -> str:
 
 
 def _model_at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseModel]:
-    """Return the model of the table in which the last of ``keys`` stands."""
+    """Return the model of the table that contains the last of ``keys``."""
     for key in keys[:-1]:
         if isinstance(key, str) and key in model.model_fields:
             annotation = model.model_fields[key].annotation
@@ -164,7 +164,7 @@ def _model_at(model: type[BaseModel], keys: tuple[int | str, ...]) -> type[BaseM
 
 
 def _line_of(lines: list[str], keys: tuple[int | str, ...]) -> int:
-    """Find the line (from 1) on which ``keys`` stands, or that of the table it is missing from; else 0."""
+    """Return the line (from 1) of ``keys``, or of the table in which the key is missing; else 0."""
     wanted = [str(key) for key in keys if isinstance(key, str)]
     index = next((key for key in keys if isinstance(key, int)), 0)
     table: list[str] = []
@@ -188,11 +188,11 @@ def _line_of(lines: list[str], keys: tuple[int | str, ...]) -> int:
 
 
 def _absolute(settings: _S, path: Path) -> _S:
-    """Return ``settings`` with relative paths taken from the folder of the file they stand in."""
+    """Return ``settings`` with relative paths resolved from the folder of their file."""
     base = path.resolve().parent
     changes: dict[str, object] = {key: base / value for key, value in settings if isinstance(value, Path)}
     if isinstance(settings, UtilitySettings):
-        # As where it was checked: the other parts are installed without what this needs.
+        # Imported here: the other parts are installed without SQLAlchemy.
         from commonwatt.config.database_url import absolute_database
 
         changes["database"] = absolute_database(settings.database, base)
@@ -200,7 +200,7 @@ def _absolute(settings: _S, path: Path) -> _S:
 
 
 def example(part: str) -> str:
-    """Return a commented example of the part's file, made from its model; it passes its own check."""
+    """Return a commented example of the part's file, made from its model; it passes the part's check."""
     model = PARTS[part]
     lines = [f"# {model.__doc__}", f"[{part}]"]
     for key, field in model.model_fields.items():

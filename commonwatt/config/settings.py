@@ -1,4 +1,4 @@
-"""Settings: what can be set of each part, what it is for, and what is allowed there.
+"""The settings of each part: keys, meanings and allowed values.
 
 ``docs/settings.md`` and ``commonwatt config example PART`` are made from the descriptions below.
 """
@@ -54,7 +54,7 @@ MicrogridName = Annotated[str, Field(pattern=f"^{MICROGRID_PATTERN}$")]
 
 
 class Reach(NamedTuple):
-    """An address of a part, and what lets it be beyond this machine."""
+    """An address of a part, with the settings that allow it to be on another machine."""
 
     key: str
     tls_key: str | None
@@ -76,10 +76,10 @@ class Reach(NamedTuple):
 
 
 class Settings(BaseModel):
-    """What the settings of every part have in common.
+    """The common base of all parts' settings.
 
-    Unknown keys are errors, nothing changes after the start, and nothing goes beyond this machine in plain text unless
-    the file says so.
+    Unknown keys are errors, settings do not change after the start, and plain text to other machines is refused unless
+    the file allows it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
@@ -94,10 +94,10 @@ class Settings(BaseModel):
 
 
 _PLAIN_TEXT = "Allow MQTT without TLS beyond this machine: readings and tokens can then be read and changed on the way."
-_CA = "The authority that vouches for {} (PEM); with it only TLS is spoken there. Made by `commonwatt enroll`."
+_CA = "The authority that signs {}'s certificate (PEM); with it TLS is required. Made by `commonwatt enroll`."
 _REVOKED = (
-    "The list of certificates that this authority has revoked (PEM): a broker with one of them is not believed. "
-    "Needs `{}`; taken over when it is replaced. Made by `commonwatt enroll`."
+    "This authority's revocation list (PEM): a broker with a revoked certificate is rejected. "
+    "Needs `{}`; loaded again when it is replaced. Made by `commonwatt enroll`."
 )
 _CERTIFICATE = (
     "The {}'s certificate with its key, one PEM file, for brokers that ask for it; renewed in place. "
@@ -106,13 +106,13 @@ _CERTIFICATE = (
 _HTTP_PLAIN_TEXT = "Allow `http` on an address beyond this machine without TLS, for a private network."
 
 _HTTP_HOSTS = (
-    "Host names by which `http` is asked for, besides localhost, the one it listens on, and IP addresses; by others it "
-    "does not answer, so that no other web page can read it."
+    "Host names of `http`, besides localhost, the host it listens on, and IP addresses; for other host names it "
+    "does not answer, against DNS rebinding by other web pages."
 )
 
 
 class BrokerSettings(Settings):
-    """A broker (amqtt behind a guard): one runs beside each gateway, one at the utility as its head-end."""
+    """A broker (amqtt behind a guard): one beside each gateway, and one at the utility as the head-end."""
 
     reaches: ClassVar[tuple[Reach, ...]] = (
         Reach("listen", "certificate", "plain_text"),
@@ -125,24 +125,24 @@ class BrokerSettings(Settings):
     )
     certificate: Path | None = Field(
         None,
-        description="The broker's certificate with its key, one PEM file; with it only TLS is spoken. "
+        description="The broker's certificate with its key, one PEM file; with it TLS is required. "
         "Made by `commonwatt enroll broker`.",
     )
     clients_ca: Path | None = Field(
         None,
-        description="The authority whose certificates devices must show; without it they show their tokens. "
+        description="The authority that signs devices' certificates; without it devices show their tokens. "
         "Needs `certificate` and `clients_revoked`.",
     )
     clients_revoked: Path | None = Field(
-        None, description="That authority's list of revoked certificates; read again when it changed."
+        None, description="That authority's revocation list; loaded again when it is replaced."
     )
     plain_text: bool = Field(False, description=_PLAIN_TEXT)
     packets_per_s: float = Field(
         100,
         gt=0,
         description=(
-            "MQTT packets one meter may send in a real second, in the long run; what is beyond that is read later. A "
-            "gateway may send as many again for each of its meters, the utility for each gateway."
+            "MQTT packets that one meter may send in a real second, on average; more packets are read later. A "
+            "gateway may send this many for each of its meters, the utility for each gateway."
         ),
     )
     http: Address | None = Field(
@@ -195,56 +195,56 @@ class GatewaySettings(Settings):
     http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
-    collect_s: Seconds = Field(60, description="How often meters that wait to be asked are asked for their records.")
+    collect_s: Seconds = Field(60, description="How often meters without push are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
-    relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data goes at once.")
+    relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data at once.")
     compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
     backup_bytes: int = Field(
         50_000_000_000,
         ge=1_000_000,
-        description="Above this size of the database the oldest acknowledged data is deleted; nothing else ever is.",
+        description="Above this database size the oldest acknowledged data is deleted; other data is never deleted.",
     )
     weights: dict[DecimalId, Annotated[int, Field(ge=1, le=1000)]] = Field(
         {},
-        description="A battery's share of the discharge relative to other donors, by meter id; 1 where not named.",
+        description="A battery's share of the discharge relative to other donors, by meter id; 1 if absent.",
     )
     sharing: Literal["spec"] = Field("spec", description="The rule of sharing; `spec` is the town's specification.")
     sharing_band_permille: int = Field(
         10,
         ge=0,
         le=100,
-        description="Thousandths of its capacity: so far above its minimum a receiver is done, and a donor starts.",
+        description="Thousandths of capacity above the minimum at which a receiver stops and a donor starts.",
     )
     near_minimum_permille: int = Field(
         50,
         ge=0,
         le=1000,
-        description="A battery within this of its minimum, or below it, is asked for its level every 15 s.",
+        description="A battery below its minimum plus this distance is asked for its level every 15 s.",
     )
-    timezone: Zone = Field("America/New_York", description="Local time, in which days and months of LTE use begin.")
+    timezone: Zone = Field("America/New_York", description="Local time zone for the days and months of LTE use.")
     lte_allowance_bytes: int = Field(
         2_000_000_000,
         ge=1,
         le=2**53,
-        description="What the plan of the controller's LTE line allows in a calendar month, each way.",
+        description="Allowance of the controller's LTE plan in a calendar month, each way.",
     )
     lte_interface: str | None = Field(
         None,
         pattern=r"^[A-Za-z0-9_.-]{1,15}$",
-        description="The network interface of the LTE line, such as wwan0: its counters are taken, in place of what "
-        "the connections cost. For a controller whose broker is Mosquitto, which does not tell that.",
+        description="The network interface of the LTE line, such as wwan0: its counters replace the byte counts of "
+        "the connections. For a controller with Mosquitto as broker, which does not report byte counts.",
     )
 
 
 class MetersSettings(Settings):
-    """A fleet of emulated meters: every meter of one microgrid and the physics behind them."""
+    """A fleet of emulated meters: all meters of one microgrid, with their physics."""
 
     reaches: ClassVar[tuple[Reach, ...]] = (
         Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("http", None, "http_plain_text"),
     )
 
-    microgrid: MicrogridName = Field(description="The microgrid whose meters these are.")
+    microgrid: MicrogridName = Field(description="The microgrid of these meters.")
     town: Path = Field(Path("town.toml"), description="The town file.")
     store: Path = Field(
         Path("meters.db"), description="The meters' own storage and the truth log (SQLite); made when missing."
@@ -258,7 +258,7 @@ class MetersSettings(Settings):
     broker_plain_text: bool = Field(False, description=_PLAIN_TEXT)
     certificates: Path | None = Field(
         None,
-        description="Folder with a certificate and key for each meter, METER.pem, for a broker that asks for them; "
+        description="Folder with a certificate and key for each meter, METER.pem, for a broker that requires them; "
         "made by `commonwatt enroll device`.",
     )
     http: Address | None = Field(
@@ -271,7 +271,7 @@ class MetersSettings(Settings):
         100, ge=1, le=1_000_000, description="Readings are multiples of this many milliwatt-hours."
     )
     log_records: int = Field(
-        2_000_000, ge=1_000, description="Records a meter can hold; at nine tenths it consolidates what it holds."
+        2_000_000, ge=1_000, description="Most records in a meter's log; at nine tenths it consolidates them."
     )
     failures_per_day: float = Field(
         4.0, ge=0, le=1000, description="How often a meter fails for 10 to 15 s, on average."
@@ -279,7 +279,7 @@ class MetersSettings(Settings):
 
 
 class UtilitySettings(Settings):
-    """The utility's service: stores, completes, counts and shows what the gateways relay."""
+    """The utility's service: stores relayed data, requests missing slots and serves the API."""
 
     reaches: ClassVar[tuple[Reach, ...]] = (
         Reach("head_end", "head_end_ca", "head_end_plain_text"),
@@ -291,7 +291,7 @@ class UtilitySettings(Settings):
         repr=False,
         validate_default=True,
         description="SQLAlchemy URL of the database; a relative SQLite path is relative to this file. A PostgreSQL "
-        "beyond this machine needs sslmode=verify-full, or sslmode=disable to say that plain text is meant.",
+        "on another machine needs sslmode=verify-full, or sslmode=disable to allow plain text.",
     )
     tokens: Path = Field(
         Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."
@@ -303,25 +303,25 @@ class UtilitySettings(Settings):
     certificate: Path | None = Field(None, description=_CERTIFICATE.format("utility"))
     http: Address = Field("127.0.0.1:8080", description="Where the API, its page /docs, and /metrics are served.")
     http_certificate: Path | None = Field(
-        None, description="Certificate and key, one PEM file, to serve them by HTTPS; taken over at the next start."
+        None, description="Certificate and key, one PEM file, to serve by HTTPS; loaded at the next start."
     )
     http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     clock_is_right: bool = Field(
         False,
-        description="Whether gateways may take the time from the machine's clock, though its kernel knows of no NTP"
-        " that keeps it: because something else does.",
+        description="Whether gateways may use this machine's time although its kernel reports no NTP"
+        " synchronisation, because another program synchronises it.",
     )
-    gaps_s: Seconds = Field(300, description="How often missing slots are looked for.")
+    gaps_s: Seconds = Field(300, description="How often the utility searches for missing slots.")
     gap_age_s: Seconds = Field(1800, description="How old a missing slot must be before its gateway is asked for it.")
     compact_s: Seconds = Field(900, description="How often the parts of finished quarters are joined.")
     keep_months: int | None = Field(
         None,
         ge=1,
         le=1200,
-        description="How many whole months (UTC) of readings are kept before the present one; older ones are dropped, "
-        "and not asked for again. Without it all are kept.",
+        description="Whole months (UTC) of readings to keep before the present month; older readings are deleted "
+        "and not requested again. Without it all readings are kept.",
     )
 
 

@@ -27,10 +27,10 @@ DRAIN_WITHIN_S = 60.0
 """Real seconds the backlog may take to drain after the meters stopped."""
 
 DRAIN_PERIODS_S = 180
-"""But never less than this in town seconds, three of everybody's periods."""
+"""Minimum time for the drain in town seconds: three periods of every part."""
 
 LOOK_EVERY_S = 1.0
-"""Real seconds between two looks at the parts."""
+"""Real seconds between two status requests to the parts."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 
@@ -46,15 +46,13 @@ def demo(
     speed: Annotated[float, typer.Option(min=1, max=600, help="Town seconds in one real second.")] = 60,
     for_: Annotated[str | None, typer.Option("--for", help="Stop after this real time, such as 30s or 5m.")] = None,
     town: Annotated[Path | None, typer.Option(help="A town file; without it, a small town of four microgrids.")] = None,
-    data: Annotated[Path, typer.Option(help="Where everything is kept; run again, it goes on from there.")] = Path(
-        "data"
-    ),
+    data: Annotated[Path, typer.Option(help="Folder for all data; another run continues from it.")] = Path("data"),
     report: Annotated[Path | None, typer.Option(help="Write a JSON report here at the end (docs/report.md).")] = None,
-    no_view: Annotated[bool, typer.Option("--no-view", help="Without the live table.")] = False,
+    no_view: Annotated[bool, typer.Option("--no-view", help="Don't show the live table.")] = False,
 ) -> None:
     """Run a small town on this machine: meters, brokers, gateways and the utility, each a process of its own.
 
-    Ctrl-C stops it cleanly and prints what became of every record; run again, it goes on where it stopped.
+    Ctrl-C stops it cleanly and prints the audit of every record; another run continues where this one stopped.
     """
     for_s = None if for_ is None else _duration(for_)
     with errors_reported(), only_one(data, "another demonstration"):
@@ -70,7 +68,7 @@ def demo(
 
 
 def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> tuple[Audit, int]:
-    """Start everything, watch it until it is time to stop, stop it; return the audit, and the town time at the end."""
+    """Start all parts, supervise them until the end, stop them; return the audit and the town time at the end."""
     stop = threading.Event()
     before = {
         number: signal.signal(number, lambda *_: stop.set())
@@ -131,7 +129,7 @@ def _watch(
     ends: float | None,
     live: Live | None,
 ) -> bool:
-    """Watch until stopped, or until the backlog has drained after ``ends``; say whether it has."""
+    """Supervise until stopped, or until the backlog has drained after ``ends``; return whether it has drained."""
     last_look, drained = 0.0, 0
     while not stop.wait(0.1):
         now = time.monotonic()
@@ -143,7 +141,7 @@ def _watch(
         observer.look()
         if live is not None:
             live.update(draw(layout, observer, supervisor, live.console.width), refresh=True)
-        # Two looks in a row: what one part hands over while another is asked is in neither answer.
+        # Two empty observations in a row: data in transit between two parts may be in neither status.
         drained = drained + 1 if ends is not None and now >= ends and observer.drained() else 0
         if drained == 2:
             return True

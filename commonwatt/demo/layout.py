@@ -1,8 +1,8 @@
 """The demonstration's data folder: each part's place, port and file.
 
 ``town.toml`` and ``clock.json`` at the top; a folder with configuration, databases and tokens for each
-microgrid, ``head-end`` and ``utility``; ``logs``; ``processes.json`` names what runs, ``prometheus-targets.json`` where
-its metrics are.
+microgrid, ``head-end`` and ``utility``; ``logs``; ``processes.json`` lists processes, ``prometheus-targets.json`` the
+addresses of their metrics.
 """
 
 import json
@@ -28,13 +28,13 @@ from commonwatt.town.town import Town, load_town
 BUILT_IN_TOWN = Path(__file__).with_name("town.toml")
 
 STARTS_AT = 1_781_964_000
-"""20 June 2026, 10:00 in Centertown: a summer's morning, so that there is sun to share."""
+"""20 June 2026, 10:00 in Centertown: a summer morning with solar energy to share."""
 
 START_UP_S = 60.0
-"""Real seconds for which time stands still at the most while the processes start, so that starting misses no slot."""
+"""Most real seconds for which the clock stands still while the processes start, so that no slot is missed."""
 
 CEILING_S = 5.0
-"""Real seconds by which time may go on without the demonstration: then it stands still, and never runs backwards."""
+"""Real seconds for which the clock runs on after the demonstration stops; it then stands still."""
 
 CLOCK_FILE = "clock.json"
 
@@ -49,8 +49,8 @@ class Part:
         name: Such as ``r001 gateway``.
         kind: The command that runs it: broker, gateway, meters or utility.
         config: Its TOML file.
-        http: Where it answers /metrics and /status; ``None`` for nowhere.
-        log: Where its output goes.
+        http: The address of its /metrics and /status; ``None``: no address.
+        log: The file of its output.
     """
 
     name: str
@@ -61,7 +61,7 @@ class Part:
 
     @property
     def command(self) -> list[str]:
-        """What starts it."""
+        """The command line that starts the process."""
         return [sys.executable, "-m", "commonwatt", self.kind, "run", "--config", str(self.config)]
 
 
@@ -71,8 +71,8 @@ class Layout:
 
     Attributes:
         data: The folder.
-        town: What runs in it.
-        clock: The clock all parts follow.
+        town: The town of the demonstration.
+        clock: The clock of all parts.
         parts: The processes, in the order they are started.
     """
 
@@ -83,7 +83,7 @@ class Layout:
 
     @property
     def begun(self) -> bool:
-        """Whether time has begun."""
+        """Whether the clock has started."""
         return self.clock.ceiling is None
 
     def part(self, name: str) -> Part:
@@ -94,14 +94,14 @@ class Layout:
 def prepare(
     data: Path, town_file: Path | None, speed: float, for_s: float | None, *, plain_text: bool = False
 ) -> Layout:
-    """Make ``data`` ready to run, going on where an earlier run stopped.
+    """Prepare the folder ``data``; a later run continues where the earlier one stopped.
 
     Args:
         data: The folder; made when missing.
-        town_file: The town; without it, the one already there, or the built-in one.
+        town_file: The town file; ``None``: the file in ``data``, or the built-in town.
         speed: Clock seconds in a real second.
-        for_s: Real seconds after which the meters make no more records; ``None``: for ever.
-        plain_text: Without TLS at the head-end, for tests that read what passes.
+        for_s: Real seconds after which the meters make no more records; ``None``: no end.
+        plain_text: No TLS at the head-end, for tests that read its traffic.
 
     Raises:
         ConfigError: The folder holds another town, or the town can't be registered.
@@ -130,27 +130,27 @@ def prepare(
 
 
 def let_time_begin(layout: Layout) -> Layout:
-    """Start the clock, now that everything is ready."""
+    """Start the clock; every part is ready."""
     begun = replace(layout, clock=replace(layout.clock, monotonic_origin=time.monotonic(), ceiling=None))
     raise_ceiling(begun)
     return begun
 
 
 def raise_ceiling(layout: Layout) -> None:
-    """Advance the shared clock's ceiling: no process passes it, and the next run begins there."""
+    """Raise the shared clock's ceiling; no process's time exceeds it, and the next run starts there."""
     ceiling = layout.clock.now() + CEILING_S * layout.clock.speed
     save_clock(layout.data / CLOCK_FILE, replace(layout.clock, ceiling=ceiling))
 
 
 def end_time(layout: Layout) -> int:
-    """Write down where time stopped, after everybody has; return it."""
+    """Save and return the town time at which the clock stopped; all parts have ended."""
     moment = layout.clock.now()
     save_clock(layout.data / CLOCK_FILE, replace(layout.clock, ceiling=moment))
     return int(moment)
 
 
 def _resume_at(data: Path, speed: float) -> float:
-    """Return where an earlier run stopped; of a new folder the summer's morning, or now at the speed of real time."""
+    """Return the town time at which an earlier run stopped; in a new folder the default start, or now at speed 1."""
     path = data / CLOCK_FILE
     if path.exists():
         return float(json.loads(path.read_text())["ceiling"])
@@ -186,7 +186,7 @@ def _register(data: Path) -> None:
 
 
 def _enroll(data: Path, town: Town) -> None:
-    """Give the head-end and its clients their certificates, or renew what expires soon."""
+    """Issue the certificates of the head-end and its clients, or renew certificates that expire soon."""
     now = int(wall_clock().now())
     authority = Authority.load(data) if (data / FOLDER).exists() else Authority.create(data, "Demonstration", now)
     gateways = [(name, f"{name}/gateway.pem") for name in town.microgrids]
@@ -210,7 +210,7 @@ def _enroll(data: Path, town: Town) -> None:
 
 
 def _write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tuple[Part, ...]:
-    """Write every part's file, with ports that are free now."""
+    """Write every part's configuration file, with ports that are free now."""
     tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
     head_end_tls = {} if plain_text else tls
 
@@ -248,7 +248,7 @@ def _write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> t
     for name in microgrids:
         broker = address()
         parts += [
-            # A meter in a fast town sends as much in a second as a real one in minutes.
+            # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
             _write(data, name, "broker", address(), {"listen": broker, "packets_per_s": max(100, speed)}),
             _write(
                 data,
@@ -276,7 +276,7 @@ def _write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> t
 
 
 def _write_targets(data: Path, parts: tuple[Part, ...]) -> None:
-    """Tell a Prometheus where the parts' metrics are now (``file_sd_configs``); see grafana/README.md."""
+    """Write the addresses of the parts' metrics for Prometheus (``file_sd_configs``); see grafana/README.md."""
     targets = [
         {"targets": [part.http], "labels": {"part": part.kind, "place": part.config.parent.name}} for part in parts
     ]
@@ -297,13 +297,13 @@ def _write(data: Path, folder: str, kind: str, http: str, keys: dict[str, object
 _LOWEST_PORT = 10_000
 _EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 _EPHEMERAL_FROM = 32_768
-"""Where the ports begin that Linux gives to connections, unless its own setting says otherwise."""
+"""Linux's default for the first ephemeral port."""
 
 
 def _free_ports(count: int) -> list[int]:
-    """Return free loopback ports below those that the system gives to connections, which would take one meanwhile.
+    """Return free loopback ports below the ephemeral range, so that no outgoing connection can take one.
 
-    All are held until the last is found, so no two are the same.
+    All ports stay bound until the last is found, so no two are the same.
     """
     end = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else _EPHEMERAL_FROM
     span = max(end - _LOWEST_PORT, count)
@@ -315,7 +315,7 @@ def _free_ports(count: int) -> list[int]:
             try:
                 held.enter_context(socket.create_server(("127.0.0.1", port)))
             except OSError:
-                continue  # Another program's.
+                continue  # Another program uses this port.
             ports.append(port)
             if len(ports) == count:
                 return ports

@@ -6,26 +6,26 @@ from commonwatt.demo.layout import Layout
 KEYS: dict[str, str] = {
     "town": "Name of the town.",
     "speed": "Town seconds in one real second.",
-    "simulated_from": "Town time this run began at, epoch seconds.",
-    "simulated_to": "Town time the meters' last record of this run may end at, epoch seconds.",
-    "meters": "Meters in the town, those of the microgrids' boundaries included.",
-    "records_made": "History records meters made since the data folder was begun: one for each slot and record type.",
-    "records_acknowledged": "Of these, those a meter has handed over: acknowledged by its gateway and deleted.",
-    "records_stored": "Of these, those the utility stores (exactly, or within an average).",
-    "records_averaged": "Of these, those stored within an average.",
-    "slots_missing": "Slots a record was made for that the utility does not store.",
-    "slots_held": "Of these, those still held by a meter or gateway; 0 after a drained end.",
-    "slots_conflicting": "Slots the utility stores more than one value of.",
-    "slots_unmade": "Slots the utility stores though no record was made.",
-    "energy_difference_mwh": "What exactly stored slots differ by from what was made, milliwatt-hours.",
+    "simulated_from": "Town time at which this run began, epoch seconds.",
+    "simulated_to": "Latest end of a meter's last record in this run, town time in epoch seconds.",
+    "meters": "Meters in the town, with the boundary meters of the microgrids.",
+    "records_made": "History records made by meters since the first run: one for each slot and record type.",
+    "records_acknowledged": "Of these, records that a gateway acknowledged and the meter deleted.",
+    "records_stored": "Of these, records that the utility stores (exactly, or within an average).",
+    "records_averaged": "Of these, records stored within an average.",
+    "slots_missing": "Slots with a record that the utility does not store.",
+    "slots_held": "Of these, slots still in the log of a meter or gateway; 0 if the run ended drained.",
+    "slots_conflicting": "Slots for which the utility stores more than one value.",
+    "slots_unmade": "Slots that the utility stores without a record in the truth log.",
+    "energy_difference_mwh": "Sum of the differences between exactly stored slots and the truth log, milliwatt-hours.",
     "averaged_beyond_bound": "Groups of averaged slots off by more than half a milliwatt-hour a slot.",
-    "events_made": "State events meters made.",
-    "events_stored": "Of these, stored at the utility.",
-    "events_missing": "Of these, nowhere.",
-    "sharing_events": "Times a battery began to share, as the utility's stored state events tell.",
+    "events_made": "State events made by meters.",
+    "events_stored": "Of these, events stored at the utility.",
+    "events_missing": "Of these, events found nowhere.",
+    "sharing_events": "Times a battery began to share, from the utility's stored state events.",
     "good": "Whether nothing is lost and nothing counted twice.",
 }
-"""What each key of the report means."""
+"""The meaning of each key of the report."""
 
 
 def make_report(layout: Layout, ended_at: int, audit: Audit) -> dict[str, object]:

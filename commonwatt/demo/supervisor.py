@@ -1,4 +1,4 @@
-"""Keeps the demonstration's processes running: starts them, starts them again when they die, ends them cleanly."""
+"""The supervisor of the demonstration's processes: starts, restarts and stops them."""
 
 import ctypes
 import json
@@ -11,7 +11,7 @@ from commonwatt.demo.layout import Layout, Part
 from commonwatt.runtime.files import write_private
 
 STOP_WITHIN_S = 5.0
-"""Real seconds a part may take to end after SIGTERM; then it is killed, and a message says so."""
+"""Real seconds within which a part must end after SIGTERM; after that it is killed, with a message."""
 
 FIRST_RESTART_S = 0.2
 LAST_RESTART_S = 5.0
@@ -25,8 +25,8 @@ class Running:
     """A part and its process.
 
     Attributes:
-        part: What it is.
-        process: Its process; the last one, while it waits to be started again.
+        part: The part.
+        process: Its process; while it waits for a restart, its last process.
         started: Monotonic time of its start.
         restarts: Times it died and was started again.
         wait_s: Real seconds to wait before the next start.
@@ -55,7 +55,7 @@ class Supervisor:
         self._write_down()
 
     def watch(self) -> None:
-        """Start again what has died, after a wait that grows while it keeps dying."""
+        """Restart processes that died, with a back-off that grows with each repeated death."""
         now = time.monotonic()
         changed = False
         for running in self.running.values():
@@ -93,7 +93,7 @@ class Supervisor:
         return killed
 
     def _write_down(self) -> None:
-        """Tell others which process is which part."""
+        """Write the process ids of the parts to ``processes.json``."""
         processes = {name: running.process.pid for name, running in self.running.items()}
         write_private(self._layout.data / "processes.json", json.dumps(processes, indent=1) + "\n")
 
@@ -111,5 +111,5 @@ def _start(part: Part) -> subprocess.Popen[bytes]:
 
 
 def _die_with_parent() -> None:
-    """Have the kernel end this process when the demonstration is killed, so that nothing is left running (Linux)."""
+    """Have the kernel end this process when the demonstration is killed, so that no part runs on (Linux)."""
     _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

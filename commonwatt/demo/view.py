@@ -1,4 +1,4 @@
-"""The demonstration's live table: what every microgrid does now, asked of the parts' own /status pages."""
+"""The demonstration's live table: the state of every microgrid, from the parts' /status pages."""
 
 import json
 import urllib.error
@@ -17,10 +17,10 @@ from commonwatt.demo.layout import Layout
 from commonwatt.demo.supervisor import Supervisor
 
 ASK_WITHIN_S = 0.5
-"""Real seconds a part has to answer; one that is just being started again shows as a dash."""
+"""Real seconds within which a part must answer; a part that is restarting shows as a dash."""
 
 NARROW = 110
-"""Columns below which the table tells less of each microgrid, so that it still fits."""
+"""Terminal width below which the table shows less of each microgrid."""
 
 _COLUMNS = ("microgrid", "made", "acknowledged", "relayed", "stored", "backlog", "lag", "line", "batteries", "sharing")
 
@@ -28,11 +28,11 @@ Status = dict[str, Any]
 
 
 class Observer:
-    """Asks the parts how they are, all at once.
+    """Requests the status of all parts at the same time.
 
     Attributes:
         seen: The last answer of each part, by its name; kept while it does not answer.
-        silent: Parts that did not answer the last time.
+        silent: Parts that did not answer the last request.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -42,7 +42,7 @@ class Observer:
         self._pool = ThreadPoolExecutor(max_workers=8)
 
     def look(self) -> None:
-        """Ask every part once."""
+        """Request the status of every part once."""
         parts = [part for part in self._layout.parts if part.http is not None]
         answers = self._pool.map(lambda part: _ask(f"http://{part.http}/status"), parts)
         self.silent = set()
@@ -53,11 +53,11 @@ class Observer:
                 self.seen[part.name] = answer
 
     def close(self) -> None:
-        """Stop asking."""
+        """Stop the requests."""
         self._pool.shutdown(cancel_futures=True)
 
     def drained(self) -> bool:
-        """Whether, as far as the last answers tell, no meter and no gateway holds anything back."""
+        """Whether every meter and every gateway has an empty backlog in its last status."""
         names = list(self._layout.town.microgrids)
         if any(
             f"{name} {kind}" in self.silent or f"{name} {kind}" not in self.seen
@@ -87,9 +87,9 @@ def draw(layout: Layout, observer: Observer, supervisor: Supervisor, width: int 
 
     Args:
         layout: The town.
-        observer: What the parts answered.
+        observer: The last status of each part.
         supervisor: Their processes.
-        width: Columns of the terminal; ``None``: enough.
+        width: Columns of the terminal; ``None``: unlimited.
     """
     narrow = width is not None and width < NARROW
     lines: list[RenderableType] = [_processes(supervisor, observer), _table(layout, observer, narrow=narrow)]
@@ -106,7 +106,7 @@ def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
         show_edge=not narrow,
         expand=not narrow,
     )
-    # What was acknowledged is what was made but for the backlog: one of the first to go where there is little room.
+    # Acknowledged records are the records made minus the backlog: this column is dropped first on a narrow terminal.
     columns = [column for column in _COLUMNS if not (narrow and column in ("acknowledged", "line"))]
     wide = {"batteries": "batteries: level / minimum", "line": "LTE: MB up + down"}
     headings = {"microgrid": "grid"} if narrow else wide
@@ -139,7 +139,7 @@ def _number(value: object) -> str:
 
 
 def _line(gateway: Status) -> str:
-    """What the controller's LTE line has cost this month."""
+    """Return the use of the controller's LTE line this month, up + down in MB."""
     used = gateway.get("lte", {}).get("used")
     return "-" if used is None else " + ".join(f"{each / 1e6:.1f}" for each in used)
 
@@ -157,7 +157,7 @@ def _batteries(gateway: Status) -> Text:
 
 
 def _lowest(gateway: Status) -> Text:
-    """How many batteries there are, and the lowest of them."""
+    """Return the number of batteries, and the lowest of them."""
     batteries = gateway.get("batteries", {})
     text = Text(f"{len(batteries)}" if batteries else "-")
     if batteries:
@@ -168,7 +168,7 @@ def _lowest(gateway: Status) -> Text:
 
 
 def _level(battery: dict[str, float]) -> tuple[float, float, str]:
-    """Return level and minimum in percent, and the colour that tells how they stand to each other."""
+    """Return level and minimum in percent, and the colour of their relation."""
     level, minimum = (100 * battery[key] / battery["capacity"] for key in ("level", "minimum"))
     return level, minimum, "red" if level < minimum else "yellow" if level < minimum + 5 else "green"
 
@@ -180,12 +180,12 @@ def _sharing_counts(gateway: Status) -> str:
 def _sharing(gateway: Status) -> str:
     donors, receivers = gateway.get("donors", []), gateway.get("receivers", [])
     if not donors:
-        return "nobody" if not receivers else f"nobody can; in need: {' '.join(map(_short, receivers))}"
+        return "none" if not receivers else f"no donor; in need: {' '.join(map(_short, receivers))}"
     return f"{' '.join(map(_short, donors))} > {' '.join(map(_short, receivers))}"
 
 
 def _short(meter: str) -> str:
-    """The number within its microgrid is enough beside the microgrid's name."""
+    """Return a meter's number within its microgrid; the row names the microgrid."""
     return meter[-4:].lstrip("0") or meter
 
 
@@ -209,7 +209,7 @@ def _processes(supervisor: Supervisor, observer: Observer) -> Text:
 
 
 def _dead_letters(layout: Layout, observer: Observer) -> list[Text]:
-    """Tell of what could not be accepted: at the utility, or still on its way there."""
+    """Return a line with the number of dead letters, at the utility or in a gateway's backlog."""
     stored = observer.seen.get("utility", {}).get("totals", {}).get("dead_letters", 0)
     gateways = (observer.seen.get(f"{name} gateway", {}) for name in layout.town.microgrids)
     dead_letters = stored + sum(gateway.get("backlog", {}).get("dead_letters", 0) for gateway in gateways)

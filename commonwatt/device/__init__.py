@@ -1,1 +1,1 @@
-"""What any meter does: its log, delivery, aggregation, desired states and answers."""
+"""The core of every meter: log, delivery, aggregation, desired states and answers."""

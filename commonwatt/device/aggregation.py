@@ -10,10 +10,10 @@ from commonwatt.model.units import GROUP_S, GROUP_SLOTS, QUARTER_S, SLOT_S
 
 
 def consolidate(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
-    """Lossless: make one of consecutive records that are identical in all but time and id.
+    """Lossless: merge consecutive records that are identical except for time and id.
 
-    Records of one type follow each other in time. What is made keeps the first one's id and never crosses a
-    quarter-hour: the receiver would cut it there, and a log of such records can be put in ranges of bounded size.
+    Records of one type follow each other in time. A merged record keeps the first record's id and never crosses a
+    quarter-hour: the receiver splits records there, and puts of such records stay within a bounded range.
     """
     result: list[HistoryRecord] = []
     last: dict[int, int] = {}
@@ -29,7 +29,7 @@ def consolidate(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
 
 def _continues(first: HistoryRecord, second: HistoryRecord) -> bool:
     same = replace(second, start=first.start, end=first.end, record_id=first.record_id) == first
-    # Averages are one to a group (design 1): two of the same value stay two.
+    # A group has one average (design 1): two equal averages stay two records.
     return (
         same
         and not first.lossy
@@ -39,9 +39,9 @@ def _continues(first: HistoryRecord, second: HistoryRecord) -> bool:
 
 
 def average(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
-    """Lossy: make one of every ten readings of an aligned group, holding their simple average, rounded half up.
+    """Lossy: replace the ten readings of each aligned group by one record with their mean, rounded half up.
 
-    A group that is not there with all ten exact readings stays as it is. They are ordered by their first ids.
+    A group without all ten exact readings stays unchanged. The result is ordered by first id.
     """
     groups: dict[tuple[int, int], list[HistoryRecord]] = defaultdict(list)
     for record in records:

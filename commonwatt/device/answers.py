@@ -1,4 +1,4 @@
-"""What a meter answers to commands: outcomes, and something to a command that can't be read."""
+"""A meter's answers to commands: outcomes, also for a command that can't be read."""
 
 import json
 
@@ -21,7 +21,7 @@ def outcome(
     logs: tuple[MeterLog, MeterLog],
     sent: dict[str, int] | None = None,
 ) -> bytes:
-    """Return the outcome of the command called ``name``, with everything that is true of the meter now."""
+    """Return the outcome of the command with id ``name``, with the meter's present state."""
     battery = description.battery
     return Outcome(
         id=name,
@@ -42,13 +42,13 @@ def outcome(
 
 
 def name_of(payload: bytes) -> tuple[str, str] | None:
-    """Read id and name of a command that can't be read as one; ``None``: an answer could not be matched."""
+    """Return id and name of a malformed command; ``None``: without them no answer is possible."""
     try:
         content = json.loads(payload)
     except (ValueError, RecursionError):
         return None
     name = content.get("id") if isinstance(content, dict) else None
-    # A lone surrogate is JSON, but no text that could be sent back.
+    # A lone surrogate is valid JSON, but can't be encoded in an answer.
     if not isinstance(name, str) or len(name) > 64 or not name.isascii():
         return None
     cmd = content.get("cmd")

@@ -1,4 +1,4 @@
-"""What a meter asks its store to make durable, and what the store gives back at a start: plain, frozen values."""
+"""The changes that a meter's core writes to its store, and the state that the store loads at a start."""
 
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
@@ -9,11 +9,11 @@ from commonwatt.protocol.commands import Epoch, Held, Kind
 
 
 class LogRow(NamedTuple):
-    """One record as a log holds it.
+    """One record of a log.
 
     Attributes:
         first_id: The record's own id.
-        last_id: Highest id it stands for; higher than its own once it took in others (M7).
+        last_id: Highest id it stands for; higher than its own after it was merged with later records (M7).
         data: The record's 36 or 24 bytes.
     """
 
@@ -53,7 +53,7 @@ class Delete:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeterState:
-    """Everything else a meter must not forget, replaced whole.
+    """All other durable state of a meter; each write replaces it whole.
 
     Attributes:
         meter: Its id.
@@ -64,15 +64,15 @@ class MeterState:
         frozen_event: Last id of the event batch in flight; 0: none.
         bits: ``State`` bits of the last event in the log.
         stopped: Shut down by a command.
-        changed_at: Time of the newest event.
+        changed_at: Time of the newest event, epoch seconds.
         last_slot: End of the last slot it was up for; 0: none yet.
-        level: Level of its battery then, milliwatt-hours; ``None``: not measured yet, or no battery.
-        made: Readings ever recorded, one for each slot and type.
-        acknowledged: How many of those the gateway has acknowledged.
+        level: Level of its battery at that time, milliwatt-hours; ``None``: not measured yet, or no battery.
+        made: Readings recorded so far, one for each slot and type.
+        acknowledged: Of these, readings that the gateway has acknowledged.
         gaps: Slots not recorded because the log was full.
         offset_s: The controller's time minus its own, as reported since its start.
-        trust: How far that time could be trusted.
-        remainders: Flow not yet in a record for want of resolution, milliwatt-hours by record type.
+        trust: Trust of that time.
+        remainders: Energy below the resolution, carried to the next slot, milliwatt-hours by record type.
     """
 
     meter: MeterId
@@ -96,7 +96,7 @@ class MeterState:
 
 @dataclass(frozen=True, slots=True)
 class DesiredStates:
-    """The highest epoch a meter has seen and the desired states it holds, with the pairs that set them (I7)."""
+    """The highest epoch a meter has seen, and its desired states with their pairs (I7)."""
 
     meter: MeterId
     epoch: Epoch
@@ -108,7 +108,7 @@ Change: TypeAlias = Made | Replace | Delete | MeterState | DesiredStates
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What a store has of one meter."""
+    """The stored state of one meter."""
 
     state: MeterState
     desired_states: DesiredStates

@@ -1,7 +1,7 @@
-"""Delivery of one log, as far as it is volatile: what is sent when, and what an answer to it means (M5, M6).
+"""The volatile state of one log's delivery: what is sent when, and how an acknowledgement is handled (M5, M6).
 
-One batch is in flight at a time. It is frozen in the log, durably, before it is first sent; a retry carries the same
-bytes. All that stands here is lost with the power, and none of it is needed to go on.
+One batch is in flight at a time. It is frozen durably in the log before it is first sent; a retry sends the same
+bytes. This state is lost in a power cut, and delivery continues without it.
 """
 
 from collections import Counter
@@ -10,15 +10,15 @@ from typing import TypeAlias
 from commonwatt.device.changes import Delete, Replace
 from commonwatt.device.log import Aggregation, MeterLog
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.messages import MAX_PUT_RECORDS, Put, PutAck, Refusal
+from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, PutAck, Refusal
 
 RETRY_S = (15, 30, 60)
-"""Seconds until a batch is sent again without an acknowledgement; the last one repeats."""
+"""Seconds until an unacknowledged batch is sent again; the last value repeats."""
 
 _SEND_FEWER = (Refusal.MALFORMED, Refusal.VERSION, Refusal.TOO_LARGE)
 
 Tally: TypeAlias = Counter[tuple[str, str]]
-"""How often what happened: (``command``, result), (``put``, ``first`` or ``again``), (``ack``, what became of it)."""
+"""Event counts: (``command``, result), (``put``, ``first`` or ``again``), (``ack``, result)."""
 
 
 class Delivery:
@@ -41,13 +41,13 @@ class Delivery:
     def send(
         self, now: float, to_id: int | None, algorithm: Aggregation | None, before: EpochSeconds | None
     ) -> tuple[Put | None, list[Replace]]:
-        """Return the batch to send now: the one in flight, or one frozen now; and what was aggregated for it.
+        """Return the batch to send now, either in flight or newly frozen, and the changes of its aggregation.
 
         Args:
             now: The time.
             to_id: Last id wanted; ``None``: as many as fit.
-            algorithm: What the records are aggregated by, if they are to be.
-            before: Records that end later stay behind.
+            algorithm: The aggregation of the records; ``None``: no aggregation.
+            before: Records that end later are not sent.
         """
         changes: list[Replace] = []
         put = self.log.batch()
@@ -66,7 +66,7 @@ class Delivery:
         return put, changes
 
     def is_answered_by(self, ack: PutAck) -> bool:
-        """Say whether this answers the batch in flight."""
+        """Return whether this acknowledgement is for the batch in flight."""
         put = self.log.batch()
         return put is not None and (ack.generation, ack.first_id, ack.last_id) == (
             put.generation,
@@ -75,7 +75,7 @@ class Delivery:
         )
 
     def acknowledged(self, ack: PutAck) -> Delete | None:
-        """Delete what exactly the acknowledgement confirms; anything else deletes nothing and is counted."""
+        """Delete the batch if the acknowledgement matches it exactly; count any other and delete nothing."""
         put = self.log.batch()
         if put is None or not self.is_answered_by(ack):
             self._tally["ack", "not_in_flight"] += 1
@@ -93,7 +93,7 @@ class Delivery:
         return self.log.delete_batch()
 
     def _refused(self, status: Refusal) -> None:
-        """Send fewer records next time, if that can help; the timer that runs sends again."""
+        """Send fewer records in the next batch, if that can help; the running timer sends it."""
         self._tally["ack", f"refused_{status.name.lower()}"] += 1
         if status in _SEND_FEWER:
             self._limit = max(1, min(self._limit, self.log.frozen) // 2)

@@ -1,4 +1,4 @@
-"""What the core of a meter needs of its entry in the registry; ``commonwatt.town.town.Meter`` is one."""
+"""The fields of a registry entry that a meter's core needs; ``commonwatt.town.town.Meter`` has them."""
 
 from typing import Protocol
 
@@ -11,11 +11,11 @@ class BatteryDescription(Protocol):
 
     @property
     def capacity(self) -> MilliwattHours:
-        """What it holds when full."""
+        """Its capacity, milliwatt-hours."""
 
     @property
     def minimum_percent(self) -> int:
-        """Below this level its owner shares nothing."""
+        """The sharing minimum: below this level it does not share."""
 
 
 class Description(Protocol):
@@ -31,16 +31,16 @@ class Description(Protocol):
 
     @property
     def account(self) -> int:
-        """The account that its records name; 0: none."""
+        """The account in its records; 0: none."""
 
     @property
     def record_types(self) -> tuple[RecordType, ...]:
-        """What it records, ascending."""
+        """Its record types, ascending."""
 
     @property
     def battery(self) -> BatteryDescription | None:
-        """The battery that it tells when to share; ``None``: none."""
+        """The battery whose sharing it controls; ``None``: no battery."""
 
     @property
     def push(self) -> bool:
-        """Whether it sends by itself; else only when asked (M4)."""
+        """Whether it sends without a request (M4); otherwise it sends only on ``get``."""

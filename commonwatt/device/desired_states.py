@@ -1,4 +1,4 @@
-"""The desired states a meter holds, and the one comparison that fences commands (M5, design 4.3, I7)."""
+"""A meter's desired states, and the comparison of pairs that fences commands (M5, design 4.3, I7)."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ DEFAULT: dict[Kind, str] = {
     Kind.ISOLATED: "off",
     Kind.AGGREGATION: "none",
 }
-"""What a state goes back to at its end."""
+"""The default of each state, in force after the state's end."""
 
 _BITS: dict[tuple[Kind, str], State] = {
     (Kind.SHARING, "on"): State.SHARING,
@@ -28,7 +28,7 @@ _BITS: dict[tuple[Kind, str], State] = {
 
 @dataclass(frozen=True)
 class Verdict:
-    """What becomes of a command, and why when it is not done."""
+    """The result of a command, and the reason if it is not done."""
 
     result: Result
     reason: str | None = None
@@ -39,11 +39,11 @@ DONE = Verdict("done")
 
 @dataclass(frozen=True)
 class Commanded:
-    """The desired states in force at a meter and its place.
+    """The desired states in force at a meter and its place, for the physics behind it.
 
     Attributes:
-        sharing: Its battery gives to batteries below their minimum.
-        weight: Its part of what is given, relative to the others that give; 0 gives nothing.
+        sharing: Its battery discharges for batteries below their minimum.
+        weight: Its share of the discharge relative to other donors; 0: no discharge.
         reducing: The place uses 80 % of its load.
         isolated: The place is disconnected from the loop; at a boundary meter, the microgrid from the town (C5).
     """
@@ -55,11 +55,11 @@ class Commanded:
 
 
 class HeldStates:
-    """The states, with the (epoch, sequence) that set each.
+    """A meter's desired states, each with the (epoch, sequence) that set it.
 
     Attributes:
         epoch: The highest epoch seen.
-        held: The states by kind; kinds never commanded are absent and at their default.
+        held: The states by kind; kinds without a command are absent and have their default.
     """
 
     def __init__(self, epoch: Epoch, held: dict[Kind, Held]) -> None:
@@ -68,7 +68,7 @@ class HeldStates:
 
     @property
     def bits(self) -> State:
-        """The state bits these states set."""
+        """The state bits of these states."""
         bits = State(0)
         for kind, held in self.held.items():
             bits |= _BITS.get((kind, held.value), State(0))
@@ -76,15 +76,15 @@ class HeldStates:
 
     @property
     def next_end(self) -> EpochSeconds | None:
-        """When the first of the states ends; ``None``: none does."""
+        """The earliest end of a state; ``None``: no state has an end."""
         return min((held.until for held in self.held.values() if held.until is not None), default=None)
 
     def value(self, kind: Kind) -> str:
-        """Return the value held of a kind of state."""
+        """Return the value of a kind of state."""
         return self.held[kind].value if kind in self.held else DEFAULT[kind]
 
     def judge(self, command: Command, now: float) -> Verdict:
-        """Decide by epoch, sequence and end alone, without acting."""
+        """Return the verdict on a command by its epoch, sequence and end, without a change of state."""
         if command.epoch < self.epoch:
             return Verdict("fenced", f"epoch {list(self.epoch)} was seen")
         desired = command.desired()
@@ -99,13 +99,13 @@ class HeldStates:
         end = command.end(now=int(now))
         if end is not None and end <= now:
             return Verdict("expired")
-        # Aggregation only shapes data; every other state must not outlive the controller that set it.
+        # Every state needs an end, in case the controller fails; aggregation does not, since it only shapes data.
         if desired and end is None and desired[0] is not Kind.AGGREGATION and desired[1] != DEFAULT[desired[0]]:
             return Verdict("refused", f"{command.cmd} needs its end, until or for_s")
         return DONE
 
     def accept(self, command: Command, now: float) -> None:
-        """Take on what a command judged as done asks for."""
+        """Set the state of a command whose verdict is done."""
         self.epoch = max(self.epoch, command.epoch)
         desired = command.desired()
         if desired is None or command.seq is None:
@@ -115,15 +115,15 @@ class HeldStates:
             value=value,
             epoch=command.epoch,
             seq=command.seq,
-            # The end of a default is only how long the command itself was wanted.
+            # The default value needs no end: ``until`` only limits the command itself.
             until=None if value == DEFAULT[kind] else command.end(now=int(now)),
             weight=command.weight if value == "on" else None,
         )
 
     def sooner(self, by_s: int) -> bool:
-        """Let every state end so much sooner, since the clock was set back; return whether any has an end.
+        """Move every end earlier after the clock was set back; return whether a state has an end.
 
-        An end sent as a time would come too soon then; one sent as a duration would come too late otherwise.
+        An end sent as a time then comes too soon; without this, an end sent as a duration would come too late.
         """
         ending = {kind: held for kind, held in self.held.items() if held.until is not None}
         for kind, held in ending.items():
@@ -132,7 +132,7 @@ class HeldStates:
         return bool(ending)
 
     def expire(self, now: float) -> EpochSeconds | None:
-        """Put states whose end has come back to their default, keeping their pairs; return the last of those ends."""
+        """Set ended states to their default and keep their pairs; return the last of these ends."""
         ended = {kind: held for kind, held in self.held.items() if held.until is not None and held.until <= now}
         for kind, held in ended.items():
             self.held[kind] = Held(value=DEFAULT[kind], epoch=held.epoch, seq=held.seq)
@@ -140,7 +140,7 @@ class HeldStates:
 
 
 def possible(command: Command, meter: Description, state: MeterState) -> Verdict:
-    """Refuse what a meter can't do."""
+    """Return a refusal of a command that the meter can't do, else ``DONE``."""
     if command.cmd == "share_power_on" and meter.battery is None:
         return Verdict("refused", "no battery here")
     if command.desired() and state.stopped:

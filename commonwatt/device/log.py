@@ -1,8 +1,8 @@
-"""One log of a meter: ids without holes, one frozen batch at its front, aggregation behind it (M1, M6, M7).
+"""One log of a meter: contiguous ids, one frozen batch at its front, aggregation of the rest (M1, M6, M7).
 
-Every id that was given out and not acknowledged stands for exactly one row: its own, or the one that took it in. A
-batch may end between two rows only where no row before took in an id behind; then its range of ids covers its records
-and nothing else.
+Every unacknowledged id belongs to exactly one row: its own row, or the row into which it was merged. A
+batch may end between two rows only if no row before the end includes an id after it; then its ids cover its records
+only.
 """
 
 import struct
@@ -13,9 +13,9 @@ from itertools import chain
 from commonwatt.device.changes import Delete, LogRow, Made, Replace
 from commonwatt.model.records import HistoryRecord, Log, unpack_history
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
-from commonwatt.protocol.messages import Put
+from commonwatt.protocol.meter_messages import Put
 
-# Where the id stands in a record's bytes, and start and end in those of a history record (M2, M3).
+# Offsets of the id in a record, and of start and end in a history record (M2, M3).
 _ID = struct.Struct(">Q")
 _ID_AT = {Log.HISTORY: 2, Log.EVENT: 4}
 _TIMES = struct.Struct(">II")
@@ -25,16 +25,16 @@ Aggregation = Callable[[Sequence[HistoryRecord]], list[HistoryRecord]]
 
 
 class MeterLog:
-    """A log in memory, as its store has it.
+    """A log in memory, equal to the log in its store.
 
-    Rows are kept as bytes alone, since a day without a gateway makes millions of them in a fleet.
+    Rows are plain bytes, since a day without a gateway makes millions of rows in a fleet.
 
     Attributes:
         log: Which log.
         generation: Its generation.
-        next_id: The id the next record gets.
-        rows: The records held, by id.
-        frozen: How many of the first rows are in the batch in flight.
+        next_id: The id of the next record.
+        rows: The unacknowledged records, by id.
+        frozen: Number of first rows that are in the batch in flight.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class MeterLog:
         self.frozen = 0
         self._meter = meter
         self._id_at = _ID_AT[log]
-        # Highest id taken in, of the rows that took in others.
+        # Highest id of each merged row.
         self._took: dict[int, int] = {}
         for row in rows:
             self.rows.append(row.data)
@@ -64,7 +64,7 @@ class MeterLog:
 
     @property
     def first_id(self) -> int:
-        """The lowest id held; ``next_id`` when nothing is."""
+        """The lowest id in the log; ``next_id`` if the log is empty."""
         return self._id(0)
 
     @property
@@ -73,7 +73,7 @@ class MeterLog:
         return self._id(self.frozen) - 1 if self.frozen else 0
 
     def add(self, records: Sequence[bytes]) -> Made:
-        """Append records that carry the ids from ``next_id`` on."""
+        """Append records with ids from ``next_id`` on."""
         rows = tuple(LogRow(self.next_id + i, self.next_id + i, data) for i, data in enumerate(records))
         self.rows += records
         self.next_id += len(records)
@@ -92,12 +92,12 @@ class MeterLog:
         )
 
     def freeze(self, limit: int, to_id: int | None = None, before: EpochSeconds | None = None) -> Put | None:
-        """Freeze the oldest records as the batch in flight; ``None`` if there is none to send.
+        """Freeze the oldest records as the batch in flight; ``None`` if no record can be sent.
 
         Args:
-            limit: Most records; passed only where the first legal end lies behind it.
-            to_id: Last id wanted; passed only where it lies inside a row.
-            before: Records that end later stay behind.
+            limit: Most records; exceeded only if the first possible end lies after it.
+            to_id: Last id wanted; exceeded only if it lies inside a merged row.
+            before: Records that end later are not included.
         """
         assert not self.frozen
         stop = len(self.rows)
@@ -111,11 +111,11 @@ class MeterLog:
         return self.batch()
 
     def thaw(self) -> None:
-        """Give up the batch in flight; its records stay."""
+        """Release the batch in flight; its records stay in the log."""
         self.frozen = 0
 
     def delete_batch(self) -> Delete:
-        """Delete the batch in flight, which was acknowledged."""
+        """Delete the batch in flight after its acknowledgement."""
         change = Delete(self._meter, self.log, self.frozen_last)
         for n in range(self.frozen):
             self._took.pop(self._id(n), None)
@@ -124,12 +124,12 @@ class MeterLog:
         return change
 
     def readings_in_flight(self) -> int:
-        """Return for how many readings, one a slot and type, the batch in flight stands."""
+        """Return the number of readings in the batch in flight, one for each slot and type."""
         times = (_TIMES.unpack_from(data, _TIMES_AT) for data in self.rows[: self.frozen])
         return sum((end - start) // SLOT_S for start, end in times)
 
     def aggregate(self, algorithm: Aggregation, limit: int | None = None) -> list[Replace]:
-        """Aggregate records behind the batch in flight: all, or about ``limit`` of the oldest, in whole quarters."""
+        """Aggregate records after the batch in flight: all, or about ``limit`` of the oldest, in whole quarters."""
         stop = len(self.rows) if limit is None else self._quarter_end(self.frozen + limit)
         old = self.rows[self.frozen : stop]
         records = [unpack_history(data) for data in old]
@@ -141,7 +141,7 @@ class MeterLog:
             ends[record.record_type].append((record.end, self._took.pop(record.record_id, record.record_id)))
         rows = []
         for record in new:
-            # Of one type, time and ids run together: what ends within the new record went into it.
+            # Records of one type have ascending times and ids: the records that end within the new one are merged.
             last_id, waiting = record.record_id, ends[record.record_type]
             while waiting and waiting[0][0] <= record.end:
                 last_id = max(last_id, waiting.popleft()[1])
@@ -154,26 +154,26 @@ class MeterLog:
         return [change]
 
     def _id(self, n: int) -> int:
-        """Return the id of row ``n``, or ``next_id`` behind the last."""
+        """Return the id of row ``n``, or ``next_id`` after the last row."""
         if n >= len(self.rows):
             return self.next_id
         return int(_ID.unpack_from(self.rows[n], self._id_at)[0])
 
     def _end(self, limit: int, to_id: int | None, stop: int) -> int:
-        """Return how many of the first ``stop`` rows make a batch."""
+        """Return the number of rows in a batch, up to ``stop``."""
         best = reach = 0
         for n in range(stop):
             own = self._id(n)
             reach = max(reach, self._took.get(own, own))
             if reach >= self._id(n + 1):
-                continue  # A row up to here took in an id behind: no batch may end here.
+                continue  # A row before this point includes a later id: no batch may end here.
             if best and (n >= limit or (to_id is not None and reach > to_id)):
                 break
             best = n + 1
         return best
 
     def _quarter_end(self, n: int) -> int:
-        """Return the end of a quarter at or before row ``n`` and behind the batch, else the next one after it."""
+        """Return the last quarter end between the batch and row ``n``, else the next quarter end after row ``n``."""
         for m in chain(range(min(n, len(self.rows)), self.frozen, -1), range(n, len(self.rows))):
             if m == len(self.rows) or self._quarter(m - 1) != self._quarter(m):
                 return m

@@ -1,8 +1,8 @@
-"""The core of a meter: takes readings, keeps two logs, delivers them and obeys (M1-M9; design 2, 4).
+"""The core of a meter: records readings in two logs, delivers them and executes commands (M1-M9; design 2, 4).
 
-It takes an event and the time, and returns effects: changes to make durable, then messages to publish. It reads no
-clock and draws no chance; ``wake_at`` says when it wants ``tick`` next. What it is built from is what its store holds,
-so losing the object is losing exactly the volatile memory.
+The core takes an event and the time, and returns effects: changes to commit, then messages to publish. It reads no
+clock and no random source; ``wake_at`` is the time of the next ``tick``. It is built from its stored state alone,
+so a new object is a meter after a power cut.
 """
 
 from collections.abc import Mapping
@@ -19,13 +19,15 @@ from commonwatt.device.timing import TOLERANCE_S, Reported, ReportedTime, next_p
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State
+from commonwatt.model.trust import Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
-from commonwatt.protocol.commands import Command, Kind, unpack_json
-from commonwatt.protocol.messages import Level, Trust, unpack_put_ack
+from commonwatt.protocol.commands import Command, Kind
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import Level, unpack_put_ack
 
 CATCH_UP_RECORDS = 60
-"""With this many records waiting, the next batch follows an acknowledgement at once."""
+"""Backlog, in records, from which the next batch follows an acknowledgement at once."""
 
 _LEAF = {Log.HISTORY: topics.RECORDS, Log.EVENT: topics.EVENTS}
 _ALGORITHM: dict[str, Aggregation | None] = {"none": None, "lossless": consolidate, "lossy": average}
@@ -35,7 +37,7 @@ Effects = list[Effect[Change]]
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What a meter is capable of.
+    """A meter's resolution and log capacity.
 
     Attributes:
         resolution: Readings are multiples of this many milliwatt-hours.
@@ -51,14 +53,14 @@ class Meter:
 
     Attributes:
         description: Its entry in the registry.
-        state: What it must not forget.
-        orders: The desired states it holds.
+        state: Its durable state.
+        desired_states: Its desired states.
         history: Its history log.
         events: Its event log.
     """
 
     def __init__(self, description: Description, limits: Limits, stored: Stored, tally: Tally) -> None:
-        """Take what the store has; of a meter new to the store, a state of a new generation and nothing else."""
+        """Build a meter from its stored state; a meter new to the store has a state of a new generation only."""
         self.description = description
         self.state = stored.state
         self.desired_states = HeldStates(stored.desired_states.epoch, stored.desired_states.held)
@@ -87,7 +89,7 @@ class Meter:
         self._written: MeterState | None = None
         self._put_at: float | None = None
         self._reported_time = ReportedTime()
-        # When the batch in flight was first sent, if that was since the start.
+        # When the batch in flight was first sent; absent if that was before the start.
         self._asked: dict[Log, float] = {}
         self._relieved: int | None = None
 
@@ -101,7 +103,7 @@ class Meter:
 
     @property
     def bits(self) -> State:
-        """What its state is now."""
+        """Its present state bits."""
         return State(0) if self.state.stopped else State.INITIALIZED | self.desired_states.bits
 
     def commanded(self, at: EpochSeconds) -> Commanded:
@@ -117,11 +119,11 @@ class Meter:
         )
 
     def boot(self, now: float, *, power_lost: bool) -> Effects:
-        """Start, after a loss of power with its two events: off when last alive, on now."""
+        """Start the meter; after a power loss also log two events: off at the last measured slot, on now."""
         if self.description.push:
             self._put_at = next_put(self.description.id, now)
-        # What it was told was of another run of its clock. What ends, ends by the earlier of the two; and at once if
-        # this one is behind what was recorded, so that it is unknown for how long it was off.
+        # The reported time was relative to another run of this clock. The earlier end counts; states end at once if
+        # the clock is behind the last record, since the length of the outage is then unknown.
         self.desired_states.sooner(max(0, self.state.offset_s))
         self._set(offset_s=0, trust=Trust.NONE)
         self.desired_states.expire(now if now >= self.state.last_slot - TOLERANCE_S else float("inf"))
@@ -131,11 +133,11 @@ class Meter:
         return [Write(self._desired_states()), *off, *self._note(self.time(now)), *self._save()]
 
     def time(self, now: float) -> float:
-        """Return the time that this meter took from its controller; timers use its own clock."""
+        """Return the time set by the controller; timers use the meter's own clock."""
         return now + self.state.offset_s
 
     def set_back(self, slot_end: EpochSeconds) -> Effects:
-        """Go on measuring after this slot; what was recorded of later ones was by a clock that was ahead."""
+        """Continue measuring after this slot; records of later slots came from a clock that was ahead."""
         self._set(last_slot=min(self.state.last_slot, slot_end))
         return self._save()
 
@@ -148,7 +150,7 @@ class Meter:
         quantised = {kind: self._quantise(kind, readings[kind], remainders) for kind in self.description.record_types}
         measured = {"last_slot": slot_end, "level": quantised.get(RecordType.STORED)}
         if len(self.history.rows) + len(quantised) > self._limits.log_records:
-            # An explicit gap: these ids are never given out, and the flow of this slot is in no record.
+            # An explicit gap: no ids are assigned, and no record contains the energy of this slot.
             self._tally["gap", "log_full"] += 1
             return [*relief, *self._save(**measured, gaps=self.state.gaps + 1)]
         records = [
@@ -172,7 +174,7 @@ class Meter:
         ]
 
     def tick(self, now: float) -> Effects:
-        """Do what is due: states that end, the minute's puts, batches to send again."""
+        """Do the due work: end states, send the minute's puts, send batches again."""
         effects = self._expire(now)
         if self._put_at is not None and self._put_at <= now:
             self._put_at = next_put(self.description.id, now)
@@ -186,7 +188,7 @@ class Meter:
         return effects
 
     def receive(self, leaf: str, payload: bytes, now: float) -> Effects:
-        """Take a message: an acknowledgement or a command."""
+        """Handle a message: an acknowledgement or a command."""
         effects = self._expire(now)
         if leaf == topics.ACKS:
             return effects + self._acknowledged(payload, now)
@@ -196,7 +198,7 @@ class Meter:
         return effects
 
     def _expire(self, now: float) -> Effects:
-        """End the states whose end has come."""
+        """Set ended states to their default."""
         ended = self.desired_states.expire(self.time(now))
         return [] if ended is None else [Write(self._desired_states()), *self._note(ended), *self._save()]
 
@@ -220,7 +222,7 @@ class Meter:
         return effects
 
     def _acknowledged(self, payload: bytes, now: float) -> Effects:
-        """Delete what was acknowledged, and go on at once when much is waiting or was asked for."""
+        """Delete the acknowledged batch; send the next at once if the backlog is long or a ``get`` asks for more."""
         try:
             ack = unpack_put_ack(payload)
         except ProtocolError:
@@ -264,7 +266,7 @@ class Meter:
         return [*effects, self._outcome(command, DONE, now)]
 
     def _obey(self, command: Command, now: float) -> Effects:
-        """Take on the state a command asks for; its pair is written before anything is said or done."""
+        """Set the state of a command; its pair is committed before any answer or action."""
         before = (self.desired_states.epoch, dict(self.desired_states.held))
         self.desired_states.accept(command, self.time(now))
         changed = before != (self.desired_states.epoch, self.desired_states.held)
@@ -278,7 +280,7 @@ class Meter:
         return [*effects, *self._note(self.time(now)), *self._save()]
 
     def _take_time(self, told: Reported, now: float) -> Effects:
-        """Take the controller's time, unless what this meter has is trusted more; end what has ended by it."""
+        """Set the clock to the controller's time unless the present time has higher trust; end states due by it."""
         by_s = self._reported_time.step_s(told, self.state.trust, self.state.offset_s, now)
         if by_s is None:
             return []
@@ -293,10 +295,10 @@ class Meter:
         return effects + self._expire(now)
 
     def _collect(self, command: Command, now: float) -> Effects:
-        """Send what a ``get`` asks for, oldest first, one batch after the other as they are acknowledged.
+        """Send the records that a ``get`` asks for, oldest first, the next batch after each acknowledgement.
 
-        Ids before ``from_id`` that are still held come too: they were never acknowledged. A batch in flight is sent
-        again, whatever its ids. With nothing held from ``from_id`` to ``to_id``, nothing else is sent.
+        Unacknowledged ids before ``from_id`` are sent too. A batch in flight is sent
+        again, whatever its ids. If the log has no ids from ``from_id`` to ``to_id``, nothing else is sent.
         """
         log = Log.HISTORY if command.what == "records" else Log.EVENT
         delivery = self._deliveries[log]
@@ -313,12 +315,12 @@ class Meter:
         sent = {str(int(kind)): count for kind, count in counts.items()}
         return [*effects, self._outcome(command, verdict, now, sent)]
 
-    # What it writes and says.
+    # Records, state and messages.
 
     def _quantise(
         self, kind: RecordType, reading: MilliwattHours, remainders: dict[RecordType, MilliwattHours]
     ) -> MilliwattHours:
-        """Round down to the resolution; of a flow the rest goes into the next slot, so that no energy is lost."""
+        """Round down to the resolution; carry the rest of a flow to the next slot, so that no energy is lost."""
         total = reading + (remainders.get(kind, 0) if kind.is_flow else 0)
         rest = total % self._limits.resolution
         if kind.is_flow:
@@ -326,7 +328,7 @@ class Meter:
         return total - rest
 
     def _relieve(self, slot_end: EpochSeconds) -> Effects:
-        """Consolidate everything not in flight when storage runs short (M7), at most once a quarter-hour."""
+        """Consolidate all records not in flight when the log is nearly full (M7), at most once a quarter-hour."""
         if len(self.history.rows) < self._limits.log_records * 9 // 10 or self._relieved == slot_end // QUARTER_S:
             return []
         self._relieved = slot_end // QUARTER_S
@@ -353,7 +355,7 @@ class Meter:
         self.state = replace(self.state, **changes)  # type: ignore[arg-type]
 
     def _save(self, **changes: object) -> Effects:
-        """Write the state with ``changes`` and what the logs know, if it changed since it was last written."""
+        """Write the state with ``changes`` and the logs' ids, if it differs from the last written state."""
         changes["next_history"] = self.history.next_id
         changes["next_event"] = self.events.next_id
         changes["frozen_history"] = self.history.frozen_last

@@ -1,7 +1,7 @@
-"""The shell of meters: their connections to the gateway's broker, one queue of what arrives, one thread that commits.
+"""The shell of meters: connections to the gateway's broker, one queue of messages, one thread for commits.
 
-A program feeds the cores of its meters with what ``take`` returns and with time, and hands what they return to
-``perform``. Its loop waits in ``rest``.
+A program passes the messages from ``take`` and the time to its meters' cores, and their effects to
+``perform``. The program's loop waits in ``rest``.
 """
 
 import asyncio
@@ -24,29 +24,29 @@ from commonwatt.protocol import topics
 from commonwatt.runtime.watchdog import Work
 
 MAX_ARRIVED = 10_000
-"""Messages that wait to be taken; more are dropped and counted, and their senders repeat them."""
+"""Most messages in the queue; more are dropped and counted, and their senders send them again."""
 
 CONNECT_EVERY_S = 0.005
 """Real seconds between the first connections of two meters."""
 
 COMMIT_RETRY_S = 1.0
-"""Real seconds until a commit is tried again, when the disk is full for example."""
+"""Real seconds until a failed commit is tried again, for example on a full disk."""
 
 _log = logging.getLogger(__name__)
 
 
 class DeviceShell:
-    """Runs the meters of one microgrid that one program has.
+    """Runs one program's meters in one microgrid.
 
     Args:
         microgrid: Its id.
-        store: What their cores' changes are committed to, on a thread of its own.
+        store: The store for the cores' changes; commits run on a separate thread.
         tally: Counts commits that failed.
 
     Attributes:
         links: The connection of each meter.
-        dropped: Messages that were dropped because too many waited.
-        writing: The commit on its way, for a watchdog to see.
+        dropped: Messages dropped because the queue was full.
+        writing: The running commit, for the watchdog.
     """
 
     def __init__(self, microgrid: MicrogridId, store: DeviceStore, tally: Tally) -> None:
@@ -60,7 +60,7 @@ class DeviceShell:
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
         self._fault: BaseException | None = None
-        # One thread: a store is used by one at a time, and a commit must not hold up the connections.
+        # One thread: a store is for one thread at a time, and a commit must not block the connections.
         self._committer = ThreadPoolExecutor(1, "commit")
 
     def add(self, meter: MeterId, *, broker: str, token: str, tls: ClientTls | None, rng: random.Random) -> None:
@@ -100,11 +100,11 @@ class DeviceShell:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     def close(self) -> None:
-        """Let the commit on its way end."""
+        """Wait until the running commit ends."""
         self._committer.shutdown()
 
     def take(self) -> list[tuple[MeterId, str, bytes]]:
-        """Take what has arrived: (meter, last part of the topic, payload)."""
+        """Return the queued messages as (meter, last part of the topic, payload)."""
         arrived = list(self._arrived)
         self._arrived.clear()
         return arrived
@@ -113,7 +113,7 @@ class DeviceShell:
         """Wait until something arrives, ``wait_s`` real seconds have passed, or the program is asked to stop.
 
         Raises:
-            Exception: A connection ended by a fault of ours.
+            Exception: A programming error ended a connection.
         """
         try:
             await asyncio.wait_for(self._wake.wait(), wait_s)
@@ -127,12 +127,12 @@ class DeviceShell:
         """Commit the changes, then publish.
 
         Raises:
-            StoreError: The changes can't be committed, and the program is to stop.
+            StoreError: The changes can't be committed, and the program must stop.
         """
         await perform(effects, self._commit, self._publish)
 
     async def _commit(self, changes: list[object]) -> None:
-        """Commit on the thread. While the disk is full nothing else happens, and nothing is lost."""
+        """Commit on the thread; wait and retry while the disk is full, so that no change is lost."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -151,14 +151,14 @@ class DeviceShell:
         self.links[topic.meter].publish(message)
 
     def _ended(self, task: asyncio.Task[object]) -> None:
-        """Wake the loop: the program stops, or a connection ended by an error of this program."""
+        """Wake the loop: the program stops, or a programming error ended a connection."""
         if not task.cancelled():
             self._fault = self._fault or task.exception()
         self._wake.set()
 
 
 async def _connect(number: int, link: MqttLink) -> bool:
-    """Connect after those before, so that many meters do not connect to their broker all at once."""
+    """Connect after a delay, so that many meters do not connect to their broker at the same time."""
     await asyncio.sleep(number * CONNECT_EVERY_S)
     await link.run()
     return True

@@ -1,7 +1,7 @@
-"""The SQLite file of one or many meters: their logs, their states and the desired states they hold (M1, M6, M9).
+"""The SQLite file of one or many meters: their logs, states and desired states (M1, M6, M9).
 
-A program that keeps more beside its meters passes an ``Extension``: what it keeps is committed in the same transaction
-as the logs, so that no crash can put the two at odds.
+A program that stores more than its meters passes an ``Extension``, which is committed in the same transaction
+as the logs, so that both stay consistent after a crash.
 """
 
 import json
@@ -53,37 +53,37 @@ _SAVE_METER = (
 
 
 _GOES_ON = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_BUSY)
-"""After these errors a connection is as it was; after others what it believes of the file may be wrong."""
+"""Errors after which a connection is still valid; after other errors the file is opened again."""
 
 
 class Extension(Protocol):
-    """What a program keeps beside its meters.
+    """A program's own tables beside its meters.
 
     Attributes:
         tables: The SQL that makes its tables.
-        checked: Those of its tables that are looked through when the file is opened: the small ones.
+        checked: Its small tables, which are checked when the file is opened.
     """
 
     tables: str
     checked: tuple[str, ...]
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
-        """Write what it keeps of ``changes``, in the transaction of the meters' own.
+        """Write the extension's rows of ``changes``, in the transaction of the meters.
 
         Args:
             connection: In a transaction.
             changes: All changes, the meters' too.
-            insert: ``INSERT``, or ``INSERT OR REPLACE`` where the same may be there already.
+            insert: ``INSERT``, or ``INSERT OR REPLACE`` where the same rows may exist already.
         """
 
 
 class DeviceStore:
-    """A store of meters, used by one thread at a time.
+    """A store of meters, for one thread at a time.
 
     Args:
-        connection: To its file.
-        path: Of its file, which is opened again after a failure.
-        extension: What is kept beside the meters; ``None``: nothing.
+        connection: The open file.
+        path: The file's path; the file is opened again after a failure.
+        extension: The program's own tables; ``None``: no extension.
     """
 
     def __init__(self, connection: sqlite3.Connection, path: Path, extension: Extension | None) -> None:
@@ -95,7 +95,7 @@ class DeviceStore:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The open file, for an extension to read; another one after a failure."""
+        """The open file, for an extension to read; a new connection after a failure."""
         return self._connection
 
     def close(self) -> None:
@@ -109,12 +109,12 @@ class DeviceStore:
             changes: ``Change`` values; others are the extension's.
 
         Raises:
-            sqlite3.OperationalError: They are not durable, but some day they may be there: commit the same again.
+            sqlite3.OperationalError: The changes may or may not be in the file: commit the same changes again.
         """
         if self._failed:
             self._connection.close()
             self._connection = _connect(self._path)
-        # What a failed commit wrote may be there after all once the file is opened again; the same again is no fault.
+        # The rows of a failed commit may be in the file after it is opened again; the same rows are then replaced.
         self._insert = "INSERT OR REPLACE" if self._failed else "INSERT"
         try:
             with self._connection:
@@ -128,7 +128,7 @@ class DeviceStore:
             raise
 
     def load(self, meter: MeterId) -> Stored | None:
-        """Return what is kept of one meter; ``None`` for a meter new to this store."""
+        """Return the stored state of one meter; ``None`` for a meter new to this store."""
         row = self._connection.execute(f"SELECT {', '.join(_METER_COLUMNS)} FROM meter WHERE meter = ?", (meter,))  # noqa: S608
         found = row.fetchone()
         if found is None:
@@ -144,12 +144,12 @@ class DeviceStore:
         )
 
     def held_records(self) -> Iterator[list[HistoryRecord]]:
-        """Yield the history records the meters still hold, a meter at a time."""
+        """Yield the unacknowledged history records, a meter at a time."""
         for meter in self._meters():
             yield [unpack_history(row.data) for row in self._rows(meter, Log.HISTORY)]
 
     def held_events(self) -> Iterator[tuple[int, EventRecord]]:
-        """Yield (generation, event) of the events the meters still hold."""
+        """Yield (generation, event) of the unacknowledged events."""
         for generation, data in self._connection.execute(
             "SELECT generation, data FROM record JOIN meter USING (meter) WHERE log = ? ORDER BY meter, first_id",
             (Log.EVENT,),
@@ -172,7 +172,7 @@ class DeviceStore:
         return DesiredStates(meter, (found[0], found[1]), _HELD.validate_json(found[2]))
 
     def _write(self, changes: Sequence[object]) -> None:
-        # Records are added many at a time. A delete may concern rows added before it, so these go first.
+        # Records are added in bulk. A delete may affect rows added before it, so the added rows are written first.
         added: list[tuple[int, int, int, int, bytes]] = []
         states: dict[MeterId, MeterState] = {}
         for change in changes:
@@ -194,7 +194,7 @@ class DeviceStore:
         )
 
     def _remove(self, change: Replace | Delete) -> list[tuple[int, int, int, int, bytes]]:
-        """Delete a range of a log; return the rows that take its place."""
+        """Delete a range of a log; return the rows that replace it."""
         if isinstance(change, Delete):
             self._connection.execute(
                 "DELETE FROM record WHERE meter = ? AND log = ? AND first_id <= ?",
@@ -220,7 +220,7 @@ def _row_of(state: MeterState) -> tuple[object, ...]:
 
 
 def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = None) -> DeviceStore:
-    """Open a store; one that is damaged is quarantined, and its meters begin anew, each with a new generation.
+    """Open a store; quarantine a damaged one, after which each meter starts with a new generation.
 
     Raises:
         StoreError: As ``open_store``.
@@ -232,16 +232,16 @@ def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = No
 
 
 def _damage(path: Path, extension: Extension | None) -> str | None:
-    """Say what is damaged.
+    """Return what is damaged; ``None``: nothing.
 
     Raises:
-        StoreError: It is no such store, or is of a newer version.
+        StoreError: The file is no meters' store, or of a newer version.
     """
     found = read_log(path)
     lost = 0 if found is None else found.lost_commits
     try:
         with closing(open_read_only(path)) as connection:
-            # Before its log is judged: what is of a later release is refused as it is.
+            # Before the check of the log: a file of a later release is refused unchanged.
             if _version(path, connection) == SCHEMA and not lost:
                 check_pages(connection, path.stat().st_size, ("meter", "orders", "record", *_checked(extension)))
     except sqlite3.Error as error:
@@ -279,7 +279,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 @contextmanager
 def reading_store(path: Path) -> Iterator[DeviceStore]:
-    """Open a store for reading alone, all of it as of one moment, whether its program runs or not.
+    """Open a store read-only, as a snapshot of one moment, whether its program runs or not.
 
     Raises:
         StoreError: It is missing, can't be opened, is no such store, or is of a newer version.

@@ -2,20 +2,20 @@
 
 from dataclasses import dataclass
 
+from commonwatt.model.trust import Trust
 from commonwatt.model.units import GROUP_S, EpochSeconds, MeterId
-from commonwatt.protocol.messages import Trust
 
 PUT_S = 60
 """Seconds between the puts of a meter that sends by itself (M4)."""
 
 TOLERANCE_S = 2
-"""Times are reported in whole seconds and take a moment to arrive: smaller differences count as agreement."""
+"""Seconds of difference that count as agreement: times are whole seconds and arrive with a delay."""
 
 AHEAD_TOLERANCE_S = 120
-"""A meter that is ahead by no more is left alone: an answer is on its way for so long at times."""
+"""Seconds by which a meter may be ahead without a correction: an answer can take this long."""
 
 GOOD_FOR_S = 86_400
-"""After this a time of less trust is taken too."""
+"""Seconds after which a time of less trust is accepted too."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +24,8 @@ class Reported:
 
     Attributes:
         time: The controller's time at some moment after ``since``.
-        trust: How far it can be trusted.
-        since: When it was asked, by the meter's own clock; ``None``: its travel time is unknown, so that
+        trust: Trust of this time.
+        since: Time of the request on the meter's own clock; ``None``: the travel time is unknown, so that
             the time may be later, but not earlier.
     """
 
@@ -35,20 +35,20 @@ class Reported:
 
 
 class ReportedTime:
-    """Remembers when a time was last taken; forgotten in a restart."""
+    """When a time was last accepted; volatile."""
 
     def __init__(self) -> None:
         self._taken_at: float | None = None
 
     def step_s(self, told: Reported, had: Trust | int, offset_s: int, now: float) -> int | None:
-        """Return by how much a meter's time is to be set; 0: it is right; ``None``: what it has is trusted more.
+        """Return the correction of a meter's time; 0: the time is right; ``None``: the present time has higher trust.
 
         Only the certain part of the reported time is accepted.
 
         Args:
             told: The reported time.
-            had: How far what the meter has can be trusted.
-            offset_s: How far its time is ahead of its own clock.
+            had: Trust of the meter's present time.
+            offset_s: The meter's time minus its own clock.
             now: The time on its own clock.
         """
         fresh = self._taken_at is not None and now - self._taken_at <= GOOD_FOR_S
@@ -57,7 +57,7 @@ class ReportedTime:
         self._taken_at = now
         behind_s = told.time - (now + offset_s)
         ahead_s = 0.0 if told.since is None else told.since + offset_s - told.time
-        # Its own clock is no worse than the median of clocks like it.
+        # The meter's own clock is as good as the median of the meters' clocks.
         tolerance_s = AHEAD_TOLERANCE_S if told.trust == Trust.METERS else TOLERANCE_S
         if behind_s <= tolerance_s and ahead_s <= AHEAD_TOLERANCE_S:
             return 0
@@ -65,13 +65,13 @@ class ReportedTime:
 
 
 def next_put(meter: MeterId, now: float) -> float:
-    """Return a meter's next turn within the minute; ids that follow each other have turns that do."""
+    """Return the time of a meter's next put within the minute; consecutive ids have consecutive times."""
     turn = meter % PUT_S
     return ((now - turn) // PUT_S + 1) * PUT_S + turn
 
 
 def open_group(last_slot: EpochSeconds, time: float) -> EpochSeconds | None:
-    """Return the start of the averaging group still being measured: its readings wait for the others."""
+    """Return the start of the averaging group that is still incomplete; its readings are not sent yet."""
     start = last_slot // GROUP_S * GROUP_S
-    # After a clock was set back the last group lies far ahead: nothing is being measured in it.
+    # After a clock was set back the last group lies far ahead: it is not incomplete.
     return start if last_slot > start and abs(time - start) < GROUP_S + PUT_S else None

@@ -1,8 +1,8 @@
-"""The authority's folder: the certificates it issued, with device and end; issues, renews and revokes (P8).
+"""The certificate authority's folder: issue, renew and revoke certificates, and list those issued (P8).
 
-It stands in OUT/authority, where OUT is what ``commonwatt utility register`` wrote: ``ca.pem`` (everybody may have
-it), ``ca-key.pem`` (secret), ``issued.json`` (what it issued) and ``revoked.pem`` (what is valid no more).
-Whatever it issues is written down before it is handed out, so that everything can be revoked.
+It is OUT/authority, where OUT is the folder that ``commonwatt utility register`` wrote: ``ca.pem`` (public),
+``ca-key.pem`` (secret), ``issued.json`` (issued certificates) and ``revoked.pem`` (the revocation list).
+Each certificate is recorded before it is written to its file, so that every certificate can be revoked.
 """
 
 import json
@@ -23,7 +23,7 @@ FOLDER = AUTHORITY_FOLDER
 CA_FILE, KEY_FILE, ISSUED_FILE, REVOKED_FILE = "ca.pem", "ca-key.pem", "issued.json", "revoked.pem"
 
 LIFETIME_S = 10 * 365 * 86_400
-"""Seconds for which an authority vouches: ten years."""
+"""Lifetime of an authority's certificate, seconds: ten years."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,10 +31,10 @@ class Wanted:
     """A certificate to be issued.
 
     Attributes:
-        kind: What it is for.
-        name: A device's identity, or what a broker is called.
-        addresses: Host names and IP addresses under which a broker is reached.
-        file: Where it is written, below OUT.
+        kind: Its purpose.
+        name: A device's identity, or a broker's name.
+        addresses: Host names and IP addresses of a broker.
+        file: Its file, relative to OUT.
         lifetime_s: Seconds for which it is valid.
     """
 
@@ -51,9 +51,9 @@ class Issued(Wanted):
 
     Attributes:
         serial: Its number.
-        issued: When, epoch seconds.
-        revoked: When, epoch seconds; ``None``: not.
-        reason: Why it was revoked.
+        issued: Time of issue, epoch seconds.
+        revoked: Time of revocation, epoch seconds; ``None``: not revoked.
+        reason: The reason for the revocation.
     """
 
     serial: int
@@ -67,18 +67,18 @@ class Issued(Wanted):
         return self.issued + self.lifetime_s
 
     def again(self) -> Wanted:
-        """Return what would replace it."""
+        """Return the request for its replacement."""
         return Wanted(
             kind=self.kind, name=self.name, file=self.file, lifetime_s=self.lifetime_s, addresses=self.addresses
         )
 
 
 class Authority:
-    """An authority and what it issued.
+    """A certificate authority and its issued certificates.
 
     Attributes:
-        out: The folder that holds the authority's and everybody's.
-        issued: Its certificates, oldest first; of those replaced and expired nothing is kept.
+        out: The folder with the authority's folder and the folders of all parts.
+        issued: Its certificates, oldest first; replaced certificates that expired are dropped.
     """
 
     def __init__(self, out: Path, signer: Signer, issued: Sequence[Issued] = ()) -> None:
@@ -88,10 +88,10 @@ class Authority:
 
     @classmethod
     def create(cls, out: Path, name: str, now: EpochSeconds, lifetime_s: int = LIFETIME_S) -> Self:
-        """Make an authority.
+        """Create an authority.
 
         Raises:
-            ConfigError: There is one, or its folder is a microgrid's.
+            ConfigError: An authority exists, or the folder belongs to a microgrid.
         """
         folder = out / FOLDER
         if (folder / KEY_FILE).exists():
@@ -105,7 +105,7 @@ class Authority:
         made = cls(out, Signer.new(name, now, lifetime_s))
         made._save(now)
         write_private(folder / CA_FILE, pem(made._signer.certificate))
-        # The key last: with it the authority is there, and whole.
+        # The key last: an authority with a key is complete.
         write_private(folder / KEY_FILE, made._signer.key_pem())
         return made
 
@@ -114,7 +114,7 @@ class Authority:
         """Read the authority of ``out``.
 
         Raises:
-            ConfigError: There is none, or it can't be read.
+            ConfigError: There is no authority, or it can't be read.
         """
         folder = out / FOLDER
         try:
@@ -129,7 +129,7 @@ class Authority:
             raise ConfigError(f"{folder}: the authority can't be read: {error}") from error
 
     def issue(self, wanted: Sequence[Wanted], now: EpochSeconds) -> list[Issued]:
-        """Issue certificates and write each, with its key, to its file, and the authority's beside it.
+        """Issue certificates; write each with its key to its file, and the authority's certificate beside it.
 
         Raises:
             ConfigError: A name or address can't stand in a certificate, or the authority has expired; nothing was
@@ -163,12 +163,12 @@ class Authority:
         return int(self._signer.certificate.not_valid_after_utc.timestamp())
 
     def current(self) -> list[Issued]:
-        """Return the newest certificate of each file, unless it was revoked."""
+        """Return the newest certificate of each file, without revoked ones."""
         newest = {entry.file: entry for entry in self.issued}
         return [entry for entry in newest.values() if entry.revoked is None]
 
     def renew(self, now: EpochSeconds, within_s: int, without: Collection[str] = ()) -> list[Issued]:
-        """Issue anew what expires within so many seconds, or has; return what replaces it.
+        """Renew certificates that expire within so many seconds or have expired; return the new ones.
 
         Raises:
             ConfigError: The authority has expired.
@@ -177,8 +177,8 @@ class Authority:
         return self.issue([one for one in due if one.kind is Kind.BROKER or one.name not in without], now)
 
     def revoke(self, name: str, reason: str, now: EpochSeconds, kind: Kind = Kind.DEVICE) -> list[Issued]:
-        """Revoke every certificate of a device, or a broker, that is not yet; return them."""
-        # One that has expired too: it would be renewed otherwise.
+        """Revoke every unrevoked certificate of a device or broker; return these certificates."""
+        # Expired certificates too: otherwise they would be renewed.
         revoked = [e for e in self.issued if (e.kind, e.name, e.revoked) == (kind, name, None)]
         self.issued = [replace(e, revoked=now, reason=reason) if e in revoked else e for e in self.issued]
         self._save(now)
@@ -186,7 +186,7 @@ class Authority:
         return revoked
 
     def lists(self) -> list[Path]:
-        """Return every copy of the list of revocations: one beside each certificate."""
+        """Return the path of every copy of the revocation list: one beside each certificate."""
         return sorted({(self.out / entry.file).with_name(REVOKED_FILE) for entry in self.issued})
 
     def _save(self, now: EpochSeconds) -> None:
@@ -200,7 +200,7 @@ class Authority:
             write_private(folder / REVOKED_FILE, self._signer.revocations(revoked))
 
     def _listed(self) -> frozenset[int] | None:
-        """Return the devices on the list as it was written last; ``None``: there is none that can be used."""
+        """Return the revoked serial numbers in the last written list; ``None``: no usable list."""
         try:
             content = (self.out / FOLDER / REVOKED_FILE).read_bytes()
             return revoked_serials(content, pem(self._signer.certificate).encode())
@@ -208,7 +208,7 @@ class Authority:
             return None
 
     def _hand_out_revocations(self) -> None:
-        """Put the list of revocations beside every certificate, but leave one alone that is as it should be."""
+        """Write the revocation list beside every certificate, unless the copy there is up to date."""
         text = (self.out / FOLDER / REVOKED_FILE).read_text()
         for path in self.lists():
             if not path.exists() or path.read_bytes() != text.encode():

@@ -1,7 +1,7 @@
-"""Makes certificates (X.509): an authority's own, those of brokers and devices, and lists of revoked ones.
+"""X.509 certificates of authorities, brokers and devices, and certificate revocation lists.
 
-No files and no clock here. Keys are P-256. A broker's certificate names its addresses, a device's its identity; neither
-can stand for the other, nor make certificates itself.
+No files and no clock here. Keys are P-256. A broker's certificate names its addresses, a device's its identity. Neither
+can be used for the other purpose, or sign certificates.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,17 +21,17 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 
 BACKDATED_S = 3_600
-"""Seconds by which a certificate begins before it is made: the checking machine's clock may be behind."""
+"""Seconds by which a certificate's validity starts early, since the verifying machine's clock may be behind."""
 
 _UNREADABLE = (ValueError, TypeError, x509.InvalidVersion, UnsupportedAlgorithm)
-"""What reading a damaged file raises: one flipped bit can give it an unknown version or algorithm."""
+"""Errors from reading a damaged file: one flipped bit can change the version or the algorithm."""
 
 MAX_NAME = 64
-"""Characters a certificate's name may have (X.520)."""
+"""Most characters of a certificate's name (X.520)."""
 
 
 class Kind(StrEnum):
-    """What a certificate is for."""
+    """The purpose of a certificate."""
 
     BROKER = "broker"
     DEVICE = "device"
@@ -39,14 +39,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True)
 class Signer:
-    """An authority: its certificate, and the key it signs with."""
+    """An authority's certificate and signing key."""
 
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
     def new(cls, name: str, now: EpochSeconds, lifetime_s: int) -> Self:
-        """Make an authority that vouches for itself from ``now`` on."""
+        """Make a self-signed authority, valid from ``now`` on."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = _name(name)
         builder = (
@@ -61,7 +61,7 @@ class Signer:
         """Read an authority from its two PEM files.
 
         Raises:
-            ConfigError: They are none, or not of one authority.
+            ConfigError: The texts are not one authority's certificate and key.
         """
         try:
             read = x509.load_pem_x509_certificate(certificate)
@@ -79,14 +79,14 @@ class Signer:
         """Make a certificate and its key.
 
         Args:
-            kind: What it is for.
-            name: A device's identity, or what a broker is called.
-            addresses: Host names and IP addresses under which a broker is reached.
-            now: From when on it is valid, but for ``BACKDATED_S``.
+            kind: Its purpose.
+            name: A device's identity, or a broker's name.
+            addresses: Host names and IP addresses of a broker.
+            now: Start of its validity, less ``BACKDATED_S``.
             lifetime_s: Seconds for which it is valid from ``now``.
 
         Returns:
-            Its serial number; and key and certificate as PEM, in one text.
+            Its serial number, and its key and certificate as one PEM text.
 
         Raises:
             ConfigError: A name or address can't stand in a certificate.
@@ -112,12 +112,12 @@ class Signer:
         return certificate.serial_number, secret.decode() + pem(certificate)
 
     def revocations(self, revoked: Mapping[int, EpochSeconds]) -> str:
-        """Return the signed list of revoked serial numbers, each with when it was revoked, as PEM."""
+        """Return the signed list of revoked serial numbers with their revocation times, as PEM."""
         builder = (
             x509.CertificateRevocationListBuilder()
             .issuer_name(self.certificate.subject)
-            # It is replaced whenever something is revoked; a day on which it must have been would only lock all out,
-            # and so would one before which it is not valid yet, where a clock is behind.
+            # The list is replaced at each revocation. A next-update date would only lock out all devices,
+            # and so would a recent start of validity on a machine whose clock is behind.
             .last_update(self.certificate.not_valid_before_utc)
             .next_update(self.certificate.not_valid_after_utc)
         )
@@ -139,10 +139,10 @@ def pem(certificate: x509.Certificate) -> str:
 
 
 def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:
-    """Return the serial numbers on a list of revocations (PEM) that ``authority`` (PEM) signed.
+    """Return the serial numbers in a revocation list (PEM) signed by ``authority`` (PEM).
 
     Raises:
-        ConfigError: It is none, or not this authority's.
+        ConfigError: The text is no revocation list, or another authority signed it.
     """
     try:
         found = x509.load_pem_x509_crl(revocations)
@@ -157,10 +157,10 @@ def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:
 
 
 def expires_at(content: bytes) -> EpochSeconds:
-    """Return when the first of the certificates in a PEM file that expires does.
+    """Return the earliest expiry of the certificates in a PEM file, epoch seconds.
 
     Raises:
-        ConfigError: There is none in it.
+        ConfigError: The file contains no certificate.
     """
     try:
         found = x509.load_pem_x509_certificates(content)

@@ -20,7 +20,7 @@ from commonwatt.model.units import MicrogridId
 from commonwatt.runtime.files import read_object, write_private
 
 AUTHORITY_FOLDER = "authority"
-"""Where the authority is, beside the microgrids' folders; commands that change these files lock it."""
+"""The authority's folder, beside the microgrids' folders; commands that change these files lock it."""
 
 _REMEDY = "make one with: commonwatt utility register"
 
@@ -30,7 +30,7 @@ _DIGEST = re.compile("[0-9a-f]{64}")
 
 
 class Role(StrEnum):
-    """What a device is, and so which topics it may use."""
+    """The role of a device, which decides its topics."""
 
     METER = "meter"
     GATEWAY = "gateway"
@@ -39,15 +39,15 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Device:
-    """One identity that may connect.
+    """A device in a broker's devices file.
 
     Attributes:
         identity: MQTT client id.
-        role: What it is.
-        microgrid: The microgrid whose subtree it belongs to; empty for the utility.
+        role: Its role.
+        microgrid: The microgrid of its topics; empty for the utility.
         token_sha256: Hexadecimal digest of its token.
-        revoked: Why it may connect no more; empty: it may.
-        mosquitto: Its token's digest in the form of Mosquitto's password files; empty: registered without one.
+        revoked: The reason for its revocation; empty: not revoked.
+        mosquitto: Its token's digest in Mosquitto's password format; empty: registered without this digest.
     """
 
     identity: str
@@ -58,7 +58,7 @@ class Device:
     mosquitto: str = field(default="", compare=False)
 
     def owns(self, token: bytes) -> bool:
-        """Say whether ``token`` is this device's, in constant time."""
+        """Return whether ``token`` is this device's token, in constant time."""
         return hmac.compare_digest(self.token_sha256, digest(token))
 
 
@@ -68,15 +68,15 @@ def new_token() -> str:
 
 
 def digest(token: bytes) -> str:
-    """Return the digest under which a broker keeps ``token``."""
+    """Return the digest of ``token`` in a devices file."""
     return hashlib.sha256(token).hexdigest()
 
 
 def mosquitto_digest(token: bytes) -> str:
-    """Return the digest under which Mosquitto (2.0) keeps ``token``: PBKDF2 of SHA-512 with its salt, in its notation.
+    """Return the digest of ``token`` in Mosquitto's (2.0) format: PBKDF2-SHA-512 with a salt.
 
-    Salt and many iterations are there to protect secrets that can be guessed, which 256 random bits can't be: one
-    iteration will do, and the salt comes from the token, so that the same token has the same digest.
+    Salt and iterations protect secrets that can be guessed; 256 random bits can't be guessed. One
+    iteration is enough, and the salt is derived from the token, so that the same token has the same digest.
     """
     salt = hashlib.sha256(b"mosquitto" + token).digest()[:_MOSQUITTO_SALT_BYTES]
     key = hashlib.pbkdf2_hmac("sha512", token, salt, 1)
@@ -84,7 +84,7 @@ def mosquitto_digest(token: bytes) -> str:
 
 
 def save_devices(path: Path, devices: list[Device]) -> None:
-    """Write the file a broker reads, replacing it whole."""
+    """Replace a broker's devices file in one step."""
     content = {
         d.identity: {"role": d.role, "microgrid": d.microgrid, "token_sha256": d.token_sha256}
         | ({"mosquitto": d.mosquitto} if d.mosquitto else {})

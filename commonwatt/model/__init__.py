@@ -1,1 +1,1 @@
-"""What a reading is: units, records, interval blocks, validation, effects, errors. Imports nothing of ours."""
+"""The domain model: units, records, interval blocks, validation, effects, errors. Imports no other package."""

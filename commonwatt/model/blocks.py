@@ -1,8 +1,8 @@
 """Interval blocks: one meter, one record type, one quarter-hour, 60 slots; and their join (design 1).
 
-A slot holds the *set* of values seen at the best quality seen, nearly always one. Joining is union of the sets at the
-best quality, so it is commutative, associative and idempotent: retries, duplicates, reordering and two controllers
-reporting one meter need no special case. The smallest value of a set stands; the rest are its ``extras``, and a slot
+A slot has the *set* of values received at the best quality, nearly always one value. A join is the union of the sets
+at the best quality, so it is commutative, associative and idempotent: retries, duplicates, reordering and two
+controllers of one meter need no special case. The smallest value is the slot's value; the others are ``extras``. A slot
 with extras is a conflict.
 
 Blocks come in batches (arrays over n blocks), never as one object each.
@@ -147,7 +147,7 @@ def join(batches: Sequence[Blocks]) -> Blocks:
 
 
 def _ascends(parts: Blocks) -> bool:
-    """Tell whether each key stands once, in ascending order, as in what was joined already."""
+    """Return whether the keys are unique and ascending, as after a join."""
     keys = (parts.meter, parts.record_type, parts.quarter)
     later, same = np.zeros(len(parts) - 1, np.bool_), np.ones(len(parts) - 1, np.bool_)
     for column in keys:
@@ -159,7 +159,7 @@ def _ascends(parts: Blocks) -> bool:
 def _join_extras(
     parts: Blocks, group: npt.NDArray[np.intp], stands: npt.NDArray[np.bool_], values: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.void]:
-    """Collect what stands at the best quality beside the smallest value: other parts' values and their extras."""
+    """Collect the extras of a join: all values at the best quality except the smallest."""
     rows, slots = np.nonzero(stands & (parts.values != values[group]))
     own = np.empty(len(rows), dtype=EXTRA)
     own["row"], own["slot"], own["value"] = group[rows], slots, parts.values[rows, slots]
@@ -170,7 +170,7 @@ def _join_extras(
 
 
 def concatenate(batches: Sequence[Blocks]) -> Blocks:
-    """Put batches one after the other, without joining."""
+    """Concatenate batches, without a join."""
     if not batches:
         return empty()
     offsets = np.cumsum([0, *(len(batch) for batch in batches)])
@@ -187,9 +187,9 @@ def concatenate(batches: Sequence[Blocks]) -> Blocks:
 
 
 def from_records(records: Sequence[HistoryRecord]) -> Blocks:
-    """Cut accepted records at quarter-hours and join them into parts.
+    """Split accepted records at quarter-hours and join them into parts.
 
-    Records that contradict each other over a slot become a conflict, like any other two parts.
+    Records with different values for a slot become a conflict, as with any two parts.
     """
     if not records:
         return empty()
@@ -197,11 +197,11 @@ def from_records(records: Sequence[HistoryRecord]) -> Blocks:
     columns = [(r.record_type, r.start, r.end, r.lossy, r.reading) for r in records]
     record_type, start, end, lossy, reading = np.array(columns, np.int64).T
     slots = np.maximum(-(-(end - start) // SLOT_S), 0)
-    # One row for each slot: of which record, and which slot since 1970.
+    # One row for each slot: the record's index, and the slot number since 1970.
     of = np.repeat(np.arange(len(records)), slots)
     slot = np.arange(len(of)) + np.repeat(start // SLOT_S - (np.cumsum(slots) - slots), slots)
     quality = np.where(lossy != 0, Quality.AVERAGED, Quality.EXACT)
-    # In the order of the slots, of each the best first, and of those the smallest.
+    # Sorted by slot, then best quality first, then smallest value first.
     order = np.lexsort((reading[of], -quality[of], slot, record_type[of], meter[of]))
     of, slot = of[order], slot[order]
     quarter, place = np.divmod(slot, SLOTS)
@@ -226,7 +226,7 @@ def from_records(records: Sequence[HistoryRecord]) -> Blocks:
 
 
 def _starts(*columns: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDArray[np.bool_]:
-    """Tell where one of the columns differs from the row before; the first row always does."""
+    """Return the rows that differ from the row before in a column; the first row always does."""
     changed = np.zeros(len(columns[0]), np.bool_)
     changed[:1] = True
     for column in columns:
@@ -237,8 +237,8 @@ def _starts(*columns: npt.NDArray[np.int64] | npt.NDArray[np.uint64]) -> npt.NDA
 def average(blocks: Blocks) -> Blocks:
     """Apply the lossy algorithm (M7): a group of ten exact slots becomes ten averaged ones holding its mean.
 
-    Groups that are not wholly exact, or hold a conflict, stay as they are: their mean could still change, and two
-    different means of one group would contradict each other.
+    Groups with a slot that is not exact or has a conflict stay unchanged: their mean could still change, and two
+    different means of one group would conflict.
     """
     n = len(blocks)
     if not n:

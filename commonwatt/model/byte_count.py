@@ -8,8 +8,8 @@ class ByteCount:
     """Bytes on a line, IP headers included.
 
     Attributes:
-        sent: From here.
-        received: To here.
+        sent: Bytes sent.
+        received: Bytes received.
     """
 
     sent: int = 0

@@ -1,7 +1,7 @@
-"""How much disk space is little, for every service that stores something."""
+"""Limits of free disk space for every service that stores data."""
 
 LOW_BYTES = 8 * 1024 * 1024
-"""With less disk space than this a service takes in no more readings."""
+"""Free bytes below which a service accepts no more readings."""
 
 ENOUGH_BYTES = 16 * 1024 * 1024
-"""With this much again, it does."""
+"""Free bytes from which it accepts readings again."""

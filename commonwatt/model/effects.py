@@ -1,7 +1,7 @@
-"""What a core asks its shell to do (design 2).
+"""Effects: the writes and messages that a core returns to its shell (design 2).
 
 A shell does the effects of one step in one fixed order: it commits every ``Write`` durably, then publishes. That order
-is the delivery guarantee; it stands once, in ``perform``, and no core can break it.
+is the delivery guarantee; it is implemented once, in ``perform``, and no core can break it.
 """
 
 from collections.abc import Awaitable, Callable, Iterable
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeAlias, TypeVar
 
 W = TypeVar("W", covariant=True)
-"""The kind of writes a core's store knows."""
+"""The type of a core's writes."""
 
 
 @dataclass(frozen=True)
@@ -17,9 +17,9 @@ class Publish:
     """Send a message, once; a core that needs it to arrive sends it again until it is acknowledged.
 
     Attributes:
-        topic: Where.
-        payload: What.
-        qos: 0 for what the next one replaces, 1 for everything else.
+        topic: The topic.
+        payload: The payload.
+        qos: 0 for messages that the next one replaces, 1 for all others.
     """
 
     topic: str
@@ -44,7 +44,7 @@ async def perform(
 ) -> None:
     """Do the effects: commit all writes in one transaction, then publish.
 
-    An exception of ``commit`` passes through, and then nothing is published.
+    If ``commit`` raises, nothing is published and the exception propagates.
     """
     writes: list[W] = []
     messages: list[Publish] = []

@@ -1,4 +1,4 @@
-"""Errors, one tree. The class says which party erred and whether trying again helps.
+"""The tree of errors. The class shows which party erred and whether a retry helps.
 
 CommonwattError
 ├── ConfigError      a file is wrong; correct the file, then start again
@@ -8,7 +8,7 @@ CommonwattError
 
 
 class CommonwattError(Exception):
-    """Whatever Commonwatt raises on purpose; its text says what to do next."""
+    """Base of all errors that Commonwatt raises on purpose; the text says how to correct the error."""
 
 
 class ConfigError(CommonwattError):
@@ -16,7 +16,7 @@ class ConfigError(CommonwattError):
 
 
 class ProtocolError(CommonwattError):
-    """A message breaks the protocol; ``code`` is the number docs/protocol.md gives the reason."""
+    """A message violates the protocol; ``code`` is the reason's number in docs/protocol.md."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)

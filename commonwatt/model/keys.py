@@ -27,7 +27,7 @@ class Keys:
 
     @classmethod
     def of(cls, keys: "Keys | Sequence[Key]") -> "Keys":
-        """Make arrays of (meter, type, quarter) tuples; keys that are arrays already stay as they are."""
+        """Make ``Keys`` of (meter, type, quarter) tuples; return ``Keys`` unchanged."""
         if isinstance(keys, Keys):
             return keys
         meter, record_type, quarter = zip(*keys, strict=True) if len(keys) else ((), (), ())

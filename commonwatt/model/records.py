@@ -23,32 +23,32 @@ _EVENT = struct.Struct(">HHQQI")
 
 
 class Log(IntEnum):
-    """A meter's two logs; each numbers its records by itself."""
+    """A meter's two logs; each log has its own record ids."""
 
     HISTORY = 1
     EVENT = 2
 
 
 class RecordType(IntEnum):
-    """What a history record holds."""
+    """The quantity in a history record."""
 
     GENERATION = 1
     """Energy generated in each slot."""
     STORED = 2
     """Level of the battery at the end of each slot."""
     THROUGH = 3
-    """Energy through the meter, in its one direction, in each slot."""
+    """Energy through the meter in its direction, in each slot."""
     REGISTER = 4
-    """Cumulative reading at the end of each slot, of foreign meters that keep one."""
+    """Cumulative reading at the end of each slot, from other makers' meters with a cumulative register."""
 
     @property
     def is_flow(self) -> bool:
-        """Whether the readings are energy in a slot, which can be summed; the others are levels."""
+        """Whether the readings are energy per slot, which can be summed; otherwise they are levels."""
         return self in (RecordType.GENERATION, RecordType.THROUGH)
 
 
 class State(IntFlag):
-    """Bits of a meter's state, as in event records, live levels and outcomes; others are ignored, and counted."""
+    """Bits of a meter's state in event records, live levels and outcomes; unknown bits are ignored and counted."""
 
     INITIALIZED = 0x0001
     """Up and measuring; clear: shut down."""
@@ -71,7 +71,7 @@ KNOWN_STATES = sum(State)
 
 
 class Rejection(IntEnum):
-    """Why one record can't be accepted; the number stands in acknowledgements and dead letters (docs/protocol.md)."""
+    """The reason for rejecting a record; its number is in acknowledgements and dead letters (docs/protocol.md)."""
 
     WRONG_METER = 1
     UNKNOWN_TYPE = 2
@@ -85,12 +85,12 @@ class Rejection(IntEnum):
     BAD_FLAG = 10
     NEGATIVE = 11
     UNKNOWN_STATE = 12
-    """Only of gateways before 0.2; since then a state bit that is not known rejects nothing."""
+    """Used by gateways before 0.2; later gateways accept unknown state bits."""
     ID_OUTSIDE_RANGE = 13
     CONTRADICTS = 14
     """Another event has this id already."""
     IMPLAUSIBLE = 15
-    """More than its service can carry, or its battery hold (``commonwatt.model.validation``); a person decides."""
+    """Above the meter's service or its battery's capacity (``commonwatt.model.validation``); a person decides."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,7 +99,7 @@ class HistoryRecord:
 
     Attributes:
         record_type: A ``RecordType``'s number; any byte, until it is checked.
-        lossy: 1 when the reading is the average of the slots covered, 0 when each of them has exactly it.
+        lossy: 1 if the reading is the average of the covered slots, 0 if it is exact for each slot.
         record_id: Its number in the meter's history log.
         meter_id: The meter.
         account: The account the energy belongs to; 0 means none.
@@ -155,7 +155,7 @@ class EventRecord:
 
 
 def unpack_history(data: bytes) -> HistoryRecord:
-    """Read 36 bytes; any 36 bytes are a record, acceptable or not."""
+    """Unpack 36 bytes; any 36 bytes are a record, valid or not."""
     kind, lossy, record_id, meter_id, account, start, end, reading = _HISTORY.unpack(data)
     return HistoryRecord(
         record_type=kind,
@@ -170,7 +170,7 @@ def unpack_history(data: bytes) -> HistoryRecord:
 
 
 def unpack_event(data: bytes) -> EventRecord:
-    """Read 24 bytes; any 24 bytes are a record, acceptable or not."""
+    """Unpack 24 bytes; any 24 bytes are a record, valid or not."""
     previous_state, new_state, record_id, meter_id, time = _EVENT.unpack(data)
     return EventRecord(
         previous_state=previous_state, new_state=new_state, record_id=record_id, meter_id=meter_id, time=time

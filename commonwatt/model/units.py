@@ -1,4 +1,4 @@
-"""The grid of time and the units every part agrees on (S 2.2.1, design 1).
+"""The time grid and the units of all parts (S 2.2.1, design 1).
 
 Energy is integer milliwatt-hours, time is UTC epoch seconds. Slots start at multiples of 15 s, quarters at multiples
 of 900 s, averaging groups at multiples of 150 s.
@@ -47,10 +47,10 @@ MAX_EPOCH: EpochSeconds = 2**32 - 1
 """The last second a record can name (32 bits)."""
 
 MADE: EpochSeconds = 1_767_225_600
-"""1 January 2026: a clock that is before this release was made is wrong."""
+"""1 January 2026: a clock before this release's date is wrong."""
 
 VOLTS = 240
-"""Service voltage: what turns a service's amps into energy."""
+"""Service voltage, to compute a service's energy from its amperes."""
 
 
 def quarter_of(time: EpochSeconds) -> Quarter:
@@ -64,7 +64,7 @@ def slot_of(time: EpochSeconds) -> int:
 
 
 def signed64(number: int) -> int:
-    """Return an unsigned 64-bit id as the signed integer of the same bits, which is what SQL columns hold."""
+    """Return an unsigned 64-bit id as the signed integer of the same bits, for SQL columns."""
     return number - 2**64 if number >= 2**63 else number
 
 

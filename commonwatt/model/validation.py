@@ -1,11 +1,11 @@
-"""What makes a record unacceptable: the same rules at the gateway, record by record, and at the utility, by the batch.
+"""Validation of records: the same rules at the gateway, for each record, and at the utility, for each batch.
 
-The rules on a reading's value and time stand in ``reading_faults`` alone. It takes numbers or arrays of them, so that
-the utility judges all blocks of a batch at once.
+``reading_faults`` has all rules on a reading's value and time. It takes numbers or arrays, so that
+the utility validates all blocks of a batch at once.
 
-A reading is implausible above what the registry says of its meter's service and its battery (T1, T8). It is well
-formed, but it must not be billed unseen: it is quarantined until a person releases or refuses it. Nothing is known of
-how far a cumulative register may have counted, so that is not judged.
+A reading is implausible above the limit from the registry: its meter's service and battery (T1, T8). It is well
+formed, but it must not be billed unchecked: it is quarantined until a person releases or refuses it. A
+cumulative register has no limit.
 """
 
 from collections.abc import Mapping
@@ -37,17 +37,17 @@ from commonwatt.model.units import (
 )
 
 EARLY_S = 7200
-"""A record that ends so much after the receiver's trusted time, and no more, waits at its sender: a clock is off.
+"""Seconds by which a record may end after the receiver's trusted time and wait at its sender: a clock is off.
 
-What is further in the future is no clock's fault, and must not block the rest of a log: it is rejected.
+A record further in the future is rejected, so that it does not block the rest of a log.
 """
 
 MARGIN_PERCENT = 125
-"""A reading may be a quarter above what the registry says: breakers carry some more for a while, and a battery's
-capacity is a nominal one."""
+"""A reading may exceed the registry's limit by a quarter: breakers carry more for a while, and a battery's
+capacity is nominal."""
 
 Numbers: TypeAlias = "int | npt.NDArray[np.int64]"
-"""One number, or one of each reading."""
+"""One number, or an array with one number for each reading."""
 
 _KNOWN_TYPES = frozenset(map(int, RecordType))
 _NEVER = 2**62
@@ -55,11 +55,11 @@ _NEVER = 2**62
 
 @lru_cache(maxsize=1024)
 def limits_of(service_amps: int, battery_capacity: MilliwattHours | None) -> Mapping[int, MilliwattHours]:
-    """Return the largest plausible reading of a slot, by record type; types that can't be judged are absent.
+    """Return the largest plausible reading of a slot, by record type; types without a limit are absent.
 
     Args:
         service_amps: The service the meter measures; at 240 V an ampere is 1,000 mWh in a slot.
-        battery_capacity: What its battery holds when full, milliwatt-hours; ``None``: no battery is known.
+        battery_capacity: Its battery's capacity, milliwatt-hours; ``None``: no battery is known.
     """
     carried = service_amps * VOLTS * 1000 * SLOT_S // 3600
     most = {int(kind): carried for kind in RecordType if kind.is_flow}
@@ -71,7 +71,7 @@ def limits_of(service_amps: int, battery_capacity: MilliwattHours | None) -> Map
 def reading_faults(
     reading: Numbers, end: Numbers, limit: Numbers, now: EpochSeconds | None
 ) -> tuple[tuple[Rejection, Any], ...]:
-    """Return every fault that readings may have, and whether, or which of, the readings have it; the first one counts.
+    """Return every possible fault, and whether (or which) readings have it; the first fault counts.
 
     Args:
         reading: The values, milliwatt-hours. No record type may have one below zero.
@@ -84,13 +84,13 @@ def reading_faults(
         (Rejection.OUT_OF_RANGE, (reading > MAX_ABS_READING) | (reading < -MAX_ABS_READING)),
         (Rejection.NEGATIVE, reading < 0),
         (Rejection.FUTURE, end > latest),
-        # Last: a reading held for this alone is one that can be taken when a person says so.
+        # Last: a person may release a reading whose only fault is this one.
         (Rejection.IMPLAUSIBLE, reading > limit),
     )
 
 
 def is_early(end: Numbers, now: EpochSeconds) -> Any:
-    """Tell whether, or which, times are so little ahead of a trusted clock that what names them is to wait."""
+    """Return whether (or which) times are so little ahead of a trusted clock that their records must wait."""
     return (end > now + FUTURE_S) & (end <= now + EARLY_S)
 
 
@@ -101,7 +101,7 @@ def slot_ends(blocks: Blocks, rows: npt.NDArray[np.int64], slots: npt.NDArray[np
 
 
 def suspects(blocks: Blocks, limits: npt.NDArray[np.int64], now: EpochSeconds | None) -> npt.NDArray[np.bool_]:
-    """Return which blocks may hold a reading that has a fault; those that are not marked hold none.
+    """Return which blocks may have a reading with a fault; blocks without a mark have none.
 
     Args:
         blocks: The blocks.
@@ -122,12 +122,12 @@ def suspects(blocks: Blocks, limits: npt.NDArray[np.int64], now: EpochSeconds | 
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What a receiver knows of a meter, to judge its records by.
+    """A meter's registry entry and the time, for the validation of its records.
 
     Attributes:
         meter_id: The meter's id.
         account: Its account.
-        record_types: What it records.
+        record_types: Its record types.
         now: The receiver's time; ``None`` where time is not trusted, and then nothing is from the future.
         limits: The largest plausible reading of a slot by record type, milliwatt-hours; absent: any.
     """
@@ -140,7 +140,7 @@ class Expected:
 
 
 def judge_history(record: HistoryRecord, expected: Expected) -> Rejection | None:
-    """Return why a history record can't be accepted, or ``None`` when it can (docs/protocol.md, "Rejections")."""
+    """Return the reason to reject a history record, or ``None`` if it is valid (docs/protocol.md, "Rejections")."""
     why = _judge_origin(record, expected) or _judge_period(record)
     if why is not None:
         return why
@@ -168,14 +168,14 @@ def _judge_period(record: HistoryRecord) -> Rejection | None:
         return Rejection.EMPTY
     if record.end - record.start > MAX_RECORD_S:
         return Rejection.TOO_LONG
-    # An average fills one aligned group of ten, never parts of two (design 1).
+    # An average covers one aligned group of ten, never parts of two groups (design 1).
     if record.lossy and record.start // GROUP_S != (record.end - 1) // GROUP_S:
         return Rejection.UNALIGNED
     return None
 
 
 def judge_event(record: EventRecord, expected: Expected) -> Rejection | None:
-    """Return why an event record can't be accepted, or ``None`` when it can."""
+    """Return the reason to reject an event record, or ``None`` if it is valid."""
     tests = (
         (record.meter_id != expected.meter_id, Rejection.WRONG_METER),
         (expected.now is not None and record.time > expected.now + FUTURE_S, Rejection.FUTURE),

@@ -9,11 +9,11 @@ def moment(time: int) -> str:
 
 
 def near(time: int, other: int) -> str:
-    """Return a time of day, with its date unless that is the other time's."""
+    """Return a time of day, with its date if it differs from the other time's date."""
     text = moment(time)
     return text[11:19] if text[:10] == moment(other)[:10] else text[:19]
 
 
 def counted(number: int, what: str) -> str:
-    """Return how many there are of something, such as ``1 slot`` or ``2 slots``."""
+    """Return a number with its noun, such as ``1 slot`` or ``2 slots``."""
     return f"{number} {what}{'' if number == 1 else 's'}"

@@ -1,4 +1,4 @@
-"""Addresses as settings have them, HOST:PORT, and which of them are on this machine."""
+"""Addresses in settings: HOST:PORT, and whether they are on this machine."""
 
 import re
 from ipaddress import ip_address
@@ -28,7 +28,7 @@ def split_address(address: str) -> tuple[str, int]:
 
 
 def is_loopback(address: str) -> bool:
-    """Say whether a checked HOST:PORT is on this machine; a name other than ``localhost`` may be anywhere."""
+    """Return whether a checked HOST:PORT is on this machine; only the name ``localhost`` is assumed to be."""
     host, _ = split_address(address)
     try:
         return ip_address(host).is_loopback
@@ -37,7 +37,7 @@ def is_loopback(address: str) -> bool:
 
 
 def host_fault(text: str) -> str | None:
-    """Say what is wrong with the host name or IP address under which devices dial a broker."""
+    """Return the fault of a host name or IP address for a broker's certificate; ``None``: no fault."""
     if _is_ip(text):
         return None
     host, _, port = text.rpartition(":")
@@ -54,7 +54,7 @@ def host_fault(text: str) -> str | None:
     if text.rpartition(".")[2].isdecimal():
         return "is no IP address, and no host name ends in a number"
     if not _HOST_NAME.fullmatch(text):
-        return "is no host name (dead letters, digits and hyphens, with dots between) and no IP address"
+        return "is no host name (letters, digits and hyphens, with dots between) and no IP address"
     return None
 
 
@@ -63,4 +63,4 @@ def _is_ip(text: str) -> bool:
         ip_address(text)
     except ValueError:
         return False
-    return "%" not in text  # a zone is of one machine alone
+    return "%" not in text  # a zone is local to one machine

@@ -16,26 +16,26 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_cr
 from commonwatt.network.addresses import split_address
 from commonwatt.network.hosts import REFUSAL, is_ours
 
-# A `_created` series beside every counter would double the page, and has no use.
+# `_created` series for every counter would double the page and are not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 _Request: TypeAlias = socket.socket | tuple[bytes, socket.socket]
 
 MAX_CONNECTIONS = 32
-"""Connections at a time."""
+"""Most connections at a time."""
 
 CONNECTION_S = 10.0
-"""Real seconds a connection may take, whatever it does."""
+"""Most real seconds of a connection."""
 
 GIVES_WAY_WITHIN_S = 1.0
-"""Real seconds that a new connection waits for the thread of one that was cut for it."""
+"""Real seconds that a new connection waits for the thread of the connection closed for it."""
 
 log = logging.getLogger(__name__)
 
 
 class _Bounded(ThreadingHTTPServer):
-    """A thread for each connection, within the bounds above.
+    """A server with a thread for each connection, within the bounds above.
 
     When all are taken, the oldest connection without a complete request gives way to a new one.
     """
@@ -47,14 +47,14 @@ class _Bounded(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
         self._threads_left = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
-        self._ends: dict[_Request, float] = {}  # when each open connection is cut, oldest first
+        self._ends: dict[_Request, float] = {}  # end time of each open connection, oldest first
         self._reading: dict[_Request, None] = {}  # those without a complete request, oldest first
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
 
     def process_request(self, request: _Request, client_address: object) -> None:
-        """Start a thread for a connection, or close it where every other one is being answered."""
+        """Start a thread for a connection, or close it if every thread is answering a request."""
         if not self._threads_left.acquire(blocking=False):
             self._cut_oldest_reading()
             if not self._threads_left.acquire(timeout=GIVES_WAY_WITHIN_S):
@@ -77,13 +77,13 @@ class _Bounded(ThreadingHTTPServer):
             self._forget(request)
 
     def service_actions(self) -> None:
-        """Cut connections whose time is over, however slowly the client sends or reads. Called many times a second."""
+        """Close connections that exceed their time, however slow the client is. Called many times a second."""
         with self._lock:
             for request in [request for request, end in self._ends.items() if end <= time.monotonic()]:
                 _cut(request)
 
     def is_answered(self, request: _Request) -> None:
-        """Note that a connection's request is complete: from now on it gives way to no other."""
+        """Mark a connection's request as complete; the connection is then not closed for another."""
         with self._lock:
             self._reading.pop(request, None)
 
@@ -101,7 +101,7 @@ class _Bounded(ThreadingHTTPServer):
         self._threads_left.release()
 
     def handle_error(self, request: _Request, client_address: object) -> None:
-        """Log a fault of ours; a client that disconnects is none."""
+        """Log an error of this program; ignore a client that disconnects."""
         del request
         error = sys.exc_info()[1]
         if not isinstance(error, OSError):
@@ -117,8 +117,8 @@ def _cut(request: _Request) -> None:
 class HttpServer:
     """Serves a registry's metrics and a status on a daemon thread.
 
-    ``status`` is called on the server's threads: it must only read what is replaced whole. ``hosts`` are names by which
-    it is asked for, besides localhost, the one in ``address``, and IP addresses.
+    ``status`` is called on the server's threads: it must only read values that are replaced whole. ``hosts`` are host
+    names it answers to, besides localhost, the one in ``address``, and IP addresses.
     """
 
     def __init__(
@@ -161,10 +161,10 @@ class HttpServer:
         self._server: _Bounded | None = None
 
     def start(self) -> threading.Thread:
-        """Listen, and answer on a thread of its own, which is returned.
+        """Listen, and answer requests on a new thread; return the thread.
 
         Raises:
-            OSError: The address, which it names, is taken.
+            OSError: The address is in use; the message names it.
         """
         try:
             self._server = _Bounded(split_address(self._address), self._handler)
@@ -178,7 +178,7 @@ class HttpServer:
         return thread
 
     def stop(self) -> None:
-        """Stop answering."""
+        """Stop the server."""
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()

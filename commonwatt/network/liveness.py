@@ -1,18 +1,18 @@
-"""Judges a connection that is up by what comes over it: a broker may take everything and pass on nothing."""
+"""Liveness of an open connection, by its incoming messages: a broker may accept messages and deliver none."""
 
 from dataclasses import dataclass
 
 
 @dataclass
 class Liveness:
-    """Whether too long nothing came that was to be expected. Times are real seconds of a monotonic clock.
+    """Detects an open connection without an expected answer. Times are real seconds of a monotonic clock.
 
-    A connection that is made again in vain is made again less and less often: perhaps it is the other side that is
-    away, not the connection that is deaf.
+    Each reconnection without an answer doubles the wait before the next: perhaps the other side is
+    down, and not the connection.
 
     Attributes:
-        patience_s: How long an answer may take.
-        most_s: Patience doubles each time it was in vain, up to this.
+        patience_s: Seconds within which an answer must come.
+        most_s: Most seconds of patience, which doubles with each reconnection without an answer.
     """
 
     patience_s: float
@@ -22,24 +22,24 @@ class Liveness:
     _in_vain: int = 0
 
     def expected(self, now: float) -> None:
-        """Note that something was said that has to be answered."""
+        """Record that a message was sent that must be answered."""
         if self._waiting_since is None:
             self._waiting_since = now
 
     def heard(self, now: float) -> None:
-        """Note that something came, whatever it was."""
+        """Record that a message came."""
         self._waiting_since, self._heard_at, self._in_vain = None, now, 0
 
     def quiet_s(self, now: float) -> float:
-        """Return for how long nothing has come."""
+        """Return the seconds since the last message."""
         return now - self._heard_at
 
     def gone(self) -> None:
-        """Note that there is no connection: nothing can be expected of it."""
+        """Record that there is no connection, so that no answer is expected."""
         self._waiting_since = None
 
     def too_long(self, now: float) -> bool:
-        """Say whether the connection is to be made again, once; then patience begins anew."""
+        """Return whether an answer is overdue and to reconnect; if so, restart the wait."""
         patience_s = min(self.patience_s * 2**self._in_vain, self.most_s)
         if self._waiting_since is None or now - self._waiting_since < patience_s:
             return False

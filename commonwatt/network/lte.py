@@ -1,9 +1,9 @@
-"""What connections cost on an LTE line: IP bytes each way, from what the kernel counts of each of them (``TCP_INFO``).
+"""The byte count of connections on an LTE line: IP bytes each way, from the kernel's ``TCP_INFO``.
 
-Bytes and segments are the kernel's own, repeated ones included; each segment is given the headers it travels with. So
-TLS, acknowledgements, keepalives and repetitions are all in it. Of a segment that came twice the kernel counts the
+Bytes and segments are the kernel's counts, with retransmissions; headers are added for each segment. So
+TLS, acknowledgements, keepalives and retransmissions are included. Of a duplicate segment the kernel counts the
 headers, but not the content; the content is estimated as that of the connection's average segment. Not counted: name
-look-ups and unanswered attempts to connect. Where the kernel has no ``TCP_INFO``, nothing is counted.
+look-ups and unanswered attempts to connect. Without ``TCP_INFO`` in the kernel, nothing is counted.
 """
 
 import secrets
@@ -26,26 +26,26 @@ _TCP_INFO: int | None = getattr(socket, "TCP_INFO", None)
 _STATE, _OPTIONS, _RECEIVED, _SEGMENTS, _DATA_SEGMENTS, _SENT, _DUPLICATES = 0, 5, 128, 136, 152, 200, 216
 _INFO_BYTES = 220
 _TIMESTAMPS, _SELECTIVE = 1, 2
-# Of asm-generic/socket.h: nine numbers, the last of which is how many segments were thrown away (since Linux 4.12).
+# Of asm-generic/socket.h: nine numbers, the last is the number of dropped segments (since Linux 4.12).
 _SO_MEMINFO, _MEMINFO = 55, struct.Struct("=32xI")
 _ESTABLISHED, _CLOSE_WAIT = 1, 8
 
 _IPV4_BYTES, _IPV6_BYTES, _TCP_BYTES, _TIMESTAMP_BYTES = 20, 40, 20, 12
 _SYN_OPTION_BYTES = 20
 _DUPLICATE_BYTES = 12
-"""A segment that came twice is answered by an acknowledgement that says so, in an option of this size."""
+"""Bytes of the option in an acknowledgement that reports a duplicate segment (DSACK)."""
 
 IS_COUNTED = _TCP_INFO is not None
-"""Whether this system tells."""
+"""Whether this system has ``TCP_INFO``."""
 
 
 def byte_count_of(sock: socket.socket, *, accepted: bool, closing: bool = False) -> ByteCount | None:
-    """Return what a TCP connection has cost so far; ``None`` where the kernel does not report it.
+    """Return the byte count of a TCP connection; ``None`` if the kernel does not report it.
 
     Args:
         sock: The connection, plain or TLS.
-        accepted: Whether the other side made it; the kernel leaves out the answer to that.
-        closing: Count what closing it will cost, too: the kernel does not tell afterwards.
+        accepted: Whether the other side opened it; the kernel then does not count the SYN-ACK.
+        closing: Add the bytes of closing it, which the kernel does not report afterwards.
     """
     if _TCP_INFO is None:
         return None
@@ -73,7 +73,7 @@ def byte_count_of(sock: socket.socket, *, accepted: bool, closing: bool = False)
 
 
 def _repeated(sock: socket.socket, info: bytes) -> tuple[int, int]:
-    """Return the bytes sent and received because segments came twice, which ``TCP_INFO`` leaves out."""
+    """Return the bytes sent and received for duplicate segments, which ``TCP_INFO`` omits."""
     try:
         (thrown_away,) = _MEMINFO.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_MEMINFO, _MEMINFO.size))
     except (OSError, struct.error):
@@ -87,10 +87,10 @@ def _repeated(sock: socket.socket, info: bytes) -> tuple[int, int]:
 
 @dataclass
 class Tally:
-    """Sums what the connections of one process cost.
+    """The sum of the byte counts of one process's connections.
 
     Attributes:
-        run: A random number: these sums began at 0 with it.
+        run: A random number for this process; the sums began at 0 with it.
     """
 
     run: int = field(default_factory=lambda: secrets.randbits(63))
@@ -103,37 +103,37 @@ class Tally:
     _lock: threading.RLock = field(default_factory=threading.RLock)
 
     def opened(self, sock: socket.socket, *, accepted: bool = False) -> None:
-        """Count a connection from its beginning."""
+        """Start to count a connection from its beginning."""
         with self._lock:
             self._open[sock] = accepted
 
     def leave_out(self, fileno: int) -> None:
-        """Count a connection no longer, nor what it has cost so far: it is not on the line."""
+        """Stop counting a connection and drop its count: it is not on the line."""
         with self._lock:
             for sock, _ in self._connections():
                 if sock.fileno() == fileno:
                     self._open.pop(sock, None)
 
     def closing(self, sock: socket.socket) -> None:
-        """Take the last look at a connection, just before it is closed."""
+        """Add the final count of a connection, just before it is closed."""
         with self._lock:
             accepted = self._open.pop(sock, None)
             if accepted is not None:
                 count = byte_count_of(sock, accepted=accepted, closing=True) or ByteCount()
-                # Plain numbers: between reading and writing one of them no garbage is collected.
+                # Plain numbers: no garbage collection happens between reading and writing one.
                 self._ended_sent += count.sent
                 self._ended_received += count.received
 
     def total(self) -> ByteCount:
-        """Return what all connections have cost since the beginning."""
+        """Return the byte count of all connections since the start."""
         with self._lock:
-            # First: one that is closed while the others are looked at must not count twice. It may be missing once.
+            # First: a connection that closes during the sum must not count twice. It may be missing once.
             ended = ByteCount(self._ended_sent, self._ended_received)
             looks = (byte_count_of(sock, accepted=accepted) or ByteCount() for sock, accepted in self._connections())
             return sum(looks, ended)
 
     def _connections(self) -> Iterator[tuple[socket.socket, bool]]:
-        """Yield the open connections, whatever is closed meanwhile."""
+        """Yield the open connections, even while others close."""
         for reference in self._open.keyrefs():
             sock = reference()
             accepted = None if sock is None else self._open.get(sock)
@@ -142,7 +142,7 @@ class Tally:
 
 
 class AcceptedSocket(socket.socket):
-    """A connection that was accepted and is counted to its end, however it is closed."""
+    """An accepted connection that is counted to its end, however it is closed."""
 
     _tally: Tally | None = None
 
@@ -163,9 +163,9 @@ class AcceptedSocket(socket.socket):
 
 
 def interface_byte_count(name: str, folder: Path = Path("/sys/class/net")) -> tuple[str, ByteCount] | None:
-    """Return what a network interface has sent and received since it is there, with a name for that time.
+    """Return a network interface's byte count since it appeared, with a name for that period.
 
-    ``None`` while it is not there. A modem that is plugged in again is another interface, which begins at 0.
+    ``None``: the interface does not exist. A modem that is plugged in again is a new interface and starts at 0.
     """
     there = folder / name
     with suppress(OSError, ValueError):

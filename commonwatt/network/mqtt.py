@@ -1,8 +1,8 @@
 """One MQTT connection on an asyncio loop, through paho's socket callbacks, without a thread each.
 
-The link promises nothing but trying: what it can't send now it drops and says so, because the sender of a message that
-needs to arrive sends it again from its own store until it is acknowledged (design 4). Every connection gets a new paho
-client with a clean session, since an old one would send what it still holds a second time (facts: paho-mqtt).
+The link gives no delivery guarantee: it drops and reports a message that it can't send, because the sender of a message
+that must arrive sends it again from its store until it is acknowledged (design 4). Every connection gets a new paho
+client with a clean session, since an old client would send its queued messages again (facts: paho-mqtt).
 """
 
 import asyncio
@@ -35,16 +35,16 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
-"""Real seconds a connection may take to be made, and as many its TLS handshake."""
+"""Most real seconds to connect, and again for the TLS handshake."""
 
 KEEPALIVE_S = 60
-"""Real seconds of silence after which the broker is asked for a sign of life, and given up after as many again.
+"""MQTT keepalive in real seconds: after this silence a PINGREQ is sent, after as much again the connection ends.
 
-Each such question costs about 130 bytes each way on an LTE line: not below the minute in which meters put anyway.
+Each ping costs about 130 bytes each way on an LTE line, so it is not below the minute between the meters' puts.
 """
 
 MAX_QUEUED = 2000
-"""Messages a connection holds that the broker has not taken; more are dropped and counted."""
+"""Most queued messages of a connection that are not sent to the broker; more are dropped and counted."""
 
 _FIRST_RETRY_S = 0.2
 _LAST_RETRY_S = 10.0
@@ -54,17 +54,17 @@ _REASONS_KEPT = 8
 
 
 class MqttLink:
-    """A connection that is made again whenever it is lost.
+    """An MQTT connection that reconnects whenever it is lost.
 
     Attributes:
         connected: Whether the broker has accepted the connection and the subscriptions were sent.
-        complaint: Why the last attempt made no connection; empty while there is one, and before the first failed.
+        complaint: Why the last attempt failed; empty while connected, and before the first failure.
         connects: Times it was connected.
-        dropped: Messages not sent, for want of a connection or room.
+        dropped: Messages not sent, for lack of a connection or queue space.
         retained: Retained messages ignored; the first is logged.
         failures: Exceptions of the listeners and of paho, each logged.
-        restarts: How often a connection that was up was given up: ``half_open``, nothing came any more, not even what
-            keeps it alive; ``failed``, an exception left it in doubt; and for reasons its owner had.
+        restarts: Open connections that were ended, by reason: ``half_open``, no answer came any more, not even to
+            a ping; ``failed``, after an exception; and the reasons of the link's owner.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class MqttLink:
         self._paused_until_resume.set()
 
     async def run(self) -> None:
-        """Connect, and connect again, until cancelled."""
+        """Keep the link connected until cancelled."""
         loop = asyncio.get_running_loop()
         retry_s = _FIRST_RETRY_S
         while True:
@@ -129,30 +129,30 @@ class MqttLink:
                 self.connected = False
                 self._client = None
                 self._close(client)
-            # A connection that is lost at once, again and again, is no reason to try at once, again and again.
+            # Back off too when each connection is lost at once.
             lived = self.connects > was and loop.time() - started > _LIVED_S
             retry_s = _FIRST_RETRY_S if lived else min(retry_s * 2, _LAST_RETRY_S)
             await asyncio.sleep(retry_s * self._rng.uniform(0.5, 1.0))
 
     def publish(self, message: Publish) -> bool:
-        """Hand a message to the broker's connection; ``False`` if there is none, or it is full."""
+        """Send a message; return ``False`` without a connection or with a full queue."""
         if self._client is not None and self.connected:
             info = self._client.publish(message.topic, message.payload, message.qos)
             if info.rc == paho.MQTT_ERR_SUCCESS:
-                # Paho forgets to note when it wrote, and would ask for a sign of life however much is said.
+                # Paho does not record the time of this write, and would send pings despite the traffic.
                 self._client._last_msg_out = time.monotonic()  # noqa: SLF001
                 return True
         self.dropped += 1
         return False
 
     def restart(self, reason: str) -> None:
-        """Give this connection up, and connect again with a new client."""
+        """End this connection, and connect again with a new client."""
         log.warning("%s: connecting to %s:%s again: %s", self._identity, *self._address, reason)
         self.restarts[reason] += 1
         self._lost.set()
 
     def pause(self) -> None:
-        """Cut the connection without a word, as a device that loses its power, and stay away until ``resume``."""
+        """Cut the connection without a DISCONNECT, like a device that loses its power, until ``resume``."""
         self._paused_until_resume.clear()
         self._lost.set()
 
@@ -161,7 +161,7 @@ class MqttLink:
         self._paused_until_resume.set()
 
     def _secure(self, client: paho.Client) -> Stamp:
-        """Let the connection speak TLS, with the certificates as they are now; return what tells when they change.
+        """Set up TLS with the present certificates; return the stamp of their files.
 
         Raises:
             ConfigError: A file can't be used.
@@ -172,7 +172,7 @@ class MqttLink:
         context = self._tls.context()
         context.sslsocket_class = _ClosedIfRefused if self._tally is None else _counted(self._tally)
         client.tls_set_context(context)
-        # Of a certificate that the broker refuses, paho tells its logger alone.
+        # Paho reports a refused certificate to its logger only.
         client.enable_logger(cast("logging.Logger", _TlsFailures(self._failed)))
         return shown
 
@@ -180,7 +180,7 @@ class MqttLink:
         return () if self._tls is None else stamp(*self._tls.replaceable)
 
     def _failed(self, why: str) -> None:
-        """Note why there is no connection, and log each reason once until there is one: it is tried again for ever."""
+        """Record why there is no connection; log each reason once until connected, since the link retries forever."""
         self._explained = True
         self.complaint = why
         if why not in self._logged:
@@ -188,7 +188,7 @@ class MqttLink:
             log.warning("%s: no connection to %s:%s: %s", self._identity, *self._address, why)
 
     def _renewed(self, shown: Stamp) -> bool:
-        """Say whether the certificate, or the list of revoked ones, was replaced by one that can be read."""
+        """Return whether the certificate or the revocation list was replaced by a readable file."""
         with suppress(ConfigError):
             if self._stamp() != shown and self._tls is not None:
                 self._tls.context()
@@ -199,7 +199,7 @@ class MqttLink:
         return False
 
     async def _watch(self, client: paho.Client, shown: Stamp) -> None:
-        """Give paho its clock until the connection is lost, or one of its files was replaced."""
+        """Call paho's periodic function until the connection is lost or a certificate file was replaced."""
         looked_at = 0
         while not self._lost.is_set():
             if client.loop_misc() != paho.MQTT_ERR_SUCCESS:
@@ -208,7 +208,7 @@ class MqttLink:
             if looked_at % _LOOK_EVERY_S == 0 and self._renewed(shown):
                 return
             try:
-                # Not wait_for: in Python 3.11 that forgets that it was cancelled if the connection is lost just then.
+                # Not wait_for: in Python 3.11 it loses a cancellation if the connection is lost at the same moment.
                 async with asyncio.timeout(1.0):
                     await self._lost.wait()
             except TimeoutError:
@@ -228,7 +228,7 @@ class MqttLink:
         return client
 
     def _opened(self, loop: asyncio.AbstractEventLoop, client: paho.Client) -> None:
-        """Let the loop serve a client that is connected.
+        """Register a connected client's socket with the loop.
 
         Not before: connect() runs on a thread of its own, and no two threads may use a TLS connection at once.
         """
@@ -250,7 +250,7 @@ class MqttLink:
         client.loop_read()
         sock = client.socket()
         if isinstance(sock, ssl.SSLSocket) and sock.pending():
-            # What is decrypted already makes no socket readable.
+            # Bytes that are decrypted already do not make the socket readable.
             loop.call_soon(self._io, partial(self._read, loop, client))
 
     def _connected(self, client: paho.Client, _: object, __: object, reason: ReasonCode, ___: object) -> None:
@@ -299,7 +299,7 @@ class MqttLink:
             self.restart("failed")
 
     def _guarded(self, call: Callable[..., None], *arguments: object) -> None:
-        """Call a listener; whatever it raises is logged and counted, and the connection lives on."""
+        """Call a listener; log and count its exceptions, and keep the connection."""
         try:
             call(*arguments)
         except Exception:
@@ -307,14 +307,14 @@ class MqttLink:
             log.exception("%s: a listener failed", self._identity)
 
     def _close(self, client: paho.Client) -> None:
-        """Close the socket of a client that is given up."""
+        """Close the socket of a discarded client."""
         sock = client.socket()
         if sock is not None:
             self._forget(asyncio.get_running_loop(), sock)
             sock.close()
 
     def _forget(self, loop: asyncio.AbstractEventLoop, sock: "SocketLike") -> None:
-        """Look no more at a socket that is about to be closed."""
+        """Stop watching a socket before it is closed."""
         if isinstance(sock, socket.socket) and sock.fileno() >= 0:
             loop.remove_reader(sock)
             loop.remove_writer(sock)
@@ -323,10 +323,10 @@ class MqttLink:
 
 
 class _ClosedIfRefused(ssl.SSLSocket):
-    """Closed when its handshake fails, which paho leaves to the garbage collector."""
+    """A TLS socket that closes when its handshake fails; paho leaves that to the garbage collector."""
 
     def do_handshake(self, block: bool = False) -> None:
-        """Shake hands; blocking, or with a timeout."""
+        """Do the TLS handshake, blocking or with a timeout."""
         try:
             super().do_handshake(block)
         except BaseException:
@@ -335,7 +335,7 @@ class _ClosedIfRefused(ssl.SSLSocket):
 
 
 def _counted(tally: Tally) -> type[ssl.SSLSocket]:
-    """Return the class of sockets whose handshakes are counted also if they fail: that may be often."""
+    """Return a socket class that also counts failed handshakes, which may be frequent."""
 
     class Counted(_ClosedIfRefused):
         def do_handshake(self, block: bool = False) -> None:
@@ -350,13 +350,13 @@ def _counted(tally: Tally) -> type[ssl.SSLSocket]:
 
 
 class _TlsFailures:
-    """Stands where paho wants a logger, and passes on the failures of TLS."""
+    """A logger for paho that reports TLS failures."""
 
     def __init__(self, failed: Callable[[str], None]) -> None:
         self._failed = failed
 
     def log(self, _level: int, _text: str, *arguments: object) -> None:
-        """Take what paho says."""
+        """Handle a log message of paho."""
         for argument in arguments:
             if isinstance(argument, ssl.SSLError):
                 self._failed(str(argument))
@@ -377,7 +377,7 @@ async def _connect(loop: asyncio.AbstractEventLoop, client: paho.Client, address
             loop.call_soon_threadsafe(finish, error)
 
     def connect() -> None:
-        # The failure stays in no variable: its traceback keeps paho's socket open, and would be kept by it in turn.
+        # No variable keeps the exception: its traceback keeps paho's socket open, in a reference cycle.
         try:
             client.connect(*address, KEEPALIVE_S)
         except (OSError, ValueError) as failure:

@@ -1,7 +1,7 @@
-"""TLS as every part speaks it: version 1.2 at least, at our brokers 1.3, both names checked, nothing less as a way out.
+"""TLS settings of every part: version 1.2 or later, 1.3 at our brokers, with both sides' names verified.
 
-Certificates are files, and may be replaced at any time: a context is made anew for each connection of a client, and
-servers take over a file that changed.
+Certificate files may be replaced at any time: a client makes a new context for each connection, and
+servers load a changed file.
 """
 
 import logging
@@ -13,13 +13,13 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.clock import wall_clock
 
 WARN_BEFORE_S = 21 * 86_400
-"""Seconds before a certificate expires from which on the log says so every day."""
+"""Seconds before a certificate's expiry from which the log warns every day."""
 
 IGNORE_TIMES = 0x200000
 """OpenSSL's X509_V_FLAG_NO_CHECK_TIME, which Python has no name for."""
 
 Stamp = tuple[tuple[int, int, int], ...]
-"""What changes when files are replaced."""
+"""A stamp of files that changes when a file is replaced."""
 
 _DAY_S = 86_400
 
@@ -28,12 +28,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class ClientTls:
-    """How a client speaks TLS.
+    """The TLS files of a client.
 
     Attributes:
-        ca: The authority that vouches for the broker.
-        certificate: Its own certificate with the key; ``None``: it shows none.
-        revoked: That authority's list of revoked certificates; ``None``: it knows of none.
+        ca: The authority that signed the broker's certificate.
+        certificate: The client's certificate with its key; ``None``: no client certificate.
+        revoked: That authority's revocation list; ``None``: no list.
     """
 
     ca: Path
@@ -42,7 +42,7 @@ class ClientTls:
 
     @property
     def replaceable(self) -> tuple[Path, ...]:
-        """The files whose replacement asks for a new connection."""
+        """The files whose replacement requires a new connection."""
         return tuple(path for path in (self.certificate, self.revoked) if path is not None)
 
     def context(self) -> ssl.SSLContext:
@@ -60,15 +60,15 @@ class ClientTls:
             trust(context, self.revoked, "no list of revoked certificates")
             context.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
         if wall_clock().now() < _begins(context):
-            # A clock that is before its own authority can't judge anybody's times: so a machine that woke in 1970 still
-            # gets through to where it can learn the time. Who signed the certificate, and for which name, is checked.
+            # A clock before the authority's start can't check expiry. So a machine that booted in 1970 still
+            # connects and can get the time. The certificate's signature and name are checked.
             log.warning("this machine's clock is before %s began: not judging expiry by it", self.ca)
             context.verify_flags |= IGNORE_TIMES
         return context
 
 
 def client_tls(ca: Path | None, certificate: Path | None, revoked: Path | None = None) -> ClientTls | None:
-    """Return how a part speaks TLS to a broker; ``None``: it speaks plain text.
+    """Return a part's TLS files for a broker; ``None``: plain text.
 
     Raises:
         ConfigError: A file can't be used.
@@ -83,8 +83,8 @@ def client_tls(ca: Path | None, certificate: Path | None, revoked: Path | None =
 def server_context(certificate: Path) -> ssl.SSLContext:
     """Make the context of a server.
 
-    Every connection is a full handshake, which proves that the device has its key now. In version 1.2 Python can't
-    keep a client from resuming what it shook hands on long ago; in TLS 1.3 a client without a ticket can't.
+    Every connection does a full handshake, which proves that the device has its key. In TLS 1.2 Python can't
+    stop a client from resuming an old session; in TLS 1.3 a client without a ticket can't resume.
 
     Raises:
         ConfigError: The file can't be used.
@@ -103,14 +103,14 @@ def own(context: ssl.SSLContext, certificate: Path) -> None:
         ConfigError: The file can't be used.
     """
     try:
-        # The password is for a key that has one: ours have none, and a service can't prompt for one.
+        # Without this password OpenSSL would prompt for one if the key is encrypted; our keys are not.
         context.load_cert_chain(certificate, password="")
     except (OSError, ValueError) as error:
         raise _unusable(certificate, "no certificate with its key", error) from error
 
 
 def trust(context: ssl.SSLContext, ca: Path, otherwise: str = "no authority's certificate") -> None:
-    """Let a context believe an authority, or a list of revocations (``otherwise``: what to say if it is none).
+    """Make a context trust an authority or a revocation list; ``otherwise`` is the error text for another file.
 
     Raises:
         ConfigError: The file can't be used.
@@ -122,7 +122,7 @@ def trust(context: ssl.SSLContext, ca: Path, otherwise: str = "no authority's ce
 
 
 def stamp(*files: Path) -> Stamp:
-    """Return what changes when one of ``files`` is replaced.
+    """Return a stamp that changes when one of ``files`` is replaced.
 
     Raises:
         ConfigError: One is missing.
@@ -131,12 +131,12 @@ def stamp(*files: Path) -> Stamp:
         stats = [path.stat() for path in files]
     except OSError as error:
         raise ConfigError(f"{error.filename}: {error.strerror}") from error
-    # The inode too: a file is replaced whole, perhaps twice within one tick of its clock and at one size.
+    # The inode too: two replacements may have the same modification time and size.
     return tuple((stat.st_mtime_ns, stat.st_size, stat.st_ino) for stat in stats)
 
 
 class Expiry:
-    """When the first of some files' certificates expires; read again when they change, and reported in time.
+    """The earliest expiry of certificates in files; reads changed files again and warns before the expiry.
 
     Args:
         files: PEM files.
@@ -149,7 +149,7 @@ class Expiry:
         self._told = 0.0
 
     def look(self) -> float | None:
-        """Return epoch seconds, those known before when a file can't be read; warn in the log, once a day.
+        """Return the expiry in epoch seconds, or the last known if a file can't be read; warn in the log once a day.
 
         ``None``: there is no certificate.
         """
@@ -179,7 +179,7 @@ def _first_to_expire(files: tuple[Path, ...]) -> float:
 
 
 def _begins(context: ssl.SSLContext) -> float:
-    """Return when the oldest authority that a context trusts began."""
+    """Return the earliest start of validity of the authorities that a context trusts."""
     begins = [ssl.cert_time_to_seconds(str(ca["notBefore"])) for ca in context.get_ca_certs()]
     return float(min(begins, default=0))
 

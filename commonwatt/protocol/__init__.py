@@ -1,1 +1,1 @@
-"""What parties say to each other over MQTT: topics, messages, batches, commands, dead letters."""
+"""The MQTT protocol: topics, messages, batches, commands, dead letters."""

@@ -1,6 +1,6 @@
 """The batch a gateway relays to the utility, and its acknowledgement (docs/protocol.md, "Batches").
 
-A batch is columns, so that a receiver can take it apart with whole-array operations and store payloads as received.
+A batch is columnar, so that a receiver can unpack it with array operations and store payloads as received.
 """
 
 import struct
@@ -15,23 +15,24 @@ from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.keys import Keys
 from commonwatt.model.records import EVENT_BYTES, EventRecord, unpack_event
-from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId
-from commonwatt.protocol.messages import Trust
+from commonwatt.model.trust import Trust
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter
 
 MAX_BATCH_BYTES = 256 * 1024
-"""No message is longer than this."""
+"""Most bytes of a message."""
 
 MAX_BODY_BYTES = 4 * 1024 * 1024
-"""Nor does any body expand to more than this."""
+"""Most bytes of an expanded body."""
 
 MAX_BATCH_BLOCKS = 2000
-"""A batch holds no more blocks than this."""
+"""Most blocks in a batch."""
 
 MAX_BATCH_EVENTS = 2000
-"""Nor more events."""
+"""Most events in a batch."""
 
 MAX_BATCH_DEAD_LETTERS = 200
-"""Nor more letters."""
+"""Most dead letters in a batch."""
 
 _MAGIC = b"CWB1"
 _ACK_MAGIC = b"CWA1"
@@ -48,11 +49,11 @@ class BatchRefusal(IntEnum):
     """Status of a batch's acknowledgement."""
 
     NONE = 0
-    """Not refused: it is committed at the utility."""
+    """Accepted: the batch is committed at the utility."""
     MALFORMED = 1
     CHECKSUM = 2
     NOT_REGISTERED = 5
-    """The utility does not know this gateway, or a meter in the batch is not in its registry; send it again later."""
+    """The gateway, or a meter in the batch, is not in the utility's registry; send it again later."""
     BUSY = 6
     """The utility can't store anything now; send it again later."""
     BAD_PAYLOAD = 7
@@ -74,50 +75,20 @@ NO_FLAGS = BatchFlag(0)
 
 
 @dataclass(frozen=True, kw_only=True)
-class DeadLetter:
-    """A dead letter: a record, or a message, that could not be accepted, kept to be looked at.
-
-    Attributes:
-        meter: Whose topic it came on.
-        log: ``records.Log`` number; 0 when it was no record.
-        reason: ``Rejection``; 128 + ``Refusal`` for a whole message.
-        generation: Of the log; 0 when it was no record.
-        record_id: Of the record; a running number when it was none.
-        time: When it came.
-        content: The record whole; of a message the first kilobyte.
-    """
-
-    meter: MeterId
-    log: int
-    reason: int
-    generation: int
-    record_id: int
-    time: EpochSeconds
-    content: bytes
-
-
-MESSAGE_REASON = 128
-"""Added to a ``Refusal`` to make the ``reason`` of a dead letter about a whole message."""
-
-MAX_DEAD_LETTER_BYTES = 1024
-"""Of what can't be accepted, no more than this is kept."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What a gateway relays in one message.
+    """One message of relayed data from a gateway.
 
     Attributes:
-        owner: The microgrid the data is of; the topic names the controller that sent it (P7).
+        owner: The microgrid of the data; the topic names the controller that sent it (P7).
         store: Random id of the gateway's store: a new one means a new store.
         sequence: Number of the batch, never used twice within a store.
         time: The gateway's time.
-        trust: How far that time can be trusted.
+        trust: Trust of that time.
         flags: Why it was sent.
-        keys: Of each block.
+        keys: The key of each block.
         payloads: Packed blocks, as stored.
         events: (log generation, event record).
-        dead letters: Dead letters.
+        dead_letters: Dead letters.
     """
 
     owner: MicrogridId
@@ -180,7 +151,7 @@ def _pack_dead_letter(dead_letter: DeadLetter) -> bytes:
 
 
 def batch_counts(data: bytes) -> tuple[int, int, int]:
-    """Return how many blocks, events and dead letters a message says it holds, whatever of that is true; else zeros."""
+    """Return the numbers of blocks, events and dead letters in a message's head, unchecked; zeros without a head."""
     if len(data) < _HEAD.size or not data.startswith(_MAGIC):
         return 0, 0, 0
     blocks, events, dead_letters = _HEAD.unpack_from(data)[8:11]
@@ -272,7 +243,7 @@ def _unpack_dead_letters(body: bytes, n: int) -> list[DeadLetter]:
         at += _DEAD_LETTER.size + length
         content = body[at - length : at]
         if length > MAX_DEAD_LETTER_BYTES or len(content) != length:
-            raise ValueError("letter too long")
+            raise ValueError("dead letter too long")
         dead_letters.append(
             DeadLetter(
                 meter=meter,
@@ -291,18 +262,18 @@ def _unpack_dead_letters(body: bytes, n: int) -> list[DeadLetter]:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchAck:
-    """What the utility answers to a batch, after its commit.
+    """The utility's acknowledgement of a batch, sent after the commit.
 
     Attributes:
-        status: ``BatchRefusal.NONE``, or why nothing of it was kept.
+        status: ``BatchRefusal.NONE``, or the reason to refuse the whole batch.
         trust: How far ``time`` can be trusted.
         time: The utility's time.
-        utility_store: Random id of the utility's store. A gateway that sees a new one sends its backups again.
+        utility_store: Random id of the utility's store. After a new id a gateway relays its backups again.
         store: As in the batch.
         sequence: As in the batch.
         blocks: How many blocks were committed.
         events: How many events.
-        dead letters: How many letters.
+        dead_letters: How many dead letters.
     """
 
     status: BatchRefusal = BatchRefusal.NONE

@@ -1,45 +1,22 @@
 """Commands as desired states, and their outcomes: JSON, down and up (docs/protocol.md, "Commands"; M5).
 
-A command that sets a state carries its issuer's epoch and a sequence number of its own kind of state. A meter persists
-the highest (epoch, sequence) of each kind before it acts, and ignores anything not higher: duplicates, reordering, a
-deposed manager and supersession are that one comparison (design 4.3).
+A command that sets a state has its issuer's epoch and a sequence number for its kind of state. A meter persists
+the highest (epoch, sequence) of each kind before it acts, and ignores any pair that is not higher. This comparison
+handles duplicates, reordering, a deposed manager and supersession (design 4.3).
 """
 
 from enum import StrEnum
-from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationError, ValidationInfo, model_validator
-from pydantic.functional_validators import BeforeValidator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.messages import Refusal
-
-MAX_COMMAND_BYTES = 16_384
-"""A JSON message is no longer than this; more gaps than fit go into the next command."""
-
-
-def _from_text(value: object, info: ValidationInfo) -> object:
-    if isinstance(value, int) and info.mode == "python":
-        return value
-    if isinstance(value, str) and value.isdecimal() and len(value) <= 20:
-        return int(value)
-    raise ValueError("must be a decimal number in quotation marks")
-
-
-Id64 = Annotated[int, BeforeValidator(_from_text), PlainSerializer(str), Field(ge=0, lt=2**64)]
-"""A 64-bit id: decimal text in JSON, since many readers keep only 53 bits of a JSON number."""
+from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
 Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, lt=2**16)]]
-"""(counter, rank) of the manager that commands; compared as a pair."""
+"""(counter, rank) of the commanding manager; compared as a pair."""
 
 Sequence = Annotated[int, Field(ge=0, le=2**53)]
-
-Natural = Annotated[int, Field(ge=0, le=2**53)]
-"""A count: no larger than every reader of JSON, and every database, can hold."""
-
-Moment = Annotated[int, Field(ge=0, lt=2**32)]
-"""UTC epoch seconds."""
 
 
 class Kind(StrEnum):
@@ -49,19 +26,6 @@ class Kind(StrEnum):
     REDUCING = "reducing"
     ISOLATED = "isolated"
     AGGREGATION = "aggregation"
-
-
-class Message(BaseModel):
-    """What all JSON messages have in common."""
-
-    # Unknown keys are ignored: a later version may add some.
-    model_config = ConfigDict(frozen=True, extra="ignore", allow_inf_nan=False, defer_build=True)
-
-    v: Literal[1] = 1
-
-    def pack(self) -> bytes:
-        """Return the message as compact JSON without absent fields."""
-        return self.model_dump_json(exclude_none=True).encode()
 
 
 Name = Literal[
@@ -77,7 +41,7 @@ Name = Literal[
     "reduce_power_on",
     "reduce_power_off",
 ]
-"""The specification's commands; ``acknowledge`` is ``messages.PutAck``."""
+"""The specification's commands; ``acknowledge`` is ``meter_messages.PutAck``."""
 
 VERBS: dict[tuple[Kind, str], tuple[Name, dict[str, str]]] = {
     (Kind.SHARING, "on"): ("share_power_on", {}),
@@ -90,7 +54,7 @@ VERBS: dict[tuple[Kind, str], tuple[Name, dict[str, str]]] = {
     (Kind.AGGREGATION, "lossless"): ("aggregate", {"mode": "lossless"}),
     (Kind.AGGREGATION, "lossy"): ("aggregate", {"mode": "lossy"}),
 }
-"""The command that asks for each desired state, with the key that says which value."""
+"""The command for each desired state, with the key of the value."""
 
 _STATES = {(cmd, *keys.values()): state for state, (cmd, keys) in VERBS.items()}
 
@@ -99,12 +63,12 @@ class Command(Message):
     """A command to a meter.
 
     Attributes:
-        id: The issuer's name for this command; comes back in its outcome.
+        id: The issuer's id for this command, repeated in its outcome.
         cmd: What to do.
-        issuer: The manager that commands.
-        epoch: The issuer's epoch; lower than the highest seen is fenced off.
+        issuer: The manager that sent it.
+        epoch: The issuer's epoch; a command below the highest epoch seen is fenced off.
         seq: Sequence number within the kind of state; only of commands that set a state.
-        until: End of the state, epoch seconds; exactly one of ``until`` and ``for_s`` may stand.
+        until: End of the state, epoch seconds; only one of ``until`` and ``for_s`` may be present.
         for_s: The same as a duration from its arrival, where time is not trusted.
         mode: ``lossless`` or ``lossy`` (aggregate).
         state: ``on`` or ``off`` (isolate).
@@ -112,7 +76,7 @@ class Command(Message):
         what: What to get: ``records`` or ``events`` (collecting: answered by a put), ``levels``, ``state``.
         from_id: First id to get.
         to_id: Last id to get.
-        time: What is put: the issuer's time.
+        time: The issuer's time, for ``put``.
         trust: How far that time can be trusted, 0 to 3.
     """
 
@@ -139,7 +103,7 @@ class Command(Message):
         return self
 
     def desired(self) -> tuple[Kind, str] | None:
-        """Return the kind of state this asks for and the value, or ``None`` if it sets none."""
+        """Return the kind of state and the value of this command, or ``None`` if it sets no state."""
         value = {"isolate": self.state or "on", "aggregate": self.mode or "lossless"}.get(self.cmd)
         return _STATES.get((self.cmd,) if value is None else (self.cmd, value))
 
@@ -149,20 +113,20 @@ class Command(Message):
 
 
 class Held(BaseModel):
-    """One desired state as a meter holds it, with the pair it was set by."""
+    """One desired state of a meter, with the pair that set it."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
     value: Annotated[str, Field(max_length=16)]
     epoch: Epoch
-    # Below the highest number, so that there is always one to go above it.
+    # Below the highest number, so that a higher number always exists.
     seq: Annotated[int, Field(ge=0, lt=2**53)]
     until: Moment | None = None
     weight: Annotated[int, Field(ge=1, le=1000)] | None = None
 
 
 class LogIds(BaseModel):
-    """What a meter's log holds: ``first`` to ``next`` - 1; empty when they are equal."""
+    """The range of ids in a meter's log: ``first`` to ``next`` - 1; empty if they are equal."""
 
     model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
 
@@ -177,7 +141,7 @@ was seen · expired: its end had passed · refused: can't be done, see ``reason`
 
 
 class Outcome(Message):
-    """What a meter answers to a command: what became of it, and the meter's present state and pairs.
+    """A meter's answer to a command: the result, and the meter's present state and pairs.
 
     Attributes:
         id: The command's id.
@@ -186,13 +150,13 @@ class Outcome(Message):
         reason: Why, when it was not done.
         time: The meter's time.
         bits: ``records.State`` bits now.
-        held: The desired states held, by kind, with the pair that set each.
+        held: The desired states by kind, each with the pair that set it.
         epoch: The highest epoch seen.
-        push: The manual switch: sends by itself (M4).
+        push: The manual push switch: the meter sends without a request (M4).
         minimum_percent: The householder's sharing minimum; absent without a battery.
         capacity_mwh: The battery's capacity; absent without a battery.
-        history: What the history log holds.
-        events: What the event log holds.
+        history: The ids in the history log.
+        events: The ids in the event log.
         sent: For ``get`` and ``put``: how much of which type was exchanged.
     """
 
@@ -230,7 +194,7 @@ class ControllerCommand(Message):
     """A command of the utility to a gateway, on the head-end.
 
     Attributes:
-        id: The utility's name for it; the same id again is the same command.
+        id: The utility's id for it; the same id again is the same command.
         cmd: ``get``: relay these slots, or everything of a range of quarters; ``aggregate`` / ``deaggregate``: the
             relay (``at`` gateway) or the meters' logs (``at`` meters); ``schedule``: change periods.
         until: When the command itself is no longer wanted.
@@ -257,7 +221,7 @@ class ControllerCommand(Message):
 
 
 class ControllerOutcome(Message):
-    """What a gateway answers to the utility.
+    """A gateway's answer to a command of the utility.
 
     Attributes:
         id: The command's id.
@@ -276,99 +240,3 @@ class ControllerOutcome(Message):
     time: Moment
     sent: Natural | None = None
     absent: list[BlockMask] | None = None
-
-
-class LineByteCount(Message):
-    """What the connections of a broker's meters have cost on its line, as the broker tells its gateway.
-
-    Attributes:
-        run: A random number of the broker's process; the sums begin at 0 with it.
-        sent: IP bytes sent to meters.
-        received: IP bytes received from them.
-    """
-
-    run: Id64
-    sent: Natural
-    received: Natural
-
-
-class Month(BaseModel):
-    """How an LTE line stands in its month. Pairs are up (what the controller sent) and down (received).
-
-    Attributes:
-        used: IP bytes since the month began.
-        expected: What it will be at the month's end if it goes on as in the last days; ``None``: not known yet.
-        allowance: What the plan allows in a month, each way.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore", defer_build=True)
-
-    used: tuple[Natural, Natural]
-    expected: tuple[Natural, Natural] | None = None
-    allowance: Natural
-
-    @property
-    def level(self) -> Literal["unknown", "ok", "at_risk", "exceeded"]:
-        """How much a person has to worry."""
-        if max(self.used) > self.allowance:
-            return "exceeded"
-        if self.expected is None:
-            return "unknown"
-        return "at_risk" if max(self.expected) > self.allowance else "ok"
-
-
-class Heartbeat(Message):
-    """How a gateway is; QoS 0, the next one replaces it.
-
-    Attributes:
-        time: The gateway's time.
-        store: Random id of its store.
-        backlog_parts: Parts of blocks the utility has not acknowledged.
-        backlog_events: Events.
-        backlog_letters: Dead letters.
-        backlog_age_s: Seconds since the oldest quarter ended of which the utility has not acknowledged every part.
-        aggregation: How what it relays is aggregated: ``none``, ``lossless`` or ``lossy``.
-        periods: The periods in force, seconds.
-        tuned: The names of those that the utility set, and that its file does not say.
-        minima: By meter, the sharing minimum in percent and when the meter said so (T6).
-        trust: How far its time can be trusted, 0 to 3.
-        offset_s: By how much its time is ahead of the clock it started with.
-        fenced: How many meters obey another manager, by the higher epoch they report, and are not commanded.
-        lte: How its controller's LTE line stands; ``None``: nothing of it was counted yet.
-    """
-
-    time: Moment
-    store: Id64
-    backlog_parts: Natural
-    backlog_events: Natural
-    backlog_letters: Natural
-    backlog_age_s: Natural = 0
-    aggregation: Literal["none", "lossless", "lossy"]
-    periods: dict[str, Natural] = Field(default_factory=dict)
-    tuned: tuple[str, ...] = ()
-    minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
-    trust: Annotated[int, Field(ge=0, le=3)] = 0
-    offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0
-    fenced: Natural = 0
-    lte: Month | None = None
-
-
-_M = TypeVar("_M", bound=Message)
-
-
-def unpack_json(model: type[_M], data: bytes) -> _M:
-    """Read a JSON message.
-
-    Raises:
-        ProtocolError: Too long, not JSON, or not of this form; the text names the first fault.
-    """
-    if len(data) > MAX_COMMAND_BYTES:
-        raise ProtocolError(Refusal.TOO_LARGE, f"{model.__name__} of {len(data)} bytes, more than {MAX_COMMAND_BYTES}")
-    try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        fault: Any = error.errors()[0]
-        key = ".".join(map(str, fault["loc"]))
-        text = str(fault["msg"]).removeprefix("Value error, ")
-        where = ": ".join(filter(None, (model.__name__, key)))
-        raise ProtocolError(Refusal.MALFORMED, f"{where}: {text}") from error

@@ -1,4 +1,4 @@
-"""Dead letters in words: what each says, options that choose among them, rows and counts for people."""
+"""Dead letters for people: content in words, filter options, table rows and counts."""
 
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -8,10 +8,22 @@ from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, State, unpack_event, unpack_history
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import moment, near
-from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, DeadLetter, unpack_batch, unpack_batch_ack
-from commonwatt.protocol.commands import ControllerCommand, ControllerOutcome, Heartbeat, Outcome, unpack_json
-from commonwatt.protocol.dead_letters import BLOCK, REASONS, DeadLetterSource, Kept, Wanted, reason_text, source_text
-from commonwatt.protocol.messages import unpack_level, unpack_put
+from commonwatt.protocol.batches import unpack_batch, unpack_batch_ack
+from commonwatt.protocol.commands import ControllerCommand, ControllerOutcome, Outcome
+from commonwatt.protocol.dead_letters import (
+    BLOCK,
+    MAX_DEAD_LETTER_BYTES,
+    REASONS,
+    DeadLetter,
+    DeadLetterSource,
+    Kept,
+    Wanted,
+    reason_text,
+    source_text,
+)
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import unpack_level, unpack_put
 
 _READERS: dict[int, Callable[[bytes], object]] = {
     DeadLetterSource.PUT_HISTORY: unpack_put,
@@ -29,7 +41,7 @@ _SHOWN_BYTES = 32
 
 
 def told(dead_letter: DeadLetter) -> str:
-    """Return in words what a dead letter holds: a record's fields, or a message's fault and beginning."""
+    """Return a dead letter's content in words: a record's fields, or a message's fault and beginning."""
     content = dead_letter.content
     if dead_letter.log == DeadLetterSource.HISTORY and len(content) == HISTORY_BYTES:
         return _history(content, dead_letter)
@@ -74,7 +86,7 @@ def _block(dead_letter: DeadLetter) -> str:
 
 
 def _fault(dead_letter: DeadLetter) -> str:
-    """Read a whole message once more, to say what is wrong with it."""
+    """Parse a whole message again and return its fault."""
     reader = _READERS.get(dead_letter.log)
     if reader is None:
         return ""
@@ -91,7 +103,7 @@ def _begin(dead_letter: DeadLetter) -> str:
     content = dead_letter.content
     shown = content[:_SHOWN_BYTES]
     text = shown.decode("ascii", "backslashreplace") if dead_letter.log in _JSON else shown.hex()
-    # What a stranger sent is not to move a terminal's cursor.
+    # Received control characters must not reach a terminal.
     text = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
     return text + (f"... ({len(content)} bytes)" if len(content) > _SHOWN_BYTES else "")
 
@@ -103,7 +115,7 @@ def _bits(state: int) -> str:
 
 
 def row_of(kept: Kept) -> dict[str, object]:
-    """Return a kept dead letter for JSON and tables."""
+    """Return a stored dead letter for JSON and tables."""
     dead_letter = kept.dead_letter
     return {
         "no": kept.no,
@@ -124,7 +136,7 @@ def row_of(kept: Kept) -> dict[str, object]:
 
 
 def wanted(meter: str | None, reason: str | None, since: str | None, now: EpochSeconds, state: str = "") -> Wanted:
-    """Return what a person's options ask for.
+    """Return the filter from the command's options.
 
     Args:
         meter: A meter's id in decimal.
@@ -134,7 +146,7 @@ def wanted(meter: str | None, reason: str | None, since: str | None, now: EpochS
         state: Only in this state; empty: any.
 
     Raises:
-        ConfigError: One of them is none.
+        ConfigError: An option is malformed.
     """
     if meter is not None and not (meter.isdecimal() and int(meter) < 2**64):
         raise ConfigError(f"--meter: {meter!r} is no meter's id")
@@ -164,7 +176,7 @@ def _since(text: str, now: EpochSeconds) -> EpochSeconds:
 
 
 def counts_of(rows: Sequence[tuple[int, str, int]]) -> list[dict[str, object]]:
-    """Return how many dead letters there are by reason and state, most first.
+    """Return the number of dead letters by reason and state, most first.
 
     Args:
         rows: (reason, state, how many).
@@ -177,5 +189,5 @@ def counts_of(rows: Sequence[tuple[int, str, int]]) -> list[dict[str, object]]:
 
 
 def text_of(when: EpochSeconds | None, who: str | None, why: str | None) -> str:
-    """Return the decision on a dead letter in words: person, time and reason; empty: there is none."""
+    """Return the decision on a dead letter in words: person, time and reason; empty: no decision."""
     return "" if when is None else f"{who}, {moment(when)}" + (f": {why}" if why else "")

@@ -1,6 +1,6 @@
-"""Dead letters: where each came in, and why it was not accepted (design 4.4); see ``dead_letter_words``.
+"""Dead letters: their sources and reasons (design 4.4); see ``dead_letter_words``.
 
-Gateway and utility keep them; ``commonwatt letters`` shows those of either.
+Gateway and utility store them; ``commonwatt dead-letters`` shows the dead letters of either.
 """
 
 import struct
@@ -19,17 +19,54 @@ from commonwatt.model.records import (
     Rejection,
     unpack_history,
 )
-from commonwatt.model.units import MAX_ABS_READING, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MeterId
+from commonwatt.model.units import (
+    MAX_ABS_READING,
+    MAX_EPOCH,
+    QUARTER_S,
+    ControllerId,
+    EpochSeconds,
+    MeterId,
+)
 from commonwatt.model.validation import Expected, judge_history, suspects
-from commonwatt.protocol.batches import MESSAGE_REASON, DeadLetter
-from commonwatt.protocol.messages import Refusal
+from commonwatt.protocol.meter_messages import Refusal
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeadLetter:
+    """A dead letter: a rejected record or message, kept for inspection.
+
+    Attributes:
+        meter: The meter of its topic.
+        log: ``records.Log`` number; 0 when it was no record.
+        reason: ``Rejection``; 128 + ``Refusal`` for a whole message.
+        generation: Of the log; 0 when it was no record.
+        record_id: Of the record; a running number when it was none.
+        time: When it was received, epoch seconds.
+        content: The record whole; of a message the first kilobyte.
+    """
+
+    meter: MeterId
+    log: int
+    reason: int
+    generation: int
+    record_id: int
+    time: EpochSeconds
+    content: bytes
+
+
+MESSAGE_REASON = 128
+"""Added to a ``Refusal`` to make the ``reason`` of a dead letter about a whole message."""
+
+
+MAX_DEAD_LETTER_BYTES = 1024
+"""Most bytes that a dead letter keeps."""
 
 
 class DeadLetterSource(IntEnum):
-    """Where a dead letter came in: its ``log``. The first two are ``records.Log``; from 16 on it is a whole message."""
+    """The source of a dead letter, its ``log``: ``records.Log`` for records; from 16 on a whole message."""
 
     UNKNOWN = 0
-    """A stored part that was found damaged; or the dead letter does not say."""
+    """A damaged stored part, or an unknown source."""
     HISTORY = 1
     """A history record, 36 bytes."""
     EVENT = 2
@@ -37,23 +74,23 @@ class DeadLetterSource(IntEnum):
     BLOCK = 3
     """Slots of a block in a batch: record type (1 byte), quarter (4), block payload."""
     PUT_HISTORY = 16
-    """What came on a meter's ``rec``."""
+    """A message on a meter's ``rec``."""
     PUT_EVENT = 17
-    """What came on a meter's ``ev``."""
+    """A message on a meter's ``ev``."""
     LEVEL = 18
-    """What came on a meter's ``lvl``."""
+    """A message on a meter's ``lvl``."""
     OUTCOME = 19
-    """What came on a meter's ``out``."""
+    """A message on a meter's ``out``."""
     BATCH_ACK = 20
-    """What came on a gateway's ``d/ack``."""
+    """A message on a gateway's ``d/ack``."""
     COMMAND = 21
-    """What came on a gateway's ``d/cmd``."""
+    """A message on a gateway's ``d/cmd``."""
     BATCH = 22
-    """What came on a gateway's ``u/batch``."""
+    """A message on a gateway's ``u/batch``."""
     STATUS = 23
-    """What came on a gateway's ``u/stat``."""
+    """A message on a gateway's ``u/stat``."""
     GATEWAY_OUTCOME = 24
-    """What came on a gateway's ``u/out``."""
+    """A message on a gateway's ``u/out``."""
 
 
 class LocalReason(IntEnum):
@@ -66,11 +103,11 @@ class LocalReason(IntEnum):
     BAD_MESSAGE = 241
     """An outcome or a heartbeat that could not be read."""
     EVENT_CONFLICT = 242
-    """An event that contradicts the one kept under the same numbers."""
+    """An event that differs from the stored event with the same generation and id."""
     DAMAGED_PART = 243
-    """A stored part of the utility whose checksum does not match; its slots are asked for again."""
+    """A stored part of the utility whose checksum does not match; its slots are requested again."""
     NOT_ASSIGNED = 244
-    """Sent by a controller that may not hold the meter; readings are held for a person to decide."""
+    """Sent by a controller that the meter is not assigned to; its readings wait for a person's decision."""
 
 
 def _reasons() -> dict[int, str]:
@@ -98,17 +135,17 @@ def source_text(log: int) -> str:
     )
 
 
-# What may be taken after all
+# Readings that a person may release
 
 BLOCK = struct.Struct(">BI")
 """Record type and quarter, before the payload of a dead letter's block."""
 
 _HELD_EXTRAS = 50
-# So that a dead letter holds it; that many different values of a quarter tell enough.
+# The block must fit into a dead letter; further extras are dropped.
 
 
 def block_dead_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -> list[DeadLetter]:
-    """Return one dead letter for each block of quarantined slots; the same slots again make the same one."""
+    """Return one dead letter for each block of quarantined slots; the same slots give the same dead letter."""
     row = blocks.extras["row"]
     first_ones = blocks.extras[np.arange(len(row)) - np.searchsorted(row, row) < _HELD_EXTRAS]
     few = Blocks(
@@ -134,13 +171,13 @@ def block_dead_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -
 
 
 def quarantined_blocks(dead_letter: DeadLetter, account: int | None, record_types: Iterable[int]) -> Blocks | None:
-    """Return the readings of a dead letter that a person may release; ``None``: it has none, or none that can be taken.
+    """Return the readings of a dead letter that a person may release; ``None``: no such readings.
 
     Args:
-        dead_letter: The dead letter, implausible or of a sender that may not hold the meter; its sender may have made
-            it up.
-        account: The account its meter is registered for; ``None``: any will do.
-        record_types: What its meter records.
+        dead_letter: The dead letter, implausible or from a controller without the meter; its sender may have forged
+            it.
+        account: The account of its meter in the registry; ``None``: any account.
+        record_types: The record types of its meter.
     """
     if dead_letter.reason not in (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED):
         return None
@@ -167,13 +204,13 @@ def quarantined_blocks(dead_letter: DeadLetter, account: int | None, record_type
 
 @dataclass(frozen=True, kw_only=True)
 class Kept:
-    """A dead letter as a store keeps it.
+    """A stored dead letter.
 
     Attributes:
         no: Its number in the store.
         sender: The controller that sent or relayed it; a gateway's own dead letters have none.
-        dead_letter: The letter.
-        state: ``held``, ``released`` or ``refused`` where a person is to decide, else empty.
+        dead_letter: The dead letter.
+        state: ``quarantined``, ``released`` or ``refused`` where a person is to decide, else empty.
         decided: The decision in words: person, time and reason.
     """
 
@@ -186,12 +223,12 @@ class Kept:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Which dead letters are asked for.
+    """A filter for dead letters.
 
     Attributes:
-        meter: Only this meter's; ``None``: everybody's.
+        meter: Only this meter's; ``None``: all meters.
         reasons: Only of these reasons; empty: any.
-        since: Only those that came then or later.
+        since: Only dead letters received then or later.
         state: Only in this state; empty: any.
     """
 

@@ -17,7 +17,7 @@ UTILITY = "utility"
 """The utility's identity."""
 
 MICROGRID_PATTERN = r"[a-z][a-z0-9-]{0,15}"
-"""What a microgrid may be called. It starts with a letter, so it can't be taken for a meter's id."""
+"""The form of a microgrid's name. It starts with a letter, so that it differs from a meter's id."""
 
 RECORDS = "rec"
 """meter, up: a put of history records."""
@@ -28,9 +28,9 @@ LEVELS = "lvl"
 OUTCOMES = "out"
 """meter and gateway, up: the outcome of a command, JSON."""
 BATCHES = "batch"
-"""gateway, up: a batch of blocks, events and letters."""
+"""gateway, up: a batch of blocks, events and dead letters."""
 LTE = "lte"
-"""up, said by our broker itself: what its meters' connections cost on the LTE line, JSON, QoS 0."""
+"""our broker, up: the byte count of its meters' connections on the LTE line, JSON, QoS 0."""
 STATUS = "stat"
 """gateway, up: a heartbeat with figures, JSON, QoS 0."""
 ACKS = "ack"
@@ -46,7 +46,7 @@ _GATEWAY_UP = re.compile(rf"{ROOT}/({MICROGRID_PATTERN})/u/({BATCHES}|{STATUS}|{
 
 @dataclass(frozen=True)
 class MeterTopic:
-    """A parsed topic on which a meter speaks."""
+    """A parsed topic on which a meter publishes."""
 
     microgrid: MicrogridId
     meter: MeterId
@@ -55,7 +55,7 @@ class MeterTopic:
 
 @dataclass(frozen=True)
 class GatewayTopic:
-    """A parsed topic on which a gateway speaks to the utility."""
+    """A parsed topic on which a gateway publishes to the utility."""
 
     controller: ControllerId
     leaf: str
@@ -67,7 +67,7 @@ def meter_up(microgrid: MicrogridId, meter: MeterId, leaf: str) -> str:
 
 
 def broker_up(microgrid: MicrogridId) -> str:
-    """Return the topic on which a microgrid's broker itself speaks: where no meter is, whose id would stand there."""
+    """Return the topic on which a microgrid's broker publishes; no meter's id is in it."""
     return f"{ROOT}/{microgrid}/0/u/{LTE}"
 
 
@@ -97,7 +97,7 @@ def all_gateways_up() -> str:
 
 
 def parse_meter_up(topic: str) -> MeterTopic | None:
-    """Parse a topic on which a meter speaks; ``None`` for any other."""
+    """Parse a topic on which a meter publishes; ``None`` for any other."""
     match = _METER_UP.fullmatch(topic)
     if match is None or int(match[2]) >= 2**64:
         return None
@@ -105,6 +105,6 @@ def parse_meter_up(topic: str) -> MeterTopic | None:
 
 
 def parse_gateway_up(topic: str) -> GatewayTopic | None:
-    """Parse a head-end topic on which a gateway speaks; ``None`` for any other."""
+    """Parse a head-end topic on which a gateway publishes; ``None`` for any other."""
     match = _GATEWAY_UP.fullmatch(topic)
     return None if match is None else GatewayTopic(match[1], match[2])

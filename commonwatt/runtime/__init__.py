@@ -1,1 +1,1 @@
-"""What every service needs of its machine: clock, ticks, watchdog, signals, disk space."""
+"""The runtime of every service: clock, ticks, watchdog, signals, disk space."""

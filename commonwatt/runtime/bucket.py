@@ -1,4 +1,4 @@
-"""A token bucket: how much a sender may ask for. Pure; seconds are handed in."""
+"""A token bucket, to limit a sender's rate. Pure: the caller passes the time."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 class Bucket:
     """A balance that grows with time up to ``burst`` and may be overdrawn by one amount.
 
-    A sender that takes more without waiting, as by connecting again and again, is overdrawn by ``burst`` at most: it
-    does not shut itself out for longer than it could have sent.
+    A sender that takes more without waiting, for example by repeated connections, is overdrawn by ``burst`` at most: it
+    then waits no longer than ``burst`` takes to refill.
 
     Attributes:
-        rate: What it gains each second.
-        burst: The most it holds.
-        balance: What it held at ``at``; below zero while overdrawn.
-        at: The second of the last look.
+        rate: Gain per second.
+        burst: The highest balance.
+        balance: The balance at ``at``; below zero while overdrawn.
+        at: The second of the last update.
     """
 
     rate: float

@@ -1,4 +1,4 @@
-"""Clocks. Cores are handed the time; shells take it from one clock that is passed in (design 8)."""
+"""Clocks. A shell reads one clock, which it gets as an argument, and passes the time to its cores (design 8)."""
 
 import ctypes
 import json
@@ -17,10 +17,10 @@ from commonwatt.runtime.files import read_object, write_private
 class Clock:
     """Epoch seconds as ``origin`` + ``speed`` * (monotonic now - ``monotonic_origin``).
 
-    Every process of a machine sees the same monotonic clock, so the processes of a demonstration that read one clock
+    All processes of a machine have the same monotonic clock, so the processes of a demonstration that read one clock
     file agree on the time, and a step of the wall clock disturbs none of them. Time stands still before
-    ``monotonic_origin``, and at ``ceiling``, until the file says more: its writer lets time begin when
-    everything is ready, keeps raising the ceiling, and reads after a crash of its own
+    ``monotonic_origin``, and at ``ceiling`` until the file has a later one: the file's writer starts the clock when
+    all processes are ready and keeps raising the ceiling. After its own crash the writer reads from the file
     a time that no process has passed.
 
     Attributes:
@@ -42,7 +42,7 @@ class Clock:
     def now(self) -> float:
         """Return the epoch seconds on this clock."""
         if self.path is not None and self._reckon() in (self.origin, self.ceiling):
-            # It stands still: has the file let it go on?
+            # The clock stands still: read the file again for a later ceiling.
             follow = load_clock(self.path)
             self.monotonic_origin, self.ceiling = follow.monotonic_origin, follow.ceiling
         return self._reckon()
@@ -52,12 +52,12 @@ class Clock:
         return moment if self.ceiling is None else min(moment, self.ceiling)
 
     def follow(self, wall: float) -> None:
-        """Go on from the machine's time; only for a clock that was read from no file."""
+        """Set the clock to the machine's time; only for a clock without a file."""
         # One assignment: another thread that reads the clock sees the time before it or after it.
         self.origin = wall - self.speed * (time.monotonic() - self.monotonic_origin)
 
     def real_s(self, seconds: float) -> float:
-        """Return how many real seconds ``seconds`` of this clock last."""
+        """Convert seconds of this clock to real seconds."""
         return seconds / self.speed
 
     def real_s_until(self, moment: float) -> float:
@@ -69,7 +69,7 @@ _FIELDS = ("origin", "monotonic_origin", "speed", "ceiling", "meters_stop_at")
 
 
 def wall_clock() -> Clock:
-    """Return a clock that starts at the machine's time and runs as its monotonic clock."""
+    """Return a clock that starts at the machine's time and runs at the speed of its monotonic clock."""
     return Clock(origin=time.time(), monotonic_origin=time.monotonic())
 
 
@@ -90,7 +90,7 @@ _TIMEX_BYTES = 512
 
 
 def _synchronised() -> bool:
-    """Ask the kernel (adjtimex(2), changing nothing); where it can't be asked, the clock counts as not synchronized."""
+    """Return whether the kernel reports the clock as synchronised (adjtimex(2), read-only); False without an answer."""
     answer: int = ctypes.CDLL(None).adjtimex(ctypes.create_string_buffer(_TIMEX_BYTES))
     return 0 <= answer < _TIME_ERROR
 
@@ -102,7 +102,7 @@ def save_clock(path: Path, clock: Clock) -> None:
 
 
 def load_clock(path: Path | None) -> Clock:
-    """Read a demonstration's clock, or take the machine's when ``path`` is ``None``.
+    """Read a demonstration's clock; without ``path``, return the machine's clock.
 
     Raises:
         ConfigError: The file is missing, malformed, or of an earlier boot of this machine.

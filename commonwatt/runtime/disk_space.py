@@ -1,4 +1,4 @@
-"""Room on a disk: how much is left, and some of it kept back for when nothing is."""
+"""Free disk space, and a ballast file to release when the disk is full."""
 
 import logging
 import os
@@ -8,19 +8,19 @@ from pathlib import Path
 from commonwatt.model.disk_space import ENOUGH_BYTES
 
 BALLAST_BYTES = 8 * 1024 * 1024
-"""Kept back beside a store: what SQLite's log needs, at most, while rows are changed and deleted but none added."""
+"""Bytes of ballast beside a store: the most SQLite's log needs while rows are changed or deleted, but not added."""
 
 log = logging.getLogger(__name__)
 
 
 class Ballast:
-    """A file beside a store that is given up when the disk is full."""
+    """A file beside a store that is deleted when the disk is full."""
 
     def __init__(self, store: Path) -> None:
         self._path = store.with_name(store.name + ".ballast")
 
     def free_bytes(self) -> int:
-        """Return how much is free on the disk; make the ballast when there is plenty."""
+        """Return the free bytes on the disk; create the ballast if space allows."""
         free = shutil.disk_usage(self._path.parent).free
         if free >= ENOUGH_BYTES + BALLAST_BYTES and not self._path.exists():
             self._make()
@@ -28,7 +28,7 @@ class Ballast:
         return free
 
     def disk_bytes(self) -> int:
-        """Return how large the disk is."""
+        """Return the size of the disk in bytes."""
         return shutil.disk_usage(self._path.parent).total
 
     def _make(self) -> None:
@@ -40,7 +40,7 @@ class Ballast:
             self._path.unlink(missing_ok=True)
 
     def give_up(self) -> None:
-        """Make room for what must still be written."""
+        """Delete the ballast, to free space for necessary writes."""
         if self._path.exists():
             log.error("the disk of %s is full: its ballast is given up", self._path)
             self._path.unlink(missing_ok=True)

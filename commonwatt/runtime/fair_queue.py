@@ -2,7 +2,7 @@
 
 Each sender has a queue of its own, in the order of arrival. A turn gives a sender a credit of work, its weight times
 ``QUANTUM``; it is served until the credit does not cover its next item, and keeps the rest for its next turn. A sender
-whose queue is empty keeps no credit. So a sender that asks for much waits behind its own items, and delays any other
+with an empty queue keeps no credit. So a sender with much work waits behind its own items, and delays any other
 by one turn at most.
 """
 
@@ -33,7 +33,7 @@ class _Sender(Generic[T]):
 
 
 class FairQueue(Generic[K, T]):
-    """Items by sender.
+    """A bounded queue of items by sender.
 
     Args:
         max_items: Items that may wait, of all senders.
@@ -41,8 +41,8 @@ class FairQueue(Generic[K, T]):
         weight: A sender's share of the work, relative to the others'.
 
     Attributes:
-        overflowed: Items dropped because the queue was full: always the newest of the sender that has most of what is
-            too much, items or bytes.
+        overflowed: Items dropped because the queue was full: always the newest item of the sender with the most
+            items or bytes, whichever limit is exceeded.
         size: Bytes that wait.
     """
 
@@ -62,7 +62,7 @@ class FairQueue(Generic[K, T]):
         return self._count
 
     def put(self, sender: K, content: T, *, work: int, size: int) -> None:
-        """Add an item; what has no place any more is dropped and counted.
+        """Add an item; drop and count the items over the limits.
 
         Args:
             sender: The sender whose turn serves it.
@@ -115,14 +115,14 @@ class FairQueue(Generic[K, T]):
         return taken
 
     def clear(self) -> None:
-        """Forget everything that waits."""
+        """Remove all items."""
         self._senders.clear()
         self._turns.clear()
         self._in_turn = False
         self._count = self.size = 0
 
     def _largest(self, newest: K) -> K:
-        """Return the sender with most of what is too much; among equals the one whose item came last."""
+        """Return the sender with most items or bytes over the limit; among equals the sender of the last item."""
 
         def share(name: K) -> tuple[int, bool]:
             sender = self._senders[name]
@@ -137,7 +137,7 @@ class FairQueue(Generic[K, T]):
         self._gone(name, sender, sender.items.pop())
 
     def _gone(self, name: K, sender: _Sender[T], item: _Item[T]) -> None:
-        """Account for an item that left; a sender without items loses its place and its credit."""
+        """Account for a removed item; a sender without items loses its turn and its credit."""
         sender.size -= item.size
         self._count -= 1
         self.size -= item.size

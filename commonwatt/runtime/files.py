@@ -9,15 +9,15 @@ from commonwatt.model.exceptions import ConfigError
 
 
 def read_object(path: Path, what: str, remedy: str) -> dict[str, object]:
-    """Return the object a JSON file holds.
+    """Return the object in a JSON file.
 
     Args:
         path: The file.
-        what: What it should be, such as "a registry".
+        what: The expected content, such as "a registry".
         remedy: What to do about it, such as "make one with: commonwatt utility register".
 
     Raises:
-        ConfigError: It is missing, no JSON, no object; or a key is in it twice, of which a reader would see one.
+        ConfigError: The file is missing, no JSON or no object, or it contains a key twice.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_once, parse_constant=_no_constant)
@@ -42,8 +42,8 @@ def _no_constant(text: str) -> object:
 
 
 def write_private(path: Path, text: str) -> None:
-    """Replace ``path`` in one durable step by a file only this user can read."""
-    # The name is new and can't be guessed, so that no existing file or link is written to.
+    """Replace ``path`` in one durable step; only this user can read the file."""
+    # A new, unguessable name, so that the write can't follow an existing file or link.
     descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".new")
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -58,7 +58,7 @@ def write_private(path: Path, text: str) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Make what was renamed in a folder durable."""
+    """Make the renames in a folder durable."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Commands that may be stopped by Ctrl-C or SIGTERM at any moment, but for the last steps of what they do."""
+"""Handling of Ctrl-C and SIGTERM in commands that may stop at any moment except during their last steps."""
 
 import signal
 import sys
@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 EXIT_STOPPED = 130
-"""Exit code: a person, or the system, ended it."""
+"""Exit code: interrupted by a person or the system."""
 
 
 @contextmanager
 def stop_told(said: str) -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does, so that it clears up what it has begun; then say ``said``."""
+    """Make SIGTERM act like Ctrl-C, so that the command cleans up; then print ``said``."""
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
@@ -24,7 +24,7 @@ def stop_told(said: str) -> Iterator[None]:
 
 @contextmanager
 def uninterrupted() -> Iterator[None]:
-    """Ignore Ctrl-C and SIGTERM during last steps that take a moment, so that "nothing was done" is true."""
+    """Ignore Ctrl-C and SIGTERM during the last steps, so that the message "nothing was done" stays true."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield

@@ -1,4 +1,4 @@
-"""What all services have in common: logging, signals, and error messages."""
+"""Common functions of all services: logging, signals, locks and error messages."""
 
 import asyncio
 import fcntl
@@ -18,10 +18,10 @@ from commonwatt.runtime.systemd import notifier
 from commonwatt.runtime.watchdog import Watchdog
 
 EXIT_FAILED = 1
-"""Exit code: it could not be done."""
+"""Exit code: the command failed."""
 
 EXIT_USAGE = 2
-"""Exit code: a file or an argument a person gave is wrong."""
+"""Exit code: a file or an argument is wrong."""
 
 
 _C = TypeVar("_C", bound=Callable[..., object])
@@ -36,10 +36,10 @@ def flowing(command: _C) -> _C:
 
 @contextmanager
 def errors_reported(*, prints: bool = True) -> Iterator[None]:
-    """Turn what we raise on purpose into a message and an exit code; let everything else show its traceback.
+    """Turn our own errors into a message and an exit code; all other exceptions show their traceback.
 
     Args:
-        prints: Whether a broken pipe is our output's, whose reader (such as ``head``) has enough: that ends well.
+        prints: Whether a broken pipe means that the reader of our output (such as ``head``) is done: no error.
     """
     try:
         yield
@@ -50,7 +50,7 @@ def errors_reported(*, prints: bool = True) -> Iterator[None]:
         raise SystemExit(EXIT_USAGE) from error
     except (CommonwattError, OSError) as error:
         if prints and isinstance(error, BrokenPipeError):
-            # What is still buffered goes nowhere, instead of failing again when Python ends.
+            # Discard the buffered output, which would fail again when Python ends.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise SystemExit(0) from error
         print(f"error: {error}", file=sys.stderr)
@@ -58,11 +58,11 @@ def errors_reported(*, prints: bool = True) -> Iterator[None]:
 
 
 Main = Callable[[asyncio.Event, Watchdog], Awaitable[None]]
-"""Runs a part until the event is set, and has the watchdog watch what it does besides its loop."""
+"""Runs a part until the event is set, and registers the part's threads with the watchdog."""
 
 
 def run_service(main: Main) -> None:
-    """Run a part until SIGTERM or SIGINT; it then has 5 s to end."""
+    """Run a part until SIGTERM or SIGINT; the part must then end within 5 s."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     keep_freed_memory()
     with errors_reported(prints=False):
@@ -70,7 +70,7 @@ def run_service(main: Main) -> None:
 
 
 async def serve(main: Main) -> None:
-    """Run a part on this loop until SIGTERM or SIGINT, under the eyes of a watchdog."""
+    """Run a part on this loop until SIGTERM or SIGINT, with a watchdog."""
     stop = asyncio.Event()
     watchdog = Watchdog(notifier())
 
@@ -85,10 +85,10 @@ async def serve(main: Main) -> None:
 
 
 async def until_stopped(stop: asyncio.Event, tasks: Iterable["asyncio.Task[object]"]) -> None:
-    """Wait until ``stop`` is set; none of ``tasks`` may end before.
+    """Wait until ``stop`` is set; raise an error if one of ``tasks`` ends before.
 
     Raises:
-        CommonwattError: One ended by itself; if it failed, what it raised.
+        CommonwattError: A task ended; if it failed, its own exception is raised instead.
     """
     stopping = asyncio.create_task(stop.wait())
     try:
@@ -103,10 +103,10 @@ async def until_stopped(stop: asyncio.Event, tasks: Iterable["asyncio.Task[objec
 
 @contextmanager
 def only_one(path: Path, what: str) -> Iterator[None]:
-    """Keep a second process from using what is at ``path`` while this one does; killed or not, the lock ends with it.
+    """Lock ``path`` against use by a second process; the lock ends with this process, even if it is killed.
 
     Raises:
-        ConfigError: Another one is using it.
+        ConfigError: Another process is using it.
     """
     try:
         file = lock_file(path, shared=False)
@@ -117,11 +117,11 @@ def only_one(path: Path, what: str) -> Iterator[None]:
 
 
 def lock_file(path: Path, *, shared: bool) -> TextIO:
-    """Lock what is at ``path``, by a file beside it, until the file returned is closed or the process ends.
+    """Lock ``path`` by a file beside it, until the returned file is closed or the process ends.
 
     Args:
         path: What is locked.
-        shared: Whether others may share it, each with a shared lock of its own.
+        shared: Whether other processes may hold a shared lock too.
 
     Raises:
         BlockingIOError: It is locked.

@@ -8,10 +8,10 @@ log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """The socket systemd named to this process, if it did.
+    """systemd's notification socket for this process; without systemd, no socket.
 
     Attributes:
-        watchdog_s: Seconds within which systemd wants a sign of life (``WatchdogSec``); ``None``: it wants none.
+        watchdog_s: Most seconds between two notifications (``WatchdogSec``); ``None``: no watchdog.
     """
 
     def __init__(self, environment: dict[str, str]) -> None:
@@ -21,7 +21,7 @@ class Notifier:
         self._address = "\0" + address[1:] if address.startswith("@") else address
 
     def tell(self, *lines: str) -> None:
-        """Send ``NAME=value`` lines; that systemd does not listen is no reason not to work."""
+        """Send ``NAME=value`` lines; a failure is logged only."""
         if not self._address:
             return
         try:
@@ -33,7 +33,7 @@ class Notifier:
 
 
 def notifier() -> Notifier:
-    """Return what this process was started with, and keep it from the processes it starts itself."""
+    """Return the notifier from the environment, and remove its variables for child processes."""
     environment = dict(os.environ)
     for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID"):
         os.environ.pop(name, None)
@@ -41,7 +41,7 @@ def notifier() -> Notifier:
 
 
 def _watchdog_s(environment: dict[str, str]) -> float | None:
-    """Return the watchdog's time, unless it is meant for another process."""
+    """Return the watchdog's time-out in seconds; ``None`` if it is for another process."""
     pid, micros = environment.get("WATCHDOG_PID", ""), environment.get("WATCHDOG_USEC", "")
     if not micros.isdecimal() or int(micros) == 0 or (pid and pid != str(os.getpid())):
         return None

@@ -1,6 +1,6 @@
-"""Ticks: calls at periods, on APScheduler, whatever becomes of the machine's clock.
+"""Ticks: periodic calls on APScheduler that continue after a jump of the machine's clock.
 
-APScheduler reckons when it has to wake up next by the machine's clock: set back an hour, it would sleep for one.
+APScheduler computes its next wake-up from the machine's clock: set back an hour, it would sleep for an hour.
 """
 
 import asyncio
@@ -16,16 +16,16 @@ from commonwatt.runtime.watchdog import Steps
 
 _SHORTEST_REAL_S = 0.05
 
-# Its own complaints about ticks that were left out say nothing: the next tick does what is due.
+# Its warnings about skipped ticks are noise: the next tick does the due work.
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
 class Ticker:
-    """Calls what is due; the same call never twice at a time.
+    """Runs periodic calls; the same call never runs twice at a time.
 
     Attributes:
-        steps: Steps whenever it ticks, for a watchdog to see.
-        failures: Calls that failed; each is logged, and the next one comes all the same.
+        steps: A step for each tick, for the watchdog.
+        failures: Calls that failed; each is logged, and the period continues.
     """
 
     def __init__(self) -> None:
@@ -39,21 +39,21 @@ class Ticker:
         self._scheduler.add_listener(self._failed, EVENT_JOB_ERROR)
 
     def start(self) -> None:
-        """Begin, on the running loop."""
+        """Start on the running loop."""
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Tick no more; a call on its way is cancelled, which is no failure."""
+        """Stop; a running call is cancelled and not counted as a failure."""
         self._is_stopped = True
         self._scheduler.shutdown(wait=False)
 
     def every(self, name: str, real_s: float, work: Callable[..., Awaitable[None]], *arguments: object) -> None:
-        """Call ``work`` every so many real seconds from now on; in the place of an earlier one of that name."""
+        """Call ``work`` every so many real seconds; replace an earlier call of the same name."""
         trigger = IntervalTrigger(seconds=max(_SHORTEST_REAL_S, real_s), timezone=UTC)
         self._scheduler.add_job(self._call, trigger, (work, *arguments), id=name, replace_existing=True)
 
     def clock_jumped(self, by_s: float) -> None:
-        """Tick now, and go on from here by the clock as it is now."""
+        """Tick now, and schedule the next ticks by the present clock."""
         del by_s
         now = datetime.now(UTC)  # noqa: TID251 - the scheduler's clock
         for job in self._scheduler.get_jobs():

@@ -1,7 +1,7 @@
-"""A thread that sees whether the rest of the process gets on, and ends the process when it does not.
+"""A watchdog thread: it ends the process when another thread or the loop makes no progress.
 
-Its service manager (systemd, the demonstration) then starts it again; what was acknowledged is committed, so
-nothing of it is lost. Patience is counted in looks, not by a clock: a paused process is not treated as stuck.
+The service manager (systemd, the demonstration) then restarts it; acknowledged data is committed, so
+no data is lost. Time is counted in checks, not by a clock, so that a paused process does not count as stuck.
 """
 
 import asyncio
@@ -19,44 +19,44 @@ from dataclasses import dataclass
 from commonwatt.runtime.systemd import Notifier
 
 EXIT_STUCK = 70
-"""Exit code: something made no progress, see the log; start it again."""
+"""Exit code: a thread or the loop made no progress, see the log; restart the service."""
 
 LOOK_EVERY_S = 1.0
-"""Real seconds between two looks."""
+"""Real seconds between two checks."""
 
 STUCK_AFTER_S = 30.0
 """Time without progress after which a warning is logged and counted."""
 
 END_AFTER_S = 60.0
-"""So long without progress ends the process."""
+"""Time without progress after which the process is ended."""
 
 JUMP_S = 2.0
-"""The machine's clock has jumped when it went so much further, or less far, than the monotonic one since the last
-look. A program that steers the clock stays far below that in a second."""
+"""Seconds of difference between the machine's clock and the monotonic clock since the last check that count as a
+jump. A program that slews the clock stays far below this in a second."""
 
 log = logging.getLogger(__name__)
 
 Mark = Callable[[], object]
-"""Tells where something stands: another value after each step, ``None`` while there is nothing to do."""
+"""A function that returns a progress value: a new value after each step, ``None`` while idle."""
 
 
 class Steps:
-    """Counts the steps of something that always goes on, such as a loop."""
+    """Progress of continuous work, such as a loop."""
 
     def __init__(self) -> None:
         self._done = 0
 
     def step(self) -> None:
-        """Note progress."""
+        """Record a step of progress."""
         self._done += 1
 
     def mark(self) -> object:
-        """Return where it stands."""
+        """Return the number of steps."""
         return self._done
 
 
 class Work:
-    """Something that has nothing to do at times, such as a thread that writes."""
+    """Progress of work with idle times, such as a writer thread."""
 
     def __init__(self) -> None:
         self._begun = 0
@@ -73,7 +73,7 @@ class Work:
             self._mark = None
 
     def mark(self) -> object:
-        """Return which piece is being worked on, if any is."""
+        """Return the number of the running piece of work; ``None`` while idle."""
         return self._mark
 
 
@@ -86,10 +86,10 @@ class _Watched:
 
 
 class Watchdog:
-    """Looks at what is watched once a second, on a thread of its own.
+    """Checks the watched work once a second, on a separate thread.
 
     Attributes:
-        stuck: How often what made no progress for long.
+        stuck: How often each watched name made no progress for long.
         jumps: How often the machine's clock jumped.
         failures: Exceptions in callbacks of the loop that no other code caught; each is logged.
         on_jump: Called on the loop with the seconds by which the machine's clock jumped.
@@ -124,28 +124,28 @@ class Watchdog:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def watch(self, name: str, mark: Mark) -> None:
-        """Watch something as well, under a name of its own."""
+        """Watch a progress function under a name."""
         self._watched[name] = _Watched(mark)
         self.stuck[name] += 0
 
     def steps(self, name: str) -> Steps:
-        """Watch something that always goes on."""
+        """Watch continuous work; return its steps."""
         steps = Steps()
         self.watch(name, steps.mark)
         return steps
 
     def work(self, name: str) -> Work:
-        """Watch something that has nothing to do at times."""
+        """Watch work with idle times; return its progress object."""
         work = Work()
         self.watch(name, work.mark)
         return work
 
     def thread(self, name: str, thread: threading.Thread) -> None:
-        """Watch that a thread has not ended."""
+        """Watch that a thread is alive."""
         self.watch(name, lambda: None if thread.is_alive() else "its thread has ended")
 
     def ready(self, status: str) -> None:
-        """Tell systemd that the service has started, and in a few words how it is."""
+        """Notify systemd that the service has started, with a short status text."""
         self._notifier.tell("READY=1", f"STATUS={status}")
 
     def stopping(self) -> None:
@@ -154,7 +154,7 @@ class Watchdog:
 
     @asynccontextmanager
     async def watching(self) -> AsyncIterator[None]:
-        """Watch the running loop, and all else, while the block runs."""
+        """Watch the running loop and all registered work while the block runs."""
         self._loop = asyncio.get_running_loop()
         self._loop.set_exception_handler(self._unhandled)
         beat = asyncio.create_task(self._beat(self.steps("loop")))
@@ -202,11 +202,11 @@ class Watchdog:
             with _ending_after(self._look_s):
                 log.critical("%s has made no progress for %g s: ending", name, self._waited_s(watched))
                 logging.shutdown()
-            # Nothing that would have to wait for what is stuck.
+            # No call here may wait for the stuck thread.
             os._exit(EXIT_STUCK)
 
     def _tell(self, level: int, text: str, *arguments: object) -> None:
-        """Log without waiting for ever: a log that is not read would stop all other threads too."""
+        """Log with a time limit: a blocked log pipe would stop all other threads too."""
         with _ending_after(self._log_within_s):
             log.log(level, text, *arguments)
 
@@ -214,7 +214,7 @@ class Watchdog:
         return round(watched.looks * self._look_s, 3)
 
     def _pulse(self) -> None:
-        """Tell systemd, unless something stands where it stood at the last time."""
+        """Notify systemd's watchdog, unless watched work made no progress since the last notification."""
         if self._notifier.watchdog_s is not None and all(watched.fed for watched in self._watched.values()):
             self._notifier.tell("WATCHDOG=1")
         for watched in self._watched.values():
@@ -224,7 +224,7 @@ class Watchdog:
         before = time.monotonic()
         wall = time.time()
         if time.monotonic() - before > self._look_s / 10:
-            return  # it was interrupted in between: the next look will tell
+            return  # the readings were interrupted: compare at the next check
         drift = wall - before
         by_s = 0.0 if self._drift is None else drift - self._drift
         self._drift = drift

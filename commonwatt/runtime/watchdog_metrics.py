@@ -1,4 +1,4 @@
-"""What Prometheus sees of a watchdog; apart from it, since not every command is installed with Prometheus's library."""
+"""Prometheus metrics of a watchdog; a separate module, since not every command has Prometheus's library."""
 
 from collections.abc import Iterator
 
@@ -10,7 +10,7 @@ from commonwatt.runtime.watchdog import Watchdog
 
 
 class WatchdogMetrics(Collector):
-    """What a part's watchdog has seen."""
+    """A collector of a part's watchdog metrics."""
 
     def __init__(self, part: str, watchdog: Watchdog) -> None:
         self._prefix = f"commonwatt_{part}"
@@ -35,6 +35,6 @@ class WatchdogMetrics(Collector):
 
 
 def register_process(registry: CollectorRegistry, part: str, watchdog: Watchdog) -> None:
-    """Show what every process shows: what its watchdog has seen, its memory, its time on the processors, its start."""
+    """Register the metrics of every process: watchdog, memory, processor time and start time."""
     registry.register(WatchdogMetrics(part, watchdog))
     ProcessCollector(registry=registry)

@@ -1,1 +1,1 @@
-"""SQLite files: damage found, the write-ahead log read, a reopened file synchronised."""
+"""SQLite files: detect damage, read the write-ahead log, synchronise a reopened file."""

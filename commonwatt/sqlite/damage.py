@@ -1,4 +1,4 @@
-"""Damaged SQLite files: tell them from busy or full ones, quarantine them, read what can be read."""
+"""Damaged SQLite files: detect, quarantine and read them."""
 
 import errno
 import logging
@@ -13,11 +13,11 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import sync_folder
 
 KEPT_QUARANTINED = 3
-"""Damaged files kept beside the one in use, to be looked at; older ones are deleted. So it is with replaced ones."""
+"""Most damaged files kept beside the file in use; older ones are deleted. The same number of replaced files."""
 
 DAMAGED = "damaged"
 REPLACED = "replaced"
-"""What a file that was quarantined is called: it was damaged; or it was sound, and a backup took its place."""
+"""States in a quarantined file's name: damaged, or sound and replaced by a backup."""
 
 WINDOW_ROWS = 1024
 """Rows read at a time from a damaged table."""
@@ -26,7 +26,7 @@ MAX_UNREADABLE = 20_000
 """Failed reads after which the rest of a damaged table is given up."""
 
 ENOUGH_FAILURES = 200
-"""Failed reads after which a table is given up that can be read at neither end."""
+"""Failed reads after which a table is given up whose first and last rows are unreadable."""
 
 SMALL_BYTES = 64 * 1024 * 1024
 """A file up to this is checked whole when it is opened, indexes too: that takes a second at most."""
@@ -52,12 +52,12 @@ log = logging.getLogger(__name__)
 
 
 class DamagedError(sqlite3.DatabaseError):
-    """A file that can be opened is not what was written."""
+    """A file can be opened, but its content is damaged."""
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tell whether an error of SQLite says that the file itself is damaged."""
-    # SQLite quotes what it can't read of a schema, and Python can't read that.
+    """Return whether an SQLite error means that the file is damaged."""
+    # SQLite's error quotes the damaged schema, which Python can't decode.
     if isinstance(error, DamagedError | UnicodeDecodeError):
         return True
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK)
@@ -65,7 +65,7 @@ def is_damage(error: BaseException) -> bool:
 
 
 def is_full(error: BaseException | None) -> bool:
-    """Tell whether an error, or what it came from, says that the disk is full."""
+    """Return whether an error or its cause means that the disk is full."""
     if error is None:
         return False
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF
@@ -74,18 +74,18 @@ def is_full(error: BaseException | None) -> bool:
 
 
 def fails_check(error: sqlite3.Error) -> bool:
-    """Tell whether a check failed for the file's fault: not since it is busy, the disk full, or the user wrong.
+    """Return whether a check failed because of the file, not because of a lock, a full disk or the wrong user.
 
-    A statement known to be right that SQLite takes for wrong means a damaged schema.
+    An SQLite error on a correct statement means a damaged schema.
     """
     return is_damage(error) or getattr(error, "sqlite_errorcode", sqlite3.SQLITE_OK) & 0xFF not in _TRANSIENT
 
 
 def check_pages(connection: sqlite3.Connection, size: int, small_tables: tuple[str, ...]) -> None:
-    """Check a file's structure: a small one whole, of a big one only the tables that are small.
+    """Check a file's structure: a small file whole, of a big file only its small tables.
 
     Raises:
-        DamagedError: What is wrong first.
+        DamagedError: The first fault.
     """
     statements = (
         ["PRAGMA integrity_check(1)"]
@@ -99,10 +99,10 @@ def check_pages(connection: sqlite3.Connection, size: int, small_tables: tuple[s
 
 
 def quarantine(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path:
-    """Rename a file, with its log, to a dated name beside it; keep the newest ``KEPT_ASIDE`` of those of its state.
+    """Rename a file, with its log, to a dated name beside it; keep the newest ``KEPT_QUARANTINED``.
 
-    The file goes first: a log without a file is deleted here and by SQLite; a file without its log would be used, as if
-    nothing had been in that.
+    The file is renamed first: a log without a file is deleted here and by SQLite; a file without its log would be used,
+    without the transactions in the log.
     """
     moment = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
     quarantined, number = path.with_name(f"{path.name}.{state}-{moment}"), 1
@@ -118,26 +118,26 @@ def quarantine(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path:
 
 
 def ready_of(path: Path) -> Path:
-    """Return where the replacement of a damaged file waits once it is complete.
+    """Return the path of a damaged file's complete replacement.
 
-    While there is one nothing else is done with ``path``, since it may be all that is left: see ``put_in_place``.
+    While it exists ``path`` is not used, since the replacement may be the only copy: see ``put_in_place``.
     """
     return path.with_name(f"{path.name}.ready")
 
 
 def make_ready(made: Path, path: Path) -> None:
-    """Let ``made``, which is complete and has no log, be the replacement of ``path``, durably."""
+    """Make ``made``, a complete file without a log, the replacement of ``path``, durably."""
     made.rename(ready_of(path))
     sync_folder(path.parent)
 
 
 def put_in_place(path: Path, now: EpochSeconds, state: str = DAMAGED) -> Path | None:
-    """Put the replacement that is ready in the place of ``path``, which is quarantined; return its new name.
+    """Replace ``path`` by its ready replacement and quarantine the old file; return the old file's new name.
 
     A kill may come between any two steps: the next program to open ``path`` calls this again.
     """
     quarantined = quarantine(path, now, state) if path.exists() else None
-    delete_database(path)  # A log without its file: the new one would take it for its own.
+    delete_database(path)  # A log without its file: SQLite would apply it to the replacement.
     ready_of(path).rename(path)
     sync_folder(path.parent)
     _delete_oldest(path, state)
@@ -161,10 +161,10 @@ def _delete_oldest(path: Path, state: str) -> None:
 
 
 def make_disk_space(path: Path) -> bool:
-    """Delete the oldest of the damaged files beside ``path``; tell whether there was one."""
+    """Delete the oldest damaged file beside ``path``; return whether there was one."""
     found = quarantined_before(path)
     for old in found[:1]:
-        log.warning("deleting %s: its room is needed", old)
+        log.warning("deleting %s: its disk space is needed", old)
         delete_database(old)
     return bool(found)
 
@@ -176,14 +176,14 @@ def delete_database(path: Path) -> None:
 
 
 def open_read_only(path: Path) -> sqlite3.Connection:
-    """Open a database, damaged or not, to read it; text that is none comes as it is."""
+    """Open a database read-only, damaged or not; invalid text is returned with surrogate escapes."""
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None, timeout=5.0)
     connection.text_factory = lenient_text
     return connection
 
 
 def lenient_text(data: bytes) -> str:
-    """Decode text that may be damaged: a checksum over it then tells, instead of an exception in mid-read."""
+    """Decode text that may be damaged; a later checksum detects the damage, instead of an exception during the read."""
     return data.decode(errors="surrogateescape")
 
 
@@ -192,13 +192,13 @@ def readable_rows(
 ) -> Iterator[tuple[Any, ...]]:
     """Yield (row number, columns) of all rows of a damaged table that can be read, the newest first.
 
-    The table is read by ranges of row numbers; one that can't be read is halved until what is unreadable is left.
+    The table is read by ranges of row numbers; an unreadable range is halved until only unreadable rows are left.
 
     Args:
         connection: The damaged database.
         table: The table; it must have row numbers.
         columns: Its columns.
-        unreadable: Gets one line when something could not be read.
+        unreadable: A line is appended if rows could not be read.
     """
     statement = (
         f"SELECT rowid, {', '.join(columns)} FROM {table} NOT INDEXED"  # noqa: S608 - names of ours
@@ -231,7 +231,7 @@ def _check_order(numbers: list[int]) -> None:
 
 
 def _has_an_end(connection: sqlite3.Connection, table: str) -> bool:
-    """Tell whether the table's first or last row can be read; if neither can, its root is gone, and all with it."""
+    """Return whether the table's first or last row can be read; if neither can, its root page is damaged."""
     for order in ("ASC", "DESC"):
         try:
             connection.execute(f"SELECT rowid FROM {table} NOT INDEXED ORDER BY rowid {order} LIMIT 1").fetchall()  # noqa: S608

@@ -1,9 +1,9 @@
-"""What SQLite reads of its write-ahead log is put on disk again before anything relies on it.
+"""Sync a write-ahead log again before the first use of its content.
 
-After a failed sync the page cache calls clean what it never wrote: reads see it, no later sync writes it. This does
+After a failed sync the page cache marks unwritten pages as clean: reads return them, no sync writes them. This does
 no harm while a connection is open, since SQLite writes over the frames of a commit that failed. But a process that
-opens the database then reads them as committed; its own commits go behind them and are synced; and at the next power
-cut there is a hole in the log, where SQLite ends it: commits that were acknowledged are gone (docs/decisions.md).
+opens the database then reads them as committed; its own commits follow them and are synced; and at the next power
+cut there is a hole in the log, at which SQLite ends it: acknowledged commits are lost (docs/decisions.md).
 """
 
 import os
@@ -22,11 +22,11 @@ def write_log_again(path: Path) -> None:
     writes, or in a transaction that writes, before it does.
 
     Raises:
-        sqlite3.OperationalError: It can't be written or synced; nothing may rely on what is read.
+        sqlite3.OperationalError: It can't be written or synced; its content must not be used.
     """
     log = path.with_name(path.name + "-wal")
     if not log.exists():
-        return  # A database in memory, or one with nothing but what is synced.
+        return  # A database in memory, or a database without a log.
     try:
         with log.open("r+b", buffering=0) as file:
             at = 0

@@ -1,7 +1,7 @@
-"""The write-ahead log of an SQLite file: found damaged, and read around its damage.
+"""The write-ahead log of an SQLite file: detect damage, and read the sound frames around it.
 
-SQLite ends a log at the first frame whose checksum does not match, and says nothing: a flipped bit takes away every
-transaction behind it. But a frame's checksum begins with that of the frame before, as stored, so each can be judged by
+SQLite ends a log silently at the first frame whose checksum does not match: a flipped bit removes every
+later transaction. But a frame's checksum starts from the stored checksum of the frame before, so each can be checked by
 itself (https://www.sqlite.org/fileformat2.html#walformat).
 """
 
@@ -25,7 +25,7 @@ _PAGE_SIZES = {2**n for n in range(9, 17)}
 
 @dataclass(frozen=True)
 class _Frame:
-    """A frame that is what was written."""
+    """An undamaged frame."""
 
     page: int
     pages_after_commit: int
@@ -34,13 +34,13 @@ class _Frame:
 
 @dataclass(frozen=True)
 class Log:
-    """What is sound in a log.
+    """The sound frames of a log.
 
     Attributes:
         frames: All sound frames up to the last commit, in order.
         page_bytes: Size of a page.
-        lost_commits: Transactions SQLite would drop without a word, since a frame before them, or the log's header, is
-            damaged; of a log in which nothing is sound 1.
+        lost_commits: Transactions that SQLite would drop silently, since a frame before them, or the log's header, is
+            damaged; 1 for a log without a sound frame.
     """
 
     frames: list[_Frame]
@@ -50,13 +50,13 @@ class Log:
 
 @dataclass(frozen=True)
 class _Header:
-    """What is needed of a log's header to read its frames.
+    """The fields of a log's header that are needed to read its frames.
 
     Attributes:
         page_bytes: Size of a page.
         order: Byte order of the words that are summed.
-        salts: What every frame of this log repeats; those of an earlier one have others.
-        sums: What the checksum of the first frame may begin with.
+        salts: The salts in every frame of this log; frames of an earlier log have other salts.
+        sums: Possible start values of the first frame's checksum.
     """
 
     page_bytes: int
@@ -68,7 +68,7 @@ class _Header:
 def read_log(path: Path) -> Log | None:
     """Look through the log of the database ``path``; ``None`` if there is no log, or nothing in it.
 
-    A power cut within the last transaction, which was not acknowledged, may look as if that one was lost.
+    A power cut within the last, unacknowledged transaction may look like a lost transaction.
     """
     log = path.with_name(path.name + "-wal")
     if not log.exists():
@@ -76,7 +76,7 @@ def read_log(path: Path) -> Log | None:
     with log.open("rb") as file:
         head = file.read(_HEADER.size + _FRAME.size)
         if len(head) <= _HEADER.size or not any(head):
-            return None  # What was to be written there never reached the disk.
+            return None  # The write never reached the disk.
         header = _sound_header(head)
         if header is not None:
             found = _look_through(file, header, whole=True)
@@ -87,7 +87,7 @@ def read_log(path: Path) -> Log | None:
 
 
 def _sound_header(head: bytes) -> _Header | None:
-    """Read a header; ``None`` if it is not what was written: then SQLite takes the log for empty."""
+    """Read a header; ``None`` if it is damaged: SQLite then treats the log as empty."""
     magic, _, page_bytes, _, first_salt, second_salt, *stored = _HEADER.unpack_from(head)
     order = "<" if magic == _MAGIC else ">"
     sums = _sum(head[:24], (0, 0), order)
@@ -97,10 +97,10 @@ def _sound_header(head: bytes) -> _Header | None:
 
 
 def _guesses(head: bytes, path: Path) -> Iterator[_Header]:
-    """Yield what a damaged header may have been.
+    """Yield the possible original headers of a damaged header.
 
-    The database knows the size of a page too, and every frame the salts; the first frame's checksum begins with the
-    header's, which is as it was written, or can be reckoned.
+    The page size is also in the database, and the salts are in every frame; the first frame's checksum starts with the
+    header's, which is undamaged or can be computed.
     """
     _, _, page_bytes, _, *salts_and_sum = _HEADER.unpack_from(head)
     salts = {tuple(salts_and_sum[:2])}
@@ -133,7 +133,7 @@ def _look_through(file: BinaryIO, header: _Header, *, whole: bool) -> Log:
         starts, before = before, (tuple(rest[2:]),)
         ours = tuple(rest[:2]) == salts
         if whole and not ours and not (len(following) >= _FRAME.size and _FRAME.unpack_from(following)[2:4] == salts):
-            break  # An earlier log's; had only this one's salts been damaged, the next one had them.
+            break  # A frame of an earlier log: with damaged salts alone, the next frame would have this log's salts.
         if ours and any(_frame_sum(raw, start, header.order) == before[0] for start in starts):
             frames.append(_Frame(page, commit, at + _FRAME.size))
             lost += bool(commit) and not whole
@@ -160,7 +160,7 @@ def _sum(data: bytes, start: tuple[int, ...], order: str) -> tuple[int, int]:
 def rebuild(path: Path, log: Log | None, target: Path) -> None:
     """Write to ``target`` the database with every sound frame of its log, as SQLite would without damage.
 
-    Of a page whose newest frame is damaged the one before stands: rows must be judged by checksums of their own.
+    A page with a damaged newest frame keeps its previous version, so rows must have their own checksums.
     """
     shutil.copyfile(path, target)
     if log is None or not log.frames:
@@ -174,10 +174,10 @@ def rebuild(path: Path, log: Log | None, target: Path) -> None:
 
 
 def lend_schema(image: Path, source: bytes) -> None:
-    """Give a database whose schema or header is damaged those of an empty one, made by the same statements.
+    """Replace a damaged schema and header by those of an empty database, made by the same statements.
 
-    The same statements put the same tables on the same pages. What the header says of free pages is forgotten: nothing
-    is to be written any more.
+    The same statements put the same tables on the same pages. The header's free pages are dropped: no data
+    is written to this copy.
     """
     page_bytes = int.from_bytes(source[16:18], "big")
     with image.open("r+b") as file:
@@ -187,7 +187,7 @@ def lend_schema(image: Path, source: bytes) -> None:
             file.write(source[(page - 1) * page_bytes : page * page_bytes])
         file.seek(28)
         file.write(pages.to_bytes(4, "big") + bytes(8))
-        # The size above counts only if these two agree; a journal, not a log, since the image has none.
+        # The size above is valid only if these two agree; journal mode, since the image has no write-ahead log.
         file.seek(24)
         file.write(bytes(4))
         file.seek(92)
@@ -197,7 +197,7 @@ def lend_schema(image: Path, source: bytes) -> None:
 
 
 def _schema_pages(source: bytes, page_bytes: int) -> list[int]:
-    """Return the pages below page 1, where the schema does not fit into that."""
+    """Return the child pages of page 1, if the schema does not fit into page 1."""
     if source[100] != 5:  # an inner page of a table
         return []
     cells = int.from_bytes(source[103:105], "big")
@@ -207,7 +207,7 @@ def _schema_pages(source: bytes, page_bytes: int) -> list[int]:
 
 
 def image_of(path: Path) -> Path:
-    """Return where the copy is kept in which a damaged database is mended for reading."""
+    """Return the path of the repaired copy of a damaged database."""
     return path.with_name(f"{path.name}.image")
 
 
@@ -215,12 +215,12 @@ def image_of(path: Path) -> Path:
 def readable(
     path: Path, check_schema: Callable[[sqlite3.Connection], None], empty_database: Callable[[], bytes]
 ) -> Iterator[sqlite3.Connection]:
-    """Open a damaged database for reading; where its log or its schema is damaged, a copy in which that is mended.
+    """Open a damaged database for reading; if its log or schema is damaged, open a repaired copy.
 
     Args:
-        path: The database; it stays as it is.
-        check_schema: Raises an error of SQLite if the schema is not what was written.
-        empty_database: Returns a database of the same schema with nothing in it.
+        path: The database; it is not changed.
+        check_schema: Raises an SQLite error if the schema is damaged.
+        empty_database: Returns an empty database with the same schema.
     """
     image, found = image_of(path), read_log(path)
     lost = found is not None and found.lost_commits > 0

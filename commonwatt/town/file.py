@@ -1,4 +1,4 @@
-"""The town file (TOML): what can be said of a town, its microgrids, and meters of other makers."""
+"""The town file (TOML): settings of a town, its microgrids, and meters of other makers."""
 
 from typing import Literal
 
@@ -10,16 +10,16 @@ from commonwatt.config.settings import MicrogridName, Settings, Zone
 class TownTable(Settings):
     """The town itself."""
 
-    name: str = Field("Centertown", description="What the town is called.")
-    latitude: float = Field(42.36, ge=-66, le=66, description="Degrees north; decides the sun.")
+    name: str = Field("Centertown", description="The town's name.")
+    latitude: float = Field(42.36, ge=-66, le=66, description="Degrees north; determines the sun's path.")
     longitude: float = Field(-71.06, ge=-180, le=180, description="Degrees east.")
     timezone: Zone = Field("America/New_York", description="Local time of tariffs and daily habits.")
-    seed: int = Field(1, ge=0, lt=2**64, description="Seed of everything the emulator draws by chance.")
+    seed: int = Field(1, ge=0, lt=2**64, description="Seed of the emulator's random numbers.")
     battery_hours: float = Field(
         12, ge=0, le=10_000, description="The town battery, in hours of the town's average use (T5)."
     )
-    peak_start_hour: int = Field(15, ge=0, le=23, description="Local hour at which regional power becomes dear (T5).")
-    peak_end_hour: int = Field(21, ge=1, le=24, description="Local hour at which it becomes cheap again (T5).")
+    peak_start_hour: int = Field(15, ge=0, le=23, description="Local hour at which the peak price starts (T5).")
+    peak_end_hour: int = Field(21, ge=1, le=24, description="Local hour at which the peak price ends (T5).")
     peak_factor: float = Field(
         1.5, ge=1, le=100, description="Regional price in peak hours, as a multiple of the price outside them (T5)."
     )
@@ -36,9 +36,9 @@ class MicrogridTable(Settings):
     """A microgrid, or several alike."""
 
     id: MicrogridName = Field(description="Its name; of several, the start of their names (r gives r001, r002, ...).")
-    kind: Literal["residential", "apartment", "public"] = Field(description="What stands in it.")
+    kind: Literal["residential", "apartment", "public"] = Field(description="The kind of its places.")
     count: int | None = Field(
-        None, ge=1, le=999, description="How many alike; without it, one, called by the id itself."
+        None, ge=1, le=999, description="Number of equal microgrids; without it, one, named by the id itself."
     )
     houses: int = Field(10, ge=0, le=99, description="Houses (residential); 0: none but meters of other makers.")
     buildings: int = Field(3, ge=1, le=9, description="Buildings (apartment).")
@@ -55,12 +55,12 @@ class MeterTable(Settings):
     id: int = Field(ge=1, lt=2**64, description="Its id.")
     direction: Literal["outgoing", "incoming"] = Field("incoming", description="The one direction it measures.")
     location: str = Field("third party", description="Where it is.")
-    account: int = Field(0, ge=0, lt=2**16, description="Whose account its energy belongs to; 0: none.")
+    account: int = Field(0, ge=0, lt=2**16, description="The account of its energy; 0: none.")
     record_types: list[Literal["generation", "stored", "through", "register"]] = Field(
-        ["through"], min_length=1, description="What it records."
+        ["through"], min_length=1, description="Its record types."
     )
     battery_capacity_mwh: int | None = Field(
-        None, gt=0, le=2**53, description="Capacity of the battery it stands at; without it, there is none."
+        None, gt=0, le=2**53, description="Capacity of the battery behind it; without it, no battery."
     )
     service_amps: int = Field(200, ge=1, le=10_000, description="The service it measures.")
 

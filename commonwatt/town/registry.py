@@ -1,4 +1,4 @@
-"""What a gateway knows of its microgrid before anything is heard: ``registry.json`` (T8).
+"""A microgrid's registry, ``registry.json``: its controller and meters (T8).
 
 ``commonwatt utility register`` writes it, the gateway reads it. Ids stand as decimal text, since many readers keep
 only 53 bits of a JSON number.
@@ -27,13 +27,13 @@ class RegisteredMeter(Settings):
 
     Attributes:
         id: Its unsigned 64-bit id.
-        location: The place it is at, one name for all meters of a place.
-        function: What stands behind it.
+        location: Its place, one name for all meters of a place.
+        function: The kind of place or device behind it.
         direction: The one direction it measures.
-        account: Whose account its energy belongs to; 0: none.
-        record_types: What it records, ascending.
+        account: The account of its energy; 0: none.
+        record_types: Its record types, ascending.
         service_amps: The service it measures.
-        battery_capacity_mwh: Milliwatt-hours its battery holds when full; ``None``: no battery.
+        battery_capacity_mwh: Its battery's capacity, milliwatt-hours; ``None``: no battery.
         address: Its static address.
     """
 
@@ -78,7 +78,7 @@ class _File(Settings):
 
 
 def registry_of(microgrid: Microgrid) -> Registry:
-    """Return what the gateway of ``microgrid`` is to know."""
+    """Return the registry for the gateway of ``microgrid``."""
     return Registry(
         microgrid=microgrid.id,
         number=microgrid.number,

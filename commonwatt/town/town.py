@@ -19,7 +19,7 @@ from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
 
 MAX_ACCOUNT = 2**16 - 1
-"""The last account a record can name (16 bits)."""
+"""The highest account number in a record (16 bits)."""
 
 _CONTROLLER_STEP = 10_000
 
@@ -35,7 +35,7 @@ _FIRST_FOREIGN = (_MAX_MICROGRIDS + 1) * _CONTROLLER_STEP
 
 
 class Function(StrEnum):
-    """What stands behind a meter."""
+    """The kind of place or device behind a meter."""
 
     HOUSE = "house"
     APARTMENT = "apartment"
@@ -60,7 +60,7 @@ class Battery:
     """A battery.
 
     Attributes:
-        capacity: What it holds when full, milliwatt-hours.
+        capacity: Its capacity, milliwatt-hours.
         minimum_percent: The emulated householder's choice (T6); a meter's answer to ``initialize`` is the truth.
     """
 
@@ -76,14 +76,14 @@ class Meter:
         id: Its 64-bit id.
         microgrid: The microgrid it belongs to.
         address: Its static address.
-        location: The place it is at, one name for all meters of a place.
-        function: What stands behind it.
+        location: Its place, one name for all meters of a place.
+        function: The kind of place or device behind it.
         direction: The one direction it measures.
-        account: Whose account; 0 means none.
-        record_types: What it records, ascending.
+        account: The account of its energy; 0: none.
+        record_types: Its record types, ascending.
         service_amps: The service it measures.
-        battery: The battery it tells when to share; ``None`` when there is none.
-        push: The emulated switch (M4): sends by itself.
+        battery: The battery whose sharing it controls; ``None``: no battery.
+        push: The emulated push switch (M4): it sends without a request.
     """
 
     id: MeterId
@@ -158,7 +158,7 @@ class Town:
 
 
 def average_w(table: TownTable, function: Function) -> int:
-    """Return the average use of one place, in watts; 0 for what uses nothing of its own."""
+    """Return the average use of one place, in watts; 0 for a place without own use."""
     return {
         Function.HOUSE: table.house_average_w,
         Function.APARTMENT: table.apartment_average_w,
@@ -214,7 +214,7 @@ class _Builder:
         self._meters: list[Meter] = []
         self._places = 0
         getattr(self, f"_{table.kind}")(table)
-        # Whatever those behind it can draw together is plausible.
+        # The boundary's service is the sum of the incoming services behind it, at least _BOUNDARY_AMPS.
         amps = max(_BOUNDARY_AMPS, sum(m.service_amps for m in self._meters if m.direction is Direction.INCOMING))
         for direction in Direction:
             self._meter(Function.BOUNDARY, "boundary", direction, amps=amps, places=0)

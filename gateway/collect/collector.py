@@ -14,11 +14,11 @@ from commonwatt.model.records import (
     RecordType,
     Rejection,
 )
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
-from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter
-from commonwatt.protocol.dead_letters import DeadLetterSource
-from commonwatt.protocol.messages import Now, Put, PutAck, Refusal, Trust, slots_asked, unpack_put
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter, DeadLetterSource
+from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, slots_asked, unpack_put
 from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddDeadLetters, AppendEvents, AppendRecords, Change, Cover

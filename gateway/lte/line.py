@@ -19,7 +19,7 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.units import MADE, EpochSeconds
-from commonwatt.protocol.commands import Month
+from commonwatt.protocol.heartbeats import Month
 from gateway.changes import Change, Setting
 from gateway.stored import KeptSettings
 

@@ -7,9 +7,9 @@ import numpy as np
 
 from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import SLOTS, MicrogridId
 from commonwatt.protocol.commands import BlockMask, ControllerCommand, ControllerOutcome, Kind
-from commonwatt.protocol.messages import Now, Trust
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
 from gateway.changes import Change, Setting
 from gateway.control.manager import Manager

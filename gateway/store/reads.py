@@ -7,9 +7,8 @@ from typing import Any
 
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import MeterId, Quarter, signed64, unsigned64
-from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.dead_letters import Kept, Wanted
+from commonwatt.protocol.dead_letters import DeadLetter, Kept, Wanted
 from commonwatt.sqlite.damage import DamagedError, check_pages
 from gateway.changes import DONE, OFFERED, UNSENT, Desired, MeterInfo, Part
 from gateway.store.tables import (

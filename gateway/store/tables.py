@@ -13,7 +13,7 @@ from typing import Any
 from commonwatt.codec.packing import is_intact
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import unsigned64
-from commonwatt.protocol.batches import DeadLetter
+from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
 SCHEMA_VERSION = 1

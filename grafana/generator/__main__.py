@@ -6,7 +6,7 @@ from pathlib import Path
 from grafana.generator.delivery import DELIVERY
 from grafana.generator.gateway import GATEWAY
 from grafana.generator.microgrid import MICROGRID
-from grafana.generator.panels import Dashboard, dashboard_json
+from grafana.generator.panel_kinds import Dashboard, dashboard_json
 
 FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
 DASHBOARDS = (DELIVERY, MICROGRID, GATEWAY)

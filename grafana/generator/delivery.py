@@ -1,6 +1,6 @@
 """The dashboard *delivery*: does everything that was measured arrive, and if not, where is it?"""
 
-from grafana.generator.panels import (
+from grafana.generator.panel_kinds import (
     AGE,
     COUNT,
     FREE,

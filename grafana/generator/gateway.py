@@ -1,6 +1,6 @@
 """The dashboard *gateway*: is the controller of one microgrid well, its processes, disk, clock and connections?"""
 
-from grafana.generator.panels import (
+from grafana.generator.panel_kinds import (
     AGE,
     COUNT,
     FREE,

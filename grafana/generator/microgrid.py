@@ -1,6 +1,6 @@
 """The dashboard *microgrid*: how one neighbourhood's meters and batteries do."""
 
-from grafana.generator.panels import (
+from grafana.generator.panel_kinds import (
     COUNT,
     HEARD_BEFORE,
     ORANGE,

@@ -26,18 +26,13 @@ from commonwatt.device.meter import Limits, Meter
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, State
+from commonwatt.model.trust import Trust
 from commonwatt.model.units import MAX_EPOCH
-from commonwatt.protocol.batches import (
-    MAX_BATCH_BLOCKS,
-    Batch,
-    BatchAck,
-    BatchRefusal,
-    DeadLetter,
-    unpack_batch_ack,
-)
-from commonwatt.protocol.commands import Heartbeat, Outcome
-from commonwatt.protocol.dead_letters import reason_text
-from commonwatt.protocol.messages import Level, Put, Trust, unpack_put, unpack_put_ack
+from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, Batch, BatchAck, BatchRefusal, unpack_batch_ack
+from commonwatt.protocol.commands import Outcome
+from commonwatt.protocol.dead_letters import DeadLetter, reason_text
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.meter_messages import Level, Put, unpack_put, unpack_put_ack
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Battery, load_town
 from gateway.metrics import Figures, make_registry

@@ -19,8 +19,9 @@ from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, SLOT_S
-from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, Batch, DeadLetter
-from commonwatt.protocol.messages import Level, Put
+from commonwatt.protocol.batches import Batch
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter
+from commonwatt.protocol.meter_messages import Level, Put
 from gateway.changes import AddDeadLetters, Change
 from gateway.collect.collector import DEAD_LETTERS_A_DAY
 from harness.fuzz import bad_input

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.model.records import HistoryRecord, Log, RecordType
-from commonwatt.protocol.messages import Put, unpack_put_ack
+from commonwatt.protocol.meter_messages import Put, unpack_put_ack
 from commonwatt.town.town import Function
 from harness.network.mqtt_asyncio import AsyncClient
 from harness.network.mqtt_raw import connect_packet, publish_packet

@@ -15,7 +15,7 @@ from pathlib import Path
 from commonwatt.device.store import open_store
 from commonwatt.model.units import SLOT_S
 from commonwatt.network.mqtt import MqttLink
-from commonwatt.protocol.messages import Put, unpack_put
+from commonwatt.protocol.meter_messages import Put, unpack_put
 from commonwatt.protocol.topics import EVENTS, RECORDS, all_meters_up, parse_meter_up
 from harness.network.waiting import become
 from harness.powercut.disk import Disk, records

@@ -23,7 +23,7 @@ from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
-from commonwatt.protocol.messages import Put, unpack_put_ack
+from commonwatt.protocol.meter_messages import Put, unpack_put_ack
 from commonwatt.protocol.topics import ACKS, BATCHES, EVENTS, RECORDS, gateway_down, gateway_up, meter_down, meter_up
 
 AGAIN_S = 0.5

@@ -18,7 +18,7 @@ from commonwatt.runtime.ticker import Ticker
 from utility.jobs.periods import Seconds
 from utility.jobs.schedule import Job, Schedule
 from utility.store.database import Database, open_database
-from utility.store.periods import Turn, mark_done
+from utility.store.job_leases import Turn, mark_done
 
 RESULT = Table(
     "result",

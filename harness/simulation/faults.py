@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import HistoryRecord, Log, RecordType
 from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.messages import Put
+from commonwatt.protocol.meter_messages import Put
 from commonwatt.protocol.topics import BATCHES, RECORDS, gateway_up, meter_up
 from harness.simulation.network import CALM, Weather
 from utility.changes import OpenCommand

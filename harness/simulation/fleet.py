@@ -15,7 +15,8 @@ from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S, MeterId, MilliwattHours
-from commonwatt.protocol.commands import Command, unpack_json
+from commonwatt.protocol.commands import Command
+from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, parse_meter_up
 from commonwatt.town.town import Meter as Description
 from harness.real.images import put_back

@@ -10,7 +10,8 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.units import MeterId
-from commonwatt.protocol.commands import Command, unpack_json
+from commonwatt.protocol.commands import Command
+from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, gateway_up
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Setting

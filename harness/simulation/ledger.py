@@ -11,9 +11,9 @@ from commonwatt.device.desired_states import DEFAULT
 from commonwatt.device.meter import Meter
 from commonwatt.model.records import FUTURE_S, EventRecord, Log, Rejection, unpack_event, unpack_history
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MeterId
-from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Command, Held, Kind
-from commonwatt.protocol.messages import MAX_PUT_RECORDS, unpack_put
+from commonwatt.protocol.dead_letters import DeadLetter
+from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, unpack_put
 from commonwatt.protocol.topics import EVENTS, RECORDS
 from gateway import changes as at_gateway
 from harness.simulation import masks

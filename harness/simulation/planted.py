@@ -20,11 +20,12 @@ from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import HistoryRecord, Log, Rejection
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import MeterId
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import BatchAck, BatchFlag
 from commonwatt.protocol.commands import Command, Epoch
-from commonwatt.protocol.messages import Now, Put, PutAck, Trust
+from commonwatt.protocol.meter_messages import Put, PutAck
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Part, Relayed, Setting
 from gateway.collect.collector import Collector, Taken

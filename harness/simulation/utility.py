@@ -8,8 +8,8 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import unsigned64
-from commonwatt.protocol.messages import Now, Trust
 from commonwatt.town.town import Town
 from harness.real.images import put_back
 from harness.simulation import masks
@@ -25,8 +25,8 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.engines import make_engine
 from utility.store.gaps import GapFinder
+from utility.store.job_leases import mark_done, take
 from utility.store.parts import select_parts
-from utility.store.periods import mark_done, take
 from utility.store.registration import fill_registry
 from utility.store.registry import load_snapshot, open_commands
 from utility.store.writer import Writer

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.protocol.batches import unpack_batch, unpack_batch_ack
-from commonwatt.protocol.messages import unpack_level, unpack_put, unpack_put_ack
+from commonwatt.protocol.meter_messages import unpack_level, unpack_put, unpack_put_ack
 from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, EVENTS, LEVELS, OUTCOMES, RECORDS, STATUS
 
 

@@ -11,10 +11,10 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.device.meter import Effects, Meter
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.records import RecordType
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.messages import Now, Trust
 from commonwatt.town.registry import registry_of
 from commonwatt.town.town import load_town
 from gateway.changes import Change

@@ -9,8 +9,9 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, State
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
-from commonwatt.protocol.commands import Command, ControllerOutcome, Kind, LogIds, Outcome, unpack_json
-from commonwatt.protocol.messages import Level, Put, PutAck, unpack_put_ack
+from commonwatt.protocol.commands import Command, ControllerOutcome, Kind, LogIds, Outcome
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import Level, Put, PutAck, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.core import Gateway

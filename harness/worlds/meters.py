@@ -2,7 +2,7 @@
 
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.messages import Put, PutAck
+from commonwatt.protocol.meter_messages import Put, PutAck
 from commonwatt.town.town import Battery, Direction, Function, Meter
 
 SOLAR = (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)

@@ -6,8 +6,9 @@ from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.records import EventRecord
-from commonwatt.protocol.batches import Batch, DeadLetter
-from commonwatt.protocol.messages import Trust
+from commonwatt.model.trust import Trust
+from commonwatt.protocol.batches import Batch
+from commonwatt.protocol.dead_letters import DeadLetter
 from utility.changes import Append
 
 

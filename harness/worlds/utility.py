@@ -1,6 +1,6 @@
 """What gateways say to a utility, for its tests."""
 
-from commonwatt.protocol.commands import Heartbeat
+from commonwatt.protocol.heartbeats import Heartbeat
 
 
 def a_heartbeat(**fields: object) -> Heartbeat:

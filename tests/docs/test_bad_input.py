@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES
 from harness.docs.generate import DOCS
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import Seen, gateway_bench, utility_bench

@@ -25,21 +25,15 @@ from commonwatt.model.records import (
     unpack_event,
     unpack_history,
 )
+from commonwatt.model.trust import Trust
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 from commonwatt.model.validation import Expected, judge_event, judge_history
-from commonwatt.protocol import batches, commands, messages, topics
+from commonwatt.protocol import batches, commands, dead_letters, json_messages, meter_messages, topics
 from commonwatt.protocol.batches import BatchFlag, BatchRefusal, unpack_batch, unpack_batch_ack
-from commonwatt.protocol.commands import (
-    Command,
-    ControllerCommand,
-    ControllerOutcome,
-    Heartbeat,
-    LineByteCount,
-    Message,
-    Outcome,
-    unpack_json,
-)
-from commonwatt.protocol.messages import Refusal, Trust, unpack_level, unpack_put, unpack_put_ack
+from commonwatt.protocol.commands import Command, ControllerCommand, ControllerOutcome, Outcome
+from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
+from commonwatt.protocol.json_messages import Message, unpack_json
+from commonwatt.protocol.meter_messages import Refusal, unpack_level, unpack_put, unpack_put_ack
 from commonwatt.town.town import load_town
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -333,7 +327,7 @@ def test_numbers_within_sentences_are_those_of_the_code() -> None:
     assert [trust.value for trust in Trust] == [0, 1, 2, 3]
     assert "1: the body is a zstandard frame; 2: an answer to `get`; 4: urgent" in PAGE
     assert [flag.value for flag in BatchFlag] == [1, 2, 4]
-    assert f"under {batches.MESSAGE_REASON} plus the\nstatus" in PAGE
+    assert f"under {dead_letters.MESSAGE_REASON} plus the\nstatus" in PAGE
     words = {
         BatchRefusal.NONE: "Status 0 is committed",
         BatchRefusal.MALFORMED: "1 malformed",
@@ -370,13 +364,13 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
         (
             "a put",
             (
-                f"{messages.MAX_PUT_RECORDS:,} records, {messages.MAX_PUT_RANGE:,} ids, "
-                f"{messages.MAX_PUT_SLOTS:,} slots covered"
+                f"{meter_messages.MAX_PUT_RECORDS:,} records, {meter_messages.MAX_PUT_RANGE:,} ids, "
+                f"{meter_messages.MAX_PUT_SLOTS:,} slots covered"
             ),
         ),
         ("a record", f"{records.MAX_RECORD_S // 3600} hours"),
-        ("an id", f"2^63 - {2**63 - messages.MAX_ID}"),
-        ("a JSON message", f"{commands.MAX_COMMAND_BYTES:,} bytes"),
+        ("an id", f"2^63 - {2**63 - meter_messages.MAX_ID}"),
+        ("a JSON message", f"{json_messages.MAX_COMMAND_BYTES:,} bytes"),
         (
             "a batch",
             (
@@ -386,7 +380,7 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
             ),
         ),
         ("a block payload", f"{payloads.MAX_PAYLOAD_BYTES:,} bytes; {packing.MAX_EXTRAS} extras"),
-        ("a dead letter's content", f"{batches.MAX_DEAD_LETTER_BYTES:,} bytes"),
+        ("a dead letter's content", f"{dead_letters.MAX_DEAD_LETTER_BYTES:,} bytes"),
     ],
 )
 def test_limits_of_the_page_are_those_of_the_code(what: str, limit: str) -> None:
@@ -399,7 +393,7 @@ def test_limits_within_sentences_are_those_of_the_code() -> None:
     assert str(records.FUTURE_S) in table[str(Rejection.FUTURE.value)]
     assert table[str(Rejection.OUT_OF_RANGE.value)] == "magnitude above 2^53"
     assert MAX_ABS_READING == 2**53
-    assert f"number of records, at most {messages.MAX_PUT_RECORDS:,}" in PAGE
+    assert f"number of records, at most {meter_messages.MAX_PUT_RECORDS:,}" in PAGE
     assert f"in bits (1 byte, at most {packing_arrays.MAX_WIDTH})" in PAGE
     flags = re.findall(r"0x[0-9a-f]{2}", section("Block payload").split("2. If")[0])
     assert [int(flag, 16) for flag in flags] == [

@@ -18,7 +18,7 @@ from paho.mqtt.enums import CallbackAPIVersion
 from commonwatt.audit import audit_files
 from commonwatt.demo.layout import CLOCK_FILE
 from commonwatt.model.records import HistoryRecord, Log
-from commonwatt.protocol.messages import Put
+from commonwatt.protocol.meter_messages import Put
 from commonwatt.runtime.clock import save_clock
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import block

@@ -13,10 +13,12 @@ from commonwatt.audit import audit_folder
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, State
+from commonwatt.model.trust import Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.network.mqtt import MqttLink
-from commonwatt.protocol.commands import Command, Epoch, LogIds, Outcome, unpack_json
-from commonwatt.protocol.messages import Put, PutAck, Refusal, Trust, unpack_put_ack
+from commonwatt.protocol.commands import Command, Epoch, LogIds, Outcome
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter, load_registry
 from harness.network.waiting import become, eventually
 from harness.real import forks

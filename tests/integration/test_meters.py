@@ -23,7 +23,7 @@ from commonwatt.model.blocks import Blocks, concatenate, from_records, join
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Outcome
-from commonwatt.protocol.messages import Put, unpack_put
+from commonwatt.protocol.meter_messages import Put, unpack_put
 from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.town.town import load_town
 from harness.network.waiting import PATIENCE_S, ended, eventually, free_port

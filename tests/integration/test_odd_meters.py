@@ -15,7 +15,7 @@ from commonwatt.demo.layout import STARTS_AT
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.records import HistoryRecord, Log, RecordType, Rejection
 from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.messages import Put, PutAck, unpack_put_ack
+from commonwatt.protocol.meter_messages import Put, PutAck, unpack_put_ack
 from commonwatt.protocol.topics import meter_down, meter_up
 from harness.network.waiting import eventually
 from harness.real.site import Site

@@ -15,7 +15,7 @@ from typing import Any
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion
 
-from commonwatt.protocol.messages import Put, unpack_put
+from commonwatt.protocol.meter_messages import Put, unpack_put
 from harness.network.waiting import PATIENCE_S, eventually
 from harness.real.site import Site
 

@@ -1,4 +1,4 @@
-"""``commonwatt utility``: registers a town, runs the service, prints what it has; other commands are in ``cli_*``."""
+"""``commonwatt utility``: register a town, run the service, print data; more in ``commands``, ``views``, ``upkeep``."""
 
 import sys
 from collections.abc import Iterable, Sequence

@@ -30,7 +30,7 @@ from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letter_counts
 from utility.store.dead_letters import dead_letters as kept_dead_letters
-from utility.store.periods import newest_periods
+from utility.store.job_leases import newest_periods
 from utility.store.quarantine import MAX_WHO, MAX_WHY, Decision, decide
 
 app = typer.Typer()

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MicrogridId, Quarter
-from commonwatt.protocol.commands import MAX_COMMAND_BYTES, BlockMask, ControllerCommand
+from commonwatt.protocol.commands import BlockMask, ControllerCommand
+from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 
 FIRST_BACKOFF_S = 300
 """Seconds after which a block is asked for the second time; doubled from time to time."""

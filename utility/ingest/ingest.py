@@ -16,10 +16,10 @@ from typing import Self, TypeVar
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.effects import Effect, Publish, perform
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import ControllerId
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
-from commonwatt.protocol.commands import Heartbeat
-from commonwatt.protocol.messages import Now, Trust
+from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue

@@ -17,8 +17,7 @@ from commonwatt.model.blocks import EXTRA, Blocks, concatenate
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.model.validation import Expected, judge_event, reading_faults, slot_ends, suspects
-from commonwatt.protocol.batches import DeadLetter
-from commonwatt.protocol.dead_letters import LocalReason, block_dead_letters, quarantined_blocks
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, block_dead_letters, quarantined_blocks
 from utility.registry.snapshot import MeterEntry
 
 Quarantined = tuple[DeadLetter, Blocks]

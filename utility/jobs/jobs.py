@@ -12,7 +12,7 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.settings import UtilitySettings
-from commonwatt.protocol.messages import Trust
+from commonwatt.model.trust import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.ingest.ingest import Ingest
@@ -22,7 +22,7 @@ from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.gaps import GapFinder
-from utility.store.periods import Turn, counts
+from utility.store.job_leases import Turn, counts
 from utility.store.quarantine import count_quarantined
 from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead

@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from commonwatt.runtime.clock import Clock
 from utility.jobs.periods import Cadence
 from utility.store.database import Database
-from utility.store.periods import LEASE_S, Turn, give_back, mark_done, renew, take
+from utility.store.job_leases import LEASE_S, Turn, give_back, mark_done, renew, take
 
 MAX_AT_ONCE = 100
 """Missed periods of a job that one tick makes up for; the other jobs have their turn between them."""

@@ -6,9 +6,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Row, and_, func, select
 
 from commonwatt.model.units import ControllerId, signed64, unsigned64
-from commonwatt.protocol.batches import MAX_DEAD_LETTER_BYTES, DeadLetter
 from commonwatt.protocol.dead_letter_words import text_of
-from commonwatt.protocol.dead_letters import Kept, Wanted
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, Kept, Wanted
 from utility.store.tables import dead_letter
 
 

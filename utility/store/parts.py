@@ -30,8 +30,7 @@ from commonwatt.codec.packing_arrays import masks_of
 from commonwatt.model.blocks import Blocks, Quality, join
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS, unsigned64
-from commonwatt.protocol.batches import DeadLetter
-from commonwatt.protocol.dead_letters import DeadLetterSource, LocalReason
+from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource, LocalReason
 from utility.store.bulk import Column
 from utility.store.database import Database, insert_or, lock_gaps
 from utility.store.dead_letters import dead_letter_row

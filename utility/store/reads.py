@@ -9,7 +9,8 @@ from sqlalchemy import Connection, bindparam, func, select
 from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId, Quarter, unsigned64
-from commonwatt.protocol.commands import PERIODS, Heartbeat
+from commonwatt.protocol.commands import PERIODS
+from commonwatt.protocol.heartbeats import Heartbeat
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
 from utility.store.events import event_of

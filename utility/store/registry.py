@@ -7,7 +7,8 @@ from sqlalchemy import Connection, select
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.units import unsigned64
 from commonwatt.model.validation import limits_of
-from commonwatt.protocol.commands import Heartbeat, unpack_json
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
 from utility.changes import OpenCommand
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
 from utility.store.checks import check_meters

@@ -29,8 +29,7 @@ from sqlalchemy import (
 
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, EpochSeconds, signed64
-from commonwatt.protocol.batches import DeadLetter
-from commonwatt.protocol.dead_letters import LocalReason
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from utility.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.registry.snapshot import RegistrySnapshot
 from utility.store.bulk import Column, insert_columns

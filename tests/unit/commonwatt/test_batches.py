@@ -15,22 +15,21 @@ from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.keys import Keys
 from commonwatt.model.records import EventRecord
+from commonwatt.model.trust import Trust
 from commonwatt.protocol.batches import (
     MAX_BATCH_BLOCKS,
     MAX_BATCH_BYTES,
     MAX_BATCH_DEAD_LETTERS,
     MAX_BATCH_EVENTS,
     MAX_BODY_BYTES,
-    MAX_DEAD_LETTER_BYTES,
     Batch,
     BatchAck,
     BatchFlag,
     BatchRefusal,
-    DeadLetter,
     unpack_batch,
     unpack_batch_ack,
 )
-from commonwatt.protocol.messages import Trust
+from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter
 
 u8, u16, u32, u64 = (st.integers(0, 2**bits - 1) for bits in (8, 16, 32, 64))
 HEAD = struct.Struct(">4sBBBBIQQIIII")

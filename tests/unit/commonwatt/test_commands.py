@@ -8,19 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.protocol.commands import (
-    MAX_COMMAND_BYTES,
-    VERBS,
-    Command,
-    ControllerCommand,
-    ControllerOutcome,
-    Heartbeat,
-    Kind,
-    Message,
-    Outcome,
-    unpack_json,
-)
-from commonwatt.protocol.messages import Refusal
+from commonwatt.protocol.commands import VERBS, Command, ControllerCommand, ControllerOutcome, Kind, Outcome
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES, Message, unpack_json
+from commonwatt.protocol.meter_messages import Refusal
 
 BIG = 2**64 - 1
 COMMAND: dict[str, object] = {

@@ -10,10 +10,9 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import make_app
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import Log
-from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.dead_letter_words import counts_of, told, wanted
-from commonwatt.protocol.dead_letters import DeadLetterSource, Wanted, quarantined_blocks, source_text
-from commonwatt.protocol.messages import Level, Put
+from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource, Wanted, quarantined_blocks, source_text
+from commonwatt.protocol.meter_messages import Level, Put
 from gateway.changes import AddDeadLetters
 from gateway.store.store import Store
 

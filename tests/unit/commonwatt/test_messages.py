@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
-from commonwatt.protocol.messages import (
+from commonwatt.model.trust import Trust
+from commonwatt.protocol.meter_messages import (
     MAX_ID,
     MAX_PUT_RANGE,
     MAX_PUT_RECORDS,
@@ -20,7 +21,6 @@ from commonwatt.protocol.messages import (
     Put,
     PutAck,
     Refusal,
-    Trust,
     unpack_level,
     unpack_put,
     unpack_put_ack,

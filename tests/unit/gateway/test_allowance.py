@@ -2,7 +2,7 @@
 
 from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.messages import Refusal
+from commonwatt.protocol.meter_messages import Refusal
 from gateway.collect.allowance import BURST_SLOTS, SLOTS_A_MINUTE, SlotAllowance
 from harness.worlds.gateway import START, World, readings
 

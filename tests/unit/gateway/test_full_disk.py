@@ -11,9 +11,9 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.demo.layout import prepare
 from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
 from commonwatt.model.records import Log
-from commonwatt.protocol.batches import DeadLetter
 from commonwatt.protocol.commands import Kind
-from commonwatt.protocol.messages import Refusal
+from commonwatt.protocol.dead_letters import DeadLetter
+from commonwatt.protocol.meter_messages import Refusal
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.disk_space import BALLAST_BYTES, Ballast
 from gateway.changes import AddDeadLetters

@@ -4,7 +4,7 @@ import pytest
 
 from commonwatt.model.records import HistoryRecord, Log
 from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.messages import Put
+from commonwatt.protocol.meter_messages import Put
 from gateway import inbox as module
 from gateway.core import RETRY
 from gateway.events import Event, FromMeter, Tick

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Write
-from commonwatt.protocol.commands import LineByteCount
+from commonwatt.protocol.heartbeats import LineByteCount
 from gateway.changes import Change
 from gateway.events import Counted
 from gateway.lte.line import INTERFACE, KEPT_DAYS, METERS, UTILITY, Line, LineDay, forecast

@@ -2,9 +2,9 @@
 
 import pytest
 
-from commonwatt.protocol.commands import Month
+from commonwatt.protocol.heartbeats import Month
+from gateway.line_watch import LineWatch
 from gateway.lte.line import INTERFACE, UTILITY
-from gateway.lte.line_watch import LineWatch
 
 FINE = Month(used=(1, 1), expected=(2, 2), allowance=1_000_000_000)
 AT_RISK = Month(used=(1, 1), expected=(2_000_000_000, 2), allowance=1_000_000_000)

@@ -3,9 +3,12 @@
 import pytest
 
 from commonwatt.model.records import Log, State
+from commonwatt.model.trust import Now, Trust
 from commonwatt.protocol.batches import BatchAck
-from commonwatt.protocol.commands import Heartbeat, Kind, Outcome, unpack_json
-from commonwatt.protocol.messages import Level, Now, Trust
+from commonwatt.protocol.commands import Kind, Outcome
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.meter_messages import Level
 from gateway.control.manager import RENEW_S, RESEND_AT_MOST_S, RESEND_S, SHARE_FOR_S
 from harness.worlds.gateway import CAPACITY, START, World, batches, commands, readings
 

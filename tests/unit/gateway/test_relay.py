@@ -14,7 +14,8 @@ from commonwatt.model.effects import Write
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import MAX_BATCH_BYTES, Batch, BatchAck, BatchFlag, BatchRefusal
-from commonwatt.protocol.commands import Heartbeat, unpack_json
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import AVERAGED, AppendParts, DropBackup, ForgetRelayed, Part
 from gateway.relay.outbox import ANY_QUARTER
 from gateway.relay.relay import ACK_WITHIN_S, HOLD_S, WINDOW

@@ -8,7 +8,7 @@ from fastapi import FastAPI
 
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import BatchRefusal
-from commonwatt.protocol.commands import Heartbeat, Month
+from commonwatt.protocol.heartbeats import Heartbeat, Month
 from commonwatt.runtime.clock import Clock
 from harness.real import databases
 from harness.worlds.sent import append, blocks

@@ -10,10 +10,10 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rejection, State
+from commonwatt.model.trust import Now, Trust
 from commonwatt.model.validation import Expected, judge_history
-from commonwatt.protocol.batches import Batch, BatchRefusal, DeadLetter, unpack_batch_ack
-from commonwatt.protocol.dead_letters import LocalReason
-from commonwatt.protocol.messages import Now, Trust
+from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.core import Core, Step

@@ -10,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.model.records import EventRecord, HistoryRecord, State
-from commonwatt.protocol.batches import DeadLetter
-from commonwatt.protocol.commands import ControllerCommand, Heartbeat, Month
+from commonwatt.protocol.commands import ControllerCommand
+from commonwatt.protocol.dead_letters import DeadLetter
+from commonwatt.protocol.heartbeats import Heartbeat, Month
 from harness.network.waiting import free_port
 from harness.worlds.sent import append
 from utility.changes import OpenCommand, SawGateway

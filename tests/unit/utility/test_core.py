@@ -4,10 +4,11 @@ import pytest
 
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import EventRecord, RecordType
+from commonwatt.model.trust import Now, Trust
 from commonwatt.protocol.batches import BatchAck, BatchRefusal, unpack_batch_ack
-from commonwatt.protocol.commands import ControllerOutcome, Heartbeat
+from commonwatt.protocol.commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason
-from commonwatt.protocol.messages import Now, Trust
+from commonwatt.protocol.heartbeats import Heartbeat
 from harness.worlds.sent import batch, blocks
 from utility.changes import Append, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
 from utility.core import MAX_JUNK_A_DAY, Core, Step

@@ -15,8 +15,9 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S
-from commonwatt.protocol.batches import DeadLetter
-from commonwatt.protocol.commands import ControllerCommand, unpack_json
+from commonwatt.protocol.commands import ControllerCommand
+from commonwatt.protocol.dead_letters import DeadLetter
+from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.runtime.service import only_one
 from commonwatt.sqlite.damage import quarantine
 from commonwatt.town.town import Town
@@ -29,7 +30,7 @@ from utility.store.checks import is_damage
 from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
 from utility.store.dead_letters import dead_letter_row, dead_letters
-from utility.store.periods import take
+from utility.store.job_leases import take
 from utility.store.quarantine import QUARANTINED, REFUSED, masks_of
 from utility.store.recovery import recover
 from utility.store.registration import fill_registry

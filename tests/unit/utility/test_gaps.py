@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from commonwatt.model.records import EventRecord, State
-from commonwatt.protocol.commands import MAX_COMMAND_BYTES
+from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps

@@ -11,8 +11,10 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish
-from commonwatt.protocol.batches import DeadLetter, unpack_batch_ack
-from commonwatt.protocol.commands import Heartbeat, unpack_json
+from commonwatt.protocol.batches import unpack_batch_ack
+from commonwatt.protocol.dead_letters import DeadLetter
+from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.runtime.clock import Clock
 from commonwatt.sqlite.damage import DamagedError
 from commonwatt.town.town import load_town

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.config.settings import UtilitySettings
 from commonwatt.model.disk_space import LOW_BYTES
-from commonwatt.protocol.messages import Trust
+from commonwatt.model.trust import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog

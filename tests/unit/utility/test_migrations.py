@@ -29,7 +29,7 @@ from utility.store.conflicts import conflicts
 from utility.store.database import DamagedDatabaseError, Database, open_database
 from utility.store.dead_letters import dead_letters
 from utility.store.gaps import GapFinder
-from utility.store.periods import take
+from utility.store.job_leases import take
 from utility.store.recovery import recover
 from utility.store.registry import open_commands
 from utility.store.schema import lock_schema

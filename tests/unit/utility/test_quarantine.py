@@ -10,9 +10,9 @@ from commonwatt.model.blocks import concatenate, join, make_blocks
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, Rejection
-from commonwatt.protocol.batches import Batch, BatchRefusal, DeadLetter, unpack_batch_ack
-from commonwatt.protocol.dead_letters import DeadLetterSource
-from commonwatt.protocol.messages import Now, Trust
+from commonwatt.model.trust import Now, Trust
+from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
+from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource
 from harness.real import databases
 from harness.worlds.sent import batch, blocks
 from utility.cli.main import app

@@ -16,7 +16,7 @@ from utility.jobs import schedule
 from utility.jobs.periods import Seconds
 from utility.jobs.schedule import MAX_AT_ONCE, Job, Schedule
 from utility.store.database import Database
-from utility.store.periods import LEASE_S, LeaseLostError, Turn, mark_done, newest_periods, renew, take
+from utility.store.job_leases import LEASE_S, LeaseLostError, Turn, mark_done, newest_periods, renew, take
 from utility.store.tables import period
 
 kind = databases.both_kinds

@@ -10,10 +10,10 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, empty, join, make_blocks
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import signed64, unsigned64
-from commonwatt.protocol.batches import DeadLetter
-from commonwatt.protocol.commands import ControllerCommand, unpack_json
+from commonwatt.protocol.commands import ControllerCommand
 from commonwatt.protocol.dead_letter_words import row_of
-from commonwatt.protocol.dead_letters import LocalReason, reason_text
+from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, reason_text
+from commonwatt.protocol.json_messages import unpack_json
 from harness.real import databases
 from harness.real.jobs import compact
 from harness.worlds.sent import append, blocks

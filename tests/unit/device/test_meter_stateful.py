@@ -21,7 +21,7 @@ from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import HistoryRecord, Log, RecordType, unpack_history
 from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S
 from commonwatt.protocol import topics
-from commonwatt.protocol.messages import Put, Refusal, unpack_put
+from commonwatt.protocol.meter_messages import Put, Refusal, unpack_put
 from commonwatt.town.town import Battery
 from harness.worlds.meters import ack_of, house_meter
 from meter_sim.truth import TRUTH

@@ -14,9 +14,10 @@ from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Effects, Limits, Meter
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
+from commonwatt.model.trust import Trust
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Held, Kind, Outcome
-from commonwatt.protocol.messages import Put, Refusal, Trust, unpack_level, unpack_put
+from commonwatt.protocol.meter_messages import Put, Refusal, unpack_level, unpack_put
 from commonwatt.town.town import Battery
 from commonwatt.town.town import Meter as Description
 from harness.worlds.meters import SOLAR, ack_of, house_meter

@@ -7,7 +7,7 @@ import logging
 
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.network.lte import Tally, interface_byte_count
-from commonwatt.protocol.commands import Month
+from commonwatt.protocol.heartbeats import Month
 from gateway.lte.line import INTERFACE, UTILITY, in_words
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from commonwatt.device.timing import (
     next_put,
     open_group,
 )
+from commonwatt.model.trust import Trust
 from commonwatt.model.units import GROUP_S
-from commonwatt.protocol.messages import Trust
 
 NOW = 1_782_000_000.0
 

@@ -1,6 +1,6 @@
 """The binary messages between a meter and its gateway (docs/protocol.md gives them byte by byte, with examples).
 
-All are big-endian and end in the CRC-32 (IEEE, as in zlib) of what stands before it.
+All are big-endian and end in the CRC-32 (IEEE, as in zlib) of all bytes before it.
 """
 
 import struct
@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Self
 
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.records import (
@@ -24,22 +23,23 @@ from commonwatt.model.records import (
     unpack_event,
     unpack_history,
 )
+from commonwatt.model.trust import Trust
 from commonwatt.model.units import MAX_ABS_READING, SLOT_S, EpochSeconds, MilliwattHours
 
 VERSION = 1
 """First byte of every binary message between meter and gateway."""
 
 MAX_PUT_RECORDS = 1000
-"""A put holds no more records than this (36 KB of history)."""
+"""Most records in a put (36 KB of history)."""
 
 MAX_PUT_RANGE = 1_000_000
-"""A put covers no more ids than this."""
+"""Most ids covered by a put."""
 
 MAX_PUT_SLOTS = 100_000
-"""Nor do its records cover more slots than this, all together."""
+"""Most slots covered by all records of a put together."""
 
 MAX_ID = 2**63 - 2
-"""No id is higher; numbers from 1 without holes never get there."""
+"""The highest id; contiguous ids from 1 never reach it."""
 
 _PUT = struct.Struct(">BBHIQQ")
 _ACK = struct.Struct(">BBBBIQQIHB")
@@ -52,16 +52,16 @@ _PERIOD = struct.Struct(">20xII8x")
 
 
 class Refusal(IntEnum):
-    """Why a whole put was refused: nothing of it was kept, its range is not covered (status of a ``PutAck``)."""
+    """The reason to refuse a whole put: nothing is stored, its range is not covered (status of a ``PutAck``)."""
 
     NONE = 0
-    """Not refused: what is not listed as rejected is durable at the gateway."""
+    """Accepted: all records not listed as rejected are durable at the gateway."""
     MALFORMED = 1
     """Length, range or count make no sense. Sending the same bytes again won't help."""
     CHECKSUM = 2
     """Damaged on the way; send it again."""
     VERSION = 3
-    """A version the gateway does not speak."""
+    """A version that the gateway does not support."""
     TOO_LARGE = 4
     """More than 1,000 records, 1,000,000 ids or 100,000 slots covered; send fewer at a time."""
     NOT_REGISTERED = 5
@@ -69,38 +69,8 @@ class Refusal(IntEnum):
     BUSY = 6
     """The gateway can't store anything now; send it again later."""
     EARLY = 7
-    """A record of it ends up to two hours after the gateway's time: the meter's clock is ahead. Take the time in this
-    answer, and send it again when its time has come."""
-
-
-class Trust(IntEnum):
-    """How far the time in an acknowledgement can be trusted (design 4.6)."""
-
-    NONE = 0
-    METERS = 1
-    """The median of the meters."""
-    HARDWARE = 2
-    """A hardware clock, within its drift since the last good time."""
-    NETWORK = 3
-    """The utility, or NTP."""
-
-
-class Now(EpochSeconds):
-    """The time of an event, UTC epoch seconds, and how far the clock that says so can be trusted.
-
-    What is computed with it is plain seconds.
-    """
-
-    trust: Trust
-
-    def __new__(cls, seconds: float, trust: Trust) -> Self:
-        """Return whole seconds with their trust."""
-        now = super().__new__(cls, seconds)
-        now.trust = trust
-        return now
-
-    def __reduce__(self) -> tuple[type[Self], tuple[int, Trust]]:  # For copies.
-        return type(self), (int(self), self.trust)
+    """A record ends up to two hours after the gateway's time: the meter's clock is ahead. Set it by the time in this
+    answer, and send the put again when the gateway's time has passed the record's end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,7 +79,7 @@ class Put:
 
     Attributes:
         log: Which log.
-        generation: The log's generation; the meter takes a new, higher one when it lost its memory.
+        generation: The log's generation; a meter that lost its store starts a new, higher generation.
         first_id: First id covered.
         last_id: Last id covered; every id between them is covered, also those whose records were consolidated away.
         records: The records, packed, each 36 (history) or 24 (event) bytes.
@@ -140,7 +110,7 @@ class Put:
         return [record.record_id for record in records]
 
     def counts(self) -> dict[int, int]:
-        """Return how many records of which type it holds; events count as type 0."""
+        """Return the number of records by type; events count as type 0."""
         return dict(Counter(record[0] if self.log is Log.HISTORY else 0 for record in self.records))
 
 
@@ -177,7 +147,7 @@ def unpack_put(data: bytes) -> Put:
 
 
 def slots_asked(payload: bytes) -> int:
-    """Return how many slots a put of history asks its receiver to fill, checked or not; 0 for anything else."""
+    """Return the number of slots in a put of history, unchecked; 0 for any other message."""
     body = payload[_PUT.size : -_CRC.size]
     if len(payload) < _PUT.size + _CRC.size or payload[1] != Log.HISTORY or len(body) % HISTORY_BYTES:
         return 0
@@ -185,25 +155,25 @@ def slots_asked(payload: bytes) -> int:
 
 
 def _slots_of(records: bytes) -> int:
-    """Return how many slots history records cover; one that is rejected anyway counts none."""
+    """Return the number of slots that history records cover; invalid records count none."""
     covered_s = (end - start for start, end in _PERIOD.iter_unpack(records))
     return sum(seconds // SLOT_S for seconds in covered_s if 0 < seconds <= MAX_RECORD_S)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PutAck:
-    """What a gateway answers to a put, after its commit (M5 ``acknowledge``, M6).
+    """A gateway's acknowledgement of a put, sent after the commit (M5 ``acknowledge``, M6).
 
     Attributes:
         log: Which log.
-        status: ``Refusal.NONE``, or why the whole put was refused.
-        trust: How far ``time`` can be trusted.
+        status: ``Refusal.NONE``, or the reason to refuse the whole put.
+        trust: Trust of ``time``.
         generation: As in the put.
         first_id: As in the put.
         last_id: As in the put.
         time: The gateway's time.
-        accepted: How many records of which type are now durable; events count as type 0.
-        rejected: Id and reason of each record that was kept as a dead letter instead.
+        accepted: Number of durable records by type; events count as type 0.
+        rejected: Id and reason of each record that became a dead letter.
     """
 
     log: Log
@@ -234,7 +204,7 @@ class PutAck:
         return _with_crc(head + counts + b"".join(_ACK_REJECTED.pack(*rejected) for rejected in self.rejected))
 
     def confirms(self, put: Put) -> bool:
-        """Say whether this acknowledges exactly ``put``: its log, generation and range, and each of its records."""
+        """Return whether this acknowledges exactly ``put``: its log, generation, range and each of its records."""
         counts = put.counts()
         accepted = dict(self.accepted)
         return (
@@ -287,8 +257,8 @@ class Level:
 
     Attributes:
         state: ``State`` bits.
-        time: End of the slot the level is of.
-        level: What the battery holds, milliwatt-hours.
+        time: End of the level's slot.
+        level: The battery's level, milliwatt-hours.
     """
 
     state: int
@@ -316,7 +286,7 @@ def unpack_level(data: bytes) -> Level:
 
 
 def judge_level(level: Level, limits: Mapping[int, MilliwattHours]) -> Rejection | None:
-    """Return why a live level can't be believed, or ``None`` when it can.
+    """Return the reason to reject a live level, or ``None`` if it is valid.
 
     Args:
         level: The level.
