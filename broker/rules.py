@@ -1,4 +1,4 @@
-"""The access rules: which device may publish, subscribe to and receive what (design 5, 9). Pure, and default deny.
+"""The access rules: which device may publish, subscribe to and receive what (docs/security.md). Pure, and default deny.
 
 One table says what each role may publish and receive; everything not written there is refused. From it are made the
 patterns that our broker judges by, and the access file of a Mosquitto that runs in its place (``broker.mosquitto``).

@@ -1,4 +1,4 @@
-"""The gateway's core: takes an event and the time, returns what to do (design 2).
+"""The gateway's core: takes an event and the time, returns what to do (docs/architecture.md).
 
 It reads the store and decides; it never writes, sends, waits or looks at a clock. The shell commits what it asks
 for and then publishes. The time it is handed (``raw``) only has to go on evenly; what time it really is, it finds out
@@ -209,7 +209,7 @@ class Gateway:
         return taken.effects
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:
-        """Compare a meter's ids with those in the store (design 4.5): ask for what it has, count what is lost."""
+        """Compare a meter's ids with those in the store (docs/stores.md): ask for what it has, count what is lost."""
         if outcome.cmd != "initialize" or meter not in self._meters:
             return []
         effects: list[Effect[Change]] = []

@@ -18,7 +18,7 @@ from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The physics after the slot that ended at ``slot_end``; commits together with the slot's records (design 8)."""
+    """The physics after the slot that ended at ``slot_end``; commits with the slot's records (docs/time.md)."""
 
     slot_end: EpochSeconds
     levels: dict[MeterId, MilliwattHours]

@@ -1,4 +1,4 @@
-"""Decides on what gateways send: (message, now) in, effects out (design 2). No socket, thread, clock or database.
+"""Decides on what gateways send: message and time in, effects out (docs/architecture.md).
 
 The shell commits the writes of a step, then publishes; so an acknowledgement is never sent for what is not durable.
 What the core remembers saves work and bounds junk; after a restart nothing of it is missed.

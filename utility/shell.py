@@ -1,4 +1,4 @@
-"""The utility's service: one loop for the head-end's connection, the API and the scheduler's ticks (design 2)."""
+"""The utility's service: a loop for the head-end's connection, API and ticks (docs/architecture.md)."""
 
 import asyncio
 import contextlib

@@ -29,7 +29,7 @@ def consolidate(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
 
 def _continues(first: HistoryRecord, second: HistoryRecord) -> bool:
     same = replace(second, start=first.start, end=first.end, record_id=first.record_id) == first
-    # A group has one average (design 1): two equal averages stay two records.
+    # A group has one average (docs/architecture.md): two equal averages stay two records.
     return (
         same
         and not first.lossy

@@ -1,4 +1,4 @@
-"""A meter's desired states, and the comparison of pairs that fences commands (M5, design 4.3, I7)."""
+"""A meter's desired states, and the comparison of pairs that fences commands (M5, docs/control.md, I7)."""
 
 from dataclasses import dataclass
 

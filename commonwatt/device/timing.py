@@ -1,4 +1,4 @@
-"""When a meter sends, and which reported times it accepts (M4; design 4.6)."""
+"""When a meter sends, and which reported times it accepts (M4; docs/time.md)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""The devices that may connect to a broker: identities and the digests of their tokens (design 9).
+"""The devices that may connect to a broker: identities and the digests of their tokens (docs/security.md).
 
 A token is 32 random bytes in base64url. The broker keeps only its SHA-256: a random 256-bit secret needs no slow
 hash. ``commonwatt utility register`` writes both files; the broker reads ``devices.json``, a device its own token.

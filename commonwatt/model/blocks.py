@@ -1,4 +1,4 @@
-"""Interval blocks: one meter, one record type, one quarter-hour, 60 slots; and their join (design 1).
+"""Interval blocks: one meter, one record type, one quarter-hour, 60 slots; and their join (docs/architecture.md).
 
 A slot has the *set* of values received at the best quality, nearly always one value. A join is the union of the sets
 at the best quality, so it is commutative, associative and idempotent: retries, duplicates, reordering and two

@@ -1,4 +1,4 @@
-"""Effects: the writes and messages that a core returns to its shell (design 2).
+"""Effects: the writes and messages that a core returns to its shell (docs/architecture.md).
 
 A shell does the effects of one step in one fixed order: it commits every ``Write`` durably, then publishes. That order
 is the delivery guarantee; it is implemented once, in ``perform``, and no core can break it.

@@ -1,4 +1,4 @@
-"""Time together with how far it can be trusted (design 4.6)."""
+"""Time together with how far it can be trusted (docs/time.md)."""
 
 from enum import IntEnum
 from typing import Self
@@ -7,7 +7,7 @@ from commonwatt.model.units import EpochSeconds
 
 
 class Trust(IntEnum):
-    """Trust of the time in an acknowledgement: its source (design 4.6)."""
+    """Trust of the time in an acknowledgement: its source (docs/time.md)."""
 
     NONE = 0
     METERS = 1

@@ -1,4 +1,4 @@
-"""The time grid and the units of all parts (S 2.2.1, design 1).
+"""The time grid and the units of all parts (S 2.2.1, docs/architecture.md).
 
 Energy is integer milliwatt-hours, time is UTC epoch seconds. Slots start at multiples of 15 s, quarters at multiples
 of 900 s, averaging groups at multiples of 150 s.

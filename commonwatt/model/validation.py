@@ -168,7 +168,7 @@ def _judge_period(record: HistoryRecord) -> Rejection | None:
         return Rejection.EMPTY
     if record.end - record.start > MAX_RECORD_S:
         return Rejection.TOO_LONG
-    # An average covers one aligned group of ten, never parts of two groups (design 1).
+    # An average covers one aligned group of ten, never parts of two groups (docs/architecture.md).
     if record.lossy and record.start // GROUP_S != (record.end - 1) // GROUP_S:
         return Rejection.UNALIGNED
     return None

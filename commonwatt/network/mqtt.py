@@ -1,7 +1,7 @@
 """One MQTT connection on an asyncio loop, through paho's socket callbacks, without a thread each.
 
 The link gives no delivery guarantee: it drops and reports a message that it can't send, because the sender of a message
-that must arrive sends it again from its store until it is acknowledged (design 4). Every connection gets a new paho
+that must arrive sends it again until it is acknowledged (docs/delivery.md). Every connection gets a new paho
 client with a clean session, since an old client would send its queued messages again (facts: paho-mqtt).
 """
 
@@ -273,7 +273,7 @@ class MqttLink:
         self._lost.set()
 
     def _received(self, _: paho.Client, __: object, message: paho.MQTTMessage) -> None:
-        if message.retain:  # Such a message may be of any age: it never acts (design 4.3).
+        if message.retain:  # Such a message may be of any age: it never acts (docs/control.md).
             self.retained += 1
             if self.retained == 1:
                 log.warning(

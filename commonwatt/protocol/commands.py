@@ -2,7 +2,7 @@
 
 A command that sets a state has its issuer's epoch and a sequence number for its kind of state. A meter persists
 the highest (epoch, sequence) of each kind before it acts, and ignores any pair that is not higher. This comparison
-handles duplicates, reordering, a deposed manager and supersession (design 4.3).
+handles duplicates, reordering, a deposed manager and supersession (docs/control.md).
 """
 
 from enum import StrEnum

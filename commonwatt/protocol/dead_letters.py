@@ -1,4 +1,4 @@
-"""Dead letters: their sources and reasons (design 4.4); see ``dead_letter_words``.
+"""Dead letters: their sources and reasons (docs/bad-input.md); see ``dead_letter_words``.
 
 Gateway and utility store them; ``commonwatt dead-letters`` shows the dead letters of either.
 """

@@ -1,4 +1,4 @@
-"""Accepts puts of meters: they become parts, events and dead letters, then are acknowledged (C1, M6, design 4.1)."""
+"""Accepts puts of meters: stores parts, events and dead letters, then acknowledges (C1, M6, docs/delivery.md)."""
 
 import zlib
 from collections import Counter

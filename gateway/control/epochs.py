@@ -1,4 +1,4 @@
-"""The epochs under which a gateway commands its meters, and the meters that another manager commands (design 4.3).
+"""The epochs under which a gateway commands its meters, and the meters that another manager commands (docs/control.md).
 
 A gateway has a rank of its own. A meter that reports a higher epoch of that rank met this gateway before it lost its
 store: from then on that meter, and no other, is commanded one counter above. A meter that reports a higher epoch of

@@ -1,4 +1,4 @@
-"""Commands to the meters as desired states, and the sharing they serve (C2, M5, M8, design 4.3 and 6).
+"""Commands to the meters as desired states, and the sharing they serve (C2, M5, M8, docs/control.md).
 
 A desired state is kept, sent, and sent again until the meter says that it holds that very (epoch, sequence), or its end
 has passed. A gateway that lost its store reads the pairs from the meters' answers and goes on above them.

@@ -1,4 +1,4 @@
-"""Which batteries give and which receive: a pure function of levels and minima (C2, design 6)."""
+"""Which batteries give and which receive: a pure function of levels and minima (C2, docs/control.md)."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The controller's LTE line: what it has cost, day by day, and what it will have by the month's end (C9, design 9).
+"""The controller's LTE line: what it has cost, day by day, and what it will have by the month's end (C9, docs/lte.md).
 
 The line has two sides, each counted by the process that has its connections: ``meters``, which the microgrid's broker
 tells, and ``utility``, the gateway's own; or one, ``interface``, the counters of its network interface. Each comes as

@@ -1,4 +1,4 @@
-"""Relaying to the utility (C1, design 4.2): batches, their acknowledgements, and the backup that stays.
+"""Relaying to the utility (C1, docs/delivery.md): batches, their acknowledgements, and the backup that stays.
 
 What is in flight is remembered in memory only, since sending anything again is harmless.
 """
@@ -300,7 +300,7 @@ class Relay:
             self.wanted.update(dict.fromkeys(batch.wanted))
 
     def _compare_store(self, utility_store: str) -> list[Effect[Change]]:
-        """Send everything again to a utility that lost its store (design 4.2)."""
+        """Send everything again to a utility that lost its store (docs/delivery.md)."""
         if self._utility_store == utility_store:
             return []
         known, self._utility_store = self._utility_store, utility_store

@@ -1,4 +1,4 @@
-"""A damaged store: quarantined, replaced by a new one, and what can be read and is sound taken over (design 4.5).
+"""A damaged store: quarantined, replaced by a new one, and what can be read and is sound taken over (docs/stores.md).
 
 The new store has a new id, so that no number of the old one, of a batch for example, is treated as one of its own. What
 the utility acknowledged stays acknowledged where the note of it is sound: should it not be there after all, the

@@ -1,4 +1,4 @@
-"""The gateway's SQLite store: parts, events, dead letters, coverage, desired states (design 1, 4).
+"""The gateway's SQLite store: parts, events, dead letters, coverage, desired states (docs/stores.md).
 
 All of its SQL is here, in ``store_reads`` and in ``store_tables``. WAL with ``synchronous=FULL``: what ``commit``
 returned from survives a power cut. Parts are appended and never updated in place, except for the note that the

@@ -1,4 +1,4 @@
-"""The tables of a gateway's store, and the checks that find damaged rows (design 4.5).
+"""The tables of a gateway's store, and the checks that find damaged rows (docs/stores.md).
 
 Every row but a part's carries a checksum, ``crc``, over its columns; that of a part is in its payload, over its key
 too. ``relayed`` and ``joined`` change in place and are in no checksum: see ``gateway.changes`` why that is safe.

@@ -1,4 +1,4 @@
-"""The gateway's time and its trust (design 4.6): utility or NTP, hardware clock, meters, none.
+"""The gateway's time and its trust (docs/time.md): utility or NTP, hardware clock, meters, none.
 
 The gateway's time is ``raw``, which goes on by the monotonic clock whatever the machine's clock does, and an offset,
 which is kept here. No record is ever changed by it. Three witnesses tell a time: this machine, the utility, and the

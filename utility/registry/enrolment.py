@@ -1,4 +1,4 @@
-"""Enrols every device of a town: the files of its brokers, gateways and meters (T8, design 9).
+"""Enrols every device of a town: the files of its brokers, gateways and meters (T8, docs/security.md).
 
 Doing it again after entries were appended to the town file adds what is new and changes no token. Nothing is deleted:
 the readings of a meter that is gone stay its readings.

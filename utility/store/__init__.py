@@ -1,1 +1,1 @@
-"""The utility's store: appended parts, joined when read, compacted when their quarter is over (design 1)."""
+"""The utility's store: appended parts, joined when read, compacted when their quarter ends (docs/stores.md)."""

@@ -1,4 +1,4 @@
-"""Moves the parts of finished quarters into their blocks: replaces them by their join (design 1).
+"""Moves the parts of finished quarters into their blocks: replaces them by their join (docs/architecture.md).
 
 It reads and joins outside any writing transaction; the one that replaces is short, and locks no row that an append
 wants. It deletes exactly the parts that were read, so a part appended meanwhile stays, and is taken in by the next run.

@@ -1,4 +1,4 @@
-"""The tables (U1). Parts are appended and never updated; a block is the join of its parts (design 1).
+"""The tables (U1). Parts are appended and never updated; a block is the join of its parts (docs/architecture.md).
 
 Ids of meters and records are unsigned 64-bit numbers; SQL has signed ones only, so they stand as ``signed64``
 makes them. Nothing here is particular to one database, but for the partial indexes, which SQLite and PostgreSQL

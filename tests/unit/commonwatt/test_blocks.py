@@ -1,4 +1,4 @@
-"""Joining, cutting and averaging interval blocks: what design 1 promises, as algebra."""
+"""Joining, cutting and averaging interval blocks: what docs/architecture.md promises, as algebra."""
 
 from dataclasses import fields
 from random import Random
