@@ -1,4 +1,4 @@
-"""What the core asks the store to make durable."""
+"""Changes that the core has the store commit, and the counts of a commit."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -13,17 +13,17 @@ from commonwatt.protocol.heartbeats import Heartbeat
 
 @dataclass(frozen=True, kw_only=True)
 class Append:
-    """Keep what a batch brought.
+    """Store the contents of a batch.
 
     Attributes:
-        sender: The controller that sent it (P7).
-        owner: The microgrid the data is of (P7).
-        received: When it came.
+        sender: The controller that sent the batch (P7).
+        owner: The microgrid that the data belongs to (P7).
+        received: Time of receipt.
         blocks: Its blocks, checked.
-        payloads: The same, packed, to be stored byte for byte.
+        payloads: The same blocks, packed; stored byte for byte.
         events: (log generation, event).
-        dead letters: Dead letters.
-        held: Dead letters that a person is to decide on, each with the readings it holds.
+        dead_letters: Dead letters to store.
+        quarantined: Dead letters that wait for a person's decision, each with its readings.
     """
 
     sender: ControllerId
@@ -38,7 +38,7 @@ class Append:
 
 @dataclass(frozen=True, kw_only=True)
 class KeepDeadLetter:
-    """Keep one dead letter about something ``sender`` sent."""
+    """Store one dead letter of data that ``sender`` sent."""
 
     sender: ControllerId
     dead_letter: DeadLetter
@@ -46,13 +46,13 @@ class KeepDeadLetter:
 
 @dataclass(frozen=True, kw_only=True)
 class SawGateway:
-    """Remember a gateway's heartbeat; the next one replaces it.
+    """Store a gateway's heartbeat in place of its last one.
 
     Attributes:
-        controller: Whose.
-        time: When it came.
-        heartbeat: What it said.
-        minima: Meter id (decimal), sharing minimum in percent, when the meter said so; of meters it may hold.
+        controller: The gateway's controller.
+        time: Time of receipt.
+        heartbeat: The heartbeat.
+        minima: Meter id (decimal), sharing minimum in percent, time of the meter's report; assigned meters only.
     """
 
     controller: ControllerId
@@ -63,15 +63,15 @@ class SawGateway:
 
 @dataclass(frozen=True, kw_only=True)
 class CloseCommand:
-    """A command needs no more sending.
+    """Close a command, so that it is not sent again.
 
     Attributes:
         id: The command's id.
-        controller: The controller that answered, or was to answer; a command of another controller stays as it is.
-        state: ``done`` when an outcome came, ``expired`` when its time passed without. (``superseded`` is the third
-            end: ``known.add_command`` says so of those a later command replaces.)
+        controller: The controller that the command is for; a command for another controller is not changed.
+        state: ``done`` after an outcome, ``expired`` when its time passed without one. (``superseded`` is the third
+            end: ``registry.add_command`` sets it on commands that a later one replaces.)
         outcome: The outcome, as JSON.
-        absent: (meter, record type, quarter, mask of slots) the gateway does not have; of meters it may hold.
+        absent: (meter, record type, quarter, mask of slots) that the gateway does not have; assigned meters only.
     """
 
     id: str
@@ -86,16 +86,16 @@ Change: TypeAlias = Append | KeepDeadLetter | SawGateway | CloseCommand
 
 @dataclass
 class Committed:
-    """What a transaction made durable; events and dead letters only where they were new.
+    """Counts of what a transaction committed; events and dead letters count only if new.
 
     Attributes:
         batches: Appended batches.
         blocks: Appended parts.
         slots: Readings in them.
         events: New events.
-        dead letters: New dead letters, held ones included.
-        held: New dead letters that a person is to decide on.
-        event_conflicts: New events that contradict a kept one.
+        dead_letters: New dead letters, quarantined ones included.
+        quarantined: New dead letters that wait for a person's decision.
+        event_conflicts: New events that contradict a stored one.
     """
 
     batches: int = 0
@@ -120,7 +120,7 @@ class OpenCommand:
         id: Its id.
         controller: The controller it is for.
         message: The message, JSON.
-        until: When it is no longer wanted.
+        until: When it expires.
     """
 
     id: str

@@ -1,7 +1,7 @@
 """Decides on what gateways send: message and time in, effects out (docs/architecture.md).
 
-The shell commits the writes of a step, then publishes; so an acknowledgement is never sent for what is not durable.
-What the core remembers saves work and bounds junk; after a restart nothing of it is missed.
+The shell commits the writes of a step, then publishes; so only durable data is acknowledged.
+The core's state only saves work and bounds junk; it need not survive a restart.
 """
 
 import struct
@@ -36,16 +36,16 @@ RESEND_S = 10
 """Seconds after which a command without an outcome is sent again."""
 
 MAX_JUNK_A_DAY = 100
-"""Letters kept of one sender's unreadable messages in a day; more are counted only."""
+"""Dead letters stored of one sender's unreadable messages in a day; further ones are only counted."""
 
 MAX_QUARANTINED_A_DAY = 100_000
-"""Letters made in a day of what one sender's batches hold and can't be joined; a batch with more waits a day."""
+"""Dead letters made in a day from one sender's rejected blocks and events; a batch with more waits a day."""
 
 CLOCK_BEHIND_S = 7 * 86_400
-"""How far behind the utility's clock may be without good readings counting as of the future.
+"""Seconds that the utility's clock may be behind before good readings are rejected as from the future.
 
-A gateway rejects what is little ahead of its clock. What comes here was accepted by gateways already, and
-deleted by meters: a utility whose clock is wrong must not set all of it apart.
+A gateway rejects readings slightly ahead of its clock. Readings in batches were already accepted by gateways, and
+deleted by meters: a utility with a wrong clock must not reject all of them.
 """
 
 _Fault: TypeAlias = tuple[BatchRefusal, str, str]
@@ -56,14 +56,14 @@ _HEAD = struct.Struct(">4s4xIQQ")
 
 @dataclass(frozen=True, kw_only=True)
 class Refused:
-    """Why a controller's batch was refused, so that a person sees what its data waits for.
+    """The refusal of a controller's batch, shown to people as the reason why its data waits.
 
     Attributes:
-        controller: Its sender.
-        time: When it came.
+        controller: The batch's sender.
+        time: Time of receipt.
         status: As in the acknowledgement.
-        reason: For the metrics; one of few.
-        text: For people; it names the meter.
+        reason: Metric label; one of a small set.
+        text: Message for people; it names the meter.
     """
 
     controller: ControllerId
@@ -75,14 +75,14 @@ class Refused:
 
 @dataclass(frozen=True)
 class Step:
-    """What became of one message.
+    """The result of handling one message.
 
     Attributes:
-        result: For the metrics: ``stored``, ``stored_for_another`` (the sender is not the controller whose data it is),
+        result: Metric label: ``stored``, ``stored_for_another`` (the data belongs to another controller's microgrid),
             ``not_assigned`` (some of it is of meters that the sender may not hold), ``seen``, ``outcome``, or why not.
-        effects: What the shell is to do.
-        refused: Why it was refused, if it was a registered controller's batch that was.
-        unknown_states: Events with state bits that this version does not know.
+        effects: Effects for the shell to perform.
+        refused: The refusal of a registered controller's batch; else ``None``.
+        unknown_states: Number of events with state bits unknown to this version.
     """
 
     result: str
@@ -122,7 +122,7 @@ class Core:
             self._quarantined.clear()
         parsed = parse_gateway_up(topic)
         if parsed is None or parsed.controller not in self.registry.controllers:
-            # Unknown senders are dropped (P8); the head-end admits none, so this is a registry on its way.
+            # Unknown senders are dropped (P8); the head-end admits none, so a registry update is pending.
             return self._not_registered(topic, payload, now)
         if parsed.leaf == BATCHES:
             return self._batch(parsed.controller, payload, now)
@@ -135,7 +135,7 @@ class Core:
             return Step("malformed", self._junk_dead_letter(parsed.controller, source, payload, now))
 
     def _send_open(self, waiting: Iterable[OpenCommand], now: EpochSeconds) -> list[Effect[Change]]:
-        """Send the commands that wait for an outcome, each every ``RESEND_S``, and give up those that are too old."""
+        """Send each open command every ``RESEND_S``, and close expired ones."""
         effects: list[Effect[Change]] = []
         sent: dict[str, EpochSeconds] = {}
         for command in waiting:
@@ -143,7 +143,7 @@ class Core:
                 effects.append(Write(CloseCommand(id=command.id, controller=command.controller, state="expired")))
                 continue
             last = self._sent.get(command.id)
-            # Not "later": a clock that was set back must not keep a command from being sent until then.
+            # A negative difference means that the clock was set back: the command is due then, too.
             due = last is None or not 0 <= now - last < RESEND_S
             sent[command.id] = now if due or last is None else last
             if due:
@@ -161,7 +161,7 @@ class Core:
             blocks = unpack(batch.keys, batch.payloads)
         except ProtocolError as error:
             return self._refuse(sender, payload, now, error)
-        # A clock that is before the release was made is wrong, trusted or not.
+        # A clock before the release date is wrong, trusted or not.
         judged_at = now + CLOCK_BEHIND_S if now.trust >= Trust.HARDWARE and now >= MADE else None
         limits = self.registry.limits(rows, batch.keys)
         assigned = self.registry.assigned(rows, sender, batch.owner)
@@ -192,13 +192,13 @@ class Core:
         return Step(result, effects, unknown_states=unknown)
 
     def _send_back(self, sender: ControllerId, batch: Batch, now: Now, fault: _Fault) -> Step:
-        """Refuse a whole batch: its gateway keeps it, and a person sees why."""
+        """Refuse a whole batch: its gateway keeps it, and /status shows the reason."""
         status, reason, text = fault
         refused = Refused(controller=sender, time=now, status=status, reason=reason, text=text)
         return Step(status.name.lower(), (self._ack(sender, batch, now, status),), refused)
 
     def _must_wait(self, sender: ControllerId, apart: int) -> _Fault | None:
-        """Say why a batch has to wait at its gateway, where nothing of it is lost, if it has to."""
+        """Return why a batch must wait at its gateway; ``None``: it is accepted, and its dead letters are counted."""
         if apart and self._quarantined[sender] + apart > MAX_QUARANTINED_A_DAY:
             text = (
                 f"{self._quarantined[sender]} blocks and events from {sender} were quarantined today; see: dead-letters"
@@ -208,9 +208,9 @@ class Core:
         return None
 
     def _judge(self, sender: ControllerId, batch: Batch, rows: Rows | None) -> _Fault | None:
-        """Say what is wrong, unless the registry has the owner and each meter, and the owner's with their types.
+        """Return a fault if the registry lacks the owner, a meter, or a record type of one of the owner's meters.
 
-        What is of other meters than the owner's is quarantined later, so that it keeps nothing else waiting.
+        Data of other owners' meters is quarantined later, so that it does not delay the rest of the batch.
         """
         owner = batch.owner
         if owner not in self.registry.controllers:
@@ -218,24 +218,24 @@ class Core:
         used: set[tuple[int, int | None]] = {(record.meter_id, None) for _, record in batch.events}
         if rows is None or self._lacks_a_type(sender, batch, rows):
             used |= {(meter, record_type) for meter, record_type, _ in batch.keys}
-        # The smallest is named, whatever the order, so that a batch sent again is refused with the same text.
+        # The smallest id is named, so that a batch sent again is refused with the same text.
         for meter, record_type in sorted(used, key=lambda one: (one[0], one[1] or 0)):
             if fault := self._judge_meter(owner, meter, record_type):
                 reason, text = fault
                 return BatchRefusal.NOT_REGISTERED, reason, text
-        # No record can name such a time; let through, it would fit no column.
+        # No record can have such a time, and no column could store it.
         if len(beyond := np.flatnonzero(batch.keys.quarter > MAX_EPOCH // QUARTER_S)):
             meter, _, quarter = batch.keys[beyond[0]]
             return BatchRefusal.MALFORMED, "malformed", f"meter {meter}: quarter {quarter} is beyond all time"
         return None
 
     def _lacks_a_type(self, sender: ControllerId, batch: Batch, rows: Rows) -> bool:
-        """Tell whether a block that would be joined is of a type that its meter does not record."""
+        """Return whether a block to be joined has a type that its meter does not record."""
         unrecorded = ~self.registry.recorded(rows, batch.keys)
         return bool(unrecorded.any() and (unrecorded & self.registry.assigned(rows, sender, batch.owner)).any())
 
     def _judge_meter(self, owner: MicrogridId, meter: int, record_type: int | None) -> tuple[str, str] | None:
-        """Return the reason and the text, if a meter is not known, or is the owner's and can't have sent this."""
+        """Return a reason and a text if a meter is unregistered, or is the owner's and does not record this type."""
         registered = self.registry.meters.get(meter)
         if registered is None:
             return "unknown_meter", f"meter {meter} of {owner} is not registered"
@@ -269,7 +269,7 @@ class Core:
         return Publish(gateway_down(sender, ACKS), ack.pack())
 
     def _refuse(self, sender: ControllerId, payload: bytes, now: Now, error: ProtocolError) -> Step:
-        """Keep the start of a batch that can't be read, and tell its sender as far as its head can be read."""
+        """Store the start of an unreadable batch, and refuse the batch if its header is readable."""
         status = BatchRefusal(error.code)
         name = status.name.lower()
         dead_letter = self._junk_dead_letter(sender, DeadLetterSource.BATCH, payload, now)
@@ -278,7 +278,7 @@ class Core:
 
     def _outcome(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
         outcome = unpack_json(ControllerOutcome, payload)
-        # By the later of two clocks a gateway may be said not to have what was not yet made.
+        # By the later of two clocks, quarters that are not over yet could be marked as absent.
         settled = settled_before(min(now, outcome.time), self._gap_age_s)
         absent = tuple(
             (meter, record_type, quarter, int(mask, 16))
@@ -291,9 +291,9 @@ class Core:
         return Step("outcome", (Write(closing),))
 
     def _heartbeat(self, controller: ControllerId, payload: bytes, now: Now) -> Step:
-        """Keep what is known of a heartbeat, for people, and what its meters said of their minima (T6).
+        """Store a heartbeat, for people, and the sharing minima that its meters reported (T6).
 
-        Not the bytes as they came: what they hold beside the known keys was not checked, and is shown as JSON.
+        The received bytes are not stored: their unknown keys are unchecked, and the stored text is shown as JSON.
         """
         heartbeat = unpack_json(Heartbeat, payload)
         minima = tuple(
@@ -305,7 +305,7 @@ class Core:
         return Step("seen", (Write(seen),))
 
     def _may_hold(self, controller: ControllerId, label: str) -> bool:
-        """Tell whether a controller may speak of a meter, by the meter's id in decimal."""
+        """Return whether a meter, by its id in decimal, is assigned to a controller."""
         meter = self.registry.meters.get(int(label)) if label.isdecimal() else None
         return meter is not None and controller in meter.controllers
 
@@ -343,7 +343,7 @@ class Core:
             log=source,
             reason=LocalReason.BAD_BATCH if source is DeadLetterSource.BATCH else LocalReason.BAD_MESSAGE,
             generation=0,
-            # The same bytes again are the same letter.
+            # The same bytes again make the same dead letter.
             record_id=zlib.crc32(content),
             time=now,
             content=content[:MAX_DEAD_LETTER_BYTES],

@@ -1,4 +1,4 @@
-"""What the shell tells the utility's core: one frozen value an event, handled by ``Core.handle``."""
+"""Events from the shell to the utility's core: frozen values, handled by ``Core.handle``."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -8,7 +8,7 @@ from utility.changes import OpenCommand
 
 @dataclass(frozen=True, slots=True)
 class FromGateway:
-    """A message from the head-end."""
+    """A gateway's message, received over the head-end broker."""
 
     topic: str
     payload: bytes
@@ -16,7 +16,7 @@ class FromGateway:
 
 @dataclass(frozen=True, slots=True)
 class CommandsOpen:
-    """A look at the commands that wait for their outcomes."""
+    """The commands that wait for their outcomes."""
 
     commands: tuple[OpenCommand, ...]
 

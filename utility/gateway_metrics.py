@@ -12,11 +12,11 @@ _PREFIX = "commonwatt_utility"
 
 
 class GatewayMetrics(Collector):
-    """Reads what was heard when it is asked for.
+    """Collector of the gateways' last heartbeats; reads them at each scrape.
 
     Args:
-        silent_since: When each registered gateway was last heard, or since when it is awaited, clock seconds.
-        said: The last heartbeat of each.
+        silent_since: When each registered gateway last sent, or since when it is awaited, clock seconds.
+        said: The last heartbeat of each gateway.
         now: The service's clock.
     """
 
@@ -28,8 +28,8 @@ class GatewayMetrics(Collector):
         self._now = now
 
     def collect(self) -> Iterable[Metric]:
-        """Yield a row for each gateway: how long it is silent of all, what it said of those that were ever heard."""
-        text = "Seconds since the gateway was last heard; of one never heard, since this service waits for it."
+        """Yield the silence of every gateway, and the values of its last heartbeat if there is one."""
+        text = "Seconds since the gateway's last message; if there was none, since this service waits for it."
         family = _family("gateway_last_seen_seconds", text)
         now = self._now()
         for controller, time in sorted(self._silent_since.items()):
@@ -41,13 +41,13 @@ class GatewayMetrics(Collector):
 
 
 def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
-    backlog = _family("gateway_backlog", "What the gateway has that the utility has not acknowledged, by kind.", "kind")
+    backlog = _family("gateway_backlog", "Data at the gateway that the utility has not acknowledged, by kind.", "kind")
     age = _family(
         "gateway_backlog_age_seconds",
-        "Seconds since the oldest quarter ended of which the gateway has something not acknowledged; else 0.",
+        "Seconds since the end of the oldest quarter with unacknowledged data at the gateway; 0 without any.",
     )
-    trusted = _family("gateway_clock_trusted", "1 while the gateway has its time from a network, or a good clock.")
-    fenced = _family("gateway_fenced_meters", "Meters that report another manager, and that the gateway leaves alone.")
+    trusted = _family("gateway_clock_trusted", "1 while the gateway has its time from the network or a reliable clock.")
+    fenced = _family("gateway_fenced_meters", "Meters that report another manager; the gateway does not command them.")
     for controller, heartbeat in said:
         kinds = {
             "parts": heartbeat.backlog_parts,
@@ -63,11 +63,11 @@ def _state(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
 
 
 def _lines(said: Iterable[tuple[str, Heartbeat]]) -> Iterable[Metric]:
-    """Yield use, forecast and allowance of each line that is known."""
+    """Yield use, forecast and allowance of each line that was reported."""
     used = _family("lte_month_bytes", "IP bytes of the controller's LTE line since its month began.", "direction")
-    text = "What they will be at the month's end if it goes on as in the last seven days."
+    text = "Forecast of these bytes for the month's end, from the use of the last seven days."
     expected = _family("lte_forecast_bytes", text, "direction")
-    allowance = _family("lte_allowance_bytes", "What the line's plan allows in a month, each way.")
+    allowance = _family("lte_allowance_bytes", "Bytes that the line's plan allows in a month, each way.")
     for controller, heartbeat in said:
         if (month := heartbeat.lte) is None:
             continue

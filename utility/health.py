@@ -1,4 +1,4 @@
-"""What is wrong with the database, as far as the service has seen: it decides what is still taken in."""
+"""Health of the database, as observed by the service; it decides which messages are still accepted."""
 
 import logging
 import shutil
@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Disk:
-    """A disk when it was looked at.
+    """A disk's space at its last check.
 
     Attributes:
-        free_bytes: What is free.
-        size_bytes: How large it is.
+        free_bytes: Free space.
+        size_bytes: Total size.
     """
 
     free_bytes: int
@@ -29,13 +29,13 @@ class Disk:
 
 
 class Health:
-    """Damage stands until the service is started again, which checks everything; a full disk until there is room.
+    """Damage and disk space. Damage lasts until a restart, which checks everything; a full disk until space is free.
 
     Args:
-        path: The SQLite file; ``None``: the database is a server's, with a disk of its own.
+        path: The SQLite file; ``None``: the database is on a server with its own disk.
 
     Attributes:
-        disk: Its disk when it was last looked at; ``None`` before, and of a server's.
+        disk: The file's disk at the last check; ``None`` before it, and for a server's database.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -47,21 +47,21 @@ class Health:
 
     @property
     def damaged(self) -> bool:
-        """Whether the database is damaged: nothing is taken in."""
+        """Whether the database is damaged: nothing is accepted."""
         return self._damaged
 
     @property
     def short(self) -> bool:
-        """Whether there is too little room, in the file and on its disk: no batch is taken in."""
+        """Whether too little space is free, in the file and on its disk: no batch is accepted."""
         return self._short
 
     def alarms(self) -> list[str]:
-        """Return what a person must see to."""
+        """Return the alarms that need an operator."""
         standing = {STORE_DAMAGED: self._damaged, DISK_FULL: self._short or self._failed_full}
         return [name for name in ALARMS if standing[name]]
 
     def failed(self, error: BaseException) -> None:
-        """Take note of an error of the database."""
+        """Update the health after a database error."""
         if is_full(error):
             self._failed_full = True
         if is_damage(error) and not self._damaged:
@@ -69,21 +69,21 @@ class Health:
             log.error(
                 "the database is damaged (%s): nothing is acknowledged any more; stop the service, then %s",
                 error,
-                "put back a backup of the server's" if self._path is None else "run: commonwatt utility recover",
+                "restore a backup of the server's" if self._path is None else "run: commonwatt utility recover",
             )
 
     def committed(self) -> None:
-        """Take note that something was stored."""
+        """Update the health after a successful commit."""
         self._failed_full = False
 
     def look(self, within_bytes: int) -> None:
-        """Look how much room there is.
+        """Check the free space.
 
         Args:
-            within_bytes: What is free within the file, which is used again before the file grows.
+            within_bytes: Free space within the file, which is reused before the file grows.
 
         Raises:
-            OSError: The disk can't be asked.
+            OSError: The disk's usage can't be read.
         """
         if self._path is None:
             return
@@ -91,8 +91,8 @@ class Health:
         self.disk = Disk(usage.free, usage.total)
         free = usage.free + within_bytes
         if free < LOW_BYTES and not self._short:
-            log.error("only %d MiB are free in %s and on its disk: no data is taken in", free // 2**20, self._path)
+            log.error("only %d MiB are free in %s and on its disk: no data is accepted", free // 2**20, self._path)
             self._short = True
         elif free >= ENOUGH_BYTES and self._short:
-            log.warning("there is room again in %s or on its disk: data is taken in", self._path)
+            log.warning("space is free again in %s or on its disk: data is accepted", self._path)
             self._short = False

@@ -1,6 +1,6 @@
-"""The utility's API (K4, U1): what it knows, for programs and people; /docs shows it, /openapi.json describes it.
+"""The utility's API (K4, U1): stored data and status for programs and people; see /docs and /openapi.json.
 
-Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text. Everything here only reads; the endpoints run
+Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text. The endpoints only read. They run
 on threads, each with a connection of its own.
 """
 
@@ -31,10 +31,10 @@ from utility.store.database import Database
 from utility.store.dead_letters import dead_letters as kept_dead_letters
 
 MAX_READINGS_S = 7 * 86_400
-"""The longest range of readings one request may have."""
+"""The longest time range of one readings request, seconds."""
 
 MAX_COMPLETENESS_S = 7 * 86_400
-"""The longest range of completeness one request may have; a day of a whole town takes a while."""
+"""The longest time range of one completeness request, seconds; one day of a whole town is already slow."""
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,7 @@ Moment = Annotated[int, Query(ge=0, le=MAX_EPOCH, description="UTC epoch seconds
 
 @dataclass(frozen=True)
 class Api:
-    """What the endpoints answer from."""
+    """The data and services that the endpoints read."""
 
     database: Database
     clock: Clock
@@ -76,7 +76,7 @@ def make_app(api: Api) -> FastAPI:
     def unreadable(_: Request, error: SQLAlchemyError) -> JSONResponse:
         api.health.failed(error)
         api.metrics.store_errors.inc()
-        log.error("a question could not be answered: %s", error)
+        log.error("an API request failed: %s", error)
         return JSONResponse({"detail": "the database can't be read; see /status"}, 503)
 
     return app
@@ -85,24 +85,24 @@ def make_app(api: Api) -> FastAPI:
 def _add_pages(app: FastAPI) -> None:
     @app.get("/", include_in_schema=False)
     def start() -> RedirectResponse:
-        """Redirect to the page of all questions."""
+        """Redirect to the page of all endpoints."""
         return RedirectResponse("/docs")
 
     @app.get("/docs", include_in_schema=False)
     def docs() -> HTMLResponse:
-        """Show a person every question, with a form to ask it."""
+        """Return the page of all endpoints, with a form for each."""
         return HTMLResponse(page(app.openapi()), headers={"Content-Security-Policy": POLICY})
 
     @app.get("/runbooks", include_in_schema=False)
     def runbooks() -> HTMLResponse:
-        """Show what to do about each alert."""
+        """Return the runbooks page."""
         return HTMLResponse(runbooks_page(), headers={"Content-Security-Policy": POLICY})
 
 
 def _add_service(app: FastAPI, api: Api) -> None:
     @app.get("/health")
     def health() -> dict[str, object]:
-        """Say that the service answers, and whether it hears its gateways' broker."""
+        """Return the service's health: its alarms, and whether it is connected to the head-end broker."""
         with api.database.reads.begin() as connection:
             reads.town(connection)
         alarms = api.health.alarms()
@@ -110,17 +110,17 @@ def _add_service(app: FastAPI, api: Api) -> None:
 
     @app.get("/status")
     def status() -> dict[str, object]:
-        """Return running counts by microgrid; what was received counts again when it was sent again.
+        """Return running counts by microgrid; received data that is sent again is counted again.
 
-        ``last_refusal`` says why a gateway's data waits: its last batch that was refused since the service started.
-        ``head_end_failure`` says why the last attempt to connect failed, while there is no connection.
-        ``alarms`` names what a person must see to: ``store_damaged``, ``disk_full``.
+        ``last_refusal``: the gateway's last refused batch since the service started, with the reason.
+        ``head_end_failure``: why the last attempt to connect failed, while there is no connection.
+        ``alarms``: conditions that need an operator: ``store_damaged``, ``disk_full``.
         """
         try:
             with api.database.reads.begin() as connection:
                 microgrids = reads.status(connection)
         except SQLAlchemyError as error:
-            # What is wrong must be seen above all when nothing can be read.
+            # The alarms must be reported even when the database can't be read.
             api.health.failed(error)
             microgrids = {}
         for name, told in microgrids.items():
@@ -162,24 +162,24 @@ def _add_registry(app: FastAPI, api: Api) -> None:
     def schedules() -> dict[str, object]:
         """Return each gateway's periods in force, seconds, as its last heartbeat reports them.
 
-        ``tuned``: the names of those that a command set, in place of the gateway's file.
+        ``tuned``: the names of the periods that a command set; they override the gateway's file.
         """
         with api.database.reads.begin() as connection:
             return {"schedules": reads.schedules(connection)}
 
     @app.get("/lines")
     def lines() -> dict[str, object]:
-        """Return how each controller's LTE line stands in its month, as its gateway said last: IP bytes each way.
+        """Return the month's use of each controller's LTE line, as last reported by its gateway: IP bytes by direction.
 
-        ``up`` is what the controller sent. ``expected``: by the month's end, if it goes on as in the last seven days.
-        ``level``: ``ok``, ``at_risk`` when that is above the allowance, ``exceeded``, or ``unknown``.
+        ``up``: sent by the controller. ``expected``: forecast for the month's end, from the use of the last seven days.
+        ``level``: ``ok``, ``at_risk`` when the forecast is above the allowance, ``exceeded``, or ``unknown``.
         """
         with api.database.reads.begin() as connection:
             return {"lines": reads.lines(connection)}
 
     @app.get("/meters")
     def meters(microgrid: MicrogridName | None = None, after: After = 0, limit: Limit = 1000) -> dict[str, object]:
-        """Return registered meters; ask for more with ``after`` set to the last one's ``no``."""
+        """Return registered meters; for the next page set ``after`` to the last meter's ``no``."""
         with api.database.reads.begin() as connection:
             return {"meters": reads.meters(connection, microgrid, after, limit)}
 
@@ -224,10 +224,10 @@ def _add_completeness(app: FastAPI, api: Api) -> None:
     def complete(
         start: Moment, end: Moment, microgrid: MicrogridName | None = None, meter: MeterText | None = None
     ) -> dict[str, Any]:
-        """Return what is there of the slots of the finished quarters that begin in ``[start, end)``, and why not all.
+        """Count the present and missing slots of the finished quarters that begin in ``[start, end)``, by reason.
 
-        By microgrid; of one ``microgrid`` or ``meter``, by meter and record type. A meter counts from the quarter in
-        which it was first heard.
+        By microgrid; for one ``microgrid`` or ``meter`` also by meter and record type. A meter counts from its first
+        quarter with data.
         """
         _check_range(start, end, MAX_COMPLETENESS_S)
         if microgrid is not None:
@@ -265,10 +265,10 @@ def _add_troubles(app: FastAPI, api: Api) -> None:
         ] = None,
         limit: Limit = 100,
     ) -> dict[str, object]:
-        """Return the newest dead letters: what could not be accepted, with the reason, kept whole or its start.
+        """Return the newest dead letters: rejected records and messages, whole or truncated, with the reason.
 
-        Those in state `quarantined` hold readings that are in no block until a person decides: implausible ones, and
-        those of a controller that may not hold the meter (`not assigned`).
+        Dead letters in state `quarantined` have readings that are in no block until a person decides: implausible ones,
+        and readings from a controller that is not assigned to the meter (`not assigned`).
         """
         try:
             asked = wanted(meter, reason, str(since), 0, state or "")
@@ -279,17 +279,17 @@ def _add_troubles(app: FastAPI, api: Api) -> None:
 
     @app.get("/conflicts")
     def conflicts(limit: Limit = 100) -> dict[str, object]:
-        """Return slots for which different values came, each value with the controllers that sent it.
+        """Return slots with conflicting values, each value with the controllers that sent it.
 
-        The smallest value stands. A slot is listed only when its quarter-hour was compacted: up to `compact_s` (900 s)
-        and a minute after the quarter-hour's end. Events that contradict others are in `/dead-letters`, without a
+        The smallest value is used. A slot is listed once its quarter-hour is compacted: up to `compact_s` (900 s)
+        and a minute after the quarter-hour's end. Conflicting events are in `/dead-letters`, without
         delay.
         """
         return {"conflicts": conflicting_slots(api.database, limit)}
 
     @app.get("/gaps")
     def gaps(limit: Limit = 100) -> dict[str, object]:
-        """Return the oldest blocks with missing slots that are being asked for."""
+        """Return the oldest blocks with missing slots that are being requested."""
         with api.database.reads.begin() as connection:
             return {"gaps": reads.gaps(connection, limit)}
 

@@ -14,20 +14,20 @@ MAX_CONNECTIONS = 200
 """Connections at a time."""
 
 REQUEST_WITHIN_S = 10.0
-"""Real seconds within which a request is to be complete."""
+"""Time limit for a complete request, real seconds."""
 
 ANSWER_WITHIN_S = 120.0
-"""Real seconds within which an answer is to be made and taken."""
+"""Time limit for making and sending a response, real seconds."""
 
 MAX_HEAD_BYTES = 32 * 1024
 """Bytes of a request's line and headers; uvicorn refuses more with 400."""
 
 
 def only_ours(app: ASGIApp, names: Collection[str]) -> ASGIApp:
-    """Return an application that refuses requests by names that are not ours (``commonwatt.network.hosts``)."""
+    """Return an application that refuses requests for unknown host names (``commonwatt.network.hosts``)."""
 
     async def judged(scope: Scope, receive: Receive, send: Send) -> None:
-        # Of a header that is there twice no value is ours.
+        # Two Host headers are joined, so that neither value is accepted.
         headers = [value for name, value in scope.get("headers", ()) if name == b"host"]
         host = b",".join(headers).decode("latin-1") if headers else None
         if scope["type"] == "http" and not is_ours(host, names):
@@ -39,18 +39,18 @@ def only_ours(app: ASGIApp, names: Collection[str]) -> ASGIApp:
 
 
 def bounded(count_cut: Callable[[], object]) -> type[H11Protocol]:
-    """Return the protocol uvicorn is to speak.
+    """Return uvicorn's HTTP protocol class with the limits of this module.
 
     Args:
-        count_cut: Called for each connection that is cut.
+        count_cut: Called for each connection that is aborted.
     """
 
     class Bounded(H11Protocol):
-        """One connection. When all are taken, the oldest one without a complete request gives way to a new one."""
+        """One connection. At ``MAX_CONNECTIONS`` the oldest one without a complete request is closed for a new one."""
 
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
-            self._request: RequestResponseCycle | None = None  # uvicorn's, as it was last seen
+            self._request: RequestResponseCycle | None = None  # uvicorn's request at the last check
             self.since = 0.0
             self._look_again: asyncio.TimerHandle | None = None
 
@@ -58,7 +58,7 @@ def bounded(count_cut: Callable[[], object]) -> type[H11Protocol]:
             super().connection_made(transport)
             self.since = self.loop.time()
             self._arm()
-            # Those that were cut leave the set later.
+            # Aborted connections leave the set later.
             others = [other for other in self.connections if other is not self and not other.transport.is_closing()]
             if len(others) >= MAX_CONNECTIONS:
                 waiting = (other for other in others if isinstance(other, Bounded) and not other.answers())
@@ -73,7 +73,7 @@ def bounded(count_cut: Callable[[], object]) -> type[H11Protocol]:
             self._look_again = self.loop.call_later(REQUEST_WITHIN_S / 2, self._look)
 
         def _look(self) -> None:
-            """Cut it if nothing has been finished for too long; a new request starts the time anew."""
+            """Abort the connection when its time limit has passed; a new request restarts the time."""
             if self.cycle is not self._request:
                 self._request, self.since = self.cycle, self.loop.time()
             if self.loop.time() - self.since >= (ANSWER_WITHIN_S if self.answers() else REQUEST_WITHIN_S):
@@ -82,11 +82,11 @@ def bounded(count_cut: Callable[[], object]) -> type[H11Protocol]:
                 self._arm()
 
         def answers(self) -> bool:
-            """Tell whether its request is complete and the answer is not."""
+            """Return whether the request is complete and the response is not."""
             return not getattr(self.cycle, "response_complete", True)
 
         def cut(self) -> None:
-            """Close it at once, and count it."""
+            """Abort the connection, and count it."""
             count_cut()
             self.transport.abort()
 

@@ -1,4 +1,4 @@
-"""The API's pages for people: every question with a form, and the runbooks. Nothing in them is from elsewhere."""
+"""The API's HTML pages: every endpoint with a form, and the runbooks. They load nothing from other servers."""
 
 from functools import cache
 from html import escape
@@ -9,7 +9,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"
-"""Content-Security-Policy of the page: no script runs in it, neither ours nor anybody's."""
+"""Content-Security-Policy of the pages: no script runs."""
 
 _STYLE = (
     "body{font-family:sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
@@ -30,7 +30,7 @@ def page(description: dict[str, Any]) -> str:
 
 @cache
 def runbooks_page() -> str:
-    """Return the runbooks (HTML). Each alert's section is at the anchor of its name in small letters."""
+    """Return the runbooks (HTML). Each alert's section has its name in lower case as anchor."""
     markdown = MarkdownIt().enable("table")
     tokens = markdown.parse(Path(__file__).with_name("runbooks.md").read_text(encoding="utf-8"))
     for heading, title in pairwise(tokens):
@@ -40,7 +40,7 @@ def runbooks_page() -> str:
         links = [token for token in inline.children or () if token.type == "link_open"]
         for link in links:
             if not str(link.attrs["href"]).startswith("#"):
-                del link.attrs["href"]  # A page of the project's folder, which is not served.
+                del link.attrs["href"]  # A page of the repository, which is not served.
     body = markdown.renderer.render(tokens, markdown.options, {})
     head = f'<meta charset="utf-8"><title>Runbooks</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html><html lang="en">{head}{body}</html>'
@@ -48,14 +48,14 @@ def runbooks_page() -> str:
 
 def _question(path: str, operation: dict[str, Any]) -> str:
     said = "".join(f"<p>{escape(text)}</p>" for text in operation.get("description", "").split("\n\n"))
-    # A form sends an empty field as an empty text, which is no value: what may be left out is only told.
+    # A form sends an empty field as empty text, which is not a valid value: optional parameters are only listed.
     parameters = operation.get("parameters", ())
     asked = [p for p in parameters if p["required"] or "default" in p["schema"]]
     optional = [p for p in parameters if p not in asked]
-    also = f"<p>May be added: {', '.join(_told(parameter) for parameter in optional)}.</p>" if optional else ""
+    also = f"<p>Optional: {', '.join(_told(parameter) for parameter in optional)}.</p>" if optional else ""
     return (
         f"<section><h2>{escape(path)}</h2>{said}{also}"
-        f'<form action="{escape(path)}">{"".join(map(_input, asked))}<button>Ask</button></form></section>'
+        f'<form action="{escape(path)}">{"".join(map(_input, asked))}<button>Send</button></form></section>'
     )
 
 

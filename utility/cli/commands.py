@@ -1,4 +1,4 @@
-"""``commonwatt utility command`` and ``commands``: tells gateways something, and shows what became of it."""
+"""``commonwatt utility command`` and ``commands``: send commands to gateways, and show their outcomes."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ app = typer.Typer()
 
 
 class Action(StrEnum):
-    """What a controller can be told."""
+    """Commands for a controller."""
 
     AGGREGATE = "aggregate"
     DEAGGREGATE = "deaggregate"
@@ -36,8 +36,8 @@ class Action(StrEnum):
 @app.command()
 @flowing
 def command(
-    microgrid: Annotated[str, typer.Argument(help="The microgrid whose gateway is told.")],
-    action: Annotated[Action, typer.Argument(help="What it is told.")],
+    microgrid: Annotated[str, typer.Argument(help="The microgrid whose gateway gets the command.")],
+    action: Annotated[Action, typer.Argument(help="The command.")],
     config: ConfigOption,
     at: Annotated[
         str | None, typer.Option(help="aggregate, deaggregate: `gateway` (its relay; the default) or `meters`.")
@@ -57,13 +57,13 @@ def command(
     relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,
     compact_s: Annotated[int | None, typer.Option(help="schedule: seconds between compactions.")] = None,
     reset: Annotated[
-        bool, typer.Option("--reset", help="schedule: the periods of the gateway's file, where no other is given.")
+        bool, typer.Option("--reset", help="schedule: reset the periods that are not given to the gateway's file.")
     ] = False,
     valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
 ) -> None:
-    """Tell a gateway something; the running service sends it, again and again, until it is answered.
+    """Send a command to a gateway; the running service repeats it until the gateway answers.
 
-    Prints the command's id and what was asked; `commonwatt utility commands` shows what became of it.
+    Prints the command's id and content; `commonwatt utility commands` shows its outcome.
 
     Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
     `command r001 schedule --reset`, `command r001 get --first 1790000000 --last 1790003600`.
@@ -94,7 +94,7 @@ def command(
 
 @app.command()
 def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption = False) -> None:
-    """Show the newest commands to gateways, and what became of them."""
+    """Show the newest commands to gateways, and their outcomes."""
     with errors_reported(), from_file(config) as (database, _):
         with database.reads.begin() as connection:
             rows = reads.commands(connection, limit)
@@ -105,7 +105,7 @@ def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption 
 
 
 def _checked(action: Action, fields: dict[str, Any], until: int) -> ControllerCommand:
-    """Return the command, or say what is wrong with its options."""
+    """Return the command; raise ``ConfigError`` for wrong options."""
     allowed = {
         Action.AGGREGATE: {"at", "mode", "for_s"},
         Action.DEAGGREGATE: {"at"},
@@ -163,11 +163,11 @@ def _command_row(row: dict[str, Any]) -> dict[str, object]:
 
 
 def _asked(message: dict[str, Any], *, defaults: bool = True) -> str:
-    """Say in words what a command asks for.
+    """Return a command's content as text for people.
 
     Args:
         message: A ``ControllerCommand``'s keys and values.
-        defaults: Also say what would be so anyway.
+        defaults: Also show values that equal the defaults.
     """
     cmd = message["cmd"]
     details = []

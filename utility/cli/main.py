@@ -39,11 +39,11 @@ for module in (cli_commands, cli_views, cli_upkeep):
 @app.command()
 @flowing
 def run(config: ConfigOption) -> None:
-    """Run the service until it is told to stop (SIGTERM or Ctrl-C).
+    """Run the service until SIGTERM or Ctrl-C.
 
-    It keeps what the gateways relay over the head-end broker, asks for what is missing, and serves the API, its page
+    It stores what the gateways relay over the head-end broker, requests missing data, and serves the API, its page
     /docs and /metrics. It starts without broker and network, and connects when they are there. The database is made,
-    or brought up to date, at the start.
+    database, or migrates it to the newest schema.
 
     An example of the file: commonwatt config example utility
     """
@@ -54,7 +54,7 @@ def run(config: ConfigOption) -> None:
             raise ConfigError(
                 f"{settings.tokens}: has no token of {UTILITY}; make one with: commonwatt utility register"
             )
-        # Loaded for this command alone: it takes longer than most of the others take.
+        # Imported for this command only: the import takes longer than most other commands.
         from utility.shell import Service
 
         database = open_database(settings.database, create=True, check=True, named=place_of_database(config))
@@ -82,10 +82,10 @@ def register(
     and meter-tokens.json; OUT/head-end/devices.json (for the utility's broker); OUT/utility/utility-tokens.json.
 
     Do it again after appending to the town file, such as a meter: it adds what is new and keeps every token. A town
-    file that moves a meter is refused, by what the database has and by the registry.json of each microgrid.
-    Running brokers and the running utility take the additions over by themselves.
+    file that moves a meter is refused: it is compared with the database and the registry.json of each microgrid.
+    Running brokers and the running utility load the additions by themselves.
 
-    With --out alone it makes the files and no database, with --database alone it fills that and makes no file: so the
+    --out alone makes only the files, --database alone fills only the database: so the
     secrets of the town need not be on the machine where the database is.
     """
     with errors_reported():
@@ -95,7 +95,7 @@ def register(
         if database is not None and (fault := database_fault(database)):
             raise ConfigError(f"--database: {fault}")
         if out is not None:
-            refuse_moved(loaded, out)  # before the database takes it over
+            refuse_moved(loaded, out)  # before the database is changed
         told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
         if database is not None:
             with opened(database, create=True, named="--database") as filled, filled.writes.begin() as connection:
@@ -113,7 +113,7 @@ def dump(
     start: Annotated[int, typer.Option(min=0, max=MAX_EPOCH, help="First second, UTC epoch; whole quarters.")] = 0,
     end: Annotated[int, typer.Option(min=0, max=MAX_EPOCH, help="Second after the last.")] = MAX_EPOCH,
 ) -> None:
-    """Write every block, joined, and every event as JSON lines, to be compared with what meters and gateways have.
+    """Write every joined block and every event as JSON lines, for comparison with meters and gateways.
 
     One line each, such as {"kind": "block", "meter": "10001", "type": 3, "quarter": 1988888, "values": [...],
     "quality": "22...", "extras": []}. Blocks come by quarter: those that begin in [START, END).

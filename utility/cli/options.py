@@ -1,4 +1,4 @@
-"""The option of the commands of the utility, and what it opens."""
+"""The ``--config`` option of the utility's commands, and the settings and database it opens."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,19 +18,19 @@ ConfigOption = Annotated[
 
 
 def load(config: Path) -> tuple[UtilitySettings, Clock]:
-    """Return what a file says, and its clock."""
+    """Return the settings of a file, and the clock they name."""
     settings = load_settings(config, "utility", UtilitySettings)
     return settings, load_clock(settings.clock)
 
 
 def place_of_database(config: Path) -> str:
-    """Name the key of a file that says where the database is."""
+    """Return the name of the file's key for the database, for error messages."""
     return place_of(config, "utility", "database")
 
 
 @contextmanager
 def opened(url: str, *, create: bool, named: str) -> Iterator[Database]:
-    """Open a database for the duration."""
+    """Open a database, and close it when the context ends."""
     database = open_database(url, create=create, named=named)
     try:
         yield database
@@ -40,7 +40,7 @@ def opened(url: str, *, create: bool, named: str) -> Iterator[Database]:
 
 @contextmanager
 def from_file(config: Path) -> Iterator[tuple[Database, Clock]]:
-    """Open the database of a file; whether the service runs makes no difference."""
+    """Open the database of a configuration file; the service may run at the same time."""
     settings, clock = load(config)
     with opened(settings.database, create=False, named=place_of_database(config)) as database:
         yield database, clock

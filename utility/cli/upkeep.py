@@ -1,4 +1,4 @@
-"""``commonwatt utility migrate``, ``recover``, ``backup``, ``restore``: what a person does to the whole database."""
+"""``commonwatt utility migrate``, ``recover``, ``backup``, ``restore``: commands on the whole database."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -35,8 +35,8 @@ def migrate(
 ) -> None:
     """Make the database, or bring it up to date, and say from which schema to which; `run` does the same at its start.
 
-    After a copy of an SQLite file, or a server's own physical backup, was put back by hand, use --new-store and start
-    the service again: then the gateways send once more what the copy does not have. `commonwatt utility restore` does
+    After restoring a copy of an SQLite file, or a server's own physical backup, by hand, use --new-store and start
+    the service again: the gateways then send again what the copy lacks. `commonwatt utility restore` does
     that by itself.
     """
     with errors_reported():
@@ -60,10 +60,10 @@ def migrate(
 @app.command("recover")
 @flowing
 def recovery_command(config: ConfigOption) -> None:
-    """Replace a damaged SQLite database by a new one with all that can be read and is sound; stop the service first.
+    """Replace a damaged SQLite database by a new one with all undamaged rows; stop the service first.
 
-    The damaged file is quarantined beside the new one, under a name with the date; the newest three are kept. Start the
-    service afterwards: the gateways send again what they have, and the gap finder asks for the rest. Should meters be
+    The damaged file is kept beside the new one, under a name with the date; the newest three are kept. Start the
+    service afterwards: the gateways send their backups again, and the gap finder requests the rest. If meters are
     missing, register the town again.
     """
     with errors_reported():
@@ -92,15 +92,15 @@ def recovery_command(config: ConfigOption) -> None:
 @app.command("backup")
 @flowing
 def backup_command(
-    file: Annotated[Path, typer.Argument(help="The file to write; must not be there yet.")], config: ConfigOption
+    file: Annotated[Path, typer.Argument(help="The file to write; must not exist yet.")], config: ConfigOption
 ) -> None:
-    """Write a backup of the whole database; the service may go on meanwhile.
+    """Write a backup of the whole database; the service may keep running.
 
-    All of it is of one moment. Before it gets its name it is looked at whole, as `restore` does it: what is there under
-    that name can be put back. Damaged parts are in it as they are, and told: then it ends with 1.
-    Of a PostgreSQL it is an archive of pg_dump's custom format, made by the server's client programs, with the tables
-    of the utility. What others have in that database is not in it, nor are roles and grants. Tokens and settings are
-    other files, to be kept as well.
+    The backup is a snapshot. Before it gets its name it is checked completely, as `restore` does: a file with
+    that name can be restored. Damaged parts are copied as they are, and reported: the exit code is then 1.
+    On PostgreSQL it is an archive in pg_dump's custom format, made by the server's client programs, with the tables
+    of the utility. Other programs' tables, roles and grants are not in it. Tokens and settings are
+    separate files: back them up too.
     """
     with errors_reported():
         settings, _ = load(config)
@@ -112,7 +112,7 @@ def backup_command(
         if damaged:
             raise StoreError(
                 f"{damaged} of its parts are damaged, in the database itself or on the way here; everything else is in "
-                f"the backup. Have the database looked through with: {command_line(config, 'dump')} > /dev/null "
+                f"the backup. Check the database with: {command_line(config, 'dump')} > /dev/null "
                 "(what is damaged is quarantined and asked for again), then make another"
             )
 
@@ -122,19 +122,19 @@ def backup_command(
 def restore_command(
     file: Annotated[Path, typer.Argument(help="A backup, made by `commonwatt utility backup`.")],
     config: ConfigOption,
-    replace: Annotated[bool, typer.Option("--replace", help="Also where the database holds something.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace a database that is not empty.")] = False,
 ) -> None:
-    """Put a backup back in the place of the database; stop the service first.
+    """Replace the database by a backup; stop the service first.
 
-    The backup is looked at whole first; if it is none, or something ends the command, the database is as it was.
-    It has a new store id afterwards, so that the gateways send again what was acknowledged since the backup
+    The backup is checked completely first; if it is invalid, or the command is interrupted, the database is unchanged.
+    The restored database has a new store id, so that the gateways send again what was acknowledged since the backup
     was made, as far back as they keep it.
 
-    An SQLite file that was there is kept beside it, as FILE.replaced-DATE; the newest three of those are kept.
-    In a PostgreSQL only the utility's own tables are replaced, at once or not at all. What was granted on those tables
-    and on the view `block` stays granted, but for grants on single columns; what was added to those tables is gone,
-    such as indexes and triggers. Where others' views or tables depend on them, nothing is replaced, and those are
-    named: drop them first, and make them again afterwards.
+    A replaced SQLite file is kept beside it, as FILE.replaced-DATE; the newest three of those are kept.
+    On PostgreSQL only the utility's own tables are replaced, in one transaction. Grants on those tables
+    and on the view `block` are kept, except grants on single columns; objects added to those tables are lost,
+    such as indexes and triggers. If other views or tables depend on them, nothing is replaced, and those are
+    named: drop them first, and create them again afterwards.
     """
     with errors_reported():
         settings, clock = load(config)
@@ -147,7 +147,7 @@ def restore_command(
 
 @contextmanager
 def _progress(what: str) -> Iterator[Tell]:
-    """Show a person how far it is."""
+    """Show the progress on the terminal."""
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task(what, total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

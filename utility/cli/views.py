@@ -37,7 +37,7 @@ app = typer.Typer()
 
 
 class State(StrEnum):
-    """What is decided on a letter."""
+    """State of a quarantined dead letter."""
 
     QUARANTINED = "quarantined"
     RELEASED = "released"
@@ -52,17 +52,17 @@ def dead_letters(
     reason: ReasonOption = None,
     since: SinceOption = None,
     state: Annotated[
-        State | None, typer.Option("--state", help="Only those that are held, or that were released or refused.")
+        State | None, typer.Option("--state", help="Only quarantined, released or refused dead letters.")
     ] = None,
     counts: CountsOption = False,
     limit: LimitOption = 50,
     as_json: JsonOption = False,
     release: Annotated[
         list[int] | None,
-        typer.Option("--release", help="Take the quarantined readings of dead letter NO into the blocks."),
+        typer.Option("--release", help="Release the quarantined readings of dead letter NO into the blocks."),
     ] = None,
     refuse: Annotated[
-        list[int] | None, typer.Option("--refuse", help="Never take the quarantined readings of dead letter NO.")
+        list[int] | None, typer.Option("--refuse", help="Refuse the quarantined readings of dead letter NO for good.")
     ] = None,
     who: Annotated[
         str | None, typer.Option("--by", help="The person who decides; default: the user of this machine.")
@@ -71,10 +71,10 @@ def dead_letters(
 ) -> None:
     """Show the newest dead letters: what was rejected, its sender and the reason; decide on quarantined readings.
 
-    A reading that is more than its meter's service can carry, or its battery hold, is held: kept as it came, but in no
-    block and on no bill until a person decides. Released, it is part of its block like any other reading. Refused, it
+    A reading above what its meter's service can carry, or its battery can store, is quarantined: kept, but in no
+    block and on no bill until a person decides. A released reading joins its block like any other. A refused reading
     stays a dead letter, and its slot is missing for that reason. A decision stands, and names who took it. Held as `not
-    assigned` is what a controller sent that may not hold the meter; its slots are asked of the meter's own gateway.
+    assigned`: sent by a controller not assigned to the meter; the slots are requested from the meter's own gateway.
 
     Examples: `dead-letters --state quarantined`, `dead-letters --release 17 --why "new service, 400 A"`, `dead-letters
         --since 24h --counts`.
@@ -95,7 +95,7 @@ def dead_letters(
 
 
 def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str, why: str, now: int) -> None:
-    """Take all decisions in one transaction, and say what became of each."""
+    """Apply all decisions in one transaction, and print the result of each."""
     if len(who) > MAX_WHO or len(why) > MAX_WHY:
         raise ConfigError(f"--by may have {MAX_WHO} characters, --why {MAX_WHY}")
     with database.writes.begin() as connection:
@@ -107,9 +107,9 @@ def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str
 
 @app.command()
 def conflicts(config: ConfigOption, limit: LimitOption = 50) -> None:
-    """Show slots of finished quarters for which different values came, and the controllers that sent each value.
+    """Show slots of finished quarters with conflicting values, and the controllers that sent each value.
 
-    The smallest value stands, all are kept. A slot is listed only when its quarter-hour was compacted: up to
+    The smallest value is used, all are kept. A slot is listed once its quarter-hour is compacted: up to
     `compact_s` (900 s) and a minute after the quarter-hour's end.
     """
     with errors_reported(), from_file(config) as (database, _):
@@ -123,7 +123,7 @@ def _values_text(values: Any) -> str:
 
 @app.command()
 def gaps(config: ConfigOption, limit: LimitOption = 50) -> None:
-    """Show the oldest blocks with missing slots, how often they were asked for, and when next."""
+    """Show the oldest blocks with missing slots, how often they were requested, and the time of the next request."""
     with errors_reported(), from_file(config) as (database, _), database.reads.begin() as connection:
         columns = ("microgrid", "meter", "type", "start", "slots", "absent", "asked", "next_time")
         show("gaps", reads.gaps(connection, limit), columns)
@@ -134,7 +134,7 @@ def jobs(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = Fa
     """Show the periods of the utility's jobs: first those that are not done, then the newest that are.
 
     `due`: the next tick does it, within 15 s. `running`: an attempt is at work. `failed`: the last attempt failed, or
-    its process died; the next begins by itself. `to come`: the period has not ended yet.
+    its process died; it is retried by itself. `to come`: the period has not ended yet.
     """
     with errors_reported(), from_file(config) as (database, clock):
         with database.reads.begin() as connection:
@@ -148,9 +148,9 @@ def jobs(config: ConfigOption, limit: LimitOption = 50, as_json: JsonOption = Fa
 @app.command()
 @flowing
 def schedules(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Show the periods, in seconds, by which each gateway collects, asks for levels, relays and compacts.
+    """Show the periods, in seconds, at which each gateway collects, requests levels, relays and compacts.
 
-    As its last heartbeat reports them. Those that `command schedule` set are named under tuned; the others are from the
+    They are from its last heartbeat. Periods set by `command schedule` are named under tuned; the others are from the
     gateway's file.
     """
     with errors_reported(), from_file(config) as (database, _):
@@ -166,9 +166,9 @@ def schedules(config: ConfigOption, as_json: JsonOption = False) -> None:
 @app.command()
 @flowing
 def lines(config: ConfigOption, as_json: JsonOption = False) -> None:
-    """Show what each controller's LTE line has cost this month and is expected to by its end, in GB, each way.
+    """Show each controller's LTE use this month and its forecast for the month's end, in GB, each way.
 
-    As its gateway said last. At risk is a line of which more is expected than its plan allows.
+    As last reported by its gateway. A line is at risk if its forecast exceeds its plan's allowance.
     """
     with errors_reported(), from_file(config) as (database, _):
         with database.reads.begin() as connection:

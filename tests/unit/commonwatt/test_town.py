@@ -175,7 +175,7 @@ def test_foreign_meter_joins_a_microgrid_as_its_table_says(tmp_path: Path) -> No
         ('[[microgrid]]\nid = "R"\nkind = "public"\n', "line 2: microgrid.0.id: "),
         (
             '[[microgrid]]\nid = "r"\nkind = "public"\n[[microgrid]]\nid = "s"\n',
-            "line 4: microgrid.1.kind: missing; What",
+            "line 4: microgrid.1.kind: missing; The",
         ),
         (SMALL + "[[microgrid]]\nid = 5\n", "microgrid.3.id: "),
         ('[town]\ntimezone = "Mars/Olympus"\n' + SMALL, "line 2: town.timezone: must be a time zone"),
