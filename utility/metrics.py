@@ -128,7 +128,7 @@ class UtilityMetrics:
         """Show what is wrong with the database."""
         gauge = Gauge(
             f"{_PREFIX}_alarm",
-            "1 while a person must see to it: store_damaged, nothing is acknowledged; disk_full, no data is taken in.",
+            "1 while a person must see to it: store_damaged, nothing is acknowledged; disk_full, no data is accepted.",
             ["alarm"],
             registry=self.registry,
         )

@@ -131,7 +131,7 @@ def the_utilitys(site: Site, disk: Path) -> None:
     assert (metric("batches_total"), acknowledged(site)) == before, "nothing is acknowledged"
     assert asked("/status")["alarms"] == ["disk_full"]
     assert len(asked("/meters")["meters"]) > 0, "the API answers"
-    assert "no data is taken in" in site.log("utility")
+    assert "no data is accepted" in site.log("utility")
     (disk / "filler").unlink()
     eventually(lambda: metric('alarm{alarm="disk_full"}') == 0)
     eventually(lambda: metric("batches_total") >= before[0] + 2)
