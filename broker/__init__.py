@@ -1,4 +1,4 @@
-"""An MQTT 3.1.1 broker fit for duty: amqtt behind a guard that judges every CONNECT before amqtt sees a byte of it.
+"""An MQTT 3.1.1 broker: amqtt behind a guard that checks every CONNECT before amqtt gets a byte of it.
 
 ``rules``: the topics of each device; ``admission``: which clients may connect; ``embedded``: amqtt behind both.
 """

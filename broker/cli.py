@@ -1,4 +1,4 @@
-"""``commonwatt broker``: runs a broker from its file."""
+"""The command ``commonwatt broker``."""
 
 import asyncio
 import contextlib
@@ -34,12 +34,12 @@ app = typer.Typer(help="The MQTT broker that runs beside a gateway, or at the ut
 
 
 ConfigOption = Annotated[
-    Path, typer.Option("--config", "-c", help="The broker's file (TOML), its one table is called broker.")
+    Path, typer.Option("--config", "-c", help="The broker's file (TOML); its one table is called broker.")
 ]
 
 
 class Other(StrEnum):
-    """A broker of others that can run in place of ours."""
+    """Another MQTT broker that can run in place of ours."""
 
     MOSQUITTO = "mosquitto"
 
@@ -52,7 +52,7 @@ def broker() -> None:
 @app.command()
 @flowing
 def run(config: ConfigOption) -> None:
-    """Run a broker until it is told to stop (SIGTERM or Ctrl-C).
+    """Run a broker until SIGTERM or Ctrl-C.
 
     The devices file lists the devices that may connect. `commonwatt utility register` makes it; changes are read at
     once: a new meter needs no restart. A device connects with its identity as MQTT client id and its token as password,
@@ -61,7 +61,7 @@ def run(config: ConfigOption) -> None:
     An example of the file: commonwatt config example broker
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # What clients do is counted and told by us, throttled; amqtt warns of each packet.
+    # The broker counts and logs clients' errors itself, throttled; amqtt warns about each packet.
     for name in ("amqtt", "transitions"):
         logging.getLogger(name).setLevel(logging.ERROR)
     try:
@@ -82,14 +82,14 @@ def render(
     config: ConfigOption,
     out: Annotated[Path, typer.Option("--out", help="Folder for its files; made when missing.")],
 ) -> None:
-    """Write the files from which a broker of others runs in place of this one, with the same devices and rules.
+    """Write the files with which another broker runs in place of this one, with the same devices and access rules.
 
-    OUT/mosquitto.conf has the settings, OUT/access which device may use which topics, OUT/passwords digests of the
-    tokens (not where certificates are required). Start it with: mosquitto -c OUT/mosquitto.conf
+    OUT/mosquitto.conf has the settings, OUT/access the topics of each device, OUT/passwords the digests of the
+    tokens (not if certificates are required). Start it with: mosquitto -c OUT/mosquitto.conf
 
-    Do it again whenever devices.json changed (a meter was registered, a device revoked or taken in again), as the user
-    that Mosquitto runs as, and restart Mosquitto, or send it a SIGHUP: it reads devices, rules and certificates again.
-    All the steps, and what differs from this broker, are in docs/security.md.
+    Run it again whenever devices.json has changed (a device was registered, revoked or readmitted), as the user that
+    Mosquitto runs as. Then restart Mosquitto, or send it SIGHUP: it reads devices, rules and certificates again.
+    docs/security.md has all the steps, and the differences from this broker.
     """
     with errors_reported():
         settings = load_settings(config, "broker", BrokerSettings)
@@ -104,10 +104,10 @@ def render(
 
 
 def _refuse_folder_of_others(out: Path) -> None:
-    """Write nothing that its reader can't read: at a reload Mosquitto grants everything without its access file."""
+    """Refuse a folder of another user: Mosquitto can't read our files there, and reloads without any access rules."""
     if out.stat().st_uid != os.geteuid():
         raise ConfigError(
-            f"{out}: belongs to {out.owner()}, who could not read what you write there; do this as that user: "
+            f"{out}: belongs to {out.owner()}, who could not read your files there; run this as that user: "
             f"sudo -u {out.owner()} commonwatt broker render ..."
         )
 
@@ -152,7 +152,7 @@ def _named(error: OSError, address: str) -> OSError:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many connections as the system does: the usual soft limit of 1,024 is below a town's gateways."""
+    """Raise the limit of open files to the hard limit: the usual soft limit of 1,024 is below a town's gateways."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -1,4 +1,4 @@
-"""The broker's figures for Prometheus. None is labelled by device: a town has 16,307."""
+"""The broker's metrics for Prometheus. No label names a device: a town has 16,307."""
 
 from collections.abc import Iterable
 from enum import StrEnum
@@ -34,15 +34,15 @@ class BrokerMetrics:
         refused_connects: Connections refused, by reason.
         refused_actions: Publishes, subscriptions and deliveries refused, by action.
         cuts: Admitted connections cut, by reason.
-        held_back: Packets read later than they came, since their sender sends too many.
+        held_back: Packets read with a delay because their sender exceeds its rate.
         dropped_messages: Messages that did not reach a subscriber, by reason.
-        accept_pauses: Times no connection was accepted for want of open files.
-        messages: Messages taken in and passed on, by direction.
-        line_bytes: What the meters' connections cost on the line, by direction.
+        accept_pauses: Times accepting was paused, mostly for the limit of open files.
+        messages: Messages received and passed on, by direction.
+        line_bytes: IP bytes of the meters' connections on the line, by direction.
         connection_errors: Connections ended by an error in the broker itself.
         devices_file_errors: Times the devices file could not be read again.
         tls_file_errors: Times a certificate or the list of revocations could not be read again.
-        certificate_expires: When the broker's certificate expires.
+        certificate_expires: Expiry of the broker's certificate.
     """
 
     def __init__(self) -> None:
@@ -51,36 +51,36 @@ class BrokerMetrics:
         self.devices = self._gauge("devices", "Devices that may connect.")
         self.connects = self._counter("connects", "Connections admitted.")
         self.takeovers = self._counter("takeovers", "Connections replaced by a newer one of the same identity.")
-        text = "Connections refused before amqtt saw them, by reason."
+        text = "Connections refused before they reached amqtt, by reason."
         self.refused_connects = self._counters("refused_connects", text, "reason", Refusal)
         text = "Publishes, subscriptions and deliveries refused, by action."
         self.refused_actions = self._counters("refused_actions", text, "action", Action)
-        text = "Admitted connections cut for what their client did or left undone, by reason."
+        text = "Admitted connections cut by the broker, by reason."
         self.cuts = self._counters("cut_connections", text, "reason", Cut)
-        text = "Packets read later than they came, since their sender exceeds packets_per_s."
+        text = "Packets read with a delay because their sender exceeds packets_per_s."
         self.held_back = self._counter("held_back_packets", text)
-        text = "Messages that did not reach a subscriber, by reason: too many on their way, no PUBACK, disconnected."
+        text = "Messages that did not reach a subscriber, by reason: full queue, no PUBACK, disconnected."
         self.dropped_messages = self._counters("dropped_messages", text, "reason", Dropped)
-        text = "Times no connection was accepted for a while, since as many are open as files may be."
+        text = "Times accepting connections was paused, mostly for the limit of open files."
         self.accept_pauses = self._counter("accept_pauses", text)
-        text = "Messages taken in and passed on, by direction."
+        text = "Messages received and passed on, by direction."
         self.messages = self._counters("messages", text, "direction", _WAYS)
         self.messages_in, self.messages_out = (self.messages.labels(way) for way in _WAYS)
         text = "IP bytes of all connections but the gateway's, by direction: out to meters, in from them."
         self.line_bytes = self._counters("line_bytes", text, "direction", _WAYS)
         text = "Connections ended by an error in the broker itself."
         self.connection_errors = self._counter("connection_errors", text)
-        text = "Times the devices file could not be read again; the devices known before stay."
+        text = "Times the devices file could not be read again; the previous devices stay."
         self.devices_file_errors = self._counter("devices_file_errors", text)
-        text = "Times certificates or revocations could not be read again; those known before stay."
+        text = "Times certificates or revocations could not be read again; the previous ones stay."
         self.tls_file_errors = self._counter("tls_file_errors", text)
-        text = "When the broker's certificate expires, UTC epoch seconds."
+        text = "Expiry of the broker's certificate, UTC epoch seconds."
         self.certificate_expires = self._gauge("certificate_expiry_timestamp_seconds", text, "use")
         self._line = ByteCount()
 
     def line_use(self, total: ByteCount) -> None:
-        """Count what was sent and received since the last time."""
-        # A connection that turns out to be the gateway's is taken out of the sum.
+        """Count the bytes sent and received since the last call."""
+        # The total can fall: a connection that turns out to be the gateway's is subtracted.
         self.line_bytes.labels("out").inc(max(0, total.sent - self._line.sent))
         self.line_bytes.labels("in").inc(max(0, total.received - self._line.received))
         self._line = total

@@ -1,7 +1,7 @@
 """Files for a Mosquitto (2.0) that runs in place of our broker: its settings, passwords and access rules. Pure text.
 
-They come from what our broker runs from: its settings, the devices file, and the one table of grants. What Mosquitto
-can't do as ours does stands in docs/security.md.
+They are made from our broker's own sources: its settings, the devices file, and the table of grants.
+docs/security.md lists what Mosquitto does differently.
 """
 
 import re
@@ -21,9 +21,9 @@ from commonwatt.protocol.topics import MICROGRID_PATTERN, ROOT
 SETTINGS_FILE, PASSWORDS_FILE, ACCESS_FILE = "mosquitto.conf", "passwords", "access"
 
 _WORDS = {Action.PUBLISH: "write", Action.RECEIVE: "read"}
-_HEADER = "# {}\n# Written by `commonwatt broker render mosquitto`; do it again instead of changing it here.\n"
+_HEADER = "# {}\n# Written by `commonwatt broker render mosquitto`; run it again instead of editing this file.\n"
 _SETTINGS = """
-# What happened, for the system's log. There is no /metrics and no /status: Mosquitto has neither.
+# Messages for the system's log. Mosquitto has no /metrics and no /status.
 log_dest stderr
 log_type error
 log_type warning
@@ -32,7 +32,7 @@ log_type information
 log_timestamp_format %Y-%m-%dT%H:%M:%S
 connection_messages true
 
-# No client without a name and a credential, and none beyond the access rules.
+# Every client needs a name and a credential, and may do only what the access rules grant.
 per_listener_settings false
 allow_anonymous false
 allow_zero_length_clientid false
@@ -44,7 +44,7 @@ persistent_client_expiration 1h
 retain_available false
 sys_interval 0
 
-# Bounds: bytes of a packet; messages on their way to one client, waiting for it, and bytes of these.
+# Limits: bytes of a packet; messages in flight to one client; messages queued for it, and their bytes.
 max_packet_size {packet_bytes}
 max_inflight_messages {sending}
 max_queued_messages {messages}
@@ -52,10 +52,10 @@ max_queued_bytes {bytes}
 set_tcp_nodelay true
 
 listener {port} {host}
-# Every registered device, and {waiting} that are not identified yet; a restart takes over another number.
+# All registered devices, and {waiting} connections not admitted yet; a changed number needs a restart.
 max_connections {connections}
 max_qos 1
-# A client id is worth nothing without its proof: a client with another's id takes over nothing.
+# The authenticated user name is the client id: a client can't take over another's session by its id.
 use_username_as_clientid true
 """
 _TLS = """
@@ -65,7 +65,7 @@ keyfile {certificate}
 tls_version tlsv1.2
 """
 _CLIENTS = """
-# Devices prove themselves by certificates of this authority that were not revoked; its name is their identity.
+# Devices authenticate by certificates of this authority that are not revoked; the name in one is the identity.
 cafile {ca}
 crlfile {revoked}
 require_certificate true
@@ -77,7 +77,7 @@ def rendered(settings: BrokerSettings, devices: Mapping[str, Device], folder: Pa
     """Return the files by name, to be written into ``folder`` (absolute).
 
     Raises:
-        ConfigError: A device can't stand in them.
+        ConfigError: A device can't be written into them.
     """
     admitted = [device for device in devices.values() if not device.revoked]
     for device in admitted:
@@ -111,17 +111,17 @@ def _settings(settings: BrokerSettings, devices: int, folder: Path) -> str:
 
 
 def _passwords(path: Path, devices: Iterable[Device]) -> str:
-    """Return a line for each device; neither salt nor hash lets anybody find a token."""
+    """Return a line for each device; a token can't be found from its salt and hash."""
     if without := [device.identity for device in devices if not device.mosquitto]:
         raise ConfigError(
-            f"{path}: {without[0]} has no digest for Mosquitto, nor have {len(without) - 1} others; an older version "
-            "registered them: do `commonwatt utility register` again, which keeps every token, and copy the file here"
+            f"{path}: {without[0]} and {len(without) - 1} others have no digest for Mosquitto; an older version "
+            "registered them: run `commonwatt utility register` again, which keeps every token, and copy the file here"
         )
     return "".join(f"{device.identity}:{device.mosquitto}\n" for device in devices)
 
 
 def _access(devices: Iterable[Device]) -> str:
-    lines = [_HEADER.format("Which device may publish (write) and receive (read) what; everything else is refused.")]
+    lines = [_HEADER.format("Topics that each device may publish (write) and receive (read); all others are refused.")]
     for device in devices:
         lines.append(f"\nuser {device.identity}\n")
         lines += [f"topic {_WORDS[action]} {topic}\n" for action in _WORDS for topic in _topics(device, action)]
@@ -129,14 +129,14 @@ def _access(devices: Iterable[Device]) -> str:
 
 
 def _topics(device: Device, action: Action) -> list[str]:
-    """Return what ``device`` is granted, ``+`` standing for any meter or microgrid."""
+    """Return the topics granted to ``device``, with ``+`` for any meter or microgrid."""
     own = {"microgrid": device.microgrid, "identity": device.identity, "a_meter": "+", "a_microgrid": "+"}
     grants = GRANTS[device.role, action]
     return [f"{ROOT}/{grant.path.format(**own)}/{leaf}" for grant in grants for leaf in grant.leaves]
 
 
 def _check(path: Path, device: Device) -> None:
-    """Refuse what would be read as another user or a wildcard, or as a line of its own."""
+    """Refuse a device that Mosquitto would read as another user, a wildcard or a separate line."""
     wanted = "" if device.role is Role.UTILITY else MICROGRID_PATTERN
     identity = re.fullmatch(IDENTITY_PATTERNS[device.role], device.identity)
     if not identity or not re.fullmatch(wanted, device.microgrid):

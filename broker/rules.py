@@ -1,9 +1,8 @@
-"""The access rules: which device may publish, subscribe to and receive what (docs/security.md). Pure, and default deny.
+"""The access rules: the topics that each device may use, and how (docs/security.md). Pure, and default deny.
 
-One table says what each role may publish and receive; everything not written there is refused. From it are made the
-patterns that our broker judges by, and the access file of a Mosquitto that runs in its place (``broker.mosquitto``).
-No pattern for a published or received topic admits a wildcard, and no filter spans two microgrids but the utility's
-one.
+One table lists what each role may publish and receive; everything else is refused. The patterns of our broker, and the
+access file of a Mosquitto that runs in its place (``broker.mosquitto``), are made from it. No pattern for a published
+or received topic admits a wildcard, and only the utility's filter spans two microgrids.
 """
 
 import re
@@ -29,7 +28,7 @@ from commonwatt.protocol.topics import (
 
 
 class Action(StrEnum):
-    """What a device wants to do with a topic."""
+    """An action of a device on a topic."""
 
     PUBLISH = "publish"
     SUBSCRIBE = "subscribe"
@@ -42,8 +41,8 @@ class Grant:
 
     Attributes:
         path: The levels below the first one. ``{microgrid}`` and ``{identity}`` are the device's own, ``{a_meter}`` and
-            ``{a_microgrid}`` anybody's.
-        leaves: What the last level may be.
+            ``{a_microgrid}`` any.
+        leaves: The permitted last levels.
     """
 
     path: str
@@ -54,7 +53,7 @@ _METER_LEAVES = (RECORDS, EVENTS, LEVELS, OUTCOMES)
 _GATEWAY_LEAVES = (BATCHES, STATUS, OUTCOMES)
 _DOWN_LEAVES = (ACKS, COMMANDS)
 
-# A gateway has two lines each: on the broker of its microgrid (among its meters), and on the head-end (by itself).
+# A gateway has two grants each: on the broker of its microgrid (its meters' topics), and on the head-end (its own).
 GRANTS: Mapping[tuple[Role, Action], tuple[Grant, ...]] = {
     (Role.METER, Action.PUBLISH): (Grant("{microgrid}/{identity}/u", _METER_LEAVES),),
     (Role.METER, Action.RECEIVE): (Grant("{microgrid}/{identity}/d", _DOWN_LEAVES),),
@@ -63,7 +62,7 @@ GRANTS: Mapping[tuple[Role, Action], tuple[Grant, ...]] = {
         Grant("{identity}/u", _GATEWAY_LEAVES),
     ),
     (Role.GATEWAY, Action.RECEIVE): (
-        # The last of these no device may publish: the broker speaks there itself.
+        # LTE is published by the broker itself; no device may publish it.
         Grant("{microgrid}/{a_meter}/u", (*_METER_LEAVES, LTE)),
         Grant("{identity}/d", _DOWN_LEAVES),
     ),
@@ -78,11 +77,11 @@ IDENTITY_PATTERNS: Mapping[Role, str] = {
     Role.GATEWAY: MICROGRID_PATTERN,
     Role.UTILITY: MICROGRID_PATTERN,
 }
-"""What the identity of each role looks like, as a whole."""
+"""The pattern of each role's whole identity."""
 
 
 def _pattern(role: Role, action: Action, wildcard: str = "{}") -> re.Pattern[str]:
-    """Return what a topic must look like; with a ``wildcard`` it may stand for a meter or a leaf."""
+    """Return the pattern of the granted topics; ``wildcard`` also admits a wildcard for a meter or a leaf."""
     lines = []
     for grant in GRANTS[role, action]:
         path = grant.path.format(
@@ -95,7 +94,7 @@ def _pattern(role: Role, action: Action, wildcard: str = "{}") -> re.Pattern[str
     return re.compile(f"{ROOT}/(?:{'|'.join(lines)})")
 
 
-# A filter asks for what may be received. The named groups must equal the device's own ``microgrid`` and ``identity``.
+# A filter may match what may be received. The named groups must equal the device's own ``microgrid`` and ``identity``.
 _RULES: dict[tuple[Role, Action], re.Pattern[str]] = {
     **{key: _pattern(*key) for key in GRANTS},
     **{
@@ -107,7 +106,7 @@ _RULES: dict[tuple[Role, Action], re.Pattern[str]] = {
 
 
 def allowed(device: Device, action: Action, topic: str) -> bool:
-    """Say whether ``device`` may do ``action`` with ``topic`` (a filter when it subscribes)."""
+    """Return whether ``device`` may do ``action`` on ``topic`` (a filter if it subscribes)."""
     match = _RULES[device.role, action].fullmatch(topic)
     if match is None:
         return False

@@ -1,4 +1,4 @@
-"""What the gateway's core may ask its store to change; one transaction holds all changes of a step."""
+"""The changes that the gateway's core writes to its store; one transaction holds all changes of a step."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -11,16 +11,16 @@ from commonwatt.protocol.dead_letters import DeadLetter
 RELAYED_SLOTS = "relayed_slots"
 """Setting that counts the slots the utility acknowledged."""
 
-# Any two of these numbers differ in two bits, so that no single flipped bit makes one another. A number that is none
-# of them is treated as OFFERED: sent again, whole and exact, which never does harm.
+# Any two of these numbers differ in two bits, so that a single flipped bit never turns one into another. Any other
+# number is treated as OFFERED: the block is sent again, whole and exact, which never does harm.
 
 UNSENT = 0
 """The utility has not acknowledged it."""
 OFFERED = 3
-"""Nor this part, but averages of its block, or an answer with all of it, were sent: next time its block goes exact and
-whole, since what the utility has of it is not known."""
+"""The utility has not acknowledged it, but averages of its block, or an answer with all of it, were sent: the block is
+sent exact and whole next time, since it is unknown what the utility has of it."""
 AVERAGED = 5
-"""The utility acknowledged averages of its block; its exact slots may still go there."""
+"""The utility acknowledged averages of its block; its exact slots may still be sent."""
 DONE = 6
 """The utility acknowledged it; kept as backup."""
 
@@ -34,7 +34,7 @@ class Part:
         key: (meter, record type, quarter).
         payload: As packed by ``commonwatt.codec.packing``.
         relayed: ``UNSENT``, ``OFFERED``, ``AVERAGED`` or ``DONE``.
-        joined: Whether it is what the compactor made of a finished quarter.
+        joined: Whether compaction made it from the parts of a finished quarter.
     """
 
     id: int
@@ -53,14 +53,14 @@ class AppendParts:
 
 @dataclass(frozen=True)
 class AppendRecords:
-    """Add accepted records; all of a transaction become parts together, one of each block."""
+    """Add accepted records; all records of a transaction together become parts, usually one for each block."""
 
     records: tuple[HistoryRecord, ...]
 
 
 @dataclass(frozen=True)
 class ReplaceParts:
-    """Put one part in the place of those it is the join of; nothing, if it is ``None``."""
+    """Replace parts by the one part that joins them; ``None``: only delete them."""
 
     ids: tuple[int, ...]
     by: Part | None
@@ -68,12 +68,12 @@ class ReplaceParts:
 
 @dataclass(frozen=True)
 class DropBackup:
-    """Delete the oldest of what the utility acknowledged; nothing else, whatever is asked for.
+    """Delete the listed rows that the utility acknowledged; other listed rows stay.
 
     Attributes:
         parts: Numbers of parts.
-        events: Row numbers of events.
-        dead letters: Numbers of letters.
+                events: Row numbers of events.
+                dead_letters: Numbers of dead letters.
     """
 
     parts: tuple[int, ...] = ()
@@ -83,7 +83,7 @@ class DropBackup:
 
 @dataclass(frozen=True)
 class DropDamaged:
-    """Delete a row that is not what was written; what is left of it is kept as a letter.
+    """Delete a damaged row; ``AddDeadLetters`` keeps its content.
 
     Attributes:
         table: Its table.
@@ -96,21 +96,21 @@ class DropDamaged:
 
 @dataclass(frozen=True)
 class AppendEvents:
-    """Add events to the set; one that is already there stays."""
+    """Add events; an event that is already stored stays."""
 
     events: tuple[tuple[int, EventRecord], ...]
 
 
 @dataclass(frozen=True)
 class AddDeadLetters:
-    """Keep dead letters; one already kept is not kept twice."""
+    """Add dead letters; one that is already stored is not added again."""
 
     dead_letters: tuple[DeadLetter, ...]
 
 
 @dataclass(frozen=True)
 class Cover:
-    """Note that ids ``first`` to ``last`` of a meter's log are in the store."""
+    """Record that ids ``first`` to ``last`` of a meter's log are in the store."""
 
     meter: MeterId
     log: Log
@@ -121,14 +121,14 @@ class Cover:
 
 @dataclass(frozen=True)
 class MeterInfo:
-    """What a meter said of itself when it was last initialized.
+    """A meter's settings, as its command outcomes report them.
 
     Attributes:
         meter: The meter.
-        push: Its manual switch: sends by itself.
+        push: Whether it sends without a request (its manual switch).
         minimum_percent: Its sharing minimum; ``None`` without a battery.
         capacity: Its battery's capacity, milliwatt-hours; ``None`` without a battery.
-        time: When it said so (T6: the truth, dated).
+        time: Time of the report (T6); 0: the gateway's clock was not trusted then.
     """
 
     meter: MeterId
@@ -144,15 +144,15 @@ class Desired:
 
     Attributes:
         meter: The meter.
-        kind: Of which kind of state.
-        value: What is desired.
-        epoch: Under which epoch it was ordered.
-        seq: Its number within the kind.
+        kind: The kind of state.
+        value: The desired value.
+        epoch: The epoch of its command.
+        seq: Its sequence number within the kind.
         until: When it ends; ``None``: never.
         weight: Share of the discharge relative to other donors.
-        confirmed: Whether the meter said that it holds this very pair.
-        for_s: Whether its meter was sent a duration, not a time of end: while this process runs, its end is shifted
-            when the time is set. A store knows it by ``until`` alone.
+        confirmed: Whether the meter reported this pair.
+        for_s: Whether its meter was sent a duration, not an end time: while this process runs, its end is shifted
+            when the time is set. The store keeps ``until`` only.
     """
 
     meter: MeterId
@@ -168,28 +168,28 @@ class Desired:
 
 @dataclass(frozen=True)
 class Offered:
-    """Note, before they are sent, that averages or an answer hold these unsent parts."""
+    """Mark unsent parts as ``OFFERED``, before averages or an answer with them are sent."""
 
     parts: tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class OfferedFrom:
-    """The same of all unsent parts of ``quarter`` and later ones."""
+    """Mark all unsent parts of ``quarter`` and later quarters as ``OFFERED``."""
 
     quarter: Quarter
 
 
 @dataclass(frozen=True)
 class Relayed:
-    """Note what the utility acknowledged.
+    """Record what the utility acknowledged.
 
     Attributes:
-        done: Numbers of parts it has whole.
-        averaged: Numbers of parts of which it has the averages.
+        done: Numbers of parts that the utility has exactly.
+        averaged: Numbers of parts of which the utility has averages.
         events: (meter, generation, id).
-        dead letters: Numbers of letters.
-        slots: How many slots they filled.
+        dead_letters: Numbers of dead letters.
+        slots: Number of slots with values in the batch.
     """
 
     done: tuple[int, ...]
@@ -201,22 +201,23 @@ class Relayed:
 
 @dataclass(frozen=True)
 class ForgetRelayed:
-    """The utility has a new, empty store: all there is now is sent again, blocks exact and whole.
+    """Record that the utility has a new, empty store: all present rows are sent again, blocks exact and whole.
 
-    This only notes up to where; ``ForgetMore`` marks it, the newest first, until ``StoreReads.forgetting`` is over.
+    This only records the last row numbers; ``ForgetMore`` marks the rows, the newest first, until
+    ``StoreReads.forgetting`` is 0.
     """
 
 
 @dataclass(frozen=True)
 class ForgetMore:
-    """Mark the next ``rows`` parts, events and dead letters that ``ForgetRelayed`` has noted as not acknowledged."""
+    """Mark as not acknowledged the next ``rows`` parts, events and dead letters that ``ForgetRelayed`` covers."""
 
     rows: int
 
 
 @dataclass(frozen=True)
 class PeriodDone:
-    """Note that a job's period is done, so that no restart does it twice."""
+    """Record that a job's period is done, so that it is not done again after a restart."""
 
     job: str
     period: int
@@ -224,7 +225,7 @@ class PeriodDone:
 
 @dataclass(frozen=True)
 class Setting:
-    """Keep a small value by name."""
+    """Store a small value by name."""
 
     key: str
     value: str

@@ -38,12 +38,12 @@ app = typer.Typer(
     no_args_is_help=True, help="A microgrid's gateway: collects, keeps sharing fair, relays to the utility."
 )
 
-Config = Annotated[Path, typer.Option("--config", "-c", help="Its TOML file; see: commonwatt config example gateway")]
+Config = Annotated[Path, typer.Option("--config", "-c", help="The TOML file; see: commonwatt config example gateway")]
 
 
 @app.command()
 def run(config: Config) -> None:
-    """Run the gateway until SIGTERM. It needs neither broker nor network to start, and waits for both."""
+    """Run the gateway until SIGTERM. It starts without broker and network, and waits for both."""
     with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
         with only_one(settings.store, "another gateway"):
@@ -54,10 +54,10 @@ def run(config: Config) -> None:
 def dump(
     config: Config,
     unacknowledged: Annotated[
-        bool, typer.Option("--unacknowledged", help="Only what the utility has not (exactly).")
+        bool, typer.Option("--unacknowledged", help="Only data that the utility has not, or only as averages.")
     ] = False,
 ) -> None:
-    """Print what the gateway's store holds, as JSON lines: blocks, then events. Works while the gateway runs."""
+    """Print the gateway's store as JSON lines: blocks, then events. Works while the gateway runs."""
     with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
         try:
@@ -77,10 +77,10 @@ def dead_letters(
     limit: LimitOption = 50,
     as_json: JsonOption = False,
 ) -> None:
-    """Show the gateway's newest dead letters: what could not be accepted, from which meter, where, and why.
+    """Show the gateway's newest dead letters: rejected records and messages, with meter, source and reason.
 
-    A record is kept whole; of a message that can't be read the first kilobyte is, at most 100 a sender and day. All of
-    them are relayed to the utility, where a person decides on those that are implausible. Works while the gateway
+    Records are kept whole; of a message that can't be read, the first kilobyte is kept, at most 100 a sender and day.
+    All are relayed to the utility, where a person decides on the implausible readings. Works while the gateway
     runs.
 
     Examples: `dead-letters --since 24h --counts`, `dead-letters --meter 10001`, `dead-letters --reason implausible
@@ -106,14 +106,14 @@ def dead_letters(
 @flowing
 def lte(
     config: Config,
-    days: Annotated[int, typer.Option(min=0, max=KEPT_DAYS, help="Show so many of the last days, too.")] = 7,
+    days: Annotated[int, typer.Option(min=0, max=KEPT_DAYS, help="Also show this many of the last days.")] = 7,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what the controller's LTE line has cost this month, and whether its allowance will do.
+    """Show the byte count of the controller's LTE line this month, and whether its allowance suffices.
 
-    Counted are IP bytes, headers included: of the meters' connections by the broker, of the utility's by the gateway,
-    or, with `lte_interface`, by the network interface. Expected by the month's end: what was used so far, and for the
-    time left as much a second as in the last seven days. Works while the gateway runs.
+    IP bytes are counted, with headers: the meters' connections by the broker, the utility's by the gateway, or all
+    by the network interface, with `lte_interface`. Expected by the month's end are the bytes used so far, and for the
+    time left the rate of the last seven days. Works while the gateway runs.
     """
     with errors_reported():
         settings = load_settings(config, "gateway", GatewaySettings)
@@ -140,7 +140,7 @@ def _line_row(row: LineDay) -> dict[str, object]:
 
 def _dump(path: Path, *, unsent_only: bool) -> None:
     store = Store.open(path, read_only=True)
-    # All is read before anything is printed: while a read is open the running gateway's log only grows.
+    # Read all before printing: during a read SQLite can't shorten the running gateway's log.
     parts = list(store.all_parts(unsent_only=unsent_only))
     events = list(store.all_events(unsent_only=unsent_only))
     for line in block_lines(load(parts)):
@@ -148,5 +148,5 @@ def _dump(path: Path, *, unsent_only: bool) -> None:
     for line in event_lines(events):
         sys.stdout.write(line + "\n")
     if store.damaged:
-        print(f"{len(store.damaged)} damaged rows left out; the gateway moves them away", file=sys.stderr)
+        print(f"{len(store.damaged)} damaged rows left out; the running gateway removes them", file=sys.stderr)
     store.close()

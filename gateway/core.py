@@ -1,8 +1,8 @@
-"""The gateway's core: takes an event and the time, returns what to do (docs/architecture.md).
+"""The gateway's core: a function of an event and the time that returns effects (docs/architecture.md).
 
-It reads the store and decides; it never writes, sends, waits or looks at a clock. The shell commits what it asks
-for and then publishes. The time it is handed (``raw``) only has to go on evenly; what time it really is, it finds out
-itself (``gateway.time.timekeeper``).
+It reads the store and decides; it never writes, sends, waits or reads a clock. The shell commits the returned changes
+and then publishes the returned messages. The time argument ``raw`` only has to advance evenly;
+``gateway.time.timekeeper`` computes the correct time from it.
 """
 
 from dataclasses import asdict
@@ -59,39 +59,39 @@ from gateway.time.timekeeper import Timekeeper
 from gateway.upkeep import Upkeep
 
 RETRY = "retry"
-"""Ticks every ``RETRY_S``: what is not confirmed is sent again, urgent data goes at once."""
+"""The job of every ``RETRY_S`` seconds: resend unconfirmed commands, relay new events, check the store."""
 
 RETRY_S = 5
 
 GOOD_TIME = "good_time"
-"""The setting that keeps the last good time."""
+"""Name of the setting that keeps the last good time."""
 
 HEARTBEAT = "heartbeat"
-"""Ticks every ``HEARTBEAT_S``: tells the utility how the gateway is."""
+"""The job of every ``HEARTBEAT_S`` seconds: send a heartbeat to the utility."""
 
 HEARTBEAT_S = 60
 
 PROBED_METERS = 3
-"""So many meters are asked at a time when nothing is heard of any."""
+"""Meters that get a request at a time when no meter has sent anything for a while."""
 
 FIRST_ID = 1
-"""A log's first record has this id."""
+"""Id of a log's first record."""
 
 
 class Gateway:
     """One microgrid's controller.
 
     Attributes:
-        collector: Takes in what meters send.
-        manager: Keeps meters in the states they should be in.
-        relay: Sends to the utility.
-        utility_commands: Does what the utility asks.
-        upkeep: Keeps the store in order.
-        line: Keeps account of the LTE line.
-        time: Keeps the time.
+        collector: Accepts the meters' messages.
+        manager: Keeps the meters in their desired states.
+        relay: Relays data to the utility.
+        utility_commands: Carries out the utility's commands.
+        upkeep: Checks the store and limits its size.
+        line: Counts the bytes on the LTE line.
+        time: The gateway's time and its trust.
         now: The time of the last event.
-        gone: By meter and log, how many ids the meter gave up that are not in this store: acknowledged to another
-            store, or lost.
+        gone: By meter and log, the number of ids that the meter no longer has and that are not in this store:
+            acknowledged by another store, or lost.
     """
 
     def __init__(self, settings: GatewaySettings, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
@@ -115,13 +115,13 @@ class Gateway:
         self._acks_topic = gateway_down(self._microgrid, ACKS)
 
     def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
-        """Take over a registry that has changed."""
+        """Replace the registry by a changed one."""
         self._meters = meters
         self.manager.register(meters)
         self.time.forget(set(meters))
 
     def handle(self, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Handle one event at the time ``raw``; return what to do."""
+        """Handle one event at the time ``raw``; return its effects."""
         match event:
             case FromMeter(topic, payload):
                 return self.from_meter(topic, payload, raw)
@@ -147,7 +147,7 @@ class Gateway:
     # Messages
 
     def from_meter(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Take in a message from the microgrid's broker."""
+        """Handle a message from the microgrid's broker."""
         now = self._tell(raw)
         if topic == self._broker_topic:
             return self._told(payload, now)
@@ -171,7 +171,7 @@ class Gateway:
             return self.collector.junk(source, parsed.meter, payload, MESSAGE_REASON + error.code, now)
 
     def _told(self, payload: bytes, now: Now) -> list[Effect[Change]]:
-        """Take in what the broker says of its meters' connections."""
+        """Handle the broker's byte count of its meters' connections."""
         try:
             byte_count = unpack_json(LineByteCount, payload)
         except ProtocolError as error:
@@ -179,13 +179,13 @@ class Gateway:
         return self.line.look(METERS, str(byte_count.run), ByteCount(byte_count.sent, byte_count.received), now)
 
     def _junk(self, source: DeadLetterSource, payload: bytes, code: int, now: Now) -> list[Effect[Change]]:
-        """Keep the start of what came in where no meter speaks."""
+        """Keep the start of an unacceptable message that is not from a meter, as a dead letter."""
         return self.collector.junk(source, 0, payload, MESSAGE_REASON + code, now)
 
     def _level(
         self, meter: RegisteredMeter, level: Level, payload: bytes, raw: EpochSeconds, now: Now
     ) -> list[Effect[Change]]:
-        """Take in a live level; one that its battery can't have decides nothing."""
+        """Handle a live level; an implausible level becomes a dead letter and does not affect sharing."""
         why = judge_level(level, limits_of(meter.service_amps, meter.battery_capacity_mwh))
         if why is None and meter.battery_capacity_mwh is None:
             why = Rejection.TYPE_NOT_REGISTERED
@@ -209,7 +209,7 @@ class Gateway:
         return taken.effects
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:
-        """Compare a meter's ids with those in the store (docs/stores.md): ask for what it has, count what is lost."""
+        """Compare a meter's ids with the store's (docs/stores.md): request the records it has, count lost ids."""
         if outcome.cmd != "initialize" or meter not in self._meters:
             return []
         effects: list[Effect[Change]] = []
@@ -226,7 +226,7 @@ class Gateway:
         return effects
 
     def from_utility(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Take in a message from the head-end."""
+        """Handle a message from the head-end."""
         now = self._tell(raw)
         try:
             if topic == self._acks_topic:
@@ -239,43 +239,43 @@ class Gateway:
         return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
 
     def _acknowledged(self, ack: BatchAck, raw: EpochSeconds, now: Now) -> list[Effect[Change]]:
-        """Take in a batch's acknowledgement, and the time in it."""
-        # Not the time in an answer to something long ago, which the network may have held.
+        """Handle a batch's acknowledgement, and the time in it."""
+        # The time is used only for a batch in flight: the network may have delayed any other acknowledgement.
         batch = self.relay.in_flight.get(ack.sequence)
         if ack.store == self._store.store_id and batch is not None and ack.trust is Trust.NETWORK:
             self.time.network(raw, ack.time, now - batch.sent)
         return self.relay.acknowledged(ack, now)
 
     def connected(self, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Greet the utility: send what waits, and learn whether its store is still the one that has our backup."""
+        """Handle a new connection to the head-end: resend unacknowledged batches and request the utility's store id."""
         self._tell(raw)
         self.relay.connected()
         return []
 
     def reopened(self, raw: EpochSeconds) -> None:
-        """Go on after the store failed: what was due then may be marked as done already, and have got no further."""
+        """Continue after a failure of the store: relay and compact again, as a period may be marked done too early."""
         self.relay.due(self._tell(raw))
         self.relay.compacting = True
 
     def committed(self, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Do what needs to see everything committed: choose what to relay, compact; and share as the levels now are."""
+        """Do the work that reads committed data: relay and compact, decide about sharing, delete damaged rows."""
         now = self._tell(raw)
         shifted, self._shifted = self._shifted, []
         return shifted + self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Ask some meters how they are, or the utility, since nothing was heard of them: is it they, or the link?"""
+        """Test a quiet connection: send requests to some meters, or an empty batch to the utility."""
         now = self._tell(raw)
         return self.manager.probe(PROBED_METERS) if link == "meters" else self.relay.hello(now)
 
     def disk_space(self, free_bytes: int) -> bool:
-        """Take in how much is free on the disk; return whether that changed what is taken in."""
+        """Set the free bytes on the disk; return whether the gateway began or ceased to refuse records."""
         changed = self.upkeep.disk_space(free_bytes)
         self.collector.refusing = self.upkeep.short
         return changed
 
     def busy(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Tell a meter that its put could not be stored."""
+        """Refuse a put that could not be stored, as BUSY."""
         now = self._tell(raw)
         parsed = parse_meter_up(topic)
         if parsed is None or parsed.leaf not in (RECORDS, EVENTS):
@@ -286,7 +286,7 @@ class Gateway:
     # Time
 
     def _tell(self, raw: EpochSeconds) -> Now:
-        """Return the time. If it was set, what waits for a time of its own, or lasts, does so as long as before."""
+        """Return the time; if it was set, shift all deadlines with it, so that durations stay the same."""
         self.now = Now(self.time.now(raw), self.time.trust(raw))
         if by_s := self.time.take_step():
             self._shifted += self.relay.shift(by_s, self.now) + self.manager.shift(by_s, self.now)
@@ -294,21 +294,21 @@ class Gateway:
         return self.now
 
     def machine(self, machine: Machine, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Take in what the machine's clocks say."""
+        """Handle a reading of the machine's clocks."""
         self.time.machine(machine)
         self._tell(raw)
         kept = self.time.keep()
         return [] if kept is None else [Write(Setting(GOOD_TIME, kept))]
 
     def jumped(self, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Take in that the machine's clock has jumped: ask the utility for the time."""
+        """Handle a jump of the machine's clock: request the time from the utility."""
         self.time.jumped()
         self._tell(raw)
         self.relay.greet = True
         return []
 
     def tick(self, job: str, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Do a job whose period has come; a period that is done is not done again, whatever the ticker does."""
+        """Run a job; collecting, relaying and compacting run once a period, also after a restart."""
         now = self._tell(raw)
         if job == RETRY:
             return self._retry(now)
@@ -329,7 +329,7 @@ class Gateway:
         return done
 
     def tick_every_s(self, job: str) -> int:
-        """Return how often ``tick(job)`` is due, in seconds; batteries near their minimum are asked every slot."""
+        """Return the period of ``tick(job)``, seconds; levels have one slot, for batteries near their minimum."""
         return {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}.get(job) or self.utility_commands.periods[
             job
         ]
@@ -364,7 +364,7 @@ class Gateway:
         return Publish(gateway_up(self._microgrid, STATUS), heartbeat.pack(), qos=0)
 
     def backlog_age_s(self, raw: EpochSeconds) -> int:
-        """Return for how long the oldest quarter is over of which the utility has not acknowledged every part."""
+        """Return the seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none."""
         return self._backlog_age_s(self._tell(raw))
 
     def _backlog_age_s(self, now: Now) -> int:
@@ -372,7 +372,7 @@ class Gateway:
         return 0 if since is None else max(0, now - (since + 1) * QUARTER_S)
 
     def view(self, raw: EpochSeconds) -> dict[str, object]:
-        """Return what a person wants to see of this gateway now, as JSON."""
+        """Return the gateway's present state for the status page, as JSON."""
         now = self._tell(raw)
         parts, events, dead_letters = self._store.backlog()
         decision = self.manager.decision

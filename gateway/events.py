@@ -1,4 +1,4 @@
-"""What the shell tells the gateway's core: one frozen value an event, handled by ``Gateway.handle``."""
+"""The events of the gateway's core: frozen values that the shell passes to ``Gateway.handle``."""
 
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -30,17 +30,17 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """Everything that earlier events asked for is committed."""
+    """All changes of earlier events are committed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """A look at one side of the LTE line.
+    """A byte count of one side of the LTE line.
 
     Attributes:
         side: One of ``gateway.lte.line.SIDES``.
-        run: The count's beginning: a new one began at 0.
-        sums: Bytes since then.
+        run: The counter's run; a new run begins at 0.
+        sums: The byte count since the run began.
     """
 
     side: str
@@ -50,7 +50,7 @@ class Counted:
 
 @dataclass(frozen=True, slots=True)
 class Quiet:
-    """Nothing was heard for a while over a connection that is up.
+    """No message came for a while over an open connection.
 
     Attributes:
         link: One of ``gateway.links``: ``METERS`` or ``HEAD_END``.
@@ -69,7 +69,7 @@ class NotStored:
 
 @dataclass(frozen=True, slots=True)
 class MachineRead:
-    """A look at the machine's clocks."""
+    """A reading of the machine's clocks."""
 
     machine: Machine
 
@@ -81,7 +81,7 @@ class ClockJumped:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A job's period may have come.
+    """A job may be due.
 
     Attributes:
         job: One of ``gateway.core.JOBS``.

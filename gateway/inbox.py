@@ -1,4 +1,4 @@
-"""What waits for the core: messages and ticks, bounded, taken in groups, each meter's messages in turn."""
+"""The bounded queue of events for the core, taken in groups, with the meters in turn."""
 
 import asyncio
 
@@ -7,22 +7,22 @@ from commonwatt.runtime.fair_queue import FairQueue
 from gateway.events import Event, FromMeter, FromUtility
 
 MAX_WAITING = 10_000
-"""Messages and ticks waiting for the core; more are dropped and counted, and their senders send them again."""
+"""Most events waiting for the core; further ones are dropped and counted, and their senders send them again."""
 
 MAX_WAITING_BYTES = 64 * 1024 * 1024
-"""What those messages may have together; a tick finds room all the same."""
+"""Most bytes of waiting messages together; a tick counts as 0 bytes."""
 
 MAX_GROUP = 500
-"""Messages taken into one transaction."""
+"""Most events in one transaction."""
 
 MAX_GROUP_BYTES = 512 * 1024
-"""No more messages go into a transaction that has so many bytes: taking them in holds up everything else."""
+"""A transaction with this many bytes takes no further messages: all other work waits for it."""
 
 MAX_GROUP_SLOTS = 20_000
-"""Nor into one that covers so many slots."""
+"""A transaction that covers this many slots takes no further messages."""
 
 _SERVICE = ""
-"""The sender of what is no meter's: ticks, acknowledgements and commands of the utility."""
+"""The sender of all events that are not a meter's: ticks, and the utility's acknowledgements and commands."""
 
 
 class Inbox:
@@ -38,11 +38,11 @@ class Inbox:
 
     @property
     def overflowed(self) -> int:
-        """What was dropped because the queue was full."""
+        """Events dropped because the queue was full."""
         return self._queue.overflowed
 
     def put(self, event: Event) -> None:
-        """Let the core handle an event when its turn comes."""
+        """Queue an event for the core."""
         match event:
             case FromMeter(topic, payload):
                 # The meter's subtree: one meter's records, events and outcomes stay in order.
@@ -55,14 +55,14 @@ class Inbox:
         self._filled.set()
 
     async def filled(self) -> None:
-        """Wait until something was put in since the last time."""
+        """Wait until an event was queued since the last call."""
         await self._filled.wait()
         self._filled.clear()
 
     def take(self) -> list[Event]:
-        """Take out what goes into the next transaction; nothing if nothing waits."""
+        """Remove and return the events of the next transaction; empty if none waits."""
         return self._queue.take(items=MAX_GROUP, work=MAX_GROUP_SLOTS, size=MAX_GROUP_BYTES)
 
     def clear(self) -> None:
-        """Forget everything that waits."""
+        """Drop all waiting events."""
         self._queue.clear()

@@ -1,6 +1,6 @@
-"""The watch over the LTE line: reads what it has cost, and warns of an allowance that will not do.
+"""Reads the LTE line's byte count, and logs a warning when the allowance is at risk.
 
-The account itself, day by day, is the core's (``gateway.lte.line``).
+The core keeps the byte count by day (``gateway.lte.line``).
 """
 
 import logging
@@ -14,15 +14,15 @@ log = logging.getLogger(__name__)
 
 
 class LineWatch:
-    """Looks at the line, and at what the core makes of it.
+    """Reads the line's byte count, and checks the core's forecast.
 
     Args:
-        interface: The network interface whose counters are the line's; ``None``: what the gateway's own connections
-            to the utility cost is counted.
+        interface: The network interface whose counters are the line's; ``None``: the gateway's own connections to
+            the utility are counted.
 
     Attributes:
-        tally: Sums what those connections cost.
-        month: How the line stood when it was last judged; ``None``: nothing of it was counted yet.
+        tally: The byte count of those connections.
+        month: The line's month at the last check; ``None``: nothing was counted yet.
     """
 
     def __init__(self, interface: str | None) -> None:
@@ -32,14 +32,14 @@ class LineWatch:
         self._level = "unknown"
 
     def look(self) -> tuple[str, str, ByteCount] | None:
-        """Return a side of the line, whose sums they are and the sums; ``None`` while the interface is not there."""
+        """Return a side of the line, its counter's run and byte count; ``None`` while the interface is absent."""
         if self._interface is None:
             return UTILITY, str(self.tally.run), self.tally.total()
         found = interface_byte_count(self._interface)
         return None if found is None else (INTERFACE, *found)
 
     def judge(self, month: Month | None) -> None:
-        """Tell a person, once each time, that the line's allowance will not do."""
+        """Log a warning when the line's level changes to at risk or exceeded."""
         level = "unknown" if month is None else month.level
         if level != self._level and level in ("at_risk", "exceeded"):
             log.warning("the LTE line is %s: %s", level.replace("_", " "), "; ".join(in_words(month)))

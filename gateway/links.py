@@ -1,7 +1,7 @@
-"""The gateway's two connections, to the meters' broker and to the head-end, and the watch over them.
+"""The gateway's two connections, to the meters' broker and to the head-end, and their liveness check.
 
-That a connection is up does not say that anything comes over it. One over which nothing was heard for a while is
-tried, by a question that must be answered; and made again if no answer comes.
+A connection may be open and deliver nothing. After a while without a message it is tested by a request that must be
+answered; without an answer the gateway reconnects.
 """
 
 import asyncio
@@ -21,13 +21,13 @@ from gateway.core import RETRY
 from gateway.events import Connected, Event, FromMeter, FromUtility, Quiet, Tick
 
 WATCH_EVERY_S = 5.0
-"""Real seconds between two looks at the connections."""
+"""Real seconds between two liveness checks of the connections."""
 
 QUIET_S = 15.0
-"""After so many real seconds without a word from any meter, some are asked how they are; likewise the utility."""
+"""Real seconds without a message from any meter after which some get a request; likewise the utility."""
 
 SILENT_S = 30.0
-"""Real seconds after which a connection is made again over which no answer comes; in vain, less and less often."""
+"""Real seconds without an answer after which the gateway reconnects; doubled with each reconnection in vain."""
 
 LONGEST_SILENCE_S = 3600.0
 
@@ -39,12 +39,12 @@ class Links:
 
     Args:
         settings: Their addresses and identities.
-        put: Takes events for the core.
-        tally: Counts what the head-end's connections cost.
+        put: Queues events for the core.
+        tally: Counts the bytes of the head-end's connections.
 
     Attributes:
         each: The connections, ``METERS`` and ``HEAD_END``.
-        expiry: When the first of their certificates expires.
+        expiry: The next expiry of one of their certificates.
 
     Raises:
         ConfigError: A file they need is missing or wrong.
@@ -83,9 +83,9 @@ class Links:
         self._liveness = {name: Liveness(SILENT_S, LONGEST_SILENCE_S) for name in self.each}
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Start connecting, and watching; return the tasks that do it, for ever."""
+        """Start the connections and their liveness check; return their endless tasks."""
         tasks = [asyncio.create_task(link.run(), name=f"the connection {name}") for name, link in self.each.items()]
-        tasks.append(asyncio.create_task(self._watch(), name="the watch over the connections"))
+        tasks.append(asyncio.create_task(self._watch(), name="the connections' liveness check"))
         return tasks
 
     def publish(self, message: Publish) -> None:
@@ -93,11 +93,11 @@ class Links:
         name = HEAD_END if message.topic.startswith(self._head_end_prefix) else METERS
         sent = self.each[name].publish(message)
         if sent and message.topic.endswith((f"/{COMMANDS}", f"/{BATCHES}")):
-            # Only these are answered.
+            # Only these messages are answered.
             self._liveness[name].expected(asyncio.get_running_loop().time())
 
     def _heard(self, name: str, event: FromMeter | FromUtility) -> None:
-        if event.topic != self._broker_topic:  # That a broker speaks does not say that it passes anything on.
+        if event.topic != self._broker_topic:  # A broker's own message does not prove that it passes on others.
             self._liveness[name].heard(asyncio.get_running_loop().time())
         self._put(event)
 
@@ -115,13 +115,13 @@ class Links:
                 elif liveness.quiet_s(now) >= QUIET_S:
                     self._put(Quiet(name))
                     if name == HEAD_END:
-                        liveness.expected(now)  # its answer, or that to what is in flight since another connection
+                        liveness.expected(now)  # the answer to this, or to a batch in flight from before a reconnection
 
 
 def _token(settings: GatewaySettings) -> str:
     tokens = load_tokens(settings.tokens)
     if settings.microgrid not in tokens:
         raise ConfigError(
-            f"{settings.tokens}: has no token of {settings.microgrid}; make it with: commonwatt utility register"
+            f"{settings.tokens}: has no token for {settings.microgrid}; make it with: commonwatt utility register"
         )
     return tokens[settings.microgrid]

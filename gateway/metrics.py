@@ -1,4 +1,4 @@
-"""What Prometheus sees of a gateway: counters read from the core when scraped, never a meter or customer as label."""
+"""The gateway's metrics for Prometheus, read from the core at each scrape; no label names a meter or customer."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,7 +17,7 @@ from gateway.store.tables import COLUMNS
 
 _PREFIX = "commonwatt_gateway"
 
-# Rows that are there from the start, so that an alert sees the first of each, and a panel shows that there is none.
+# Label values that exist at 0 from the start, so that an alert sees the first count, and a panel shows 0.
 _RECORDS = dict.fromkeys([*(kind.name.lower() for kind in RecordType), "event"], 0)
 _PUTS = dict.fromkeys(["accepted", *(why.name.lower() for why in Refusal if why is not Refusal.NONE)], 0)
 _REJECTED = dict.fromkeys((why.name.lower() for why in Rejection), 0)
@@ -37,26 +37,26 @@ _SOURCES = dict.fromkeys((source.name.lower() for source in _MESSAGES), 0)
 
 @dataclass
 class Figures:
-    """What the shell counts itself.
+    """The shell's own counts.
 
     Attributes:
         commits: Transactions committed.
         store_failures: Times the store failed and was opened again.
         quarantined: Times the store was found damaged, quarantined and replaced.
-        kept_quarantined: Damaged stores that are kept beside the one in use.
-        used_bytes: How much of the store's file is in use.
-        disk_free_bytes: How much is free on the store's disk.
-        disk_bytes: How large that disk is.
-        backlog_age_s: Seconds since the oldest quarter ended of which the utility has not acknowledged everything.
-        overflowed: Messages dropped because the queue was full; their senders repeat them.
+        kept_quarantined: Damaged stores kept beside the one in use.
+        used_bytes: Bytes of the store's file in use.
+        disk_free_bytes: Free bytes on the store's disk.
+        disk_bytes: Size of that disk, bytes.
+        backlog_age_s: Seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none.
+        overflowed: Messages dropped because the queue was full; their senders send them again.
         connected: Connections that are up, of two.
-        dropped: Messages not sent for want of a connection.
+        dropped: Messages not sent because there was no connection.
         retained: Retained messages ignored.
         callback_failures: Exceptions in listeners.
-        failures: Messages and ticks the core failed on.
-        link_restarts: How often a connection that was up was given up, by link and reason.
-        month: How the LTE line stands; ``None``: nothing of it was counted yet.
-        certificate_expires: When the first of its certificates expires, epoch seconds; ``None``: it has none.
+        failures: Events on which the core failed.
+        link_restarts: Number of open connections closed to reconnect, by link and reason.
+        month: The LTE line's month; ``None``: nothing was counted yet.
+        certificate_expires: Time of the next expiry of a certificate, epoch seconds; ``None``: it has none.
     """
 
     commits: int = 0
@@ -96,86 +96,86 @@ class _GatewayMetrics(Collector):
         yield _counter("commits", "Transactions committed.", figures.commits)
         yield from _backlog(self._backlog(), figures.backlog_age_s)
         yield from _connections(figures)
-        yield _gauge("gone_ids", "Record ids meters gave up that are not in this store.", sum(gateway.gone.values()))
+        yield _gauge("gone_ids", "Record ids neither at meters nor in this store.", sum(gateway.gone.values()))
         yield from _line(gateway, figures.month)
         yield from _time(gateway)
         decision = gateway.manager.decision
         roles = {"donor": len(decision.donors), "receiver": len(decision.receivers)}
-        yield _gauges("batteries", "Batteries, by what they do.", "role", roles)
+        yield _gauges("batteries", "Batteries that share or receive, by role.", "role", roles)
 
 
 def _delivery(gateway: Gateway) -> Iterator[Metric]:
-    """Yield the counts of messages from meters, to the utility, and of commands to meters."""
+    """Yield the counts of records, puts, commands and batches."""
     taken, told, relayed = gateway.collector.counts, gateway.manager.counts, gateway.relay.counts
     yield _counters("records", "Records accepted from meters, by type.", "type", _RECORDS | taken.records)
-    yield _counters("puts", "Puts received, by what became of them.", "result", _PUTS | taken.puts)
+    yield _counters("puts", "Puts received, by result.", "result", _PUTS | taken.puts)
     rejected = _REJECTED | taken.rejected
-    yield _counters("rejected_records", "Records kept as dead letters, by reason.", "reason", rejected)
+    yield _counters("rejected_records", "Records rejected, by reason.", "reason", rejected)
     yield _counter(
         "dropped_rejected_records",
-        "Rejected records that were not kept: their meter had its share of the day.",
+        "Rejected records that were not kept: their meter had reached its daily limit.",
         taken.rejected_dropped,
     )
     yield _counter(
         "puts_over_allowance",
-        "Puts refused as BUSY since their meter asks for more slots a minute than it may.",
+        "Puts refused as BUSY because their meter exceeds its allowance of slots a minute.",
         taken.puts_over_allowance,
     )
     yield _counter(
         "unknown_states",
-        "Events, levels and outcomes of meters with state bits that this version does not know.",
+        "Events, levels and outcomes with state bits unknown to this version.",
         told.unknown_states,
     )
     yield _counters("commands", "Commands sent to meters, by command.", "command", told.commands)
-    yield _counters("outcomes", "Outcomes meters answered, by result.", "result", told.outcomes)
+    yield _counters("outcomes", "Outcomes received from meters, by result.", "result", told.outcomes)
     fenced = len(gateway.manager.epochs.fenced)
-    yield _gauge("fenced_meters", "Meters not commanded, since they report a higher epoch of another manager.", fenced)
+    yield _gauge("fenced_meters", "Meters not commanded because they report another manager's higher epoch.", fenced)
     batches = _BATCHES | relayed.batches
-    yield _counters("batches", "Batches to the utility, by what became of them.", "result", batches)
+    yield _counters("batches", "Batches to the utility, by result.", "result", batches)
     yield _counter("relayed_blocks", "Blocks put into batches.", relayed.blocks)
 
 
 def _set_apart(gateway: Gateway) -> Iterator[Metric]:
-    """Yield what was moved away, deleted or not kept."""
+    """Yield the counts of damaged rows, of deleted backup, and of messages that could not be accepted."""
     counts = gateway.collector.counts
     damaged = _TABLES | gateway.upkeep.damaged
-    yield _counters("damaged_rows", "Stored rows found damaged and moved away, by table.", "table", damaged)
+    yield _counters("damaged_rows", "Stored rows found damaged and deleted, by table.", "table", damaged)
     yield _counter("dropped_backup_parts", "Acknowledged parts deleted to make room.", gateway.upkeep.dropped)
     unreadable = _SOURCES | counts.unreadable
-    text = "Messages that could not be accepted, by where they came in."
+    text = "Messages that could not be accepted, by source."
     yield _counters("unreadable_messages", text, "source", unreadable)
     yield _counter(
         "dropped_dead_letters",
-        "Messages that could not be accepted and were not kept: their sender had its share of the day.",
+        "Messages that could not be accepted and were not kept: daily limit of the sender, or full disk.",
         counts.dead_letters_dropped,
     )
 
 
 def _store(gateway: Gateway, figures: Figures) -> Iterator[Metric]:
-    """Yield how the store and its disk are."""
+    """Yield the metrics of the store and its disk."""
     yield _counter("store_failures", "Times the store failed and was opened again.", figures.store_failures)
     yield _gauge("refusing_records", "1 while the disk is full and records are refused.", gateway.upkeep.short)
-    yield _gauge("store_used_bytes", "Of the store's file, what is in use.", figures.used_bytes)
+    yield _gauge("store_used_bytes", "Bytes of the store's file in use.", figures.used_bytes)
     yield _counter("store_quarantined", "Times the store was damaged, quarantined and replaced.", figures.quarantined)
     yield _gauge(
         "damaged_stores",
         "Damaged stores kept beside the one in use, until a person deletes them.",
         figures.kept_quarantined,
     )
-    yield _gauge("disk_free_bytes", "What is free on the store's disk.", figures.disk_free_bytes)
-    yield _gauge("disk_size_bytes", "The size of the store's disk.", figures.disk_bytes)
+    yield _gauge("disk_free_bytes", "Free bytes on the store's disk.", figures.disk_free_bytes)
+    yield _gauge("disk_size_bytes", "Size of the store's disk, bytes.", figures.disk_bytes)
 
 
 def _messages(figures: Figures) -> Iterator[Metric]:
-    """Yield which messages got no further, and which connections were given up."""
+    """Yield the counts of dropped messages, failures and reconnections."""
     yield _counter("overflowed_messages", "Messages dropped by a full queue.", figures.overflowed)
-    yield _counter("unsent_messages", "Messages not sent for want of a connection.", figures.dropped)
+    yield _counter("unsent_messages", "Messages not sent because there was no connection.", figures.dropped)
     yield _counter("retained_messages", "Retained messages, ignored.", figures.retained)
     failures = figures.callback_failures + figures.failures
-    yield _counter("callback_failures", "Exceptions while taking in messages.", failures)
+    yield _counter("callback_failures", "Exceptions while handling events.", failures)
     restarts = CounterMetricFamily(
         f"{_PREFIX}_link_restarts",
-        "Times a connection was up and given up all the same.",
+        "Open connections closed to reconnect, by link and reason.",
         labels=["link", "reason"],
     )
     for names, times in figures.link_restarts.items():
@@ -187,7 +187,7 @@ def _backlog(backlog: dict[str, int], age_s: int) -> Iterator[Metric]:
     yield _gauges("backlog", "What the utility has not acknowledged, by kind.", "kind", backlog)
     yield _gauge(
         "backlog_age_seconds",
-        "Seconds since the oldest quarter ended of which the utility has not acknowledged everything; else 0.",
+        "Seconds since the end of the oldest quarter with parts that the utility has not acknowledged; else 0.",
         age_s,
     )
 
@@ -197,7 +197,7 @@ def _connections(figures: Figures) -> Iterator[Metric]:
     expires = figures.certificate_expires
     yield _gauges(
         "certificate_expiry_timestamp_seconds",
-        "When the first of its certificates expires, the authority's included, UTC epoch seconds.",
+        "Time of the next expiry of a certificate, authorities' included, UTC epoch seconds.",
         "use",
         {} if expires is None else {"mqtt": expires},
     )
@@ -215,24 +215,24 @@ def _line(gateway: Gateway, month: Month | None) -> Iterator[Metric]:
     yield family
     ways = ("up", "down")
     used = {} if month is None else dict(zip(ways, month.used, strict=True))
-    yield _gauges("lte_month_bytes", "Of these, since the month began, over restarts.", "direction", used)
+    yield _gauges("lte_month_bytes", "IP bytes on the LTE line this month, also before restarts.", "direction", used)
     expected = {} if month is None or month.expected is None else dict(zip(ways, month.expected, strict=True))
-    text = "What they will be at the month's end if it goes on as in the last seven days."
+    text = "Expected IP bytes at the month's end, at the rate of the last seven days."
     yield _gauges("lte_forecast_bytes", text, "direction", expected)
     allowance = gateway.line.allowance
-    yield _gauge("lte_allowance_bytes", "What the line's plan allows in a month, each way.", allowance)
+    yield _gauge("lte_allowance_bytes", "Bytes that the line's plan allows in a month, in each direction.", allowance)
 
 
 def _time(gateway: Gateway) -> Iterator[Metric]:
-    """Yield how far the gateway's time is trusted, and how often it was set."""
+    """Yield the trust of the gateway's time, its offset, and how often it was set."""
     trusts = {each.name.lower(): int(each is gateway.now.trust) for each in Trust}
-    yield _gauges("time_trust", "1 for how far the gateway's time can be trusted now.", "trust", trusts)
-    text = "How far the gateway's time is ahead of the clock it started with."
+    yield _gauges("time_trust", "1 for the present trust of the gateway's time, else 0.", "trust", trusts)
+    text = "Seconds by which the gateway's time is ahead of the clock it started with."
     yield _gauge("clock_offset_seconds", text, int(gateway.time.offset_s))
     yield _counter("time_steps", "Times the gateway's time was set.", gateway.time.counts.steps)
     yield _counter(
         "time_contradictions",
-        "Times the utility or NTP said another time than the gateway's, and was not followed.",
+        "Times the utility or NTP reported a different time that the gateway did not follow.",
         gateway.time.counts.contradictions,
     )
 

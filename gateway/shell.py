@@ -1,6 +1,6 @@
 """The gateway's shell: two MQTT connections, one store, one ticker, around the core.
 
-One loop in one fixed order: take what has come, ask the core, commit, publish. All messages waiting are taken into one
+One loop in a fixed order: take events from the inbox, call the core, commit, publish. Waiting events share one
 transaction (group commit).
 """
 
@@ -67,7 +67,7 @@ class Shell:
 
     @classmethod
     def open(cls, settings: GatewaySettings, clock: Clock) -> Self:
-        """Read the registry, open the store, or replace it if it is damaged, and make the shell.
+        """Open the store, or replace it if it is damaged, read the registry, and make the shell.
 
         Raises:
             ConfigError: A file it needs is missing or wrong.
@@ -83,7 +83,7 @@ class Shell:
         return shell
 
     def _opened(self, opened: tuple[Store, Recovery | None]) -> Store:
-        """Take note of a store that had to be replaced."""
+        """Record whether the store was replaced; return the store."""
         store, recovery = opened
         if recovery is not None:
             self._figures.quarantined += 1
@@ -94,7 +94,7 @@ class Shell:
         """Open the store after it failed; replace it if it is damaged, or if its file is gone."""
         path, now = self._settings.store, int(self._clock.now())
         if gone and not self._store.closed:
-            # What is still open is all there is: it is closed when it is written anew, however often that fails.
+            # The open file is the only copy: it is closed only after the new store is written, even after failures.
             return self._opened(replace(path, now, "its file was deleted, moved or replaced", self._store))
         self._store.close()
         if isinstance(failure, sqlite3.Error) and is_damage(failure):
@@ -106,7 +106,7 @@ class Shell:
         return Gateway(self._settings, self._store, meters)
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
-        """Run until ``stop`` is set; then finish the step at hand and close."""
+        """Run until ``stop`` is set; then store the last byte count of the line and close."""
         http = None
         self._read_machine()
         self._look_at_line()
@@ -137,12 +137,12 @@ class Shell:
             await asyncio.gather(*tasks, return_exceptions=True)
             if http is not None:
                 http.stop()
-            if not self._opening:  # else another thread has it, and lets go of it with the process
+            if not self._opening:  # else another thread opens it, and the process's end closes it
                 await self._last_look()
                 self._store.close()
 
     async def _last_look(self) -> None:
-        """Write down what the line has cost since the last heartbeat, the end of the connection included."""
+        """Store the line's byte count since the last heartbeat, with the end of the connections."""
         self._inbox.clear()
         self._look_at_line()
         try:
@@ -150,16 +150,16 @@ class Shell:
                 await self._step(self._ask(event, int(self._clock.now())))
         except sqlite3.Error as error:
             log.error(
-                "store %s failed (%s): what the line has cost since the last minute is lost",
+                "store %s failed (%s): the LTE line's byte count since the last minute is lost",
                 self._settings.store,
                 error,
             )
 
     async def _work(self) -> None:
-        """Take what has come, ask the core, commit, publish; for ever."""
+        """Take events from the inbox, call the core, commit and publish, in an endless loop."""
         while True:
             await self._inbox.filled()
-            # What a commit made possible goes with the next group, so that each group is one commit.
+            # The effects of a commit join the next group, so that each group is one commit.
             next_: list[Effect[Change]] = []
             while (group := self._inbox.take()) or next_:
                 now = int(self._clock.now())
@@ -178,7 +178,7 @@ class Shell:
                 await asyncio.sleep(0)
 
     def _ask(self, event: Event, now: int) -> list[Effect[Change]]:
-        """Ask the core; what it fails on is logged and counted, and never stops the rest."""
+        """Call the core with one event; log and count an exception, so that other events continue."""
         try:
             return self._core.handle(event, now)
         except sqlite3.Error:
@@ -196,7 +196,7 @@ class Shell:
         self._figures.commits += 1
 
     async def _reopen(self, error: sqlite3.Error) -> None:
-        """Nothing of the step was acknowledged: open the store again, and let the core learn anew what is in it."""
+        """Open the store again and make a new core from it; nothing of the failed step was acknowledged."""
         failure: Exception = error
         gone = isinstance(error, GoneError)
         self._opening = True
@@ -216,13 +216,13 @@ class Shell:
                 return
 
     def _schedule(self) -> None:
-        """Let the ticker tick at the periods in force; what is due is the core's business."""
+        """Set the ticker to the periods in force; the core decides which jobs are due."""
         for job in JOBS:
             every_s = self._core.tick_every_s(job)
             if self._ticking.get(job) != every_s:
                 self._ticking[job] = every_s
                 self._ticker.every(job, self._clock.real_s(every_s), self._tick, job)
-                # Else a gateway that is started again within every period would never do it.
+                # Otherwise a gateway that restarts more often than the period would never run the job.
                 self._inbox.put(Tick(job))
 
     async def _tick(self, job: str) -> None:
@@ -230,30 +230,30 @@ class Shell:
             self._look_at_line()
         self._inbox.put(Tick(job))
         if job == RETRY and not self._opening:
-            # While another thread has the store, nothing is asked of it here.
+            # While another thread opens the store, this thread does not use it.
             self._read_machine()
             self._disk.look(self._core)
             self._look()
             self._reload_registry()
 
     def _look_at_line(self) -> None:
-        """Let the core know what the line has cost."""
+        """Queue the line's byte count for the core."""
         if (byte_count := self._line.look()) is not None:
             self._inbox.put(Counted(*byte_count))
 
     def _read_machine(self) -> None:
-        """Let the core see the machine's clocks, unless the time is a demonstration's."""
+        """Queue a reading of the machine's clocks for the core, unless a demonstration has its own clock."""
         if self._settings.clock is None:
             self._inbox.put(MachineRead(read_machine(self._clock)))
 
     def _clock_jumped(self, by_s: float) -> None:
-        del by_s  # The core asks for the time anew, however far it jumped.
+        del by_s  # The core requests the time again after a jump of any size.
         if self._settings.clock is None:
             self._inbox.put(ClockJumped())
             self._read_machine()
 
     def _look(self) -> None:
-        """Make anew what /metrics and /status show: their threads only read what is replaced whole."""
+        """Replace the values that /metrics and /status show; their threads only read values that are replaced whole."""
         try:
             self._backlog = dict(zip(("parts", "events", "dead_letters"), self._store.backlog(), strict=True))
             now = int(self._clock.now())
@@ -277,28 +277,28 @@ class Shell:
             log.error("store %s can't be read (%s)", self._settings.store, error)
         for meter in self._core.collector.take_overfull():
             log.warning(
-                "meter %d: it had its share of rejected records: more are only counted today, and puts with readings"
-                " that are implausible wait at the meter; see its dead letters; correct the device or the registry",
+                "meter %d: its daily limit of rejected records is reached: further ones are only counted, and puts with"
+                " implausible readings stay at the meter; see its dead letters; correct the device or the registry",
                 meter,
             )
         for meter in self._core.collector.take_over_allowance():
             log.warning(
-                "meter %d: it asks for more than %d slots a minute: its puts are refused (BUSY), other meters' are not;"
-                " look at that device",
+                "meter %d: it sends more than %d slots a minute: its puts are refused (BUSY), other meters' are not;"
+                " check the device",
                 meter,
                 SLOTS_A_MINUTE,
             )
         self._figures.certificate_expires = self._links.expiry.look()
 
     def _reload_registry(self) -> None:
-        """Take over a registry file that was written anew; keep the old one if it can't be read."""
+        """Load the registry again if its file changed; keep the old one if it can't be read."""
         try:
             if self._settings.registry.stat().st_mtime_ns != self._registry_stamp:
                 self._registry_stamp, meters = _load_registry(self._settings)
                 self._core.register(meters)
                 log.info("registry read again: %d meters", len(self._core.manager.meters))
         except (ConfigError, OSError) as error:
-            log.error("registry not read again, the old one stays: %s", error)
+            log.error("registry can't be read again, the old one stays in use: %s", error)
 
     def _counted(self) -> Figures:
         links = self._links.each
@@ -317,12 +317,12 @@ class Shell:
 
 
 def _load_registry(settings: GatewaySettings) -> tuple[int, dict[MeterId, RegisteredMeter]]:
-    """Return when the registry's file was changed, nanoseconds, and its meters."""
+    """Return the modification time of the registry's file, nanoseconds, and the registry's meters."""
     path: Path = settings.registry
     stamp = path.stat().st_mtime_ns if path.exists() else 0
     registry = load_registry(path)
     if registry.microgrid != settings.microgrid:
-        raise ConfigError(f"{path}: is of microgrid {registry.microgrid}, but this gateway's is {settings.microgrid}")
+        raise ConfigError(f"{path}: is for microgrid {registry.microgrid}, but this gateway is {settings.microgrid}'s")
     return stamp, {meter.id: meter for meter in registry.meters}
 
 
@@ -333,6 +333,6 @@ async def run_gateway(settings: GatewaySettings, stop: asyncio.Event, watchdog: 
         ConfigError: A file it needs is missing or wrong.
         StoreError: Its store can't be opened.
     """
-    # A damaged store may take many minutes, and the watchdog is not to end the process in their midst, again and again.
+    # The recovery of a damaged store may take many minutes: on another thread, so that the watchdog sees the loop run.
     shell = await asyncio.to_thread(Shell.open, settings, load_clock(settings.clock))
     await shell.run(stop, watchdog)

@@ -1,7 +1,7 @@
-"""What the parts of the core read of the gateway's store: a small protocol for each.
+"""Read-only views of the gateway's store: a small protocol for each part of the core.
 
-``gateway.store.Store`` serves all of them from its SQLite file; tests serve single ones from memory. A core changes
-nothing by them: what is to be kept it returns as a ``Write`` (``gateway.changes``).
+``gateway.store.store.Store`` implements all of them on its SQLite file; tests implement single ones in memory. The
+core changes nothing through them: it returns each change as a ``Write`` (``gateway.changes``).
 """
 
 from collections.abc import Collection, Iterable
@@ -19,12 +19,12 @@ Key = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class DamagedRow:
-    """A row that is not what was written.
+    """A row whose content is not what was written.
 
     Attributes:
         table: Its table.
         row: Its row number.
-        content: What is left of it, to be looked at.
+        content: Its columns as they could be read.
     """
 
     table: str
@@ -33,7 +33,7 @@ class DamagedRow:
 
 
 class KeptSettings(Protocol):
-    """Values by name."""
+    """Settings by name."""
 
     def setting(self, key: str) -> str | None:
         """Return a value kept by ``Setting``."""
@@ -51,17 +51,17 @@ class KeptEvents(Protocol):
 
 
 class KeptMeters(KeptSettings, Protocol):
-    """What the meters are and shall be, for ``control``."""
+    """The meters' reported settings and desired states, for ``control``."""
 
     def meters(self) -> list[MeterInfo]:
-        """Return what each meter said of itself."""
+        """Return the settings that each meter reported."""
 
     def desired(self) -> list[Desired]:
         """Return the desired states."""
 
 
 class KeptParts(Protocol):
-    """Blocks, in parts."""
+    """Blocks, stored in parts."""
 
     def block_parts(self, keys: Iterable[Key]) -> list[Part]:
         """Return all parts of the blocks ``keys``."""
@@ -70,61 +70,61 @@ class KeptParts(Protocol):
         """Return the keys of the blocks of a range of quarters, the newest first."""
 
     def coarse_keys(self, keys: Iterable[Key]) -> set[Key]:
-        """Return those of ``keys`` of whose blocks the utility may have averages."""
+        """Return the ``keys`` of blocks of which the utility may have averages."""
 
 
 class Unsent(KeptParts, Protocol):
-    """What the utility has not acknowledged, newest first, for ``relay.outbox``."""
+    """Data that the utility has not acknowledged, for ``relay.outbox``."""
 
     def unsent_parts(
         self, before_quarter: Quarter, limit: int, flying: Collection[int], without: Collection[MeterId]
     ) -> list[Part]:
-        """Return parts of quarters before ``before_quarter``, without the numbers ``flying``, of other meters."""
+        """Return the newest parts of quarters before ``before_quarter``, except ``flying`` and meters ``without``."""
 
     def unsent_events(self, limit: int, without: Collection[MeterId] = ()) -> list[tuple[int, EventRecord]]:
-        """Return (log generation, event)s."""
+        """Return the newest (log generation, event)s, except of meters ``without``."""
 
     def unsent_dead_letters(self, limit: int) -> list[tuple[int, DeadLetter]]:
         """Return (number, dead letter)s, the oldest first."""
 
 
 class KeptBacklog(Unsent, KeptSettings, Protocol):
-    """What ``relay`` sends, and what it notes."""
+    """The data that ``relay`` sends, and its settings."""
 
     @property
     def store_id(self) -> int:
         """The random id of the store."""
 
     def forgetting(self) -> dict[str, int]:
-        """Return, by table, the rows up to which acknowledgements are of a store that the utility has lost."""
+        """Return, by table, the last row with an acknowledgement from a store that the utility lost; 0: none."""
 
     def keys_to_compact(self, before: Quarter, limit: int) -> list[Key]:
         """Return blocks of quarters before ``before`` that the utility has and that are not joined."""
 
 
 class Backup(Protocol):
-    """What the utility has, and the file itself, for ``upkeep``."""
+    """The acknowledged data, and the size of the file, for ``upkeep``."""
 
     damaged: dict[tuple[str, int], DamagedRow]
 
     def examine(self, after: int, limit: int) -> int:
-        """Look through the parts numbered above ``after`` for damaged ones; return the last number, 0 at the end."""
+        """Check the parts numbered above ``after`` for damage; return the last number, 0 at the end."""
 
     def used_bytes(self) -> int:
-        """Return how much of the file is in use."""
+        """Return the bytes of the file that are in use."""
 
     def free_bytes(self) -> int:
-        """Return how much of the file is free to be used again."""
+        """Return the bytes of the file that are free for reuse."""
 
     def oldest_backup(self, limit: int) -> tuple[int, ...]:
-        """Return the numbers of the oldest parts the utility has, by quarter."""
+        """Return the numbers of the oldest acknowledged parts, by quarter."""
 
     def oldest_acknowledged(self, table: str, limit: int) -> tuple[int, ...]:
-        """Return the row numbers of the oldest events or dead letters the utility has, in the order they came."""
+        """Return the row numbers of the oldest acknowledged events or dead letters, in order of arrival."""
 
 
 class Stored(KeptEvents, KeptMeters, KeptBacklog, Backup, Protocol):
-    """All of it, for the core."""
+    """All of these protocols, for the core."""
 
     def coverage(self, meter: MeterId, log: Log, generation: int) -> list[tuple[int, int]]:
         """Return the ranges (first, last) of ids of a log that are in the store, ascending."""
@@ -136,4 +136,4 @@ class Stored(KeptEvents, KeptMeters, KeptBacklog, Backup, Protocol):
         """Return how many parts, events and dead letters the utility has not acknowledged."""
 
     def backlog_since(self) -> int | None:
-        """Return the oldest quarter of which the utility has not acknowledged everything; ``None``: it has all."""
+        """Return the oldest quarter with parts that the utility has not acknowledged; ``None``: there is none."""

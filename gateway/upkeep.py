@@ -1,4 +1,4 @@
-"""Looks after the store: damaged rows, the backup's size, and what is refused while the disk is full."""
+"""Upkeep of the store: damaged rows, the size of the backup, and a full disk."""
 
 from collections import Counter
 
@@ -10,25 +10,25 @@ from gateway.changes import AddDeadLetters, Change, DropBackup, DropDamaged
 from gateway.stored import Backup, DamagedRow
 
 MAX_DEAD_LETTERS_A_DAY = 1000
-"""Damaged rows kept as dead letters in a day; more are counted only."""
+"""Damaged rows kept as dead letters in a day; further ones are only counted."""
 
 EXAMINED_PARTS = 100
-"""Parts looked through in one turn, in under a millisecond: a million in 14 hours."""
+"""Parts checked in one turn, in under a millisecond: a million in 14 hours."""
 
 SHORT_SLICE_PARTS = 5000
 """Parts deleted in one turn while the disk is full."""
 
 SLICE_PARTS = 500
-"""Parts deleted in one turn, so that nothing waits for it."""
+"""Parts deleted in one turn, few enough not to delay other work."""
 
 
 class Upkeep:
-    """Keeps the store in order, a slice at a time.
+    """Checks the store and limits its size, a slice at a time.
 
     Attributes:
         damaged: Damaged rows found, by table.
-        dropped: Parts deleted to make room, all of them acknowledged.
-        short: Whether there is no room for more records; commands and notes still find some.
+        dropped: Acknowledged parts deleted to free space.
+        short: Whether disk space is too low for more records; other changes are still written.
     """
 
     def __init__(self, store: Backup, backup_bytes: int) -> None:
@@ -42,23 +42,23 @@ class Upkeep:
         self._dead_letters = 0
 
     def turn(self) -> list[Effect[Change]]:
-        """Look through the next parts, and delete the oldest of the backup if there is too much of it."""
+        """Check the next parts; delete the oldest acknowledged data if the backup is too large or the disk full."""
         self._examined = self._store.examine(self._examined, EXAMINED_PARTS)
         if self.short:
             return self._drop(SHORT_SLICE_PARTS)
         return self._drop() if self._store.used_bytes() > self._backup_bytes else []
 
     def disk_space(self, free_bytes: int) -> bool:
-        """Take in how much is free on the disk; return whether that changed what may be taken in.
+        """Set the free bytes on the disk; return whether ``short`` changed.
 
-        What was deleted within the file counts: it is used again before the file grows.
+        Free pages within the file count too: SQLite uses them before the file grows.
         """
         before = self.short
         self.short = free_bytes + self._store.free_bytes() < (ENOUGH_BYTES if before else LOW_BYTES)
         return self.short != before
 
     def _drop(self, step: int = SLICE_PARTS) -> list[Effect[Change]]:
-        """Delete dead letters first, which the utility shows; events last, which are few unless a meter is bad."""
+        """Delete acknowledged data: first dead letters (the utility has them), then parts, last events."""
         if dead_letters := self._store.oldest_acknowledged("letter", step):
             return [Write(DropBackup(dead_letters=dead_letters))]
         if oldest := self._store.oldest_backup(step):
@@ -68,7 +68,7 @@ class Upkeep:
         return [Write(DropBackup(events=events))] if events else []
 
     def clear(self, now: EpochSeconds) -> list[Effect[Change]]:
-        """Move away the damaged rows that were found; what is left of each is kept as a letter."""
+        """Delete the damaged rows that were found; keep their content as dead letters, up to the daily limit."""
         effects: list[Effect[Change]] = []
         if now // 86_400 != self._day:
             self._day, self._dead_letters = now // 86_400, 0
@@ -82,7 +82,7 @@ class Upkeep:
 
 
 def dead_letter_about(row: DamagedRow, now: EpochSeconds) -> DeadLetter:
-    """Return a dead letter with what is left of a row: its table, and its columns, as text."""
+    """Return a dead letter with a damaged row's table and columns, as text."""
     meter = row.content[0] if row.content else None
     content = repr((row.table, *row.content)).encode(errors="replace")
     return DeadLetter(

@@ -1,4 +1,4 @@
-"""The devices a broker admits, from a file that is read again when it changed: a new meter needs no restart."""
+"""The devices a broker admits, from a file that is read again when it changes: a new meter needs no restart."""
 
 import logging
 from collections.abc import Mapping
@@ -40,8 +40,8 @@ class AdmittedDevices:
         """Return the devices, read again if the file changed; an unreadable file leaves the old ones.
 
         Args:
-            anew: Try also what could not be read before: it may be readable without having changed. Not for whoever
-                knocks, who could keep the broker busy with it.
+            anew: Also retry an unchanged file that could not be read before: it may be readable now. Not for a CONNECT,
+                as a client could then cause a read at each connection.
         """
         stamp = None
         try:

@@ -1,7 +1,7 @@
-"""Read and judge an MQTT 3.1.1 CONNECT packet: bytes and known devices in, an identity or a refusal out. Pure.
+"""Parse and check an MQTT 3.1.1 CONNECT packet: from bytes and known devices to a device or a refusal. Pure.
 
-amqtt looks up, takes over or deletes the session a client id names *before* it judges the password. So the judgement
-is made here, and amqtt only ever sees ``connect_for_broker``: a CONNECT of ours for an identity already proved.
+amqtt looks up, takes over or deletes the session of a client id *before* it checks the password. So the check is made
+here, and amqtt only gets ``connect_for_broker``: our own CONNECT for an authenticated identity.
 """
 
 import struct
@@ -16,7 +16,7 @@ MAX_CONNECT_BYTES = 4096
 """Largest CONNECT packet, in bytes with its fixed header; ours have about 100."""
 
 MAX_LENGTH_BYTES = 4
-"""Bytes a remaining length may have."""
+"""Most bytes of a remaining length."""
 
 _CONNECT = 0x10
 _LEVEL_3_1_1 = 4
@@ -55,11 +55,11 @@ RETURN_CODES: Mapping[Refusal, int] = {
     Refusal.EXPIRED: 5,
     Refusal.REVOKED: 5,
 }
-"""CONNACK return codes. What is no CONNECT gets no answer."""
+"""CONNACK return codes; the other refusals get no answer."""
 
 
 class AdmissionError(CommonwattError):
-    """A connection is refused, for ``reason``; the same bytes will be refused again."""
+    """A connection is refused, for ``reason``."""
 
     def __init__(self, reason: Refusal, text: str) -> None:
         super().__init__(text)
@@ -68,13 +68,13 @@ class AdmissionError(CommonwattError):
 
 @dataclass(frozen=True, kw_only=True)
 class Connect:
-    """What a CONNECT says.
+    """The fields of a CONNECT.
 
     Attributes:
         client_id: The identity it claims.
         username: ``None`` when the packet has none.
         password: ``None`` when the packet has none.
-        keepalive_s: Longest silence the client promises, in seconds; 0: it promises nothing.
+        keepalive_s: The client's keepalive, in seconds; 0: none.
     """
 
     client_id: str
@@ -87,7 +87,7 @@ def parse_connect(packet: bytes) -> Connect:
     """Parse a whole CONNECT packet.
 
     Raises:
-        AdmissionError: It is none, or of a form that no Commonwatt client sends.
+        AdmissionError: It is not a CONNECT, or of a form that no Commonwatt client sends.
     """
     try:
         return _parse(packet)
@@ -106,7 +106,7 @@ def _parse(packet: bytes) -> Connect:
     if name not in _NAMES:
         raise AdmissionError(Refusal.GARBAGE, f"protocol name {name[:16]!r}")
     if name != _NAMES[0] or level != _LEVEL_3_1_1:
-        raise AdmissionError(Refusal.PROTOCOL, f"{name.decode()} level {level}; MQTT 3.1.1 (level 4) is spoken here")
+        raise AdmissionError(Refusal.PROTOCOL, f"{name.decode()} level {level}; only MQTT 3.1.1 (level 4) is supported")
     if flags & _RESERVED or (flags & _WILL_MORE and not flags & _WILL):
         raise AdmissionError(Refusal.GARBAGE, f"connect flags {flags:#04x}")
     if flags & _PASSWORD and not flags & _USERNAME:
@@ -130,7 +130,7 @@ def _parse(packet: bytes) -> Connect:
 
 
 def remaining_length(packet: bytes) -> tuple[int, int]:
-    """Return the remaining length a packet declares, and where what it counts begins, both in bytes.
+    """Return the remaining length of a packet, and the offset where the bytes it counts begin.
 
     Raises:
         IndexError: ``packet`` ends before the length does.
@@ -146,7 +146,7 @@ def remaining_length(packet: bytes) -> tuple[int, int]:
 
 
 def _field(packet: bytes, offset: int) -> tuple[bytes, int]:
-    """Return the length-prefixed field at ``offset``, and where the next begins."""
+    """Return the length-prefixed field at ``offset``, and the offset of the next field."""
     (length,) = struct.unpack_from("!H", packet, offset)
     end = offset + 2 + length
     if end > len(packet):
@@ -162,35 +162,35 @@ def _text(field: bytes) -> str:
 
 
 def judge(connect: Connect, devices: Mapping[str, Device], proved: str | None = None) -> Device:
-    """Return the device that ``connect`` proves to be.
+    """Return the device that ``connect`` authenticates.
 
     Args:
-        connect: What it says.
+        connect: The parsed CONNECT.
         devices: The devices that may connect.
-        proved: The identity its certificate proves; then no token is needed, but one that is sent must be right.
+        proved: The identity its certificate proves; then no token is needed, but a token that is sent must be right.
 
     Raises:
-        AdmissionError: It proves none.
+        AdmissionError: It authenticates none.
     """
     if proved not in (None, connect.client_id):
         raise AdmissionError(Refusal.CERTIFICATE, f"its certificate is of {proved!r}")
     device = devices.get(connect.client_id)
     if device is None:
         raise AdmissionError(Refusal.IDENTITY, "client id is no registered identity")
-    # Either the user name repeats the client id or it says nothing: two names would be two identities.
+    # The user name must repeat the client id or be empty: two names would be two identities.
     if connect.username and connect.username != connect.client_id:
         raise AdmissionError(Refusal.USERNAME, "user name differs from the client id")
     by_certificate = connect.password is None and proved is not None
     if not by_certificate and (connect.password is None or not device.owns(connect.password)):
         raise AdmissionError(Refusal.TOKEN, "wrong token" if connect.password else "no token")
-    # Only now: a client without proof does not learn which devices were revoked.
+    # Checked last: an unauthenticated client does not learn which devices were revoked.
     if device.revoked:
         raise AdmissionError(Refusal.REVOKED, f"it was revoked: {device.revoked}")
     return device
 
 
 def connect_for_broker(identity: str) -> bytes:
-    """Return the CONNECT that amqtt is shown for an identity that was proved.
+    """Return the CONNECT that amqtt gets for an authenticated identity.
 
     The clean-session flag is set, since amqtt's stored sessions lose messages silently; no keepalive, since amqtt
     does not enforce it and its timer can cut a packet in two (``streams`` enforces the client's); no will; and no
@@ -208,6 +208,6 @@ def connect_for_broker(identity: str) -> bytes:
 
 
 def connack(reason: Refusal) -> bytes | None:
-    """Return the CONNACK that tells a client it is refused; ``None`` when it gets no answer."""
+    """Return the CONNACK of a refusal; ``None``: the client gets no answer."""
     code = RETURN_CODES.get(reason)
     return None if code is None else bytes([0x20, 2, 0, code])

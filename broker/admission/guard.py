@@ -1,6 +1,6 @@
-"""The guard: reads each connection's CONNECT within limits, and lets only proved identities through to amqtt.
+"""The guard: reads each connection's CONNECT within limits, and admits only authenticated identities to amqtt.
 
-Parsing and judging are pure and stand in ``connect``; here are the stream, the clock's limit, the counter and the log.
+Parsing and checking are pure and in ``connect``; here are the stream, the timeout, the counter and the log.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ from broker.metrics import BrokerMetrics
 from commonwatt.identity.devices import Device
 
 CONNECT_TIMEOUT_S = 5.0
-"""Real seconds a client has from when it is accepted until its whole CONNECT is there."""
+"""Real seconds from accepting a connection until its CONNECT must be complete."""
 
 _CONNECT = b"\x10"
 _log = logging.getLogger(__name__)
@@ -32,12 +32,12 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Admission:
-    """A connection that proved its identity.
+    """A connection whose identity is authenticated.
 
     Attributes:
         device: The admitted device.
-        packet: The CONNECT to show amqtt in place of the client's.
-        keepalive_s: Longest silence the client promised, in seconds; 0: it promised nothing.
+        packet: The CONNECT that amqtt gets in place of the client's.
+        keepalive_s: The client's keepalive, in seconds; 0: none.
     """
 
     device: Device
@@ -46,12 +46,12 @@ class Admission:
 
 
 class Guard:
-    """Judges connections.
+    """Admits or refuses connections.
 
     Attributes:
-        devices: Returns the devices that may connect, by identity; asked once for each CONNECT.
+        devices: Returns the devices that may connect, by identity; called once for each CONNECT.
         metrics: Where refusals are counted.
-        proved: Returns the identity that the certificate of a connection proves; ``None``: none is asked for.
+        proved: Returns the identity that the certificate of a connection proves; ``None``: none is required.
         timeout_s: Real seconds a client has for its TLS handshake and its CONNECT.
     """
 
@@ -69,12 +69,12 @@ class Guard:
         self._throttled = ThrottledLog(_log)
 
     async def admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: float) -> Admission | None:
-        """Read and judge one CONNECT; ``None`` when refused, after telling the client. Closing is the caller's.
+        """Read and check one CONNECT; ``None``: it is refused, with a CONNACK if any. The caller closes the connection.
 
         Args:
-            reader: Where the CONNECT comes from.
-            writer: Where the client is told that it is refused.
-            ends: By when, in the loop's time, it must be there.
+            reader: The client's stream.
+            writer: The client's writer, for the CONNACK of a refusal.
+            ends: The loop's time by which the CONNECT must be complete.
         """
         identity = None
         try:
@@ -102,7 +102,7 @@ async def read_connect(reader: asyncio.StreamReader, ends: float) -> bytes:
     """Read one CONNECT packet's bytes, and not one more.
 
     Raises:
-        AdmissionError: It did not come whole before ``ends``, in the loop's time, is too big, or is no CONNECT.
+        AdmissionError: It is not complete at ``ends``, in the loop's time, is too big, or is not a CONNECT.
     """
     try:
         async with asyncio.timeout_at(ends):
@@ -122,7 +122,7 @@ async def _read_packet(reader: asyncio.StreamReader) -> bytes:
         if packet[-1] < 0x80:
             break
     length, offset = remaining_length(packet)
-    # Judged by what is announced: an oversize body is never read.
+    # The announced length is checked: an oversize body is never read.
     if offset + length > MAX_CONNECT_BYTES:
         raise AdmissionError(Refusal.OVERSIZE, f"CONNECT of {offset + length} bytes announced")
     return packet + await reader.readexactly(length)

@@ -1,6 +1,6 @@
-"""The door: accepts connections no faster than they are served, and no more than files may be open.
+"""The listener: accepts connections no faster than they are served, within the limit of open files.
 
-asyncio's own server accepts all there are, up to a hundred in one turn, and when files run out tries again for ever.
+asyncio's own server accepts up to a hundred connections in one turn, and retries for ever when files run out.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ READ_BUFFER_BYTES = 1 << 14
 """Bytes read ahead from one client (twice this, or what comes at once); a longer message is still read whole."""
 
 BACKLOG = 1024
-"""Connections the system holds for us until they are accepted."""
+"""Connections that the system queues until they are accepted."""
 
 RESERVED_FILES = 64
-"""Open files kept for other things than connections: logs, the devices file, the status page."""
+"""Open files reserved for other uses than connections: logs, the devices file, the status page."""
 
 PAUSE_S = 0.5
-"""Real seconds until accepting is tried again after it failed, or when as many are open as may be."""
+"""Real seconds until accepting is retried after a failure, or after the limit of connections was reached."""
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,7 @@ class Listener:
 
     Attributes:
         tasks: The connections being served, whether admitted or not.
-        capacity: How many may be open at once.
+        capacity: Most connections open at once.
     """
 
     def __init__(
@@ -55,10 +55,10 @@ class Listener:
 
         Args:
             serve: Serves one connection to its end; gets the loop time by which CONNECT must be complete.
-            guard: Counts and logs those turned away.
+            guard: Counts and logs refused connections.
             metrics: Where pauses are counted.
-            tls: Shakes hands with each; ``None``: plain text is spoken.
-            tally: Counts what each costs on the line, from the first byte, admitted or not.
+            tls: Performs each handshake; ``None``: connections without TLS.
+            tally: Counts each connection's bytes on the line, from the first byte, admitted or not.
         """
         self._tls = tls
         self.tasks: set[asyncio.Task[None]] = set()
@@ -96,7 +96,7 @@ class Listener:
         return int(self._sockets[0].getsockname()[1])
 
     async def close(self) -> None:
-        """Accept no more."""
+        """Stop accepting connections."""
         for task in self._accepting:
             task.cancel()
         await asyncio.gather(*self._accepting, return_exceptions=True)
@@ -105,11 +105,11 @@ class Listener:
         self._accepting, self._sockets = [], []
 
     def accepting(self) -> object:
-        """Tell a watchdog that every loop which accepts connections still runs."""
+        """Return ``None`` while every loop that accepts connections runs, otherwise the reason, for a watchdog."""
         return "one has ended" if any(task.done() for task in self._accepting) else None
 
     def waits_no_more(self, task: asyncio.Task[None] | None) -> None:
-        """Take a connection that was judged out of the crowd at the door."""
+        """Remove a connection from the pending ones; it was admitted, refused or has ended."""
         if task is not None:
             self._pending_connections.leave(task)
 
@@ -117,12 +117,12 @@ class Listener:
         loop = asyncio.get_running_loop()
         while True:
             if len(self.tasks) >= self.capacity:
-                await self._pause(f"{len(self.tasks)} connections are open, as many as may be")
+                await self._pause(f"{len(self.tasks)} connections are open, which is the limit")
                 continue
             try:
                 accepted, _ = await loop.sock_accept(listening)
             except ConnectionError:
-                continue  # It left before it was accepted.
+                continue  # The client disconnected before it was accepted.
             except OSError as error:
                 await self._pause(str(error.strerror))
                 continue
@@ -139,7 +139,7 @@ class Listener:
         await asyncio.sleep(PAUSE_S)
 
     def _enter(self, accepted: socket.socket) -> None:
-        """Begin to serve a connection; when too many wait at the door, another is turned away for it."""
+        """Start to serve a connection; if too many are pending, refuse one of them."""
         source = _source(accepted)
         task = asyncio.get_running_loop().create_task(self._serve_socket(accepted, source))
         self.tasks.add(task)
@@ -147,7 +147,7 @@ class Listener:
         if (turned_away := self._pending_connections.enter(task, source)) is not None:
             oldest, busiest = turned_away
             oldest.cancel()
-            self._guard.refuse(busiest, None, AdmissionError(Refusal.CROWDED, "too many connections wait at the door"))
+            self._guard.refuse(busiest, None, AdmissionError(Refusal.CROWDED, "too many pending connections"))
 
     async def _serve_socket(self, accepted: socket.socket, source: str) -> None:
         # One deadline for both: a slow handshake leaves less time for CONNECT.
@@ -177,7 +177,7 @@ class Listener:
 
 
 def _ended(task: asyncio.Task[None]) -> None:
-    """Log why connections are accepted no more; the watchdog does the rest."""
+    """Log why a loop that accepts connections ended; the watchdog detects the end."""
     if not task.cancelled():
         _log.critical("no more connections are accepted", exc_info=task.exception())
 
@@ -190,6 +190,6 @@ def _source(accepted: socket.socket) -> str:
 
 
 def open_files() -> int:
-    """Return how many files this process may have open."""
+    """Return the limit of open files of this process."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return soft

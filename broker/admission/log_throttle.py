@@ -1,4 +1,4 @@
-"""A log that no client can fill: the first line of an identity and a reason at once, later ones once a minute."""
+"""A throttled log: the first line of an identity and a reason at once, later ones once a minute."""
 
 import logging
 import time
@@ -9,7 +9,7 @@ LOG_EVERY_S = 60.0
 """Real seconds between two lines about the same identity and reason."""
 
 MAX_TOLD_APART = 1_000
-"""Identities and reasons told apart; further identities share one line for each reason."""
+"""Most pairs of identity and reason counted separately; further identities share one line for each reason."""
 
 MAX_SHOWN = 64
 """Characters of a claimed identity that are kept and shown."""
@@ -24,10 +24,10 @@ class _Told:
 
 
 class ThrottledLog:
-    """Logs what clients do, by identity and reason.
+    """Logs lines about clients, by identity and reason.
 
-    A client that knocks in a loop can't fill the disk, and one that invents identities can't fill the memory. The
-    last "and N more" is not logged once the attempts end; the counters have them all.
+    A client that connects in a loop can't fill the disk, and one that invents identities can't fill the memory. The
+    last "and N more" is not logged once the attempts end; the metrics count them all.
     """
 
     def __init__(
@@ -40,11 +40,11 @@ class ThrottledLog:
         self._told: dict[tuple[str | None, str], _Told] = {}
 
     def __len__(self) -> int:
-        """Return how many are told apart now."""
+        """Return how many pairs are counted separately now."""
         return len(self._told)
 
     def tell(self, who: str | None, reason: str, line: str) -> None:
-        """Log ``line``, or only count it if ``who`` was told of for ``reason`` within the minute."""
+        """Log ``line``, or only count it if there was a line on ``who`` and ``reason`` within the last minute."""
         now = self._now()
         key = (None if who is None else who[:MAX_SHOWN], reason)
         if key not in self._told and len(self._told) >= MAX_TOLD_APART:
@@ -61,7 +61,7 @@ class ThrottledLog:
         self._told[key] = _Told(now)
 
     def _forget(self, now: float) -> None:
-        """Make room: drop those whose last line is over a minute old."""
+        """Drop the pairs whose last line is over a minute old."""
         for (who, reason), told in list(self._told.items()):
             if now - told.at < LOG_EVERY_S:
                 return

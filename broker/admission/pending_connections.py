@@ -6,14 +6,14 @@ from typing import Generic, TypeVar
 Key = TypeVar("Key", bound=Hashable)
 
 MAX_WAITING = 512
-"""Connections that may be open without having been admitted."""
+"""Most connections open and not yet admitted."""
 
 
 class PendingConnections(Generic[Key]):
-    """Waiting connections by source address.
+    """Pending connections by source address.
 
-    When there is no room, the one that waited longest from the address with the most makes it: a client that opens
-    connections and says nothing displaces its own, while an honest client needs milliseconds to identify itself.
+    Above the limit, the oldest connection of the address with the most connections is refused: a client that opens
+    connections and sends nothing displaces its own, while a correct client needs milliseconds to authenticate.
     """
 
     def __init__(self, limit: int = MAX_WAITING) -> None:
@@ -22,11 +22,11 @@ class PendingConnections(Generic[Key]):
         self._by_source: dict[str, dict[Key, None]] = {}
 
     def __len__(self) -> int:
-        """Return how many wait."""
+        """Return how many connections are pending."""
         return len(self._source)
 
     def enter(self, key: Key, source: str) -> tuple[Key, str] | None:
-        """Add one that begins to wait; return the one to turn away for it, which has left then, and its address."""
+        """Add a connection; return the one to refuse for it, already removed, and its address; ``None``: none."""
         self._source[key] = source
         self._by_source.setdefault(source, {})[key] = None
         if len(self._source) <= self._limit:
@@ -37,7 +37,7 @@ class PendingConnections(Generic[Key]):
         return oldest, busiest
 
     def leave(self, key: Key) -> None:
-        """Take out one that was admitted, refused or turned away; not being there any more is no error."""
+        """Remove a connection that was admitted, refused or has ended; ignore it if it is not pending."""
         source = self._source.pop(key, None)
         if source is not None:
             del self._by_source[source][key]

@@ -1,8 +1,8 @@
-"""The broker's TLS: handshakes, and the certificates that devices show, judged whenever it matters and not just once.
+"""The broker's TLS: handshakes, and repeated checks of the devices' certificates.
 
-The handshake proves that a certificate is the authority's and that its key is at hand. Whether it has expired or was
-revoked is judged here, at each CONNECT and every few seconds after it, so that the log and the counter can say whose it
-was and why, and a running connection ends when its certificate does.
+The handshake proves that the authority issued a certificate and that the device has its key. Expiry and revocation are
+checked here, at each CONNECT and every few seconds after it, so that the log and the counter name the device and the
+reason, and an open connection ends when its certificate does.
 """
 
 import asyncio
@@ -21,21 +21,21 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import IGNORE_TIMES, Expiry, Stamp, server_context, stamp, trust
 from commonwatt.runtime.clock import wall_clock
 
-# asyncio sets a quarter of a MiB aside for each connection, which a town's worth of meters would fill a machine with.
+# asyncio allocates 256 KiB for each connection: a town's meters would fill the memory of a machine.
 SSLProtocol.max_size = 1 << 14
 
 WRITE_BUFFER_BYTES = 1 << 16
-"""Bytes to one client that may wait before the writer does; asyncio lets eight times as many wait for TLS."""
+"""Bytes buffered for one client until the writer waits; asyncio's default for TLS is eight times as many."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Files:
-    """What TLS needs.
+    """The files for the broker's TLS.
 
     Attributes:
-        certificate: The broker's, with its key.
+        certificate: The broker's certificate, with its key.
         clients_ca: The authority whose certificates devices must show; ``None``: they need none.
         clients_revoked: Its list of revoked certificates.
     """
@@ -46,12 +46,12 @@ class Files:
 
     @property
     def all(self) -> tuple[Path, ...]:
-        """Those that there are."""
+        """The files that are set."""
         return tuple(path for path in (self.certificate, self.clients_ca, self.clients_revoked) if path is not None)
 
 
 class BrokerTls:
-    """TLS of one broker, from files that are read again when they changed."""
+    """TLS of one broker, from files that are read again when they change."""
 
     def __init__(self, files: Files, metrics: BrokerMetrics) -> None:
         self._files = files
@@ -66,13 +66,13 @@ class BrokerTls:
         """Read the files for the first time.
 
         Raises:
-            ConfigError: One can't be used.
+            ConfigError: A file can't be used.
         """
         self._read(stamp(*self._files.all))
         self._look()
 
     def refresh(self) -> None:
-        """Read the files again if one changed; what can't be read leaves what was known before."""
+        """Read the files again if one changed; if one can't be read, keep the previous content."""
         try:
             seen = stamp(*self._files.all)
             if seen != self._stamp:
@@ -88,10 +88,10 @@ class BrokerTls:
     async def shake_hands(
         self, protocol: asyncio.Protocol, accepted: socket.socket, timeout_s: float
     ) -> asyncio.Transport:
-        """Make a connection that was accepted one of TLS, for ``protocol``.
+        """Perform the TLS handshake of an accepted connection, for ``protocol``.
 
         Raises:
-            AdmissionError: It did not come to that within ``timeout_s`` real seconds.
+            AdmissionError: The handshake failed, or took longer than ``timeout_s`` real seconds.
         """
         try:
             transport, _ = await asyncio.get_running_loop().connect_accepted_socket(
@@ -106,7 +106,7 @@ class BrokerTls:
         """Return the identity in the certificate of a connection; ``None`` where devices need none.
 
         Raises:
-            AdmissionError: The certificate proves nothing, now.
+            AdmissionError: The certificate is missing, revoked or not valid now.
         """
         if self._files.clients_ca is None:
             return None
@@ -115,7 +115,7 @@ class BrokerTls:
             raise AdmissionError(Refusal.CERTIFICATE, "no certificate")
         context = writer.get_extra_info("ssl_object").context
         if context is not self._context and not _authorities(context) <= _authorities(self._context):
-            raise AdmissionError(Refusal.REVOKED, "the authority of its certificate is trusted no more")
+            raise AdmissionError(Refusal.REVOKED, "the authority of its certificate is no longer trusted")
         names = [value for part in shown["subject"] for key, value in part if key == "commonName"]
         if len(names) != 1:
             raise AdmissionError(Refusal.CERTIFICATE, "a certificate without one name")
@@ -134,7 +134,7 @@ class BrokerTls:
         if self._files.clients_ca is not None and self._files.clients_revoked is not None:
             trust(context, self._files.clients_ca)
             context.verify_mode = ssl.CERT_REQUIRED
-            context.verify_flags |= IGNORE_TIMES  # They are judged by ``proved``.
+            context.verify_flags |= IGNORE_TIMES  # ``proved`` checks them.
             try:
                 revoked = revoked_serials(self._files.clients_revoked.read_bytes(), self._files.clients_ca.read_bytes())
             except ConfigError as error:
@@ -149,12 +149,12 @@ class BrokerTls:
 
 
 def _authorities(context: ssl.SSLContext) -> set[bytes]:
-    """Return the certificates that a context trusts; a connection keeps the context it shook hands with."""
+    """Return the certificates that a context trusts; a connection keeps the context of its handshake."""
     return set(context.get_ca_certs(binary_form=True))
 
 
 def _refusal(error: OSError, timeout_s: float) -> AdmissionError:
-    """Say why there was no handshake."""
+    """Return the refusal for a failed handshake."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return AdmissionError(Refusal.CERTIFICATE, f"its certificate: {error.verify_message}")
     if isinstance(error, ssl.SSLError):

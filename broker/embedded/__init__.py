@@ -1,1 +1,1 @@
-"""amqtt made fit for duty: limits on packets, rates, queues and streams."""
+"""amqtt with limits on packets, rates, queues and streams."""

@@ -1,6 +1,6 @@
-"""amqtt, less what it does that we can't have. Every override names the fault it is for; each has a test.
+"""The amqtt broker with its faults corrected. Every override names the fault it corrects; each has a test.
 
-The only module that leans on amqtt's insides, which is why its version is pinned.
+The only module that uses amqtt's internals, which is why amqtt's version is pinned.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ from broker.metrics import Dropped
 from broker.rules import Action
 
 LISTENER = "default"
-"""The name amqtt knows our server by."""
+"""amqtt's name for our listener."""
 
 _log = logging.getLogger(__name__)
 
@@ -31,10 +31,10 @@ _MAX_QOS = 1
 
 
 class _Straight(asyncio.Queue[ApplicationMessage]):
-    """In place of amqtt's queue of what a client sent: nothing waits in it, each message is passed on at once.
+    """Replaces amqtt's queue of the messages that a client sent: it passes on each message at once.
 
-    In amqtt's own, which has no bound, messages waited for another task after they were acknowledged, and were thrown
-    away when their sender left.
+    amqtt's own queue has no limit. Messages wait in it for another task after they were acknowledged, and are lost when
+    their sender disconnects.
     """
 
     def __init__(self, session: Session, pass_on: Callable[[Session, ApplicationMessage], None]) -> None:
@@ -52,33 +52,33 @@ class _Straight(asyncio.Queue[ApplicationMessage]):
 
 
 class QuietBroker(Broker):  # type: ignore[misc]
-    """An amqtt broker that listens on nothing, keeps nothing, and knows only admitted devices."""
+    """An amqtt broker without a listener or stored messages, for admitted devices only."""
 
     def __init__(self, admitted: Admitted) -> None:
         plugins = {f"broker.embedded.plugins.{name}": {"admitted": admitted} for name in ("AdmittedOnly", "TopicRules")}
-        # An external listener binds nothing; its address is still named, for amqtt's default is 0.0.0.0.
+        # An external listener binds nothing; its address is set nevertheless, as amqtt's default is 0.0.0.0.
         listener = ListenerConfig(type=ListenerType.EXTERNAL, bind="127.0.0.1:0")
         super().__init__(BrokerConfig(listeners={LISTENER: listener}, plugins=plugins))
         self._admitted = admitted
         self._queues: dict[str, SubscriberQueue[tuple[ApplicationMessage, int]]] = {}
 
     async def forget(self, identity: str) -> None:
-        """Drop what is left of a connection that ended, however it ended: handler, subscriptions, deliveries."""
+        """Remove the handler, subscriptions and deliveries of a connection that ended for any reason."""
         await self._cleanup_session(identity)
-        # Only now: until amqtt had forgotten the session, messages for it came.
+        # Only after amqtt's clean-up: until then messages for the session are queued.
         queue = self._queues.pop(identity, None)
         if queue is not None and (dropped := queue.close()):
             self._admitted.drop(identity, Dropped.GONE, dropped)
 
     def passing_on(self) -> object:
-        """Tell a watchdog that the loop which passes messages on still runs: amqtt would not notice that it ended."""
+        """Return ``None`` while amqtt's loop that passes on messages runs, for a watchdog; amqtt ignores its end."""
         ended = self._broadcast_task is None or self._broadcast_task.done()
         return "its loop has ended" if ended else None
 
     async def add_subscription(self, subscription: tuple[str, int], session: Session) -> int:
-        """Grant at most QoS 1 and ``MAX_FILTERS`` filters, and a filter again at the QoS asked last.
+        """Grant at most QoS 1 and ``MAX_FILTERS`` filters; a repeated filter gets the last requested QoS.
 
-        amqtt grants filters without bound, to one asked for again the QoS it had, and refuses some without asking us.
+        amqtt grants filters without limit, keeps the old QoS of a repeated one, and refuses some without our rules.
         """
         topic_filter, qos = subscription
         if not self._admitted.permits(session.client_id, Action.SUBSCRIBE, topic_filter):
@@ -94,7 +94,7 @@ class QuietBroker(Broker):  # type: ignore[misc]
         return granted
 
     def _del_subscription(self, a_filter: str, session: Session) -> int:
-        """Remove a filter without subscribers: amqtt keeps it, and compares every message with it, for ever."""
+        """Remove a filter without subscribers: amqtt would keep it and compare every message with it."""
         deleted: int = super()._del_subscription(a_filter, session)
         if not self._subscriptions.get(a_filter, True):
             del self._subscriptions[a_filter]
@@ -105,7 +105,7 @@ class QuietBroker(Broker):  # type: ignore[misc]
             self._del_subscription(a_filter, session)
 
     async def retain_message(self, *_args: object, **_kwargs: object) -> None:
-        """Retain nothing: retained messages never act here, and amqtt keeps them in memory without bound."""
+        """Retain nothing: retained messages have no effect here, and amqtt keeps them in memory without limit."""
 
     async def _initialize_client_session(self, *arguments: Any) -> tuple[Any, Session]:
         handler, session = await super()._initialize_client_session(*arguments)
@@ -115,8 +115,8 @@ class QuietBroker(Broker):  # type: ignore[misc]
     def _pass_on(self, sender: Session, message: ApplicationMessage) -> None:
         """Send a message to its subscribers, if its sender may publish it.
 
-        In one go, in place of amqtt's loop over all subscriptions, which awaited on the way: one that was made or
-        dropped meanwhile ended that walk, and the subscribers behind it silently never got the message.
+        Without awaiting, unlike amqtt's loop over all subscriptions: there, a subscription that is added or removed
+        meanwhile ends the loop, and the remaining subscribers do not get the message.
         """
         if self._admitted.permits(sender.client_id, Action.PUBLISH, message.topic):
             self._to_subscribers(message)
@@ -132,7 +132,7 @@ class QuietBroker(Broker):  # type: ignore[misc]
                     self._deliver(receiver, message, min(granted, message.qos))
 
     def _deliver(self, receiver: Session, message: ApplicationMessage, qos: int) -> None:
-        """Begin to send a message to one subscriber, or drop it when too much is on its way there."""
+        """Queue a message for one subscriber, or drop it if the queue is full."""
         handler = self._get_handler(receiver)
         if handler is None:
             return
@@ -147,13 +147,13 @@ class QuietBroker(Broker):  # type: ignore[misc]
         try:
             await handler.mqtt_publish(message.topic, message.data, qos, retain=False)
         except TimeoutError:
-            # amqtt waits 5 s for a PUBACK, and forgets the message then.
+            # amqtt waits 5 s for a PUBACK, and then drops the message.
             self._admitted.drop(identity, Dropped.UNACKNOWLEDGED)
         except (AMQTTError, asyncio.CancelledError):
             _log.debug("a delivery to %s ended with its connection", identity)
 
 
 def filters_for(topic: str) -> Iterator[str]:
-    """Return every filter that matches ``topic`` and that the rules grant to anybody: they grant no ``#``."""
+    """Return every filter that matches ``topic`` and that the rules may grant: they never grant ``#``."""
     choices = ((level, "+") for level in topic.split("/"))
     return ("/".join(levels) for levels in itertools.product(*choices))

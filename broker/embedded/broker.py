@@ -1,6 +1,6 @@
-"""The embedded broker: our own server and guard in front, amqtt behind, one connection per identity.
+"""The embedded broker: our listener and guard in front of amqtt, with one connection per identity.
 
-A newer connection of an identity replaces the older one, and amqtt sees the newer only when the older is gone: its
+A newer connection of an identity replaces the older one. amqtt gets the newer only when the older has ended: amqtt's
 own take-over leaves the older connection able to publish.
 """
 
@@ -40,7 +40,7 @@ SILENCE_FACTOR = 1.5
 """A client silent for this many of its keepalives is treated as gone (MQTT 3.1.1, 3.1.2.10)."""
 
 CLOSE_TIMEOUT_S = 1.0
-"""Real seconds a closing connection has to take what is buffered for it."""
+"""Real seconds a closing connection has to receive its buffered data."""
 
 TAKEOVER_TIMEOUT_S = 3.0
 """Real seconds a replaced connection has to end; it normally needs a few milliseconds."""
@@ -49,10 +49,10 @@ STOP_TIMEOUT_S = 0.8
 """Real seconds each of the two steps of stopping may take."""
 
 CONNECT_PACKETS = 20
-"""Packets of its allowance that connecting costs an identity: it is that much work, for client and log."""
+"""Packets of an identity's allowance that one connection costs, as it causes that much work and log."""
 
 TELL_EVERY_S = 15.0
-"""Real seconds between two messages to the gateway about what the meters' connections cost on the line."""
+"""Real seconds between two reports to the gateway of the byte count of the meters' connections."""
 
 CHECK_EVERY_S = 2.0
 """Real seconds between two checks of connected devices: a revoked one is disconnected within them."""
@@ -83,8 +83,8 @@ class EmbeddedBroker:
     Attributes:
         address: Where it listens, HOST:PORT.
         devices: The devices that may connect.
-        metrics: What it counts.
-        amqtt: The broker behind, while it runs.
+        metrics: Its counters and gauges.
+        amqtt: The amqtt broker, after ``start``.
     """
 
     amqtt: QuietBroker
@@ -103,10 +103,10 @@ class EmbeddedBroker:
         Args:
             address: Where to listen, HOST:PORT; port 0 takes a free one.
             devices: The devices file.
-            metrics: Where to count.
+            metrics: Its counters and gauges, of a registry of its own.
             packets_per_s: MQTT packets a meter may send in a real second, in the long run.
             connect_timeout_s: Real seconds a client has for its TLS handshake and its CONNECT together.
-            tls: Its certificates; ``None``: it speaks plain text.
+            tls: Its certificates; ``None``: connections without TLS.
         """
         self.address = address
         self.metrics = metrics
@@ -119,7 +119,7 @@ class EmbeddedBroker:
         self._admitted = Admitted(metrics)
         self._allowances: dict[str, Allowance] = {}
         self._throttled = ThrottledLog(_log)
-        # Apart from what clients do wrong: a town that connects must not push that out.
+        # Separate from clients' errors: the connections of a whole town must not displace these.
         self._comings = ThrottledLog(_log, level=logging.INFO)
         self._connections: dict[str, _Connection] = {}
         self._serving: dict[str, _Connection] = {}
@@ -163,23 +163,23 @@ class EmbeddedBroker:
         if self._checks is not None:
             self._checks.cancel()
         await self._listener.close()
-        # The meters' connections first: what their end costs is in the last word that the gateways get.
+        # The meters' connections first: the last byte count that the gateways get includes their end.
         gateways = {c.task for c in self._connections.values() if c.device.role is not Role.METER}
         await self._end(self._listener.tasks - gateways)
         self._report_byte_count()
-        await asyncio.sleep(0)  # The word is on its way to the gateways before their connections close.
+        await asyncio.sleep(0)  # The byte count is sent to the gateways before their connections close.
         await self._end(set(self._listener.tasks))
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.amqtt.shutdown()
 
     async def _end(self, tasks: set[asyncio.Task[None]]) -> None:
-        """End connections: those admitted close after what is buffered; after ``STOP_TIMEOUT_S`` the rest is cut."""
+        """End connections: admitted ones close after sending buffered data; after ``STOP_TIMEOUT_S`` all are cut."""
         admitted = [c for c in self._connections.values() if c.task in tasks]
         for connection in admitted:
             await connection.writer.close()
         for task in tasks - {c.task for c in admitted}:
-            task.cancel()  # Still before the guard.
+            task.cancel()  # Not admitted yet.
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
             for task in tasks:
@@ -187,7 +187,7 @@ class EmbeddedBroker:
             await asyncio.wait(tasks, timeout=STOP_TIMEOUT_S)
 
     def status(self) -> dict[str, object]:
-        """Return what /status shows."""
+        """Return the content of /status."""
         return {
             "listening": self.address,
             "devices": len(self.devices.known),
@@ -199,15 +199,15 @@ class EmbeddedBroker:
         }
 
     def accepting(self) -> object:
-        """Tell a watchdog that connections are still accepted."""
+        """Return ``None`` while connections are accepted, otherwise the reason, for a watchdog."""
         return self._listener.accepting()
 
     def checking(self) -> object:
-        """Tell a watchdog that those connected are still looked at."""
+        """Return ``None`` while connected devices are checked, otherwise the reason, for a watchdog."""
         return "its loop has ended" if self._checks is None or self._checks.done() else None
 
     def _refreshed_devices(self, *, anew: bool = False) -> Mapping[str, Device]:
-        """Look at the devices file, and cut the connections of devices that were removed or got another token."""
+        """Read the devices file if it changed; cut the connections of devices that were removed, revoked or changed."""
         before = self.devices.known
         known = self.devices.refreshed(anew=anew)
         if known is not before:
@@ -237,7 +237,7 @@ class EmbeddedBroker:
                 _log.exception("the check of connected devices failed")
 
     def _report_byte_count(self) -> None:
-        """Tell the gateways that are connected here what the others' connections have cost on the line so far."""
+        """Send the connected gateways the byte count of the meters' connections on the line."""
         total = self._line.total()
         self.metrics.line_use(total)
         told = LineByteCount(run=self._line.run, sent=total.sent, received=total.received).pack()
@@ -250,11 +250,11 @@ class EmbeddedBroker:
             self._refreshed_devices(anew=True)
             if self._tls is not None:
                 self._tls.refresh()
-        finally:  # Whatever came of new files, those connected are judged by what is known.
+        finally:  # Even if new files can't be read, connections are checked by the previous ones.
             self._cut_unproved()
 
     def _cut_unproved(self) -> None:
-        """Cut the connections whose certificate proves nothing any more."""
+        """Cut the connections whose certificate is no longer valid."""
         for connection in self._connections.values():
             try:
                 self._proved(connection.stream)
@@ -268,7 +268,7 @@ class EmbeddedBroker:
         self._throttled.tell(identity, f"cut: {reason.value}", f"cutting {identity}: {reason.value} ({text})")
 
     def _allowance(self, device: Device) -> Allowance:
-        """Return what a device may send: a gateway as much for each of its meters, the utility for each gateway."""
+        """Return a device's allowance: a gateway has one share for each of its meters, the utility for each gateway."""
         if device.identity not in self._allowances:
             below = {Role.METER: (), Role.GATEWAY: (Role.METER,), Role.UTILITY: (Role.GATEWAY,)}[device.role]
             known = self.devices.known.values()
@@ -278,7 +278,7 @@ class EmbeddedBroker:
         return self._allowances[device.identity]
 
     def _hold_back_s(self, device: Device, size: int, packets: int = 1) -> float:
-        """Take from a device's allowance; return the real seconds it is to wait."""
+        """Take from a device's allowance; return the real seconds for which to delay the device."""
         seconds = self._allowance(device).take(packets, size, time.monotonic())
         if seconds > 0:
             self.metrics.held_back.inc()
@@ -287,7 +287,7 @@ class EmbeddedBroker:
         return seconds
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: float) -> None:
-        """Serve one connection from its first byte to its last; nothing it does reaches any other."""
+        """Serve one connection from its first byte to its last; its errors do not affect others."""
         peer = writer.get_extra_info("peername") or ("unknown", 0)
         try:
             admission = await self._guard.admit(reader, writer, ends)
@@ -305,7 +305,7 @@ class EmbeddedBroker:
     ) -> None:
         identity = admission.device.identity
         if admission.device.role is not Role.METER:
-            # It is on this machine, or at the utility's: on no meter's line.
+            # The gateway, or the utility's service: its bytes are not on the meters' line.
             self._line.leave_out(writer.get_extra_info("socket").fileno())
         client_writer = ClientWriter(writer, partial(self._cut, identity))
         silence_s = SILENCE_FACTOR * admission.keepalive_s or None
@@ -316,7 +316,7 @@ class EmbeddedBroker:
         self._connections[identity] = connection
         self.metrics.connects.inc()
         self.metrics.connections.set(len(self._connections))
-        # Paid before anything is done for it, so that a connection that is replaced while it waits has paid as well.
+        # Charged before any work for it, so that a connection that is replaced while it waits is charged as well.
         wait_s = self._hold_back_s(admission.device, len(admission.packet), CONNECT_PACKETS)
         try:
             if previous is not None:
@@ -332,12 +332,12 @@ class EmbeddedBroker:
             await self.amqtt.external_connected(client_reader, client_writer, LISTENER)
         finally:
             client_writer.closed = True
-            # The traceback of a task that was cancelled holds the connection before it, which held its own, and so on.
+            # The traceback of a cancelled task references the previous connection, which references its own, and so on.
             connection.task = None
             if self._connections.get(identity) is connection:
                 del self._connections[identity]
             self.metrics.connections.set(len(self._connections))
-            # Not if a successor gave up waiting for this one: what amqtt knows by now is the successor.
+            # Not if a successor stopped waiting for this one: amqtt's session is then the successor's.
             if self._serving.get(identity) is connection:
                 self._comings.tell(identity, "disconnected", f"{identity} disconnected")
                 del self._serving[identity]
@@ -346,7 +346,7 @@ class EmbeddedBroker:
             connection.finished.set()
 
     def _replace(self, identity: str, previous: _Connection) -> None:
-        """Begin to end the previous connection of an identity."""
+        """Abort the previous connection of an identity, without waiting for its end."""
         self.metrics.takeovers.inc()
         peer = previous.writer.get_peer_info()
         self._comings.tell(
@@ -354,10 +354,10 @@ class EmbeddedBroker:
         )
         previous.writer.abort()
         if previous.task is not None and self._serving.get(identity) is not previous:
-            previous.task.cancel()  # It still waits, and would keep its place until its turn came.
+            previous.task.cancel()  # It has not been served yet, and would otherwise wait until then.
 
     async def _until_gone(self, identity: str, serving: _Connection) -> None:
-        """Wait until amqtt is through with the connection that was replaced."""
+        """Wait until amqtt has finished with the replaced connection."""
         try:
             async with asyncio.timeout(TAKEOVER_TIMEOUT_S):
                 await serving.finished.wait()
@@ -371,7 +371,7 @@ _Handler = Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object]
 
 
 def _orphan_failed(others: _Handler | None, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Report the failure of a background task, unless its client is simply gone."""
+    """Report the failure of a background task, unless its client has disconnected."""
     if isinstance(context.get("exception"), ProtocolHandlerError | ConnectionError):
         # amqtt answers each packet in a task of its own; cutting a client that floods would log thousands of these.
         _log.debug("an answer was not sent: %s", context["exception"])
@@ -382,7 +382,7 @@ def _orphan_failed(others: _Handler | None, loop: asyncio.AbstractEventLoop, con
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
-    """Close a connection, giving it a moment to take what is buffered."""
+    """Close a connection after its buffered data is sent, or after ``CLOSE_TIMEOUT_S``."""
     writer.close()
     try:
         async with asyncio.timeout(CLOSE_TIMEOUT_S):

@@ -1,7 +1,7 @@
-"""Judge what a connected client sends, packet by packet, before amqtt sees it. Pure.
+"""Validate the packets of a connected client before amqtt gets them. Pure.
 
-amqtt parses from the stream as it reads, answers what no client may send, and ends a connection without a reason when
-a packet contradicts itself. It is only ever handed whole packets that were judged here.
+amqtt parses from the stream as it reads, answers packets that no client may send, and ends a connection without a
+reason when a packet is inconsistent. It only gets whole packets that were validated here.
 """
 
 from enum import StrEnum
@@ -13,13 +13,13 @@ MAX_MESSAGE_BYTES = 1 << 20
 """Largest PUBLISH, in bytes after its fixed header; MQTT itself allows 256 MiB."""
 
 MAX_TOPIC_BYTES = 256
-"""Longest topic or filter, in bytes; ours have 45 at most."""
+"""Most bytes of a topic or filter; ours have 45 at most."""
 
 MAX_FILTERS = 64
-"""Filters in one SUBSCRIBE or UNSUBSCRIBE, and filters one client may hold; ours hold one."""
+"""Most filters in one SUBSCRIBE or UNSUBSCRIBE, and of one client; ours have one."""
 
 PUBLISH, PUBACK, SUBSCRIBE, UNSUBSCRIBE, PINGREQ, DISCONNECT = 3, 4, 8, 10, 12, 14
-"""What a client may send; the rest is for brokers to send, belongs to QoS 2, or is no packet at all."""
+"""Packet types that a connected client may send; the others are a broker's, belong to QoS 2, or do not exist."""
 
 _MAX_FILTERS_BYTES = 2 + MAX_FILTERS * (MAX_TOPIC_BYTES + 3)
 # Kind of packet: the flags it must have, and how long it may be after its fixed header, from and to.
@@ -49,7 +49,7 @@ class Cut(StrEnum):
 
 
 class ViolationError(CommonwattError):
-    """A client sent what it may not; its connection is to be cut, for ``reason``."""
+    """A client violated MQTT or a limit; its connection must be cut, for ``reason``."""
 
     def __init__(self, reason: Cut, text: str) -> None:
         super().__init__(text)
@@ -57,10 +57,10 @@ class ViolationError(CommonwattError):
 
 
 def judge_header(header: bytes) -> int:
-    """Judge a packet by its fixed header alone, and return how many bytes follow.
+    """Validate the fixed header of a packet, and return how many bytes follow.
 
     Raises:
-        ViolationError: No client may send that here. What is oversize need not be read.
+        ViolationError: No client may send this packet here; the body of an oversize packet need not be read.
     """
     try:
         length, _ = remaining_length(header)
@@ -84,10 +84,10 @@ def judge_header(header: bytes) -> int:
 
 
 def judge_body(header: bytes, body: bytes) -> None:
-    """Judge a whole packet whose header was judged.
+    """Validate a whole packet whose header is valid.
 
     Raises:
-        ViolationError: It contradicts itself or MQTT.
+        ViolationError: The packet is inconsistent or violates MQTT.
     """
     kind = header[0] >> 4
     if kind == PUBLISH:
@@ -103,7 +103,7 @@ def judge_body(header: bytes, body: bytes) -> None:
 
 
 def header_is_whole(header: bytes) -> bool:
-    """Say whether ``header`` ends where a fixed header does, or must be judged as it is."""
+    """Return whether ``header`` is a whole fixed header, or too long for one and ready to be refused."""
     return len(header) > 1 and (header[-1] < 0x80 or len(header) > MAX_LENGTH_BYTES)
 
 
@@ -112,7 +112,7 @@ def _judge_publish_flags(flags: int) -> None:
     if qos == _QOS_3 or (flags & _DUP and not qos):
         raise ViolationError(Cut.MALFORMED, f"a PUBLISH with flags {flags:#x}")
     if qos == _QOS_2:
-        raise ViolationError(Cut.QOS, "a PUBLISH of QoS 2; QoS 0 and 1 are spoken here")
+        raise ViolationError(Cut.QOS, "a PUBLISH of QoS 2; only QoS 0 and 1 are supported")
 
 
 def _judge_packet_id(body: bytes, at: int) -> None:
@@ -127,7 +127,7 @@ def _judge_filters(body: bytes, *, with_qos: bool) -> None:
         filters += 1
         if with_qos:
             if at >= len(body) or body[at] > _QOS_1:
-                raise ViolationError(Cut.MALFORMED, "a SUBSCRIBE with a QoS that is none")
+                raise ViolationError(Cut.MALFORMED, "a SUBSCRIBE with an invalid QoS")
             at += 1
     if filters > MAX_FILTERS:
         raise ViolationError(Cut.OVERSIZE, f"{filters} filters in one packet")
@@ -143,7 +143,7 @@ def _string(body: bytes, at: int) -> tuple[str, int]:
     try:
         topic = body[at + 2 : end].decode()
     except UnicodeDecodeError as error:
-        raise ViolationError(Cut.TOPIC, "a topic that is no UTF-8") from error
+        raise ViolationError(Cut.TOPIC, "a topic that is not UTF-8") from error
     if not topic or "\0" in topic:
         raise ViolationError(Cut.TOPIC, f"a topic MQTT forbids, {topic!r}")
     return topic, end

@@ -1,4 +1,4 @@
-"""The two amqtt plugins: both ask what the guard and the rules have decided, and both deny by default."""
+"""The two amqtt plugins: they apply the decisions of the guard and the rules, and deny by default."""
 
 import logging
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _log = logging.getLogger(__name__)
 
 
 class Admitted:
-    """The devices connected now, by identity, as the guard let them in."""
+    """The devices connected now, by identity, as the guard admitted them."""
 
     def __init__(self, metrics: BrokerMetrics) -> None:
         self.devices: dict[str, Device] = {}
@@ -25,7 +25,7 @@ class Admitted:
         self._throttled = ThrottledLog(_log)
 
     def permits(self, identity: str | None, action: Action, topic: str) -> bool:
-        """Judge and count one action."""
+        """Return whether the rules permit one action, and count it."""
         device = self.devices.get(identity or "")
         if device is None or not allowed(device, action, topic):
             self.refuse(identity, action, topic)
@@ -50,33 +50,33 @@ class Admitted:
 
 
 class AdmittedOnly(BaseAuthPlugin):  # type: ignore[misc]
-    """Accepts the sessions the guard let in. amqtt refuses everyone when no plugin vouches."""
+    """Accepts the sessions that the guard admitted. Without such a plugin amqtt refuses all sessions."""
 
     @dataclass
     class Config:
-        """What amqtt hands the plugin."""
+        """The configuration that amqtt passes to the plugin."""
 
         admitted: Admitted
 
     async def authenticate(self, *, session: Session) -> bool:
-        """Say whether the guard let this session in."""
+        """Return whether the guard admitted this session."""
         admitted: Admitted = self.config.admitted
         return session.client_id in admitted.devices
 
 
 class TopicRules(BaseTopicPlugin):  # type: ignore[misc]
-    """Applies ``rules`` to every subscription; publishes and deliveries are judged as they are passed on."""
+    """Applies ``rules`` to every subscription; publishes and deliveries are checked when they are passed on."""
 
     @dataclass
     class Config:
-        """What amqtt hands the plugin."""
+        """The configuration that amqtt passes to the plugin."""
 
         admitted: Admitted
 
     async def topic_filtering(
         self, *, session: Session | None = None, topic: str | None = None, action: AmqttAction | None = None
     ) -> bool:
-        """Say whether the session's device may do this."""
+        """Return whether the rules permit the action of the session's device."""
         admitted: Admitted = self.config.admitted
         if session is None or topic is None or action is None:
             return False

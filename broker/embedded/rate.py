@@ -1,7 +1,7 @@
-"""How much a client may send: token buckets. Pure; seconds are handed in.
+"""Rate limits for clients: token buckets. Pure; the time is an argument.
 
-A client that sends more is not disconnected but read later: what it may not send yet waits in its own send buffer (TCP
-does the rest).
+A client that exceeds its rate is not disconnected but read later: its packets wait in its own send buffer, by TCP's
+flow control.
 """
 
 from commonwatt.runtime.bucket import Bucket
@@ -14,7 +14,7 @@ BURST_S = 10.0
 
 
 class Allowance:
-    """What one identity may send, in packets and in bytes; it outlives connections."""
+    """The rate limit of one identity, in packets and in bytes, across its connections."""
 
     def __init__(self, packets_per_s: float, now: float) -> None:
         bytes_per_s = packets_per_s * PACKET_BYTES

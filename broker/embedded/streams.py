@@ -1,7 +1,7 @@
-"""What amqtt reads from and writes to: a client's streams with limits, whose failures amqtt can't mistake.
+"""A client's streams as amqtt uses them, with limits, and with all failures as ``ConnectionResetError``.
 
-amqtt takes a ``TimeoutError`` from a stream (a connection the kernel gave up) for its keepalive timer and reads again
-at once, for ever, which stops the whole broker. So every failure leaves here as ``ConnectionResetError``.
+amqtt treats a ``TimeoutError`` of a stream (a connection that the kernel gave up) as its keepalive timer and reads
+again at once, in an endless loop that stops the whole broker.
 """
 
 import asyncio
@@ -13,10 +13,10 @@ from amqtt.adapters import ReaderAdapter, WriterAdapter  # type: ignore[import-u
 from broker.embedded.packets import Cut, ViolationError, header_is_whole, judge_body, judge_header
 
 WRITE_TIMEOUT_S = 10.0
-"""Real seconds a client may leave us with a full send buffer before it is cut: messages for it pile up meanwhile."""
+"""Real seconds for which a client's send buffer may be full before it is cut; its messages queue up meanwhile."""
 
 CHUNK_BYTES = 1 << 16
-"""Bytes of a long message waited for at once; each wait has the client's own limit of silence."""
+"""Bytes of a long message read at a time; each read has the client's limit of silence."""
 
 
 class ClientWriter(WriterAdapter):  # type: ignore[misc]
@@ -36,7 +36,7 @@ class ClientWriter(WriterAdapter):  # type: ignore[misc]
 
         Args:
             writer: The client's stream.
-            on_cut: Told why, when the client is cut for what it does or leaves undone.
+            on_cut: Called with the reason and a text when the client is cut.
             timeout_s: Real seconds a full buffer may stay full.
         """
         self.closed = False
@@ -71,11 +71,11 @@ class ClientWriter(WriterAdapter):  # type: ignore[misc]
         return str(peer[0]), int(peer[1])
 
     def get_ssl_info(self) -> ssl.SSLObject | None:
-        """Return ``None``: clients prove themselves to the guard, not to amqtt."""
+        """Return ``None``: the guard authenticates clients, not amqtt."""
         return None
 
     async def close(self) -> None:
-        """Close after what is buffered; does not wait, so that amqtt's clean-up can't be held up by a client."""
+        """Close after the buffered data is sent; do not wait for it, so that no client can delay amqtt's clean-up."""
         self.closed = True
         self._writer.close()
 
@@ -85,7 +85,7 @@ class ClientWriter(WriterAdapter):  # type: ignore[misc]
         self._writer.transport.abort()
 
     def cut(self, reason: Cut, text: str) -> ConnectionResetError:
-        """Cut the connection for ``reason``, once; return the error that says so."""
+        """Cut the connection for ``reason``, once; return the error to raise."""
         if not self.closed:
             self._on_cut(reason, text)
             self.abort()
@@ -93,7 +93,7 @@ class ClientWriter(WriterAdapter):  # type: ignore[misc]
 
 
 class ClientReader(ReaderAdapter):  # type: ignore[misc]
-    """Reads from one client: first the CONNECT made by the guard, then whole packets of the client, each judged."""
+    """Reads from one client: first the CONNECT made by the guard, then whole, validated packets of the client."""
 
     def __init__(
         self,
@@ -108,9 +108,9 @@ class ClientReader(ReaderAdapter):  # type: ignore[misc]
         Args:
             packet: The CONNECT, served before anything else.
             reader: The client's stream.
-            writer: The way back, cut when a limit is broken.
+            writer: The client's writer, cut when a limit is exceeded.
             silence_s: Real seconds of silence after which the client is treated as gone; ``None``: never.
-            hold_back_s: Told each packet's size in bytes; returns the real seconds to wait before it counts as read.
+            hold_back_s: Called with each packet's size in bytes; returns the real seconds to wait before amqtt gets it.
         """
         self._packet = packet
         self._at = 0
@@ -123,7 +123,7 @@ class ClientReader(ReaderAdapter):  # type: ignore[misc]
         """Read ``n`` bytes of a packet; packets come whole, so amqtt never waits in the middle of one.
 
         Raises:
-            ConnectionResetError: The connection ended, failed, fell silent, or was cut for what it sent.
+            ConnectionResetError: The connection ended, failed, was silent too long, or was cut for a violation.
         """
         if self._at >= len(self._packet):
             self._packet, self._at = await self._next_packet(), 0
@@ -132,14 +132,14 @@ class ClientReader(ReaderAdapter):  # type: ignore[misc]
         return data
 
     def feed_eof(self) -> None:
-        """Take the stream for ended."""
+        """Treat the stream as ended."""
         self._reader.feed_eof()
 
     async def _next_packet(self) -> bytes:
-        # amqtt never waits while bytes are at hand, so one client in a flood would stop all others. One packet is one
-        # turn; in the turn between, amqtt acts on the packet before, also when it was the last.
+        # amqtt never yields while bytes are available, so a client that floods would stop all others. One packet is one
+        # turn; in the turn between, amqtt handles the previous packet, even if the connection has ended.
         await asyncio.sleep(0)
-        # A client that does not read its answers is not read: amqtt would answer without bound.
+        # A client that does not read its answers is not read: amqtt would buffer answers without limit.
         await self._writer.drain()
         try:
             packet = await self._read_packet()
@@ -168,6 +168,6 @@ class ClientReader(ReaderAdapter):  # type: ignore[misc]
             async with limit:
                 return await self._reader.readexactly(n)
         except TimeoutError as error:
-            if limit.expired():  # And not the kernel, which gave up.
-                raise ViolationError(Cut.SILENT, f"it said nothing for {self._silence_s:g} s") from error
+            if limit.expired():  # Otherwise the kernel gave up the connection.
+                raise ViolationError(Cut.SILENT, f"it sent nothing for {self._silence_s:g} s") from error
             raise

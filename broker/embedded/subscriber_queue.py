@@ -1,4 +1,4 @@
-"""What is on its way to one subscriber, bounded: amqtt alone has a task for each message, and no limit of them."""
+"""A bounded queue of messages for one subscriber; amqtt itself makes a task for each message, without limit."""
 
 import asyncio
 from collections import deque
@@ -8,13 +8,13 @@ from typing import Generic, TypeVar
 Message = TypeVar("Message")
 
 MAX_SENDING = 200
-"""Messages being sent to one subscriber, or waiting for its PUBACK."""
+"""Most messages being sent to one subscriber, or waiting for its PUBACK."""
 
 MAX_MESSAGES = 10_000
-"""Messages on their way to one subscriber; an older message is never dropped for a newer."""
+"""Most messages queued for one subscriber; an older message is never dropped for a newer one."""
 
 MAX_BYTES = 16 << 20
-"""Bytes of payload on their way to one subscriber."""
+"""Most bytes of payload queued for one subscriber."""
 
 
 class SubscriberQueue(Generic[Message]):
@@ -24,7 +24,7 @@ class SubscriberQueue(Generic[Message]):
         """Store the arguments.
 
         Args:
-            send: Sends one message, and returns when it need not be thought of any more; raises nothing.
+            send: Sends one message, and returns when it was delivered or dropped; raises nothing.
         """
         self._send = send
         self._waiting: deque[tuple[Message, int]] = deque()
@@ -32,11 +32,11 @@ class SubscriberQueue(Generic[Message]):
         self._bytes = 0
 
     def __len__(self) -> int:
-        """Return how many messages are on their way."""
+        """Return how many messages are queued or being sent."""
         return len(self._waiting) + len(self._sending)
 
     def add(self, message: Message, size: int) -> bool:
-        """Take a message with a payload of ``size`` bytes; ``False`` when there is no room for it."""
+        """Queue a message with a payload of ``size`` bytes; ``False``: the queue is full."""
         if len(self) >= MAX_MESSAGES or self._bytes + size > MAX_BYTES:
             return False
         self._bytes += size
@@ -45,7 +45,7 @@ class SubscriberQueue(Generic[Message]):
         return True
 
     def close(self) -> int:
-        """Drop everything, the subscriber is gone; return how many messages that were."""
+        """Drop all messages, as the subscriber has disconnected; return their number."""
         dropped = len(self)
         self._waiting.clear()
         for task in self._sending:

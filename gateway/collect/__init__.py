@@ -1,1 +1,1 @@
-"""Takes in what meters send."""
+"""Accepts the meters' puts."""

@@ -26,19 +26,19 @@ from gateway.collect.allowance import SlotAllowance
 from gateway.stored import KeptEvents
 
 DEAD_LETTERS_A_DAY = 100
-"""Messages that can't be accepted, kept of one sender in one day; more are only counted."""
+"""Messages that can't be accepted, kept of one sender in one day; further ones are only counted."""
 
 REJECTED_A_DAY = 100_000
-"""Rejected records kept of one meter in one day, about 20 MB; of more the content is dropped, and they are counted.
+"""Rejected records kept of one meter in one day, about 20 MB; further ones are dropped and counted.
 
-But not of what a person may release: a put with such a reading waits at its meter for the next day. One that is
-registered wrongly makes up to 17,280 a day, and may come with those of days without a connection.
+Implausible readings are never dropped, as a person may release them: their put stays at its meter until the next day.
+A wrongly registered meter makes up to 17,280 a day, and may send those of several days after an outage.
 """
 
 
 @dataclass
 class Counts:
-    """What was taken in since the start; read by the metrics."""
+    """Counts since the start, for the metrics."""
 
     records: Counter[str] = field(default_factory=Counter)
     puts: Counter[str] = field(default_factory=Counter)
@@ -51,12 +51,12 @@ class Counts:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a put brought.
+    """The result of a put.
 
     Attributes:
         effects: Changes, then the acknowledgement.
-        level: End time and value of the newest battery level in it.
-        events: The events in it.
+        level: End time and value of its newest accepted battery level.
+        events: Its accepted events.
     """
 
     effects: list[Effect[Change]]
@@ -65,10 +65,10 @@ class Taken:
 
 
 class Collector:
-    """Judges puts and says what to keep of them.
+    """Validates puts; returns the changes to store and the acknowledgement.
 
     Attributes:
-        refusing: Whether there is no room for what meters send; they keep it, and send it again.
+        refusing: Whether puts are refused as BUSY since the disk is full; meters keep and resend them.
     """
 
     def __init__(self, microgrid: MicrogridId, store: KeptEvents) -> None:
@@ -85,7 +85,7 @@ class Collector:
         self._day = 0
 
     def put(self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now) -> Taken:
-        """Take in a put that came on ``meter_id``'s topic for ``log``."""
+        """Handle a put that came on ``meter_id``'s topic for ``log``."""
         try:
             put = unpack_put(payload)
             if put.log is not log:
@@ -111,7 +111,7 @@ class Collector:
             meter_id=meter_id,
             account=meter.account,
             record_types=meter.record_types,
-            # A clock that is behind would throw good readings away as from the future.
+            # With a clock that is behind, good readings would be rejected as from the future.
             now=now if now.trust >= Trust.HARDWARE else None,
             limits=limits_of(meter.service_amps, meter.battery_capacity_mwh),
         )
@@ -120,7 +120,7 @@ class Collector:
         return self._events(put, events, expected, now)
 
     def _early(self, times: Iterable[EpochSeconds], now: Now) -> bool:
-        """Say whether a put is of a clock that is ahead, or this one behind: it waits at the meter, nothing is lost."""
+        """Return whether a put is ahead of this clock: it then stays at the meter, and nothing is lost."""
         return now.trust >= Trust.HARDWARE and any(is_early(time, now) for time in times)
 
     def junk(
@@ -133,11 +133,11 @@ class Collector:
         *,
         stranger: bool = False,
     ) -> list[Effect[Change]]:
-        """Keep the first kilobyte of a message that can't be accepted, unless its sender had its share today.
+        """Keep the first kilobyte of an unacceptable message as a dead letter, up to its sender's daily limit.
 
         Args:
-            source: Where it came in.
-            meter_id: Whose topic it came on; 0 at the head-end's door.
+            source: The source of the message.
+            meter_id: The meter of its topic; 0: the topic is not a meter's.
             payload: The message.
             reason: Why it can't be accepted; a dead letter's ``reason``.
             now: The time.
@@ -155,7 +155,7 @@ class Collector:
             log=source,
             reason=reason,
             generation=0,
-            # The same bytes again are the same letter.
+            # The same bytes again make the same dead letter.
             record_id=zlib.crc32(payload),
             time=now,
             content=payload[:MAX_DEAD_LETTER_BYTES],
@@ -163,7 +163,7 @@ class Collector:
         return [Write(AddDeadLetters((dead_letter,)))]
 
     def _new_day(self, now: Now) -> None:
-        """Give everybody a new share, if it is another day."""
+        """Reset the daily limits when a new day has begun."""
         if now // 86_400 != self._day:
             self._day = now // 86_400
             self._junk.clear()
@@ -173,8 +173,8 @@ class Collector:
     def refusal(self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: Now) -> Publish:
         """Refuse a whole put.
 
-        Whatever stands where generation and range belong is echoed, so that a sender whose put was damaged on its way
-        can tell which one it was.
+        The bytes at the position of generation and range are echoed, so that the sender of a put that was damaged in
+        transit can identify it.
         """
         generation, first, last = (
             int.from_bytes(payload[a:b].ljust(b - a, b"\0"), "big") for a, b in ((4, 8), (8, 16), (16, 24))
@@ -236,7 +236,7 @@ class Collector:
         rejected: list[tuple[bytes, int, Rejection]],
         now: Now,
     ) -> list[Effect[Change]]:
-        """Keep the rejected as dead letters, note the range, and acknowledge."""
+        """Keep rejected records as dead letters, record the range as covered, and acknowledge."""
         self.counts.puts["accepted"] += 1
         effects: list[Effect[Change]] = []
         if dead_letters := self._dead_letters(put, meter_id, rejected, now):
@@ -252,17 +252,17 @@ class Collector:
         return effects
 
     def take_overfull(self) -> list[MeterId]:
-        """Return the meters that have had their share of rejected records since this was last asked, once a day."""
+        """Return the meters that reached their daily limit of rejected records since the last call, once a day."""
         taken, self._overfull = self._overfull, []
         return taken
 
     def take_over_allowance(self) -> list[MeterId]:
-        """Return the meters whose puts were refused for their allowance since this was last asked."""
+        """Return the meters whose puts were refused for their allowance since the last call."""
         taken, self._over_allowance = sorted(self._over_allowance), set()
         return taken
 
     def _must_wait(self, meter_id: MeterId, reasons: list[Rejection], now: Now) -> bool:
-        """Say whether readings that a person may release would be dropped: then their put stays at its meter."""
+        """Return whether implausible readings would be dropped: their put then stays at its meter."""
         if Rejection.IMPLAUSIBLE not in reasons or len(reasons) <= self._share_left(meter_id, now):
             return False
         self._has_had_its_share(meter_id)
@@ -280,7 +280,7 @@ class Collector:
     def _dead_letters(
         self, put: Put, meter_id: MeterId, rejected: list[tuple[bytes, int, Rejection]], now: Now
     ) -> tuple[DeadLetter, ...]:
-        """Keep rejected records whole, as far as their meter's share of the day goes."""
+        """Return rejected records as dead letters, whole, up to their meter's daily limit."""
         left = self._share_left(meter_id, now)
         self._rejected[meter_id] += len(rejected)
         if len(rejected) > left:

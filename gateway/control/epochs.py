@@ -1,8 +1,8 @@
 """The epochs under which a gateway commands its meters, and the meters that another manager commands (docs/control.md).
 
-A gateway has a rank of its own. A meter that reports a higher epoch of that rank met this gateway before it lost its
-store: from then on that meter, and no other, is commanded one counter above. A meter that reports a higher epoch of
-another rank is commanded by another manager and is left alone. So one meter that lies changes nothing for the others.
+A gateway has its own rank. A meter that reports a higher epoch of that rank was commanded by this gateway before the
+store was lost: that meter, and no other, is commanded one counter above it from then on. A meter that reports a higher
+epoch of another rank is commanded by another manager and gets no commands. So a faulty meter does not affect others.
 """
 
 from collections.abc import Iterable
@@ -39,7 +39,7 @@ class Epochs:
         return max(self.own, self._raised.get(meter, self.own))
 
     def reported(self, meter: MeterId, highest: Epoch) -> list[Effect[Change]]:
-        """Take in the highest epoch that a meter reports; go above it if it is this gateway's own past."""
+        """Handle the highest epoch that a meter reports; go above it if it has this gateway's rank."""
         if highest <= self.of(meter):
             self.fenced.pop(meter, None)
             return []

@@ -1,7 +1,7 @@
-"""Commands to the meters as desired states, and the sharing they serve (C2, M5, M8, docs/control.md).
+"""Commands to the meters as desired states, and the decisions about sharing (C2, M5, M8, docs/control.md).
 
-A desired state is kept, sent, and sent again until the meter says that it holds that very (epoch, sequence), or its end
-has passed. A gateway that lost its store reads the pairs from the meters' answers and goes on above them.
+A desired state is stored, sent, and sent again until the meter reports its (epoch, sequence), or its end has passed.
+A gateway that lost its store reads the pairs from the meters' answers and continues with higher ones.
 """
 
 from collections import Counter, deque
@@ -22,31 +22,31 @@ from gateway.control.sharing import BatteryState, Decision, decide_spec, near_mi
 from gateway.stored import KeptMeters
 
 SHARE_FOR_S = 900
-"""share_power_on ends after this unless it is renewed, so that no meter shares on after its controller is lost."""
+"""Seconds until share_power_on ends unless renewed, so that no meter keeps sharing without its controller."""
 
 RENEW_S = 300
-"""It is ordered again when no more than this is left."""
+"""Sharing is renewed when no more seconds than this are left."""
 
 RESEND_S = 10
-"""An unconfirmed command is sent again after this, then after twice as long, and so on."""
+"""Seconds until an unconfirmed command is sent again; each further wait is twice as long."""
 
 RESEND_AT_MOST_S = 300
-"""But never less often than this."""
+"""Longest of these waits, seconds."""
 
 INITIALIZE_AGAIN_S = 60
-"""A meter that has not answered ``initialize`` is asked again after this."""
+"""Seconds until an unanswered ``initialize`` is sent again."""
 
 METER_WRONG_S = 5
-"""A meter whose time differs by more is sent the time."""
+"""A meter whose time differs by more seconds is sent the time."""
 
 TELL_AGAIN_S = 60
-"""But not again before this."""
+"""Seconds until the time may be sent to the same meter again."""
 
 LEVEL_GOOD_FOR_S = 300
-"""A battery whose level is older than this is not commanded to share."""
+"""Seconds after which a level is too old for its battery to be commanded to share."""
 
 HIGHEST_SEQ = 2**52
-"""A sequence number above this was not counted up to; what goes above it goes there in a new epoch."""
+"""Highest sequence number; a meter that reports it or a higher one is commanded in a new epoch."""
 
 _UNKNOWN = Desired(meter=0, kind=Kind.SHARING, value="unknown", epoch=(0, 0), seq=0, until=None, confirmed=True)
 _UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
@@ -54,16 +54,16 @@ _UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
 
 @dataclass
 class MeterView:
-    """What the gateway knows of a meter now; all but ``info`` is learned anew after a restart.
+    """The present state of a meter; all but ``info`` is volatile.
 
     Attributes:
-        info: What it said of itself; ``None`` until it first answers ``initialize``.
+        info: The settings in its last outcome; ``None`` until its first outcome.
         answered: Whether it answered ``initialize`` since this gateway started.
         asked: When ``initialize`` was last sent.
-        bits: Its state; treated as up until its first report.
+        bits: Its state bits; treated as up until its first report.
         level: Its battery's level, milliwatt-hours.
-        level_time: End of the slot that level is of.
-        level_heard: When it came.
+        level_time: End of that level's slot.
+        level_heard: When that level came.
         told: When it was last sent the time.
     """
 
@@ -79,7 +79,7 @@ class MeterView:
 
 @dataclass(frozen=True)
 class CommandNote:
-    """A command and what became of it, for people to read."""
+    """A command and its result, for the status page."""
 
     time: EpochSeconds
     meter: MeterId
@@ -89,7 +89,7 @@ class CommandNote:
 
 @dataclass
 class Counts:
-    """What was ordered and answered since the start; read by the metrics."""
+    """Counts since the start, for the metrics."""
 
     commands: Counter[str] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
@@ -97,12 +97,12 @@ class Counts:
 
 
 class Manager:
-    """Keeps the meters in the states they should be in.
+    """Keeps the meters in their desired states.
 
     Attributes:
-        meters: What is known of each registered meter.
-        epochs: Under which epoch each meter is commanded, and which meters are not.
-        decision: Which batteries give and which receive.
+        meters: The present state of each registered meter.
+        epochs: The epoch for each meter, and the meters that are not commanded.
+        decision: The donors and the receivers.
         notes: The last commands and their outcomes.
     """
 
@@ -123,16 +123,16 @@ class Manager:
         self.decision = Decision(sharing)
 
     def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
-        """Take over a registry that has changed."""
+        """Replace the registry by a changed one."""
         self.meters = {meter: self.meters.get(meter, MeterView()) for meter in registry}
 
-    # What is heard
+    # Reports of meters
 
     def level(self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: Now) -> None:
-        """Take in a battery's level; ``share_if_changed`` decides anew."""
+        """Set a battery's level; ``share_if_changed`` then decides about sharing."""
         view = self.meters.get(meter)
         latest = now + FUTURE_S if now.trust >= Trust.HARDWARE else MAX_EPOCH
-        # A level of the future, taken in while time was not trusted, is not to shut out all that come after it; nor
+        # A level from the future, accepted while the time was not trusted, must not block all later ones; nor must
         # one that a meter sent before its clock was set back.
         old = view is not None and (view.level_time > latest or now - view.level_heard > LEVEL_GOOD_FOR_S)
         if view is not None and time <= latest and (time > view.level_time or old):
@@ -140,22 +140,22 @@ class Manager:
             self._changed = True
 
     def state(self, meter: MeterId, bits: int) -> None:
-        """Take in a meter's state bits; those of a later version say nothing."""
+        """Set a meter's state bits; bits unknown to this version are counted and ignored."""
         self.counts.unknown_states += bool(bits & ~KNOWN_STATES)
         if meter in self.meters:
             self.meters[meter].bits = bits & KNOWN_STATES
 
     def outcome(self, meter: MeterId, outcome: Outcome, now: Now) -> list[Effect[Change]]:
-        """Take in the outcome of a command: what the meter is, and the pairs it holds."""
+        """Handle the outcome of a command, with the meter's state and the pairs of its desired states."""
         view = self.meters.get(meter)
         if view is None:
             return []
         self.counts.outcomes[outcome.result] += 1
         self.state(meter, outcome.bits)
-        if outcome.cmd != "get":  # they come every minute, and would leave no room for what matters
+        if outcome.cmd != "get":  # they come every minute, and would displace all others
             self.notes.append(CommandNote(time=now, meter=meter, cmd=outcome.cmd, result=outcome.result))
         effects: list[Effect[Change]] = []
-        # Dated by a clock that is not trusted it could stand as the newest for ever.
+        # With a date of an untrusted clock it could remain the newest for ever.
         dated = now if now.trust >= Trust.HARDWARE else 0
         info = MeterInfo(
             meter=meter,
@@ -183,10 +183,10 @@ class Manager:
         return effects
 
     def _compare(self, meter: MeterId, kind: Kind, held: Held, now: Now) -> list[Effect[Change]]:
-        """Confirm what is desired, or order it again above a higher pair that the meter holds."""
+        """Confirm a desired state, or renumber it above a higher pair that the meter reports."""
         desired = self._desired.get((meter, kind))
         if desired is None:
-            # A pair from before this store was lost: keep it as confirmed, so that the next order goes above it.
+            # A pair from before this store was lost: store it as confirmed, so that the next command goes above it.
             known = replace(_UNKNOWN, meter=meter, kind=kind, epoch=held.epoch, seq=min(held.seq, HIGHEST_SEQ))
             return self._set(known)
         pair = (held.epoch, held.seq)
@@ -194,8 +194,8 @@ class Manager:
         if pair == (desired.epoch, desired.seq) and (held.value == desired.value or ended):
             return [] if desired.confirmed else self._set(replace(desired, confirmed=True))
         if pair >= (desired.epoch, desired.seq):
-            # It was commanded by someone this store knows nothing of: its own past, before it was lost. The order is
-            # sent again above that when its turn comes, not at once: the meter may just as well not mean what it says.
+            # The pair is of a command that is not in this store, such as one from before the store was lost. The state
+            # is sent again with a higher pair when it is due, not at once: the meter's report may be wrong.
             epoch = self.epochs.of(meter)
             if held.seq < HIGHEST_SEQ or epoch[0] == MAX_COUNTER:
                 seq = min(held.seq, HIGHEST_SEQ) + 1
@@ -204,14 +204,14 @@ class Manager:
         return []
 
     def _order_again(self, meter: MeterId, now: Now) -> list[Effect[Change]]:
-        """Put all that a meter should be under its new epoch; it is sent when its turn comes."""
+        """Renumber all desired states of a meter under its new epoch; ``resend`` sends them."""
         effects: list[Effect[Change]] = []
         for desired in [d for (of, _), d in self._desired.items() if of == meter and d.value != "unknown"]:
             ended = desired.until is not None and desired.until <= now
             effects += self._set(replace(desired, epoch=self.epochs.of(meter), seq=1, confirmed=ended))
         return effects
 
-    # What is desired
+    # Desired states
 
     def share_if_changed(self, now: Now) -> list[Effect[Change]]:
         """Decide which batteries share, if a level came since the last decision."""
@@ -245,7 +245,7 @@ class Manager:
         now: Now,
         weight: int | None = None,
     ) -> list[Effect[Change]]:
-        """Desire a state of a meter, under the next number of its kind, and send the command."""
+        """Set a desired state of a meter, with the next sequence number of its kind, and send the command."""
         before = self._desired.get((meter, kind))
         seq = 1 if before is None else before.seq + 1
         for_s = until is not None and now.trust < Trust.HARDWARE
@@ -281,14 +281,14 @@ class Manager:
         return states
 
     def minima(self) -> dict[str, tuple[int, EpochSeconds]]:
-        """Return each battery's sharing minimum, in percent, and when its meter said so (T6), by meter id."""
+        """Return each battery's sharing minimum, in percent, and the time of its report (T6), by meter id."""
         infos = [view.info for view in self.meters.values() if view.info is not None]
         return {str(i.meter): (i.minimum_percent, i.time) for i in infos if i.minimum_percent is not None}
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
-        """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``.
+        """Shift all deadlines after the time was set by ``by_s``, so that durations stay the same.
 
-        A state with an end as a time ends then: the meter has a clock of its own.
+        A state whose meter was sent an end time keeps that time: the meter has its own clock.
         """
         self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
         for view in self.meters.values():
@@ -300,7 +300,7 @@ class Manager:
         # A time that may be wrong is not stored: after a restart the end could not be corrected.
         return moved if now.trust >= Trust.HARDWARE else []
 
-    # What is sent, and sent again
+    # Sending and resending
 
     def resend(self, now: Now) -> list[Effect[Change]]:
         """Initialize meters that have not answered; send unconfirmed commands again, until their end."""
@@ -315,7 +315,7 @@ class Manager:
             ended = desired.until is not None and desired.until <= now
             sent, times = self._sent.get(key, (0, 0))
             wait_s = min(RESEND_S * 2 ** max(0, times - 1), RESEND_AT_MOST_S)
-            # Sharing with a later end than any command sets was commanded by another clock: it is decided anew.
+            # A later end of sharing than any command sets comes from another clock: sharing is decided again.
             strange = key[1] is Kind.SHARING and desired.until is not None and desired.until - now > SHARE_FOR_S
             due = not desired.confirmed and not ended and not strange and now - sent >= wait_s
             if key[0] in self.meters and due:
@@ -323,7 +323,7 @@ class Manager:
         return effects
 
     def ask_levels(self, now: Now, levels_s: int) -> list[Effect[Change]]:
-        """Ask batteries near their minimum for their level, and others whose level is older than ``levels_s``."""
+        """Request levels of batteries near their minimum, and of others whose level is older than ``levels_s``."""
         near = near_minimum(self.batteries(now), self._settings.near_minimum_permille)
         return [
             self.command(meter, "get", what="levels")
@@ -335,7 +335,7 @@ class Manager:
         ]
 
     def ask_records(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
-        """Ask meters that do not send by themselves for their records and events."""
+        """Request records and events of meters that send only on request."""
         return [
             self.command(meter, "get", what=what)
             for meter in meters
@@ -345,7 +345,7 @@ class Manager:
         ]
 
     def probe(self, count: int) -> list[Effect[Change]]:
-        """Ask some meters for their state, the next time others."""
+        """Request the state of some meters, in rotation."""
         meters = [meter for meter in self.meters if meter not in self.epochs.fenced]
         asked = [meters[(self._probed + n) % len(meters)] for n in range(min(count, len(meters)))]
         self._probed += len(asked)

@@ -1,4 +1,4 @@
-"""Which batteries give and which receive: a pure function of levels and minima (C2, docs/control.md)."""
+"""Decides which batteries share and which receive: a pure function of levels and minima (C2, docs/control.md)."""
 
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ from commonwatt.model.units import MeterId, MilliwattHours
 
 @dataclass(frozen=True, kw_only=True)
 class BatteryState:
-    """A battery as its gateway knows it.
+    """The state of a battery, from its meter's reports.
 
     Attributes:
-        level: What it holds, milliwatt-hours.
-        capacity: What it holds when full, milliwatt-hours.
-        minimum: Below this it does not share, and is helped up to it, milliwatt-hours.
+        level: The energy stored in it, milliwatt-hours.
+        capacity: Its capacity, milliwatt-hours.
+        minimum: Its sharing minimum, milliwatt-hours: below it the battery receives, and does not share.
         available: Whether it can take part: its level is recent, it is up and not isolated.
     """
 
@@ -25,7 +25,7 @@ class BatteryState:
 
 @dataclass(frozen=True)
 class Decision:
-    """Which batteries give and which receive. Without receivers none gives."""
+    """The donors and the receivers; without receivers there are no donors."""
 
     donors: frozenset[MeterId] = frozenset()
     receivers: frozenset[MeterId] = frozenset()
@@ -34,8 +34,8 @@ class Decision:
 def decide_spec(batteries: Mapping[MeterId, BatteryState], before: Decision, band_permille: int) -> Decision:
     """Strategy ``spec``: when any battery is below its minimum and others are above theirs, those above share (C2).
 
-    A band of ``band_permille`` thousandths of its capacity keeps a battery from flapping: it needs help from the
-    moment it is below its minimum until it is the band above it, and gives from the band above its minimum down to it.
+    A band of ``band_permille`` thousandths of its capacity keeps a battery from flapping: a receiver starts below its
+    minimum and ends at the band above it; a donor starts above the band and ends at its minimum.
 
     Args:
         batteries: Every battery of the microgrid, by its meter.
@@ -63,7 +63,7 @@ def _band(battery: BatteryState, permille: int) -> MilliwattHours:
 
 
 def _helped_to(battery: BatteryState, permille: int) -> MilliwattHours:
-    # A minimum within the band of the capacity would never be left otherwise.
+    # Otherwise a battery whose minimum is closer to its capacity than the band would receive for ever.
     return min(battery.minimum + _band(battery, permille), battery.capacity)
 
 

@@ -1,11 +1,11 @@
-"""The controller's LTE line: what it has cost, day by day, and what it will have by the month's end (C9, docs/lte.md).
+"""The controller's LTE line: its byte count by day, and the forecast for the month's end (C9, docs/lte.md).
 
-The line has two sides, each counted by the process that has its connections: ``meters``, which the microgrid's broker
-tells, and ``utility``, the gateway's own; or one, ``interface``, the counters of its network interface. Each comes as
-sums that only grow; what is kept are their differences, by local day.
+The line has two sides, each counted by the process that has its connections: ``meters``, reported by the microgrid's
+broker, and ``utility``, counted by the gateway; or one side, ``interface``, the counters of its network interface.
+The byte counts only grow; the store keeps their differences by local day.
 
-The forecast, for each side and direction: used so far in this month + bytes of the last seven days' counting / its
-seconds * seconds left in the month.
+The forecast, for each side and direction: bytes used so far in this month + bytes counted in the last seven days /
+seconds counted in them * seconds left in the month.
 """
 
 import json
@@ -27,31 +27,31 @@ METERS, UTILITY, INTERFACE = "meters", "utility", "interface"
 SIDES = (METERS, UTILITY, INTERFACE)
 
 RATE_DAYS = 7
-"""The forecast goes on as in so many days up to now."""
+"""Days up to today from which the forecast's rate is computed."""
 
 ENOUGH_S = 3600
-"""Before a side was counted for so long nothing is forecast."""
+"""Seconds for which each side must have been counted before there is a forecast."""
 
 MOST_BYTES = 2**53
-"""No line carries more; what an interface or a broker may say beyond is not believed."""
+"""Upper limit of a byte count, more than any line carries; higher reports of an interface or a broker are cut off."""
 
 LONGEST_LOOK_S = 3600
-"""If two looks are further apart, the time between them does not count as measured."""
+"""Longest time between two reports, seconds, that counts as measured."""
 
 KEPT_DAYS = 62
-"""So many days of a side are kept: this month and the last."""
+"""Days kept of each side: this month and the last."""
 
 
 @dataclass(frozen=True)
 class LineDay:
-    """What one side of the controller's line has cost on one local day.
+    """The byte count of one side of the controller's line on one local day.
 
     Attributes:
-        side: Which side.
+        side: One of ``SIDES``.
         day: The local day, as ``date.toordinal`` numbers it.
         sent: IP bytes up.
         received: IP bytes down.
-        seconds: For how long it was counted.
+        seconds: Seconds for which it was counted.
     """
 
     side: str
@@ -62,7 +62,7 @@ class LineDay:
 
 
 def kept_days(rows: Iterable[LineDay]) -> Setting:
-    """Return how the days of one side are kept."""
+    """Return the setting that keeps the days of one side."""
     mine = list(rows)
     days = [(row.day, row.sent, row.received, row.seconds) for row in mine]
     return Setting(_days_key(mine[0].side), json.dumps(days, separators=(",", ":")))
@@ -74,7 +74,7 @@ def _days_of(store: KeptSettings, side: str) -> dict[int, LineDay]:
 
 
 def forecast(days: Iterable[LineDay], now: EpochSeconds, zone: ZoneInfo, allowance: int) -> Month | None:
-    """Return how the line stands in the month of ``now``; ``None`` if nothing was ever counted."""
+    """Return the line's byte count and forecast for the month of ``now``; ``None``: nothing was ever counted."""
     rows = list(days)
     today = datetime.fromtimestamp(now, zone).date()
     first, end = today.replace(day=1), _month_after(today)
@@ -109,7 +109,7 @@ def _sum(rows: Iterable[LineDay]) -> ByteCount:
 
 
 def in_words(month: Month | None) -> list[str]:
-    """Say how the line stands, in a line for each direction."""
+    """Return the month's byte count and forecast as text, a line for each direction."""
     if month is None:
         return ["nothing was counted yet"]
     expected: tuple[int | None, ...] = month.expected or (None, None)
@@ -127,11 +127,11 @@ def _gigabytes(count: int) -> str:
 
 @dataclass(frozen=True)
 class _Mark:
-    """How far a side's sums were taken in.
+    """The last byte count that was added for a side.
 
     Attributes:
-        run: Whose sums.
-        use: The sums.
+        run: The counter's run.
+        byte_count: The counter's byte count then.
     """
 
     run: str
@@ -139,20 +139,20 @@ class _Mark:
 
     @classmethod
     def of(cls, kept: str) -> Self:
-        """Return the mark that was kept as text."""
+        """Return the mark from its text in the store."""
         run, sent, received = kept.rsplit(",", 2)
         return cls(run, ByteCount(int(sent), int(received)))
 
     def kept(self) -> str:
-        """Return it as text, to be kept."""
+        """Return the mark as text for the store."""
         return f"{self.run},{self.byte_count.sent},{self.byte_count.received}"
 
 
 class Line:
-    """Keeps account of the line. What is in the store it has in memory too; if a commit fails, it is made anew.
+    """Counts the bytes of the line, in the store and in memory; after a failed commit it is made anew from the store.
 
     Attributes:
-        counted: What was counted since the start, by side; for the metrics.
+        counted: Byte count since the start, by side; for the metrics.
     """
 
     def __init__(self, store: KeptSettings, zone: str, allowance: int, *, by_interface: bool) -> None:
@@ -160,27 +160,27 @@ class Line:
         self._zone = ZoneInfo(zone)
         self._sides = (INTERFACE,) if by_interface else (METERS, UTILITY)
         self.counted: dict[str, ByteCount] = dict.fromkeys(self._sides, ByteCount())
-        # Of each side by day, in the order in which they were last counted: a clock that was ahead for a while has made
-        # one day too many, and must not make the others old.
+        # By side and day, the last counted day last: a clock that was ahead for a while has made a day too many, which
+        # must not count as the newest when old days are deleted.
         self._days = {side: _days_of(store, side) for side in self._sides}
         marks = {side: store.setting(_key(side)) for side in self._sides}
         self._marks = {side: _Mark.of(kept) for side, kept in marks.items() if kept is not None}
         self._looked: dict[str, EpochSeconds] = {}
 
     def look(self, side: str, run: str, sums: ByteCount, now: EpochSeconds) -> list[Effect[Change]]:
-        """Take in the sums of a side.
+        """Add a side's bytes since its last report.
 
         Args:
-            side: One of ``SIDES``; of one that does not count here nothing is taken.
-            run: Whose sums; those of another run began at 0. The first that are ever seen only begin the count.
-            sums: All since the run began.
-            now: The time. Before this release was made there is no telling which day it is, and the sums wait.
+            side: One of ``SIDES``; a side that is not counted here is ignored.
+            run: The counter's run; a new run begins at 0. The first report ever only sets the start of the count.
+            sums: The byte count since the run began.
+            now: The time. If it is before this release was made, the day is unknown: the next report has the bytes.
         """
         if side not in self._sides or now < MADE:
             return []
         mark = self._marks.get(side, _Mark(run, sums))
         before = mark.byte_count if mark.run == run else ByteCount()
-        # A broker takes its gateway's connection out of the sum as soon as it knows whose it is.
+        # The sum can fall: a broker subtracts its gateway's connection once the gateway is identified.
         high = ByteCount(max(before.sent, sums.sent), max(before.received, sums.received))
         new = ByteCount(high.sent - before.sent, high.received - before.received)
         took_s = now - self._looked.get(side, now)
@@ -201,20 +201,20 @@ class Line:
         return [Write(kept_days(days.values())), Write(Setting(_key(side), self._marks[side].kept()))]
 
     def shift(self, by_s: int) -> None:
-        """Go on though the time was set by ``by_s``."""
+        """Shift the times of the last reports after the time was set by ``by_s``."""
         self._looked = {side: looked + by_s for side, looked in self._looked.items()}
 
     def month(self, now: EpochSeconds) -> Month | None:
-        """Return how the line stands; ``None`` if nothing of it was ever counted."""
+        """Return this month's byte count and forecast; ``None``: nothing was ever counted."""
         return forecast(self.days(), now, self._zone, self.allowance)
 
     def days(self) -> list[LineDay]:
-        """Return what is kept, oldest first."""
+        """Return the days of all sides, oldest first."""
         rows = (row for days in self._days.values() for row in days.values())
         return sorted(rows, key=lambda row: (row.day, row.side))
 
     def view(self, now: EpochSeconds) -> dict[str, object]:
-        """Return what a person wants to see of it, as JSON; of a side that is not counted ``None``."""
+        """Return the line's state for the status page, as JSON; ``None`` for a side that was never counted."""
         month = self.month(now)
         return {
             "level": "unknown" if month is None else month.level,
@@ -234,7 +234,7 @@ class Line:
 
 
 def line_of(settings: GatewaySettings, store: KeptSettings) -> Line:
-    """Return the account of a gateway's line."""
+    """Return the byte count of a gateway's line from the store."""
     by_interface = settings.lte_interface is not None
     return Line(store, settings.timezone, settings.lte_allowance_bytes, by_interface=by_interface)
 

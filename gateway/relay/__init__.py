@@ -1,1 +1,1 @@
-"""Sends to the utility, and does what the utility asks."""
+"""Relays data to the utility, and carries out the utility's commands."""

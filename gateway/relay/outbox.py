@@ -1,8 +1,8 @@
-"""What goes into the next batch: chosen from what the utility has not acknowledged (C1, C6).
+"""Chooses the content of the next batch from the data that the utility has not acknowledged (C1, C6).
 
-Averages and exact slots of one group must never meet at the utility: a slot keeps its best value, and the mean of ten
-beside nine of the ten is wrong. So averages are sent of a block only the first time, of quarters of which nothing was
-sent before; that is written down before they are sent; and whatever is sent of such a block later is all of it, exact.
+The utility must never have averages and exact slots of one group: a slot keeps its best value, and the mean of ten
+slots beside nine of them is wrong. So averages of a block are sent only once, and only of quarters of which nothing
+was sent before; the store records that before they are sent; later the block is only sent whole and exact.
 """
 
 from collections.abc import Collection
@@ -19,36 +19,36 @@ from gateway.changes import UNSENT, Part
 from gateway.stored import Unsent
 
 BATCH_PARTS = 2000
-"""Parts taken into one batch, at most."""
+"""Most parts in one batch."""
 
 BATCH_PART_BYTES = 180_000
-"""Bytes of parts taken into one batch, at most: with the events and dead letters it stays below ``MAX_BATCH_BYTES``."""
+"""Most bytes of parts in one batch: with the events and dead letters it stays below ``MAX_BATCH_BYTES``."""
 
 BATCH_EVENTS = 1000
-"""Events taken into one batch, at most."""
+"""Most events in one batch."""
 
 BATCH_DEAD_LETTERS = 40
-"""Letters (of a kilobyte at most) taken into one batch, at most."""
+"""Most dead letters in one batch, each of a kilobyte at most."""
 
 SETTLED_S = 60
 """Seconds after its end at which a quarter is treated as finished."""
 
 ANY_QUARTER: Quarter = 2**32
-"""Above every quarter."""
+"""A number above every quarter."""
 
 Key = tuple[int, int, int]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mode:
-    """How what is relayed is aggregated (C6).
+    """The aggregation of relayed data (C6).
 
     Attributes:
-        name: ``none``: parts as they come; ``lossless``: whole finished quarters; ``lossy``: averages of those.
-        until: When it ends; ``None``: by command.
-        for_s: Whether its end was computed from a duration by this process's time: it is shifted when that is set. The
-            store keeps ``until`` alone.
-        since: First quarter that may be averaged, none of it was sent exactly before; ``ANY_QUARTER``: not known yet.
+        name: ``none``: parts as they come; ``lossless``: whole finished quarters; ``lossy``: averages of them.
+        until: When it ends; ``None``: when a command ends it.
+        for_s: Whether this process computed its end from a duration: the end is shifted when the time is set. The
+            store keeps ``until`` only.
+        since: First quarter that may be averaged, as none of it was sent before; ``ANY_QUARTER``: not known yet.
     """
 
     name: str = "none"
@@ -59,7 +59,7 @@ class Mode:
 
 @dataclass(frozen=True, kw_only=True)
 class Flying:
-    """What is in batches that are not acknowledged."""
+    """The content of the batches in flight."""
 
     parts: frozenset[int] = frozenset()
     events: frozenset[tuple[int, int, int]] = frozenset()
@@ -68,15 +68,15 @@ class Flying:
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """What one batch holds, and what its acknowledgement will mean.
+    """The content of one batch, and the parts that its acknowledgement covers.
 
     Attributes:
-        blocks: What is sent.
-        done: Parts the utility has exactly once it acknowledges.
-        averaged: Parts of which it then has averages.
+        blocks: The blocks to send.
+        done: Parts that the utility has exactly after its acknowledgement.
+        averaged: Parts of which the utility then has averages.
         events: (log generation, event).
-        dead letters: (number, dead letter).
-        more: Whether something unsent was left behind.
+        dead_letters: (number, dead letter).
+        more: Whether unsent data is left for another batch.
     """
 
     blocks: Blocks
@@ -88,24 +88,24 @@ class Selection:
 
 
 def load(parts: Collection[Part]) -> Blocks:
-    """Join parts, which the store has found sound."""
+    """Join parts into blocks; the store has checked the parts."""
     return join([unpack([part.key for part in parts], [part.payload for part in parts])])
 
 
 def select(
     store: Unsent, now: EpochSeconds, mode: Mode, flying: Flying, without: Collection[MeterId], *, one_meter: bool
 ) -> Selection | None:
-    """Choose the newest of what is unsent and in no batch; ``None`` if there is nothing.
+    """Choose the newest unsent data that is in no batch in flight; ``None``: there is none.
 
-    The newest first: what is measured now does not wait behind what is left of a long absence of the utility.
+    The newest parts and events come first: present readings do not wait behind the backlog of a long outage.
 
     Args:
-        store: Where it is.
+        store: The store of the data.
         now: The time.
         mode: How to aggregate.
-        flying: What is on its way already.
+        flying: The content of the batches in flight.
         without: Meters to leave out.
-        one_meter: Take what is of one meter alone.
+        one_meter: Choose parts and events of one meter only.
     """
     before = ANY_QUARTER if mode.name == "none" else (now - SETTLED_S) // QUARTER_S
     unsent = store.unsent_parts(before, BATCH_PARTS + 1, flying.parts, without)
@@ -146,7 +146,7 @@ def _fitting(parts: list[Part]) -> list[Part]:
 
 
 def _fitting_blocks(exact: list[Part], coarse: list[Part]) -> tuple[list[Part], list[Part]]:
-    """Leave out blocks that no longer fit since others were completed; one block always fits."""
+    """Leave out blocks that no longer fit after others were completed; one block always fits."""
     sizes: dict[Key, int] = {}
     for part in exact + coarse:
         sizes[part.key] = sizes.get(part.key, 0) + len(part.payload)
@@ -156,7 +156,7 @@ def _fitting_blocks(exact: list[Part], coarse: list[Part]) -> tuple[list[Part], 
 
 
 def _split(store: Unsent, parts: list[Part], mode: Mode) -> tuple[list[Part], list[Part]]:
-    """Divide what is to be sent into what goes exactly and what goes as averages, completing blocks where needed."""
+    """Divide parts into those to send exactly and those to send as averages, completing blocks where needed."""
     keys = list(dict.fromkeys(part.key for part in parts))
     whole = store.coarse_keys(keys)
     averaged: dict[Key, list[Part]] = {}

@@ -1,6 +1,6 @@
-"""Relaying to the utility (C1, docs/delivery.md): batches, their acknowledgements, and the backup that stays.
+"""Relaying to the utility (C1, docs/delivery.md): batches, their acknowledgements, and the backup.
 
-What is in flight is remembered in memory only, since sending anything again is harmless.
+Batches in flight are kept in memory only, since sending data again is harmless.
 """
 
 from collections import Counter, OrderedDict
@@ -35,16 +35,16 @@ WINDOW = 3
 """Batches in flight at once."""
 
 ACK_WITHIN_S = 120
-"""A batch that is not acknowledged by then is sent again."""
+"""Seconds after which the data of an unacknowledged batch is sent again."""
 
 HOLD_S = 60
-"""After a refusal nothing is sent for so long."""
+"""Seconds after a refusal in which no data is sent."""
 
 HELLO_S = 3600
-"""A gateway with nothing to send asks so often whether the utility still has the same store."""
+"""Seconds without an acknowledgement after which a gateway checks that the utility still has the same store."""
 
 MAX_WANTED = 50_000
-"""Blocks the utility may have asked for and not yet got; a get beyond that is done in part, and says so."""
+"""Most blocks requested by the utility and not sent yet; a get beyond that is done in part (``partial``)."""
 
 UNKNOWN_FOR_S = 900
 """Back-off for the records of an unregistered meter."""
@@ -58,7 +58,7 @@ COMPACT_BLOCKS = 500
 
 @dataclass(frozen=True)
 class InFlight:
-    """A batch that was sent and not acknowledged."""
+    """A batch that was sent and is not acknowledged."""
 
     sent: EpochSeconds
     selection: Selection
@@ -66,30 +66,30 @@ class InFlight:
 
     @property
     def meters(self) -> frozenset[MeterId]:
-        """Whose data it holds."""
+        """The meters whose data it holds."""
         events = (event.meter_id for _, event in self.selection.events)
         return frozenset(self.selection.blocks.meter.tolist()).union(events)
 
 
 @dataclass
 class Counts:
-    """What was relayed since the start; read by the metrics."""
+    """Counts since the start, for the metrics."""
 
     batches: Counter[str] = field(default_factory=Counter)
     blocks: int = 0
 
 
 class Relay:
-    """Sends batches and takes their acknowledgements.
+    """Sends batches and handles their acknowledgements.
 
     Attributes:
-        mode: How what is relayed is aggregated.
-        in_flight: What was sent and not acknowledged, by sequence.
-        wanted: Blocks the utility asked for and was not sent yet, in order.
-        sending: Whether what is unsent is to be sent now.
+        mode: The aggregation of relayed data.
+        in_flight: Batches sent and not acknowledged, by sequence.
+        wanted: Blocks requested by the utility and not sent yet, in order.
+        sending: Whether unsent data is to be sent now.
         urgent: Whether that is outside the schedule.
-        greet: Whether the utility is to be asked for its store's id.
-        compacting: Whether finished quarters are to be joined now.
+        greet: Whether the utility's store id is to be requested.
+        compacting: Whether parts of finished quarters are to be joined now.
     """
 
     def __init__(self, microgrid: MicrogridId, store: KeptBacklog) -> None:
@@ -103,7 +103,7 @@ class Relay:
         self._utility_store = store.setting("utility_store")
         name, until, since = (store.setting("aggregation") or f"none,,{ANY_QUARTER}").split(",")
         self.mode = Mode(name=name, until=int(until) if until else None, since=int(since))
-        # The upper half counts starts, so that no number is used twice although only starts are written down.
+        # The upper half counts starts, so that no number is used twice although only the starts are stored.
         self._starts = int(store.setting("starts") or "0") + 1
         self._sequence = self._starts << 32
         self._more = False
@@ -112,21 +112,21 @@ class Relay:
         self._one_by_one = False
         self._unknown: dict[MeterId, EpochSeconds] = {}
 
-    # Sending. What is asked for in between is noted, and done by ``work``, which sees everything committed.
+    # Sending. Other methods only set flags; ``work`` sends after a commit, when the store has all data.
 
     def due(self, now: Now) -> None:
-        """Note that a relay's period has come."""
+        """Mark relaying as due."""
         self.sending = True
         self.greet = self.greet or now - self._heard >= HELLO_S
 
     def connected(self) -> None:
-        """Send again what was in flight, whose acknowledgements were lost with a connection; ask for the store's id."""
+        """Give up the batches in flight, so that their data is sent again; request the utility's store id."""
         for sequence in list(self.in_flight):
             self._give_up(sequence)
         self.greet = True
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
-        """Let what waits for a time, or lasts, do so as long as before, though the time was set by ``by_s``."""
+        """Shift all deadlines after the time was set by ``by_s``, so that durations stay the same."""
         self.in_flight = OrderedDict((s, replace(b, sent=b.sent + by_s)) for s, b in self.in_flight.items())
         self._unknown = {meter: since + by_s for meter, since in self._unknown.items()}
         self._hold_until = max(0, self._hold_until + by_s)
@@ -138,7 +138,7 @@ class Relay:
         return moved if now.trust >= Trust.HARDWARE else []
 
     def work(self, now: Now) -> list[Effect[Change]]:
-        """Send and compact what was noted, and what the last commit made room for."""
+        """Send and compact what is due, after a commit."""
         effects = self._expire(now) + self._begin_averages(now)
         if any(self._store.forgetting().values()):
             # Compaction waits: a joined part is a new one, and would not be marked.
@@ -152,11 +152,11 @@ class Relay:
         return effects
 
     def _send(self, now: Now) -> list[Effect[Change]]:
-        """Send what is unsent, as far as the window allows; an empty batch if only the utility's store is in doubt."""
+        """Send unsent data, as far as the window allows; send an empty batch if only the store id is requested."""
         flags = BatchFlag.URGENT if self.urgent else NO_FLAGS
         effects: list[Effect[Change]] = []
         self._more = True
-        # A relay that is due begins with what is newest, as soon as there is room; answers and backlogs go behind it.
+        # A due relay begins with the newest data, as soon as the window has room; answers and the backlog follow.
         self._fresh = self._fresh or self.sending
         while len(self.in_flight) < WINDOW and now >= self._hold_until:
             newest = self._next(now, flags) if self._fresh else None
@@ -171,16 +171,16 @@ class Relay:
         return effects
 
     def hello(self, now: Now) -> list[Effect[Change]]:
-        """Send an empty batch, unless an answer is due already: is the utility there, and the connection sound?
+        """Send an empty batch to test the connection and the utility's store, unless a batch is in flight.
 
-        After a refusal too, when nothing else is sent: a utility that receives nothing reconnects.
+        Also after a refusal, when nothing else is sent: a utility that receives nothing reconnects.
         """
         if self.in_flight:
             return []
         return self._batch(Selection(blocks=empty(), done=()), now, NO_FLAGS)
 
     def _expire(self, now: Now) -> list[Effect[Change]]:
-        """Give up batches without acknowledgement; what they held is unsent, and goes into new ones."""
+        """Give up batches without acknowledgement, so that new ones send their data; end a finished aggregation."""
         for sequence in [s for s, batch in self.in_flight.items() if now - batch.sent >= ACK_WITHIN_S]:
             self._give_up(sequence)
         if self.mode.until is not None and self.mode.until <= now:
@@ -192,11 +192,11 @@ class Relay:
         self.wanted.update(dict.fromkeys(self.in_flight.pop(sequence).wanted))
 
     def _next(self, now: Now, flags: BatchFlag) -> list[Effect[Change]] | None:
-        """Build a batch of what is unsent and in no batch in flight, unless the last one left nothing of it."""
+        """Build a batch of unsent data that is in no batch in flight; ``None``: there is none."""
         if not self._more:
             return None
         self._unknown = {meter: since for meter, since in self._unknown.items() if now - since < UNKNOWN_FOR_S}
-        # Without a trusted clock, which quarters are over is unknown: all parts are relayed as they come.
+        # Without a trusted clock it is unknown which quarters are over: all parts are relayed as they come.
         mode = self.mode if now.trust >= Trust.HARDWARE else Mode()
         selection = select(self._store, now, mode, self._flying(), self._unknown, one_meter=self._one_by_one)
         self._more = selection is not None and selection.more
@@ -205,12 +205,12 @@ class Relay:
             return None
         effects: list[Effect[Change]] = []
         if self.mode.name == "lossy":
-            # Whatever goes out while averages may, is noted before it does: averages and exact slots must never meet.
+            # While averages may be sent, parts are marked before they are sent: averages and exact slots must not mix.
             effects.append(Write(Offered(selection.averaged + selection.done)))
         return effects + self._batch(selection, now, flags)
 
     def _answer(self, now: Now) -> list[Effect[Change]] | None:
-        """Build a batch of blocks the utility asked for, exact and whole."""
+        """Build a batch of blocks that the utility requested, exact and whole."""
         keys = tuple(list(self.wanted)[:ANSWER_BLOCKS])
         if not keys:
             return None
@@ -233,7 +233,7 @@ class Relay:
         self, selection: Selection, now: Now, flags: BatchFlag, wanted: tuple[Key, ...] = ()
     ) -> list[Effect[Change]]:
         first: list[Effect[Change]] = []
-        # Until it is seen in the store, since what a step asks to write may be lost with the step.
+        # Written until the store has it, since the changes of a failed step are lost.
         if self._store.setting("starts") != str(self._starts):
             first.append(Write(Setting("starts", str(self._starts))))
         self._sequence += 1
@@ -257,7 +257,7 @@ class Relay:
     # Acknowledgements
 
     def acknowledged(self, ack: BatchAck, now: Now) -> list[Effect[Change]]:
-        """Take in an acknowledgement: note what the utility has."""
+        """Handle an acknowledgement: record what the utility has."""
         batch = self.in_flight.get(ack.sequence)
         if ack.store != self._store.store_id or batch is None:
             self.counts.batches["stray_ack"] += 1
@@ -286,12 +286,12 @@ class Relay:
         ]
 
     def _refused(self, batch: InFlight, status: BatchRefusal, now: Now) -> None:
-        """Wait before anything is sent again: at once would only be refused at once."""
+        """Pause sending: an immediate retry would be refused again."""
         self.counts.batches[f"refused_{status.name.lower()}"] += 1
         self._hold_until = now + HOLD_S
         if status is BatchRefusal.NOT_REGISTERED:
-            # One meter the utility does not know must not hold up the rest: find it out, one meter a batch. An answer
-            # is dropped; the utility asks again for what it can take.
+            # One unregistered meter must not block the others: find it by batches of one meter each. A refused answer
+            # is dropped; the utility requests again the blocks that it can accept.
             self._hold_until = now if batch.meters else now + HOLD_S
             self._one_by_one = True
             if len(batch.meters) == 1:
@@ -310,9 +310,9 @@ class Relay:
     # Housekeeping
 
     def aggregate(self, name: str, until: EpochSeconds | None) -> list[Effect[Change]]:
-        """Aggregate what is relayed from now on, or stop it (C6); exact parts stay here, and are sent when asked for.
+        """Set the aggregation of relayed data (C6); exact parts stay in the store, and are sent on request.
 
-        ``until`` is so long after now: it goes along when the time is set.
+        ``until`` is the end of a duration: it is shifted when the time is set.
         """
         since = self.mode.since if name == self.mode.name == "lossy" else ANY_QUARTER
         return self._set(Mode(name=name, until=until, for_s=until is not None, since=since))
@@ -323,9 +323,10 @@ class Relay:
         return [Write(Setting("aggregation", f"{mode.name},{until},{mode.since}"))]
 
     def _begin_averages(self, now: Now) -> list[Effect[Change]]:
-        """Let averages begin with the next quarter, once the time is known.
+        """Start averages with the next quarter, once the time is trusted.
 
-        Of that and later ones, parts of clocks that are ahead may have been sent already: their blocks go exactly.
+        Parts of that or later quarters may have been sent already, from meters whose clocks are ahead: these blocks are
+        sent exactly.
         """
         if self.mode.name != "lossy" or self.mode.since != ANY_QUARTER or now.trust < Trust.HARDWARE:
             return []

@@ -1,4 +1,4 @@
-"""What the utility asks of a gateway: data, aggregation, periods (C1, C6; docs/protocol.md, "Gateway and utility")."""
+"""The utility's commands to a gateway: data, aggregation, periods (C1, C6; docs/protocol.md, "Gateway and utility")."""
 
 import json
 from collections import OrderedDict
@@ -18,11 +18,11 @@ from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.stored import Stored
 
 KEPT_OUTCOMES = 100
-"""So many commands are remembered, across restarts, and not done again."""
+"""Outcomes stored, also across restarts, so that a repeated command is not carried out again."""
 
 
 class UtilityCommands:
-    """Does each of the utility's commands once, and answers every time it comes.
+    """Carries out each of the utility's commands once, and answers each repetition.
 
     Attributes:
         tuned: The periods that the utility set, seconds, by the name of their setting.
@@ -48,14 +48,14 @@ class UtilityCommands:
         return self._of_file | self.tuned
 
     def do(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
-        """Do a command, unless it was done before or is no longer wanted, and answer it."""
+        """Carry out a command, unless it was done before or has expired, and answer it."""
         if command.id in self._outcomes:
             return [self._publish(self._outcomes[command.id])]
-        # By a clock that is not trusted nothing is too late: what the utility may ask for does no harm.
+        # Without a trusted clock no command expires: a late command of the utility does no harm.
         if command.until <= now and now.trust >= Trust.HARDWARE:
             return [self._publish(ControllerOutcome(id=command.id, cmd=command.cmd, result="expired", time=now))]
         if command.cmd == "get":
-            # Doing it again is harmless, and what is absent may have come since: nothing to remember.
+            # A repeated get is harmless and may find data that has come since: its outcome is not stored.
             return self._get(command, now)
         outcome = ControllerOutcome(id=command.id, cmd=command.cmd, result="done", time=now)
         return [*self._set(command, now), self._remember(outcome), self._publish(outcome)]
@@ -73,7 +73,7 @@ class UtilityCommands:
         return [e for meter in meters for e in self._manager.order(meter, Kind.AGGREGATION, mode, until, now)]
 
     def _get(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
-        """Relay what is asked for; say which slots are not here."""
+        """Relay the requested blocks; report the slots that are not in the store."""
         absent: list[BlockMask] = []
         if command.blocks is not None:
             asked = {(meter, kind, quarter): int(mask, 16) for meter, kind, quarter, mask in command.blocks}

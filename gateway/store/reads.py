@@ -1,4 +1,4 @@
-"""What is read from a gateway's store. No damaged row is ever returned: it is noted, and moved away by the core."""
+"""The reads of a gateway's store. Damaged rows are never returned: they are listed, and the core deletes them."""
 
 import json
 import sqlite3
@@ -29,7 +29,7 @@ from gateway.store.tables import (
 from gateway.stored import DamagedRow
 
 MAX_NOTED = 1000
-"""Damaged rows noted at a time; the rest is found again once these are away."""
+"""Most damaged rows listed at a time; the others are found again after these are deleted."""
 
 FORGETTING = "forgetting"
 """Setting that keeps ``StoreReads.forgetting``."""
@@ -46,7 +46,7 @@ class StoreReads:
     """Reads of one open store.
 
     Attributes:
-        damaged: Damaged rows found and not moved away yet, by table and row number.
+        damaged: Damaged rows found and not deleted yet, by table and row number.
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
@@ -55,17 +55,17 @@ class StoreReads:
 
     @property
     def connection(self) -> sqlite3.Connection:
-        """The open file, to be recovered from when its name is gone."""
+        """The open file, for a recovery after the file was deleted or moved."""
         return self._db
 
     def check(self, size: int) -> None:
-        """Check what is there before anything is served; the backup is looked through later, by ``examine``.
+        """Check the store before its use; ``examine`` checks the backup later.
 
         Args:
             size: Bytes of the file.
 
         Raises:
-            DamagedError: What is wrong.
+            DamagedError: The store is damaged.
         """
         check_schema(self._db)
         check_pages(self._db, size, tuple(COLUMNS))
@@ -109,15 +109,15 @@ class StoreReads:
         return next((period for _, (_, period) in self._sound("period", "WHERE job = ?", (job,))), None)
 
     def forgetting(self) -> dict[str, int]:
-        """Return, by table, the rows up to which notes of what the utility acknowledged are of a store it has lost.
+        """Return, by table, the last row with an acknowledgement from a store that the utility lost.
 
-        They are 0 unless that has happened, and all those rows are not marked yet.
+        It is 0 if no store was lost, or when all such rows are marked as not acknowledged.
         """
         kept: dict[str, int] = json.loads(self.setting(FORGETTING) or "{}")
         return dict.fromkeys(FORGOTTEN, 0) | kept
 
     def meters(self) -> list[MeterInfo]:
-        """Return what each meter said of itself."""
+        """Return the settings that each meter reported."""
         return [
             MeterInfo(meter=unsigned64(m), push=bool(push), minimum_percent=percent, capacity=capacity, time=time)
             for _, (m, push, percent, capacity, time) in self._sound("meter")
@@ -154,19 +154,19 @@ class StoreReads:
         )
 
     def unsent_events(self, limit: int, without: Collection[MeterId] = ()) -> list[tuple[int, EventRecord]]:
-        """Return the newest events the utility has not acknowledged."""
+        """Return the newest events that the utility has not acknowledged, except of meters ``without``."""
         others, meters = _other_than(without)
         return list(self._events(f"WHERE {UNSENT_ROW} AND {others} ORDER BY time DESC LIMIT ?", (*meters, limit)))
 
     def all_events(self, *, unsent_only: bool) -> Iterator[tuple[int, EventRecord]]:
-        """Yield every (generation, event), or those the utility has not, for a dump."""
+        """Yield all (generation, event)s, or only those that the utility has not acknowledged, for a dump."""
         return self._events(f"WHERE {UNSENT_ROW}" if unsent_only else "", ())
 
     def _events(self, which: str, values: tuple[object, ...]) -> Iterator[tuple[int, EventRecord]]:
         return (event_of(columns) for _, columns in self._sound("event", which, values))
 
     def unsent_dead_letters(self, limit: int) -> list[tuple[int, DeadLetter]]:
-        """Return (number, dead letter) the utility has not acknowledged."""
+        """Return the (number, dead letter)s that the utility has not acknowledged, the oldest first."""
         return self._dead_letters(f"WHERE {UNSENT_ROW} ORDER BY number LIMIT ?", (limit,))
 
     def dead_letters(self) -> list[DeadLetter]:
@@ -174,13 +174,13 @@ class StoreReads:
         return [dead_letter for _, dead_letter in self._dead_letters("ORDER BY number", ())]
 
     def kept_dead_letters(self, wanted: Wanted, limit: int) -> list[Kept]:
-        """Return the newest dead letters that are wanted, newest first."""
+        """Return the newest dead letters that match ``wanted``, newest first."""
         where, values = _which(wanted)
         dead_letters = self._dead_letters(f"{where} ORDER BY number DESC LIMIT ?", (*values, limit))
         return [Kept(no=number, dead_letter=dead_letter) for number, dead_letter in dead_letters]
 
     def dead_letter_counts(self, wanted: Wanted) -> list[tuple[int, str, int]]:
-        """Return (reason, state, how many) of the dead letters that are wanted; a gateway decides on none of them."""
+        """Return (reason, state, number) of the dead letters that match ``wanted``; a gateway's have no state."""
         where, values = _which(wanted)
         rows = self._db.execute(f"SELECT reason, count(*) FROM letter {where} GROUP BY reason", values)
         return [(reason, "", number) for reason, number in rows]
@@ -193,11 +193,11 @@ class StoreReads:
     def unsent_parts(
         self, before_quarter: Quarter, limit: int, flying: Collection[int], without: Collection[MeterId]
     ) -> list[Part]:
-        """Return the newest parts the utility has nothing of.
+        """Return the newest parts that the utility has not acknowledged, not even as averages.
 
         Args:
-            before_quarter: Of quarters before this one.
-            limit: So many at most.
+            before_quarter: Only parts of quarters before this one.
+            limit: Most parts returned.
             flying: Numbers of parts to leave out; they are not even read.
             without: Meters to leave out.
         """
@@ -216,7 +216,7 @@ class StoreReads:
         ]
 
     def all_parts(self, *, unsent_only: bool) -> Iterator[Part]:
-        """Yield every part, or those the utility has not (or has only averages of), for a dump."""
+        """Yield all parts, or only those that the utility has not, or only as averages, for a dump."""
         yield from self._parts(f"WHERE {UNSENT_ROW}" if unsent_only else "", ())
 
     def keys_between(self, first: Quarter, last: Quarter, limit: int) -> list[tuple[int, int, int]]:
@@ -229,7 +229,7 @@ class StoreReads:
         return [key for row in rows if (key := _key(row))]
 
     def coarse_keys(self, keys: Iterable[tuple[int, int, int]]) -> set[tuple[int, int, int]]:
-        """Return those of ``keys`` of whose blocks the utility may have averages, or no one knows what."""
+        """Return the ``keys`` of blocks of which the utility may have averages or unknown slots."""
         sql = f"SELECT 1 FROM part WHERE quarter = ? AND meter = ? AND type = ? AND {MAY_BE_COARSE} LIMIT 1"
         return {key for key in keys if self._db.execute(sql, (key[2], signed64(key[0]), key[1])).fetchone()}
 
@@ -254,24 +254,24 @@ class StoreReads:
         return parts, events, dead_letters
 
     def backlog_since(self) -> int | None:
-        """Return the oldest quarter of which the utility has not acknowledged everything; ``None``: it has all."""
+        """Return the oldest quarter with parts that the utility has not acknowledged; ``None``: there is none."""
         row = self._db.execute(f"SELECT min(quarter) FROM part WHERE {NOT_ACKNOWLEDGED}").fetchone()
         return None if row[0] is None else int(row[0])
 
     def oldest_backup(self, limit: int) -> tuple[int, ...]:
-        """Return the numbers of the oldest parts the utility has, by quarter."""
+        """Return the numbers of the oldest acknowledged parts, by quarter."""
         which = f"WHERE relayed = {DONE} AND id > ? ORDER BY quarter, id LIMIT ?"
         rows = self._db.execute(f"SELECT id FROM part {which}", (self.forgetting()["part"], limit))
         return tuple(number for (number,) in rows)
 
     def oldest_acknowledged(self, table: str, limit: int) -> tuple[int, ...]:
-        """Return the row numbers of the oldest events or dead letters the utility has, in the order they came."""
+        """Return the row numbers of the oldest acknowledged events or dead letters, in order of arrival."""
         which = f"WHERE relayed = {DONE} AND rowid > ? ORDER BY rowid LIMIT ?"
         rows = self._db.execute(f"SELECT rowid FROM {table} {which}", (self.forgetting()[table], limit))
         return tuple(number for (number,) in rows)
 
     def examine(self, after: int, limit: int) -> int:
-        """Look through the parts numbered above ``after`` for damaged ones; return the last number, 0 at the end.
+        """Check the parts numbered above ``after`` for damage; return the last number, 0 at the end.
 
         Raises:
             DamagedError: An index lacks one of them.
@@ -287,11 +287,11 @@ class StoreReads:
         return last
 
     def used_bytes(self) -> int:
-        """Return how much of the file is in use."""
+        """Return the bytes of the file that are in use."""
         return (self._pragma("page_count") - self._pragma("freelist_count")) * self._pragma("page_size")
 
     def free_bytes(self) -> int:
-        """Return how much of the file is free to be used again."""
+        """Return the bytes of the file that are free for reuse."""
         return self._pragma("freelist_count") * self._pragma("page_size")
 
     def _pragma(self, name: str) -> int:
@@ -308,10 +308,10 @@ def empty_database() -> bytes:
 
 
 def check_schema(connection: sqlite3.Connection) -> None:
-    """Compare the schema with that of this release: SQLite would take a changed word of it for meant.
+    """Compare the schema with this release's: SQLite does not detect a damaged word in it.
 
     Raises:
-        DamagedError: It is another.
+        DamagedError: The schemas differ.
     """
     made = sqlite3.connect(":memory:")
     made.deserialize(empty_database())
@@ -323,7 +323,7 @@ def check_schema(connection: sqlite3.Connection) -> None:
 
 
 def _key(row: tuple[Any, ...]) -> tuple[int, int, int] | None:
-    """Return a block's key, unless it is none: then the row is found damaged when it is looked at."""
+    """Return a block's key; ``None``: it is malformed, and the row is found damaged when it is read."""
     meter, record_type, quarter = row
     if isinstance(meter, int) and isinstance(record_type, int) and isinstance(quarter, int):
         return unsigned64(meter), record_type, quarter
@@ -331,12 +331,12 @@ def _key(row: tuple[Any, ...]) -> tuple[int, int, int] | None:
 
 
 def _other_than(meters: Collection[MeterId]) -> tuple[str, list[int]]:
-    """Return a condition that leaves out ``meters``, and its values."""
+    """Return an SQL condition that leaves out ``meters``, and its values."""
     return f"meter NOT IN ({', '.join('?' * len(meters))})", [signed64(meter) for meter in meters]
 
 
 def _which(wanted: Wanted) -> tuple[str, tuple[int, ...]]:
-    """Return the condition on dead letters that are wanted, and its values."""
+    """Return the SQL condition for dead letters that match ``wanted``, and its values."""
     where, values = "WHERE time >= ?", [wanted.since]
     if wanted.meter is not None:
         where, values = f"{where} AND meter = ?", [*values, signed64(wanted.meter)]

@@ -1,8 +1,8 @@
-"""A damaged store: quarantined, replaced by a new one, and what can be read and is sound taken over (docs/stores.md).
+"""Recovery of a damaged store: quarantine it, and copy its sound rows to a new store (docs/stores.md).
 
-The new store has a new id, so that no number of the old one, of a batch for example, is treated as one of its own. What
-the utility acknowledged stays acknowledged where the note of it is sound: should it not be there after all, the
-utility's gap finder asks for it.
+The new store has a new id, so that no number of the old store, such as a batch's, is treated as its own. Rows that are
+marked as acknowledged stay so, if the mark is sound: if the utility does not have them after all, its gap finder
+requests them.
 """
 
 import logging
@@ -36,10 +36,10 @@ from gateway.stored import DamagedRow
 from gateway.upkeep import dead_letter_about
 
 BACKUP_PARTS = 1_000_000
-"""Acknowledged parts taken over from a damaged store, the newest: about 150 MB."""
+"""Most acknowledged parts copied from a damaged store, the newest: about 150 MB."""
 
 MAX_DEAD_LETTERS = 1000
-"""Damaged rows that are kept as dead letters, of one damaged store; the rest is in the file that was quarantined."""
+"""Most damaged rows of one store kept as dead letters; the others are in the quarantined file."""
 
 ROWS_A_COMMIT = 1000
 
@@ -48,14 +48,14 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Recovery:
-    """What became of a damaged store.
+    """The result of a recovery.
 
     Attributes:
-        aside: Where it is now.
-        why: What was wrong with it.
-        taken: Rows taken over, by table.
+        quarantined: The path of the damaged store now; ``None``: its file was gone.
+        why: The damage.
+        taken: Rows copied, by table.
         damaged: Rows that could be read but were not what was written, by table.
-        unreadable: What could not be read at all, for people.
+        unreadable: Descriptions of the rows that could not be read, for the log.
     """
 
     why: str
@@ -66,7 +66,7 @@ class Recovery:
 
 
 def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
-    """Open a store; one that is damaged is quarantined and replaced, with what could be recovered.
+    """Open a store; quarantine and replace a damaged one, with the rows that can be recovered.
 
     Raises:
         StoreError: It can't be opened for another reason.
@@ -80,7 +80,7 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]
     found = read_log(path)
     if found is not None and found.lost_commits:
         _refuse_others(path)
-        # Not after it is opened: then SQLite has cut the log off already.
+        # Before the store is opened: SQLite shortens the log when it opens it.
         return replace(path, now, f"its log, before its last {found.lost_commits} transactions", None)
     try:
         store = Store.open(path)
@@ -99,20 +99,20 @@ def open_checked(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]
 
 
 def _refuse_others(path: Path) -> None:
-    """Refuse a file that says it is not of this release before its log is judged: such a file stays as it is.
+    """Refuse a file of another release or program, before its log is treated as damaged; the file stays unchanged.
 
     Raises:
-        StoreError: It is of a later release, or of something else.
+        StoreError: It is of a later release, or of another program.
     """
     if path.exists():
-        with suppress(sqlite3.Error):  # It can't say what it is.
+        with suppress(sqlite3.Error):  # Its version can't be read.
             Store.open(path, read_only=True).close()
 
 
 def _has_more_tables(connection: sqlite3.Connection) -> bool:
-    """Tell whether a store has all of this release's tables and more: no damage does that.
+    """Return whether a store has all of this release's tables and more, which damage can't cause.
 
-    Before the first release there was one with a table ``line_day``.
+    Stores from before the first release have a table ``line_day``.
     """
     try:
         found = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
@@ -122,7 +122,7 @@ def _has_more_tables(connection: sqlite3.Connection) -> bool:
 
 
 def _moved(path: Path, now: EpochSeconds, why: str, store: Store) -> tuple[Store, Recovery]:
-    """Take over a store that has more tables: through its own schema, which is whole."""
+    """Replace a store that has more tables; it is read through its own schema, which is intact."""
     try:
         return replace(path, now, why, store)
     finally:
@@ -130,19 +130,19 @@ def _moved(path: Path, now: EpochSeconds, why: str, store: Store) -> tuple[Store
 
 
 def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple[Store, Recovery]:
-    """Put a new store in the place of a damaged one.
+    """Replace a damaged store by a new one with its sound rows.
 
     Args:
-        path: Where it is.
+        path: The path of the store.
         now: The time.
-        why: What is wrong with it.
-        old: The store, if its file was deleted while it is still open. It is closed when all of it is safe on disk; if
-            this fails before, it is still open and all that is left: call this again.
+        why: The damage.
+        old: The open store, if its file was deleted or has more tables. It is closed when the new file is complete; if
+            this fails earlier, it is still open and may be the only copy: call this again.
     """
     if ready_of(path).exists():
-        # It failed at the last step of all.
+        # An earlier call failed at its last step.
         return _put_in_place(path, now, Recovery(why))
-    log.error("store %s is damaged (%s): taking over what is sound", path, why)
+    log.error("store %s is damaged (%s): recovering its sound rows", path, why)
     recovery = _recover_within_disk_space(path, now, why, old)
     make_ready(_beside(path, "new"), path)
     if old is not None:
@@ -151,7 +151,7 @@ def replace(path: Path, now: EpochSeconds, why: str, old: Store | None) -> tuple
 
 
 def _recover_within_disk_space(path: Path, now: EpochSeconds, why: str, old: Store | None) -> Recovery:
-    """Make the new store; if there is no room, older damaged ones give way, and then the backup."""
+    """Make the new store; if the disk is full, delete older damaged stores, then leave out the backup."""
     backup_parts = BACKUP_PARTS
     while True:
         try:
@@ -164,7 +164,7 @@ def _recover_within_disk_space(path: Path, now: EpochSeconds, why: str, old: Sto
                 continue
             if not backup_parts:
                 raise StoreError(
-                    f"{path}: is damaged, and its disk has no room for what is sound in it: at most"
+                    f"{path}: is damaged, and its disk has no space for the recovered store: at most"
                     f" {2 * path.stat().st_size if path.exists() else 0} bytes more are needed; nothing was changed"
                 ) from error
             backup_parts = 0
@@ -199,7 +199,7 @@ def _recover(path: Path, now: EpochSeconds, why: str, old: Store | None, backup_
 
 
 class _Take:
-    """Takes over what is sound."""
+    """Copies the sound rows of a damaged store to a new one."""
 
     def __init__(self, source: sqlite3.Connection, store: Store, now: EpochSeconds, recovery: Recovery) -> None:
         self._source = source
@@ -209,7 +209,7 @@ class _Take:
         self._lost: set[object] = set()
 
     def all(self, backup_parts: int) -> None:
-        """Take over every table; coverage last: only of meters of which nothing else was lost."""
+        """Copy every table; coverage last, and only of meters without other lost rows."""
         self._parts(backup_parts)
         for table in COLUMNS:
             if table != "coverage":
@@ -274,7 +274,7 @@ class _Take:
 
 def _tell(path: Path, recovery: Recovery) -> None:
     log.error(
-        "store %s was damaged (%s) and is replaced; it is kept as %s. Taken over: %s; damaged: %s; %s",
+        "store %s was damaged (%s) and is replaced; it is kept as %s. Rows recovered: %s; damaged: %s; %s",
         path,
         recovery.why,
         recovery.quarantined or "nothing, it was gone",

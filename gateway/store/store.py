@@ -1,8 +1,8 @@
 """The gateway's SQLite store: parts, events, dead letters, coverage, desired states (docs/stores.md).
 
-All of its SQL is here, in ``store_reads`` and in ``store_tables``. WAL with ``synchronous=FULL``: what ``commit``
-returned from survives a power cut. Parts are appended and never updated in place, except for the note that the
-utility has them.
+All of its SQL is here, in ``gateway.store.reads`` and in ``gateway.store.tables``. WAL with ``synchronous=FULL``:
+after ``commit`` has returned, its changes survive a power cut. Parts are appended and never updated in place, except
+for ``relayed``.
 """
 
 import json
@@ -51,7 +51,7 @@ from gateway.store.reads import FORGETTING, StoreReads
 from gateway.store.tables import COLUMNS, FORGOTTEN, NOT_ACKNOWLEDGED, SCHEMA, SCHEMA_VERSION, row_sum
 
 MAX_RANGES = 1000
-"""Ranges of ids kept of a meter's log, those that were extended last; good meters have one for each generation."""
+"""Most ranges of ids kept of a meter's log, the last extended; correct meters have one for each generation."""
 
 PORTION_SLOTS = 100_000
 """Slots of records made into parts at a time."""
@@ -77,9 +77,9 @@ class Store(StoreReads):
         """Open ``path``, making it when it is missing.
 
         Raises:
-            ConfigError: It is only to be read, and not there.
+            ConfigError: It is opened with ``read_only``, and is missing.
             DamagedError: It is damaged.
-            StoreError: It can't be opened, is of something else, or a newer version made it.
+            StoreError: It can't be opened, or is of another program or a newer release.
         """
         if read_only and not path.exists():
             raise ConfigError(f"{path}: no store there; it is made by: commonwatt gateway run --config FILE")
@@ -91,7 +91,7 @@ class Store(StoreReads):
                 uri=read_only,
                 isolation_level=None,
                 timeout=5.0,
-                check_same_thread=False,  # Opened on another thread than used; one at a time all the same.
+                check_same_thread=False,  # Opened and used on different threads, one at a time.
             )
         except sqlite3.Error as error:
             raise StoreError(f"{path}: {error}") from error
@@ -127,7 +127,7 @@ class Store(StoreReads):
             self.commit([Setting("schema", str(SCHEMA_VERSION)), Setting("store_id", str(secrets.randbits(63)))])
 
     def _refuse(self, version: int, tables: set[str]) -> None:
-        """Say why a file whose header has another version is not used."""
+        """Raise the error for a file whose header has another version."""
         if not tables & {"coverage", "setting", "part"}:
             raise StoreError(f"{self._path}: is a database, but not a gateway's; name another file as store")
         if "setting" in tables and self.setting("schema") == str(SCHEMA_VERSION):
@@ -137,7 +137,7 @@ class Store(StoreReads):
         )
 
     def _there(self) -> int:
-        """Return which file this is; 0 for one in memory."""
+        """Return the inode of the file at the store's path; 0 for a store in memory."""
         return 0 if str(self._path) == ":memory:" else self._path.stat().st_ino
 
     def close(self) -> None:
@@ -154,7 +154,7 @@ class Store(StoreReads):
             sqlite3.Error: Nothing was changed; close the store and open it again.
         """
         self._check_there()
-        apply = self._apply  # To look it up for each of thousands of changes costs more than most of them.
+        apply = self._apply  # A look-up for each of thousands of changes would cost more than most changes.
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for change in changes:
@@ -168,7 +168,7 @@ class Store(StoreReads):
             raise
 
     def _check_there(self) -> None:
-        """Make sure that what is committed goes into the file of this name, not into one that was deleted."""
+        """Check that the open file is the one at the store's path, and was not deleted, moved or replaced."""
         try:
             there = self._there() == self._inode
         except OSError:
@@ -178,20 +178,20 @@ class Store(StoreReads):
 
     @singledispatchmethod
     def _apply(self, change: object) -> None:
-        raise TypeError(f"the store knows no {type(change).__name__}")
+        raise TypeError(f"the store can't apply {type(change).__name__}")
 
     def add_recovered(self, table: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-        """Take over rows of a damaged store as they are, in one transaction."""
+        """Add rows of a damaged store unchanged, in one transaction."""
         marks = ", ".join("?" * len(columns))
         with self._db:
             self._db.execute("BEGIN IMMEDIATE")
             self._each(f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)
 
     def complete(self) -> None:
-        """Put all there is into the file itself, so that it can be renamed; the log is deleted.
+        """Write the log into the file and delete the log, so that the file can be renamed.
 
         Raises:
-            sqlite3.Error: It can't be.
+            sqlite3.Error: The log can't be written into the file.
         """
         if self._db.execute("PRAGMA journal_mode = DELETE").fetchone()[0] != "delete":
             raise sqlite3.OperationalError(f"{self._path}: its log can't be put into the file")
@@ -205,7 +205,7 @@ class Store(StoreReads):
 
     @_apply.register
     def _(self, change: AppendRecords) -> None:
-        """Do nothing yet: ``commit`` takes all records of a transaction together."""
+        """Do nothing: ``commit`` adds all records of a transaction together."""
 
     def _append(self, blocks: Blocks) -> None:
         parts = zip(blocks.keys(), pack(blocks), strict=True)
@@ -228,7 +228,7 @@ class Store(StoreReads):
     def _(self, change: DropDamaged) -> None:
         which, number = "WHERE rowid = ?", (change.row,)
         sound = self._parts(which, number) if change.table == "part" else self._sound(change.table, which, number)
-        if not list(sound):  # Another may have taken its place since it was found.
+        if not list(sound):  # A sound row may have replaced it since it was found.
             self._db.execute(f"DELETE FROM {change.table} {which}", number)
         self.damaged.pop((change.table, change.row), None)
 
@@ -242,7 +242,7 @@ class Store(StoreReads):
             if known is None:
                 self._insert("REPLACE", "event", row)  # The row that is there is damaged.
             elif known != e:
-                # Another event of this id came in the same transaction: it was accepted, so it is not lost either.
+                # Another event with this id is in the transaction: as it was accepted, it is kept as a dead letter.
                 self._apply(AddDeadLetters((_contradicting(generation, e),)))
 
     @_apply.register
@@ -265,7 +265,7 @@ class Store(StoreReads):
         last = max([last, *(b for _, b in touching)])
         self._insert("REPLACE", "coverage", (*who, first, last))
         if not touching:
-            # Merged ranges are new rows: those of a log that goes on are never the oldest.
+            # Merged ranges are new rows: the range of an active log is never the oldest.
             of_log = "SELECT rowid FROM coverage WHERE meter = ? AND log = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?"
             self._db.execute(f"DELETE FROM coverage WHERE rowid IN ({of_log})", (*who[:2], MAX_RANGES))
 
@@ -334,7 +334,7 @@ class Store(StoreReads):
         self._insert("REPLACE", "setting", (change.key, change.value))
 
     def _insert(self, clash: str, table: str, row: tuple[object, ...]) -> bool:
-        """Insert a row with its checksum; tell whether it was new."""
+        """Insert a row with its checksum; return whether it was new."""
         columns, values = [*COLUMNS[table], "crc"], [*row, row_sum(table, row)]
         if table in ("event", "letter"):
             columns, values = [*columns, "relayed"], [*values, UNSENT]
@@ -347,7 +347,7 @@ class Store(StoreReads):
 
 
 def _portions(changes: Sequence[Change]) -> Iterator[list[HistoryRecord]]:
-    """Yield the records of a transaction in portions that cover some ``PORTION_SLOTS``, whatever was sent."""
+    """Yield the records of a transaction in portions that cover about ``PORTION_SLOTS`` slots."""
     portion: list[HistoryRecord] = []
     slots = 0
     for change in changes:
@@ -362,7 +362,7 @@ def _portions(changes: Sequence[Change]) -> Iterator[list[HistoryRecord]]:
 
 
 class GoneError(sqlite3.OperationalError):
-    """The store's file is no longer where it was; what was committed is still in the open one."""
+    """The store's file was deleted, moved or replaced; the open file still has all committed data."""
 
 
 def _contradicting(generation: int, event: EventRecord) -> DeadLetter:

@@ -1,8 +1,8 @@
 """The tables of a gateway's store, and the checks that find damaged rows (docs/stores.md).
 
-Every row but a part's carries a checksum, ``crc``, over its columns; that of a part is in its payload, over its key
-too. ``relayed`` and ``joined`` change in place and are in no checksum: see ``gateway.changes`` why that is safe.
-All tables have row numbers, so that a damaged one can be read around its damage.
+Every row has a checksum over its columns in ``crc``; a part has it in its payload instead, over its key too.
+``relayed`` and ``joined`` change in place and are in no checksum; ``gateway.changes`` explains why that is safe.
+All tables have row numbers, so that the undamaged rows of a damaged table can be read.
 """
 
 import struct
@@ -17,20 +17,20 @@ from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
 SCHEMA_VERSION = 1
-"""Another ``SCHEMA``, be it by one table, needs another version, and a way there from this one: a file of this version
-with other tables is treated as damaged. What is new and small is better a ``setting``, which needs neither."""
+"""Version of ``SCHEMA``. Each change of ``SCHEMA`` needs a new version and a migration: a file of this version
+with other tables is treated as damaged. A small new value is better a ``setting``, which needs neither."""
 
 NOT_ACKNOWLEDGED = f"relayed IS NOT {AVERAGED} AND relayed IS NOT {DONE}"
-"""Parts of which the utility has nothing for certain. ``IS NOT``: a damaged number may be none at all."""
+"""Condition: the utility has not acknowledged the part. ``IS NOT`` is also true for a damaged NULL."""
 
 MAY_BE_COARSE = f"relayed IS NOT {UNSENT} AND relayed IS NOT {DONE}"
-"""Parts of whose block the utility may have averages, or no one knows what."""
+"""Condition: the utility may have averages or unknown slots of the part's block."""
 
 UNSENT_ROW = f"relayed IS NOT {DONE}"
-"""Events and dead letters that the utility has not acknowledged."""
+"""Condition: the utility has not acknowledged the event or dead letter."""
 
 FORGOTTEN = {"part": OFFERED, "event": UNSENT, "letter": UNSENT}
-"""What is relayed, and what its rows are marked when the utility that acknowledged them has lost them."""
+"""The relayed tables, with the ``relayed`` value that rows get when the utility has lost its store."""
 
 SCHEMA = f"""
 CREATE TABLE part (
@@ -83,7 +83,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "letter": ("meter", "log", "reason", "generation", "id", "time", "content"),
     "coverage": ("meter", "log", "generation", "first", "last"),
 }
-"""The columns that ``crc`` is over."""
+"""The columns that ``crc`` covers, by table."""
 
 PART_COLUMNS = ("meter", "type", "quarter", "payload", "relayed", "joined")
 
@@ -91,29 +91,29 @@ _STATES = (UNSENT, OFFERED, AVERAGED, DONE)
 
 
 def row_sum(table: str, values: Sequence[object]) -> int:
-    """Return the checksum of a row: of its table's name and the columns ``COLUMNS`` names, as SQLite keeps them."""
+    """Return the checksum of a row, over its table's name and its ``COLUMNS``, as SQLite stores them."""
     return zlib.crc32(repr((table, *map(_plain, values))).encode(errors="surrogateescape"))
 
 
 def _plain(value: object) -> object:
-    """Return a value as it comes back from SQLite: without its enumeration, and truth as a number."""
+    """Return a value as SQLite returns it: enumeration members and booleans as plain values."""
     if isinstance(value, int):
         return int(value)
     return str(value) if isinstance(value, str) else value
 
 
 def is_sound(table: str, values: Sequence[object], crc: object) -> bool:
-    """Tell whether a row is what was written."""
+    """Return whether a row is what was written."""
     return bool(row_sum(table, values) == crc)
 
 
 def state_of(relayed: object) -> int:
-    """Return how far the utility has a row; what is no such number counts as offered."""
+    """Return a row's ``relayed`` value; an invalid one counts as ``OFFERED``."""
     return relayed if isinstance(relayed, int) and relayed in _STATES else OFFERED
 
 
 def part_is_sound(meter: object, record_type: object, quarter: object, payload: object) -> bool:
-    """Tell whether a part is what was written, under the key it was written under."""
+    """Return whether a part and its key are what was written."""
     if not (isinstance(payload, bytes) and isinstance(meter, int)):
         return False
     if not (isinstance(record_type, int) and isinstance(quarter, int)):
@@ -121,7 +121,7 @@ def part_is_sound(meter: object, record_type: object, quarter: object, payload: 
     try:
         return is_intact((unsigned64(meter), record_type, quarter), payload)
     except struct.error:
-        return False  # No key is that large.
+        return False  # A key is never that large.
 
 
 def part_of(row: Sequence[Any]) -> Part:

@@ -1,9 +1,9 @@
 """The gateway's time and its trust (docs/time.md): utility or NTP, hardware clock, meters, none.
 
-The gateway's time is ``raw``, which goes on by the monotonic clock whatever the machine's clock does, and an offset,
-which is kept here. No record is ever changed by it. Three witnesses tell a time: this machine, the utility, and the
-meters' median. NTP is followed while it keeps the machine's clock, otherwise the utility, unless the others say that
-it is wrong. Where the utility or NTP differs by more than any record may be early, no record is from the future.
+The gateway's time is ``raw``, which follows the monotonic clock and no step of the machine's clock, plus an offset,
+which is kept here. The offset never changes a record. There are three sources: this machine, the utility, and the
+meters' median. NTP is followed while it sets the machine's clock, otherwise the utility, unless other sources
+contradict. If the utility or NTP differs by more than a record may be early, no record is rejected as early.
 """
 
 from dataclasses import dataclass
@@ -20,35 +20,35 @@ TOLERANCE_S = 2
 """Times are reported in whole seconds; smaller differences count as agreement."""
 
 DRIFT = 100e-6
-"""A clock that is not corrected goes wrong by at most this part of the time that passes."""
+"""Largest drift of an uncorrected clock, as a fraction of the elapsed time."""
 
 MAX_ERROR_S = 60
-"""A clock that may be wrong by more, since the last good time, is not trusted for its own sake: after 6.7 days."""
+"""Seconds of possible drift since the last good time up to which a clock is trusted alone: for 6.7 days."""
 
 CONFIRMED_FOR_S = 7200
-"""So long the word of the utility, or of NTP, stands; a gateway asks for it at least every hour."""
+"""Seconds for which a time of the utility or NTP is valid; a gateway requests one at least every hour."""
 
 METERS_NEEDED = 3
-"""The median of fewer meters says nothing."""
+"""Fewest meters for a median."""
 
 METER_GOOD_FOR_S = 3600
-"""What a meter said of its time is forgotten after this."""
+"""Seconds for which a meter's reported time is used."""
 
 METERS_STEP_S = 30
-"""The median has to differ by more before it is followed: it is no good clock, only better than none."""
+"""Seconds by which the median must differ to be followed: it is a poor clock, but better than none."""
 
 KEEP_EVERY_S = 900
-"""The last good time is written down so often."""
+"""Seconds between two writes of the last good time."""
 
 
 class Kept(BaseModel):
-    """A good time as it is kept for the next start.
+    """A good time, stored for the next start.
 
     Attributes:
         time: Epoch seconds.
-        boot: Of which boot of the machine.
-        since_boot_s: Seconds since that.
-        wall_off_s: By how much the machine's clock was behind.
+        boot: Id of the machine's boot.
+        since_boot_s: Seconds since that boot.
+        wall_off_s: Seconds by which the machine's clock was behind.
     """
 
     time: float
@@ -59,13 +59,13 @@ class Kept(BaseModel):
 
 @dataclass(frozen=True)
 class Word:
-    """What the utility or NTP said last: how far ``raw`` is behind the time, seconds, at least and at most."""
+    """The last time of the utility or NTP, as the least and most seconds by which ``raw`` is behind it."""
 
     least_s: float
     most_s: float
 
     def off_s(self, offset_s: float) -> float:
-        """Return by how much a time is behind this, or ahead (negative): no more than is certain; 0 if it agrees."""
+        """Return the seconds by which an offset is certainly too low, or too high (negative); 0 if it agrees."""
         if self.least_s - TOLERANCE_S <= offset_s <= self.most_s + TOLERANCE_S:
             return 0.0
         return (self.least_s if offset_s < self.least_s else self.most_s) - offset_s
@@ -73,7 +73,7 @@ class Word:
 
 @dataclass
 class Counts:
-    """What happened since the start; read by the metrics."""
+    """Counts since the start, for the metrics."""
 
     steps: int = 0
     contradictions: int = 0
@@ -87,7 +87,7 @@ class Timekeeper:
     """
 
     def __init__(self, kept: str | None) -> None:
-        """Take the last good time as ``keep`` gave it, if there was one."""
+        """Start from the last good time, as ``keep`` returned it; ``None``: there is none."""
         self.counts = Counts()
         self.offset_s = 0.0
         self._kept = _kept(kept)
@@ -95,7 +95,7 @@ class Timekeeper:
         self._good: float | None = None
         self._confirmed: float | None = None
         self._stepped_s = 0.0
-        # What was said holds until something else is said, or the machine's clock jumps: ``raw`` goes on evenly.
+        # A report is valid until the next one, or until the machine's clock jumps: ``raw`` advances evenly.
         self._utility: Word | None = None
         self._ntp: Word | None = None
         self._meters: dict[MeterId, tuple[float, float]] = {}
@@ -106,12 +106,12 @@ class Timekeeper:
 
     @property
     def contested(self) -> bool:
-        """Whether the utility, or NTP, says another time: then nothing is thrown away as from the future."""
+        """Whether the utility or NTP reports another time: then no record is rejected as from the future."""
         words = (word for word in (self._utility, self._ntp) if word is not None)
         return any(abs(word.off_s(self.offset_s)) > FUTURE_S for word in words)
 
     def trust(self, raw: float) -> Trust:
-        """Return how far it can be trusted."""
+        """Return the trust of the time."""
         if self.contested:
             meters_s = self._median_ahead_s(raw)
             return Trust.NONE if meters_s is None or abs(meters_s) > FUTURE_S else Trust.METERS
@@ -122,14 +122,14 @@ class Timekeeper:
         return Trust.NONE if self._median_ahead_s(raw) is None else Trust.METERS
 
     def take_step(self) -> int:
-        """Return by how much the time was set since this was last asked: what waits for a time has to go along."""
+        """Return the seconds by which the time was set since the last call; deadlines must be shifted by them."""
         by_s, self._stepped_s = int(self._stepped_s), self._stepped_s - int(self._stepped_s)
         return by_s
 
-    # Witnesses
+    # Sources of time
 
     def machine(self, machine: Machine) -> None:
-        """Take in what the machine's clocks say; the first time, find out what became of the last good time."""
+        """Handle a reading of the machine's clocks; at the first, continue from the last good time if possible."""
         first, self._machine = self._machine is None, machine
         if first and self._good is None and self._kept is not None:
             self._go_on(self._kept, machine)
@@ -137,19 +137,19 @@ class Timekeeper:
         kept = machine.synchronised and machine.wall >= MADE
         self._ntp = Word(ahead_s, ahead_s) if kept else None
         if self._ntp is not None:
-            # What this machine said at its start is no other witness: its clock was not kept then.
+            # This machine's clock at its start is no other source: NTP did not set it then.
             alone = self._utility is None and self._median_ahead_s(machine.raw) is None
             others = [] if self._utility is None else [self._utility.off_s(self.offset_s)]
             self._follow(machine.raw, self._ntp, others, alone=alone)
 
     def network(self, raw: float, time: float, round_trip_s: float) -> None:
-        """Take in a time that the utility sent within the last ``round_trip_s``."""
+        """Handle a time that the utility sent within the last ``round_trip_s``."""
         if time < MADE:
             self.counts.contradictions += 1
             return
         self._utility = Word(time - raw, time + round_trip_s - raw)
         if self._ntp is not None:
-            # NTP is followed, or the two would set the time in turns.
+            # Only NTP is followed: otherwise the two would set the time in turns.
             self.counts.contradictions += abs(self._utility.off_s(self.offset_s)) > FUTURE_S
             return
         machine = self._machine
@@ -157,7 +157,7 @@ class Timekeeper:
         self._follow(raw, self._utility, others)
 
     def meter(self, raw: float, meter: MeterId, time: EpochSeconds) -> None:
-        """Take in what a meter says the time is."""
+        """Handle a meter's report of its time."""
         if time < MADE:
             return
         self._meters[meter] = (raw, time - raw)
@@ -167,23 +167,23 @@ class Timekeeper:
             self._step(ahead_s)
 
     def meter_slot(self, raw: float, meter: MeterId, slot_end: EpochSeconds) -> None:
-        """Take in the end of the last slot that a meter knows of: it is half a slot ago, more or less."""
+        """Handle the end of a meter's last slot, which is half a slot ago on average."""
         self.meter(raw, meter, slot_end + SLOT_S // 2)
 
     def forget(self, meters: set[MeterId]) -> None:
-        """Forget meters that are not among ``meters``."""
+        """Drop the reports of meters that are not in ``meters``."""
         self._meters = {meter: said for meter, said in self._meters.items() if meter in meters}
 
     def jumped(self) -> None:
-        """Take in that the machine's clock has jumped: someone set it, or the machine slept, and lost that time."""
+        """Handle a jump of the machine's clock: it was set, or the machine slept and lost that time."""
         self._good = self._confirmed = self._utility = None
-        # They spoke of a time that did not go on as this one did.
+        # Their differences to ``raw`` are no longer valid.
         self._meters.clear()
 
-    # What is kept
+    # The stored time
 
     def keep(self) -> str | None:
-        """Return what is to be kept of the time for the next start, if it is good, and what is kept is old."""
+        """Return the good time to store for the next start; ``None``: it is not good, or the stored one is recent."""
         machine = self._machine
         if machine is None or self._confirmed is None or self.contested:
             return None
@@ -196,7 +196,7 @@ class Timekeeper:
         return self._kept.model_dump_json()
 
     def _go_on(self, kept: Kept, machine: Machine) -> None:
-        """Go on from the last good time, by a clock that has gone on since."""
+        """Continue from the last good time, by a clock that has run since then."""
         if kept.boot == machine.boot:
             time = kept.time + machine.since_boot_s - kept.since_boot_s
         elif machine.has_hardware_clock and abs(kept.wall_off_s) <= MAX_ERROR_S:
@@ -204,22 +204,22 @@ class Timekeeper:
         else:
             return
         if time < kept.time - TOLERANCE_S:
-            return  # it has not gone on
+            return  # that clock has not run since then
         by_s = time - (machine.raw + self.offset_s)
         if abs(by_s) > TOLERANCE_S:
             self._step(by_s)
         self._good = kept.time
 
-    # How it is kept
+    # Setting the time
 
     def _follow(self, raw: float, word: Word, others_s: list[float], *, alone: bool = False) -> None:
-        """Follow NTP or the utility, unless that is far off and no other witness agrees.
+        """Follow NTP or the utility, unless its time is far off and no other source agrees.
 
         Args:
-            raw: Now.
-            word: What it says.
-            others_s: By how much other witnesses than the meters are ahead of the time.
-            alone: Whether there is none that could contradict it.
+            raw: The present raw time.
+            word: The reported time.
+            others_s: Seconds by which the sources other than the meters are ahead of the time.
+            alone: Whether there is no other source to contradict it.
         """
         by_s = word.off_s(self.offset_s)
         meters_s = self._median_ahead_s(raw)
@@ -241,7 +241,7 @@ class Timekeeper:
         self.counts.steps += 1
 
     def _median_ahead_s(self, raw: float) -> float | None:
-        """Return by how much the meters' median is ahead of the time; ``None`` if too few of them said something."""
+        """Return the seconds by which the meters' median is ahead of the time; ``None``: too few recent reports."""
         said = [off_s for heard, off_s in self._meters.values() if raw - heard <= METER_GOOD_FOR_S]
         return median(said) - self.offset_s if len(said) >= METERS_NEEDED else None
 
@@ -250,4 +250,4 @@ def _kept(text: str | None) -> Kept | None:
     try:
         return None if text is None else Kept.model_validate_json(text)
     except ValidationError:
-        return None  # of an earlier release; the next good time takes its place
+        return None  # of an earlier release; the next good time replaces it

@@ -108,5 +108,5 @@ def test_a_meter_that_asks_for_too_many_slots_is_refused_and_another_delivers(tm
         assert taken <= -(-BURST_SLOTS // (DAYS_IN_A_PUT * DAY_S // SLOT_S)) + 1, "the burst, and what a minute gives"
         over = "commonwatt_gateway_puts_over_allowance_total"
         eventually(lambda: site.metric("r001 gateway", over) == busy)
-        eventually(lambda: f"meter {FLOODER}: it asks for more than" in site.log("r001 gateway"))
+        eventually(lambda: f"meter {FLOODER}: it sends more than" in site.log("r001 gateway"))
         site.stop("r001 gateway", "r001 broker")

@@ -488,7 +488,7 @@ def test_on_a_full_disk_older_damaged_stores_give_way_and_then_the_backup(
 
     monkeypatch.setattr(commonwatt.sqlite.wal, "rebuild", full)
     if disk_space_after == 4:
-        with pytest.raises(StoreError, match="no room for what is sound"):
+        with pytest.raises(StoreError, match="no space for the recovered store"):
             open_checked(path, START)
         assert path.exists()
         assert not list(folder.glob("*.new*"))

@@ -95,7 +95,7 @@ def test_row_06_the_log_says_once_that_there_is_no_room_and_once_that_there_is_a
         disk.look(world.core)
         assert disk.free_bytes == free
         said.append([(record.levelname, record.message.split(" for ")[0]) for record in caplog.records])
-    assert said == [[("ERROR", "no room")], [], [("WARNING", "room again")], []]
+    assert said == [[("ERROR", "low disk space")], [], [("WARNING", "enough disk space again")], []]
 
 
 def test_row_06_when_not_another_page_can_be_had_the_ballast_goes_and_nothing_is_kept(
