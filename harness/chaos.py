@@ -1,4 +1,4 @@
-"""Kills the processes of a running demonstration at random, for real; the audit at its end must find nothing amiss.
+"""Kills processes of a running demonstration at random; the audit at its end must find no difference.
 
 ``make soak`` runs it for hours: ``python -m harness.chaos --hours 1``.
 """
@@ -21,12 +21,12 @@ AGGREGATION = (
     ("r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "1200"),
     ("apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "2000"),
 )
-"""What is ordered at the start, so that the kills come upon both aggregations, at meters and at a gateway."""
+"""Commands given at the start, so that the kills meet both aggregations, at meters and at a gateway."""
 
 
 @dataclass
 class Story:
-    """What was done, and what came of it."""
+    """The kills and the result of a run."""
 
     killed: Counter[str] = field(default_factory=Counter)
     report: dict[str, object] = field(default_factory=dict)
@@ -59,7 +59,7 @@ def run(data: Path, *, for_s: int, kills: int, seed: int, tell: Callable[[str], 
                 _wait(demo, 0.2)
             for order in AGGREGATION:
                 _order(data, order)
-            # The kills are spread over nine tenths of the time, so that the last one's victim is up again at the end.
+            # The kills are spread over nine tenths of the time, so that the last killed process is up again at the end.
             for _ in range(kills):
                 _wait(demo, rng.uniform(0.2, 1.6) * for_s / kills)
                 victim = _kill_one(data, rng)
@@ -89,7 +89,7 @@ def _order(data: Path, words: tuple[str, ...]) -> None:
 
 
 def _kill_one(data: Path, rng: random.Random) -> str | None:
-    """Kill one process of the demonstration in ``data``, if it is still the one that is written down."""
+    """Kill one process of the demonstration in ``data``; return its name, ``None`` if it had ended already."""
     name, pid = rng.choice(sorted(json.loads((data / "processes.json").read_text()).items()))
     try:
         if str(data).encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
@@ -101,7 +101,7 @@ def _kill_one(data: Path, rng: random.Random) -> str | None:
 
 
 def _wait(demo: subprocess.Popen[str], seconds: float) -> None:
-    """Let the demonstration run; that it has ended is a failure."""
+    """Let the demonstration run; fail if it ends early."""
     try:
         demo.wait(timeout=seconds)
     except subprocess.TimeoutExpired:
@@ -110,7 +110,7 @@ def _wait(demo: subprocess.Popen[str], seconds: float) -> None:
 
 
 def main() -> None:
-    """Go on for hours, one round of ten minutes after the other, each with a new seed."""
+    """Run rounds of ten minutes for hours, each with a new seed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--hours", type=float, default=1.0)
     parser.add_argument("--seed", type=int, default=1)

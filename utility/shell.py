@@ -1,4 +1,4 @@
-"""The utility's service: a loop for the head-end's connection, API and ticks (docs/architecture.md)."""
+"""The utility's service: one loop for the head-end connection, the API and periodic work (docs/architecture.md)."""
 
 import asyncio
 import contextlib
@@ -35,22 +35,22 @@ from utility.store.database import Database, sqlite_path
 from utility.timekeeper import Timekeeper
 
 POLL_S = 2
-"""Clock seconds between two looks at the commands to be sent."""
+"""Clock seconds between two checks for commands to send."""
 
 TICK_S = 15
-"""Clock seconds between two looks at the jobs due."""
+"""Clock seconds between two checks for due jobs."""
 
 WATCH_EVERY_S = 5.0
-"""Real seconds between two looks at the connection."""
+"""Real seconds between two checks of the connection."""
 
 SILENT_S = 45.0
-"""Real seconds after which a connection over which no gateway is heard is made again.
+"""Real seconds without a message from any gateway after which the service reconnects to the head-end broker.
 
-A gateway to which the utility says nothing for 15 s sends an empty batch, so this is two of them and a bit.
+A gateway without any message from the utility sends an empty batch about every 20 s: this is two of them and a margin.
 """
 
 LONGEST_SILENCE_S = 3600.0
-"""If that was in vain it is done less and less often, down to once in so many seconds."""
+"""Longest wait before a reconnection, real seconds; each reconnection without a message doubles the wait."""
 
 _SHORTEST_REAL_S = 0.2
 _GRACE_S = 1
@@ -59,7 +59,7 @@ log = logging.getLogger(__name__)
 
 
 class Service:
-    """The running service; needs neither broker nor network to start."""
+    """The running service; it starts without a broker or a network."""
 
     def __init__(self, settings: UtilitySettings, clock: Clock, database: Database, token: str) -> None:
         self._settings = settings
@@ -111,10 +111,10 @@ class Service:
         )
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
-        """Run until ``stop``; what is then not committed was not acknowledged, and comes again.
+        """Run until ``stop``. Messages without a commit by then are unacknowledged, and their gateways send them again.
 
         Raises:
-            OSError: The API's address is taken.
+            OSError: The API's address is in use.
         """
         register_process(self._metrics.registry, "utility", watchdog)
         watchdog.watch("writer", self._ingest.writing.mark)
@@ -124,7 +124,7 @@ class Service:
             tasks: list[asyncio.Task[object]] = [
                 asyncio.create_task(server.serve([sock]), name="the API"),
                 asyncio.create_task(self._link.run(), name="the connection to the head-end"),
-                asyncio.create_task(self._watch_link(), name="the watch over it"),
+                asyncio.create_task(self._watch_link(), name="the liveness check"),
                 asyncio.create_task(self._ingest.run(), name="the ingest"),
             ]
             self._tick(watchdog)
@@ -156,7 +156,7 @@ class Service:
         self._ticker.start()
 
     async def _watch_link(self) -> None:
-        """Make the connection again when no gateway is heard any more: each is heard about every 20 s."""
+        """Reconnect when messages of all gateways stop; each gateway sends one about every 20 s."""
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(WATCH_EVERY_S)
@@ -172,7 +172,7 @@ class Service:
         self._ingest.offer(topic, payload)
 
     def _look_at_clock(self) -> None:
-        """Follow the machine's clock, unless the time is a demonstration's, which every part has."""
+        """Follow the machine's clock, except in a demonstration, whose programs share one clock file."""
         demonstration = self._settings.clock is not None
         trust = Trust.NETWORK if demonstration else self._timekeeper.look(read_machine(self._clock))
         self._ingest.trust = trust
@@ -180,8 +180,8 @@ class Service:
 
     async def _poll(self) -> None:
         self._look_at_clock()
-        for byte_count, expiry in self._expiries.items():
-            self._metrics.certificate_expires(byte_count, expiry.look())
+        for use, expiry in self._expiries.items():
+            self._metrics.certificate_expires(use, expiry.look())
         try:
             await self._ingest.poll()
         except (SQLAlchemyError, sqlite3.Error, OSError) as error:
@@ -194,20 +194,20 @@ class Service:
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to the service."""
+    """A server that leaves signals to the service."""
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Capture none."""
+        """Capture no signals."""
         yield
 
 
 def _quiet(api: Api, metrics: UtilityMetrics, settings: UtilitySettings) -> uvicorn.Config:
     certificate = settings.http_certificate
-    # What strangers send is counted; a line for each would be theirs to fill the log with.
+    # Bad requests are counted, not logged: with a line for each, any client could fill the log.
     logging.getLogger("uvicorn").setLevel(logging.ERROR)
     if certificate is not None:
-        server_context(certificate)  # Says what is wrong with it; uvicorn would not.
+        server_context(certificate)  # Raises an error that names the fault; uvicorn would not.
     return uvicorn.Config(
         only_ours(make_app(api), {split_address(settings.http)[0].lower(), *settings.http_hosts}),
         http=bounded(metrics.http_cut.inc),

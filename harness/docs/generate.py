@@ -45,7 +45,7 @@ _MADE = "Made from the code by `make docs`; a test compares the two.\n"
 
 
 def pages() -> dict[str, Callable[[], str]]:
-    """Return what makes each page, by its name in ``docs/``."""
+    """Return the function that makes each page, by its name in ``docs/``."""
     return {
         "benchmarks.md": benchmarks_page,
         "commands.md": commands_page,
@@ -71,10 +71,10 @@ class Option:
     """An option or argument.
 
     Attributes:
-        names: As it is written, such as ``--limit``; an argument's name in capitals.
-        value: What follows, such as ``N``; empty for a switch or an argument.
-        text: What it is for.
-        note: Whether it must be given, its default, what may be chosen.
+        names: Its spellings, such as ``--limit``; an argument's name in capitals.
+        value: The placeholder of its value, such as ``N``; empty for a switch or an argument.
+        text: Its purpose.
+        note: Whether it is required, its default, its choices.
     """
 
     names: tuple[str, ...]
@@ -84,16 +84,16 @@ class Option:
 
     @property
     def is_argument(self) -> bool:
-        """Whether it stands by its place, not by its name."""
+        """Whether it is positional."""
         return not self.names[0].startswith("-")
 
 
 @dataclass(frozen=True)
 class Command:
-    """One command that does something.
+    """One command, not a group.
 
     Attributes:
-        words: What is typed, after ``commonwatt``.
+        words: Its words after ``commonwatt``.
         text: Its help.
         options: Its arguments and options.
     """
@@ -108,7 +108,7 @@ def all_commands() -> list[Command]:
     return list(_walk(typer.main.get_command(make_app()), ()))
 
 
-# Typer brings its own copy of click or uses the installed one, depending on its release; both look the same from here.
+# Depending on its release, Typer uses its own copy of click or the installed one; both have this interface.
 def _walk(command: Any, words: tuple[str, ...]) -> Iterator[Command]:
     inner: dict[str, Any] = getattr(command, "commands", {})
     for name, child in inner.items():
@@ -140,7 +140,7 @@ def _option(param: Any, hint: object) -> Option:
 
 
 def _value(hint: object, name: str) -> str:
-    """Return what a value is called: by its type, or by its option."""
+    """Return the placeholder of a value, from its type or its option's name."""
     kinds = {Path: "PATH", int: "N", float: "N"}
     found = (kinds.get(kind) for kind in (hint, *typing.get_args(hint)) if isinstance(kind, type))
     return next((kind for kind in found if kind), name.lstrip("-").upper().replace("-", "_"))
@@ -208,7 +208,7 @@ class MetricInfo:
         name: Its name; a counter's ends in ``_total``.
         kind: counter, gauge or histogram.
         labels: Names of its labels.
-        text: What it counts.
+        text: Its help text.
     """
 
     name: str
@@ -218,7 +218,7 @@ class MetricInfo:
 
 
 def all_metrics() -> dict[str, list[MetricInfo]]:
-    """Return the metrics of each part, from registries that no service is behind."""
+    """Return the metrics of each part, from registries without a running service."""
     own = {
         "broker": _of(BrokerMetrics().registry),
         "gateway": _gateway_metrics(),
@@ -278,7 +278,7 @@ def _no_figures() -> FleetFigures:
 
 
 def _of(registry: CollectorRegistry) -> list[MetricInfo]:
-    """List a registry's metrics; a metric of the library knows its labels itself, any other tells them when asked."""
+    """List a registry's metrics; labels come from the collector if it has them, else from its samples."""
     found: list[MetricInfo] = []
     for collector in registry._collector_to_names:
         own: tuple[str, ...] | None = getattr(collector, "_labelnames", None)
@@ -298,16 +298,16 @@ def metrics_page() -> str:
         "# Metrics",
         "",
         _MADE,
-        "Every part serves these to Prometheus at `/metrics` of its `http` address. No meter, customer or account is",
-        "ever a label; `controller` is the microgrid whose gateway it is. Counters start at 0 with the process, but",
-        "for the meters' readings and events, which go on from their store. Times are seconds. Rows that an alert",
-        "watches are there from the start, as 0; some others only once something was counted under them. What is",
-        "counted in the utility's database is NaN until it was counted after a start. A histogram has the usual series",
+        "Every part serves these to Prometheus at `/metrics` of its `http` address. No label names a meter, customer",
+        "or account; `controller` is the gateway's microgrid. Counters start at 0 with the process, except for the",
+        "meters' readings and events, which continue from their store. Times are seconds. Series that an alert",
+        "watches exist from the start, as 0; some others only after their first count. Metrics derived from the",
+        "utility's database are NaN until their first count after a start. A histogram has the usual series",
         "`_bucket`, `_sum` and `_count`.",
         "",
     ]
     for part, metrics in all_metrics().items():
-        lines += [f"## {part}", "", "| metric | type | labels | what it tells |", "|---|---|---|---|"]
+        lines += [f"## {part}", "", "| metric | type | labels | meaning |", "|---|---|---|---|"]
         for info in metrics:
             labels = ", ".join(f"`{label}`" for label in info.labels)
             lines.append(f"| `{info.name}` | {info.kind} | {labels} | {_cell(info.text)} |")
@@ -339,7 +339,7 @@ def report_page() -> str:
 
 
 def benchmarks_page() -> str:
-    """Return ``docs/benchmarks.md``: what is there, with the results that are kept."""
+    """Return ``docs/benchmarks.md``: its present text, with the stored results."""
     return made_page((DOCS / "benchmarks.md").read_text(encoding="utf-8"), kept(list(BENCHMARKS)))
 
 

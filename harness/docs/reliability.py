@@ -1,6 +1,6 @@
-"""What is promised under which fault, and which test does that fault to real processes: ``docs/reliability.md``.
+"""Makes ``docs/reliability.md``: the guarantee under each fault, and the test of that fault with real processes.
 
-A test belongs to a row by its name: ``test_row_16_...``. ``make docs`` makes the page anew when there is another.
+A test's name gives its row: ``test_row_16_...``. After a new test, run ``make docs``.
 """
 
 import re
@@ -19,7 +19,7 @@ class Row:
 
     Attributes:
         fault: What happens, in plain words.
-        holds: What holds then.
+        holds: The guarantee.
     """
 
     fault: str
@@ -28,50 +28,50 @@ class Row:
 
 ROWS: dict[int, Row] = {
     1: Row(
-        "A process dies just after it stored data, before it could say so.",
-        "It is sent again and counted once: at the gateway, at the utility, at the meter.",
+        "A process dies just after it stored data, before it could acknowledge it.",
+        "The data is sent again and counted once: at the gateway, at the utility, at the meter.",
     ),
     2: Row(
         "A process dies just before it stores data.",
-        "Nothing was acknowledged, so it is sent again.",
+        "Nothing was acknowledged, so the data is sent again.",
     ),
     3: Row(
         "The message brokers are killed, again and again, while data flows.",
-        "Everybody connects and subscribes again by itself; nothing is lost.",
+        "All programs reconnect and subscribe again by themselves; nothing is lost.",
     ),
     4: Row(
         "The power fails.",
-        "All that was acknowledged is there afterwards, on gateway and utility.",
+        "All acknowledged data is there afterwards, on gateway and utility.",
     ),
     5: Row(
         "Bits flip in a stored file.",
-        "Found by a checksum and quarantined; no wrong value is ever shown; what others still have is fetched again. A "
-        "gateway replaces a damaged store by itself; a utility stops and waits for a person, who has it recovered.",
+        "A checksum finds it; the data is quarantined; no wrong value is ever shown; data that others still have is "
+        "fetched again. A gateway replaces a damaged store by itself; a utility stops until a person recovers it.",
     ),
     6: Row(
         "A disk is full.",
         "Nothing is acknowledged that is not stored; an alarm is raised; batteries are still commanded; meters "
-        "wait, and make up for the slots they missed; all go on by themselves when there is room.",
+        "wait, and make up for the slots they missed; all continue by themselves when there is space.",
     ),
     7: Row(
-        "The disk says that it could not write.",
-        "Nothing is acknowledged from then on until the store was opened anew and is sound.",
+        "The disk reports that it could not write.",
+        "From then on nothing is acknowledged until the store was reopened and is sound.",
     ),
     8: Row(
-        "A line is dead, but neither side is told.",
-        "It is noticed within two heartbeats, and made anew.",
+        "A line is dead, but neither side gets an error.",
+        "The fault is detected within two heartbeats, and the connection is made again.",
     ),
     9: Row(
         "A client takes no more messages.",
-        "Nobody else waits for it, and memory stays bounded.",
+        "No other client waits for it, and memory stays bounded.",
     ),
     10: Row(
         "Every line loses, doubles, reorders and delays messages.",
-        "The utility ends with exactly what was measured, the same sums to the last milliwatt-hour.",
+        "The utility ends with exactly the measured readings, with equal sums to the last milliwatt-hour.",
     ),
     11: Row(
-        "The utility is away for a week.",
-        "When it is back, what is measured now comes first; the week follows and is complete.",
+        "The utility is down for a week.",
+        "When it is back, present readings arrive first; the week follows and is complete.",
     ),
     12: Row(
         "The utility's acknowledgements are lost.",
@@ -79,17 +79,17 @@ ROWS: dict[int, Row] = {
     ),
     13: Row(
         "The database server (PostgreSQL) crashes in the middle of a batch.",
-        "All of the batch is stored, or nothing; the utility goes on by itself when the server is back.",
+        "All of the batch is stored, or nothing; the utility continues by itself when the server is back.",
     ),
-    14: Row("Two controllers both believe to be in charge.", "Meters obey one of them only."),
-    15: Row("A controller that was paused wakes up and goes on commanding.", "Its old commands are refused."),
+    14: Row("Two controllers both act as a microgrid's manager.", "Meters obey one of them only."),
+    15: Row("A paused controller wakes up and continues to command.", "Its old commands are refused."),
     16: Row(
-        "A command arrives after its time, or was kept by a broker and delivered as new.",
+        "A command arrives after its time, or a broker retained it and delivers it as new.",
         "It is refused as expired, or ignored, and shown to the operator (commands, metrics, log).",
     ),
     17: Row(
-        "The answer to a command is lost.",
-        "The command is sent again, carried out once, and its answer repeated.",
+        "The outcome of a command is lost.",
+        "The command is sent again, carried out once, and its outcome repeated.",
     ),
     18: Row(
         "A clock jumps by an hour, or starts in 1970.",
@@ -107,39 +107,39 @@ ROWS: dict[int, Row] = {
     ),
     23: Row(
         "A meter without a connection runs out of storage.",
-        "What it had no room for is counted at the meter and shown as absent at the utility, to the slot; all before "
-        "and after arrives.",
+        "Readings without space are counted at the meter and shown as absent at the utility, to the slot; all others "
+        "arrive.",
     ),
     24: Row(
-        "Somebody connects in another's name, with a wrong token or certificate or none.",
-        "Refused, with the reason; the victim notices nothing.",
+        "A client connects in another device's name, with a wrong token or certificate or none.",
+        "The client is refused, with the reason; the device is not disturbed.",
     ),
     25: Row(
-        "Somebody connects and sends rubbish, too much, or too slowly.",
-        "Cut off within 5 s, and memory stays bounded.",
+        "A client connects and sends garbage, too much, or too slowly.",
+        "The client is disconnected within 5 s, and memory stays bounded.",
     ),
     26: Row(
-        "A device tries to read or write what is not its own.",
-        "Refused and logged, whatever it asks for.",
+        "A device subscribes or publishes to topics of others.",
+        "The request is refused and logged, whatever the topic.",
     ),
     27: Row(
-        "A part of a program fails in a way nobody expected.",
-        "It is counted, and the program goes on.",
+        "A part of a program fails with an unexpected error.",
+        "The error is counted, and the program continues.",
     ),
     28: Row(
-        "A reading makes no sense.",
-        "It is kept aside with the reason, and everything else flows.",
+        "A reading is implausible.",
+        "It is quarantined with the reason, and all other readings are stored.",
     ),
-    29: Row("An upgrade while data waits, and back again.", "Nothing is lost or counted twice."),
+    29: Row("An upgrade, and its reversal, while data waits.", "Nothing is lost or counted twice."),
     30: Row(
         "A certificate has expired, or was revoked.",
-        "Its owner is refused with the reason; data stays where it is until there is a new one.",
+        "Its owner is refused with the reason; data waits at its sender until there is a new one.",
     ),
 }
-"""By its number in the catalogue of faults."""
+"""The faults by their numbers in the catalogue of faults."""
 
 LATER = frozenset({14, 15, 19, 21, 29})
-"""Rows about what is not built yet: a second controller, bills, upgrades."""
+"""Rows about features that are not built yet: a second controller, bills, upgrades."""
 
 
 def row_tests() -> dict[int, list[str]]:
@@ -154,14 +154,14 @@ def row_tests() -> dict[int, list[str]]:
 _HEAD = """\
 # What happens when things fail
 
-This page is for those who decide whether to rely on Commonwatt. It lists the faults it was built to survive, what holds
-in each, and the test that does that very fault to the real programs, with real brokers, databases, files and
-connections, and then checks the outcome. The tests run with every change (`make test`), and a change that breaks one is
-not taken. The page is made by `make docs` from the tests that are there, so it can't promise what no test shows.
+This page helps you decide whether to rely on Commonwatt. It lists the faults that it survives, the guarantee under
+each, and the test that applies that fault to the real programs, with real brokers, databases, files and
+connections, and then checks the result. The tests run with every change (`make test`), and a change that breaks one is
+rejected. `make docs` makes the page from the existing tests, so it promises only what a test shows.
 
-The check at the end of most of them is the same that you can run on your own data: `commonwatt audit` compares every
-reading that every meter ever made with what the utility stores, slot by slot. *Nothing lost, nothing counted twice*
-means that this comparison finds no difference at all.
+Most of them end with a check that you can run on your own data: `commonwatt audit` compares every
+reading that every meter ever made with the utility's database, slot by slot. *Nothing lost, nothing counted twice*
+means that this comparison finds no difference.
 
 | # | what fails | what holds | shown by | result |
 |---|---|---|---|---|
@@ -170,38 +170,37 @@ means that this comparison finds no difference at all.
 _LIMITS = """
 ## What is not covered, and limits
 
-- **Not yet**: rows marked so are about what is not built yet (a second controller that takes over, bills, upgrades
-  between releases), or their test is still missing. Nothing is promised there.
+- **Not yet**: rows marked so are about features not built yet (a second controller that takes over, bills, upgrades
+  between releases), or their test is still missing. They guarantee nothing yet.
 - **One machine.** All tests run on one machine; several machines are several processes, and a bad network is a proxy
-  that cuts, delays, darkens, loses, doubles and reorders. Real radio, real switches and months of running are not in
-  them.
-- **What only one place has can be lost with it.** A reading that a meter has not sent yet is lost if the meter is
+  that cuts, delays, blocks, loses, duplicates and reorders. Real radio, real switches and months of operation are not
+  tested.
+- **Data stored in only one place can be lost with it.** A reading that a meter has not sent yet is lost if the meter is
   destroyed; one that a gateway acknowledged and has not relayed, usually of the last minute, or of a whole outage, is
   lost if its disk is. Both show as missing, never as zero. The meter keeps a reading until the gateway has it, and
   the gateway until the utility has it.
-- **A damaged store of many gigabytes.** If its log or its schema is damaged, reading around that takes a copy of it:
-  the disk must have as much room again, or the gateway does not start and says what it needs. Taking over a million
-  acknowledged parts takes about 12 s, and all others are looked at too; readings wait at their meters meanwhile.
+- **A damaged store of many gigabytes.** If its log or its schema is damaged, reading around the damage takes a copy:
+  the disk must have as much free space again, or the gateway does not start, and reports how much it needs. A million
+  acknowledged parts take about 12 s to copy, and all others are checked too; readings wait at their meters meanwhile.
 - **A meter that sends nothing but bad records**: its gateway keeps 100,000 of them a day, about 20 MB; more are
-  rejected by name, counted, and gone; readings that are held as implausible wait at the meter
-  instead. Parts of which the utility has averages alone are never deleted.
-- **A meter with no room left** records nothing until there is room again. The energy of that time is in no interval;
+  rejected by name, counted, and deleted; readings quarantined as implausible wait at the meter
+  instead. Parts of which the utility has only averages are never deleted.
+- **A meter without free space** records nothing until there is space again. The energy of that time is in no interval;
   a meter with a counter (record type `register`) still shows it there.
 - **Counters are kept as they were read.** Energy comes from intervals alone; a counter is a level and never summed,
   so a reset, an exchange, a rollover or a dip can make no energy. Whether a counter and the intervals agree is not
-  checked yet. When two devices tell different values of one slot, the smaller stands, and the conflict is kept for a
-  person to see.
+  checked yet. When two devices report different values for one slot, the smaller is used, and the conflict is kept for
+  a person to see.
 - **A command for a duration** is given only while a controller does not trust its clock, as after a start without a
-  network. If it is held on the way it begins when it arrives; it still ends by itself.
+  network. If it is delayed on the way it begins when it arrives; it still ends by itself.
 - **A meter's clock** is right within 2 s and what an answer took, or up to 120 s ahead, once its gateway has told it
   the time; it ends states by that clock. Before that, as after a power cut without a network, it is as wrong as its own
   clock is. Readings it has recorded under times to come wait at the meter until those have come, and so does all it
   records meanwhile; of such a time no second measurement is kept.
 - **A retained command** can't expire at a broker of ours, which keeps none. Other brokers may; receivers ignore it,
   count it (`..._retained_messages_total`) and log it once, which is all the operator sees.
-- **A damaged database of the utility** loses what was in it alone: decisions, commands and dead letters that can't be
-read
-  any more. Who sent a part and when, and the sums beside each block, have no checksum of their own; the readings have.
+- **A damaged database of the utility** loses data that only it has: decisions, commands and dead letters that can't be
+  read any more. A part's sender and time of receipt, and the sums of each block, have no checksum; the readings have.
 - **A gateway that loses its store while it sends averages** forgets which it sent. If a meter then repeats a few exact
   readings of such a group, the utility has both: the exact ones, and the mean of all ten in the other slots. Each slot
   says which it is; the sum of that one group may be off by as much as readings differ from their mean.

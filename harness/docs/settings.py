@@ -1,4 +1,4 @@
-"""``docs/settings.md``, made from the models that check the files; a test compares the two."""
+"""Makes ``docs/settings.md`` from the models that validate the files; a test compares the two."""
 
 from typing import Any
 
@@ -14,17 +14,17 @@ _TOWN_TABLES: dict[str, type[Settings]] = {
 _INTRO = """\
 # Settings
 
-Made from the code by `harness/docs/settings.py`; `tests/docs/test_settings.py` says how to make it anew.
+Made from the code by `make docs`; a test compares the two.
 
 Each part runs from a TOML file with one table, named after the part. Relative paths are relative to the file; an
 address is `HOST:PORT`; a key that is not listed here is an error. `commonwatt config example PART` prints a file to
-start from, `commonwatt config check FILE` checks one, and that the files it names are there.
+start from; `commonwatt config check FILE` checks a file, and that the files it names exist.
 """
 
 _TOWN_INTRO = """\
 ## The town file
 
-What stands in the town: one table `[town]`, and a `[[microgrid]]` or `[[meter]]` for each of those. Numbers of
+The devices of a town: one table `[town]`, and one `[[microgrid]]` or `[[meter]]` for each. Numbers of
 controllers, meters and accounts follow from the order, so append, and never insert.
 """
 
@@ -52,7 +52,7 @@ def _default(value: object) -> str:
 
 
 def _type(field: Any) -> str:
-    """Put a JSON schema into words."""
+    """Describe a JSON schema in words."""
     if "anyOf" in field:
         return next(_type(kind) for kind in field["anyOf"] if kind.get("type") != "null")
     values = field.get("enum") or ([field["const"]] if "const" in field else [])

@@ -1,1 +1,1 @@
-"""Broken and hostile input."""
+"""Tests with broken and hostile input."""

@@ -1,4 +1,4 @@
-"""Bad input of every kind, at every door of the real cores and stores: what docs/bad-input.md says is played here.
+"""Bad input of every kind at every input of the real cores and stores: the cases of docs/bad-input.md.
 
 Each door is a function that takes a case and returns what was seen of it: the answer, what was counted, and the dead
 letters kept. The cases are found by the words of the page's first column.
@@ -53,10 +53,10 @@ NOISE = random.Random(3).randbytes(KILOBYTES_256)
 
 @dataclass(frozen=True)
 class Seen:
-    """What became of one input.
+    """The result of one input.
 
     Attributes:
-        answer: The name of the refusal, rejection or result its sender was told; empty: nothing.
+        answer: Name of the refusal, rejection or result in the answer to the sender; empty: no answer.
         counted: Labels, or ``counter label``, that were counted up.
         kept: Reasons of the dead letters that are new, by name.
         contents: What those dead letters hold.
@@ -120,7 +120,7 @@ class GatewayBench:
         self._next += 1
 
     def play(self, do: Callable[[], str], *names: str) -> Seen:
-        """Do something; return what was answered, counted and kept."""
+        """Perform a case; return the answer, the counts and the dead letters."""
         before, known = samples(self.registry, *names), len(self.world.store.dead_letters())
         answer = do()
         new = self.world.store.dead_letters()[known:]
@@ -369,7 +369,7 @@ class MeterBench:
         return unpack_put(next(p.payload for p in sent if p.topic.endswith("/rec")))
 
     def play(self, leaf: str, payload: bytes) -> Seen:
-        """Tell the meter something; it still obeys a good command after."""
+        """Send the meter a message; afterwards it must still obey a good command."""
         before = self.tally.copy()
         answers = [Outcome.model_validate_json(p.payload) for p in self._tell(leaf, payload) if p.topic.endswith("out")]
         counted = frozenset(f"{kind}s {result}" for (kind, result), _ in (self.tally - before).items())

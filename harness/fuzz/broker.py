@@ -29,10 +29,10 @@ from harness.network.waiting import eventually
 from harness.real.broker_process import BrokerProcess
 
 SENDERS = 40
-"""Connections at a time, each of a device of its own."""
+"""Concurrent connections, each of another device."""
 
 PATIENCE_S = 20.0
-"""How long the broker may take to answer or to close; longer is a hang."""
+"""Longest time until the broker answers or closes, seconds; longer is a hang."""
 
 MAX_GROWTH_BYTES = 8 << 20
 """How much more memory the broker may have after the second half of the cases than after the first."""
@@ -154,7 +154,7 @@ class Fuzzer:
         self._port, self._tokens, self._seed = port, tokens, seed
 
     async def send(self, half: int, cases: int) -> None:
-        """Send so many cases over ``SENDERS`` connections at a time."""
+        """Send cases over ``SENDERS`` concurrent connections."""
         async with asyncio.TaskGroup() as group:
             for number, identity in enumerate(METERS):
                 share = cases // SENDERS + (number < cases % SENDERS)
@@ -181,7 +181,7 @@ class Fuzzer:
                 writer.close()
 
     async def _case(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, data: bytes) -> bool:
-        """Send one case and a ping behind it; say whether the connection still lives."""
+        """Send one case and then a ping; return whether the connection is still open."""
         outcome = "closed"
         try:
             async with asyncio.timeout(PATIENCE_S):

@@ -31,7 +31,7 @@ from harness.worlds.meters import ack_of
 from utility.core import MAX_JUNK_A_DAY
 
 GOOD_EVERY = 50
-"""After so many bad messages comes a good one, which must be taken."""
+"""Number of bad messages before each good one, which must be accepted."""
 
 MAX_EFFECTS = 400
 """More is never asked of a shell for one message; a put may cut records at every quarter of a week."""
@@ -120,10 +120,10 @@ def noise(rng: random.Random) -> bytes:
 
 @dataclass
 class Source:
-    """A place where messages come in.
+    """An input for messages.
 
     Attributes:
-        name: What it is called in a failure.
+        name: Its name in a failure.
         seeds: Good messages, to be mutated.
         take: Hands a message in; raises when something that must hold does not.
         text: Whether its messages are JSON.
@@ -143,7 +143,7 @@ class Source:
 
 @dataclass
 class Tally:
-    """What a run did, by source."""
+    """The counts of a run, by source."""
 
     cases: dict[str, int] = field(default_factory=dict)
     good: int = 0
@@ -151,7 +151,7 @@ class Tally:
 
 
 class FuzzError(AssertionError):
-    """Something that must hold did not; says by which message."""
+    """A violated condition; the text names the message."""
 
 
 class Fuzz:

@@ -1,1 +1,1 @@
-"""Connections under test: raw MQTT, proxies, networks of one's own, free ports."""
+"""Networks for tests: raw MQTT, proxies, network namespaces, free ports."""

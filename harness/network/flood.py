@@ -1,6 +1,6 @@
-"""An apartment microgrid's fixed load on a real broker and a real gateway, while one client floods the broker.
+"""Fixed load of an apartment microgrid on a real broker and gateway, while one client floods the broker.
 
-``python -m harness.network.flood PORT IDENTITY TOKEN TOPIC QOS SECONDS`` is that client, a process of its own.
+``python -m harness.network.flood PORT IDENTITY TOKEN TOPIC QOS SECONDS`` runs that client.
 """
 
 import asyncio
@@ -25,28 +25,28 @@ from harness.real.site import Site
 
 APARTMENTS = '[[microgrid]]\nid = "r001"\nkind = "apartment"\nbuildings = 3\napartments = 100\n'
 METERS = 303
-"""The buildings' and the apartments' meters; the boundary's two are there as well, and one of them floods."""
+"""Number of the buildings' and apartments' meters; one of the two boundary meters is the flooding client."""
 
 PUT_EVERY_S = 60.0
 RECORDS_IN_A_PUT = 4
 SLOT_S = 15
 
 FLOOD_PER_S = 5_000
-"""Messages a second that the client in a flood offers."""
+"""Messages per second that the flooding client sends."""
 
 FLOOD_PAYLOAD = bytes(200)
 GRACE_S = 2.0
-"""How long after a window an acknowledgement of what was sent in it may come."""
+"""Seconds after a window in which acknowledgements of its puts may still arrive."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Delivery:
-    """What became of the load in one window.
+    """The result of the load in one window.
 
     Attributes:
         offered: Puts sent.
-        acknowledged: Puts whose acknowledgement by the gateway came.
-        latencies_s: Seconds from put to acknowledgement, in order of length.
+        acknowledged: Puts that the gateway acknowledged.
+        latencies_s: Seconds from put to acknowledgement, in ascending order.
     """
 
     offered: int
@@ -54,14 +54,14 @@ class Delivery:
     latencies_s: tuple[float, ...]
 
     def latency_s(self, percent: int) -> float:
-        """Return the latency that ``percent`` of the acknowledged puts did not exceed; endless if there are none."""
+        """Return the latency that ``percent`` of the acknowledged puts did not exceed; infinite if there are none."""
         if not self.latencies_s:
             return float("inf")
         return self.latencies_s[min(len(self.latencies_s) - 1, len(self.latencies_s) * percent // 100)]
 
 
 class _Meter:
-    """One meter's connection: puts, and notes when they are acknowledged."""
+    """One meter's connection: sends puts, and measures the times until their acknowledgements."""
 
     def __init__(self, identity: str, account: int) -> None:
         self.identity, self.account = identity, account
@@ -122,9 +122,9 @@ class Apartments:
 
     Attributes:
         site: The site.
-        port: The broker's.
-        tokens: The meters', by identity.
-        flooder: A registered meter that takes no part in the load.
+        port: The broker's port.
+        tokens: The meters' tokens, by identity.
+        flooder: A registered meter without load.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -148,7 +148,7 @@ class Apartments:
             meter.close()
 
     async def load(self, seconds: float) -> Delivery:
-        """Put at the apartments' rate for so long: each meter once a minute, one after the other."""
+        """Send puts for ``seconds`` at the apartments' rate: each meter once a minute, one after the other."""
         for meter in self._meters:
             meter.waiting.clear()
             meter.latencies_s.clear()
@@ -170,7 +170,7 @@ class Apartments:
 
     @contextmanager
     def flooded(self, topic: str, qos: int, seconds: float) -> Iterator[None]:
-        """Let a client offer ``FLOOD_PER_S`` messages a second on ``topic`` meanwhile."""
+        """Run a client that sends ``FLOOD_PER_S`` messages a second on ``topic`` during the block."""
         arguments = [str(self.port), self.flooder, self.tokens[self.flooder], topic, str(qos), str(seconds)]
         process = subprocess.Popen([sys.executable, "-m", "harness.network.flood", *arguments])
         try:
@@ -182,7 +182,7 @@ class Apartments:
 
 
 def _flood(port: int, identity: str, token: str, topic: str, qos: int, seconds: float) -> None:
-    """Offer messages without end; what the broker does not take waits, as TCP has it."""
+    """Send messages for ``seconds``; TCP's flow control delays those that the broker does not read."""
     with socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(connect_packet(identity, token))
         threading.Thread(target=_discard, args=(client,), daemon=True).start()

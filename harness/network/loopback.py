@@ -1,6 +1,6 @@
-"""A loopback of one's own, and every packet on it weighed: what our counting of LTE bytes is compared with.
+"""A separate loopback whose packets are all measured, as a reference for our count of LTE bytes.
 
-``run_alone("harness.network.lte_world", ...)`` runs a module where nobody else's packets are (``unshare --net``).
+``run_alone("harness.network.lte_world", ...)`` runs a module in its own network namespace (``unshare --net``).
 """
 
 import fcntl
@@ -20,7 +20,7 @@ import pytest
 from commonwatt.model.byte_count import ByteCount
 
 ALONE = ("unshare", "--map-root-user", "--net")
-"""What gives a command a network of its own."""
+"""Prefix that runs a command in its own network namespace."""
 
 _SIOCSIFFLAGS, _SIOCSIFMTU = 0x8914, 0x8922
 _IFF_UP_RUNNING = 0x41
@@ -33,7 +33,7 @@ _ESTABLISHED = "01"
 
 
 def run_alone(module: str, arguments: Sequence[str] = (), timeout_s: float = 90) -> str:
-    """Run a module with a network of its own; return what it prints. Skips the test where that is not allowed."""
+    """Run a module in its own network namespace; return its output. Skip the test where that is not allowed."""
     if subprocess.run([*ALONE, "true"], capture_output=True, check=False).returncode != 0:
         missing = f"needs a network namespace of its own: {' '.join(ALONE)}"
         if os.environ.get("CI"):
@@ -54,11 +54,11 @@ def bring_up(mtu: int | None = None) -> None:
 
 
 class Scales:
-    """Weighs every TCP packet on the loopback, from when it is made.
+    """Measures every TCP packet on the loopback, from the instance's creation on.
 
     Attributes:
         weighed: IP bytes by (port from, port to).
-        repeated: Of these the content that had come before.
+        repeated: The retransmitted content in these bytes.
     """
 
     def __init__(self) -> None:
@@ -75,7 +75,7 @@ class Scales:
         while True:
             size, _, _, (_, _, kind, *_) = self._sock.recvmsg_into([head], 0, socket.MSG_TRUNC)
             if kind != _TO_US:
-                continue  # Each is seen twice: leaving, and arriving.
+                continue  # Each packet is seen twice: leaving, and arriving.
             version = head[0] >> 4
             at, protocol = (4 * (head[0] & 15), head[9]) if version == 4 else (40, head[6])
             if protocol == _TCP:
@@ -84,7 +84,7 @@ class Scales:
                 self._follow((source, to), number, size - at - 4 * (offset >> 4), begins=bool(flags & _SYN))
 
     def _follow(self, ways: tuple[int, int], number: int, content: int, *, begins: bool) -> None:
-        """Tell content that had come before from new; numbers count bytes and go round."""
+        """Count retransmitted content; TCP's sequence numbers count bytes and wrap around."""
         new = (number + content - self._next.get(ways, number)) & _NUMBERS
         if begins or new <= _NUMBERS // 2:
             self._next[ways] = (number + content + begins) & _NUMBERS
@@ -93,11 +93,11 @@ class Scales:
             self.repeated[ways] += content
 
     def byte_count(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
-        """Return what went from and to ``port``; of some ports at the other end, or of all but some."""
+        """Return the bytes from and to ``port``; ``only`` and ``without`` select ports at the other end."""
         return self._sum(self.weighed, port, only, without)
 
     def repeats(self, port: int, *, only: Collection[int] | None = None, without: Collection[int] = ()) -> ByteCount:
-        """Return, like ``use``, the content that had come before: the kernel counts it sent, but not received."""
+        """Return retransmitted content, like ``byte_count``: the kernel counts it as sent, but not as received."""
         return self._sum(self.repeated, port, only, without)
 
     @staticmethod

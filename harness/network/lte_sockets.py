@@ -1,4 +1,4 @@
-"""Connections of every kind on a loopback of their own, counted at both ends and weighed; prints both as JSON."""
+"""Makes connections of every kind on a separate loopback; prints the counts of both ends and of the packets as JSON."""
 
 import ctypes
 import json
@@ -18,14 +18,14 @@ _SO_ATTACH_FILTER, _SO_DETACH_FILTER = 26, 27
 
 
 def main() -> None:
-    """Make and close them."""
+    """Make and close the connections."""
     bring_up()
     scales = Scales()
     print(json.dumps([connection(scales, *kind) for kind in product(("127.0.0.1", "::1"), KINDS)]))
 
 
 def connection(scales: Scales, host: str, kind: str) -> dict[str, object]:
-    """Talk over one connection; return what it has cost by both tallies, and by weight."""
+    """Exchange data over one connection; return its bytes by both tallies, and by its packets."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     here, there = Tally(), Tally()
     with socket.create_server((host, 0), family=family) as listening:
@@ -61,7 +61,7 @@ def connection(scales: Scales, host: str, kind: str) -> dict[str, object]:
 
 
 def _repeat(scales: Scales, client: socket.socket, server: socket.socket) -> None:
-    """Let the client say an average message again and again: no acknowledgement reaches it for a while."""
+    """Make the client retransmit a message of average size: for a while no acknowledgement reaches it."""
     ways = client.getsockname()[1], server.getsockname()[1]
     nothing = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
     client.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, struct.pack("HL", 1, ctypes.addressof(nothing)))
@@ -74,7 +74,7 @@ def _repeat(scales: Scales, client: socket.socket, server: socket.socket) -> Non
 
 
 def _settled(scales: Scales, port: int) -> bool:
-    """Whether nothing was on its way any more."""
+    """Return whether no packet is in transit any more."""
     before = scales.byte_count(port)
     time.sleep(0.1)
     return scales.byte_count(port) == before

@@ -1,6 +1,6 @@
-"""A small town on a loopback of its own, whose gateway counts its line while every packet is weighed; prints both.
+"""Runs a small town on a separate loopback; prints the gateway's count of its LTE line and the packets' bytes.
 
-``python -m harness.network.lte_world FOLDER`` is run by the test, in a network of its own.
+The test runs ``python -m harness.network.lte_world FOLDER`` in its own network namespace.
 """
 
 import json
@@ -17,13 +17,13 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 
 
 def main() -> None:
-    """Run the town, kill its meters, start its gateway again; all is stopped before both counts are read."""
+    """Run the town, kill its meters, restart its gateway; stop all before reading both counts."""
     bring_up()
     scales = Scales()
     with Site(Path(sys.argv[1]) / "site", TOWN, plain_text=False) as site:
         broker, head_end = site.address("r001 broker")[1], site.address("head-end")[1]
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
-        # What is said before the gateway first hears of it only begins the count.
+        # The gateway's count begins with the first report that it receives.
         eventually(lambda: _sides(site)["meters"] is not None)
         gateways = ports_of(site.processes["r001 gateway"].pid)
         site.start("r001 meters")
@@ -49,7 +49,7 @@ def main() -> None:
                         "meters": {"up": meters.sent, "down": meters.received},
                         "utility": {"up": utility.received, "down": utility.sent},
                     },
-                    # Came twice to the counting end.
+                    # Retransmitted content that arrived at the counting end.
                     "repeated": {
                         "meters": scales.repeats(broker, without=gateways).received,
                         "utility": scales.repeats(head_end, only=gateways).sent,

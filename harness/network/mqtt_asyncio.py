@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 by hand on a loop: hundreds of clients in one process, each a connection and nothing else."""
+"""A minimal MQTT 3.1.1 client for asyncio, for hundreds of clients in one process."""
 
 import asyncio
 from collections.abc import Callable
@@ -17,11 +17,11 @@ from harness.network.mqtt_raw import (
 )
 
 OnMessage = Callable[[str, bytes], object]
-"""Takes a message's topic and payload."""
+"""Called with a message's topic and payload."""
 
 
 class AsyncClient(asyncio.Protocol):
-    """A client that was accepted, and has subscribed. It acknowledges what it receives, and keeps nothing."""
+    """A connected and subscribed client. It acknowledges the messages it receives, and stores none."""
 
     def __init__(self, on_message: OnMessage) -> None:
         self._on_message = on_message
@@ -33,7 +33,7 @@ class AsyncClient(asyncio.Protocol):
     async def connect(
         cls, port: int, identity: str, token: str, subscribe: str, on_message: OnMessage, keepalive_s: int = 0
     ) -> Self:
-        """Return when the subscription is granted; messages may have come before."""
+        """Connect and subscribe; return the client when the subscription is granted. Messages may arrive before."""
         loop = asyncio.get_running_loop()
         _, client = await loop.create_connection(lambda: cls(on_message), "127.0.0.1", port)
         client._transport.write(connect_packet(identity, token, keepalive_s))
@@ -43,7 +43,7 @@ class AsyncClient(asyncio.Protocol):
         return client
 
     def publish(self, topic: str, payload: bytes, qos: int = 1) -> None:
-        """Send a message, at QoS 1 or 0; nobody waits for its PUBACK."""
+        """Send a message, at QoS 1 or 0, without waiting for its PUBACK."""
         self._transport.write(publish_packet(topic, payload, next(self._ids) if qos else None))
 
     def close(self) -> None:
@@ -78,7 +78,7 @@ class AsyncClient(asyncio.Protocol):
 
 
 def _end_of_packet(buffer: bytearray, at: int) -> tuple[int, int] | None:
-    """Return where the body of the packet at ``at`` starts and stops; ``None`` while it is not all there."""
+    """Return the start and end of the body of the packet at ``at``; ``None`` while the packet is incomplete."""
     length, place = 0, at + 1
     for shift in range(0, 28, 7):
         if place >= len(buffer):

@@ -1,4 +1,4 @@
-"""MQTT 3.1.1 by hand: packets as bytes, and a client that sends what no library would."""
+"""Raw MQTT 3.1.1: packets as bytes, and a client that can also send invalid ones."""
 
 import socket
 import struct
@@ -36,7 +36,7 @@ def connect_packet(identity: str, token: str, keepalive_s: int = 0) -> bytes:
 
 
 def publish_packet(topic: str | bytes, payload: bytes, packet_id: int | None = None) -> bytes:
-    """QoS 1 with a packet id, QoS 0 without."""
+    """Return a PUBLISH packet: QoS 1 with a packet id, QoS 0 without."""
     if packet_id is None:
         return packet(PUBLISH, text(topic) + payload)
     return packet(PUBLISH | 2, text(topic) + struct.pack("!H", packet_id) + payload)
@@ -51,7 +51,7 @@ def puback_packet(packet_id: int) -> bytes:
 
 
 class RawClient:
-    """A connection that was accepted. It acknowledges what it receives, unless told not to."""
+    """A connected client. It acknowledges the messages that it receives."""
 
     def __init__(self, port: int, identity: str, token: str, keepalive_s: int = 0) -> None:
         self.sock = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
@@ -92,7 +92,7 @@ class RawClient:
             yield each
 
     def message(self) -> tuple[str, bytes]:
-        """Return the next message, its topic and payload, past everything else; no word of the broker's own counts."""
+        """Return the next message's topic and payload; skip other packets and the broker's LTE reports."""
         while True:
             body = self._messages.popleft() if self._messages else self._answer(PUBLISH)
             at = 2 + int.from_bytes(body[:2], "big")
@@ -100,17 +100,17 @@ class RawClient:
                 return topic, body[at:]
 
     def message_or_last(self) -> tuple[str, bytes] | None:
-        """Return the next message; ``None`` when it says that it is the last."""
+        """Return the next message; ``None`` if its payload is ``last``."""
         topic, payload = self.message()
         return None if payload == b"last" else (topic, payload)
 
     def subscribe(self, topic_filter: str | bytes, qos: int = 1) -> int:
-        """Return the QoS granted, or 0x80."""
+        """Subscribe; return the granted QoS, or 0x80."""
         self.send(subscribe_packet(topic_filter, qos))
         return self._answer(SUBACK)[2]
 
     def unsubscribe(self, topic_filter: str) -> None:
-        """Return when it is done."""
+        """Unsubscribe, and wait for the UNSUBACK."""
         self.send(packet(0xA2, b"\0\1" + text(topic_filter)))
         self._answer(UNSUBACK)
 
@@ -120,12 +120,12 @@ class RawClient:
         self._answer(PUBACK)
 
     def ping(self) -> None:
-        """Return when the broker has answered."""
+        """Ping the broker, and wait for its answer."""
         self.send(PINGREQ_PACKET)
         self._answer(PINGRESP)
 
     def _answer(self, wanted: int) -> bytes:
-        """Return the next packet of a kind; messages that come before wait for ``message``."""
+        """Return the body of the next packet of a kind; keep earlier messages for ``message``."""
         for kind, body in self.received():
             if kind == wanted:
                 return body
@@ -134,7 +134,7 @@ class RawClient:
         raise AssertionError("the connection ended")
 
     def wait_until_cut(self) -> None:
-        """Read to the end; fail when there is none in time."""
+        """Read until the broker closes the connection; fail if it does not in time."""
         for _ in self.received():
             pass
 
@@ -150,10 +150,10 @@ class RawClient:
 
 
 class PingPong:
-    """A good meter and a good gateway that exchange messages of QoS 1 while something else goes on.
+    """A well-behaved meter and gateway that exchange messages of QoS 1 while the test does something else.
 
     Attributes:
-        delays_s: How long each message took there and its answer back, in seconds.
+        delays_s: Round-trip time of each message and its answer, seconds.
     """
 
     def __init__(self, meter: RawClient, gateway: RawClient, microgrid: str, identity: str) -> None:
@@ -166,11 +166,11 @@ class PingPong:
         self._failure: BaseException | None = None
 
     def once(self, number: int) -> None:
-        """Send one message and its answer; each must arrive."""
+        """Send one message and its answer; both must arrive."""
         content = f"ping-pong {number}".encode()
         self._meter.send(publish_packet(self._up, content, 1))
         while self._gateway.message() != (self._up, content):
-            pass  # What others sent.
+            pass  # Other clients' messages.
         self._gateway.send(publish_packet(self._down, content, 1))
         assert self._meter.message() == (self._down, content)
 
@@ -187,7 +187,7 @@ class PingPong:
 
     @contextmanager
     def going_on(self) -> Iterator[Self]:
-        """Exchange messages until the end of the block, and fail if one did not arrive."""
+        """Exchange messages until the end of the block; fail if one did not arrive."""
         thread = threading.Thread(target=self._run)
         thread.start()
         try:

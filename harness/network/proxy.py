@@ -1,8 +1,8 @@
-"""A TCP proxy that does to a connection what networks do; of plain MQTT it also judges single messages.
+"""A TCP proxy with the faults of real networks; for plain MQTT it can also drop, repeat and reorder single messages.
 
-It runs on a thread of its own. While one way is dark, ends and resets don't pass that way either, as on a real line. A
-message that is not simply passed on is acknowledged to its sender all the same, and its copies go at QoS 0: what is
-tested is our delivery, and MQTT's own would only mend, or block, what the test wants broken.
+It runs on its own thread. While one way is blocked, ends and resets don't pass that way either, as on a real line. A
+message that is not simply passed on is still acknowledged to its sender, and its copies have QoS 0: the tests are of
+our delivery, and MQTT's own would repair the fault, or block.
 """
 
 import asyncio
@@ -21,24 +21,24 @@ from typing import Any, Self, TypeVar
 _T = TypeVar("_T")
 
 READ_BYTES = 65_536
-"""A piece of what is no plain MQTT is no longer."""
+"""Most bytes of one piece of a connection that is not plain MQTT."""
 
 MAX_ON_THE_WAY = 1000
-"""Packets, or pieces, that wait in one way of one connection; then the proxy ceases to read."""
+"""Most packets, or pieces, queued in one way of one connection; beyond that the proxy stops reading."""
 
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK = 1, 2, 3, 4
 _NO_LINGER = struct.pack("ii", 1, 0)
 
 
 class Way(Enum):
-    """Which way something goes."""
+    """A direction of transmission."""
 
     UP = "from the client to the server"
     DOWN = "from the server to the client"
 
 
 class Fate(Enum):
-    """What becomes of a message."""
+    """The proxy's treatment of a message."""
 
     PASS = "passed"
     DROP = "dropped"
@@ -71,7 +71,7 @@ Judge = Callable[[Message], Fate]
 
 
 def chance(seed: int, shares: Mapping[Fate, float], leaves: Collection[str] | None = None) -> Judge:
-    """Return a judge that draws fates: each with its share; the rest, and topics of other leaves, pass."""
+    """Return a judge that draws fates at random, by their shares; other draws, and topics of other leaves, pass."""
     rng = random.Random(seed)
 
     def judge(message: Message) -> Fate:
@@ -94,7 +94,7 @@ class _End(Enum):
 
 @dataclass
 class _Direction:
-    """One way of one connection: a reader, what is on its way, a writer."""
+    """One way of one connection: a reader, a queue of data in transit, a writer."""
 
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
@@ -112,20 +112,20 @@ class _Link:
 
 
 class Proxy:
-    """Stands before a server. Change its attributes, or call its methods, from any thread, at any time.
+    """A proxy for a server. Change its attributes, or call its methods, from any thread, at any time.
 
     Args:
         server: Host and port of the server.
-        judge: Decides on messages of plain MQTT connections.
+        judge: Decides the fates of messages on plain MQTT connections.
 
     Attributes:
         judge: As given.
-        delay_s: By how long everything comes later.
-        jitter_s: By how much more at most, drawn anew for each packet; order is kept.
-        bytes_per_s: How much passes in a second, each way of each connection; ``None`` for all.
-        judged: How many messages had which fate.
+        delay_s: Delay of all data, seconds.
+        jitter_s: Largest additional delay, drawn for each packet; order is kept.
+        bytes_per_s: Bandwidth of each way of each connection; ``None``: unlimited.
+        judged: Number of messages by fate.
         passed: Bytes passed on, by way.
-        connections: How many were accepted.
+        connections: Number of accepted connections.
     """
 
     def __init__(self, server: tuple[str, int], judge: Judge | None = None, *, seed: int = 1) -> None:
@@ -148,17 +148,17 @@ class Proxy:
 
     @property
     def address(self) -> str:
-        """Where clients connect: host:port."""
+        """The address for clients: host:port."""
         return f"127.0.0.1:{self._port}"
 
     @property
     def open_connections(self) -> int:
-        """How many connections there are now."""
+        """Number of open connections."""
         return len(self._links)
 
     @property
     def held(self) -> int:
-        """How many messages are held."""
+        """Number of held messages."""
         return len(self._held)
 
     def start(self) -> Self:
@@ -186,7 +186,7 @@ class Proxy:
     # Faults
 
     def refuse(self) -> None:
-        """Accept no more connections: the port is closed. Those there are live on."""
+        """Close the port to new connections; existing ones stay open."""
         self._call(self._refuse())
 
     def listen(self) -> None:
@@ -198,21 +198,21 @@ class Proxy:
         self._call(self._cut())
 
     def half_close(self, way: Way) -> None:
-        """Say that no more comes this way, on every connection; the other way goes on."""
+        """End this way of every connection; the other way stays open."""
         self._call(self._half_close(way))
 
     def darken(self, *ways: Way) -> None:
-        """Let nothing pass these ways (both without arguments), while connections seem alive and are still accepted."""
+        """Block these ways (both without arguments); connections seem alive, and new ones are still accepted."""
         for way in ways or Way:
             self._call(self._set_light(way, on=False))
 
     def heal(self) -> None:
-        """End darkness; what was sent meanwhile passes now, as TCP would send it again."""
+        """Unblock all ways; data sent meanwhile passes now, as TCP would retransmit it."""
         for way in Way:
             self._call(self._set_light(way, on=True))
 
     def release(self) -> int:
-        """Deliver what is held, each on its client's connection of now; return how many could be."""
+        """Deliver held messages, each on its client's present connection; return how many were delivered."""
         return self._call(self._release())
 
     # The loop's side
@@ -286,7 +286,7 @@ class Proxy:
             reading.cancel()
 
     async def _read(self, link: _Link, way: Way) -> None:
-        """Read packets, or pieces if it is no plain MQTT, and put them on their way."""
+        """Read packets, or pieces if the connection is not plain MQTT, and queue them."""
         direction = link.ways[way]
         try:
             first = await direction.reader.readexactly(1)
@@ -338,7 +338,7 @@ class Proxy:
         direction.queue.put_nowait((self._when(direction), data))
 
     def _when(self, direction: _Direction) -> float:
-        """Return when what is read now is to be written; never before what was read before it."""
+        """Return the time to write data that is read now; never before earlier data."""
         late = self.delay_s + self._rng.uniform(0, self.jitter_s)
         direction.due = max(direction.due, time.monotonic() + late) if late else direction.due
         return direction.due
@@ -360,7 +360,7 @@ class Proxy:
             if self.bytes_per_s is not None:
                 await asyncio.sleep(len(data) / self.bytes_per_s)
             if writer.is_closing():
-                continue  # Its receiver is gone; the reader at that end says so to the other.
+                continue  # The receiver is gone; the reader at that end passes this on to the other end.
             with contextlib.suppress(OSError):
                 writer.write(data)
                 await writer.drain()
@@ -400,7 +400,7 @@ def _identity(connect: bytes) -> str:
 
 
 def _message(way: Way, packet: bytes) -> tuple[Message, bytes | None]:
-    """Return a PUBLISH packet's message, and its number if it wants to be acknowledged."""
+    """Return a PUBLISH packet's message, and its packet id if it needs a PUBACK."""
     body = _body(packet)
     at = 2 + int.from_bytes(body[:2], "big")
     topic = body[2:at].decode()

@@ -1,4 +1,4 @@
-"""Waiting for what another process, or thread, makes true: never a fixed time, always with an end."""
+"""Waits for conditions that another process or thread fulfils: never a fixed time, always with a limit."""
 
 import asyncio
 import fcntl
@@ -15,13 +15,13 @@ from itertools import cycle
 from pathlib import Path
 
 PATIENCE_S = 120.0
-"""How long a condition may take to come true before the test has failed."""
+"""Seconds after which the test fails if a condition is still false."""
 
 _TICK = threading.Event()
 
 
 def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
-    """Wait until ``condition`` is true; fail with its last value if it does not become so in time."""
+    """Wait until ``condition`` is true; fail with its last value if that takes too long."""
     deadline = time.monotonic() + within_s
     while not (value := condition()):
         assert time.monotonic() < deadline, f"not within {within_s:g} s; last: {value!r}"
@@ -29,16 +29,16 @@ def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) ->
 
 
 async def become(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
-    """Wait as ``eventually``, and let the loop run meanwhile."""
+    """Wait like ``eventually``, while the event loop runs."""
     async with asyncio.timeout(within_s):
         while not condition():  # noqa: ASYNC110 - what makes it true tells nobody
             await asyncio.sleep(0.02)
 
 
 def ended(process: subprocess.Popen[bytes], within_s: float) -> int:
-    """Return the exit code of a process that was told to end; fail if it takes longer than it may.
+    """Return the exit code of a process that was signalled to end; fail if that takes too long.
 
-    The time in which it was ready and had no processor does not count: that is the machine's load, not the process.
+    Time in which the process was ready without a processor does not count: it is due to the machine's load.
     """
     began, ready_s = time.monotonic(), 0.0
     ready_before_s = _ready_s(process.pid)
@@ -46,7 +46,7 @@ def ended(process: subprocess.Popen[bytes], within_s: float) -> int:
         ready_s = max(ready_s, _ready_s(process.pid) - ready_before_s)
         took_s = time.monotonic() - began - min(ready_s, PATIENCE_S)
         if took_s >= within_s:
-            process.kill()  # Else it disturbs the tests that follow.
+            process.kill()  # Else it disturbs later tests.
             process.wait()
             raise AssertionError(f"not ended within {within_s:g} s, beside {ready_s:.1f} s without a processor")
         _TICK.wait(0.02)
@@ -54,7 +54,7 @@ def ended(process: subprocess.Popen[bytes], within_s: float) -> int:
 
 
 def _ready_s(pid: int) -> float:
-    """Return how long the threads of a process were ready to run and did not run."""
+    """Return the seconds in which the threads of a process were ready without a processor."""
     waited_ns = 0
     for thread in Path(f"/proc/{pid}/task").glob("*/schedstat"):
         with suppress(OSError, IndexError):  # It has ended.
@@ -67,7 +67,7 @@ _FIRST_PORT, _LAST_PORT = 10_000, 32_000  # Below the ports that the system give
 
 
 def _own_ports() -> range:
-    """Return ports that no other process gives to its tests: a locked file claims each range until its process ends."""
+    """Return ports that no other test process uses: a locked file reserves each range until its process ends."""
     for first in range(_FIRST_PORT, _LAST_PORT, _PORTS):
         # Left open on purpose: the lock lasts as long as the process.
         lock = os.open(
@@ -88,16 +88,16 @@ def _candidates() -> Iterator[int]:
 
 
 def free_port() -> int:
-    """Return a loopback port that is free now, and that no other test process beside this one is given."""
+    """Return a loopback port that is free now, and that no other test process uses."""
     for port in _candidates():
         try:
             with socket.create_server(("127.0.0.1", port)):
                 return port
         except OSError:
-            continue  # Somebody else's; there are thousands.
+            continue  # In use by another program; there are thousands.
     raise AssertionError("unreachable")
 
 
 def free_ports(count: int) -> list[int]:
-    """Return several of them."""
+    """Return ``count`` free ports."""
     return [free_port() for _ in range(count)]

@@ -1,4 +1,4 @@
-"""A gateway and a utility, real processes under the recorder, with load upon them."""
+"""A gateway and a utility as real processes under the recorder, with load."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from harness.powercut.recovered import Open, Recording, open_gateway, open_utili
 from harness.real.site import Site
 
 OPENING: dict[str, Open] = {"r001 gateway": open_gateway, "utility": open_utility}
-"""Who is recorded, and how what is left of its store is opened."""
+"""The recorded parts, and the function that opens what is left of each one's store."""
 
 _BROKERS = ("head-end", "r001 broker")
 
@@ -33,7 +33,7 @@ class Bench:
     def record(
         self, messages: int, planted: str | None = None, meanwhile: Callable[["Session"], None] | None = None
     ) -> dict[str, Recording]:
-        """Run gateway and utility under load; return what each did, and acknowledged.
+        """Run gateway and utility under load; return each one's trace and acknowledgements.
 
         Args:
             messages: How many of each player's are acknowledged, however long that takes.
@@ -143,7 +143,7 @@ class Session:
             recorder.failing.unlink()
 
     def recording(self, name: str) -> Recording:
-        """Return what a part did, and what it acknowledged."""
+        """Return a part's trace and its acknowledgements."""
         recorder = self.recorders[name]
         acknowledged = [message for player in self.players[name] for message in player.acknowledged]
         return Recording(recorder.base, recorder.trace(), sorted(acknowledged, key=lambda message: message.position))
@@ -158,6 +158,6 @@ class Session:
 
 
 def address_of(site: Site, name: str) -> str:
-    """Return where a broker listens."""
+    """Return a broker's address."""
     host, port = site.address(name)
     return f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""What a power cut leaves of files, from a trace of all that was done to them.
+"""Computes the files that a power cut may leave, from a trace of all operations on them.
 
 The model is a disk behind a page cache, as adversarial as one without write barriers may be below a sync:
 
@@ -88,7 +88,7 @@ class File:
             self._versions.setdefault(sector, []).append((step, self._sector(sector)))
 
     def cut(self, length: int) -> None:
-        """Make it as long as that."""
+        """Set the file's length."""
         grown = length - len(self.seen)
         if grown >= 0:
             self.seen.extend(bytes(grown))
@@ -111,7 +111,7 @@ class File:
         self._settle()
 
     def fail_sync(self, rng: random.Random) -> None:
-        """Forget what is not on disk, though reads go on seeing it."""
+        """Drop data that is not on disk from later syncs; reads still see it."""
         self._disk = bytearray(self._disk) if rng.random() < 0.5 else bytearray(self.after_cut(rng))
         self._settle()
 

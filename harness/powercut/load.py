@@ -48,7 +48,7 @@ EventKey = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """What was acknowledged by a message.
+    """The data that one message acknowledged.
 
     Attributes:
         position: How far the trace was when the acknowledgement had come.
@@ -64,7 +64,7 @@ class Acknowledged:
 
 
 class Player(ABC):
-    """One who sends messages, each again until it is acknowledged, and notes how far the trace is then.
+    """A sender of messages: repeats each until it is acknowledged, and records the trace's position then.
 
     Attributes:
         acknowledged: All that was acknowledged, in order.
@@ -87,7 +87,7 @@ class Player(ABC):
             self._acks.put_nowait((self._position(), payload))
 
     async def play(self) -> None:
-        """Send one message after the other, until cancelled."""
+        """Send messages one after the other, until cancelled."""
         while True:
             message, confirms, acknowledged = self.next()
             while True:

@@ -1,4 +1,4 @@
-"""Runs ``commonwatt`` with a bug planted in its stores, which power cuts must reveal.
+"""Runs ``commonwatt`` with a planted bug in its stores, which power cuts must reveal.
 
 ``python planted.py normal gateway run ...``: as ``commonwatt gateway run ...``, but commits are not synced.
 """
@@ -49,7 +49,7 @@ def behind() -> None:
 
 
 def trusting() -> None:
-    """Believe what is read of the log after a failed sync, at the gateway and at the utility."""
+    """Trust the log as read after a failed sync, at the gateway and at the utility."""
 
     def believe(path: Path) -> None:
         del path

@@ -1,4 +1,4 @@
-"""Runs a part under the recorder: builds it, says with which environment, and reads what it recorded."""
+"""Builds the recorder, makes a part's environment for it, and reads its trace."""
 
 import itertools
 import subprocess
@@ -58,7 +58,7 @@ class Recorder:
         return self._trace.read_bytes()
 
     def opened_after_failure(self) -> bool:
-        """Say whether a database was opened after a sync had failed."""
+        """Return whether a database was opened after a failed sync."""
         done = (record for _, record in records(self.trace()))
         after = itertools.dropwhile(lambda record: record.kind is not Kind.SYNC_FAILED, done)
         return any(record.kind is Kind.OPENED and record.path.endswith(".db") for record in after)

@@ -1,4 +1,4 @@
-"""Opens what a power cut left with the real code of the stores, and compares it with what was acknowledged."""
+"""Opens the files left by a power cut with the stores' real code, and compares them with the acknowledged data."""
 
 import random
 import sqlite3
@@ -27,7 +27,7 @@ from utility.store.tables import event, meter
 
 @dataclass(frozen=True)
 class Recovered:
-    """What a store holds.
+    """The contents of a store.
 
     Attributes:
         blocks: All of its blocks, joined.
@@ -89,7 +89,7 @@ def _check_integrity(path: Path) -> None:
 
 
 def lost(recovered: Recovered, acknowledged: Sequence[Acknowledged]) -> list[str]:
-    """Say what of the acknowledged is not there, or is not what was sent."""
+    """Return, as text, the acknowledged data that is missing or wrong."""
     rows = {key: row for row, key in enumerate(recovered.blocks.keys())}
     amiss = []
     for message in acknowledged:

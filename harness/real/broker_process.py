@@ -1,4 +1,4 @@
-"""``commonwatt broker run`` as a process of its own, with devices of a test's choice, looked at from outside."""
+"""``commonwatt broker run`` as a separate process with a test's devices, observed from outside."""
 
 import re
 import socket
@@ -83,7 +83,7 @@ class BrokerProcess:
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def stop(self) -> str:
-        """End it by SIGTERM; return its log, in which nobody may have met a fault of ours."""
+        """End it by SIGTERM; return its log, which must contain no internal error."""
         self.process.terminate()
         assert ended(self.process, 10) == 0, self._log.read_text()
         log = self._log.read_text()

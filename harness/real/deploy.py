@@ -22,7 +22,7 @@ FIND = "/usr/bin/find"
 
 UNITS = {path.name: path for path in sorted(SYSTEMD.glob("*.service"))}
 SERVICES = sorted(name for name, path in UNITS.items() if "\nType=notify\n" in path.read_text())
-"""Those that run on and on."""
+"""The units of services that run permanently."""
 
 DROP_IN = SYSTEMD / "commonwatt-.service.d" / "50-common.conf"
 

@@ -1,4 +1,4 @@
-"""Authorities and certificates for tests, as short-lived as a test wants them."""
+"""Authorities and certificates for tests, with any lifetime."""
 
 import time
 from pathlib import Path

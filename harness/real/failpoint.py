@@ -23,7 +23,7 @@ LEAVES_WITHIN_S = 0.3
 When = Literal["before", "after"]
 
 SHELLS = {"gateway": "gateway.shell", "utility": "utility.ingest.ingest", "meters": "commonwatt.device.shell"}
-"""Where each part does its effects."""
+"""The module in which each part performs its effects."""
 
 MATTERS = {"gateway": "Cover", "utility": "Append", "meters": "Delete"}
 """The change that a step must have to count: a gateway takes records in, the utility takes a batch in, and a meter

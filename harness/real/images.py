@@ -1,4 +1,4 @@
-"""A database in memory falls back to an image of it, as a disk's does that lost its power."""
+"""Restores a database in memory to an image, as a power cut does with one on disk."""
 
 import sqlite3
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""What the jobs of the utility do in the course of time, done at once."""
+"""Runs the work of the utility's jobs at once."""
 
 from utility.store.compactor import Compactor
 from utility.store.database import Database

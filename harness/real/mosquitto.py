@@ -1,4 +1,4 @@
-"""Real Mosquittos: as somebody else runs them, and from the files that ``commonwatt broker render`` writes."""
+"""Real Mosquitto brokers: with a foreign configuration, and with files from ``commonwatt broker render``."""
 
 import os
 import signal
@@ -74,7 +74,7 @@ class Mosquitto:
 
 
 def listens(host: str, port: int) -> bool:
-    """Say whether somebody accepts connections there."""
+    """Return whether a server accepts connections at the address."""
     try:
         socket.create_connection((host, port)).close()
     except OSError:

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own: its data in the test's folder, on a free port of the loopback interface."""
+"""A PostgreSQL server for a test, with its data in the test's folder, on a free loopback port."""
 
 import os
 import shutil
@@ -49,7 +49,7 @@ class Postgres:
         self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(self._data / "log"), "-o", options)
 
     def crash(self) -> None:
-        """End it as a power cut would: no connection is told, nothing is written down any more."""
+        """End it like a power cut: without closing connections or writing anything."""
         self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self._data))
 
     def stop(self) -> None:

@@ -1,4 +1,4 @@
-"""A real Prometheus, with the configuration and the rules that are shipped, only faster, for tests and for drawing."""
+"""A real Prometheus with the shipped configuration and rules, only faster, for tests and for drawing."""
 
 import json
 import subprocess

@@ -24,7 +24,7 @@ from harness.real.failpoint import When
 from harness.real.mosquitto import listens, render
 
 STOP_WITHIN_S = 5.0
-"""What users rely on: a part ends so soon after SIGTERM."""
+"""Seconds after SIGTERM within which a part ends, as documented for users."""
 
 
 class Site:
@@ -104,7 +104,7 @@ class Site:
         process.wait()
 
     def status(self, name: str) -> dict[str, Any] | None:
-        """Return what a part's /status says; ``None`` while it does not answer."""
+        """Return a part's /status; ``None`` while it does not answer."""
         try:
             with urllib.request.urlopen(f"http://{self.layout.part(name).http}/status", timeout=5) as answer:
                 status: dict[str, Any] = json.load(answer)
@@ -134,7 +134,7 @@ class Site:
         forks.run([*command, "--database", database, "--out", str(self.folder)], check=True)
 
     def log(self, name: str) -> str:
-        """Return what a part has printed."""
+        """Return a part's output."""
         return self.layout.part(name).log.read_text()
 
     def address(self, name: str, key: str = "listen") -> tuple[str, int]:

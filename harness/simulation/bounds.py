@@ -1,4 +1,4 @@
-"""What must never grow beyond its bound (I10)."""
+"""Checks that memory and stores stay within their bounds (I10)."""
 
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ MAX_RANGES = 200
 
 
 def check_gateway(node: "GatewayNode") -> None:
-    """Check what a gateway holds in memory, after each of its steps."""
+    """Check a gateway's state in memory, after each of its steps."""
     relay = node.core.relay
     _hold(node.world, node.name, "waiting messages", len(node.waiting), node.max_waiting)
     _hold(node.world, node.name, "batches in flight", len(relay.in_flight), WINDOW)
@@ -30,7 +30,7 @@ def check_gateway(node: "GatewayNode") -> None:
 
 
 def check_stores(world: "World") -> None:
-    """Check rows of stores, and what else grows slowly."""
+    """Check the rows of stores, and other slow growth."""
     for node in world.gateways.values():
         _check_gateway_store(node)
     for fleet in world.fleets.values():

@@ -1,4 +1,4 @@
-"""Many seeded worlds on all cores, and the list of seeds that are kept."""
+"""Runs many seeded worlds on all processor cores, and keeps the list of failing seeds."""
 
 import os
 from collections import Counter
@@ -14,13 +14,13 @@ from harness.simulation.story import Violation
 from harness.simulation.world import Options, Run, simulate
 
 SEEDS = Path(__file__).parents[2] / "tests" / "simulation" / "seeds.txt"
-"""Seeds that are always run: each failed once, or shows something rare."""
+"""Seeds that are always run: each failed once, or shows a rare case."""
 
 REPORT_EVERY_S = 5
 
 
 def attempt(seed: int, options: Options) -> Run | Violation:
-    """Run one world; return what it found wrong instead of raising it."""
+    """Run one world; return its violation instead of raising it."""
     try:
         return simulate(seed, options)
     except Violation as violation:
@@ -35,11 +35,11 @@ def pool() -> Iterator[ProcessPoolExecutor]:
 
 
 class Tally:
-    """What many worlds came to.
+    """The results of many worlds.
 
     Attributes:
-        runs: Worlds that kept every promise.
-        failed: What was found wrong in the others.
+        runs: Worlds without a violation.
+        failed: The violations of the others.
     """
 
     def __init__(self, number: int) -> None:
@@ -50,7 +50,7 @@ class Tally:
         self._sums: Counter[str] = Counter()
 
     def add(self, result: Run | Violation) -> None:
-        """Take in one world; print where things stand from time to time."""
+        """Add the result of one world; print the progress from time to time."""
         if isinstance(result, Violation):
             self.failed.append(result)
             print(result, flush=True)
@@ -62,7 +62,7 @@ class Tally:
             print(self.line(), flush=True)
 
     def line(self) -> str:
-        """Say where things stand."""
+        """Return the progress as text."""
         took_s = perf_counter() - self._begin
         done = self.runs + len(self.failed)
         left_s = (self._number - done) * took_s / max(1, done)
@@ -74,7 +74,7 @@ class Tally:
 
 
 def run_many(executor: ProcessPoolExecutor, seeds: Iterable[int], options: Options) -> Tally:
-    """Run worlds on all cores, and print how it goes."""
+    """Run worlds on all processor cores, and print the progress."""
     seeds = list(seeds)
     tally = Tally(len(seeds))
     for result in executor.map(partial(attempt, options=options), seeds):
@@ -89,7 +89,7 @@ def kept() -> list[int]:
 
 
 def keep(violation: Violation) -> None:
-    """Add a seed that failed to those that are always run."""
+    """Add a failing seed to the seeds that are always run."""
     if violation.seed not in kept():
         with SEEDS.open("a") as file:
             file.write(f"{violation.seed} {violation.what.splitlines()[0][:100]}\n")

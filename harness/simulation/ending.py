@@ -1,4 +1,4 @@
-"""What must hold when all faults are healed and everything had its time: all tiers agree (I5, I6)."""
+"""Checks at the end, when all faults are healed and all data had time to arrive: all tiers agree (I5, I6)."""
 
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ def _check_gone(world: "World") -> None:
             continue
         for number, core in world.fleets[name].meters.items():
             if number in gateway.core.manager.epochs.fenced:
-                continue  # Another manager commands the meter: this gateway does not ask it.
+                continue  # Another manager commands the meter: this gateway requests nothing from it.
             for log in (core.history, core.events):
                 covered = sum(
                     max(0, min(last, log.first_id - 1) - first + 1)
@@ -61,7 +61,7 @@ def _check_gone(world: "World") -> None:
 
 
 def _check_dead_letters(world: "World") -> None:
-    """Check that the utility has every record that was rejected, and no other letters."""
+    """Check that the utility has a dead letter for every rejected record, and no others."""
     with world.utility.database.reads.begin() as connection:
         stored = set(connection.execute(select(dead_letter.c.content)).scalars())
     known = {kept.content for kept in world.ledger.dead_letters()}
@@ -71,11 +71,11 @@ def _check_dead_letters(world: "World") -> None:
 
 
 def _check_readings(world: "World") -> None:
-    """Exact slots are the truth, averages within half a unit a slot, nothing in conflict, made up, or missing."""
+    """Check that exact slots are true, averages within half a unit a slot, none in conflict, invented or missing."""
     made = {(meter, kind, at): v for (meter, kind), slots in world.ledger.made.items() for at, v in slots.items()}
     excused = world.ledger.excused | world.ledger.rejected_slots()
     seen = 0
-    # All of them first: what fails looks into the database too.
+    # Read all of them first: a failure's message reads the database too.
     for blocks in list(all_blocks(world.utility.database, 0, _FOR_EVER // QUARTER_S)):
         for row, slot, _ in blocks.extras.tolist():
             meter, kind, quarter = blocks.key(row)
@@ -125,7 +125,7 @@ def _check_events(world: "World") -> None:
 
 
 def _check_statuses(world: "World") -> None:
-    """Every slot of a quarter that is old enough is there, or excused as off, or watched as a gap: none is silent."""
+    """Check that every slot of an old enough quarter is present, off, or watched as a gap."""
     horizon = world.utility.find_gaps()
     held = world.utility.holdings()
     with world.utility.database.reads.begin() as connection:

@@ -1,4 +1,4 @@
-"""What every tier knows of the slots a violation is about."""
+"""The data of every tier about the slots of a violation."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of_slots(world: "World", key: Key, mask: int) -> list[str]:
-    """Say where some slots of a block are, and where they were."""
+    """Return, as text, where some slots of a block are stored, and where they were."""
     meter, kind, quarter = key
     first = (mask & -mask).bit_length() - 1 if mask else 0
     at = quarter * QUARTER_S + first * SLOT_S

@@ -1,4 +1,4 @@
-"""Faults by seed: what fails when, and until when everything heals."""
+"""Faults by seed: their kinds and times, and their end."""
 
 import json
 import random
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from harness.simulation.world import World
 
 MAX_POINTS = 6
-"""A crash comes at one of so many points from a moment on: before a commit, behind it, behind each message."""
+"""Number of points from which a crash is drawn: before a commit, after it, after each message."""
 
 METERS_AHEAD_S = (-86_400, -3600, -900, 600, 3600, 86_400)
-"""By how much a meter's clock is wrong."""
+"""Errors of a meter's clock, seconds."""
 
 FORGED_READING = 4_321
 """What nobody ever measured, though anybody might have: beyond reason it would be held for that."""
@@ -39,7 +39,7 @@ class Faults:
         self._numbers = 0
 
     def begin(self, for_s: float) -> None:
-        """Let it rain for a while: each kind of fault comes at its own rate, which is the seed's."""
+        """Cause faults for a while: each kind has its own rate, from the seed."""
         world, rng = self._world, self._rng
         self._until = world.time + for_s
         world.slow = rng.choice((0, 0, 0.02))
@@ -77,7 +77,7 @@ class Faults:
             self._world.after(delay, strike)
 
     def heal(self) -> None:
-        """End all faults; who is down comes back at its time."""
+        """End all faults; processes that are down restart at their time."""
         world = self._world
         world.tell("world", "ALL FAULTS HEAL")
         world.weather, world.slow, world.wrong_clocks = CALM, 0.0, 0.0
@@ -191,7 +191,7 @@ class Faults:
         gateway.head_end.send(Publish(gateway_up(other, BATCHES), b""), world.utility.link)
 
     def _order(self) -> None:
-        """Let the utility's people order an aggregation, at meters or gateway, or ask for what was sent before."""
+        """Let an operator command an aggregation, at meters or gateway, or request data that was sent before."""
         rng, now = self._rng, self._world.clock()
         self._numbers += 1
         controller = rng.choice(list(self._world.gateways))

@@ -35,7 +35,7 @@ class Fleet(Node[Change]):
     Attributes:
         meters: The cores.
         off: Meters without power.
-        ahead: By how much each meter's own clock is wrong; whole slots.
+        ahead: Error of each meter's own clock; whole slots.
         limits: The meters' limits.
         store: The store, which outlives a crash.
     """
@@ -94,7 +94,7 @@ class Fleet(Node[Change]):
         return effects
 
     def now(self, meter: MeterId) -> float:
-        """Return the time as a meter has it."""
+        """Return a meter's own time."""
         return self.world.time + self.ahead[meter]
 
     def _set_timer(self, core: Meter) -> None:
@@ -149,7 +149,7 @@ class Fleet(Node[Change]):
         self._arm()
 
     def forget(self, meter: MeterId) -> None:
-        """Let a meter lose all its memory: what it held and nobody else has is gone, without anyone's fault."""
+        """Let a meter lose all its memory: data that only it had is lost, which is no violation."""
         if not self.up or self._stuck or self.full or meter in self.off:
             return
         self.world.tell(self.name, f"meter {meter} LOSES ITS MEMORY")
@@ -240,7 +240,7 @@ class Fleet(Node[Change]):
         self._by_meter[topic.meter].send(message, self.world.gateways[self.microgrid].local)
 
     def drained(self) -> bool:
-        """Say whether all was acknowledged."""
+        """Return whether all records are acknowledged."""
         return (
             self.up
             and not self.off

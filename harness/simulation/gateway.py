@@ -63,13 +63,13 @@ class GatewayNode(Node[Change]):
         self._prefix = gateway_up(settings.microgrid, "")
 
     def build(self) -> None:
-        """Make the core anew; compare the store with what it should have."""
+        """Make the core again; compare the store with the ledger."""
         self._asleep = False
         self.core = Gateway(self._settings, self.store, self._meters)
         self.world.ledger.check_gateway(self.name, self.holdings())
 
     def lose_store(self) -> None:
-        """Begin with an empty store: what it alone had is gone."""
+        """Begin with an empty store: data that only the old one had is lost."""
         self.world.tell(self.name, "its STORE IS LOST")
         self.world.story.count("stores lost")
         stored = self.store.all_events(unsent_only=False)
@@ -96,14 +96,14 @@ class GatewayNode(Node[Change]):
         self.later(delay, tick)
 
     def connected(self, link: Link) -> None:
-        """Do as the shell does when it has subscribed."""
+        """Perform the shell's work after a subscription."""
         if link is self.local:
             self.put_in("tick", RETRY)
         else:
             self.put_in("connected")
 
     def work(self) -> None:
-        """Take all that waits into one transaction, then what that made possible, as the shell does."""
+        """Handle all waiting messages in one transaction, then the effects that it allows, as the shell does."""
         if self._asleep:
             return
         group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
@@ -121,7 +121,7 @@ class GatewayNode(Node[Change]):
         bounds.check_gateway(self)
 
     def _reopen(self) -> None:
-        """Let the core learn anew what is in the store."""
+        """Make the core again from the store."""
         self.build()
         self.core.reopened(self.clock())
         self._wait()
@@ -160,7 +160,7 @@ class GatewayNode(Node[Change]):
         put_back(self.store._db, image)
 
     def drained(self) -> bool:
-        """Say whether the utility has all."""
+        """Return whether the utility has all data."""
         return self.up and self.store.backlog() == (0, 0, 0) and not self.core.relay.wanted
 
 

@@ -1,6 +1,6 @@
-"""What everybody has promised, checked at every commit (I1-I3, I7, M6).
+"""The ledger: checks at every commit the data that each process has acknowledged or relied on (I1-I3, I7, M6).
 
-The ledger takes nothing from the cores: it reads changes as they are committed, and the stores themselves.
+The ledger does not use the cores: it reads committed changes, and the stores themselves.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,7 +29,7 @@ Pair = tuple[tuple[int, int], int]
 EventKey = tuple[MeterId, int, int]
 
 GRACE_S = 2
-"""A state has ended so long after its end at the latest."""
+"""Longest time after its end until a state has ended."""
 
 CLOCKS_APART_S = 60
 """Messages are that old at most when their time is judged, or they were held, and then are older."""
@@ -38,7 +38,7 @@ _GROUPS = [0x3FF << 10 * group for group in range(6)]
 
 
 class Ledger:
-    """Truth and promises of one world.
+    """True readings and acknowledgements of one world.
 
     Attributes:
         made: Every reading ever recorded, by (meter, type) and start of its slot.
@@ -47,7 +47,7 @@ class Ledger:
         excused: Slots (meter, type, start) that nobody had any more when a store or a memory was lost: what was
             acknowledged by that store alone and not relayed, or not acknowledged yet. They alone may be missing.
         excused_events: The same of events.
-        forged: Records sent in somebody else's name; they may be nowhere but in letters.
+        forged: Records sent in another device's name; they may only be in dead letters.
     """
 
     def __init__(self, world: "World") -> None:
@@ -61,7 +61,7 @@ class Ledger:
         # What each gateway's store holds by its commits, and what meters deleted relying on it.
         self._at_gateway: dict[str, Holdings] = {}
         self._deleted: dict[str, Holdings] = {}
-        # The same of each store the utility ever had.
+        # The same for each store of the utility.
         self._at_utility: dict[int, Holdings] = {}
         self._utility_events: dict[int, set[EventKey]] = {}
         self._relayed: dict[int, Holdings] = {}
@@ -80,7 +80,7 @@ class Ledger:
     # Losses.
 
     def new_utility(self, store_id: int) -> None:
-        """Begin with a store of the utility that has nothing."""
+        """Record a new, empty store of the utility."""
         self._at_utility[store_id] = masks.nothing()
         self._utility_events[store_id] = set()
         self._relayed[store_id] = masks.nothing()
@@ -89,7 +89,7 @@ class Ledger:
         self._excuse()
 
     def lost_gateway(self, name: str, events: set[EventKey]) -> None:
-        """Begin with a store of a gateway that has nothing; the lost one had these events."""
+        """Record a new, empty store of a gateway; the lost one had these events."""
         lost = self._lost.setdefault(name, masks.nothing())
         for key, mask in self._at_gateway[name].items():
             lost[key] = lost[key].join(mask)
@@ -100,16 +100,16 @@ class Ledger:
         self._excuse()
 
     def has_lost(self, name: str) -> bool:
-        """Say whether a gateway ever lost its store."""
+        """Return whether a gateway ever lost its store."""
         return name in self._lost
 
     def lost_memory(self, meter: MeterId) -> None:
-        """Begin with a meter that knows of nothing."""
+        """Record a meter that has lost its memory."""
         self._desired_states.pop(meter, None)
         self._excuse()
 
     def _excuse(self) -> None:
-        """Note what nobody has any more."""
+        """Record data that no process has any more."""
         there = masks.nothing()
         for held in (*self._at_gateway.values(), self._at_utility[self._store_id]):
             for key, mask in held.items():
@@ -147,7 +147,7 @@ class Ledger:
         return set[DeadLetter]().union(*held)
 
     def slots_in_dead_letters(self, of: int | None = None) -> set[tuple[MeterId, int, int]]:
-        """Return the slots (meter, type, start) that were rejected, and are kept in letters."""
+        """Return the rejected slots (meter, type, start) that are kept in dead letters."""
         records = [unpack_history(x.content) for x in self.dead_letters(of) if x.log == Log.HISTORY]
         return {(r.meter_id, r.record_type, at) for r in records for at in range(r.start, r.end, SLOT_S)}
 
@@ -169,10 +169,10 @@ class Ledger:
 
         Args:
             core: The meter.
-            command: What has reached it.
-            before: What it held until then.
-            time: What it held for the time then.
-            now: What its own clock showed, which nobody corrects.
+            command: The command that it received.
+            before: Its desired states before.
+            time: Its time then.
+            now: Its own uncorrected clock then.
         """
         meter = core.description.id
         desired, end = command.desired(), command.end(time)
@@ -202,7 +202,7 @@ class Ledger:
             self._world.fail(f"M6: a frozen batch of meter {meter} changed: ids {put.first_id} to {put.last_id}")
 
     def before_meters(self, fleet: "Fleet", changes: Sequence[at_meter.Change]) -> None:
-        """Check what meters are about to delete (I1, I3), and the orders they take on (I7)."""
+        """Check the records that meters are about to delete (I1, I3), and the desired states they take on (I7)."""
         for change in changes:
             if isinstance(change, at_meter.Delete):
                 self._check_delete(fleet, change)
@@ -271,7 +271,7 @@ class Ledger:
                 self._world.fail(f"I7: meter {change.meter} executes {kind} {pair} twice: {old.value}, {held.value}")
 
     def after_meters(self, changes: Sequence[at_meter.Change]) -> None:
-        """Keep the truth."""
+        """Record true readings and events."""
         for change in changes:
             if isinstance(change, at_meter.Made):
                 for row in change.rows:
@@ -316,7 +316,7 @@ class Ledger:
             elif isinstance(change, at_gateway.AddDeadLetters):
                 self._check_dead_letters(node, change)
             elif isinstance(change, at_gateway.ReplaceParts) and change.by is not None:
-                # Exact slots may stand in the place of averages, nothing else.
+                # Exact slots may replace averages, and nothing else may.
                 old = masks.of_parts(_parts(node, change.ids))[change.by.key]
                 if old != masks.of_payload(change.by.payload):
                     self._world.fail(f"I1: {node.name} compacts {change.by.key} to something else")
@@ -357,7 +357,7 @@ class Ledger:
             self._world.fail(f"I2/I3: {node.name} marks dead letters as relayed that are not there: {lost}")
 
     def after_gateway(self, name: str, changes: Sequence[at_gateway.Change]) -> None:
-        """Note what a gateway's store holds now."""
+        """Record the contents of a gateway's store."""
         held = self._at_gateway[name]
         for change in changes:
             if isinstance(change, at_gateway.AppendParts):
@@ -373,14 +373,14 @@ class Ledger:
                 self._dead_letters.setdefault(name, set()).update(change.dead_letters)
 
     def check_gateway(self, name: str, holdings: Holdings) -> None:
-        """Check what a store that was opened holds against what meters deleted (I1)."""
+        """Compare a reopened gateway's store with the records that meters deleted (I1)."""
         self._at_gateway[name] = holdings
         self._check_kept(f"I1: {name} acknowledged, and has no longer", self._deleted.get(name), holdings)
 
     # The utility.
 
     def after_utility(self, store_id: int, changes: Sequence[at_utility.Change]) -> None:
-        """Note what the utility's store holds now."""
+        """Record the contents of the utility's store."""
         held, events = self._at_utility[store_id], self._utility_events[store_id]
         for change in changes:
             if isinstance(change, at_utility.Append):
@@ -391,7 +391,7 @@ class Ledger:
                 events |= {(event.meter_id, generation, event.record_id) for generation, event in change.events}
 
     def check_utility(self, store_id: int, holdings: Holdings) -> None:
-        """Check what a store that was opened holds against what gateways marked as there (I2)."""
+        """Compare a reopened utility's store with the parts that gateways marked as acknowledged (I2)."""
         self._at_utility[store_id] = holdings
         self._check_kept("I2: the utility acknowledged, and has no longer", self._relayed[store_id], holdings)
 
@@ -413,7 +413,7 @@ class Ledger:
         return self.again(key, slots) or any(lost[key].exact & slots for lost in self._lost.values())
 
     def again(self, key: Key, slots: int) -> bool:
-        """Say whether a meter made any of the slots twice."""
+        """Return whether a meter made any of the slots twice."""
         meter, kind, quarter = key
         start = quarter * QUARTER_S
         return bool(self.made_again) and any(

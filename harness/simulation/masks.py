@@ -1,4 +1,4 @@
-"""Which slots a part of a block holds, read off its payload or its record without unpacking its values."""
+"""The slots of a part of a block, read from its payload or record without unpacking its values."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -14,13 +14,13 @@ Key = tuple[int, int, int]
 
 
 class Mask(NamedTuple):
-    """Slots by quality; none is in both."""
+    """Masks of slots by quality; no slot is in both."""
 
     exact: int = 0
     averaged: int = 0
 
     def join(self, other: "Mask") -> "Mask":
-        """Return what two parts hold together."""
+        """Return the union of two parts' slots."""
         exact = self.exact | other.exact
         return Mask(exact, (self.averaged | other.averaged) & ~exact)
 
@@ -52,7 +52,7 @@ def of_payload(payload: bytes) -> Mask:
 
 
 def of_parts(parts: Iterable[tuple[Key, bytes]]) -> Holdings:
-    """Return what parts hold together."""
+    """Return the union of several parts' slots."""
     held = nothing()
     for key, payload in parts:
         held[key] = held[key].join(of_payload(payload))

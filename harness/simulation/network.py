@@ -1,4 +1,4 @@
-"""Brokers and links that behave as amqtt was measured to: nothing is promised.
+"""Simulated brokers and links with the measured behaviour of amqtt: no delivery is guaranteed.
 
 What is on its way when a connection or the broker ends is lost; what is for a client that is not connected is lost;
 anything may be lost, doubled, delayed or overtaken. A cut link is noticed late. A few messages are held for long, and
@@ -19,19 +19,19 @@ if TYPE_CHECKING:
     from harness.simulation.world import World
 
 MAX_MESSAGE_BYTES = 1024 * 1024
-"""A broker cuts off who sends more (I10)."""
+"""Largest message; a broker disconnects clients that send larger ones (I10)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Weather:
-    """How bad the network of a world is.
+    """The faults of a world's network.
 
     Attributes:
-        loss: Chance of a message to be lost.
-        double: Chance to come twice.
-        repeated: Chance of a QoS 1 message to be sent again by its client, up to a minute later.
-        late: Chance to come up to a minute late.
-        held: Chance to be held for up to an hour, and to come even so.
+        loss: Probability that a message is lost.
+        double: Probability that it arrives twice.
+        repeated: Probability that its client sends a QoS 1 message again, up to a minute later.
+        late: Probability that it arrives up to a minute late.
+        held: Probability that it is delayed by up to an hour, and still arrives.
     """
 
     loss: float
@@ -45,26 +45,26 @@ CALM = Weather(loss=0, double=0, repeated=0, late=0, held=0)
 
 
 class Member(Protocol):
-    """Who has links."""
+    """A process with links."""
 
     name: str
     up: bool
 
     def connected(self, link: "Link") -> None:
-        """Learn that a link is connected and subscribed."""
+        """Handle a link that is connected and subscribed."""
 
     def arrived(self, link: "Link", topic: str, payload: bytes) -> None:
-        """Take a message."""
+        """Handle a message."""
 
 
 class Broker:
-    """A broker: in memory alone.
+    """A broker, in memory only.
 
     Attributes:
         name: Its name.
         up: Whether it runs.
-        starts: How often it was started.
-        links: Who connects to it.
+        starts: Number of its starts.
+        links: The links of its clients.
         refused: Messages that the real broker's rules refuse (I11).
     """
 
@@ -78,7 +78,7 @@ class Broker:
         self._world = world
 
     def crash(self, down_s: float) -> None:
-        """Forget everything; come back after a while."""
+        """Lose all state; restart after a while."""
         if self.up:
             self._world.tell(self.name, f"CRASH, back in {down_s:.0f} s")
             self.up = False
@@ -111,10 +111,10 @@ class Link:
 
     Attributes:
         name: Its name.
-        device: Who connects.
-        connected: What the client believes.
-        cut: Whether nothing gets through.
-        stalled_until: Until when whatever is sent to it is held.
+        device: The client's device.
+        connected: Whether the client considers itself connected.
+        cut: Whether no message gets through.
+        stalled_until: Time until which messages to it are held.
     """
 
     def __init__(self, world: "World", name: str, member: Member, broker: Broker, device: Device) -> None:
@@ -135,13 +135,13 @@ class Link:
         self._world.after(self._rng.uniform(0.2, 5), self._connect)
 
     def disconnect(self) -> None:
-        """End the connection; what is on its way is lost."""
+        """End the connection; messages in transit are lost."""
         if self.connected:
             self.connected = False
             self._world.tell(self.name, f"disconnected from {self._broker.name}")
 
     def partition(self, for_s: float) -> None:
-        """Let nothing through for a while; the client notices later, if at all."""
+        """Block the link for a while; the client notices later, if at all."""
         if self.cut:
             return
         self.cut = True
@@ -152,7 +152,7 @@ class Link:
         self._world.after(for_s, self.heal)
 
     def stall(self, for_s: float) -> None:
-        """Hold whatever is sent to this client for a while; then it comes all at once, in no order."""
+        """Hold messages to this client for a while; then they arrive all at once, in random order."""
         self._world.tell(self.name, f"STALLED for {for_s:.0f} s")
         self.stalled_until = self._world.time + for_s
 
@@ -170,7 +170,7 @@ class Link:
             self._member.connected(self)
 
     def send(self, message: Publish, to: "Link") -> None:
-        """Publish to the one who has subscribed to the topic."""
+        """Publish to the client that has subscribed to the topic."""
         world, rng, weather = self._world, self._rng, self._world.weather
         if len(message.payload) > MAX_MESSAGE_BYTES:
             world.fail(f"I10: {self.name} sent {len(message.payload)} bytes")

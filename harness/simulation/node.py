@@ -1,4 +1,4 @@
-"""What all simulated shells have in common: take what has come, ask the core, commit, publish; crash anywhere."""
+"""Base of the simulated shells: pass messages to the core, commit, publish; crash at any point."""
 
 import random
 from abc import ABC, abstractmethod
@@ -70,15 +70,15 @@ class Node(ABC, Generic[W]):
 
     @abstractmethod
     def work(self) -> None:
-        """Take what has come: ask the core, do the effects."""
+        """Pass waiting messages to the core, and perform the effects."""
 
     @abstractmethod
     def commit(self, changes: Sequence[W]) -> None:
-        """Check, commit, and note what was promised."""
+        """Check and commit changes, and record them in the ledger."""
 
     @abstractmethod
     def transmit(self, message: Publish) -> None:
-        """Give a message to the right link."""
+        """Publish a message on the right link."""
 
     @abstractmethod
     def image(self) -> bytes:
@@ -86,11 +86,11 @@ class Node(ABC, Generic[W]):
 
     @abstractmethod
     def restore(self, image: bytes) -> None:
-        """Put the store back to what it was."""
+        """Restore the store's earlier content."""
 
     @abstractmethod
     def limit(self, pages: int) -> None:
-        """Let the store have no more pages than these, or than it has: its disk is full."""
+        """Limit the store to these pages, or to its present ones: its disk is full."""
 
     # Life.
 
@@ -112,7 +112,7 @@ class Node(ABC, Generic[W]):
             link.reconnect()
 
     def clock(self) -> int:
-        """Return the time as this process has it."""
+        """Return this process's time."""
         return self.world.clock() + self.offset
 
     def jump(self, offset: int) -> None:
@@ -130,7 +130,7 @@ class Node(ABC, Generic[W]):
             self.world.after(for_s, self.empty)
 
     def empty(self) -> None:
-        """Let there be room on the disk again."""
+        """Free the disk's space again."""
         if self.full:
             self.world.tell(self.name, "room on its disk again")
             self.full = False
@@ -142,12 +142,12 @@ class Node(ABC, Generic[W]):
             self._image = self.image()
 
     def strike(self, points: int, down_s: float) -> None:
-        """Crash at the point that comes after so many."""
+        """Crash after this number of points."""
         if self.up and self.doom is None:
             self.doom, self._down_s = points, down_s
 
     def crash(self, down_s: float) -> None:
-        """Lose everything that is not in the store; start again later."""
+        """Lose all state outside the store; start again later."""
         self.world.tell(self.name, f"CRASH, back in {down_s:.0f} s")
         self.world.story.count("crashes")
         self.up, self.doom = False, None
@@ -178,7 +178,7 @@ class Node(ABC, Generic[W]):
     # Work.
 
     def connected(self, link: Link) -> None:
-        """Learn that a link is connected."""
+        """Handle a connected link."""
 
     def arrived(self, link: Link, topic: str, payload: bytes) -> None:
         """Put a message where the worker finds it; it takes all that have come by then in one transaction."""
@@ -207,7 +207,7 @@ class Node(ABC, Generic[W]):
                 self._wait()
 
     def perform(self, wanted: Sequence[Effect[W]]) -> None:
-        """Do effects as every shell does, by the one function they share."""
+        """Perform effects by the function that all shells share."""
         if wanted:
             finish(effects.perform(wanted, self._commit, self._publish))
 
@@ -228,7 +228,7 @@ class Node(ABC, Generic[W]):
 
 
 def finish(work: Coroutine[object, None, None]) -> None:
-    """Run what never really waits."""
+    """Run a coroutine that never really waits."""
     try:
         work.send(None)
     except StopIteration:

@@ -1,4 +1,4 @@
-"""Bugs planted on purpose: each takes one guard away, and the simulation must find it (it must bite)."""
+"""Planted bugs: each removes one guard, and the simulation must find the violation."""
 
 import sqlite3
 from collections import Counter

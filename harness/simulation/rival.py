@@ -1,4 +1,4 @@
-"""Somebody else who commands the same meters: a manager that was replaced, or that took over for a while (I7, I8)."""
+"""A second manager of the same meters: one that was replaced, or that took over for a while (I7, I8)."""
 
 import random
 from pathlib import Path
@@ -33,7 +33,7 @@ _WANTED = (
 
 
 class Rival:
-    """A real manager on a store of its own, that hears nobody."""
+    """A real manager with its own store, which ignores all messages."""
 
     def __init__(
         self, world: "World", settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter], broker: Broker
@@ -59,7 +59,7 @@ class Rival:
         """Not listen."""
 
     def act(self) -> None:
-        """Order something, and again some time later, as managers do."""
+        """Send a command, and again some time later, as managers do."""
         self._acted = True
         kind, value = self._rng.choice(_WANTED)
         trust = self._rng.choice((Trust.NONE, Trust.NETWORK))

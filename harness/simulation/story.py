@@ -1,4 +1,4 @@
-"""What happened in a simulated world: every event, hashed; the last of them kept, to be read."""
+"""The event log of a simulated world: a hash of all events, and the text of the last ones."""
 
 import hashlib
 import zlib
@@ -16,7 +16,7 @@ SHOWN = 60
 
 
 class Violation(AssertionError):  # noqa: N818 - it says what it is
-    """Something that must always hold did not.
+    """A violated invariant.
 
     Attributes:
         seed: The seed of the world.
@@ -38,7 +38,7 @@ class Story:
     """The event log of one world.
 
     Attributes:
-        counts: How often what happened.
+        counts: Number of events by kind.
         now: The world's time, seconds since its start.
     """
 
@@ -46,11 +46,11 @@ class Story:
         self.counts: Counter[str] = Counter()
         self.now = 0.0
         self._hash = hashlib.sha256()
-        # A message is put into words only when someone reads them.
+        # A message is described in words only for printing.
         self._last: deque[tuple[float, str, str, Publish | None]] = deque(maxlen=KEPT)
 
     def tell(self, who: str, what: str, message: Publish | None = None) -> None:
-        """Note an event, and the message it is about."""
+        """Record an event, and its message."""
         about = f"|{message.topic}|{zlib.crc32(message.payload)}" if message else ""
         self._hash.update(f"{self.now:.3f}|{who}|{what}{about}\n".encode())
         self._last.append((self.now, who, what, message))

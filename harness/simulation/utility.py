@@ -74,13 +74,13 @@ class UtilityNode(Node[Change]):
         self.world.tell(self.name, f"a NEW STORE, {store_id}")
 
     def build(self) -> None:
-        """Make the core anew; compare the store with what it should have."""
+        """Make the core again; compare the store with the ledger."""
         self._writer = Writer(self.database)
         self._compactor = Compactor(self.database)
         self._finder = GapFinder(self.database)
         with self.database.reads.begin() as connection:
             self.core = Core(self.database.store_id, load_snapshot(connection), GAP_AGE_S)
-        # Also of a clock that is wrong: whoever keeps it may be wrong.
+        # Also with a wrong clock: its time source may be wrong.
         self.world.ledger.check_utility(self.database.store_id, self.holdings())
 
     def holdings(self) -> masks.Holdings:
@@ -106,7 +106,7 @@ class UtilityNode(Node[Change]):
         )
 
     def trying(self, work: Callable[[], None]) -> None:
-        """Do something that comes again if the store fails."""
+        """Do work that is repeated if the store fails."""
         try:
             work()
         except OperationalError as error:
@@ -118,7 +118,7 @@ class UtilityNode(Node[Change]):
         self.trying(self._do_jobs)
 
     def _do_jobs(self) -> None:
-        """Do what is due and not done; a crash comes between a job and its mark."""
+        """Run due jobs; a crash may come between a job and its mark."""
         for name, period_s, run in (("compact", COMPACT_S, self._compact), ("gaps", self._gaps_s, self._find_gaps)):
             now = self.clock()
             with self.database.writes.begin() as connection:
@@ -146,13 +146,13 @@ class UtilityNode(Node[Change]):
             more = run.more
 
     def find_gaps(self) -> int:
-        """Look for gaps now; return the first quarter that is too young for that."""
+        """Run the gap finder; return the first quarter that is too young for it."""
         now = self.clock()
         self._find_gaps(now)
         return settled_before(now, GAP_AGE_S)
 
     def work(self) -> None:
-        """Take all that waits into one transaction."""
+        """Handle all waiting messages in one transaction."""
         now = self.clock()
         group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
         steps = [self.core.handle(FromGateway(topic, payload), Now(now, Trust.NETWORK)) for _, topic, payload in group]
@@ -197,7 +197,7 @@ _images: dict[int, bytes] = {}
 
 
 def _registered(town: Town) -> bytes:
-    """Return the image of a database with nothing but the town's registry in it."""
+    """Return the image of a database with only the town's registry."""
     if id(town) not in _images:
         database = open_database("sqlite://", create=True)
         with database.writes.begin() as connection:

@@ -1,4 +1,4 @@
-"""Messages in words, for the story of a world that went wrong."""
+"""Descriptions of messages, for the story of a failed world."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, EVENTS, LEVELS, 
 
 
 def wording(message: Publish) -> str:
-    """Return what a message says, in a line."""
+    """Return a one-line description of a message."""
     *_, leaf = message.topic.split("/")
     to_meter = len(message.topic.split("/")) == 5
     try:

@@ -36,25 +36,25 @@ START = 1_782_000_000
 """When every world begins: a quarter's start."""
 
 HEALED_S = 600
-"""The last so many seconds of measuring are without faults."""
+"""Seconds without faults at the end of measuring."""
 
 DRAIN_S = 4500
 """So long after the last reading everything is at the utility (I6): finished quarters, what came too early, and what is
 asked for again."""
 
 BOUNDS_EVERY_S = 300
-"""So often the rows of stores are counted (I10)."""
+"""Seconds between two counts of the stores' rows (I10)."""
 
 MEASURED = {"r001": (10001, 10003, 10004), "r002": (20001, 20003, 20004)}
-"""The meters, by microgrid: a battery that waits to be asked, one that sends by itself, and a plain meter."""
+"""The meters, by microgrid: a battery that sends on request, one that sends by itself, and a plain meter."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """What a world is like beside its seed.
+    """A world's options besides its seed.
 
     Attributes:
-        hours: How long is measured.
+        hours: Duration of measuring.
         bug: A planted bug's name; empty: none.
     """
 
@@ -70,7 +70,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Run:
-    """What came of a world.
+    """The result of a world.
 
     Attributes:
         seed: Its seed.
@@ -94,10 +94,10 @@ class World:
 
     Attributes:
         seed: Its seed.
-        time: Now, seconds of 1970.
-        weather: How bad the network is now.
-        slow: Chance of a step to wait for its disk.
-        wrong_clocks: Chance of a gateway or the utility to start by a wrong clock.
+        time: The present time, epoch seconds.
+        weather: The network's present faults.
+        slow: Probability that a step waits for its disk.
+        wrong_clocks: Probability that a gateway or the utility starts with a wrong clock.
     """
 
     def __init__(self, seed: int, options: Options) -> None:
@@ -142,11 +142,11 @@ class World:
     # Time.
 
     def clock(self) -> int:
-        """Return the time as cores are told it."""
+        """Return the time that cores receive."""
         return int(self.time)
 
     def after(self, delay: float, action: Callable[[], None]) -> None:
-        """Have something done later."""
+        """Schedule work for later."""
         heapq.heappush(self._queue, (self.time + delay, next(self._numbers), action))
 
     def _run_until(self, end: float, stop: Callable[[], bool] = lambda: False) -> None:
@@ -164,7 +164,7 @@ class World:
     # What happens.
 
     def tell(self, who: str, what: str, message: Publish | None = None) -> None:
-        """Note an event, and the message it is about."""
+        """Record an event, and its message."""
         self.story.tell(who, what, message)
 
     def fail(self, what: str, key: Key | None = None, slots: int = 0) -> NoReturn:
@@ -216,7 +216,7 @@ class World:
         self.after(60, lambda: self._sync(name))
 
     def drained(self) -> bool:
-        """Say whether nothing is left on its way (I6)."""
+        """Return whether nothing is left to relay (I6)."""
         return all(f.drained() for f in self.fleets.values()) and all(g.drained() for g in self.gateways.values())
 
     def close(self) -> None:

@@ -38,16 +38,16 @@ from harness.small_world.world import (
 )
 
 HEALING_MINUTES = 10
-"""So long after the faults everything is at the utility, and the command has ended."""
+"""Time after the faults within which everything is at the utility, and the command has ended."""
 
 
 class InvariantError(AssertionError):
-    """Something that must always hold did not; the text tells how it came."""
+    """A violated invariant; the text is the sequence of steps that led to it."""
 
 
 @dataclass
 class Explored:
-    """What was seen.
+    """The result of an exploration.
 
     Attributes:
         states: Different states of the world.
@@ -67,7 +67,7 @@ class Explored:
 
 
 class Explorer:
-    """Visits every state of a world, and checks each."""
+    """Visits and checks every state of a world."""
 
     def __init__(self, bounds: Bounds, *, every_order: bool = False) -> None:
         self.world = World(bounds, every_order=every_order)
@@ -79,7 +79,7 @@ class Explorer:
     # What must hold.
 
     def _fact(self, n: int, number: int) -> Any:
-        """Return what a part holds in a state: read once."""
+        """Return a part's stored data in a state; it is read once."""
         if (n, number) not in self._facts:
             part = self.world.parts[n]
             if isinstance(part, MeterPart):
@@ -133,7 +133,7 @@ class Explorer:
             self._must(epoch_before <= pair[0], "I8: a deposed gateway's command was obeyed", before, text)
 
     def heal(self, state: State, text: str) -> None:
-        """End all faults; everything must be at the utility soon, and nobody holds anything back (I6)."""
+        """End all faults; everything must be at the utility soon, and no part has anything left to send (I6)."""
         key = state.parts, state.moved, state.minute
         if key in self._ends:
             return
@@ -218,7 +218,7 @@ def _slots(holdings: masks.Holdings) -> frozenset[int]:
 
 
 def main() -> None:
-    """Explore with the bounds given, and say what was seen."""
+    """Explore with the bounds given, and print the result."""
     parser = argparse.ArgumentParser(description="Visit every state of a small world of real cores and stores.")
     for bound in fields(Bounds):
         parser.add_argument(f"--{bound.name}", type=int, default=bound.default, help="at most (default: %(default)s)")

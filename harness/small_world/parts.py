@@ -1,7 +1,7 @@
 """The parts of the small world: real cores on real stores, whose states have numbers.
 
 A step of a part depends on nothing but its state (store and memory), what it is asked, and the time. So a state is
-kept once, under a number, and a step is done once; whoever explores the world then only compares numbers.
+kept once, under a number, and a step is done once; the exploration then only compares numbers.
 """
 
 import copy
@@ -50,10 +50,10 @@ W = TypeVar("W")
 C = TypeVar("C")
 
 TICK = "tick"
-"""What a part is asked when its timers may be due."""
+"""Input to a part when its timers may be due."""
 
 FORGOTTEN = frozenset({"counts", "notes", "_tally", "_store", "_number", "known"})
-"""Attributes that change nothing a part does: figures for people, and names of commands nobody compares."""
+"""Attributes without effect on a part's behaviour: figures for people, and commands' names that are never compared."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Step:
-    """What became of a step.
+    """The result of a step.
 
     Attributes:
         state: Number of the state after it.
@@ -110,7 +110,7 @@ class Part(ABC, Generic[C, W]):
 
     @abstractmethod
     def begin(self, core: C, now: int) -> Iterator[Sequence[Effect[W]]]:
-        """Do what the shell does at a start."""
+        """Perform the shell's work at a start."""
 
     @abstractmethod
     def ask(self, core: C, topic: str, payload: bytes, now: int) -> Iterator[Sequence[Effect[W]]]:
@@ -135,11 +135,11 @@ class Part(ABC, Generic[C, W]):
         return self._boots[image, now]
 
     def first_image(self) -> int:
-        """Return the store as it is now."""
+        """Return the store's present content."""
         return self._keep_image()
 
     def step(self, state: int, topic: str, payload: bytes, now: int) -> Step:
-        """Ask a part in a state."""
+        """Perform a part's step in a state."""
         key = state, topic, payload, now
         if key not in self._steps:
             core, image = self._core(state)
@@ -294,14 +294,14 @@ class GatewayPart(Part[Gateway, gateway_changes.Change]):
         return (self._store, self._settings, self._meters, *self._meters.values())
 
     def holdings(self, state: int) -> tuple[masks.Holdings, masks.Holdings]:
-        """Return what it holds, and what of that it says the utility has."""
+        """Return the gateway's blocks, and those that it has marked as acknowledged by the utility."""
         self.core(state)
         parts = list(self._store.all_parts(unsent_only=False))
         done = [part for part in parts if part.relayed == gateway_changes.DONE]
         return tuple(masks.of_parts((p.key, p.payload) for p in some) for some in (parts, done))  # type: ignore[return-value]
 
     def drained(self, state: int) -> bool:
-        """Say whether it has nothing left to relay."""
+        """Return whether it has nothing left to relay."""
         self.core(state)
         return self._store.backlog() == (0, 0, 0)
 
@@ -336,7 +336,7 @@ class UtilityPart(Part[Core, utility_changes.Change]):
         Writer(self._database).commit(changes)
 
     def stored(self, state: int) -> Blocks:
-        """Return what it has, as its own reader joins it."""
+        """Return the utility's blocks, as its own reader joins them."""
         self.core(state)
         with self._database.reads.begin() as connection:
             return PartReader(self._database).read(connection, select_parts())

@@ -54,7 +54,7 @@ class State(NamedTuple):
         minute: Minutes gone by.
         moved: Whether the meter has moved to B.
         queues: Messages under way, by link.
-        late: A message that comes whenever it likes.
+        late: A message that may arrive at any time.
         faults: Losses, duplications and crashes still to come.
     """
 
@@ -145,7 +145,7 @@ class World:
     # What may happen next.
 
     def successors(self, state: State) -> Iterator[tuple[str, State]]:
-        """Yield all that may happen next, each with its name."""
+        """Yield all possible next steps, each with its name."""
         now = now_in(state.minute)
         waiting = [link for link, queue in enumerate(state.queues) if queue]
         shortcuts = [] if self._every_order else waiting

@@ -1,1 +1,1 @@
-"""Small worlds for tests of one part."""
+"""Surroundings for tests of one part."""

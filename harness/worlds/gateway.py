@@ -1,4 +1,4 @@
-"""A gateway's core on a real store, with helpers that speak as meters and as the utility do."""
+"""A gateway's core on a real store, with helpers that send messages as meters and as the utility."""
 
 import json
 import random
@@ -62,7 +62,7 @@ class World:
         self.core.time.network(self.now, self.now, 0)
 
     def forget_time(self) -> None:
-        """Nobody has told the gateway the time yet."""
+        """Reset the gateway's time to unknown."""
         self.core.time = Timekeeper(None)
 
     def crash(self) -> None:
@@ -71,7 +71,7 @@ class World:
         self.boot()
 
     def do(self, effects: list[Effect[Change]]) -> list[Publish]:
-        """Commit, publish; then what that made possible, as the shell does."""
+        """Commit and publish, then perform the effects that the commit allows, as the shell does."""
         return self._perform(effects) + self._perform(self.core.committed(self.now))
 
     def _perform(self, effects: list[Effect[Change]]) -> list[Publish]:
@@ -86,7 +86,7 @@ class World:
         return self.do(self.core.tick(job, self.now))
 
     def connect(self) -> list[Publish]:
-        """The head-end's connection is made."""
+        """Report the connection to the head-end."""
         return self.do(self.core.connected(self.now))
 
     def meter_says(self, meter: int, leaf: str, payload: bytes) -> list[Publish]:
@@ -146,7 +146,7 @@ class World:
         return commands(self.meter_says(meter, "out", outcome.pack()))
 
     def answer(self, command: Command, meter: int) -> None:
-        """The meter obeys, and says that it holds the pair."""
+        """Let the meter obey, and report the pair as its state."""
         desired = command.desired()
         assert desired is not None
         kind, value = desired

@@ -1,4 +1,4 @@
-"""A meter of a house, as the emulator is told of it, and the answer that acknowledges what it puts."""
+"""A house's meter for the emulator, and the acknowledgement of its puts."""
 
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import EpochSeconds
@@ -6,7 +6,7 @@ from commonwatt.protocol.meter_messages import Put, PutAck
 from commonwatt.town.town import Battery, Direction, Function, Meter
 
 SOLAR = (RecordType.GENERATION, RecordType.STORED, RecordType.THROUGH)
-"""What a meter at a battery records."""
+"""Record types of a meter with a battery."""
 
 
 def house_meter(

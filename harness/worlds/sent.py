@@ -1,4 +1,4 @@
-"""What gateways send, and what the utility's core makes of it: blocks, batches and appends for tests."""
+"""Blocks and batches as gateways send them, and appends as the utility's core makes them."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ from utility.changes import Append
 
 
 def blocks(slots: dict[int, int], *, meter: int = 10001, kind: int = 3, quarter: int = 2_000_000, q: int = 2) -> Blocks:
-    """A block with these values by slot, all of them of quality ``q``."""
+    """Return a block with these values by slot, all of quality ``q``."""
     values = [slots.get(slot, 0) for slot in range(60)]
     return make_blocks([(meter, kind, quarter)], [values], [[q if slot in slots else 0 for slot in range(60)]])
 
@@ -26,7 +26,7 @@ def append(
     dead_letters: Sequence[DeadLetter] = (),
     received: int = 1_800_000_000,
 ) -> Append:
-    """What the core makes of a batch that is good."""
+    """Return the core's change for a good batch."""
     given = blocks if blocks is not None else make_blocks([], [], [])
     return Append(
         sender=sender,
@@ -47,7 +47,7 @@ def batch(
     dead_letters: Sequence[DeadLetter] = (),
     payloads: list[bytes] | None = None,
 ) -> Batch:
-    """A batch as a gateway relays it."""
+    """Return a batch as a gateway relays it."""
     given = blocks if blocks is not None else make_blocks([], [], [])
     return Batch(
         owner=owner,

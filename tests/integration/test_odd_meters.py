@@ -162,7 +162,7 @@ def test_row_22_reset_exchange_rollover_and_dip_make_no_phantom_energy(site: Sit
     meter.measure(300, 400, 500, dip=True)
     meter.begin_anew(register=0)  # a reset
     meter.measure(*(rng.randrange(2000) for _ in range(20)))
-    meter.deliver(first)  # the network, or a store that was put back, brings the old log again
+    meter.deliver(first)  # the network, or a restored store, brings the old log again
     meter.begin_anew(register=55_555_000)  # exchanged
     meter.measure(*(rng.randrange(2000) for _ in range(20)))
     meter.go_back(1)  # and the slot of the exchange is told by both devices, each as it saw it

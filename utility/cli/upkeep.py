@@ -22,7 +22,7 @@ from utility.store.recovery import recover
 
 app = typer.Typer()
 
-_AS_IT_WAS = "stopped; the database is as it was"
+_UNCHANGED = "stopped; the database is unchanged"
 
 
 @app.command()
@@ -71,10 +71,10 @@ def recovery_command(config: ConfigOption) -> None:
         path = sqlite_path(settings.database)
         if path is None:
             raise ConfigError(
-                "database: only an SQLite file can be recovered; put back a backup with: "
+                "database: only an SQLite file can be recovered; restore a backup with: "
                 f"{command_line(config, 'restore', 'BACKUP', '--replace')}"
             )
-        with stop_told(_AS_IT_WAS):
+        with stop_told(_UNCHANGED):
             done = recover(path, int(clock.now()))
         show("recovered rows", done.table(), ("table", "taken over", "damaged"))
         for what in done.unreadable:
@@ -108,7 +108,7 @@ def backup_command(
             damaged = backup(settings.database, file, config, tell)
         size = file.stat().st_size
         again = command_line(config, "restore", file)
-        typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; put back with: {again}")
+        typer.echo(f"{file}: {size / 1e6:.1f} MB, checked; restore with: {again}")
         if damaged:
             raise StoreError(
                 f"{damaged} of its parts are damaged, in the database itself or on the way here; everything else is in "
@@ -138,11 +138,11 @@ def restore_command(
     """
     with errors_reported():
         settings, clock = load(config)
-        with stop_told(_AS_IT_WAS), _progress("restore") as tell:
+        with stop_told(_UNCHANGED), _progress("restore") as tell:
             quarantined = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
         if quarantined is not None:
             typer.echo(f"what was there is kept as {quarantined}")
-        typer.echo("put back, under a new store id; start the service again: the gateways send what came since")
+        typer.echo("restored, under a new store id; start the service again: the gateways send the data since the backup")
 
 
 @contextmanager

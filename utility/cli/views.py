@@ -102,7 +102,7 @@ def _decide(database: Database, decisions: Sequence[tuple[int, State]], who: str
         done = [(no, state, decide(connection, Decision(no, state, who, why, now))) for no, state in decisions]
     for no, state, blocks in done:
         slots = int((blocks.quality > 0).sum())
-        typer.echo(f"letter {no}: {counted(slots, 'slot')} of meter {blocks.key(0)[0]} {state} by {who}")
+        typer.echo(f"dead letter {no}: {counted(slots, 'slot')} of meter {blocks.key(0)[0]} {state} by {who}")
 
 
 @app.command()

@@ -1,1 +1,1 @@
-"""Missing slots: found, asked for again, and counted."""
+"""Missing slots: found, requested again, and counted."""

@@ -1,8 +1,8 @@
-"""Finds missing slots, and decides which to ask for again (pure; ``utility.store.gaps`` does the SQL).
+"""Finds missing slots, and decides which to request again (pure; ``utility.store.gaps`` does the SQL).
 
-A meter's record type is expected in every slot from the first quarter ever heard of it. A slot that is not wholly
-inside a time when the meter was up is off: counted apart, never asked for. What the gateway answered not to have is
-absent, and not asked for again: late data fills it by itself.
+A meter's record type is expected in every slot from the first quarter with its data. A slot in which the meter was down
+for any time is off: it is counted separately and never requested. A slot that the gateway reported not to have is
+absent and not requested again; late data fills it.
 """
 
 from bisect import bisect_left
@@ -15,36 +15,36 @@ from commonwatt.protocol.commands import BlockMask, ControllerCommand
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 
 FIRST_BACKOFF_S = 300
-"""Seconds after which a block is asked for the second time; doubled from time to time."""
+"""Seconds between the first and the second request for a block; each further wait doubles."""
 
 LAST_BACKOFF_S = 21_600
 """The longest time between two requests for a block."""
 
 MAX_ASKED = 2_000
-"""Blocks asked for in one run."""
+"""Most blocks requested in one run."""
 
 MAX_AGE_QUARTERS = 180 * 96
-"""Quarters further back are not looked for: gateways keep six months (A7)."""
+"""Age in quarters beyond which no slot is requested: gateways keep six months (A7)."""
 
 ALL_SLOTS = (1 << SLOTS) - 1
 """Mask of all slots of a block."""
 
 Interval = tuple[EpochSeconds, EpochSeconds]
-"""Half-open; an empty one is a moment."""
+"""Half-open; an empty interval is a moment."""
 
 _FOR_EVER = 2**40
-# A log counts from 0 or 1.
+# A log's first record id is 0 or 1.
 _FIRST_RECORD = 1
-# What a command takes beside its blocks; generous.
+# Bytes of a command besides its blocks, with a margin.
 _ENVELOPE_BYTES = 300
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """Slots of one block to be asked for.
+    """Slots of one block to request.
 
     Attributes:
-        microgrid: Whose gateway is asked.
+        microgrid: The microgrid whose gateway receives the request.
         meter: The meter.
         record_type: The record type.
         quarter: The quarter.
@@ -59,26 +59,27 @@ class Wanted:
 
 
 def backoff_s(asked: int) -> int:
-    """Return how long to wait after a block was asked for ``asked`` times, at least once."""
+    """Return the seconds to wait after request number ``asked`` (at least 1) for a block."""
     return min(FIRST_BACKOFF_S << min(asked - 1, 16), LAST_BACKOFF_S)
 
 
 def is_due(next_time: EpochSeconds, now: EpochSeconds) -> bool:
-    """Say whether a block is to be asked for; a time no backoff can have set is of a clock that was ahead."""
+    """Return whether to request a block; a time beyond any backoff was set by a clock that was ahead, and is due."""
     return not now < next_time <= now + LAST_BACKOFF_S
 
 
 def settled_before(now: EpochSeconds, gap_age_s: int) -> Quarter:
-    """Return the first quarter that is still too young to be looked through."""
+    """Return the first quarter that is still too young for the search."""
     return max(0, (now - gap_age_s) // QUARTER_S)
 
 
 def off_times(events: Iterable[tuple[int, EventRecord]]) -> list[Interval]:
-    """Return when a meter was off, by its (log generation, event)s, in order; before the first it counts as up.
+    """Return the times when a meter was off, in order, from its (log generation, event) pairs.
 
-    A meter that lost its power says so only when it is back: such an event makes the moment before it an off time;
-    the first entry of a log does so for all the time before, unless an earlier event is known. So a state depends on
-    no more than the last event before it and the next one, and the events of a range with those two are enough for it.
+    Before its first event a meter counts as up. A meter reports a power loss only when it is back: such an event makes
+    the moment before it an off time; if it is the first entry of a log and no earlier event is known, all the time
+    before it. The state at a time depends on the events directly before and after it: a range needs its own events and
+    these two.
     """
     result: list[Interval] = []
     down_since: EpochSeconds | None = None
@@ -98,7 +99,7 @@ def off_times(events: Iterable[tuple[int, EventRecord]]) -> list[Interval]:
 
 
 def off_mask(off: Sequence[Interval], quarter: Quarter) -> int:
-    """Return the slots of a quarter in which the meter was off for any time; ``off`` as ``off_times`` makes it."""
+    """Return the mask of a quarter's slots in which the meter was off for any time; ``off`` is from ``off_times``."""
     begin = quarter * QUARTER_S
     mask = 0
     for start, end in off[bisect_left(off, begin, key=lambda interval: interval[1]) :]:
@@ -114,11 +115,11 @@ def off_mask(off: Sequence[Interval], quarter: Quarter) -> int:
 def requests(
     wanted: Sequence[Wanted], now: EpochSeconds, ids: Iterator[str]
 ) -> Iterator[tuple[str, ControllerCommand]]:
-    """Yield (microgrid, command) for all that is wanted, each command within ``MAX_COMMAND_BYTES``.
+    """Yield (microgrid, command) for all wanted slots, each command within ``MAX_COMMAND_BYTES``.
 
     Args:
         wanted: The slots.
-        now: The time; a command is sent until the block would be asked for anew.
+        now: The time; a command expires when the block's second request is due.
         ids: New ids for the commands.
     """
     for microgrid in sorted({w.microgrid for w in wanted}):
@@ -139,7 +140,7 @@ def requests(
 
 
 def _get(command_id: str, blocks: list[BlockMask], now: EpochSeconds) -> ControllerCommand:
-    # The model reads ids as text, as they are on the wire.
+    # The model parses ids from text, their form on the wire.
     texts = [(str(meter), record_type, quarter, mask) for meter, record_type, quarter, mask in blocks]
     return ControllerCommand.model_validate(
         {"id": command_id, "cmd": "get", "until": now + FIRST_BACKOFF_S, "blocks": texts}

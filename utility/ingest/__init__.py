@@ -1,1 +1,1 @@
-"""From the connection to the database: queues, checks, one writing thread."""
+"""Takes messages from the connection to the database: a queue, checks, one writing thread."""

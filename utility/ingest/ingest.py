@@ -1,9 +1,9 @@
-"""From the connection to the database: a bounded queue, one writing thread, many messages in one transaction.
+"""Takes messages from the connection to the database: a bounded queue, one writing thread, shared transactions.
 
-The queue serves gateways in turn, by the work of what they send (P7): the backlog of one does not delay another's. When
-it is full, the newest message of the gateway with most in it (most messages, or most bytes if those are too many) is
-dropped without an acknowledgement and counted: that gateway sends it again.
-When the store fails, is damaged, or has no room, nothing is acknowledged, and the service lives on.
+The queue serves gateways in turn, by the work of their messages (P7): a gateway's backlog does not delay the others. A
+full queue drops the newest message of the gateway with most messages in it (or most bytes, if the bytes are too many),
+without an acknowledgement, and counts it: that gateway sends it again.
+When the store fails, is damaged or has no space, nothing is acknowledged, and the service keeps running.
 """
 
 import asyncio
@@ -35,22 +35,22 @@ from utility.store.registry import last_heartbeats, load_snapshot, open_commands
 from utility.store.writer import Writer
 
 MAX_QUEUED = 4000
-"""Messages that wait: each gateway of a town that comes back sends a window of four batches at once."""
+"""Most messages in the queue: after an outage each gateway of a town sends a window of four batches at once."""
 
 MAX_QUEUED_BYTES = 200 * MAX_BATCH_BYTES
-"""What those that wait may have together; a broker passes on larger ones than a batch may be."""
+"""Most bytes of all messages in the queue; a broker also forwards messages larger than a batch may be."""
 
 MAX_GROUP = 64
-"""Messages in one transaction."""
+"""Most messages in one transaction."""
 
 MAX_GROUP_WORK = 64 * MAX_BATCH_BLOCKS
-"""No further message goes into a transaction that is so much work, in blocks to append."""
+"""Work of a transaction, in blocks to append, from which it takes no further message."""
 
 PUBLIC_WEIGHT = 2.0
-"""The turn of a public microgrid's gateway is so much longer than another's."""
+"""Length of the turn of a public microgrid's gateway, relative to other gateways' turns."""
 
 MESSAGE_WORK, EVENT_WORK, DEAD_LETTER_WORK = 200, 10, 10
-"""A message by itself, an event and a dead letter are as much work as so many blocks."""
+"""Work of a message by itself, of an event and of a dead letter, in blocks to append."""
 
 log = logging.getLogger(__name__)
 
@@ -61,23 +61,23 @@ Message = tuple[str, bytes]
 
 @dataclass
 class _Done:
-    """What the writing thread did: the changes it committed, and the messages that may be published now."""
+    """Result of the writing thread: committed changes, and the messages that may be published now."""
 
     committed: list[tuple[list[Change], Committed]] = field(default_factory=list)
     messages: list[Publish] = field(default_factory=list)
 
 
 class Ingest:
-    """Feeds the core, does its effects. The core and the writer live on one thread, which is theirs alone.
+    """Feeds messages to the core and performs its effects. The core and the writer run on one thread of their own.
 
     Attributes:
-        silent_since: When each registered gateway was last heard, clock seconds; of one that never was, when this
+        silent_since: Time of each registered gateway's last message, clock seconds; without any message, when this
             service began to wait for it.
         said: The last heartbeat of each gateway.
-        refused: The last refusal of each gateway's batches since the start; what is refused comes again.
-        trust: How far gateways may trust the time that they are sent.
-        writing: What the writing thread is at, for a watchdog to see.
-        health: What is wrong with the database.
+        refused: The last refusal of each gateway's batches since the start; a gateway sends refused batches again.
+        trust: How far gateways may trust the utility's time.
+        writing: The writing thread's current step, for a watchdog.
+        health: The state of the database.
     """
 
     def __init__(
@@ -125,8 +125,8 @@ class Ingest:
 
         Args:
             database: Where readings are stored.
-            clock: The time.
-            metrics: What is counted.
+            clock: The service's clock.
+            metrics: The service's metrics.
             publish: Sends a message to a gateway.
             gap_age_s: Age from which a missing quarter-hour is a gap.
             health: The state of the database.
@@ -141,7 +141,7 @@ class Ingest:
         return len(self._core.registry.controllers)
 
     def offer(self, topic: str, payload: bytes) -> None:
-        """Take a message, or drop one when too many wait."""
+        """Put a message into the queue; a full queue drops one and counts it."""
         dropped = self._queue.overflowed
         # The topic without its leaf is the sender's: the broker's access rules refuse other publishers.
         self._queue.put(topic.rpartition("/")[0], (topic, payload), work=work_of(payload), size=len(payload))
@@ -154,7 +154,7 @@ class Ingest:
         return PUBLIC_WEIGHT if parsed is not None and parsed.controller in self._core.registry.public else 1.0
 
     async def run(self) -> None:
-        """Commit what comes, until cancelled."""
+        """Commit messages as they arrive, until cancelled."""
         while True:
             await self._filled.wait()
             self._filled.clear()
@@ -169,19 +169,19 @@ class Ingest:
                     await asyncio.sleep(0)
 
     def _takes_in(self, message: Message) -> bool:
-        """Tell whether a message is looked at; one that is not is not acknowledged, and comes again."""
+        """Return whether a message is handled; any other gets no acknowledgement, and its gateway sends it again."""
         parsed = parse_gateway_up(message[0])
         if self.health.damaged:
             self._metrics.messages.labels(STORE_DAMAGED).inc()
         elif self.health.short and parsed is not None and parsed.leaf == BATCHES:
-            # What people command, and what gateways answer, needs little.
+            # Commands' outcomes and heartbeats need little space.
             self._metrics.messages.labels(DISK_FULL).inc()
         else:
             return True
         return False
 
     async def poll(self) -> None:
-        """Send the commands that are due, and take over a changed registry."""
+        """Send the commands that are due, and load a changed registry."""
         effects = await self.in_thread(self._look, int(self._clock.now()))
         self._await_gateways()
         await perform(effects, self._write, self._publish)
@@ -190,13 +190,13 @@ class Ingest:
         self._committed(changes, await self.in_thread(self._writer.commit, changes))
 
     def _await_gateways(self) -> None:
-        """Begin to wait for newly registered gateways: one that never speaks must be missed like one that stopped."""
+        """Start the silence of newly registered gateways: a gateway that never sends is reported like a silent one."""
         now = self._clock.now()
         for controller in self._core.registry.controllers:
             self.silent_since.setdefault(controller, now)
 
     async def in_thread(self, work: Callable[..., _T], *arguments: object) -> _T:
-        """Do ``work`` on the writing thread."""
+        """Run ``work`` on the writing thread, and return its result."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._watched, work, *arguments)
 
     def _watched(self, work: Callable[..., _T], *arguments: object) -> _T:
@@ -204,11 +204,11 @@ class Ingest:
             return work(*arguments)
 
     def close(self) -> None:
-        """Let the transaction on its way end, and no other begin."""
+        """Wait for the running transaction; no further one begins."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def take_in(self, messages: Sequence[Message]) -> None:
-        """Judge messages and commit what is to be kept of them, in one visit to the writing thread; then answer."""
+        """Decide on messages and commit the changes, in one call on the writing thread; then publish the answers."""
         steps, outcome = await self.in_thread(self._judge_and_commit, messages)
         await self._finish(steps, outcome)
 
@@ -223,20 +223,20 @@ class Ingest:
             try:
                 steps.append(self._core.handle(FromGateway(topic, payload), now))
             except Exception:
-                # A fault of ours with one message must not stop the others'; without acknowledgement it comes again.
-                log.exception("message on %s of %d bytes could not be judged", topic, len(payload))
+                # An error with one message must not stop the others; without an acknowledgement it is sent again.
+                log.exception("message on %s of %d bytes could not be handled", topic, len(payload))
                 steps.append(Step("failed"))
         return steps
 
     def _commit(self, steps: Sequence[Step]) -> "_Done | Exception":
-        """Commit steps in one transaction; return what may be published now, or why it failed."""
+        """Commit steps in one transaction; return its result, or the error."""
         done = _Done()
 
         async def commit(changes: list[Change]) -> None:
             done.committed.append((changes, self._writer.commit(changes)))
 
         try:
-            # The one place that commits, then publishes; on this thread, which has a loop of its own for it.
+            # `perform` commits, then publishes; it needs an event loop, so this thread runs one for it.
             with asyncio.Runner() as runner:
                 runner.run(perform([effect for step in steps for effect in step.effects], commit, done.messages.append))
         except Exception as error:
@@ -244,9 +244,9 @@ class Ingest:
         return done
 
     async def _finish(self, steps: Sequence[Step], outcome: "_Done | Exception") -> None:
-        """Answer what is committed; try again one by one what failed for another reason than the store's."""
+        """Publish the answers to committed steps; after an error that only one may cause, commit them one by one."""
         if isinstance(outcome, Exception):
-            # Whatever one of them holds that the database won't take, the others are not to wait for it.
+            # One step that the database refuses must not delay the others.
             if len(steps) > 1 and not isinstance(outcome, OperationalError) and not is_damage(outcome):
                 for step in steps:
                     await self._finish([step], await self.in_thread(self._commit, [step]))
@@ -265,16 +265,16 @@ class Ingest:
                 self.refused[step.refused.controller] = step.refused
 
     def _store_failed(self, error: Exception, messages: int) -> None:
-        log.error("store failed, %d messages are not acknowledged and will come again: %s", messages, error)
+        log.error("store failed, %d messages are not acknowledged and will be sent again: %s", messages, error)
         self._metrics.store_errors.inc()
         self._metrics.messages.labels("store_error").inc(messages)
         self.health.failed(error)
         if not is_full(error):
-            # After an I/O error what a connection believes of the files may be wrong.
+            # After an I/O error a connection's cached state of the files may be wrong.
             self._database.disconnect()
 
     def _committed(self, changes: Sequence[Change], outcome: Committed) -> None:
-        """Note what was committed."""
+        """Count committed changes, and record the gateways that they came from."""
         self._metrics.committed(outcome)
         self.health.committed()
         for change in changes:
@@ -294,6 +294,6 @@ class Ingest:
 
 
 def work_of(payload: bytes) -> int:
-    """Return how much work a message is, in blocks to append, by what its head says; nothing is unpacked."""
+    """Return the work of a message, in blocks to append, as its header states; nothing is unpacked."""
     blocks, events, dead_letters = batch_counts(payload)
     return MESSAGE_WORK + blocks + EVENT_WORK * events + DEAD_LETTER_WORK * dead_letters

@@ -1,8 +1,8 @@
-"""Sets apart what is not to be joined of a batch: what a gateway would have refused, and what others sent (pure).
+"""Sorts a batch into good data, quarantined readings and dead letters (pure).
 
-Gateways judge by the same rules (``commonwatt.model.validation``); this is for those that don't. What can be taken
-after all, when a person says so, is held: implausible readings, and those of a controller that may not hold their
-meter. The rest goes into dead letters by its reason. What is good in a block is stored as ever.
+Gateways validate by the same rules (``commonwatt.model.validation``); this is for gateways that don't. Two kinds of
+readings are quarantined until a person decides: implausible ones, and readings from a controller that is not assigned
+to the meter. All other faults become dead letters with their reason. The good readings of a block are stored as usual.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, block_dead
 from utility.registry.snapshot import MeterEntry
 
 Quarantined = tuple[DeadLetter, Blocks]
-"""A dead letter that a person is to decide on, and the readings it holds."""
+"""A dead letter that waits for a person's decision, and its readings."""
 
 _QUARANTINED_REASONS = (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED)
 
@@ -36,8 +36,8 @@ class Sorted:
     Attributes:
         blocks: The good slots.
         payloads: The same packed; as received where nothing was quarantined.
-        dead letters: What no meter can have measured.
-        held: What a person is to decide on.
+        dead_letters: Readings that no meter can have measured.
+        quarantined: Readings that wait for a person's decision.
     """
 
     blocks: Blocks
@@ -48,7 +48,7 @@ class Sorted:
 
 @dataclass(frozen=True, eq=False)
 class _Values:
-    """Every value of some blocks, those of conflicts too: its block, its slot, itself."""
+    """Every value of some blocks, including conflicting ones, with its block's row and its slot."""
 
     row: _Longs
     slot: _Longs
@@ -66,15 +66,15 @@ def sort_out(
     now: EpochSeconds,
     judged_at: EpochSeconds | None,
 ) -> Sorted:
-    """Set slots apart that have a fault, or whose sender may not hold their meter; nearly always there are none.
+    """Separate slots with a fault, or from a sender that is not assigned to the meter; nearly always there are none.
 
     Args:
         blocks: The batch's blocks.
-        payloads: The same packed.
+        payloads: The same blocks, packed.
         limits: The largest plausible reading of each block.
-        assigned: Which blocks' meters the sender may hold.
+        assigned: Which blocks are of meters that the sender is assigned to.
         now: The time.
-        judged_at: The latest time that it may be; ``None``: nothing is known of that, and nothing is of the future.
+        judged_at: Latest possible present time; readings after it are of the future. ``None``: unknown, no such check.
     """
     some = suspects(blocks, limits, judged_at) | ~assigned
     if not some.any():
@@ -112,9 +112,9 @@ def _judge(
     for reason, faulty in reversed(reading_faults(values.value, ends, limits[values.row], now)):
         reasons[faulty] = reason
         if reason is Rejection.IMPLAUSIBLE:
-            # A value that its meter can't have is no more for a person to release when another controller sent it.
+            # The other faults are written later and outrank this reason: a person must not release such values.
             reasons[~own[values.row]] = LocalReason.NOT_ASSIGNED
-    # Of the meter's controller, a batch with such a type was refused.
+    # If the meter's own controller sent such a type, the core has refused the whole batch.
     reasons[~np.isin(blocks.record_type, list(RecordType))[values.row]] = Rejection.UNKNOWN_TYPE
     return reasons
 
@@ -130,7 +130,7 @@ def _values_of(blocks: Blocks) -> _Values:
 
 
 def _of(blocks: Blocks, some: _Values) -> Blocks:
-    """Return the blocks with some of their values alone, those without any left out."""
+    """Return the blocks reduced to some of their values, without the blocks that have none of them."""
     order = np.lexsort((some.value, some.slot, some.row))
     row, slot, value = some.row[order], some.slot[order], some.value[order]
     first = np.ones(len(row), np.bool_)
@@ -158,12 +158,12 @@ def sort_out_events(
     meters: Mapping[int, MeterEntry],
     now: EpochSeconds | None,
 ) -> tuple[list[_Event], list[tuple[_Event, int]]]:
-    """Divide a batch's events into the good ones and those quarantined, with the reason.
+    """Divide a batch's events into good events and rejected ones, the latter with the reason.
 
     Args:
         events: The events; their meters are registered.
         sender: The controller that sent them.
-        owner: The microgrid it says they are of.
+        owner: The microgrid that the batch names.
         meters: The registry.
         now: As ``judged_at`` in ``sort_out``.
     """
@@ -183,12 +183,12 @@ def sort_out_events(
 
 
 def is_assigned(meter: MeterEntry, sender: ControllerId, owner: MicrogridId) -> bool:
-    """Tell whether a controller may send what is of a meter, as of the microgrid ``owner``."""
+    """Return whether a controller may send a meter's data as data of the microgrid ``owner``."""
     return meter.microgrid == owner and sender in meter.controllers
 
 
 def event_dead_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -> Iterator[DeadLetter]:
-    """Yield a dead letter of each event that was quarantined."""
+    """Yield a dead letter for each rejected event."""
     for (generation, record), reason in apart:
         yield DeadLetter(
             meter=record.meter_id,
@@ -204,10 +204,10 @@ def event_dead_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -
 def quarantined_dead_letters(
     dead_letters: Sequence[DeadLetter], sender: ControllerId, owner: MicrogridId, meters: Mapping[int, MeterEntry]
 ) -> tuple[list[DeadLetter], tuple[Quarantined, ...]]:
-    """Divide relayed dead letters into those that stay dead letters, and those that a person is to decide on.
+    """Divide relayed dead letters into plain ones, and ones with quarantined readings that wait for a decision.
 
-    One with readings, of a controller that may not hold the meter, is kept under that reason: under its own it would
-    stand in the place of the same dead letter from the meter's controller.
+    Readings from a controller that is not assigned to the meter get that as their reason: with the original reason they
+    would take the place of the same dead letter from the meter's own controller.
     """
     plain, quarantined = [], []
     for dead_letter in dead_letters:

@@ -1,6 +1,6 @@
-"""The table of the utility's jobs, and what each does. ``schedule`` runs them; the ticker only ticks.
+"""The utility's jobs: their table and their work. ``schedule`` decides when each runs.
 
-All of today's jobs keep house: doing one again changes nothing, and missed periods are not made up for.
+All present jobs are housekeeping: a repeated run changes nothing, and missed periods are not made up for.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from utility.store.reads import count_conflicts, count_open_gaps
 from utility.store.retention import Retention, make_ahead
 
 MONTHS_S = 3_600
-"""How often months are seen to: made ahead, and dropped."""
+"""Seconds between two runs of the job that makes coming months' partitions and drops old readings."""
 
 log = logging.getLogger(__name__)
 
@@ -36,10 +36,12 @@ _T = TypeVar("_T")
 
 
 class Jobs:
-    """The utility's jobs. They read on a thread of their own and write on the service's writing thread.
+    """The utility's jobs; they read on a thread of their own.
+
+    On SQLite they write on the service's writing thread, on PostgreSQL compaction and retention write on their own.
 
     Attributes:
-        reading: What their own thread is at, for a watchdog to see.
+        reading: The current step of their own thread, for a watchdog.
     """
 
     def __init__(
@@ -54,7 +56,7 @@ class Jobs:
         self._compactor = Compactor(database)
         self._finder = GapFinder(database)
         self._thread = ThreadPoolExecutor(1, "jobs")
-        # A file has one writer at a time; on a server no append waits for what is written beside it.
+        # An SQLite file has one writer at a time; on a server, appends don't wait for other writers.
         self._writing = self._ingest.in_thread if database.has_one_writer else self._in_thread
         self._table = (
             Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),
@@ -68,7 +70,7 @@ class Jobs:
         metrics.expect_jobs([job.name for job in self._table])
 
     async def tick(self) -> None:
-        """Do what is due and not done, unless the database is damaged; on a full disk only what frees some of it."""
+        """Run the due jobs; none while the database is damaged, and with a full disk only jobs that free space."""
         health = self._ingest.health
         if health.damaged:
             return
@@ -76,12 +78,12 @@ class Jobs:
         await self._schedule.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
         try:
             if not self._is_counted:
-                # The jobs were done before this start, so what they counted is not known here.
+                # The present periods' jobs ran before this start, so this process has no counts yet.
                 await self._in_thread(self._count)
             await self._in_thread(self._count_periods)
         except SQLAlchemyError as error:
             health.failed(error)
-            log.error("what the database holds could not be counted: %s", error)
+            log.error("the counts of the database could not be read: %s", error)
 
     def _failed(self, job: Job, error: Exception) -> None:
         if isinstance(error, SQLAlchemyError):
@@ -92,7 +94,7 @@ class Jobs:
         self._metrics.job_failures.labels(job.name).inc()
 
     def close(self) -> None:
-        """Let the step on its way end, and no other begin."""
+        """Wait for the running step; no further one begins."""
         self._thread.shutdown(wait=True, cancel_futures=True)
 
     async def _compact(self, turn: Turn) -> None:
@@ -103,9 +105,9 @@ class Jobs:
                 return
 
     async def _see_to_months(self, turn: Turn) -> None:
-        """Make the partitions to come, and drop what is older than is kept."""
+        """Make the coming months' partitions, and drop readings older than ``keep_months``."""
         await self._writing(make_ahead, self._database, turn.now)
-        # By a clock that is not synchronized, new data may look old.
+        # With an unsynchronized clock, new data may seem old.
         if self._settings.keep_months is None or self._ingest.trust is Trust.NONE:
             return
         retention = Retention(self._database, self._settings.keep_months)

@@ -1,7 +1,7 @@
-"""Periods: how a cadence divides time, and which periods a job's table still lacks. Pure: times are UTC epoch seconds.
+"""Periods of jobs: how a cadence divides time, and which periods a table lacks. Pure; times are UTC epoch seconds.
 
-The periods of a job follow each other without a gap, whatever clocks and offsets do: each begins where the one before
-it ended. A local day has 23, 24 or 25 hours, or as many as its zone's law gives it.
+The periods of a job follow each other without a gap, whatever clocks and offsets do: each begins where the previous one
+ended. A local day has 23, 24 or 25 hours, or another length that its zone sets.
 """
 
 from bisect import bisect_left
@@ -16,10 +16,10 @@ from commonwatt.model.units import EpochSeconds
 NEW_YORK = ZoneInfo("America/New_York")
 
 MAX_NEW = 1_000
-"""Periods written down at once, so that a clock that is years ahead fills no table."""
+"""Most periods added at once, so that a clock that is years ahead does not fill the table."""
 
 AHEAD_S = 60
-"""How far the clock of another process on the same database may be ahead, seconds."""
+"""Most seconds by which the clock of another process on the same database may be ahead."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +29,7 @@ class Period:
     Attributes:
         start: Its first second.
         end: The second after its last.
-        name: For people, at most 32 characters: ``2026-10``, ``2026-10-31``, or when it starts.
+        name: For people, at most 32 characters: ``2026-10``, ``2026-10-31``, or the start's time.
     """
 
     start: EpochSeconds
@@ -38,7 +38,7 @@ class Period:
 
 
 class Cadence(Protocol):
-    """Divides all time into periods."""
+    """Divides time into periods."""
 
     def period_at(self, time: EpochSeconds) -> Period:
         """Return the period that ``time`` is in."""
@@ -46,7 +46,7 @@ class Cadence(Protocol):
 
 @dataclass(frozen=True)
 class Seconds:
-    """Periods of so many seconds, counted from the epoch, UTC."""
+    """Periods of ``length`` seconds, counted from the epoch, UTC."""
 
     length: int
 
@@ -84,10 +84,10 @@ class LocalMonth:
 
 
 def following(cadence: Cadence, end: EpochSeconds) -> Period:
-    """Return the period that begins at ``end``, where the one before it ended.
+    """Return the period that begins at ``end``, the end of the previous one.
 
-    After a change of cadence or zone it is up to half a period longer or shorter, so that no second is in two periods
-    or in none.
+    After a change of cadence or zone it is up to half a period longer or shorter: each second is then in exactly one
+    period.
     """
     found = cadence.period_at(end)
     if end - found.start > found.end - end:
@@ -96,19 +96,19 @@ def following(cadence: Cadence, end: EpochSeconds) -> Period:
 
 
 def lacking(cadence: Cadence, newest: Period | None, now: EpochSeconds, *, catch_up: bool) -> list[Period]:
-    """Return the periods to be written down, oldest first: all up to the present one, at most ``MAX_NEW``.
+    """Return the periods missing in a job's table, oldest first: all up to the present one, at most ``MAX_NEW``.
 
     Args:
-        cadence: The job's.
-        newest: The newest that is written down; ``None``: the job is new, and begins with the present period.
+        cadence: The job's cadence.
+        newest: The newest period in the table; ``None``: the job is new, and begins with the present period.
         now: The time.
-        catch_up: Whether missed periods are made up for; else the present one is all that counts.
+        catch_up: Whether missed periods are made up for; else only the present period matters.
     """
     if newest is None:
         return [cadence.period_at(now)]
     if not catch_up:
         present = cadence.period_at(now)
-        # Further ahead is the mark of a clock that was wrong; nothing may wait until then.
+        # A period further ahead is from a wrong clock; the job must not wait until then.
         is_there = newest.start == present.start or now < newest.start <= now + AHEAD_S
         return [] if is_there else [present]
     periods: list[Period] = []
@@ -123,7 +123,7 @@ def _local_date(time: EpochSeconds, zone: ZoneInfo) -> date:
 
 
 def _first_second(day: date, zone: ZoneInfo) -> EpochSeconds:
-    """Return when a local day begins: at midnight, or at the end of the jump in which its midnight is left out."""
+    """Return the first second of a local day: midnight, or the end of a clock change that skips midnight."""
     midnight = datetime(day.year, day.month, day.day, tzinfo=zone)
     low, high = sorted(int(midnight.replace(fold=fold).timestamp()) for fold in (0, 1))
     if _local_date(low, zone) >= day:
@@ -132,8 +132,8 @@ def _first_second(day: date, zone: ZoneInfo) -> EpochSeconds:
 
 
 def _between(time: EpochSeconds, days: Iterable[date], zone: ZoneInfo, names: str) -> Period:
-    """Return the period around ``time`` that begins with one of some ascending days, and ends where the next begins."""
+    """Return the period around ``time`` between two consecutive ones of some ascending days."""
     begins = [(_first_second(day, zone), day) for day in days]
-    # Of a day that the zone left out the next one begins at the same second.
+    # A day that the zone skipped begins at the same second as the next day.
     start, first = max(begin for begin in begins if begin[0] <= time)
     return Period(start=start, end=min(begin for begin, _ in begins if begin > time), name=first.strftime(names))

@@ -1,7 +1,7 @@
-"""Runs a table of jobs: each period of each job once, in order. Its table of periods tells what is due, not the ticker.
+"""Runs a table of jobs: each period of each job once, in order, as the database's ``period`` table records them.
 
-A missed tick, a restart, a second process on the same database, or a crash in the middle of a job leaves each period
-with one result, if the job's result is written in the transaction of ``mark_done``, or doing it again changes nothing.
+Each period has one result after a missed tick, a restart, a second process on the same database or a crash in the
+middle of a job, if the job writes its result in the transaction of ``mark_done``, or if a repeated run changes nothing.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from utility.store.database import Database
 from utility.store.job_leases import LEASE_S, Turn, give_back, mark_done, renew, take
 
 MAX_AT_ONCE = 100
-"""Missed periods of a job that one tick makes up for; the other jobs have their turn between them."""
+"""Most missed periods of a job that one tick makes up for; the jobs take turns."""
 
 _SHORTEST_RENEW_S = 0.2
 
@@ -31,12 +31,12 @@ class Job:
     """A job.
 
     Attributes:
-        name: Its name in the ``period`` table, at most 32 characters.
-        cadence: It is done once for each of these periods.
-        catch_up: Whether missed periods are made up for, in order, each when it has ended. Such a job waits for a time
-            that can be trusted. Else only the present period is done, at its beginning.
-        run: Does it. It either calls ``mark_done`` in the transaction of its result, or is harmless to do again.
-        frees_disk: Whether it is done on a full disk too.
+        name: The job's name in the ``period`` table, at most 32 characters.
+        cadence: Defines the periods; the job runs once for each.
+        catch_up: Whether missed periods are made up for, in order, each after its end. Such a job waits for a trusted
+            clock. Else only the present period is run, at its beginning.
+        run: The work; it calls ``mark_done`` in the transaction of its result, or may safely be repeated.
+        frees_disk: Whether the job also runs with a full disk.
     """
 
     name: str
@@ -47,14 +47,14 @@ class Job:
 
 
 class Schedule:
-    """Does what is due of a table of jobs.
+    """Runs the due jobs of a table.
 
     Args:
         table: The jobs.
-        database: Where their periods are kept.
-        clock: The service's.
-        in_thread: Does something on the thread that writes.
-        failed: Called for each attempt that failed; the next tick tries again.
+        database: The database with their periods.
+        clock: The service's clock.
+        in_thread: Runs a function on the writing thread.
+        failed: Called for each failed attempt; the next tick tries again.
     """
 
     def __init__(
@@ -72,11 +72,11 @@ class Schedule:
         self._failed = failed
 
     async def tick(self, *, is_trusted: bool, is_full: bool = False) -> None:
-        """Do what is due and not done.
+        """Run the due jobs.
 
         Args:
-            is_trusted: Whether the clock is right for certain; else jobs that catch up wait.
-            is_full: Whether the disk is full; then only jobs that free some of it are done.
+            is_trusted: Whether the clock is trusted; else jobs that catch up wait.
+            is_full: Whether the disk is full; then only jobs that free space run.
         """
         jobs: Iterable[Job] = [
             job for job in self._table if (is_trusted or not job.catch_up) and (job.frees_disk or not is_full)
@@ -85,14 +85,14 @@ class Schedule:
             jobs = [job for job in jobs if await self._do_one(job) and job.catch_up]
 
     async def _do_one(self, job: Job) -> bool:
-        """Do a job's oldest period that is due; tell whether one was done."""
+        """Run a job for its oldest due period; return whether one was done."""
         turn = None
         try:
             turn = await self._in_thread(self._take, job)
             if turn is not None:
                 await self._run(job, turn)
                 await self._in_thread(self._write, mark_done, turn, int(self._clock.now()))
-        # A fault of one job must not stop the others.
+        # An error in one job must not stop the others.
         except Exception as error:
             self._failed(job, error)
             if turn is not None:
@@ -102,10 +102,10 @@ class Schedule:
         return turn is not None
 
     async def _run(self, job: Job, turn: Turn) -> None:
-        """Run a job, and keep its lease meanwhile.
+        """Run a job, and renew its lease meanwhile.
 
         Raises:
-            LeaseLostError: Another process took the period over; the job was stopped.
+            LeaseLostError: Another process has taken the period; the job was stopped.
         """
         running = asyncio.ensure_future(job.run(turn))
         every_s = max(_SHORTEST_RENEW_S, LEASE_S / 3 / max(1.0, self._clock.speed))

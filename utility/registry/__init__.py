@@ -1,1 +1,1 @@
-"""The registry: filled from a town file, and a snapshot of it for checks."""
+"""The registry: devices enrolled from a town file, and a snapshot of the registered meters for checks."""

@@ -1,7 +1,7 @@
-"""Enrols every device of a town: the files of its brokers, gateways and meters (T8, docs/security.md).
+"""Enrols every device of a town: writes the files for its brokers, gateways and meters (T8, docs/security.md).
 
-Doing it again after entries were appended to the town file adds what is new and changes no token. Nothing is deleted:
-the readings of a meter that is gone stay its readings.
+A second enrolment, after entries were appended to the town file, adds the new devices and changes no token. Nothing is
+deleted: the readings of a removed meter remain under its id.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -29,14 +29,14 @@ from commonwatt.town.town import Microgrid, Town
 from utility.store.registration import refuse_change
 
 HEAD_END = "head-end"
-"""Folder of the head-end broker's file."""
+"""Folder of the head-end broker's devices file."""
 
 
 def refuse_moved(town: Town, out: Path) -> None:
-    """Refuse a town file that gives another place to what is registered by the files below ``out``.
+    """Refuse a town file that moves or changes a device that the files below ``out`` register.
 
     Raises:
-        ConfigError: As it says; or a file there can't be read, so that it is unknown.
+        ConfigError: The town file changes a registered device; or a file below ``out`` can't be read.
     """
     meters = {entry.id: entry for entry in town.meters}
     for path in sorted(out.glob("*/registry.json")):
@@ -62,15 +62,15 @@ def enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable
     Args:
         town: The town.
         out: The folder; tokens found in it stay as they are.
-        track: Shows a person how far it is.
+        track: Wraps the microgrids to show progress.
 
     Raises:
-        ConfigError: A token file that is there can't be read, the town file moves what is registered there, or
-            another command works in the folder.
+        ConfigError: An existing token file can't be read, the town file moves a registered device, or
+            another command uses the folder.
     """
     if taken := {UTILITY, HEAD_END, AUTHORITY_FOLDER} & town.microgrids.keys():
         raise ConfigError(f"microgrid {min(taken)} has the name of a folder of the utility; give it another id")
-    # A device that is revoked meanwhile must stay revoked, whatever was read before.
+    # The lock also excludes a revocation meanwhile, which would be overwritten.
     with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
         refuse_moved(town, out)
         return _enrol(town, out, track)
@@ -93,7 +93,7 @@ def _enrol_microgrid(microgrid: Microgrid, folder: Path) -> tuple[str, int]:
     """Write the files of one microgrid; return its gateway's token and how many tokens are new."""
     meters, new_meters = _tokens(folder / "meter-tokens.json", [str(m.id) for m in microgrid.meters])
     gateway, new_gateway = _tokens(folder / "gateway-tokens.json", [microgrid.id])
-    # The tokens are on disk before a broker asks for them.
+    # The tokens are on disk before a broker needs them.
     devices = [_device(str(m.id), Role.METER, microgrid.id, meters[str(m.id)]) for m in microgrid.meters]
     devices.append(_device(microgrid.id, Role.GATEWAY, microgrid.id, gateway[microgrid.id]))
     _save(folder / "devices.json", devices)
@@ -102,7 +102,7 @@ def _enrol_microgrid(microgrid: Microgrid, folder: Path) -> tuple[str, int]:
 
 
 def _tokens(path: Path, identities: Sequence[str]) -> tuple[dict[str, str], int]:
-    """Return the tokens in ``path``, with one made and written for each identity that had none."""
+    """Return the tokens in ``path`` and how many are new; make and write one for each identity without a token."""
     tokens = load_tokens(path) if path.exists() else {}
     new = [identity for identity in identities if identity not in tokens]
     if new:

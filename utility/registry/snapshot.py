@@ -1,4 +1,4 @@
-"""The registry in memory: what it says of a meter, and, as arrays, of all blocks of a batch at once."""
+"""The registry in memory, by meter, and as arrays for all blocks of a batch at once."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,12 +12,12 @@ from commonwatt.model.keys import Keys
 from commonwatt.model.units import MAX_ABS_READING, ControllerId, MicrogridId, MilliwattHours
 
 _TYPES = 64
-"""Bits of a mask of record types: many more than there are types."""
+"""Bits of a mask of record types; far fewer types exist."""
 
 _NO_ROWS = np.zeros(0, np.intp)
 
 Rows: TypeAlias = npt.NDArray[np.intp]
-"""Of each block of a batch, the row of its meter."""
+"""The meter's row for each block of a batch."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,9 +26,9 @@ class MeterEntry:
 
     Attributes:
         no: Its number in the database.
-        microgrid: Where it stands.
-        record_types: What it records.
-        account: Whose account its energy belongs to.
+        microgrid: Its microgrid.
+        record_types: The record types that it sends.
+        account: The account that its energy belongs to; 0: none.
         limits: The largest valid reading of a slot, milliwatt-hours by record type.
     """
 
@@ -40,9 +40,9 @@ class MeterEntry:
 
     @property
     def controllers(self) -> frozenset[ControllerId]:
-        """The controllers that may hold this meter: what any other controller sends about it is held.
+        """The controllers assigned to this meter; its readings from any other controller are quarantined.
 
-        Now its own microgrid's controller alone. Nothing else of the program answers this question.
+        At present, only its own microgrid's controller. All of the program takes the assignment from here.
         """
         return frozenset({self.microgrid})
 
@@ -52,9 +52,9 @@ class RegistrySnapshot:
     """One state of the registry; replaced whole when the registry changed.
 
     Attributes:
-        revision: Which state it is.
+        revision: Number of the state.
         controllers: The numbers of the controllers in the database, by id.
-        public: Those of them that manage a public microgrid: hospital, police, fire station.
+        public: The controllers that manage a public microgrid: hospital, police, fire station.
         meters: The meters, by id.
     """
 
@@ -64,26 +64,26 @@ class RegistrySnapshot:
     meters: Mapping[int, MeterEntry] = field(default_factory=dict)
 
     def rows(self, meters: npt.NDArray[np.uint64]) -> Rows | None:
-        """Return the row of each of ``meters``, ``None`` if one is not registered."""
-        # Looked up, since np.isin would sort the whole town for each batch.
+        """Return the row of each of ``meters``; ``None`` if one of them is not registered."""
+        # A binary search, since np.isin would sort the whole town's meters for each batch.
         rows = np.searchsorted(self._ids, meters)
         if len(meters) and (not len(self._ids) or (self._ids.take(rows, mode="clip") != meters).any()):
             return None
         return rows
 
     def numbers(self, meters: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
-        """Return the numbers of registered meters."""
+        """Return the database numbers of registered meters."""
         return self._numbers[np.searchsorted(self._ids, meters)]
 
     def assigned(self, rows: Rows, sender: ControllerId, microgrid: MicrogridId) -> npt.NDArray[np.bool_]:
-        """Return which blocks are of meters of ``microgrid`` that the controller ``sender`` may hold."""
+        """Return which blocks are of meters of ``microgrid`` that the controller ``sender`` is assigned to."""
         may_hold = np.zeros(len(self._ids), np.bool_)
         may_hold[self._held_rows.get(sender, _NO_ROWS)] = True
         in_place: npt.NDArray[np.bool_] = self._microgrids[rows] == self._codes.get(microgrid, -1)
         return in_place & may_hold[rows]
 
     def recorded(self, rows: Rows, keys: Keys) -> npt.NDArray[np.bool_]:
-        """Return which blocks are of a type that their meter records."""
+        """Return which blocks are of a record type that is registered for their meter."""
         types = np.minimum(keys.record_type, _TYPES - 1)
         found: npt.NDArray[np.bool_] = (self._types[rows] >> types) & np.uint64(1) > 0
         return found
@@ -93,7 +93,7 @@ class RegistrySnapshot:
         judged = keys.record_type < self._limits.shape[1]
         return np.where(judged, self._limits[rows, np.where(judged, keys.record_type, 0)], MAX_ABS_READING)
 
-    # A row of each array is a meter, by ascending id.
+    # Each array has one row for each meter, by ascending id.
 
     @cached_property
     def _entries(self) -> list[MeterEntry]:
@@ -138,5 +138,5 @@ class RegistrySnapshot:
 
 
 def _mask(record_types: Iterable[int]) -> int:
-    # The last bit is of no type: all that are higher are judged by it.
+    # The last bit stands for no type and stays 0: `recorded` looks it up for all higher types.
     return sum(1 << record_type for record_type in set(record_types) if record_type < _TYPES - 1)

@@ -1,1 +1,1 @@
-"""The utility's store: appended parts, joined when read, compacted when their quarter ends (docs/stores.md)."""
+"""The utility's store: parts are appended, joined when read, and compacted after their quarter (docs/stores.md)."""

@@ -1,4 +1,4 @@
-"""Many parts or blocks at once, as columns: binary COPY on PostgreSQL, one prepared statement on SQLite."""
+"""Inserts many parts or blocks at once, from columns: binary COPY on PostgreSQL, one prepared statement on SQLite."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -50,16 +50,16 @@ class Column:
 def insert_columns(
     connection: Connection, table: Table, numbers: Mapping[str, Column], payloads: Iterable[bytes]
 ) -> int:
-    """Insert rows, or none; return how many.
+    """Insert all rows, or none; return how many.
 
     Args:
-        connection: In a transaction.
-        table: ``part`` or ``compacted``; columns of it that are not given get their defaults.
-        numbers: Its columns by name, but for the payload.
+        connection: A connection in a transaction.
+        table: ``part`` or ``compacted``; columns not in ``numbers`` get their defaults.
+        numbers: The table's columns by name, without the payload.
         payloads: One for each row.
 
     Raises:
-        sqlalchemy.exc.DBAPIError: As of any other statement.
+        sqlalchemy.exc.DBAPIError: The statement failed.
     """
     payloads = list(payloads)
     if not payloads:
@@ -70,7 +70,7 @@ def insert_columns(
         names = ", ".join([*numbers, _PAYLOAD])
         marks = ", ".join("?" * (len(numbers) + 1))
         statement = f"INSERT INTO {table.name} ({names}) VALUES ({marks})"  # noqa: S608 - names of ours
-        # Plain values: none of ours needs to be translated.
+        # Plain values, which need no conversion by SQLAlchemy.
         connection.exec_driver_sql(statement, list(zip(*numbers.values(), payloads, strict=True)))
     return len(payloads)
 
@@ -87,7 +87,7 @@ def _copy(connection: Connection, table: Table, numbers: Mapping[str, Column], p
 
 @contextmanager
 def translated(connection: Connection, statement: str) -> Iterator[None]:
-    """Raise what the driver raises as SQLAlchemy would; here the driver is spoken to directly."""
+    """Translate errors of the driver, which is used directly here, into SQLAlchemy's."""
     kind = connection.dialect.loaded_dbapi.Error
     try:
         yield
@@ -98,7 +98,7 @@ def translated(connection: Connection, statement: str) -> Iterator[None]:
 def _copy_rows(table: Table, numbers: Mapping[str, Column], payloads: Sequence[bytes]) -> Iterator[bytes]:
     """Yield the rows in PostgreSQL's binary format.
 
-    Rows with a NULL in the same columns are alike but for their payload, so those of each such kind are made at once.
+    Rows with NULL in the same columns have the same layout before the payload, and are packed at once.
     """
     for rows, absent in _kinds(numbers, len(payloads)):
         for at in range(0, len(rows), _ROWS_AT_A_TIME):
@@ -113,7 +113,7 @@ def _copy_rows(table: Table, numbers: Mapping[str, Column], payloads: Sequence[b
 
 
 def _kinds(numbers: Mapping[str, Column], count: int) -> list[tuple[npt.NDArray[np.intp], frozenset[str]]]:
-    """Return the rows of each kind, and the columns that are NULL in them."""
+    """Return the rows of each kind, and their NULL columns."""
     kind = np.zeros(count, np.int64)
     names: list[str] = []
     for name, column in numbers.items():
@@ -129,7 +129,7 @@ def _kinds(numbers: Mapping[str, Column], count: int) -> list[tuple[npt.NDArray[
 def _head(
     table: Table, numbers: Mapping[str, Column], absent: frozenset[str], rows: npt.NDArray[np.intp]
 ) -> npt.NDArray[np.void]:
-    """Return all of some rows that stands before the payload, whose length is left open."""
+    """Return the bytes before the payload of some rows; the payload's length is not set yet."""
     fields: list[tuple[str, np.dtype[Any]]] = [("count", _COUNT)]
     for name in numbers:
         fields.append((f"{name}.length", _LENGTH))
@@ -147,7 +147,7 @@ def _head(
 
 
 def _wire_type(kind: TypeEngine[Any]) -> np.dtype[Any]:
-    # Each is a kind of Integer, so that comes last.
+    # The others are subclasses of Integer, so it comes last.
     for sql, wire in ((SmallInteger, ">i2"), (BigInteger, ">i8"), (Integer, ">i4")):
         if isinstance(kind, sql):
             return np.dtype(wire)

@@ -1,4 +1,4 @@
-"""Tells whether what is stored is what was written: checksums of rows, the database's errors, its whole structure."""
+"""Checks the database for damage: checksums of rows, the database's errors, the file's structure."""
 
 import logging
 import sqlite3
@@ -17,34 +17,34 @@ from utility.store.tables import event, meter
 
 _FULL_STATES = {"53100"}
 _DAMAGE_STATES = {"XX001", "XX002"}
-"""What PostgreSQL says of a full disk, of damaged data and of a damaged index."""
+"""PostgreSQL's error codes for a full disk, and for damaged data and a damaged index."""
 
-# Small in any town; the parts are too many to be looked through at every start, and have checksums.
+# Small tables in any town; the parts are too many for a check at every start, and have checksums.
 _SMALL = ("controller", "meter", "series", "gap", "held", "command", "setting", "tally", "period")
 
 log = logging.getLogger(__name__)
 
 
 def row_crc(table: Table, values: Mapping[str, Any]) -> int:
-    """Return the checksum of a row of ``event`` or ``meter``: of all columns but it, and the number the database gives.
+    """Return the checksum of a row of ``event`` or ``meter``: of all columns except ``crc`` and ``no``.
 
     Args:
         table: The table.
         values: The row, by column.
     """
     columns = [values[column.name] for column in table.c if column.name not in ("no", "crc")]
-    # A truth value, or a flag, may come back as a plain number.
+    # A database may return a boolean, or a flag, as a plain number.
     text = repr([int(value) if isinstance(value, int) else value for value in columns])
     return zlib.crc32(text.encode(errors="surrogatepass"))
 
 
 def is_sound(table: Table, row: Row[Any]) -> bool:
-    """Tell whether a row of ``event`` or ``meter`` is what was written."""
+    """Return whether a row of ``event`` or ``meter`` matches its checksum."""
     return bool(row_crc(table, {column.name: getattr(row, column.name) for column in table.c}) == row.crc)
 
 
 def sound_events(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
-    """Yield those of some rows of ``event`` that are what was written; the others are told in the log."""
+    """Yield the rows of ``event`` that match their checksums; log the others."""
     for row in rows:
         if is_sound(event, row):
             yield row
@@ -56,21 +56,21 @@ def check_meters(connection: Connection) -> None:
     """Check the registered meters.
 
     Raises:
-        DamagedError: One is not what was registered.
+        DamagedError: A meter's row is damaged.
     """
     for row in connection.execute(select(meter)):
         if not is_sound(meter, row):
-            raise DamagedError(f"meter {row.label} (number {row.no}) is not what was registered")
+            raise DamagedError(f"meter {row.label} (number {row.no}) is damaged")
 
 
 def is_damage(error: BaseException) -> bool:
-    """Tell whether an error says that the database itself is damaged."""
+    """Return whether an error means that the database itself is damaged."""
     cause = _cause(error)
     return damage.is_damage(cause) or getattr(cause, "sqlstate", None) in _DAMAGE_STATES
 
 
 def is_full(error: BaseException) -> bool:
-    """Tell whether an error says that the disk is full."""
+    """Return whether an error means that the disk is full."""
     cause = _cause(error)
     return damage.is_full(cause) or getattr(cause, "sqlstate", None) in _FULL_STATES
 
@@ -81,14 +81,14 @@ def _cause(error: BaseException) -> BaseException:
 
 
 def check_file(path: Path, empty: bytes) -> None:
-    """Check the structure of an SQLite file of the present schema.
+    """Check the structure of an SQLite file with the present schema.
 
     Args:
         path: The file.
-        empty: A database of the present schema with nothing in it.
+        empty: An empty database with the present schema.
 
     Raises:
-        sqlite3.Error: What is wrong; see ``commonwatt.sqlite.damage.fails_check``.
+        sqlite3.Error: The file is damaged; see ``commonwatt.sqlite.damage.fails_check``.
     """
     with closing(open_read_only(path)) as connection:
         check_schema(connection, empty)
@@ -96,10 +96,10 @@ def check_file(path: Path, empty: bytes) -> None:
 
 
 def check_schema(connection: sqlite3.Connection, empty: bytes) -> None:
-    """Compare a schema with that of an empty database: SQLite would take a changed word of it for meant.
+    """Compare a schema with an empty database's: SQLite would accept a damaged definition as intended.
 
     Raises:
-        DamagedError: It is another.
+        DamagedError: The schemas differ.
     """
     sql = "SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name"
     with closing(sqlite3.connect(":memory:")) as made:

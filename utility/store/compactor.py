@@ -1,7 +1,7 @@
-"""Moves the parts of finished quarters into their blocks: replaces them by their join (docs/architecture.md).
+"""Compacts finished quarters: replaces parts by their joined blocks (docs/architecture.md).
 
-It reads and joins outside any writing transaction; the one that replaces is short, and locks no row that an append
-wants. It deletes exactly the parts that were read, so a part appended meanwhile stays, and is taken in by the next run.
+It reads and joins outside any writing transaction. The transaction that replaces is short, and locks no row that an
+append needs. It deletes exactly the parts that were read: a part appended meanwhile stays for the next run.
 """
 
 import json
@@ -35,22 +35,22 @@ from utility.store.registry import NOBODY
 from utility.store.tables import compacted, gap, part
 
 SETTLE_S = 60
-"""How long after its end a quarter is left alone, since its last parts are still on their way."""
+"""Seconds after a quarter's end before it is compacted, since its last parts are still arriving."""
 
 MAX_PARTS = 5_000
-"""Parts taken in by one transaction, so that what arrives waits for a moment only."""
+"""Most parts replaced by one transaction, so that arriving batches wait only briefly."""
 
 
 @dataclass(frozen=True)
 class Replacement:
-    """What one transaction is to do.
+    """The work of one transaction.
 
     Attributes:
         parts: Ids of the parts that were read.
-        old: The blocks that were read, which have parts.
-        new: What takes their place, as columns.
-        payloads: The payloads of those.
-        senders: Which controller sent each value of a conflict, of blocks that came from several.
+        old: The existing blocks that were read, since new parts arrived for them.
+        new: The joined blocks, as columns.
+        payloads: The payloads of the joined blocks.
+        senders: Which controller sent each conflicting value, for blocks from several controllers.
         damaged: How many parts and blocks were quarantined while reading.
     """
 
@@ -75,10 +75,10 @@ class Compactor:
         self._first: Quarter = 0
 
     def plan(self, now: EpochSeconds) -> Replacement | None:
-        """Read and join up to ``MAX_PARTS`` parts with their blocks; ``None`` when there are none."""
+        """Read and join up to ``MAX_PARTS`` parts with their existing blocks; ``None`` when there are no parts."""
         before = (now - SETTLE_S) // QUARTER_S
         with self._database.reads.begin() as connection:
-            # Behind are those deleted just now, which a database would look at each time; late ones wait for the end.
+            # Rows deleted just now lie below `_first`; a scan would pass them each time. Late parts there come last.
             rows = _rows(connection, self._first, before) or _rows(connection, 0, before)
         self._first = next((row.quarter for row in rows if not row.is_compacted), 0)
         if not rows:
@@ -88,7 +88,7 @@ class Compactor:
         return _replacement(checked, damaged)
 
     def apply(self, replacement: Replacement) -> int:
-        """Replace the parts; return how many blocks were made, 0 if another compactor was quicker."""
+        """Replace the parts; return how many blocks were made: 0 if another compactor was faster."""
         if not self._database.has_one_writer:
             with self._database.writes.begin() as connection:
                 make_partitions(connection, {month_of(quarter) for quarter in replacement.quarters})
@@ -99,7 +99,7 @@ class Compactor:
             try:
                 made = insert_columns(connection, compacted, replacement.new, replacement.payloads)
             except IntegrityError:
-                # Another has made the block of a part that came between ours.
+                # Another compactor has made one of these blocks, from a part that arrived after the read.
                 transaction.rollback()
                 return 0
             note_senders(connection, replacement.senders)
@@ -136,10 +136,10 @@ _TOUCH = (
 
 
 def _allow(connection: Connection, *joins: str) -> None:
-    """Have a server find parts and blocks by their index and join them in these ways, whatever its statistics say.
+    """Make a PostgreSQL server use indexes and only these join methods, regardless of its statistics.
 
-    A table that is empty one minute and holds millions the next is never what they say; a sort of all of it, or a look
-    at each block for each part, in every one of many small steps, would take hours.
+    The statistics of a table that is empty one minute and has millions of rows the next are always wrong. A sort of the
+    whole table, or a scan of all blocks for each part, in each of many small steps, would take hours.
     """
     if connection.dialect.name == "postgresql":
         ways = {"seqscan": False, "bitmapscan": False, "sort": False}
@@ -149,11 +149,11 @@ def _allow(connection: Connection, *joins: str) -> None:
 
 
 def _rows(connection: Connection, first: Quarter, before: Quarter) -> list[Row[Any]]:
-    """Return the first parts of quarters ``first`` to ``before`` - 1, behind the blocks there are of those.
+    """Return the existing blocks and then the first parts of quarters ``first`` to ``before`` - 1.
 
-    Parts are in the order of their key, and of one key as they came.
+    Parts are ordered by key, and within a key by arrival.
     """
-    _allow(connection, "nestloop")  # which keeps their order
+    _allow(connection, "nestloop")  # It keeps the order of the parts.
     fresh = connection.execute(_FRESH, {"first": first, "before": before}).all()
     if not fresh:
         return []
@@ -168,10 +168,10 @@ def _key(row: Row[Any]) -> tuple[int, int, int]:
 
 
 def _replacement(checked: Checked, damaged: int) -> Replacement:
-    """Join; a block of one part keeps its payload as it came, and one of several controllers' parts names no sender."""
+    """Join checked rows. A block of one part keeps its received payload; one of several controllers has no sender."""
     parts = checked.blocks
     blocks = join([parts])
-    # As ``join`` orders them; of one key they stay in the order in which they came.
+    # The order of ``join``; rows of one key stay in the order of their arrival.
     order = np.lexsort((parts.quarter, parts.record_type, parts.meter))
     changed = [np.diff(column[order]) != 0 for column in (parts.meter, parts.record_type, parts.quarter)]
     starts = np.concatenate(([0], np.flatnonzero(np.logical_or.reduce(changed)) + 1)) if len(order) else order
@@ -190,7 +190,7 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
         of = np.empty(len(order), np.intp)
         of[order] = np.where(mixed, np.arange(len(starts)), -1).repeat(ends - starts)
         senders = senders_of(checked.rows, parts, blocks, of)
-    # In the order of the key, so that what is new goes to the end of the index, and its pages are left full.
+    # In the order of the key, so that new blocks go to the end of the index and leave its pages full.
     ordered = np.lexsort([new[name].values for name in reversed(KEY_NAMES)])
     old = [
         {f"of_{name}": getattr(row, name) for name in (*KEY_NAMES, "payload")}
@@ -210,7 +210,7 @@ def _replacement(checked: Checked, damaged: int) -> Replacement:
 
 
 def _differ(numbers: npt.NDArray[np.int64], starts: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
-    """Tell in which groups, each beginning at one of ``starts``, there are different numbers."""
+    """Return which groups, each beginning at one of ``starts``, contain different numbers."""
     if not len(numbers):
         return np.zeros(0, np.bool_)
     different: npt.NDArray[np.bool_] = np.maximum.reduceat(numbers, starts) != np.minimum.reduceat(numbers, starts)
@@ -218,23 +218,23 @@ def _differ(numbers: npt.NDArray[np.int64], starts: npt.NDArray[np.intp]) -> npt
 
 
 def _numbers(rows: Sequence[Row[Any]], name: str) -> Column:
-    """Return a column of some rows; where they come from has no checksum, and may be anything in a damaged row."""
+    """Return a column of some rows, 0 for a value of the wrong type; the origin columns have no checksum."""
     values = [getattr(row, name) for row in rows]
     return Column(np.array([value if isinstance(value, int) else 0 for value in values], np.int64))
 
 
 def _take_out(connection: Connection, replacement: Replacement) -> bool:
-    """Delete what was read; tell whether all of it was still there."""
+    """Delete the rows that were read; return whether all of them still existed."""
     name = connection.dialect.name
     ids = json.dumps(replacement.parts) if name == "sqlite" else replacement.parts
     if connection.execute(_DELETE_PARTS[name], {"ids": ids}).rowcount != len(replacement.parts):
         return False
-    # All at once, and nearly always none: a block has parts only when something came late.
+    # Nearly always there are none: a block gets new parts only when data arrives late.
     return not replacement.old or connection.execute(_DELETE_BLOCK, replacement.old).rowcount == len(replacement.old)
 
 
 def _mark_gaps(connection: Connection, replacement: Replacement) -> None:
-    """Have the gap finder look again at the blocks it watches."""
+    """Make the gap finder check the compacted blocks that it watches again."""
     if quarters := replacement.quarters:
         keys = set(zip(*(replacement.new[name] for name in KEY_NAMES), strict=True))
         within = {"first": min(quarters), "last": max(quarters)}

@@ -1,4 +1,4 @@
-"""How complete the data is: of the slots expected, which are there, and why the others are not (A7)."""
+"""Completeness of the data: counts of present and missing slots, the latter by reason (A7)."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -24,16 +24,16 @@ _METERS_AT_A_TIME = 50
 
 @dataclass(kw_only=True)
 class Completeness:
-    """Slots of one meter and record type, or of many; what is expected is the sum of the others.
+    """Counts of slots of one meter and record type, or of several.
 
     Attributes:
-        exact: There, exactly.
-        averaged: There, as averages.
-        held: Missing, since its reading is quarantined and waits for a decision.
-        refused: Missing, since a person refused its reading.
+        exact: Present, with exact values.
+        averaged: Present, with averaged values.
+        quarantined: Missing, since the reading is quarantined and waits for a person's decision.
+        refused: Missing, since a person refused the reading.
         off: Missing, since the meter was off.
-        absent: Missing, and its gateway has said not to have it.
-        missing: Missing, and still looked for.
+        absent: Missing, and its gateway reported not to have it.
+        missing: Missing, and still requested.
     """
 
     exact: int = 0
@@ -46,7 +46,7 @@ class Completeness:
 
     @property
     def expected(self) -> int:
-        """Return how many slots there are in the range since the meter was first heard."""
+        """Return how many slots are expected: the sum of all counts."""
         return sum(vars(self).values())
 
     def add(self, other: "Completeness") -> None:
@@ -70,7 +70,7 @@ def completeness(
 ) -> list[SeriesCompleteness]:
     """Return the completeness of quarters ``first`` to ``end`` - 1, by meter and record type.
 
-    A meter counts from the quarter in which it was first heard of; one that never was has no entry. Quarters that the
+    A meter counts from its first quarter with data; one without data has no entry. Quarters that the
     utility no longer keeps do not count.
     """
     reader = PartReader(database)
@@ -87,7 +87,7 @@ def completeness(
 
 
 def settled_range(now: EpochSeconds, start: EpochSeconds, end: EpochSeconds) -> tuple[Quarter, Quarter]:
-    """Return the quarters that begin in ``[start, end)`` and are over."""
+    """Return the range (first, end) of the finished quarters that begin in ``[start, end)``."""
     return -(-start // QUARTER_S), max(0, min(-(-end // QUARTER_S), settled_before(now, 0)))
 
 
@@ -149,7 +149,7 @@ def _of_series(
 def _blocks(
     connection: Connection, reader: PartReader, numbers: Sequence[int], first: Quarter, end: Quarter
 ) -> Iterator[Blocks]:
-    """Yield what there is of some meters, each quarter named: the key begins with it."""
+    """Yield the blocks of some meters; the query lists each quarter, since the key begins with it."""
     for quarters in chunks(range(first, end), QUARTERS_AT_A_TIME):
         named = partial(_is_one_of, quarters=quarters, numbers=numbers)
         yield from reader.stream(connection, select_parts(named))

@@ -1,7 +1,7 @@
 """Slots with more than one value: each value is shown with the controllers that sent it.
 
-A block whose parts all came from one controller names that controller. Of a block of several, the compactor notes the
-sender of each value of a conflict before it joins the parts.
+A block whose parts all came from one controller names that controller. For a block from several, the compactor records
+the sender of each conflicting value when it joins the parts.
 """
 
 from collections.abc import Sequence
@@ -33,9 +33,9 @@ def senders_of(
 
     Args:
         rows: The rows of the parts.
-        parts: The same unpacked.
-        joined: The blocks they become.
-        of: Which joined block each part is of; -1: one whose senders are not asked for.
+        parts: The parts, unpacked.
+        joined: The blocks that the parts become.
+        of: The row of each part's joined block; -1: its senders are not needed.
     """
     slots = [np.unique(joined.extras["slot"][joined.extras["row"] == block]) for block in range(len(joined))]
     found = []
@@ -51,15 +51,15 @@ def senders_of(
 
 
 def note_senders(connection: Connection, senders: list[dict[str, int]]) -> None:
-    """Note which controller sent each value of some conflicts."""
+    """Store which controller sent each value of some conflicts."""
     if senders:
         connection.execute(insert_or(connection, conflict_sender).on_conflict_do_nothing(), senders)
 
 
 def conflicts(database: Database, limit: int) -> list[dict[str, object]]:
-    """Return the slots with more than one value at their best quality, of finished quarters, newest block first.
+    """Return the slots of compacted blocks with more than one value at their best quality, newest block first.
 
-    ``senders`` of a value is empty where they are not known: of blocks that version 0.1 has compacted.
+    ``senders`` of a value is empty if unknown: in blocks compacted by version 0.1.
     """
     with database.reads.begin() as connection:
         checked = check(connection.execute(_CONFLICTS.limit(limit)).all())

@@ -1,4 +1,4 @@
-"""Opens the database: its schema, its identity."""
+"""Opens the database: schema, store id, checks and settings."""
 
 import logging
 import secrets
@@ -25,24 +25,24 @@ from utility.store.schema import empty_database, migrate, require_newest
 from utility.store.tables import metadata, setting
 
 _OTHERS_DEPEND = "2BP01"
-"""What PostgreSQL says of a table or view that another view needs."""
+"""PostgreSQL's error code for a table or view that another object depends on."""
 
 log = logging.getLogger(__name__)
 
 
 class DamagedDatabaseError(StoreError):
-    """The database is damaged; a person must decide what becomes of it."""
+    """The database is damaged; a person must decide whether to recover or restore it."""
 
 
 class Database:
     """An open database of the current schema.
 
     Attributes:
-        reads: The engine for transactions that only read: each sees one state of the database.
-        writes: The same for transactions that write.
-        store_id: Random number made with the database; a gateway that sees a new one sends its backups again.
-        count_damaged: Told how many parts were found damaged and quarantined, by any reader.
-        schema: The schema it had when it was opened, ``None`` if it was new, and the one it has.
+        reads: The engine for transactions that only read; each reads one consistent state of the database.
+        writes: The engine for transactions that write.
+        store_id: Random number made with the database; on a new one, gateways send their backups again.
+        count_damaged: Called with the number of damaged parts that a reader found and moved to the dead letters.
+        schema: The schema before it was opened (``None``: it was new), and the present one.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class Database:
         return bool(self.writes.dialect.name == "sqlite")
 
     def free_bytes(self) -> int:
-        """Return what was deleted within an SQLite file and is used again before it grows; of a server's 0."""
+        """Return the free bytes within an SQLite file, reused before it grows; 0 for a server's database."""
         if self.reads.dialect.name != "sqlite":
             return 0
         with self.reads.begin() as connection:
@@ -75,7 +75,7 @@ class Database:
         return int(pages or 0) * int(size or 0)
 
     def disconnect(self) -> None:
-        """Close every connection; what comes next opens new ones."""
+        """Close every connection; the next use opens new ones."""
         self.reads.dispose()
 
     def close(self) -> None:
@@ -88,32 +88,32 @@ class Database:
 def open_database(
     url: str, *, create: bool, check: bool = False, revision: str = "head", named: str = "database"
 ) -> Database:
-    """Open the database at ``url``, of the newest schema.
+    """Open the database at ``url``, with the newest schema.
 
     Args:
         url: SQLAlchemy URL.
-        create: Whether a database that is not there is made, and one of an earlier schema brought up to date; whoever
-            only looks must do neither.
-        check: Whether it is checked as a service does it that is about to rely on it; of an SQLite file also the log.
-        revision: The schema it is to have, if not the newest.
-        named: What errors call the place where the URL is from.
+        create: Whether to make a missing database, and to migrate one of an earlier schema; commands that only read
+            must not set it.
+        check: Whether to check the meters, and of an SQLite file its structure and log, as a service does at its start.
+        revision: The schema to migrate to, if not the newest.
+        named: The name of the URL's setting in errors.
 
     Raises:
-        ConfigError: The URL is none; there is no database, or an earlier one, and it is not to be made; what is there
-            is another program's; or another migrate or restore is at it.
-        DamagedDatabaseError: It is damaged; nothing was changed.
-        StoreError: It can't be opened for another reason, or was made by a later version.
+        ConfigError: The URL is invalid; without ``create``, the database is missing or of an earlier schema; the file
+            is another program's; or another migrate, restore or recovery is running.
+        DamagedDatabaseError: The database is damaged; nothing was changed.
+        StoreError: The database can't be opened for another reason, or was made by a later version.
     """
     parsed = _parse(url, named)
     path = sqlite_path(url)
     name = str(path) if path is not None else ": ".join(filter(None, (named, parsed.database)))
     if path is not None and ready_of(path).exists():
         raise StoreError(
-            f"{path}: a recovery or restore was cut short; finish it with: commonwatt utility recover --config FILE"
+            f"{path}: a recovery or restore was interrupted; finish it with: commonwatt utility recover --config FILE"
         )
     if path is not None and not create and not path.is_file():
         raise ConfigError(
-            f"{path}: no database there; make one with: commonwatt utility register, or: commonwatt utility migrate"
+            f"{path}: there is no database; make one with: commonwatt utility register, or: commonwatt utility migrate"
         )
     if path is not None and path.is_file():
         _refuse_anothers(path)
@@ -140,7 +140,7 @@ def open_database(
 
 
 def sqlite_path(url: str) -> Path | None:
-    """Return where an SQLite database is; ``None``: it is none, or in memory.
+    """Return the file of an SQLite database; ``None`` for a server's database or one in memory.
 
     Raises:
         ConfigError: The URL is none.
@@ -152,15 +152,15 @@ def sqlite_path(url: str) -> Path | None:
 
 
 def share(path: Path) -> TextIO:
-    """Keep a recovery, or a restore, from replacing the file under us; it holds the lock alone.
+    """Take a shared lock, so that no recovery or restore, which locks exclusively, replaces the file.
 
     Raises:
-        ConfigError: One is at it.
+        ConfigError: A recovery or restore is running.
     """
     try:
         return lock_file(path, shared=True)
     except BlockingIOError as error:
-        raise ConfigError(f"{path}: a recovery or restore is using it; wait until that has ended") from error
+        raise ConfigError(f"{path}: a recovery or restore is using it; wait for its end") from error
 
 
 def _let_go(engine: Engine, lock: TextIO | None) -> None:
@@ -170,7 +170,7 @@ def _let_go(engine: Engine, lock: TextIO | None) -> None:
 
 
 def _told(name: str, error: Exception, kind: str) -> StoreError:
-    """Return what is to be told of an error when opening."""
+    """Return the error to raise when opening fails."""
     why: Any = getattr(error, "orig", None) or error
     state = getattr(why, "sqlstate", None)
     if isinstance(error, OperationalError) and kind != "sqlite" and state is None:
@@ -180,37 +180,37 @@ def _told(name: str, error: Exception, kind: str) -> StoreError:
         )
     if state == _OTHERS_DEPEND:
         return StoreError(
-            f"{name}: something that is not Commonwatt's was built on its tables, which can't be brought up to date "
-            f"under it: {why.diag.message_detail}. Keep its definition (pg_dump --schema-only), drop it, bring the "
+            f"{name}: a view or table that is not Commonwatt's depends on its tables, which blocks the migration: "
+            f"{why.diag.message_detail}. Keep its definition (pg_dump --schema-only), drop it, bring the "
             "database up to date with: commonwatt utility migrate --config FILE; and make it again"
         )
     if not (fails_check(error) if isinstance(error, sqlite3.Error) else is_damage(error)):
         return StoreError(f"{name}: can't be used as the utility's database: {why}")
     if kind == "sqlite":
         return DamagedDatabaseError(
-            f"{name}: the utility's database is damaged ({why}), and was left as it is. Take over what is sound with: "
-            "commonwatt utility recover --config FILE, FILE being the utility's; the gateways then send again what is "
-            "missing"
+            f"{name}: the utility's database is damaged ({why}), and was not changed. Recover its sound rows with: "
+            "commonwatt utility recover --config FILE, FILE being the utility's; the gateways then send missing data "
+            "again"
         )
     return DamagedDatabaseError(
-        f"{name}: the utility's database is damaged ({why}); put back a backup: commonwatt utility restore "
-        "BACKUP --replace --config FILE; or the server's own, and then: commonwatt utility migrate --new-store "
-        "--config FILE. By the new store id the gateways send again what is missing"
+        f"{name}: the utility's database is damaged ({why}); restore a backup: commonwatt utility restore "
+        "BACKUP --replace --config FILE; or restore the server's own, then: commonwatt utility migrate --new-store "
+        "--config FILE. After a new store id the gateways send missing data again"
     )
 
 
 def insert_or(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Return an insert that can say ``on_conflict_do_...``, in the dialect of the connection."""
+    """Return an insert that supports ``on_conflict_do_...``, in the dialect of the connection."""
     return insert_in(connection.dialect.name, table)
 
 
 def insert_in(dialect: str, table: Table) -> sqlite.Insert | postgresql.Insert:
-    """Return the same in the dialect of that name."""
+    """Return an insert that supports ``on_conflict_do_...``, in the dialect of that name."""
     return postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
 
 
 def upsert(connection: Connection, table: Table, *changed: str) -> sqlite.Insert | postgresql.Insert:
-    """Return an insert that takes over the columns ``changed`` if there is a row of the same primary key."""
+    """Return an insert that updates the columns ``changed`` of a row with the same primary key, if there is one."""
     return _upsert(connection.dialect.name, table, changed)
 
 
@@ -224,49 +224,52 @@ def _upsert(dialect: str, table: Table, changed: tuple[str, ...]) -> sqlite.Inse
 
 
 _PLACE = "place"
-"""Setting that names the server and the very table it was written to; a backup takes it along as it was."""
+"""Setting that names the server and table of the last opening; a restore copies it unchanged, and so shows itself."""
 
 _READ_SETTING = select(setting.c.value).where(setting.c.key == bindparam("name"))
 
 
 def read_setting(connection: Connection, key: str) -> str | None:
-    """Return a setting kept in the database, or ``None``."""
+    """Return a setting stored in the database, or ``None``."""
     return connection.execute(_READ_SETTING, {"name": key}).scalar()
 
 
 def save_setting(connection: Connection, key: str, value: str) -> None:
-    """Keep a setting in the database."""
+    """Store a setting in the database."""
     connection.execute(upsert(connection, setting, "value"), {"key": key, "value": value})
 
 
 _GAPS_LOCK = 0x43570002
-"""Number of the advisory lock under which gaps are changed."""
+"""Number of the advisory lock for changes of gaps."""
 
 
 def lock_gaps(connection: Connection) -> None:
-    """Let one transaction at a time change several gaps; to be called before the first.
+    """Lock the gaps for this transaction; call it before the first change of several gaps.
 
-    The service's threads change them in different orders: on a server each could wait for the other.
+    The service's threads change gaps in different orders: without the lock they could deadlock on a server.
     """
     if connection.dialect.name == "postgresql":
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _GAPS_LOCK})
 
 
 def _refuse_anothers(path: Path) -> None:
-    """Refuse another program's file before anything of it is changed; of a damaged one nothing is said here.
+    """Refuse another program's file before any change to it; a damaged file is reported later.
 
     Raises:
-        ConfigError: It holds tables, and none of ours.
+        ConfigError: The file has tables, and none of Commonwatt's.
     """
     # UnicodeDecodeError: SQLite's error quotes a damaged name.
     with suppress(sqlite3.Error, UnicodeDecodeError), closing(open_read_only(path)) as connection:
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if tables and not tables & metadata.tables.keys():
-            raise ConfigError(f"{path}: is another program's database, without a table of Commonwatt; name another")
+            raise ConfigError(f"{path}: is another program's database, without Commonwatt's tables; name another")
 
 
 def _only_ours(path: Path) -> None:
-    """Take from others what an earlier version, or a copy, let them read; SQLite makes new files like the first."""
+    """Make the files of the database readable by their owner only; an earlier version, or a copy, may have been open.
+
+    SQLite gives new files beside the database its permissions.
+    """
     for suffix in ("", "-wal", "-shm"):
         file = path.with_name(path.name + suffix)
         if file.exists() and file.stat().st_mode & 0o077:
@@ -281,10 +284,10 @@ def _parse(url: str, named: str = "database") -> URL:
 
 
 def _is_torn(path: Path) -> bool:
-    """Tell whether the last transaction in a log is damaged, before SQLite drops it without a word.
+    """Return whether the last transaction in a log is damaged, before SQLite silently drops it.
 
     Raises:
-        DamagedError: More are lost than that one; once opened, the log could no longer be read around its damage.
+        DamagedError: SQLite would drop more than one; after opening, the log could not be recovered any more.
     """
     found = read_log(path)
     lost = 0 if found is None else found.lost_commits
@@ -294,15 +297,15 @@ def _is_torn(path: Path) -> bool:
 
 
 def _store_id(connection: Connection, *, torn: bool) -> int:
-    """Return the store's id, a new one if the database may have fallen back behind what was acknowledged."""
+    """Return the store's id; a new one if the database may lack acknowledged data."""
     if torn:
         log.warning(
-            "the last transaction in the database's log is not whole, as after a power cut: in case it was "
+            "the last transaction in the database's log is incomplete, as after a power cut: in case it was "
             "acknowledged, the store has a new id, and the gateways send their backups"
         )
         new_store_id(connection)
     elif connection.dialect.name == "postgresql" and _was_put_back(connection):
-        log.warning("the database was put back from a backup: the store has a new id, and the gateways send theirs")
+        log.warning("the database was restored from a backup: the store has a new id, and gateways send their backups")
         new_store_id(connection)
     statement = insert_or(connection, setting).values(key="store_id", value=str(secrets.randbits(63)))
     connection.execute(statement.on_conflict_do_nothing())
@@ -310,17 +313,17 @@ def _store_id(connection: Connection, *, torn: bool) -> int:
 
 
 def _was_put_back(connection: Connection) -> bool:
-    """Tell whether the tables were made anew out of a backup since a database of PostgreSQL was opened last."""
+    """Return whether a PostgreSQL database's tables were restored from a backup since it was last opened."""
     made = text("SELECT system_identifier || '/' || CAST('setting' AS regclass)::oid FROM pg_control_system()")
     place = str(connection.execute(made).scalar_one())
-    # Of two that open it at once, the second waits, and finds what the first wrote.
+    # Of two processes that open it at once, the second waits, and reads what the first wrote.
     before = connection.execute(_READ_SETTING.with_for_update(), {"name": _PLACE}).scalar()
     save_setting(connection, _PLACE, place)
     return before is not None and before != place
 
 
 def new_store_id(connection: Connection) -> int:
-    """Give the store a new id, and return it: every gateway sends its backup again."""
+    """Give the store a new id, so that every gateway sends its backup again; return the id."""
     new = secrets.randbits(63)
     save_setting(connection, "store_id", str(new))
     return new

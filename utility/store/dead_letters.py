@@ -1,4 +1,4 @@
-"""Dead letters in the database: rows made of dead letters, and dead letters found again."""
+"""Dead letters in the database: conversion to and from rows, and queries."""
 
 import zlib
 from typing import Any
@@ -12,7 +12,7 @@ from utility.store.tables import dead_letter
 
 
 def dead_letter_row(sender: ControllerId, kept: DeadLetter, state: str = "") -> dict[str, object]:
-    """Return the columns of a letter."""
+    """Return the columns of a dead letter."""
     content = kept.content[:MAX_DEAD_LETTER_BYTES]
     return {
         "meter": signed64(kept.meter),
@@ -48,7 +48,7 @@ def dead_letter_of(row: Row[Any]) -> Kept:
 
 
 def dead_letters(connection: Connection, limit: int, wanted: Wanted | None = None) -> list[Kept]:
-    """Return the newest dead letters that are wanted, newest first."""
+    """Return at most ``limit`` dead letters that match ``wanted``, newest first."""
     which = _which(wanted or Wanted())
     return [
         dead_letter_of(row)
@@ -57,7 +57,7 @@ def dead_letters(connection: Connection, limit: int, wanted: Wanted | None = Non
 
 
 def dead_letter_counts(connection: Connection, wanted: Wanted) -> list[tuple[int, str, int]]:
-    """Return (reason, state, how many) of the dead letters that are wanted."""
+    """Return (reason, state, count) of the dead letters that match ``wanted``."""
     columns = (dead_letter.c.reason, dead_letter.c.state)
     statement = select(*columns, func.count()).where(_which(wanted)).group_by(*columns)
     return [(reason, state, number) for reason, state, number in connection.execute(statement)]

@@ -1,4 +1,4 @@
-"""Engines: how a database is connected to, SQLite with its pragmas and a server with its timeouts."""
+"""Engines that connect to a database: SQLite with its pragmas, a server with its timeouts."""
 
 import sqlite3
 from pathlib import Path
@@ -12,10 +12,10 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.sqlite.resync import write_log_again
 
 BUSY_TIMEOUT_MS = 5_000
-"""How long a transaction waits for another process's."""
+"""Longest wait of a transaction for another process's."""
 
 APPLICATION = "commonwatt utility"
-"""By this name a server knows the connections of the service and its commands."""
+"""Name that the connections of the service and its commands have at a server."""
 
 SERVER_TIMEOUTS: dict[str, str | int] = {
     "connect_timeout": 10,
@@ -25,15 +25,15 @@ SERVER_TIMEOUTS: dict[str, str | int] = {
     "keepalives_count": 2,
     "options": "-c lock_timeout=20s",
 }
-"""What is not answered by a server fails in time, before a watchdog has to end the process; the next try may go well.
+"""Timeouts after which a server without an answer is an error, before a watchdog ends the process.
 
-In libpq's words: seconds to connect, milliseconds until what was sent must have arrived, seconds of silence until it is
-asked whether it is there, between such questions, and how many; how long a statement waits for another's lock.
+In libpq's names: seconds to connect; milliseconds until sent data must be acknowledged; seconds without data until a
+keepalive probe, seconds between probes, and their number; a statement's longest wait for another's lock.
 """
 
 
 def timeouts_of(url: URL) -> dict[str, str | int]:
-    """Return the timeouts of a server's connections; what its URL says itself stays as it says."""
+    """Return the timeouts of a server's connections, without those that its URL sets."""
     return {word: value for word, value in SERVER_TIMEOUTS.items() if word not in url.query}
 
 
@@ -41,7 +41,7 @@ def make_engine(url: URL) -> Engine:
     """Return the engine of a database.
 
     Raises:
-        ConfigError: Its driver is not installed.
+        ConfigError: The database's driver is not installed.
     """
     sqlite_url = url.get_backend_name() == "sqlite"
     try:
@@ -58,19 +58,19 @@ def make_engine(url: URL) -> Engine:
 
 def _server_engine(url: URL) -> Engine:
     timeouts = timeouts_of(url) | {"application_name": APPLICATION}
-    # Every read is of one state of the database, as SQLite's are anyway.
+    # Each transaction reads one state of the database, as on SQLite.
     return create_engine(url, isolation_level="REPEATABLE READ", connect_args=timeouts)
 
 
 class _Transactions:
-    """Begins them; in the first that writes, of a new engine or of one that was closed, the log is made certain."""
+    """Begins transactions; the first writing one of a new or reopened engine writes SQLite's log to disk again."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._is_certain = False
 
     def begin(self, connection: Connection) -> None:
-        """Begin; a transaction that read first could not become a writer once another process has written."""
+        """Begin a transaction, as a writer if it writes: a reader can't write once another process has written."""
         writes = connection.get_execution_options().get("commonwatt_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
         if writes and not self._is_certain:
@@ -81,22 +81,22 @@ class _Transactions:
             self._is_certain = True
 
     def closed(self, _: Engine) -> None:
-        """Take note that the connections were closed."""
+        """Record that the connections were closed."""
         self._is_certain = False
 
 
 def writing(engine: Engine) -> Engine:
-    """Return the same engine for transactions that write."""
+    """Return the engine for transactions that write."""
     if engine.dialect.name == "sqlite":
         return engine.execution_options(commonwatt_writes=True)
-    # Writers append beside each other; none is to fail because another was quicker.
+    # Writers append concurrently; none should fail because another was faster.
     return engine.execution_options(isolation_level="READ COMMITTED")
 
 
 def _set_pragmas(connection: Any, _: object) -> None:
-    # The driver must not open transactions by itself: _Transactions says which kind.
+    # The driver must not begin transactions by itself: _Transactions chooses their kind.
     connection.isolation_level = None
-    # A damaged dead letter must not keep the row around it from being read: what counts has a checksum.
+    # One damaged character must not make its row unreadable; important values have a checksum.
     connection.text_factory = _text
     cursor = connection.cursor()
     for pragma in (

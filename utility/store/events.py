@@ -1,4 +1,4 @@
-"""Events as they are stored: read as records, and what they tell of the times a meter was off."""
+"""Stored events: read as records, and as the times when a meter was off."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -26,7 +26,7 @@ def event_of(row: Row[Any], meter_id: int) -> EventRecord:
 
 
 class Off:
-    """When each of some meters was off, each in its range of quarters (the first, and the one after the last)."""
+    """The off times of some meters, each in its range of quarters (first, end)."""
 
     def __init__(self, times: dict[int, list[Interval]]) -> None:
         self._times = times
@@ -35,7 +35,7 @@ class Off:
     def read(cls, connection: Connection, ranges: Mapping[int, tuple[Quarter, Quarter]]) -> Self:
         """Read the events of some meters' ranges of quarters."""
         events: dict[int, list[tuple[int, EventRecord]]] = defaultdict(list)
-        # Side by side those with like ranges, so that of none much more is read than it needs.
+        # Meters with similar ranges share a query, so that little is read beyond each range.
         for some in chunks(sorted(ranges, key=lambda number: ranges[number])):
             start = min(ranges[number][0] for number in some) * QUARTER_S
             end = max(ranges[number][1] for number in some) * QUARTER_S
@@ -45,12 +45,12 @@ class Off:
         return cls({number: off_times(found) for number, found in events.items()})
 
     def mask(self, number: int, quarter: Quarter) -> int:
-        """Return the slots of a quarter, of the meter's range, in which it was off for any time."""
+        """Return the mask of the slots of a quarter in the meter's range in which it was off for any time."""
         return off_mask(self._times.get(number, ()), quarter)
 
 
 def _events_of() -> Select[Any]:
-    """Return the select of some meters' events of ``[start, end)``, and of the last before and the first after."""
+    """Return the select of some meters' events in ``[start, end)``, and of the last one before and the first after."""
     of_meter = event.c.meter_no == meter.c.no
     start, end = bindparam("start", type_=BigInteger), bindparam("end", type_=BigInteger)
     before = select(func.max(event.c.time)).where(of_meter, event.c.time < start).scalar_subquery()
@@ -62,5 +62,5 @@ def _events_of() -> Select[Any]:
     return select(event).join(of, (event.c.meter_no == of.c.no) & event.c.time.between(of.c.low, of.c.high))
 
 
-# Made once: making a statement takes longer than executing it.
+# Built once: building a statement takes longer than executing it.
 _EVENTS_OF = _events_of()

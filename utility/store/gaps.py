@@ -1,4 +1,4 @@
-"""The gap finder's queries: looks through new quarters once, then watches what was missing until it is there."""
+"""The gap finder: searches each new quarter once for missing slots, then watches incomplete blocks."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -41,13 +41,13 @@ from utility.store.retention import kept_from
 from utility.store.tables import command, compacted, event, gap, meter, part, series
 
 MAX_SCANNED = 20_000
-"""Blocks looked through in one run; the rest waits for the next."""
+"""Most blocks searched in one run; the rest waits for the next."""
 
 MAX_TOUCHED = 20_000
-"""Parts of watched blocks taken into account in one run; the rest waits for the next."""
+"""Most new parts of watched blocks handled in one run; the rest waits for the next."""
 
 KEEP_COMMANDS_S = 86_400
-"""How long the finder's own commands are kept after they ended."""
+"""Seconds that the finder's own commands are kept after they ended."""
 
 _WATERMARK = "gap_watermark"
 _NUMBER = "gap_number"
@@ -57,20 +57,20 @@ Key = tuple[int, int, int]
 
 @dataclass
 class GapRun:
-    """What one run found, to be applied in one transaction.
+    """The result of one run, to be applied in one transaction.
 
     Attributes:
-        scanned: Rows of ``series`` with the quarters now looked through, and those that were before.
-        events: Number of events, from ``events_from`` on, of each of their meters.
-        events_from: Start of the earliest quarter looked through.
-        masks: What is missing now, of every block looked at; 0: nothing.
-        touched: Those that were compacted since the last run, and how often.
-        new: Those that were not watched yet.
-        wanted: What is asked for, with the number of times it was asked for before.
-        oldest: First quarter that is looked through.
-        horizon: First quarter too young to be looked through.
-        watermark: The last part taken into account before it was compacted.
-        more: Whether quarters are left to be looked through, or blocks of which something came.
+        scanned: Rows of ``series`` with the quarters searched so far, and the end of that range before the run.
+        events: Number of events from ``events_from`` on, for each meter in ``scanned``.
+        events_from: Start of the earliest quarter searched.
+        masks: Missing slots of every checked block; 0: none.
+        touched: Watched blocks that were compacted since the last run, and how often.
+        new: Incomplete blocks that were not watched yet.
+        wanted: Slots to request, with the number of earlier requests for the block.
+        oldest: First quarter of the search.
+        horizon: First quarter too young for the search.
+        watermark: Id of the last part that a run has handled.
+        more: Whether quarters, or watched blocks with new parts, are left for the next run.
     """
 
     scanned: list[dict[str, Any]] = field(default_factory=list)
@@ -94,7 +94,7 @@ class GapFinder:
         self._reader = PartReader(database)
 
     def plan(self, now: EpochSeconds, gap_age_s: int) -> GapRun:
-        """Look through what is new, and again through what is due or has changed."""
+        """Search new quarters, and check again the watched blocks that are due or have changed."""
         run = GapRun()
         horizon = run.horizon = settled_before(now, gap_age_s)
         with self._database.reads.begin() as connection:
@@ -110,7 +110,7 @@ class GapFinder:
         return run
 
     def apply(self, run: GapRun, now: EpochSeconds) -> int:
-        """Keep what was found, and give out the commands; return how many blocks are asked for."""
+        """Store the run's result, and add the commands; return how many blocks are requested."""
         with self._database.writes.begin() as connection:
             lock_gaps(connection)
             _save_scanned(connection, run)
@@ -132,19 +132,19 @@ class GapFinder:
         return len(run.wanted)
 
     def _new_keys(self, connection: Connection, run: GapRun, horizon: Quarter) -> list[Key]:
-        """Return the blocks to be looked through for the first time, or again since an event came late."""
+        """Return the blocks to search for the first time, or again after a late event."""
         keys: list[Key] = []
         events_from = horizon
         for row in connection.execute(select(series)):
             first = max(row.first_quarter, run.oldest)
-            # What lies beyond the horizon was looked through by a clock that was ahead, before anything could be there.
+            # Quarters beyond the horizon were searched by a clock that was ahead, before their data could exist.
             begin = min(row.scanned_from, horizon) if row.scanned_from is not None else first
             end = min(row.scanned_until, horizon) if row.scanned_until is not None else first
             left = MAX_SCANNED - len(keys)
             quarters = [*range(first, begin), *range(max(end, first), horizon)]
             if len(quarters) > left:
                 run.more = True
-                # The earlier ones wait whole: what was looked through stays one range.
+                # All earlier quarters wait: the searched quarters stay one range.
                 quarters = [*range(max(end, first), min(horizon, max(end, first) + left))]
                 first = begin
             if quarters or (row.scanned_until is not None and row.scanned_until > horizon):
@@ -152,21 +152,21 @@ class GapFinder:
                 until = max(end, quarters[-1] + 1) if quarters else end
                 place = {"no": row.meter_no, "type": row.record_type, "was": row.scanned_until}
                 run.scanned.append(place | {"scanned_from": min(first, begin), "scanned_until": until})
-                # Before a series was looked through, nothing tells of its late events.
+                # `series` has no record of late events before its first search: count all events.
                 events_from = min([events_from, *(quarters[:1] if row.scanned_until is not None else [0])])
         run.events_from = events_from * QUARTER_S
         return keys
 
     def _incomplete(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> set[Key]:
-        """Note the masks of those blocks that miss something; compacted full ones are passed over unread."""
+        """Record the masks of incomplete blocks; return those not watched yet. Full compacted blocks are not read."""
         left = set(keys) - _full(connection, keys)
         self._recheck(connection, run, sorted(left))
         missing = {key for key in left if run.masks[key]}
-        # What is watched already keeps its backoff, and what its gateway was found not to have.
+        # A watched block keeps its backoff, and the slots that its gateway does not have.
         return missing - _watched_of(connection, sorted(missing))
 
     def _recheck(self, connection: Connection, run: GapRun, keys: Sequence[Key]) -> None:
-        """Note what each of the blocks misses now, off times and quarantined readings apart."""
+        """Record the missing slots of the blocks, without off times and quarantined readings."""
         off = Off.read(connection, _ranges(keys))
         present = dict.fromkeys(keys, 0)
         numbers = {
@@ -180,17 +180,17 @@ class GapFinder:
                 present[numbers[meter_id], record_type, quarter] = mask
         quarantined = masks_of(connection, keys)
         for key, mask in present.items():
-            # What a person is to decide on, or has refused, its gateway has nothing better of.
+            # The gateway has nothing better for slots that wait for a person's decision or were refused.
             waiting, refused = quarantined.get(key, (0, 0))
             missing = ALL_SLOTS & ~mask & ~waiting & ~refused
             run.masks[key] = missing & ~off.mask(key[0], key[2]) if missing else 0
 
     @staticmethod
     def _watched(connection: Connection, run: GapRun, now: EpochSeconds) -> list[Row[Any]]:
-        """Return the gaps that are due, and those of which something came since the last run, as far as it gets."""
+        """Return the gaps that are due, and the gaps with new parts since the last run, up to the run's limits."""
         fresh = connection.execute(_FRESH, {"since": _watermark(connection)}).all()
         if len(fresh) == MAX_TOUCHED:
-            # The rest is for the next run, which begins after the last one taken.
+            # The next run begins after the last part of this one.
             run.watermark = fresh[-1].part_id
         touched = connection.execute(_TOUCHED).all()
         run.touched = {_key(row): row.touched for row in touched}
@@ -199,7 +199,7 @@ class GapFinder:
 
     @staticmethod
     def _want(connection: Connection, run: GapRun, watched: dict[Key, Row[Any]], now: EpochSeconds) -> None:
-        """Choose what to ask for: what is due of the watched, then what is new."""
+        """Choose the slots to request, of watched blocks that are due and of new ones; fewest requests first."""
         due = {key: row for key, row in watched.items() if row.is_open and is_due(row.next_time, now)}
         asked = {key: (due[key].asked, due[key].absent) if key in due else (0, 0) for key in [*due, *sorted(run.new)]}
         places = _places(connection, {key[0] for key in asked})
@@ -252,7 +252,7 @@ _ASKED = gap.update().where(
     gap.c.record_type == bindparam("of_type"),
     gap.c.quarter == bindparam("of_quarter"),
 )
-# What was compacted after it was looked at keeps its count, and is looked at again.
+# A block compacted after its check keeps its count, and is checked again.
 _LOOKED_AT = (
     gap.update()
     .where(
@@ -283,7 +283,7 @@ def _watch(dialect: str) -> Insert:
 
 
 def _ranges(keys: Iterable[Key]) -> dict[int, tuple[Quarter, Quarter]]:
-    """Return the range of quarters the keys of each meter span."""
+    """Return the range of quarters that each meter's keys span."""
     ranges: dict[int, tuple[Quarter, Quarter]] = {}
     for number, _, quarter in keys:
         first, end = ranges.get(number, (quarter, quarter + 1))
@@ -292,7 +292,7 @@ def _ranges(keys: Iterable[Key]) -> dict[int, tuple[Quarter, Quarter]]:
 
 
 def _event_counts(connection: Connection, run: GapRun) -> dict[int, int]:
-    """Count the events that matter to what the run looks through, by meter."""
+    """Count the events that affect the quarters of the run, by meter."""
     counts: dict[int, int] = {}
     for some in chunks(sorted({row["no"] for row in run.scanned})):
         counts |= dict(connection.execute(_EVENT_COUNTS, {"numbers": some, "since": run.events_from}).all())
@@ -316,7 +316,7 @@ def _places(connection: Connection, numbers: Iterable[int]) -> dict[int, tuple[i
 
 
 def _full(connection: Connection, keys: Sequence[Key]) -> set[Key]:
-    """Return those of the blocks that are compacted and miss nothing."""
+    """Return the blocks that are compacted and complete."""
     return {_key(row) for some in chunks(keys) for row in connection.execute(_FULL, listed(some))}
 
 
@@ -329,12 +329,12 @@ def _of_key(key: Key) -> dict[str, int]:
 
 
 def _watched_of(connection: Connection, keys: Sequence[Key]) -> set[Key]:
-    """Return those of the blocks that are watched."""
+    """Return the blocks that are watched."""
     return {_key(row) for some in chunks(keys) for row in connection.execute(_WATCHED, listed(some))}
 
 
 def _save_scanned(connection: Connection, run: GapRun) -> None:
-    """Note what was looked through, but not of meters of which an event came meanwhile: that is looked at again."""
+    """Record the searched quarters, except of meters with an event since the search: they are searched again."""
     now = _event_counts(connection, run)
     rows = [row for row in run.scanned if now.get(row["no"]) == run.events.get(row["no"])]
     if rows:
@@ -342,7 +342,7 @@ def _save_scanned(connection: Connection, run: GapRun) -> None:
 
 
 def _save_masks(connection: Connection, run: GapRun, now: EpochSeconds) -> None:
-    """Watch what misses something, and forget what does not."""
+    """Watch incomplete blocks, and stop watching complete ones."""
     missing = [_gap_row(key, mask, now) for key, mask in run.masks.items() if mask]
     if missing:
         connection.execute(_watch(connection.dialect.name), missing)
@@ -356,7 +356,7 @@ def _gap_row(key: Key, mask: int, now: EpochSeconds) -> dict[str, int]:
 
 
 def _give_out(connection: Connection, wanted: Sequence[Wanted], now: EpochSeconds, store_id: int) -> None:
-    """Add the commands. The store's id in theirs keeps a new database from taking names a gateway has seen."""
+    """Add the commands. Their ids contain the store's id, so that a new database repeats no id a gateway has seen."""
     first = int(read_setting(connection, _NUMBER) or 1)
     ids = (f"gap-{store_id:x}-{number}" for number in count(first))
     given = 0

@@ -1,8 +1,8 @@
-"""The periods of jobs: which are due, running and done. All SQL about them.
+"""The ``period`` table: which periods of jobs are due, running and done.
 
-Several processes may share the table. A period is done under a lease: the process that raises ``attempts`` has it, and
-renews the lease while it works. When the process dies the lease runs out, and another attempt begins. An attempt
-that is not the latest can't mark its period as done, so a period has one result.
+Several processes may share the table. A job runs under a lease of its period: the process that raises ``attempts`` has
+the lease, and renews it while it works. If the process dies, the lease expires, and another attempt begins. Only the
+latest attempt can mark its period as done, so a period has one result.
 """
 
 from collections.abc import Iterable, Mapping
@@ -17,11 +17,11 @@ from utility.store.database import insert_or
 from utility.store.tables import period
 
 LEASE_S = 60
-"""How long a process that renews its lease no more keeps its period, clock seconds."""
+"""Clock seconds until a lease expires without a renewal."""
 
 
 class LeaseLostError(StoreError):
-    """Another attempt has the period; what this one did must be rolled back."""
+    """Another attempt has the period; this attempt's changes must be rolled back."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,8 @@ class Turn:
     Attributes:
         job: The job's name.
         period: The period.
-        attempt: Its number, from 1.
-        now: When it began.
+        attempt: The attempt's number, from 1.
+        now: The attempt's start.
     """
 
     job: str
@@ -42,14 +42,14 @@ class Turn:
 
 
 def take(connection: Connection, job: str, cadence: Cadence, now: EpochSeconds, *, catch_up: bool) -> Turn | None:
-    """Write down the periods that there are by now, and take the oldest that is not done, if it is due and free."""
+    """Add the periods missing until ``now``; take the lease of the oldest unfinished one, if it is due and free."""
     for_job = period.c.job == job
     row = connection.execute(select(period).where(for_job).order_by(period.c.start.desc()).limit(1)).first()
     known = [] if row is None else [Period(start=row.start, end=row.until, name=row.name)]
     new = lacking(cadence, known[0] if known else None, now, catch_up=catch_up)
     if not catch_up:
         is_another = period.c.start != (new or known)[0].start
-        # One that is still being done ends first.
+        # A period that is still running is deleted after its end.
         connection.execute(period.delete().where(for_job, is_another, period.c.done.is_not(None) | _is_idle(now)))
     if new:
         connection.execute(insert_or(connection, period).on_conflict_do_nothing(), _rows(job, new, catch_up=catch_up))
@@ -57,7 +57,7 @@ def take(connection: Connection, job: str, cadence: Cadence, now: EpochSeconds, 
     row = connection.execute(select(period).where(for_job, is_open).order_by(period.c.start).limit(1)).first()
     if row is None or row.due > now:
         return None
-    # Another process may have taken it since it was read.
+    # Another process may have taken the lease since the read.
     is_it = for_job & (period.c.start == row.start) & (period.c.attempts == row.attempts)
     claim = period.update().where(is_it, is_open, _is_idle(now))
     taken = connection.execute(claim.values(attempts=row.attempts + 1, lease_until=now + LEASE_S))
@@ -66,7 +66,7 @@ def take(connection: Connection, job: str, cadence: Cadence, now: EpochSeconds, 
 
 
 def renew(connection: Connection, turn: Turn, now: EpochSeconds) -> None:
-    """Keep the lease for another ``LEASE_S``.
+    """Extend the lease to ``LEASE_S`` from ``now``.
 
     Raises:
         LeaseLostError: Another attempt has the period.
@@ -75,14 +75,14 @@ def renew(connection: Connection, turn: Turn, now: EpochSeconds) -> None:
 
 
 def give_back(connection: Connection, turn: Turn) -> None:
-    """End an attempt that failed; the next may begin at once."""
+    """End a failed attempt; the next may begin at once."""
     connection.execute(period.update().where(*_of(turn)).values(lease_until=None))
 
 
 def mark_done(connection: Connection, turn: Turn, now: EpochSeconds) -> None:
-    """Note that a period is done; once more, by the same attempt, changes nothing.
+    """Mark a period as done; a repetition by the same attempt changes nothing.
 
-    A job that writes to this database calls it in the transaction of its result, so that both are there or neither.
+    A job that writes to this database calls it in the transaction of its result: both are committed, or neither.
 
     Raises:
         LeaseLostError: Another attempt has the period.
@@ -91,7 +91,7 @@ def mark_done(connection: Connection, turn: Turn, now: EpochSeconds) -> None:
 
 
 def counts(connection: Connection, now: EpochSeconds) -> Mapping[str, tuple[int, int]]:
-    """Return by job how many periods are due and not done, and how many of these were tried and are not being done."""
+    """Return by job how many periods are due and not done, and how many of them were tried and are not running."""
     failed = (period.c.attempts > 0) & _is_idle(now)
     statement = (
         select(period.c.job, func.count(), func.count().filter(failed))
@@ -102,7 +102,7 @@ def counts(connection: Connection, now: EpochSeconds) -> Mapping[str, tuple[int,
 
 
 def newest_periods(connection: Connection, limit: int, now: EpochSeconds) -> list[dict[str, object]]:
-    """Return the newest periods for people, those that are not done first."""
+    """Return the newest periods, for people; unfinished ones first."""
     is_done = period.c.done.is_not(None)
     statement = select(period, _is_idle(now).label("idle")).order_by(is_done, period.c.start.desc(), period.c.job)
     return [
@@ -145,7 +145,7 @@ def _rows(job: str, new: Iterable[Period], *, catch_up: bool) -> list[dict[str, 
 
 
 def _is_idle(now: EpochSeconds) -> ColumnElement[bool]:
-    """Tell whether no lease holds; one that ends later than any could was given by a clock that was wrong."""
+    """Return the condition that no lease is valid; one that ends later than ``LEASE_S`` from now is a wrong clock's."""
     lease = period.c.lease_until
     return or_(lease.is_(None), lease <= now, lease > now + LEASE_S)
 
@@ -160,4 +160,4 @@ def _of(turn: Turn) -> tuple[ColumnElement[bool], ...]:
 
 def _require(connection: Connection, turn: Turn, **values: object) -> None:
     if connection.execute(period.update().where(*_of(turn)).values(**values)).rowcount == 0:
-        raise LeaseLostError(f"job {turn.job}, period {turn.period.name}: another attempt has taken it over")
+        raise LeaseLostError(f"job {turn.job}, period {turn.period.name}: another attempt has the lease")

@@ -1,7 +1,7 @@
 """Many keys in one statement.
 
-As a list within the statement, `(a, b) IN ((1, 2), ...)`, SQLite reads the whole table for them, and PostgreSQL plans
-each by itself, in each month. As one value, both look each up by the index.
+For a list in the statement, `(a, b) IN ((1, 2), ...)`, SQLite reads the whole table, and PostgreSQL plans each key
+separately in each month's partition. With all keys in one JSON parameter, both look up each key by the index.
 """
 
 import json
@@ -32,12 +32,12 @@ def _on_postgresql(element: _Elements, compiler: SQLCompiler, **options: Any) ->
 
 
 def is_one_of(columns: Sequence[ColumnElement[Any]]) -> ColumnElement[bool]:
-    """Return the condition that whole-number ``columns`` are a key of those given, by ``listed``, as ``:keys``."""
+    """Return the condition that whole-number ``columns`` are one of the keys in ``:keys``, the value of ``listed``."""
     key = _Elements(bindparam("keys", type_=String)).table_valued("value").c.value
     parts = (cast(key.op("->>")(text(str(place))), BigInteger) for place in range(len(columns)))
     return tuple_(*columns).in_(select(*parts))
 
 
 def listed(keys: Sequence[tuple[int, ...]]) -> dict[str, str]:
-    """Return the value of ``:keys``."""
+    """Return the parameter ``:keys`` for some keys."""
     return {"keys": json.dumps(keys)}

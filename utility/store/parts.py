@@ -1,4 +1,4 @@
-"""Rows of the ``part`` table: made from blocks, checked and joined when read."""
+"""Reads parts and blocks: selects, checks, unpacks and joins them, and quarantines damaged ones."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -40,13 +40,13 @@ ALL_SLOTS = (1 << SLOTS) - 1
 """Mask of all slots of a block."""
 
 CHUNK_ROWS = 5_000
-"""Parts unpacked at a time."""
+"""Parts unpacked at once."""
 
 MAX_IN = 500
-"""Values in one ``IN`` list: every database allows as many."""
+"""Most values in one ``IN`` list; every database supports this many."""
 
 QUARTERS_AT_A_TIME = 1_000
-"""Quarters named in one statement about few meters: the key begins with the quarter, so each is looked up by itself."""
+"""Most quarters in one statement about few meters; the key begins with the quarter, so each is a lookup."""
 
 _FLOWS = [int(kind) for kind in RecordType if kind.is_flow]
 _INT64 = np.iinfo(np.int64)
@@ -57,11 +57,11 @@ KEY_NAMES = ("quarter", "meter_no", "record_type")
 ORIGIN_NAMES = ("sender_no", "owner_no", "received_minute")
 
 Which: TypeAlias = "Callable[[Any], ColumnElement[bool]]"
-"""Says of the columns of ``part``, or of ``compacted``, which rows are meant."""
+"""Returns the condition on the columns of ``part``, or of ``compacted``, that selects the rows."""
 
 
 class _Number(ColumnElement[int]):
-    """What SQLite numbers the rows of ``compacted`` by; nothing elsewhere."""
+    """The rowid of ``compacted`` on SQLite; NULL elsewhere."""
 
     inherit_cache = True
     type = BigInteger()
@@ -82,17 +82,17 @@ def _all(_: Any) -> ColumnElement[bool]:
 
 
 def select_parts(which: Which = _all) -> CompoundSelect[Any]:
-    """Return the select of parts, compacted or not; a row has what ``check`` and the compactor need of it."""
+    """Return the select of parts and blocks; its rows have the columns that ``check`` and the compactor need."""
     return union_all(select_compacted(which), select_fresh(which))
 
 
 def select_fresh(which: Which) -> Select[Any]:
-    """Return the same of parts that are not compacted."""
+    """Return the select of parts that are not compacted."""
     return _select_from(part, part.c.id, which)
 
 
 def select_compacted(which: Which) -> Select[Any]:
-    """Return the same of blocks."""
+    """Return the select of compacted blocks."""
     return _select_from(compacted, _Number(), which)
 
 
@@ -104,7 +104,7 @@ def _select_from(table: Table, number: ColumnElement[int], which: Which) -> Sele
 
 
 def summaries(blocks: Blocks) -> dict[str, Column]:
-    """Return the columns people query, by name."""
+    """Return the columns for people's queries, by name."""
     there = masks(blocks)
     averaged = masks_of(blocks.quality == Quality.AVERAGED)
     some = there > 0
@@ -136,23 +136,23 @@ def summaries(blocks: Blocks) -> dict[str, Column]:
 
 
 def as_rows(columns: Mapping[str, Iterable[object]]) -> list[dict[str, Any]]:
-    """Return columns as rows."""
+    """Return rows made of columns."""
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
 def masks(blocks: Blocks) -> npt.NDArray[np.uint64]:
-    """Return the mask of the slots each block has: bit s is slot s."""
+    """Return the mask of each block's present slots: bit s is slot s."""
     return masks_of(blocks.quality > Quality.MISSING)
 
 
 @dataclass(frozen=True, eq=False)
 class Checked:
-    """Parts that were read.
+    """The result of checking parts or blocks.
 
     Attributes:
-        rows: The sound ones.
-        blocks: The same unpacked, row by row, not joined.
-        damaged: Those whose payload is not what was written.
+        rows: The sound rows.
+        blocks: The sound rows unpacked, one by one, not joined.
+        damaged: The damaged rows.
     """
 
     rows: list[Row[Any]]
@@ -161,7 +161,7 @@ class Checked:
 
 
 def check(rows: Sequence[Row[Any]]) -> Checked:
-    """Unpack parts, and sort out the damaged ones."""
+    """Unpack parts or blocks, and separate the damaged ones."""
     likely = [row for row in rows if _is_likely(row)]
     keys = [(unsigned64(row.meter_id), row.record_type, row.quarter) for row in likely]
     blocks, damaged = unpack_sound(keys, [row.payload for row in likely])
@@ -173,7 +173,7 @@ def check(rows: Sequence[Row[Any]]) -> Checked:
 
 
 def _is_likely(row: Row[Any]) -> bool:
-    """Tell whether the values are of the right kinds: in a damaged row SQLite may find any."""
+    """Return whether a row's values have the right types: a damaged row in SQLite may have any."""
     return (
         isinstance(row.record_type, int)
         and 0 <= row.record_type < 2**8
@@ -184,10 +184,10 @@ def _is_likely(row: Row[Any]) -> bool:
 
 
 class PartReader:
-    """Reads joined blocks, and sets damaged parts aside once it is done reading.
+    """Reads joined blocks, and quarantines damaged parts in ``finish``.
 
     Attributes:
-        damaged: How many parts were quarantined.
+        damaged: The number of parts quarantined so far.
     """
 
     def __init__(self, database: Database) -> None:
@@ -198,13 +198,13 @@ class PartReader:
     def read(
         self, connection: Connection, statement: CompoundSelect[Any], values: Mapping[str, object] | None = None
     ) -> Blocks:
-        """Return the join of the parts that ``statement``, made by ``select_parts``, finds by its ``values``."""
+        """Return the joined parts of ``statement``, from ``select_parts``, with its parameters ``values``."""
         checked = check(connection.execute(statement, values).all())
         self._found += checked.damaged
         return join([checked.blocks])
 
     def stream(self, connection: Connection, statement: CompoundSelect[Any]) -> Iterator[Blocks]:
-        """Yield the same in chunks, in the order of quarter, meter number and type."""
+        """Yield the joined parts of ``statement`` in chunks, in the order of quarter, meter number and type."""
         rows = connection.execute(statement.order_by(*KEY_NAMES), execution_options={"yield_per": 1_000})
         for chunk in _by_key(rows):
             checked = check(chunk)
@@ -212,14 +212,14 @@ class PartReader:
             yield join([checked.blocks])
 
     def finish(self) -> None:
-        """Quarantined what was found damaged; not to be called while this thread's read transaction is open."""
+        """Quarantine the damaged parts found; don't call it while this thread has an open read transaction."""
         found, self._found = self._found, []
         if found:
             self.damaged += quarantine(self._database, found)
 
 
 def _by_key(rows: Iterable[Row[Any]]) -> Iterator[list[Row[Any]]]:
-    """Yield chunks of ordered rows, never parting those of one block."""
+    """Yield chunks of ordered rows, with all rows of a block in one chunk."""
     chunk: list[Row[Any]] = []
     for row in rows:
         if len(chunk) >= CHUNK_ROWS and _key(row) != _key(chunk[-1]):
@@ -235,7 +235,7 @@ def _key(row: Row[Any]) -> tuple[int, int, int]:
 
 
 def quarantine(database: Database, rows: Sequence[Row[Any]]) -> int:
-    """Move damaged parts to the dead letters, and have their slots asked for again; return how many were there."""
+    """Move damaged parts to the dead letters, and mark their slots to be requested again; return the count moved."""
     moved = 0
     keys: set[tuple[int, int, int]] = set()
     with database.writes.begin() as connection:
@@ -268,11 +268,11 @@ def quarantine(database: Database, rows: Sequence[Row[Any]]) -> int:
 
 
 def _take_out(connection: Connection, row: Row[Any]) -> bool:
-    """Delete a row, unless it is no longer the one that was read."""
+    """Delete a row if it is unchanged since it was read; return whether it was."""
     if not row.is_compacted:
         return bool(connection.execute(delete(part).where(part.c.id == row.id)).rowcount)
     if connection.dialect.name == "sqlite":
-        # Any of its values may be damaged, and what is found by an index may be another row.
+        # Any of its values may be damaged, so an index may lead to another row.
         found = connection.execute(text("SELECT payload FROM compacted WHERE rowid = :id"), {"id": row.id}).first()
         if found is None or found.payload != row.payload:
             return False
@@ -282,7 +282,7 @@ def _take_out(connection: Connection, row: Row[Any]) -> bool:
 
 
 def _true_key(connection: Connection, row: Row[Any]) -> tuple[int, int, int]:
-    """Return the key under which the payload is right after all, if one part of its key is what is damaged."""
+    """Return the key that fits the payload's checksum, if only one part of the key is damaged; else the key as read."""
     for number, meter_id in connection.execute(select(meter.c.no, meter.c.id)):
         if is_intact((unsigned64(meter_id), row.record_type, row.quarter), row.payload):
             return number, row.record_type, row.quarter
@@ -303,6 +303,6 @@ def _ask_again(connection: Connection, place: tuple[int, int, int]) -> None:
 
 
 def chunks(items: Sequence[Any], size: int = MAX_IN) -> Iterator[Sequence[Any]]:
-    """Yield ``items`` in pieces of at most ``size``."""
+    """Yield ``items`` in slices of at most ``size``."""
     for at in range(0, len(items), size):
         yield items[at : at + size]

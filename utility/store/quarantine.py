@@ -1,4 +1,4 @@
-"""Readings held back for a person to decide: kept as dead letters, noted by slot, released into blocks or refused."""
+"""Quarantined readings: kept as dead letters and by slot until a person releases them into blocks, or refuses them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -38,14 +38,14 @@ _QUARANTINED = (
 
 @dataclass(frozen=True)
 class Decision:
-    """What a person decides on a held letter.
+    """A person's decision on a dead letter with quarantined readings.
 
     Attributes:
         no: The dead letter's number.
         state: ``RELEASED`` or ``REFUSED``.
         who: The person.
-        why: Why, in the person's words; may be empty.
-        time: When.
+        why: The person's reason; may be empty.
+        time: Time of the decision.
     """
 
     no: int
@@ -56,7 +56,7 @@ class Decision:
 
 
 def note_slots(connection: Connection, letter_no: int, number: int, blocks: Blocks) -> None:
-    """Note the slots of a new held letter."""
+    """Record the slots of a new dead letter with quarantined readings."""
     rows = [
         {"meter_no": number, "record_type": kind, "quarter": quarter, "letter_no": letter_no, "mask": mask}
         for (_, kind, quarter), mask in zip(blocks.keys(), masks(blocks).tolist(), strict=True)
@@ -65,23 +65,25 @@ def note_slots(connection: Connection, letter_no: int, number: int, blocks: Bloc
 
 
 def decide(connection: Connection, decision: Decision) -> Blocks:
-    """Release a quarantined reading's readings into the blocks, or refuse them for good; return the readings.
+    """Release a dead letter's readings into the blocks, or refuse them for good; return the readings.
 
     Raises:
-        ConfigError: There is no such dead letter, it is not held, or its meter is no longer registered.
+        ConfigError: There is no such dead letter, it is not quarantined, or its meter is no longer registered.
     """
     row = connection.execute(select(dead_letter).where(dead_letter.c.no == decision.no)).one_or_none()
     if row is None:
-        raise ConfigError(f"letter {decision.no}: there is none of this number; see: commonwatt utility dead-letters")
+        raise ConfigError(f"dead letter {decision.no}: there is none; see: commonwatt utility dead-letters")
     if row.state != QUARANTINED:
-        what = f"is {row.state} already" if row.state else "is not one that is held"
-        raise ConfigError(f"letter {decision.no}: {what}; see: commonwatt utility dead-letters --state quarantined")
+        what = f"is {row.state} already" if row.state else "is not quarantined"
+        raise ConfigError(
+            f"dead letter {decision.no}: {what}; see: commonwatt utility dead-letters --state quarantined"
+        )
     kept = dead_letter_of(row).dead_letter
     meter = load_snapshot(connection).meters.get(kept.meter)
-    # It fitted what the meter was registered for when it came; that may have changed since.
+    # The readings fitted the meter's registration on arrival; the registration may have changed since.
     blocks = quarantined_blocks(kept, None, RecordType)
     if blocks is None or meter is None:
-        raise ConfigError(f"letter {decision.no}: holds no readings of a registered meter; see: register")
+        raise ConfigError(f"dead letter {decision.no}: has no readings of a registered meter; see: register")
     decided = (
         update(dead_letter)
         .where(dead_letter.c.no == decision.no, dead_letter.c.state == QUARANTINED)
@@ -89,7 +91,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
     )
     if not connection.execute(decided).rowcount:
         raise ConfigError(
-            f"letter {decision.no}: another person has just decided; see: commonwatt utility dead-letters"
+            f"dead letter {decision.no}: another person has just decided; see: commonwatt utility dead-letters"
         )
     if decision.state == RELEASED:
         connection.execute(delete(quarantined).where(quarantined.c.letter_no == decision.no))
@@ -98,7 +100,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
 
 
 def _append(connection: Connection, blocks: Blocks, meter: MeterEntry, sender: ControllerId, now: EpochSeconds) -> None:
-    """Add the released readings as parts, like any that arrive late."""
+    """Append the released readings as parts, like late data."""
     numbers = controller_numbers(connection)
     origin = {
         "meter_no": meter.no,
@@ -123,7 +125,7 @@ def _append(connection: Connection, blocks: Blocks, meter: MeterEntry, sender: C
 
 
 def masks_of(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[int, int]]:
-    """Return the slots of the blocks that are held, and those that were refused, where there are any."""
+    """Return the masks (quarantined, refused) of the blocks that have such slots."""
     found: dict[Key, tuple[int, int]] = {}
     if connection.execute(select(quarantined.c.letter_no).limit(1)).first() is None:
         return found
@@ -138,7 +140,7 @@ def masks_of(connection: Connection, keys: Iterable[Key]) -> dict[Key, tuple[int
 def masks_between(
     connection: Connection, series_keys: Sequence[tuple[int, int]], first: int, end: int
 ) -> dict[Key, tuple[int, int]]:
-    """Return the same of all blocks of some meters' record types, quarters ``first`` to ``end`` - 1."""
+    """Return these masks for all blocks of some meters' record types, quarters ``first`` to ``end`` - 1."""
     within = quarantined.c.quarter.between(first, end - 1) & is_one_of(
         (quarantined.c.meter_no, quarantined.c.record_type)
     )
@@ -150,7 +152,7 @@ def masks_between(
 
 
 def count_quarantined(connection: Connection) -> int:
-    """Return how many dead letters wait for a person."""
+    """Return how many dead letters wait for a person's decision."""
     return connection.execute(
         select(func.count()).select_from(dead_letter).where(dead_letter.c.state == QUARANTINED)
     ).scalar_one()

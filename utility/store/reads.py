@@ -1,4 +1,4 @@
-"""What people and programs ask of the store. Each question is one read transaction: one state of the database."""
+"""Queries for people and programs; the caller's read transaction gives each a consistent state of the database."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ from utility.store.tables import (
     tally,
 )
 
-# Made once: making a statement takes longer than executing it.
+# Built once: building a statement takes longer than executing it.
 _READINGS = select_parts(
     lambda c: (
         c.quarter.in_(bindparam("quarters", expanding=True))
@@ -40,7 +40,7 @@ _READINGS = select_parts(
 
 
 def town(connection: Connection) -> dict[str, object]:
-    """Return the town's own figures; empty before anything is registered."""
+    """Return the town's figures; empty before a registration."""
     return dict(json.loads(read_setting(connection, TOWN) or "{}"))
 
 
@@ -50,7 +50,7 @@ def meter_number(connection: Connection, meter_id: MeterId) -> int | None:
 
 
 def meters(connection: Connection, microgrid: MicrogridId | None, after: int, limit: int) -> list[dict[str, object]]:
-    """Return registered meters in the order of their numbers, from the one after ``after``."""
+    """Return at most ``limit`` registered meters with numbers above ``after``, in the order of their numbers."""
     statement = select(meter, declared_minimum.c.percent, declared_minimum.c.said).outerjoin(declared_minimum)
     statement = statement.where(meter.c.no > after).order_by(meter.c.no).limit(limit)
     if microgrid is not None:
@@ -141,23 +141,23 @@ def commands(connection: Connection, limit: int) -> list[dict[str, object]]:
 
 
 def count_open_gaps(connection: Connection) -> int:
-    """Return how many blocks have slots that are still asked for."""
+    """Return how many blocks have slots that are still being requested."""
     return int(connection.execute(select(func.count()).select_from(gap).where(gap.c.is_open)).scalar_one())
 
 
 def is_controller(connection: Connection, name: str) -> bool:
-    """Tell whether a controller is registered."""
+    """Return whether a controller is registered."""
     return connection.execute(select(controller.c.id).where(controller.c.id == name)).first() is not None
 
 
 def count_conflicts(connection: Connection) -> int:
-    """Return how many slots of the joined parts have more than one value."""
+    """Return how many slots of compacted blocks have more than one value."""
     total = select(func.coalesce(func.sum(compacted.c.conflicts), 0)).where(compacted.c.conflicts > 0)
     return int(connection.execute(total).scalar_one())
 
 
 def status(connection: Connection) -> dict[str, dict[str, object]]:
-    """Return what is known of each microgrid; cheap, since it reads running counts."""
+    """Return the counts and the last heartbeat of each microgrid; cheap, since it reads running counts."""
     open_gaps: dict[str, int] = dict(
         connection.execute(
             select(meter.c.microgrid, func.count())
@@ -196,7 +196,7 @@ def _status_of(counts: Any, seen: Any, open_gaps: int, conflicting: int) -> dict
 
 
 def _json_of(kept: str) -> object:
-    """Return what a heartbeat said; ``None`` if that is damaged: the next comes within a minute."""
+    """Return a stored heartbeat; ``None`` if it is damaged: the next arrives within a minute."""
     try:
         return json.loads(kept)
     except ValueError:
@@ -204,7 +204,7 @@ def _json_of(kept: str) -> object:
 
 
 def schedules(connection: Connection) -> list[dict[str, object]]:
-    """Return each gateway's periods in force, as its last heartbeat reports them; of a silent gateway, ``None``."""
+    """Return each gateway's periods in force, as its last heartbeat reports them; ``None`` without a heartbeat."""
     seen = last_heartbeats(connection)
     ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
     return [_schedule(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]
@@ -221,7 +221,7 @@ def _schedule(microgrid: MicrogridId, time: EpochSeconds | None, heartbeat: Hear
 
 
 def lines(connection: Connection) -> list[dict[str, object]]:
-    """Return how each controller's LTE line stands, as its gateway said last; of one that said nothing, ``None``."""
+    """Return the month's figures of each controller's LTE line, as its gateway last reported; ``None`` without any."""
     seen = last_heartbeats(connection)
     ids = connection.execute(select(controller.c.id).order_by(controller.c.number)).scalars()
     return [_line(microgrid, *seen.get(microgrid, (None, None))) for microgrid in ids]

@@ -1,8 +1,8 @@
-"""A damaged SQLite database: quarantined, replaced by a new one, and what can be read and is sound taken over.
+"""Recovers a damaged SQLite database: moves it aside and replaces it by a new one with all of its sound rows.
 
-A person starts it, since the town's bills rest on what is in there. The new database has a new store id, so that every
-gateway sends its backup again, and looks through all that is recent for gaps; so what is lost here comes back as far as
-it is still anywhere.
+A person starts it, since the town's bills depend on the data. The new database has a new store id, so every gateway
+sends its backup again; and the gap finder searches all quarters again. Lost readings come back if a gateway still has
+them.
 """
 
 import json
@@ -59,7 +59,7 @@ from utility.store.tables import (
 ROWS_AT_A_TIME = 1_000
 
 _SETTINGS = (TOWN, REVISION, KEPT_FROM)
-"""Settings taken over, all JSON; the others say something of the old database alone."""
+"""Settings that are copied, all JSON; the others concern only the old database."""
 
 _TAKEN = (
     controller,
@@ -77,7 +77,7 @@ _TAKEN = (
     setting,
     period,
 )
-"""The tables taken over, each after those it refers to. Gaps are found anew, heartbeats come anew."""
+"""Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 
 _Row = dict[str, Any]
 _Judge = Callable[[list[_Row]], list[_Row]]
@@ -85,13 +85,13 @@ _Judge = Callable[[list[_Row]], list[_Row]]
 
 @dataclass
 class Recovery:
-    """What became of a damaged database.
+    """The result of a recovery.
 
     Attributes:
-        aside: Where it is now.
-        taken: Rows taken over, by table.
-        damaged: Rows that could be read but were not what was written, by table.
-        unreadable: What could not be read at all, for people.
+        quarantined: The damaged database's new path.
+        taken: Rows copied, by table.
+        damaged: Rows that could be read but failed their check, by table.
+        unreadable: Parts of the database that could not be read at all, for people.
     """
 
     quarantined: Path | None = None
@@ -105,16 +105,16 @@ class Recovery:
 
 
 def recover(path: Path, now: EpochSeconds) -> Recovery:
-    """Put a new database in the place of a damaged one; what is there stays beside it.
+    """Replace a damaged database by a new one with its sound rows; the damaged one is kept beside it.
 
-    One that was made before, and not put in place since something ended it, is put in place now.
+    If an interrupted recovery or restore has left a finished database, that one is put in place instead.
 
     Raises:
-        ConfigError: There is none, or a service or command has it open.
-        StoreError: The new one can't be made, such as for want of room; nothing was changed.
+        ConfigError: There is no database, or a service or command has it open.
+        StoreError: The new database can't be made, for example for lack of disk space; nothing was changed.
     """
     if not path.is_file() and not ready_of(path).exists():
-        raise ConfigError(f"{path}: no database there")
+        raise ConfigError(f"{path}: there is no database")
     with only_one(path, "a running utility, or one of its commands,"), made_beside(path) as fresh:
         result = Recovery()
         if ready_of(path).exists():
@@ -134,7 +134,7 @@ def recover(path: Path, now: EpochSeconds) -> Recovery:
 
 
 def _revision_of(path: Path) -> str:
-    """Return the schema of a damaged database: the one it is equal to, or else the one it names, or else the newest.
+    """Return the schema of a damaged database: the schema that it equals, else the one that it names, else the newest.
 
     Raises:
         StoreError: A later version made it.
@@ -156,7 +156,7 @@ def _revision_of(path: Path) -> str:
 
 
 def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
-    """Make the new database, first of the schema of the damaged one, then brought up to date like any other."""
+    """Fill the new database, first with the schema of the damaged one; then migrate it."""
     url = sqlite_url(fresh)
     with closing(open_database(url, create=True, revision=revision)) as database:
         made = MetaData()
@@ -171,7 +171,7 @@ def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Recovery
 
 
 def _insert(connection: Connection, table: Table, rows: list[_Row], result: Recovery) -> None:
-    """Insert rows; those that refer to what is lost, or say another thing of what is there, are lost too."""
+    """Insert rows; count rows that refer to lost rows or contradict existing ones as damaged."""
     statement = insert_or(connection, table).on_conflict_do_nothing()
     try:
         with connection.begin_nested():
@@ -186,7 +186,7 @@ def _insert(connection: Connection, table: Table, rows: list[_Row], result: Reco
 
 
 class _Take:
-    """Reads what is sound, table by table."""
+    """Reads the sound rows, table by table."""
 
     def __init__(self, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
         self._source = source
@@ -224,16 +224,16 @@ class _Take:
         return sound
 
     def _whole_blocks(self, rows: list[_Row]) -> list[_Row]:
-        """Check blocks, and make what people query of each anew."""
+        """Check blocks, and compute the columns for people's queries again."""
         sound, blocks = self._whole(rows)
         return [row | summary for row, summary in zip(sound, as_rows(summaries(blocks)), strict=True)]
 
     def _whole_parts(self, rows: list[_Row]) -> list[_Row]:
-        """Check parts; in the first schema blocks stood among them."""
+        """Check parts; in the first schema the table also held blocks."""
         return self._whole_blocks(rows) if "total" in rows[0] else self._whole(rows)[0]
 
     def _whole(self, rows: list[_Row]) -> tuple[list[_Row], Blocks]:
-        """Check blocks, or parts of them; return the sound rows, and what they hold."""
+        """Check blocks or parts; return the sound rows, and their contents."""
         rows = [row for row in rows if row["meter_no"] in self._meters]
         keys = [(self._meters[row["meter_no"]], row["record_type"], row["quarter"]) for row in rows]
         blocks, damaged = unpack_sound(keys, [row["payload"] for row in rows])
@@ -250,15 +250,15 @@ def _changed(rows: list[_Row], **values: object) -> list[_Row]:
 
 
 def _is_setting(key: str, value: str, now: EpochSeconds) -> bool:
-    """Tell whether a setting is one to be taken over, and may be what was written."""
+    """Return whether to copy a setting: its key is one to copy, and its value is possible."""
     if key == KEPT_FROM:
-        # Were it later, no gap would be looked for until then.
+        # With a later value, no gap would be searched for until then.
         return value.isdecimal() and int(value) <= now // QUARTER_S
     return key in _SETTINGS and _is_json(value)
 
 
 def _is_period(row: _Row, now: EpochSeconds) -> bool:
-    """Tell whether a job's period may be what was written; up to the second schema there was one number a job."""
+    """Return whether a job's period is possible; up to schema 0003 the table had one number for each job."""
     return "start" not in row or (0 <= row["start"] <= now and row["start"] < row["until"])
 
 
@@ -271,7 +271,7 @@ def _is_json(text: str) -> bool:
 
 
 def _fits(table: Table, row: Mapping[str, Any]) -> bool:
-    """Tell whether each value is of its column's kind, for SQLite takes any."""
+    """Return whether each value has its column's type, since SQLite stores any."""
     return all(
         column.nullable if row[column.name] is None else _is_of(column.type, row[column.name]) for column in table.c
     )

@@ -1,7 +1,7 @@
 """Fills the registry in the database from a town file (T8).
 
-Doing it again after entries were appended to the town file adds what is new. Nothing is deleted: the readings of a
-meter that is gone stay its readings.
+A second registration, after entries were appended to the town file, adds the new ones. Nothing is deleted: the readings
+of a removed meter remain under its id.
 """
 
 import json
@@ -20,12 +20,12 @@ from utility.store.registry import registry_changed
 from utility.store.tables import controller, meter
 
 TOWN = "town"
-"""Setting that holds the town's own figures, JSON."""
+"""Setting with the town's figures, JSON."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Registered:
-    """What a registration added to the database."""
+    """Counts of the rows that a registration added or changed."""
 
     new_controllers: int
     new_meters: int
@@ -33,10 +33,10 @@ class Registered:
 
 
 def fill_registry(connection: Connection, town: Town) -> Registered:
-    """Add the town's controllers and meters to the database, and take over changes of what may change.
+    """Add the town's controllers and meters to the database, and update the columns that may change.
 
     Raises:
-        ConfigError: The town file gives another place to a controller or a meter that is registered.
+        ConfigError: The town file moves a registered controller or meter, or changes a column that must not change.
     """
     controllers = [
         {"id": m.id, "number": m.number, "kind": m.kind, "address": m.address} for m in town.microgrids.values()
@@ -71,19 +71,18 @@ def _fill(
 
 
 def refuse_change(what: str, of: str, was: object, now: object) -> None:
-    """Refuse to change what must stay as registered.
+    """Refuse the change of a value that must stay as registered.
 
     Raises:
-        ConfigError: ``now`` is not what ``was`` registered ``of`` ``what``.
+        ConfigError: ``now``, the value ``of`` ``what`` in the town file, differs from the registered one, ``was``.
     """
     if was == now:
         return
     told = f"{what} is registered with {of} {was}, and the town file now says {now}; "
     if of == "account":
-        told += f"its records name {of} {was}, those still at the meter too, and would be refused: "
+        told += f"the meter's records name {of} {was} and would be refused: "
     raise ConfigError(
-        f"{told}entries may be appended, never moved, changed or taken out: put the file back as it was and add at its "
-        "end"
+        f"{told}entries may be appended, never moved, changed or removed: restore the file and append at its end"
     )
 
 
@@ -107,7 +106,7 @@ def _meter_row(entry: Meter) -> dict[str, Any]:
 
 
 def _figures(town: Town) -> dict[str, object]:
-    """Return the town's own figures, for people and the demonstration; boundary meters are not among its meters."""
+    """Return the town's figures, for people and the demonstration; ``meters`` does not count boundary meters."""
     counted = [m for m in town.meters if m.function is not Function.BOUNDARY]
     return {
         "name": town.table.name,

@@ -1,4 +1,4 @@
-"""What the store knows of the town: controllers, meters, commands, gateways. Small reads for the service."""
+"""Small queries of the service: controllers, meters, commands and gateways' heartbeats."""
 
 import json
 
@@ -16,12 +16,12 @@ from utility.store.database import read_setting, save_setting
 from utility.store.tables import command, controller, gateway_seen, meter
 
 REVISION = "registry_revision"
-"""Setting that ``register`` counts up, so that a running service reads the registry again."""
+"""Setting that each change of the registry increments, so that a running service loads it again."""
 
 NOBODY = 0
-"""Stands for a controller that is not registered; the numbers of those that are begin at 1."""
+"""Number of an unregistered or unknown controller; registered controllers' numbers begin at 1."""
 
-# Made once: the service asks all the time.
+# Built once: the service executes it every two seconds.
 _OPEN_COMMANDS = (
     select(command.c.id, command.c.controller, command.c.message, command.c.until)
     .where(command.c.state == "open")
@@ -30,12 +30,12 @@ _OPEN_COMMANDS = (
 
 
 def registry_revision(connection: Connection) -> int:
-    """Return how often the registry was changed."""
+    """Return the number of changes of the registry."""
     return int(read_setting(connection, REVISION) or 0)
 
 
 def registry_changed(connection: Connection) -> None:
-    """Say that the registry was changed."""
+    """Increment the registry's revision."""
     save_setting(connection, REVISION, str(registry_revision(connection) + 1))
 
 
@@ -43,7 +43,7 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
     """Read the registry.
 
     Raises:
-        DamagedError: A meter is not what was registered.
+        DamagedError: A meter's row is damaged.
     """
     check_meters(connection)
     controllers = connection.execute(select(controller.c.id, controller.c.number, controller.c.kind)).all()
@@ -65,7 +65,7 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
 
 
 def last_heartbeats(connection: Connection) -> dict[str, tuple[int, Heartbeat | None]]:
-    """Return the last heartbeat of each gateway that ever sent one, and when it came; ``None``: it can't be read."""
+    """Return (time of receipt, last heartbeat) by gateway; the heartbeat is ``None`` if it can't be read."""
     return {row.controller: (row.time, _heartbeat(row.heartbeat)) for row in connection.execute(select(gateway_seen))}
 
 
@@ -73,7 +73,7 @@ def _heartbeat(kept: str) -> Heartbeat | None:
     try:
         return unpack_json(Heartbeat, kept.encode())
     except ProtocolError:
-        return None  # Damaged, or of another release; the next comes within a minute.
+        return None  # Damaged, or of another release; the next arrives within a minute.
 
 
 def controller_numbers(connection: Connection) -> dict[str, int]:
@@ -82,7 +82,7 @@ def controller_numbers(connection: Connection) -> dict[str, int]:
 
 
 def open_commands(connection: Connection) -> list[OpenCommand]:
-    """Return the commands that wait for their outcome, oldest first."""
+    """Return the commands without an outcome yet, oldest first."""
     return [
         OpenCommand(id=row.id, controller=row.controller, message=row.message, until=row.until)
         for row in connection.execute(_OPEN_COMMANDS)
@@ -90,10 +90,10 @@ def open_commands(connection: Connection) -> list[OpenCommand]:
 
 
 def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
-    """Give out a command; the service sends it until an outcome comes or its time has passed.
+    """Add a command; the service sends it repeatedly until its outcome arrives or it expires.
 
-    Older open commands to the same controller that set what this one sets are closed as superseded: sent once more,
-    after this one was done, they would undo it.
+    Older open commands to the same controller lose the settings that this one sets, or are closed as superseded: sent
+    again after this one, they would undo it.
     """
     if sets := _sets(new.message):
         ours = (command.c.controller == new.controller) & (command.c.state == "open")
@@ -104,7 +104,7 @@ def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
 
 
 def _sets(message: str) -> set[str]:
-    """Return what a command sets: where it aggregates, which periods; nothing for a ``get``."""
+    """Return what a command sets: the place of an aggregation, or names of periods; nothing for a ``get``."""
     fields = json.loads(message)
     if fields.get("cmd") in ("aggregate", "deaggregate"):
         return {f"aggregation at {fields['at']}"}
@@ -112,7 +112,7 @@ def _sets(message: str) -> set[str]:
 
 
 def _without(message: str, taken: set[str]) -> dict[str, str]:
-    """Return the columns of a command of whose settings a later one has ``taken`` some, or all."""
+    """Return the changed columns of a command after a later one has ``taken`` some, or all, of its settings."""
     fields = json.loads(message)
     left = {name: value for name, value in fields.get("periods", {}).items() if name not in taken}
     return {"message": json.dumps(fields | {"periods": left})} if left else {"state": "superseded"}

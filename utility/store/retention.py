@@ -1,7 +1,7 @@
-"""Readings older than the utility keeps them are dropped: whole months on PostgreSQL, by and by on SQLite.
+"""Drops readings older than ``keep_months``: whole months on PostgreSQL, in small steps on SQLite.
 
-What is dropped is not looked for again. Should it come all the same, it is taken in, acknowledged
-and dropped again. Events, dead letters and the registry stay.
+Dropped readings are not requested again. If they still arrive, they are accepted, acknowledged and dropped again.
+Events, dead letters and the registry are kept.
 """
 
 import logging
@@ -25,15 +25,15 @@ from utility.store.tables import compacted, conflict_sender
 log = logging.getLogger(__name__)
 
 MAX_BLOCKS = 5_000
-"""Blocks deleted in one transaction on SQLite, so that what arrives waits for a moment only."""
+"""Most blocks deleted in one transaction on SQLite, so that arriving batches wait only briefly."""
 
 _LOCK_TIMEOUT = "2s"
-"""How long the drop of a month waits for readers; new readers wait as long for it."""
+"""Longest wait of a month's drop for readers; new readers wait for it as long."""
 
 _LOCK_NOT_AVAILABLE = "55P03"
 
 KEPT_FROM = "kept_from"
-"""Setting: the first quarter that is kept."""
+"""Setting with the first quarter that is kept."""
 
 _DELETE = text(
     "DELETE FROM compacted WHERE rowid IN (SELECT rowid FROM compacted WHERE quarter < :first LIMIT :number)"
@@ -41,17 +41,17 @@ _DELETE = text(
 
 
 class Retention:
-    """Drops what is old in one database; ``plan`` reads, ``apply`` writes."""
+    """Drops old readings in one database; ``plan`` reads, ``apply`` writes."""
 
     def __init__(self, database: Database, keep_months: int) -> None:
         self._database = database
         self._keep_months = keep_months
 
     def plan(self, now: EpochSeconds) -> Quarter | None:
-        """Return the first quarter to be kept: of the month ``keep_months`` before this one.
+        """Return the first quarter to keep: the start of the month ``keep_months`` before the present one.
 
-        Counted from the newest reading if that is older than now: a clock that is years ahead drops nothing.
-        ``None``: nothing is there.
+        If the newest reading is older than ``now``, its month counts: a clock that is years ahead drops nothing.
+        ``None``: there are no compacted readings.
         """
         with self._database.reads.begin() as connection:
             newest = connection.execute(select(func.max(compacted.c.quarter))).scalar()
@@ -61,9 +61,9 @@ class Retention:
         return first_quarter(months_later(month, -self._keep_months))
 
     def apply(self, first: Quarter) -> bool:
-        """Drop something of what is older than ``first``; tell whether more is left that can be dropped now."""
+        """Drop a part of the readings before ``first``; return whether more can be dropped now."""
         with self._database.writes.begin() as connection:
-            # Once the limit is stored, readers skip what is dropped or waits to be dropped.
+            # Once the limit is stored, readers skip the readings before it.
             save_setting(connection, KEPT_FROM, str(max(first, kept_from(connection))))
             connection.execute(delete(conflict_sender).where(conflict_sender.c.quarter < first))
         try:
@@ -74,19 +74,19 @@ class Retention:
         except OperationalError as error:
             if getattr(error.orig, "sqlstate", None) != _LOCK_NOT_AVAILABLE:
                 raise
-            # To try again soon would keep new readers waiting.
-            log.warning("readings older than keep_months are not dropped now, since they are being read; they will be")
+            # An immediate retry would delay new readers again.
+            log.warning("readings older than keep_months are being read; they will be dropped at the job's next run")
             return False
 
 
 def make_ahead(database: Database, now: EpochSeconds) -> None:
-    """Make the partitions of this month and the next, before anybody waits for them."""
+    """Make the partitions of this month and the next, before they are needed."""
     with database.writes.begin() as connection:
         make_partitions(connection, months_around(now))
 
 
 def kept_from(connection: Connection) -> Quarter:
-    """Return the first quarter that is kept; what is older was dropped, or will be."""
+    """Return the first quarter that is kept; older ones were dropped, or will be."""
     return int(read_setting(connection, KEPT_FROM) or 0)
 
 

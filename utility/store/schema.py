@@ -1,4 +1,4 @@
-"""The schema: made, and brought up to date, by migrations; a later one is refused."""
+"""The schema: migrations make and update it; a later version's schema is refused."""
 
 import sqlite3
 from pathlib import Path
@@ -11,26 +11,26 @@ from commonwatt.sqlite.damage import DamagedError
 _MIGRATIONS = Path(__file__).parent / "migrations"
 
 _SCHEMA_LOCK = 0x43570003
-"""Number of the advisory lock under which a server's tables are made, changed or replaced."""
+"""Number of the advisory lock for making, changing or replacing a server's tables."""
 
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:key)")
 
 
 def revisions() -> list[str]:
-    """Return the schemas there are, newest first."""
+    """Return the names of all schemas, newest first."""
     return sorted((path.name[1:5] for path in _MIGRATIONS.glob("versions/v[0-9]*.py")), reverse=True)
 
 
 def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[str | None, str]:
-    """Bring the schema of a database up to date; return the one there was, ``None`` if it is new, and the one there is.
+    """Migrate a database; return its schema before (``None``: it was new) and after.
 
     Args:
         connection: The database.
-        name: What it is called in errors.
-        revision: The schema it is to have, if not the newest.
+        name: The database's name in errors.
+        revision: The schema to migrate to, if not the newest.
 
     Raises:
-        ConfigError: Another is at it.
+        ConfigError: Another process is migrating or restoring it.
         DamagedError: It holds something else.
         StoreError: It was made by a later version.
     """
@@ -39,7 +39,7 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
         return before, before
     lock_schema(connection, name)
     before = _schema_of(connection, name)  # Another process may have done it before we had the lock.
-    # It takes 0.2 s to load, and most starts need nothing of it.
+    # Alembic takes 0.2 s to load, and most starts don't need it.
     from alembic import command
     from alembic.config import Config
 
@@ -51,18 +51,18 @@ def migrate(connection: Connection, name: str, revision: str = "head") -> tuple[
 
 
 def require_newest(connection: Connection, name: str) -> str:
-    """Return the schema of a database that is only looked at, and therefore must be of the newest.
+    """Return the schema of a database that is only read, which must be the newest.
 
     Raises:
-        ConfigError: It is not, or nothing was made in it yet.
+        ConfigError: The schema is an earlier one, or there is none yet.
         DamagedError: It holds something else.
         StoreError: It was made by a later version.
     """
     found, newest = _schema_of(connection, name), revisions()[0]
     if found is None:
         raise ConfigError(
-            f"{name}: has no tables of Commonwatt; is it the right database? They are made by: commonwatt utility "
-            "migrate --config FILE; or with a town in them: commonwatt utility register"
+            f"{name}: has no tables of Commonwatt; is it the right database? Make them with: commonwatt utility "
+            "migrate --config FILE; or, with a town's registry: commonwatt utility register"
         )
     if found != newest:
         raise ConfigError(
@@ -73,17 +73,17 @@ def require_newest(connection: Connection, name: str) -> str:
 
 
 def lock_schema(connection: Connection, name: str) -> None:
-    """Be the only one to make, change or replace a server's tables, until this transaction ends.
+    """Lock a server's tables against making, changing or replacing by other processes until this transaction ends.
 
     Raises:
-        ConfigError: Another process does it now.
+        ConfigError: Another process has the lock.
     """
     if connection.dialect.name == "postgresql" and not connection.execute(_TRY_LOCK, {"key": _SCHEMA_LOCK}).scalar():
         raise ConfigError(f"{name}: another migrate or restore is at work on this database; wait until it has ended")
 
 
 def _schema_of(connection: Connection, name: str) -> str | None:
-    """Return the schema of a database, ``None`` if it has none yet; refuse what is not ours to change."""
+    """Return the schema of a database, ``None`` if it has none yet; refuse a later version's or another program's."""
     present = _present(connection)
     if not present and connection.dialect.name == "sqlite" and _has_pages(connection):
         raise DamagedError("it holds something, but no tables of Commonwatt: damaged, or another program's")
@@ -96,14 +96,14 @@ def _schema_of(connection: Connection, name: str) -> str | None:
 
 
 def _present(connection: Connection) -> set[str]:
-    """Return the schemas that a database is of: none yet, or one."""
+    """Return the schemas that a database names: none yet, or one."""
     if not inspect(connection).has_table("alembic_version"):
         return set()
     return set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
 
 
 def empty_database(revision: str = "head") -> bytes:
-    """Return an SQLite database of a schema with nothing in it."""
+    """Return an empty SQLite database with a schema."""
     engine = create_engine("sqlite://")
     try:
         with engine.connect() as connection:
@@ -116,5 +116,5 @@ def empty_database(revision: str = "head") -> bytes:
 
 
 def _has_pages(connection: Connection) -> bool:
-    """Tell whether there is more in an SQLite file than its first page, which a new one has."""
+    """Return whether an SQLite file has more than the one page of a new file."""
     return int(connection.exec_driver_sql("PRAGMA page_count").scalar() or 0) > 1

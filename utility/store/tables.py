@@ -1,8 +1,8 @@
-"""The tables (U1). Parts are appended and never updated; a block is the join of its parts (docs/architecture.md).
+"""The database's tables (U1). Parts are appended, never updated; a block joins its parts (docs/architecture.md).
 
-Ids of meters and records are unsigned 64-bit numbers; SQL has signed ones only, so they stand as ``signed64``
-makes them. Nothing here is particular to one database, but for the partial indexes, which SQLite and PostgreSQL
-both have, and the partitions of `compacted`, which PostgreSQL alone has.
+Ids of meters and records are unsigned 64-bit numbers. SQL has signed ones only, so they are stored as ``signed64``
+converts them. The tables are the same on every database, except for the partial indexes, which SQLite and PostgreSQL
+support, and the partitions of `compacted`, which only PostgreSQL has.
 """
 
 from sqlalchemy import (
@@ -33,23 +33,23 @@ metadata = MetaData(
     }
 )
 
-# SQLite numbers rows by itself only in a column of type INTEGER.
+# SQLite generates row numbers only in a column of type INTEGER.
 _RowId = BigInteger().with_variant(Integer, "sqlite")
 
 
 class _DeadLetterState(TypeDecorator[str]):
-    """The state of a dead letter; databases of 0.1 say `held` for `quarantined`, and so do those made since."""
+    """The state of a dead letter; the database stores `quarantined` as `held`, as version 0.1 did."""
 
     impl = String(8)
     cache_ok = True
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
-        """Return what is stored."""
+        """Return the stored form."""
         del dialect
         return "held" if value == "quarantined" else value
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
-        """Return what is meant."""
+        """Return the form used in the program."""
         del dialect
         return "quarantined" if value == "held" else value
 
@@ -63,8 +63,8 @@ controller = Table(
     Column("address", String(45), nullable=False),
 )
 
-# `no` is four bytes in every part where the id would take eight; `label` is the id in decimal, for people. `crc` is of
-# all other columns (``checks.row_crc``), here and in `event`.
+# `no` takes four bytes in every part, the id would take eight; `label` is the id in decimal, for people. `crc` covers
+# all other columns except `no` (``checks.row_crc``), here and in `event`.
 meter = Table(
     "meter",
     metadata,
@@ -85,7 +85,7 @@ meter = Table(
     Column("crc", BigInteger, nullable=False),
 )
 
-# What a meter's own answer to `initialize` said, and when: the truth, where the town file is only the seed (T6).
+# The sharing minimum that the meter itself reported, and when; it overrides the town file's initial value (T6).
 declared_minimum = Table(
     "declared_minimum",
     metadata,
@@ -94,9 +94,9 @@ declared_minimum = Table(
     Column("said", BigInteger, nullable=False),
 )
 
-# What came and is not compacted yet. `received_minute` is epoch seconds // 60, which fits four bytes beyond 2038. The
-# numbers refer to `meter` and `controller`, but are not declared so: each would be looked up for every row, and neither
-# meters nor controllers are ever taken out.
+# Received parts that are not compacted yet. `received_minute` is epoch seconds // 60, which fits four bytes after 2038.
+# The numbers refer to `meter` and `controller` without foreign keys, which would cost a lookup for every row; meters
+# and controllers are never deleted.
 part = Table(
     "part",
     metadata,
@@ -109,14 +109,14 @@ part = Table(
     Column("owner_no", SmallInteger, nullable=False),
     Column("payload", LargeBinary, nullable=False),
     Index("ix_part_key", "quarter", "meter_no", "record_type"),
-    # A number is never used twice, so that the compactor deletes exactly the parts it has read.
+    # A number is never used twice, so the compactor deletes exactly the parts that it has read.
     sqlite_autoincrement=True,
 )
 
-# Each block of a finished quarter once: the join of its parts, but for those still in `part`. `sender_no` is 0 when the
-# parts came from several controllers. `exact`, `averaged` and
-# `conflicts` count slots; readings are milliwatt-hours; `total` is there for flows only. Wide columns stand first, so
-# that nothing is lost to alignment, and the key begins with the quarter, so that new ones go to the index's end.
+# The blocks of finished quarters, one row each: the join of their parts, without parts that are still in `part`.
+# `sender_no` is 0 for parts from several controllers. `exact`, `averaged` and `conflicts` count slots; readings are
+# milliwatt-hours; only flows have a `total`. Wide columns come first, to waste no bytes on alignment; the key begins
+# with the quarter, so that new blocks go to the end of the index.
 compacted = Table(
     "compacted",
     metadata,
@@ -144,7 +144,7 @@ compacted = Table(
     postgresql_partition_by="RANGE (quarter)",
 )
 
-# Of blocks with `sender_no` 0: which controller sent each value of a conflicting slot.
+# Which controller sent each value of a conflicting slot, for blocks with `sender_no` 0.
 conflict_sender = Table(
     "conflict_sender",
     metadata,
@@ -171,9 +171,9 @@ event = Table(
     Index("ix_event_meter_no_time", "meter_no", "time"),
 )
 
-# `crc` is of the content: a dead letter sent again is the same dead letter, another one with the same numbers is not.
-# `state` is empty, or `quarantined` until a person decides, then `released` or `refused`; the next three say when, who
-# and why.
+# `crc` is of the content: a dead letter sent again has the same key, another one with the same numbers does not.
+# `state` is empty, or `quarantined` until a person decides, then `released` or `refused`; the next three columns are
+# the time, the person and the reason.
 dead_letter = Table(
     "letter",
     metadata,
@@ -195,7 +195,7 @@ dead_letter = Table(
     Index("ix_letter_state", "state", sqlite_where=text("state <> ''"), postgresql_where=text("state <> ''")),
 )
 
-# Which slots held and refused dead letters are of: bit s of `mask` is slot s. Released ones are in `part` instead.
+# The slots of quarantined and refused readings: bit s of `mask` is slot s. Released readings are in `part` instead.
 quarantined = Table(
     "held",
     metadata,
@@ -206,7 +206,7 @@ quarantined = Table(
     Column("mask", BigInteger, nullable=False),
 )
 
-# What was ever heard of a meter's record type, and which quarters (half-open) the gap finder has looked through.
+# The first quarter with data of a meter's record type, and the quarters (half-open) that the gap finder has searched.
 series = Table(
     "series",
     metadata,
@@ -217,8 +217,8 @@ series = Table(
     Column("scanned_until", Integer, nullable=True),
 )
 
-# Masks are of slots: bit s is slot s. `is_open`: some slot is missing that its gateway may have. `touched`: how often
-# the block was compacted anew since the gap finder looked at it.
+# Bit s of a mask is slot s. `is_open`: a slot is missing that the gateway may have. `touched`: how often the block was
+# compacted again since the gap finder checked it.
 gap = Table(
     "gap",
     metadata,
@@ -255,7 +255,7 @@ gateway_seen = Table(
     Column("heartbeat", Text, nullable=False),
 )
 
-# Running counts by controller: what was received (a resend counts again), not what is stored.
+# Running counts by controller, of received data (data sent again counts again), not of stored data.
 tally = Table(
     "tally",
     metadata,
@@ -270,8 +270,8 @@ tally = Table(
     Column("last_batch", BigInteger, nullable=False),
 )
 
-# The periods of jobs, from `start` to before `until`: when each is due, and when it was done. `lease_until` stands
-# while an attempt is at work. Of a job that makes up for nothing only the present period is kept.
+# The periods of jobs, from `start` to before `until`, with the times when each is due and was done. `lease_until` is
+# set while an attempt runs. For a job that does not catch up, only the present period is kept.
 period = Table(
     "period",
     metadata,

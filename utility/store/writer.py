@@ -1,7 +1,7 @@
-"""Makes the core's changes durable: many of them, one transaction (P7).
+"""Makes the core's changes durable, many in one transaction (P7).
 
-Only one thread of the service writes through here, and what it remembers of the tables (numbers of meters, first
-quarters) changes after the commit alone. Nothing is read before parts are written.
+Only one thread of the service uses the writer. Its cache of the tables (numbers of meters, first quarters) changes only
+after a commit. To write parts, it reads nothing from the database.
 """
 
 from collections import defaultdict
@@ -66,20 +66,20 @@ class Writer:
         self._first: dict[tuple[int, int], int] | None = None
 
     def commit(self, changes: Sequence[Change]) -> Committed:
-        """Make all changes durable, or none.
+        """Commit all changes, or none.
 
         Raises:
-            sqlalchemy.exc.SQLAlchemyError: Nothing was kept.
+            sqlalchemy.exc.SQLAlchemyError: Nothing was stored.
         """
         with self._writes.begin() as connection:
             transaction = _Transaction(connection, self._current(connection, changes), self._firsts(connection))
             committed = transaction.do(changes)
-        # Only now, since a rollback would have made it untrue.
+        # Only after the commit, since a rollback would make the cache wrong.
         self._firsts_changed(transaction.new_firsts)
         return committed
 
     def _current(self, connection: Connection, changes: Sequence[Change]) -> RegistrySnapshot:
-        """Return the registry, read again if what some batches name is not in it."""
+        """Return the registry, read again if it lacks a name in the batches."""
         if not _has_all(self._registry, _of(Append, changes)):
             self._registry = load_snapshot(connection)
         return self._registry
@@ -96,7 +96,7 @@ class Writer:
 
 
 def _has_all(registry: RegistrySnapshot, appends: Sequence[Append]) -> bool:
-    """Tell whether the registry has everything that some batches name: their meters, their senders and owners."""
+    """Return whether the registry has all meters, senders and owners of some batches."""
     few = {m for a in appends for m in (*(e.meter_id for _, e in a.events), *(kept.meter for kept, _ in a.quarantined))}
     named = {name for append in appends for name in (append.sender, append.owner)}
     return (
@@ -107,7 +107,7 @@ def _has_all(registry: RegistrySnapshot, appends: Sequence[Append]) -> bool:
 
 
 class _Transaction:
-    """One commit on its way."""
+    """One transaction in progress."""
 
     def __init__(self, connection: Connection, registry: RegistrySnapshot, first: dict[tuple[int, int], int]) -> None:
         self.new_firsts: dict[tuple[int, int], int] = {}
@@ -118,7 +118,7 @@ class _Transaction:
         self._last_batch: dict[str, int] = {}
 
     def do(self, changes: Sequence[Change]) -> Committed:
-        """Do every change, and sum up."""
+        """Write every change; return the counts."""
         appends = _of(Append, changes)
         self._append_parts(appends)
         dead_letters = [(a.sender, kept) for a in appends for kept in a.dead_letters] + self._append_events(appends)
@@ -129,7 +129,7 @@ class _Transaction:
         for closing in _of(CloseCommand, changes):
             self._close_command(closing)
         for append in appends:
-            # A batch of which nothing was joined says nothing of the microgrid it names.
+            # Without good data of the microgrid that it names, a batch counts for its sender.
             named = append.owner if len(append.blocks) or append.events else append.sender
             self._tallies[named].batches += 1
             self._last_batch[named] = append.received
@@ -151,7 +151,7 @@ class _Transaction:
         self._save_firsts()
 
     def _columns(self, append: Append) -> dict[str, npt.NDArray[np.int64]]:
-        """Return what is kept of each part but its payload."""
+        """Return the columns of a batch's parts without the payload."""
         blocks, controllers = append.blocks, self._registry.controllers
         same = {
             "sender_no": controllers[append.sender],
@@ -165,7 +165,7 @@ class _Transaction:
         } | {name: np.full(len(blocks), value, np.int64) for name, value in same.items()}
 
     def _note_firsts(self, columns: Mapping[str, npt.NDArray[np.int64]]) -> None:
-        """Note the quarters that are the first ever seen of their series."""
+        """Record the quarters that are the earliest of their series so far."""
         places, which = np.unique(columns["meter_no"] << 8 | columns["record_type"], return_inverse=True)
         lowest = np.full(len(places), np.iinfo(np.int64).max)
         np.minimum.at(lowest, which, columns["quarter"])
@@ -180,14 +180,14 @@ class _Transaction:
             return
         dialect = self._connection.dialect.name
         if dialect == "postgresql":
-            # One statement: a backlog comes with its newest first, and brings an earlier first for every series.
+            # One statement: a backlog arrives newest first, with an earlier first quarter for every series.
             values: Any = dict(zip(_SERIES, map(list, zip(*rows, strict=True)), strict=True))
         else:
             values = [dict(zip(_SERIES, row, strict=True)) for row in rows]
         self._connection.execute(_keep_first(dialect), values)
 
     def _append_events(self, appends: Sequence[Append]) -> list[tuple[str, DeadLetter]]:
-        """Keep the events that are new; return dead letters about those that contradict a kept one."""
+        """Store new events; return a dead letter for each event that contradicts a stored one."""
         keys = {self._event_key(g, e) for append in appends for g, e in append.events}
         known = self._known_events(sorted(keys))
         new: list[dict[str, Any]] = []
@@ -208,10 +208,10 @@ class _Transaction:
         return contradictions
 
     def _look_again(self, events: Sequence[dict[str, Any]]) -> None:
-        """Have the gap finder look again through what it has judged without these events.
+        """Make the gap finder search again in the quarters that it searched without these events.
 
-        An event changes what is known from its own time on: slots that stood excused as off until now may be missing.
-        A meter's first changes it for all the time before, in which it counts as off or as up by that event alone.
+        An event changes the meter's states from its time on: slots counted as off so far may be missing.
+        A meter's first event also changes the time before it, which counts as off or up by that event alone.
         """
         earliest: dict[int, EpochSeconds] = {}
         for row in events:
@@ -233,7 +233,7 @@ class _Transaction:
                 if is_sound(event, row):
                     known[key] = row.previous_state, row.new_state, row.time
                 else:
-                    # It is damaged, and here it comes again.
+                    # The stored event is damaged; the same event has just arrived again and replaces it.
                     self._connection.execute(delete(event).where(tuple_(*event.primary_key) == key))
         return known
 
@@ -241,7 +241,7 @@ class _Transaction:
         rows = defaultdict[tuple[str, bool], list[dict[str, object]]](list)
         for sender, kept in dead_letters:
             rows[sender, kept.reason == LocalReason.EVENT_CONFLICT].append(dead_letter_row(sender, kept))
-        # Only what was inserted is returned; the count of rows is not told by every driver.
+        # RETURNING yields inserted rows only; not every driver reports a count of rows.
         statement = insert_or(self._connection, dead_letter).on_conflict_do_nothing().returning(dead_letter.c.no)
         for (sender, is_conflict), of_sender in rows.items():
             new = len(self._connection.execute(statement, of_sender).all())
@@ -250,13 +250,13 @@ class _Transaction:
                 self._tallies[sender].event_conflicts += new
 
     def _quarantine(self, appends: Sequence[Append]) -> None:
-        """Keep the dead letters a person is to decide on; one that was decided on stays so when it comes again."""
+        """Store dead letters with quarantined readings; a dead letter sent again keeps its decision."""
         for append in appends:
             for kept, blocks in append.quarantined:
                 row = insert_or(self._connection, dead_letter).values(dead_letter_row(append.sender, kept, QUARANTINED))
                 number = self._connection.execute(row.on_conflict_do_nothing().returning(dead_letter.c.no)).scalar()
                 if number is not None:
-                    # What another controller sent excuses no gap.
+                    # Another controller's readings don't explain a missing slot.
                     if kept.reason != LocalReason.NOT_ASSIGNED:
                         note_slots(self._connection, number, self._registry.meters[kept.meter].no, blocks)
                     self._tallies[append.sender].dead_letters += 1
@@ -282,7 +282,7 @@ class _Transaction:
                 self._mark_absent(meter_id, record_type, quarter, mask)
 
     def _mark_absent(self, meter_id: int, record_type: int, quarter: int, mask: int) -> None:
-        """Note slots the gateway does not have; they are not asked for again."""
+        """Record slots that the gateway does not have; they are not requested again."""
         number = select(meter.c.no).where(meter.c.id == signed64(meter_id))
         which = (
             (gap.c.meter_no == number.scalar_subquery())
@@ -313,7 +313,7 @@ class _Transaction:
 
 _EVENTS_OF = select(event).where(is_one_of((event.c.meter_no, event.c.generation, event.c.record_id)))
 
-# A query for each meter, which the index answers by its first entry; grouped, all entries of a meter would be read.
+# A subquery for each meter reads one index entry; GROUP BY would read all entries of the meter.
 _FIRST_EVENTS = select(
     meter.c.no, select(func.min(event.c.time)).where(event.c.meter_no == meter.c.no).scalar_subquery()
 ).where(meter.c.no.in_(bindparam("numbers", expanding=True)))
@@ -321,7 +321,7 @@ _LOW = bindparam("low", type_=Integer)
 _LOOK_AGAIN = (
     series.update()
     .where((series.c.meter_no == bindparam("no")) & (series.c.scanned_until > _LOW))
-    # What was looked through stays one range.
+    # The searched quarters stay one range.
     .values(scanned_until=case((series.c.scanned_from > _LOW, series.c.scanned_from), else_=_LOW))
 )
 
@@ -331,7 +331,7 @@ _SERIES = ["meter_no", "record_type", "first_quarter"]
 
 @cache
 def _keep_first(dialect: str) -> Insert:
-    """Keep the first quarter of a series, unless an earlier one is there; on PostgreSQL, of lists of them."""
+    """Return an insert of series that keeps the earlier first quarter; on PostgreSQL it takes lists of values."""
     statement = insert_in(dialect, series)
     if dialect == "postgresql":
         lists = (func.unnest(bindparam(name, type_=ARRAY(Integer))) for name in _SERIES)
@@ -346,7 +346,7 @@ def _keep_first(dialect: str) -> Insert:
 
 @cache
 def _declare_minimum(dialect: str) -> Insert:
-    """Keep what a meter said of its sharing minimum, unless something newer is there."""
+    """Return an insert of a meter's reported sharing minimum that keeps a newer report."""
     said = bindparam("what", type_=Integer), bindparam("when", type_=BigInteger)
     ours = meter.c.label == bindparam("who")
     statement = insert_in(dialect, declared_minimum).from_select(
@@ -362,7 +362,7 @@ def _declare_minimum(dialect: str) -> Insert:
 
 @cache
 def _add_tallies(dialect: str) -> Insert:
-    """Add to the running counts; a controller that sent no batch keeps the time of its last."""
+    """Return an insert that adds to the running counts; without a batch, the last batch's time stays."""
     statement = insert_in(dialect, tally)
     new = statement.excluded
     changed: dict[str, ColumnElement[int]] = {name: tally.c[name] + new[name] for name in vars(Committed())}

@@ -1,4 +1,4 @@
-"""Backups of a database in use, put back: nothing that was acknowledged is lost, and nothing is overwritten unasked."""
+"""Backups of a database in use, restored: nothing that was acknowledged is lost, and nothing is overwritten unasked."""
 
 import os
 import sqlite3
@@ -47,13 +47,13 @@ def test_what_came_after_the_backup_comes_again_and_nothing_is_lost(
     writer.commit(before[1:])
     saved = everything(database)
     said = command("backup", str(tmp_path / "kept"))  # while another has the database open
-    assert "checked; put back with: commonwatt utility restore" in said
+    assert "checked; restore with: commonwatt utility restore" in said
     assert stat.S_IMODE((tmp_path / "kept").stat().st_mode) == 0o600
     writer.commit(since)
     compact(database, MUCH_LATER)
     everything_sent = everything(database)
     database.close()
-    assert "holds something" in command("restore", str(tmp_path / "kept"), code=2)
+    assert "the database has data" in command("restore", str(tmp_path / "kept"), code=2)
     command("restore", str(tmp_path / "kept"), "--replace")
     with closing(open_database(url, create=False, check=True)) as again:
         assert everything(again) == saved
@@ -80,7 +80,7 @@ def test_a_backup_is_put_back_where_nothing_is(
         with closing(open_database(url, create=False)) as emptied, emptied.writes.begin() as connection:
             for table in ("compacted", "meter", "controller"):
                 connection.execute(text(f"TRUNCATE {table} CASCADE"))
-    assert "put back" in command("restore", str(tmp_path / "kept"))
+    assert "restored" in command("restore", str(tmp_path / "kept"))
     with closing(open_database(url, create=False, check=True)) as again:
         assert everything(again) == saved
 
@@ -89,7 +89,7 @@ def test_a_file_that_is_there_is_not_written_over(
     command: Callable[..., str], database: Database, tmp_path: Path
 ) -> None:
     (tmp_path / "kept").write_text("precious")
-    assert "is there already" in command("backup", str(tmp_path / "kept"), code=2)
+    assert "exists already" in command("backup", str(tmp_path / "kept"), code=2)
     assert (tmp_path / "kept").read_text() == "precious"
     assert sorted(path.name for path in tmp_path.glob("kept*")) == ["kept"]
 
@@ -100,7 +100,7 @@ def test_what_is_no_backup_is_not_put_back(
     Writer(database).commit([append(blocks({0: 5}))])
     saved = everything(database)
     database.close()
-    assert "no backup there" in command("restore", str(tmp_path / "nowhere"), "--replace", code=2)
+    assert "there is no such file" in command("restore", str(tmp_path / "nowhere"), "--replace", code=2)
     (tmp_path / "noise").write_bytes(os.urandom(20_000))
     command("restore", str(tmp_path / "noise"), "--replace", code=2)
     with closing(open_database(url, create=False, check=True)) as still:
@@ -118,7 +118,7 @@ def test_a_backup_that_was_damaged_is_not_put_back(
     database.close()
     data = (tmp_path / "kept").read_bytes()
     (tmp_path / "kept").write_bytes(data[: len(data) * 2 // 3])
-    assert "is as it was" in command("restore", str(tmp_path / "kept"), "--replace", code=2)
+    assert "is unchanged" in command("restore", str(tmp_path / "kept"), "--replace", code=2)
     with closing(open_database(url, create=False, check=True)) as still:
         assert everything(still) == saved
         assert still.store_id == database.store_id

@@ -166,7 +166,7 @@ def test_backup_that_an_upgrade_made_of_the_first_schema_is_put_back_under_a_new
 ) -> None:
     # As the code of that time wrote it, with the same programs.
     backup(old_url, tmp_path / "kept", CONFIG, lambda *_: None)
-    with pytest.raises(ConfigError, match="holds something"):
+    with pytest.raises(ConfigError, match="has data"):
         restore(old_url, tmp_path / "kept", 0, CONFIG, replace=False, tell=lambda *_: None)
     for _ in range(2):
         restore(old_url, tmp_path / "kept", 0, CONFIG, replace=True, tell=lambda *_: None)

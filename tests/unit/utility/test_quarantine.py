@@ -178,7 +178,7 @@ def test_a_letter_that_can_never_be_a_reading_is_not_held(bench: Bench, dead_let
 
 def test_a_decision_is_taken_once_and_of_a_letter_that_is_there(bench: Bench) -> None:
     bench.send(batch(dead_letters=[relayed(record(1).pack())]))
-    with pytest.raises(ConfigError, match="letter 5: there is none"):
+    with pytest.raises(ConfigError, match="dead letter 5: there is none"):
         bench.decide(5, RELEASED)
     bench.decide(1, REFUSED)
     with pytest.raises(ConfigError, match="is refused already"):

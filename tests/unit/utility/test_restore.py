@@ -107,7 +107,7 @@ def test_a_backup_of_a_later_schema_is_refused_before_anything_is_touched(
         said = command("backup", str(tmp_path / "kept"), code=1)
         assert "0099" in said
         assert "no backup was made" in said
-        assert not list(tmp_path.glob("kept*")), "what this version could not put back is no backup"
+        assert not list(tmp_path.glob("kept*")), "what this version can't restore is no backup"
     finally:
         set_version(url, kind, revisions()[0])
     before = look(url)
@@ -135,7 +135,7 @@ def test_where_a_later_version_was_an_earlier_one_is_put_back(
 ) -> None:
     command("backup", str(tmp_path / "kept"))
     set_version(url, kind, "0099")
-    assert "put back" in command("restore", str(tmp_path / "kept"), "--replace")
+    assert "restored" in command("restore", str(tmp_path / "kept"), "--replace")
     assert look(url)[1] == saved
 
 
@@ -164,12 +164,12 @@ def test_the_commands_that_are_named_run_as_they_are_printed(
     command: Command, saved: list[bytes], tmp_path: Path
 ) -> None:
     said = command("backup", str(tmp_path / "kept it"))
-    again = shlex.split(said.partition("put back with: commonwatt utility ")[2])
+    again = shlex.split(said.partition("restore with: commonwatt utility ")[2])
     assert again[-2] == "--config"
     said = command(*again[:-2], code=2)
     replacing = shlex.split(said.partition("if that is meant: commonwatt utility ")[2])
     assert replacing[-2:] == again[-2:]
-    assert "put back" in command(*replacing[:-2])
+    assert "restored" in command(*replacing[:-2])
 
 
 def test_what_stops_a_command_is_told_and_nothing_is_left(
@@ -211,7 +211,7 @@ def test_nothing_comes_between_the_last_steps(
         os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(file_backup, "make_ready", make_ready)
-    assert "put back" in command("restore", str(tmp_path / "kept"), "--replace")
+    assert "restored" in command("restore", str(tmp_path / "kept"), "--replace")
     assert look(url)[1] == saved
 
 
@@ -260,8 +260,8 @@ def test_a_read_only_folder_is_told_as_such(
     said = command("backup", str(tmp_path / "new"), code=1)
     assert f"{tmp_path}/new: the backup can't be made: [Errno 30]" in said
     said = command("restore", str(tmp_path / "kept"), "--replace", code=1)
-    assert "kept: can't be put back: [Errno 30]" in said
-    assert "utility.db is as it was" in said
+    assert "kept: can't be restored: [Errno 30]" in said
+    assert "utility.db is unchanged" in said
 
 
 def test_a_database_is_deleted_with_its_journal(tmp_path: Path) -> None:
@@ -304,7 +304,7 @@ def test_what_is_others_is_not_in_the_way_and_stays(
     assert "tariff" not in listed.stdout
     assert "monthly" not in listed.stdout
     for kept in (tmp_path / "kept", archive(url, tmp_path / "whole")):
-        assert "put back" in command("restore", str(kept), "--replace")
+        assert "restored" in command("restore", str(kept), "--replace")
         assert look(url)[1] == saved
         with closing(open_database(url, create=False)) as database, database.reads.begin() as connection:
             rights = (
@@ -342,7 +342,7 @@ def test_nothing_is_replaced_on_which_something_of_others_depends(
     assert "Nothing was changed" in said
     assert look(url) == before
     others("DROP VIEW IF EXISTS monthly; DROP TABLE IF EXISTS tariff")
-    assert "put back" in command("restore", str(tmp_path / "kept"), "--replace")
+    assert "restored" in command("restore", str(tmp_path / "kept"), "--replace")
 
 
 @pytest.mark.parametrize("kind", ["postgresql"])

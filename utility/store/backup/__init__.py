@@ -1,1 +1,1 @@
-"""Backups of the whole database, and their restore."""
+"""Backup and restore of the whole database."""

@@ -1,7 +1,7 @@
-"""Backups of the whole database, and putting one back: SQLite's online backup, or PostgreSQL's own programs.
+"""Backup and restore of the whole database: by SQLite's online backup, or by PostgreSQL's own programs.
 
-A database that was put back has fallen behind what was acknowledged since. It gets a new store id, by which every
-gateway sees that, and sends its backup again.
+A restored database lacks data acknowledged since the backup. It gets a new store id, by which every gateway notices the
+restore and sends its backup again.
 """
 
 import os
@@ -24,23 +24,23 @@ from utility.store.postgres.backup import dump, restore_server
 
 
 def backup(url: str, target: Path, config: Path, tell: Tell) -> int:
-    """Write a backup of a database, whether or not the service runs; return how many damaged parts are in it.
+    """Write a backup of a database, whether or not the service runs; return how many damaged parts the backup has.
 
-    A damaged part does not stop the backup: a reader, here or where the backup was restored, sets it
-    aside and has it asked for again.
+    A damaged part does not stop the backup: the first reader, here or after a restore, quarantines it
+    and has its slots requested again.
 
     Args:
         url: The database.
-        target: The file to write; it is there when it is complete and was found fit to be put back, or not at all.
-        config: The utility's file, for the commands that errors name.
-        tell: Is told of the progress, on SQLite.
+        target: The file to write; it appears only when it is complete and has passed the check for a restore.
+        config: The utility's settings file, for the commands in errors.
+        tell: Called with the progress, on SQLite.
 
     Raises:
-        ConfigError: The file is there already, there is no database, or a program is missing.
-        StoreError: It can't be made, or what was written could not be put back.
+        ConfigError: The target exists already, there is no database, or a program is missing.
+        StoreError: The backup can't be made, or could not be restored.
     """
     if target.exists():
-        raise ConfigError(f"{target}: is there already; name another file, or move that one away")
+        raise ConfigError(f"{target}: exists already; name another file, or move that one away")
     path = sqlite_path(url)
     try:
         with _unfinished(target) as made:
@@ -56,7 +56,7 @@ def backup(url: str, target: Path, config: Path, tell: Tell) -> int:
     except NoBackupError as error:
         name = path or make_url(url).database
         raise StoreError(
-            f"{name}: no backup was made, since it could not be put back: {error}. {_advice(error, path, config)}"
+            f"{name}: no backup was made, since it could not be restored: {error}. {_advice(error, path, config)}"
         ) from error
     except (OSError, sqlite3.Error) as error:
         raise StoreError(f"{target}: the backup can't be made: {error}") from error
@@ -64,24 +64,24 @@ def backup(url: str, target: Path, config: Path, tell: Tell) -> int:
 
 
 def restore(url: str, source: Path, now: EpochSeconds, config: Path, *, replace: bool, tell: Tell) -> Path | None:
-    """Put a backup back, under a new store id; return where the SQLite file that was there is now, if there was one.
+    """Restore a backup under a new store id; return the new path of the replaced SQLite file, if there was one.
 
-    The backup is looked at whole before anything of the database is touched.
+    The whole backup is checked before the database is changed.
 
     Args:
-        url: Where to.
+        url: The database to restore.
         source: The backup.
         now: The time.
-        config: The utility's file, for the commands that errors name.
-        replace: Whether a database that holds something is replaced.
-        tell: Is told of the progress, on SQLite.
+        config: The utility's settings file, for the commands in errors.
+        replace: Whether to replace a database that has data.
+        tell: Called with the progress, on SQLite.
 
     Raises:
-        ConfigError: It is no backup, the database is in use, or it holds something and is not to be replaced.
-        StoreError: It can't be put back; the database is as it was.
+        ConfigError: The file is no backup, the database is in use, or it has data and ``replace`` is not set.
+        StoreError: The backup can't be restored; the database is unchanged.
     """
     if not source.is_file():
-        raise ConfigError(f"{source}: no backup there")
+        raise ConfigError(f"{source}: there is no such file")
     path = sqlite_path(url)
     try:
         if path is not None:
@@ -90,24 +90,24 @@ def restore(url: str, source: Path, now: EpochSeconds, config: Path, *, replace:
     except NoBackupError as error:
         kind = "PostgreSQL" if path is None else "SQLite"
         raise ConfigError(
-            f"{source}: is no backup of a utility's database on {kind} that can be put back: {error}. "
-            f"{path or make_url(url).database} is as it was"
+            f"{source}: is no backup of a utility's database on {kind} that can be restored: {error}. "
+            f"{path or make_url(url).database} is unchanged"
         ) from error
     return None
 
 
 def _advice(error: NoBackupError, path: Path | None, config: Path) -> str:
-    """Return what to do about a database of which no backup can be made."""
+    """Return what to do if no backup of a database can be made."""
     if not isinstance(error, DamagedBackupError):
         return f"Is it the right one? It is named by the key database in {config}"
     if path is None:
-        return f"Stop the service and put back an older one: {command_line(config, 'restore', 'BACKUP', '--replace')}"
-    return f"Stop the service and take over what is sound: {command_line(config, 'recover')}"
+        return f"Stop the service and restore an older backup: {command_line(config, 'restore', 'BACKUP', '--replace')}"
+    return f"Stop the service and recover the sound rows: {command_line(config, 'recover')}"
 
 
 @contextmanager
 def _unfinished(target: Path) -> Iterator[Path]:
-    """Yield where a backup is written that gets its name when it is whole; nothing else is left of it."""
+    """Yield a temporary path for a backup that is renamed when complete; an incomplete one is deleted."""
     made = target.with_name(f"{target.name}.part")
     made.unlink(missing_ok=True)
     # Only its owner may read it.

@@ -1,4 +1,4 @@
-"""What is asked of every backup, on SQLite and PostgreSQL, before it is put back, and done with it then."""
+"""Steps common to restores on SQLite and PostgreSQL: checks before a restore, and a new store id after it."""
 
 import shlex
 import sqlite3
@@ -17,31 +17,31 @@ from utility.store.schema import empty_database, revisions
 from utility.store.tables import compacted, dead_letter, event, meter, part
 
 VERSION_TABLE = "alembic_version"
-"""Table that names the schema."""
+"""Table with the schema's revision."""
 
 HOLDS = (meter, part, compacted, event, dead_letter)
-"""A database with a row in one of these holds something."""
+"""A database with a row in one of these tables has data, and is replaced only on request."""
 
 
 class NoBackupError(Exception):
-    """What is there can't be put back, or would be of no use then; the text says why."""
+    """A file or database that can't be restored, or would be unusable after a restore; the text is the reason."""
 
 
 class DamagedBackupError(NoBackupError):
-    """It is not what was written."""
+    """A damaged backup or database."""
 
 
 def check_revision(found: set[str]) -> str:
-    """Return the schema that a backup, or a database, names.
+    """Return the schema of a backup or database.
 
     Raises:
-        NoBackupError: It names none, or one of another version or program.
+        NoBackupError: It names no schema, or another version's or program's.
     """
     known = revisions()
     if len(found) == 1 and found <= set(known):
         return found.pop()
     if not found:
-        raise NoBackupError("it names no schema of Commonwatt")
+        raise NoBackupError("it has no schema of Commonwatt")
     raise NoBackupError(
         f"a later version of Commonwatt made it, or another program (schema {', '.join(sorted(found))}; this version "
         f"knows {known[-1]} to {known[0]})"
@@ -49,7 +49,7 @@ def check_revision(found: set[str]) -> str:
 
 
 def columns_of(revision: str) -> dict[str, set[str]]:
-    """Return the tables of a schema, each after those it refers to, with its columns."""
+    """Return the columns of each table of a schema; each table comes after the tables it refers to."""
     referred = (
         'SELECT t.name, f."table" FROM sqlite_schema AS t LEFT JOIN pragma_foreign_key_list(t.name) AS f'
         " WHERE t.type = 'table' AND t.name NOT LIKE 'sqlite_%' ORDER BY t.name"
@@ -65,7 +65,7 @@ def columns_of(revision: str) -> dict[str, set[str]]:
 
 @contextmanager
 def made_beside(path: Path) -> Iterator[Path]:
-    """Yield where a new SQLite file is made that is to take the place of ``path``; nothing of it is left there."""
+    """Yield the path for a new SQLite file that is to replace ``path``; delete what is left there at the end."""
     fresh = path.with_name(path.name + ".new")
     delete_database(fresh)
     try:
@@ -76,19 +76,19 @@ def made_beside(path: Path) -> Iterator[Path]:
 
 
 def begin_anew(connection: Connection) -> None:
-    """Have every gateway send its backup again, and the registry be given out again."""
+    """Make a new store id, so that gateways send their backups again, and make a running service load the registry."""
     new_store_id(connection)
     registry_changed(connection)
 
 
 def command_line(config: Path, *words: str | Path) -> str:
-    """Return a command of the utility as a person can type it."""
+    """Return a command of the utility, quoted for a shell."""
     return shlex.join(["commonwatt", "utility", *map(str, words), "--config", str(config)])
 
 
 def taken(name: str, source: Path, config: Path) -> ConfigError:
-    """Return what is told of a database that holds something."""
+    """Return the error for a database that has data."""
     return ConfigError(
-        f"{name}: the database holds something, which a backup put back would replace; if that is meant: "
+        f"{name}: the database has data, which a restore would replace; if that is intended: "
         f"{command_line(config, 'restore', source, '--replace')}"
     )

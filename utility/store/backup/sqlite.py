@@ -1,4 +1,4 @@
-"""Backups of an SQLite database: a copy of one moment, that is put in the place of the file."""
+"""Backup and restore of an SQLite database: a consistent copy, which a restore puts in place of the file."""
 
 import logging
 import sqlite3
@@ -41,24 +41,24 @@ from utility.store.tables import compacted, meter, part
 log = logging.getLogger(__name__)
 
 Tell = Callable[[int, int], None]
-"""Is told how much is done, of how much."""
+"""Called with (amount done, total)."""
 
 _PAGES_AT_A_TIME = 4_096
 _ROWS_AT_A_TIME = 20_000
 
 
 def copy_running(path: Path, made: Path, tell: Tell) -> int:
-    """Copy a database that may be in use, and check the copy; return how many damaged parts are in it.
+    """Copy a database that may be in use, and check the copy; return how many damaged parts the copy has.
 
     Raises:
-        ConfigError: There is none.
-        NoBackupError: What was copied could not be put back.
-        sqlite3.Error: It can't be copied.
+        ConfigError: There is no database.
+        NoBackupError: The copy could not be restored.
+        sqlite3.Error: The database can't be copied.
     """
     if not path.is_file():
-        raise ConfigError(f"{path}: no database there")
+        raise ConfigError(f"{path}: there is no database")
     with share(path), closing(open_read_only(path)) as source, _damage_told():
-        # All of it is of this moment, whatever is written meanwhile.
+        # A transaction: the copy is consistent, whatever is written meanwhile.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_schema").fetchone()
         _copy(source, made, tell)
@@ -66,19 +66,19 @@ def copy_running(path: Path, made: Path, tell: Tell) -> int:
 
 
 def check_copy(made: Path) -> int:
-    """Look at a copy from its beginning to its end; return how many of its parts are damaged.
+    """Check a whole copy; return how many of its parts are damaged.
 
     Raises:
-        NoBackupError: It is not whole, or not a utility's database of a schema that this version knows.
+        NoBackupError: The copy is incomplete, or no utility's database with a schema that this version supports.
     """
     with closing(open_read_only(made)) as connection, _damage_told():
         tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
         if VERSION_TABLE not in tables:
-            raise NoBackupError("it holds no tables of Commonwatt")
+            raise NoBackupError("it has no tables of Commonwatt")
         revision = check_revision({str(v) for (v,) in connection.execute(f"SELECT version_num FROM {VERSION_TABLE}")})  # noqa: S608 - ours
         check_schema(connection, empty_database(revision))
         check_pages(connection, 0, ())
-        if revision == revisions()[0]:  # Those of an earlier schema are looked at once they are of the newest.
+        if revision == revisions()[0]:  # Meters of an earlier schema are checked after their migration.
             _check_meters(connection)
         return sum(_damaged(connection, table.name) for table in (part, compacted) if table.name in tables)
 
@@ -86,12 +86,12 @@ def check_copy(made: Path) -> int:
 def restore_file(
     path: Path, source: Path, now: EpochSeconds, config: Path, *, replace: bool, tell: Tell
 ) -> Path | None:
-    """Put a copy in the place of a file; return where that is now, if there was one.
+    """Replace a database file by a copy; return the replaced file's new path, if there was one.
 
     Raises:
-        ConfigError: The database is in use, or it holds something and is not to be replaced.
-        NoBackupError: It is no backup.
-        StoreError: It can't be put back; what is there is as it was.
+        ConfigError: The database is in use, or it has data and ``replace`` is not set.
+        NoBackupError: The file is no backup.
+        StoreError: The backup can't be restored; the database is unchanged.
     """
     try:
         with only_one(path, "a running utility, or one of its commands,"), made_beside(path) as fresh:
@@ -112,12 +112,12 @@ def restore_file(
     except DamagedDatabaseError as error:
         raise DamagedBackupError(f"it is damaged ({error.__cause__})") from error
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
-        raise StoreError(f"{source}: can't be put back: {error}; {path} is as it was") from error
+        raise StoreError(f"{source}: can't be restored: {error}; {path} is unchanged") from error
 
 
 @contextmanager
 def _damage_told() -> Iterator[None]:
-    """Say of what is damaged, or no database, that it is no backup; a full disk is another matter."""
+    """Raise ``DamagedBackupError`` for a damaged file or one that is no database; pass on other errors."""
     try:
         yield
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -129,7 +129,7 @@ def _damage_told() -> Iterator[None]:
 def _copy(source: sqlite3.Connection, made: Path, tell: Tell) -> None:
     with closing(sqlite3.connect(made, isolation_level=None)) as target:
         source.backup(target, pages=_PAGES_AT_A_TIME, progress=lambda _, left, total: tell(total - left, total))
-        # One file, with no log beside it.
+        # A single file, without a log beside it.
         target.execute("PRAGMA journal_mode = DELETE")
 
 
@@ -138,7 +138,7 @@ def _check_meters(connection: sqlite3.Connection) -> None:
     for values in connection.execute(f"SELECT {', '.join(names)} FROM meter"):  # noqa: S608 - names of ours
         row = dict(zip(names, values, strict=True))
         if row_crc(meter, row) != row["crc"]:
-            raise DamagedError(f"meter {row['label']} (number {row['no']}) is not what was registered")
+            raise DamagedError(f"meter {row['label']} (number {row['no']}) is damaged")
 
 
 def _damaged(connection: sqlite3.Connection, table: str) -> int:
@@ -152,7 +152,7 @@ def _damaged(connection: sqlite3.Connection, table: str) -> int:
 
 
 def _holds_something(path: Path) -> bool:
-    """Tell whether there is something in a file; what can't be read may be something."""
+    """Return whether a file has data; an unreadable file may have some."""
     try:
         with closing(open_read_only(path)) as connection:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}

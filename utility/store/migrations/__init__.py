@@ -1,1 +1,1 @@
-"""The schema's history, applied by ``utility.store.database`` at each start."""
+"""Migrations of the schema, applied by ``utility.store.schema``."""

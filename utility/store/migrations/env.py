@@ -1,4 +1,4 @@
-"""Alembic's entry: runs the migrations on the connection that ``utility.store.database`` hands over."""
+"""Alembic's entry point: runs the migrations on the connection that ``utility.store.schema`` passes."""
 
 from alembic import context
 
@@ -7,7 +7,7 @@ from utility.store.tables import metadata
 context.configure(
     connection=context.config.attributes["connection"],
     target_metadata=metadata,
-    # SQLite can roll back changes of the schema, if it is told where the transaction begins (as the engine does).
+    # SQLite can roll back changes of the schema if the transaction is begun explicitly, as the engine does.
     transactional_ddl=True,
 )
 context.run_migrations()

@@ -1,1 +1,1 @@
-"""What only PostgreSQL has: partitions, and its own programs for backups."""
+"""PostgreSQL only: partitions, and backups by its own programs."""

@@ -1,8 +1,8 @@
-"""Backups of a server's database: an archive of pg_dump with our tables, put back in one transaction.
+"""Backup and restore of a server's database: a pg_dump archive of our tables, restored in one transaction.
 
-Only rows are taken from an archive. The tables are made by our own migrations, of the schema that the archive has, and
-then brought up to date; so nothing of anybody else's is put back, or touched. Until the transaction is committed, the
-database is as it was, whatever ends it.
+A restore takes only rows from an archive. Our migrations make the tables, with the archive's schema, and then update
+them; so other programs' objects are neither restored nor changed. Until its transaction is committed, the database is
+unchanged, whatever interrupts the restore.
 """
 
 import re
@@ -40,7 +40,7 @@ from utility.store.schema import lock_schema, migrate, revisions
 from utility.store.tables import compacted, metadata, part, setting
 
 LOCK_TIMEOUT_S = 20
-"""How long a backup, or a restore, waits for another process that holds a table."""
+"""Longest wait of a backup or restore for another process's lock on a table, seconds."""
 
 _VIEW = "block"
 _SEQUENCES = ("part_id_seq", "letter_no_seq", "meter_no_seq")
@@ -54,7 +54,7 @@ _SETVAL = re.compile(rb"SELECT pg_catalog\.setval\('\S+\.(\w+)', (\d+), (true|fa
 _ENCODING = re.compile(rb"SET client_encoding = '(\w+)';\n")
 
 _LOCKED, _DEPENDED_ON = "55P03", "2BP01"
-"""PostgreSQL's codes for a table that another process held too long, and for one that something depends on."""
+"""PostgreSQL's error codes for a lock that was not released in time, and for an object that others depend on."""
 
 _USERS = text("SELECT count(*) FROM pg_stat_activity WHERE application_name = :name AND datname = current_database()")
 
@@ -75,13 +75,13 @@ _GRANTS = text(
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that was looked at whole, and can be put back.
+    """A checked archive that can be restored.
 
     Attributes:
-        path: Where it is.
+        path: Its path.
         revision: Its schema.
-        entries: Numbers of what is taken from it, in this order: tables after those they refer to.
-        months: Those that have a partition in it.
+        entries: Numbers of its entries to restore, in this order: tables after the tables they refer to.
+        months: The months of its partitions.
     """
 
     path: Path
@@ -91,12 +91,12 @@ class Archive:
 
 
 def dump(url: URL, made: Path) -> None:
-    """Write an archive of our tables, and check that it can be put back.
+    """Write an archive of our tables, and check that it can be restored.
 
     Raises:
         ConfigError: A program is missing.
-        NoBackupError: The database is none of ours, or what was written can't be put back.
-        StoreError: It can't be made.
+        NoBackupError: The database is not the utility's, or the archive could not be restored.
+        StoreError: The archive can't be made.
     """
     with _engine(url, "can't be backed up") as engine:
         with engine.begin() as connection:
@@ -114,11 +114,11 @@ def dump(url: URL, made: Path) -> None:
 
 
 def check_archive(url: URL, source: Path) -> Archive:
-    """Look at an archive from its beginning to its end, as a restore reads it; return what is put back of it.
+    """Read a whole archive, as a restore does; return it as checked.
 
     Raises:
         ConfigError: A program is missing, or older than the archive.
-        NoBackupError: It is not whole, or not of a utility's database, or of a schema that this version doesn't know.
+        NoBackupError: It is incomplete, not of a utility's database, or of a schema that this version doesn't support.
     """
     try:
         archive = _listed(url, source)
@@ -135,25 +135,25 @@ def check_archive(url: URL, source: Path) -> Archive:
 
 
 def _listed(url: URL, source: Path) -> Archive:
-    """Return what an archive's list says; nothing but its schema's name is read.
+    """Return an archive from its list of entries; of its rows only the schema's name is read.
 
     Raises:
-        NoBackupError: It lacks something.
+        NoBackupError: An entry is missing.
         StoreError: It can't be read.
     """
     entries = _ENTRY.findall(run("pg_restore", url, "--list", str(source)))
-    # An archive of a whole database may have tables of the same names, of others, in other schemas.
+    # An archive of a whole database may have other programs' tables with the same names, in other schemas.
     schemas = {schema for _, kind, schema, name in entries if (kind, name) == ("TABLE DATA", part.name)}
     numbers = {(kind, name): number for number, kind, schema, name in entries if {schema} == schemas}
     version = numbers.get(("TABLE DATA", VERSION_TABLE))
     if version is None:
-        raise NoBackupError("it holds no tables of Commonwatt")
+        raise NoBackupError("it has no tables of Commonwatt")
     lines = (line for _, _, rows in _tables(script(url, source, [version])) for line in rows)
     revision = check_revision({line.decode().strip() for line in lines})
     partitions = sorted({name for _, name in numbers if _PARTITION.fullmatch(name)})
     tables = [name for name in (*columns_of(revision), *partitions) if name not in (compacted.name, VERSION_TABLE)]
     if missing := [name for name in tables if ("TABLE DATA", name) not in numbers]:
-        raise NoBackupError(f"it lacks what is in {', '.join(missing)}")
+        raise NoBackupError(f"it lacks the rows of {', '.join(missing)}")
     wanted = [("TABLE DATA", name) for name in tables] + [("SEQUENCE SET", name) for name in _SEQUENCES]
     months = [_PARTITION.fullmatch(name) for name in partitions]
     return Archive(
@@ -165,17 +165,17 @@ def _listed(url: URL, source: Path) -> Archive:
 
 
 def restore_server(url: URL, source: Path, config: Path, *, replace: bool) -> None:
-    """Put an archive back in the place of what is there.
+    """Replace the utility's tables by an archive's.
 
     Raises:
-        ConfigError: The database is in use, is none of ours, holds something and is not to be replaced, or others'
+        ConfigError: The database is in use, is another program's, has data without ``replace``, or other programs'
             views depend on it.
-        NoBackupError: It is no backup, or its meters are damaged.
-        StoreError: It can't be put back; the database is as it was.
+        NoBackupError: The file is no backup, or its meters are damaged.
+        StoreError: The archive can't be restored; the database is unchanged.
     """
     archive = check_archive(url, source)
     name = str(url.database)
-    with _engine(url, "can't be replaced, and is as it was") as engine, engine.connect() as connection:
+    with _engine(url, "can't be replaced, and is unchanged") as engine, engine.connect() as connection:
         transaction = connection.begin()
         lock_schema(connection, name)
         ours = _check_replaceable(connection, name, replace=replace, told=taken(name, source, config))
@@ -192,10 +192,10 @@ def restore_server(url: URL, source: Path, config: Path, *, replace: bool) -> No
 
 
 def _check_present(connection: Connection) -> str:
-    """Check that a database could be put back after it was backed up; return the schema it is in.
+    """Check that a backup of a database could be restored; return the name of its PostgreSQL schema.
 
     Raises:
-        NoBackupError: It is none of ours, or of a later version, or its meters are damaged.
+        NoBackupError: The database is not the utility's, of a later version, or its meters are damaged.
     """
     tables = set(inspect(connection).get_table_names())
     revision = check_revision(_versions(connection, tables))
@@ -220,21 +220,21 @@ def _versions(connection: Connection, tables: set[str]) -> set[str]:
 
 
 def _check_replaceable(connection: Connection, name: str, *, replace: bool, told: ConfigError) -> list[str]:
-    """Return our tables in a database that is to be replaced.
+    """Return our tables in a database to be replaced.
 
     Raises:
-        ConfigError: It is in use, it holds something and is not to be replaced, or its tables may be others'.
+        ConfigError: The database is in use, has data without ``replace``, or its tables may be another program's.
     """
     if connection.execute(_USERS, {"name": APPLICATION}).scalar_one():
-        raise ConfigError(f"{name}: the utility, or one of its commands, is using it; stop it first")
+        raise ConfigError(f"{name}: the utility, or one of its commands, is using the database; stop it first")
     tables = set(inspect(connection).get_table_names())
     ours = sorted(
         table for table in tables if table in metadata.tables or table == VERSION_TABLE or _PARTITION.fullmatch(table)
     )
     if ours and not _is_ours(connection, tables):
         raise ConfigError(
-            f"{name}: holds tables named like the utility's ({', '.join(ours)}), which seem to be another program's; "
-            "name another database in the utility's file, such as an empty one, or take them away"
+            f"{name}: has tables named like the utility's ({', '.join(ours)}), which seem to be another program's; "
+            "name another database in the utility's file, such as an empty one, or remove the tables"
         )
     full = [table for table in HOLDS if table.name in tables]
     if not replace and any(connection.execute(select(text("1")).select_from(table).limit(1)).first() for table in full):
@@ -243,21 +243,21 @@ def _check_replaceable(connection: Connection, name: str, *, replace: bool, told
 
 
 def _is_ours(connection: Connection, tables: set[str]) -> bool:
-    """Tell whether Commonwatt made the tables, be it a later version, whose backup this one may put back."""
+    """Return whether Commonwatt made the tables, this version or any later one."""
     versions = _versions(connection, tables)
-    # Such as 0002; what Alembic names by itself has letters.
+    # Ours are like 0002; revisions that Alembic names itself contain letters.
     return setting.name in tables and bool(versions) and all(version.isdecimal() for version in versions)
 
 
 def _drop(connection: Connection, tables: list[str]) -> None:
-    """Drop what is ours; what others have made to depend on it keeps it from being dropped."""
+    """Drop our view and tables; an error if other programs' objects depend on them."""
     if tables:
         connection.exec_driver_sql(f"DROP VIEW IF EXISTS {_VIEW}")
         connection.exec_driver_sql(f"DROP TABLE {', '.join(tables)}")
 
 
 def _grant(connection: Connection, grants: Iterable[Row[Any]]) -> None:
-    """Grant on the tables made anew what was granted on those that were there."""
+    """Grant the privileges of the dropped tables on the new ones."""
     there = {*inspect(connection).get_table_names(), _VIEW}
     for grant in grants:
         if grant.relname in there:
@@ -279,11 +279,11 @@ def _load(connection: Connection, url: URL, archive: Archive) -> None:
 def _tables(
     lines: Iterator[bytes], connection: Connection | None = None
 ) -> Iterator[tuple[str, list[str], Iterator[bytes]]]:
-    """Yield each table in a script of pg_restore: its name, its columns, and its rows, which must be read to their end.
+    """Yield (name, columns, rows) of each table in a script of pg_restore; the caller must read all rows.
 
     Args:
         lines: The script.
-        connection: Where its encoding and its numbers of rows are set.
+        connection: The connection for the script's encoding and sequences.
     """
     for line in lines:
         if found := _COPY.fullmatch(line):
@@ -297,11 +297,11 @@ def _tables(
 
 @contextmanager
 def _engine(url: URL, failed: str) -> Iterator[Engine]:
-    """Yield what connects to a server, for one thing at a time; nothing waits for ever.
+    """Yield an engine for a server, without a pool and with timeouts; translate its errors.
 
     Raises:
-        ConfigError: Something of others depends on what was to be dropped.
-        StoreError: The server says no, for another reason.
+        ConfigError: Another program's object depends on a table to be dropped.
+        StoreError: Another error of the server.
     """
     engine = create_engine(url, poolclass=NullPool, connect_args=timeouts_of(url))
     try:
@@ -313,7 +313,7 @@ def _engine(url: URL, failed: str) -> Iterator[Engine]:
 
 
 def _refused(engine: Engine, error: SQLAlchemyError, failed: str) -> CommonwattError:
-    """Return what is to be told of what a server refused."""
+    """Return the error to raise for a server's error."""
     cause = getattr(error, "orig", None) or error
     state = getattr(cause, "sqlstate", None)
     if state == _LOCKED:
@@ -322,8 +322,8 @@ def _refused(engine: Engine, error: SQLAlchemyError, failed: str) -> CommonwattE
         return StoreError(f"{engine.url.database}: {failed}: {_in_one_line(cause)}")
     detail = getattr(getattr(cause, "diag", None), "message_detail", None) or cause
     return ConfigError(
-        f"{engine.url.database}: something that is not Commonwatt's depends on its tables, and would be lost: "
-        f"{_in_one_line(detail)}. Nothing was changed. Keep how that was made (pg_dump --schema-only "
+        f"{engine.url.database}: a view or table that is not Commonwatt's depends on its tables, and would be lost: "
+        f"{_in_one_line(detail)}. Nothing was changed. Keep its definition (pg_dump --schema-only "
         "writes it), drop it, restore, and make it again"
     )
 
@@ -333,7 +333,7 @@ def _in_one_line(said: object) -> str:
 
 
 def _held_up(engine: Engine) -> StoreError:
-    """Return the error for tables that other processes hold; it names them."""
+    """Return the error for tables that other processes have locked; it names the processes."""
     with engine.begin() as connection:
         tables: Iterable[str] = inspect(connection).get_table_names()
         ours = [table for table in tables if table in metadata.tables or _PARTITION.fullmatch(table)]
@@ -342,6 +342,6 @@ def _held_up(engine: Engine) -> StoreError:
     ends = "; ".join(f"SELECT pg_terminate_backend({row.pid})" for row in found)
     how = f'; or end it on the server: sudo -u postgres psql -c "{ends}"' if found else ""
     return StoreError(
-        f"{engine.url.database}: its tables are held by {who or 'a process that has ended since'}. Nothing changed. "
-        f"Wait until that has ended, and try again{how}"
+        f"{engine.url.database}: its tables are locked by {who or 'a process that has ended since'}. Nothing changed. "
+        f"Wait for its end, and try again{how}"
     )

@@ -1,7 +1,7 @@
-"""The months of ``compacted`` on PostgreSQL: one partition each, made on demand, dropped whole.
+"""Monthly partitions of ``compacted`` on PostgreSQL: made on demand, dropped whole.
 
-None catches what belongs to no month: such a row waits until its month is made, instead of keeping it from being made.
-On SQLite there are none, and nothing here does anything.
+There is no default partition: its rows would block the making of their month's partition; so months are made first.
+SQLite has no partitions; there, ``make_partitions`` does nothing.
 """
 
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from sqlalchemy import Connection, text
 from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
 
 _LOCK = 0x43570001
-"""Number of the advisory lock under which partitions are made: of two that make one, the second finds it there."""
+"""Number of the advisory lock for making partitions: of two processes, the second finds the first's partition."""
 
 _IS_THERE = text("SELECT 1 FROM pg_class WHERE relname = :name AND relnamespace = current_schema()::regnamespace")
 
@@ -21,13 +21,13 @@ Month = tuple[int, int]
 
 
 def month_of(quarter: Quarter) -> Month:
-    """Return the month a quarter begins in."""
+    """Return the month in which a quarter begins."""
     begin = datetime.fromtimestamp(quarter * QUARTER_S, UTC)
     return begin.year, begin.month
 
 
 def months_later(month: Month, number: int) -> Month:
-    """Return the month ``number`` months later, or earlier if that is negative."""
+    """Return the month ``number`` months later, or earlier if ``number`` is negative."""
     months = month[0] * 12 + month[1] - 1 + number
     return months // 12, months % 12 + 1
 
@@ -38,9 +38,9 @@ def first_quarter(month: Month) -> Quarter:
 
 
 def make_partitions(connection: Connection, months: Iterable[Month]) -> None:
-    """Make the partitions that are not there; no reader or writer waits for it.
+    """Make missing partitions, without delaying readers or writers.
 
-    Held until the transaction ends: a lock against other processes that make partitions.
+    Until the transaction ends it locks out other processes that make partitions.
     """
     if connection.dialect.name != "postgresql":
         return
@@ -50,9 +50,9 @@ def make_partitions(connection: Connection, months: Iterable[Month]) -> None:
     for month in missing:
         if not _is_there(connection, month):
             first, end = first_quarter(month), first_quarter(months_later(month, 1))
-            # Made apart and then attached: made as a partition at once, it would wait for all readers.
+            # Made separately and then attached: `CREATE TABLE ... PARTITION OF` would wait for all readers.
             connection.exec_driver_sql(f"CREATE TABLE {_name(month)} (LIKE compacted INCLUDING ALL)")
-            # Nearly all is added at the end; room within its pages would stay empty.
+            # Nearly all rows are added at the end, so free space within the pages would stay empty.
             connection.exec_driver_sql(f"ALTER INDEX {_name(month)}_pkey SET (fillfactor = 100)")
             connection.exec_driver_sql(
                 f"ALTER TABLE compacted ATTACH PARTITION {_name(month)} FOR VALUES FROM ({first}) TO ({end})"
@@ -67,12 +67,12 @@ def partitions(connection: Connection) -> list[Month]:
 
 
 def drop_partition(connection: Connection, month: Month) -> None:
-    """Drop a month with all that is in it."""
+    """Drop a month's partition with its blocks."""
     connection.exec_driver_sql(f"DROP TABLE {_name(month)}")
 
 
 def months_around(now: EpochSeconds) -> list[Month]:
-    """Return the months that are made ahead: the present one and the next."""
+    """Return the months whose partitions are made ahead: the present one and the next."""
     present = month_of(now // QUARTER_S)
     return [present, months_later(present, 1)]
 
@@ -82,5 +82,5 @@ def _name(month: Month) -> str:
 
 
 def _is_there(connection: Connection, month: Month) -> bool:
-    # Not `to_regclass`, which may answer from memory what was so before the lock was waited for.
+    # Not `to_regclass`, whose cache may be older than the wait for the lock.
     return connection.execute(_IS_THERE, {"name": _name(month)}).first() is not None

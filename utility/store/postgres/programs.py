@@ -12,20 +12,20 @@ from sqlalchemy.engine import URL
 from commonwatt.model.exceptions import ConfigError, StoreError
 
 _SECRETS = ("sslpassword", "oauth_client_secret", "scram_client_key", "scram_server_key")
-"""Words of libpq that programs take from their arguments alone."""
+"""Parameters of libpq that programs take only from their arguments."""
 
 
 def address(url: URL) -> str:
-    """Return the URL in libpq's words; the password goes another way, since others see what runs.
+    """Return the URL as libpq's parameters, without the password: other users see a program's arguments.
 
     Raises:
-        ConfigError: There is another secret in it, for which there is no other way.
+        ConfigError: The URL has another secret, which can only be passed as an argument.
     """
     words = {**url.translate_connect_args(username="user", database="dbname"), **url.query}
     if secret := next((word for word in _SECRETS if word in words), None):
         raise ConfigError(
-            f"database: {secret} would be seen by everybody on this machine while pg_dump or pg_restore runs; take it "
-            "out of the URL, such as by a key without a password that only its owner may read"
+            f"database: all users of this machine could see {secret} while pg_dump or pg_restore runs; remove it "
+            "from the URL, for example by a key without a password that only its owner may read"
         )
     words.pop("password", None)
     texts = {name: ",".join(value) if isinstance(value, tuple) else str(value) for name, value in words.items()}
@@ -37,11 +37,11 @@ def _quoted(text: str) -> str:
 
 
 def run(program: str, url: URL, *arguments: str) -> str:
-    """Run one of PostgreSQL's programs; return what it printed.
+    """Run one of PostgreSQL's programs; return its output.
 
     Raises:
-        ConfigError: It is not installed, or too old.
-        StoreError: It failed.
+        ConfigError: The program is not installed, or too old.
+        StoreError: The program failed.
     """
     command, environment = _prepared(program, url, arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
@@ -54,10 +54,10 @@ def script(url: URL, source: Path, entries: Iterable[str]) -> Iterator[bytes]:
     """Yield the lines of pg_restore's script of some entries of an archive, in their order.
 
     Raises:
-        ConfigError: As above.
-        StoreError: It failed, such as since the archive is cut off.
+        ConfigError: The program is not installed, or too old.
+        StoreError: The program failed, for example at a truncated archive.
     """
-    # The list comes by the program's input: it may be long.
+    # The list is passed as the program's input: it may be long.
     command, environment = _prepared("pg_restore", url, ("--file=-", "--use-list=/dev/stdin", str(source)))
     with TemporaryFile() as listed, TemporaryFile("w+", errors="replace") as said:
         listed.write("".join(f"{entry};\n" for entry in entries).encode())

@@ -1,4 +1,4 @@
-"""Blocks, events, letters, gaps, commands and the registry."""
+"""Blocks, events, dead letters, gaps, commands and the registry."""
 
 import sqlalchemy as sa
 from alembic import op

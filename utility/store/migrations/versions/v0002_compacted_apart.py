@@ -1,4 +1,4 @@
-"""Compacted blocks in a table of their own, partitioned by month on PostgreSQL; narrower rows."""
+"""Compacted blocks in a separate table, partitioned by month on PostgreSQL; narrower rows."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -36,7 +36,7 @@ SAME = "quarter, meter_no, record_type, payload"
 
 
 def upgrade() -> None:
-    """Move what is compacted, and make `part` anew with what is not; numbers go on where they were."""
+    """Move compacted blocks to their own table, and make `part` again with the other rows; its numbers continue."""
     connection = op.get_bind()
     is_postgres = connection.dialect.name == "postgresql"
     op.execute("DROP VIEW block")

@@ -1,4 +1,4 @@
-"""Which controller sent each value of a conflict whose values are of several controllers."""
+"""The senders of conflicting values, for conflicts between several controllers."""
 
 import sqlalchemy as sa
 from alembic import op

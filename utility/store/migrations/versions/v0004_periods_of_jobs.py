@@ -1,6 +1,6 @@
-"""A row for each period of a job, in place of the number of the last one.
+"""One row for each period of a job, instead of the number of its last period.
 
-The numbers are not taken over: they are of jobs that only keep house, and do so once more.
+The numbers are not copied: they belong to housekeeping jobs, which simply run once more.
 """
 
 import sqlalchemy as sa
@@ -13,7 +13,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make ``period`` anew."""
+    """Replace the table ``period``."""
     op.drop_table("period")
     op.create_table(
         "period",
