@@ -8,7 +8,7 @@ INSTALLED := .venv/installed
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
 
-test: install check ## everything, as CI runs it
+test: install check ## run all checks and tests, as CI does
 	$(BIN)/python -m pytest -q -n 2 --dist loadgroup --no-loadscope-reorder
 
 install: $(INSTALLED) ## make .venv and install pinned dependencies
@@ -19,7 +19,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
 	touch $@
 
-check: install ## lint, format, strict types, import rules
+check: install ## check lint, format, strict types, import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -33,7 +33,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.small_world.explore --minutes 2
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 
-bench: install ## measure everything, in about 37 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
+bench: install ## run all benchmarks, about 37 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
 	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m harness.docs.generate
 
@@ -46,8 +46,8 @@ dashboards: install ## write Grafana's dashboards anew
 dashboard-types: install ## check the dashboards by Grafana's own types; needs node, npm and the network
 	$(BIN)/python -m harness.real.grafana_types
 
-constraints: install ## pin what is installed now
+constraints: install ## pin the installed versions
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt
 
-clean: ## remove the environment and what tools keep
+clean: ## remove the environment and the tools' caches
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

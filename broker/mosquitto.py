@@ -114,8 +114,9 @@ def _passwords(path: Path, devices: Iterable[Device]) -> str:
     """Return a line for each device; a token can't be found from its salt and hash."""
     if without := [device.identity for device in devices if not device.mosquitto]:
         raise ConfigError(
-            f"{path}: {without[0]} and {len(without) - 1} others have no digest for Mosquitto; an older version "
-            "registered them: run `commonwatt utility register` again, which keeps every token, and copy the file here"
+            f"{path}: {len(without)} devices have no digest for Mosquitto, the first is {without[0]}; an older "
+            "version registered them: run `commonwatt utility register` again, which keeps every token, and copy the "
+            "file here"
         )
     return "".join(f"{device.identity}:{device.mosquitto}\n" for device in devices)
 

@@ -1,1 +1,1 @@
-"""Emulated meters and what they measure: sun, habits, batteries and the loop of a microgrid."""
+"""Emulated meters, and the physics that they measure: sun, loads, batteries and the loop of a microgrid."""

@@ -1,4 +1,4 @@
-"""``commonwatt meters``: runs emulated meters from their file, and shows what they hold."""
+"""``commonwatt meters``: runs emulated meters from their settings file, and prints their stored records."""
 
 import asyncio
 from contextlib import closing
@@ -23,29 +23,29 @@ from meter_sim.fleet import Fleet
 from meter_sim.metrics import FleetMetrics
 from meter_sim.truth import TRUTH
 
-app = typer.Typer(help="Emulated meters: all of one microgrid, and the sun, habits and batteries behind them.")
+app = typer.Typer(help="Emulated meters: all of one microgrid, with their sun, loads and batteries.")
 
 ConfigOption = Annotated[
     Path,
-    typer.Option("--config", "-c", help="The fleet's file (TOML); its one table is called meters.", dir_okay=False),
+    typer.Option("--config", "-c", help="The fleet's settings file (TOML), with one table: meters.", dir_okay=False),
 ]
 
 
 @app.callback()
 def meters() -> None:
-    """Emulated meters: all of one microgrid, and the sun, habits and batteries behind them."""
+    """Emulated meters: all of one microgrid, with their sun, loads and batteries."""
 
 
 @app.command()
 @flowing
 def run(config: ConfigOption) -> None:
-    """Run the meters of a microgrid until told to stop (SIGTERM or Ctrl-C).
+    """Run the meters of a microgrid until SIGTERM or Ctrl-C.
 
-    Each meter records every 15 s, and keeps its records until the gateway has acknowledged them. What they hold, the
-    levels of the batteries and the truth log are in one file (`store`); it may be killed and started again at any
-    time. Time that passes meanwhile is not measured, and the meters' events say so.
+    Each meter records every 15 s, and keeps its records until the gateway has acknowledged them. One file (`store`)
+    has their records, the levels of the batteries and the truth log. The process may be killed and started again at
+    any time. The meters measure nothing while it is stopped; their events show this time as off.
 
-    An example of the file: commonwatt config example meters
+    An example of the settings file: commonwatt config example meters
     """
     run_service(lambda stop, watchdog: _run(config, stop, watchdog))
 
@@ -55,18 +55,18 @@ def run(config: ConfigOption) -> None:
 def dump(
     config: ConfigOption,
     truth: Annotated[
-        bool, typer.Option("--truth", help="Everything ever recorded, acknowledged or not, to compare others with.")
+        bool, typer.Option("--truth", help="The truth log: all records and events ever made, acknowledged or not.")
     ] = False,
 ) -> None:
     """Print the blocks and events that the gateway has not acknowledged yet, as JSON lines.
 
-    It reads as of one moment, and works while the meters run. A block is one meter, one record type and one
+    It prints the state of one moment, also while the meters run. A block is one meter, one record type and one
     quarter-hour; its values are in milliwatt-hours, one for each 15 s.
     """
     with errors_reported():
         settings = load_settings(config, "meters", MetersSettings)
         if not settings.store.exists():
-            raise ConfigError(f"{settings.store}: not there; start the meters: commonwatt meters run -c {config}")
+            raise ConfigError(f"{settings.store}: does not exist; start the meters: commonwatt meters run -c {config}")
         with reading_store(settings.store) as store:
             for line in true_lines(store) if truth else held_lines(store):
                 typer.echo(line)

@@ -1,4 +1,4 @@
-"""What a fleet's store holds, as blocks and events for the audit: what is not acknowledged, or all there ever was."""
+"""The contents of a fleet's store as JSON lines of blocks and events: the unacknowledged ones, or the truth log."""
 
 from collections.abc import Iterator
 from itertools import groupby
@@ -27,24 +27,24 @@ RECORD = np.dtype(
 
 
 def held_lines(store: DeviceStore) -> Iterator[str]:
-    """Yield what the meters still hold."""
+    """Yield the blocks and events that the gateway has not acknowledged."""
     for records in store.held_records():
         yield from block_lines(from_records(records))
     yield from event_lines(store.held_events())
 
 
 def true_lines(store: DeviceStore) -> Iterator[str]:
-    """Yield everything that was ever recorded, each block once and whole."""
+    """Yield all blocks and events ever made; each block comes once and complete."""
     for _, slots in groupby(true_records(store), lambda slot: (slot[0] - SLOT_S) // QUARTER_S):
         yield from block_lines(_blocks(b"".join(records for _, records in slots)))
     yield from event_lines(true_events(store))
 
 
 def _blocks(data: bytes) -> Blocks:
-    """Make blocks of the records of one quarter, which are of one slot each and never two for one."""
+    """Make blocks of the records of one quarter; each record covers one slot, and each slot has one record."""
     records = np.frombuffer(data, RECORD)
     meters, types = records["meter"].astype(np.uint64), records["type"].astype(np.uint64)
-    # A type is one digit and an emulated meter's id far below 2^60, so both fit one sortable number.
+    # A type is one digit, and an emulated meter's id is far below 2^60: both fit into one sortable number.
     keys, row = np.unique(meters * np.uint64(16) + types, return_inverse=True)
     quarter = int(records["start"][0]) // QUARTER_S
     slot = records["start"].astype(np.int64) % QUARTER_S // SLOT_S

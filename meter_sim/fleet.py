@@ -1,7 +1,7 @@
 """A fleet: every emulated meter of one microgrid on one asyncio loop (M1-M9, K2).
 
-Its loop feeds the cores in turns: what has arrived, what is due, at most one slot; then one commit for the whole fleet;
-then what is to be published (``commonwatt.device.shell``).
+Its loop works in turns. It feeds the cores the received messages, the due timers and at most one slot; makes one commit
+for the whole fleet; then publishes the messages (``commonwatt.device.shell``).
 """
 
 import asyncio
@@ -33,10 +33,10 @@ from meter_sim.truth import Change, has_slot, last_slot
 from meter_sim.world import Failures, Timers, World
 
 SLEW_S = 1.5
-"""By so much a slot is longer or shorter while the fleet's clock is brought nearer to the right time."""
+"""Change of a slot's length while the fleet's clock is slewed to the gateway's time, seconds."""
 
 SLEW_AT_MOST_S = 60
-"""What it is further off is made good at once: ahead slot by slot, back to where it was not recorded yet."""
+"""A larger clock error is corrected at once. Ahead: slot by slot; back: slots already recorded stay as they are."""
 
 _STEPS_AT_ONCE = 50
 
@@ -49,8 +49,8 @@ class Fleet:
     """The emulated meters of a microgrid, their connections and the physics behind them.
 
     Attributes:
-        meters: The cores by id; one that failed stays until it is built again from the store.
-        tally: How often what happened, over all meters.
+        meters: The cores by id; after a failure the old core stays until it is built again from the store.
+        tally: Event counts of all meters, by kind and result.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class Fleet:
         self._clock = clock
         self._store = store
         self._limits = Limits(resolution=settings.resolution_mwh, log_records=settings.log_records)
-        # Chance that anyone can repeat, not secrets; the connections' own, so that they don't change what fails when.
+        # Reproducible random numbers, not secrets. Connections have their own, so that they don't change the failures.
         seed = f"{town.table.seed}/{microgrid.id}"
         rng = random.Random(f"{seed}/links")  # noqa: S311
         self._failures = Failures(settings.failures_per_day, random.Random(f"{seed}/failures"))  # noqa: S311
@@ -84,16 +84,16 @@ class Fleet:
         for meter in self._descriptions:
             token = tokens.get(str(meter))
             if token is None:
-                raise ConfigError(f"meter {meter} has no token; make the token file again: commonwatt utility register")
+                raise ConfigError(f"meter {meter} has no token; write a new token file: commonwatt utility register")
             self._shell.add(meter, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
 
     @property
     def writing(self) -> Work:
-        """The commit on its way, for a watchdog to see."""
+        """The commit in progress, for the watchdog."""
         return self._shell.writing
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until ``stop`` is set; everything measured is committed then."""
+        """Run until ``stop`` is set; all measured slots are committed when it returns."""
         try:
             await self._start(stop)
             async with self._shell.running(stop):
@@ -104,7 +104,7 @@ class Fleet:
             self._shell.close()
 
     def figures(self) -> Figures:
-        """Return the fleet's figures now; safe to call from another thread, which only reads single values."""
+        """Return the fleet's present figures; safe in any thread, since it only reads single values."""
         now = self._clock.now() - self._ahead_s
         if self._clock.meters_stop_at is not None:
             now = min(now, self._clock.meters_stop_at)
@@ -128,7 +128,7 @@ class Fleet:
     # The start.
 
     async def _start(self, stop: asyncio.Event) -> None:
-        """Load the meters, let the time since the last slot pass unmeasured, and boot them."""
+        """Load the meters, skip the slots since the last recorded one without measuring, and boot the meters."""
         now = self._clock.now()
         for meter, description in self._descriptions.items():
             stored = self._store.load(meter) or _new(meter, now)
@@ -147,7 +147,7 @@ class Fleet:
         )
 
     async def _pass_unmeasured(self, stop: asyncio.Event) -> None:
-        """Step the physics through the slots that were not measured, up to the present time."""
+        """Step the physics through the unmeasured slots up to the present time."""
         self._world.skip_to(self._last_moment())
         steps = 0
         while self._world.slot_end + SLOT_S <= self._last_moment() and not stop.is_set():
@@ -157,17 +157,17 @@ class Fleet:
                 await asyncio.sleep(0)
 
     def _last_moment(self) -> EpochSeconds:
-        """Return now, or when the meters stop if that was before."""
+        """Return the present time, or the time at which the meters stop if that is earlier."""
         now = int(self._clock.now() - self._ahead_s)
         return now if self._clock.meters_stop_at is None else min(now, self._clock.meters_stop_at)
 
     def _told_s(self) -> float:
-        """Return by how much the meters were told that the fleet's clock, which all of them have, is behind."""
+        """Return the lag of the fleet's clock behind the gateway's time: the median of the offsets sent to meters."""
         told = [meter.state.offset_s for meter in self.meters.values() if meter.state.trust]
         return median(told) if told else 0.0
 
     def _keep_time(self) -> Effects:
-        """Bring the clock by which slots are measured nearer to what the meters were told."""
+        """Correct the clock that slots are measured by, if it is wrong by more than ``SLEW_AT_MOST_S``."""
         wrong_s = self._ahead_s + self._told_s()
         if abs(wrong_s) <= SLEW_AT_MOST_S:
             return []
@@ -185,14 +185,14 @@ class Fleet:
         self._timers.set(meter, self.meters[meter].wake_at)
         fails_at = self._failures.next_after(now)
         stop_at = self._clock.meters_stop_at
-        # After the last slot the meters only deliver.
+        # After the last slot the meters only deliver: they don't fail any more.
         self._failing.set(meter, None if fails_at is None or (stop_at and fails_at >= stop_at) else fails_at)
         return effects
 
     # A turn.
 
     def _turn(self, now: float) -> Effects:
-        """Feed the cores everything that has arrived or is due, and one slot."""
+        """Feed the cores all received messages and due timers, and one slot."""
         effects: Effects = []
         for meter in self._failing.due(now):
             effects += self._recover(meter, now) if meter in self._down else self._fail(meter, now)
@@ -210,15 +210,15 @@ class Fleet:
         return effects
 
     def _slot(self) -> Effects:
-        """Let one slot pass and measure it; a fleet that is late makes every slot, in order."""
+        """Step the physics by one slot and measure it; a late fleet makes every slot, in order."""
         step = self._world.step(
             {meter: self._commanded(meter, core, self._world.slot_end) for meter, core in self.meters.items()}
         )
         effects: Effects = [Write(self._world.slot())]
-        # Nearer to the right time by a part of this slot, so that none is lost or comes twice.
+        # Slew the clock by a part of this slot, so that no slot is lost or comes twice.
         self._ahead_s += max(-SLEW_S, min(SLEW_S, -self._ahead_s - self._told_s()))
         if has_slot(self._store, self._world.slot_end):
-            return effects  # by a clock that was ahead; a slot is recorded once
+            return effects  # recorded while the clock was ahead; a slot is recorded once
         for meter, core in self.meters.items():
             if meter not in self._down:
                 effects += core.measure(self._world.slot_end, step.readings[meter])
@@ -226,11 +226,11 @@ class Fleet:
 
     def _commanded(self, meter: MeterId, core: Meter, at: EpochSeconds) -> Commanded:
         commanded = core.commanded(at)
-        # Without its meter a battery shares nothing, while a switch that is open stays open.
+        # Without its meter a battery shares nothing; an open switch stays open.
         return replace(commanded, sharing=False) if meter in self._down else commanded
 
     def _fail(self, meter: MeterId, now: float) -> Effects:
-        """Take a meter's power away: it hears, measures and says nothing."""
+        """Cut a meter's power: it receives, measures and sends nothing."""
         self._down.add(meter)
         self._shell.links[meter].pause()
         self._timers.set(meter, None)
@@ -239,7 +239,7 @@ class Fleet:
         return []
 
     def _recover(self, meter: MeterId, now: float) -> Effects:
-        """Build a meter again from what its store has."""
+        """Build a meter again from its stored state."""
         self._down.discard(meter)
         stored = self._store.load(meter) or _new(meter, now)
         self.meters[meter] = Meter(self._descriptions[meter], self._limits, stored, self.tally)
@@ -248,7 +248,7 @@ class Fleet:
         return self._boot(meter, power_lost=True)
 
     def _wait_s(self) -> float | None:
-        """Return the real seconds until something is due; ``None``: nothing is."""
+        """Return the real seconds until the next slot, timer or failure; ``None``: none is due."""
         times = [time for time in (self._timers.next, self._failing.next) if time is not None]
         if self._clock.meters_stop_at is None or self._world.slot_end + SLOT_S <= self._clock.meters_stop_at:
             times.append(self._world.slot_end + SLOT_S + self._ahead_s)
@@ -261,5 +261,5 @@ class Fleet:
 
 
 def _new(meter: MeterId, now: float) -> Stored:
-    """Return a meter new to its store; if it lost an older one, its generation is higher than that one's."""
+    """Return the state of a meter that is new in the store; its generation is higher than in any store lost before."""
     return Stored(state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {}))

@@ -1,6 +1,6 @@
-"""What places use: a steady part, appliances switched on and off, and heating and cooling (T1-T3).
+"""The load of places: a steady part, appliances that switch on and off, and heating and cooling (T1-T3).
 
-Every place draws its own habits from the town's seed, so that no two are alike and each comes to its average.
+Each place's habits come from the town's seed: no two places are alike, and each has its configured average.
 """
 
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ COMFORT_C = 18.0
 """Outdoor temperature without heating or cooling, degrees Celsius."""
 
 MEAN_STRESS_C = 9.86
-"""The year's mean distance of ``Weather.temperature_c`` from comfort, degrees; a test holds it to the curve."""
+"""The year's mean distance of ``Weather.temperature_c`` from comfort, degrees; a test compares it with the curve."""
 
 _NOISE = 0.02
 _MWH_PER_W = 1000 * SLOT_S / 3600
@@ -31,7 +31,7 @@ _EPOCH = date(1970, 1, 1)
 
 @dataclass(frozen=True, kw_only=True)
 class _Appliance:
-    """Something switched on and off.
+    """An appliance that switches on and off.
 
     Attributes:
         share: Its part of the place's average use.
@@ -47,18 +47,18 @@ class _Appliance:
 
     @property
     def runs(self) -> float:
-        """Runs in a day that bring it to its share on average."""
+        """Runs a day with which it has its share on average."""
         return self.share * 24 / (self.power * sum(self.minutes) / 2 / 60)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Habits:
-    """What a kind of place uses its energy for; the steady part is what the others leave.
+    """How a kind of place uses its energy; the steady part is the rest besides temperature and appliances.
 
     Attributes:
-        temperature: Least and greatest part spent on heating and cooling.
-        bumps: Of the steady part, over a floor of 1: height, local hour and width in hours of each rise.
-        appliances: What is switched on and off.
+        temperature: Least and greatest share of heating and cooling.
+        bumps: Peaks of the steady part over a floor of 1: height, local hour and width in hours.
+        appliances: The appliances.
     """
 
     temperature: tuple[float, float]
@@ -95,10 +95,10 @@ class Consumer:
 
     Attributes:
         seed: The town's seed.
-        place: Name that no other place of the town has.
-        function: What it is; decides its habits.
-        average_w: What it uses on average over a year, watts.
-        timezone: Where its mornings and evenings are.
+        place: Its name, unique in the town.
+        function: Its function, which decides its habits.
+        average_w: Its mean load over a year, watts.
+        timezone: Time zone of its local hours.
     """
 
     seed: int
@@ -109,18 +109,18 @@ class Consumer:
 
     @property
     def habits(self) -> _Habits:
-        """What it uses its energy for."""
+        """The habits of its function."""
         return _HOME if self.function in (Function.HOUSE, Function.APARTMENT) else _SERVICE
 
     @property
     def temperature_share(self) -> float:
-        """The part of its use that is heating and cooling, on average over a year."""
+        """The share of heating and cooling in its load, mean over a year."""
         least, greatest = self.habits.temperature
         return least + (greatest - least) * chance(self.seed, self.place, "temperature")
 
 
 class Loads:
-    """What a list of places uses in a slot; keeps one UTC day of it, 23 kB a place."""
+    """The loads of a list of places by slot; keeps one UTC day in memory, 23 kB a place."""
 
     def __init__(self, consumers: tuple[Consumer, ...]) -> None:
         self._consumers = consumers
@@ -130,7 +130,7 @@ class Loads:
         self._slots = np.zeros((DAY_SLOTS, len(consumers)), dtype=np.int32)
 
     def at(self, time: EpochSeconds, temperature: float) -> list[MilliwattHours]:
-        """Return what each place uses in the slot that starts at ``time``, at a temperature in degrees Celsius."""
+        """Return each place's load in the slot that starts at ``time``, at a temperature in degrees Celsius."""
         day = time // DAY_S
         if day != self._day:
             for column, consumer in enumerate(self._consumers):
@@ -142,19 +142,19 @@ class Loads:
 
 
 def load_mwh(consumer: Consumer, time: EpochSeconds, temperature: float) -> MilliwattHours:
-    """Return what one place uses in the slot that starts at ``time``; for many slots of many places use ``Loads``."""
+    """Return one place's load in the slot that starts at ``time``; ``Loads`` is faster for many slots or places."""
     return Loads((consumer,)).at(time, temperature)[0]
 
 
 def day_mwh(consumer: Consumer, day: int) -> NDArray[np.int32]:
-    """Return what a place uses besides heating and cooling in each slot of a UTC day, milliwatt-hours."""
+    """Return a place's load without heating and cooling in each slot of a UTC day, milliwatt-hours."""
     habits = consumer.habits
     steady = 1 - consumer.temperature_share - sum(appliance.share for appliance in habits.appliances)
     shift = int((chance(consumer.seed, consumer.place, "shift") - 0.5) * 2 * 3600 / SLOT_S)
     shape = _shape(habits.bumps)[(_local_slots(day, consumer.timezone) + shift) % DAY_SLOTS]
     noise = np.random.default_rng(seed_of(consumer.seed, consumer.place, "noise", day)).random(DAY_SLOTS)
     power = steady * shape * (1 + _NOISE * (2 * noise - 1))
-    # Runs belong to local days; those that touch a UTC day began in its own or a neighbouring local day.
+    # Runs belong to local days: the runs within a UTC day start in the same or a neighbouring local day.
     for local_day in range(day - 1, day + 2):
         _add_runs(power, consumer, day, local_day)
     return np.rint(power * (consumer.average_w * _MWH_PER_W)).astype(np.int32)
@@ -166,7 +166,7 @@ def _add_runs(power: NDArray[np.float64], consumer: Consumer, day: int, local_da
     draws = np.random.default_rng(seed_of(consumer.seed, consumer.place, "runs", local_day))
     per_hour = 3600 // SLOT_S
     for appliance in consumer.habits.appliances:
-        # The whole part always runs and the rest by chance: the mean is exact and days differ little in number.
+        # The integer part of the runs is certain and the rest random: the mean is exact, and days differ little.
         count = int(appliance.runs + draws.random())
         shortest, longest = appliance.minutes
         for which, start, length in draws.random((count, 3)).tolist():
@@ -179,7 +179,7 @@ def _add_runs(power: NDArray[np.float64], consumer: Consumer, day: int, local_da
 
 @lru_cache(maxsize=8)
 def _shape(bumps: tuple[tuple[float, float, float], ...]) -> NDArray[np.float64]:
-    """Return the steady part's course through a local day, with a mean of 1."""
+    """Return the steady part in each slot of a local day, with a mean of 1."""
     hours = np.arange(DAY_SLOTS) * SLOT_S / 3600
     course = np.ones(DAY_SLOTS)
     for height, hour, width in bumps:
@@ -200,6 +200,6 @@ def _local_slots(day: int, timezone: str) -> NDArray[np.int64]:
 
 @lru_cache(maxsize=16)
 def _local_midnight(local_day: int, timezone: str) -> EpochSeconds:
-    """Return when a local day, counted from 1970, begins."""
+    """Return the start of a local day, which is counted from 1970."""
     begin = _EPOCH + timedelta(days=local_day)
     return int(datetime(begin.year, begin.month, begin.day, tzinfo=ZoneInfo(timezone)).timestamp())

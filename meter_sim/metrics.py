@@ -1,4 +1,4 @@
-"""A fleet's figures for Prometheus, read from the meters when they are asked for. None is labelled by meter."""
+"""A fleet's metrics for Prometheus, read from the meters at each scrape; no metric has a meter as its label."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -13,20 +13,20 @@ from commonwatt.model.units import EpochSeconds, MeterId
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """A fleet at one moment.
+    """A fleet's figures at one moment.
 
     Attributes:
-        time: On the fleet's clock.
-        lag_s: How far behind the clock the newest slot is.
-        meters: Meters emulated.
-        connected: Of these, connected to the broker.
+        time: Time on the fleet's clock.
+        lag_s: Delay of the newest slot behind that clock.
+        meters: Emulated meters.
+        connected: Emulated meters with a connection to the broker.
         made: Readings ever recorded, one for each slot and type.
-        acknowledged: How many of those the gateway has acknowledged.
+        acknowledged: Readings that the gateway has acknowledged.
         events_made: State events ever recorded.
-        events_held: How many of those are not acknowledged.
+        events_held: State events not acknowledged yet.
         gaps: Slots not recorded because a log was full.
-        sharing: Ids of the meters whose battery is told to share.
-        dropped: Messages not sent or not taken, for want of a connection or room; who needs them sends them again.
+        sharing: Ids of the meters whose battery has the command to share.
+        dropped: Messages dropped without a connection or with a full queue; their senders send them again.
         retained: Retained messages ignored.
     """
 
@@ -50,14 +50,14 @@ class Figures:
 
 
 class FleetMetrics(Collector):
-    """The figures and what the meters count, as metrics.
+    """A fleet's figures and event counts as metrics.
 
     Attributes:
-        registry: What /metrics shows.
+        registry: The registry behind /metrics.
     """
 
     def __init__(self, figures: Callable[[], Figures], tally: Counter[tuple[str, str]]) -> None:
-        """Take what tells the figures, and the meters' tally: how often what happened, by kind and result."""
+        """Take the function that returns the figures, and the meters' tally: event counts by kind and result."""
         self._figures = figures
         self._tally = tally
         self.registry = CollectorRegistry()
@@ -69,10 +69,10 @@ class FleetMetrics(Collector):
         for name, text, gauge in (
             ("meters", "Meters emulated.", now.meters),
             ("meters_connected", "Meters connected to the broker.", now.connected),
-            ("meters_lag_seconds", "How far behind the clock the newest slot is, seconds of that clock.", now.lag_s),
+            ("meters_lag_seconds", "Delay of the newest slot behind the clock, seconds of that clock.", now.lag_s),
             ("meters_readings_held", "Readings recorded and not acknowledged yet.", now.held),
             ("meters_events_held", "State events recorded and not acknowledged yet.", now.events_held),
-            ("meters_sharing", "Meters whose battery is told to share.", len(now.sharing)),
+            ("meters_sharing", "Meters whose battery has the command to share.", len(now.sharing)),
         ):
             yield GaugeMetricFamily(f"commonwatt_{name}", text, value=gauge)
         for name, text, counter in (
@@ -80,7 +80,7 @@ class FleetMetrics(Collector):
             ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
             ("events_made", "State events recorded.", now.events_made),
             ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
-            ("messages_dropped", "Messages not sent or not taken, to be sent again by their senders.", now.dropped),
+            ("messages_dropped", "Messages dropped; their senders send them again.", now.dropped),
             ("retained_messages", "Retained messages, ignored.", now.retained),
         ):
             yield CounterMetricFamily(f"commonwatt_meters_{name}", text, value=counter)
@@ -90,11 +90,11 @@ class FleetMetrics(Collector):
         counts = self._tally.copy()
         for kind, text, label in (
             ("put", "Batches sent, for the first time or again.", "try"),
-            ("ack", "Acknowledgements, by what became of them.", "result"),
+            ("ack", "Acknowledgements, by result.", "result"),
             ("command", "Commands, by result.", "result"),
-            ("failure", "Meters that failed and came back.", "step"),
-            ("relief", "Times a meter short of storage consolidated it.", "result"),
-            ("clock", "Times meters set their clocks by their gateway's.", "result"),
+            ("failure", "Meters that failed and recovered.", "step"),
+            ("relief", "Consolidations by meters whose log is nearly full.", "result"),
+            ("clock", "Clock settings of meters from their gateway's time.", "result"),
             ("commit", "Commits tried again because the store could not be written.", "result"),
         ):
             metric = CounterMetricFamily(f"commonwatt_meters_{kind}s", text, labels=[label])

@@ -1,13 +1,13 @@
 """The energy of one microgrid in one slot: sun, loads, batteries, the loop between them, the town (T1-T7, M8, C2-C5).
 
 A pure function of its arguments; battery levels are its only state. Energy is integer milliwatt-hours and is conserved
-exactly: per place generation + what left the battery + intake = load served + what was sent out, and per loop what the
-places and the town send in = what the places and the town take out. Stated loss inside the microgrid: none.
+exactly. Place: generation + discharge + intake = load served + output. Loop: energy in from places and town = energy
+out to places and town. The model has no losses inside the microgrid.
 
-A house serves itself from its sun, then its battery, then the loop. A building and the farm serve those behind them
-the same way, through the loop. Surplus charges the own battery, then goes to places that need it, then to the town.
-Sharing comes on top (M8): only between batteries, only on command, only down to and up to the batteries' minima.
-Meters of other makers are outside: they are not measured here, and take and give nothing.
+A house uses its sun first, then its battery, then the loop. A building and the farm supply the places behind them in
+the same order, through the loop. Surplus charges the own battery, then supplies other places, then the town.
+Sharing is additional (M8): between batteries, on command, down to the donors' minima and up to the receivers' minima.
+Meters of other makers are outside the model: they are not measured, and take and give no energy.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -27,7 +27,7 @@ POWER_HOURS = 2
 """Hours in which a battery can be charged or discharged at full power."""
 
 REDUCED_PERCENT = 80
-"""What a place told to reduce still uses of its load."""
+"""Load of a place with the command to reduce, as a percentage of its ordinary load."""
 
 _SLOTS_PER_HOUR = 3600 // SLOT_S
 _SOURCES = (Function.BUILDING, Function.SOLAR_FARM)
@@ -38,15 +38,15 @@ DemandPercent = Callable[[Meter, EpochSeconds], int]
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What one slot did; energies in milliwatt-hours.
+    """The result of one slot; energies in milliwatt-hours.
 
     Attributes:
-        levels: Level of each battery at the end of the slot, by the id of the meter that has it.
-        readings: Of each emulated meter, by record type.
-        shared: What sharing moved, by the same ids: positive given, negative received; batteries that took no part are
-            absent.
+        levels: Level of each battery at the end of the slot, by its meter's id.
+        readings: Readings of each emulated meter, by record type.
+        shared: Energy that each battery shared, by its meter's id: positive given, negative received; batteries that
+            took no part are absent.
         served: Load met, by location.
-        unserved: Load shed, by location; only locations that went short.
+        unserved: Load shed, by location; only locations whose load was not met in full.
     """
 
     levels: dict[MeterId, MilliwattHours]
@@ -58,17 +58,17 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """A place: what it is made of, and its limits in milliwatt-hours per slot.
+    """A place with its meters and battery; limits in milliwatt-hours per slot.
 
     Attributes:
         location: Its name.
-        outgoing: The meter with its battery and solar.
-        incoming: The meter of what it takes from the loop.
+        outgoing: The meter of its battery and solar.
+        incoming: The meter of its intake from the loop.
         battery: Its battery.
         minimum: Level below which its battery does not share, and up to which it receives.
         full_sun: Generation in full sun.
-        power: What its battery can take or give.
-        service: What its service can carry.
+        power: Limit of the battery's charge and discharge.
+        service: Limit of the service.
     """
 
     location: str
@@ -96,24 +96,24 @@ class _Flow:
     level: MilliwattHours
     generation: MilliwattHours = 0
     drawn: MilliwattHours = 0
-    """Out of its battery for its own load, or for those behind it."""
+    """Discharge for its own load, or for the places behind it."""
     charged: MilliwattHours = 0
-    """Into its battery from its own sun."""
+    """Charge of its battery from its own sun."""
     demand: MilliwattHours = 0
-    """Asked of the loop."""
+    """Load to be met from the loop."""
     surplus: MilliwattHours = 0
     """Sun left over for the loop."""
     pushed: MilliwattHours = 0
-    """Sent into the loop for those behind it (building, farm)."""
+    """Sent into the loop for the places behind it (building, farm)."""
     unserved: MilliwattHours = 0
     given: MilliwattHours = 0
     received: MilliwattHours = 0
 
 
 def split(total: MilliwattHours, weights: Sequence[int], caps: Sequence[MilliwattHours]) -> list[MilliwattHours]:
-    """Divide ``total`` in proportion to the weights, no share above the cap; what doesn't fit is left out.
+    """Divide ``total`` in proportion to the weights, no share above its cap; energy beyond all caps is left out.
 
-    The odd milliwatt-hours go to the largest remainders, among equals to the first.
+    The odd milliwatt-hours go to the largest remainders; of equal remainders, to the first.
     """
     result = [0] * len(caps)
     active = [i for i, cap in enumerate(caps) if cap > 0 and weights[i] > 0]
@@ -137,7 +137,7 @@ def split(total: MilliwattHours, weights: Sequence[int], caps: Sequence[Milliwat
 
 
 def water_fill(total: MilliwattHours, caps: Sequence[MilliwattHours]) -> list[MilliwattHours]:
-    """Divide ``total`` equally, no share above the cap; what doesn't fit is left out."""
+    """Divide ``total`` equally, no share above its cap; energy beyond all caps is left out."""
     return split(total, [1] * len(caps), caps)
 
 
@@ -154,7 +154,7 @@ class MicrogridPhysics:
         self._demand = demand
         self._boundary = {m.direction: m for m in microgrid.meters if m.function is Function.BOUNDARY}
         self._places = _places(microgrid)
-        # By index into the places: a source serves those behind it, all others use energy themselves.
+        # By index into the places: a source supplies the places behind it; all other places use energy themselves.
         self._users = [i for i, place in enumerate(self._places) if place.incoming is not None]
         self._sources = {
             i: _behind(place.outgoing, self._places)
@@ -164,10 +164,10 @@ class MicrogridPhysics:
         self._loads = Loads(tuple(self._consumer(self._places[i]) for i in self._users))
 
     def initial_levels(self, time: EpochSeconds) -> dict[MeterId, MilliwattHours]:
-        """Return levels to start from: 75 % on average, in a residential microgrid one home near 25 % (N1)."""
+        """Return initial levels: 75 % on average; in a residential microgrid one home is near 25 % (N1)."""
         places = [place for place in self._places if place.outgoing is not None]
         key = (self._table.seed, self._microgrid.id, "level", time // SLOT_S)
-        # The home that is low is one whose minimum is above 25 %, so that it has something to receive.
+        # The low home has a minimum above 25 %, so that sharing fills its battery.
         needy = [place.location for place in places if place.battery.minimum_percent > 25]
         low = None
         if self._microgrid.kind == "residential" and needy and len(places) > 1:
@@ -186,12 +186,12 @@ class MicrogridPhysics:
         slot_start: EpochSeconds,
         commanded: Mapping[MeterId, Commanded],
     ) -> Step:
-        """Return what the slot starting at ``slot_start`` does.
+        """Return the result of the slot that starts at ``slot_start``.
 
         Args:
-            levels: Level of each battery at its start, by the id of the meter that has it.
-            slot_start: UTC epoch seconds.
-            commanded: By meter id; absent meters have no desired state.
+            levels: Level of each battery at the start of the slot, by its meter's id.
+            slot_start: Start of the slot, UTC epoch seconds.
+            commanded: Desired states in force, by meter id; absent meters have none.
 
         Raises:
             ValueError: A level is missing, negative or above its battery's capacity.
@@ -209,7 +209,7 @@ class MicrogridPhysics:
         time: EpochSeconds,
         commanded: Mapping[MeterId, Commanded],
     ) -> list[_Flow]:
-        """Let every place meet its own load, and every source that of the places behind it, as far as they can."""
+        """Meet the loads from each place's own sun and battery, then from the source that the place is behind."""
         flows = []
         for place in self._places:
             told = [commanded[meter.id] for meter in place.meters if meter.id in commanded]
@@ -225,14 +225,14 @@ class MicrogridPhysics:
             flow = flows[i]
             asked = 0 if flow.isolated else min(sum(flows[k].demand for k in behind), flow.place.service)
             _balance(flow, sun, asked)
-            # What it can't push, those behind it ask of the whole loop: the demand stays with them.
+            # Demand that the source can't meet stays with the places behind it, and is met from the whole loop.
             flow.pushed, flow.demand = asked - flow.demand, 0
         return flows
 
     def _adjusted(
         self, place: _Place, load: MilliwattHours, time: EpochSeconds, commanded: Mapping[MeterId, Commanded]
     ) -> MilliwattHours:
-        """Return a place's load as the scenario and the command to reduce change it."""
+        """Return a place's load after the changes by the scenario and by the command to reduce."""
         if self._demand is not None and place.incoming is not None:
             load = load * self._demand(place.incoming, time) // 100
         if any(commanded[meter.id].reducing for meter in place.meters if meter.id in commanded):
@@ -240,7 +240,7 @@ class MicrogridPhysics:
         return load
 
     def _ration(self, flows: list[_Flow]) -> None:
-        """Without the town, give what there is to the places that ask, equally, and curtail or shed the rest (C5)."""
+        """Without the town, divide the surplus equally among the places with demand; curtail or shed the rest (C5)."""
         asked = [flow.demand for flow in flows]
         for i, behind in self._sources.items():
             for k, part in zip(behind, water_fill(flows[i].pushed, [asked[k] for k in behind]), strict=True):
@@ -254,7 +254,7 @@ class MicrogridPhysics:
             flow.surplus = kept
 
     def _report(self, flows: list[_Flow]) -> Step:
-        """Read the meters."""
+        """Return the levels, readings and totals of the slot."""
         levels, readings, shared = {}, {}, {}
         for flow in flows:
             outgoing, incoming = flow.place.outgoing, flow.place.incoming
@@ -269,7 +269,7 @@ class MicrogridPhysics:
                     shared[outgoing.id] = flow.given - flow.received
             if incoming is not None:
                 readings[incoming.id] = {RecordType.THROUGH: flow.demand + flow.received}
-        # What sharing moves begins and ends inside, so only sun and loads are left for the town (C4).
+        # Shared energy stays inside the microgrid: only sun and loads count at the boundary (C4).
         net = sum(flow.demand - flow.pushed - flow.surplus for flow in flows)
         for direction, meter in self._boundary.items():
             readings[meter.id] = {RecordType.THROUGH: max(net if direction is Direction.INCOMING else -net, 0)}
@@ -314,7 +314,7 @@ def _place(location: str, pair: Mapping[Direction, Meter]) -> _Place:
         outgoing=outgoing,
         incoming=pair.get(Direction.INCOMING),
         battery=battery,
-        # Rounded up, so that a battery at its minimum is never a fraction below it, and 8 hours of sun do fill it.
+        # Rounded up: a battery at its minimum is never a fraction below it, and 8 hours of sun fill a battery.
         minimum=-(-battery.capacity * battery.minimum_percent // 100),
         full_sun=-(-battery.capacity // (FULL_SUN_HOURS * _SLOTS_PER_HOUR)),
         power=battery.capacity // (POWER_HOURS * _SLOTS_PER_HOUR),
@@ -323,7 +323,7 @@ def _place(location: str, pair: Mapping[Direction, Meter]) -> _Place:
 
 
 def _behind(source: Meter, places: Sequence[_Place]) -> list[int]:
-    """Return the places that a source serves: a building its own apartments, the farm all that have no battery."""
+    """Return the places behind a source: a building's own apartments; for the farm, all places without a battery."""
     return [
         i
         for i, place in enumerate(places)
@@ -338,7 +338,7 @@ def _battery_id(place: _Place) -> MeterId:
 
 
 def _level(place: _Place, levels: Mapping[MeterId, MilliwattHours]) -> MilliwattHours:
-    """Return the level of a place's battery, 0 where there is none."""
+    """Return the level of a place's battery; 0 without a battery."""
     if place.outgoing is None:
         return 0
     level = levels.get(place.outgoing.id, -1)
@@ -348,7 +348,7 @@ def _level(place: _Place, levels: Mapping[MeterId, MilliwattHours]) -> Milliwatt
 
 
 def _balance(flow: _Flow, sun: float, load: MilliwattHours) -> None:
-    """Meet a load from the sun, then from the battery; leave the rest as demand, or as surplus after charging."""
+    """Meet a load from the sun, then from the battery; the rest is demand, and sun left after charging is surplus."""
     place = flow.place
     flow.generation = int(place.full_sun * sun)
     direct = min(load, flow.generation)
@@ -363,7 +363,7 @@ def _balance(flow: _Flow, sun: float, load: MilliwattHours) -> None:
 
 
 def _share(flows: Sequence[_Flow], commanded: Mapping[MeterId, Commanded]) -> None:
-    """Bring batteries below their minimum up to it from those told to share, and no further (M8, C2)."""
+    """Charge batteries up to their minimum from the batteries with the command to share, and no further (M8, C2)."""
     members = [flow for flow in flows if flow.place.outgoing is not None and not flow.isolated]
     weights, gives, takes = [], [], []
     for flow in members:

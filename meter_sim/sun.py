@@ -1,8 +1,8 @@
-"""The clear-sky sun over one place on Earth, by numpy alone.
+"""The clear-sky sun over one place on Earth, computed with numpy only.
 
 Positions follow J. Meeus, Astronomical Algorithms (2nd edition), chapters 12, 13 and 25 (low accuracy), with the
-refraction of the NREL SPA at sea level and 12 degrees Celsius. The zenith is within 0.02 degrees of pvlib's from 2020
-to 2060; the tests hold it to that.
+refraction of the NREL SPA at sea level and 12 degrees Celsius. Tests check that the zenith is within 0.02 degrees of
+pvlib's zenith from 2020 to 2060.
 """
 
 from functools import lru_cache
@@ -41,17 +41,17 @@ class Sun:
         self._longitude = longitude
 
     def day(self, day: int) -> _Array:
-        """Return full sun's fraction, 0 to 1, in each of the 5,760 slots of a UTC day counted from 1970."""
+        """Return the fraction of full sun, 0 to 1, in each of the 5,760 slots of a UTC day counted from 1970."""
         return _clear_day(self._latitude, self._longitude, day)
 
     def fraction(self, time: EpochSeconds) -> float:
-        """Return full sun's fraction, 0 to 1, in the slot that starts at ``time``."""
+        """Return the fraction of full sun, 0 to 1, in the slot that starts at ``time``."""
         return float(self.day(time // DAY_S)[time % DAY_S // SLOT_S])
 
 
 @lru_cache(maxsize=8)
 def _clear_day(latitude: float, longitude: float, day: int) -> _Array:
-    """Return full sun's fraction in each slot of a UTC day, taken at the middle of the slot."""
+    """Return the fraction of full sun at the middle of each slot of a UTC day."""
     seconds = day * DAY_S + SLOT_S / 2 + SLOT_S * np.arange(DAY_SLOTS, dtype=np.float64)
     cosine = np.cos(np.radians(apparent_zenith(seconds, latitude, longitude)))
     # Haurwitz's clear sky (1945) needs the zenith alone.

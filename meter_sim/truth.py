@@ -1,4 +1,4 @@
-"""The truth of a fleet: every record and event ever made, and the batteries' levels, beside the meters' own logs.
+"""The truth log of a fleet: all records and events ever made, and the batteries' levels, beside the meters' own logs.
 
 Only the audit reads it. It is committed in the same transaction as the logs.
 """
@@ -25,11 +25,14 @@ class Slot:
 
 
 Change: TypeAlias = device.Change | Slot
-"""What a fleet asks its store to make durable."""
+"""A change that a fleet commits to its store."""
 
 
 class Truth:
-    """Keeps every record of a slot in one row, and the levels after the last slot (``device.store.Extension``)."""
+    """The truth log's tables: one row a slot with all its records, and the levels after the last slot.
+
+    It is an extension of the device store (``device.store.Extension``).
+    """
 
     tables = """
 CREATE TABLE slot (one INTEGER PRIMARY KEY CHECK (one = 1), slot_end INTEGER NOT NULL, levels TEXT NOT NULL);
@@ -42,7 +45,7 @@ CREATE TABLE truth_event (
     checked: tuple[str, ...] = ("slot",)
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
-        """Write the records and events that were made, and the last slot."""
+        """Write the new records and events, and the last slot."""
         made = [change for change in changes if isinstance(change, Made)]
         connection.executemany(
             f"{insert} INTO truth_event VALUES (?, ?, ?, ?)",
@@ -66,13 +69,13 @@ def last_slot(store: DeviceStore) -> Slot | None:
 
 
 def has_slot(store: DeviceStore, slot_end: EpochSeconds) -> bool:
-    """Tell whether a slot was recorded."""
+    """Return whether a slot was recorded."""
     found = store.connection.execute("SELECT 1 FROM truth WHERE slot_end = ?", (slot_end,)).fetchone()
     return found is not None
 
 
 def true_records(store: DeviceStore) -> Iterator[tuple[int, bytes]]:
-    """Yield (slot end, all records made of that slot, one after the other) in the order of time."""
+    """Yield (slot end, the records of that slot joined into one string of bytes), oldest first."""
     yield from store.connection.execute("SELECT slot_end, records FROM truth ORDER BY slot_end")
 
 

@@ -1,6 +1,6 @@
 """The emulated weather: sun, clouds and temperature, the same for the same town and time (T1, T7).
 
-Nothing here remembers anything but caches: what is drawn by chance comes from a hash of the town's seed and the day.
+It has no state except caches: random values come from a hash of the town's seed and the day.
 """
 
 from datetime import date, datetime
@@ -16,7 +16,7 @@ OVERCAST_SHARE = 0.35
 """Share of days that are overcast."""
 
 OVERCAST_LOSS = (0.10, 0.15)
-"""Least and greatest part of the sun that an overcast day takes (T7)."""
+"""Least and greatest share of the sun that an overcast day takes away (T7)."""
 
 _YEAR_S = 365.2425 * DAY_S
 _COLDEST_S = 20 * DAY_S
@@ -24,7 +24,7 @@ _COLDEST_S = 20 * DAY_S
 _WARMEST_HOUR = 15
 """The warmest hour of the day, by the sun's time."""
 _MEAN_C, _SEASON_C, _DAY_C = 10.5, 12.5, 5.0
-"""The year's mean temperature, and how far seasons and hours move it up and down."""
+"""The year's mean temperature, and the amplitudes of the year and of the day, degrees Celsius."""
 
 
 def seed_of(*parts: object) -> int:
@@ -34,12 +34,12 @@ def seed_of(*parts: object) -> int:
 
 
 def chance(*parts: object) -> float:
-    """Return a number in [0, 1) drawn by ``seed_of`` the parts."""
+    """Return a number in [0, 1), derived from ``seed_of`` the parts."""
     return (seed_of(*parts) >> 11) / 2**53
 
 
 class Weather:
-    """A town's weather; scenarios replace what they need by overriding ``overcast`` or ``temperature_c``."""
+    """A town's weather; scenarios override ``overcast`` or ``temperature_c``."""
 
     def __init__(self, table: TownTable) -> None:
         self._table = table
@@ -47,7 +47,7 @@ class Weather:
         self._sun = Sun(table.latitude, table.longitude)
 
     def solar(self, time: EpochSeconds) -> float:
-        """Return full sun's fraction, 0 to 1, that reaches the panels in the slot that starts at ``time``."""
+        """Return the fraction of full sun, 0 to 1, that reaches the panels in the slot that starts at ``time``."""
         return self._sun.fraction(time) * self.clouds(time)
 
     def overcast(self, day: date) -> bool:
@@ -55,7 +55,7 @@ class Weather:
         return chance(self._table.seed, "overcast", day) < OVERCAST_SHARE
 
     def clouds(self, time: EpochSeconds) -> float:
-        """Return the part of the sun that clouds let through: 1, or 0.85 to 0.90 all through an overcast day (T7)."""
+        """Return the share of the sun that clouds let through: 1, or 0.85 to 0.90 throughout an overcast day (T7)."""
         day = datetime.fromtimestamp(time, self._zone).date()
         if not self.overcast(day):
             return 1.0

@@ -1,4 +1,4 @@
-"""What lies around the core meters of a fleet: the physics slot by slot, timers, and failures by chance (M9, P 3)."""
+"""The surroundings of a fleet's meter cores: physics by slot, timers, and random failures (M9, P 3)."""
 
 import heapq
 import random
@@ -11,7 +11,7 @@ from meter_sim.physics import MicrogridPhysics, Step
 from meter_sim.truth import Slot
 
 MAX_CATCH_UP_S = 7 * 86_400
-"""After a longer stop the batteries' levels jump to now instead of being stepped through it."""
+"""Longest stop that the physics steps through; of a longer one, only its last 7 days."""
 
 
 class World:
@@ -19,7 +19,7 @@ class World:
 
     Attributes:
         slot_end: End of the last slot.
-        levels: Levels of the batteries then.
+        levels: Levels of the batteries at that time.
     """
 
     def __init__(self, physics: MicrogridPhysics, microgrid: Microgrid, slot: Slot | None, now: float) -> None:
@@ -27,38 +27,38 @@ class World:
         self._physics = physics
         self.levels = physics.initial_levels(self.slot_end)
         if slot is not None:
-            # The town file may have changed since: a new battery starts as new, a smaller one is full at most.
+            # The town file may have changed: a new battery has its initial level, a smaller one is at most full.
             capacity = {meter.id: meter.battery.capacity for meter in microgrid.meters if meter.battery}
             self.levels = {
                 meter: min(slot.levels.get(meter, level), capacity[meter]) for meter, level in self.levels.items()
             }
 
     def step(self, commanded: Mapping[MeterId, Commanded]) -> Step:
-        """Go on by one slot."""
+        """Step the physics by one slot."""
         step = self._physics.step(self.levels, self.slot_end, commanded)
         self.levels = step.levels
         self.slot_end += SLOT_S
         return step
 
     def skip_to(self, until: EpochSeconds) -> None:
-        """Jump so near to ``until`` that the rest can be stepped through."""
+        """Skip all slots older than ``MAX_CATCH_UP_S`` before ``until``; the levels stay."""
         nearest = (until - MAX_CATCH_UP_S) // SLOT_S * SLOT_S
         self.slot_end = max(self.slot_end, nearest)
 
     def slot(self) -> Slot:
-        """Return what is to be kept of it."""
+        """Return the last slot's end and levels, for the store."""
         return Slot(self.slot_end, self.levels)
 
 
 class Timers:
-    """When which meter is due."""
+    """One timer for each meter."""
 
     def __init__(self) -> None:
         self._at: dict[MeterId, float | None] = {}
         self._heap: list[tuple[float, MeterId]] = []
 
     def set(self, meter: MeterId, at: float | None) -> None:
-        """Replace a meter's timer; ``None``: it has none."""
+        """Replace a meter's timer; ``None``: remove it."""
         if self._at.get(meter) != at:
             self._at[meter] = at
             if at is not None:
@@ -66,13 +66,13 @@ class Timers:
 
     @property
     def next(self) -> float | None:
-        """When the first is due."""
+        """The time of the first timer; ``None``: no timer is set."""
         while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
             heapq.heappop(self._heap)
         return self._heap[0][0] if self._heap else None
 
     def due(self, now: float) -> list[MeterId]:
-        """Take out the meters that are due."""
+        """Remove and return the meters whose timers are due."""
         meters = []
         while (at := self.next) is not None and at <= now:
             meter = heapq.heappop(self._heap)[1]
@@ -82,16 +82,16 @@ class Timers:
 
 
 class Failures:
-    """Draws when meters fail, and for how long: 10 to 15 s at a time (P 3)."""
+    """Random failures of meters, of 10 to 15 s each (P 3)."""
 
     def __init__(self, per_day: float, rng: random.Random) -> None:
         self._per_s = per_day / 86_400
         self._rng = rng
 
     def next_after(self, now: float) -> float | None:
-        """Return when a meter that is up at ``now`` fails; ``None``: never."""
+        """Return the time at which a meter that is up at ``now`` fails; ``None``: never."""
         return now + self._rng.expovariate(self._per_s) if self._per_s else None
 
     def duration_s(self) -> float:
-        """Return how long it stays down."""
+        """Return the duration of a failure, seconds."""
         return 10.0 + 5.0 * self._rng.random()

@@ -1,1 +1,1 @@
-"""Makes the dashboards."""
+"""The generator of the Grafana dashboards."""

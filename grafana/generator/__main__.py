@@ -1,4 +1,4 @@
-"""Writes the dashboards' files: ``make dashboards``. Tests compare them with what is written."""
+"""Write the dashboards' files: ``make dashboards``. Tests compare the files with the generator's output."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ DASHBOARDS = (DELIVERY, MICROGRID, GATEWAY)
 
 
 def text_of(dashboard: Dashboard) -> str:
-    """Return a dashboard's file."""
+    """Return the content of a dashboard's file."""
     return json.dumps(dashboard_json(dashboard), indent=1, ensure_ascii=False) + "\n"
 
 

@@ -1,4 +1,4 @@
-"""The dashboard *gateway*: is the controller of one microgrid well, its processes, disk, clock and connections?"""
+"""The dashboard *gateway*: the state of one controller: its processes, disk, clock and connections."""
 
 from grafana.generator.panel_kinds import (
     AGE,
@@ -42,7 +42,7 @@ _NOW = Section(
     [
         stat(
             "Connections",
-            "Of two: to its meters' broker and to the head-end. Its log says why one is missing.",
+            "There are two: to its meters' broker and to the head-end. The gateway's log gives the cause of a failure.",
             Query(f"min(commonwatt_gateway_connections{{{_HERE}}})"),
             look=Look(decimals=0, words={0: "none", 1: "one of two", 2: "both"}, steps=((2, GREEN),), base=RED),
         ),
@@ -53,13 +53,13 @@ _NOW = Section(
         ),
         stat(
             "Records refused",
-            "Whether its disk is so full that it takes no records in. Make room; never delete the store.",
+            "Yes: the disk is too full to store records. Free disk space; never delete the store.",
             Query(f"max(commonwatt_gateway_refusing_records{{{_HERE}}})"),
             look=Look(decimals=0, words={0: "no", 1: "yes"}, steps=((1, RED),)),
         ),
         stat(
             "Disk free",
-            "Below a tenth see what fills it, or set a smaller backup_bytes.",
+            "Below a tenth, find what fills the disk, or set a smaller backup_bytes.",
             Query(
                 f"min(commonwatt_gateway_disk_free_bytes{{{_HERE}}} / commonwatt_gateway_disk_size_bytes{{{_HERE}}})"
             ),
@@ -67,7 +67,7 @@ _NOW = Section(
         ),
         stat(
             "Trusted time",
-            "Whose word the time is. With none, or the meters' alone, connect it or let NTP keep its clock.",
+            "The source of the gateway's time. With none, or only meters, connect the utility or set up NTP.",
             Query(f"max({_TRUST})"),
             look=Look(
                 decimals=0,
@@ -78,19 +78,19 @@ _NOW = Section(
         ),
         stat(
             "Damaged stores",
-            "Kept beside the one in use. Look at the disk; move them away when they are no longer needed.",
+            "Damaged stores kept beside the one in use. Check the disk; move them away when no longer needed.",
             Query(f"max(commonwatt_gateway_damaged_stores{{{_HERE}}})"),
             look=NONE_WANTED,
         ),
         stat(
             "Certificate",
-            "Time left of the first that expires; empty without TLS. commonwatt enroll renew makes a new one.",
+            "Time until the first certificate expires; empty without TLS. commonwatt enroll renew makes a new one.",
             Query(f"min(commonwatt_gateway_certificate_expiry_timestamp_seconds{{{_HERE}}}) - time()"),
             look=Look("s", decimals=0, steps=((14 * 86_400, GREEN),), base=RED),
         ),
         stat(
             "Running for",
-            "Since the gateway's process was started. Often short: it is started again and again; see its log.",
+            "Time since the start of the gateway's process. If it is short again and again, see the gateway's log.",
             Query(f"time() - max(process_start_time_seconds{{{_GATEWAY}}})"),
             look=AGE,
         ),
@@ -102,14 +102,14 @@ _RELAY = Section(
     [
         graph(
             "Waiting, by kind",
-            "What the utility has not acknowledged. Saw-teeth are the relays; a climb is an outage, or a refusal.",
+            "Data not acknowledged by the utility. Each relay makes a saw-tooth; a rise is an outage or a refusal.",
             Query(f"sum by (kind) (commonwatt_gateway_backlog{{{_HERE}}})", "{{kind}}"),
             look=COUNT,
             stacked=True,
         ),
         graph(
-            "Batches a minute, by what became of them",
-            "expired: no answer came; the line or the utility is slow. refused: /status of the utility says why.",
+            "Batches a minute, by result",
+            "expired: no answer; the line or the utility is slow. refused: the utility's /status gives the reason.",
             Query(
                 f"sum by (result) (rate(commonwatt_gateway_batches_total{{{_HERE}}}[$__rate_interval])) * 60",
                 "{{result}}",
@@ -117,10 +117,10 @@ _RELAY = Section(
         ),
         graph(
             "Connections",
-            "Of two. A line that flickers is a bad line, or a certificate that expires.",
+            "There are two. If one comes and goes, check the line and the certificate.",
             Query(f"sum(commonwatt_gateway_connections{{{_HERE}}})", "up"),
             Query(
-                f"sum(increase(commonwatt_gateway_link_restarts_total{{{_HERE}}}[1h])) or vector(0)", "given up, 1 h"
+                f"sum(increase(commonwatt_gateway_link_restarts_total{{{_HERE}}}[1h])) or vector(0)", "restarts, 1 h"
             ),
             look=Look(decimals=0, high=3),
         ),
@@ -141,14 +141,14 @@ _LINE = Section(
         ),
         graph(
             "This month",
-            "What was carried, and what the plan allows each way.",
+            "Bytes this month, and the plan's allowance, in each direction.",
             Query(f"commonwatt_gateway_lte_month_bytes{{{_HERE}}}", "{{direction}}"),
             _ALLOWED,
             look=Look("decbytes"),
         ),
         graph(
             "Expected by the month's end",
-            "By the last seven days; empty until an hour was counted. Above what is allowed: see docs/lte.md.",
+            "Forecast from the last seven days; empty in the first hour. Above the allowance: see docs/lte.md.",
             Query(f"commonwatt_gateway_lte_forecast_bytes{{{_HERE}}}", "{{direction}}"),
             _ALLOWED,
             look=Look("decbytes"),
@@ -161,19 +161,19 @@ _STORE = Section(
     [
         graph(
             "Disk",
-            "The store keeps a backup of up to backup_bytes; what is free beyond is the reserve for an outage.",
+            "The store keeps a backup of up to backup_bytes; the free space is the reserve for an outage.",
             Query(f"commonwatt_gateway_store_used_bytes{{{_HERE}}}", "in the store"),
             Query(f"commonwatt_gateway_disk_free_bytes{{{_HERE}}}", "free"),
             look=Look("bytes"),
         ),
         graph(
             "Commits per second",
-            "Transactions that were made durable.",
+            "Durable transactions of the store, per second.",
             Query(f"rate(commonwatt_gateway_commits_total{{{_HERE}}}[$__rate_interval])", "commits"),
         ),
         graph(
             "Faults within an hour",
-            "All should be 0. The logs say more; the utility's page /runbooks says what to do.",
+            "All should be 0. The logs have the details; the utility's page /runbooks has the remedies.",
             *(Query(expr, name) for name, expr in _FAULTS),
             look=COUNT,
         ),
@@ -185,19 +185,19 @@ _PROCESSES = Section(
     [
         graph(
             "Processor",
-            "Share of one core. A controller has one: above a half for long is too much.",
+            "Share of one core. A controller has one core: more than half of it for long is too much.",
             Query(f"rate(process_cpu_seconds_total{{{_BOTH}}}[$__rate_interval])", "{{part}}"),
             look=Look("percentunit"),
         ),
         graph(
             "Memory",
-            "It should stay level. If it climbs for days, please report it.",
+            "It should stay level. If it rises for days, please report it.",
             Query(f"process_resident_memory_bytes{{{_BOTH}}}", "{{part}}"),
             look=Look("bytes"),
         ),
         states(
             "Trusted time",
-            "Whose word the time was. Without the utility, or NTP, it is the hardware clock's for some days.",
+            "The source of the gateway's time. Without the utility and NTP it is the hardware clock for some days.",
             Query(f"max by (place) ({_TRUST})", "{{place}}"),
             {0: ("none", RED), 1: ("meters", ORANGE), 2: ("hardware", "yellow"), 3: ("network", GREEN)},
         ),
@@ -207,7 +207,7 @@ _PROCESSES = Section(
 GATEWAY = Dashboard(
     "gateway",
     "Commonwatt gateway",
-    "Is the controller of one microgrid well: its processes, disk, clock and connections?",
+    "The state of one microgrid's controller: its processes, disk, clock and connections.",
     [_NOW, _RELAY, _LINE, _STORE, _PROCESSES],
     [choice("microgrid", "Microgrid", "commonwatt_gateway_commits_total, place")],
 )

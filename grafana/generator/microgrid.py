@@ -1,4 +1,4 @@
-"""The dashboard *microgrid*: how one neighbourhood's meters and batteries do."""
+"""The dashboard *microgrid*: the meters and batteries of one microgrid."""
 
 from grafana.generator.panel_kinds import (
     COUNT,
@@ -32,35 +32,35 @@ _NOW = Section(
     "",
     [
         stat(
-            "Heard by the utility",
-            "How long ago. Red: silent; see its power, its line, its process.",
+            "Last message to the utility",
+            "Time since the gateway's last message. Red: it is silent; check its power, line and process.",
             Query('max(commonwatt_utility_gateway_last_seen_seconds{controller="$microgrid"})'),
             look=HEARD_BEFORE,
         ),
         stat(
             "Devices connected",
-            "To the microgrid's broker, its gateway included, and how many may connect.",
+            "Devices connected to the microgrid's broker, the gateway included, and devices registered there.",
             *_DEVICES,
         ),
         stat(
             "Records a minute",
-            "Taken in by the gateway within five minutes. None: see the broker, the meters, the gateway's disk.",
+            "Records stored by the gateway within five minutes. If none, check broker, meters and the gateway's disk.",
             Query(f"sum(rate(commonwatt_gateway_records_total{{{_HERE}}}[5m])) * 60"),
             look=Look(),
         ),
         stat(
             "Batteries giving",
-            "Told to share now, since another battery is below its minimum.",
+            "Batteries with the command to share now, because another battery is below its minimum.",
             Query(_GIVING),
         ),
         stat(
             "Batteries below",
-            "Below their minimum, for which others give. If none gives, all are low: they buy.",
+            "Batteries below their minimum. If no battery gives, all are low, and they buy from the town.",
             Query(_BELOW),
         ),
         stat(
             "Rejected, 24 h",
-            "Records that could not be accepted: commonwatt gateway dead-letters says which and why.",
+            "Records rejected. List them with their reasons: commonwatt gateway dead-letters.",
             Query(f"sum(increase(commonwatt_gateway_rejected_records_total{{{_HERE}}}[24h]))"),
             look=Look(decimals=0, steps=((1, ORANGE),)),
         ),
@@ -70,7 +70,7 @@ _NOW = Section(
             Query(f"sum(commonwatt_gateway_backlog{{{_HERE}}})"),
         ),
         stat(
-            "Oldest that waits",
+            "Oldest waiting",
             "How long the oldest readings have waited at the gateway for the utility.",
             Query(f"max(commonwatt_gateway_backlog_age_seconds{{{_HERE}}})"),
             look=WAITS,
@@ -83,15 +83,16 @@ _METERS = Section(
     [
         graph(
             "Records a minute, by type",
-            "A steady band. A type that thins out: some meters are gone; a hole: the broker or the gateway was.",
+            "It should be steady. If one type shrinks, some meters are gone; in a gap, the broker or the gateway was "
+            "down.",
             Query(
                 f"sum by (type) (rate(commonwatt_gateway_records_total{{{_HERE}}}[$__rate_interval])) * 60", "{{type}}"
             ),
             stacked=True,
         ),
         graph(
-            "Puts a minute, by what became of them",
-            "busy: the gateway's disk is full. early: a clock is wrong. not_registered: give it the new registry.",
+            "Puts a minute, by result",
+            "busy: the gateway's disk is full. early: a clock is wrong. not_registered: copy the new registry to it.",
             Query(
                 f"sum by (result) (rate(commonwatt_gateway_puts_total{{{_HERE}}}[$__rate_interval])) * 60 > 0",
                 "{{result}}",
@@ -100,7 +101,7 @@ _METERS = Section(
         ),
         graph(
             "Devices connected",
-            "To the microgrid's broker. Below the number registered for long: visit those meters.",
+            "Devices connected to the microgrid's broker. If it stays below the number registered, visit the meters.",
             *_DEVICES,
             look=COUNT,
         ),
@@ -111,16 +112,16 @@ _SHARING = Section(
     "Sharing",
     [
         graph(
-            "Batteries that give, and that are below their minimum",
-            "Who is below is given to by those above, within about a minute. Below for hours with none giving: "
-            "all are low.",
+            "Batteries giving, and batteries below their minimum",
+            "Batteries above their minimum give to those below within about a minute. Below for hours with none "
+            "giving: all are low.",
             Query(_GIVING, "giving"),
             Query(_BELOW, "below their minimum"),
             look=COUNT,
         ),
         graph(
             "Commands a minute, by command",
-            "What the gateway tells its meters. get is the collection of meters that wait to be asked.",
+            "Commands from the gateway to its meters. get collects from meters that only send on request.",
             Query(
                 f"sum by (command) (rate(commonwatt_gateway_commands_total{{{_HERE}}}[$__rate_interval])) * 60",
                 "{{command}}",
@@ -128,7 +129,7 @@ _SHARING = Section(
         ),
         graph(
             "Answers a minute, by result",
-            "done is good. expired, refused: a clock is wrong, or another manager commands.",
+            "done is good. expired: a clock is wrong. fenced: another manager commands.",
             Query(
                 f"sum by (result) (rate(commonwatt_gateway_outcomes_total{{{_HERE}}}[$__rate_interval])) * 60",
                 "{{result}}",
@@ -138,24 +139,24 @@ _SHARING = Section(
 )
 
 _TROUBLE = Section(
-    "What was not accepted",
+    "Rejected and refused",
     [
         graph(
             "Records rejected within an hour, by reason",
-            "Each is kept as a dead letter. What each reason means: docs/bad-input.md.",
+            "Each is kept as a dead letter. docs/bad-input.md explains the reasons.",
             Query(_within_an_hour("reason", "gateway_rejected_records"), "{{reason}}"),
             look=COUNT,
         ),
         graph(
             "Connections refused and cut within an hour",
-            "By the microgrid's broker. token, identity: a client without the right; expired: renew.",
+            "By the microgrid's broker. token, identity: wrong credentials. expired: renew the certificate.",
             Query(_within_an_hour("reason", "broker_refused_connects"), "refused: {{reason}}"),
             Query(_within_an_hour("reason", "broker_cut_connections"), "cut: {{reason}}"),
             look=COUNT,
         ),
         graph(
-            "Messages unreadable within an hour, by where they came in",
-            "A device that sends rubbish. The first kilobyte is kept: commonwatt gateway dead-letters.",
+            "Unreadable messages within an hour, by source",
+            "A device sends malformed messages. Their first kilobyte is kept: commonwatt gateway dead-letters.",
             Query(_within_an_hour("source", "gateway_unreadable_messages"), "{{source}}"),
             look=COUNT,
         ),
@@ -167,19 +168,19 @@ _EMULATED = Section(
     [
         graph(
             "Readings at the meters",
-            "Recorded and not yet acknowledged by the gateway. It climbs while the gateway or the broker is away.",
-            Query(f"commonwatt_meters_readings_held{{{_HERE}}}", "held"),
+            "Readings not yet acknowledged by the gateway. They grow while the gateway or the broker is down.",
+            Query(f"commonwatt_meters_readings_held{{{_HERE}}}", "waiting"),
             look=COUNT,
         ),
         graph(
             "Lag",
-            "How far the meters are behind the town's clock. If it grows, the machine is too slow for the speed.",
+            "Delay of the meters behind the town's clock. If it grows, the machine is too slow for the speed.",
             Query(f"commonwatt_meters_lag_seconds{{{_HERE}}}", "behind"),
             look=Look("s", high=60),
         ),
         graph(
             "Meters",
-            "Connected, and with their battery told to share.",
+            "Meters connected, and meters whose battery has the command to share.",
             Query(f"commonwatt_meters_connected{{{_HERE}}}", "connected"),
             Query(f"commonwatt_meters_sharing{{{_HERE}}}", "sharing"),
             look=COUNT,
@@ -190,7 +191,7 @@ _EMULATED = Section(
 MICROGRID = Dashboard(
     "microgrid",
     "Commonwatt microgrid",
-    "How the meters and batteries of one microgrid do. No figure here is of a single household.",
+    "The meters and batteries of one microgrid. No figure here is of a single household.",
     [_NOW, _METERS, _SHARING, _TROUBLE, _EMULATED],
     [choice("microgrid", "Microgrid", "commonwatt_gateway_commits_total, place")],
 )

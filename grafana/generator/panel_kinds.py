@@ -1,7 +1,7 @@
-"""The few kinds of panels that the dashboards are made of, in Grafana's JSON (schema of Grafana 11.6).
+"""The kinds of panels in the dashboards, in Grafana's JSON (schema of Grafana 11.6).
 
-Everything looks alike: a panel has a title, a description that says what to do, a unit and thresholds; numbers stand on
-top, curves below. A dashboard is a list of sections, each a list of panels that flow from left to right.
+A panel has a title, a description with the action to take, a unit and thresholds; numbers are at the top, curves below.
+A dashboard is a list of sections; a section is a list of panels that are laid out from left to right.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,16 +18,16 @@ _DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 GREEN, ORANGE, RED, BLUE = "green", "orange", "red", "blue"
 
 Steps: TypeAlias = Sequence[tuple[float, str]]
-"""From which value on something has which colour; below the first it has the base's."""
+"""Pairs of a lower bound and the colour from there on; below the first bound the base colour is used."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What is asked of Prometheus.
+    """A query to Prometheus.
 
     Attributes:
         expr: PromQL.
-        legend: Name of each series; ``{{label}}`` stands for its label.
+        legend: Name of each series; ``{{label}}`` is replaced by the label's value.
     """
 
     expr: str
@@ -36,7 +36,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Panel:
-    """A panel without its place.
+    """A panel without its position.
 
     Attributes:
         body: Its JSON, without ``id`` and ``gridPos``.
@@ -55,7 +55,7 @@ class Section:
 
     Attributes:
         title: The heading; empty for the first, which needs none.
-        panels: What is in it.
+        panels: The section's panels.
     """
 
     title: str
@@ -67,12 +67,12 @@ class Dashboard:
     """A dashboard.
 
     Attributes:
-        name: Of its file, and in its address.
-        title: What people see.
-        description: What it is for.
-        sections: From top to bottom.
-        variables: What can be chosen, besides the data source.
-        hours: Hours that are shown at first.
+        name: Name of its file, and in its address.
+        title: Its title in Grafana.
+        description: Its purpose.
+        sections: Its sections from top to bottom.
+        variables: Variables besides the data source.
+        hours: Default time range, hours.
     """
 
     name: str
@@ -85,16 +85,16 @@ class Dashboard:
 
 @dataclass(frozen=True)
 class Look:
-    """How values are shown.
+    """The display of values.
 
     Attributes:
         unit: Grafana's name of the unit.
-        steps: From which value on it has which colour.
-        base: The colour below the first of these.
+        steps: Colours by lower bound.
+        base: The colour below the first bound.
         words: Texts shown in place of numbers.
-        decimals: Digits after the point; ``None``: as many as it takes.
-        low: The lowest value that is sure to be shown on the axis.
-        high: What the axis reaches at least, so that a few are not drawn as many.
+        decimals: Digits after the point; ``None``: Grafana chooses.
+        low: Minimum of the axis; ``None``: Grafana chooses.
+        high: Least maximum of the axis, so that small values look small.
     """
 
     unit: str = "short"
@@ -110,7 +110,7 @@ COUNT = Look(decimals=0, high=10)
 NONE_WANTED = Look(decimals=0, steps=((1, RED),))
 AGE = Look("s", decimals=0)
 SILENT_S = 300
-"""After so long without a word of it a gateway is silent."""
+"""Time without a message after which a gateway counts as silent, seconds."""
 HEARD_BEFORE = Look("s", decimals=0, steps=((SILENT_S, RED),))
 WAITS = Look("s", decimals=0, steps=((1800, ORANGE), (86_400, RED)))
 FREE = Look("percentunit", decimals=0, steps=((0.1, GREEN),), base=RED)
@@ -118,12 +118,12 @@ PER_SECOND = Look("short")
 
 
 def none_or(expr: str, label: str) -> str:
-    """Leave out what is 0; where nothing is left, return a 0 that is called none."""
+    """Return a query without the series that are 0; if none is left, its result is one 0 with the label value none."""
     return f'{expr} > 0 or on () label_replace(vector(0), "{label}", "none", "", "")'
 
 
 def stat(title: str, text: str, *queries: Query, look: Look = COUNT, width: int = 3) -> Panel:
-    """Return a panel of one number, or a few, as it is now."""
+    """Return a panel of one or a few present values."""
     options = {
         "colorMode": "value" if look.steps else "none",
         "graphMode": "none",
@@ -164,7 +164,7 @@ def graph(
 
 
 def states(title: str, text: str, query: Query, words: dict[float, tuple[str, str]], *, width: int = 8) -> Panel:
-    """Return a panel that shows which state something was in; ``words`` are name and colour of each value."""
+    """Return a timeline of states; ``words`` has the name and colour of each value."""
     options = {
         "alignValue": "left",
         "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False},
@@ -225,7 +225,7 @@ def _override(name: str, look: Look) -> Json:
 
 
 def choice(name: str, label: str, query: str) -> Json:
-    """Return a variable whose values are those of a label; ``query`` is as in ``label_values(query)``."""
+    """Return a variable with the values of a label; ``query`` is the argument of ``label_values``."""
     asked = f"label_values({query})"
     return {
         "name": name,
@@ -349,7 +349,7 @@ def _link() -> Json:
 
 
 def _placed(sections: Iterable[Section]) -> Iterable[Json]:
-    """Number the panels, and let them flow from left to right."""
+    """Number the panels, and lay them out from left to right."""
     number, y = 0, 0
     for section in sections:
         if section.title:

@@ -62,7 +62,7 @@ ROWS: dict[int, Row] = {
         "The fault is detected within two heartbeats, and the connection is made again.",
     ),
     9: Row(
-        "A client takes no more messages.",
+        "A client stops reading its messages.",
         "No other client waits for it, and memory stays bounded.",
     ),
     10: Row(
@@ -102,8 +102,8 @@ ROWS: dict[int, Row] = {
     ),
     21: Row("Readings arrive after the bill.", "The bill stays, and a correction is made."),
     22: Row(
-        "A meter is reset or exchanged, its counter rolls over, or shows too little for once.",
-        "No energy appears that never flowed.",
+        "A meter is reset or exchanged, its counter rolls over, or it dips once.",
+        "No false energy appears.",
     ),
     23: Row(
         "A meter without a connection runs out of storage.",
@@ -192,21 +192,21 @@ _LIMITS = """
   checked yet. When two devices report different values for one slot, the smaller is used, and the conflict is kept for
   a person to see.
 - **A command for a duration** is given only while a controller does not trust its clock, as after a start without a
-  network. If it is delayed on the way it begins when it arrives; it still ends by itself.
-- **A meter's clock** is right within 2 s and what an answer took, or up to 120 s ahead, once its gateway has told it
-  the time; it ends states by that clock. Before that, as after a power cut without a network, it is as wrong as its own
-  clock is. Readings it has recorded under times to come wait at the meter until those have come, and so does all it
-  records meanwhile; of such a time no second measurement is kept.
-- **A retained command** can't expire at a broker of ours, which keeps none. Other brokers may; receivers ignore it,
-  count it (`..._retained_messages_total`) and log it once, which is all the operator sees.
+  network. A delay on the way delays its start; it still ends by itself.
+- **A meter's clock**, once set by its gateway, is behind by at most 2 s plus the answer's delay, or ahead by at most
+  120 s; the meter ends states by this clock. Before that, for example after a power cut without a network, it has the
+  error of its own clock. Readings recorded with future times wait at the meter until these times, and so do all later
+  records; the meter keeps no second measurement of these slots.
+- **A retained command**: our broker retains nothing, but other brokers may. Receivers ignore it, count it
+  (`..._retained_messages_total`) and log it once; the operator sees nothing else.
 - **A damaged database of the utility** loses data that only it has: decisions, commands and dead letters that can't be
   read any more. A part's sender and time of receipt, and the sums of each block, have no checksum; the readings have.
-- **A gateway that loses its store while it sends averages** forgets which it sent. If a meter then repeats a few exact
-  readings of such a group, the utility has both: the exact ones, and the mean of all ten in the other slots. Each slot
-  says which it is; the sum of that one group may be off by as much as readings differ from their mean.
+- **A gateway that loses its store while it sends averages** loses the list of averages sent. If a meter then repeats a
+  few exact readings of such a group, the utility has both: the exact ones, and the mean of all ten in the other slots.
+  Each slot has its quality; the sum of this group may be wrong by as much as readings differ from their mean.
 - **After a long outage of the utility** the newest readings come first, so the oldest are the last to be complete.
-- **A clock that is trusted and years ahead** has jobs done for periods that have not been. They stay done when the
-  clock is right again. `commonwatt utility jobs` shows them.
+- **A trusted clock that is years ahead** makes jobs run for future periods. These periods stay done after the clock is
+  corrected. `commonwatt utility jobs` shows them.
 - **Figures**: a week of eight meters, 80,640 parts of a minute each, drained in 20 s on a busy two-core machine over a
   line of 100 kB/s.
 """

@@ -104,7 +104,7 @@ def backup_command(
     """
     with errors_reported():
         settings, _ = load(config)
-        with stop_told(f"stopped; there is no {file}, and the database is as it was"), _progress("backup") as tell:
+        with stop_told(f"stopped; there is no {file}, and the database is unchanged"), _progress("backup") as tell:
             damaged = backup(settings.database, file, config, tell)
         size = file.stat().st_size
         again = command_line(config, "restore", file)
@@ -142,7 +142,7 @@ def restore_command(
             quarantined = restore(settings.database, file, int(clock.now()), config, replace=replace, tell=tell)
         if quarantined is not None:
             typer.echo(f"what was there is kept as {quarantined}")
-        typer.echo("restored, under a new store id; start the service again: the gateways send the data since the backup")
+        typer.echo("restored, under a new store id; start the service again: the gateways send newer data")
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def check_meters(connection: Connection) -> None:
     """
     for row in connection.execute(select(meter)):
         if not is_sound(meter, row):
-            raise DamagedError(f"meter {row.label} (number {row.no}) is damaged")
+            raise DamagedError(f"meter {row.label} (number {row.no}) fails its checksum")
 
 
 def is_damage(error: BaseException) -> bool:

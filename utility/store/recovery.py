@@ -126,7 +126,7 @@ def recover(path: Path, now: EpochSeconds) -> Recovery:
             with readable(path, partial(check_schema, empty=empty), lambda: empty) as source:
                 _fill(fresh, revision, source, result, now)
         except (DatabaseError, OSError) as error:
-            raise StoreError(f"{fresh}: can't be made: {error}; {path} is as it was") from error
+            raise StoreError(f"{fresh}: can't be made: {error}; {path} is unchanged") from error
         with uninterrupted():
             make_ready(fresh, path)
             result.quarantined = put_in_place(path, now)

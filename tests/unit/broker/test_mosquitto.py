@@ -197,6 +197,6 @@ def test_devices_registered_by_an_older_version_are_told_to_be_registered_again(
     words = ["render", "mosquitto", "--config", str(config), "--out", str(tmp_path / "out")]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 2
-    assert "devices.json: 1 has no digest for Mosquitto" in done.stderr
+    assert "devices.json: 1 devices have no digest for Mosquitto, the first is 1" in done.stderr
     assert "commonwatt utility register" in done.stderr
     assert not (tmp_path / "out").exists()

@@ -154,7 +154,7 @@ def test_a_town_file_that_moves_a_meter_is_refused_by_the_files_of_the_town_alon
         done = CliRunner().invoke(app, refused)
         assert done.exit_code == 2, done.output
         assert "meter 10001 is registered with microgrid r001, and the town file now says a001" in done.stderr
-        assert "add at its end" in done.stderr
+        assert "append at its end" in done.stderr
     assert {path: path.read_bytes() for path in out.rglob("*.json")} == before
     assert not (out / "a001").exists()
     assert not database.exists(), "nothing was put in there either"

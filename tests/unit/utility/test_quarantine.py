@@ -172,7 +172,7 @@ def test_a_block_of_nothing_but_implausible_slots_leaves_no_part(bench: Bench) -
 def test_a_letter_that_can_never_be_a_reading_is_not_held(bench: Bench, dead_letter: DeadLetter) -> None:
     bench.send(batch(dead_letters=[dead_letter]))
     assert bench.states() == [""]
-    with pytest.raises(ConfigError, match="not one that is held"):
+    with pytest.raises(ConfigError, match="is not quarantined"):
         bench.decide(1, RELEASED)
 
 

@@ -78,7 +78,7 @@ def test_files_admit_each_device_to_its_broker_alone(town: Town, tmp_path: Path)
 def test_meter_that_was_moved_in_the_town_file_is_refused(database: Database, tmp_path: Path) -> None:
     path = tmp_path / "town.toml"
     path.write_text('microgrid = [{id = "pub", kind = "public"}, {id = "r", kind = "residential", count = 2}]\n')
-    with database.writes.begin() as connection, pytest.raises(ConfigError, match="add at its end"):
+    with database.writes.begin() as connection, pytest.raises(ConfigError, match="append at its end"):
         fill_registry(connection, load_town(path))
 
 
@@ -95,7 +95,7 @@ def test_changed_account_of_a_registered_meter_is_refused_by_database_and_files(
         fill_registry(connection, town_with(4))
         before = load_snapshot(connection)
     enrol(town_with(4), tmp_path / "out")
-    refused = r"meter 77 is registered with account 4, and the town file now says 9; its records name account 4"
+    refused = r"meter 77 is registered with account 4, and the town file now says 9; the meter's records name account 4"
     with database.writes.begin() as connection:
         with pytest.raises(ConfigError, match=refused):
             fill_registry(connection, town_with(9))

@@ -114,7 +114,7 @@ def test_a_backup_of_a_later_schema_is_refused_before_anything_is_touched(
     said = command("restore", str(later), "--replace", code=2)
     assert "a later version of Commonwatt made it" in said
     assert "0099" in said
-    assert "as it was" in said
+    assert "is unchanged" in said
     assert look(url) == before == (before[0], saved)
 
 
@@ -148,7 +148,7 @@ def test_an_empty_or_cut_off_file_is_no_backup(
     (tmp_path / "cut").write_bytes((tmp_path / "kept").read_bytes()[:length])
     said = command("restore", str(tmp_path / "cut"), "--replace", code=2)
     assert f"{tmp_path}/cut: is no backup of a utility's database" in said
-    assert "as it was" in said
+    assert "is unchanged" in said
     assert look(url) == before == (before[0], saved)
 
 
@@ -156,7 +156,7 @@ def test_a_damaged_meter_makes_no_backup(command: Command, saved: list[bytes], u
     in_sql(url, "UPDATE meter SET crc = crc + 1 WHERE no = 2")
     said = command("backup", str(tmp_path / "kept"), code=1)
     assert "no backup was made" in said
-    assert "not what was registered" in said
+    assert "meter 10002 (number 2) fails its checksum" in said
     assert not list(tmp_path.glob("kept*"))
 
 
@@ -167,7 +167,7 @@ def test_the_commands_that_are_named_run_as_they_are_printed(
     again = shlex.split(said.partition("restore with: commonwatt utility ")[2])
     assert again[-2] == "--config"
     said = command(*again[:-2], code=2)
-    replacing = shlex.split(said.partition("if that is meant: commonwatt utility ")[2])
+    replacing = shlex.split(said.partition("if that is intended: commonwatt utility ")[2])
     assert replacing[-2:] == again[-2:]
     assert "restored" in command(*replacing[:-2])
 
@@ -185,14 +185,14 @@ def test_what_stops_a_command_is_told_and_nothing_is_left(
     module, last = (file_backup, "check_copy") if kind == "sqlite" else (server_backup, "_load")
     with monkeypatch.context() as patch:
         patch.setattr(module, last, stop)
-        assert "stopped; the database is as it was" in command("restore", str(tmp_path / "kept"), "--replace", code=130)
+        assert "stopped; the database is unchanged" in command("restore", str(tmp_path / "kept"), "--replace", code=130)
     with monkeypatch.context() as patch:
         patch.setattr(module, last if kind == "sqlite" else "check_archive", stop)
         assert f"there is no {tmp_path}/new" in command("backup", str(tmp_path / "new"), code=130)
     if kind == "sqlite":
         with monkeypatch.context() as patch:
             patch.setattr(recover, "_fill", stop)
-            assert "stopped; the database is as it was" in command("recover", code=130)
+            assert "stopped; the database is unchanged" in command("recover", code=130)
     assert sorted(tmp_path.iterdir()) == there
     assert look(url) == before
 
@@ -414,6 +414,6 @@ def test_whatever_ends_a_restore_the_database_is_as_it_was(
             said = process.communicate()[1]
     engine.dispose()
     assert process.returncode == (130 if number != signal.SIGKILL else -signal.SIGKILL)
-    assert number == signal.SIGKILL or "stopped; the database is as it was" in said
+    assert number == signal.SIGKILL or "stopped; the database is unchanged" in said
     assert "Traceback" not in said
     assert look(url) == before

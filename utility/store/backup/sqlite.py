@@ -138,7 +138,7 @@ def _check_meters(connection: sqlite3.Connection) -> None:
     for values in connection.execute(f"SELECT {', '.join(names)} FROM meter"):  # noqa: S608 - names of ours
         row = dict(zip(names, values, strict=True))
         if row_crc(meter, row) != row["crc"]:
-            raise DamagedError(f"meter {row['label']} (number {row['no']}) is damaged")
+            raise DamagedError(f"meter {row['label']} (number {row['no']}) fails its checksum")
 
 
 def _damaged(connection: sqlite3.Connection, table: str) -> int:
