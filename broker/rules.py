@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from commonwatt.identity.devices import Device, Role
+from commonwatt.model.ids import ID_PATTERN
 from commonwatt.protocol.topics import (
     ACKS,
     BATCHES,
@@ -71,9 +72,8 @@ GRANTS: Mapping[tuple[Role, Action], tuple[Grant, ...]] = {
 }
 """What each role may publish and receive."""
 
-_METER = r"(?:0|[1-9][0-9]{0,19})"
 IDENTITY_PATTERNS: Mapping[Role, str] = {
-    Role.METER: _METER,
+    Role.METER: ID_PATTERN,
     Role.GATEWAY: MICROGRID_PATTERN,
     Role.UTILITY: MICROGRID_PATTERN,
 }
@@ -87,7 +87,7 @@ def _pattern(role: Role, action: Action, wildcard: str = "{}") -> re.Pattern[str
         path = grant.path.format(
             microgrid=f"(?P<microgrid>{MICROGRID_PATTERN})",
             identity=f"(?P<identity>{IDENTITY_PATTERNS[role]})",
-            a_meter=wildcard.format(_METER),
+            a_meter=wildcard.format(ID_PATTERN),
             a_microgrid=MICROGRID_PATTERN,
         )
         lines.append(f"{path}/{wildcard.format('(?:' + '|'.join(grant.leaves) + ')')}")

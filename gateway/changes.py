@@ -3,8 +3,9 @@
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, HistoryRecord, Log
-from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours, Quarter
+from commonwatt.model.units import EpochSeconds, MilliwattHours, Quarter
 from commonwatt.protocol.commands import Epoch, Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 

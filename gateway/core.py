@@ -11,10 +11,11 @@ from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.ids import MeterId
 from commonwatt.model.machine import Machine
 from commonwatt.model.records import Log, Rejection
 from commonwatt.model.trust import Now, Trust
-from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import BatchAck, unpack_batch_ack
 from commonwatt.protocol.commands import PERIODS, ControllerCommand, Outcome

@@ -13,7 +13,7 @@ from typing import Self
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, perform
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.units import MeterId
+from commonwatt.model.ids import MeterId
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import Clock, load_clock, read_machine
 from commonwatt.runtime.service import until_stopped

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, Log
-from commonwatt.model.units import MeterId, Quarter
+from commonwatt.model.units import Quarter
 from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import Desired, MeterInfo, Part
 

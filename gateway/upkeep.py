@@ -4,7 +4,8 @@ from collections import Counter
 
 from commonwatt.model.disk_space import ENOUGH_BYTES, LOW_BYTES
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.units import EpochSeconds, unsigned64
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
 from gateway.changes import AddDeadLetters, Change, DropBackup, DropDamaged
 from gateway.stored import Backup, DamagedRow

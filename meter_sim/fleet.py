@@ -21,8 +21,9 @@ from commonwatt.device.shell import DeviceShell
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
-from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
+from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work

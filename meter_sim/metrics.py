@@ -8,7 +8,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds
 
 
 @dataclass(frozen=True, kw_only=True)

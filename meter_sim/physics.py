@@ -14,8 +14,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from commonwatt.device.desired_states import Commanded
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOT_S, VOLTS, EpochSeconds, MeterId, MilliwattHours
+from commonwatt.model.units import SLOT_S, VOLTS, EpochSeconds, MilliwattHours
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town, average_w
 from meter_sim.load import Consumer, Loads
 from meter_sim.weather import Weather, chance, seed_of

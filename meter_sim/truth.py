@@ -12,8 +12,9 @@ from typing import TypeAlias
 from commonwatt.device import changes as device
 from commonwatt.device.changes import Made
 from commonwatt.device.store import DeviceStore
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, Log, unpack_event
-from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
+from commonwatt.model.units import EpochSeconds, MilliwattHours
 
 
 @dataclass(frozen=True, slots=True)

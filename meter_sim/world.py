@@ -5,7 +5,8 @@ import random
 from collections.abc import Mapping
 
 from commonwatt.device.desired_states import Commanded
-from commonwatt.model.units import SLOT_S, EpochSeconds, MeterId
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.town.town import Microgrid
 from meter_sim.physics import MicrogridPhysics, Step
 from meter_sim.truth import Slot

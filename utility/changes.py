@@ -5,6 +5,7 @@ from typing import TypeAlias
 
 from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import Blocks
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetter
@@ -52,13 +53,13 @@ class SawGateway:
         controller: The gateway's controller.
         time: Time of receipt.
         heartbeat: The heartbeat.
-        minima: Meter id (decimal), sharing minimum in percent, time of the meter's report; assigned meters only.
+        minima: Meter id, sharing minimum in percent, time of the meter's report; assigned meters only.
     """
 
     controller: ControllerId
     time: EpochSeconds
     heartbeat: Heartbeat
-    minima: tuple[tuple[str, int, EpochSeconds], ...] = ()
+    minima: tuple[tuple[MeterId, int, EpochSeconds], ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

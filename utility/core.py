@@ -17,6 +17,7 @@ from commonwatt.codec.packing import unpack
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import KNOWN_STATES, RecordType
 from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId
@@ -283,7 +284,7 @@ class Core:
         absent = tuple(
             (meter, record_type, quarter, int(mask, 16))
             for meter, record_type, quarter, mask in outcome.absent or ()
-            if quarter < settled and self._may_hold(controller, str(meter))
+            if quarter < settled and self._may_hold(controller, meter)
         )
         closing = CloseCommand(
             id=outcome.id, controller=controller, state="done", outcome=outcome.pack().decode(), absent=absent
@@ -304,9 +305,9 @@ class Core:
         seen = SawGateway(controller=controller, time=now, heartbeat=heartbeat, minima=minima)
         return Step("seen", (Write(seen),))
 
-    def _may_hold(self, controller: ControllerId, label: str) -> bool:
-        """Return whether a meter, by its id in decimal, is assigned to a controller."""
-        meter = self.registry.meters.get(int(label)) if label.isdecimal() else None
+    def _may_hold(self, controller: ControllerId, meter_id: MeterId) -> bool:
+        """Return whether a meter is assigned to a controller."""
+        meter = self.registry.meters.get(meter_id)
         return meter is not None and controller in meter.controllers
 
     def _head_ack(

@@ -12,6 +12,7 @@ from typing import IO, Any
 
 from commonwatt.model.blocks import Blocks, concatenate, join, make_blocks
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import parse_id
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 
@@ -119,7 +120,7 @@ def _event_of(item: dict[str, Any]) -> EventRecord:
 
 def _number(value: object, end: int = 2**32) -> int:
     """Return a number, or an id in decimal, below ``end``."""
-    number = int(value) if isinstance(value, str) and value.isdecimal() and len(value) <= 20 else value
+    number = parse_id(value) if isinstance(value, str) else value
     if type(number) is not int or not 0 <= number < end:
         raise ValueError(f"{value!r:.40} is out of range")
     return number

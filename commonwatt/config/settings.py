@@ -9,13 +9,14 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from commonwatt.model.ids import ID_PATTERN
 from commonwatt.network.addresses import Address, is_loopback
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 
 Seconds = Annotated[int, Field(ge=15, le=86_400)]
 """A period in seconds of the part's clock."""
 
-DecimalId = Annotated[str, Field(pattern=r"^[0-9]{1,20}$")]
+DecimalId = Annotated[str, Field(pattern=f"^{ID_PATTERN}$")]
 """A meter's id as text."""
 
 HostName = Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9.-]*[a-z0-9])?$", max_length=253)]

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import Log, RecordType
-from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
+from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.protocol.commands import Epoch, Held, Kind
 
 

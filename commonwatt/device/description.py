@@ -2,8 +2,9 @@
 
 from typing import Protocol
 
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MeterId, MilliwattHours
+from commonwatt.model.units import MilliwattHours
 
 
 class BatteryDescription(Protocol):

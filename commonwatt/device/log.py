@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 from commonwatt.device.changes import Delete, LogRow, Made, Replace
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import HistoryRecord, Log, unpack_history
-from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MeterId
+from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds
 from commonwatt.protocol.meter_messages import Put
 
 # Offsets of the id in a record, and of start and end in a history record (M2, M3).

@@ -17,7 +17,8 @@ from commonwatt.device.delivery import Tally
 from commonwatt.device.store import DeviceStore
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.units import MeterId, MicrogridId
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import MicrogridId
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.network.tls import ClientTls
 from commonwatt.protocol import topics

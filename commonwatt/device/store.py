@@ -17,8 +17,9 @@ from pydantic import TypeAdapter
 
 from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
 from commonwatt.model.exceptions import StoreError
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
-from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Held, Kind
 from commonwatt.sqlite.damage import LOG_BYTES, check_pages, fails_check, open_read_only, quarantine
 from commonwatt.sqlite.resync import write_log_again

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 
+from commonwatt.model.ids import MeterId
 from commonwatt.model.trust import Trust
-from commonwatt.model.units import GROUP_S, EpochSeconds, MeterId
+from commonwatt.model.units import GROUP_S, EpochSeconds
 
 PUT_S = 60
 """Seconds between the puts of a meter that sends by itself (M4)."""

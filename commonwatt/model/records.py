@@ -4,7 +4,8 @@ import struct
 from dataclasses import dataclass
 from enum import IntEnum, IntFlag
 
-from commonwatt.model.units import EpochSeconds, MeterId, MilliwattHours
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds, MilliwattHours
 
 HISTORY_BYTES = 36
 """Length of a history record on the wire."""

@@ -19,8 +19,6 @@ microgrid of the same name."""
 EpochSeconds: TypeAlias = int
 """UTC seconds since 1970-01-01."""
 
-MeterId: TypeAlias = int
-"""A meter's unsigned 64-bit id; decimal text in topics and JSON."""
 
 Quarter: TypeAlias = int
 """A quarter-hour, counted from 1970: epoch seconds // 900."""
@@ -61,13 +59,3 @@ def quarter_of(time: EpochSeconds) -> Quarter:
 def slot_of(time: EpochSeconds) -> int:
     """Return the index, 0 to 59, of the slot that starts at ``time`` within its quarter."""
     return time % QUARTER_S // SLOT_S
-
-
-def signed64(number: int) -> int:
-    """Return an unsigned 64-bit id as the signed integer of the same bits, for SQL columns."""
-    return number - 2**64 if number >= 2**63 else number
-
-
-def unsigned64(number: int) -> int:
-    """Return the id whose ``signed64`` is ``number``."""
-    return number % 2**64

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.blocks import Blocks
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import (
     FUTURE_S,
     MAX_RECORD_S,
@@ -25,16 +26,7 @@ from commonwatt.model.records import (
     RecordType,
     Rejection,
 )
-from commonwatt.model.units import (
-    GROUP_S,
-    MAX_ABS_READING,
-    QUARTER_S,
-    SLOT_S,
-    VOLTS,
-    EpochSeconds,
-    MeterId,
-    MilliwattHours,
-)
+from commonwatt.model.units import GROUP_S, MAX_ABS_READING, QUARTER_S, SLOT_S, VOLTS, EpochSeconds, MilliwattHours
 
 EARLY_S = 7200
 """Seconds by which a record may end after the receiver's trusted time and wait at its sender: a clock is off.

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 from commonwatt.codec.packing import unpack
 from commonwatt.model.exceptions import ConfigError, ProtocolError
+from commonwatt.model.ids import parse_id
 from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, State, unpack_event, unpack_history
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import moment, near
@@ -148,10 +149,10 @@ def wanted(meter: str | None, reason: str | None, since: str | None, now: EpochS
     Raises:
         ConfigError: An option is malformed.
     """
-    if meter is not None and not (meter.isdecimal() and int(meter) < 2**64):
-        raise ConfigError(f"--meter: {meter!r} is no meter's id")
+    if meter is not None and parse_id(meter) is None:
+        raise ConfigError(f"--meter: {meter!r:.40} is no meter's id")
     return Wanted(
-        meter=None if meter is None else int(meter),
+        meter=None if meter is None else parse_id(meter),
         reasons=() if reason is None else _numbers(reason),
         since=0 if since is None else _since(since, now),
         state=state,

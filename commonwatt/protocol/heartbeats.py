@@ -75,7 +75,7 @@ class Heartbeat(Message):
     aggregation: Literal["none", "lossless", "lossy"]
     periods: dict[str, Natural] = Field(default_factory=dict)
     tuned: tuple[str, ...] = ()
-    minima: dict[str, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
+    minima: dict[Id64, tuple[Annotated[int, Field(ge=0, le=100)], Moment]] = Field(default_factory=dict)
     trust: Annotated[int, Field(ge=0, le=3)] = 0
     offset_s: Annotated[int, Field(ge=-(2**53), le=2**53)] = 0
     fenced: Natural = 0

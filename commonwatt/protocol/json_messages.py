@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, ValidationEr
 from pydantic.functional_validators import BeforeValidator
 
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.ids import parse_id
 from commonwatt.protocol.meter_messages import Refusal
 
 MAX_COMMAND_BYTES = 16_384
@@ -15,9 +16,9 @@ MAX_COMMAND_BYTES = 16_384
 def _from_text(value: object, info: ValidationInfo) -> object:
     if isinstance(value, int) and info.mode == "python":
         return value
-    if isinstance(value, str) and value.isdecimal() and len(value) <= 20:
-        return int(value)
-    raise ValueError("must be a decimal number in quotation marks")
+    if isinstance(value, str) and (number := parse_id(value)) is not None:
+        return number
+    raise ValueError("must be a decimal number below 2^64 in quotation marks")
 
 
 Id64 = Annotated[int, BeforeValidator(_from_text), PlainSerializer(str), Field(ge=0, lt=2**64)]

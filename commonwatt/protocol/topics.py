@@ -8,7 +8,8 @@ gateway, ``utility`` for the utility.
 import re
 from dataclasses import dataclass
 
-from commonwatt.model.units import ControllerId, MeterId, MicrogridId
+from commonwatt.model.ids import ID_PATTERN, MeterId
+from commonwatt.model.units import ControllerId, MicrogridId
 
 ROOT = "cw1"
 """First level of every topic; its number is the protocol's version."""
@@ -38,9 +39,7 @@ ACKS = "ack"
 COMMANDS = "cmd"
 """down: a command, JSON."""
 
-_METER_UP = re.compile(
-    rf"{ROOT}/({MICROGRID_PATTERN})/(0|[1-9][0-9]{{0,19}})/u/({RECORDS}|{EVENTS}|{LEVELS}|{OUTCOMES})"
-)
+_METER_UP = re.compile(rf"{ROOT}/({MICROGRID_PATTERN})/({ID_PATTERN})/u/({RECORDS}|{EVENTS}|{LEVELS}|{OUTCOMES})")
 _GATEWAY_UP = re.compile(rf"{ROOT}/({MICROGRID_PATTERN})/u/({BATCHES}|{STATUS}|{OUTCOMES})")
 
 

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, PlainSerializer
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import MicrogridName, Settings
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import parse_id
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 from commonwatt.runtime.files import read_object, write_private
@@ -19,7 +20,7 @@ from commonwatt.town.town import Direction, Function, Microgrid
 
 
 def _from_text(value: object) -> object:
-    return int(value) if isinstance(value, str) and value.isdecimal() and len(value) <= 20 else value
+    return parse_id(value) if isinstance(value, str) else value
 
 
 class RegisteredMeter(Settings):

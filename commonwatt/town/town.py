@@ -13,8 +13,9 @@ from pathlib import Path
 
 from commonwatt.config.files import check_model, read_toml
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MeterId, MicrogridId, MilliwattHours
+from commonwatt.model.units import MicrogridId, MilliwattHours
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
 

@@ -4,7 +4,8 @@ A correct meter makes at most one slot a record type in 15 s: 12 a minute with t
 backlog of eight weeks of such a meter at once, and the rate almost one more week each minute.
 """
 
-from commonwatt.model.units import EpochSeconds, MeterId
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.bucket import Bucket
 
 SLOTS_A_MINUTE = 120_000

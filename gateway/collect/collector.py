@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import (
     EventRecord,
     HistoryRecord,
@@ -15,7 +16,7 @@ from commonwatt.model.records import (
     Rejection,
 )
 from commonwatt.model.trust import Now, Trust
-from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId
+from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter, DeadLetterSource
 from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, slots_asked, unpack_put

@@ -8,7 +8,7 @@ epoch of another rank is commanded by another manager and gets no commands. So a
 from collections.abc import Iterable
 
 from commonwatt.model.effects import Effect, Write
-from commonwatt.model.units import MeterId
+from commonwatt.model.ids import MeterId
 from commonwatt.protocol.commands import Epoch
 from gateway.changes import Change, Setting
 from gateway.stored import KeptSettings

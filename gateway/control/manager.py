@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import FUTURE_S, KNOWN_STATES, State
 from commonwatt.model.trust import Now, Trust
-from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MeterId, MilliwattHours
+from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MilliwattHours
 from commonwatt.protocol.commands import VERBS, Command, Held, Kind, Outcome
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
@@ -280,10 +281,10 @@ class Manager:
             )
         return states
 
-    def minima(self) -> dict[str, tuple[int, EpochSeconds]]:
+    def minima(self) -> dict[MeterId, tuple[int, EpochSeconds]]:
         """Return each battery's sharing minimum, in percent, and the time of its report (T6), by meter id."""
         infos = [view.info for view in self.meters.values() if view.info is not None]
-        return {str(i.meter): (i.minimum_percent, i.time) for i in infos if i.minimum_percent is not None}
+        return {i.meter: (i.minimum_percent, i.time) for i in infos if i.minimum_percent is not None}
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
         """Shift all deadlines after the time was set by ``by_s``, so that durations stay the same.

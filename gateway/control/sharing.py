@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
-from commonwatt.model.units import MeterId, MilliwattHours
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import MilliwattHours
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,9 @@ import sqlite3
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, Log
-from commonwatt.model.units import MeterId, Quarter, signed64, unsigned64
+from commonwatt.model.units import Quarter
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.dead_letters import DeadLetter, Kept, Wanted
 from commonwatt.sqlite.damage import DamagedError, check_pages

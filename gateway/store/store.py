@@ -16,8 +16,9 @@ from typing import Self
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, from_records
 from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.ids import signed64
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, Rejection
-from commonwatt.model.units import SLOT_S, signed64
+from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.sqlite.damage import LOG_BYTES, DamagedError, fails_check, lenient_text
 from commonwatt.sqlite.resync import write_log_again

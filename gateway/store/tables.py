@@ -11,8 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from commonwatt.codec.packing import is_intact
+from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import unsigned64
 from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 

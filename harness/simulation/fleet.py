@@ -13,8 +13,9 @@ from commonwatt.device.store import DeviceStore, open_store
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOT_S, MeterId, MilliwattHours
+from commonwatt.model.units import SLOT_S, MilliwattHours
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, parse_meter_up

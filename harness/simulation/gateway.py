@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
-from commonwatt.model.units import MeterId
+from commonwatt.model.ids import MeterId
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import COMMANDS, gateway_up

@@ -19,9 +19,9 @@ from commonwatt.device.store import DeviceStore
 from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import HistoryRecord, Log, Rejection
 from commonwatt.model.trust import Now, Trust
-from commonwatt.model.units import MeterId
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import BatchAck, BatchFlag
 from commonwatt.protocol.commands import Command, Epoch

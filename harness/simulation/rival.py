@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
+from commonwatt.model.ids import MeterId
 from commonwatt.model.trust import Now, Trust
-from commonwatt.model.units import MeterId
 from commonwatt.protocol.commands import Epoch, Kind
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Setting

@@ -8,8 +8,8 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
+from commonwatt.model.ids import unsigned64
 from commonwatt.model.trust import Now, Trust
-from commonwatt.model.units import unsigned64
 from commonwatt.town.town import Town
 from harness.real.images import put_back
 from harness.simulation import masks

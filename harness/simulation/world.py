@@ -14,7 +14,7 @@ from unittest.mock import patch
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
-from commonwatt.model.units import MeterId
+from commonwatt.model.ids import MeterId
 from commonwatt.town.registry import registry_of
 from commonwatt.town.town import Town, load_town
 from gateway import upkeep

@@ -9,8 +9,9 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, State
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MeterId, MicrogridId, Quarter
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.commands import BlockMask, ControllerCommand
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 

@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, select
 
 from commonwatt.model.blocks import Blocks
-from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter, unsigned64
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
 from utility.gaps.gaps import ALL_SLOTS, settled_before
 from utility.store.database import Database
 from utility.store.events import Off

@@ -6,8 +6,9 @@ from typing import Any, Self
 
 from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, func, select
 
+from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import QUARTER_S, Quarter, unsigned64
+from commonwatt.model.units import QUARTER_S, Quarter
 from utility.gaps.gaps import Interval, off_mask, off_times
 from utility.store.checks import sound_events
 from utility.store.parts import chunks

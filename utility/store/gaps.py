@@ -18,7 +18,8 @@ from sqlalchemy import (
     select,
 )
 
-from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter, unsigned64
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter
 from utility.changes import OpenCommand
 from utility.gaps.gaps import (
     ALL_SLOTS,

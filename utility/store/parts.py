@@ -28,8 +28,9 @@ from sqlalchemy.ext.compiler import compiles
 from commonwatt.codec.packing import is_intact, unpack_sound
 from commonwatt.codec.packing_arrays import masks_of
 from commonwatt.model.blocks import Blocks, Quality, join
+from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import SLOTS, unsigned64
+from commonwatt.model.units import SLOTS
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource, LocalReason
 from utility.store.bulk import Column
 from utility.store.database import Database, insert_or, lock_gaps

@@ -7,8 +7,9 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, func, select
 
 from commonwatt.model.blocks import Blocks, join
+from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import EpochSeconds, MeterId, MicrogridId, Quarter, unsigned64
+from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.commands import PERIODS
 from commonwatt.protocol.heartbeats import Heartbeat
 from utility.store.checks import sound_events

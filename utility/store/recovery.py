@@ -26,7 +26,8 @@ from commonwatt.codec.packing import unpack_sound
 from commonwatt.config.database_url import sqlite_url
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.units import QUARTER_S, EpochSeconds, unsigned64
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.runtime.service import only_one
 from commonwatt.sqlite.damage import make_ready, open_read_only, put_in_place, readable_rows, ready_of

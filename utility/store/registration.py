@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Table, bindparam, select
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import signed64
+from commonwatt.model.ids import signed64
 from commonwatt.town.town import Function, Meter, Town
 from utility.store.checks import row_crc
 from utility.store.database import read_setting, save_setting

@@ -5,7 +5,7 @@ import json
 from sqlalchemy import Connection, select
 
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.units import unsigned64
+from commonwatt.model.ids import unsigned64
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json

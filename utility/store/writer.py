@@ -27,8 +27,9 @@ from sqlalchemy import (
     update,
 )
 
+from commonwatt.model.ids import signed64
 from commonwatt.model.records import EventRecord, Log
-from commonwatt.model.units import QUARTER_S, EpochSeconds, signed64
+from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from utility.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.registry.snapshot import RegistrySnapshot
@@ -269,7 +270,9 @@ class _Transaction:
         }
         if rows:
             self._connection.execute(upsert(self._connection, gateway_seen, "time", "heartbeat"), list(rows.values()))
-        minima = [{"who": label, "what": percent, "when": said} for one in seen for label, percent, said in one.minima]
+        minima = [
+            {"who": str(meter), "what": percent, "when": said} for one in seen for meter, percent, said in one.minima
+        ]
         if minima:
             self._connection.execute(_declare_minimum(self._connection.dialect.name), minima)
 

@@ -372,10 +372,10 @@ def test_a_meter_whose_outcome_shows_a_wrong_time_is_told_the_right_one_once_a_m
 def test_the_minimum_a_meter_names_is_not_dated_by_a_clock_that_is_not_trusted(world: World) -> None:
     world.forget_time()
     world.introduce(1, minimum=30)
-    assert world.core.manager.minima() == {"1": (30, 0)}
+    assert world.core.manager.minima() == {1: (30, 0)}
     confirm(world)
     world.introduce(1, minimum=30)
-    assert world.core.manager.minima() == {"1": (30, world.now)}
+    assert world.core.manager.minima() == {1: (30, world.now)}
 
 
 def test_an_answer_to_something_long_ago_makes_no_wrong_clock_trusted(world: World) -> None:

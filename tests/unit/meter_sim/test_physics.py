@@ -7,8 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonwatt.device.desired_states import Commanded
+from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MeterId, MilliwattHours
+from commonwatt.model.units import MilliwattHours
 from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town, load_town
 from meter_sim.physics import MicrogridPhysics, Step, split, water_fill
 from meter_sim.weather import Weather

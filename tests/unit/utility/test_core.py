@@ -170,11 +170,19 @@ def test_heartbeat_is_kept_with_the_minima_its_own_meters_declared(core: Core) -
         backlog_events=0,
         backlog_letters=0,
         aggregation="none",
-        minima={"10001": (75, NOW - 60), "20001": (1, NOW), "555": (1, NOW)},
+        minima={10001: (75, NOW - 60), 20001: (1, NOW), 555: (1, NOW)},
     )
     step = core.handle(FromGateway("cw1/r001/u/stat", heartbeat.pack()), at(NOW))
-    kept = SawGateway(controller="r001", time=NOW, heartbeat=heartbeat, minima=(("10001", 75, NOW - 60),))
+    kept = SawGateway(controller="r001", time=NOW, heartbeat=heartbeat, minima=((10001, 75, NOW - 60),))
     assert writes_of(step) == [kept]
+
+
+def test_heartbeat_with_a_meter_of_thousands_of_digits_becomes_a_dead_letter(core: Core) -> None:
+    heartbeat = Heartbeat(time=NOW, store=7, backlog_parts=4, backlog_events=0, backlog_letters=0, aggregation="none")
+    named = json.loads(heartbeat.pack()) | {"minima": {"9" * 5000: (75, NOW)}}
+    step = core.handle(FromGateway("cw1/r001/u/stat", json.dumps(named).encode()), at(NOW))
+    assert step.result == "malformed"
+    assert [type(change) for change in writes_of(step)] == [KeepDeadLetter]
 
 
 @pytest.mark.parametrize("payload", [b"[]", b"{", b'"x"', b"\xff", b"[" * 3000, json.dumps({"x": "y" * 5000}).encode()])

@@ -8,8 +8,8 @@ from sqlalchemy.exc import IntegrityError
 
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, empty, join, make_blocks
+from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import signed64, unsigned64
 from commonwatt.protocol.commands import ControllerCommand
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, reason_text
@@ -151,7 +151,7 @@ def test_what_a_meter_says_of_its_minimum_counts_and_only_what_is_newer(database
     assert minimum()[1] is None
     for percent, time in ((75, 20), (25, 10)):
         seen = SawGateway(
-            controller="r001", time=30, heartbeat=a_heartbeat(), minima=(("10001", percent, time), ("99", 1, 1))
+            controller="r001", time=30, heartbeat=a_heartbeat(), minima=((10001, percent, time), (99, 1, 1))
         )
         Writer(database).commit([seen])
         assert minimum() == (75, 20)

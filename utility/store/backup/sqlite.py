@@ -11,7 +11,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from commonwatt.codec.packing import unpack_sound
 from commonwatt.config.database_url import sqlite_url
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.units import EpochSeconds, unsigned64
+from commonwatt.model.ids import unsigned64
+from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.runtime.service import only_one
 from commonwatt.sqlite.damage import (
