@@ -26,8 +26,8 @@ from benchmarks.town import (
     use_server,
 )
 from commonwatt.codec.packing import pack
+from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Quality, make_blocks
-from commonwatt.model.keys import Keys
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import BatchRefusal, unpack_batch, unpack_batch_ack
 from gateway.changes import AppendParts, Part

@@ -8,8 +8,8 @@ from benchmarks.report import Goal, Section, Table
 from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values
 from benchmarks.town import MINUTE_SLOTS
 from commonwatt.codec.packing import pack
+from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Quality, make_blocks
-from commonwatt.model.keys import Keys
 from commonwatt.model.records import HISTORY_BYTES, HistoryRecord, RecordType
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.batches import Batch

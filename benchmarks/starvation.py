@@ -17,9 +17,9 @@ import numpy as np
 from benchmarks.report import Goal, Section, Table
 from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
+from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import make_blocks
 from commonwatt.model.effects import Publish
-from commonwatt.model.keys import Keys
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.dead_letters import DeadLetter

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from benchmarks.series import Values, household, levels
 from commonwatt.codec.packing import pack
+from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Quality, make_blocks
-from commonwatt.model.keys import Keys
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack

@@ -5,9 +5,9 @@ from enum import StrEnum
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
+from broker.access_rules import Action
 from broker.admission.connect import Refusal
 from broker.embedded.packets import Cut
-from broker.rules import Action
 from commonwatt.model.byte_count import ByteCount
 
 _PREFIX = "commonwatt_broker"

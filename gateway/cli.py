@@ -27,7 +27,7 @@ from commonwatt.model.exceptions import StoreError
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
-from gateway.lte.line import KEPT_DAYS, LineDay, in_words, line_of
+from gateway.lte_line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
 from gateway.shell import run_gateway
 from gateway.store.store import Store

@@ -2,7 +2,7 @@
 
 It reads the store and decides; it never writes, sends, waits or reads a clock. The shell commits the returned changes
 and then publishes the returned messages. The time argument ``raw`` only has to advance evenly;
-``gateway.time.timekeeper`` computes the correct time from it.
+``gateway.timekeeper`` computes the correct time from it.
 """
 
 from dataclasses import asdict
@@ -13,8 +13,8 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.machine import Machine
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import Log, Rejection
-from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import BatchAck, unpack_batch_ack
@@ -52,11 +52,11 @@ from gateway.events import (
     Quiet,
     Tick,
 )
-from gateway.lte.line import METERS, line_of
+from gateway.lte_line import METERS, line_of
 from gateway.relay.relay import Relay
 from gateway.relay.utility_commands import UtilityCommands
 from gateway.stored import Stored
-from gateway.time.timekeeper import Timekeeper
+from gateway.timekeeper import Timekeeper
 from gateway.upkeep import Upkeep
 
 RETRY = "retry"

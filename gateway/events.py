@@ -38,7 +38,7 @@ class Counted:
     """A byte count of one side of the LTE line.
 
     Attributes:
-        side: One of ``gateway.lte.line.SIDES``.
+        side: One of ``gateway.lte_line.SIDES``.
         run: The counter's run; a new run begins at 0.
         sums: The byte count since the run began.
     """

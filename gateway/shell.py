@@ -23,13 +23,13 @@ from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.sqlite.damage import is_damage, quarantined_before
 from commonwatt.town.registry import RegisteredMeter, load_registry
 from gateway.changes import Change
-from gateway.collect.allowance import SLOTS_A_MINUTE
+from gateway.collect.slot_allowance import SLOTS_A_MINUTE
 from gateway.core import HEARTBEAT, RETRY, Gateway
 from gateway.disk import Disk
 from gateway.events import ClockJumped, Committed, Counted, Event, FromMeter, MachineRead, NotStored, Tick
 from gateway.inbox import Inbox
-from gateway.line_watch import LineWatch
 from gateway.links import Links
+from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.store.recovery import Recovery, open_checked, replace
 from gateway.store.store import GoneError, Store

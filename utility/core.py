@@ -18,8 +18,8 @@ from commonwatt.model.blocks import Blocks
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import KNOWN_STATES, RecordType
-from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
 from commonwatt.protocol.commands import ControllerOutcome
@@ -29,7 +29,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
 from utility.changes import Append, Change, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
 from utility.events import CommandsOpen, Event, FromGateway
-from utility.gaps.gaps import settled_before
+from utility.gaps import settled_before
 from utility.ingest.quarantine import event_dead_letters, quarantined_dead_letters, sort_out, sort_out_events
 from utility.registry.snapshot import RegistrySnapshot, Rows
 

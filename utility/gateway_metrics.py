@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from commonwatt.model.trust import Trust
+from commonwatt.model.now import Trust
 from commonwatt.protocol.heartbeats import Heartbeat
 
 _PREFIX = "commonwatt_utility"

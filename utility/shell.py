@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.settings import UtilitySettings
 from commonwatt.model.effects import Publish
-from commonwatt.model.trust import Trust
+from commonwatt.model.now import Trust
 from commonwatt.network.addresses import split_address
 from commonwatt.network.liveness import Liveness
 from commonwatt.network.mqtt import MqttLink
@@ -29,7 +29,7 @@ from utility.api.connections import MAX_HEAD_BYTES, bounded, only_ours
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import Health
 from utility.ingest.ingest import Ingest
-from utility.jobs.jobs import Jobs
+from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
 from utility.store.database import Database, sqlite_path
 from utility.timekeeper import Timekeeper

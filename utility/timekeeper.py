@@ -3,7 +3,7 @@
 import logging
 
 from commonwatt.model.machine import Machine
-from commonwatt.model.trust import Trust
+from commonwatt.model.now import Trust
 from commonwatt.runtime.clock import Clock
 
 TOLERANCE_S = 1

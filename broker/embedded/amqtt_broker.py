@@ -15,11 +15,11 @@ from amqtt.contexts import BrokerConfig, ListenerConfig, ListenerType  # type: i
 from amqtt.errors import AMQTTError  # type: ignore[import-untyped]
 from amqtt.session import ApplicationMessage, Session  # type: ignore[import-untyped]
 
+from broker.access_rules import Action
 from broker.embedded.packets import MAX_FILTERS
 from broker.embedded.plugins import Admitted
 from broker.embedded.subscriber_queue import SubscriberQueue
 from broker.metrics import Dropped
-from broker.rules import Action
 
 LISTENER = "default"
 """amqtt's name for our listener."""

@@ -7,10 +7,10 @@ from amqtt.contexts import Action as AmqttAction  # type: ignore[import-untyped]
 from amqtt.plugins.base import BaseAuthPlugin, BaseTopicPlugin  # type: ignore[import-untyped]
 from amqtt.session import Session  # type: ignore[import-untyped]
 
+from broker.access_rules import Action, allowed
 from broker.admission.log_throttle import ThrottledLog
 from broker.embedded.packets import MAX_TOPIC_BYTES
 from broker.metrics import BrokerMetrics, Dropped
-from broker.rules import Action, allowed
 from commonwatt.identity.devices import Device
 
 _log = logging.getLogger(__name__)

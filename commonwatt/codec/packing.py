@@ -26,9 +26,9 @@ from commonwatt.codec.packing_arrays import (
     unpack_plain,
 )
 from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
+from commonwatt.model.block_keys import Key, Keys
 from commonwatt.model.blocks import EXTRA, Blocks, Quality
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.keys import Key, Keys
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 
 BAD_PAYLOAD = 7

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.codec.payloads import CHECK_BYTES, MAX_PAYLOAD_BYTES, Payloads, check_sums
+from commonwatt.model.block_keys import Keys
 from commonwatt.model.blocks import Blocks, Quality
-from commonwatt.model.keys import Keys
 from commonwatt.model.units import GROUP_SLOTS, MAX_ABS_READING, SLOTS
 
 HAS_MISSING = 0x01

@@ -9,7 +9,7 @@ from itertools import accumulate, pairwise
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.model.keys import Keys
+from commonwatt.model.block_keys import Keys
 
 MAX_PAYLOAD_BYTES = 2048
 """The longest payload; extras beyond this length are dropped."""

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 
+from commonwatt.model.averaging import mean_of_group
 from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import GROUP_S, GROUP_SLOTS, QUARTER_S, SLOT_S
 
@@ -50,8 +51,7 @@ def average(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
     for members in groups.values():
         if sum((m.end - m.start) // SLOT_S for m in members) == GROUP_SLOTS and _is_one_group(members):
             total = sum(m.reading * ((m.end - m.start) // SLOT_S) for m in members)
-            reading = (2 * total + GROUP_SLOTS) // (2 * GROUP_SLOTS)
-            result.append(replace(members[0], lossy=1, end=members[-1].end, reading=reading))
+            result.append(replace(members[0], lossy=1, end=members[-1].end, reading=mean_of_group(total)))
         else:
             result += members
     return sorted(result, key=lambda record: record.record_id)

@@ -9,8 +9,12 @@ from typing import TypeAlias
 
 from commonwatt.device.changes import Delete, Replace
 from commonwatt.device.log import Aggregation, MeterLog
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import GROUP_S, EpochSeconds
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Put, PutAck, Refusal
+
+PUT_S = 60
+"""Seconds between the puts of a meter that sends by itself (M4)."""
 
 RETRY_S = (15, 30, 60)
 """Seconds until an unacknowledged batch is sent again; the last value repeats."""
@@ -98,3 +102,16 @@ class Delivery:
         if status in _SEND_FEWER:
             self._limit = max(1, min(self._limit, self.log.frozen) // 2)
             self.log.thaw()
+
+
+def next_put(meter: MeterId, now: float) -> float:
+    """Return the time of a meter's next put within the minute; consecutive ids have consecutive times."""
+    turn = meter % PUT_S
+    return ((now - turn) // PUT_S + 1) * PUT_S + turn
+
+
+def open_group(last_slot: EpochSeconds, time: float) -> EpochSeconds | None:
+    """Return the start of the averaging group that is still incomplete; its readings are not sent yet."""
+    start = last_slot // GROUP_S * GROUP_S
+    # After a clock was set back the last group lies far ahead: it is not incomplete.
+    return start if last_slot > start and abs(time - start) < GROUP_S + PUT_S else None

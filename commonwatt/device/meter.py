@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from commonwatt.device import answers
 from commonwatt.device.aggregation import average, consolidate
 from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
-from commonwatt.device.delivery import Delivery, Tally
+from commonwatt.device.delivery import Delivery, Tally, next_put, open_group
 from commonwatt.device.description import Description
 from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
 from commonwatt.device.log import Aggregation, MeterLog
-from commonwatt.device.timing import TOLERANCE_S, Reported, ReportedTime, next_put, open_group
+from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State
-from commonwatt.model.trust import Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind

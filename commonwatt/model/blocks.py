@@ -15,7 +15,8 @@ from enum import IntEnum
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.model.keys import Key, Keys
+from commonwatt.model.averaging import mean_of_group
+from commonwatt.model.block_keys import Key, Keys
 from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import GROUP_SLOTS, SLOT_S, SLOTS
 
@@ -246,8 +247,7 @@ def average(blocks: Blocks) -> Blocks:
     values = blocks.values.reshape(n, _GROUPS, GROUP_SLOTS)
     whole = (blocks.quality.reshape(n, _GROUPS, GROUP_SLOTS) == Quality.EXACT).all(axis=2)
     whole[blocks.extras["row"], blocks.extras["slot"] // GROUP_SLOTS] = False
-    # Twice ten values of up to 2^53 stay below 2^63; the mean is rounded half up.
-    means = (2 * values.sum(axis=2) + GROUP_SLOTS) // (2 * GROUP_SLOTS)
+    means = mean_of_group(values.sum(axis=2))
     new_values = np.where(whole[:, :, None], means[:, :, None], values).reshape(n, SLOTS)
     new_quality = np.where(
         whole[:, :, None], np.uint8(Quality.AVERAGED), blocks.quality.reshape(n, _GROUPS, GROUP_SLOTS)

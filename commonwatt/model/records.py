@@ -16,8 +16,6 @@ EVENT_BYTES = 24
 MAX_RECORD_S = 86_400
 """The longest time one consolidated record may cover."""
 
-FUTURE_S = 900
-"""How far ahead of the receiver's trusted clock a record may end."""
 
 _HISTORY = struct.Struct(">BBQQHIIq")
 _EVENT = struct.Struct(">HHQQI")

@@ -18,15 +18,11 @@ import numpy.typing as npt
 
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import (
-    FUTURE_S,
-    MAX_RECORD_S,
-    EventRecord,
-    HistoryRecord,
-    RecordType,
-    Rejection,
-)
+from commonwatt.model.records import MAX_RECORD_S, EventRecord, HistoryRecord, RecordType, Rejection
 from commonwatt.model.units import GROUP_S, MAX_ABS_READING, QUARTER_S, SLOT_S, VOLTS, EpochSeconds, MilliwattHours
+
+FUTURE_S = 900
+"""How far ahead of the receiver's trusted clock a record may end."""
 
 EARLY_S = 7200
 """Seconds by which a record may end after the receiver's trusted time and wait at its sender: a clock is off.

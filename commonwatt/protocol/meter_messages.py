@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.now import Trust
 from commonwatt.model.records import (
     EVENT_BYTES,
     HISTORY_BYTES,
@@ -23,7 +24,6 @@ from commonwatt.model.records import (
     unpack_event,
     unpack_history,
 )
-from commonwatt.model.trust import Trust
 from commonwatt.model.units import MAX_ABS_READING, SLOT_S, EpochSeconds, MilliwattHours
 
 VERSION = 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import (
     EventRecord,
     HistoryRecord,
@@ -15,7 +16,6 @@ from commonwatt.model.records import (
     RecordType,
     Rejection,
 )
-from commonwatt.model.trust import Now, Trust
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter, DeadLetterSource
@@ -23,7 +23,7 @@ from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, slots_asked
 from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddDeadLetters, AppendEvents, AppendRecords, Change, Cover
-from gateway.collect.allowance import SlotAllowance
+from gateway.collect.slot_allowance import SlotAllowance
 from gateway.stored import KeptEvents
 
 DEAD_LETTERS_A_DAY = 100

@@ -11,9 +11,10 @@ from dataclasses import dataclass, field, replace
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import FUTURE_S, KNOWN_STATES, State
-from commonwatt.model.trust import Now, Trust
+from commonwatt.model.now import Now, Trust
+from commonwatt.model.records import KNOWN_STATES, State
 from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MilliwattHours
+from commonwatt.model.validation import FUTURE_S
 from commonwatt.protocol.commands import VERBS, Command, Held, Kind, Outcome
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter

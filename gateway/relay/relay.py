@@ -10,7 +10,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import empty
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
-from commonwatt.model.trust import Now, Trust
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import NO_FLAGS, Batch, BatchAck, BatchFlag, BatchRefusal
 from commonwatt.protocol.topics import BATCHES, gateway_up

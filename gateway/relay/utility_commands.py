@@ -7,7 +7,7 @@ import numpy as np
 
 from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
-from commonwatt.model.trust import Now, Trust
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.units import SLOTS, MicrogridId
 from commonwatt.protocol.commands import BlockMask, ControllerCommand, ControllerOutcome, Kind
 from commonwatt.protocol.topics import OUTCOMES, gateway_up

@@ -2,7 +2,7 @@
 
 from utility.store.compactor import Compactor
 from utility.store.database import Database
-from utility.store.gaps import GapFinder
+from utility.store.gap_finder import GapFinder
 
 
 def compact(database: Database, now: int) -> int:

@@ -15,8 +15,8 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
 
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.ticker import Ticker
-from utility.jobs.periods import Seconds
-from utility.jobs.schedule import Job, Schedule
+from utility.jobs.calendar_periods import Seconds
+from utility.jobs.runner import Job, Schedule
 from utility.store.database import Database, open_database
 from utility.store.job_leases import Turn, mark_done
 

@@ -10,7 +10,7 @@ from commonwatt.model.records import EventRecord
 from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS
 from gateway.core import FIRST_ID
 from harness.simulation import masks
-from utility.gaps.gaps import MAX_AGE_QUARTERS, off_mask, off_times
+from utility.gaps import MAX_AGE_QUARTERS, off_mask, off_times
 from utility.store.reads import all_blocks, all_events
 from utility.store.tables import dead_letter, gap, meter, series
 

@@ -12,7 +12,7 @@ from commonwatt.protocol.meter_messages import Put
 from commonwatt.protocol.topics import BATCHES, RECORDS, gateway_up, meter_up
 from harness.simulation.network import CALM, Weather
 from utility.changes import OpenCommand
-from utility.store.registry import add_command
+from utility.store.open_commands import add_command
 
 if TYPE_CHECKING:
     from harness.simulation.gateway import GatewayNode

@@ -10,8 +10,9 @@ from commonwatt.device import changes as at_meter
 from commonwatt.device.desired_states import DEFAULT
 from commonwatt.device.meter import Meter
 from commonwatt.model.ids import MeterId
-from commonwatt.model.records import FUTURE_S, EventRecord, Log, Rejection, unpack_event, unpack_history
+from commonwatt.model.records import EventRecord, Log, Rejection, unpack_event, unpack_history
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
+from commonwatt.model.validation import FUTURE_S
 from commonwatt.protocol.commands import Command, Held, Kind
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, unpack_put

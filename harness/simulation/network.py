@@ -10,8 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from broker import rules
-from broker.rules import Action
+from broker import access_rules
+from broker.access_rules import Action
 from commonwatt.identity.devices import Device, Role
 from commonwatt.model.effects import Publish
 
@@ -90,7 +90,7 @@ class Broker:
         """Say what the real broker says."""
         key = device.identity, action, topic
         if key not in self._known:
-            self._known[key] = rules.allowed(device, action, topic)
+            self._known[key] = access_rules.allowed(device, action, topic)
         return self._known[key]
 
     def _start(self) -> None:

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import numpy as np
 from sqlalchemy.exc import OperationalError
 
-from broker import rules
+from broker import access_rules
 from commonwatt.device.changes import Delete
 from commonwatt.device.delivery import Delivery
 from commonwatt.device.desired_states import DONE, HeldStates, Verdict
@@ -20,8 +20,8 @@ from commonwatt.model import effects
 from commonwatt.model.blocks import Blocks, empty, join
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import HistoryRecord, Log, Rejection
-from commonwatt.model.trust import Now, Trust
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import BatchAck, BatchFlag
 from commonwatt.protocol.commands import Command, Epoch
@@ -270,7 +270,7 @@ BUGS: dict[str, Bug] = {
     "adopt epoch": Bug(lambda: patch.object(Epochs, "reported", _adopt_epoch)),
     "pairs not kept": Bug(lambda: patch.object(DeviceStore, "_write_desired_states", return_value=None)),
     "a clock trusted from the start": Bug(_trusted_from_the_start),
-    "no access rules": Bug(lambda: patch.object(rules, "allowed", return_value=True)),
+    "no access rules": Bug(lambda: patch.object(access_rules, "allowed", return_value=True)),
     "records of other meters taken": Bug(_other_meters_records_taken),
 }
 """By name."""

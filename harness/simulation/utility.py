@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import unsigned64
-from commonwatt.model.trust import Now, Trust
+from commonwatt.model.now import Now, Trust
 from commonwatt.town.town import Town
 from harness.real.images import put_back
 from harness.simulation import masks
@@ -18,17 +18,18 @@ from harness.simulation.node import Node
 from utility.changes import Change
 from utility.core import Core
 from utility.events import CommandsOpen, FromGateway
-from utility.gaps.gaps import settled_before
+from utility.gaps import settled_before
 from utility.ingest.ingest import MAX_GROUP, MAX_QUEUED
-from utility.jobs.periods import Seconds
+from utility.jobs.calendar_periods import Seconds
 from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.engines import make_engine
-from utility.store.gaps import GapFinder
+from utility.store.gap_finder import GapFinder
 from utility.store.job_leases import mark_done, take
+from utility.store.open_commands import open_commands
 from utility.store.parts import select_parts
 from utility.store.registration import fill_registry
-from utility.store.registry import load_snapshot, open_commands
+from utility.store.registry import load_snapshot
 from utility.store.writer import Writer
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
 from gateway.core import Gateway
 from gateway.store.store import Store
-from gateway.time.timekeeper import Timekeeper
+from gateway.timekeeper import Timekeeper
 
 START = 1_782_000_000  # a quarter's start
 CAPACITY = 28_800_000

@@ -13,9 +13,10 @@ import pytest
 from commonwatt.codec import dumps, packing, packing_arrays, payloads
 from commonwatt.demo.layout import BUILT_IN_TOWN
 from commonwatt.device.aggregation import average, consolidate
-from commonwatt.model import records
+from commonwatt.model import records, validation
 from commonwatt.model.blocks import join, make_blocks
 from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.now import Trust
 from commonwatt.model.records import (
     EventRecord,
     HistoryRecord,
@@ -25,7 +26,6 @@ from commonwatt.model.records import (
     unpack_event,
     unpack_history,
 )
-from commonwatt.model.trust import Trust
 from commonwatt.model.units import MAX_ABS_READING, SLOTS
 from commonwatt.model.validation import Expected, judge_event, judge_history
 from commonwatt.protocol import batches, commands, dead_letters, json_messages, meter_messages, topics
@@ -390,7 +390,7 @@ def test_limits_of_the_page_are_those_of_the_code(what: str, limit: str) -> None
 def test_limits_within_sentences_are_those_of_the_code() -> None:
     table = {row[0]: row[2] for row in rows(section("Rejections"))}
     assert table[str(Rejection.TOO_LONG.value)] == f"covers more than {records.MAX_RECORD_S // 3600} hours"
-    assert str(records.FUTURE_S) in table[str(Rejection.FUTURE.value)]
+    assert str(validation.FUTURE_S) in table[str(Rejection.FUTURE.value)]
     assert table[str(Rejection.OUT_OF_RANGE.value)] == "magnitude above 2^53"
     assert MAX_ABS_READING == 2**53
     assert f"number of records, at most {meter_messages.MAX_PUT_RECORDS:,}" in PAGE

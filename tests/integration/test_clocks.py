@@ -12,8 +12,8 @@ from pathlib import Path
 from commonwatt.audit import audit_folder
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
+from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, State
-from commonwatt.model.trust import Trust
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.commands import Command, Epoch, LogIds, Outcome
@@ -285,7 +285,7 @@ def test_row_18_meters_an_hour_wrong_are_told_the_time_and_lose_no_slot(tmp_path
             start(site, name, FakeClock(site.folder, name))
         for ahead_s in (-HOUR, HOUR):
             clock.set(ahead_s)
-            start(site, "r001 meters", clock, "import commonwatt.device.timing as m; m.PUT_S = 5")
+            start(site, "r001 meters", clock, "import commonwatt.device.delivery as m; m.PUT_S = 5")
             eventually(right)
             before = made()
             eventually(lambda before=before: made() > before)  # type: ignore[misc]

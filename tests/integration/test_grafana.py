@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from commonwatt.demo.layout import STARTS_AT
-from gateway.lte.line import ENOUGH_S, METERS, UTILITY, LineDay, kept_days
+from gateway.lte_line import ENOUGH_S, METERS, UTILITY, LineDay, kept_days
 from gateway.store.store import Store
 from harness.docs.generate import DOCS, all_metrics
 from harness.network.waiting import eventually

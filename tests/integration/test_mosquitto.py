@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from broker.rules import Action, allowed
+from broker.access_rules import Action, allowed
 from commonwatt.audit import audit_folder
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Device, Role, save_devices

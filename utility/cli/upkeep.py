@@ -15,7 +15,7 @@ from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, load, opened, place_of_database
 from utility.store.backup.backup import backup, restore
-from utility.store.backup.restore import command_line
+from utility.store.backup.checks import command_line
 from utility.store.backup.sqlite import Tell
 from utility.store.database import new_store_id, sqlite_path
 from utility.store.recovery import recover

@@ -16,7 +16,7 @@ from typing import Self, TypeVar
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.effects import Effect, Publish, perform
-from commonwatt.model.trust import Now, Trust
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.units import ControllerId
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
 from commonwatt.protocol.heartbeats import Heartbeat
@@ -31,7 +31,9 @@ from utility.health import DISK_FULL, STORE_DAMAGED, Health
 from utility.metrics import UtilityMetrics
 from utility.store.checks import is_damage, is_full
 from utility.store.database import Database
-from utility.store.registry import last_heartbeats, load_snapshot, open_commands, registry_revision
+from utility.store.heartbeats import last_heartbeats
+from utility.store.open_commands import open_commands
+from utility.store.registry import load_snapshot, registry_revision
 from utility.store.writer import Writer
 
 MAX_QUEUED = 4000

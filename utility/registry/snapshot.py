@@ -8,7 +8,7 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from commonwatt.model.keys import Keys
+from commonwatt.model.block_keys import Keys
 from commonwatt.model.units import MAX_ABS_READING, ControllerId, MicrogridId, MilliwattHours
 
 _TYPES = 64

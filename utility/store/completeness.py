@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, and_, select
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
-from utility.gaps.gaps import ALL_SLOTS, settled_before
+from utility.gaps import ALL_SLOTS, settled_before
 from utility.store.database import Database
 from utility.store.events import Off
 from utility.store.keys import is_one_of, listed

@@ -21,7 +21,7 @@ from commonwatt.sqlite.damage import DamagedError, fails_check, open_read_only, 
 from commonwatt.sqlite.wal import read_log
 from utility.store.checks import check_file, check_meters, is_damage
 from utility.store.engines import make_engine, writing
-from utility.store.schema import empty_database, migrate, require_newest
+from utility.store.migrate import empty_database, migrate, require_newest
 from utility.store.tables import metadata, setting
 
 _OTHERS_DEPEND = "2BP01"

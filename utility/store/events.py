@@ -9,7 +9,7 @@ from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, func, sel
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S, Quarter
-from utility.gaps.gaps import Interval, off_mask, off_times
+from utility.gaps import Interval, off_mask, off_times
 from utility.store.checks import sound_events
 from utility.store.parts import chunks
 from utility.store.tables import event, meter

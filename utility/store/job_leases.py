@@ -12,7 +12,7 @@ from sqlalchemy import ColumnElement, Connection, func, or_, select
 
 from commonwatt.model.exceptions import StoreError
 from commonwatt.model.units import EpochSeconds
-from utility.jobs.periods import Cadence, Period, lacking
+from utility.jobs.calendar_periods import Cadence, Period, lacking
 from utility.store.database import insert_or
 from utility.store.tables import period
 

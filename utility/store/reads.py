@@ -15,9 +15,9 @@ from commonwatt.protocol.heartbeats import Heartbeat
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
 from utility.store.events import event_of
+from utility.store.heartbeats import last_heartbeats
 from utility.store.parts import QUARTERS_AT_A_TIME, PartReader, chunks, select_parts
 from utility.store.registration import TOWN
-from utility.store.registry import last_heartbeats
 from utility.store.tables import (
     command,
     compacted,

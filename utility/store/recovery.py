@@ -32,14 +32,14 @@ from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.runtime.service import only_one
 from commonwatt.sqlite.damage import make_ready, open_read_only, put_in_place, readable_rows, ready_of
 from commonwatt.sqlite.wal import readable
-from utility.store.backup.restore import made_beside
+from utility.store.backup.checks import made_beside
 from utility.store.checks import check_schema, row_crc
 from utility.store.database import insert_or, open_database
+from utility.store.migrate import empty_database, revisions
 from utility.store.parts import as_rows, summaries
 from utility.store.registration import TOWN
 from utility.store.registry import REVISION, registry_changed
 from utility.store.retention import KEPT_FROM
-from utility.store.schema import empty_database, revisions
 from utility.store.tables import (
     command,
     compacted,

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
+from broker.access_rules import Action, allowed
 from broker.cli import app
 from broker.mosquitto import rendered
-from broker.rules import Action, allowed
 from commonwatt.config.settings import BrokerSettings
 from commonwatt.identity.devices import Device, Role, digest, mosquitto_digest, save_devices
 from commonwatt.model.exceptions import ConfigError

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.rules import Action, allowed
+from broker.access_rules import Action, allowed
 from commonwatt.identity.devices import Device, Role
 from commonwatt.protocol import topics
 

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonwatt.codec.payloads import MAX_PAYLOAD_BYTES, Payloads
+from commonwatt.model.block_keys import Keys
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.model.keys import Keys
+from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord
-from commonwatt.model.trust import Trust
 from commonwatt.protocol.batches import (
     MAX_BATCH_BLOCKS,
     MAX_BATCH_BYTES,

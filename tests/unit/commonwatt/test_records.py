@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from commonwatt.model.records import (
     EVENT_BYTES,
-    FUTURE_S,
     HISTORY_BYTES,
     MAX_RECORD_S,
     EventRecord,
@@ -20,7 +19,7 @@ from commonwatt.model.records import (
     unpack_history,
 )
 from commonwatt.model.units import GROUP_S, MAX_ABS_READING, SLOT_S
-from commonwatt.model.validation import Expected, judge_event, judge_history
+from commonwatt.model.validation import FUTURE_S, Expected, judge_event, judge_history
 
 NOW = 1_790_000_400
 GROUP = 1_790_000_100 // GROUP_S * GROUP_S

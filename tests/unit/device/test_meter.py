@@ -13,8 +13,8 @@ from commonwatt.device.delivery import Tally
 from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Effects, Limits, Meter
 from commonwatt.model.effects import Publish, Write
+from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, State
-from commonwatt.model.trust import Trust
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Held, Kind, Outcome
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_level, unpack_put

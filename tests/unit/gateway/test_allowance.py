@@ -3,7 +3,7 @@
 from commonwatt.model.records import HistoryRecord
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Refusal
-from gateway.collect.allowance import BURST_SLOTS, SLOTS_A_MINUTE, SlotAllowance
+from gateway.collect.slot_allowance import BURST_SLOTS, SLOTS_A_MINUTE, SlotAllowance
 from harness.worlds.gateway import START, World, readings
 
 DAY_S = 86_400

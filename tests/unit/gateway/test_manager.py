@@ -2,8 +2,8 @@
 
 import pytest
 
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import Log, State
-from commonwatt.model.trust import Now, Trust
 from commonwatt.protocol.batches import BatchAck
 from commonwatt.protocol.commands import Kind, Outcome
 from commonwatt.protocol.heartbeats import Heartbeat

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from commonwatt.model.machine import Machine
-from commonwatt.model.trust import Trust
-from gateway.time.timekeeper import CONFIRMED_FOR_S, DRIFT, KEEP_EVERY_S, MAX_ERROR_S, METER_GOOD_FOR_S, Timekeeper
+from commonwatt.model.now import Trust
+from gateway.timekeeper import CONFIRMED_FOR_S, DRIFT, KEEP_EVERY_S, MAX_ERROR_S, METER_GOOD_FOR_S, Timekeeper
 
 NOW = 1_790_000_000
 HOUR = 3600

@@ -9,8 +9,8 @@ import utility.core
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import concatenate
 from commonwatt.model.effects import Publish, Write
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, RecordType, Rejection, State
-from commonwatt.model.trust import Now, Trust
 from commonwatt.model.validation import Expected, judge_history
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
@@ -24,7 +24,7 @@ from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letters
-from utility.store.gaps import GapFinder
+from utility.store.gap_finder import GapFinder
 from utility.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, decide
 from utility.store.registry import load_snapshot
 from utility.store.writer import Writer

@@ -19,7 +19,7 @@ from harness.worlds.sent import append, blocks
 from utility.store import reads
 from utility.store.backup.backup import backup, restore
 from utility.store.database import Database, open_database
-from utility.store.schema import revisions
+from utility.store.migrate import revisions
 from utility.store.writer import Writer
 
 kind = databases.both_kinds

@@ -18,7 +18,7 @@ from harness.worlds.sent import append
 from utility.changes import OpenCommand, SawGateway
 from utility.cli.main import app
 from utility.store.database import Database
-from utility.store.registry import add_command
+from utility.store.open_commands import add_command
 from utility.store.writer import Writer
 
 NOON = 1_800_014_400 - 1_800_014_400 % 86_400 + 12 * 3600

@@ -23,7 +23,7 @@ from commonwatt.sqlite.damage import quarantine
 from commonwatt.town.town import Town
 from harness.real.jobs import find_gaps
 from utility.changes import Append, OpenCommand
-from utility.jobs.periods import LocalMonth
+from utility.jobs.calendar_periods import LocalMonth
 from utility.store import reads
 from utility.store import recovery as recovering
 from utility.store.checks import is_damage
@@ -31,10 +31,10 @@ from utility.store.compactor import SETTLE_S, Compactor
 from utility.store.database import DamagedDatabaseError, Database, open_database
 from utility.store.dead_letters import dead_letter_row, dead_letters
 from utility.store.job_leases import take
+from utility.store.open_commands import add_command, open_commands
 from utility.store.quarantine import QUARANTINED, REFUSED, masks_of
 from utility.store.recovery import recover
 from utility.store.registration import fill_registry
-from utility.store.registry import add_command, open_commands
 from utility.store.tables import compacted, dead_letter, event, meter, period, quarantined
 from utility.store.writer import Writer
 

@@ -15,16 +15,14 @@ from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.worlds.sent import append, blocks
 from utility.changes import CloseCommand, OpenCommand
-from utility.gaps import gaps
-from utility.gaps.gaps import ALL_SLOTS, Wanted, off_mask, off_times
-from utility.store import completeness, reads
-from utility.store import gaps as gap_store
+from utility.gaps import ALL_SLOTS, Wanted, gaps, off_mask, off_times
+from utility.store import completeness, gap_finder, reads
 from utility.store.compactor import Compactor
 from utility.store.database import Database, lock_gaps
 from utility.store.events import Off
-from utility.store.gaps import GapFinder
+from utility.store.gap_finder import GapFinder
+from utility.store.open_commands import open_commands
 from utility.store.parts import quarantine, select_fresh
-from utility.store.registry import open_commands
 from utility.store.tables import event as event_table
 from utility.store.tables import gap
 from utility.store.writer import Writer
@@ -152,7 +150,7 @@ def test_older_data_that_comes_late_widens_the_search(database: Database) -> Non
 def test_a_run_looks_through_so_many_blocks_and_the_next_goes_on(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utility.store.gaps.MAX_SCANNED", 3)
+    monkeypatch.setattr("utility.store.gap_finder.MAX_SCANNED", 3)
     Writer(database).commit([append(blocks(FULL)), append(blocks(FULL, meter=10002))])
     quarters = sorted((block[0], block[2] - QUARTER) for block in asked(find(database, BEGIN + 5 * 900 + AGE)))
     assert quarters == [(meter, q) for meter in ("10001", "10002") for q in (1, 2, 3, 4)]
@@ -289,7 +287,7 @@ def test_event_that_comes_while_the_finder_looks_is_not_missed(database: Databas
 def test_more_late_data_than_one_run_looks_at_is_looked_at_by_the_next(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utility.store.gaps.MAX_TOUCHED", 3)
+    monkeypatch.setattr("utility.store.gap_finder.MAX_TOUCHED", 3)
     writer = Writer(database)
     writer.commit([append(blocks({0: 1}, quarter=QUARTER + n)) for n in range(8)])
     now = BEGIN + 8 * 900 + AGE
@@ -322,9 +320,9 @@ def test_an_event_that_comes_late_has_its_meter_looked_through_again_not_the_tow
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[object] = []
-    key_of = gap_store._key
+    key_of = gap_finder._key
 
-    def counting(row: Any) -> gap_store.Key:
+    def counting(row: Any) -> gap_finder.Key:
         read.append(row)
         return key_of(row)
 
@@ -333,7 +331,7 @@ def test_an_event_that_comes_late_has_its_meter_looked_through_again_not_the_tow
     compact(database, BEGIN + 100 * 900)
     find(database, BEGIN + 19 * 900 + AGE)
     writer.commit([append(events=[event(6, BEGIN, UP, previous=UP)])])
-    monkeypatch.setattr(gap_store, "_key", counting)
+    monkeypatch.setattr(gap_finder, "_key", counting)
     assert find(database, BEGIN + 20 * 900 + AGE) == []
     # The twenty quarters of its meter, and the new one of the other.
     assert len(read) == 21

@@ -27,8 +27,8 @@ from utility.ingest.ingest import DEAD_LETTER_WORK, MAX_QUEUED, MESSAGE_WORK, In
 from utility.metrics import UtilityMetrics
 from utility.store import reads
 from utility.store.database import Database
+from utility.store.open_commands import add_command
 from utility.store.registration import fill_registry
-from utility.store.registry import add_command
 from utility.store.tables import gateway_seen, part
 from utility.store.writer import Writer
 

@@ -10,7 +10,7 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.config.settings import UtilitySettings
 from commonwatt.model.disk_space import LOW_BYTES
-from commonwatt.model.trust import Trust
+from commonwatt.model.now import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
@@ -18,11 +18,11 @@ from harness.network.waiting import become
 from harness.worlds.sent import append, blocks
 from utility.health import Health
 from utility.ingest.ingest import Ingest
-from utility.jobs.jobs import Jobs
+from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
-from utility.store.registry import open_commands
+from utility.store.open_commands import open_commands
 from utility.store.tables import compacted, period
 from utility.store.writer import Writer
 

@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import Connection, event
 
 from harness.real import databases
-from utility.store import gaps, writer
+from utility.store import gap_finder, writer
 from utility.store import quarantine as quarantined
 from utility.store.database import Database
 from utility.store.keys import listed
@@ -15,10 +15,10 @@ from utility.store.postgres.partitions import make_partitions
 kind = databases.both_kinds
 
 STATEMENTS: dict[str, Any] = {
-    "parts": gaps._PARTS_OF,
-    "full": gaps._FULL,
-    "watched": gaps._WATCHED,
-    "found": gaps._FOUND,
+    "parts": gap_finder._PARTS_OF,
+    "full": gap_finder._FULL,
+    "watched": gap_finder._WATCHED,
+    "found": gap_finder._FOUND,
     "held": quarantined._QUARANTINED,
     "events": writer._EVENTS_OF,
 }

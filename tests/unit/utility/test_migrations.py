@@ -21,18 +21,18 @@ from commonwatt.protocol.dead_letters import LocalReason
 from harness.real import databases
 from harness.real.postgres import Postgres
 from utility.cli.main import app
-from utility.jobs.periods import Seconds
+from utility.jobs.calendar_periods import Seconds
 from utility.store import reads
 from utility.store.backup.backup import backup, restore
 from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts
 from utility.store.database import DamagedDatabaseError, Database, open_database
 from utility.store.dead_letters import dead_letters
-from utility.store.gaps import GapFinder
+from utility.store.gap_finder import GapFinder
 from utility.store.job_leases import take
+from utility.store.migrate import lock_schema
+from utility.store.open_commands import open_commands
 from utility.store.recovery import recover
-from utility.store.registry import open_commands
-from utility.store.schema import lock_schema
 from utility.store.tables import dead_letter, gap, metadata, part, period
 from utility.store.writer import Writer
 

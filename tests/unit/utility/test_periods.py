@@ -8,7 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utility.jobs.periods import AHEAD_S, MAX_NEW, Cadence, LocalDay, LocalMonth, Period, Seconds, following, lacking
+from utility.jobs.calendar_periods import (
+    AHEAD_S,
+    MAX_NEW,
+    Cadence,
+    LocalDay,
+    LocalMonth,
+    Period,
+    Seconds,
+    following,
+    lacking,
+)
 
 HOUR = 3600
 TIMES = st.integers(min_value=0, max_value=2**32 - 1)

@@ -9,8 +9,8 @@ from typer.testing import CliRunner
 from commonwatt.model.blocks import concatenate, join, make_blocks
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import HistoryRecord, Rejection
-from commonwatt.model.trust import Now, Trust
 from commonwatt.protocol.batches import Batch, BatchRefusal, unpack_batch_ack
 from commonwatt.protocol.dead_letters import DeadLetter, DeadLetterSource
 from harness.real import databases
@@ -23,7 +23,7 @@ from utility.store.checks import row_crc
 from utility.store.compactor import Compactor
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letters
-from utility.store.gaps import GapFinder
+from utility.store.gap_finder import GapFinder
 from utility.store.quarantine import QUARANTINED, REFUSED, RELEASED, Decision, count_quarantined, decide
 from utility.store.registry import load_snapshot
 from utility.store.tables import compacted, meter, part, quarantined

@@ -27,11 +27,11 @@ from harness.real.postgres import Postgres
 from harness.worlds.sent import append, blocks
 from utility.store import reads
 from utility.store import recovery as recover
+from utility.store.backup import postgres as server_backup
 from utility.store.backup import sqlite as file_backup
 from utility.store.backup.backup import backup, restore
 from utility.store.database import Database, open_database
-from utility.store.postgres import backup as server_backup
-from utility.store.schema import revisions
+from utility.store.migrate import revisions
 from utility.store.writer import Writer
 
 kind = databases.both_kinds

@@ -12,9 +12,9 @@ from sqlalchemy.exc import OperationalError
 from commonwatt.runtime.clock import Clock
 from harness.network.waiting import become
 from harness.real import databases
-from utility.jobs import schedule
-from utility.jobs.periods import Seconds
-from utility.jobs.schedule import MAX_AT_ONCE, Job, Schedule
+from utility.jobs import runner
+from utility.jobs.calendar_periods import Seconds
+from utility.jobs.runner import MAX_AT_ONCE, Job, Schedule
 from utility.store.database import Database
 from utility.store.job_leases import LEASE_S, LeaseLostError, Turn, mark_done, newest_periods, renew, take
 from utility.store.tables import period
@@ -181,8 +181,8 @@ def test_a_lease_given_by_a_clock_that_was_ahead_holds_nobody_up(
 def test_while_a_job_runs_its_lease_is_renewed_and_the_other_process_waits(
     process: Callable[..., Process], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "_SHORTEST_RENEW_S", 0.01)
-    monkeypatch.setattr(schedule, "LEASE_S", 0.03)
+    monkeypatch.setattr(runner, "_SHORTEST_RENEW_S", 0.01)
+    monkeypatch.setattr(runner, "LEASE_S", 0.03)
     one, other = process(), process()
     one.tick()
     begun, may_end, renewed = asyncio.Event(), asyncio.Event(), []
@@ -208,7 +208,7 @@ def test_while_a_job_runs_its_lease_is_renewed_and_the_other_process_waits(
         may_end.set()
         await running
 
-    monkeypatch.setattr(schedule, "renew", count_renewals)
+    monkeypatch.setattr(runner, "renew", count_renewals)
     one.before = wait
     one.clock.origin = FIRST + HOUR
     asyncio.run(play())
@@ -219,8 +219,8 @@ def test_while_a_job_runs_its_lease_is_renewed_and_the_other_process_waits(
 def test_a_job_whose_lease_is_lost_is_stopped(
     process: Callable[..., Process], database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(schedule, "_SHORTEST_RENEW_S", 0.01)
-    monkeypatch.setattr(schedule, "LEASE_S", 0.03)
+    monkeypatch.setattr(runner, "_SHORTEST_RENEW_S", 0.01)
+    monkeypatch.setattr(runner, "LEASE_S", 0.03)
     one = process()
     one.tick()
 

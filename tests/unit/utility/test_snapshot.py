@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from commonwatt.model.keys import Key, Keys
+from commonwatt.model.block_keys import Key, Keys
 from commonwatt.model.units import MAX_ABS_READING
 from utility.ingest.quarantine import is_assigned
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot

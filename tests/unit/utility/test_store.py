@@ -25,9 +25,9 @@ from utility.store.compactor import Compactor
 from utility.store.conflicts import conflicts
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letters
-from utility.store.gaps import GapFinder
+from utility.store.gap_finder import GapFinder
+from utility.store.open_commands import add_command, open_commands
 from utility.store.parts import as_rows, masks, summaries
-from utility.store.registry import add_command, open_commands
 from utility.store.tables import compacted, dead_letter, gap, part
 from utility.store.writer import Writer
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from commonwatt.model.machine import Machine
-from commonwatt.model.trust import Trust
+from commonwatt.model.now import Trust
 from commonwatt.runtime.clock import Clock
 from utility.timekeeper import Timekeeper
 

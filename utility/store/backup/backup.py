@@ -17,10 +17,10 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import sync_folder
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.sqlite.damage import delete_database
-from utility.store.backup.restore import DamagedBackupError, NoBackupError, command_line
+from utility.store.backup.checks import DamagedBackupError, NoBackupError, command_line
+from utility.store.backup.postgres import dump, restore_server
 from utility.store.backup.sqlite import Tell, copy_running, restore_file
 from utility.store.database import sqlite_path
-from utility.store.postgres.backup import dump, restore_server
 
 
 def backup(url: str, target: Path, config: Path, tell: Tell) -> int:

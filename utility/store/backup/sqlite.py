@@ -24,7 +24,7 @@ from commonwatt.sqlite.damage import (
     open_read_only,
     put_in_place,
 )
-from utility.store.backup.restore import (
+from utility.store.backup.checks import (
     HOLDS,
     VERSION_TABLE,
     DamagedBackupError,
@@ -36,7 +36,7 @@ from utility.store.backup.restore import (
 )
 from utility.store.checks import check_schema, row_crc
 from utility.store.database import DamagedDatabaseError, open_database, share
-from utility.store.schema import empty_database, revisions
+from utility.store.migrate import empty_database, revisions
 from utility.store.tables import compacted, meter, part
 
 log = logging.getLogger(__name__)

@@ -1,1 +1,1 @@
-"""Migrations of the schema, applied by ``utility.store.schema``."""
+"""Migrations of the schema, applied by ``utility.store.migrate``."""

@@ -1,4 +1,4 @@
-"""Alembic's entry point: runs the migrations on the connection that ``utility.store.schema`` passes."""
+"""Alembic's entry point: runs the migrations on the connection that ``utility.store.migrate`` passes."""
 
 from alembic import context
 

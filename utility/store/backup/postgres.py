@@ -21,7 +21,7 @@ from sqlalchemy.pool import NullPool
 from commonwatt.model.exceptions import CommonwattError, ConfigError, StoreError
 from commonwatt.runtime.interrupts import uninterrupted
 from commonwatt.sqlite.damage import DamagedError
-from utility.store.backup.restore import (
+from utility.store.backup.checks import (
     HOLDS,
     VERSION_TABLE,
     DamagedBackupError,
@@ -34,9 +34,9 @@ from utility.store.backup.restore import (
 from utility.store.bulk import translated
 from utility.store.checks import check_meters
 from utility.store.engines import APPLICATION, timeouts_of
+from utility.store.migrate import lock_schema, migrate, revisions
 from utility.store.postgres.partitions import Month, make_partitions
 from utility.store.postgres.programs import address, run, script
-from utility.store.schema import lock_schema, migrate, revisions
 from utility.store.tables import compacted, metadata, part, setting
 
 LOCK_TIMEOUT_S = 20

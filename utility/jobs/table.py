@@ -12,16 +12,16 @@ from typing import TypeVar
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.config.settings import UtilitySettings
-from commonwatt.model.trust import Trust
+from commonwatt.model.now import Trust
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from utility.ingest.ingest import Ingest
-from utility.jobs.periods import Seconds
-from utility.jobs.schedule import Job, Schedule
+from utility.jobs.calendar_periods import Seconds
+from utility.jobs.runner import Job, Schedule
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
-from utility.store.gaps import GapFinder
+from utility.store.gap_finder import GapFinder
 from utility.store.job_leases import Turn, counts
 from utility.store.quarantine import count_quarantined
 from utility.store.reads import count_conflicts, count_open_gaps

@@ -1,13 +1,9 @@
-"""When a meter sends, and which reported times it accepts (M4; docs/time.md)."""
+"""Which reported times a meter accepts (M4; docs/time.md)."""
 
 from dataclasses import dataclass
 
-from commonwatt.model.ids import MeterId
-from commonwatt.model.trust import Trust
-from commonwatt.model.units import GROUP_S, EpochSeconds
-
-PUT_S = 60
-"""Seconds between the puts of a meter that sends by itself (M4)."""
+from commonwatt.model.now import Trust
+from commonwatt.model.units import EpochSeconds
 
 TOLERANCE_S = 2
 """Seconds of difference that count as agreement: times are whole seconds and arrive with a delay."""
@@ -63,16 +59,3 @@ class ReportedTime:
         if behind_s <= tolerance_s and ahead_s <= AHEAD_TOLERANCE_S:
             return 0
         return int(behind_s if behind_s > 0 else -ahead_s)
-
-
-def next_put(meter: MeterId, now: float) -> float:
-    """Return the time of a meter's next put within the minute; consecutive ids have consecutive times."""
-    turn = meter % PUT_S
-    return ((now - turn) // PUT_S + 1) * PUT_S + turn
-
-
-def open_group(last_slot: EpochSeconds, time: float) -> EpochSeconds | None:
-    """Return the start of the averaging group that is still incomplete; its readings are not sent yet."""
-    start = last_slot // GROUP_S * GROUP_S
-    # After a clock was set back the last group lies far ahead: it is not incomplete.
-    return start if last_slot > start and abs(time - start) < GROUP_S + PUT_S else None

@@ -1,19 +1,9 @@
-"""When a meter sends, and what it takes of a time that it is told."""
+"""Which reported times a meter accepts, and the correction."""
 
 import pytest
 
-from commonwatt.device.timing import (
-    AHEAD_TOLERANCE_S,
-    GOOD_FOR_S,
-    PUT_S,
-    TOLERANCE_S,
-    Reported,
-    ReportedTime,
-    next_put,
-    open_group,
-)
-from commonwatt.model.trust import Trust
-from commonwatt.model.units import GROUP_S
+from commonwatt.device.reported_time import AHEAD_TOLERANCE_S, GOOD_FOR_S, TOLERANCE_S, Reported, ReportedTime
+from commonwatt.model.now import Trust
 
 NOW = 1_782_000_000.0
 
@@ -24,7 +14,7 @@ NOW = 1_782_000_000.0
         (0, None, 0),
         (TOLERANCE_S, None, 0),
         (TOLERANCE_S + 1, None, TOLERANCE_S + 1),
-        (-3600, None, 0),  # it may have been on its way for an hour
+        (-3600, None, 0),  # the answer may have travelled for an hour
         (-AHEAD_TOLERANCE_S, 0, 0),
         (-3600, 0, -3600),
         (-3600, 600, -3000),  # no more than is certain
@@ -47,17 +37,3 @@ def test_less_trust_is_taken_after_a_day_and_none_never() -> None:
     ):
         told = Reported(int(NOW) + after_s + 1000, trust, None)
         assert it.step_s(told, Trust.NETWORK, 0, NOW + after_s) == by_s
-
-
-def test_turns_are_a_minute_apart_and_those_of_neighbours_a_second() -> None:
-    first = next_put(17, NOW)
-    assert NOW < first <= NOW + PUT_S
-    assert next_put(17, first) == first + PUT_S
-    assert next_put(18, first) == first + 1
-
-
-def test_the_group_being_measured_waits_and_one_far_off_does_not() -> None:
-    start = int(NOW) // GROUP_S * GROUP_S
-    assert open_group(start + 15, start + 20) == start
-    assert open_group(start, start + 5) is None, "the last one is whole"
-    assert open_group(start + 15, start - 3600) is None, "the clock was set back"

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy.exc import SQLAlchemyError
 
 from commonwatt.runtime.clock import Clock
-from utility.jobs.periods import Cadence
+from utility.jobs.calendar_periods import Cadence
 from utility.store.database import Database
 from utility.store.job_leases import LEASE_S, Turn, give_back, mark_done, renew, take
 

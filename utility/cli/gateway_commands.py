@@ -19,7 +19,8 @@ from commonwatt.runtime.service import errors_reported, flowing
 from utility.changes import OpenCommand
 from utility.cli.options import ConfigOption, from_file
 from utility.store import reads
-from utility.store.registry import add_command, load_snapshot
+from utility.store.open_commands import add_command
+from utility.store.registry import load_snapshot
 
 app = typer.Typer()
 

@@ -13,9 +13,9 @@ from pydantic import BaseModel, ValidationError
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.machine import Machine
-from commonwatt.model.records import FUTURE_S
-from commonwatt.model.trust import Trust
+from commonwatt.model.now import Trust
 from commonwatt.model.units import MADE, SLOT_S, EpochSeconds
+from commonwatt.model.validation import FUTURE_S
 
 TOLERANCE_S = 2
 """Times are reported in whole seconds; smaller differences count as agreement."""

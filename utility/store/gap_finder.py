@@ -21,7 +21,7 @@ from sqlalchemy import (
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, Quarter
 from utility.changes import OpenCommand
-from utility.gaps.gaps import (
+from utility.gaps import (
     ALL_SLOTS,
     LAST_BACKOFF_S,
     MAX_AGE_QUARTERS,
@@ -35,9 +35,9 @@ from utility.gaps.gaps import (
 from utility.store.database import Database, insert_in, lock_gaps, read_setting, save_setting
 from utility.store.events import Off
 from utility.store.keys import is_one_of, listed
+from utility.store.open_commands import add_command
 from utility.store.parts import PartReader, chunks, masks, select_parts
 from utility.store.quarantine import masks_of
-from utility.store.registry import add_command
 from utility.store.retention import kept_from
 from utility.store.tables import command, compacted, event, gap, meter, part, series
 

@@ -1,4 +1,4 @@
-"""Finds missing slots, and decides which to request again (pure; ``utility.store.gaps`` does the SQL).
+"""Finds missing slots, and decides which to request again (pure; ``utility.store.gap_finder`` does the SQL).
 
 A meter's record type is expected in every slot from the first quarter with its data. A slot in which the meter was down
 for any time is off: it is counted separately and never requested. A slot that the gateway reported not to have is

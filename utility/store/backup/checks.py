@@ -12,8 +12,8 @@ from sqlalchemy import Connection
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.sqlite.damage import delete_database
 from utility.store.database import new_store_id
+from utility.store.migrate import empty_database, revisions
 from utility.store.registry import registry_changed
-from utility.store.schema import empty_database, revisions
 from utility.store.tables import compacted, dead_letter, event, meter, part
 
 VERSION_TABLE = "alembic_version"

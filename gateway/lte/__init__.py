@@ -1,1 +1,0 @@
-"""The controller's LTE line: its byte count and its allowance."""

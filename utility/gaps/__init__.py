@@ -1,1 +1,0 @@
-"""Missing slots: found, requested again, and counted."""

@@ -1,0 +1,52 @@
+"""Commands to gateways that have no outcome yet."""
+
+import json
+
+from sqlalchemy import Connection, select
+
+from utility.changes import OpenCommand
+from utility.store.tables import command
+
+# Built once: the service executes it every two seconds.
+_OPEN_COMMANDS = (
+    select(command.c.id, command.c.controller, command.c.message, command.c.until)
+    .where(command.c.state == "open")
+    .order_by(command.c.created, command.c.id)
+)
+
+
+def open_commands(connection: Connection) -> list[OpenCommand]:
+    """Return the commands without an outcome yet, oldest first."""
+    return [
+        OpenCommand(id=row.id, controller=row.controller, message=row.message, until=row.until)
+        for row in connection.execute(_OPEN_COMMANDS)
+    ]
+
+
+def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
+    """Add a command; the service sends it repeatedly until its outcome arrives or it expires.
+
+    Older open commands to the same controller lose the settings that this one sets, or are closed as superseded: sent
+    again after this one, they would undo it.
+    """
+    if sets := _sets(new.message):
+        ours = (command.c.controller == new.controller) & (command.c.state == "open")
+        for row in connection.execute(select(command.c.id, command.c.message).where(ours)).all():
+            if taken := _sets(row.message) & sets:
+                connection.execute(command.update().where(command.c.id == row.id).values(_without(row.message, taken)))
+    connection.execute(command.insert().values(**vars(new), created=created, state="open"))
+
+
+def _sets(message: str) -> set[str]:
+    """Return what a command sets: the place of an aggregation, or names of periods; nothing for a ``get``."""
+    fields = json.loads(message)
+    if fields.get("cmd") in ("aggregate", "deaggregate"):
+        return {f"aggregation at {fields['at']}"}
+    return set(fields.get("periods", ()))
+
+
+def _without(message: str, taken: set[str]) -> dict[str, str]:
+    """Return the changed columns of a command after a later one has ``taken`` some, or all, of its settings."""
+    fields = json.loads(message)
+    left = {name: value for name, value in fields.get("periods", {}).items() if name not in taken}
+    return {"message": json.dumps(fields | {"periods": left})} if left else {"state": "superseded"}
