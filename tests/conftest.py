@@ -5,13 +5,13 @@ from unittest.mock import patch
 
 import pytest
 
-from commonwatt.demo import layout
+from commonwatt.demo import parts
 from harness.network.waiting import free_ports
 
 
 @pytest.fixture(autouse=True, scope="session")
 def _ports_of_our_own() -> Iterator[None]:
-    with patch.object(layout, "_free_ports", free_ports):
+    with patch.object(parts, "free_ports", free_ports):
         yield
 
 

@@ -6,17 +6,15 @@ addresses of their metrics.
 """
 
 import json
-import secrets
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from commonwatt.config.database_url import sqlite_url
+from commonwatt.demo.parts import Part, write_parts, write_targets
 from commonwatt.identity.authority import FOLDER, Authority, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.exceptions import ConfigError
@@ -39,30 +37,6 @@ CEILING_S = 5.0
 CLOCK_FILE = "clock.json"
 
 _CERTIFIED_S = 90 * 86_400
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """One process of the demonstration.
-
-    Attributes:
-        name: Such as ``r001 gateway``.
-        kind: The command that runs it: broker, gateway, meters or utility.
-        config: Its TOML file.
-        http: The address of its /metrics and /status; ``None``: no address.
-        log: The file of its output.
-    """
-
-    name: str
-    kind: str
-    config: Path
-    http: str | None
-    log: Path
-
-    @property
-    def command(self) -> list[str]:
-        """The command line that starts the process."""
-        return [sys.executable, "-m", "commonwatt", self.kind, "run", "--config", str(self.config)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,8 +88,8 @@ def prepare(
     if not plain_text:
         with only_one(data / FOLDER, "another enrolment"):
             _enroll(data, town)
-    parts = _write_parts(data, town, speed, plain_text=plain_text)
-    _write_targets(data, parts)
+    parts = write_parts(data, town, speed, plain_text=plain_text)
+    write_targets(data, parts)
     origin = _resume_at(data, speed)
     stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
     clock = Clock(
@@ -207,116 +181,3 @@ def _enroll(data: Path, town: Town) -> None:
     have = {entry.file for entry in authority.issued}
     authority.issue([one for one in wanted if one.file not in have], now)
     authority.renew(now, _CERTIFIED_S // 2)
-
-
-def _write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tuple[Part, ...]:
-    """Write every part's configuration file, with ports that are free now."""
-    tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
-    head_end_tls = {} if plain_text else tls
-
-    def client_tls(kind: str) -> dict[str, object]:
-        return (
-            {}
-            if plain_text
-            else {"head_end_ca": "ca.pem", "head_end_revoked": "revoked.pem", "certificate": f"{kind}.pem"}
-        )
-
-    microgrids = list(town.microgrids)
-    ports = iter(_free_ports(3 + 4 * len(microgrids)))
-
-    def address() -> str:
-        return f"127.0.0.1:{next(ports)}"
-
-    head_end = address()
-    parts = [
-        _write(data, "head-end", "broker", address(), {"listen": head_end, **head_end_tls}),
-        _write(
-            data,
-            "utility",
-            "utility",
-            address(),
-            {
-                "database": "sqlite:///utility.db",
-                "head_end": head_end,
-                "clock": "../clock.json",
-                "gaps_s": 60,
-                "gap_age_s": 900,
-                **client_tls("utility"),
-            },
-        ),
-    ]
-    for name in microgrids:
-        broker = address()
-        parts += [
-            # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
-            _write(data, name, "broker", address(), {"listen": broker, "packets_per_s": max(100, speed)}),
-            _write(
-                data,
-                name,
-                "gateway",
-                address(),
-                {
-                    "microgrid": name,
-                    "broker": broker,
-                    "head_end": head_end,
-                    "clock": "../clock.json",
-                    "timezone": town.table.timezone,
-                    **client_tls("gateway"),
-                },
-            ),
-            _write(
-                data,
-                name,
-                "meters",
-                address(),
-                {"microgrid": name, "town": "../town.toml", "broker": broker, "clock": "../clock.json"},
-            ),
-        ]
-    return tuple(parts)
-
-
-def _write_targets(data: Path, parts: tuple[Part, ...]) -> None:
-    """Write the addresses of the parts' metrics for Prometheus (``file_sd_configs``); see grafana/README.md."""
-    targets = [
-        {"targets": [part.http], "labels": {"part": part.kind, "place": part.config.parent.name}} for part in parts
-    ]
-    (data / "prometheus-targets.json").write_text(json.dumps(targets, indent=1) + "\n")
-
-
-def _write(data: Path, folder: str, kind: str, http: str, keys: dict[str, object]) -> Part:
-    path = data / folder / f"{kind}.toml"
-    lines = [f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}", f"[{kind}]"]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in ({**keys, "http": http}).items()]
-    path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
-    (data / "logs").mkdir(exist_ok=True)
-    name = folder if folder == kind or folder == "head-end" else f"{folder} {kind}"
-    return Part(name=name, kind=kind, config=path, http=http, log=data / "logs" / f"{name.replace(' ', '-')}.log")
-
-
-_LOWEST_PORT = 10_000
-_EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
-_EPHEMERAL_FROM = 32_768
-"""Linux's default for the first ephemeral port."""
-
-
-def _free_ports(count: int) -> list[int]:
-    """Return free loopback ports below the ephemeral range, so that no outgoing connection can take one.
-
-    All ports stay bound until the last is found, so no two are the same.
-    """
-    end = int(_EPHEMERAL.read_text().split()[0]) if _EPHEMERAL.exists() else _EPHEMERAL_FROM
-    span = max(end - _LOWEST_PORT, count)
-    first = secrets.randbelow(span)
-    ports: list[int] = []
-    with ExitStack() as held:
-        for n in range(span):
-            port = _LOWEST_PORT + (first + n) % span
-            try:
-                held.enter_context(socket.create_server(("127.0.0.1", port)))
-            except OSError:
-                continue  # Another program uses this port.
-            ports.append(port)
-            if len(ports) == count:
-                return ports
-    raise ConfigError(f"only {len(ports)} of {count} ports from {_LOWEST_PORT} to {_LOWEST_PORT + span} are free here")

@@ -7,7 +7,8 @@ import subprocess
 import time
 from dataclasses import dataclass
 
-from commonwatt.demo.layout import Layout, Part
+from commonwatt.demo.layout import Layout
+from commonwatt.demo.parts import Part
 from commonwatt.runtime.files import write_private
 
 STOP_WITHIN_S = 5.0

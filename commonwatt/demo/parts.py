@@ -1,0 +1,84 @@
+"""The parts of the demonstration: its processes, each with its configuration file."""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from commonwatt.demo.ports import free_ports
+from commonwatt.town.town import Town
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """One process of the demonstration.
+
+    Attributes:
+        name: Such as ``r001 gateway``.
+        kind: The command that runs it: broker, gateway, meters or utility.
+        config: Its TOML file.
+        http: The address of its /metrics and /status; ``None``: no address.
+        log: The file of its output.
+    """
+
+    name: str
+    kind: str
+    config: Path
+    http: str | None
+    log: Path
+
+    @property
+    def command(self) -> list[str]:
+        """The command line that starts the process."""
+        return [sys.executable, "-m", "commonwatt", self.kind, "run", "--config", str(self.config)]
+
+
+def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tuple[Part, ...]:
+    """Write every part's configuration file, with ports that are free now; return the parts in starting order."""
+    ports = iter(free_ports(3 + 4 * len(town.microgrids)))
+
+    def address() -> str:
+        return f"127.0.0.1:{next(ports)}"
+
+    def client_tls(kind: str) -> dict[str, object]:
+        files = {"head_end_ca": "ca.pem", "head_end_revoked": "revoked.pem", "certificate": f"{kind}.pem"}
+        return {} if plain_text else dict(files)
+
+    tls = {"certificate": "broker.pem", "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
+    clock = {"clock": "../clock.json"}
+    head_end = address()
+    utility = {"database": "sqlite:///utility.db", "head_end": head_end, "gaps_s": 60, "gap_age_s": 900}
+    parts = [
+        _write(data, "head-end", "broker", address(), {"listen": head_end, **({} if plain_text else tls)}),
+        _write(data, "utility", "utility", address(), {**utility, **clock, **client_tls("utility")}),
+    ]
+    for name in town.microgrids:
+        broker = address()
+        ours = {"microgrid": name, "broker": broker, **clock}
+        gateway = {**ours, "head_end": head_end, "timezone": town.table.timezone, **client_tls("gateway")}
+        parts += [
+            # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
+            _write(data, name, "broker", address(), {"listen": broker, "packets_per_s": max(100, speed)}),
+            _write(data, name, "gateway", address(), gateway),
+            _write(data, name, "meters", address(), {**ours, "town": "../town.toml"}),
+        ]
+    return tuple(parts)
+
+
+def write_targets(data: Path, parts: tuple[Part, ...]) -> None:
+    """Write the addresses of the parts' metrics for Prometheus (``file_sd_configs``); see grafana/README.md."""
+    targets = [
+        {"targets": [part.http], "labels": {"part": part.kind, "place": part.config.parent.name}} for part in parts
+    ]
+    (data / "prometheus-targets.json").write_text(json.dumps(targets, indent=1) + "\n")
+
+
+def _write(data: Path, folder: str, kind: str, http: str, keys: dict[str, object]) -> Part:
+    path = data / folder / f"{kind}.toml"
+    lines = [f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}", f"[{kind}]"]
+    lines += [f"{key} = {json.dumps(value)}" for key, value in ({**keys, "http": http}).items()]
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("\n".join(lines) + "\n")
+    (data / "logs").mkdir(exist_ok=True)
+    name = folder if folder == kind or folder == "head-end" else f"{folder} {kind}"
+    return Part(name=name, kind=kind, config=path, http=http, log=data / "logs" / f"{name.replace(' ', '-')}.log")
