@@ -16,7 +16,7 @@ from harness.simulation.planted import BUGS
 from harness.simulation.story import Violation
 from harness.simulation.world import Options, Run
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "40"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "20"))
 CHUNK = 10
 FIRST = 1_000
 BITE_SEEDS = 100
