@@ -14,8 +14,9 @@ from harness.network.waiting import eventually
 from harness.real import databases
 from harness.real.jobs import compact, find_gaps
 from harness.worlds.sent import append, blocks
+from utility import gaps
 from utility.changes import CloseCommand, OpenCommand
-from utility.gaps import ALL_SLOTS, Wanted, gaps, off_mask, off_times
+from utility.gaps import ALL_SLOTS, Wanted, off_mask, off_times
 from utility.store import completeness, gap_finder, reads
 from utility.store.compactor import Compactor
 from utility.store.database import Database, lock_gaps
