@@ -1,7 +1,7 @@
-"""Measures, and keeps what was found: ``python -m benchmarks [NAME,NAME]`` (``make bench``; ``BENCH=store,codec``).
+"""Run benchmarks and store their results: ``python -m benchmarks [NAME,NAME]`` (``make bench``; ``BENCH=store,codec``).
 
-Each benchmark is a module with one function, ``bench(smoke)``; ``smoke`` makes it as small as it can be, which shows
-that it works and nothing else.
+Each benchmark is a module with one function, ``bench(smoke)``; ``smoke`` makes it as small as possible, which
+only shows that it works.
 """
 
 import argparse
@@ -32,20 +32,20 @@ BENCHMARKS: dict[str, float] = {
     "starvation": 1.3,
     "lte": 4.5,
 }
-"""By module, in the order of the page: about how many minutes each takes."""
+"""Approximate duration of each benchmark in minutes, by module, in the order of the page."""
 
 
 def benchmark(name: str, *, smoke: bool = False) -> Callable[[], Section]:
-    """Return what runs a benchmark."""
+    """Return the function that runs a benchmark."""
     module: Any = import_module(f"benchmarks.{name}")
     return partial(module.bench, smoke=smoke)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run those that were named, or all; one that can't be run here is left out."""
+    """Run the named benchmarks, or all; skip benchmarks that can't run on this machine."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "names", nargs="?", default="", help="which, with commas between; all: " + ", ".join(BENCHMARKS)
+        "names", nargs="?", default="", help="benchmarks, separated by commas; default: all of " + ", ".join(BENCHMARKS)
     )
     chosen = parser.parse_args(arguments).names
     names = [name for name in chosen.split(",") if name] or list(BENCHMARKS)
@@ -59,10 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         try:
             result = measure(benchmark(name))
         except pytest.skip.Exception as missing:
-            print(f"left out, {missing}", flush=True)
+            print(f"skipped, {missing}", flush=True)
             continue
         except Exception:
-            # What others find is not to be lost with it.
+            # The other benchmarks still run and store their results.
             traceback.print_exc()
             failed.append(name)
             continue
@@ -70,7 +70,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print("\n" + result.markdown(name) + "\n", flush=True)
     print(f"{(time.monotonic() - started) / 60:.1f} min; write the page with: make docs", file=sys.stderr)
     if failed:
-        sys.exit(f"failed, and kept no figures: {', '.join(failed)}")
+        sys.exit(f"failed, no results stored: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

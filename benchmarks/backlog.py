@@ -1,4 +1,4 @@
-"""What waited for twelve hours: of one microgrid through everything, and of the whole town at the utility."""
+"""A backlog of twelve hours: one microgrid from gateway to utility, and the whole town at the utility."""
 
 import asyncio
 import os
@@ -43,31 +43,31 @@ RUNS = 3
 MINUTES_OF_QUARTER = QUARTER_S // 60
 
 AS_GATEWAYS_SEND = BATCH_PARTS // MINUTES_OF_QUARTER
-"""Blocks in a batch of a backlog: a gateway takes so many parts at a time, and a block has one for each minute."""
+"""Blocks in a batch of a backlog: ``BATCH_PARTS`` parts, of which a block has one for each minute."""
 
 BATCHES = {"as gateways make them": AS_GATEWAYS_SEND, "nearly as large as may be": 1500}
 """Blocks in a batch of the whole town's backlog."""
 
 IN_FLIGHT = 64
-"""Batches of the whole town on their way at once."""
+"""Batches of the whole town in flight at once."""
 
 QUIET_S = 0.5
-"""So long after the last acknowledgement there is nothing more to come."""
+"""Seconds after the last acknowledgement until the backlog counts as delivered."""
 
 _FRAME = struct.Struct(">HII")  # place of the controller, sequence, length
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drained:
-    """How a backlog went.
+    """The result of one delivered backlog.
 
     Attributes:
-        readings: How many there were.
-        batches: In how many batches.
-        bytes: On the line.
-        seconds: Until all was committed.
+        readings: Number of readings.
+        batches: Number of batches.
+        bytes: Bytes on the line.
+        seconds: Time until all batches were committed.
         cpu_s: Processor time, by process.
-        memory: In the end, bytes, by process.
+        memory: Memory at the end, bytes, by process.
     """
 
     readings: int
@@ -79,7 +79,7 @@ class Drained:
 
 
 class Watch:
-    """Sees batches go up and their acknowledgements come down."""
+    """Records batches on their way up and their acknowledgements on their way down."""
 
     def __init__(self) -> None:
         self.began = 0.0
@@ -88,7 +88,7 @@ class Watch:
         self._sizes: dict[int, int] = {}
 
     def judge(self, message: Message) -> Fate:
-        """Note a message, and let it pass."""
+        """Record a message, and forward it."""
         now = time.monotonic()
         self.began = self.began or now
         if message.way is Way.UP and message.leaf == "batch":
@@ -103,12 +103,12 @@ class Watch:
         return Fate.PASS
 
     def is_over(self) -> bool:
-        """Say whether all that went up was acknowledged, and nothing more has come since."""
+        """Return whether all batches are acknowledged, and none came during the last ``QUIET_S``."""
         return bool(self.batches) and not self._sizes and time.monotonic() - self.ended > QUIET_S
 
 
 def fill(site: Site, hours: float) -> int:
-    """Put what every series brought into the gateway's store, one part a minute; return how many readings."""
+    """Add the readings of every series to the gateway's store, one part a minute; return their number."""
     (gateway,) = controllers(site)
     rng = np.random.default_rng(2)
     end = int(time.time()) // QUARTER_S
@@ -127,7 +127,7 @@ def fill(site: Site, hours: float) -> int:
 
 
 def drain_one(folder: Path, server: Postgres | None, hours: float) -> Drained:
-    """Let a gateway's backlog go to the utility over a line that comes back."""
+    """Deliver a gateway's backlog to the utility after its line is restored."""
     watch = Watch()
     with Site(folder, RESIDENTIAL.format(1), speed=1) as site:
         use_server(site, server)
@@ -152,7 +152,7 @@ def drain_one(folder: Path, server: Postgres | None, hours: float) -> Drained:
 
 
 def make_batches(path: Path, gateways: Sequence[Controller], quarters: range, blocks: int) -> None:
-    """Write the batches of all gateways to a file, those of each in turn, as they would come."""
+    """Write the batches of all gateways to a file, gateway by gateway in turn, in their order of arrival."""
     rng = np.random.default_rng(3)
     coming = dict(enumerate(gateway.backlog(quarters, blocks, rng) for gateway in gateways))
     with path.open("wb") as file:
@@ -165,7 +165,7 @@ def make_batches(path: Path, gateways: Sequence[Controller], quarters: range, bl
 
 
 def kept_batches(path: Path) -> Iterator[tuple[int, int, bytes]]:
-    """Yield the place of the gateway, the number and the batch, in the file's order."""
+    """Yield the gateway's index, the sequence and the batch, in the file's order."""
     with path.open("rb") as file:
         while head := file.read(_FRAME.size):
             place, sequence, length = _FRAME.unpack(head)
@@ -173,7 +173,7 @@ def kept_batches(path: Path) -> Iterator[tuple[int, int, bytes]]:
 
 
 async def send_all(port: int, gateways: Sequence[Controller], path: Path) -> float:
-    """Send what is kept in a file, so many batches at a time; return how long until all are acknowledged, seconds."""
+    """Send the batches of a file, ``IN_FLIGHT`` at a time; return the seconds until all are acknowledged."""
     uplinks = Uplinks()
     await uplinks.connect(port, gateways)
     started = time.monotonic()
@@ -188,7 +188,7 @@ async def send_all(port: int, gateways: Sequence[Controller], path: Path) -> flo
 
 
 def drain_town(folder: Path, server: Postgres | None, town: str, hours: int, blocks: int) -> Drained:
-    """Send the backlog of every gateway of a town to a real utility; it is made if that was not done before."""
+    """Send the backlog of every gateway of a town to a real utility; make the backlog at the first call."""
     with Site(folder, town, speed=1) as site:
         use_server(site, server)
         site.put_mosquitto("head-end")
@@ -216,7 +216,7 @@ def drain_town(folder: Path, server: Postgres | None, town: str, hours: int, blo
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Drain both, into SQLite and into PostgreSQL."""
+    """Deliver both backlogs, into SQLite and into PostgreSQL."""
     hours, town, runs = (1, RESIDENTIAL.format(2), 1) if smoke else (HOURS, WHOLE_TOWN, RUNS)
     ones: dict[str, list[Drained]] = {}
     towns: dict[tuple[str, str], Drained] = {}
@@ -239,11 +239,12 @@ def _section(ones: dict[str, list[Drained]], towns: dict[tuple[str, str], Draine
     return Section(
         title="A backlog of twelve hours",
         about=(
-            "One microgrid: a real gateway that took in twelve hours of its 22 meters, a part a minute, while its line "
-            "was down; the line comes back, and the clock runs from the first byte of its new connection to the "
-            "acknowledgement of the last batch, which the utility sends after its commit. The whole town: the batches "
-            "of 802 gateways, made beforehand and kept in a file, go through a real head-end (Mosquitto) to one "
-            f"utility, {IN_FLIGHT} at a time, from the first sent to the last acknowledged."
+            "One microgrid: while its line was down, a real gateway stored twelve hours of its 22 meters, a part a "
+            "minute. Then the line is restored. The time is measured from the first byte of the new connection to "
+            "the acknowledgement of the last batch, which the utility sends after its commit. The whole town: the "
+            "batches of 802 gateways, made beforehand and stored in a file, go through a real head-end (Mosquitto) "
+            f"to one utility, {IN_FLIGHT} at a time. The time is measured from the first batch to the last "
+            "acknowledgement."
         ),
         tables=(
             Table(
@@ -313,11 +314,11 @@ def _section(ones: dict[str, list[Drained]], towns: dict[tuple[str, str], Draine
                 value=real.seconds,
                 unit="s",
                 at_most=30,
-                limited_by="Each batch is received, read and committed by one process, whose time the table shows.",
+                limited_by="One process receives, reads and commits each batch; the table shows its processor time.",
             ),
         ),
         notes=(
-            "A gateway whose line is down tries it every 5 to 10 s, which comes on top.",
+            "In addition, a gateway whose line is down tries to connect only every 5 to 10 s.",
             "The published figure for the town's backlog is 4 hours (ACES).",
         ),
     )

@@ -1,4 +1,4 @@
-"""What it costs to pack blocks, to unpack them, and to take in a batch at the utility short of its database."""
+"""The time to pack and unpack blocks, and to process a batch at the utility before its database."""
 
 import statistics
 import time
@@ -27,7 +27,7 @@ METERS = 64
 FIRST_METER = 10_001
 QUARTER = 1_988_889
 BLOCKS_PER_S = 250_000
-"""The goal: what a received batch is to cost at most, short of the database."""
+"""The goal: blocks a second that the utility processes, without its database."""
 
 WHOLE, MINUTE = "whole quarter-hours", "parts of a minute"
 
@@ -52,7 +52,7 @@ def shapes(n: int) -> dict[str, Blocks]:
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure every shape."""
+    """Measure every kind of batch."""
     n, runs = (24, 1) if smoke else (MAX_BATCH_BLOCKS, 15)
     found = {name: _measure(blocks, runs) for name, blocks in shapes(n).items()}
     rows = []
@@ -73,10 +73,10 @@ def bench(*, smoke: bool = False) -> Section:
     )
     return Section(
         title="Packing, and taking in a batch",
-        about=f"Batches of {n:,} blocks, on one core. *Utility* is all of what it does with a received message before "
-        "its database: expand and check it, compare every block with the registry, unpack, look for implausible "
-        "readings, and make the sums that a compacted block is stored with. The peer is the "
-        "same codec, one block at a time.",
+        about=f"Batches of {n:,} blocks, on one core. *Utility* is all of the utility's work on a received message "
+        "before its database: expand and check it, compare every block with the registry, unpack, find implausible "
+        "readings, and compute the sums that are stored with a compacted block. The peer is the same codec, one "
+        "block at a time.",
         tables=(
             Table(
                 title="Readings a second",
@@ -89,7 +89,7 @@ def bench(*, smoke: bool = False) -> Section:
 
 
 def _measure(blocks: Blocks, runs: int) -> tuple[Blocks, dict[str, list[float]]]:
-    """Return how long each kind of work took, seconds a run; all kinds in turn, so that each has the same machine."""
+    """Return the seconds of each run, by operation; operations take turns, so that each has the same machine."""
     single = [blocks.take([row]) for row in range(len(blocks))]
     keys, payloads = blocks.keys(), pack(blocks)
     each = [(block.keys(), payloads.take(np.array([row]))) for row, block in enumerate(single)]

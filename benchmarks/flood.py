@@ -1,4 +1,4 @@
-"""What a flood costs the others.
+"""The effect of a flooding client on the other clients.
 
 303 meters put once a minute to a real broker and a real gateway; one more client offers 5,000 messages a second.
 """
@@ -20,11 +20,11 @@ FLOODS: dict[str, tuple[str, int] | None] = {
 
 
 async def measure(folder: Path, seconds: float) -> list[tuple[str, Delivery, int]]:
-    """Return for each flood what was delivered, and the broker's memory then, in bytes."""
+    """Return for each flood the delivered puts and the broker's memory, bytes."""
     apartments = Apartments(folder)
     with apartments.site:
         await apartments.connect()
-        await apartments.load(min(2, seconds))  # What happens only once.
+        await apartments.load(min(2, seconds))  # The one-time work of a start.
         rows = []
         for name, flood in FLOODS.items():
             topic, qos = flood or ("", 0)
@@ -37,7 +37,7 @@ async def measure(folder: Path, seconds: float) -> list[tuple[str, Delivery, int
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure each flood for a quarter of a minute."""
+    """Measure each flood for 15 seconds."""
     seconds = 0.2 if smoke else 15.0
     with tempfile.TemporaryDirectory() as folder:
         rows = asyncio.run(measure(Path(folder) / "site", seconds))
@@ -58,7 +58,7 @@ def bench(*, smoke: bool = False) -> Section:
     )
     return Section(
         title="A client that floods its broker",
-        about="303 apartment meters put once a minute, and wait for the gateway's acknowledgement, on the embedded "
-        "broker; meanwhile one more meter offers 5,000 messages of 200 bytes a second.",
+        about="303 apartment meters put once a minute on the embedded broker, and wait for the gateway's "
+        "acknowledgement. Meanwhile another meter sends 5,000 messages of 200 bytes a second.",
         tables=(table,),
     )

@@ -1,4 +1,4 @@
-"""A real gateway with a real broker: how many records it takes in, and what its live load costs."""
+"""A real gateway with a real broker: its record rate, and the cost of its live load."""
 
 import asyncio
 import json
@@ -32,17 +32,17 @@ RUNS = 3
 RUN_S = 6.0
 WARM_S = 1.0
 DAYS_BACK = 300
-"""How old the first of the records is that are put as fast as they are taken."""
+"""Age in days of the first record of clients that put without a pause."""
 
 HOUR_S = 60.0
 HOUR_SPEED = 60.0
 LIVE_S = 90.0
 SETTLE_S = 30.0
-"""Real seconds until all meters are connected and have been asked who they are."""
+"""Real seconds until all meters are connected and the gateway has requested their state."""
 
 
 class Pusher:
-    """A meter that puts, and puts again as soon as it has the acknowledgement.
+    """A meter that sends its next put as soon as the last one is acknowledged.
 
     Attributes:
         identity: Its id, as text.
@@ -61,7 +61,7 @@ class Pusher:
         self._topic = meter_up(meter.microgrid, meter.id, RECORDS)
 
     async def connect(self, port: int, token: str) -> None:
-        """Connect; nothing is put yet."""
+        """Connect, without a put."""
         down = meter_down(self._meter.microgrid, self._meter.id, "+")
         self.client = await AsyncClient.connect(port, self.identity, token, down, self._heard)
 
@@ -98,11 +98,11 @@ class Pusher:
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """How fast records became durable.
+    """The rate at which records became durable.
 
     Attributes:
-        per_s: Of each run.
-        cores: What each process kept busy meanwhile.
+        per_s: Records a second, for each run.
+        cores: Busy cores, by process.
     """
 
     per_s: list[float]
@@ -110,14 +110,14 @@ class Rate:
 
 
 def pushers(site: Site, records: int) -> list[Pusher]:
-    """Return the meters of the first microgrid, those at its boundary left out."""
+    """Return the meters of the first microgrid, without its boundary meters."""
     first_start = (int(time.time()) // SLOT_S - DAYS_BACK * 86_400 // SLOT_S) * SLOT_S
     inside = [meter for meter in site.layout.town.microgrids["r001"].meters if meter.function is not Function.BOUNDARY]
     return [Pusher(meter, records, first_start) for meter in inside]
 
 
 async def push(site: Site, meters: list[Pusher], runs: int, seconds: float) -> Rate:
-    """Let all meters put for so long, several times."""
+    """Let all meters put for some seconds, several times."""
     _, port = site.address("r001 broker")
     tokens = json.loads((site.folder / "r001" / "meter-tokens.json").read_text())
     for meter in meters:
@@ -140,7 +140,7 @@ async def push(site: Site, meters: list[Pusher], runs: int, seconds: float) -> R
 
 
 def rate(folder: Path, town: str, broker: str, records: int, runs: int, seconds: float) -> Rate:
-    """Measure one broker with puts of so many records."""
+    """Measure one broker with puts of ``records`` records."""
     with Site(folder, town, speed=1) as site:
         if broker == "Mosquitto":
             site.put_mosquitto("r001 broker")
@@ -154,7 +154,7 @@ class Live:
 
     Attributes:
         memory: Bytes, by part.
-        records: How many its gateway has taken in.
+        records: Records that its gateway has stored.
     """
 
     memory: dict[str, int]
@@ -169,7 +169,7 @@ def start(site: Site) -> list[str]:
 
 
 def after_an_hour(site: Site, seconds: float) -> dict[str, Live]:
-    """Let a town run for so long; return its microgrids' memory, and how many records came."""
+    """Let a town run; return the memory and the stored records of its microgrids."""
     names = start(site)
     Event().wait(seconds)
     memory = {name: memory_bytes(site.processes[name].pid) for name in names}
@@ -183,7 +183,7 @@ def after_an_hour(site: Site, seconds: float) -> dict[str, Live]:
 
 
 def cores(site: Site, settle_s: float, seconds: float) -> dict[str, float]:
-    """Let a town run until it has settled, and then so long; return what each gateway and broker kept busy."""
+    """Let a town settle, then run; return the busy cores of each gateway and broker."""
     names, pause = start(site), Event()
     pause.wait(settle_s)
     costs = Costs({name: site.processes[name].pid for name in names})
@@ -213,12 +213,11 @@ def bench(*, smoke: bool = False) -> Section:
     return Section(
         title="A gateway at work",
         about=(
-            "Records taken in: 303 clients put to a real broker, each the next put as soon as a real gateway has "
-            "acknowledged the last, which it does after its commit; nothing is relayed meanwhile. Live load: real "
-            "meters of an apartment microgrid and of a residential one, each with its broker (amqtt) and its gateway, "
-            "relay to a real utility. Memory after an hour is measured on a clock sixty times as fast, by which what "
-            "happens in an hour happens in a minute; processor time on a clock of "
-            f"normal speed, for {LIVE_S:.0f} s after {SETTLE_S:.0f} s to settle."
+            "Stored records: 303 clients put to a real broker; each sends its next put as soon as a real gateway has "
+            "acknowledged the last one, after its commit. Nothing is relayed meanwhile. Live load: an apartment "
+            "microgrid and a residential one, each with real meters, its broker (amqtt) and its gateway, relay to a "
+            "real utility. Memory after an hour is measured at sixty times the speed, in one minute; processor time "
+            f"at normal speed, for {LIVE_S:.0f} s after {SETTLE_S:.0f} s to settle."
         ),
         tables=(_rates(rates), _lives(found, busy)),
         goals=() if smoke else tuple(_goals(found, busy)),
@@ -227,7 +226,7 @@ def bench(*, smoke: bool = False) -> Section:
 
 def _rates(rates: dict[tuple[str, int], Rate]) -> Table:
     return Table(
-        title="Records taken in, from the put to its acknowledgement",
+        title="Stored records, from the put to its acknowledgement",
         columns=("broker", "records in a put", "records/s", "puts/s", "cores busy: broker", "gateway"),
         rows=tuple(
             (
@@ -280,5 +279,5 @@ def _goals(found: dict[str, Live], busy: dict[str, float]) -> Iterator[Goal]:
         value=100 * busy["r001 gateway"],
         unit="% of a core",
         at_most=10,
-        limited_by="Each message costs its way through the MQTT client and a commit.",
+        limited_by="Each message passes the MQTT client and needs a commit.",
     )

@@ -24,17 +24,17 @@ from harness.worlds.gateway import START, registered
 
 MICROGRID = "r001"
 METERS = 303
-"""An apartment building's."""
+"""The meters of an apartment building."""
 
 RECORDS_PER_S = 50_000
 """The goal."""
 
 MINUTE, BACKLOG = "puts of a minute, 12 records", "puts of a backlog, 1,000 records"
-LIMITED_BY = "Each record is looked at by itself, on one core."
+LIMITED_BY = "Each record is checked separately, on one core."
 
 
 def puts(meters: int, rounds: int, slots: int) -> list[FromMeter]:
-    """Return what ``meters`` with a battery send in so many rounds of ``slots`` each."""
+    """Return the messages of ``meters`` meters with a battery, in rounds of ``slots`` slots each."""
     rng = np.random.default_rng(1)
     events: list[FromMeter] = []
     for at in range(rounds):
@@ -65,7 +65,7 @@ def puts(meters: int, rounds: int, slots: int) -> list[FromMeter]:
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure live load and a backlog, beside a table with a row for each record."""
+    """Measure live load and a backlog, and compare them with a table of one row for each record."""
     meters, rounds, runs = (3, 1, 1) if smoke else (METERS, 6, 7)
     loads = {MINUTE: puts(meters, rounds, 4), BACKLOG: puts(min(meters, 60), 1, MAX_PUT_RECORDS // 3)}
     samples: dict[str, tuple[list[float], list[float]]] = {name: ([], []) for name in loads}
@@ -121,7 +121,7 @@ def _gateway(path: Path, events: Sequence[FromMeter]) -> float:
 
 
 def _groups(events: Sequence[FromMeter]) -> Iterator[list[FromMeter]]:
-    """Yield what goes into each transaction, as the gateway's inbox chooses it."""
+    """Yield the messages of each transaction, as the gateway's inbox chooses them."""
     inbox = Inbox()
     for event in events:
         inbox.put(event)
@@ -132,7 +132,7 @@ def _groups(events: Sequence[FromMeter]) -> Iterator[list[FromMeter]]:
 
 
 def _plain_rows(path: Path, events: Sequence[FromMeter]) -> float:
-    """Return how many records a second a plain table keeps."""
+    """Return the records a second that a plain table stores."""
     database = sqlite3.connect(path, isolation_level=None)
     database.execute("PRAGMA journal_mode=WAL")
     database.execute("PRAGMA synchronous=FULL")

@@ -1,4 +1,4 @@
-"""How one utility and its head-end bear 1, 4 and 16 microgrids that send as fast as they are acknowledged."""
+"""The load of 1, 4 and 16 microgrids, each sending as fast as it is acknowledged, at one utility."""
 
 import asyncio
 import tempfile
@@ -22,7 +22,7 @@ from harness.real.site import Site
 
 MICROGRIDS = (1, 4, 16)
 BATCHES = 2400
-"""Of all microgrids together, in each run."""
+"""Batches of all microgrids together, in each run."""
 
 MINUTES, BACKLOG = "a minute each", "a backlog"
 
@@ -30,20 +30,20 @@ Made = tuple[int, bytes]
 """A batch and its number."""
 
 HELD_BACK = (
-    "One microgrid on amqtt is held back: our broker reads 100 packets a second of a gateway (`packets_per_s`), or ten "
-    "seconds' worth at once, which is more than its backlog of twelve hours takes."
+    "One microgrid on amqtt is throttled: our broker reads 100 packets a second of a gateway (`packets_per_s`), with "
+    "a burst of ten seconds' worth. The backlog of twelve hours needs less."
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What so many microgrids brought.
+    """The result of one run.
 
     Attributes:
-        readings: How many.
-        seconds: Until all were acknowledged.
+        readings: Number of readings.
+        seconds: Time until all were acknowledged.
         cpu_s: Processor time, by process.
-        memory: In the end, bytes, by process.
+        memory: Memory at the end, bytes, by process.
     """
 
     readings: int
@@ -67,7 +67,7 @@ def backlog(gateway: Controller, rng: np.random.Generator) -> Iterator[Made]:
 
 
 async def pour(port: int, gateways: Sequence[Controller], batches: dict[str, list[Made]]) -> float:
-    """Let every gateway send its batches, a window of them at a time; return how long it took, seconds."""
+    """Let every gateway send its batches, ``WINDOW`` at a time; return the duration, seconds."""
     uplinks = Uplinks()
     await uplinks.connect(port, gateways)
     started = time.monotonic()
@@ -88,7 +88,7 @@ async def _pour_one(uplinks: Uplinks, gateway: Controller, batches: list[Made]) 
 
 
 def grow(folder: Path, server: Postgres | None, microgrids: int, batches: int) -> dict[str, Run]:
-    """Return what so many microgrids brought, by kind of batch."""
+    """Return the results for a number of microgrids, by kind of batch."""
     with Site(folder, RESIDENTIAL.format(microgrids), speed=1) as site:
         use_server(site, server, compact_s=86_400)
         if server is not None:
@@ -113,7 +113,7 @@ def grow(folder: Path, server: Postgres | None, microgrids: int, batches: int) -
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure with the parts that need no installing, and with those of production."""
+    """Measure with the embedded parts, and with the parts of production."""
     runs: dict[tuple[str, int], dict[str, Run]] = {}
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -128,10 +128,10 @@ def bench(*, smoke: bool = False) -> Section:
     return Section(
         title="1, 4 and 16 microgrids at one utility",
         about=(
-            f"Gateways that are made up send {BATCHES:,} batches of 22 meters, together, through a real head-end to a "
-            f"real utility, each {WINDOW} at a time, as fast as they are acknowledged: batches of a minute, and those "
-            f"of a backlog, {AS_GATEWAYS_SEND} whole quarter-hours in each. Nothing is compacted meanwhile. Memory is "
-            "that after the run; batches of a backlog come after the others, in the same processes."
+            f"Simulated gateways send {BATCHES:,} batches of 22 meters in total, through a real head-end to a real "
+            f"utility, each gateway {WINDOW} at a time, as fast as they are acknowledged: batches of a minute, and "
+            f"batches of a backlog, with {AS_GATEWAYS_SEND} whole quarter-hours each. Nothing is compacted meanwhile. "
+            "Memory is measured after the run; the batches of a backlog follow the others, in the same processes."
         ),
         tables=tuple(_table(kind, {key: each[kind] for key, each in runs.items()}) for kind in (MINUTES, BACKLOG)),
         notes=(HELD_BACK,),

@@ -1,4 +1,4 @@
-"""How long a battery below its minimum waits until its neighbours share: at real speed, with real processes."""
+"""The time from a battery below its minimum to sharing neighbours, at real speed, with real processes."""
 
 import asyncio
 import json
@@ -21,13 +21,13 @@ from harness.real.site import Site
 HOMES = '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = {}\n'
 APARTMENTS = '[[microgrid]]\nid = "a"\nkind = "apartment"\nbuildings = 3\napartments = 100\ncount = {}\n'
 MICROGRIDS = {20: (HOMES, 16), 303: (APARTMENTS, 8)}
-"""By number of meters: the town, and how many microgrids of the kind are measured beside each other."""
+"""By number of meters: the town file, and the number of its microgrids, measured in parallel."""
 
 SAMPLES = 32
-"""Of each kind, at least."""
+"""Least samples of each kind."""
 
 ABOVE, BELOW, FULL = 2, -2, 20
-"""Levels beside the minimum, in percent of the capacity; the first two are so near that the gateway asks often."""
+"""Levels relative to the minimum, percent of the capacity; the gateway polls the first two every 15 s."""
 
 PUT_EVERY_S = 60
 PATIENCE_S = 180
@@ -35,11 +35,11 @@ PATIENCE_S = 180
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """How long until the last donor had acknowledged, seconds.
+    """The time until the last donor acknowledged, seconds.
 
     Attributes:
         from_slot_s: From the end of the slot in which the level fell below the minimum.
-        from_level_s: From when the meter sent that level.
+        from_level_s: From the time at which the meter sent that level.
     """
 
     from_slot_s: float
@@ -47,10 +47,10 @@ class Sample:
 
 
 class Battery:
-    """What one meter would say of its battery: a script of levels beside the minimum, in percent of the capacity.
+    """The scripted levels of one battery, relative to its minimum, percent of the capacity.
 
     Attributes:
-        told: When a level below the minimum was last sent for the first time; ``None``: not since it fell.
+        told: When a level below the minimum was sent first since it fell; ``None``: not sent yet.
     """
 
     def __init__(self, meter: Meter, percent: int) -> None:
@@ -60,21 +60,21 @@ class Battery:
         self._script = [(0, percent)]
 
     def set_from(self, slot_end: EpochSeconds, percent: int) -> None:
-        """Let it have this level from the end of a slot on."""
+        """Set the level from the end of a slot on."""
         self._script.append((slot_end, percent))
         self.told = None
 
     def level(self, slot_end: EpochSeconds, now: float) -> int:
         """Return the level at the end of a slot, which is being sent."""
         percent = next(percent for since, percent in reversed(self._script) if since <= slot_end)
-        # A put tells older slots too, those of the fall before among them.
+        # A put also has older slots, including slots of the previous fall.
         if percent < 0 and self.told is None and slot_end >= self._script[-1][0]:
             self.told = now
         return self._capacity * (self._minimum + percent) // 100
 
 
 class ScriptedMeter:
-    """A meter that answers at once, puts once a minute, and has the levels it is told to have."""
+    """A meter with scripted levels that answers at once and puts once a minute."""
 
     def __init__(self, meter: Meter, clock: Clock, changed: asyncio.Event) -> None:
         self.meter = meter
@@ -163,10 +163,10 @@ class ScriptedMeter:
 
 
 class ScriptedMicrogrid:
-    """All meters of one microgrid, one battery of which falls below its minimum again and again.
+    """All meters of one microgrid; one of its batteries falls below its minimum again and again.
 
     Attributes:
-        samples: How long it waited each time.
+        samples: The measured times, one for each fall.
     """
 
     def __init__(self, site: Site, microgrid: Microgrid) -> None:
@@ -189,10 +189,10 @@ class ScriptedMicrogrid:
             await meter.connect(self._port, self._tokens[str(meter.meter.id)])
 
     async def run(self, samples: int) -> None:
-        """Put once a minute, and fall until there are so many samples."""
+        """Put once a minute, and let the level fall until there are enough samples."""
         putting = asyncio.create_task(self._put())
         self._faller_is(ABOVE, 0)
-        # The first time it takes until all have been asked who they are and what they hold.
+        # The first fall includes the gateway's first requests of states and levels.
         for _ in range(1 + samples):
             await self._fall_and_rise()
         del self.samples[0]
@@ -240,7 +240,7 @@ async def _start(site: Site, part: str, after_s: float) -> None:
 
 
 async def wait_for(site: Site, samples: int) -> list[Sample]:
-    """Return what all microgrids of a town waited; their gateways ask at moments spread over the slot."""
+    """Return the samples of all microgrids of a town; their gateways poll at times spread over the slot."""
     scripted = [ScriptedMicrogrid(site, microgrid) for microgrid in site.layout.town.microgrids.values()]
     site.start("head-end", "utility", *(each.part("broker") for each in scripted))
     for each in scripted:
@@ -267,19 +267,19 @@ def bench(*, smoke: bool = False) -> Section:
     return Section(
         title="From need to help",
         about=(
-            "Microgrids of real brokers and gateways at real speed, with meters that follow a script: they answer at "
-            "once, put once a minute, and the level of one battery falls below its minimum at the end of a slot, "
-            "again and again, from so near that its gateway asks for it every 15 s. The clock runs until the last of "
-            "the other batteries has acknowledged share_power_on. It starts at the end of the slot in which the level "
-            "fell, or when the meter sent that level; that moment and the last are both taken at the meters, so one "
-            "way to the gateway is in it, as it is from the level's arrival to the acknowledgement's. Gateways ask at "
-            "different moments of the slot, spread evenly, as they were started."
+            "Microgrids of real brokers and gateways at real speed, with scripted meters. The meters answer at once "
+            "and put once a minute. The level of one battery falls below its minimum at the end of a slot, again and "
+            "again, from a level so near that its gateway polls it every 15 s. The time is measured until the last "
+            "of the other batteries has acknowledged share_power_on. It starts at the end of the slot in which the "
+            "level fell, or when the meter sent that level. Both times are taken at the meters, so they include one "
+            "message to the gateway, like the time from the level's arrival to the acknowledgement's. Gateways are "
+            "started at times spread evenly over the slot, and so poll at different times of it."
         ),
         tables=(_table(found),),
         goals=()
         if smoke
         else tuple(goal for meters, (_, samples) in found.items() for goal in _goals(meters, samples)),
-        notes=("The published figure of ACES is a little over a minute, since it asks for levels once a minute.",),
+        notes=("The published figure of ACES is a little over a minute, since ACES polls levels once a minute.",),
     )
 
 
@@ -321,13 +321,13 @@ def _goals(meters: int, samples: list[Sample]) -> tuple[Goal, Goal]:
             value=percentile([sample.from_slot_s for sample in samples], 99),
             unit="s",
             at_most=16,
-            limited_by="The gateway asks every 15 s, and a meter does not say by itself that its level fell.",
+            limited_by="The gateway polls every 15 s, and a meter does not report a fallen level by itself.",
         ),
         Goal(
             what=f"from the level, {meters} meters, 99 %",
             value=percentile([sample.from_level_s for sample in samples], 99),
             unit="s",
             at_most=1,
-            limited_by="Commands wait for the gateway's commit, and go one after the other to each donor.",
+            limited_by="Commands wait for the gateway's commit, and are sent to one donor after the other.",
         ),
     )

@@ -1,4 +1,4 @@
-"""Bytes of a reading on the line between a gateway and the utility, beside other ways to send the same."""
+"""Bytes of a reading between a gateway and the utility, compared with other encodings."""
 
 import numpy as np
 import zstandard
@@ -19,10 +19,10 @@ MICROGRID = "r001"
 FIRST_METER = 10_001
 QUARTER = 1_988_889
 SERIES = 40
-"""Of one kind, in a microgrid."""
+"""Series of one kind, in a microgrid."""
 
 PUBLISH_BYTES = 7
-"""Of an MQTT PUBLISH at QoS 1 beside its topic and its payload: head, length, length of the topic, packet id."""
+"""Bytes of an MQTT PUBLISH at QoS 1 without topic and payload: head, length, topic length, packet id."""
 
 P6_BYTES = 23
 """P6: its compact record."""
@@ -32,7 +32,7 @@ MOST = 1.6
 
 
 def sent(kind: RecordType, values: Values, there: slice) -> tuple[int, int]:
-    """Return the bytes of the batch with the slots that are ``there``, and of its records compressed instead."""
+    """Return the bytes of a batch of the slots that are ``there``, and of the same records compressed by zstd."""
     n = len(values)
     keys = Keys(
         np.arange(n, dtype=np.uint64) % SERIES + FIRST_METER,
@@ -90,11 +90,11 @@ def bench(*, smoke: bool = False) -> Section:
             rows.append((name, f"{resolution:,} mWh", *(f"{value:.2f}" for value in each)))
     return Section(
         title="A reading on the line",
-        about=f"Messages from a gateway to the utility with their MQTT heads, without what TLS and TCP add (that is in "
-        f"the LTE lines below). *Whole*: of a backlog, {blocks} quarter-hours of {SERIES} meters in a batch, as a "
-        f"gateway makes it. *Minute*: of the last minute, {MINUTE_SLOTS} readings of each. The noise of a reading has "
-        "eight bits of entropy at 1 mWh, so one byte is the least. The peer is zstd (level 3) over the meters' own "
-        "records of the same readings.",
+        about="Messages from a gateway to the utility with their MQTT heads, without TLS and TCP (the LTE lines "
+        f"below include these). *Whole*: a batch of a backlog, {blocks} quarter-hours of {SERIES} meters, as a "
+        f"gateway makes it. *Minute*: a batch of the last minute, {MINUTE_SLOTS} readings of each meter. The noise of "
+        "a reading has eight bits of entropy at 1 mWh, so one byte is the lower bound. The peer is zstd (level 3) "
+        "over the meters' own records of the same readings.",
         tables=(
             Table(
                 title="Bytes a reading",
@@ -112,8 +112,8 @@ def bench(*, smoke: bool = False) -> Section:
                 value=households,
                 unit="bytes a reading",
                 at_most=MOST,
-                limited_by="Noise packed to the bit of the widest, and each block's head and checksum.",
+                limited_by="Noise is packed at the width of the largest value; each block has a head and a checksum.",
             ),
         ),
-        notes=("Of a reading's bytes in a minute's batch, one is its part's checksum, kept with it in every store.",),
+        notes=("In a minute's batch, one byte of each reading is the checksum of its part, which every store keeps.",),
     )

@@ -1,7 +1,7 @@
-"""How many LTE bytes a controller's line carries in a month, each way.
+"""The monthly LTE traffic of a controller's line, in each direction.
 
-Microgrids of real processes at real speed, on a loopback of their own with LTE's packets (1,400 bytes), every packet of
-which is weighed. ``python -m benchmarks.lte`` prints the table alone.
+Microgrids of real processes at real speed, in a network namespace of their own with LTE's packet size (1,400
+bytes); every packet is counted. ``python -m benchmarks.lte`` only prints the table.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from harness.real.site import Site
 
 MTU = 1400
 SETTLE_S = 90
-"""Real seconds until what a start brings with it is over: a gateway asks meters who they are within a minute."""
+"""Real seconds until the messages of a start are over: a gateway requests all states within a minute."""
 
 START_S = 300.0
 """Real seconds that starting and stopping may take."""
@@ -38,7 +38,7 @@ ALLOWANCE_GB = 2.0
 CONNECTIONS = "commonwatt_gateway_connections"
 DAY_S, MONTH_DAYS = 86_400, 30
 COMINGS_A_DAY = 4
-"""How often a meter fails and connects again (``failures_per_day``)."""
+"""Reconnections of a meter a day (``failures_per_day``)."""
 
 TOWNS = {
     "homes": 'kind = "residential"\nhouses = 10\n',
@@ -59,9 +59,9 @@ CLIQUES = {"homes": ("RAnGeRS, house clique", 1.51), "apartments": ("RAnGeRS, ap
 """P9's figures, GB, both ways together; a clique has three microgrids."""
 
 NOTE = (
-    "ACES' figures are its formula for as many meters (0.1 + 0.078 + 0.029 D + 0.155 GB up, 0.1 + 0.065 + 0.049 D + "
-    "0.155 GB down), RAnGeRS' what it planned for a clique of three microgrids, both ways together; both were "
-    "reckoned, not measured, and without encryption."
+    "ACES' figures are its formula for the same number of meters (0.1 + 0.078 + 0.029 D + 0.155 GB up, 0.1 + 0.065 + "
+    "0.049 D + 0.155 GB down). RAnGeRS' figures are its plan for a clique of three microgrids, both directions "
+    "together. Both were calculated, not measured, and without encryption."
 )
 
 
@@ -70,12 +70,12 @@ class Line:
     """One controller's line, in bytes up (sent by the controller) and down.
 
     Attributes:
-        place: Which.
-        meters: Meters on it.
-        seconds: For how long it was weighed.
-        to_meters: Weighed on the meters' side, both ways.
-        to_utility: Weighed on the utility's side.
-        coming: What one meter's connecting costs, weighed as all came at once.
+        place: Name of the microgrid.
+        meters: Meters on the line.
+        seconds: Duration of the count.
+        to_meters: Bytes on the meters' side, up and down.
+        to_utility: Bytes on the utility's side, up and down.
+        coming: Bytes of one meter's connecting, counted while all connected at once.
     """
 
     place: str
@@ -94,7 +94,7 @@ class Line:
 
 
 def measure(places: Sequence[str], seconds: float, settle_s: float = SETTLE_S) -> list[Line]:
-    """Return each line, weighed for so many real seconds."""
+    """Return each line, counted for ``seconds`` real seconds."""
     arguments = ["--alone", ",".join(places), "--seconds", str(seconds), "--settle", str(settle_s)]
     done = run_alone("benchmarks.lte", arguments, seconds + settle_s + START_S)
     return [Line(**{key: _pair(value) for key, value in row.items()}) for row in json.loads(done)]
@@ -105,7 +105,7 @@ def _pair(value: Any) -> Any:
 
 
 class Weighing:
-    """The three microgrids on the scales, in a network of their own."""
+    """The three microgrids, in a network namespace of their own, with the count of their lines."""
 
     def __init__(self, site: Site, scales: Scales, places: Sequence[str]) -> None:
         self.site = site
@@ -117,7 +117,7 @@ class Weighing:
         self._boundary: dict[str, set[int]] = {place: set() for place in places}
 
     def begin(self) -> dict[str, tuple[int, int]]:
-        """Start everything; return what one meter's coming costs, by place, when all have come."""
+        """Start everything; return the bytes of one meter's connecting, by place, after all have connected."""
         self.site.start("head-end", "utility", *(f"{place} broker" for place in self.places))
         self.site.start(*(f"{place} meters" for place in self.places))
         self.site.start(*(f"{place} gateway" for place in self.places))
@@ -132,11 +132,11 @@ class Weighing:
         }
 
     def status(self, place: str) -> dict[str, Any]:
-        """Return what a gateway says of itself."""
+        """Return a gateway's /status."""
         return self.site.status(f"{place} gateway") or {}
 
     def meters(self, place: str) -> int:
-        """Return how many meters are on a line: all but the boundary's."""
+        """Return the number of meters on a line: all except the boundary's two."""
         return int(self.status(place)["meters"]["registered"]) - 2
 
     def _all_came(self, place: str) -> bool:
@@ -145,21 +145,21 @@ class Weighing:
         return bool(broker["connections"] == broker["devices"])
 
     def _boundary_ports(self, place: str) -> set[int]:
-        """Return from which ports the boundary's meters speak, as the broker's log has it."""
+        """Return the ports of the boundary meters' connections, from the broker's log."""
         meters = json.loads((self.site.folder / place / "registry.json").read_text())["meters"]
         boundary = {meter["id"] for meter in meters if meter["function"] == Function.BOUNDARY}
         came = re.findall(r"(\d+) connected from \('[^']*', (\d+)\)", self.site.log(f"{place} broker"))
         return {int(port) for meter, port in came if meter in boundary}
 
     def weigh(self, place: str) -> tuple[ByteCount, ByteCount]:
-        """Return what a line has carried so far: to and from its meters, and its utility."""
+        """Return the bytes of a line so far: to and from its meters, and to and from the utility."""
         meters = self._scales.byte_count(self._brokers[place], without=self._gateways[place] | self._boundary[place])
         utility = self._scales.byte_count(self._head_end, only=self._gateways[place])
         return meters, ByteCount(utility.received, utility.sent)
 
 
 def weigh_alone(places: Sequence[str], seconds: float, settle_s: float) -> list[Line]:
-    """Do it, in a network of one's own."""
+    """Count the lines, in a network namespace of this process."""
     bring_up(MTU)
     pause = threading.Event()
     town = "".join(f'[[microgrid]]\nid = "{place}"\n{TOWNS[place]}' for place in places)
@@ -186,7 +186,7 @@ def weigh_alone(places: Sequence[str], seconds: float, settle_s: float) -> list[
 
 
 def speak_tls(site: Site, place: str) -> None:
-    """Let a microgrid's broker, its gateway and its meters speak TLS."""
+    """Make a microgrid's broker, its gateway and its meters use TLS."""
     authority = Authority.load(site.folder)
     addresses = ("127.0.0.1", "localhost")
     wanted = Wanted(kind=Kind.BROKER, name=place, file=f"{place}/broker.pem", lifetime_s=DAY_S, addresses=addresses)
@@ -204,7 +204,7 @@ def _less(last: ByteCount, first: ByteCount) -> tuple[int, int]:
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Weigh the three kinds of lines for two minutes."""
+    """Count the three kinds of lines for two minutes."""
     lines = measure(["spread"], 1, 0) if smoke else measure(list(TOWNS), 120)
     table = Table(
         title="GB (10^9 bytes, with all headers) a month of 30 days",
@@ -217,17 +217,17 @@ def bench(*, smoke: bool = False) -> Section:
             value=max(line.month()) / 1e9,
             unit="GB a month",
             at_most=ALLOWANCE_GB,
-            limited_by="Meters put 36 bytes a record once a minute, which only they could do otherwise.",
+            limited_by="Meters put 36 bytes a record once a minute, and only the meters could change that.",
         )
         for line in lines
     ]
     return Section(
         title="What a controller's LTE line carries",
-        about="Real processes at real speed, on a loopback with LTE's packets of 1,400 bytes where nobody else speaks; "
-        "TLS everywhere, with tokens; each packet weighed in whole minutes of ordinary working. A month is 30 * (bytes "
-        f"weighed / seconds * 86,400 + meters * {COMINGS_A_DAY} * bytes of one meter's connecting), since it fails and "
-        "connects again so often. Not in it: outages, questions for missing readings, commands of the utility, "
-        "and the boundary's two meters, which are in the controller itself.",
+        about="Real processes at real speed, in a network namespace of their own with LTE's packets of 1,400 bytes; "
+        "TLS on all connections, with tokens; each packet is counted in whole minutes of normal operation. A month "
+        f"is 30 * (counted bytes / seconds * 86,400 + meters * {COMINGS_A_DAY} * bytes of one meter's connecting), "
+        "since each meter reconnects so often a day. Not included: outages, requests for missing readings, commands "
+        "of the utility, and the boundary's two meters, which are at the controller itself.",
         tables=(table,),
         goals=tuple(goals),
         notes=(NOTE,),
@@ -239,7 +239,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=120, help="how long is weighed, whole minutes")
     parser.add_argument("--settle", type=float, default=SETTLE_S, help="how long before that is not")
-    parser.add_argument("--alone", metavar="PLACES", help="it has a network of its own already; which lines")
+    parser.add_argument("--alone", metavar="PLACES", help="the lines; the process has a network namespace already")
     arguments = parser.parse_args()
     if arguments.alone:
         lines = weigh_alone(arguments.alone.split(","), arguments.seconds, arguments.settle)
@@ -251,12 +251,12 @@ def main() -> None:
 
 
 def aces(meters: int) -> tuple[float, float]:
-    """Return A10's GB a month, up and down, of a controller with one microgrid and so many meters."""
+    """Return A10's GB a month, up and down, of a controller with one microgrid of ``meters`` meters."""
     return 0.1 + 0.078 + 0.029 * meters + 0.155, 0.1 + 0.065 + 0.049 * meters + 0.155
 
 
 def rows(line: Line) -> list[tuple[str, ...]]:
-    """Return a line's figures, and those beside which they stand."""
+    """Return a line's figures, and the published figures beside them."""
     raw = RAW[line.place] * RECORD_BYTES * SLOTS_A_DAY * MONTH_DAYS / 1e9
     utility = (MONTH_DAYS * count / line.seconds * DAY_S / 1e9 for count in line.to_utility)
     found = [

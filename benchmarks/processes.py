@@ -1,4 +1,4 @@
-"""What processes cost, as the kernel counts it: processor time and memory, with all of their children."""
+"""Processor time and memory of processes and all of their children, from the kernel's counts."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 def family(pid: int) -> list[int]:
-    """Return a process and its descendants; of this process only itself, since those measured are its children."""
+    """Return a process and its descendants; for this process only itself, since it starts the measured ones."""
     if pid == os.getpid():
         return [pid]
     children: dict[int, list[int]] = {}
@@ -25,7 +25,7 @@ def family(pid: int) -> list[int]:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the processor time that a process and its descendants took, seconds; those that have ended too."""
+    """Return the processor time of a process and its descendants, also of ended ones, seconds."""
     paths = (Path(f"/proc/{one}/stat") for one in family(pid))
     # User and system, and both of the children that have ended.
     last = 13 if pid == os.getpid() else 15
@@ -33,7 +33,7 @@ def cpu_s(pid: int) -> float:
 
 
 def memory_bytes(pid: int) -> int:
-    """Return the memory of a process and its descendants; what several share is shared out among them (PSS)."""
+    """Return the proportional memory (PSS) of a process and its descendants, bytes."""
     return sum(map(_pss_bytes, family(pid)))
 
 
@@ -50,21 +50,21 @@ class Costs:
         self._started = monotonic()
 
     def cpu_s(self) -> dict[str, float]:
-        """Return the seconds of processor time each took."""
+        """Return the processor time of each, seconds."""
         return {name: cpu_s(pid) - self._since[name] for name, pid in self.pids.items()}
 
     def cores(self) -> dict[str, float]:
-        """Return how many cores each kept busy, on average."""
+        """Return the average busy cores of each."""
         elapsed_s = monotonic() - self._started
         return {name: taken_s / elapsed_s for name, taken_s in self.cpu_s().items()}
 
     def memory_bytes(self) -> dict[str, int]:
-        """Return the memory of each now."""
+        """Return the present memory of each."""
         return {name: memory_bytes(pid) for name, pid in self.pids.items()}
 
 
 def _stat(path: Path) -> list[str]:
-    """Return the fields of a stat file from the state on; none of a process that has ended."""
+    """Return the fields of a stat file from the state on; none for an ended process."""
     try:
         return path.read_text().rpartition(")")[2].split()
     except OSError:

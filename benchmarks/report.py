@@ -1,4 +1,4 @@
-"""What a benchmark hands back, how it is kept (``benchmarks/results/``), and how it becomes a page (``make docs``)."""
+"""Results of benchmarks: their models, their files (``benchmarks/results/``) and their page (``make docs``)."""
 
 import os
 import platform
@@ -19,10 +19,10 @@ from commonwatt.runtime.clock import wall_clock
 from harness.real.parts import real_part
 
 RESULTS = Path(__file__).parent / "results"
-"""One file for each benchmark; the page is made from them, and nothing is measured for it."""
+"""The results, one file for each benchmark; ``make docs`` makes the page from them without measuring."""
 
 LOOK_S = 0.5
-"""For so long the machine is looked at before a benchmark."""
+"""Seconds for which the machine's load is measured before a benchmark."""
 
 BEGIN = "<!-- made from benchmarks/results by `make docs`: what is written here is lost -->"
 END = "<!-- end of what is made -->"
@@ -33,15 +33,15 @@ class _Kept(BaseModel):
 
 
 class Goal(_Kept):
-    """A figure that was to be reached.
+    """A goal, and the measured value.
 
     Attributes:
         what: What was measured.
-        value: What was found.
-        unit: Of ``value`` and of the bound.
+        value: The measured value.
+        unit: Unit of ``value`` and of the goal.
         at_least: The goal, if more is better.
         at_most: The goal, if less is better.
-        limited_by: What holds the figure where it is, one sentence; shown when the goal was missed.
+        limited_by: The present limit, one sentence; shown if the goal was missed.
     """
 
     what: str
@@ -53,12 +53,12 @@ class Goal(_Kept):
 
     @property
     def met(self) -> bool:
-        """Whether it was reached."""
+        """Whether the goal was reached."""
         low = self.at_least is None or self.value >= self.at_least
         return low and (self.at_most is None or self.value <= self.at_most)
 
     def line(self) -> str:
-        """Return it as a line of a list."""
+        """Return the goal as an item of a list."""
         bound = (
             f"at least {number(self.at_least)}" if self.at_least is not None else f"at most {number(self.at_most or 0)}"
         )
@@ -67,12 +67,12 @@ class Goal(_Kept):
 
 
 class Table(_Kept):
-    """Figures side by side, each a text as it is to be read.
+    """A table of formatted figures.
 
     Attributes:
-        title: What they are.
-        columns: Their heads.
-        rows: One text for each column.
+        title: Its title.
+        columns: The heads of its columns.
+        rows: Its rows, one text for each column.
     """
 
     title: str
@@ -80,20 +80,20 @@ class Table(_Kept):
     rows: tuple[tuple[str, ...], ...]
 
     def markdown(self) -> str:
-        """Return the table, its title above it."""
+        """Return the title and the table."""
         lines = [f"**{self.title}**", "", _row(self.columns), "|" + "---|" * len(self.columns)]
         return "\n".join([*lines, *map(_row, self.rows)])
 
 
 class Section(_Kept):
-    """What one benchmark found.
+    """The section of one benchmark.
 
     Attributes:
-        title: What was asked.
-        about: How it was measured, one paragraph.
+        title: Its title.
+        about: The method, one paragraph.
         tables: The figures.
-        goals: Which were to be reached.
-        notes: What to know when reading them, a sentence or two each.
+        goals: The goals.
+        notes: Notes on the figures, a sentence or two each.
     """
 
     title: str
@@ -104,19 +104,19 @@ class Section(_Kept):
 
 
 class Machine(_Kept):
-    """What it was measured on.
+    """The machine of a measurement.
 
     Attributes:
         cpu: The processor.
-        cores: How many of its cores there are.
-        memory_gib: Memory.
-        kernel: The system's.
-        python: Its version.
-        sqlite: Its version.
-        postgresql: Its version; ``none`` without one.
-        mosquitto: Its version; ``none`` without one.
-        sync_ms: How long the disk takes to make four kilobytes durable, the median.
-        busy: How many cores were busy just before, with something else.
+        cores: Number of cores.
+        memory_gib: Memory, GiB.
+        kernel: Version of Linux.
+        python: Version of Python.
+        sqlite: Version of SQLite.
+        postgresql: Version of PostgreSQL; ``none`` without one.
+        mosquitto: Version of Mosquitto; ``none`` without one.
+        sync_ms: Median time in which the disk makes four kilobytes durable, milliseconds.
+        busy: Cores that other processes kept busy just before.
     """
 
     cpu: str
@@ -131,7 +131,7 @@ class Machine(_Kept):
     busy: float
 
     def line(self) -> str:
-        """Return it as a sentence."""
+        """Return the machine as a sentence."""
         return (
             f"{self.cores} cores of {self.cpu}, {self.memory_gib:.0f} GiB, Linux {self.kernel}; Python {self.python}, "
             f"SQLite {self.sqlite}, PostgreSQL {self.postgresql}, Mosquitto {self.mosquitto}; a sync of the disk takes "
@@ -140,13 +140,13 @@ class Machine(_Kept):
 
 
 class Result(_Kept):
-    """One benchmark's run.
+    """The result of one benchmark.
 
     Attributes:
-        machine: On what.
-        day: When (UTC).
-        took_s: For how long.
-        section: What was found.
+        machine: The machine.
+        day: The day of the run (UTC).
+        took_s: Its duration, seconds.
+        section: Its section of the page.
     """
 
     machine: Machine
@@ -155,7 +155,7 @@ class Result(_Kept):
     section: Section
 
     def markdown(self, name: str) -> str:
-        """Return its part of the page."""
+        """Return its section of the page."""
         section = self.section
         blocks = [f"### {section.title}", section.about, *(table.markdown() for table in section.tables)]
         if section.goals:
@@ -167,7 +167,7 @@ class Result(_Kept):
 
 
 def measure(benchmark: Callable[[], Section]) -> Result:
-    """Run a benchmark and say where and when."""
+    """Run a benchmark; return its result with machine and day."""
     machine = this_machine()
     started = time.monotonic()
     section = benchmark()
@@ -176,19 +176,19 @@ def measure(benchmark: Callable[[], Section]) -> Result:
 
 
 def keep(name: str, result: Result, folder: Path = RESULTS) -> None:
-    """Write a result down in place of the last one."""
+    """Write a result in place of the last one."""
     folder.mkdir(exist_ok=True)
     (folder / f"{name}.json").write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
 def kept(names: Sequence[str], folder: Path = RESULTS) -> dict[str, Result]:
-    """Return the results that are there, in the order of ``names``."""
+    """Return the stored results, in the order of ``names``."""
     paths = {name: folder / f"{name}.json" for name in names}
     return {n: Result.model_validate_json(p.read_text(encoding="utf-8")) for n, p in paths.items() if p.exists()}
 
 
 def made_page(page: str, results: dict[str, Result]) -> str:
-    """Return a page with its made part made anew from results."""
+    """Return ``page`` with its generated part made from ``results``."""
     before, _, rest = page.partition(BEGIN)
     _, _, after = rest.partition(END)
     parts = [result.markdown(name) for name, result in results.items()] or ["Nothing was measured yet."]
@@ -246,11 +246,11 @@ def _sync_s() -> float:
         return time.perf_counter() - started
 
 
-# Figures as they are read
+# Formatted figures
 
 
 def number(value: float) -> str:
-    """Return three digits that count, and thousands apart."""
+    """Return a number with three significant digits and separated thousands."""
     if abs(value) >= 1000:
         digits = len(str(int(abs(value))))
         return f"{round(value, 3 - digits):,.0f}"
@@ -258,13 +258,13 @@ def number(value: float) -> str:
 
 
 def spread(samples: Sequence[float], unit: str = "") -> str:
-    """Return the median of runs, and the least and the most beside it."""
+    """Return the median of runs, with the least and the most."""
     middle = f"{number(statistics.median(samples))} {unit}".strip()
     return middle if min(samples) == max(samples) else f"{middle} ({number(min(samples))} to {number(max(samples))})"
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:
-    """Return what ``percent`` of the samples did not exceed."""
+    """Return the value that ``percent`` percent of the samples do not exceed."""
     ordered = sorted(samples)
     return ordered[min(len(ordered) - 1, int(len(ordered) * percent / 100))]
 

@@ -1,4 +1,4 @@
-"""What meters measure, made up: of which noise is eight bits' entropy where a meter resolves 1 mWh."""
+"""Synthetic readings, with noise of eight bits of entropy at a resolution of 1 mWh."""
 
 from collections.abc import Callable
 
@@ -9,10 +9,10 @@ from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOTS
 
 RESOLUTIONS_MWH = (1, 100, 1000)
-"""Of the meters."""
+"""Resolutions of the meters, mWh."""
 
 NOISE_MWH = 62
-"""Standard deviation of a reading's noise: a normal distribution of which has 8.0 bits."""
+"""Standard deviation of a reading's noise, mWh: a normal distribution with it has 8.0 bits of entropy."""
 
 Values = npt.NDArray[np.int64]
 
@@ -45,4 +45,4 @@ KINDS: dict[str, tuple[RecordType, Callable[[np.random.Generator, int, int], Val
     "solar": (RecordType.GENERATION, solar),
     "levels": (RecordType.STORED, levels),
 }
-"""By name: what a meter's record of it is called, and the readings of so many quarters at a resolution, mWh."""
+"""By name: the record type, and the function that makes readings of some quarters at a resolution, mWh."""

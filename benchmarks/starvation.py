@@ -1,8 +1,8 @@
-"""What one gateway that floods the utility costs the other 801.
+"""The effect of one gateway that floods the utility on the other 801.
 
-Each of a town's gateways relays what its meters measured in a minute; meanwhile one more sends batches of 200 dead
-dead letters, a hundred a second, each 590 bytes long. In process, on SQLite: the service's own ingest, without the
-network.
+Each of a town's gateways relays the readings of its meters once a minute. Meanwhile another gateway sends a hundred
+batches of 200 dead letters a second, each 590 bytes long. It runs in one process, on SQLite: the service's own ingest,
+without the network.
 """
 
 import asyncio
@@ -42,7 +42,7 @@ MOST_TIMES = 2.0
 
 
 def _minute(grid: Microgrid, turn: int) -> bytes:
-    """Return what a gateway relays each minute: four slots of each of its meters and types."""
+    """Return a gateway's batch of a minute: four slots of each of its meters and types."""
     keys = [(m.id, int(kind), QUARTER + turn // 15) for m in grid.meters for kind in m.record_types]
     quality = np.zeros((len(keys), SLOTS), np.uint8)
     at = 4 * (turn % 15)
@@ -52,7 +52,7 @@ def _minute(grid: Microgrid, turn: int) -> bytes:
 
 
 def _flood(grid: Microgrid, turn: int) -> bytes:
-    """Return a batch of dead letters that are all different, and tell nothing."""
+    """Return a batch of different dead letters with arbitrary content."""
     dead_letters = [
         DeadLetter(meter=grid.meters[0].id, log=1, reason=7, generation=turn, record_id=n, time=NOW, content=bytes(36))
         for n in range(DEAD_LETTERS)
@@ -75,7 +75,7 @@ def _batch(owner: str, turn: int, keys: Keys, payloads: Payloads, dead_letters: 
 
 
 async def _play(folder: Path, gateways: int, seconds: float, *, flooded: bool) -> tuple[list[float], int]:
-    """Return the seconds from each honest batch to its acknowledgement, and how many of the flood's were answered."""
+    """Return the latency of each honest batch, seconds, and the number of the flood's answered batches."""
     (folder / "town.toml").write_text(
         f'microgrid = [{{id = "r", kind = "residential", count = {gateways + 1}, houses = 10}}]\n'
     )
@@ -101,7 +101,7 @@ async def _play(folder: Path, gateways: int, seconds: float, *, flooded: bool) -
             database, clock=clock, metrics=UtilityMetrics(), publish=publish, gap_age_s=1800, health=Health(None)
         )
         running = asyncio.create_task(ingest.run())
-        # Made beforehand: it is another machine that makes them.
+        # Made beforehand, since another machine makes them in reality.
         floods = [_flood(flooder, turn) for turn in range(int(FLOODS_A_S * seconds) + 1)] if flooded else []
         honest = [_minute(grid, 0) for grid in grids]
         end = time.perf_counter() + seconds
@@ -132,7 +132,7 @@ async def _play(folder: Path, gateways: int, seconds: float, *, flooded: bool) -
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure a minute without the flood and a minute with it."""
+    """Measure a minute without the flood and a minute with the flood."""
     gateways, seconds = (3, 0.3) if smoke else (GATEWAYS, 33.0)
     found = {}
     for flooded in (False, True):
@@ -159,7 +159,7 @@ def bench(*, smoke: bool = False) -> Section:
         tables=(table,),
         goals=(
             Goal(
-                what="99 % of the others, flooded against quiet",
+                what="99 % latency of the others, flooded relative to quiet",
                 value=worst[True] / worst[False],
                 unit="times",
                 at_most=MOST_TIMES,

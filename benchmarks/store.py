@@ -1,4 +1,4 @@
-"""The utility's store, on SQLite and PostgreSQL: received batches made durable and compacted, and what they take."""
+"""The utility's store on SQLite and PostgreSQL: time to commit and compact received batches, and their size."""
 
 import asyncio
 import statistics
@@ -43,13 +43,13 @@ MINUTE_SLOTS = 4
 
 @dataclass(frozen=True)
 class Size:
-    """How much is measured.
+    """The extent of the measurement.
 
     Attributes:
-        batches: Of each load.
-        repeats: How often each load is measured.
-        meters: Of which bytes are measured.
-        quarters: Of each of those.
+        batches: Batches of each load.
+        repeats: Measurements of each load.
+        meters: Meters whose bytes are measured.
+        quarters: Quarters of each of these meters.
         peer_rows: Rows of the peer's load.
     """
 
@@ -75,7 +75,7 @@ class Rates:
 
 
 def messages(town: Town, count: int, *, minute: bool, seed: int) -> tuple[list[tuple[str, bytes]], int]:
-    """Return batches as gateways send them, and the readings in them: whole quarters, or four slots of one."""
+    """Return batches as gateways send them, and their number of readings: whole quarters, or four slots of one."""
     rng = np.random.default_rng(seed)
     grids = list(town.microgrids.values())
     made, readings = [], 0
@@ -98,7 +98,7 @@ def messages(town: Town, count: int, *, minute: bool, seed: int) -> tuple[list[t
 
 
 def _blocks_of(rng: np.random.Generator, grid: Microgrid, turn: int, *, minute: bool) -> Blocks:
-    """Return what a gateway has after an outage, or what many a gateway's minutes are together."""
+    """Return the blocks of a gateway after an outage, or the parts of many gateways' minutes together."""
     meters = [meter.id for meter in grid.meters if RecordType.THROUGH in meter.record_types]
     quarters = -(-BLOCKS_A_BATCH // len(meters))
     keys = [(m, 3, FIRST + turn * quarters + q) for q in range(quarters) for m in meters][:BLOCKS_A_BATCH]
@@ -184,7 +184,7 @@ def _forget(database: Database) -> None:
 
 
 def bytes_a_reading(url: str, town: Town, size: Size, kind: str, resolution: int) -> float:
-    """Return what the compacted blocks of one kind take, with their index."""
+    """Return the bytes of the compacted blocks of one kind, with their index."""
     record_type, make = KINDS[kind]
     rng = np.random.default_rng(3)
     meters = [meter for meter in town.meters if record_type in meter.record_types][: size.meters]
@@ -233,7 +233,7 @@ class Peer:
             self._connection.execute(f"CREATE TABLE reading ({columns}, PRIMARY KEY (meter, type, start))")
 
     def rate(self, rows: int, meters: int) -> float:
-        """Return how many rows a second are made durable."""
+        """Return the rows a second that are made durable."""
         data = self._rows(rows, meters)
         began = time.perf_counter()
         for some in data:
@@ -249,7 +249,7 @@ class Peer:
 
     @staticmethod
     def _rows(rows: int, meters: int) -> list[bytes]:
-        """Return the rows as gateways bring them, in transactions of 60,000; all columns of one width."""
+        """Return the rows in the order of arrival, in transactions of 60,000; all columns have one width."""
         at = np.arange(rows)
         values = {
             "meter": (">i8", 10_001 + at // SLOTS % meters),
@@ -271,7 +271,7 @@ class Peer:
         return [made[at : at + 60_000].tobytes() for at in range(0, rows, 60_000)]
 
     def bytes_a_row(self, rows: int) -> float:
-        """Return what a row takes, with its key."""
+        """Return the bytes of a row, with its key."""
         size = self._connection.execute("SELECT pg_total_relation_size('reading')").fetchone()
         assert size is not None
         return float(size[0]) / rows
@@ -282,7 +282,7 @@ class Peer:
 
 
 def _peer(server: Postgres, size: Size) -> tuple[list[float], list[float], float]:
-    """Return its rates, those of the same again, and its bytes a reading."""
+    """Return the peer's rates, its rates for the same rows again, and its bytes a reading."""
     first, again, taken = [], [], 0.0
     for _ in range(size.repeats):
         with closing(Peer(server)) as peer:
@@ -293,7 +293,7 @@ def _peer(server: Postgres, size: Size) -> tuple[list[float], list[float], float
 
 
 def bench(*, smoke: bool = False) -> Section:
-    """Measure both databases, and the peer beside them."""
+    """Measure both databases and the peer."""
     size = SMOKE if smoke else FULL
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder)) as server:
         path = Path(folder) / "town.toml"
@@ -363,9 +363,10 @@ def _section(
     return Section(
         title="Readings made durable by one utility",
         about=f"Batches as gateways send them, {BLOCKS_A_BATCH:,} blocks or parts in each, go through the utility's "
-        "own ingest, without a broker: expanded, checked, appended, and committed durably before each is acknowledged. "
-        "*And compacted*: until every block is in its place, one after the other. The peer, in the same run on the "
-        "same PostgreSQL, keeps a row for each reading, by COPY into a temporary table and an upsert.",
+        "own ingest, without a broker: each batch is expanded, checked, appended, and committed durably before it is "
+        "acknowledged. *And compacted*: until every block is compacted, one step after the other. The peer, in the "
+        "same run on the same PostgreSQL, stores a row for each reading, by COPY into a temporary table and an "
+        "upsert.",
         tables=(
             Table(
                 title="Readings a second: median (least to most)",

@@ -1,4 +1,4 @@
-"""Gateways by the hundred: what they would relay, made up, and their connections at a real head-end."""
+"""Hundreds of simulated gateways: their synthetic batches, and their connections to a real head-end."""
 
 import asyncio
 import json
@@ -37,14 +37,14 @@ HEAD_END_PARTS = ("head-end", "utility")
 
 @dataclass(eq=False)
 class Controller:
-    """A gateway that is made up.
+    """A simulated gateway.
 
     Attributes:
         id: Its name.
         token: Its token at the head-end.
         meter: uint64 (n,), the meter of each of its series.
-        record_type: uint8 (n,), and the type.
-        sequence: Of the last batch it made.
+        record_type: uint8 (n,), the type of each of its series.
+        sequence: Sequence of its last batch.
     """
 
     id: str
@@ -69,18 +69,18 @@ class Controller:
         ).pack()
 
     def empty(self) -> bytes:
-        """Return a batch of nothing, by which a gateway asks whether the utility is there."""
+        """Return an empty batch, which a gateway sends to test the connection to the utility."""
         nothing = np.zeros((0, SLOTS), np.int64)
         return self.batch(Keys.of([]), nothing, nothing > 0)
 
     def minute(self, minute: int, rng: np.random.Generator) -> bytes:
-        """Return what all series brought in a minute, epoch seconds // 60."""
+        """Return the batch of all series of a minute, epoch seconds // 60."""
         keys = Keys(self.meter, self.record_type, np.full(len(self.meter), minute * 60 // QUARTER_S, np.uint32))
         there = np.arange(SLOTS) // MINUTE_SLOTS == minute % (QUARTER_S // 60)
         return self.batch(keys, readings(self.record_type, rng), np.broadcast_to(there, (len(keys), SLOTS)))
 
     def backlog(self, quarters: range, blocks: int, rng: np.random.Generator) -> Iterator[bytes]:
-        """Yield batches of at most so many blocks with all of some quarters, the newest first."""
+        """Yield batches of at most ``blocks`` blocks with all of some quarters, the newest first."""
         n = len(self.meter)
         of_quarter = np.repeat(np.array(quarters[::-1], np.uint32), n)
         meter, record_type = np.tile(self.meter, len(quarters)), np.tile(self.record_type, len(quarters))
@@ -99,7 +99,7 @@ def readings(record_type: npt.NDArray[np.uint8], rng: np.random.Generator) -> Va
 
 
 def controllers(site: Site, *, boundary: bool = True) -> list[Controller]:
-    """Return a site's gateways, to be stood in for; with the meters at the boundaries or without."""
+    """Return simulated gateways for a site, with or without the meters at the boundaries."""
     return [_controller(site, microgrid, boundary=boundary) for microgrid in site.layout.town.microgrids.values()]
 
 
@@ -113,11 +113,11 @@ def _controller(site: Site, microgrid: Microgrid, *, boundary: bool) -> Controll
 
 @dataclass(eq=False)
 class Uplinks:
-    """Gateways' connections at a head-end: batches go up, and are waited for.
+    """The gateways' connections to a head-end: they send batches and wait for acknowledgements.
 
     Attributes:
-        latencies_s: Of each batch that was acknowledged, seconds.
-        refused: How many the utility did not want.
+        latencies_s: Latency of each acknowledged batch, seconds.
+        refused: Batches that the utility refused.
     """
 
     latencies_s: list[float] = field(default_factory=list)
@@ -141,19 +141,19 @@ class Uplinks:
         self._clients[controller.id].publish(gateway_up(controller.id, BATCHES), batch)
 
     def say(self, controller: Controller, leaf: str, payload: bytes) -> None:
-        """Send at QoS 0 what nobody acknowledges."""
+        """Send a message without acknowledgement, at QoS 0."""
         self._clients[controller.id].publish(gateway_up(controller.id, leaf), payload, 0)
 
     def waiting(self) -> int:
-        """Return how many batches are not acknowledged."""
+        """Return the number of unacknowledged batches."""
         return len(self._waiting)
 
     def oldest_s(self) -> float:
-        """Return for how long the one that waits longest does."""
+        """Return the age of the oldest unacknowledged batch, seconds."""
         return time.monotonic() - min(self._waiting.values()) if self._waiting else 0.0
 
     async def at_most(self, waiting: int, of: Controller | None = None, within_s: float = 120) -> None:
-        """Wait until no more than so many are not acknowledged, of all gateways or ``of`` one."""
+        """Wait until at most so many batches are unacknowledged, of all gateways or ``of`` one."""
         async with asyncio.timeout(within_s):
             while (len(self._waiting) if of is None else self._of[of.id]) > waiting:
                 came = self._came
@@ -174,13 +174,13 @@ class Uplinks:
             self.refused += 1
         elif sent is not None:
             self.latencies_s.append(time.monotonic() - sent)
-        # Those who wait now are woken; who comes later waits for the next.
+        # This wakes the present waiters; later ones wait for the next event.
         self._came.set()
         self._came = asyncio.Event()
 
 
 def use_server(site: Site, server: Postgres | None, compact_s: int = 900) -> None:
-    """Have the utility look for gaps, compact, and store as an installed one does, in a database of its own."""
+    """Set the utility's gap finder, compaction and database as in an installation, with a separate database."""
     config = site.layout.part("utility").config
     lines = [line for line in config.read_text().splitlines() if not line.startswith(("gaps_s", "gap_age_s"))]
     text = "\n".join([*lines, f"compact_s = {compact_s}"]) + "\n"

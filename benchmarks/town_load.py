@@ -23,31 +23,31 @@ from harness.real.site import Site
 
 MINUTES = 10.0
 PERIOD_S = 60.0
-"""A gateway relays, and says how it is, once in this; the rest of it is quiet."""
+"""Period of a gateway's batch and heartbeat, seconds; otherwise the gateway sends nothing."""
 
 HELLO_AT_S = (20.0, 40.0)
-"""Seconds after its batch at which a gateway that heard nothing asks whether the utility is there."""
+"""Seconds after its batch at which a gateway that received nothing sends an empty batch."""
 
 HEARTBEAT_AT_S = 30.0
 QUARTER_MIN = 15
 COMPACT_S = 300
-"""So that compaction comes within ten minutes whenever they begin; by default it comes every 900 s, with the same
-parts to join in the end."""
+"""Period of compaction, seconds, so that it runs within the ten minutes; the default is 900 s, with the same parts to
+join in the end."""
 
 IN_FLIGHT = 64
-"""Batches on their way at once before the load begins."""
+"""Batches in flight at once before the load begins."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Minute:
-    """What one minute brought.
+    """The result of one minute.
 
     Attributes:
-        offered: Batches sent, those of nothing not counted.
-        waiting: Batches that were not acknowledged at its end.
-        slowest_s: The longest that one took which was acknowledged in it.
-        late_s: By how much the generator was behind, at most.
-        cores: What each process kept busy.
+        offered: Batches sent, without empty ones.
+        waiting: Unacknowledged batches at its end.
+        slowest_s: Longest latency of a batch that was acknowledged in this minute.
+        late_s: Largest delay of the generator.
+        cores: Busy cores, by process.
     """
 
     offered: int
@@ -58,7 +58,7 @@ class Minute:
 
 
 class Load:
-    """The town's gateways at their schedule, each at its own moment of the minute."""
+    """The schedule of the town's gateways, each at its own time of the minute."""
 
     def __init__(self, gateways: Sequence[Controller], uplinks: Uplinks, costs: Costs) -> None:
         self._uplinks = uplinks
@@ -73,7 +73,7 @@ class Load:
         )
 
     async def preload(self, minutes: Sequence[int], gateways: Sequence[Controller]) -> None:
-        """Send some minutes at once, so that there is something to compact."""
+        """Send the batches of some minutes at once, as input of the compaction."""
         for minute in minutes:
             for gateway in gateways:
                 self._uplinks.send(gateway, gateway.minute(minute, self._rng))
@@ -82,7 +82,7 @@ class Load:
         self._uplinks.latencies_s.clear()
 
     async def minute(self, seconds: float) -> Minute:
-        """Send what comes in the first ``seconds`` of a minute, when it comes."""
+        """Send the messages of the first ``seconds`` of a minute, each at its time."""
         started, before, late_s, offered = time.monotonic(), self._costs.cpu_s(), 0.0, 0
         known = len(self._uplinks.latencies_s)
         for due_s, _, kind, gateway in self._turn:
@@ -118,7 +118,7 @@ class Load:
 async def load(
     site: Site, pids: dict[str, int], minutes: float, preloaded: int
 ) -> tuple[list[Minute], Uplinks, dict[str, int]]:
-    """Return what each minute brought, the connections, and the memory of each process in the end."""
+    """Return the result of each minute, the connections, and the memory of each process at the end."""
     gateways, uplinks = controllers(site), Uplinks()
     await uplinks.connect(site.address("head-end")[1], gateways)
     costs = Costs(pids)
@@ -162,16 +162,17 @@ def _section(
     return Section(
         title="The whole town's load on one machine",
         about=(
-            f"802 gateways that are made up, each with its own connection, relay {series:,} series once a minute (four "
-            "readings at 1 mWh of each; the town's 16,307 meters and the two at each boundary), say how they are once "
-            "a minute, and ask twice whether the utility is there, as real ones do; each at its own moment of the "
-            "minute. The head-end (Mosquitto), the utility, PostgreSQL as installed, and the generator share the "
-            "machine. Before it begins, a whole quarter-hour is sent, so that there is one to compact."
+            f"802 simulated gateways, each with its own connection, relay {series:,} series once a minute, with four "
+            "readings of each at 1 mWh: the series of the town's 16,307 meters and of the two meters at each "
+            "boundary. Like real gateways, each also sends one heartbeat and two empty batches a minute, at its own "
+            "time of the minute. The head-end (Mosquitto), the utility, PostgreSQL as installed, and the generator "
+            "share the machine. Before the first minute, a whole quarter-hour is sent, so that there is one to "
+            "compact."
         ),
         tables=(_minutes(found, list(memory)), _processes(cores, memory, uplinks.latencies_s or [float("inf")])),
         goals=_goals(cores, found[-1]),
         notes=(
-            "The columns of the processes are shares of the machine.",
+            "The columns of the processes show shares of the machine.",
             f"{number(compacted)} blocks were compacted; {uplinks.refused} batches were refused.",
         ),
     )
@@ -229,12 +230,12 @@ def _goals(cores: dict[str, float], last: Minute) -> tuple[Goal, Goal]:
 
 
 def _of_machine(cores: float) -> float:
-    """Return how much of the machine so many busy cores are, in percent."""
+    """Return ``cores`` busy cores as a share of the machine, percent."""
     return 100 * cores / (os.cpu_count() or 1)
 
 
 def main() -> None:
-    """Measure for so long, and print it; nothing is kept."""
+    """Measure for some minutes and print the result; store nothing."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--minutes", type=float, default=MINUTES)
     arguments = parser.parse_args()

@@ -1,4 +1,4 @@
-"""What all tests have in common: several run beside each other, and none takes another's ports."""
+"""Common to all tests: parallel runs with separate ports."""
 
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -16,7 +16,7 @@ def _ports_of_our_own() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep the tests of a file together, which may share a running town; simulated worlds share nothing."""
+    """Run the tests of a file in one process, since they may share a running town; distribute simulated worlds."""
     for item in items:
         if item.path.parent.name != "simulation":
             item.add_marker(pytest.mark.xdist_group("/".join(item.path.parts[-2:])))

@@ -112,7 +112,7 @@ class GatewayBench:
         self.world.store.close()
 
     def good(self) -> None:
-        """What is good must be taken after, and between, whatever was bad."""
+        """Check that good input is accepted after, and between, bad input."""
         at = START + 15 * self._next
         self.world.now = max(self.world.now, at + 15)
         ack = self.world.put(2, self._next, readings(2, self._next, 1, start=at))

@@ -1,7 +1,7 @@
-"""Throws broken MQTT at a real broker: ``python -m harness.fuzz.broker --cases N --seed S``.
+"""Send broken MQTT to a real broker: ``python -m harness.fuzz.broker --cases N --seed S``.
 
-Each case is a valid packet, or a few, bent in one way or another, sent before or after a valid CONNECT. The broker
-must answer what comes next or close; and when the sender has no more to say, it must close. The same seed bends the
+Each case is one or more valid packets, mutated, sent before or after a valid CONNECT. The broker must answer the next
+packet or close the connection; when the sender has shut down its side, the broker must close. The same seed gives the
 same packets.
 """
 
@@ -35,7 +35,7 @@ PATIENCE_S = 20.0
 """Longest time until the broker answers or closes, seconds; longer is a hang."""
 
 MAX_GROWTH_BYTES = 8 << 20
-"""How much more memory the broker may have after the second half of the cases than after the first."""
+"""Largest growth of the broker's memory during the second half of the cases."""
 
 METERS = [str(n) for n in range(1, SENDERS + 1)]
 GATEWAY, GOOD_METER = "r001", "999"
@@ -146,7 +146,7 @@ class Fuzzer:
     """Sends cases until none are left.
 
     Attributes:
-        outcomes: How cases ended: answered, closed, or closed after the sender had no more to say.
+        outcomes: Cases by outcome: answered, closed, or closed after the sender had shut down its side.
     """
 
     def __init__(self, port: int, tokens: dict[str, str], seed: int) -> None:
@@ -187,7 +187,7 @@ class Fuzzer:
             async with asyncio.timeout(PATIENCE_S):
                 writer.write(data + PINGREQ_PACKET)
                 if ends_within_a_packet(data):
-                    # What it announces is still to come, and won't.
+                    # The broker waits for announced bytes that never come.
                     outcome = "ended"
                     writer.write_eof()
                     await reader.read(-1)
@@ -196,13 +196,13 @@ class Fuzzer:
         except TimeoutError as error:
             raise AssertionError(f"the broker hangs on {data[:200].hex()} ({outcome})") from error
         except OSError:
-            outcome = "closed"  # With a reset, before all was sent.
+            outcome = "closed"  # A reset before all bytes were sent.
         self.outcomes[outcome] += 1
         return outcome == "answered"
 
 
 def ends_within_a_packet(data: bytes) -> bool:
-    """Say whether the last packet announces more than there is, and no more than the broker would wait for."""
+    """Return whether the last packet is incomplete, and announces no more bytes than the broker waits for."""
     at = 0
     while at < len(data):
         length = 0
@@ -232,13 +232,13 @@ async def _ping_answered(reader: asyncio.StreamReader) -> bool:
 
 
 def fuzz(folder: Path, cases: int, seed: int) -> str:
-    """Send ``cases`` at a broker, in two halves; return what was seen.
+    """Send ``cases`` to a broker, in two halves; return the results as text.
 
     Raises:
-        AssertionError: The broker crashed, hung, grew, logged a fault of its own, or let others wait.
+        AssertionError: The broker crashed, hung, grew, logged an internal error, or delayed other clients.
     """
     meters = {GATEWAY: [*METERS, GOOD_METER]}
-    # Nobody is held back here: that would only make the cases slow.
+    # No throttling here: it would only slow the cases down.
     with BrokerProcess(folder, meters, "packets_per_s = 1e6") as broker:
         ping_pong = broker.ping_pong(GATEWAY, GOOD_METER)
         files = broker.files()

@@ -1,7 +1,7 @@
-"""Feed every core with mutated and made-up messages, good ones in between: nothing fails, nothing grows.
+"""Feed every core with mutated and random messages, and good ones in between: nothing fails, nothing grows.
 
 ``python -m harness.fuzz.messages --cases 500000 --seed 7`` runs one seed for long; ``make soak`` does. Seed and number
-alone determine a message, so a failing one can be played again.
+alone determine a message, so a failure can be repeated.
 """
 
 import argparse
@@ -34,7 +34,7 @@ GOOD_EVERY = 50
 """Number of bad messages before each good one, which must be accepted."""
 
 MAX_EFFECTS = 400
-"""More is never asked of a shell for one message; a put may cut records at every quarter of a week."""
+"""Most effects of one message; a put may split records at every quarter of a week."""
 
 NUMBERS = (
     0,
@@ -64,7 +64,7 @@ JSON_PIECES = (
 
 
 def mutated(rng: random.Random, data: bytes) -> bytes:
-    """Return ``data`` changed once or some times, as damage, chance or malice would; often with a right checksum."""
+    """Return ``data`` with one or more mutations, often with a right checksum."""
     changed = bytearray(data)
     for _ in range(rng.choice((1, 1, 1, 2, 4))):
         at = rng.randrange(len(changed) + 1)
@@ -85,7 +85,7 @@ def mutated(rng: random.Random, data: bytes) -> bytes:
             case _:
                 changed[at : at + 1] = b"\xff" * rng.randrange(1, 40)
     if rng.random() < 0.6:
-        # Else nearly nothing would come past the checksum.
+        # Otherwise the checksum would stop nearly every mutation.
         return bad_input.with_crc(bytes(changed[:-4]))
     return bytes(changed)
 
@@ -112,7 +112,7 @@ def mutated_json(rng: random.Random, data: bytes) -> bytes:
 
 
 def noise(rng: random.Random) -> bytes:
-    """Return bytes of no form at all."""
+    """Return random bytes."""
     return rng.choice(
         (b"", rng.randbytes(rng.randrange(1, 200)), bytes(rng.randrange(2000)), b"[" * rng.randrange(5000))
     )
@@ -125,7 +125,7 @@ class Source:
     Attributes:
         name: Its name in a failure.
         seeds: Good messages, to be mutated.
-        take: Hands a message in; raises when something that must hold does not.
+        take: Passes a message to the core; raises if an invariant is violated.
         text: Whether its messages are JSON.
     """
 
@@ -155,7 +155,7 @@ class FuzzError(AssertionError):
 
 
 class Fuzz:
-    """All doors of one gateway, one meter and one utility, on real stores."""
+    """All inputs of one gateway, one meter and one utility, on real stores."""
 
     def __init__(self, folder: Path, seed: int) -> None:
         self.tally = Tally()
@@ -163,7 +163,7 @@ class Fuzz:
         self.gateway = GatewayBench(folder)
         self.utility = UtilityBench(folder)
         self.meter = MeterBench()
-        # Nothing here is about power cuts, and syncing would be nearly all of the time.
+        # No power cuts here; syncs would take nearly all of the time.
         self.gateway.world.store._db.execute("PRAGMA synchronous = OFF")
         listen(self.utility.database.reads, "connect", lambda c, _: c.execute("PRAGMA synchronous = OFF"))
         self.sources = [*self._of_gateway(), *self._of_meter(), *self._of_utility()]
@@ -173,7 +173,7 @@ class Fuzz:
         self.utility.close()
 
     def run(self, first: int, cases: int) -> None:
-        """Play ``cases`` messages from number ``first`` on, doors in turn, and good ones in between."""
+        """Play ``cases`` messages from number ``first`` on, inputs in turn, and good ones in between."""
         for number in range(first, first + cases):
             source = self.sources[number % len(self.sources)]
             payload = source.case(random.Random(f"{self._seed}/{number}"))
@@ -193,7 +193,7 @@ class Fuzz:
         self.tally.good += 2
 
     def check_bounds(self) -> None:
-        """What is kept of junk, and what the cores remember, stays under its cap whatever came."""
+        """Check that dead letters and the cores' memory stay within their bounds."""
         core = self.gateway.world.core
         days = self.gateway.world.now // 86_400 - START // 86_400 + 1
         kept = [
@@ -201,10 +201,10 @@ class Fuzz:
             for dead_letter in self.gateway.world.store.dead_letters()
             if dead_letter.log == 0 or dead_letter.log >= 16
         ]
-        # Meter 1, the head-end's door, and all strangers together.
+        # Meter 1, the head-end, and all unregistered senders together.
         assert len(kept) <= 3 * DEAD_LETTERS_A_DAY * days, len(kept)
         assert all(len(dead_letter.content) <= MAX_DEAD_LETTER_BYTES for dead_letter in kept)
-        # Those with a meter were relayed as dead letters, and taken whole.
+        # Dead letters with a meter were relayed and stored whole.
         junk = [dead_letter for dead_letter in self.utility.kept() if dead_letter.log >= 16 and not dead_letter.meter]
         assert len(junk) <= MAX_JUNK_A_DAY, len(junk)
         registered = len(self.gateway.world.meters)
@@ -267,7 +267,7 @@ class Fuzz:
 
     def _from_meter(self, leaf: str) -> Callable[[bytes], None]:
         def take(payload: bytes) -> None:
-            # Mostly a meter that is registered, sometimes a stranger.
+            # Mostly a registered meter, sometimes an unregistered one.
             meter = 1 if payload[:1] != b"\x00" else 900 + len(payload)
             self._do(self.gateway.world.core.from_meter(f"cw1/r001/{meter}/u/{leaf}", payload, self.gateway.world.now))
 
@@ -363,7 +363,7 @@ def run(folder: Path, *, cases: int, seed: int, tell: Callable[[str], None] = la
     """Play ``cases`` messages.
 
     Raises:
-        FuzzError: One of them did what none may.
+        FuzzError: A message violated a condition.
     """
     fuzz = Fuzz(folder, seed)
     step = 10_000

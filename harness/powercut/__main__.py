@@ -1,4 +1,4 @@
-"""Cuts the power of a gateway and a utility a thousand times: ``python -m harness.powercut --cuts 1000``."""
+"""Cut the power of a gateway and a utility many times: ``python -m harness.powercut --cuts 1000``."""
 
 import argparse
 import sys
@@ -13,7 +13,7 @@ MESSAGES_A_ROUND = 300
 
 
 def main() -> None:
-    """Go on, one round after the other, each a run of its own from empty stores, until all cuts are made."""
+    """Run rounds, each from empty stores, until all cuts are made."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cuts", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)

@@ -14,13 +14,13 @@ from harness.powercut.recovered import Open, Recording, open_gateway, open_utili
 from harness.real.site import Site
 
 OPENING: dict[str, Open] = {"r001 gateway": open_gateway, "utility": open_utility}
-"""The recorded parts, and the function that opens what is left of each one's store."""
+"""The recorded parts, and the function that opens each one's store after a cut."""
 
 _BROKERS = ("head-end", "r001 broker")
 
 
 class Bench:
-    """A site whose brokers run all the time, and the recorded parts while ``record`` does."""
+    """A site whose brokers run all the time; the recorded parts run during ``record``."""
 
     def __init__(self, folder: Path) -> None:
         self.site = Site(folder / "town", TOWN, speed=1)
@@ -36,9 +36,9 @@ class Bench:
         """Run gateway and utility under load; return each one's trace and acknowledgements.
 
         Args:
-            messages: How many of each player's are acknowledged, however long that takes.
+            messages: Acknowledged messages of each player after which the run ends.
             planted: A bug to plant; see ``planted.py``. The parts are then killed, which is quicker.
-            meanwhile: Called, in a thread, once the load flows; the load ends so many messages after it returned.
+            meanwhile: Called, in a thread, once the load flows; the load ends ``messages`` messages after its return.
         """
         self._recorded += 1
         recorders = {name: self._recorder(name) for name in OPENING}
@@ -60,7 +60,7 @@ class Bench:
         return {name: session.recording(name) for name in recorders}
 
     def _recorder(self, name: str) -> Recorder:
-        """Return a new recorder, with the part's files as they were before it ever ran."""
+        """Return a new recorder, and restore the part's files from before its first run."""
         folder = self.site.layout.part(name).config.parent
         for used in folder.glob("*.db*"):
             used.unlink()
@@ -82,9 +82,9 @@ class Session:
     """One recorded run.
 
     Attributes:
-        site: Where it runs.
-        recorders: By part.
-        players: By the part that acknowledges what they send.
+        site: Its site.
+        recorders: The recorders, by part.
+        players: The players, by the part that acknowledges their messages.
     """
 
     def __init__(self, site: Site, recorders: dict[str, Recorder]) -> None:
@@ -103,7 +103,7 @@ class Session:
         }
 
     async def play(self, messages: int, meanwhile: Callable[["Session"], None] | None) -> None:
-        """Let all play."""
+        """Run all players."""
         players = [player for some in self.players.values() for player in some]
         tasks = [asyncio.create_task(work) for player in players for work in (player.link.run(), player.play())]
         try:
@@ -117,28 +117,28 @@ class Session:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _flow(self, messages: int, tasks: "list[asyncio.Task[None]]") -> None:
-        """Wait until so many more messages of each player are acknowledged."""
+        """Wait until ``messages`` more messages of each player are acknowledged."""
         before = self.acknowledged()
 
         def flowed() -> bool:
             for task in tasks:
                 if task.done():
-                    task.result()  # None of them ends but by a fault.
+                    task.result()  # A player only ends by an error.
             return all(now >= was + messages for was, now in zip(before, self.acknowledged(), strict=True))
 
         await become(flowed)
 
     def acknowledged(self) -> list[float]:
-        """Return how many messages of each player are acknowledged."""
+        """Return the number of acknowledged messages of each player."""
         return [len(player.acknowledged) for some in self.players.values() for player in some]
 
     def fail_syncs(self) -> None:
-        """Let every sync of the recorded parts fail."""
+        """Make every sync of the recorded parts fail."""
         for recorder in self.recorders.values():
             recorder.failing.touch()
 
     def heal_syncs(self) -> None:
-        """Let syncs do their work again."""
+        """Make syncs succeed again."""
         for recorder in self.recorders.values():
             recorder.failing.unlink()
 
@@ -149,12 +149,12 @@ class Session:
         return Recording(recorder.base, recorder.trace(), sorted(acknowledged, key=lambda message: message.position))
 
     def check(self) -> None:
-        """Make sure that the recorders missed nothing of what was done by parts that have ended."""
+        """Check that the recorders missed no operation of ended parts."""
         for name, recorder in self.recorders.items():
             disk = self.recording(name).disk(seed=0)
             for _, record in records(recorder.trace()):
                 disk.feed(record)
-            assert disk.seen() == recorder.content(), f"the recorder missed something that {name} did"
+            assert disk.seen() == recorder.content(), f"the recorder missed an operation of {name}"
 
 
 def address_of(site: Site, name: str) -> str:

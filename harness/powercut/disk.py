@@ -2,15 +2,14 @@
 
 The model is a disk behind a page cache, as adversarial as one without write barriers may be below a sync:
 
-- What a file held at its last successful sync is there for certain, its length too.
-- Of what was written since, each sector of 512 bytes is on disk as it was after any of the writes that touched it, or
+- The content and the length of a file at its last successful sync are certain.
+- Each sector of 512 bytes that was written since is on disk as it was after any of the writes to it, or
   as it was at the sync: writes are torn, and reordered, within a file and between files. The length, which is
-  metadata and kept in order, is any that the file had since. Where the length grew and the data did not come, there
-  are zeros.
-- Names (made, renamed, linked, removed) are metadata too: those since the folder's last sync survive up to a point.
-  That a file was synced says nothing of its name.
-- After a sync that failed, the page cache calls clean what it never wrote (as Linux does): reads see it, no later sync
-  writes it, only writing the same sector again does. How much of it came to the disk is decided there and then.
+  metadata and kept in order, is any that the file had since. Where the length grew without the data, there are zeros.
+- Names (made, renamed, linked, removed) are metadata too: changes since the folder's last sync survive up to a point.
+  A sync of a file does not sync its name.
+- After a failed sync, the page cache marks unwritten pages as clean (as Linux does): reads return them, no later sync
+  writes them, only another write of the same sector does. Which of them reached the disk is decided at that moment.
 """
 
 import random
@@ -26,7 +25,7 @@ _MAGIC = 0x54435750
 
 
 class Kind(IntEnum):
-    """What was done; the numbers of ``recorder.c``."""
+    """The operations, with the numbers of ``recorder.c``."""
 
     OPENED = 1
     WRITTEN = 2
@@ -40,7 +39,7 @@ class Kind(IntEnum):
 
 
 class Record(NamedTuple):
-    """One change, in the order in which they were done."""
+    """One operation on a file."""
 
     kind: Kind
     inode: int
@@ -50,7 +49,7 @@ class Record(NamedTuple):
 
 
 def records(trace: bytes) -> Iterator[tuple[int, Record]]:
-    """Yield (where it ends in the trace, record); the last one may be incomplete, and is left out then."""
+    """Yield (end position in the trace, record), without an incomplete last record."""
     at = 0
     while at + _HEAD.size <= len(trace):
         magic, kind, inode, offset, path_bytes, data_bytes = _HEAD.unpack_from(trace, at)
@@ -65,7 +64,7 @@ def records(trace: bytes) -> Iterator[tuple[int, Record]]:
 
 
 class File:
-    """One file: what reads see, what is on disk for certain, and what may be.
+    """One file: the content for reads, the certain content on disk, and the possible one.
 
     Attributes:
         seen: What reads see.
@@ -116,15 +115,15 @@ class File:
         self._settle()
 
     def after_cut(self, rng: random.Random) -> bytes:
-        """Return what may be left of it, one of all the possibilities."""
+        """Return one of the possible contents after a power cut."""
         steps = len(self._lengths) - 1
-        # Nothing, all, all up to a moment, or each sector for itself.
+        # Nothing, all, all up to a moment, or each sector separately.
         how = rng.choice(("nothing", "all", "moment", "sectors"))
         until = {"nothing": 0, "all": steps}.get(how, rng.randint(0, steps))
         left = bytearray(self._disk)
         for step, length in self._cuts:
             if step <= until:
-                # Whole sectors are gone with it; zeros in the rest of the last one are a write like any other.
+                # Whole sectors are removed; the zeros in the rest of the last sector are a normal write.
                 del left[-(-length // SECTOR) * SECTOR :]
         length = self._lengths[until]
         left.extend(bytes(max(0, length - len(left))))
@@ -155,11 +154,11 @@ class File:
 
 
 class Disk:
-    """A folder's files, fed with what was done to them.
+    """The files of a folder, computed from the operations on them.
 
     Args:
-        base: What was on disk before the first record, by absolute path.
-        seed: Of what failed syncs lose.
+        base: The files on disk before the first record, by absolute path.
+        seed: Seed of the losses of failed syncs.
     """
 
     def __init__(self, base: dict[str, bytes], seed: int) -> None:
@@ -170,7 +169,7 @@ class Disk:
         self._rng = random.Random(seed)
 
     def feed(self, record: Record) -> None:
-        """Take in the next change."""
+        """Apply the next operation."""
         match record.kind:
             case Kind.OPENED:
                 self._open(record)
@@ -189,11 +188,11 @@ class Disk:
                 self._rename(record)
 
     def seen(self) -> dict[str, bytes]:
-        """Return what reads see: the files as they are."""
+        """Return the files as reads see them."""
         return {path: bytes(file.seen) for path, file in self._names.items()}
 
     def after_cut(self, rng: random.Random) -> dict[str, bytes]:
-        """Return the files as a power cut may leave them now."""
+        """Return the files as a power cut at this moment may leave them."""
         states = [self._certain, *self._renamed]
         names = rng.choice((states[0], states[-1], rng.choice(states)))
         left = {id(file): file.after_cut(rng) for file in {id(f): f for f in names.values()}.values()}
@@ -217,5 +216,5 @@ class Disk:
 
 
 def read_folder(folder: Path) -> dict[str, bytes]:
-    """Return the files of a folder that a recorder watches; there are no folders in it."""
+    """Return the files of a recorded folder; it has no subfolders."""
     return {str(path): path.read_bytes() for path in folder.resolve().iterdir() if not path.name.endswith("-shm")}

@@ -1,4 +1,4 @@
-"""Emulated meters under the recorder: what they published is in what a power cut leaves, with nobody to acknowledge it.
+"""Emulated meters under the recorder: after a power cut, their store has every put that they published.
 
 A put that was published and then forgotten would be published with other content under the same ids.
 """
@@ -25,14 +25,14 @@ from meter_sim.truth import TRUTH, true_records
 FLEETS_TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\npush_share = 1.0\n'
 
 Published = tuple[int, Put]
-"""How far the trace was when it had come, and the put."""
+"""The position of the trace at the arrival of a put, and the put."""
 
 
 class Listener:
-    """In the gateway's place, but it only listens.
+    """A listener in the gateway's place, which acknowledges nothing.
 
     Attributes:
-        puts: What it heard.
+        puts: The received puts.
     """
 
     def __init__(self, folder: Path, address: str, position: Callable[[], int]) -> None:
@@ -49,7 +49,7 @@ class Listener:
         )
 
     def listen(self, meanwhile: Callable[["Listener"], None]) -> list[Published]:
-        """Listen until ``meanwhile`` has returned, which is called once something was heard; return what was heard."""
+        """Listen until ``meanwhile`` has returned, which is called after the first put; return the puts."""
 
         async def run() -> None:
             link = asyncio.create_task(self._link.run())
@@ -70,7 +70,7 @@ class Listener:
 
 
 def unpublished(recorder: Recorder, puts: Sequence[Published], *, cuts: int, seed: int) -> Iterator[str]:
-    """Cut the power after random puts; yield what of those published is not held, or what slots are not there."""
+    """Cut the power after random puts; yield published puts that the store lacks, and missing slots."""
     rng = random.Random(seed)
     moments = sorted(rng.choice(puts)[0] for _ in range(cuts))
     disk = Disk(recorder.base, seed)

@@ -1,7 +1,7 @@
-"""Load of which the test knows every byte: played meters at a real gateway, a played gateway at a real utility.
+"""Load with known content: simulated meters at a real gateway, a simulated gateway at a real utility.
 
-Each keeps one message on its way, sends it again until it is acknowledged, and notes at that moment how far the
-recorder of the other side is: what is acknowledged there must survive every power cut after it.
+Each player keeps one message in flight, repeats it until it is acknowledged, and then notes the position of the
+recorder of the other side. Data acknowledged there must survive every later power cut.
 """
 
 import asyncio
@@ -27,11 +27,11 @@ from commonwatt.protocol.meter_messages import Put, unpack_put_ack
 from commonwatt.protocol.topics import ACKS, BATCHES, EVENTS, RECORDS, gateway_down, gateway_up, meter_down, meter_up
 
 AGAIN_S = 0.5
-"""Seconds after which what is not acknowledged is sent again."""
+"""Seconds after which an unacknowledged message is sent again."""
 
 GENERATION = 7
 EVENTS_EVERY = 5
-"""Every so many messages is one of events."""
+"""One message of this many is a put of events."""
 
 TOWN = "".join(
     f'[[microgrid]]\nid = "{microgrid}"\nkind = "residential"\nhouses = 1\n' for microgrid in ("r001", "r002")
@@ -48,10 +48,10 @@ EventKey = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Acknowledged:
-    """The data that one message acknowledged.
+    """The data of one acknowledged message.
 
     Attributes:
-        position: How far the trace was when the acknowledgement had come.
+        position: Position of the trace at the arrival of the acknowledgement.
         blocks: Exact values by the blocks' keys.
         events: By (meter, generation, id).
         ids: Meter, log, first and last id that must be covered; ``None`` where ids are not kept.
@@ -67,8 +67,8 @@ class Player(ABC):
     """A sender of messages: repeats each until it is acknowledged, and records the trace's position then.
 
     Attributes:
-        acknowledged: All that was acknowledged, in order.
-        refused: How many messages were answered with a refusal.
+        acknowledged: Acknowledged data, in order.
+        refused: Number of refused messages.
     """
 
     def __init__(self, position: Callable[[], int], seed: int) -> None:
@@ -82,7 +82,7 @@ class Player(ABC):
         self.link: MqttLink
 
     def receive(self, topic: str, payload: bytes) -> None:
-        """Take a message from the broker, and note how far the trace is."""
+        """Handle a message from the broker, and note the position of the trace."""
         if topic.endswith(ACKS):
             self._acks.put_nowait((self._position(), payload))
 
@@ -113,14 +113,14 @@ class Player(ABC):
 
     @abstractmethod
     def next(self) -> tuple[Publish, Callable[[bytes], bool | None], Callable[[int], Acknowledged]]:
-        """Return a message, whether an answer confirms (or refuses) it, and what is then acknowledged."""
+        """Return a message, the check of its answer (confirmed or refused), and its data."""
 
     def _values(self) -> npt.NDArray[np.int64]:
         return np.array([self._rng.randrange(5_000) for _ in range(SLOTS)], np.int64)
 
 
 class PlayedMeter(Player):
-    """A meter of r001: a quarter-hour a put, and now and then a put of events."""
+    """A meter of r001 that puts a quarter-hour at a time, and now and then events."""
 
     def __init__(self, meter: int, folder: Path, address: str, position: Callable[[], int]) -> None:
         super().__init__(position, meter)
@@ -190,7 +190,7 @@ class PlayedMeter(Player):
 
 
 class PlayedGateway(Player):
-    """The gateway of r002: some blocks and an event a batch."""
+    """The gateway of r002, with some blocks and an event in each batch."""
 
     def __init__(self, folder: Path, address: str, position: Callable[[], int]) -> None:
         super().__init__(position, 2)

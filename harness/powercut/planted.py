@@ -1,4 +1,4 @@
-"""Runs ``commonwatt`` with a planted bug in its stores, which power cuts must reveal.
+"""Run ``commonwatt`` with a planted bug in its stores, which power cuts must reveal.
 
 ``python planted.py normal gateway run ...``: as ``commonwatt gateway run ...``, but commits are not synced.
 """

@@ -1,4 +1,4 @@
-"""Builds the recorder, makes a part's environment for it, and reads its trace."""
+"""Build the recorder, make a part's environment for it, and read its trace."""
 
 import itertools
 import subprocess
@@ -21,16 +21,16 @@ def build(folder: Path) -> Path:
 
 
 class Recorder:
-    """Watches one folder for one process, from what is in it now.
+    """Record one process's operations on one folder, from its present content on.
 
     Args:
         library: The recorder.
-        folder: What is watched.
-        trace: Where it is recorded.
+        folder: The recorded folder.
+        trace: The file of the trace.
 
     Attributes:
-        failing: While there is such a file, syncs of watched files fail.
-        base: What was in the folder before.
+        failing: While this file exists, syncs of recorded files fail.
+        base: The content of the folder before.
     """
 
     def __init__(self, library: Path, folder: Path, trace: Path) -> None:
@@ -41,7 +41,7 @@ class Recorder:
         self._trace = trace
 
     def environment(self) -> dict[str, str]:
-        """Return what is added to the process's environment."""
+        """Return the additions to the process's environment."""
         return {
             "LD_PRELOAD": str(self._library),
             "POWERCUT_FOLDER": str(self._folder),
@@ -50,11 +50,11 @@ class Recorder:
         }
 
     def position(self) -> int:
-        """Return how much is recorded; what was committed before is in it."""
+        """Return the length of the trace; it includes all earlier commits."""
         return self._trace.stat().st_size
 
     def trace(self) -> bytes:
-        """Return what was recorded."""
+        """Return the trace."""
         return self._trace.read_bytes()
 
     def opened_after_failure(self) -> bool:
@@ -64,5 +64,5 @@ class Recorder:
         return any(record.kind is Kind.OPENED and record.path.endswith(".db") for record in after)
 
     def content(self) -> dict[str, bytes]:
-        """Return what is in the folder now."""
+        """Return the present content of the folder."""
         return read_folder(self._folder)

@@ -1,4 +1,4 @@
-"""Opens the files left by a power cut with the stores' real code, and compares them with the acknowledged data."""
+"""Open the files left by a power cut with the stores' real code, and compare them with the acknowledged data."""
 
 import random
 import sqlite3
@@ -32,7 +32,7 @@ class Recovered:
     Attributes:
         blocks: All of its blocks, joined.
         events: By (meter, generation, id).
-        covered: By meter and log, the ranges of ids taken in.
+        covered: By meter and log, the covered ranges of ids.
     """
 
     blocks: Blocks
@@ -109,12 +109,12 @@ def lost(recovered: Recovered, acknowledged: Sequence[Acknowledged]) -> list[str
 
 @dataclass(frozen=True)
 class Recording:
-    """What one process did to its files, and what was acknowledged because of it.
+    """One process's operations on its files, and its acknowledgements.
 
     Attributes:
         base: Its files before.
-        trace: What it did.
-        acknowledged: In the order of their positions.
+        trace: Its operations.
+        acknowledged: Its acknowledgements, by position.
     """
 
     base: dict[str, bytes]
@@ -122,7 +122,7 @@ class Recording:
     acknowledged: Sequence[Acknowledged]
 
     def disk(self, seed: int) -> Disk:
-        """Return its disk before anything was done; ``seed`` is of what failed syncs lose."""
+        """Return its disk before the first operation; ``seed`` determines the losses of failed syncs."""
         return Disk(self.base, seed)
 
 
@@ -131,9 +131,9 @@ class Cut:
     """One power cut.
 
     Attributes:
-        position: Where in the trace.
-        acknowledged: How many messages were acknowledged by then.
-        amiss: What of them is lost, or that the store can't be opened; empty if all is well.
+        position: Position in the trace.
+        acknowledged: Number of messages acknowledged before.
+        amiss: Their lost data, or the error at opening the store; empty if there is neither.
     """
 
     position: int
@@ -142,9 +142,9 @@ class Cut:
 
 
 def power_cuts(recording: Recording, opening: Open, *, cuts: int, seed: int) -> Iterator[Cut]:
-    """Cut the power at random moments, half of them at once after an acknowledgement, and look what is left.
+    """Cut the power at random moments, half of them right after an acknowledgement, and check the remaining data.
 
-    Where syncs failed, it is cut after the first that did.
+    If syncs failed, the cuts come after the first failed sync.
     """
     rng = random.Random(seed)
     since = recording.acknowledged[0].position

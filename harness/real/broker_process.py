@@ -15,13 +15,13 @@ from harness.network.waiting import ended, eventually, free_port
 
 
 class BrokerProcess:
-    """A broker for the gateways, and the meters of each, that are named.
+    """A broker process with registered gateways and their meters.
 
     Args:
-        folder: Where its files are kept.
-        meters: Meters by gateway; the utility is registered too.
-        settings: More lines for its file.
-        run_by: A command that runs it, such as one that sets limits first.
+        folder: The folder of its files.
+        meters: Registered meters by gateway; the utility is registered too.
+        settings: Further lines of its settings file.
+        run_by: A command that starts it, such as one that sets limits first.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class BrokerProcess:
         return Device(identity=identity, role=role, microgrid=microgrid, token_sha256=digest(token.encode()))
 
     def connect(self, identity: str, keepalive_s: int = 0) -> RawClient:
-        """Connect a client, which is closed with the broker at the latest."""
+        """Connect a client; closing the broker also closes it."""
         client = RawClient(self.port, identity, self.tokens[identity], keepalive_s)
         self._clients.append(client)
         return client
 
     def raw(self, data: bytes) -> socket.socket:
-        """Connect, send ``data``, and leave the rest to the caller."""
+        """Connect, send ``data``, and return the open connection."""
         connection = socket.create_connection(("127.0.0.1", self.port), timeout=20)
         connection.sendall(data)
         return connection
@@ -71,7 +71,7 @@ class BrokerProcess:
         return self._log.read_text()
 
     def metric(self, sample: str) -> float:
-        """Return a sample of /metrics; ``sample`` leaves out the prefix, as in ``connections``."""
+        """Return a sample of /metrics; ``sample`` is its name without the prefix, such as ``connections``."""
         return broker_metric(f"127.0.0.1:{self._http}", sample)
 
     def memory_bytes(self) -> int:
@@ -79,7 +79,7 @@ class BrokerProcess:
         return resident_bytes(self.process.pid)
 
     def files(self) -> int:
-        """Return how many files the process has open."""
+        """Return the number of open files of the process."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
 
     def stop(self) -> str:

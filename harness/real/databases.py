@@ -1,9 +1,9 @@
-"""The kinds of databases that the utility's store can be on."""
+"""The kinds of databases that the utility's store supports."""
 
 import pytest
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def both_kinds(request: pytest.FixtureRequest) -> str:
-    """Set as ``kind`` in a module of tests that are true of any database."""
+    """Run a test on every kind of database: a test module sets its fixture ``kind`` to this one."""
     return str(request.param)

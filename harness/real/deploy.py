@@ -1,4 +1,4 @@
-"""The unit files of ``deploy/``, and the steps of docs/operations.md, as tests read them."""
+"""Read the unit files of ``deploy/``, and the steps of docs/operations.md, for tests."""
 
 import re
 import shlex
@@ -27,16 +27,16 @@ SERVICES = sorted(name for name, path in UNITS.items() if "\nType=notify\n" in p
 DROP_IN = SYSTEMD / "commonwatt-.service.d" / "50-common.conf"
 
 INSTANCES = {"commonwatt-mosquitto@.service": "head-end"}
-"""What a template is tried as; others as ``r001``."""
+"""Instance names of templates in tests; all others are ``r001``."""
 
 
 def instance_of(unit: str) -> str:
-    """Return the name under which a unit is started."""
+    """Return a unit's name with its instance."""
     return unit.replace("@.", f"@{INSTANCES.get(unit, 'r001')}.")
 
 
 def keys(unit: str) -> dict[str, list[str]]:
-    """Return what stands in a unit and in what all have in common, by key, with its instance put in."""
+    """Return the settings of a unit and of the common drop-in, by key, with the instance inserted."""
     found: defaultdict[str, list[str]] = defaultdict(list)
     for path in (UNITS[unit], DROP_IN):
         for line in path.read_text().splitlines():
@@ -46,7 +46,7 @@ def keys(unit: str) -> dict[str, list[str]]:
 
 
 def commands(unit: str, program: list[str], state: Path) -> list[list[str]]:
-    """Return what a unit runs, in order, with the program and the folder of the state put in other places."""
+    """Return a unit's commands, in order, with other paths for the program and the state folder."""
     own = keys(unit)
     lines = [line.replace(STATE, str(state)) for line in own["ExecStartPre"] + own["ExecStart"] + own["ExecStartPost"]]
     return [[*program, *words[1:]] if words[0] == PROGRAM else words for words in map(_words, lines)]
@@ -58,7 +58,7 @@ def _words(line: str) -> list[str]:
 
 
 def root(folder: Path) -> Path:
-    """Make a root in which systemd's tools find our units, systemd's own, and what ours start."""
+    """Make a root folder with our units, systemd's units, and the programs of our units, for systemd's tools."""
     units = folder / "etc" / "systemd" / "system"
     shutil.copytree(SYSTEMD, units)
     shutil.copytree("/lib/systemd/system", folder / "usr" / "lib" / "systemd" / "system", symlinks=True)
@@ -71,14 +71,14 @@ def root(folder: Path) -> Path:
 
 
 def office(folder: Path, program: list[str]) -> Path:
-    """Do what the page does at the office, in ``folder``; return ``site``."""
+    """Run the page's steps for the office in ``folder``; return ``site``."""
     text = PAGE.read_text()
     town = next(content for kind, content in blocks_of(text) if kind == "toml" and content.startswith("[[microgrid]]"))
     (folder / "town.toml").write_text(town)
     own = "office/bin/commonwatt "
     steps = [line for kind, content in blocks_of(text) if kind == "sh" for line in content.splitlines()]
     for line in steps:
-        # Renewal is of later, and lists what is there.
+        # Renewal is a later step, and lists existing certificates.
         if line.startswith(
             (f"{own}utility register", f"{own}enroll authority", f"{own}enroll broker", f"{own}enroll d")
         ):
@@ -90,7 +90,7 @@ def office(folder: Path, program: list[str]) -> Path:
 
 
 def register_step(town: Path, database: str) -> list[str]:
-    """Return the words of the step that fills the utility's database, for another town file and database."""
+    """Return the command that fills the utility's database, with another town file and database."""
     own = "sudo -u commonwatt commonwatt "
     lines = [line for kind, content in blocks_of(PAGE.read_text()) if kind == "sh" for line in content.splitlines()]
     (step,) = (shlex.split(line.removeprefix(own)) for line in lines if line.startswith(f"{own}utility register "))
@@ -100,5 +100,5 @@ def register_step(town: Path, database: str) -> list[str]:
 
 
 def settings(text: str) -> dict[str, str]:
-    """Return the files that the page shows, by the name that stands before each."""
+    """Return the files that the page shows, by the name before each."""
     return dict(re.findall(r"`(site/\S+\.toml)`[^`]*:\n\n```toml\n(.*?)```", text, re.DOTALL))

@@ -10,14 +10,14 @@ DAY_S = 86_400
 
 
 def authority(out: Path, *, name: str = "test") -> Authority:
-    """Make an authority in ``out``, beginning now."""
+    """Make an authority in ``out``, valid from now."""
     return Authority.create(out, name, now())
 
 
 def certificate(
     made: Authority, kind: Kind, name: str, *, lifetime_s: int = DAY_S, file: str | None = None, at: int | None = None
 ) -> Path:
-    """Issue one certificate; a broker's is for this machine."""
+    """Issue one certificate; a broker's has the addresses of this machine."""
     addresses = ("127.0.0.1", "localhost") if kind is Kind.BROKER else ()
     file = f"{kind}-{name}/certificate.pem" if file is None else file
     wanted = Wanted(kind=kind, name=name, file=file, lifetime_s=lifetime_s, addresses=addresses)
@@ -26,5 +26,5 @@ def certificate(
 
 
 def now() -> int:
-    """Return the machine's time, by which TLS judges."""
+    """Return the machine's time, which TLS compares with dates."""
     return int(time.time())

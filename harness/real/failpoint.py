@@ -1,7 +1,7 @@
-"""Runs a part by its real command, and kills it at one point of its work: before a commit, or right after it.
+"""Run a part by its real command, and kill it before a commit, or right after it.
 
-``python failpoint.py PART WHEN NTH run --config FILE``: at the NTH step of PART that matters the process kills
-itself by SIGKILL, ``before`` the commit, or ``after`` it and before anything is published. The step is printed first.
+``python failpoint.py PART WHEN NTH run --config FILE``: the process prints the NTH step of PART that has the
+change in ``MATTERS``, then kills itself by SIGKILL, ``before`` the commit, or ``after`` it and before publishing.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from commonwatt.model import effects
 from commonwatt.model.effects import Publish, Write
 
 LEAVES_WITHIN_S = 0.3
-"""Real seconds in which anything published too early, before the commit, would have left."""
+"""Real seconds in which a message published wrongly before the commit would be sent."""
 
 When = Literal["before", "after"]
 
@@ -26,12 +26,12 @@ SHELLS = {"gateway": "gateway.shell", "utility": "utility.ingest.ingest", "meter
 """The module in which each part performs its effects."""
 
 MATTERS = {"gateway": "Cover", "utility": "Append", "meters": "Delete"}
-"""The change that a step must have to count: a gateway takes records in, the utility takes a batch in, and a meter
-deletes what was acknowledged."""
+"""The change that a step must have to count: a gateway stores records, the utility stores a batch, a meter deletes
+acknowledged records."""
 
 
 def failing_perform(part: str, when: When, nth: int) -> Callable[..., Awaitable[None]]:
-    """Return a ``commonwatt.model.effects.perform`` that kills the process at the ``nth`` step that matters."""
+    """Return a ``commonwatt.model.effects.perform`` that kills the process at the ``nth`` step that counts."""
     seen = 0
 
     async def perform(
@@ -50,7 +50,7 @@ def failing_perform(part: str, when: When, nth: int) -> Callable[..., Awaitable[
                 await asyncio.sleep(LEAVES_WITHIN_S)
             _die(part, when, matter[0])
 
-        # The real one does it, so that a wrong order in it is found.
+        # The real function performs the effects, so that a wrong order in it is found.
         await effects.perform(step, last_commit if matter and seen == nth else commit, publish)
 
     return perform
@@ -67,7 +67,7 @@ def main() -> None:
     """Patch the part's shell and run its command."""
     part, when, nth = sys.argv[1:4]
     shell = importlib.import_module(SHELLS[part])
-    assert hasattr(shell, "perform"), f"{SHELLS[part]} does no effects"
+    assert hasattr(shell, "perform"), f"{SHELLS[part]} performs no effects"
     shell.perform = failing_perform(part, "before" if when == "before" else "after", int(nth))  # type: ignore[attr-defined]
     sys.argv = ["commonwatt", part, *sys.argv[4:]]
     commonwatt()

@@ -1,7 +1,7 @@
-"""Processes of ``commonwatt`` that are forked from one that has loaded everything, not started from nothing.
+"""Start processes of ``commonwatt`` by forking one that has loaded all modules.
 
-Loading takes 0.4 to 0.9 s of a core, and tests start many hundred processes. What runs is the command's own ``main``,
-in a process of its own that is killed as any other. What depends on the start itself is tested with a real one.
+Loading takes 0.4 to 0.9 s of a core, and tests start many hundred processes. Each forked process runs the command's
+own ``main``, and can be killed like any other. Tests of the start itself use a process that is not forked.
 """
 
 import atexit
@@ -33,10 +33,10 @@ _LOADED = (
 
 
 class Forked(subprocess.Popen[bytes]):
-    """A forked process; the one that forked it reaps it."""
+    """A forked process; its parent, the origin, reaps it."""
 
     def __init__(self, origin: "Origin", args: list[str], pid: int) -> None:
-        self._child_created = False  # What Popen's own finaliser looks at.
+        self._child_created = False  # Read by Popen's finaliser.
         self.args = args
         self.pid = pid
         self.returncode: int | None = None
@@ -59,7 +59,7 @@ class Forked(subprocess.Popen[bytes]):
 
 
 class Origin:
-    """The process that forks; it ends with this one."""
+    """The process that forks the others; it ends with the test process."""
 
     def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
         self._process = process
@@ -92,7 +92,7 @@ def _origin() -> Origin:
 
 
 def start(command: list[str], out: Path, err: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a command that appends to one file, or two; of another program than ``commonwatt`` as usual."""
+    """Start a command that appends to one or two files; fork only for ``commonwatt``."""
     if command[:3] == _COMMAND:
         files = [str(out), str(err or out)]
         pid = _origin().ask({"run": command[3:], "files": files, "folder": str(Path.cwd())})
@@ -116,7 +116,7 @@ def run(
 
 
 def _serve(connection: socket.socket) -> dict[str, str | list[str]] | None:
-    """Fork, and tell what has ended, until the other side is gone; return in a forked process, with what to run."""
+    """Serve fork and poll requests until the connection ends; in a forked process, return its request."""
     codes: dict[int, int] = {}
     with connection, connection.makefile("r") as lines:
         for line in lines:
@@ -139,7 +139,7 @@ def _main() -> None:
         import_module(name)
     from commonwatt.__main__ import main
 
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; it ends when they close the connection.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; this one ends with their connection.
     gc.freeze()
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
     if request is None:

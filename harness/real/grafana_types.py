@@ -1,7 +1,7 @@
-"""Checks the dashboards by Grafana's own types: ``make dashboard-types``. Needs node and npm; takes some seconds.
+"""Check the dashboards by Grafana's own types: ``make dashboard-types``. Needs node and npm; takes some seconds.
 
-Each panel becomes a literal of TypeScript whose type is Grafana's for that kind of panel, so that a name that is not
-there is found, as is a value of the wrong kind. Not in the suite: npm asks the network for two packages.
+Each panel becomes a literal of TypeScript whose type is Grafana's for that kind of panel, so that the
+compiler finds unknown names and wrong values. Not part of the test suite: npm downloads two packages.
 """
 
 import json
@@ -25,10 +25,10 @@ PANELS = {
     "state-timeline": "statetimeline/panelcfg/x/StateTimelinePanelCfg_types.gen",
 }
 WITHOUT_FIELDS = {"stat"}
-"""Kinds of panels that have no options for single fields."""
+"""Kinds of panels without options for single fields."""
 
-# In JSON an enumeration of texts is its value, so the types are taken with values in their place. What a query
-# consists of is Record<string, unknown> there: a Prometheus asks and answers in tests/integration/test_grafana.py.
+# In JSON an enumeration of texts is its value, so `Plain` replaces enumerations by their values. A query
+# is Record<string, unknown> there: tests/integration/test_grafana.py runs the queries on a Prometheus.
 HEAD = """
 import type { Dashboard, Panel, RowPanel } from '@grafana/schema';
 type Plain<T> = 0 extends 1 & T ? any : T extends string ? `${T}` : T extends (infer U)[] ? Plain<U>[]
@@ -66,7 +66,7 @@ def alias(kind: str) -> str:
 
 
 def check(folder: Path, dashboards: dict[str, dict[str, Any]]) -> str:
-    """Check dashboards in a folder that has the packages; return what is wrong, empty if nothing is."""
+    """Check dashboards in a folder with the packages; return the errors, empty if there are none."""
     (folder / "src").mkdir(exist_ok=True)
     for name, dashboard in dashboards.items():
         (folder / "src" / f"{name}.ts").write_text(source_of(dashboard))
@@ -87,7 +87,7 @@ def install(folder: Path) -> None:
 
 
 def main() -> None:
-    """Check every dashboard, and that what is wrong is found."""
+    """Check every dashboard, and check that each planted mistake is found."""
     dashboards = {
         path.stem: json.loads(path.read_text()) for path in (DOCS.parent / "grafana" / "dashboards").iterdir()
     }
@@ -100,7 +100,7 @@ def main() -> None:
             mistake(wrong)
             assert check(folder, {"wrong": wrong}), f"not found: {what}"
     print(
-        found or f"{len(dashboards)} dashboards are as Grafana {GRAFANA} has them; {len(MISTAKES)} mistakes are found"
+        found or f"{len(dashboards)} dashboards fit the types of Grafana {GRAFANA}; {len(MISTAKES)} mistakes are found"
     )
     sys.exit(bool(found))
 

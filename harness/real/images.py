@@ -1,16 +1,16 @@
-"""Restores a database in memory to an image, as a power cut does with one on disk."""
+"""Restore a database in memory to an image, like a power cut of a database on disk."""
 
 import sqlite3
 from contextlib import closing
 
 MAX_PAGES = 1_073_741_823
-"""As many as SQLite allows by default."""
+"""SQLite's default limit."""
 
 
 def put_back(connection: sqlite3.Connection, image: bytes) -> None:
-    """Let a database be again what ``serialize`` gave; then there is room on its disk.
+    """Restore a database from an image of ``serialize``, and remove its page limit.
 
-    Not by ``deserialize``: SQLite 3.40 goes on to use a schema that is freed then, for functions such as json_each.
+    ``deserialize`` is not used: SQLite 3.40 then still uses a freed schema, for functions such as json_each.
     """
     connection.execute(f"PRAGMA max_page_count = {MAX_PAGES}")
     with closing(sqlite3.connect(":memory:")) as kept:

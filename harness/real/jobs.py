@@ -1,4 +1,4 @@
-"""Runs the work of the utility's jobs at once."""
+"""Run the utility's jobs to their end at once."""
 
 from utility.store.compactor import Compactor
 from utility.store.database import Database
@@ -6,7 +6,7 @@ from utility.store.gap_finder import GapFinder
 
 
 def compact(database: Database, now: int) -> int:
-    """Compact until nothing is left; return how many blocks that made."""
+    """Compact until nothing is left; return the number of compacted blocks."""
     compactor = Compactor(database)
     made = 0
     while (replacement := compactor.plan(now)) is not None:
@@ -15,7 +15,7 @@ def compact(database: Database, now: int) -> int:
 
 
 def find_gaps(database: Database, now: int, age_s: int = 0) -> None:
-    """Look for gaps until all is looked through."""
+    """Run the gap finder until it has checked all quarters."""
     finder = GapFinder(database)
     more = True
     while more:

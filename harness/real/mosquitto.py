@@ -13,9 +13,9 @@ from harness.real.parts import real_part
 
 
 def command(config: Path) -> list[str]:
-    """Return what runs a Mosquitto from its settings as they are.
+    """Return the command that runs a Mosquitto with a settings file.
 
-    Started by root it becomes another user, who can't read a test's folder; then a file around them keeps it root.
+    A Mosquitto started by root changes to a user that can't read a test's folder; then an outer file keeps it root.
     """
     if os.geteuid() == 0:
         around = config.parent / "as-root"
@@ -25,7 +25,7 @@ def command(config: Path) -> list[str]:
 
 
 def open_to_all(folder: Path, host: str, port: int) -> list[str]:
-    """Return what runs a Mosquitto that knows nobody and refuses nothing, as found at somebody else's."""
+    """Return the command that runs a Mosquitto with anonymous access, as in a foreign installation."""
     folder.mkdir()
     config = folder / "mosquitto.conf"
     config.write_text(f"listener {port} {host}\nallow_anonymous true\n")
@@ -33,19 +33,19 @@ def open_to_all(folder: Path, host: str, port: int) -> list[str]:
 
 
 def render(broker: Path, out: Path) -> list[str]:
-    """Write the files of a Mosquitto in place of the broker of file ``broker``; return what runs it."""
+    """Write the files of a Mosquitto that replaces the broker of file ``broker``; return its command."""
     words = ["broker", "render", "mosquitto", "--config", str(broker), "--out", str(out)]
     subprocess.run([sys.executable, "-m", "commonwatt", *words], check=True, capture_output=True)
     return command(out / "mosquitto.conf")
 
 
 class Mosquitto:
-    """A running one.
+    """A running Mosquitto.
 
     Args:
-        run: What runs it.
-        address: Where it listens.
-        log: Where its output goes.
+        run: Its command.
+        address: Its address.
+        log: The file of its output.
     """
 
     def __init__(self, run: list[str], address: tuple[str, int], log: Path) -> None:
@@ -55,12 +55,12 @@ class Mosquitto:
         eventually(lambda: self.log() is not None and listens(*address))
 
     def log(self) -> str:
-        """Return what it has logged; fail if it has ended."""
+        """Return its log; fail if it has ended."""
         assert self._process.poll() is None, self._log.read_text()
         return self._log.read_text()
 
     def reload(self) -> None:
-        """Let it read its devices, rules and certificates again."""
+        """Reload its devices, rules and certificates."""
         before = self.log().count("Reloading config")
         self._process.send_signal(signal.SIGHUP)
         eventually(lambda: self.log().count("Reloading config") > before)

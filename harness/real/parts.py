@@ -1,4 +1,4 @@
-"""Real parts that some tests run beside ours: where they are, and what to install where one is missing."""
+"""External programs that some tests run: their paths, and the packages to install."""
 
 import os
 import shutil
@@ -20,11 +20,11 @@ PARTS = {
         ("/usr/lib/postgresql/15/bin", "/usr/lib/postgresql/16/bin", "/usr/lib/postgresql/17/bin"),
     ),
 }
-"""By program: the Debian packages that bring it, and where it may be besides the PATH."""
+"""By program: its Debian packages, and its folders outside the PATH."""
 
 
 def real_part(program: str) -> Path:
-    """Return where ``program`` is; without it skip the test, saying what to install, and in CI fail."""
+    """Return the path of ``program``; without it skip the test with the packages to install, and in CI fail."""
     package, folders = PARTS[program]
     found = shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *folders]))
     if found is not None:
@@ -36,7 +36,7 @@ def real_part(program: str) -> Path:
 
 
 def need_root(what: str) -> None:
-    """Go on as root; else skip the test, saying what for, and in CI fail."""
+    """Skip the test unless it runs as root, with the reason; in CI fail."""
     if os.geteuid() == 0:
         return
     missing = f"needs to be root: {what}"

@@ -15,21 +15,21 @@ from harness.network.waiting import free_port
 from harness.real.parts import real_part
 
 USER = "postgres"
-"""Whom the server runs as when the tests run as root, whom it refuses; also its one role."""
+"""The server's user when the tests run as root, since the server refuses root; also its only role."""
 
 
 class Postgres:
-    """One server; made anew in ``folder``, which only it may use.
+    """One server, made anew; its log is copied to ``folder``.
 
     Attributes:
-        port: Where it listens, on 127.0.0.1.
+        port: Its port on 127.0.0.1.
     """
 
     def __init__(self, folder: Path, *, durable: bool = True) -> None:
-        """Choose where; what is not ``durable`` is quicker, and not to be crashed."""
+        """Choose port and folders; a server that is not ``durable`` is faster, and must not be crashed."""
         self.port = free_port()
         self._bin = real_part("initdb").resolve().parent
-        # The server's own user must reach its data, and pytest's folders are for nobody else's eyes.
+        # The server's user must reach its data; other users can't read pytest's folders.
         self._data = Path("/tmp") / f"commonwatt-postgres-{os.getpid()}-{self.port}"
         self._log = folder / "postgres.log"
         self._options = "" if durable else " -c fsync=off -c full_page_writes=off -c synchronous_commit=off"
@@ -40,7 +40,7 @@ class Postgres:
         return f"postgresql+psycopg://{USER}@127.0.0.1:{self.port}/postgres"
 
     def url_of(self, name: str, user: str = USER) -> str:
-        """Return the SQLAlchemy URL of another database of it, or for another user."""
+        """Return the SQLAlchemy URL of another database of this server, or for another user."""
         return f"postgresql+psycopg://{user}@127.0.0.1:{self.port}/{name}"
 
     def start(self) -> None:
@@ -49,22 +49,22 @@ class Postgres:
         self._run("pg_ctl", "start", "-w", "-D", str(self._data), "-l", str(self._data / "log"), "-o", options)
 
     def crash(self) -> None:
-        """End it like a power cut: without closing connections or writing anything."""
+        """Stop it like a power cut: without closing connections or writing anything."""
         self._run("pg_ctl", "stop", "-w", "-m", "immediate", "-D", str(self._data))
 
     def stop(self) -> None:
-        """End it in order."""
+        """Stop it cleanly."""
         self._run("pg_ctl", "stop", "-w", "-m", "fast", "-D", str(self._data))
 
     def execute(self, *statements: str) -> None:
-        """Do something, each statement by itself."""
+        """Run statements, each in its own transaction."""
         engine = create_engine(self.url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
         with engine.connect() as connection:
             for statement in statements:
                 connection.execute(text(statement))
 
     def run_script(self, name: str, statements: str) -> None:
-        """Do what a script of statements says, in the database ``name``."""
+        """Run a script of statements in the database ``name``."""
         with psycopg.connect(self.url_of(name).replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute(statements.encode())
 
@@ -90,7 +90,7 @@ class Postgres:
         command = [str(self._bin / program), *arguments]
         if os.geteuid() == 0:
             command = ["runuser", "-u", USER, "--", *command]
-        # Its output goes nowhere: the server keeps what it inherits open for as long as it runs.
+        # Its output is discarded: the server would keep an inherited pipe open as long as it runs.
         done = subprocess.run(command, cwd="/", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False)
         assert done.returncode == 0, f"{program} failed: {self._said()}"
 

@@ -18,12 +18,12 @@ SHIPPED = DOCS.parent / "grafana" / "prometheus"
 
 
 class Prometheus:
-    """A server that scrapes what a file names.
+    """A server that scrapes the targets of a file.
 
     Args:
-        folder: Where it keeps its data.
-        targets: The file that names its targets.
-        every: How often it scrapes, and evaluates the rules.
+        folder: The folder of its data.
+        targets: The file of its targets.
+        every: Interval of scrapes, and of the evaluation of rules.
     """
 
     def __init__(self, folder: Path, targets: Path, *, every: str = "1s") -> None:
@@ -44,7 +44,7 @@ class Prometheus:
         self._log = folder / "log"
 
     def get(self, path: str, **parameters: str) -> Any:
-        """Return the data of an answer of its API."""
+        """Return the data of an API answer."""
         query = urllib.parse.urlencode(parameters)
         with urllib.request.urlopen(f"http://{self.address}/api/v1/{path}?{query}", timeout=10) as answer:
             return json.load(answer)["data"]

@@ -1,4 +1,4 @@
-"""A process that does one job on a database, for tests that kill it: ``python -m harness.real.scheduler``.
+"""A process that runs one job on a database, for tests that kill it: ``python -m harness.real.scheduler``.
 
 Arguments: URL ORIGIN MONOTONIC_ORIGIN SPEED POINT. The job, one period a clock minute, adds a row to the table
 ``result``. The process prints ``ready`` and begins when it is sent a line. It prints each step (``begin``, ``write``,
@@ -26,7 +26,7 @@ RESULT = Table(
     Column("no", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
     Column("start", BigInteger, nullable=False),
 )
-"""No key but its number: a result that comes twice would be there twice."""
+"""Its only key is a number, so that a repeated result shows as a second row."""
 
 PERIOD_S = 60
 
@@ -52,7 +52,7 @@ class Worker:
         )
 
     async def tick(self) -> None:
-        """Do what is due."""
+        """Run the due periods."""
         await self._schedule.tick(is_trusted=True)
 
     async def _in_thread(self, work: Callable[..., Any], *arguments: object) -> Any:
@@ -78,7 +78,7 @@ class Worker:
 
 
 async def main(url: str, origin: str, monotonic_origin: str, speed: str, point: str) -> None:
-    """Do the job until killed."""
+    """Run the job until killed."""
     clock = Clock(origin=float(origin), monotonic_origin=float(monotonic_origin), speed=float(speed))
     worker = Worker(open_database(url, create=False), clock, point)
     print("ready", flush=True)

@@ -31,10 +31,10 @@ class Site:
     """A prepared town; nothing runs until it is started.
 
     Args:
-        folder: Where it is kept.
+        folder: Its folder.
         town: The town file's text.
-        speed: Town seconds in a real second; at 1 it begins at the machine's time.
-        plain_text: Without TLS at the head-end, for tests that judge what passes there; the demonstration has it.
+        speed: Town seconds in a real second; at 1 the town begins at the machine's time.
+        plain_text: Without TLS at the head-end, for tests that inspect its messages; the demonstration uses TLS.
     """
 
     def __init__(self, folder: Path, town: str, *, speed: float = 60, plain_text: bool = True) -> None:
@@ -45,7 +45,7 @@ class Site:
         with patch("commonwatt.demo.layout.subprocess.run", forks.run):
             prepared = prepare(folder, self.town_file, speed, None, plain_text=plain_text)
         self.layout = let_time_begin(prepared)
-        # Nobody is there to raise the clock's ceiling.
+        # No supervisor raises the clock's ceiling here.
         save_clock(folder / CLOCK_FILE, self.layout.clock)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         self.commands: dict[str, list[str]] = {}
@@ -68,7 +68,7 @@ class Site:
             eventually(partial(self._answers, name))
 
     def run_until_it_dies(self, name: str, when: When, nth: int = 1) -> None:
-        """Run a part that kills itself before, or after, its ``nth`` commit that matters (see ``failpoint``)."""
+        """Run a part that kills itself before, or after, its ``nth`` commit that counts (see ``failpoint``)."""
         part = self.layout.part(name)
         command = [sys.executable, failpoint.__file__, part.kind, when, str(nth), *part.command[4:]]
         with part.log.open("ab") as log:
@@ -83,13 +83,13 @@ class Site:
         return self.status(name) is not None
 
     def put_mosquitto(self, name: str) -> None:
-        """Let a Mosquitto be started in place of a broker, from the files that are written for it."""
+        """Use a Mosquitto, with rendered files, in place of a broker."""
         config = self.layout.part(name).config
         self.commands[name] = render(config, config.parent / "mosquitto")
         self.strangers.add(name)
 
     def stop(self, *names: str) -> None:
-        """End parts by SIGTERM; each must end well, and in time."""
+        """Stop parts by SIGTERM; each must exit cleanly, and in time."""
         for name in names:
             process = self.processes[name]
             process.terminate()
@@ -98,7 +98,7 @@ class Site:
             assert code == 0, self.log(name)
 
     def kill(self, name: str) -> None:
-        """End a part by SIGKILL."""
+        """Kill a part by SIGKILL."""
         process = self.processes.pop(name)
         process.kill()
         process.wait()
@@ -113,7 +113,7 @@ class Site:
             return None
 
     def metric(self, name: str, series: str) -> float:
-        """Return a value of a part's /metrics, by its name and labels as they stand there; 0 while there is none."""
+        """Return a value of a part's /metrics, by its name and labels as shown there; 0 while there is none."""
         try:
             with urllib.request.urlopen(f"http://{self.layout.part(name).http}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
@@ -144,7 +144,7 @@ class Site:
         return host, int(port)
 
     def proxy(self, name: str, key: str, judge: Judge | None = None) -> Proxy:
-        """Put a proxy between a part and what the address under ``key`` in its file names; do so before it starts."""
+        """Put a proxy before the address under ``key`` in a part's file; call it before the part starts."""
         config = self.layout.part(name).config
         host, port = self.address(name, key)
         proxy = Proxy((host, port), judge).start()

@@ -12,13 +12,11 @@ def main() -> int:
     """Run one seed, or many."""
     parser = argparse.ArgumentParser(description=__doc__)
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--seed", type=int, help="run this world and print what came of it")
-    which.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="run all of these, on all cores")
+    which.add_argument("--seed", type=int, help="run this world and print its result")
+    which.add_argument("--seeds", type=int, nargs=2, metavar=("FIRST", "LAST"), help="run these worlds, on all cores")
     parser.add_argument("--hours", type=float, default=Options.hours, help="virtual hours measured")
     parser.add_argument("--bug", choices=sorted(BUGS), default="", help="plant this bug")
-    parser.add_argument(
-        "--no-keep", action="store_true", help="don't add seeds that fail to tests/simulation/seeds.txt"
-    )
+    parser.add_argument("--no-keep", action="store_true", help="don't add failing seeds to tests/simulation/seeds.txt")
     given = parser.parse_args()
     options = Options(hours=given.hours, bug=given.bug)
     if given.seed is not None:

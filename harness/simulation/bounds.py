@@ -18,7 +18,7 @@ KINDS = 4
 """Kinds of desired states."""
 
 MAX_RANGES = 200
-"""Ranges of ids a gateway's store has of one log of a meter: they have no holes but what a lost store left."""
+"""Most ranges of ids that a gateway's store has of one log; only a lost store leaves holes between them."""
 
 
 def check_gateway(node: "GatewayNode") -> None:
@@ -44,10 +44,10 @@ def _check_gateway_store(node: "GatewayNode") -> None:
         table: node.store._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
         for table in ("desired", "coverage", "letter", "setting", "period")
     }
-    days = 3  # wrong clocks name other days
+    days = 3  # wrong clocks give other days
     _hold(node.world, node.name, "desired states", rows["desired"], meters * KINDS)
     _hold(node.world, node.name, "ranges of ids", rows["coverage"], meters * MAX_RANGES)
-    # Beside junk, a dead letter for each record that was rejected by name; all of those were records once.
+    # Dead letters of junk, and one for each rejected record; all of the latter were real records.
     rejected = sum(map(len, node.world.ledger.made.values())) + len(node.world.ledger.events)
     rejected += len(node.world.ledger.forged)
     _hold(node.world, node.name, "letters", rows["letter"], DEAD_LETTERS_A_DAY * days * (meters + 1) + rejected)
@@ -68,7 +68,7 @@ def _check_utility(node: "UtilityNode") -> None:
         junk = max(node.core._junk.values(), default=0)
         _hold(node.world, node.name, "letters of one sender in a day", min(junk, MAX_JUNK_A_DAY), MAX_JUNK_A_DAY)
     with node.database.reads.connect() as connection:
-        # Those the finder gave out, each of many blocks, and those of the people of this world.
+        # The gap finder's commands, each for many blocks, and the operator's commands.
         commands = connection.exec_driver_sql("SELECT count(*) FROM command WHERE state = 'open'").scalar_one()
     _hold(node.world, node.name, "open commands", commands, MAX_ASKED)
 

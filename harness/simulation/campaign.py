@@ -1,4 +1,4 @@
-"""Runs many seeded worlds on all processor cores, and keeps the list of failing seeds."""
+"""Run many seeded worlds on all processor cores, and keep the list of failing seeds."""
 
 import os
 from collections import Counter
@@ -29,7 +29,7 @@ def attempt(seed: int, options: Options) -> Run | Violation:
 
 @contextmanager
 def pool() -> Iterator[ProcessPoolExecutor]:
-    """Run a process a core, each with another order of hashes."""
+    """Start one process per core, each with another hash seed."""
     with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn")) as executor:
         yield executor
 

@@ -1,4 +1,4 @@
-"""Checks at the end, when all faults are healed and all data had time to arrive: all tiers agree (I5, I6)."""
+"""Checks at the end, after all faults are healed and all data had time to arrive: all tiers agree (I5, I6)."""
 
 from typing import TYPE_CHECKING
 
@@ -39,9 +39,9 @@ def check(world: "World") -> None:
 
 
 def _check_gone(world: "World") -> None:
-    """What meters gave up to stores that were lost is reported by gateways that began anew since.
+    """Check that gateways with a new store report the records that meters deleted and the lost store had.
 
-    They count at their start: what comes late from the network, or was acknowledged late, is not in that number.
+    Gateways count at their start, without records that arrived late, or were acknowledged late.
     """
     for name, gateway in world.gateways.items():
         if not world.ledger.has_lost(name):
@@ -56,7 +56,7 @@ def _check_gone(world: "World") -> None:
                 )
                 gone, counted = log.first_id - FIRST_ID - covered, gateway.core.gone.get((number, log.log))
                 if counted is None or (gone and not counted):
-                    world.fail(f"{name} says that {counted} ids of {number}'s {log.log.name} log are gone, not {gone}")
+                    world.fail(f"{name} reports {counted} lost ids of {number}'s {log.log.name} log, not {gone}")
                 world.story.counts["gone ids"] += gone
 
 
@@ -66,7 +66,7 @@ def _check_dead_letters(world: "World") -> None:
         stored = set(connection.execute(select(dead_letter.c.content)).scalars())
     known = {kept.content for kept in world.ledger.dead_letters()}
     if stored != known:
-        world.fail(f"I6: {len(stored - known)} dead letters of nothing, {len(known - stored)} missing at the utility")
+        world.fail(f"I6: {len(stored - known)} unfounded dead letters, {len(known - stored)} missing at the utility")
     world.story.counts["letters"] = len(stored)
 
 
@@ -144,6 +144,6 @@ def _check_statuses(world: "World") -> None:
             if silent := masks.ALL & ~(there | excused | gap):
                 world.fail(f"I5: silent gap of {masks.text(key, silent)}")
             if gap & (there | excused):
-                world.fail(f"I5: said to be missing, and is not: {masks.text(key, gap & (there | excused))}")
+                world.fail(f"I5: reported as missing, but stored: {masks.text(key, gap & (there | excused))}")
             world.story.counts["slots off"] += (excused & ~there).bit_count()
             world.story.counts["slots missing"] += gap.bit_count()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def of_slots(world: "World", key: Key, mask: int) -> list[str]:
-    """Return, as text, where some slots of a block are stored, and where they were."""
+    """Return, as text, where some slots of a block are and were stored."""
     meter, kind, quarter = key
     first = (mask & -mask).bit_length() - 1 if mask else 0
     at = quarter * QUARTER_S + first * SLOT_S
@@ -25,7 +25,7 @@ def of_slots(world: "World", key: Key, mask: int) -> list[str]:
     made = ledger.made.get((meter, kind), {}).get(at)
     lines.append(f"  made: {'never' if made is None else made}")
     if (meter, kind, at) in ledger.excused:
-        lines.append("  nobody had it any more when a store or a memory was lost")
+        lines.append("  no process had it after a store or a memory was lost")
     for fleet in world.fleets.values():
         if meter in fleet.meters:
             records = [unpack_history(data) for data in fleet.meters[meter].history.rows]

@@ -26,7 +26,7 @@ METERS_AHEAD_S = (-86_400, -3600, -900, 600, 3600, 86_400)
 """Errors of a meter's clock, seconds."""
 
 FORGED_READING = 4_321
-"""What nobody ever measured, though anybody might have: beyond reason it would be held for that."""
+"""A forged but plausible reading, which no meter measured; an implausible one would be quarantined."""
 
 
 class Faults:
@@ -98,7 +98,7 @@ class Faults:
                     fleet.crash(5)
 
     def _down_s(self) -> float:
-        """Return how long something is down: mostly short, sometimes long, never beyond the healing."""
+        """Return the duration of an outage: mostly short, sometimes long, never beyond the healing."""
         longest = self._rng.choice((5, 20, 60, 300, 1500))
         return max(1.0, min(self._rng.uniform(1, longest), self._until - self._world.time))
 
@@ -166,7 +166,7 @@ class Faults:
         self._rng.choice(list(self._world.rivals.values())).act()
 
     def _forge(self) -> None:
-        """Let a meter speak for another: on the other's topic, and in records on its own; a gateway for another."""
+        """Let a meter forge another's messages, on its topic or in own records; let a gateway do the same."""
         world, rng = self._world, self._rng
         microgrid, fleet = rng.choice(list(world.fleets.items()))
         who, victim = rng.sample(list(fleet.meters), 2)
@@ -191,7 +191,7 @@ class Faults:
         gateway.head_end.send(Publish(gateway_up(other, BATCHES), b""), world.utility.link)
 
     def _order(self) -> None:
-        """Let an operator command an aggregation, at meters or gateway, or request data that was sent before."""
+        """Let an operator command an aggregation, at meters or gateway, or request data sent before."""
         rng, now = self._rng, self._world.clock()
         self._numbers += 1
         controller = rng.choice(list(self._world.gateways))

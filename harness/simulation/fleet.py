@@ -79,7 +79,7 @@ class Fleet(Node[Change]):
         return Meter(self._descriptions[meter], self.limits, self.store.load(meter) or fresh, Counter())
 
     def started(self) -> None:
-        """Boot every meter; the time since the last slot passed unmeasured."""
+        """Boot every meter; the time since its last slot was not measured."""
         self._slot_end = self._last_moment() // SLOT_S * SLOT_S
         self._wake_at = None
         effects: Effects = []
@@ -123,14 +123,14 @@ class Fleet(Node[Change]):
     def jump_one(self, meter: MeterId, ahead: int) -> None:
         """Let a meter's clock jump while it runs."""
         if self.up and ahead != self.ahead[meter]:
-            self.world.tell(self.name, f"the clock of meter {meter} JUMPS, is wrong by {ahead} s")
+            self.world.tell(self.name, f"the clock of meter {meter} JUMPS, its error is {ahead} s")
             self.ahead[meter] = ahead
             if meter not in self.off:
                 self._set_timer(self.meters[meter])
                 self._arm()
 
     def fail(self, meter: MeterId, for_s: float) -> None:
-        """Take a meter's power away."""
+        """Switch a meter's power off."""
         if self.up and not self._stuck and meter not in self.off:
             self.world.tell(self.name, f"meter {meter} OFF for {for_s:.0f} s")
             self.off.add(meter)
@@ -150,7 +150,7 @@ class Fleet(Node[Change]):
         self._arm()
 
     def forget(self, meter: MeterId) -> None:
-        """Let a meter lose all its memory: data that only it had is lost, which is no violation."""
+        """Let a meter lose all its memory; losing data that only the meter had is no violation."""
         if not self.up or self._stuck or self.full or meter in self.off:
             return
         self.world.tell(self.name, f"meter {meter} LOSES ITS MEMORY")
@@ -165,7 +165,7 @@ class Fleet(Node[Change]):
     # A turn.
 
     def work(self) -> None:
-        """Take what arrived; one slot; what is due; one commit; then publish. Nothing while a commit is tried again."""
+        """Handle messages, one slot and due timers, commit once, then publish; do nothing while a commit is retried."""
         if self._stuck:
             return
         effects = Effects()
@@ -196,7 +196,7 @@ class Fleet(Node[Change]):
         self._arm()
 
     def _arm(self) -> None:
-        """Wake when the next slot ends, or the first core wants to."""
+        """Wake at the end of the slot, or at the first timer of a core."""
         wake_at = self._timers.next
         if self._slot_end + SLOT_S <= self.world.measure_until:
             wake_at = min(self._slot_end + SLOT_S, self._slot_end + SLOT_S if wake_at is None else wake_at)
@@ -210,7 +210,7 @@ class Fleet(Node[Change]):
             self.put_in("")
 
     def perform(self, wanted: Sequence[Effect[Change]]) -> None:
-        """Do effects; while the disk is full nothing else happens, and nothing is lost."""
+        """Perform effects; while the disk is full, wait and lose nothing."""
         try:
             super().perform(wanted)
         except sqlite3.OperationalError as error:
@@ -258,7 +258,7 @@ def _command(payload: bytes) -> Command | None:
 
 
 def readings(meter: MeterId, slot_end: int) -> dict[RecordType, MilliwattHours]:
-    """Return what a meter measures: flows that stay the same now and then, a level that swings around its minimum."""
+    """Return a meter's readings: flows that repeat now and then, a level that swings around its minimum."""
     step = slot_end // SLOT_S
     flow = (step // 7 * 2_654_435_761 + meter * 97) % 1_999
     swing = abs((step + meter * 31) % 240 - 120)

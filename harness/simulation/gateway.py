@@ -39,7 +39,7 @@ class GatewayNode(Node[Change]):
     """
 
     core: Gateway
-    # Two of them as slow as a message may be held: an old acknowledgement agrees with them.
+    # Two meters as slow as the longest delay of a message: an old acknowledgement agrees with them.
     wrong_s: tuple[int, ...] = (-1_781_900_000, -14_400, -3600, -2700, -1800, -400, 400, 1800, 3600, 86_400)
     max_waiting = MAX_WAITING
 
@@ -80,11 +80,11 @@ class GatewayNode(Node[Change]):
         self.world.ledger.lost_gateway(self.name, events)
 
     def holdings(self) -> masks.Holdings:
-        """Return what the store holds, read from it."""
+        """Return the holdings read from the store."""
         return masks.of_parts((part.key, part.payload) for part in self.store.all_parts(unsent_only=False))
 
     def started(self) -> None:
-        """Begin to tick; each job by itself."""
+        """Begin to tick, each job separately."""
         for job in JOBS:
             self._again(job, self.rng.uniform(0, self.core.tick_every_s(job)))
 

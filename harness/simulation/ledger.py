@@ -34,7 +34,7 @@ GRACE_S = 2
 """Longest time after its end until a state has ended."""
 
 CLOCKS_APART_S = 60
-"""Messages are that old at most when their time is judged, or they were held, and then are older."""
+"""Largest age of a message when its time is validated; only delayed messages are older."""
 
 _GROUPS = [0x3FF << 10 * group for group in range(6)]
 
@@ -44,10 +44,10 @@ class Ledger:
 
     Attributes:
         made: Every reading ever recorded, by (meter, type) and start of its slot.
-        made_again: Readings of slots made twice, by a meter whose clock went back, and that forgot.
+        made_again: Readings of slots made twice, by a meter whose clock was set back, and that lost its memory.
         events: Every event ever recorded.
-        excused: Slots (meter, type, start) that nobody had any more when a store or a memory was lost: what was
-            acknowledged by that store alone and not relayed, or not acknowledged yet. They alone may be missing.
+        excused: Slots (meter, type, start) that no process had after a store or a memory was lost: acknowledged by that
+            store alone and not relayed, or not acknowledged yet. Only these may be missing.
         excused_events: The same of events.
         forged: Records sent in another device's name; they may only be in dead letters.
     """
@@ -60,7 +60,7 @@ class Ledger:
         self.excused_events: set[EventKey] = set()
         self.forged: set[bytes] = set()
         self._world = world
-        # What each gateway's store holds by its commits, and what meters deleted relying on it.
+        # The holdings of each gateway's store by its commits, and what meters deleted relying on them.
         self._at_gateway: dict[str, Holdings] = {}
         self._deleted: dict[str, Holdings] = {}
         # The same for each store of the utility.
@@ -72,10 +72,10 @@ class Ledger:
         self._ends: dict[tuple[MeterId, Kind, Pair], int] = {}
         self._over: dict[tuple[MeterId, Kind, Pair], float] = {}
         self._generation: dict[MeterId, int] = {}
-        # Dead letters by who has them: gateways by name, the utility by its store's id.
+        # Dead letters by owner: gateways by name, the utility by its store's id.
         self._dead_letters: dict[str | int, set[DeadLetter]] = {}
         self._store_id = 0
-        # What stores of gateways had when they were lost: an acknowledgement of theirs may still be on its way.
+        # Holdings of gateways' lost stores, whose acknowledgements may still be in transit.
         self._lost: dict[str, Holdings] = {}
         self._lost_events: dict[str, set[EventKey]] = {}
 
@@ -111,7 +111,7 @@ class Ledger:
         self._excuse()
 
     def _excuse(self) -> None:
-        """Record data that no process has any more."""
+        """Record data that all processes have lost."""
         there = masks.nothing()
         for held in (*self._at_gateway.values(), self._at_utility[self._store_id]):
             for key, mask in held.items():
@@ -138,7 +138,7 @@ class Ledger:
                     self.excused.add((meter, kind, at))
 
     def dead_letters(self, of: str | int | None = None) -> set[DeadLetter]:
-        """Return the dead letters somebody has, or anybody."""
+        """Return the dead letters of one owner, or of all."""
         if of is not None:
             return self._dead_letters[of]
         held = [
@@ -157,17 +157,17 @@ class Ledger:
         return {(x.meter, x.generation, x.record_id) for x in self.dead_letters(of) if x.log == Log.EVENT}
 
     def rejected_events(self) -> set[EventKey]:
-        """Return the events that were rejected, and are kept in dead letters at the utility."""
+        """Return the rejected events in the utility's dead letters."""
         return self._events_in_dead_letters(self._store_id)
 
     def rejected_slots(self) -> set[tuple[MeterId, int, int]]:
-        """Return the slots that were rejected, and are kept in dead letters at the utility."""
+        """Return the rejected slots in the utility's dead letters."""
         return self.slots_in_dead_letters(self._store_id)
 
     # Meters.
 
     def commanded(self, core: Meter, command: Command, *, before: Mapping[Kind, Held], time: int, now: float) -> None:
-        """Check that a meter has not just obeyed what is over (I7), and note until when it may.
+        """Check that a meter has not just obeyed an expired command (I7), and record the end of the command.
 
         Args:
             core: The meter.
@@ -186,14 +186,14 @@ class Ledger:
         obeyed = held is not None and held != old and (held.epoch, held.seq) == pair and held.value != DEFAULT[kind]
         if obeyed and end <= time:
             self._world.fail(f"I7: meter {meter} obeys {kind} {pair} after its end {end}")
-        # It may be sent as a time and as a duration; the meter takes the first that comes.
+        # The end may be sent as a time and as a duration; the meter uses the first to arrive.
         if command.for_s is None:
             self._ends[key] = max(end, self._ends.get(key, 0))
         else:
             self._over[key] = max(now + command.for_s, self._over.get(key, 0))
 
     def sent_by_meter(self, meter: MeterId, leaf: str, payload: bytes) -> None:
-        """Check that a put is of bounded size, and the same whenever it is sent (M6)."""
+        """Check that a put is of bounded size, and identical at each repetition (M6)."""
         if leaf not in (RECORDS, EVENTS):
             return
         put = unpack_put(payload)
@@ -204,7 +204,7 @@ class Ledger:
             self._world.fail(f"M6: a frozen batch of meter {meter} changed: ids {put.first_id} to {put.last_id}")
 
     def before_meters(self, fleet: "Fleet", changes: Sequence[at_meter.Change]) -> None:
-        """Check the records that meters are about to delete (I1, I3), and the desired states they take on (I7)."""
+        """Check the records that meters are about to delete (I1, I3), and their new desired states (I7)."""
         for change in changes:
             if isinstance(change, at_meter.Delete):
                 self._check_delete(fleet, change)
@@ -241,13 +241,13 @@ class Ledger:
             for key, mask in masks.of_record(unpack_history(data)).items():
                 lacking = held[key].lacks(mask)
                 if lacking & ~self._excuse_lost(gateway.name, key, lacking):
-                    self._fail("I1/I3: a meter deletes what its gateway has not", key, lacking)
+                    self._fail("I1/I3: a meter deletes slots that its gateway has not stored", key, lacking)
                 if lacking:
                     continue
                 deleted[key] = deleted[key].join(mask)
 
     def _excuse_lost(self, name: str, key: Key, slots: int) -> int:
-        """Excuse those of the slots that a lost store of the gateway had, and acknowledged; return them."""
+        """Excuse slots that a lost store of the gateway had acknowledged; return them."""
         lost = self._lost.get(name, masks.nothing())[key]
         slots &= lost.exact | lost.averaged
         there = self._at_utility[self._store_id][key]
@@ -293,7 +293,7 @@ class Ledger:
     def check_meter(self, core: Meter, now: float) -> None:
         """Check that no state outlives its end (I7): a time by the meter's time, a duration by its own clock.
 
-        The clocks themselves may be wrong by what nobody has told the meter yet.
+        The clocks may have an error that was not reported to the meter yet.
         """
         meter = core.description.id
         for kind, held in core.desired_states.held.items():
@@ -306,25 +306,25 @@ class Ledger:
     # Gateways.
 
     def before_gateway(self, node: "GatewayNode", changes: Sequence[at_gateway.Change]) -> None:
-        """Check that the utility's store has all a gateway is about to mark as there (I2, I3)."""
+        """Check that the utility's store has all data that a gateway is about to mark as relayed (I2, I3)."""
         known = node.store.setting("utility_store")
         for change in changes:
             if isinstance(change, at_gateway.Setting) and change.key == "utility_store":
                 known = change.value
             elif isinstance(change, at_gateway.Relayed):
                 if known is None:
-                    self._world.fail(f"I3: {node.name} marks something as relayed before it heard of a utility")
+                    self._world.fail(f"I3: {node.name} marks data as relayed before the utility's first message")
                 self._check_relayed(node, change, int(known))
             elif isinstance(change, at_gateway.AddDeadLetters):
                 self._check_dead_letters(node, change)
             elif isinstance(change, at_gateway.ReplaceParts) and change.by is not None:
-                # Exact slots may replace averages, and nothing else may.
+                # Only exact slots may replace averages.
                 old = masks.of_parts(_parts(node, change.ids))[change.by.key]
                 if old != masks.of_payload(change.by.payload):
                     self._world.fail(f"I1: {node.name} compacts {change.by.key} to something else")
 
     def _check_dead_letters(self, node: "GatewayNode", change: at_gateway.AddDeadLetters) -> None:
-        """Check that what is rejected is forged, or not of now by a clock that was wrong and could not know it."""
+        """Check that rejected records are forged, or outside the time limits of a clock with an undetectable error."""
         clock = self._world.clock()
         for dead_letter in change.dead_letters:
             if dead_letter.content in self.forged:
@@ -332,7 +332,7 @@ class Ledger:
             event = dead_letter.log == Log.EVENT
             end = unpack_event(dead_letter.content).time if event else unpack_history(dead_letter.content).end
             ahead = end > clock + FUTURE_S - CLOCKS_APART_S
-            # The time it judged by, which it may have set right before the jump, or after, in the same step.
+            # The time it compared with; the same step may have set it before or after the jump.
             behind = node.jumped and dead_letter.time - clock < CLOCKS_APART_S - FUTURE_S
             if dead_letter.reason != Rejection.FUTURE or not (ahead or behind):
                 why = Rejection(dead_letter.reason).name
@@ -345,18 +345,18 @@ class Ledger:
                 mask = masks.of_payload(payload)
                 lacking = held[key].lacks_any(mask) if coarse else held[key].lacks(mask)
                 if lacking:
-                    self._fail(f"I2/I3: {node.name} marks as relayed, not there", key, lacking)
+                    self._fail(f"I2/I3: {node.name} marks missing data as relayed", key, lacking)
                 if not coarse:
                     relayed[key] = relayed[key].join(mask)
         if missing := set(change.events) - self._utility_events[store_id]:
-            self._world.fail(f"I2/I3: {node.name} marks events as relayed that are not there: {sorted(missing)}")
+            self._world.fail(f"I2/I3: {node.name} marks missing events as relayed: {sorted(missing)}")
         marked = {
             dead_letter
             for i in change.dead_letters
             for _, dead_letter in node.store._dead_letters("WHERE number = ?", (i,))
         }
         if lost := marked - self._dead_letters[store_id]:
-            self._world.fail(f"I2/I3: {node.name} marks dead letters as relayed that are not there: {lost}")
+            self._world.fail(f"I2/I3: {node.name} marks missing dead letters as relayed: {lost}")
 
     def after_gateway(self, name: str, changes: Sequence[at_gateway.Change]) -> None:
         """Record the contents of a gateway's store."""
@@ -377,7 +377,7 @@ class Ledger:
     def check_gateway(self, name: str, holdings: Holdings) -> None:
         """Compare a reopened gateway's store with the records that meters deleted (I1)."""
         self._at_gateway[name] = holdings
-        self._check_kept(f"I1: {name} acknowledged, and has no longer", self._deleted.get(name), holdings)
+        self._check_kept(f"I1: {name} lost acknowledged data", self._deleted.get(name), holdings)
 
     # The utility.
 
@@ -395,7 +395,7 @@ class Ledger:
     def check_utility(self, store_id: int, holdings: Holdings) -> None:
         """Compare a reopened utility's store with the parts that gateways marked as acknowledged (I2)."""
         self._at_utility[store_id] = holdings
-        self._check_kept("I2: the utility acknowledged, and has no longer", self._relayed[store_id], holdings)
+        self._check_kept("I2: the utility lost acknowledged data", self._relayed[store_id], holdings)
 
     def _check_kept(self, what: str, promised: Holdings | None, holdings: Holdings) -> None:
         for key, mask in (promised or {}).items():
@@ -403,14 +403,14 @@ class Ledger:
                 self._fail(what, key, lacking)
 
     def _check_groups(self, where: str, key: Key, mask: masks.Mask) -> None:
-        """Check that no group of ten has averages and exact slots: their sum would be wrong, and no gap show it."""
+        """Check that no group of ten has averages and exact slots: its sum would be wrong without a gap."""
         for group in _GROUPS:
             if mask.averaged & group and mask.exact & group and not self.may_mix(key, group):
                 self._fail(f"I5: averages and exact slots of a group meet in {where}", key, mask.averaged & group)
 
     def may_mix(self, key: Key, slots: int) -> bool:
-        """Say whether averages and exact values of slots may meet: a meter made some of them twice, or a gateway that
-        lost its store has forgotten that it sent them as averages, and sends exactly what its meter repeats.
+        """Return whether averages and exact values may meet: a meter made some slots twice, or a gateway lost its
+        store with the note of its averages, and relays its meter's repeated records as exact.
         """
         return self.again(key, slots) or any(lost[key].exact & slots for lost in self._lost.values())
 

@@ -25,7 +25,7 @@ class Mask(NamedTuple):
         return Mask(exact, (self.averaged | other.averaged) & ~exact)
 
     def lacks(self, other: "Mask") -> int:
-        """Return the slots that the other has better, or alone."""
+        """Return the slots that the other has in better quality, or alone."""
         return other.exact & ~self.exact | other.averaged & ~(self.exact | self.averaged)
 
     def lacks_any(self, other: "Mask") -> int:
@@ -37,7 +37,7 @@ Holdings = defaultdict[Key, Mask]
 
 
 def nothing() -> Holdings:
-    """Return holdings of nothing."""
+    """Return empty holdings."""
     return defaultdict(Mask)
 
 
@@ -70,6 +70,6 @@ def of_record(record: HistoryRecord) -> dict[Key, Mask]:
 
 
 def text(key: Key, mask: int) -> str:
-    """Name slots for people: how many of which block, and the first."""
+    """Describe slots: their number, block and first start."""
     first = (mask & -mask).bit_length() - 1
     return f"{mask.bit_count()} slots of meter {key[0]} type {key[1]} from {key[2] * QUARTER_S + first * SLOT_S}"

@@ -1,8 +1,8 @@
 """Simulated brokers and links with the measured behaviour of amqtt: no delivery is guaranteed.
 
-What is on its way when a connection or the broker ends is lost; what is for a client that is not connected is lost;
-anything may be lost, doubled, delayed or overtaken. A cut link is noticed late. A few messages are held for long, and
-come whatever happened meanwhile.
+Messages in transit are lost when a connection or the broker ends, and so are messages for a client that is not
+connected. Any message may be lost, doubled, delayed or overtaken. A cut link is detected late. A few messages are
+delayed for up to an hour, and arrive after any number of restarts.
 """
 
 import random
@@ -87,7 +87,7 @@ class Broker:
             self._world.after(down_s, self._start)
 
     def allows(self, device: Device, action: Action, topic: str) -> bool:
-        """Say what the real broker says."""
+        """Return the real broker's decision."""
         key = device.identity, action, topic
         if key not in self._known:
             self._known[key] = access_rules.allowed(device, action, topic)
@@ -114,7 +114,7 @@ class Link:
         device: The client's device.
         connected: Whether the client considers itself connected.
         cut: Whether no message gets through.
-        stalled_until: Time until which messages to it are held.
+        stalled_until: Time until which messages to it are delayed.
     """
 
     def __init__(self, world: "World", name: str, member: Member, broker: Broker, device: Device) -> None:
@@ -141,7 +141,7 @@ class Link:
             self._world.tell(self.name, f"disconnected from {self._broker.name}")
 
     def partition(self, for_s: float) -> None:
-        """Block the link for a while; the client notices later, if at all."""
+        """Block the link for a while; the client detects it later, if at all."""
         if self.cut:
             return
         self.cut = True
@@ -152,12 +152,12 @@ class Link:
         self._world.after(for_s, self.heal)
 
     def stall(self, for_s: float) -> None:
-        """Hold messages to this client for a while; then they arrive all at once, in random order."""
+        """Delay messages to this client for a while; then deliver them all at once, in random order."""
         self._world.tell(self.name, f"STALLED for {for_s:.0f} s")
         self.stalled_until = self._world.time + for_s
 
     def heal(self) -> None:
-        """Let everything through again."""
+        """Forward all messages again."""
         if self.cut:
             self.cut = False
             self._world.tell(self.name, "healed")

@@ -17,7 +17,7 @@ W = TypeVar("W")
 
 
 class Crash(Exception):  # noqa: N818 - not an error: it is what is tested
-    """The process ends here."""
+    """A crash of the process at this point."""
 
 
 class Node(ABC, Generic[W]):
@@ -26,17 +26,17 @@ class Node(ABC, Generic[W]):
     Attributes:
         name: Its name in the story.
         up: Whether it runs.
-        doom: How many more points (before a commit, after it, after each message) it lives; ``None``: no end in sight.
-        starts: How often it was started.
-        synced: Whether commits are durable; a planted bug when not.
-        offset: By how much its clock is wrong now. The services' clock never jumps while they run
-            (``commonwatt.runtime.clock``); the cores are to stand it all the same.
-        jumped: Whether it jumped since the start.
-        wrong_s: By how much it may be wrong.
+        doom: Points (before a commit, after it, after each message) until its crash; ``None``: no crash.
+        starts: Number of its starts.
+        synced: Whether commits are durable; if not, it is a planted bug.
+        offset: Present error of its clock, seconds. The services' clock never jumps while they run
+            (``commonwatt.runtime.clock``); the cores must tolerate jumps nevertheless.
+        jumped: Whether its clock jumped since the start.
+        wrong_s: Largest error of its clock, seconds.
 
-    A store is in memory. A crash leaves what was committed, which is what real files leave after a power cut, and that
-    is proved on real files (``tests/integration/test_power_cut.py``); of an un-synced store it leaves the image of its
-    last sync.
+    A store is in memory. A crash leaves the committed data, as real files do after a power cut, which
+    ``tests/integration/test_power_cut.py`` tests. If commits are not synced, a crash leaves the image of the last
+    sync.
     """
 
     wrong_s: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ class Node(ABC, Generic[W]):
         self._down_s = 1.0
         self._image = b""
 
-    # What each kind of node does.
+    # Methods of each kind of node.
 
     @abstractmethod
     def build(self) -> None:
@@ -121,7 +121,7 @@ class Node(ABC, Generic[W]):
         self.offset, self.jumped = offset, True
 
     def fill(self, for_s: float) -> None:
-        """Let the disk be full for a while: real SQLite, which may not have another page."""
+        """Let the disk be full for a while, by SQLite's limit of pages."""
         if not self.full:
             self.world.tell(self.name, f"its disk is FULL for {for_s:.0f} s")
             self.world.story.count("full disks")
@@ -137,7 +137,7 @@ class Node(ABC, Generic[W]):
             self.limit(MAX_PAGES)
 
     def sync(self) -> None:
-        """Where commits are not durable by themselves: make what is committed durable now."""
+        """Make commits durable now, if they are not synced by themselves."""
         if not self.synced:
             self._image = self.image()
 
@@ -181,12 +181,12 @@ class Node(ABC, Generic[W]):
         """Handle a connected link."""
 
     def arrived(self, link: Link, topic: str, payload: bytes) -> None:
-        """Put a message where the worker finds it; it takes all that have come by then in one transaction."""
+        """Queue a message; the worker handles all queued messages in one transaction."""
         if self.up:
             self.put_in(link.name, topic, payload)
 
     def put_in(self, what: str, topic: str = "", payload: bytes = b"") -> None:
-        """Have something done soon, in one transaction with what else has come by then; dropped if too much waits."""
+        """Queue a call, handled in one transaction with the queued messages; drop it if the queue is full."""
         if len(self.waiting) >= self.max_waiting:
             self.world.story.count(f"dropped by {self.name}")
             return

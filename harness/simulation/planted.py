@@ -41,7 +41,7 @@ class Bug:
     """A planted bug.
 
     Attributes:
-        plant: Plants it for a while.
+        plant: Context in which the bug is active.
         unsynced: Nodes whose commits a crash undoes.
     """
 
@@ -214,7 +214,7 @@ def _expiry_by_a_clock_that_lags() -> Iterator[None]:
     seen: dict[int, float] = {}
 
     def judge(self: HeldStates, command: Command, now: float) -> Verdict:
-        # A clock that is smoothed goes on by no more than a minute from one command to the next.
+        # A smoothed clock advances by at most a minute from one command to the next.
         seen[id(self)] = min(now, seen.get(id(self), now) + 60)
         return real(self, command, seen[id(self)])
 

@@ -1,4 +1,4 @@
-"""A second manager of the same meters: one that was replaced, or that took over for a while (I7, I8)."""
+"""A second manager of the same meters: a replaced one, or one that took over for a while (I7, I8)."""
 
 import random
 from pathlib import Path
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from harness.simulation.world import World
 
 EPOCHS: tuple[Epoch, ...] = ((0, 1), (0, 7), (1, 1), (2, 1))
-"""Of a manager before the gateway's first epoch, which is (1, 0), and of those after."""
+"""Epochs of a manager before the gateway's first epoch, which is (1, 0), and of managers after it."""
 
 _WANTED = (
     (Kind.SHARING, "on"),
@@ -70,7 +70,7 @@ class Rival:
             self._world.after(after_s, lambda: self._do(self._manager.resend(Now(self._world.clock(), trust))))
 
     def collect(self) -> None:
-        """Ask its meters for what they hold, every minute: a gateway collects nothing from who obeys another."""
+        """Request its meters' records every minute: a gateway requests none of a meter that obeys another."""
         if self._acted:
             asked = [(meter, what) for meter in self._meters for what in ("records", "events")]
             self._do([self._manager.command(meter, "get", what=what) for meter, what in asked])

@@ -12,7 +12,7 @@ KEPT = 20_000
 """Events kept; all of them are in the hash."""
 
 SHOWN = 60
-"""Events shown when something went wrong; as many again of the meter it concerns."""
+"""Events shown for a violation; as many again of the meter concerned."""
 
 
 class Violation(AssertionError):  # noqa: N818 - it says what it is
@@ -20,7 +20,7 @@ class Violation(AssertionError):  # noqa: N818 - it says what it is
 
     Attributes:
         seed: The seed of the world.
-        what: Which invariant, and how.
+        what: The invariant, and how it was violated.
     """
 
     def __init__(self, seed: int, what: str, story: str, replay: str) -> None:
@@ -30,7 +30,7 @@ class Violation(AssertionError):  # noqa: N818 - it says what it is
         super().__init__(f"seed {seed}: {what}\n\n{story}\n\nreplay: {replay}")
 
     def __reduce__(self) -> tuple[type["Violation"], tuple[int, str, str, str]]:
-        """Let it be sent from one process to another."""
+        """Support pickling, so that it can be sent between processes."""
         return Violation, self._parts
 
 
@@ -46,11 +46,11 @@ class Story:
         self.counts: Counter[str] = Counter()
         self.now = 0.0
         self._hash = hashlib.sha256()
-        # A message is described in words only for printing.
+        # The text of a message is made only for printing.
         self._last: deque[tuple[float, str, str, Publish | None]] = deque(maxlen=KEPT)
 
     def tell(self, who: str, what: str, message: Publish | None = None) -> None:
-        """Record an event, and its message."""
+        """Record an event and its message."""
         about = f"|{message.topic}|{zlib.crc32(message.payload)}" if message else ""
         self._hash.update(f"{self.now:.3f}|{who}|{what}{about}\n".encode())
         self._last.append((self.now, who, what, message))
@@ -65,7 +65,7 @@ class Story:
         return self._hash.hexdigest()
 
     def text(self, about: Sequence[str] = ()) -> str:
-        """Return the last events, and before them those in which one of ``about`` is named."""
+        """Return the last events, and before them earlier events that name one of ``about``."""
         lines = [_line(*event) for event in self._last]
         latest = lines[-SHOWN:]
         concerned = [line for line in lines[:-SHOWN] if any(name in line for name in about)][-SHOWN:]

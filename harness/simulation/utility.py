@@ -50,7 +50,7 @@ class UtilityNode(Node[Change]):
     """
 
     database: Database
-    # Never nearly as wrong as a gateway's: two that agree are believed, and then good readings look as from the future.
+    # Its error is far below a gateway's: two agreeing wrong clocks are trusted, and reject good readings as future.
     wrong_s: tuple[int, ...] = (-1_781_800_000, -7200, 7200, 172_800)
     max_waiting = MAX_QUEUED
 
@@ -81,11 +81,11 @@ class UtilityNode(Node[Change]):
         self._finder = GapFinder(self.database)
         with self.database.reads.begin() as connection:
             self.core = Core(self.database.store_id, load_snapshot(connection), GAP_AGE_S)
-        # Also with a wrong clock: its time source may be wrong.
+        # Trusted also with a wrong clock: its time source may be wrong.
         self.world.ledger.check_utility(self.database.store_id, self.holdings())
 
     def holdings(self) -> masks.Holdings:
-        """Return what the store holds, read from it."""
+        """Return the holdings read from the store."""
         with self.database.reads.begin() as connection:
             rows = connection.execute(select_parts()).all()
         keys = ((unsigned64(row.meter_id), row.record_type, row.quarter) for row in rows)

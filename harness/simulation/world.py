@@ -33,14 +33,14 @@ from harness.simulation.story import Story, Violation
 from harness.simulation.utility import UtilityNode
 
 START = 1_782_000_000
-"""When every world begins: a quarter's start."""
+"""Start of every world: the start of a quarter."""
 
 HEALED_S = 600
 """Seconds without faults at the end of measuring."""
 
 DRAIN_S = 4500
-"""So long after the last reading everything is at the utility (I6): finished quarters, what came too early, and what is
-asked for again."""
+"""Seconds after the last reading until all data is at the utility (I6): finished quarters, puts refused as early, and
+repeated requests."""
 
 BOUNDS_EVERY_S = 300
 """Seconds between two counts of the stores' rows (I10)."""
@@ -75,7 +75,7 @@ class Run:
     Attributes:
         seed: Its seed.
         digest: The hash of its event log.
-        counts: How often what happened.
+        counts: Number of events by kind.
         readings: Readings made, one a slot and type.
         messages: Messages sent.
         drained_s: Seconds from the last reading until all was at the utility.
@@ -168,7 +168,7 @@ class World:
         self.story.tell(who, what, message)
 
     def fail(self, what: str, key: Key | None = None, slots: int = 0) -> NoReturn:
-        """End: something that must hold does not, of some slots of a block.
+        """End the world: an invariant is violated for some slots of a block.
 
         Raises:
             Violation: Always.
@@ -243,7 +243,7 @@ def simulate(seed: int, options: Options | None = None) -> Run:
         Violation: Something that must always hold did not.
     """
     options = options or Options()
-    # Looking through parts nobody damages would be a fifth of the work. A lost backup is several steps long.
+    # Checking undamaged parts would be a fifth of the work. Restoring a lost backup takes several steps.
     few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
     with few_parts, few_rows, _bug(options).plant():
         return _simulate(seed, options)

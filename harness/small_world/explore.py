@@ -2,14 +2,14 @@
 
     python -m harness.small_world.explore
 
-The meter has measured three slots and talks to gateway A. A orders it, once, to disconnect its place for 100 s. B, in
-a later epoch, introduces itself; after any minute the meter may move to it. Messages of one sender to one receiver keep
-their order, all others overtake each other as they like. Up to two are lost, one comes once more, as late as it likes
-(and if it is also one of the lost, it only comes late), and one process crashes, at any point between any two effects,
-and starts again at once. A minute passes when nothing is under way but what is late; then all timers fire. Whatever
-came of all that, the faults end then, and everything must be at the utility, once.
+The meter has measured three slots and is connected to gateway A. A commands it, once, to disconnect its place for
+100 s. B, in a later epoch, sends its first command; after any minute the meter may move to B. Messages of one sender to
+one receiver keep their order, all others may overtake each other. Up to two messages are lost. One message is
+duplicated, and its copy arrives at any later time (if the message is also lost, only the copy arrives). One process
+crashes, at any point between two effects, and starts again at once. A minute passes when no message is in transit,
+except a late copy; then all timers fire. After that the faults end, and all data must be at the utility, once.
 
-Orders that make no difference are visited once (``_alone``); a test compares with every order, for small bounds.
+Equivalent sequences are visited once (``_alone``); a test compares them with all sequences, for small bounds.
 """
 
 import argparse
@@ -38,7 +38,7 @@ from harness.small_world.world import (
 )
 
 HEALING_MINUTES = 10
-"""Time after the faults within which everything is at the utility, and the command has ended."""
+"""Minutes after the faults until all data is at the utility, and the command has ended."""
 
 
 class InvariantError(AssertionError):
@@ -52,10 +52,10 @@ class Explored:
     Attributes:
         states: Different states of the world.
         transitions: Steps between them.
-        healed: Different ends from which everything arrived.
-        parts: States each part was in.
+        healed: Different final states from which all data arrived.
+        parts: Number of states of each part.
         obeyed: Steps in which the meter obeyed the command.
-        seconds: How long it took.
+        seconds: Duration of the exploration.
     """
 
     states: int = 0
@@ -79,7 +79,7 @@ class Explorer:
     # What must hold.
 
     def _fact(self, n: int, number: int) -> Any:
-        """Return a part's stored data in a state; it is read once."""
+        """Return a part's stored data in a state; each is read only once."""
         if (n, number) not in self._facts:
             part = self.world.parts[n]
             if isinstance(part, MeterPart):
@@ -103,10 +103,10 @@ class Explorer:
         }
 
     def check(self, before: State, after: State, text: str) -> None:
-        """Check what must hold in a state, and of the way to it (I1, I2, I3, I7, I8).
+        """Check the invariants of a state and of the step to it (I1, I2, I3, I7, I8).
 
         Raises:
-            InvariantError: It does not.
+            InvariantError: An invariant is violated.
         """
         if after.parts == before.parts:
             return
@@ -126,14 +126,14 @@ class Explorer:
         self._must(pair >= pair_before, f"I7: the pair went back from {pair_before} to {pair}", before, text)
         if order is not None and order.value == "on" and (order_before is None or order_before.value != "on"):
             self.seen.obeyed += 1
-            # One for a duration, from a gateway that does not trust its time, runs from when it arrives.
+            # A duration, from a gateway without a trusted time, runs from the arrival of the command.
             late = order.until == COMMAND_ENDS <= now_in(after.minute)
             self._must(not late, "I7: the command was obeyed after its end", before, text)
             self._must(pair > pair_before, "I7: the command was obeyed twice", before, text)
             self._must(epoch_before <= pair[0], "I8: a deposed gateway's command was obeyed", before, text)
 
     def heal(self, state: State, text: str) -> None:
-        """End all faults; everything must be at the utility soon, and no part has anything left to send (I6)."""
+        """End all faults; check that all data reaches the utility soon, and that no part has unsent data (I6)."""
         key = state.parts, state.moved, state.minute
         if key in self._ends:
             return
@@ -154,7 +154,7 @@ class Explorer:
         order = self._fact(METER, parts[METER])[2]
         self._must(self._drained(parts), f"I6: not drained {HEALING_MINUTES} minutes after all faults", state, text)
         self._must(stored == dict(enumerate(READINGS)), f"I6: the utility has {stored}", state, text)
-        self._must(order is None or order.value == "off", "I7: the order outlives its end", state, text)
+        self._must(order is None or order.value == "off", "I7: the command lasts beyond its end", state, text)
 
     def _drained(self, parts: tuple[int, ...]) -> bool:
         held, _, order, no_events = self._fact(METER, parts[METER])
@@ -171,7 +171,7 @@ class Explorer:
         """Visit every state.
 
         Raises:
-            InvariantError: With the story of how it came to it.
+            InvariantError: With the sequence of steps that led to it.
         """
         began = time.perf_counter()
         first = self.world.first()
@@ -202,7 +202,7 @@ class Explorer:
             self.heal(state, text)
 
     def story(self, state: State) -> list[str]:
-        """Return how a state came to be, a line a step."""
+        """Return the steps that led to a state, one line each."""
         lines: list[str] = []
         at: State | None = state
         while at is not None:
@@ -218,7 +218,7 @@ def _slots(holdings: masks.Holdings) -> frozenset[int]:
 
 
 def main() -> None:
-    """Explore with the bounds given, and print the result."""
+    """Explore with the given bounds, and print the result."""
     parser = argparse.ArgumentParser(description="Visit every state of a small world of real cores and stores.")
     for bound in fields(Bounds):
         parser.add_argument(f"--{bound.name}", type=int, default=bound.default, help="at most (default: %(default)s)")

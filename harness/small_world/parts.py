@@ -1,7 +1,7 @@
-"""The parts of the small world: real cores on real stores, whose states have numbers.
+"""The parts of the small world: real cores on real stores, with numbered states.
 
-A step of a part depends on nothing but its state (store and memory), what it is asked, and the time. So a state is
-kept once, under a number, and a step is done once; the exploration then only compares numbers.
+A step of a part depends only on its state (store and memory), its input and the time. So each state is stored once,
+under a number, and each step is performed once; the exploration then only compares numbers.
 """
 
 import copy
@@ -58,7 +58,7 @@ FORGOTTEN = frozenset({"counts", "notes", "_tally", "_store", "_number", "known"
 
 @dataclass(frozen=True)
 class Point:
-    """A moment at which a part may crash: what its store held, and what it had sent since the step began."""
+    """A possible crash of a part: the content of its store, and its messages since the step began."""
 
     image: int
     sent: tuple[Publish, ...]
@@ -70,8 +70,8 @@ class Step:
 
     Attributes:
         state: Number of the state after it.
-        sent: What it published.
-        points: Where it may have crashed, in order.
+        sent: The published messages.
+        points: The possible crashes, in order.
     """
 
     state: int
@@ -84,7 +84,7 @@ class Part(ABC, Generic[C, W]):
 
     Attributes:
         name: Its name in a story.
-        performed: Steps really done.
+        performed: Number of performed steps.
         unsynced: Whether a crash undoes the last commit of a step: a planted bug.
     """
 
@@ -114,20 +114,20 @@ class Part(ABC, Generic[C, W]):
 
     @abstractmethod
     def ask(self, core: C, topic: str, payload: bytes, now: int) -> Iterator[Sequence[Effect[W]]]:
-        """Do what the shell does with a message, or with ``TICK``; yield the effects of one transaction at a time."""
+        """Handle a message or ``TICK`` as the shell does; yield the effects of one transaction at a time."""
 
     @abstractmethod
     def commit(self, changes: Sequence[W]) -> None:
         """Commit."""
 
     def shared(self) -> Iterable[object]:
-        """Return what a copy of a core shares with it."""
+        """Return the objects that a copy of a core shares with it."""
         return ()
 
     # States and steps by number.
 
     def start(self, image: int, now: int) -> Step:
-        """Start from what a store held."""
+        """Start from the content of a store."""
         if (image, now) not in self._boots:
             self._restore(image)
             core = self.build()
@@ -147,7 +147,7 @@ class Part(ABC, Generic[C, W]):
         return self._steps[key]
 
     def change(self, state: int, action: Callable[[C], Sequence[Effect[W]]]) -> Step:
-        """Do something else with a part in a state."""
+        """Apply a function to a part in a state."""
         core, image = self._core(state)
         return self._run(core, image, iter([action(core)]))
 
@@ -157,7 +157,7 @@ class Part(ABC, Generic[C, W]):
 
     @property
     def states(self) -> int:
-        """How many states it was in."""
+        """The number of its states."""
         return len(self._cores)
 
     def _core(self, state: int) -> tuple[C, int]:
@@ -244,7 +244,7 @@ class MeterPart(Part[Meter, meter_changes.Change]):
         return (self._description, self._limits)
 
     def held(self, state: int) -> list[HistoryRecord]:
-        """Return the records that it holds."""
+        """Return the records in its logs."""
         return [unpack_history(row) for row in self.core(state).history.rows]
 
 
@@ -301,7 +301,7 @@ class GatewayPart(Part[Gateway, gateway_changes.Change]):
         return tuple(masks.of_parts((p.key, p.payload) for p in some) for some in (parts, done))  # type: ignore[return-value]
 
     def drained(self, state: int) -> bool:
-        """Return whether it has nothing left to relay."""
+        """Return whether all of its data is relayed."""
         self.core(state)
         return self._store.backlog() == (0, 0, 0)
 
@@ -343,8 +343,8 @@ class UtilityPart(Part[Core, utility_changes.Change]):
 
 
 def rows_of(connection: sqlite3.Connection) -> tuple[object, ...]:
-    """Return everything a store holds."""
-    # A row's number says only which came first.
+    """Return the whole content of a store."""
+    # A row's number only gives the order of arrival.
     tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
     return tuple(
         (name, tuple(sorted(connection.execute(f"SELECT * FROM {name}"), key=repr)))
@@ -353,7 +353,7 @@ def rows_of(connection: sqlite3.Connection) -> tuple[object, ...]:
 
 
 def canonical(value: Any) -> object:
-    """Return what two values that behave alike have in common, hashable."""
+    """Return a hashable key that is equal for values with equal behaviour."""
     if value is None or isinstance(value, int | str | bytes | float | Enum):
         return value
     if isinstance(value, np.ndarray):

@@ -1,4 +1,4 @@
-"""What may happen in the small world: its state, as numbers, and every step from one state to the next."""
+"""The small world: its state, as numbers, and all steps from one state to the next."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -33,12 +33,12 @@ LINKS = ((METER, A), (METER, B), (A, METER), (B, METER), (A, UTILITY), (B, UTILI
 NAMES = ("meter", "gateway A", "gateway B", "utility")
 
 MAX_COPIES = 2
-"""Equal messages under way at once on a link; a third would do nothing that two can't."""
+"""Most equal messages in transit at once on a link; a third would have no further effect."""
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """Faults a run may have, and minutes it lasts."""
+    """Most faults of a run, and its minutes."""
 
     losses: int = 2
     duplications: int = 1
@@ -51,9 +51,9 @@ class State(NamedTuple):
 
     Attributes:
         parts: The state of meter, A, B and utility.
-        minute: Minutes gone by.
+        minute: Minutes passed.
         moved: Whether the meter has moved to B.
-        queues: Messages under way, by link.
+        queues: Messages in transit, by link.
         late: A message that may arrive at any time.
         faults: Losses, duplications and crashes still to come.
     """
@@ -95,7 +95,7 @@ class World:
     # How it begins.
 
     def first(self) -> State:
-        """Return the world with the meter known to A, three slots measured, A's order and B's greeting sent."""
+        """Return the world with the meter known to A, three slots measured, A's and B's first commands sent."""
         starts = [part.start(part.first_image(), START) for part in self.parts]
         introduction = tuple(message for message in starts[B].sent if message.topic.endswith("cmd"))
         under_way = [m for n, start in enumerate(starts) for m in self.post(n, start.sent, moved=False)]
@@ -111,7 +111,7 @@ class World:
         return self._after(self._after(state, A, ordered), B, Step(parts[B], introduction, ()))
 
     def quiet(self, parts: tuple[int, ...], under_way: list[int], now: int, *, moved: bool) -> tuple[int, ...]:
-        """Deliver everything, in order, until nothing is under way; return the parts' states."""
+        """Deliver all messages, in order, until none is in transit; return the parts' states."""
         states = list(parts)
         while under_way:
             to, topic, payload = self._messages[under_way.pop(0)]
@@ -123,7 +123,7 @@ class World:
     # Messages.
 
     def post(self, sender: int, sent: tuple[Publish, ...], *, moved: bool) -> list[int]:
-        """Number what a part has sent, with whom it is for; QoS 0 is left out, since the next one replaces it."""
+        """Number a part's messages, with their receivers; leave out QoS 0, since the next one replaces it."""
         numbers = []
         for message in sent:
             if message.qos:
@@ -142,7 +142,7 @@ class World:
             return unpack_batch_ack(message.payload).store  # a gateway's store has its number
         return METER if message.topic.count("/") == 4 else UTILITY
 
-    # What may happen next.
+    # Possible next steps.
 
     def successors(self, state: State) -> Iterator[tuple[str, State]]:
         """Yield all possible next steps, each with its name."""
@@ -165,10 +165,10 @@ class World:
                 yield from self._minute(state._replace(moved=True), "a minute passes, and the meter moves to B")
 
     def _alone(self, state: State, link: int, waiting: list[int]) -> bool:
-        """Say whether a message may as well be taken first: nothing else can come before it that makes a difference.
+        """Return whether a message may be delivered first: no earlier step could make a difference.
 
-        At the utility, parts join in any order to the same; ``_commutes`` makes sure of that. Another part takes it
-        first if no one else who could send to that part has anything to do before that part itself does something.
+        At the utility, parts join to the same block in any order; ``_commutes`` checks that. At other parts the message
+        is first if no other sender to that part has a step to do before that part itself does one.
         """
         source, to = LINKS[link]
         late = None if state.late is None else self._messages[state.late][0]
@@ -219,7 +219,7 @@ class World:
             )
         if duplications:
             twice = state._replace(queues=rest, late=state.queues[link][0], faults=(losses, duplications - 1, crashes))
-            yield f"{text}, and will once more", self._after(twice, to, step)
+            yield f"{text}, and is duplicated", self._after(twice, to, step)
             if losses:
                 delayed = twice._replace(faults=(losses - 1, duplications - 1, crashes))
                 yield f"DELAYED: {topic} to {NAMES[to]}", delayed
@@ -267,7 +267,7 @@ def _with(queues: tuple[tuple[int, ...], ...], link: int, queue: tuple[int, ...]
 
 
 def now_in(minute: int) -> int:
-    """Return the time in a minute, from 0."""
+    """Return the time at a minute, counted from 0."""
     return START + (minute + 1) * MINUTE_S
 
 

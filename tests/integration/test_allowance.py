@@ -1,4 +1,4 @@
-"""One valid meter asks a real gateway for days of slots in every put; another meter of the same gateway is served."""
+"""One valid meter puts days of slots in every message to a real gateway; another meter is still served."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ WITHIN_S = 5.0
 
 
 class Sender:
-    """A registered meter; it sends puts and hears what became of each."""
+    """A registered meter; it sends puts and receives their acknowledgements."""
 
     def __init__(self, meter: int) -> None:
         self.meter = meter
@@ -73,7 +73,7 @@ def slot() -> int:
 
 
 async def flood(flooder: Sender) -> None:
-    """Each put asks for other days than the one before."""
+    """Send puts, each with other days than the one before."""
     started = time.monotonic()
     for n in range(int(FLOOD_S * FLOOD_PER_S)):
         flooder.put(slot() - n % 20 * DAYS_IN_A_PUT * DAY_S, DAYS_IN_A_PUT, DAY_S)

@@ -1,4 +1,4 @@
-"""A utility that was away for a week."""
+"""A backlog after a week without the utility."""
 
 import time
 from pathlib import Path
@@ -32,7 +32,7 @@ UPLINK_BYTES_PER_S = 60_000
 
 
 def a_week() -> Blocks:
-    """Return what four meters sent in a week, one part a minute, as a gateway keeps it."""
+    """Return the parts of four meters of a week, one a minute, as a gateway stores them."""
     count = len(METERS) * MINUTES
     minute = np.repeat(np.arange(MINUTES), len(METERS))
     slots = (minute % 15 * 4)[:, None] + np.arange(4)
@@ -59,23 +59,23 @@ def keep(site: Site, week: Blocks) -> None:
 
 
 class Uplink:
-    """What the gateway sends, in order."""
+    """The gateway's messages, in order."""
 
     def __init__(self) -> None:
         self.batches: list[list[tuple[int, int, int]]] = []
 
     def judge(self, message: Message) -> Fate:
-        """Note a batch that holds something, and let it pass."""
+        """Record a batch that is not empty, and forward it."""
         if message.leaf == "batch" and (keys := unpack_batch(message.payload).keys):
             self.batches.append(list(keys))
         return Fate.PASS
 
     def with_live_data(self) -> list[int]:
-        """Return the places of the batches that hold something newer than the week."""
+        """Return the positions of batches with data newer than the week."""
         return [place for place, keys in enumerate(self.batches) if any(quarter >= LIVE for _, _, quarter in keys)]
 
     def with_backlog(self) -> list[int]:
-        """Return the places of the batches that hold something of the week."""
+        """Return the positions of batches with data of the week."""
         return [place for place, keys in enumerate(self.batches) if any(quarter < LIVE for _, _, quarter in keys)]
 
 
@@ -84,7 +84,7 @@ def backlog(site: Site) -> int:
 
 
 def totals(site: Site) -> dict[int, int]:
-    """Return what the utility has of each meter of the week, milliwatt-hours."""
+    """Return the utility's sum for each meter of the week, milliwatt-hours."""
     blocks = site.dump()
     return {meter: int(blocks.values[blocks.meter == meter].sum()) for meter in METERS}
 
@@ -103,8 +103,8 @@ def test_row_11_after_a_week_away_live_data_comes_first_and_the_backlog_drains(t
         eventually(lambda: uplink.with_backlog() and backlog(site) < 100, 120)
         print(f"{len(week)} parts in {len(uplink.batches)} batches within {time.monotonic() - started:.1f} s")
         live, old = uplink.with_live_data(), uplink.with_backlog()
-        assert live[0] < WINDOW, "at most what was in flight is before it"
-        assert len([place for place in live if place < old[-1]]) >= 3, "live data goes on while the backlog drains"
+        assert live[0] < WINDOW, "only batches in flight may come before it"
+        assert len([place for place in live if place < old[-1]]) >= 3, "live data continues while the backlog drains"
         oldest = min(quarter for place in old for _, _, quarter in uplink.batches[place])
         assert not any(quarter == oldest for place in old[: len(old) // 2] for _, _, quarter in uplink.batches[place])
         site.stop("r001 meters")

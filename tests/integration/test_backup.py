@@ -1,4 +1,4 @@
-"""A running town whose utility loses its database and gets a backup of it back: nothing acknowledged is lost."""
+"""A running town whose utility loses its database and restores a backup: no acknowledged data is lost."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -50,7 +50,7 @@ def test_what_was_acknowledged_since_the_backup_comes_again(site: Site, tmp_path
     grows(site)
     do(site, "backup", str(tmp_path / "kept"))  # while it runs
     grows(site)
-    site.stop("r001 meters")  # whose memory has no more of what was acknowledged
+    site.stop("r001 meters")  # without its memory of acknowledged batches
     eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": 1}})["backlog"]["parts"] == 0)
     site.stop("utility")
     stored = site.dump()

@@ -1,4 +1,4 @@
-"""Poison on real processes (row 28): every kind of bad input by registered identities, while good meters deliver."""
+"""Bad input at real processes (row 28): every kind, from registered identities, while good meters deliver."""
 
 import json
 import subprocess
@@ -46,13 +46,13 @@ PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
 MEASURED_S = 450
 SPEED = 60
 
-# What can't be the same here: the meter is registered, and it has the types of this town's file.
+# These differ here: the meter is registered, and it has the types of this town's file.
 NOT_HERE = ("not registered", "a topic that is no meter's", "slot that has one", "a time long ago")
 
 
 @contextmanager
 def client(site: Site, broker: str, identity: str, tokens: str) -> Iterator[Callable[[str, bytes], None]]:
-    """A client with an identity's own token; yields what publishes, and waits until the broker has it."""
+    """A client with an identity's own token; yields a function that publishes, and waits for the PUBACK."""
     token = json.loads((site.folder / tokens).read_text())[identity]
     mqtt = paho.Client(CallbackAPIVersion.VERSION2, identity)
     mqtt.username_pw_set(identity, token)
@@ -77,7 +77,7 @@ def command(site: Site, *words: str) -> str:
 
 
 def dead_letters(site: Site, part: str, *words: str) -> list[dict[str, Any]]:
-    """What ``commonwatt letters`` lists of a part."""
+    """Return the list of ``commonwatt dead-letters`` for a part."""
     config = str(site.layout.part(part).config)
     listed: list[dict[str, Any]] = json.loads(
         command(site, "dead-letters", "--config", config, "--json", "--limit", "1000", *words)
@@ -91,7 +91,7 @@ def metrics(site: Site, part: str) -> str:
 
 
 def figure(text: str, row: str) -> float:
-    """Return what a row of the metrics says."""
+    """Return the value of a metrics row."""
     return next(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(row + " "))
 
 
@@ -132,13 +132,13 @@ def bad_messages(now: int) -> Iterator[tuple[str, bytes, str]]:
 
 
 def bad_batches() -> Iterator[tuple[str, bytes, str]]:
-    """The same of what a registered gateway of another microgrid sends to the utility."""
+    """Leaf, payload and dead letter of bad batches from another microgrid's registered gateway."""
     for case, _, counted, kept in rows("The head-end, at the utility"):
         if kept in ("bad batch", "bad message"):
             leaf, payload = bad_input.AT_UTILITY[case]
             yield leaf, payload, kept
         elif counted in ("not_registered", "not_assigned"):
-            # All of it is of r001, so what would be refused of that gateway may be quarantined of this one.
+            # All of it is of r001, so readings refused from that gateway may be quarantined from this one.
             leaf, payload = bad_input.AT_UTILITY[case]
             is_apart = counted == "not_assigned" or case == "a block of a type the meter does not have"
             yield leaf, payload, "not assigned" if is_apart else ""
@@ -156,7 +156,7 @@ def test_row_28_poison_is_kept_by_name_and_the_rest_flows(tmp_path: Path) -> Non
         site.start(*PARTS)
         eventually(lambda: (site.status("utility") or {}).get("head_end_connected"))
         save_clock(site.folder / CLOCK_FILE, replace(clock, ceiling=None, monotonic_origin=time.monotonic()))
-        # From then on the gateway's clock is confirmed, and a record of the future is one.
+        # From then on the gateway's clock is confirmed, so that records of the future are rejected.
         eventually(lambda: ask(site, "/status")["microgrids"]["r001"]["last_batch"])
 
         now = int(clock.origin) + 150
@@ -194,7 +194,7 @@ def _every_bad_one_is_listed_and_counted(
     of_r002 = [
         dead_letter["reason_text"] for dead_letter in dead_letters(site, "utility") if dead_letter["sender"] == "r002"
     ]
-    # The same bytes are kept once.
+    # Identical bytes are stored once.
     assert set(of_r002) == set(at_utility)
     assert len(of_r002) >= len({payload for _, payload, reason in to_utility if reason}) - 1
     text = metrics(site, "r001 gateway")
@@ -215,7 +215,7 @@ def _every_bad_one_is_listed_and_counted(
 
 
 def _every_good_one_arrives(site: Site, folder: Path) -> None:
-    """What the emulated meters made is at the utility, slot by slot."""
+    """Check that every reading of the emulated meters is at the utility, slot by slot."""
 
     def delivered() -> bool:
         meters, gateway = site.status("r001 meters") or {}, site.status("r001 gateway") or {}

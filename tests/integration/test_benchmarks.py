@@ -1,4 +1,4 @@
-"""Each benchmark still runs, as small as it can be; what it finds then means nothing and is kept nowhere."""
+"""Each benchmark runs at its smallest size; the results are meaningless and not stored."""
 
 import pytest
 

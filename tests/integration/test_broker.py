@@ -46,7 +46,7 @@ class Registry:
 
 
 class Client:
-    """A paho client that records what happens to it and never reconnects by itself."""
+    """A paho client that records its events and never reconnects by itself."""
 
     def __init__(self, port: int, identity: str, token: str | None, *, clean: bool = True) -> None:
         self.messages: queue.Queue[tuple[str, bytes]] = queue.Queue()
@@ -68,7 +68,7 @@ class Client:
         self.answered.set()
 
     def _on_message(self, _client: object, _data: object, message: paho.MQTTMessage) -> None:
-        # What the broker itself says of its line comes now and then; it is no device's.
+        # The broker's own report of its line comes now and then; no device sends it.
         if not message.topic.endswith(f"/{LTE}"):
             self.messages.put((message.topic, bytes(message.payload)))
 
@@ -132,7 +132,7 @@ class Running:
         return connection
 
     def raw_meter(self, identity: str) -> RawClient:
-        """Connect a meter by hand, to send what paho would not."""
+        """Connect a meter by a raw socket, to send packets that paho would not send."""
         return RawClient(self.port, identity, self.registry.tokens[identity])
 
 
@@ -149,7 +149,7 @@ def running(registry: Registry, caplog: pytest.LogCaptureFixture) -> Iterator[Ru
     running.start()
     yield running
     running.stop()
-    # What asyncio complains about here is a task or an exception that nobody looked after.
+    # Errors logged by asyncio here are unawaited tasks or unhandled exceptions.
     assert not [record for record in caplog.records if record.name == "asyncio" and record.levelno >= logging.ERROR]
 
 
@@ -244,7 +244,7 @@ def test_the_gateway_loses_nothing_while_20_meters_come_and_go(running: Running,
             infos = [meter.paho.publish(meter_up("r001", int(identity), "rec"), payload, 1) for payload in payloads]
             for info in infos:
                 info.wait_for_publish(WAIT_S)
-            meter.close()  # At once after the last PUBACK: amqtt alone would lose most of these.
+            meter.close()  # Right after the last PUBACK: amqtt alone would lose most of these.
             for payload in payloads:
                 sent.put(payload)
 
@@ -314,7 +314,7 @@ def test_a_device_that_floods_the_broker_does_not_stop_the_others(running: Runni
     with running.raw_meter("1") as flood:
         flood.sock.settimeout(0.2)
         with contextlib.suppress(TimeoutError):
-            while True:  # Pings, whose answers are never read.
+            while True:  # Pings whose answers are never read.
                 flood.send(PINGREQ_PACKET * 50_000)
         started = time.monotonic()
         meter.publish(meter_up("r001", 2, "rec"), b"me too")
@@ -359,7 +359,7 @@ def test_a_device_that_connects_in_a_loop_keeps_no_places_and_fills_no_log(
     gateway = running.gateway()
     packet = connect_packet("1", running.registry.tokens["1"])
     with contextlib.ExitStack() as stack:
-        # Six times its allowance: most of them are held back.
+        # Six times its allowance: most of them are throttled.
         for _ in range(300):
             stack.enter_context(running.raw(packet))
         eventually(lambda: running.count("connects_total") == 301)

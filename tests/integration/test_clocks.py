@@ -1,4 +1,4 @@
-"""Row 18: clocks of the machines that jump, or start in 1970, under real processes at the speed of the world."""
+"""Row 18: machine clocks that jump, or start in 1970, under real processes at real speed."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ IMPATIENT = "import gateway.core as c, gateway.links as l; c.RETRY_S = l.WATCH_E
 
 
 class FakeClock:
-    """The clock of the machine that a part is told it runs on; monotonic clocks stay what they are."""
+    """A faked machine clock for a part; monotonic clocks are real."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._file = folder / f"{name}.clock"
@@ -50,17 +50,17 @@ class FakeClock:
         }
 
     def set(self, ahead_s: float) -> None:
-        """Let it be so far ahead of the right time from now on."""
+        """Set its error relative to the right time from now on."""
         new = self._file.with_suffix(".new")
         new.write_text(f"{ahead_s:+.0f}\n")
         new.replace(self._file)
 
 
 def start(site: Site, name: str, clock: FakeClock, first: str = "") -> None:
-    """Start a part on the machine's clock, such as it is; nobody keeps it by NTP. ``first`` may take its patience."""
+    """Start a part on the faked clock, without NTP; ``first`` may shorten its time-outs."""
     part = site.layout.part(name)
     lines = part.config.read_text().splitlines()
-    # Its clock is trusted, whatever it says: the utility's part in this is to be wrong.
+    # Gateways trust the utility's clock, which is wrong on purpose.
     right = ["clock_is_right = true"] if name == "utility" else []
     part.config.write_text("\n".join([*(line for line in lines if not line.startswith("clock")), *right]) + "\n")
     command = (
@@ -78,7 +78,7 @@ def start(site: Site, name: str, clock: FakeClock, first: str = "") -> None:
 
 
 class Meter:
-    """A meter with the right time, that puts what it is told to."""
+    """A meter with the right time, that puts given slots."""
 
     def __init__(self, site: Site, meter: RegisteredMeter) -> None:
         self.readings: dict[int, int] = {}
@@ -96,7 +96,7 @@ class Meter:
         )
 
     async def put(self, slot: int) -> PutAck:
-        """Put the slot, and an event, which goes to the utility at once; return what was answered."""
+        """Put the slot, and an event, which is relayed at once; return the answer."""
         self._next += 1
         record = HistoryRecord(
             record_type=3,
@@ -136,7 +136,7 @@ class Meter:
         self._tell(command.id, command.cmd, command.epoch)
 
     def _tell(self, name: str, cmd: str, epoch: Epoch) -> None:
-        """Tell how it is, and what time it has."""
+        """Send its state and its time."""
         ids = LogIds.model_validate({"generation": 1, "first": str(self._next), "next": str(self._next)})
         outcome = Outcome(
             id=name,
@@ -156,7 +156,7 @@ class Meter:
 
 
 class Play:
-    """A microgrid of three meters whose time is right, and whoever has another one."""
+    """A microgrid of three meters with the right time, and parts with a wrong time."""
 
     def __init__(self, site: Site) -> None:
         self.site = site
@@ -173,20 +173,20 @@ class Play:
         return acks[-1]
 
     async def put_until(self, trust: Trust) -> PutAck:
-        """Let them put slot after slot until the answer is trusted so far."""
+        """Let them put slot after slot until the answer has this trust."""
         async with asyncio.timeout(120):
             while (ack := await self.put()).trust is not trust:  # noqa: ASYNC110 - each asks anew
                 await asyncio.sleep(0.5)
         return ack
 
     async def check(self, trust: Trust) -> None:
-        """The time told is right, and timers go on: what is put is at the utility soon."""
+        """Check that the reported time is right, and that timers run: a put is at the utility soon."""
         ack = await self.put_until(trust)
         assert abs(ack.time - time.time()) <= RIGHT_S
         await self.arrived()
 
     async def arrived(self) -> None:
-        # Not by its counts: what is sent again counts again.
+        # Its counters are no measure: repetitions count again.
         slots = sum(len(meter.readings) for meter in self.meters)
         async with asyncio.timeout(60):
             while len(await asyncio.to_thread(utility_has, self.site)) < slots:  # noqa: ASYNC110 - each asks anew
@@ -194,7 +194,7 @@ class Play:
 
 
 def utility_has(site: Site) -> dict[tuple[str, int], int]:
-    """Return the exact readings of type 3 that the utility stores, by meter and slot; each must be undisputed."""
+    """Return the exact readings of type 3 that the utility stores, by meter and slot; none may be in conflict."""
     config = site.layout.part("utility").config
     command = [sys.executable, "-m", "commonwatt", "utility", "dump", "--config", str(config)]
     found = {}
@@ -221,12 +221,12 @@ def test_row_18_clocks_that_jump_or_start_in_1970_lose_no_slot_and_harm_no_timer
             it.gateway.set(ahead_s)
             await become(lambda jumps=jumps: f"clock jumped by {'+-'[jumps - 1]}3600 s" in site.log("r001 gateway"))  # type: ignore[misc]
             await it.check(Trust.NETWORK)
-        # The utility follows its machine; nobody follows it, and nothing is from the future while it contradicts.
+        # The utility follows its machine's clock; gateways do not, and reject nothing as future while the two disagree.
         it.utility.set(-HOUR)
         await it.check(Trust.METERS)
         it.utility.set(0)
         await it.check(Trust.NETWORK)
-        # Its next start is in 1970; the clock that counts since the machine's start knows better.
+        # Its next start is in 1970; the clock that counts since the machine's start is right.
         site.kill("r001 gateway")
         it.gateway.set(600 - time.time())
         await asyncio.to_thread(start, site, "r001 gateway", it.gateway, IMPATIENT)
@@ -234,7 +234,7 @@ def test_row_18_clocks_that_jump_or_start_in_1970_lose_no_slot_and_harm_no_timer
         assert ack.trust >= Trust.HARDWARE
         assert abs(ack.time - time.time()) <= RIGHT_S
         await it.check(Trust.NETWORK)
-        # Without anything to go by, and without the utility, everything is kept all the same.
+        # Without any witness and without the utility, all records are still stored.
         site.kill("r001 gateway")
         await asyncio.to_thread(site.stop, "utility")
         for path in (site.folder / "r001").glob("gateway.db*"):
@@ -242,7 +242,7 @@ def test_row_18_clocks_that_jump_or_start_in_1970_lose_no_slot_and_harm_no_timer
         await asyncio.to_thread(start, site, "r001 gateway", it.gateway, IMPATIENT)
         ack = await it.put_until(Trust.METERS)
         assert abs(ack.time - time.time()) <= RIGHT_S
-        # Three meters that agree are believed before a utility that is an hour wrong.
+        # Three agreeing meters outvote a utility that is an hour wrong.
         it.utility.set(-HOUR)
         await asyncio.to_thread(start, site, "utility", it.utility)
         async with asyncio.timeout(120):
@@ -253,7 +253,7 @@ def test_row_18_clocks_that_jump_or_start_in_1970_lose_no_slot_and_harm_no_timer
         await asyncio.to_thread(site.stop, "utility")
         it.utility.set(0)
         await asyncio.to_thread(start, site, "utility", it.utility)
-        # What was sent to nobody is sent again at the next start.
+        # Messages without a receiver are sent again at the next start.
         await asyncio.to_thread(site.stop, "r001 gateway")
         await asyncio.to_thread(start, site, "r001 gateway", it.gateway, IMPATIENT)
         await it.check(Trust.NETWORK)
@@ -291,7 +291,7 @@ def test_row_18_meters_an_hour_wrong_are_told_the_time_and_lose_no_slot(tmp_path
             eventually(lambda before=before: made() > before)  # type: ignore[misc]
             site.stop("r001 meters")
         site.stop("r001 gateway", "utility")
-        # What was recorded under times to come stays at the meters until then; nothing is lost, or comes twice.
+        # Records with future times stay at the meters until then; none is lost or duplicated.
         audit = audit_folder(site.folder)
         assert audit.good
         assert audit.total("made") > 0

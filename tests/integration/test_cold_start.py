@@ -1,4 +1,4 @@
-"""Starting without a network, without each other, and without what was there before."""
+"""Starts without a network, without the other parts, and without earlier stores."""
 
 import subprocess
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ def stored(site: Site) -> int:
 
 
 def settled(site: Site) -> Audit:
-    """Return what has become of everything that was made, once all is relayed."""
+    """Return the audit of all made readings, after all are relayed."""
     site.stop("r001 meters")
     eventually(lambda: backlog(site) == 0)
     site.stop("utility", "r001 gateway", "head-end", "r001 broker")
@@ -49,7 +49,7 @@ def settled(site: Site) -> Audit:
 def test_a_gateway_starts_alone_collects_when_meters_come_and_relays_when_the_utility_appears(site: Site) -> None:
     site.start("r001 gateway")
     eventually(lambda: failing(site) == {"meters", "head_end"})
-    assert site.log("r001 gateway").count("r001: no connection to ") == 2, "once each, however often it is tried"
+    assert site.log("r001 gateway").count("r001: no connection to ") == 2, "each failure is logged once"
     site.start("r001 broker", "r001 meters")
     eventually(lambda: backlog(site) > 20)
     eventually(lambda: failing(site) == {"head_end"})
@@ -57,7 +57,7 @@ def test_a_gateway_starts_alone_collects_when_meters_come_and_relays_when_the_ut
     site.stop("r001 gateway")
     site.start("r001 gateway")
     held = backlog(site)
-    assert held > 20, "what was collected is there after a restart"
+    assert held > 20, "collected data is stored after a restart"
     site.start("utility")
     site.start("head-end")
     eventually(lambda: stored(site) > held)
@@ -115,4 +115,4 @@ def test_a_second_gateway_or_fleet_on_the_same_store_is_kept_out(site: Site) -> 
         assert second.returncode == 2
         assert "is using it" in second.stderr
         mode = next(path for path in (site.folder / "r001").glob("*.db")).stat().st_mode & 0o777
-        assert mode == 0o600, "what households use is not every local user's business"
+        assert mode == 0o600, "other local users must not read households' readings"

@@ -1,4 +1,4 @@
-"""Row 5 of the faults on real processes: a store rots while its owner is stopped, and the town's audit is good."""
+"""Row 5 of the faults on real processes: a store is damaged while its service is stopped; the audit is good."""
 
 import sqlite3
 import subprocess
@@ -14,7 +14,7 @@ GATEWAY = "r001 gateway"
 
 
 def damage(store: Path, at: int = 2048) -> None:
-    """Spoil the schema: without it SQLite reads nothing of the file."""
+    """Damage the schema, without which SQLite can't read the file."""
     with store.open("r+b") as file:
         file.seek(at)
         file.write(bytes(64))
@@ -53,13 +53,13 @@ def test_row_05_a_damaged_utility_refuses_to_start_and_is_refilled_after_its_rec
         assert refused.returncode == 1
         assert "the utility's database is damaged" in refused.stderr
         assert "commonwatt utility recover --config" in refused.stderr
-        assert store.read_bytes() == before, "nothing was changed"
+        assert store.read_bytes() == before, "the file must be unchanged"
         command = [*part.command[:-3], "recover", "--config", str(part.config)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         (quarantined,) = quarantined_before(store)
         assert str(quarantined) in done.stdout.replace("\n", "")
-        # Even were nothing taken over, the backups would bring it all.
+        # Even if no row were recovered, the backups would restore all data.
         with sqlite3.connect(store) as db:
             db.execute("DELETE FROM part")
             db.execute("DELETE FROM compacted")

@@ -1,4 +1,4 @@
-"""A controller and a utility from the files and commands of docs/operations.md, started by what their units start."""
+"""A controller and a utility from the files and commands of docs/operations.md, started by their units' commands."""
 
 import os
 import socket
@@ -57,7 +57,7 @@ def site(tmp_path: Path) -> Iterator[Path]:
 
 @contextmanager
 def started(unit: str, site: Path) -> Iterator[socket.socket]:
-    """Start what a unit starts, with the environment that systemd gives it; return where it tells how it is."""
+    """Start a unit's command, with systemd's environment; return the address of its /status."""
     own = keys(unit)
     *before, run = commands(unit, PROGRAM, site)
     folder = own["WorkingDirectory"][0].replace("/var/lib/commonwatt", str(site))
@@ -68,7 +68,7 @@ def started(unit: str, site: Path) -> Iterator[socket.socket]:
     environment = os.environ | dict(line.split("=", 1) for line in own["Environment"])
     for limit in own["WatchdogSec"]:
         environment["WATCHDOG_USEC"] = str(int(limit) * 1_000_000)
-    # Not within the test's folder: the path of a socket may have 108 characters.
+    # Not within the test's folder: a socket's path has at most 108 characters.
     with TemporaryDirectory() as short, closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as ear:
         environment["NOTIFY_SOCKET"] = f"{short}/notify"
         ear.bind(environment["NOTIFY_SOCKET"])
@@ -91,5 +91,5 @@ def test_what_the_units_start_gets_ready_and_finds_the_others(site: Path) -> Non
         eventually(lambda: ask(gateway)["connected"] == {"meters": True, "head_end": True})
         eventually(lambda: ask(utility)["head_end_connected"])
         assert ask(utility)["alarms"] == []
-        # Its broker knows the gateway besides the meters.
+        # Its broker has the gateway registered besides the meters.
         assert ask(gateway)["meters"]["registered"] == ask(site / "r001" / "broker.toml")["devices"] - 1

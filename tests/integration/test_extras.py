@@ -1,7 +1,7 @@
-"""Each extra by itself: the command works with what it brings, and says what it would need for the rest.
+"""Each extra separately: the command works with its packages, and names the extras that the rest needs.
 
-A clean environment for each would take minutes; here every module of a distribution that the extra does not bring is
-hidden from a process of its own, which is what such an environment is to it.
+A clean environment for each would take minutes. Here a separate process runs with the modules of all other
+distributions hidden, which is equivalent.
 """
 
 import subprocess
@@ -76,7 +76,7 @@ def test_the_command_works_with_what_an_extra_brings(extras: tuple[str, ...]) ->
     for part in there:
         assert "Not installed" not in run(part, "--help")
     if extras == ("",):
-        assert missing == ALL_PARTS, "a person sees what is not there, and why"
+        assert missing == ALL_PARTS, "the missing part and the reason must be shown"
 
 
 @pytest.mark.parametrize("extras", [("",), ("broker",), ("gateway",), ("sim",)])

@@ -1,6 +1,6 @@
-"""Faults of the catalogue, done to one running town of real processes; after each the audit finds nothing amiss.
+"""Faults of the catalogue in one running town of real processes; after each the audit is good.
 
-The town goes on from test to test. Proxies stand in all its links: ``fleet`` between meters and their broker, ``local``
+The town keeps running from test to test. Each link has a proxy: ``fleet`` between meters and their broker, ``local``
 between gateway and that broker, ``uplink`` between gateway and head-end, ``office`` between utility and head-end.
 """
 
@@ -37,7 +37,7 @@ SERVICES = ("utility", "r001 gateway", "r001 meters")
 
 
 class Town(Site):
-    """The running town, and what its figures say."""
+    """The running town, and its metrics."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, TOWN, speed=120)
@@ -51,7 +51,7 @@ class Town(Site):
         return int(self.layout.clock.now())
 
     def connected(self) -> bool:
-        """Say whether everybody is at his broker."""
+        """Return whether all parts are connected to their brokers."""
         meters = self.look("r001 meters")
         return (
             "connected" in meters
@@ -61,7 +61,7 @@ class Town(Site):
         )
 
     def stored(self) -> int:
-        """Return how many slots the utility was sent, with repetitions."""
+        """Return the number of slots received by the utility, with repetitions."""
         return int(self.look("utility").get("microgrids", {}).get("r001", {}).get("received_slots", 0))
 
     def grows(self, slots: int = 100) -> None:
@@ -98,13 +98,13 @@ class Town(Site):
             database.close()
 
     def heal(self) -> None:
-        """Let every fault of the links end."""
+        """End every fault of the links."""
         for link in self.links.values():
             link.judge = None
             link.delay_s = link.jitter_s = 0.0
 
     def settle(self) -> None:
-        """Let every fault end; then all that was made must arrive, once, and the audit be good."""
+        """End every fault; check that all readings arrive, once, and that the audit is good."""
         self.heal()
         made = int(self.look("r001 meters")["made"])
         eventually(lambda: self.look("r001 meters").get("acknowledged", 0) >= made)
@@ -125,14 +125,14 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
 
 @pytest.fixture
 def town(running: Town) -> Town:
-    """The town with all its parts up, whatever the test before has done to it."""
+    """The town with all of its parts running, after any earlier test."""
     running.start(*(name for name in (*BROKERS, *SERVICES) if name not in running.processes))
     eventually(running.connected)
     return running
 
 
 def covered(town: Town, range_: dict[str, int]) -> bool:
-    """Say whether the gateway's store has the range of ids a failpoint told of."""
+    """Return whether the gateway's store has the range of ids that a failpoint printed."""
     query = (
         "SELECT count(*) FROM coverage WHERE meter = :meter AND log = :log AND generation = :generation"
         " AND first <= :first AND last >= :last"
@@ -141,7 +141,7 @@ def covered(town: Town, range_: dict[str, int]) -> bool:
 
 
 def crash(town: Town, name: str, when: When) -> dict[str, Any]:
-    """Have a part kill itself at its second step that matters, start it again; return what the step was about."""
+    """Make a part kill itself at its second step that counts, start it again; return the printed step."""
     town.stop(name)
     town.run_until_it_dies(name, when, 2)
     said = town.log(name).splitlines()[-1]
@@ -199,15 +199,15 @@ def test_row_12_the_utilitys_acknowledgements_are_lost(town: Town) -> None:
     office.judge = lambda message: Fate.DROP if message.leaf == "ack" else Fate.PASS
     eventually(lambda: office.judged[Fate.DROP] >= 8)
     waiting = town.look("r001 gateway")["backlog"]["parts"]
-    assert waiting > 0, "nothing that was not acknowledged is forgotten"
+    assert waiting > 0, "no unacknowledged data may be lost"
     town.settle()
 
 
 class Commands:
-    """What a link's proxy sees of one command: what was sent to whom, and who answered what.
+    """The messages of one command at a link's proxy, by receiver, and the answers.
 
     Args:
-        fate: What becomes of a message of this command, given how many like it came before.
+        fate: The fate of a message of this command, given the number of equal messages before.
     """
 
     def __init__(self, cmd: str, fate: Callable[[Message, int], Fate]) -> None:
@@ -217,7 +217,7 @@ class Commands:
         self._fate = fate
 
     def judge(self, message: Message) -> Fate:
-        """Note a message of the command, and decide on it."""
+        """Record a message of the command, and decide its fate."""
         if message.leaf not in ("cmd", "out") or (content := json.loads(message.payload))["cmd"] != self._cmd:
             return Fate.PASS
         seen = (self.sent if message.leaf == "cmd" else self.answers)[message.topic.split("/")[2]]
@@ -225,17 +225,17 @@ class Commands:
         return self._fate(message, len(seen) - 1)
 
     def results(self) -> list[list[str]]:
-        """Return the results that each receiver answered, in order."""
+        """Return the results in each receiver's answers, in order."""
         return [[str(answer["result"]) for answer in answers] for answers in self.answers.values()]
 
     def pairs(self) -> list[set[tuple[int, int, int]]]:
-        """Return the pairs (epoch, sequence) that each receiver was sent."""
+        """Return the pairs (epoch, sequence) sent to each receiver."""
         return [{(*command["epoch"], command["seq"]) for command in commands} for commands in self.sent.values()]
 
 
 def test_row_16_an_old_command_comes_late(town: Town) -> None:
-    """All of a gateway's commands to its meters, and one of the utility's to a gateway, are held beyond their end."""
-    # A gateway whose time is not trusted commands durations, which begin when they arrive.
+    """Delay all of a gateway's commands to its meters, and one of the utility's to a gateway, beyond their end."""
+    # A gateway without a trusted time commands durations, which begin at their arrival.
     eventually(lambda: town.metric("r001 gateway", 'commonwatt_gateway_batches_total{result="acknowledged"}'))
     fleet, uplink = town.links["fleet"], town.links["uplink"]
     meters = int(town.look("r001 meters")["meters"])
@@ -262,7 +262,7 @@ def test_row_16_an_old_command_comes_late(town: Town) -> None:
 
 
 def test_row_17_a_commands_acknowledgement_is_lost(town: Town) -> None:
-    """What meters answer is lost until each was told twice; and the gateway's first two answers to the utility."""
+    """Lose meters' answers until each got the command twice, and the gateway's first two answers to the utility."""
     fleet, uplink = town.links["fleet"], town.links["uplink"]
     meters = int(town.look("r001 meters")["meters"])
     to_meters = Commands("aggregate", lambda *_: Fate.PASS)
@@ -274,7 +274,7 @@ def test_row_17_a_commands_acknowledgement_is_lost(town: Town) -> None:
         return len(to_meters.answers) == meters and all(len(results) >= 2 for results in to_meters.results())
 
     def lose_answers(message: Message) -> Fate:
-        # The answer to any command says what a meter holds, and would confirm this one too.
+        # The answer to any command reports a meter's states, and would confirm this one too.
         fate = Fate.DROP if message.leaf == "out" and not told_twice() else Fate.PASS
         to_meters.judge(message)
         return fate
@@ -286,17 +286,17 @@ def test_row_17_a_commands_acknowledgement_is_lost(town: Town) -> None:
     for results in to_meters.results():
         assert results[0] == "done"
         assert set(results[1:]) == {"repeated"}
-    assert all(len(pairs) == 1 for pairs in to_meters.pairs()), "an order done twice would have another number"
+    assert all(len(pairs) == 1 for pairs in to_meters.pairs()), "a command executed twice would have another number"
     eventually(lambda: len(to_gateway.answers["u"]) >= 3)
     eventually(lambda: town.command_state(which) == "done")
-    # On a busy machine the utility's word that it has the answer may cross a fourth.
+    # On a busy machine the utility's acknowledgement of the answer may cross a fourth.
     (results,) = to_gateway.results()
     assert set(results) == {"done"}
     town.heal()
 
 
 def test_row_16_a_retained_command_never_acts(tmp_path: Path) -> None:
-    """At a Mosquitto, which keeps such messages; the broker of ours refuses to."""
+    """Use a Mosquitto, which retains such messages; our broker does not."""
     with Site(tmp_path / "site", TOWN.replace("0.5", "1.0")) as site:
         host, port = site.address("r001 broker")
         site.commands["r001 broker"] = open_to_all(tmp_path / "mosquitto", host, port)
@@ -309,7 +309,7 @@ def test_row_16_a_retained_command_never_acts(tmp_path: Path) -> None:
         gateway.publish(meter, json.dumps(command | {"id": "old"}).encode(), retain=True)
         assert gateway.subscribe("cw1/r001/10001/u/+")
         site.start("r001 meters")
-        gateway.next()  # It speaks, so it has been told what is retained for it.
+        gateway.next()  # It sends messages, so it has received its retained messages.
         gateway.publish(meter, json.dumps(command | {"id": "new"}).encode())
         answers = (json.loads(payload) for topic, payload in iter(gateway.next, None) if topic.endswith("/out"))
         answer = next(answers)

@@ -1,4 +1,4 @@
-"""A client offers 5,000 messages a second; the others notice nothing (303 meters, a real broker, a real gateway)."""
+"""A client sends 5,000 messages a second; the others are not affected (303 meters, a real broker and gateway)."""
 
 import asyncio
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Row 6 of the faults on real processes: stores on small disks that somebody else fills."""
+"""Row 6 of the faults on real processes: stores on small disks that another program fills."""
 
 import json
 import shutil
@@ -52,7 +52,7 @@ def other_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def shares(path: Path) -> bool:
-    """Tell whether it is on disk that a battery was told to share, and has confirmed it."""
+    """Return whether the store has a desired state of sharing that the battery has confirmed."""
     store = Store.open(path, read_only=True)
     try:
         return any(d.kind is Kind.SHARING and d.value == "on" and d.confirmed for d in store.desired())
@@ -61,7 +61,7 @@ def shares(path: Path) -> bool:
 
 
 def fill(file: Path) -> None:
-    """Take all that is left of a disk."""
+    """Fill the rest of a disk."""
     with file.open("wb", buffering=0) as filler:
         try:
             while filler.write(bytes(MEBIBYTE)):
@@ -86,7 +86,7 @@ def test_row_06_a_full_disk(disk: Path, tmp_path: Path) -> None:
         eventually(lambda: "records are refused" in site.log(GATEWAY))
         site.start(METERS)
         eventually(lambda: metric(refused) >= 4)
-        # Of so many batteries some are low and some are not: it is ordered, done, and the confirmation kept.
+        # Some of these batteries are low and some are not: sharing is commanded, executed, and the confirmation stored.
         eventually(lambda: site.metric(METERS, "commonwatt_meters_sharing") >= 1)
         eventually(lambda: shares(disk / "gateway.db"))
         assert metric('outcomes_total{result="done"}') >= 1
@@ -96,7 +96,7 @@ def test_row_06_a_full_disk(disk: Path, tmp_path: Path) -> None:
         (disk / "filler").unlink()
         eventually(lambda: metric("refusing_records") == 0)
         eventually(lambda: metric(accepted) > 4)
-        assert metric("store_failures_total") <= 3, "it does not fail again and again"
+        assert metric("store_failures_total") <= 3, "it must not fail repeatedly"
 
 
 def test_row_06_a_full_disk_at_the_utility_and_at_the_meters(disk: Path, other_disk: Path, tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_row_06_a_full_disk_at_the_utility_and_at_the_meters(disk: Path, other_d
 
 
 def the_utilitys(site: Site, disk: Path) -> None:
-    """Fill the utility's disk: no batch is acknowledged, that is told, and it ends by itself."""
+    """Fill the utility's disk: no batch is acknowledged, this is reported, and the fault ends without a restart."""
 
     def metric(name: str) -> float:
         return site.metric("utility", f"commonwatt_utility_{name}")
@@ -130,7 +130,7 @@ def the_utilitys(site: Site, disk: Path) -> None:
     eventually(lambda: metric('messages_total{result="disk_full"}') >= 2)
     assert (metric("batches_total"), acknowledged(site)) == before, "nothing is acknowledged"
     assert asked("/status")["alarms"] == ["disk_full"]
-    assert len(asked("/meters")["meters"]) > 0, "the API answers"
+    assert len(asked("/meters")["meters"]) > 0, "the API must answer"
     assert "no data is accepted" in site.log("utility")
     (disk / "filler").unlink()
     eventually(lambda: metric('alarm{alarm="disk_full"}') == 0)
@@ -142,7 +142,7 @@ def acknowledged(site: Site) -> float:
 
 
 def the_meters(site: Site, disk: Path) -> None:
-    """Fill the meters' disk: they stand still, and afterwards make up for the slots they missed."""
+    """Fill the meters' disk: they pause, and afterwards record the missed slots."""
 
     def metric(name: str) -> float:
         return site.metric(METERS, f"commonwatt_meters_{name}")

@@ -1,4 +1,4 @@
-"""A real Prometheus scrapes a running town, and every question of every dashboard and rule has an answer there."""
+"""A real Prometheus scrapes a running town, and every query of every dashboard and rule returns data."""
 
 import json
 import re
@@ -49,7 +49,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Prome
 
 
 def count_the_line_yesterday(path: Path) -> None:
-    """Let the LTE line have been counted for an hour before, since without there is no forecast."""
+    """Add an hour of LTE line counts before now, which a forecast needs."""
     yesterday = datetime.fromtimestamp(STARTS_AT, UTC).toordinal() - 1
     store = Store.open(path)
     store.commit(
@@ -62,10 +62,10 @@ def count_the_line_yesterday(path: Path) -> None:
 
 
 def filled_in(expr: str) -> str:
-    """Put values in place of what Grafana puts them in for."""
+    """Replace Grafana's variables by values."""
     for name, value in (("$__rate_interval", "10s"), ("$microgrid", "r001")):
         expr = expr.replace(name, value)
-    assert not re.search(r"\$[^1]", expr), "a variable that is not known here"
+    assert not re.search(r"\$[^1]", expr), "an unknown variable"
     return expr
 
 
@@ -78,7 +78,7 @@ def values(samples: list[dict[str, Any]]) -> list[str]:
 def test_every_panel_shows_data(town: tuple[Site, Prometheus], dashboard: str, title: str, expr: str) -> None:
     _, prometheus = town
     eventually(lambda: values(prometheus.ask(filled_in(expr))))
-    # What stands behind this is only there so that a panel of what is mostly nothing says so.
+    # The part after this only makes a mostly empty panel show a text.
     eventually(lambda: values(prometheus.ask(filled_in(expr).partition(" > 0 or on () ")[0])))
 
 

@@ -1,4 +1,4 @@
-"""The broker's guard on a real process, with raw sockets; tests of the catalogue's rows are named by them."""
+"""The broker's guard on a real process, with raw sockets; tests of the fault catalogue are named after its rows."""
 
 import os
 import signal
@@ -128,7 +128,7 @@ def test_who_opens_connections_and_says_nothing_keeps_nobody_out(broker: BrokerP
         for identity in ("1", "2", "3"):
             broker.connect(identity).close()
         assert time.monotonic() - started < CONNECT_TIMEOUT_S, "or they were simply timed out"
-        # The first of the three displaced one more, and left its place to the next.
+        # The first of the three displaced another connection, and was displaced by the next.
         assert broker.metric('refused_connects_total{reason="crowded"}') == 51
 
 
@@ -147,7 +147,7 @@ def test_when_files_run_out_no_more_are_accepted_until_a_connection_ends(tmp_pat
     assert log.count("accepting no connections for now") == 1
 
 
-# What docs/protocol.md grants, written out: who may publish on what, and subscribe to what.
+# The grants of docs/protocol.md, in full: topics to publish on and to subscribe to, by role.
 MAY_PUBLISH = {
     "1": {f"cw1/r001/1/u/{leaf}" for leaf in ("rec", "ev", "lvl", "out")},
     "r001": {f"cw1/r001/u/{leaf}" for leaf in ("batch", "stat", "out")}
@@ -223,7 +223,7 @@ def test_row_26_nobody_publishes_where_the_protocol_does_not_grant_it(matrix: Br
             assert [client.subscribe(topic_filter) for topic_filter in LISTENS[name]] == [1] * len(LISTENS[name])
         for topic in TOPICS:
             clients[who].publish(topic, topic.encode())
-        # Whoever receives anything receives this last, and a publish was passed on before it was acknowledged.
+        # Every subscriber receives this message last, and the broker forwards a publish before its PUBACK.
         for topic in ("cw1/r001/1/d/ack", "cw1/r001/2/d/ack", "cw1/r001/11/d/ack", "cw1/r001/u/out"):
             clients["r001"].publish(topic, b"last")
         clients["utility"].publish("cw1/r001/d/ack", b"last")
@@ -282,7 +282,7 @@ def test_row_09_a_stalled_subscriber_delays_nobody_and_fills_no_memory(tmp_path:
             finally:
                 os.kill(stalled.pid, signal.SIGCONT)
             assert broker.metric('dropped_messages_total{reason="full"}') > 100
-            assert grown < 40 << 20, "16 MiB for it, of the 46 MiB it was sent"
+            assert grown < 40 << 20, "at most 16 MiB for it, of the 46 MiB sent to it"
             assert max(ping_pong.delays_s) < BOUND_S
             with broker.connect("utility") as utility:
                 eventually(partial(_ends, stalled, utility))
@@ -290,7 +290,7 @@ def test_row_09_a_stalled_subscriber_delays_nobody_and_fills_no_memory(tmp_path:
 
 
 def _ends(stalled: subprocess.Popen[str], utility: RawClient) -> bool:
-    """Say whether it took the last message, which is dropped as long as its queue is full."""
+    """Return whether the last message arrived, which is dropped while the queue is full."""
     utility.publish("cw1/r002/d/ack", b"end")
     return stalled.poll() is not None
 

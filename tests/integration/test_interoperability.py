@@ -1,6 +1,6 @@
 """What MQTT 3.1.1 clients expect of a broker, as Paho's interoperability tests list it (docs/protocol.md, "MQTT").
 
-What is met is shown to be met; what is not, on purpose, is shown to be refused or forgotten, never half done.
+Supported features are tested; unsupported ones are tested to be refused or ignored completely.
 """
 
 import time
@@ -34,7 +34,7 @@ def gateway(broker: BrokerProcess) -> Iterator[RawClient]:
 
 
 def nothing_came(client: RawClient, publisher: RawClient, topic: str) -> bool:
-    """Say whether the next message is one sent now."""
+    """Return whether the next message is one sent now, so that none came before."""
     publisher.publish(topic, b"now")
     return client.message() == (topic, b"now")
 

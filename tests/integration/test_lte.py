@@ -1,4 +1,4 @@
-"""What is counted of an LTE line, beside every packet weighed on a loopback where nobody else speaks."""
+"""The count of an LTE line, compared with all packets of a loopback in a network namespace of its own."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ SEGMENT = 72
 
 def test_connections_of_every_kind_cost_what_their_packets_weigh() -> None:
     for connection in json.loads(run_alone("harness.network.lte_sockets")):
-        # The client repeats itself because what should have stopped it was kept from it, and from its count.
+        # The client retransmits because the acknowledgement was dropped, and so is not in its count.
         ends = ("here",) if "repeated" in connection["kind"] else ("here", "there")
         for counted in (connection[end] for end in ends):
             for count, weighed in zip(counted, connection["weighed"], strict=True):
@@ -28,13 +28,13 @@ def test_a_controllers_line_is_counted_to_the_byte_over_kills_and_restarts(tmp_p
     told = json.loads(run_alone("harness.network.lte_world", [str(tmp_path)]))
     for side, weighed in told["weighed"].items():
         for way, count in told["gateway"]["sides"][side].items():
-            # What is said after the last word of a part that is told to stop, and segments as above. On a busy machine
+            # Packets after the last count of a part that is stopped, and segments as above. On a busy machine
             # acknowledgements are late and segments come twice; the kernel does not tell how long those were.
             repeated = told["repeated"][side] if way == "down" else 0
             assert abs(count - weighed[way]) <= 0.005 * weighed[way] + 10 * SEGMENT + repeated, (side, way, told)
-    # The restart in the middle did not begin again.
+    # The restart did not reset the count.
     assert 0 < told["middle"]["utility"]["up"] < told["gateway"]["sides"]["utility"]["up"]
-    # The utility knows it from the heartbeat, which came a little earlier.
+    # The utility has the values of the heartbeat, which came a little earlier.
     (line,) = told["utility"]
     used = dict(zip(("up", "down"), told["gateway"]["used"], strict=True))
     assert 0 < line["used_up"] <= used["up"]
@@ -47,7 +47,7 @@ def test_a_controller_behind_mosquitto_counts_its_interface_and_says_when_the_pl
         config = site.layout.part("r001 gateway").config
         config.write_text(config.read_text() + 'lte_interface = "lo"\nlte_allowance_bytes = 1\n')
         site.start("r001 gateway")
-        # The first look begins the count; asking for the status is what goes over the loopback meanwhile.
+        # The first request begins the count; the requests of the status are the loopback's traffic meanwhile.
         site.stop("r001 gateway")
         site.start("r001 gateway")
         told = (site.status("r001 gateway") or {})["lte"]

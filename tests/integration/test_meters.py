@@ -42,7 +42,7 @@ push_share = 0.5
 
 
 class Gateway:
-    """What a gateway owes to meters: it keeps what comes, then acknowledges; and it asks those that wait for it."""
+    """A minimal gateway: it stores puts, then acknowledges; it sends `get` to meters that wait for it."""
 
     def __init__(self, port: int, token: str) -> None:
         self.puts: list[Put] = []
@@ -59,7 +59,7 @@ class Gateway:
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
-        assert subscribed.wait(PATIENCE_S), "else a command's answer may come before somebody hears it"
+        assert subscribed.wait(PATIENCE_S), "else a command's answer may come before the subscription"
 
     def close(self) -> None:
         self._client.disconnect()
@@ -130,7 +130,7 @@ class Bench:
         save_clock(self.path / "clock.json", self.clock)
 
     def stop_soon(self) -> int:
-        """Let meters that are started from now on stop soon; return when."""
+        """Make meters that start from now on stop soon; return the time."""
         stop_at = int(self.clock.now()) + STOP_AFTER_S // 2
         self.clock.meters_stop_at = stop_at
         save_clock(self.path / "clock.json", self.clock)
@@ -203,7 +203,7 @@ def values(blocks: Blocks) -> dict[tuple[int, int, int], tuple[list[int], list[i
 
 def test_a_fleet_killed_in_mid_work_loses_nothing_it_recorded(bench: Bench, gateway: Gateway) -> None:
     gateway.lose_every = 7
-    # They go on while they are killed, however long that takes.
+    # They keep running until they are killed.
     bench.set_clock(speed=120, stop_after_s=None)
     acknowledged = 0
     for _ in range(3):
@@ -214,7 +214,7 @@ def test_a_fleet_killed_in_mid_work_loses_nothing_it_recorded(bench: Bench, gate
         meters.wait()
     stop_at = bench.stop_soon()
     meters = bench.start("meters")
-    # Those that wait to be asked are asked once the last slot is made.
+    # Meters that wait for a `get` receive it after the last slot.
     waiting = [meter.id for meter in bench.meters if not meter.push]
     eventually(lambda: bench.status().get("time", 0) > stop_at)
     gateway.lose_every = 0

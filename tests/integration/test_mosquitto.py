@@ -48,7 +48,7 @@ METER, OTHER, NEW = registered("1"), registered("11"), registered("12")
 
 
 class Place:
-    """A broker's folder, and where its Mosquitto listens."""
+    """A broker's folder, and the address of its Mosquitto."""
 
     def __init__(self, folder: Path, devices: list[Device], settings: str = "") -> None:
         self.folder, self.port = folder, free_port()
@@ -57,7 +57,7 @@ class Place:
         self.register(devices)
 
     def register(self, devices: list[Device]) -> list[str]:
-        """Write the devices, and all files anew; return what runs the Mosquitto."""
+        """Write the devices and all files anew; return the command of the Mosquitto."""
         save_devices(self.folder / "devices.json", devices)
         self.run = render(self._config, self.folder / "mosquitto")
         return self.run
@@ -69,7 +69,7 @@ class Place:
         return RawClient(self.port, identity, f"token of {identity}")
 
     def answer(self, data: bytes) -> bytes:
-        """Return what is answered to the first packet of a connection; nothing if that ends it."""
+        """Return the answer to the first packet of a connection; empty if the connection ends."""
         with socket.create_connection(("127.0.0.1", self.port), timeout=20) as connection:
             connection.sendall(data)
             try:
@@ -79,7 +79,7 @@ class Place:
 
 
 def heard(client: RawClient) -> set[tuple[str, bytes]]:
-    """Return the messages that the broker had for a client until now: topics and payloads."""
+    """Return the messages that a client has received: topics and payloads."""
     found: set[tuple[str, bytes]] = set()
     client.send(PINGREQ_PACKET)
     for kind, body in client.received():
@@ -99,7 +99,7 @@ def test_each_identity_can_do_on_each_topic_what_our_rules_grant(tmp_path: Path)
         access.write(f"\nuser {OBSERVER}\ntopic readwrite #\n")
     with (tmp_path / "mosquitto" / "passwords").open("a") as passwords:
         passwords.write(f"{OBSERVER}:{registered(OBSERVER).mosquitto}\n")
-    # Mosquitto ends the connection for a character that can't be printed, as in a topic of any client.
+    # Mosquitto ends the connection for an unprintable character, as in a topic of any client.
     topics = [topic for topic in EVERYTHING if PROPER.fullmatch(topic) and topic.isprintable()]
     with place.mosquitto(), place.client(OBSERVER) as observer:
         observer.subscribe("#", 0)
@@ -126,7 +126,7 @@ def test_who_proves_nothing_is_refused_and_nobody_takes_over_anothers_name(tmp_p
             assert place.answer(connect_packet(identity, token)) == NOT_AUTHORISED
         without_name = text("MQTT") + bytes([4, 2, 0, 0]) + text("1")
         assert place.answer(packet(0x10, without_name)) == NOT_AUTHORISED
-        # Its own name and token, and another's client id: it is whom it proves to be, and nobody is disturbed.
+        # Its own name and token, another's client id: the proven identity counts; no client is disconnected.
         as_another = text("MQTT") + bytes([4, 0xC2, 0, 0]) + text("1") + text("11") + text("token of 11")
         with socket.create_connection(("127.0.0.1", place.port), timeout=20) as connection:
             connection.sendall(packet(0x10, as_another))
@@ -153,7 +153,7 @@ def test_what_our_guard_cuts_mosquitto_cuts(tmp_path: Path, sent: bytes, why: st
     place = Place(tmp_path, [GATEWAY, METER])
     with place.mosquitto() as mosquitto:
         with place.client("1") as client:
-            with suppress(ConnectionError):  # It may be cut before all of it is sent.
+            with suppress(ConnectionError):  # It may be disconnected before all of it is sent.
                 client.send(sent)
             client.wait_until_cut()
         eventually(lambda: why in mosquitto.log())
@@ -175,7 +175,7 @@ def test_after_rendering_again_a_signal_admits_the_new_and_shuts_out_the_revoked
 
 
 class Enrolled(Place):
-    """A place whose Mosquitto asks for certificates."""
+    """A place whose Mosquitto requires certificates."""
 
     def __init__(self, folder: Path, devices: list[Device]) -> None:
         self.authority = authority(folder)
@@ -187,7 +187,7 @@ class Enrolled(Place):
         )
 
     def shake_hands(self, own: Path | None, *, old: bool = False) -> ssl.SSLSocket:
-        """Connect with a certificate, or with none; by an old version of TLS if said so."""
+        """Connect with or without a certificate, optionally with an old version of TLS."""
         context = ssl.create_default_context(cafile=self.folder / "ca.pem")
         if own is not None:
             context.load_cert_chain(own)
@@ -200,7 +200,7 @@ class Enrolled(Place):
         )
 
     def admits(self, own: Path | None, identity: str = "1") -> bool:
-        """Say whether a client is accepted; with TLS 1.3 it learns only then what was thought of its certificate."""
+        """Return whether a client is accepted; with TLS 1.3 the certificate's refusal comes after the handshake."""
         try:
             with self.shake_hands(own) as connection:
                 connection.sendall(connect_packet(identity, f"token of {identity}"))
@@ -241,11 +241,11 @@ def test_with_certificates_the_name_in_it_is_who_a_client_is_and_a_revoked_one_i
         assert gateway.recv(5)[0] == SUBACK
         with place.shake_hands(unknown) as stranger:
             stranger.sendall(connect_packet("1", "token of 1") + publish_packet("cw1/r001/1/u/rec", b"strange"))
-            assert stranger.recv(4) == ACCEPTED, "of the authority, but not registered: it can do nothing"
+            assert stranger.recv(4) == ACCEPTED, "of the authority, but unregistered: no topic is allowed"
         meter.sendall(publish_packet("cw1/r001/11/u/rec", b"forged") + publish_packet("cw1/r001/1/u/rec", b"own"))
         assert gateway.recv(100) == publish_packet("cw1/r001/1/u/rec", b"own")
 
-        eventually(lambda: now() > place.authority.issued[0].issued)  # Of two lists of one second neither is newer.
+        eventually(lambda: now() > place.authority.issued[0].issued)  # Lists of the same second are equally new.
         certificate(place.authority, Kind.BROKER, "b", file="b/broker.pem")
         place.authority.revoke("1", "stolen", now())
         place.register([GATEWAY, registered("1", revoked="stolen"), OTHER])
@@ -256,14 +256,14 @@ def test_with_certificates_the_name_in_it_is_who_a_client_is_and_a_revoked_one_i
         with place.shake_hands(other) as renewed:
             numbers = [(connection.getpeercert() or {})["serialNumber"] for connection in (renewed, meter)]
             assert numbers[0] != numbers[1], "the broker's certificate was renewed"
-        # Without tokens a connection that is there stays; but its access rules are gone.
+        # Without tokens an open connection stays, but without access rules.
         for connection in (meter, gateway):
             connection.sendall(publish_packet("cw1/r001/1/u/rec", b"after") + PINGREQ_PACKET)
-            assert connection.recv(100) == bytes([PINGRESP, 0]), "what a revoked device sends reaches nobody"
+            assert connection.recv(100) == bytes([PINGRESP, 0]), "no client may receive a revoked device's messages"
 
 
 def all_relayed(site: Site, since: float) -> bool:
-    """Say whether the gateway, looking later than ``since``, had nothing that the utility has not acknowledged."""
+    """Return whether the gateway has no unacknowledged data, by a status later than ``since``."""
     view = site.status("r001 gateway") or {}
     return bool(view and view["time"] > since and view["backlog"]["parts"] == 0)
 

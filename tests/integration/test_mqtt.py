@@ -1,4 +1,4 @@
-"""The MQTT link every part uses, at a real broker that comes and goes."""
+"""The MQTT link of all parts, at a real broker that stops and starts."""
 
 import asyncio
 import logging
@@ -57,7 +57,7 @@ class Listener:
 
 
 async def heard(listener: Listener, payload: bytes) -> None:
-    """Say it until it is heard, as whoever needs something to arrive does."""
+    """Publish a message again until it is received, as the parts do."""
     async with asyncio.timeout(30):
         while payload not in listener.received:
             listener.says(payload)
@@ -161,7 +161,7 @@ def test_a_link_survives_its_broker_and_its_listener(tmp_path: Path) -> None:
         assert listener.meter.dropped == 1
         await asyncio.to_thread(site.start, "r001 broker")
         await heard(listener, b"first")
-        assert b"nobody there" not in listener.received, "what could not be sent is not sent later"
+        assert b"nobody there" not in listener.received, "unsent messages must not be sent later"
         listener.says(b"poison")
         await become(lambda: listener.gateway.failures == 1)
         await heard(listener, b"second")
@@ -195,7 +195,7 @@ def test_a_connection_over_which_something_is_said_asks_for_no_sign_of_life(tmp_
         assert not asked
         client._last_msg_out -= 2 * mqtt.KEEPALIVE_S
         client._check_keepalive()
-        assert asked, "nothing was said for long"
+        assert asked, "there was no traffic for long"
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
 

@@ -1,4 +1,4 @@
-"""Meters that are reset, exchanged, roll over, dip, or have no room left: no phantom energy, no silent gap."""
+"""Meters that are reset, exchanged, roll over, dip, or have a full log: no phantom energy, no silent gap."""
 
 import json
 import random
@@ -30,11 +30,11 @@ MODULUS = 1_000_000_000
 
 
 class Scripted:
-    """A meter that follows a script: what flowed in each slot, and what its counter says then.
+    """A meter that follows a script: the energy of each slot, and its counter after the slot.
 
     Attributes:
-        flowed: Milliwatt-hours that really flowed, by start of the slot.
-        counted: What the counter said at the end of the slot.
+        flowed: True energy, milliwatt-hours, by start of the slot.
+        counted: Reading of the counter at the end of the slot.
     """
 
     def __init__(self, site: Site) -> None:
@@ -102,7 +102,7 @@ class Scripted:
         self._client.publish(meter_up("r001", METER, "rec"), bytes(range(99)))
 
     def deliver(self, put: Put, rejected: tuple[tuple[int, Rejection], ...] = ()) -> PutAck:
-        """Send a put, and wait until just that is acknowledged, and no other record rejected."""
+        """Send a put, and wait until exactly that put is acknowledged, without another rejected record."""
         self._client.publish(meter_up("r001", METER, "rec"), put.pack())
         while True:
             topic, payload = self._client.next()
@@ -111,7 +111,7 @@ class Scripted:
                 return ack
 
     def begin_anew(self, register: int) -> None:
-        """Lose the memory, or be another device in the same place: a higher generation, ids from 1."""
+        """Act as a meter without its memory, or as a new device in its place: a higher generation, ids from 1."""
         self._generation += 1
         self._next = 1
         self.register = register
@@ -133,7 +133,7 @@ def drained(site: Site) -> bool:
 
 
 def dumped(site: Site) -> dict[RecordType, dict[int, int]]:
-    """Return what the utility has of the scripted meter: by type, the reading of each slot."""
+    """Return the utility's readings of the scripted meter, by type and slot."""
     blocks = site.dump()
     found: dict[RecordType, dict[int, int]] = {}
     for row, (meter, kind, quarter) in enumerate(blocks.keys()):
@@ -162,10 +162,10 @@ def test_row_22_reset_exchange_rollover_and_dip_make_no_phantom_energy(site: Sit
     meter.measure(300, 400, 500, dip=True)
     meter.begin_anew(register=0)  # a reset
     meter.measure(*(rng.randrange(2000) for _ in range(20)))
-    meter.deliver(first)  # the network, or a restored store, brings the old log again
+    meter.deliver(first)  # the network, or a restored store, sends the old log again
     meter.begin_anew(register=55_555_000)  # exchanged
     meter.measure(*(rng.randrange(2000) for _ in range(20)))
-    meter.go_back(1)  # and the slot of the exchange is told by both devices, each as it saw it
+    meter.go_back(1)  # and both devices report the slot of the exchange, each with its own reading
     last = meter.flowed[FIRST_SLOT + 62 * SLOT_S]
     meter.begin_anew(register=7)
     meter.measure(last + 100, 0, 0)
@@ -179,7 +179,7 @@ def test_row_22_reset_exchange_rollover_and_dip_make_no_phantom_energy(site: Sit
     database = site.folder / "utility" / "utility.db"
     eventually(lambda: not ask(database, "SELECT id FROM part"))
     totals = ask(database, "SELECT record_type, total FROM compacted")
-    assert {kind for kind, total in totals if total is not None} == {RecordType.THROUGH}, "no counter is ever summed"
+    assert {kind for kind, total in totals if total is not None} == {RecordType.THROUGH}, "counters are never summed"
     meter.close()
 
 
@@ -199,7 +199,7 @@ def test_row_28_a_poison_record_is_kept_aside_and_the_rest_flows(site: Site) -> 
 
 
 def completeness(site: Site, start: int, end: int) -> list[dict[str, Any]]:
-    """Return what the utility says of each meter and type."""
+    """Return the utility's completeness of each meter and type."""
     address = site.layout.part("utility").http
     query = f"http://{address}/completeness?start={start}&end={end}&microgrid=r001"
     with urllib.request.urlopen(query, timeout=30) as answer:
@@ -208,7 +208,7 @@ def completeness(site: Site, start: int, end: int) -> list[dict[str, Any]]:
 
 
 def gaps_of(site: Site) -> dict[int, int]:
-    """Return by meter how many slots it did not record, as its own store counts them."""
+    """Return by meter the number of unrecorded slots, from its own store."""
     return dict(ask(site.folder / "r001" / "meters.db", "SELECT meter, gaps FROM meter"))
 
 
@@ -222,7 +222,7 @@ def test_row_23_a_meter_without_room_leaves_an_explicit_counted_gap(tmp_path: Pa
         eventually(lambda: site.metric("r001 meters", "commonwatt_meters_slots_not_recorded_total") > 100)
         site.start("r001 broker")
         eventually(lambda: (site.status("r001 meters") or {"held": 10_000})["held"] < 200)
-        for _ in range(5):  # a loaded machine may leave another gap behind the end: look at a later one
+        for _ in range(5):  # a loaded machine may leave another gap after the end: check a later one
             gaps, end = gaps_of(site), (int(site.layout.clock.now()) // 900 + 1) * 900
             eventually(lambda: site.layout.clock.now() > end + 1800)  # noqa: B023 - done before the next turn
             eventually(lambda: not any(row["missing"] for row in completeness(site, STARTS_AT, end)))  # noqa: B023

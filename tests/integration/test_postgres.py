@@ -1,4 +1,4 @@
-"""The utility on a real PostgreSQL that is crashed under it."""
+"""The utility on a real PostgreSQL that crashes."""
 
 import os
 import signal
@@ -38,7 +38,7 @@ def asking(server: Postgres) -> Iterator[Connection]:
 
 
 def use_server(site: Site, server: Postgres) -> None:
-    """Register the town in the server's database, and have the utility use that; for a lock it waits 3 s at most."""
+    """Register the town in the server's database, and make the utility use it, with a lock time-out of 3 s."""
     site.register(server.url)
     config = site.layout.part("utility").config
     url = f"{server.url}?options=-c%20lock_timeout%3D3s"
@@ -50,7 +50,7 @@ BLOCKS = f"SELECT count(*) FROM ({KEYS} part UNION {KEYS} compacted) AS block"
 
 
 def stored(server: Postgres) -> tuple[int, int]:
-    """Return how many batches are counted, and of how many blocks there is something."""
+    """Return the number of counted batches, and of blocks with data."""
     with asking(server) as connection:
         batches = connection.execute(text("SELECT coalesce(sum(batches), 0) FROM tally")).scalar_one()
         return int(batches), connection.execute(text(BLOCKS)).scalar_one()
@@ -59,7 +59,7 @@ def stored(server: Postgres) -> tuple[int, int]:
 def crash_in_mid_batch(site: Site, server: Postgres) -> None:
     """Crash the server while a batch's parts are written and its transaction is not over; nothing of it may stay."""
     with asking(server) as locking, asking(server) as looking:
-        # What a transaction does last waits for this lock, so its parts are written and it can't end.
+        # The last statement of a transaction waits for this lock, so its parts are written and it can't end.
         locking.execute(text("LOCK TABLE tally IN EXCLUSIVE MODE"))
         before = locking.execute(text("SELECT sum(batches) FROM tally")).scalar_one()
         waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'tally'::regclass")
@@ -83,7 +83,7 @@ def fails(site: Site, before: float) -> bool:
 
 
 def lock_for_long(site: Site, server: Postgres) -> None:
-    """Lock out whoever appends, as somebody's VACUUM FULL does, until the utility has given up: nothing is counted."""
+    """Block appends, as a VACUUM FULL does, until the utility has given up; check that nothing is counted."""
     batches = text("SELECT sum(batches) FROM tally")
     errors_before = errors(site)
     with asking(server) as locking:
@@ -133,7 +133,7 @@ def test_row_13_the_database_restarts_in_mid_batch(tmp_path: Path, server: Postg
             eventually(partial(fails, site, before))
             server.start()
             grows(server)
-        assert site.processes["utility"].poll() is None, "it goes on by itself"
+        assert site.processes["utility"].poll() is None, "it must continue without a restart"
         site.stop("r001 meters")
         eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": 1}})["backlog"]["parts"] == 0)
         audit = audit_folder(site.folder)

@@ -1,4 +1,4 @@
-"""Power cuts under a real gateway and a real utility: what they acknowledged is in what is left (faults, row 4)."""
+"""Power cuts under a real gateway and a real utility: the files keep acknowledged data (faults, row 4)."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,7 +24,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 
 
 def first_loss(recording: Recording, name: str, seed: int = SEED) -> Cut | None:
-    """Return the first of the cuts that loses something; those after it are not made."""
+    """Return the first cut that loses data; later cuts are not made."""
     return next((cut for cut in power_cuts(recording, OPENING[name], cuts=CUTS, seed=seed) if cut.amiss), None)
 
 
@@ -33,7 +33,7 @@ def test_row_04_what_was_acknowledged_survives_every_power_cut(bench: Bench) -> 
         cuts = list(power_cuts(recording, OPENING[name], cuts=CUTS, seed=SEED))
         assert [cut for cut in cuts if cut.amiss] == [], name
         assert len(cuts) == CUTS
-        # The cuts are spread over a run in which there was something to lose.
+        # The cuts are spread over a run with acknowledged data.
         assert cuts[-1].acknowledged - cuts[0].acknowledged > MESSAGES / 2, name
 
 
@@ -54,7 +54,7 @@ FAILURES = {
 
 
 def failures(session: Session) -> list[float]:
-    """Return how often each part counted a failure of its store."""
+    """Return the counted store failures of each part."""
     return [session.site.metric(name, metric) for name, metric in FAILURES.items()]
 
 
@@ -65,18 +65,18 @@ def more(now: Callable[[], list[float]], by: int) -> None:
 
 
 def fail_syncs(session: Session) -> None:
-    """Let syncs fail until the parts have noticed it, and again after they had opened their stores again."""
+    """Make syncs fail until the parts detect it, and again after they have opened their stores again."""
     before = failures(session)
     session.fail_syncs()
     acknowledged = session.acknowledged()
     eventually(lambda: all(now >= was + 2 for was, now in zip(before, failures(session), strict=True)))
-    # Each player waits for one acknowledgement, which may have been on its way.
+    # Each player waits for one acknowledgement, which may have been in transit.
     assert all(now <= was + 1 for was, now in zip(acknowledged, session.acknowledged(), strict=True))
     assert all(session.site.status(name) is not None for name in FAILURES)
 
 
 def fail_and_heal(session: Session) -> None:
-    """Let syncs fail and heal under the running parts."""
+    """Make syncs fail, then succeed, while the parts run."""
     fail_syncs(session)
     session.heal_syncs()
     more(session.acknowledged, by=5)
@@ -84,7 +84,7 @@ def fail_and_heal(session: Session) -> None:
 
 
 def fail_and_start_again(session: Session) -> None:
-    """Let syncs fail until the parts have ended, and start them again."""
+    """Make syncs fail until the parts have ended, and start them again."""
     fail_syncs(session)
     session.site.stop(*FAILURES)
     session.heal_syncs()
@@ -100,7 +100,7 @@ def fail_twice(session: Session) -> None:
 
 def test_row_07_nothing_is_acknowledged_while_syncs_fail_and_nothing_lost_after(bench: Bench) -> None:
     for name, recording in bench.record(5, meanwhile=fail_twice).items():
-        # Each seed is another choice of what the failed syncs lost.
+        # Each seed is another choice of the failed syncs' losses.
         for seed in range(5):
             cuts = list(power_cuts(recording, OPENING[name], cuts=5, seed=seed))
             assert [cut for cut in cuts if cut.amiss] == [], (name, seed)

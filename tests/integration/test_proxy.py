@@ -1,4 +1,4 @@
-"""The tests' own proxy: each fault it does is one that a client, or a server, really sees."""
+"""The tests' own proxy: a client or a server observes each of its faults."""
 
 import socket
 import threading
@@ -21,7 +21,7 @@ WAIT_S = 10.0
 
 
 class Echo:
-    """A server that says what it hears, and good-bye when its client has ended."""
+    """A server that echoes its input, and sends a farewell when its client has shut down."""
 
     def __init__(self) -> None:
         self._listener = socket.create_server(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""Row 5 of the faults while the service runs: its database rots under it, and nothing acknowledged is lost."""
+"""Row 5 of the faults while the service runs: its database is damaged, and no acknowledged data is lost."""
 
 import json
 import sqlite3
@@ -34,7 +34,7 @@ def flip(file: Path, at: int) -> None:
 
 
 def joined_blocks(store: Path) -> dict[Place, bytes]:
-    """Return the payloads of finished quarters, the oldest first."""
+    """Return the payloads of finished quarters, oldest first."""
     with closing(sqlite3.connect(store)) as db:
         rows = db.execute(
             "SELECT m.label, c.record_type, c.quarter, c.payload"
@@ -44,8 +44,8 @@ def joined_blocks(store: Path) -> dict[Place, bytes]:
 
 
 def spoil(store: Path, place: Place, *, page_kind: bool) -> None:
-    """Flip a bit where the block is in the file, not in its log: in its payload, or in what its page says it is."""
-    with suppress(sqlite3.DatabaseError):  # it is spoilt already
+    """Flip a bit of the block in the database file, not in its log: in its payload, or in its page's type."""
+    with suppress(sqlite3.DatabaseError):  # it is damaged already
         payload = joined_blocks(store).get(place)
         with closing(sqlite3.connect(store)) as db:
             db.execute("PRAGMA wal_checkpoint(PASSIVE)")
@@ -91,11 +91,11 @@ def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_reco
             told = readings(site, wrong)
             assert told is not None
             values = dict(before)
-            assert all(values.get(slot, value) == value for slot, value in told), "no wrong value is ever shown"
+            assert all(values.get(slot, value) == value for slot, value in told), "no wrong value may be shown"
             return site.metric("utility", "commonwatt_utility_damaged_parts_total") >= 1
 
         eventually(is_quarantined)
-        eventually(lambda: (readings(site, wrong) or set()) >= before)  # its gateway was asked for it again
+        eventually(lambda: (readings(site, wrong) or set()) >= before)  # requested from its gateway again
         assert status(site)["alarms"] == []
 
         def can_not_be_read() -> bool:
@@ -106,10 +106,10 @@ def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_reco
         assert status(site)["alarms"] == ["store_damaged"]
         taken = partial(site.metric, "utility", "commonwatt_utility_batches_total")
         ignored = partial(site.metric, "utility", 'commonwatt_utility_messages_total{result="store_damaged"}')
-        eventually(ignored)  # what was being taken in is in by then
+        eventually(ignored)  # data in transit is stored by then
         had, before_that = taken(), ignored()
         eventually(lambda: ignored() >= before_that + 3)
-        assert taken() == had, "nothing is acknowledged any more"
+        assert taken() == had, "acknowledgements must have ended"
         assert "stop the service, then run: commonwatt utility recover" in site.log("utility")
 
         site.stop("utility")

@@ -1,4 +1,4 @@
-"""Two real processes do one job on one database, and are killed in the middle of it: each period has one result."""
+"""Two real processes run one job on one database, and are killed while it runs: each period has one result."""
 
 import random
 import signal
@@ -29,10 +29,10 @@ ORIGIN = 1_790_000_040 // PERIOD_S * PERIOD_S
 
 
 class Process:
-    """A process that does the job.
+    """A process that runs the job.
 
     Attributes:
-        said: What it printed.
+        said: Its printed lines.
     """
 
     def __init__(self, url: str, clock: Clock, point: str = "none") -> None:
@@ -53,12 +53,12 @@ class Process:
             self.said.append(line.strip())
 
     def reached(self, point: str) -> int:
-        """Wait until it is at a point for the first time; return the start of the period."""
+        """Wait until it first reaches a point; return the start of the period."""
         eventually(lambda: [line for line in self.said if line.startswith(f"{point} ")])
         return int(next(line for line in self.said if line.startswith(f"{point} ")).split()[1])
 
     def begin(self) -> Self:
-        """Have it begin to do what is due."""
+        """Start the run of the due periods."""
         eventually(lambda: "ready" in self.said)
         self.go_on()
         return self
@@ -105,14 +105,14 @@ def database(url: str) -> Iterator[Database]:
 
 
 def results(database: Database) -> list[int]:
-    """Return the starts of the periods that have a result, in the order in which they were written."""
+    """Return the starts of the periods with a result, in the order of writing."""
     with database.reads.begin() as connection:
         return list(connection.execute(select(RESULT.c.start).order_by(RESULT.c.no)).scalars())
 
 
 def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, database: Database) -> None:
     clock = Clock(origin=ORIGIN, monotonic_origin=time.monotonic(), speed=SPEED)
-    # Before its result; with its result in a transaction that is not over; right after that.
+    # Before its result; with its result in an open transaction; right after the commit.
     for point in ("begin", "write", "done"):
         with Process(url, clock) as other, Process(url, clock, point) as victim:
             eventually(lambda other=other: "ready" in other.said)  # type: ignore[misc]
@@ -122,7 +122,7 @@ def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, datab
             eventually(lambda start=start: start in results(database))  # type: ignore[misc]
             other.reached("done")
 
-    # Paused so long that the other takes its period over; then it goes on.
+    # Paused until the other process takes its period over; then resumed.
     with Process(url, clock) as other, Process(url, clock, "begin") as paused:
         start = paused.begin().reached("begin")
         paused.signal(signal.SIGSTOP)
@@ -132,7 +132,7 @@ def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, datab
         paused.signal(signal.SIGCONT)
         eventually(lambda: "failed" in paused.said)
 
-    # Two at a time, of which one is killed after any of the steps, again and again.
+    # Two at a time; one of them is killed after any of the steps, again and again.
     rng = random.Random(20)
     with ExitStack() as stack:
         running = [stack.enter_context(Process(url, clock)).begin()]
@@ -151,4 +151,4 @@ def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, datab
         eventually(lambda: results(database)[-1] > missed)
     found = results(database)
     assert len(found) > 7_200 // PERIOD_S
-    assert all(later - one == PERIOD_S for one, later in pairwise(found)), "each period once, in order, none left out"
+    assert all(later - one == PERIOD_S for one, later in pairwise(found)), "each period once, in order, without a gap"

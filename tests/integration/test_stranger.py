@@ -1,4 +1,4 @@
-"""A stranger's meter: docs/examples/meter.py, which knows nothing of this project but docs/protocol.md."""
+"""A foreign meter: docs/examples/meter.py, which implements docs/protocol.md without code of this project."""
 
 import json
 import queue
@@ -34,7 +34,7 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n' + "".joi
 
 
 class ByHand:
-    """The gateway's place at the broker, taken by the test: commands out, answers in."""
+    """The test as the gateway at the broker: it sends commands and receives answers."""
 
     def __init__(self, site: Site) -> None:
         self.answers: queue.Queue[tuple[str, bytes]] = queue.Queue()
@@ -47,7 +47,7 @@ class ByHand:
         self._client.on_subscribe = lambda *_: subscribed.set()
         self._client.connect(*site.address("r001 broker"))
         self._client.loop_start()
-        assert subscribed.wait(PATIENCE_S), "else a command's answer may come before somebody hears it"
+        assert subscribed.wait(PATIENCE_S), "else a command's answer may come before the subscription"
 
     def command(self, meter: int, cmd: str, **fields: Any) -> None:
         message = {
@@ -64,7 +64,7 @@ class ByHand:
         self._client.publish(f"cw1/r001/{meter}/d/{leaf}", payload, qos=1)
 
     def next(self, meter: int, leaf: str) -> bytes:
-        deadline = time.monotonic() + PATIENCE_S  # Of what it waits for: others go on for ever.
+        deadline = time.monotonic() + PATIENCE_S  # For the expected message; others never end.
         while time.monotonic() < deadline:
             topic, payload = self.answers.get(timeout=30)
             if topic == f"cw1/r001/{meter}/u/{leaf}":
@@ -74,7 +74,7 @@ class ByHand:
     def outcome(self, meter: int, cmd: str, **fields: Any) -> dict[str, Any]:
         self.command(meter, cmd, **fields)
         while (outcome := json.loads(self.next(meter, "out")))["cmd"] != cmd:
-            pass  # Of an earlier command.
+            pass  # The answer to an earlier command.
         return dict(outcome)
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ def test_a_meter_written_from_the_protocol_page_alone_works(tmp_path: Path) -> N
 
 
 def _pushes_and_answers_get(by_hand: ByHand) -> Put:
-    """Without acknowledgement the same bytes come again, whether pushed or asked for."""
+    """Check that unacknowledged bytes are sent again unchanged, pushed or requested."""
     pushed = by_hand.next(77, "rec")
     by_hand.command(77, "get", what="records")
     assert by_hand.next(77, "rec") == pushed
@@ -158,7 +158,7 @@ def _unreadable() -> Iterator[bytes]:
 
 
 def _ignores_what_it_can_not_read(by_hand: ByHand) -> None:
-    """No answer and no trace: what is asked after it is answered as if nothing had come."""
+    """Check that unreadable commands have no answer and no effect on later commands."""
     before = by_hand.outcome(77, "initialize")
     for payload in _unreadable():
         by_hand.send(77, "cmd", payload)
@@ -174,7 +174,7 @@ def _ignores_what_it_can_not_read(by_hand: ByHand) -> None:
 
 
 def _delivers_to_a_real_gateway(site: Site, put: Put) -> None:
-    """Its readings arrive, and it shares with the other meter's battery, which is below its minimum."""
+    """Check that its readings arrive, and that it shares with another battery below its minimum."""
     site.start("r001 gateway")
     eventually(lambda: (site.status("r001 gateway") or {}).get("donors") == ["77"])
     eventually(
@@ -212,4 +212,4 @@ def _has_deleted_what_was_acknowledged(site: Site) -> None:
     history = by_hand.outcome(77, "initialize", epoch=[9, 0])["history"]
     by_hand.close()
     assert int(history["first"]) > 1
-    assert int(history["next"]) - int(history["first"]) <= 2, "no more than the slot that was just made"
+    assert int(history["next"]) - int(history["first"]) <= 2, "only the last slot"

@@ -1,4 +1,4 @@
-"""TLS at real processes: who gets in, who does not and is told why in log and metrics, and what others can read."""
+"""TLS at real processes: accepted and refused clients, the reasons in log and metrics, and eavesdropping."""
 
 import asyncio
 import random
@@ -41,7 +41,7 @@ PARTS = ("head-end", "utility", "r001 broker", "r001 gateway", "r001 meters")
 
 
 class Broker:
-    """A broker process that asks for certificates, its authority, and gateway r001 with meters 10001 and 10002."""
+    """A broker process that requires certificates, its authority, and gateway r001 with meters 10001 and 10002."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -117,13 +117,13 @@ class Broker:
     def link(
         self, identity: str, own: Path | None, token: str | None = None, *, at: str | None = None, plain: bool = False
     ) -> "Heard":
-        """Return a link to this broker, or by way of ``at``."""
+        """Return a link to this broker, or through ``at``."""
         tls = None if plain else ClientTls(self.ca, own)
         return Heard(at or self.address, identity, self.tokens[identity] if token is None else token, tls)
 
 
 class Heard:
-    """A link, and what it was sent."""
+    """A link, and its received messages."""
 
     def __init__(self, address: str, identity: str, token: str, tls: ClientTls | None) -> None:
         self.messages: list[bytes] = []
@@ -159,7 +159,7 @@ def play(scene: Coroutine[object, object, None], *links: Heard) -> None:
 
 
 async def arrives(sender: Heard, topic: str, receiver: Heard, payload: bytes) -> None:
-    """Send until it is heard, as whoever needs something to arrive does."""
+    """Send a message again until it is received, as the parts do."""
     async with asyncio.timeout(30):
         while payload not in receiver.messages:
             sender.link.publish(Publish(topic, payload))
@@ -233,7 +233,7 @@ def test_row_24_who_is_not_the_device_is_refused_with_the_reason_and_the_victim_
             await arrives(gateway, DOWN, victim, str(number).encode())
 
     play(scene(), victim, gateway)
-    assert victim.link.connects == gateway.link.connects == 1, "nobody disturbed them"
+    assert victim.link.connects == gateway.link.connects == 1, "no other client may disturb them"
     assert not any(intruder.messages for intruder, _ in intruders.values())
     for text in ("peer did not return a certificate", "its certificate is of '10002'", "wrong token"):
         assert text in broker.log()
@@ -362,7 +362,7 @@ def test_row_30_a_revoked_certificate_and_a_revoked_device_are_cut_at_once_and_r
         broker.register(m10001="stolen")
         await become(lambda: not meter.link.connected, within_s=10)
         await become(lambda: "it was revoked: stolen" in broker.log())
-        # A new certificate for the one, a mark taken away for the other: both are back.
+        # A new certificate for the one, a removed revocation for the other: both are admitted again.
         broker.device("10002")
         broker.register()
         await become(lambda: meter.link.connected and other.link.connected)
@@ -392,7 +392,7 @@ def test_an_authority_that_was_replaced_takes_the_connections_it_proved_with_it(
 
         async def scene() -> None:
             await become(lambda: meter.link.connected)
-            # One more authority, and the new contexts that come with it, cut nobody.
+            # Another authority, and the new TLS contexts for it, disconnect no client.
             ours, other = broker.ca.read_bytes(), authority(tmp_path / "other").out / "authority"
             broker.ca.write_bytes(ours + (other / "ca.pem").read_bytes())
             await become(lambda: broker.log().count("read again") == 1)
@@ -434,7 +434,7 @@ def test_row_30_a_gateway_with_an_expired_certificate_keeps_everything_and_sends
         refused = 'commonwatt_broker_refused_connects_total{reason="expired"}'
         eventually(lambda: site.metric("head-end", refused) > 0)
         assert "the certificate of 'r001' is valid from" in site.log("head-end")
-        # The gateway goes on: meters get their acknowledgements, and what can't be sent waits.
+        # The gateway continues: meters get their acknowledgements, and unsent data waits.
         at_expiry, sent = acknowledged(site), stored(site)
         eventually(lambda: acknowledged(site) > at_expiry + 50)
         assert stored(site) == sent
@@ -448,9 +448,9 @@ def test_row_30_a_gateway_with_an_expired_certificate_keeps_everything_and_sends
         audit = audit_folder(site.folder)
         assert audit.good, audit
         assert "renew it with: commonwatt enroll renew" in site.log("r001 gateway")
-        # And one that is revoked is out at once, and says why.
+        # A revoked client is disconnected at once, with the reason in the log.
         enroll(site, "revoke", "r001", "--reason", "stolen")
-        # Cut, unless it connected again by itself for the new list in its folder, and was refused.
+        # Disconnected, unless it reconnected by itself because of the new list in its folder, and was refused.
         eventually(lambda: site.metric("head-end", refused.replace("expired", "revoked")) > 0)
         eventually(lambda: "was revoked" in site.log("head-end"))
         site.stop(*reversed(PARTS))

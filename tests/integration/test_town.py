@@ -53,7 +53,7 @@ def amiss(report: dict[str, object]) -> dict[str, object]:
 
 
 def order(data: Path, *words: str) -> None:
-    """Give a command as an operator does; it is kept, and sent until it is answered."""
+    """Give a command as an operator; it is stored, and sent until it is answered."""
     config = str(data / "utility" / "utility.toml")
     subprocess.run([*COMMONWATT, "utility", "command", "--config", config, *words], check=True, capture_output=True)
 
@@ -64,7 +64,7 @@ def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agre
     command = demo(data, "--town", str(town), "--speed", "150", "--for", "25s")
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
-        process.stdout.readline()  # everything is up, and time has begun
+        process.stdout.readline()  # all parts run, and the clock has started
         order(data, "r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1500")
         order(data, "r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "3000")
         order(data, "apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "1500")
@@ -119,10 +119,10 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path
         process.stdout.readline()
         process.send_signal(signal.SIGINT)
         while "Ctrl-C skips that" not in (line := process.stdout.readline()):
-            assert line, "it ended without a word"
+            assert line, "it must end with a message"
         process.send_signal(signal.SIGINT)
         assert f"not compared; to do it: commonwatt audit --data {data}" in process.stdout.read()
-    assert process.returncode == 130, "the comparison was skipped, and nothing says that all is well"
+    assert process.returncode == 130, "the comparison was skipped, and no success may be reported"
 
 
 def test_mistakes_on_the_command_line_are_told_with_what_to_do(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The utility as processes: its commands, its service with the real head-end broker, and gateways that are ours."""
+"""The utility as processes: its commands, its service with the real head-end broker, and simulated gateways."""
 
 import asyncio
 import contextlib
@@ -58,7 +58,7 @@ def process(*arguments: object, log: Path | None = None) -> Iterator["subprocess
 
 
 class Utility:
-    """A registered town in a folder, and what asks its service."""
+    """A registered town in a folder, and requests to its service."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -96,7 +96,7 @@ def utility(tmp_path: Path) -> Utility:
 
 
 class Gateway:
-    """Gateway r001, as far as the utility sees it."""
+    """A simulated gateway r001."""
 
     def __init__(self, utility: Utility) -> None:
         self.acks: list[BatchAck] = []
@@ -147,7 +147,7 @@ def full_block(quarter: int, meter: int = 10001) -> Blocks:
 
 
 def stops(service: "subprocess.Popen[bytes]") -> bool:
-    """Say whether SIGTERM ends the service in 5 s, without a fault."""
+    """Return whether SIGTERM ends the service in 5 s, without an error."""
     service.send_signal(signal.SIGTERM)
     return ended(service, 5) == 0
 
@@ -160,7 +160,7 @@ def test_service_runs_and_stops_without_a_broker(utility: Utility) -> None:
         assert status is not None
         assert (list(status["microgrids"]), status["head_end_connected"]) == (["r001", "r002"], False)
         metrics = httpx.get(f"http://{utility.http}/metrics", timeout=5).text
-        assert metrics.count("\ncommonwatt_utility_gateway_last_seen_seconds{") == 2, "neither was ever heard"
+        assert metrics.count("\ncommonwatt_utility_gateway_last_seen_seconds{") == 2, "neither has ever sent a message"
         refused = "[Errno 111] Connection refused"
         asyncio.run(become(lambda: utility.tells("/status", lambda answer: answer["head_end_failure"] == refused)))
         second = commonwatt("utility", "run", "--config", utility.config)
@@ -257,7 +257,7 @@ def test_register_counts_in_good_english(utility: Utility, tmp_path: Path) -> No
     "words", [("meters", "run"), ("meters", "dump"), ("utility", "dump"), ("utility", "command"), ("utility", "run")]
 )
 def test_help_flows(words: tuple[str, str]) -> None:
-    """No line of the help's text is shorter than it need be, but for a paragraph's last."""
+    """Check that each line of the help is filled, except the last of a paragraph."""
     text = [line.strip() for line in commonwatt(*words, "--help").stdout.split("╭")[0].splitlines()]
     for line, after in itertools.pairwise(text):
         if line and after:

@@ -1,4 +1,4 @@
-"""What stands still, or has gone deaf, in real processes: noticed, counted, and repaired or ended."""
+"""Stuck parts, and connections without messages, in real processes: detected, counted, and repaired or ended."""
 
 import asyncio
 import os
@@ -40,7 +40,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
 
 
 def start(site: Site, name: str, first: str) -> None:
-    """Start a part with some of its patience taken, which is no setting."""
+    """Start a part with shorter time-outs, which have no setting."""
     part = site.layout.part(name)
     with part.log.open("ab") as log:
         command = [sys.executable, "-c", f"{first}; from commonwatt.cli.main import main; main()", *part.command[3:]]
@@ -58,8 +58,8 @@ def test_systemd_hears_of_each_service(site: Site, tmp_path: Path) -> None:
     with ExitStack() as stack:
         ears = {name: stack.enter_context(closing(start_as_systemd_does(site, name, tmp_path))) for name in names}
         for name, ear in ears.items():
-            # It needs neither network nor anybody else to start.
-            # On a busy machine that may take longer than a look of its watchdog.
+            # It needs neither network nor other parts to start.
+            # On a busy machine that may take longer than a period of its watchdog.
             while (first := ear.recv(500)) == b"WATCHDOG=1":
                 pass
             assert first.startswith(b"READY=1\nSTATUS="), site.log(name)
@@ -98,7 +98,7 @@ def test_a_writer_that_hangs_ends_its_process_and_nothing_acknowledged_is_lost(s
     before = stored(site)
     with ExitStack() as locks:
         for path in hanging.values():
-            # Whoever holds the file: a commit waits for it, for longer than the watchdog does.
+            # Another connection locks the file: a commit waits longer than the watchdog.
             lock = locks.enter_context(closing(sqlite3.connect(site.folder / path, isolation_level=None)))
             lock.execute("BEGIN EXCLUSIVE")
         eventually(lambda: all(site.processes[name].poll() is not None for name in hanging))
@@ -117,7 +117,7 @@ def test_a_writer_that_hangs_ends_its_process_and_nothing_acknowledged_is_lost(s
 
 
 def deaf_at_first(site: Site, name: str, key: str) -> Proxy:
-    """Put a proxy before the broker a part names under ``key``: its first connection hears nothing published."""
+    """Put a proxy before the broker a part names under ``key``: its first connection receives no messages."""
     part = site.layout.part(name)
     host, port = site.address(name, key)
     proxy = Proxy((host, port))
@@ -185,7 +185,7 @@ async def end(task: "asyncio.Task[None]") -> None:
 
 
 def test_row_08_a_half_open_link_is_noticed_within_two_heartbeats(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Its keepalive is a heartbeat: it is given up after twice that. Here 1 s stands for 60.
+    # The keepalive is one heartbeat; a link ends after two of them. Here 1 s stands for 60.
     assert mqtt.KEEPALIVE_S <= HEARTBEAT_S
     monkeypatch.setattr(mqtt, "KEEPALIVE_S", 1)
     site.start("head-end")
@@ -216,13 +216,13 @@ def test_row_27_an_exception_in_a_callback_is_counted_and_the_link_goes_on(site:
         assert ear.link.connected, "a listener's fault is not the connection's"
         client = ear.link._client
         assert client is not None
-        # Paho itself fails, with who knows what half read: the connection is made anew.
+        # Paho itself fails, perhaps within a packet: the connection is made anew.
         client._packet_handle = lambda: [][0]  # type: ignore[method-assign]
         ear.fails = False
         client._send_pingreq()
         await become(lambda: ear.link.restarts["failed"] and ear.link.connects == 2)
         assert ear.link.failures == 2
-        # So does what it does by the clock.
+        # The same is true of its timers.
         client = ear.link._client
         assert client is not None
         client.loop_misc = lambda: [][0]  # type: ignore[method-assign]

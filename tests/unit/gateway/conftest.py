@@ -1,4 +1,4 @@
-"""The world every test of the gateway starts from."""
+"""The initial world of the gateway's tests."""
 
 from collections.abc import Iterator
 from pathlib import Path

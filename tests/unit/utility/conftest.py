@@ -1,7 +1,7 @@
 """A small town in a database.
 
-The database is an SQLite file. A module whose tests are true of any database sets ``kind`` to ``databases.both_kinds``,
-and runs on a PostgreSQL server too, one for all of them.
+The database is an SQLite file. A module whose tests apply to every database sets ``kind`` to ``databases.both_kinds``,
+and also runs on a PostgreSQL server, shared by all such modules.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,7 +35,7 @@ def kind() -> str:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgres]:
     with Postgres(tmp_path_factory.mktemp("postgres"), durable=False) as it:
-        # As an installation has it: a database of somebody who may do nothing else.
+        # As in an installation: a database whose owner has no other rights.
         it.execute(f"CREATE ROLE {CLERK} LOGIN PASSWORD 'secret'", f"CREATE DATABASE town OWNER {CLERK}")
         open_database(it.url_of("town", CLERK), create=True).close()
         yield it
@@ -46,7 +46,7 @@ def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
     if kind == "sqlite":
         return f"sqlite:///{tmp_path}/utility.db"
     server: Postgres = request.getfixturevalue("server")
-    # Quicker than to make the tables anew, or to copy them.
+    # Faster than making the tables anew, or copying them.
     statements = [
         *(f"DELETE FROM {table.name}" for table in reversed(metadata.sorted_tables)),
         *(f"ALTER SEQUENCE {name} RESTART" for name in ("part_id_seq", "letter_no_seq", "meter_no_seq")),
@@ -57,7 +57,7 @@ def url(tmp_path: Path, kind: str, request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def command(tmp_path: Path, url: str, kind: str) -> Callable[..., str]:
-    """Run a command of the utility as a person does; ``code`` is how it must end. Return what it says."""
+    """Run a command of the utility, which must exit with ``code``; return its output."""
     config = tmp_path / "utility.toml"
     if kind == "postgresql":
         url = f"{url.replace('@', ':secret@')}?options=-c%20lock_timeout%3D3s"
