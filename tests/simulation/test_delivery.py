@@ -27,6 +27,12 @@ FOUND_AT = {
     "averages beside exact slots": 21,
     "acknowledge before commit": 4,
     "a clock trusted from the start": 20,
+    "commits of meters not synced": 9,
+    "delete on any acknowledgement": 2,
+    "states without an end": 3,
+    "adopt epoch": 2,
+    "batches never given up": 4,
+    "no fence": 8,
 }
 """The first seed that found a bug when this was written; it is tried before all others, which saves a minute."""
 
