@@ -7,10 +7,12 @@ import pytest
 
 from commonwatt.demo import parts
 from harness.network.waiting import free_ports
+from harness.real import forks
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _ports_of_our_own() -> Iterator[None]:
+def _ports_and_forks() -> Iterator[None]:
+    forks.enable()
     with patch.object(parts, "free_ports", free_ports):
         yield
 

@@ -2,7 +2,6 @@
 
 import re
 import socket
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from typing import Self
 from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
 from harness.network.mqtt_raw import PingPong, RawClient
 from harness.network.waiting import ended, eventually, free_port
+from harness.real import forks
 
 
 class BrokerProcess:
@@ -42,9 +42,9 @@ class BrokerProcess:
             f'devices = "{folder / "devices.json"}"\n{settings}\n'
         )
         self._log = folder / "broker.log"
-        with self._log.open("wb") as log:
-            command = [*run_by, sys.executable, "-m", "commonwatt", "broker", "run", "--config", str(config)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        command = [*run_by, sys.executable, "-m", "commonwatt", "broker", "run", "--config", str(config)]
+        self._log.unlink(missing_ok=True)
+        self.process = forks.start(command, self._log)
         eventually(lambda: "listening" in self.log())
 
     def _device(self, identity: str, role: Role, microgrid: str) -> Device:

@@ -3,11 +3,11 @@
 import re
 import shlex
 import shutil
-import subprocess
 from collections import defaultdict
 from pathlib import Path
 
 from harness.docs.generate import DOCS, blocks_of
+from harness.real import forks
 
 DEPLOY = DOCS.parent / "deploy"
 SYSTEMD = DEPLOY / "systemd"
@@ -83,7 +83,7 @@ def office(folder: Path, program: list[str]) -> Path:
             (f"{own}utility register", f"{own}enroll authority", f"{own}enroll broker", f"{own}enroll d")
         ):
             words = shlex.split(line.removeprefix(own))
-            subprocess.run([*program, *words], cwd=folder, check=True, capture_output=True, timeout=60)
+            forks.run([*program, *words], cwd=folder, check=True, timeout=60)
     for name, content in settings(text).items():
         (folder / name).write_text(content)
     return folder / "site"

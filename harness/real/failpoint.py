@@ -1,6 +1,6 @@
 """Run a part by its real command, and kill it before a commit, or right after it.
 
-``python failpoint.py PART WHEN NTH run --config FILE``: the process prints the NTH step of PART that has the
+``main`` takes the arguments PART WHEN NTH run --config FILE. The process prints the NTH step of PART that has the
 change in ``MATTERS``, then kills itself by SIGKILL, ``before`` the commit, or ``after`` it and before publishing.
 """
 
@@ -71,7 +71,3 @@ def main() -> None:
     shell.perform = failing_perform(part, "before" if when == "before" else "after", int(nth))  # type: ignore[attr-defined]
     sys.argv = ["commonwatt", part, *sys.argv[4:]]
     commonwatt()
-
-
-if __name__ == "__main__":
-    main()

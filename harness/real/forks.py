@@ -20,6 +20,9 @@ from importlib import import_module
 from pathlib import Path
 
 _COMMAND = [sys.executable, "-m", "commonwatt"]
+_CODE = [sys.executable, "-c"]
+
+_MAIN = "from commonwatt.__main__ import main; main()"
 
 _LOADED = (
     "broker.embedded.broker",
@@ -91,24 +94,44 @@ def _origin() -> Origin:
     return origin
 
 
-def start(command: list[str], out: Path, err: Path | None = None) -> subprocess.Popen[bytes]:
-    """Start a command that appends to one or two files; fork only for ``commonwatt``."""
-    if command[:3] == _COMMAND:
-        files = [str(out), str(err or out)]
-        pid = _origin().ask({"run": command[3:], "files": files, "folder": str(Path.cwd())})
+_enabled = False
+
+
+def enable() -> None:
+    """Fork from now on. A benchmark does not: it measures processes that have loaded their own modules only."""
+    global _enabled
+    _enabled = True
+
+
+def start(
+    command: list[str], out: Path, err: Path | None = None, folder: Path | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a command that appends to one or two files; once enabled, fork for ``commonwatt`` and ``python -c``."""
+    code = _MAIN if command[:3] == _COMMAND else command[2] if command[:2] == _CODE else None
+    if _enabled and code is not None:
+        for file in (out, err or out):
+            file.touch()
+        files = [str(out.absolute()), str((err or out).absolute())]
+        request: dict[str, object] = {
+            "code": code,
+            "arguments": command[3:],
+            "files": files,
+            "folder": str(folder or Path.cwd()),
+        }
+        pid = _origin().ask(request)
         assert pid is not None
         return Forked(_origin(), command, pid)
     with out.open("ab") as out_file, (err or out).open("ab") as err_file:
-        return subprocess.Popen(command, stdout=out_file, stderr=err_file)
+        return subprocess.Popen(command, stdout=out_file, stderr=err_file, cwd=folder)
 
 
 def run(
-    command: list[str], *, check: bool = False, timeout: float | None = None, **_: bool
+    command: list[str], *, check: bool = False, timeout: float | None = None, cwd: Path | None = None, **_: bool
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and return what it printed: ``subprocess.run`` with ``capture_output`` and ``text``."""
     with tempfile.TemporaryDirectory() as folder:
         out, err = Path(folder) / "out", Path(folder) / "err"
-        code = start(command, out, err).wait(timeout)
+        code = start(command, out, err, cwd).wait(timeout)
         done = subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
     if check:
         done.check_returncode()
@@ -137,8 +160,6 @@ def _serve(connection: socket.socket) -> dict[str, str | list[str]] | None:
 def _main() -> None:
     for name in _LOADED:
         import_module(name)
-    from commonwatt.__main__ import main
-
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; this one ends with their connection.
     gc.freeze()
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
@@ -150,8 +171,8 @@ def _main() -> None:
         os.dup2(file, stream)
         os.close(file)
     os.chdir(str(request["folder"]))
-    sys.argv = ["commonwatt", *request["run"]]
-    main()
+    sys.argv = ["commonwatt", *request["arguments"]]
+    exec(str(request["code"]), {"__name__": "__main__"})
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Self
 
 from harness.network.waiting import eventually
+from harness.real import forks
 from harness.real.parts import real_part
 
 
@@ -35,7 +36,7 @@ def open_to_all(folder: Path, host: str, port: int) -> list[str]:
 def render(broker: Path, out: Path) -> list[str]:
     """Write the files of a Mosquitto that replaces the broker of file ``broker``; return its command."""
     words = ["broker", "render", "mosquitto", "--config", str(broker), "--out", str(out)]
-    subprocess.run([sys.executable, "-m", "commonwatt", *words], check=True, capture_output=True)
+    forks.run([sys.executable, "-m", "commonwatt", *words], check=True)
     return command(out / "mosquitto.conf")
 
 

@@ -14,17 +14,23 @@ from typing import Any, Self
 from unittest.mock import patch
 
 from commonwatt.codec.dumps import read_dump
-from commonwatt.demo.layout import CLOCK_FILE, let_time_begin, prepare
+from commonwatt.demo.layout import CLOCK_FILE, Layout, let_time_begin, prepare
 from commonwatt.model.blocks import Blocks
 from commonwatt.runtime.clock import save_clock
 from harness.network.proxy import Judge, Proxy
 from harness.network.waiting import PATIENCE_S, ended, eventually
-from harness.real import failpoint, forks
+from harness.real import forks
 from harness.real.failpoint import When
 from harness.real.mosquitto import listens, render
 
 STOP_WITHIN_S = 5.0
 """Seconds after SIGTERM within which a part ends, as documented for users."""
+
+
+def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bool = True) -> Layout:
+    """Prepare a folder as the demonstration does; the command that registers the town is forked."""
+    with patch("commonwatt.demo.layout.subprocess.run", forks.run):
+        return prepare(folder, town_file, speed, None, plain_text=plain_text)
 
 
 class Site:
@@ -42,9 +48,7 @@ class Site:
         folder.mkdir()
         self.town_file = folder.with_suffix(".toml")
         self.town_file.write_text(town)
-        with patch("commonwatt.demo.layout.subprocess.run", forks.run):
-            prepared = prepare(folder, self.town_file, speed, None, plain_text=plain_text)
-        self.layout = let_time_begin(prepared)
+        self.layout = let_time_begin(prepared(folder, self.town_file, speed, plain_text=plain_text))
         # No supervisor raises the clock's ceiling here.
         save_clock(folder / CLOCK_FILE, self.layout.clock)
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -70,9 +74,10 @@ class Site:
     def run_until_it_dies(self, name: str, when: When, nth: int = 1) -> None:
         """Run a part that kills itself before, or after, its ``nth`` commit that counts (see ``failpoint``)."""
         part = self.layout.part(name)
-        command = [sys.executable, failpoint.__file__, part.kind, when, str(nth), *part.command[4:]]
-        with part.log.open("ab") as log:
-            process = self.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
+        fail = "from harness.real.failpoint import main; main()"
+        process = self.processes[name] = forks.start(
+            [sys.executable, "-c", fail, part.kind, when, str(nth), *part.command[4:]], part.log
+        )
         assert process.wait(PATIENCE_S) == -signal.SIGKILL, self.log(name)
         del self.processes[name]
 

@@ -1,7 +1,6 @@
 """Bad input at real processes (row 28): every kind, from registered identities, while good meters deliver."""
 
 import json
-import subprocess
 import sys
 import time
 import urllib.request
@@ -23,6 +22,7 @@ from commonwatt.runtime.clock import save_clock
 from harness.fuzz import bad_input
 from harness.fuzz.bad_input import block
 from harness.network.waiting import PATIENCE_S, eventually
+from harness.real import forks
 from harness.real.site import Site
 from harness.worlds.gateway import CAPACITY, START
 from tests.docs.test_bad_input import rows
@@ -71,7 +71,7 @@ def client(site: Site, broker: str, identity: str, tokens: str) -> Iterator[Call
 
 
 def command(site: Site, *words: str) -> str:
-    done = subprocess.run([sys.executable, "-m", "commonwatt", *words], capture_output=True, text=True, timeout=60)
+    done = forks.run([sys.executable, "-m", "commonwatt", *words], timeout=60)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -1,15 +1,14 @@
 """Starts without a network, without the other parts, and without earlier stores."""
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from commonwatt.audit import Audit, audit_folder
-from commonwatt.demo.layout import prepare
 from harness.network.waiting import eventually
-from harness.real.site import Site
+from harness.real import forks
+from harness.real.site import Site, prepared
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 
@@ -93,10 +92,10 @@ def test_a_utility_that_starts_empty_gets_everything_back_from_the_gateways_back
 def test_a_gateway_with_a_wrong_file_says_which_line_and_what_to_do(
     tmp_path: Path, change: tuple[str, str], says: str
 ) -> None:
-    layout = prepare(tmp_path / "site", _town(tmp_path), 60, None)
+    layout = prepared(tmp_path / "site", _town(tmp_path), plain_text=False)
     part = layout.part("r001 gateway")
     part.config.write_text(part.config.read_text().replace(*change, 1))
-    done = subprocess.run(part.command, capture_output=True, text=True, check=False)
+    done = forks.run(part.command)
     assert done.returncode == 2, done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
@@ -111,7 +110,7 @@ def _town(folder: Path) -> Path:
 def test_a_second_gateway_or_fleet_on_the_same_store_is_kept_out(site: Site) -> None:
     site.start("r001 broker", "r001 gateway", "r001 meters")
     for name in ("r001 gateway", "r001 meters"):
-        second = subprocess.run(site.layout.part(name).command, capture_output=True, text=True, check=False, timeout=30)
+        second = forks.run(site.layout.part(name).command, timeout=30)
         assert second.returncode == 2
         assert "is using it" in second.stderr
         mode = next(path for path in (site.folder / "r001").glob("*.db")).stat().st_mode & 0o777

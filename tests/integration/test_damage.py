@@ -1,12 +1,12 @@
 """Row 5 of the faults on real processes: a store is damaged while its service is stopped; the audit is good."""
 
 import sqlite3
-import subprocess
 from pathlib import Path
 
 from commonwatt.audit import audit_folder
 from commonwatt.sqlite.damage import quarantined_before
 from harness.network.waiting import eventually
+from harness.real import forks
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n'
@@ -49,13 +49,13 @@ def test_row_05_a_damaged_utility_refuses_to_start_and_is_refilled_after_its_rec
         store = part.config.parent / "utility.db"
         damage(store, 100)
         before = store.read_bytes()
-        refused = subprocess.run(part.command, capture_output=True, text=True, check=False, timeout=60)
+        refused = forks.run(part.command, timeout=60)
         assert refused.returncode == 1
         assert "the utility's database is damaged" in refused.stderr
         assert "commonwatt utility recover --config" in refused.stderr
         assert store.read_bytes() == before, "the file must be unchanged"
         command = [*part.command[:-3], "recover", "--config", str(part.config)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = forks.run(command, timeout=60)
         assert done.returncode == 0, done.stderr
         (quarantined,) = quarantined_before(store)
         assert str(quarantined) in done.stdout.replace("\n", "")

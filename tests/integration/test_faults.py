@@ -6,7 +6,6 @@ between gateway and that broker, ``uplink`` between gateway and head-end, ``offi
 
 import json
 import sqlite3
-import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from commonwatt.model.records import State
 from commonwatt.protocol.topics import meter_down
 from harness.network.proxy import Fate, Message, Proxy, Way, chance
 from harness.network.waiting import eventually
+from harness.real import forks
 from harness.real.failpoint import When
 from harness.real.mosquitto import open_to_all
 from harness.real.site import Site
@@ -84,10 +84,7 @@ class Town(Site):
 
     def _commonwatt(self, *words: str) -> str:
         config = str(self.layout.part("utility").config)
-        done = subprocess.run(
-            [sys.executable, "-m", "commonwatt", *words, "--config", config], check=True, capture_output=True, text=True
-        )
-        return done.stdout
+        return forks.run([sys.executable, "-m", "commonwatt", *words, "--config", config], check=True).stdout
 
     def ask_gateway(self, sql: str, values: dict[str, Any] | None = None) -> int:
         """Return the one number that a query of the gateway's store gives."""

@@ -27,6 +27,7 @@ from commonwatt.protocol.meter_messages import Put, unpack_put
 from commonwatt.runtime.clock import Clock, save_clock
 from commonwatt.town.town import load_town
 from harness.network.waiting import PATIENCE_S, ended, eventually, free_port
+from harness.real import forks
 from harness.worlds.meters import ack_of
 
 WAIT_S = 30.0
@@ -139,8 +140,7 @@ class Bench:
     def start(self, part: str) -> subprocess.Popen[bytes]:
         module = {"broker": "broker.cli", "meters": "meter_sim.cli"}[part]
         command = [sys.executable, "-c", f"from {module} import app; app()", "run", "-c", f"{part}.toml"]
-        with (self.path / f"{part}.log").open("ab") as log:
-            process = subprocess.Popen(command, cwd=self.path, stdout=log, stderr=log)
+        process = forks.start(command, self.path / f"{part}.log", folder=self.path)
         self.processes.append(process)
         return process
 
@@ -158,7 +158,7 @@ class Bench:
 
     def dump(self, *options: str) -> tuple[Blocks, dict[tuple[int, int, int], EventRecord]]:
         command = [sys.executable, "-c", "from meter_sim.cli import app; app()", "dump", "-c", "meters.toml", *options]
-        result = subprocess.run(command, cwd=self.path, capture_output=True, text=True, check=True)
+        result = forks.run(command, cwd=self.path, check=True)
         (self.path / "dump.jsonl").write_text(result.stdout)
         with (self.path / "dump.jsonl").open() as file:
             return read_dump(file)

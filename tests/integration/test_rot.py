@@ -2,7 +2,6 @@
 
 import json
 import sqlite3
-import subprocess
 import urllib.error
 import urllib.request
 from contextlib import closing, suppress
@@ -13,6 +12,7 @@ from typing import Any
 from commonwatt.audit import audit_folder
 from commonwatt.model.units import QUARTER_S
 from harness.network.waiting import eventually
+from harness.real import forks
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 4\npush_share = 1.0\n'
@@ -114,7 +114,7 @@ def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_reco
 
         site.stop("utility")
         recovery = [*part.command[:-3], "recover", "--config", str(part.config)]
-        done = subprocess.run(recovery, capture_output=True, text=True, check=False, timeout=60)
+        done = forks.run(recovery, timeout=60)
         assert done.returncode == 0, done.stderr
         site.start("utility")
         eventually(lambda: taken() >= 2)

@@ -30,6 +30,7 @@ from commonwatt.protocol.topics import LTE
 from harness.network.mqtt_raw import connect_packet
 from harness.network.proxy import Proxy
 from harness.network.waiting import become, ended, eventually, free_port
+from harness.real import forks
 from harness.real.enrolled import authority, certificate, now
 from harness.real.site import Site
 
@@ -74,8 +75,8 @@ class Broker:
 
     def __enter__(self) -> Self:
         command = [sys.executable, "-m", "commonwatt", "broker", "run", "--config", str(self.config)]
-        with (self.folder / "broker.log").open("wb") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        (self.folder / "broker.log").unlink(missing_ok=True)
+        self._process = forks.start(command, self.folder / "broker.log")
         eventually(self._answers)
         return self
 
@@ -466,5 +467,4 @@ def stored(site: Site) -> int:
 
 def enroll(site: Site, *words: str) -> None:
     command = [sys.executable, "-m", "commonwatt", "enroll", *words, "--out", str(site.folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    forks.run(command, check=True)

@@ -23,6 +23,7 @@ from commonwatt.runtime.watchdog import EXIT_STUCK
 from gateway.core import HEARTBEAT_S
 from harness.network.proxy import Fate, Message, Proxy, Way
 from harness.network.waiting import become, ended, eventually
+from harness.real import forks
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
@@ -42,9 +43,8 @@ def site(tmp_path: Path) -> Iterator[Site]:
 def start(site: Site, name: str, first: str) -> None:
     """Start a part with shorter time-outs, which have no setting."""
     part = site.layout.part(name)
-    with part.log.open("ab") as log:
-        command = [sys.executable, "-c", f"{first}; from commonwatt.cli.main import main; main()", *part.command[3:]]
-        site.processes[name] = subprocess.Popen(command, stdout=log, stderr=log)
+    command = [sys.executable, "-c", f"{first}; from commonwatt.cli.main import main; main()", *part.command[3:]]
+    site.processes[name] = forks.start(command, part.log)
     eventually(lambda: site.status(name) is not None)
 
 
