@@ -2,7 +2,6 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from itertools import pairwise
 
 from commonwatt.model.averaging import mean_of_group
@@ -21,7 +20,7 @@ def consolidate(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
     for record in records:
         at = last.get(record.record_type)
         if at is not None and _continues(result[at], record):
-            result[at] = replace(result[at], end=record.end)
+            result[at] = result[at]._replace(end=record.end)
         else:
             last[record.record_type] = len(result)
             result.append(record)
@@ -29,7 +28,7 @@ def consolidate(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
 
 
 def _continues(first: HistoryRecord, second: HistoryRecord) -> bool:
-    same = replace(second, start=first.start, end=first.end, record_id=first.record_id) == first
+    same = second._replace(start=first.start, end=first.end, record_id=first.record_id) == first
     # A group has one average (docs/architecture.md): two equal averages stay two records.
     return (
         same
@@ -51,7 +50,7 @@ def average(records: Sequence[HistoryRecord]) -> list[HistoryRecord]:
     for members in groups.values():
         if sum((m.end - m.start) // SLOT_S for m in members) == GROUP_SLOTS and _is_one_group(members):
             total = sum(m.reading * ((m.end - m.start) // SLOT_S) for m in members)
-            result.append(replace(members[0], lossy=1, end=members[-1].end, reading=mean_of_group(total)))
+            result.append(members[0]._replace(lossy=1, end=members[-1].end, reading=mean_of_group(total)))
         else:
             result += members
     return sorted(result, key=lambda record: record.record_id)

@@ -7,7 +7,7 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from commonwatt.model.exceptions import ProtocolError
@@ -83,6 +83,7 @@ class Put:
         first_id: First id covered.
         last_id: Last id covered; every id between them is covered, also those whose records were consolidated away.
         records: The records, packed, each 36 (history) or 24 (event) bytes.
+        slots: Slots that the records of a received put of history cover, unchecked; not on the wire.
     """
 
     log: Log
@@ -90,6 +91,7 @@ class Put:
     first_id: int
     last_id: int
     records: tuple[bytes, ...]
+    slots: int = field(default=0, compare=False)
 
     def pack(self) -> bytes:
         """Return the message."""
@@ -141,9 +143,10 @@ def unpack_put(data: bytes) -> Put:
     _check_crc(data, Refusal.CHECKSUM, "put")
     body = data[_PUT.size : -_CRC.size]
     records = tuple(body[at : at + size] for at in range(0, len(body), size))
-    if log == Log.HISTORY and _slots_of(body) > MAX_PUT_SLOTS:
+    slots = _slots_of(body) if log == Log.HISTORY else 0
+    if slots > MAX_PUT_SLOTS:
         raise ProtocolError(Refusal.TOO_LARGE, f"put of {count} records over more than {MAX_PUT_SLOTS} slots")
-    return Put(log=Log(log), generation=generation, first_id=first_id, last_id=last_id, records=records)
+    return Put(log=Log(log), generation=generation, first_id=first_id, last_id=last_id, records=records, slots=slots)
 
 
 def slots_asked(payload: bytes) -> int:
@@ -156,8 +159,11 @@ def slots_asked(payload: bytes) -> int:
 
 def _slots_of(records: bytes) -> int:
     """Return the number of slots that history records cover; invalid records count none."""
-    covered_s = (end - start for start, end in _PERIOD.iter_unpack(records))
-    return sum(seconds // SLOT_S for seconds in covered_s if 0 < seconds <= MAX_RECORD_S)
+    covered_s = 0
+    for start, end in _PERIOD.iter_unpack(records):
+        if 0 < end - start <= MAX_RECORD_S:
+            covered_s += end - start
+    return covered_s // SLOT_S
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ by one turn at most.
 from collections import deque
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 QUANTUM = 2000
 """Work that one turn of a sender of weight 1 covers."""
@@ -18,8 +18,7 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class _Item(Generic[T]):
+class _Item(NamedTuple, Generic[T]):
     content: T
     work: int
     size: int

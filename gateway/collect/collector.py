@@ -2,7 +2,7 @@
 
 import zlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from commonwatt.model.effects import Effect, Publish, Write
@@ -19,7 +19,7 @@ from commonwatt.model.records import (
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter, DeadLetterSource
-from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, slots_asked, unpack_put
+from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put
 from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddDeadLetters, AppendEvents, AppendRecords, Change, Cover
@@ -100,7 +100,7 @@ class Collector:
             return Taken([self.refusal(meter_id, log, payload, Refusal.NOT_REGISTERED, now)])
         if self.refusing:
             return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
-        if not self._allowance.take(meter_id, max(len(put.records), slots_asked(payload)), now):
+        if not self._allowance.take(meter_id, max(len(put.records), put.slots), now):
             self.counts.puts_over_allowance += 1
             self._over_allowance.add(meter_id)
             return Taken([self.refusal(meter_id, log, payload, Refusal.BUSY, now)])
@@ -120,9 +120,11 @@ class Collector:
             return self._history(put, records, expected, now)
         return self._events(put, events, expected, now)
 
-    def _early(self, times: Iterable[EpochSeconds], now: Now) -> bool:
+    def _early(self, times: Sequence[EpochSeconds], now: Now) -> bool:
         """Return whether a put is ahead of this clock: it then stays at the meter, and nothing is lost."""
-        return now.trust >= Trust.HARDWARE and any(is_early(time, now) for time in times)
+        if now.trust < Trust.HARDWARE or max(times, default=0) <= now:
+            return False
+        return any(is_early(time, now) for time in times)
 
     def junk(
         self,

@@ -159,7 +159,8 @@ class Store(StoreReads):
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for change in changes:
-                apply(change)
+                if not isinstance(change, AppendRecords):
+                    apply(change)
             for records in _portions(changes):
                 self._append(from_records(records))
             self._db.execute("COMMIT")
@@ -203,10 +204,6 @@ class Store(StoreReads):
             "INSERT INTO part (meter, type, quarter, payload, relayed, joined) VALUES (?, ?, ?, ?, ?, ?)",
             [(signed64(p.key[0]), p.key[1], p.key[2], p.payload, p.relayed, p.joined) for p in change.parts],
         )
-
-    @_apply.register
-    def _(self, change: AppendRecords) -> None:
-        """Do nothing: ``commit`` adds all records of a transaction together."""
 
     def _append(self, blocks: Blocks) -> None:
         parts = zip(blocks.keys(), pack(blocks), strict=True)

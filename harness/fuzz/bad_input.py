@@ -151,7 +151,7 @@ def _put_with(**changes: int) -> bytes:
 
 def _days() -> bytes:
     day = readings(1, 1, 1)[0]
-    records = [replace(day, record_id=i, start=START - 86_400, end=START) for i in range(1, 101)]
+    records = [day._replace(record_id=i, start=START - 86_400, end=START) for i in range(1, 101)]
     return Put(log=Log.HISTORY, generation=1, first_id=1, last_id=100, records=tuple(r.pack() for r in records)).pack()
 
 
@@ -212,8 +212,8 @@ RECORDS: dict[str, dict[str, int]] = {
 def play_record(bench: GatewayBench, case: str) -> Seen:
     """The bad record stands in a put with a good one; slot 1 has its reading already."""
     bench.world.put(1, 2, [RECORD])
-    good, bad = readings(1, 11, 1)[0], replace(RECORD, record_id=12)
-    bad = replace(bad, **RECORDS[case])
+    good, bad = readings(1, 11, 1)[0], RECORD._replace(record_id=12)
+    bad = bad._replace(**RECORDS[case])
 
     def do() -> str:
         ack = bench.world.put(1, 11, [good, bad], last_id=12)

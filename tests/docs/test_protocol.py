@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import get_args
@@ -462,5 +461,5 @@ def test_averages_round_half_up_and_keep_the_first_id_as_the_page_says() -> None
         )
         for n in range(10)
     ]
-    one, both = average(group), consolidate([replace(record, reading=4) for record in group])
+    one, both = average(group), consolidate([record._replace(reading=4) for record in group])
     assert [(r.record_id, r.reading) for r in (*one, *both)] == [(7, 1), (7, 4)]

@@ -122,7 +122,7 @@ def bad_messages(now: int) -> Iterator[tuple[str, bytes, str]]:
                 changes |= {"start": changes["start"] + shift, "end": changes["end"] + shift}
             elif changes.get("start") == START + 1:
                 changes["start"] = now + 1
-            poison = replace(record, **changes)
+            poison = record._replace(**changes)
             put = Put(log=Log.HISTORY, generation=1, first_id=number, last_id=number, records=(poison.pack(),))
             yield "rec", put.pack(), reason
         elif case in bad_input.LEVELS:

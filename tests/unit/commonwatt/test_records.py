@@ -19,7 +19,7 @@ from commonwatt.model.records import (
     unpack_history,
 )
 from commonwatt.model.units import GROUP_S, MAX_ABS_READING, SLOT_S
-from commonwatt.model.validation import FUTURE_S, Expected, judge_event, judge_history
+from commonwatt.model.validation import FUTURE_S, Expected, judge_event, judge_history, reading_faults
 
 NOW = 1_790_000_400
 GROUP = 1_790_000_100 // GROUP_S * GROUP_S
@@ -42,6 +42,23 @@ histories = st.builds(
     reading=st.integers(-(2**63), 2**63 - 1),
 )
 events = st.builds(EventRecord, previous_state=u16, new_state=u16, record_id=u64, meter_id=u64, time=u32)
+
+
+@given(
+    reading=st.integers(-(2**63), 2**63 - 1)
+    | st.sampled_from((-1, 0, 5_000, 5_001, MAX_ABS_READING, MAX_ABS_READING + 1)),
+    limit=st.sampled_from((0, 5_000, MAX_ABS_READING)),
+    slots_ahead=st.integers(-100, 1000),
+    now=st.sampled_from((None, NOW)),
+)
+def test_a_record_has_the_first_fault_of_its_reading(
+    reading: int, limit: int, slots_ahead: int, now: int | None
+) -> None:
+    end = (NOW // SLOT_S + slots_ahead) * SLOT_S
+    record = GOOD._replace(start=end - SLOT_S, end=end, reading=reading)
+    expected = replace(EXPECTED, now=now, limits={3: limit})
+    faults = [why for why, faulty in reading_faults(reading, end, limit, now) if faulty]
+    assert judge_history(record, expected) == (faults[0] if faults else None)
 
 
 @given(histories)
@@ -87,7 +104,7 @@ def test_any_24_bytes_can_be_kept_as_an_event_and_judged(data: bytes) -> None:
 )
 def test_acceptable_record_is_accepted(good: dict[str, int]) -> None:
     expected = replace(EXPECTED, now=None) if good.get("end", 0) > NOW + FUTURE_S else EXPECTED
-    assert judge_history(replace(GOOD, **good), expected) is None
+    assert judge_history(GOOD._replace(**good), expected) is None
 
 
 @pytest.mark.parametrize(
@@ -114,7 +131,7 @@ def test_acceptable_record_is_accepted(good: dict[str, int]) -> None:
     ],
 )
 def test_unacceptable_record_is_rejected_by_name(wrong: dict[str, int], reason: Rejection) -> None:
-    assert judge_history(replace(GOOD, **wrong), EXPECTED) is reason
+    assert judge_history(GOOD._replace(**wrong), EXPECTED) is reason
 
 
 @pytest.mark.parametrize(
@@ -135,7 +152,7 @@ def test_every_state_is_accepted_in_an_event_those_of_later_versions_too() -> No
 
 def test_nothing_is_from_the_future_while_the_clock_is_not_trusted() -> None:
     untrusted = replace(EXPECTED, now=None)
-    assert judge_history(replace(GOOD, start=2**32 - 16 - 30, end=2**32 - 16), untrusted) is None
+    assert judge_history(GOOD._replace(start=2**32 - 16 - 30, end=2**32 - 16), untrusted) is None
     assert judge_event(replace(EVENT, time=2**32 - 1), untrusted) is None
 
 

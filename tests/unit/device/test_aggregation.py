@@ -97,7 +97,7 @@ def test_lossless_makes_one_record_of_a_quiet_quarter_under_its_first_id() -> No
 
 def test_lossless_keeps_accounts_apart() -> None:
     a, b = slot(1, 0, 5), slot(2, 1, 5)
-    moved = HistoryRecord(**{**{f: getattr(b, f) for f in b.__slots__}, "account": 2})
+    moved = b._replace(account=2)
     assert consolidate([a, moved]) == [a, moved]
 
 

@@ -1,7 +1,5 @@
 """What a gateway does with what meters send."""
 
-from dataclasses import replace
-
 import pytest
 
 from commonwatt.codec.packing import unpack
@@ -79,8 +77,7 @@ def test_a_bad_record_is_named_and_kept_and_the_rest_goes_through(
     world: World, wrong: dict[str, int], reason: Rejection
 ) -> None:
     good, bad = readings(1, 1, 2)
-    fields = {name: getattr(bad, name) for name in HistoryRecord.__dataclass_fields__} | wrong
-    bad = HistoryRecord(**fields)
+    bad = bad._replace(**wrong)
     ack = world.put(1, 1, [good, bad], last_id=2)
     assert ack.rejected == ((bad.record_id, reason),)
     assert ack.accepted == ((3, 1),)
@@ -270,8 +267,8 @@ def test_a_store_of_a_newer_release_is_refused(world: World) -> None:
 
 
 def test_what_the_service_can_just_carry_is_accepted(world: World) -> None:
-    most = replace(readings(1, 1, 1)[0], reading=250_000)
-    full = replace(most, record_id=2, record_type=RecordType.STORED, reading=CAPACITY)
+    most = readings(1, 1, 1)[0]._replace(reading=250_000)
+    full = most._replace(record_id=2, record_type=RecordType.STORED, reading=CAPACITY)
     assert world.put(1, 1, [most, full]).rejected == ()
 
 

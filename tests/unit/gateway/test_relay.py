@@ -546,7 +546,7 @@ def test_blocks_that_grow_by_their_other_parts_still_fit_a_message(world: World)
     for n in range(3):
         for quarter in range(200):
             start = START - 200 * QUARTER_S + quarter * QUARTER_S + n * 300
-            records = [replace(r, reading=rng.randrange(2**53)) for r in readings(1, 1 + n * 20, 20, start=start)]
+            records = [r._replace(reading=rng.randrange(2**53)) for r in readings(1, 1 + n * 20, 20, start=start)]
             world.put(1, 1 + n * 20, records)
         for batch in relay(world):
             world.acknowledge(batch, store=7)
