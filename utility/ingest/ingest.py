@@ -48,8 +48,10 @@ MAX_GROUP = 64
 MAX_GROUP_WORK = 64 * MAX_BATCH_BLOCKS
 """Work of a transaction, in blocks to append, from which it takes no further message."""
 
-PUBLIC_WEIGHT = 2.0
-"""Length of the turn of a public microgrid's gateway, relative to other gateways' turns."""
+WEIGHT, PUBLIC_WEIGHT = 4.0, 8.0
+"""Length of a gateway's turn in quanta of the queue: four full batches, its window; twice that for a public microgrid.
+
+With turns of one batch, a transaction of few gateways was too small for the writing thread to keep up its rate."""
 
 MESSAGE_WORK, EVENT_WORK, DEAD_LETTER_WORK = 200, 10, 10
 """Work of a message by itself, of an event and of a dead letter, in blocks to append."""
@@ -153,7 +155,7 @@ class Ingest:
 
     def _weight(self, sender: ControllerId) -> float:
         parsed = parse_gateway_up(f"{sender}/{BATCHES}")
-        return PUBLIC_WEIGHT if parsed is not None and parsed.controller in self._core.registry.public else 1.0
+        return PUBLIC_WEIGHT if parsed is not None and parsed.controller in self._core.registry.public else WEIGHT
 
     async def run(self) -> None:
         """Commit messages as they arrive, until cancelled."""
