@@ -33,7 +33,7 @@ from commonwatt.protocol.batches import BatchRefusal, unpack_batch, unpack_batch
 from gateway.changes import AppendParts, Part
 from gateway.relay.outbox import BATCH_PARTS
 from gateway.store.store import Store
-from harness.network.proxy import Fate, Message, Way
+from harness.network.fates import Fate, Message, Way
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres
 from harness.real.site import Site

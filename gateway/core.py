@@ -351,7 +351,7 @@ class Gateway:
                 "backlog_parts": parts,
                 "backlog_events": events,
                 "backlog_letters": dead_letters,
-                "backlog_age_s": self._backlog_age_s(now),
+                "backlog_age_s": self.backlog_age_s(now),
                 "aggregation": self.relay.mode.name,
                 "periods": self.utility_commands.periods,
                 "tuned": sorted(self.utility_commands.tuned),
@@ -364,11 +364,8 @@ class Gateway:
         )
         return Publish(gateway_up(self._microgrid, STATUS), heartbeat.pack(), qos=0)
 
-    def backlog_age_s(self, raw: EpochSeconds) -> int:
+    def backlog_age_s(self, now: Now) -> int:
         """Return the seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none."""
-        return self._backlog_age_s(self._tell(raw))
-
-    def _backlog_age_s(self, now: Now) -> int:
         since = self._store.backlog_since()
         return 0 if since is None else max(0, now - (since + 1) * QUARTER_S)
 

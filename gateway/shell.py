@@ -257,7 +257,6 @@ class Shell:
         try:
             self._backlog = dict(zip(("parts", "events", "dead_letters"), self._store.backlog(), strict=True))
             now = int(self._clock.now())
-            self._figures.backlog_age_s = self._core.backlog_age_s(now)
             self._figures.used_bytes = self._store.used_bytes()
             self._figures.kept_quarantined = len(quarantined_before(self._settings.store))
             store = {
@@ -270,7 +269,9 @@ class Shell:
                 "connected": {name: link.connected for name, link in links},
                 "connection_failures": {name: link.complaint for name, link in links if link.complaint},
             }
-            self._view = self._core.view(now) | connections | {"store": store}
+            view = self._core.view(now)
+            self._figures.backlog_age_s = self._core.backlog_age_s(self._core.now)
+            self._view = view | connections | {"store": store}
             self._line.judge(self._core.line.month(now))
         except sqlite3.Error as error:
             self._figures.store_failures += 1

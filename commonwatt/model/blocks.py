@@ -9,7 +9,7 @@ Blocks come in batches (arrays over n blocks), never as one object each.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -252,14 +252,7 @@ def average(blocks: Blocks) -> Blocks:
     new_quality = np.where(
         whole[:, :, None], np.uint8(Quality.AVERAGED), blocks.quality.reshape(n, _GROUPS, GROUP_SLOTS)
     )
-    return Blocks(
-        meter=blocks.meter,
-        record_type=blocks.record_type,
-        quarter=blocks.quarter,
-        values=new_values,
-        quality=new_quality.reshape(n, SLOTS).astype(np.uint8),
-        extras=blocks.extras,
-    )
+    return replace(blocks, values=new_values, quality=new_quality.reshape(n, SLOTS).astype(np.uint8))
 
 
 def mask_of(flags: npt.NDArray[np.bool_]) -> int:

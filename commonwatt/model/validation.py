@@ -134,7 +134,7 @@ def judge_history(record: HistoryRecord, expected: Expected) -> Rejection | None
         return why
     limit = expected.limits.get(record.record_type, MAX_ABS_READING)
     if 0 <= record.reading <= min(limit, MAX_ABS_READING) and (expected.now is None or record.end <= expected.now):
-        return None  # Nearly all records; what ``reading_faults`` says of them, in a third of its time.
+        return None  # A shortcut for nearly all records: ``reading_faults`` finds no fault in them, more slowly.
     faults = reading_faults(record.reading, record.end, limit, expected.now)
     return next((reason for reason, faulty in faults if faulty), None)
 

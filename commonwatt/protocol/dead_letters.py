@@ -5,7 +5,7 @@ Gateway and utility store them; ``commonwatt dead-letters`` shows the dead lette
 
 import struct
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 
 import numpy as np
@@ -142,14 +142,7 @@ def block_dead_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -
     """Return one dead letter for each block of quarantined slots; the same slots give the same dead letter."""
     row = blocks.extras["row"]
     first_ones = blocks.extras[np.arange(len(row)) - np.searchsorted(row, row) < _HELD_EXTRAS]
-    few = Blocks(
-        meter=blocks.meter,
-        record_type=blocks.record_type,
-        quarter=blocks.quarter,
-        values=blocks.values,
-        quality=blocks.quality,
-        extras=first_ones,
-    )
+    few = replace(blocks, extras=first_ones)
     return [
         DeadLetter(
             meter=meter,

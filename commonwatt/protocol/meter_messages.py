@@ -7,8 +7,9 @@ import struct
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
+from functools import cached_property
 
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.now import Trust
@@ -83,7 +84,6 @@ class Put:
         first_id: First id covered.
         last_id: Last id covered; every id between them is covered, also those whose records were consolidated away.
         records: The records, packed, each 36 (history) or 24 (event) bytes.
-        slots: Slots that the records of a received put of history cover, unchecked; not on the wire.
     """
 
     log: Log
@@ -91,7 +91,11 @@ class Put:
     first_id: int
     last_id: int
     records: tuple[bytes, ...]
-    slots: int = field(default=0, compare=False)
+
+    @cached_property
+    def slots(self) -> int:
+        """Number of slots that the records cover, unchecked; 0 for events."""
+        return _slots_of(b"".join(self.records)) if self.log is Log.HISTORY else 0
 
     def pack(self) -> bytes:
         """Return the message."""
@@ -143,10 +147,10 @@ def unpack_put(data: bytes) -> Put:
     _check_crc(data, Refusal.CHECKSUM, "put")
     body = data[_PUT.size : -_CRC.size]
     records = tuple(body[at : at + size] for at in range(0, len(body), size))
-    slots = _slots_of(body) if log == Log.HISTORY else 0
-    if slots > MAX_PUT_SLOTS:
+    put = Put(log=Log(log), generation=generation, first_id=first_id, last_id=last_id, records=records)
+    if put.slots > MAX_PUT_SLOTS:
         raise ProtocolError(Refusal.TOO_LARGE, f"put of {count} records over more than {MAX_PUT_SLOTS} slots")
-    return Put(log=Log(log), generation=generation, first_id=first_id, last_id=last_id, records=records, slots=slots)
+    return put
 
 
 def slots_asked(payload: bytes) -> int:

@@ -197,3 +197,14 @@ class PingPong:
             thread.join()
             if self._failure is not None:
                 raise self._failure
+
+
+def read_to_the_end(connection: socket.socket) -> bytes:
+    """Return all bytes from the server until it closes or resets the connection."""
+    data = b""
+    try:
+        while more := connection.recv(65_536):
+            data += more
+    except ConnectionResetError:
+        pass
+    return data

@@ -13,10 +13,12 @@ import struct
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self, TypeVar
+
+from harness.network.fates import Fate, Judge, Message, Way
 
 _T = TypeVar("_T")
 
@@ -28,63 +30,6 @@ MAX_ON_THE_WAY = 1000
 
 _CONNECT, _CONNACK, _PUBLISH, _PUBACK = 1, 2, 3, 4
 _NO_LINGER = struct.pack("ii", 1, 0)
-
-
-class Way(Enum):
-    """A direction of transmission."""
-
-    UP = "from the client to the server"
-    DOWN = "from the server to the client"
-
-
-class Fate(Enum):
-    """The proxy's treatment of a message."""
-
-    PASS = "passed"
-    DROP = "dropped"
-    TWICE = "passed twice"
-    SWAP = "overtaken by the next message of its way and connection"
-    HOLD = "held until release"
-
-
-@dataclass(frozen=True)
-class Message:
-    """A PUBLISH packet.
-
-    Attributes:
-        way: Which way it goes.
-        topic: Its topic.
-        payload: Its payload.
-    """
-
-    way: Way
-    topic: str
-    payload: bytes
-
-    @property
-    def leaf(self) -> str:
-        """The last level of its topic."""
-        return self.topic.rpartition("/")[2]
-
-
-Judge = Callable[[Message], Fate]
-
-
-def chance(seed: int, shares: Mapping[Fate, float], leaves: Collection[str] | None = None) -> Judge:
-    """Return a judge that draws fates at random, by their shares; other draws, and topics of other leaves, pass."""
-    rng = random.Random(seed)
-
-    def judge(message: Message) -> Fate:
-        if leaves is not None and message.leaf not in leaves:
-            return Fate.PASS
-        draw = rng.random()
-        for fate, share in shares.items():
-            if draw < share:
-                return fate
-            draw -= share
-        return Fate.PASS
-
-    return judge
 
 
 class _End(Enum):

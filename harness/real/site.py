@@ -17,7 +17,8 @@ from commonwatt.codec.dumps import read_dump
 from commonwatt.demo.layout import CLOCK_FILE, Layout, let_time_begin, prepare
 from commonwatt.model.blocks import Blocks
 from commonwatt.runtime.clock import save_clock
-from harness.network.proxy import Judge, Proxy
+from harness.network.fates import Judge
+from harness.network.proxy import Proxy
 from harness.network.waiting import PATIENCE_S, ended, eventually
 from harness.real import forks
 from harness.real.failpoint import When

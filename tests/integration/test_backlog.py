@@ -15,7 +15,7 @@ from commonwatt.protocol.batches import unpack_batch
 from gateway.changes import AppendParts, Part
 from gateway.relay.relay import WINDOW
 from gateway.store.store import Store
-from harness.network.proxy import Fate, Message
+from harness.network.fates import Fate, Message
 from harness.network.waiting import eventually
 from harness.real.site import Site
 

@@ -17,7 +17,8 @@ import pytest
 from commonwatt.audit import audit_folder
 from commonwatt.model.records import State
 from commonwatt.protocol.topics import meter_down
-from harness.network.proxy import Fate, Message, Proxy, Way, chance
+from harness.network.fates import Fate, Message, Way, chance
+from harness.network.proxy import Proxy
 from harness.network.waiting import eventually
 from harness.real import forks
 from harness.real.failpoint import When

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from harness.network.mqtt_raw import (
     connect_packet,
     packet,
     publish_packet,
+    read_to_the_end,
     text,
 )
 from harness.network.waiting import eventually
@@ -36,16 +36,6 @@ def broker(tmp_path: Path) -> Iterator[BrokerProcess]:
     with BrokerProcess(tmp_path / "broker", METERS) as broker:
         yield broker
         broker.stop()
-
-
-def read_to_the_end(connection: socket.socket) -> bytes:
-    data = b""
-    try:
-        while more := connection.recv(4096):
-            data += more
-    except ConnectionResetError:
-        pass
-    return data
 
 
 def connect_as(name: str, user: str, *, flags: int = 0xC2, password: str = "") -> bytes:

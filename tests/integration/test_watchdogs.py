@@ -21,7 +21,8 @@ from commonwatt.network import mqtt
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.runtime.watchdog import EXIT_STUCK
 from gateway.core import HEARTBEAT_S
-from harness.network.proxy import Fate, Message, Proxy, Way
+from harness.network.fates import Fate, Message, Way
+from harness.network.proxy import Proxy
 from harness.network.waiting import become, ended, eventually
 from harness.real import forks
 from harness.real.site import Site

@@ -140,14 +140,7 @@ def _of(blocks: Blocks, some: _Values) -> Blocks:
     quality[row, slot] = blocks.quality[row, slot]
     extras = np.empty(int((~first).sum()), EXTRA)
     extras["row"], extras["slot"], extras["value"] = row[~first], slot[~first], value[~first]
-    whole = Blocks(
-        meter=blocks.meter,
-        record_type=blocks.record_type,
-        quarter=blocks.quarter,
-        values=values,
-        quality=quality,
-        extras=extras,
-    )
+    whole = replace(blocks, values=values, quality=quality, extras=extras)
     return whole.take(np.flatnonzero(quality.any(axis=1)))
 
 

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from commonwatt.network import http_server as httpd
 from commonwatt.network.http_server import HttpServer
+from harness.network.mqtt_raw import read_to_the_end
 from harness.network.waiting import free_port
 
 
@@ -38,17 +39,6 @@ def connect(port: int) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout=10)
 
 
-def drained(sock: socket.socket) -> bytes:
-    """Everything the server says until it closes."""
-    got = b""
-    try:
-        while piece := sock.recv(65_536):
-            got += piece
-    except ConnectionResetError:
-        return got
-    return got
-
-
 @pytest.mark.parametrize(
     "request_",
     [
@@ -65,7 +55,7 @@ def drained(sock: socket.socket) -> bytes:
 def test_garbage_is_refused_and_the_next_is_answered(port: int, request_: bytes) -> None:
     with connect(port) as sock:
         sock.sendall(request_)
-        drained(sock)
+        read_to_the_end(sock)
     assert answers(port)
 
 
@@ -83,7 +73,7 @@ def test_a_slow_sender_is_cut_however_it_drips(port: int) -> None:
 
         dripping = threading.Thread(target=drip)
         dripping.start()
-        assert b"200" not in drained(sock)
+        assert b"200" not in read_to_the_end(sock)
         stop.set()
         dripping.join()
 
@@ -153,12 +143,12 @@ def test_at_the_bound_the_oldest_unfinished_request_is_closed_and_an_answer_is_n
         answered.sendall(b"GET /status HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert asked.wait(10)
         newest.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert drained(newest).endswith(b"ok\n")
+        assert read_to_the_end(newest).endswith(b"ok\n")
         second.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert drained(second).endswith(b"ok\n")
-        assert drained(oldest) == b""
+        assert read_to_the_end(second).endswith(b"ok\n")
+        assert read_to_the_end(oldest) == b""
         may_answer.set()
-        assert drained(answered).endswith(b"{}")
+        assert read_to_the_end(answered).endswith(b"{}")
     finally:
         may_answer.set()
         for sock in (answered, oldest, second, newest):
@@ -178,6 +168,6 @@ def test_threads_that_can_not_be_started_take_no_room(port: int, monkeypatch: py
     monkeypatch.setattr(threading.Thread, "start", start)
     for _ in range(2 * httpd.MAX_CONNECTIONS):
         with connect(port) as sock:
-            assert drained(sock) == b""
+            assert read_to_the_end(sock) == b""
     assert len(failed) == 2 * httpd.MAX_CONNECTIONS
     assert answers(port)

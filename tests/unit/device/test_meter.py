@@ -104,6 +104,14 @@ def history(found: Sequence[Put]) -> Put:
 # Measuring (M1).
 
 
+def shares_until(bench: Bench, end: float) -> None:
+    """Check that the meter shares to the second before ``end``, and no longer."""
+    bench.tick(end - 1)
+    assert bench.meter.bits & State.SHARING
+    bench.tick(end)
+    assert not bench.meter.bits & State.SHARING
+
+
 def test_every_slot_makes_a_record_of_each_type_with_ids_without_holes() -> None:
     bench = Bench()
     bench.slots(2)
@@ -593,10 +601,7 @@ def test_a_state_told_for_a_while_does_not_last_longer_when_the_clock_is_set_bac
     bench.command("share_power_on", now=T, seq=1, for_s=300)
     bench.ack(put, T + 5, time=T - 3600, trust=Trust.NETWORK)
     assert bench.meter.state.offset_s == -3600
-    bench.tick(T + 299)
-    assert bench.meter.bits & State.SHARING
-    bench.tick(T + 300)
-    assert not bench.meter.bits & State.SHARING
+    shares_until(bench, T + 300)
 
 
 def test_a_state_does_not_last_longer_when_a_restart_forgets_what_time_the_meter_was_told() -> None:
@@ -604,10 +609,7 @@ def test_a_state_does_not_last_longer_when_a_restart_forgets_what_time_the_meter
     bench.command("put", now=T, time=T + 3600, trust=3)
     bench.command("share_power_on", now=T, seq=1, for_s=300)
     bench.do(bench.meter.boot(T + 10, power_lost=True))
-    bench.tick(T + 299)
-    assert bench.meter.bits & State.SHARING
-    bench.tick(T + 300)
-    assert not bench.meter.bits & State.SHARING
+    shares_until(bench, T + 300)
 
 
 def test_a_meter_whose_clock_starts_before_what_it_recorded_ends_what_has_an_end() -> None:
