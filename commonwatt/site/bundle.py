@@ -152,7 +152,8 @@ def _contents(path: Path) -> dict[str, bytes]:
     contents: dict[str, bytes] = {}
     with tarfile.open(fileobj=io.BytesIO(text), mode="r:") as archive:
         for member in archive:
-            file = archive.extractfile(member) if member.isreg() else None
+            # A sparse file has few bytes in the archive, and any number when it is read.
+            file = archive.extractfile(member) if member.isreg() and not member.issparse() else None
             if file is None or member.name in contents:
                 raise ConfigError(f"{path}: refused: {member.name!r} is no plain file, or is there twice")
             contents[member.name] = file.read()

@@ -277,10 +277,11 @@ def test_a_bundle_with_a_file_elsewhere_is_refused(office: Path, root: Path, nam
 
 def test_a_bundle_with_a_link_or_too_much_is_refused(office: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = office / "r001.bundle"
-    link = tarfile.TarInfo("r001/ca.pem")
-    link.type, link.linkname = tarfile.SYMTYPE, "/etc/shadow"
-    archive(path, [(link, b"")])
-    assert "is no plain file" in refused(office, "unpack", path.name, "--root", str(root))
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE):
+        member = tarfile.TarInfo("r001/ca.pem")
+        member.type, member.linkname = kind, "/etc/shadow"
+        archive(path, [(member, b"")])
+        assert "is no plain file" in refused(office, "unpack", path.name, "--root", str(root))
     monkeypatch.setattr("commonwatt.site.bundle.MAX_BYTES", 100)
     assert "more than 100 bytes" in refused(office, "unpack", path.name, "--root", str(root))
     assert not contents(root)
