@@ -1,5 +1,6 @@
 """``commonwatt doctor``: examines the service of a file on this machine, and says what to do."""
 
+import errno
 import json
 import os
 import pwd
@@ -91,10 +92,14 @@ def examine(config: Path) -> Iterator[Finding]:
 def _faults(check: str, error: ConfigError) -> Iterator[Finding]:
     """Yield a finding for each line of an error about a file."""
     for line in str(error).splitlines():
-        remedy = "correct the file at this line; docs/settings.md has every key"
-        if check == "files":
+        remedy = "correct the file; docs/settings.md has every key"
+        if check == "files" and os.strerror(errno.EACCES) in line:
+            remedy = "give it to the service's user: sudo chown commonwatt:commonwatt, and the name of that file"
+        elif check == "files":
             remedy = "copy this place's folder from the office again, or correct the path in the file"
-        elif line.endswith(os.strerror(13)):
+        elif line.endswith(os.strerror(errno.ENOENT)):
+            remedy = "give the path of the part's file, such as /var/lib/commonwatt/r001/gateway.toml"
+        elif line.endswith(os.strerror(errno.EACCES)):
             remedy = "run this command as the service's user, or as root: sudo commonwatt doctor ..."
         yield bad(check, line, remedy)
 

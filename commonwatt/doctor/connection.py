@@ -149,7 +149,7 @@ def _secure(target: Target, sock: socket.socket) -> tuple[socket.socket, str]:
         try:
             # In TLS 1.3 the client's certificate is judged after the handshake; a content client hears nothing.
             if not secure.recv(1):
-                raise ConnectionResetError("the broker ended the connection")
+                raise ConnectionResetError("EOF occurred")
         except TimeoutError:
             pass
         return secure, f"{secure.version()}, the broker's certificate is right"
@@ -183,6 +183,11 @@ _TLS_FAULTS = (
         "copy ca.pem of the right town; or this address is of another broker",
     ),
     ("self-signed", "the broker's certificate is of another authority", "copy ca.pem of the right town"),
+    (
+        "eof occurred",
+        "the broker ended the connection during the TLS handshake; perhaps it does not use TLS at this port",
+        "give the broker a certificate, or correct the port; the broker's log shows the reason",
+    ),
     ("wrong version", "the broker does not use TLS at this port", "give the broker a certificate, or correct the port"),
     (
         "certificate required",
@@ -238,6 +243,11 @@ def _permitted(target: Target, login: Login) -> str:
 
 def _refusal(target: Target, why: str) -> tuple[str, str]:
     """Return a refusal of a login in words, and the remedy."""
+    if "without an answer" in why and target.ca is None:
+        return (
+            f"{why}; perhaps it requires TLS",
+            f"set {target.setting}_ca to the town's ca.pem, or correct the port; the broker's log shows the reason",
+        )
     if "identifier" in why:
         return (
             f"the broker does not know {target.identity}",

@@ -134,7 +134,7 @@ def service_findings(running: Running) -> Iterator[Finding]:
         yield bad(
             "service",
             f"seems to run, but does not answer: {running.failure}",
-            "look at the line `port`, and at the service's log: journalctl -u 'commonwatt-*' --since -10min",
+            "see its log: journalctl -u 'commonwatt-*' --since -10min; see the lines `port`; if it hangs, restart it",
         )
     else:
         yield warning(
@@ -166,17 +166,23 @@ def port_findings(settings: Settings, running: Running) -> Iterator[Finding]:
             )
         elif running.answer is not None:
             yield good(check, f"the service listens on {address}")
-        elif key == "http" or getattr(settings, "http", None) is not None:
-            yield bad(
-                check,
-                f"{address} is taken by another program",
-                f"find it: sudo ss -ltnp 'sport = :{port}'; stop it, or set another port as {key}",
-            )
-        else:
+        elif key == "listen" and getattr(settings, "http", None) is None:
             yield warning(
                 check,
                 f"{address} is in use, perhaps by this service itself",
                 f"see which program it is: sudo ss -ltnp 'sport = :{port}'",
+            )
+        elif running.runs:
+            yield bad(
+                check,
+                f"{address} is in use, by this service or by another program",
+                f"find it: sudo ss -ltnp 'sport = :{port}'; stop another program, or set another port as {key}",
+            )
+        else:
+            yield bad(
+                check,
+                f"{address} is taken by another program",
+                f"find it: sudo ss -ltnp 'sport = :{port}'; stop it, or set another port as {key}",
             )
 
 

@@ -15,7 +15,7 @@ from commonwatt.doctor.findings import Finding, Level, bad, good, warning, worst
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.machine import Machine
 from commonwatt.runtime.clock import Clock, read_machine, wall_clock
-from harness.real.enrolled import DAY_S, authority, certificate
+from harness.real.enrolled import DAY_S, authority, certificate, now
 
 
 def only(findings: list[Finding]) -> Finding:
@@ -72,6 +72,9 @@ def test_a_certificate_of_another_name_without_its_key_or_revoked_is_bad(tmp_pat
     assert only(list(certificate_findings("certificate", ca))).level is Level.BAD
     assert only(list(certificate_findings("head_end_ca", ca))).level is Level.GOOD
     assert only(list(revocation_findings("head_end_revoked", revoked, ca, path))).level is Level.GOOD
+    made.revoke("r001", "stolen", now())
+    found = only(list(revocation_findings("head_end_revoked", revoked, ca, path)))
+    assert (found.level, "own certificate is revoked" in found.found) == (Level.BAD, True)
     other = certificate(authority(tmp_path / "other"), Kind.DEVICE, "r001").with_name("ca.pem")
     assert "not signed" in only(list(revocation_findings("head_end_revoked", revoked, other, path))).found
 
