@@ -52,7 +52,7 @@ C = TypeVar("C")
 TICK = "tick"
 """Input to a part when its timers may be due."""
 
-FORGOTTEN = frozenset({"counts", "notes", "_tally", "_store", "_number", "known"})
+FORGOTTEN = frozenset({"counts", "heard", "notes", "_tally", "_store", "_number", "known"})
 """Attributes without effect on a part's behaviour: figures for people, and commands' names that are never compared."""
 
 
