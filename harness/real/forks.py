@@ -26,6 +26,7 @@ _CODE = [sys.executable, "-c"]
 _MAIN = "from commonwatt.__main__ import main; main()"
 
 _LOADED = (
+    "alembic.command",
     "broker.embedded.broker",
     "gateway.cli",
     "gateway.shell",
@@ -167,6 +168,9 @@ def _serve(connection: socket.socket) -> dict[str, str | list[str]] | None:
 def _main() -> None:
     for name in _LOADED:
         import_module(name)
+    from utility.store.migrate import empty_database
+
+    empty_database()  # The processes of the utility share it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; this one ends with their connection.
     gc.freeze()
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
