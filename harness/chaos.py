@@ -16,6 +16,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from harness.real import forks
+
 AGGREGATION = (
     ("r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1200"),
     ("r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "1200"),
@@ -94,7 +96,7 @@ def _has_begun(data: Path) -> bool:
 def _order(data: Path, words: tuple[str, ...]) -> None:
     config = str(data / "utility" / "utility.toml")
     command = [*COMMONWATT, "utility", "command", "--config", config, *words]
-    subprocess.run(command, check=True, capture_output=True)
+    forks.run(command, check=True)
 
 
 def _kill_one(data: Path, rng: random.Random) -> str | None:

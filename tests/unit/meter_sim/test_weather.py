@@ -1,10 +1,10 @@
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import numpy as np
-import pandas as pd
 import pytest
-from pvlib import clearsky, solarposition
+from numpy.typing import NDArray
 
 from commonwatt.town.file import TownTable
 from meter_sim.sun import DAY_S, DAY_SLOTS, Sun, apparent_zenith
@@ -16,6 +16,16 @@ ZONE = ZoneInfo(BOSTON.timezone)
 
 def local(year: int, month: int, day: int, hour: float) -> int:
     return int(datetime(year, month, day, tzinfo=ZONE).timestamp() + hour * 3600)
+
+
+def zenith_by_pvlib(seconds: NDArray[Any], latitude: float, longitude: float) -> Any:
+    """Return a series of the sun's angles from the zenith."""
+    # Loaded here, since every worker loads this file, and one of them runs its tests.
+    import pandas as pd
+    from pvlib import solarposition
+
+    times = pd.to_datetime(seconds, unit="s", utc=True)
+    return solarposition.spa_python(times, latitude, longitude)["apparent_zenith"]
 
 
 def test_sun_at_night_is_zero() -> None:
@@ -36,17 +46,17 @@ def test_sun_at_noon_in_june_is_nearly_full_and_in_december_less() -> None:
 )
 def test_sun_stands_where_another_program_says_from_2020_to_2060(place: tuple[float, float]) -> None:
     seconds = np.linspace(local(2020, 1, 1, 0), local(2060, 1, 1, 0), 20_011)
-    times = pd.to_datetime(seconds, unit="s", utc=True)
-    theirs = solarposition.spa_python(times, *place)["apparent_zenith"].to_numpy()
+    theirs = zenith_by_pvlib(seconds, *place).to_numpy()
     up = theirs < 90
     assert up.sum() > 5000
     assert np.abs(apparent_zenith(seconds, *place) - theirs)[up].max() < 0.02
 
 
 def test_clear_sky_is_that_of_another_program() -> None:
+    from pvlib import clearsky
+
     day = 20_635
-    seconds = day * DAY_S + 7.5 + 15 * np.arange(DAY_SLOTS)
-    zenith = solarposition.spa_python(pd.to_datetime(seconds, unit="s", utc=True), 42.36, -71.06)["apparent_zenith"]
+    zenith = zenith_by_pvlib(day * DAY_S + 7.5 + 15 * np.arange(DAY_SLOTS), 42.36, -71.06)
     theirs = np.clip(clearsky.haurwitz(zenith)["ghi"].to_numpy() / 1000, 0, 1)
     assert np.abs(Sun(42.36, -71.06).day(day) - theirs).max() < 0.0005
 
