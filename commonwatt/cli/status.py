@@ -10,7 +10,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.files import check_file, load_settings
-from commonwatt.config.settings import PARTS
+from commonwatt.config.parts import PARTS
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import moment
 from commonwatt.network.addresses import split_address

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from commonwatt.config.settings import PARTS, Settings
+from commonwatt.config.parts import PARTS
+from commonwatt.config.settings import Settings
 from commonwatt.town.file import MeterTable, MicrogridTable, TownTable
 
 _TOWN_TABLES: dict[str, type[Settings]] = {

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from commonwatt.config.settings import PARTS
+from commonwatt.config.parts import PARTS
 from harness.docs.settings import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"

@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import config_app
 from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
-from commonwatt.config.settings import PARTS, BrokerSettings, GatewaySettings, MetersSettings, UtilitySettings
+from commonwatt.config.parts import PARTS
+from commonwatt.config.settings import BrokerSettings, GatewaySettings, MetersSettings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 
 Wrongs = list[tuple[object, str]]

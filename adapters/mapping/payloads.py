@@ -1,0 +1,168 @@
+"""The formats of foreign payloads, each as values at paths."""
+
+import re
+from decimal import Decimal
+from typing import Any, Protocol
+
+from adapters.mapping.values import UnreadableError, at_path, json_of, number, number_or_nothing, split_path, summed
+
+MAX_BYTES = 65_536
+"""Largest payload that is read; larger ones are ignored and counted."""
+
+_SENML_RELATIVE_BELOW = 2**28
+_P1_LINE = re.compile(r"(\d-\d:\d+\.\d+\.\d+)\(([^)]*)\)(?:\(([^)]*)\))?", re.ASCII)
+_P1_TIME = "0-0:1.0.0"
+_NUMBER_START = re.compile(r"\s*([-+0-9.eE]+)", re.ASCII)
+
+
+class Payload(Protocol):
+    """A parsed payload."""
+
+    def value(self, path: str) -> Decimal | None:
+        """Return the number at a path; ``None``: it is missing.
+
+        Raises:
+            UnreadableError: It is no number.
+        """
+
+    def text(self, path: str) -> str | None:
+        """Return the text at a path, such as a time; ``None``: it is missing."""
+
+
+class JsonPayload:
+    """A JSON payload; the elements of a list are added up."""
+
+    def __init__(self, payload: bytes) -> None:
+        """Parse it.
+
+        Raises:
+            UnreadableError: It is not JSON.
+        """
+        self.content: Any = json_of(payload)
+
+    def value(self, path: str) -> Decimal | None:
+        """As ``Payload.value``."""
+        return summed(at_path(self.content, split_path(path)))
+
+    def text(self, path: str) -> str | None:
+        """As ``Payload.text``."""
+        found = at_path(self.content, split_path(path))
+        return found if isinstance(found, str) else None
+
+
+class PlainPayload:
+    """A payload that is one number."""
+
+    def __init__(self, payload: bytes) -> None:
+        """Take it as text.
+
+        Raises:
+            UnreadableError: It is no text.
+        """
+        self._text = _text_of(payload).strip()
+
+    def value(self, path: str) -> Decimal | None:
+        """Return the number, whatever the path."""
+        del path
+        return number_or_nothing(self._text)
+
+    def text(self, path: str) -> str | None:
+        """Return the text, whatever the path."""
+        del path
+        return self._text
+
+
+class CsvPayload(PlainPayload):
+    """Numbers with commas; a path is the position of one, from 1."""
+
+    def value(self, path: str) -> Decimal | None:
+        """As ``Payload.value``."""
+        found = self.text(path)
+        return None if found is None else number_or_nothing(found)
+
+    def text(self, path: str) -> str | None:
+        """As ``Payload.text``."""
+        fields = self._text.split(",")
+        return fields[int(path) - 1].strip() if path.isdecimal() and 0 < int(path) <= len(fields) else None
+
+
+class SenmlPayload:
+    """A SenML pack (RFC 8428); a path is the name of a record, the base name included.
+
+    The time of a record is at the path ``NAME time``.
+    """
+
+    def __init__(self, payload: bytes) -> None:
+        """Resolve the records.
+
+        Raises:
+            UnreadableError: It is no SenML.
+        """
+        pack = json_of(payload)
+        if not isinstance(pack, list) or len(pack) > 1000:
+            raise UnreadableError("not SenML: no list of records")
+        self._values: dict[str, Decimal] = {}
+        self._times: dict[str, str] = {}
+        base: dict[str, Any] = {}
+        for record in pack:
+            if not isinstance(record, dict):
+                raise UnreadableError("not SenML: a record is no object")
+            base |= {key: record[key] for key in ("bn", "bt", "bv", "bs") if key in record}
+            name = f"{base.get('bn', '')}{record.get('n', '')}"
+            value, base_value = ("v", "bv") if "v" in record else ("s", "bs")
+            if value in record:
+                self._values[name] = number(record[value]) + number(base.get(base_value, "0"))
+                if "t" in record or "bt" in base:
+                    self._times[name] = str(number(record.get("t", "0")) + number(base.get("bt", "0")))
+
+    def value(self, path: str) -> Decimal | None:
+        """As ``Payload.value``."""
+        return self._values.get(path)
+
+    def text(self, path: str) -> str | None:
+        """Return the time of a record; ``None``: it has none, or one relative to the arrival."""
+        time = self._times.get(path.removesuffix(" time"))
+        return time if time is not None and Decimal(time) >= _SENML_RELATIVE_BELOW else None
+
+
+class TelegramPayload:
+    """A DSMR P1 telegram; a path is an OBIS code, such as 1-0:1.8.1."""
+
+    def __init__(self, payload: bytes) -> None:
+        """Find its values.
+
+        Raises:
+            UnreadableError: It has none.
+        """
+        self._found = {code: last or first for code, first, last in _P1_LINE.findall(_text_of(payload))}
+        if not self._found:
+            raise UnreadableError("not a telegram: no OBIS code in it")
+
+    def value(self, path: str) -> Decimal | None:
+        """As ``Payload.value``."""
+        text = self._found.get(path)
+        if text is None:
+            return None
+        value = _NUMBER_START.match(text)
+        return number(value[1] if value else text)
+
+    def text(self, path: str) -> str | None:
+        """As ``Payload.text``; the path ``time`` is the telegram's own time."""
+        return self._found.get(_P1_TIME if path == "time" else path)
+
+
+FORMATS: dict[str, type[Payload]] = {
+    "json": JsonPayload,
+    "plain": PlainPayload,
+    "senml": SenmlPayload,
+    "p1": TelegramPayload,
+    "csv": CsvPayload,
+}
+"""The formats by their name in rules."""
+
+
+def _text_of(payload: bytes) -> str:
+    try:
+        return payload.decode()
+    except UnicodeDecodeError:
+        raise UnreadableError("no text") from None
