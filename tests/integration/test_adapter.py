@@ -1,0 +1,96 @@
+"""Foreign meters on a real Mosquitto, through an adapter, a gateway and the utility, while processes are killed."""
+
+import random
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.records import RecordType
+from commonwatt.runtime.clock import load_clock
+from harness.foreign.devices import Devices, dsmr, shelly, tasmota, zigbee
+from harness.network.waiting import eventually, free_ports
+from harness.real import forks, mosquitto
+from harness.real.site import Site
+
+METERS = {77: "tasmota", 78: "shelly-pm", 79: "zigbee2mqtt", 80: "dsmr"}
+SOURCES = {77: "kitchen", 78: "shellyplus1pm-a8032ab12345", 79: "ground floor/dryer", 80: "dsmr"}
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n' + "".join(
+    f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\nrecord_types = ["through", "register"]\n' for meter in METERS
+)
+KILLS = 50
+
+
+class Adapter:
+    """An adapter of a site as a process."""
+
+    def __init__(self, site: Site, source: int) -> None:
+        self.config = site.folder / "r001" / "adapter.toml"
+        broker = ":".join(map(str, site.address("r001 broker")))
+        self.config.write_text(
+            f'[adapter]\nmicrogrid = "r001"\nbroker = "{broker}"\nclock = "../clock.json"\n\n'
+            f'[adapter.source]\naddress = "127.0.0.1:{source}"\nmqtt = "5"\n\n'
+            + "".join(
+                f'[[meter]]\nid = {meter}\npreset = "{preset}"\nsource = "{SOURCES[meter]}"\n\n'
+                for meter, preset in METERS.items()
+            )
+        )
+        self.log = site.folder / "adapter.log"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "commonwatt", "adapter", "run", "--config", str(self.config)]
+        self.process = forks.start(command, self.log)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def flows(blocks: Blocks, meter: int, kind: RecordType) -> np.ndarray:
+    """Return the values of all slots of a meter that are there, in order of time."""
+    chosen = blocks.take(np.flatnonzero((blocks.meter == meter) & (blocks.record_type == kind)))
+    order = np.argsort(chosen.quarter)
+    return chosen.values[order][chosen.quality[order] > 0]
+
+
+def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(tmp_path: Path) -> None:
+    """# req: K5, M9"""
+    (port,) = free_ports(1)
+    with (
+        Site(tmp_path / "site", TOWN, speed=30) as site,
+        mosquitto.Mosquitto(
+            mosquitto.open_to_all(tmp_path / "house", "127.0.0.1", port), ("127.0.0.1", port), tmp_path / "house.log"
+        ),
+    ):
+        site.start("head-end broker", "utility", "r001 broker", "r001 gateway")
+        makers = {"tasmota": tasmota, "shelly-pm": shelly, "zigbee2mqtt": zigbee, "dsmr": dsmr}
+        devices = Devices(
+            [makers[preset](meter, SOURCES[meter]) for meter, preset in METERS.items()],
+            port,
+            load_clock(site.folder / "clock.json"),
+        )
+        adapter = Adapter(site, port)
+        try:
+            eventually(lambda: "connected to" in adapter.log.read_text())
+            rng = random.Random(20261121)
+            victims: list[Callable[[], None]] = []
+
+            def restart(name: str) -> None:
+                site.kill(name)
+                site.start(name)
+
+            def restart_adapter() -> None:
+                adapter.kill()
+                adapter.start()
+
+            victims = [lambda: restart("r001 broker"), lambda: restart("r001 gateway"), restart_adapter]
+            for _ in range(KILLS):
+                rng.choice(victims)()
+            devices.idle = True
+        finally:
+            devices.close()
+            adapter.kill()
