@@ -90,7 +90,10 @@ def _order(data: Path, words: tuple[str, ...]) -> None:
 
 def _kill_one(data: Path, rng: random.Random) -> str | None:
     """Kill one process of the demonstration in ``data``; return its name, ``None`` if it had ended already."""
-    name, pid = rng.choice(sorted(json.loads((data / "processes.json").read_text()).items()))
+    running = sorted(json.loads((data / "processes.json").read_text()).items())
+    if not running:
+        return None  # All were killed a moment ago.
+    name, pid = rng.choice(running)
     try:
         if str(data).encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
             return None

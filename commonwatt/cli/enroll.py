@@ -16,7 +16,17 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from commonwatt.identity.authority import FOLDER, ISSUED_FILE, Authority, Issued, Wanted
+from commonwatt.identity.authority import (
+    BROKER_DAYS,
+    BROKER_FILE,
+    DEVICE_DAYS,
+    DEVICE_FILE,
+    FOLDER,
+    ISSUED_FILE,
+    Authority,
+    Issued,
+    Wanted,
+)
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import (
     Device,
@@ -37,8 +47,6 @@ from commonwatt.runtime.service import errors_reported, flowing, only_one
 
 DAY_S = 86_400
 
-BROKER_FILE = "broker.pem"
-DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem"}
 METERS_FOLDER = "meter-certificates"
 
 app = typer.Typer(
@@ -71,7 +79,7 @@ def enroll_broker(
     place: Annotated[str, typer.Argument(help="The broker's folder in OUT: `head-end`, or a microgrid's id.")],
     out: OutOption,
     address: Annotated[list[str], typer.Option("--address", help="A host name or IP address for the certificate.")],
-    days: DaysOption = 365,
+    days: DaysOption = BROKER_DAYS,
 ) -> None:
     """Make a broker's certificate, OUT/PLACE/broker.pem, and the files to verify the certificates of devices.
 
@@ -100,7 +108,7 @@ def enroll_device(
         list[str] | None, typer.Argument(help="Gateways (a microgrid's id), meters (their id), or `utility`.")
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every gateway, and the utility.")] = False,
-    days: DaysOption = 90,
+    days: DaysOption = DEVICE_DAYS,
 ) -> None:
     """Make certificates of registered devices: OUT/r001/gateway.pem, OUT/utility/utility.pem, or a meter's.
 

@@ -57,6 +57,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         "config": _add_config,
         "dead-letters": _add_dead_letters,
         "enroll": _add_enroll,
+        "site": _add_site,
         "status": _add_status,
     }
     loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
@@ -123,6 +124,12 @@ def _add_enroll(app: typer.Typer) -> None:
     from commonwatt.cli.enroll import app as enroll_app
 
     app.add_typer(enroll_app, name="enroll")
+
+
+def _add_site(app: typer.Typer) -> None:
+    from commonwatt.cli.site import app as site_app
+
+    app.add_typer(site_app, name="site")
 
 
 def _add_status(app: typer.Typer) -> None:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -125,7 +125,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: not TOML: {error}") from error
 
 
-def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str, ...] = ()) -> _S:
+def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str | int, ...] = ()) -> _S:
     """Validate ``table`` (found under ``prefix`` in ``path``).
 
     Raises:
@@ -212,6 +212,25 @@ def _absolute(settings: _S, path: Path) -> _S:
 
         changes["database"] = absolute_database(settings.database, base)
     return settings.model_copy(update=changes)
+
+
+def toml_table(header: str, table: Mapping[str, object]) -> str:
+    """Return a table of a TOML file.
+
+    Args:
+        header: Its first line, such as ``[gateway]``.
+        table: Texts, numbers, truth values, and lists and tables of these.
+    """
+    return "\n".join([header, *(f"{key} = {_toml(value)}" for key, value in table.items())]) + "\n"
+
+
+def _toml(value: object) -> str:
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_toml(key)} = {_toml(inner)}" for key, inner in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_toml, value)) + "]"
+    # JSON's texts, numbers and truth values are TOML's, but for the character DEL.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def example(part: str) -> str:

@@ -7,8 +7,6 @@ addresses of their metrics.
 
 import json
 import shutil
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,6 +19,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import SLOT_S
 from commonwatt.runtime.clock import Clock, save_clock, wall_clock
 from commonwatt.runtime.service import only_one
+from commonwatt.site.office import register
 from commonwatt.town.town import Town, load_town
 
 BUILT_IN_TOWN = Path(__file__).with_name("town.toml")
@@ -84,7 +83,7 @@ def prepare(
     town_path = data / "town.toml"
     _place_town(town_path, town_file)
     town = load_town(town_path)
-    _register(data)
+    register(town_path, data, sqlite_url((data / "utility" / "utility.db").resolve()))
     if not plain_text:
         with only_one(data / FOLDER, "another enrolment"):
             _enroll(data, town)
@@ -139,26 +138,6 @@ def _place_town(path: Path, town_file: Path | None) -> None:
         raise ConfigError(f"{path}: holds another town than {town_file}; choose another --data, or change that file")
 
 
-def _register(data: Path) -> None:
-    """Enrol every device, by the utility's own command."""
-    command = [
-        sys.executable,
-        "-m",
-        "commonwatt",
-        "utility",
-        "register",
-        "--town",
-        str(data / "town.toml"),
-        "--database",
-        sqlite_url((data / "utility" / "utility.db").resolve()),
-        "--out",
-        str(data),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise ConfigError(f"the town could not be registered: {done.stderr.strip()}")
-
-
 def _enroll(data: Path, town: Town) -> None:
     """Issue the certificates of the head-end and its clients, or renew certificates that expire soon."""
     now = int(wall_clock().now())
@@ -178,6 +157,5 @@ def _enroll(data: Path, town: Town) -> None:
             addresses=addresses,
         )
     )
-    have = {entry.file for entry in authority.issued}
-    authority.issue([one for one in wanted if one.file not in have], now)
+    authority.issue_missing(wanted, now)
     authority.renew(now, _CERTIFIED_S // 2)

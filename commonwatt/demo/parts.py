@@ -5,6 +5,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from commonwatt.config.files import toml_table
 from commonwatt.demo.ports import free_ports
 from commonwatt.town.town import Town
 
@@ -75,10 +76,9 @@ def write_targets(data: Path, parts: tuple[Part, ...]) -> None:
 
 def _write(data: Path, folder: str, kind: str, http: str, keys: dict[str, object]) -> Part:
     path = data / folder / f"{kind}.toml"
-    lines = [f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}", f"[{kind}]"]
-    lines += [f"{key} = {json.dumps(value)}" for key, value in ({**keys, "http": http}).items()]
+    first = f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}\n"
     path.parent.mkdir(exist_ok=True)
-    path.write_text("\n".join(lines) + "\n")
+    path.write_text(first + toml_table(f"[{kind}]", {**keys, "http": http}))
     (data / "logs").mkdir(exist_ok=True)
     name = folder if folder == kind or folder == "head-end" else f"{folder} {kind}"
     return Part(name=name, kind=kind, config=path, http=http, log=data / "logs" / f"{name.replace(' ', '-')}.log")

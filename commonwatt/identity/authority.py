@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from commonwatt.identity.certificates import Kind, Signer, pem, revoked_serials
-from commonwatt.identity.devices import AUTHORITY_FOLDER
+from commonwatt.identity.devices import AUTHORITY_FOLDER, Role
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import write_private
@@ -21,6 +21,15 @@ FOLDER = AUTHORITY_FOLDER
 """The authority's folder below OUT."""
 
 CA_FILE, KEY_FILE, ISSUED_FILE, REVOKED_FILE = "ca.pem", "ca-key.pem", "issued.json", "revoked.pem"
+
+BROKER_FILE = "broker.pem"
+"""A broker's certificate and key, in its folder."""
+
+DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem"}
+"""The certificate and key of a gateway or the utility, in its folder."""
+
+BROKER_DAYS, DEVICE_DAYS = 365, 90
+"""Days for which certificates are valid unless stated otherwise."""
 
 LIFETIME_S = 10 * 365 * 86_400
 """Lifetime of an authority's certificate, seconds: ten years."""
@@ -145,6 +154,23 @@ class Authority:
             write_private(path, text)
         self._hand_out_revocations()
         return [entry for entry, _ in made]
+
+    def issue_missing(self, wanted: Sequence[Wanted], now: EpochSeconds) -> list[Issued]:
+        """Issue certificates that were never issued, whose file is lost, or whose addresses changed; return these.
+
+        A revoked certificate is not replaced.
+
+        Raises:
+            ConfigError: As ``issue``.
+        """
+        current = {entry.file: entry for entry in self.current()}
+        revoked = {entry.file for entry in self.issued} - current.keys()
+
+        def is_missing(one: Wanted) -> bool:
+            known = current.get(one.file)
+            return known is None or known.addresses != one.addresses or not (self.out / one.file).exists()
+
+        return self.issue([one for one in wanted if one.file not in revoked and is_missing(one)], now)
 
     def _sign(self, wanted: Wanted, now: EpochSeconds) -> tuple[Issued, str]:
         lifetime_s = min(wanted.lifetime_s, self.expires - now)

@@ -43,11 +43,26 @@ def _no_constant(text: str) -> object:
 
 def write_private(path: Path, text: str) -> None:
     """Replace ``path`` in one durable step; only this user can read the file."""
+    replace_file(path, text.encode())
+
+
+def replace_file(path: Path, content: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
+    """Replace ``path`` in one durable step.
+
+    Args:
+        path: The file.
+        content: Its new content.
+        mode: Its permissions.
+        owner: Numbers of its user and group, set before the file gets its name; ``None``: this process's.
+    """
     # A new, unguessable name, so that the write can't follow an existing file or link.
     descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".new")
     try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, mode)
+            if owner is not None:
+                os.fchown(descriptor, *owner)
             file.flush()
             os.fsync(file.fileno())
         Path(name).replace(path)

@@ -183,11 +183,23 @@ def load_town(path: Path) -> Town:
     Raises:
         ConfigError: Naming the line, the key and what is allowed.
     """
-    file = check_model(path, TownFile, read_toml(path))
+    return town_of(check_model(path, TownFile, read_toml(path)), path)
+
+
+def names_of(table: MicrogridTable) -> list[str]:
+    """Return the names of the microgrids that a table stands for."""
+    return [table.id] if table.count is None else [f"{table.id}{n:03d}" for n in range(1, table.count + 1)]
+
+
+def town_of(file: TownFile, path: Path) -> Town:
+    """Number the elements of a town; ``path`` is named in errors.
+
+    Raises:
+        ConfigError: Two elements have one name, or there are too many.
+    """
     builder = _Builder(file)
     for table in file.microgrid:
-        names = [table.id] if table.count is None else [f"{table.id}{n:03d}" for n in range(1, table.count + 1)]
-        for name in names:
+        for name in names_of(table):
             if name in builder.microgrids:
                 raise ConfigError(f"{path}: microgrid {name} is there twice; give each [[microgrid]] its own id")
             if not re.fullmatch(MICROGRID_PATTERN, name):

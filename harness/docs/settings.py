@@ -4,6 +4,7 @@ from typing import Any
 
 from commonwatt.config.parts import PARTS
 from commonwatt.config.settings import Settings
+from commonwatt.site.file import SiteMicrogrid, SiteTable
 from commonwatt.town.file import MeterTable, MicrogridTable, TownTable
 
 _TOWN_TABLES: dict[str, type[Settings]] = {
@@ -11,6 +12,16 @@ _TOWN_TABLES: dict[str, type[Settings]] = {
     "[[microgrid]]": MicrogridTable,
     "[[meter]]": MeterTable,
 }
+
+_SITE_TABLES: dict[str, type[Settings]] = {"[site]": SiteTable, "[[microgrid]] of the site file": SiteMicrogrid}
+
+_SITE_INTRO = """\
+## The site file
+
+`site.toml` has the answers of `commonwatt site init`, which makes every other file from it: the tables of the town
+file, and these. `head_end` and `utility` are tables too: `head_end` has own keys of the head-end's `broker.toml`,
+`utility` those of `utility.toml`.
+"""
 
 _INTRO = """\
 # Settings
@@ -36,6 +47,8 @@ def reference() -> str:
     pages += [f"## [{part}]\n\n{model.__doc__}\n\n{_table(model)}" for part, model in PARTS.items()]
     pages.append(_TOWN_INTRO)
     pages += [f"### {name}\n\n{model.__doc__}\n\n{_table(model)}" for name, model in _TOWN_TABLES.items()]
+    pages.append(_SITE_INTRO)
+    pages += [f"### {name}\n\n{model.__doc__}\n\n{_table(model)}" for name, model in _SITE_TABLES.items()]
     return "\n".join(pages)
 
 
@@ -64,6 +77,8 @@ def _type(field: Any) -> str:
             return {"integer": "whole number", "number": "number"}[name] + _range(field)
         case "array":
             return f"list of {_type(field['items'])}"
+        case "object" if "patternProperties" not in field:
+            return "table"
         case "object":
             (pattern, value), *_ = field["patternProperties"].items()
             return f"table: `{pattern}` = {_type(value)}"

@@ -85,7 +85,11 @@ def shelly(meter: int, name: str, every_s: float = 15) -> Device:
 
     def says(device: Device, now: float) -> Messages:
         total = device.counter / 1000
-        event = {"src": name, "method": "NotifyStatus", "params": {"ts": now, "switch:0": {"aenergy": {"total": total}}}}
+        event = {
+            "src": name,
+            "method": "NotifyStatus",
+            "params": {"ts": now, "switch:0": {"aenergy": {"total": total}}},
+        }
         status = {"id": 0, "output": True, "apower": device.power_w, "aenergy": {"total": total, "minute_ts": int(now)}}
         partial = {"src": name, "method": "NotifyStatus", "params": {"ts": now, "switch:0": {"apower": 3.2}}}
         return [

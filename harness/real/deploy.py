@@ -70,35 +70,20 @@ def root(folder: Path) -> Path:
     return folder
 
 
+def steps(heading: str, page: Path = PAGE) -> list[str]:
+    """Return the lines of the first block of commands under a heading."""
+    _, _, section = page.read_text().partition(f"# {heading}")
+    return next(content for kind, content in blocks_of(section) if kind == "sh").splitlines()
+
+
+def words_of(line: str) -> list[str] | None:
+    """Return the words after ``commonwatt`` in a line of a page, whichever way it calls the program; else ``None``."""
+    match = re.match(r"(?:sudo )?(?:-u commonwatt )?(?:\S+/bin/)?commonwatt (.*)", line)
+    return None if match is None else shlex.split(match[1])
+
+
 def office(folder: Path, program: list[str]) -> Path:
-    """Run the page's steps for the office in ``folder``; return ``site``."""
-    text = PAGE.read_text()
-    town = next(content for kind, content in blocks_of(text) if kind == "toml" and content.startswith("[[microgrid]]"))
-    (folder / "town.toml").write_text(town)
-    own = "office/bin/commonwatt "
-    steps = [line for kind, content in blocks_of(text) if kind == "sh" for line in content.splitlines()]
-    for line in steps:
-        # Renewal is a later step, and lists existing certificates.
-        if line.startswith(
-            (f"{own}utility register", f"{own}enroll authority", f"{own}enroll broker", f"{own}enroll d")
-        ):
-            words = shlex.split(line.removeprefix(own))
-            forks.run([*program, *words], cwd=folder, check=True, timeout=60)
-    for name, content in settings(text).items():
-        (folder / name).write_text(content)
+    """Run the page's command that makes every file of the town, in ``folder``; return ``site``."""
+    (line,) = (line for line in steps("The office") if " site init " in line)
+    forks.run([*program, *(words_of(line) or ())], cwd=folder, check=True, timeout=60)
     return folder / "site"
-
-
-def register_step(town: Path, database: str) -> list[str]:
-    """Return the command that fills the utility's database, with another town file and database."""
-    own = "sudo -u commonwatt commonwatt "
-    lines = [line for kind, content in blocks_of(PAGE.read_text()) if kind == "sh" for line in content.splitlines()]
-    (step,) = (shlex.split(line.removeprefix(own)) for line in lines if line.startswith(f"{own}utility register "))
-    step[step.index("--town") + 1] = str(town)
-    step[step.index("--database") + 1] = database
-    return step
-
-
-def settings(text: str) -> dict[str, str]:
-    """Return the files that the page shows, by the name before each."""
-    return dict(re.findall(r"`(site/\S+\.toml)`[^`]*:\n\n```toml\n(.*?)```", text, re.DOTALL))

@@ -30,7 +30,7 @@ STOP_WITHIN_S = 5.0
 
 def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bool = True) -> Layout:
     """Prepare a folder as the demonstration does; the command that registers the town is forked."""
-    with patch("commonwatt.demo.layout.subprocess.run", forks.run):
+    with patch("commonwatt.site.office.subprocess.run", forks.run):
         return prepare(folder, town_file, speed, None, plain_text=plain_text)
 
 

@@ -7,8 +7,11 @@ from pathlib import Path
 import pytest
 
 from commonwatt.config.files import check_file, check_named_files
-from harness.docs.generate import all_commands, blocks_of, code_of
-from harness.real.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, settings
+from commonwatt.site.places import services_of
+from harness.docs.generate import DOCS, all_commands, blocks_of, code_of
+from harness.real.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, steps, words_of
+
+GUIDES = sorted((DOCS / "guides").glob("*.md"))
 
 
 @pytest.fixture(scope="module")
@@ -17,14 +20,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_file_that_settings_name_was_made_at_the_office(site: Path) -> None:
-    shown = settings(PAGE.read_text())
-    assert {f"site/{name}.toml" for name in ("r001/broker", "r001/gateway", "head-end/broker", "utility/utility")} <= (
-        shown.keys()
-    )
-    for name in shown:
-        path = site.parent / name
-        part = check_file(path)
-        check_named_files(path, part)
+    made = {path.relative_to(site).as_posix(): path for path in site.glob("*/*.toml")}
+    assert made.keys() == {"r001/broker.toml", "r001/gateway.toml", "head-end/broker.toml", "utility/utility.toml"}
+    for path in made.values():
+        check_named_files(path, check_file(path))
 
 
 @pytest.mark.parametrize("unit", UNITS)
@@ -35,10 +34,24 @@ def test_every_file_that_a_unit_reads_was_made_at_the_office(unit: str, site: Pa
         assert name.startswith(made) or (site / name.removeprefix(f"{STATE}/")).is_file(), name
 
 
-def test_the_page_starts_every_unit() -> None:
-    lines = [line for line in code_of(PAGE.read_text()) if line.startswith("sudo systemctl enable --now ")]
-    started = {name.partition("@")[0].partition(".")[0] for line in lines for name in line.split()[4:]}
-    assert {unit.partition("@")[0].partition(".")[0] for unit in UNITS} <= started
+def test_every_unit_is_started_at_a_place() -> None:
+    started = [s for place in ("utility", "r001") for own in (True, False) for s in services_of(place, mosquitto=own)]
+    assert {unit.partition("@")[0].partition(".")[0] for unit in UNITS} == {
+        name.partition("@")[0].partition(".")[0] for name in started
+    }
+
+
+def test_no_machine_takes_more_than_eight_commands_and_the_page_counts_them() -> None:
+    counted = re.findall(r"^### (.*) \((\d+) commands\)$", PAGE.read_text(), re.MULTILINE)
+    assert [name for name, _ in counted] == ["The office", "The utility", "A controller"]
+    for name, number in counted:
+        assert len(steps(name)) == int(number) <= 8
+    further = len(steps("Another meter, another microgrid")) + 1  # and the copy to the controller
+    assert further + len(steps("A controller")) == 7
+
+
+def test_the_guide_installs_a_controller_as_the_page_does() -> None:
+    assert steps("Install and start", DOCS / "guides" / "technician.md") == steps("A controller")
 
 
 def test_every_file_of_the_project_that_the_page_names_is_there() -> None:
@@ -51,13 +64,10 @@ def test_every_file_of_the_project_that_the_page_names_is_there() -> None:
 
 def test_every_command_of_ours_exists_however_it_is_called() -> None:
     known = {command.words: command for command in all_commands()}
-    shown = [line for kind, content in blocks_of(PAGE.read_text()) if kind == "sh" for line in content.splitlines()]
-    calls = [
-        match[1].split()
-        for line in shown
-        if (match := re.search(r"(?:^|\bdo |-u commonwatt |office/bin/)commonwatt ([a-z][^;]*)", line))
-    ]
-    assert len(calls) > 10
+    pages = "\n".join(page.read_text() for page in (PAGE, *GUIDES))
+    shown = [line for kind, content in blocks_of(pages) if kind == "sh" for line in content.splitlines()]
+    calls = [words for line in shown if (words := words_of(line))]
+    assert len(calls) > 20
     for words in calls:
         command = known.get(tuple(words[:2])) or known[(words[0],)]
         options = {name for option in command.options for name in option.names}

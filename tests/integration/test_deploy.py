@@ -1,66 +1,96 @@
-"""A controller and a utility from the files and commands of docs/operations.md, started by their units' commands."""
+"""A town set up by the commands of docs/operations.md and the guides, in folders in place of the machines' roots.
+
+Packages, environments, PostgreSQL and systemd are the test's own; each unit's command is started as the unit has it.
+"""
 
 import os
+import shlex
+import shutil
 import socket
+import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from commonwatt.cli.status import ask
+from commonwatt.runtime.clock import Clock, save_clock
+from harness.docs.generate import DOCS, blocks_of
 from harness.network.waiting import ended, eventually, free_port
-from harness.real.deploy import MOSQUITTO, commands, keys, office, register_step
+from harness.real import forks
+from harness.real.deploy import MOSQUITTO, PAGE, STATE, commands, keys, steps, words_of
 from harness.real.mosquitto import command as mosquitto
 from harness.real.postgres import Postgres
 
 PROGRAM = [sys.executable, "-m", "commonwatt"]
 
-UNITS = (
-    "commonwatt-mosquitto@.service",
-    "commonwatt-utility.service",
-    "commonwatt-broker@.service",
-    "commonwatt-gateway@.service",
-)
+OF_THE_SYSTEM = ("apt-get", "systemctl", "python3", "-u", "pip")
+"""First words, after ``sudo``, of lines that a test does not run: packages, services, environments, the database."""
+
+SPEED = 30
+"""Town seconds in a real second."""
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Iterator[Path]:
-    """Return the folders of the page, with addresses and a database of this test in their settings."""
-    with Postgres(tmp_path, durable=False) as server:
-        site = office(tmp_path, PROGRAM)
-        mqtt, head_end, *http = (f"127.0.0.1:{free_port()}" for _ in range(5))
-        moved = {
-            "r001/broker.toml": {"0.0.0.0:8883": mqtt, "127.0.0.1:9100": http[0]},
-            "r001/gateway.toml": {
-                "127.0.0.1:8883": mqtt,
-                "utility.example:8883": head_end,
-                "127.0.0.1:9101": http[1],
-            },
-            "head-end/broker.toml": {"0.0.0.0:8883": head_end},
-            "utility/utility.toml": {"127.0.0.1:8883": head_end, "127.0.0.1:8080": http[2]},
-        }
-        for name, places in moved.items():
-            text = (site / name).read_text()
-            for place, here in places.items():
-                assert place in text, f"{name} of the page has no {place} any more"
-                text = text.replace(place, here)
-            (site / name).write_text(
-                text.replace("postgresql+psycopg:///commonwatt?host=/var/run/postgresql", server.url)
-            )
-        subprocess.run([*PROGRAM, *register_step(tmp_path / "town.toml", server.url)], check=True, timeout=60)
-        yield site
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A machine: the folder in which its technician types, and the folder in place of its root."""
+
+    home: Path
+    root: Path
+
+    @property
+    def state(self) -> Path:
+        return self.root / STATE.lstrip("/")
+
+    def type(self, line: str) -> str:
+        """Run a line of a page, with this machine's paths; return what it prints."""
+        words = words_of(line)
+        if words is None:
+            plain = [word for word in shlex.split(line) if word != "sudo"]
+            assert Path(plain[0]).name in OF_THE_SYSTEM, line
+            return ""
+        words += ["--root", str(self.root)] if words[:2] == ["site", "unpack"] else []
+        words = [word if word == str(self.root) else word.replace(STATE, str(self.state)) for word in words]
+        done = forks.run([*PROGRAM, *words], cwd=self.home, timeout=60)
+        assert done.returncode == 0, f"{line}: {done.stderr}"
+        return done.stdout
+
+
+@dataclass(frozen=True, kw_only=True)
+class Town:
+    """The machines of a town that runs."""
+
+    office: Place
+    utility: Place
+    controller: Place
+
+    @property
+    def utility_file(self) -> Path:
+        return self.utility.state / "utility" / "utility.toml"
+
+    @property
+    def gateway_file(self) -> Path:
+        return self.controller.state / "r001" / "gateway.toml"
+
+    def carry(self, line: str) -> None:
+        """Copy the bundle that an ``scp`` line names, and nothing that it does not name."""
+        (bundle,) = (word for word in line.split() if word.endswith(".bundle"))
+        place = self.utility if bundle.startswith("utility") else self.controller
+        shutil.copy(self.office.home / bundle, place.home)
 
 
 @contextmanager
-def started(unit: str, site: Path) -> Iterator[socket.socket]:
+def started(unit: str, state: Path) -> Iterator[socket.socket]:
     """Start a unit's command, with systemd's environment; return the address of its /status."""
     own = keys(unit)
-    *before, run = commands(unit, PROGRAM, site)
-    folder = own["WorkingDirectory"][0].replace("/var/lib/commonwatt", str(site))
+    *before, run = commands(unit, PROGRAM, state)
+    folder = own["WorkingDirectory"][0].replace(STATE, str(state))
     for words in before:
         subprocess.run(words, check=True, capture_output=True, timeout=60, cwd=folder)
     if run[0] == MOSQUITTO:
@@ -82,14 +112,118 @@ def started(unit: str, site: Path) -> Iterator[socket.socket]:
         assert code == 0, f"{unit} ended with {code}"
 
 
-def test_what_the_units_start_gets_ready_and_finds_the_others(site: Path) -> None:
-    with ExitStack() as stack:
-        for unit in UNITS:
-            ear = stack.enter_context(started(unit, site))
-            assert b"READY=1" in ear.recv(500), unit
-        gateway, utility = site / "r001" / "gateway.toml", site / "utility" / "utility.toml"
-        eventually(lambda: ask(gateway)["connected"] == {"meters": True, "head_end": True})
-        eventually(lambda: ask(utility)["head_end_connected"])
-        assert ask(utility)["alarms"] == []
-        # Its broker has the gateway registered besides the meters.
-        assert ask(gateway)["meters"]["registered"] == ask(site / "r001" / "broker.toml")["devices"] - 1
+def start_what_it_says(said: str, place: Place, stack: ExitStack) -> None:
+    """Do what ``site unpack`` says where systemd does not run: fill the registry, start the services."""
+    for path in place.state.rglob("*"):
+        # The services of this test run as its own user.
+        os.chown(path, os.geteuid(), os.getegid())
+    for line in said.splitlines():
+        words = line.split()
+        if words[:1] == ["runuser"]:
+            place.type(line.strip().partition("-- ")[2])
+        for unit in words[2:] if words[:2] == ["systemctl", "restart"] else []:
+            name, _, kind = unit.partition("@")[0].removesuffix(".service").partition(".")
+            if kind != "timer":
+                ear = stack.enter_context(started(f"{name}{'@' if '@' in unit else ''}.service", place.state))
+                assert b"READY=1" in ear.recv(500), unit
+
+
+def move(site: Path, database: str, clock: Path) -> tuple[str, str]:
+    """Give the town addresses, a database and a clock of this test; return the addresses of both brokers."""
+    mqtt, head_end, *http = (f"127.0.0.1:{free_port()}" for _ in range(5))
+    file = site / "site.toml"
+    file.write_text(
+        f"{file.read_text()}"
+        f'broker = {{listen = "{mqtt}", http = "{http[0]}"}}\n'
+        f'gateway = {{head_end = "{head_end}", http = "{http[1]}", clock = "{clock}"}}\n'
+        f'[head_end]\nlisten = "{head_end}"\n'
+        f'[utility]\ndatabase = "{database}"\nhttp = "{http[2]}"\nclock = "{clock}"\n'
+    )
+    return mqtt, head_end
+
+
+@pytest.fixture(scope="module")
+def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
+    """Set up a town by the lines of the page, and start what its units start."""
+    folder = tmp_path_factory.mktemp("deploy")
+    places = [Place(home=folder / name, root=folder / name / "root") for name in ("office", "utility", "controller")]
+    for place in places:
+        place.root.mkdir(parents=True)
+    office, utility, controller = places
+    town = Town(office=office, utility=utility, controller=controller)
+    clock = folder / "clock.json"
+    save_clock(clock, Clock(origin=time.time(), monotonic_origin=time.monotonic(), speed=SPEED))
+    with Postgres(folder, durable=False) as server, ExitStack() as stack:
+        for line in steps("The office"):
+            if line.startswith("scp "):
+                town.carry(line)
+                continue
+            office.type(line)
+            if " site init " in line:
+                mqtt, _ = move(office.home / "site", server.url, clock)
+                office.type("office/bin/commonwatt site init")
+        for place, heading in ((utility, "The utility"), (controller, "A controller")):
+            for line in steps(heading):
+                if said := place.type(line):
+                    start_what_it_says(said, place, stack)
+        shown = next(text for kind, text in blocks_of(PAGE.read_text()) if kind == "toml" and "[meters]" in text)
+        meters = office.home / "meters.toml"
+        meters.write_text(f'{shown.replace("10.1.0.1:8883", mqtt)}\nclock = "{clock}"\n')
+        log = folder / "meters.log"
+        process = forks.start([*PROGRAM, "meters", "run", "--config", str(meters)], log)
+        try:
+            yield town
+        finally:
+            process.terminate()
+            assert ended(process, 10) == 0, log.read_text()
+
+
+def test_from_bare_machines_to_a_reading_at_the_utility(town: Town) -> None:
+    eventually(lambda: ask(town.gateway_file)["connected"] == {"meters": True, "head_end": True})
+    eventually(lambda: ask(town.utility_file)["head_end_connected"])
+    eventually(lambda: ask(town.utility_file)["totals"]["received_slots"] > 0)
+    assert ask(town.utility_file)["alarms"] == []
+    # Its broker has the gateway registered besides the meters.
+    broker = ask(town.controller.state / "r001" / "broker.toml")
+    assert ask(town.gateway_file)["meters"]["registered"] == broker["devices"] - 1
+
+
+def test_no_secret_of_the_town_is_on_a_machine_that_does_not_need_it(town: Town) -> None:
+    secrets = ("meter", "ca-key", "authority", "issued")
+    for place in (town.utility, town.controller):
+        assert not [path for path in place.state.rglob("*") if path.name.startswith(secrets)]
+        files = [path for path in place.state.rglob("*.*") if path.suffix in (".pem", ".json", ".toml")]
+        assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in town.office.home.glob("*.bundle")} == {0o600}
+
+
+def test_the_technicians_guide(town: Town) -> None:
+    guide = DOCS / "guides" / "technician.md"
+    (check,) = steps("Check", guide)
+    eventually(lambda: "meters yes, head_end yes" in town.controller.type(check))
+    (listing,) = steps("Connect the meters", guide)
+    listed = listing.partition(" cat ")[2].replace(STATE, str(town.controller.state))
+    assert '"boundary"' in Path(listed).read_text()
+    (again,) = steps("When something changes", guide)
+    # Office and controller agree: nothing is replaced, nothing restarted.
+    said = town.controller.type(again)
+    assert "of them changed: 0" in said
+    assert "restart" not in said
+    (delete,) = steps("Before you leave", guide)
+    assert delete == "rm r001.bundle"
+
+
+def test_the_operators_guide(town: Town) -> None:
+    guide = DOCS / "guides" / "operator.md"
+    lines = [line for kind, text in blocks_of(guide.read_text()) if kind == "sh" for line in text.splitlines()]
+    shown: dict[str, str] = {}
+    for line in lines:
+        if line.startswith("sudo commonwatt site unpack"):
+            town.carry("scp utility.bundle")
+        place = town.office if line.startswith("office/") else town.utility
+        shown[line] = place.type(line)
+    (status,) = steps("Is all well?", guide)
+    assert "head end connected: yes" in shown[status]
+    (unpack,) = (line for line in lines if " site unpack " in line)
+    assert "of them changed: 2" in shown[unpack], "devices.json and town.toml"
+    assert (town.office.home / "r002.bundle").exists()

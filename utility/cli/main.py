@@ -72,6 +72,9 @@ def register(
         str | None,
         typer.Option("--database", help="SQLAlchemy URL of the database to fill, such as sqlite:///utility.db."),
     ] = None,
+    config: Annotated[
+        Path | None, typer.Option("--config", "-c", help="Fill the database that the utility's file (TOML) names.")
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Folder for the files of brokers, gateways and meters.")
     ] = None,
@@ -86,11 +89,17 @@ def register(
     Running brokers and the running utility load the additions by themselves.
 
     --out alone makes only the files, --database alone fills only the database: so the
-    secrets of the town need not be on the machine where the database is.
+    secrets of the town need not be on the machine where the database is. --config in place of --database keeps a
+    password out of the list of processes.
     """
     with errors_reported():
+        if database is not None and config is not None:
+            raise ConfigError("give --database or --config, not both")
+        named = "--database"
+        if config is not None:
+            database, named = load(config)[0].database, place_of_database(config)
         if database is None and out is None:
-            raise ConfigError("give --database, --out, or both; see: commonwatt utility register --help")
+            raise ConfigError("give --database, --config or --out; see: commonwatt utility register --help")
         loaded = load_town(town)
         if database is not None and (fault := database_fault(database)):
             raise ConfigError(f"--database: {fault}")
@@ -98,7 +107,7 @@ def register(
             refuse_moved(loaded, out)  # before the database is changed
         told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
         if database is not None:
-            with opened(database, create=True, named="--database") as filled, filled.writes.begin() as connection:
+            with opened(database, create=True, named=named) as filled, filled.writes.begin() as connection:
                 added = fill_registry(connection, loaded)
             told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
         if out is not None:

@@ -139,6 +139,19 @@ def test_a_town_is_registered_with_its_secrets_and_its_database_apart(town_file:
     assert {path.name for path in tmp_path.iterdir()} <= {"town.toml", "out", "utility.db", "utility.db.lock"}
 
 
+def test_a_town_is_registered_in_the_database_that_the_file_of_the_utility_names(
+    town_file: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "utility.toml"
+    file.write_text('[utility]\ndatabase = "sqlite:///own.db"\n')
+    words = ["register", "--town", str(town_file), "--config", str(file)]
+    filled = CliRunner().invoke(app, words)
+    assert filled.stdout == "1 microgrid and 4 meters registered, of them new: 1 and 4\n"
+    assert (tmp_path / "own.db").exists()
+    done = CliRunner().invoke(app, [*words, "--database", "sqlite:///other.db"])
+    assert (done.exit_code, "give --database or --config, not both" in done.stderr) == (2, True)
+
+
 INSERTED = 'microgrid = [{id = "a001", kind = "public"}, {id = "r001", kind = "residential", houses = 1}]\n'
 
 
@@ -182,7 +195,7 @@ def test_files_of_a_town_that_say_otherwise_are_named(
 
 def test_a_town_is_not_registered_nowhere(town_file: Path) -> None:
     done = CliRunner().invoke(app, ["register", "--town", str(town_file)])
-    assert (done.exit_code, "give --database, --out, or both" in done.stderr) == (2, True)
+    assert (done.exit_code, "give --database, --config or --out" in done.stderr) == (2, True)
 
 
 def test_lines_are_shown_in_gigabytes(show: Callable[..., str], database: Database) -> None:  # req: C9

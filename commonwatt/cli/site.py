@@ -1,0 +1,153 @@
+"""``commonwatt site``: a town's files from a few answers, one bundle for each machine, and its installation."""
+
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commonwatt.cli.site_questions import Answers, first_text, further_text
+from commonwatt.identity.authority import Authority
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import counted, moment
+from commonwatt.protocol.topics import UTILITY
+from commonwatt.runtime.clock import wall_clock
+from commonwatt.runtime.files import write_private
+from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.site.bundle import pack as packed
+from commonwatt.site.bundle import read_bundle, write_bundle
+from commonwatt.site.file import FILE, load_site
+from commonwatt.site.machine import STATE, Machine
+from commonwatt.site.office import make_site
+from commonwatt.site.places import address_of
+from commonwatt.site.unpack import prepare
+from commonwatt.town.town import Town
+
+app = typer.Typer(no_args_is_help=True, help="Set up a town: all of its files, a bundle for each machine, its start.")
+
+SiteOption = Annotated[Path, typer.Option("--site", help="The office's folder with all files and secrets of the town.")]
+
+_SHOWN = 12
+"""Most machines that are listed."""
+
+
+@app.command()
+@flowing
+def init(
+    site: SiteOption = Path("site"),
+    name: Annotated[str | None, typer.Option(help="The town's name.")] = None,
+    timezone: Annotated[str | None, typer.Option(help="The town's time zone, such as Europe/Berlin.")] = None,
+    utility: Annotated[
+        str | None, typer.Option(help="Host name or IP address at which controllers reach the utility.")
+    ] = None,
+    microgrid: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A microgrid: id, kind, and keys of [[microgrid]] in the site file, such as "
+            "r001,residential,houses=8,address=10.1.0.1"
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing: take the defaults of what is not stated.")] = False,
+) -> None:
+    """Make every file of a town: site file, town file, authority, certificates, tokens, settings of each service.
+
+    The first time it asks for what the options do not state, and writes the answers into SITE/site.toml. Again, it
+    reads that file, and makes what is missing: append a microgrid or a meter there, or with --microgrid, or
+    change a key, and run it again. Ids, tokens and certificates that are there stay.
+    """
+    with errors_reported():
+        path = site / FILE
+        answers = Answers(name=name, timezone=timezone, utility=utility, microgrids=microgrid or [], asks=not yes)
+        if not path.exists():
+            text = first_text(answers)
+            site.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _put(path, text)
+        elif answers.of_town:
+            key = answers.of_town[0]
+            raise ConfigError(f"{path}: is there; change {key} in that file, and run this again without --{key}")
+        elif answers.microgrids:
+            _put(path, path.read_text(encoding="utf-8") + further_text(answers))
+        town, issued = make_site(site, int(wall_clock().now()))
+        counts = [counted(len(town.microgrids), "microgrid"), counted(len(town.meters), "meter")]
+        typer.echo(", ".join([f"{site}: {counts[0]}", counts[1], counted(issued, "new certificate")]))
+        _list_machines(path, town)
+
+
+@app.command()
+@flowing
+def pack(
+    places: Annotated[list[str], typer.Argument(help="A microgrid's id for its controller, or `utility`.")],
+    site: SiteOption = Path("site"),
+) -> None:
+    """Write one file, PLACE.bundle, with everything that the machine of a place needs.
+
+    It contains secrets (keys and tokens of that machine, not those of its meters): only you can read it. Carry it by
+    ssh or on a stick, and delete it when it is installed.
+    """
+    with errors_reported():
+        expiries = {entry.file: entry.expires for entry in Authority.load(site).current()}
+        for place in places:
+            bundle = packed(site, place, int(wall_clock().now()))
+            path = Path(f"{place}.bundle")
+            write_bundle(bundle, path)
+            ends = [moment(expiries[name])[:10] for name in bundle.files if name in expiries]
+            typer.echo(
+                f"{path}: {counted(len(bundle.files), 'file')}, version {bundle.manifest.version}, certificates until "
+                f"{min(ends, default='none')}. It contains secrets of {place} (mode 0600)."
+            )
+
+
+@app.command()
+@flowing
+def unpack(
+    bundle: Annotated[Path, typer.Argument(help="The file that `commonwatt site pack` wrote.")],
+    root: Annotated[
+        Path, typer.Option(help="Install below this folder, such as a mounted card, and start nothing.")
+    ] = Path("/"),
+) -> None:
+    """Install a bundle on its machine: files, user, systemd units; check all, then start the services.
+
+    Unpacking a newer bundle again replaces what changed, restarts what does not load it by itself, and keeps stores
+    and data. A damaged bundle, or one of another machine, another town or a newer version is refused, and nothing is
+    written. Where systemd does not run, the commands that start the services are printed.
+    """
+    with errors_reported():
+        machine = Machine.at(root)
+        unpacking = prepare(read_bundle(bundle), machine, version("commonwatt"))
+        commands = unpacking.install(typer.echo)
+        if not machine.runs:
+            typer.echo("systemd does not run here. To start the services:")
+        for command in commands:
+            typer.echo(f"  {shlex.join(command)}")
+            if machine.runs:
+                machine.run(command)
+        unpacking.finish()
+        config = f"{STATE}/{unpacking.place}/{UTILITY if unpacking.place == UTILITY else 'gateway'}.toml"
+        typer.echo(f"State: sudo -u commonwatt commonwatt status --config {config}")
+        typer.echo(f"Delete the bundle, it contains secrets: rm {shlex.quote(str(bundle))}")
+
+
+def _list_machines(path: Path, town: Town) -> None:
+    file, _ = load_site(path)
+    places = [UTILITY, *town.microgrids]
+    for place in places[:_SHOWN]:
+        typer.echo(f"  the machine of {place} must have the address {address_of(file, town, place)}")
+    if len(places) > _SHOWN:
+        typer.echo(f"  and {len(places) - _SHOWN} more")
+    typer.echo(f"The answers are in {path}. Next: commonwatt site pack {' '.join(places[:2])}{_option(path.parent)}")
+
+
+def _put(path: Path, text: str) -> None:
+    """Write the site file, unless the new text is wrong."""
+    trial = path.with_name(f"{path.name}.new")
+    write_private(trial, text)
+    try:
+        load_site(trial)
+        trial.replace(path)
+    finally:
+        trial.unlink(missing_ok=True)
+
+
+def _option(site: Path) -> str:
+    return "" if site == Path("site") else f" --site {shlex.quote(str(site))}"

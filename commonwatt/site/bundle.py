@@ -1,0 +1,179 @@
+"""A bundle: one file with everything that one machine needs, its manifest first; it contains secrets.
+
+It is a gzip-compressed tar archive: ``manifest.json``, then the files that it names, each ``FOLDER/NAME``. Reading
+checks all of it before any use: a bundle is refused whole, or its content is exactly what was packed.
+"""
+
+import gzip
+import io
+import json
+import re
+import tarfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ValidationError
+
+from commonwatt.config.files import check_file, check_named_files
+from commonwatt.config.settings import MicrogridName, Settings
+from commonwatt.identity.authority import CA_FILE
+from commonwatt.identity.devices import digest
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.topics import MICROGRID_PATTERN, UTILITY
+from commonwatt.runtime.files import replace_file
+from commonwatt.site.file import FILE, TOWN_FILE, load_site
+from commonwatt.site.places import folders_of, runs_mosquitto
+
+MANIFEST = "manifest.json"
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Most bytes of a bundle's content; the largest town's utility has less than one MiB."""
+
+_FILE_NAME = re.compile(rf"{MICROGRID_PATTERN}/[a-z0-9][a-z0-9_-]*\.(?:json|pem|toml)", re.ASCII)
+_NUMBERS = re.compile(r"\d+")
+
+
+class Manifest(Settings):
+    """What a bundle says of itself.
+
+    Attributes:
+        format: The bundle's format.
+        version: The version of the program that packed it.
+        place: A microgrid's id, or ``utility``.
+        town: The town's name.
+        authority: The checksum of its authority's certificate: which town it is of.
+        made: When it was packed, epoch seconds.
+        mosquitto: Whether Mosquitto is the machine's broker.
+        files: The checksum of each file (SHA-256).
+    """
+
+    format: Literal[1] = 1
+    version: str
+    place: MicrogridName
+    town: str
+    authority: str
+    made: EpochSeconds
+    mosquitto: bool
+    files: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bundle:
+    """A bundle that was read and checked.
+
+    Attributes:
+        manifest: What it says of itself.
+        files: The content of each file, by its name ``FOLDER/NAME``.
+    """
+
+    manifest: Manifest
+    files: Mapping[str, bytes]
+
+
+def pack(folder: Path, place: str, now: EpochSeconds) -> Bundle:
+    """Return the bundle of a place from the office's folder, without the meters' secrets.
+
+    Raises:
+        ConfigError: The place is unknown, or one of its files is missing or wrong.
+    """
+    site, town = load_site(folder / FILE)
+    if place != UTILITY and place not in town.microgrids:
+        known = ", ".join([UTILITY, *list(town.microgrids)[:10]])
+        raise ConfigError(f"{folder / FILE}: has no {place}; there are {known}")
+    if not (folder / folders_of(place)[0] / CA_FILE).exists():
+        raise ConfigError(f"{folder}: has no files of {place} yet; first: commonwatt site init")
+    files = {name: path.read_bytes() for name, path in _carried(folder, place).items()}
+    for name in files:
+        if name.endswith(".toml") and name != f"{UTILITY}/{TOWN_FILE}":
+            check_named_files(folder / name, check_file(folder / name))
+    manifest = Manifest(
+        version=version("commonwatt"),
+        place=place,
+        town=site.town.name,
+        authority=digest(files[f"{folders_of(place)[0]}/{CA_FILE}"]),
+        made=now,
+        mosquitto=runs_mosquitto(site, place),
+        files={name: digest(content) for name, content in files.items()},
+    )
+    return Bundle(manifest=manifest, files=files)
+
+
+def _carried(folder: Path, place: str) -> dict[str, Path]:
+    names = [path.relative_to(folder).as_posix() for own in folders_of(place) for path in (folder / own).iterdir()]
+    carried = {name: folder / name for name in sorted(names) if _FILE_NAME.fullmatch(name) and "/meter" not in name}
+    return carried | ({f"{UTILITY}/{TOWN_FILE}": folder / TOWN_FILE} if place == UTILITY else {})
+
+
+def write_bundle(bundle: Bundle, path: Path) -> None:
+    """Write a bundle in one step; only this user can read it."""
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        for name, content in {MANIFEST: bundle.manifest.model_dump_json(indent=1).encode(), **bundle.files}.items():
+            member = tarfile.TarInfo(name)
+            member.size, member.mode, member.mtime = len(content), 0o600, bundle.manifest.made
+            archive.addfile(member, io.BytesIO(content))
+    replace_file(path, gzip.compress(packed.getvalue(), mtime=bundle.manifest.made))
+
+
+def read_bundle(path: Path) -> Bundle:
+    """Read a bundle and check all of it.
+
+    Raises:
+        ConfigError: It is missing, damaged, incomplete or of a newer version, or contains something else than files
+            of its place.
+    """
+    try:
+        contents = _contents(path)
+        manifest = _manifest(path, contents.pop(MANIFEST))
+    except (OSError, EOFError, zlib.error, tarfile.TarError, KeyError, TypeError, ValueError, RecursionError) as error:
+        what = (isinstance(error, OSError) and error.strerror) or "damaged, incomplete or no bundle; copy it again"
+        raise ConfigError(f"{path}: {what}") from error
+    folders = folders_of(manifest.place)
+    foreign = [n for n in contents if not _FILE_NAME.fullmatch(n) or n.partition("/")[0] not in folders]
+    if foreign:
+        raise ConfigError(f"{path}: refused: it has the file {foreign[0]!r}, which no {manifest.place} needs")
+    if manifest.files != {name: digest(content) for name, content in contents.items()}:
+        raise ConfigError(f"{path}: damaged: its files differ from its manifest; copy it again, or pack it again")
+    return Bundle(manifest=manifest, files=contents)
+
+
+def _contents(path: Path) -> dict[str, bytes]:
+    """Return each file of the archive, in memory: nothing is extracted by a name that the archive states."""
+    with gzip.open(path) as stream:
+        # To the end, so that the checksum of the whole is checked.
+        text = stream.read(MAX_BYTES + 1)
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{path}: refused: it has more than {MAX_BYTES} bytes")
+    contents: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(text), mode="r:") as archive:
+        for member in archive:
+            # A sparse file has few bytes in the archive, and any number when it is read.
+            file = archive.extractfile(member) if member.isreg() and not member.issparse() else None
+            if file is None or member.name in contents:
+                raise ConfigError(f"{path}: refused: {member.name!r} is no plain file, or is there twice")
+            contents[member.name] = file.read()
+    return contents
+
+
+def _manifest(path: Path, text: bytes) -> Manifest:
+    """Check the version first: a newer version may have another manifest."""
+    found = json.loads(text)
+    packed, own = str(found["version"]), version("commonwatt")
+    if _ordered(packed) > _ordered(own):
+        raise ConfigError(
+            f"{path}: was packed by version {packed}, newer than this program's {own}; install version {packed} first"
+        )
+    try:
+        return Manifest.model_validate(found)
+    except ValidationError as error:
+        # Without the cause: pydantic's error quotes the value found.
+        raise ConfigError(f"{path}: damaged: no valid manifest ({error.error_count()} faults)") from None
+
+
+def _ordered(text: str) -> list[int]:
+    return [int(number) for number in _NUMBERS.findall(text)[:3]]

@@ -1,0 +1,95 @@
+"""The site file, ``site.toml``: the answers from which ``commonwatt site init`` makes every file of a town."""
+
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from commonwatt.config.files import check_model, read_toml, toml_table
+from commonwatt.config.settings import Settings
+from commonwatt.network.addresses import host_fault
+from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
+from commonwatt.town.town import Town, town_of
+
+FILE = "site.toml"
+"""The site file, in the office's folder."""
+
+TOWN_FILE = "town.toml"
+"""The town file that is made from it."""
+
+
+def _check_host(text: str) -> str:
+    if fault := host_fault(text):
+        raise ValueError(fault)
+    return text
+
+
+Host = Annotated[str, AfterValidator(_check_host)]
+"""A host name or IP address, without a port."""
+
+_OWN_KEYS = "Keys of {}, beside those that `commonwatt site init` writes or in place of them."
+
+
+class SiteTable(Settings):
+    """The utility's machine."""
+
+    utility: Host = Field(description="The host name or IP address at which controllers reach the utility.")
+    mosquitto: bool = Field(True, description="Run Mosquitto as the head-end broker; otherwise our broker.")
+
+
+class SiteMicrogrid(MicrogridTable):
+    """A microgrid, as in the town file, and its controller."""
+
+    address: Host | None = Field(
+        None,
+        description="The host name or IP address at which meters reach the controller; without it, the controller's "
+        "static address in the town.",
+    )
+    mosquitto: bool = Field(False, description="Run Mosquitto as the controller's broker; otherwise our broker.")
+    broker: dict[str, Any] = Field({}, description=_OWN_KEYS.format("the controller's `broker.toml`"))
+    gateway: dict[str, Any] = Field({}, description=_OWN_KEYS.format("its `gateway.toml`"))
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if self.count is not None and self.address is not None:
+            raise ValueError("address is of one controller, but count makes several; give each a [[microgrid]]")
+        return self
+
+
+class SiteFile(Settings):
+    """A site file."""
+
+    site: SiteTable
+    head_end: dict[str, Any] = Field({}, description=_OWN_KEYS.format("the head-end's `broker.toml`"))
+    utility: dict[str, Any] = Field({}, description=_OWN_KEYS.format("`utility.toml`"))
+    town: TownTable = TownTable()
+    microgrid: list[SiteMicrogrid] = Field(min_length=1, max_length=1000)
+    meter: list[MeterTable] = Field(default_factory=list)
+
+    def town_file(self) -> TownFile:
+        """Return the part that is the town file."""
+        own = SiteMicrogrid.model_fields.keys() - MicrogridTable.model_fields.keys()
+        microgrids = [
+            MicrogridTable(**table.model_dump(exclude_unset=True, exclude=set(own))) for table in self.microgrid
+        ]
+        return TownFile(town=self.town, microgrid=microgrids, meter=self.meter)
+
+    def town_text(self) -> str:
+        """Return the town file's text."""
+        file = self.town_file()
+        tables = [("[town]", file.town), *(("[[microgrid]]", table) for table in file.microgrid)]
+        tables += [("[[meter]]", table) for table in file.meter]
+        texts = [
+            toml_table(header, table.model_dump(exclude_unset=True, exclude_none=True)) for header, table in tables
+        ]
+        return "\n".join([f"# Written by `commonwatt site init` from {FILE}; make changes there.\n", *texts])
+
+
+def load_site(path: Path) -> tuple[SiteFile, Town]:
+    """Read a site file and the town in it.
+
+    Raises:
+        ConfigError: Naming the line, the key and what is allowed.
+    """
+    file = check_model(path, SiteFile, read_toml(path))
+    return file, town_of(file.town_file(), path)

@@ -1,0 +1,80 @@
+"""The office's folder: every file of a town, made from its site file; a second time adds what is missing."""
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from commonwatt.config.files import check_named_files
+from commonwatt.identity.authority import FOLDER, KEY_FILE, Authority
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.files import write_private
+from commonwatt.runtime.service import only_one
+from commonwatt.site.file import FILE, TOWN_FILE, load_site
+from commonwatt.site.places import HEADER, PartFile, certificates, part_files
+from commonwatt.town.town import Town
+
+
+def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
+    """Make what is missing of a town's files in ``folder`` from its site file.
+
+    Tokens, ids and certificates that are there stay, but a broker's whose addresses changed is made anew. Settings
+    files and the town file are written anew.
+
+    Returns:
+        The town, and the number of new certificates.
+
+    Raises:
+        ConfigError: The site file is wrong, changes a registered meter, or would replace a file of a person.
+    """
+    site, town = load_site(folder / FILE)
+    parts = list(part_files(site, town))
+    for part in parts:
+        part.check(folder / FILE)
+        _refuse_foreign(folder, part)
+    _register_text(site.town_text(), folder)
+    with only_one(folder / FOLDER, "another enrolment"):
+        made = (folder / FOLDER / KEY_FILE).exists()
+        authority = Authority.load(folder) if made else Authority.create(folder, site.town.name, now)
+        issued = authority.issue_missing(certificates(site, town), now)
+    write_private(folder / TOWN_FILE, site.town_text())
+    for part in parts:
+        write_private(folder / part.name, part.text)
+        check_named_files(folder / part.name, part.part)
+    return town, len(issued)
+
+
+def register(town: Path, out: Path, database: str | None = None) -> None:
+    """Enrol every device of a town file in the folder ``out``, by the utility's own command.
+
+    Args:
+        town: The town file.
+        out: The folder.
+        database: SQLAlchemy URL of a database to fill; ``None``: none.
+
+    Raises:
+        ConfigError: The command failed.
+    """
+    command = [sys.executable, "-m", "commonwatt", "utility", "register", "--town", str(town), "--out", str(out)]
+    command += ["--database", database] if database is not None else []
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise ConfigError(f"the town could not be registered: {done.stderr.strip()}")
+
+
+def _register_text(text: str, folder: Path) -> None:
+    """Register a town's text; the town file in ``folder`` is only replaced after this was accepted."""
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / TOWN_FILE
+        path.write_text(text, encoding="utf-8")
+        register(path, folder)
+
+
+def _refuse_foreign(folder: Path, part: PartFile) -> None:
+    path = folder / part.name
+    if path.exists() and not path.read_text(encoding="utf-8").startswith(HEADER):
+        raise ConfigError(
+            f"{path}: was not written by `commonwatt site init`, and would be replaced; put its own keys into "
+            f"{folder / FILE} (see docs/settings.md) and delete it"
+        )

@@ -1,0 +1,157 @@
+"""The places of a town (controllers, head-end, utility): their settings files, certificates and services."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from commonwatt.config.files import check_model, toml_table
+from commonwatt.config.parts import PARTS
+from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, Wanted
+from commonwatt.identity.certificates import Kind
+from commonwatt.identity.devices import Role
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.addresses import split_address
+from commonwatt.protocol.topics import UTILITY
+from commonwatt.site.file import FILE, SiteFile, SiteMicrogrid
+from commonwatt.town.town import Town, names_of
+
+HEAD_END = "head-end"
+"""Folder of the head-end broker."""
+
+HEADER = f"# Written by `commonwatt site init` from {FILE}; make changes there.\n"
+"""First line of each settings file, so that no file of a person is replaced."""
+
+_OWN_HOST = "127.0.0.1"
+_DAY_S = 86_400
+_LISTEN = "0.0.0.0:8883"
+_DATABASE = "postgresql+psycopg:///commonwatt?host=/var/run/postgresql"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartFile:
+    """The settings file of a part.
+
+    Attributes:
+        folder: Its folder below the site's folder.
+        part: The part that reads it.
+        keys: Its keys.
+        stated: Where the site file states own keys of it, for errors.
+    """
+
+    folder: str
+    part: str
+    keys: Mapping[str, object]
+    stated: tuple[str | int, ...]
+
+    @property
+    def name(self) -> str:
+        """Its path below the site's folder."""
+        return f"{self.folder}/{self.part}.toml"
+
+    @property
+    def text(self) -> str:
+        """Its content."""
+        return HEADER + toml_table(f"[{self.part}]", self.keys)
+
+    def check(self, site: Path) -> None:
+        """Check the keys; faults are named by their line in the site file.
+
+        Raises:
+            ConfigError: One line for each fault.
+        """
+        check_model(site, PARTS[self.part], self.keys, prefix=self.stated)
+
+
+def folders_of(place: str) -> tuple[str, ...]:
+    """Return the folders that a place's machine has: a microgrid's id has one, ``utility`` has two."""
+    return (HEAD_END, UTILITY) if place == UTILITY else (place,)
+
+
+def services_of(place: str, *, mosquitto: bool) -> list[str]:
+    """Return the systemd units of a place's machine, in the order in which they are started."""
+    broker = f"commonwatt-{'mosquitto' if mosquitto else 'broker'}@{folders_of(place)[0]}.service"
+    if place == UTILITY:
+        return [broker, "commonwatt-utility.service", "commonwatt-backup.timer"]
+    return [broker, f"commonwatt-gateway@{place}.service"]
+
+
+def runs_mosquitto(site: SiteFile, place: str) -> bool:
+    """Return whether Mosquitto is the broker at a place."""
+    return site.site.mosquitto if place == UTILITY else _table_of(site)[place].mosquitto
+
+
+def part_files(site: SiteFile, town: Town) -> Iterator[PartFile]:
+    """Yield the settings file of each part."""
+    listen = str(site.head_end.get("listen", _LISTEN))
+    port = _port(listen, "head_end")
+    keys = {"listen": listen, "certificate": BROKER_FILE, "clients_ca": "ca.pem", "clients_revoked": "revoked.pem"}
+    yield PartFile(folder=HEAD_END, part="broker", keys=keys | site.head_end, stated=("head_end",))
+    tls = {"head_end_ca": "ca.pem", "head_end_revoked": "revoked.pem"}
+    utility = {
+        "database": _DATABASE,
+        "head_end": f"{_OWN_HOST}:{port}",
+        **tls,
+        "certificate": DEVICE_FILE[Role.UTILITY],
+        "http": f"{_OWN_HOST}:8080",
+    }
+    yield PartFile(folder=UTILITY, part="utility", keys=utility | site.utility, stated=("utility",))
+    shared = {"head_end": f"{_bracketed(site.site.utility)}:{port}", **tls, "timezone": town.table.timezone}
+    for index, table in enumerate(site.microgrid):
+        for name in names_of(table):
+            yield from _controller_files(name, table, index, shared)
+
+
+def _controller_files(name: str, table: SiteMicrogrid, index: int, shared: dict[str, str]) -> Iterator[PartFile]:
+    listen = str(table.broker.get("listen", _LISTEN))
+    port = _port(listen, f"{table.id}: broker")
+    broker = {"listen": listen, "certificate": BROKER_FILE, "http": f"{_OWN_HOST}:9100"}
+    gateway: dict[str, object] = {
+        "microgrid": name,
+        "broker": f"{_OWN_HOST}:{port}",
+        "broker_ca": "ca.pem",
+        **shared,
+        "certificate": DEVICE_FILE[Role.GATEWAY],
+        "http": f"{_OWN_HOST}:9101",
+    }
+    own = ("microgrid", index)
+    yield PartFile(folder=name, part="broker", keys=broker | table.broker, stated=(*own, "broker"))
+    yield PartFile(folder=name, part="gateway", keys=gateway | table.gateway, stated=(*own, "gateway"))
+
+
+def address_of(site: SiteFile, town: Town, place: str) -> str:
+    """Return the address at which a place's broker is reached: the utility's, or a controller's."""
+    return site.site.utility if place == UTILITY else _table_of(site)[place].address or town.microgrids[place].address
+
+
+def certificates(site: SiteFile, town: Town) -> list[Wanted]:
+    """Return the certificate of each broker, gateway and of the utility."""
+    wanted = []
+    for place in (UTILITY, *town.microgrids):
+        role = Role.UTILITY if place == UTILITY else Role.GATEWAY
+        broker = folders_of(place)[0]
+        wanted += [
+            Wanted(
+                kind=Kind.BROKER,
+                name=broker,
+                file=f"{broker}/{BROKER_FILE}",
+                lifetime_s=BROKER_DAYS * _DAY_S,
+                addresses=tuple(dict.fromkeys((address_of(site, town, place), _OWN_HOST))),
+            ),
+            Wanted(kind=Kind.DEVICE, name=place, file=f"{place}/{DEVICE_FILE[role]}", lifetime_s=DEVICE_DAYS * _DAY_S),
+        ]
+    return wanted
+
+
+def _table_of(site: SiteFile) -> dict[str, SiteMicrogrid]:
+    return {name: table for table in site.microgrid for name in names_of(table)}
+
+
+def _port(listen: str, where: str) -> int:
+    try:
+        return split_address(listen)[1]
+    except ValueError:
+        raise ConfigError(f"{FILE}: {where}: listen must be HOST:PORT, such as {_LISTEN}") from None
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host

@@ -1,0 +1,200 @@
+"""Installs a bundle on its machine. Everything is checked before the first write; a second time changes nothing.
+
+Stores and other data in the folders stay. ``installed.json`` has the last manifest; it is written when all is done,
+so that an interrupted run is repeated whole, restarts included.
+"""
+
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from commonwatt.config.files import check_file, check_model, check_named_files
+from commonwatt.config.settings import Settings
+from commonwatt.identity.authority import CA_FILE
+from commonwatt.identity.devices import digest
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import counted, moment
+from commonwatt.protocol.topics import UTILITY
+from commonwatt.runtime.files import read_object, replace_file
+from commonwatt.runtime.service import only_one
+from commonwatt.site.bundle import Bundle, Manifest
+from commonwatt.site.file import TOWN_FILE
+from commonwatt.site.machine import PROGRAM, STATE, USER, Machine, missing_program
+from commonwatt.site.places import folders_of, services_of
+
+INSTALLED = "installed.json"
+"""What was unpacked last, in the folder of the services' data."""
+
+_WANTS = "/etc/systemd/system/multi-user.target.wants"
+
+
+class Installed(Settings):
+    """What was unpacked last.
+
+    Attributes:
+        manifest: The bundle's manifest.
+        program: The version of the program that unpacked it.
+    """
+
+    manifest: Manifest
+    program: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unpacking:
+    """A bundle that may be installed on a machine.
+
+    Attributes:
+        bundle: The bundle.
+        machine: The machine.
+        before: What was unpacked there last; ``None``: nothing.
+        program: The version of this program.
+    """
+
+    bundle: Bundle
+    machine: Machine
+    before: Installed | None
+    program: str
+
+    @property
+    def place(self) -> str:
+        """A microgrid's id, or ``utility``."""
+        return self.bundle.manifest.place
+
+    def changed(self) -> list[str]:
+        """Return the names of files that differ from those unpacked last, or from those that are there."""
+        known = {} if self.before is None else self.before.manifest.files
+        return [
+            name
+            for name, content in self.bundle.files.items()
+            if known.get(name) != digest(content) or _content(self.machine.state / name) != content
+        ]
+
+    def install(self, say: Callable[[str], None]) -> list[list[str]]:
+        """Write the files; return the commands that start the services.
+
+        Args:
+            say: Takes lines for the technician.
+        """
+        changed, machine = self.changed(), self.machine
+        machine.install_program()
+        owner = machine.owner()
+        units_changed = machine.install_units()
+        for path in (machine.state, *(machine.state / folder for folder in folders_of(self.place))):
+            machine.folder(path, owner)
+        with only_one(machine.state / INSTALLED, "another unpack"):
+            for name in changed:
+                self._keep_edited(name, say, owner)
+                replace_file(machine.state / name, self.bundle.files[name], owner=owner)
+        count = counted(len(self.bundle.files), "file")
+        say(f"{self.place}: {count} in {machine.state}, of them changed: {len(changed)}")
+        return list(self._commands(changed, units_changed=units_changed))
+
+    def finish(self) -> None:
+        """Record that this bundle was unpacked."""
+        installed = Installed(manifest=self.bundle.manifest, program=self.program)
+        replace_file(self.machine.state / INSTALLED, installed.model_dump_json(indent=1).encode())
+
+    def _keep_edited(self, name: str, say: Callable[[str], None], owner: tuple[int, int] | None) -> None:
+        """Keep a settings file that was written or changed here by a person."""
+        path = self.machine.state / name
+        there = _content(path)
+        known = None if self.before is None else self.before.manifest.files.get(name)
+        if there is None or not name.endswith(".toml") or there == self.bundle.files[name] or digest(there) == known:
+            return
+        kept = path.with_name(f"{path.name}.before")
+        replace_file(kept, there, owner=owner)
+        say(f"{path}: was changed on this machine; kept as {kept.name}. Put its own keys into the office's site.toml")
+
+    def _commands(self, changed: list[str], *, units_changed: bool) -> Iterator[list[str]]:
+        mosquitto = self.bundle.manifest.mosquitto
+        units = services_of(self.place, mosquitto=mosquitto)
+        (other,) = set(services_of(self.place, mosquitto=not mosquitto)) - set(units)
+        yield ["systemctl", "daemon-reload"]
+        if self.machine.path(f"{_WANTS}/{other}").is_symlink():
+            yield ["systemctl", "disable", "--now", other]
+        if self.place == UTILITY:
+            files = (f"{STATE}/{UTILITY}/{TOWN_FILE}", f"{STATE}/{UTILITY}/utility.toml")
+            register = ["utility", "register", "--town", files[0], "--config", files[1]]
+            yield ["runuser", "-u", USER, "--", PROGRAM, *register]
+        yield ["systemctl", "enable", *units]
+        program_changed = self.before is None or self.before.program != self.program
+        restarted = units if units_changed or program_changed else [u for u in units if _needs_restart(u, changed)]
+        if restarted:
+            yield ["systemctl", "restart", *restarted]
+        if started := [unit for unit in units if unit not in restarted]:
+            yield ["systemctl", "start", *started]
+
+
+def prepare(bundle: Bundle, machine: Machine, program: str) -> Unpacking:
+    """Check that a bundle may be installed on a machine; nothing is written.
+
+    Args:
+        bundle: The bundle.
+        machine: The machine.
+        program: The version of this program.
+
+    Raises:
+        ConfigError: It is of another machine or town, or older than the last one; or a file in it is wrong.
+    """
+    before = _installed(machine.state / INSTALLED)
+    _refuse_other(bundle.manifest, machine.state)
+    if before is not None and bundle.manifest.made < before.manifest.made:
+        raise ConfigError(
+            f"the bundle was packed {moment(bundle.manifest.made)}, before the one that is installed "
+            f"({moment(before.manifest.made)}), and may admit revoked devices; pack it again at the office"
+        )
+    if machine.runs:
+        machine.check_program()
+        if bundle.manifest.mosquitto and missing_program("mosquitto"):
+            raise ConfigError("Mosquitto is not installed; first: sudo apt-get install mosquitto")
+    with tempfile.TemporaryDirectory() as name:
+        _check_files(bundle, Path(name))
+    return Unpacking(bundle=bundle, machine=machine, before=before, program=program)
+
+
+def _installed(path: Path) -> Installed | None:
+    if not path.exists():
+        return None
+    return check_model(path, Installed, read_object(path, "what was unpacked last", "delete it"))
+
+
+def _refuse_other(manifest: Manifest, state: Path) -> None:
+    """Refuse a bundle of another place or town than the one whose files are there."""
+    own = folders_of(manifest.place)
+    found = {path.parent.name for part in ("gateway", "utility") for path in state.glob(f"*/{part}.toml")}
+    if others := found - set(own):
+        other = min(others)
+        raise ConfigError(
+            f"the bundle is of {manifest.place}, but this machine is of {other}; to make it the machine of "
+            f"{manifest.place}, stop its services and move {state / other} away, with the data in it"
+        )
+    for folder in own:
+        content = _content(state / folder / CA_FILE)
+        if content is not None and digest(content) != manifest.authority:
+            raise ConfigError(
+                f"the bundle is of another town or authority ({manifest.town}) than {state / folder / CA_FILE}; if "
+                "this is right, delete that file"
+            )
+
+
+def _check_files(bundle: Bundle, folder: Path) -> None:
+    for name, content in bundle.files.items():
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(content)
+    for name in bundle.files:
+        if name.endswith(".toml") and not name.endswith(f"/{TOWN_FILE}"):
+            check_named_files(folder / name, check_file(folder / name))
+
+
+def _needs_restart(unit: str, changed: list[str]) -> bool:
+    """Return whether a unit only loads these files at its start: settings, tokens, and all that Mosquitto reads."""
+    kind, _, folder = unit.removesuffix(".service").removeprefix("commonwatt-").partition("@")
+    if kind == "mosquitto":
+        return any(name.startswith(f"{folder}/") for name in changed)
+    return any(f"{folder or kind}/{kind}{end}" in changed for end in (".toml", "-tokens.json"))
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.is_file() else None

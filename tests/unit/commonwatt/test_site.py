@@ -1,0 +1,361 @@
+"""``commonwatt site``, as an office and a technician use it; machines are folders."""
+
+import gzip
+import io
+import json
+import random
+import shutil
+import stat
+import sys
+import tarfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from commonwatt.cli.enroll import app as enroll
+from commonwatt.cli.site import app
+from commonwatt.identity.authority import Authority
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.site import unpack as unpack_module
+from commonwatt.site.bundle import Bundle, pack, read_bundle, write_bundle
+from commonwatt.site.machine import Machine
+from commonwatt.site.unpack import prepare
+from commonwatt.town.registry import load_registry
+from harness.real import forks
+from harness.real.enrolled import now
+
+R001, R002 = "r001,residential,houses=1,address=10.1.0.1", "r002,residential,houses=1"
+STATE = Path("var/lib/commonwatt")
+ASKED = "Springfield\nMars/Base\nEurope/Berlin\nutility.example:8883\nutility.example\n\nfarm\n\n2\n10.1.0.1\nn\n"
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _forked() -> Iterator[None]:
+    # The process that forks the others must start in the project's folder.
+    forks.run([sys.executable, "-c", "pass"], check=True)
+    with patch("commonwatt.site.office.subprocess.run", forks.run):
+        yield
+
+
+def run(folder: Path, *words: str, typed: str | None = None) -> Result:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        return CliRunner().invoke(app, words, input=typed)
+
+
+def good(folder: Path, *words: str, typed: str | None = None) -> str:
+    done = run(folder, *words, typed=typed)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+def refused(folder: Path, *words: str) -> str:
+    done = run(folder, *words)
+    assert done.exit_code == 2, done.output
+    return done.output
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("made")
+    good(folder, "init", "--yes", "--utility", "utility.example", "--microgrid", R001, "--microgrid", R002)
+    good(folder, "pack", "utility", "r001", "r002")
+    return folder
+
+
+@pytest.fixture
+def office(made: Path, tmp_path: Path) -> Path:
+    """Return a folder with ``site`` and its bundles."""
+    return shutil.copytree(made, tmp_path / "office")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / "root").mkdir()
+    return tmp_path / "root"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_questions_are_checked_and_their_answers_are_in_one_file(tmp_path: Path) -> None:
+    said = good(tmp_path, "init", typed=ASKED)
+    for fault in ("must be a time zone", "give it without its port", "'residential', 'apartment' or 'public'"):
+        assert fault in said
+    answers = tomllib.loads((tmp_path / "site/site.toml").read_text())
+    assert answers == {
+        "site": {"utility": "utility.example"},
+        "town": {"name": "Springfield", "timezone": "Europe/Berlin"},
+        "microgrid": [{"id": "r001", "kind": "residential", "houses": 2, "address": "10.1.0.1"}],
+    }
+    assert "commonwatt site pack utility r001" in said
+    gateway = tomllib.loads((tmp_path / "site/r001/gateway.toml").read_text())["gateway"]
+    assert (gateway["head_end"], gateway["timezone"]) == ("utility.example:8883", "Europe/Berlin")
+    broker = next(e for e in Authority.load(tmp_path / "site").current() if e.file == "r001/broker.pem")
+    assert broker.addresses == ("10.1.0.1", "127.0.0.1")
+    assert stat.S_IMODE((tmp_path / "site").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["--utility", "a b"], "is no host name"),
+        (["--timezone", "Mars"], "must be a time zone"),
+        (["--microgrid", "r001"], "kind: Input should be"),
+        (["--microgrid", "r001,residential,cats=1"], "cats: Extra inputs"),
+        (["--microgrid", "r001,residential,count=2,address=10.1.0.1"], "count makes several"),
+        (["--microgrid", R001, "--microgrid", R001], "r001 is there twice"),
+    ],
+)
+def test_a_wrong_option_is_refused_and_no_file_is_made(tmp_path: Path, words: list[str], fault: str) -> None:
+    assert fault in refused(tmp_path, "init", "--yes", *words)
+    assert not contents(tmp_path)
+
+
+def test_a_further_microgrid_changes_nothing_of_the_others(office: Path) -> None:
+    before = contents(office / "site")
+    said = good(office, "init", "--microgrid", "r003,public")
+    after = contents(office / "site")
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"site.toml", "town.toml", "head-end/devices.json", "authority/issued.json"}
+    assert "2 new certificates" in said
+    assert load_registry(office / "site/r003/registry.json").number == 3
+    assert {name.partition("/")[0] for name in after.keys() - before.keys()} == {"r003"}
+    # And once more: nothing.
+    good(office, "init")
+    assert contents(office / "site") == after
+
+
+def test_a_revoked_device_stays_revoked_and_a_moved_controller_gets_another_certificate(office: Path) -> None:
+    assert CliRunner().invoke(enroll, ["revoke", "r002", "--reason", "x", "--out", f"{office}/site"]).exit_code == 0
+    file = office / "site/site.toml"
+    file.write_text(file.read_text().replace("10.1.0.1", "10.9.0.1"))
+    before = contents(office / "site")
+    good(office, "init")
+    after = contents(office / "site")
+    assert {name for name in before if before[name] != after[name]} == {
+        "r001/broker.pem",
+        "authority/issued.json",
+    }
+    current = {entry.file: entry for entry in Authority.load(office / "site").current()}
+    assert current["r001/broker.pem"].addresses == ("10.9.0.1", "127.0.0.1")
+    assert "r002/gateway.pem" not in current
+
+
+def test_what_would_renumber_meters_or_replace_a_persons_file_is_refused(office: Path) -> None:
+    file = office / "site/site.toml"
+    good_text = file.read_text()
+    before = contents(office / "site")
+    file.write_text(good_text.replace("[[microgrid]]", '[[microgrid]]\nid = "a"\nkind = "public"\n\n[[microgrid]]', 1))
+    assert "could not be registered" in refused(office, "init")
+    file.write_text(good_text + "gateway = {relay_s = 1}\n")
+    assert "site.toml: line" in (said := refused(office, "init"))
+    assert "microgrid.1.gateway.relay_s" in said
+    file.write_text(good_text)
+    assert contents(office / "site") == before
+    assert "change name in that file" in refused(office, "init", "--name", "Shelbyville")
+    (office / "site/r001/gateway.toml").write_text('[gateway]\nmicrogrid = "r001"\n')
+    assert "was not written by `commonwatt site init`" in refused(office, "init")
+
+
+def test_own_keys_of_a_settings_file_stand_in_the_site_file(office: Path) -> None:
+    file = office / "site/site.toml"
+    own = 'gateway = {lte_interface = "wwan0", weights = {20001 = 2}}\nbroker = {listen = "0.0.0.0:1884"}\n'
+    file.write_text(file.read_text() + own)
+    good(office, "init")
+    gateway = tomllib.loads((office / "site/r002/gateway.toml").read_text())["gateway"]
+    assert (gateway["lte_interface"], gateway["weights"]) == ("wwan0", {"20001": 2})
+    assert gateway["broker"] == "127.0.0.1:1884"
+
+
+def test_a_bundle_has_what_its_machine_needs_and_says_that_it_is_secret(office: Path) -> None:
+    (office / "r001.bundle").unlink()
+    assert "contains secrets of r001 (mode 0600)" in good(office, "pack", "r001")
+    assert stat.S_IMODE((office / "r001.bundle").stat().st_mode) == 0o600
+    bundle = read_bundle(office / "r001.bundle")
+    names = {"broker.toml", "gateway.toml", "devices.json", "registry.json", "gateway-tokens.json"}
+    names |= {"ca.pem", "revoked.pem", "broker.pem", "gateway.pem"}
+    assert bundle.files.keys() == {f"r001/{name}" for name in names}
+    assert "there are utility, r001, r002" in refused(office, "pack", "r009")
+    (office / "site/r001/broker.pem").unlink()
+    assert "broker.pem" in refused(office, "pack", "r001")
+
+
+def test_a_bundle_is_installed_and_again_only_what_changed(office: Path, root: Path) -> None:
+    said = good(office, "unpack", "r001.bundle", "--root", str(root))
+    assert "systemctl enable commonwatt-broker@r001.service commonwatt-gateway@r001.service" in said
+    state = root / STATE
+    bundle = read_bundle(office / "r001.bundle")
+    assert {name: (state / name).read_bytes() for name in bundle.files} == dict(bundle.files)
+    for path in (state, state / "r001"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    assert {stat.S_IMODE((state / name).stat().st_mode) for name in bundle.files} == {0o600}
+    assert stat.S_IMODE((root / "etc/systemd/system/commonwatt-gateway@.service").stat().st_mode) == 0o644
+    (state / "r001/gateway.db").write_bytes(b"store")
+    before = contents(root)
+    assert "of them changed: 0" in (said := good(office, "unpack", "r001.bundle", "--root", str(root)))
+    assert "restart" not in said
+    assert contents(root) == before
+    # A newer bundle, with another key for the gateway; the broker goes on.
+    file = office / "site/site.toml"
+    file.write_text(file.read_text().replace('"10.1.0.1"\n', '"10.1.0.1"\ngateway = {relay_s = 900}\n'))
+    good(office, "init")
+    good(office, "pack", "r001")
+    said = good(office, "unpack", "r001.bundle", "--root", str(root))
+    assert "systemctl restart commonwatt-gateway@r001.service\n" in said
+    assert "systemctl start commonwatt-broker@r001.service\n" in said
+    after = contents(root)
+    assert {name for name in before if before[name] != after[name]} == {
+        f"{STATE}/installed.json",
+        f"{STATE}/r001/gateway.toml",
+    }
+
+
+def test_what_was_changed_on_the_machine_is_kept_beside(office: Path, root: Path) -> None:
+    good(office, "unpack", "r001.bundle", "--root", str(root))
+    file = root / STATE / "r001/gateway.toml"
+    file.write_text(file.read_text() + "relay_s = 900\n")
+    assert "was changed on this machine" in good(office, "unpack", "r001.bundle", "--root", str(root))
+    assert "relay_s" not in file.read_text()
+    assert "relay_s" in file.with_name("gateway.toml.before").read_text()
+
+
+def test_a_bundle_for_another_machine_town_or_time_is_refused(office: Path, root: Path, tmp_path: Path) -> None:
+    good(office, "unpack", "r001.bundle", "--root", str(root))
+    before = contents(root)
+    assert "is of r002, but this machine is of r001" in refused(office, "unpack", "r002.bundle", "--root", str(root))
+    assert "is of utility, but" in refused(office, "unpack", "utility.bundle", "--root", str(root))
+    bundle = read_bundle(office / "r001.bundle")
+    write_bundle(changed(bundle, made=bundle.manifest.made - 1), office / "r001.bundle")
+    assert "may admit revoked devices" in refused(office, "unpack", "r001.bundle", "--root", str(root))
+    other = tmp_path / "other"
+    other.mkdir()
+    good(other, "init", "--yes", "--microgrid", R001)
+    good(other, "pack", "r001")
+    assert "of another town" in refused(other, "unpack", "r001.bundle", "--root", str(root))
+    assert contents(root) == before
+
+
+def changed(bundle: Bundle, **fields: object) -> Bundle:
+    return replace(bundle, manifest=bundle.manifest.model_copy(update=fields))
+
+
+def test_a_bundle_of_a_newer_version_is_refused(office: Path, root: Path) -> None:
+    write_bundle(changed(read_bundle(office / "r001.bundle"), version="99.0.0"), office / "r001.bundle")
+    said = refused(office, "unpack", "r001.bundle", "--root", str(root))
+    assert "packed by version 99.0.0, newer than" in said
+    assert not contents(root)
+
+
+def archive(path: Path, members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as tar:
+        for member, content in members:
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    path.write_bytes(gzip.compress(packed.getvalue()))
+
+
+@pytest.mark.parametrize("name", ["../../etc/cron.d/x.toml", "/etc/passwd.toml", "r001/../../x.toml", "r002/x.toml"])
+def test_a_bundle_with_a_file_elsewhere_is_refused(office: Path, root: Path, name: str) -> None:
+    bundle = read_bundle(office / "r001.bundle")
+    evil = Bundle(
+        manifest=bundle.manifest.model_copy(update={"files": {**bundle.manifest.files, name: "0" * 64}}),
+        files={**bundle.files, name: b"x"},
+    )
+    write_bundle(evil, office / "r001.bundle")
+    assert "refused: it has the file" in refused(office, "unpack", "r001.bundle", "--root", str(root))
+    assert not contents(root)
+
+
+def test_a_bundle_with_a_link_or_too_much_is_refused(office: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = office / "r001.bundle"
+    for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE):
+        member = tarfile.TarInfo("r001/ca.pem")
+        member.type, member.linkname = kind, "/etc/shadow"
+        archive(path, [(member, b"")])
+        assert "is no plain file" in refused(office, "unpack", path.name, "--root", str(root))
+    monkeypatch.setattr("commonwatt.site.bundle.MAX_BYTES", 100)
+    assert "more than 100 bytes" in refused(office, "unpack", path.name, "--root", str(root))
+    assert not contents(root)
+
+
+def test_a_damaged_or_cut_bundle_is_refused_or_the_same(office: Path, tmp_path: Path) -> None:
+    whole = (office / "r001.bundle").read_bytes()
+    files = read_bundle(office / "r001.bundle").files
+    seeded = random.Random(1)
+    path = tmp_path / "bad.bundle"
+    for _ in range(300):
+        at = seeded.randrange(len(whole))
+        bad = whole[:at] if seeded.random() < 0.3 else whole[:at] + bytes([seeded.randrange(256)]) + whole[at + 1 :]
+        path.write_bytes(bad)
+        with suppress(ConfigError):
+            assert read_bundle(path).files == files
+    for bad in (b"", b"no bundle", gzip.compress(b""), gzip.compress(b"no archive")):
+        path.write_bytes(bad)
+        with pytest.raises(ConfigError, match="damaged, incomplete or no bundle"):
+            read_bundle(path)
+    manifest = tarfile.TarInfo("manifest.json")
+    for content in (b"[]", b"{}", b"1", b'{"version": "0.1"}', json.dumps({"version": 1}).encode(), b"\xff"):
+        archive(path, [(manifest, content)])
+        with pytest.raises(ConfigError, match="damaged"):
+            read_bundle(path)
+
+
+def test_a_bundle_whose_settings_are_wrong_is_refused_before_the_first_write(office: Path, root: Path) -> None:
+    bundle = pack(office / "site", "r001", now())
+    files = {name: content for name, content in bundle.files.items() if name != "r001/registry.json"}
+    with pytest.raises(ConfigError, match=r"registry\.json: No such file"):
+        prepare(replace(bundle, files=files), Machine(root=root, runs=False), "0.2.0")
+    assert not contents(root)
+
+
+def test_on_a_machine_that_systemd_runs(office: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What would run there, from a first installation through an interruption to another broker."""
+    machine = Machine(root=root, runs=True)
+    bundle = read_bundle(office / "r001.bundle")
+    with pytest.raises(ConfigError, match="the units start /opt/commonwatt/current/bin/commonwatt"):
+        prepare(bundle, machine, "0.2.0")
+    (root / "opt/commonwatt/0.2.0/bin").mkdir(parents=True)
+    monkeypatch.setattr(sys, "prefix", "/opt/commonwatt/0.2.0")
+    units = ["commonwatt-broker@r001.service", "commonwatt-gateway@r001.service"]
+    first = prepare(bundle, machine, "0.2.0").install(lambda _: None)
+    assert first == [["systemctl", "daemon-reload"], ["systemctl", "enable", *units], ["systemctl", "restart", *units]]
+    assert (root / "opt/commonwatt/current").readlink() == Path("0.2.0")
+    assert (root / "usr/local/bin/commonwatt").readlink() == Path("/opt/commonwatt/current/bin/commonwatt")
+    # A command failed before `finish`: all is done again.
+    again = prepare(bundle, machine, "0.2.0")
+    assert again.install(lambda _: None) == first
+    again.finish()
+    assert prepare(bundle, machine, "0.2.0").install(lambda _: None)[-1] == ["systemctl", "start", *units]
+    # Another version of the program restarts all.
+    monkeypatch.setattr(sys, "prefix", "/opt/commonwatt/0.3.0")
+    assert prepare(bundle, machine, "0.3.0").install(lambda _: None)[-1] == ["systemctl", "restart", *units]
+    assert (root / "opt/commonwatt/current").readlink() == Path("0.3.0")
+    # Mosquitto in place of our broker.
+    mosquitto = changed(bundle, mosquitto=True)
+    monkeypatch.setattr(unpack_module, "missing_program", lambda _: True)
+    with pytest.raises(ConfigError, match="apt-get install mosquitto"):
+        prepare(mosquitto, machine, "0.3.0")
+    monkeypatch.setattr(unpack_module, "missing_program", lambda _: False)
+    wants = root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir()
+    (wants / units[0]).symlink_to(f"../{units[0]}")
+    lines = prepare(mosquitto, machine, "0.3.0").install(lambda _: None)
+    assert ["systemctl", "disable", "--now", units[0]] in lines
+    assert ["systemctl", "enable", "commonwatt-mosquitto@r001.service", units[1]] in lines
+
+
+def test_units_of_a_package_of_the_system_are_not_hidden_by_copies(office: Path, root: Path) -> None:
+    packaged = root / "usr/lib/systemd/system/commonwatt-gateway@.service"
+    packaged.parent.mkdir(parents=True)
+    packaged.write_text("[Unit]\n")
+    good(office, "unpack", "r001.bundle", "--root", str(root))
+    assert not (root / "etc/systemd").exists()
