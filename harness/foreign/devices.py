@@ -35,6 +35,9 @@ class Device:
         power_w: Its present power.
         says: Its messages for a time and a counter.
         counter: Its counter, milliwatt-hours, as shown.
+        will: Topic, payload when it is gone, and payload when it is there; ``None``: it has no will.
+        is_5: Whether it speaks MQTT 5.
+        shown: All readings that it published.
     """
 
     meter: int
@@ -46,6 +49,7 @@ class Device:
     counter: int = 3_000_000
     will: tuple[str, str, str] | None = None
     is_5: bool = False
+    shown: set[int] = field(default_factory=set, repr=False)
     flowed_mws: int = field(default=0, repr=False)
     due: float = 0.0
     last: float = 0.0
@@ -59,6 +63,7 @@ class Device:
         steps, self.flowed_mws = divmod(self.flowed_mws, 3600 * self.step)
         self.counter += steps * self.step
         self.last, self.due = now, now + self.every_s
+        self.shown.add(self.counter)
         return self.says(self, now)
 
 
