@@ -4,7 +4,7 @@ It takes a message and the time, and returns effects: changes to commit, then me
 and has no connection. Its state is that of its meters and channels.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
@@ -26,6 +26,12 @@ from commonwatt.protocol.commands import Kind
 
 REPEAT_S = 300
 """Seconds until the command of a state in force is published again: a device that restarts has forgotten it."""
+
+KEPT_WRONG = 100
+"""Unreadable messages kept for inspection; the oldest is dropped."""
+
+KEPT_BYTES = 300
+"""Bytes of each that are kept."""
 
 Effects: TypeAlias = list[Effect[Change]]
 
@@ -66,6 +72,22 @@ class Explained(NamedTuple):
     taken: Taken | None
 
 
+class Wrong(NamedTuple):
+    """A message that could not be read.
+
+    Attributes:
+        at: When it arrived.
+        topic: Its topic.
+        payload: The beginning of its payload.
+        fault: Why it could not be read.
+    """
+
+    at: EpochMilliseconds
+    topic: str
+    payload: bytes
+    fault: str
+
+
 class Adapter:
     """The foreign meters of one microgrid.
 
@@ -73,6 +95,7 @@ class Adapter:
         meters: The cores of their meters.
         channels: Their channels.
         tally: Event counts of the adapter and its meters.
+        wrong: The last messages that could not be read.
     """
 
     def __init__(
@@ -90,6 +113,7 @@ class Adapter:
         self._readers = readers
         self._rules = {reader: _rule_of(reader) for reader in readers.all}
         self._settings = {meter.id: meter for meter in settings}
+        self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)
         self._commanded: dict[tuple[MeterId, Kind], tuple[bool, float]] = {}
 
     def message(self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool) -> Effects:
@@ -112,6 +136,7 @@ class Adapter:
             if reading.value is None:
                 if reading.fault:
                     self.tally["message", "unreadable"] += 1
+                    self.wrong.append(Wrong(at, topic, payload[:KEPT_BYTES], reading.fault))
                 yield Explained(reading, None), []
             else:
                 yield self._value(reading, reading.value, at)
@@ -164,6 +189,9 @@ class Adapter:
         if reading.times and device is None:
             self.tally["value", "clock_wrong"] += 1
         channel = self._channel(reader)
+        exchanged = self._settings[reader.meter].exchanged
+        if exchanged is not None:
+            channel.begin_again(int(exchanged.timestamp() * 1000), at)
         taken = take(
             channel,
             self._rules[reader],

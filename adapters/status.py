@@ -46,6 +46,15 @@ def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
         "connected": now.connected,
         "held": now.made - now.acknowledged,
         "counts": {f"{kind} {what}": count for (kind, what), count in sorted(service.tally.copy().items())},
+        "unreadable": [
+            {
+                "at": _time(one.at),
+                "topic": one.topic,
+                "payload": one.payload.decode(errors="backslashreplace"),
+                "fault": one.fault,
+            }
+            for one in list(service.core.wrong)
+        ],
         "meters": meters,
     }
 

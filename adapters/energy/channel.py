@@ -90,6 +90,7 @@ class Channel:
         steps: A register as read, or a level.
         power: The last power, milliwatts.
         rest: Energy below a milliwatt-hour, in halves of mW ms.
+        exchanged: The last exchange of the device that was considered.
     """
 
     rank: int = 0
@@ -104,6 +105,16 @@ class Channel:
     steps: Steps | None = None
     power: int = 0
     rest: int = 0
+    exchanged: EpochMilliseconds = 0
+
+    def begin_again(self, exchanged: EpochMilliseconds, now: EpochMilliseconds) -> None:
+        """Begin anew with another device, once for each exchange; the energy between the two is not counted."""
+        if self.exchanged < exchanged <= now:
+            self.exchanged = exchanged
+            self.counter = Counter(total=self.counter.total)
+            self.parts = {}
+            self.restart_mark = None
+            self.device = 0
 
 
 @dataclass(frozen=True, kw_only=True)

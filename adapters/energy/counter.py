@@ -35,6 +35,9 @@ WINDOW_MS = 60_000
 _TOGETHER_MS = 1000
 """Messages less than this apart may have waited at a broker and come together."""
 
+_KNOWN_MS = 600_000
+"""Most milliseconds between two readings of which the second can confirm the first."""
+
 _RECENT = 3
 _HOUR_MS = 3_600_000
 _UNIT_FACTORS = (10, 100, 1000)
@@ -187,10 +190,14 @@ class Counter:
         After a fall it is nearer to them than to the accepted reading: else they may be a glitch, and it a fall.
         """
         first, last = self.held[0], self.held[-1]
+        if _is_other_unit(first.raw, self.raw) and _is_other_unit(read.raw, self.raw):
+            return True
         if self.at and first.raw < self.raw and self.raw - read.raw < read.raw - last.raw:
             return False
+        # After a long gap nearly any rise is possible: too little to tell a glitch.
+        known_ms = min(read.at - last.at, _KNOWN_MS)
         return read.raw >= last.raw and (
-            read.raw - first.raw <= limits.most(read.at - first.at)
+            read.raw - last.raw <= limits.most(known_ms)
             or self.raw < first.raw <= read.raw <= self.raw + self._most(read, limits)
         )
 

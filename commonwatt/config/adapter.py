@@ -65,8 +65,8 @@ class AdapterRule(Settings):
     )
     path: str | tuple[str, ...] = Field(
         (),
-        description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots; the name of "
-        "a SenML record; an OBIS code of a telegram; the number of a field. Several paths, and the elements of "
+        description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots; the name "
+        "of a SenML record; an OBIS code of a telegram; the number of a field. Several paths, and the elements of "
         "a list, are added up.",
     )
     less: str | tuple[str, ...] = Field((), description="Paths whose values are subtracted.")
@@ -86,8 +86,8 @@ class AdapterRule(Settings):
     scale: Decimal = Field(Decimal(1), description="Factor of the value, for meters that publish another multiple.")
     sign: Literal["both", "positive", "negative"] = Field(
         "both",
-        description="`positive`: negative values count as zero; `negative`: positive values count as zero, and the sign "
-        "is removed. For a power that has the direction in its sign.",
+        description="`positive`: negative values count as zero; `negative`: positive values count as zero, and the "
+        "sign is removed. For a power that has the direction in its sign.",
     )
     resolution_mwh: int = Field(
         10_000, ge=0, le=10_000_000, description="Largest step of the register; smaller falls are no reset."
@@ -177,10 +177,12 @@ class AdapterMeter(Settings):
         50, ge=0, le=100, description="The battery's sharing minimum, percent of its capacity."
     )
     share: AdapterCommand | None = Field(
-        None, description="Commands that make its battery share; without it, it never does."
+        None,
+        description="A table with `topic`, `on`, `off`: the command that makes its battery share; without it, none.",
     )
     reduce: AdapterCommand | None = Field(
-        None, description="Commands that reduce its load; without it, it is not reduced."
+        None,
+        description="A table with `topic`, `on`, `off`: the command that reduces its load; without it, none.",
     )
     exchanged: AwareDatetime | None = Field(
         None,

@@ -39,7 +39,7 @@ def load_settings(path: Path, part: str, model: type[_S]) -> _S:
     """
     tables = read_toml(path)
     lists = model.lists if issubclass(model, Settings) else ()
-    if part not in tables or not tables.keys() <= {part, *lists} or not isinstance(tables[part], dict):
+    if part not in tables or not tables.keys() <= {part, *lists}:
         raise ConfigError(
             f"{path}: must have exactly one table, [{part}]"
             + "".join(f", and lists [[{name}]]" for name in lists)
@@ -48,10 +48,12 @@ def load_settings(path: Path, part: str, model: type[_S]) -> _S:
             + f"; see: commonwatt config example {part}"
         )
     table = tables.pop(part)
-    inside = next((name for name in lists if name in table), None)
-    if inside is not None:
-        raise ConfigError(f"{place_of(path, part, inside)}: is a list of its own; write [[{inside}]]")
-    return _absolute(check_model(path, model, table | tables, prefix=(part,)), path)
+    if isinstance(table, dict):
+        inside = next((name for name in lists if name in table), None)
+        if inside is not None:
+            raise ConfigError(f"{place_of(path, part, inside)}: is a list of its own; write [[{inside}]]")
+        table |= tables
+    return _absolute(check_model(path, model, table, prefix=(part,)), path)
 
 
 def check_file(path: Path) -> str:
@@ -76,15 +78,24 @@ def check_named_files(path: Path, part: str) -> None:
     """
     settings = load_settings(path, part, PARTS[part])
     faults = [
-        f"{place_of(path, part, key)}: {file}: {why}; {PARTS[part].model_fields[key].description}"
-        for key, file in settings
-        if isinstance(file, Path) and key not in MADE_BY_THE_PART and (why := _unreadable(file))
+        f"{place_of(path, part, *keys)}: {file}: {why}; {description}"
+        for keys, file, description in _named_files(settings)
+        if keys[-1] not in MADE_BY_THE_PART and (why := _unreadable(file))
     ]
     faults += [f"{place_of(path, part, key)}: {why}" for key, why in _port_faults(dict(settings))]
     if not faults and isinstance(settings, GatewaySettings):
         faults += [f"{place_of(path, part, key)}: {why}" for key, why in _other_microgrid(settings)]
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def _named_files(settings: Settings) -> Iterator[tuple[tuple[str, ...], Path, str]]:
+    """Yield the keys, the file and the description of each setting that names a file, tables inside included."""
+    for key, value in settings:
+        if isinstance(value, Settings):
+            yield from (((key, *keys), file, description) for keys, file, description in _named_files(value))
+        elif isinstance(value, Path):
+            yield (key,), value, type(settings).model_fields[key].description or ""
 
 
 def _port_faults(settings: dict[str, object]) -> Iterator[tuple[str, str]]:
@@ -236,14 +247,27 @@ def _toml(value: object) -> str:
 def example(part: str) -> str:
     """Return a commented example of the part's file, made from its model; it passes the part's check."""
     model = PARTS[part]
-    lines = [f"# {model.__doc__}", f"[{part}]"]
+    lines = [f"# {model.__doc__}", f"[{part}]", *_example_keys(model)]
     for key, field in model.model_fields.items():
-        lines.append(f"# {field.description}")
+        if isinstance(field.default, Settings):
+            lines += ["", f"# {field.description}", f"[{part}.{key}]", *_example_keys(type(field.default))]
+    for key in model.lists:
+        table = get_args(model.model_fields[key].annotation)[0]
+        lines += ["", f"# {model.model_fields[key].description}", f"# [[{key}]]"]
+        lines += [line if line.startswith("#") else f"# {line}" for line in _example_keys(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _example_keys(model: type[BaseModel]) -> Iterator[str]:
+    """Yield a line for the meaning of each key, and one for its value."""
+    for key, field in model.model_fields.items():
+        if isinstance(field.default, Settings) or key in getattr(model, "lists", ()):
+            continue
+        yield f"# {field.description}"
         default = field.default
         if field.is_required():
-            lines.append(f'{key} = "r001"')
+            yield f'{key} = "r001"'
         elif default is None:
-            lines.append(f"# {key} = ...")
+            yield f"# {key} = ..."
         else:
-            lines.append(f"{key} = {json.dumps(default, default=str)}")
-    return "\n".join(lines) + "\n"
+            yield f"{key} = {json.dumps(default, default=str)}"

@@ -19,6 +19,8 @@ import typer
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric
 
+from adapters.metrics import AdapterMetrics
+from adapters.metrics import Figures as AdapterFigures
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import kept, made_page
 from broker.metrics import BrokerMetrics
@@ -220,6 +222,7 @@ class MetricInfo:
 def all_metrics() -> dict[str, list[MetricInfo]]:
     """Return the metrics of each part, from registries without a running service."""
     own = {
+        "adapter": _of(AdapterMetrics(_no_adapter_figures, Counter()).registry),
         "broker": _of(BrokerMetrics().registry),
         "gateway": _gateway_metrics(),
         "meters": _of(FleetMetrics(_no_figures, Counter()).registry),
@@ -227,6 +230,20 @@ def all_metrics() -> dict[str, list[MetricInfo]]:
     }
     found = {part: metrics + _watchdog_metrics(part) for part, metrics in own.items()}
     return found | {"every part": _process_metrics()}
+
+
+def _no_adapter_figures() -> AdapterFigures:
+    return AdapterFigures(
+        source_connected=False,
+        source_complaint="",
+        source_dropped=0,
+        meters=0,
+        connected=0,
+        made=0,
+        acknowledged=0,
+        gaps=0,
+        dropped=0,
+    )
 
 
 def _watchdog_metrics(part: str) -> list[MetricInfo]:
