@@ -134,6 +134,17 @@ def dsmr(meter: int, name: str, every_s: float = 10) -> Device:
     return Device(meter, name, every_s, 2000, 3600, says, is_5=True)
 
 
+def pulses(meter: int, name: str, every_s: float = 15) -> Device:
+    """Return a pulse counter: QoS 1, the energy of each interval alone, with its time."""
+    before = [0]
+
+    def says(device: Device, now: float) -> Messages:
+        energy, before[0] = device.counter - (before[0] or device.counter), device.counter
+        return [(f"{name}/pulses", json.dumps({"mwh": energy, "t": int(now * 1000)}), 1, False)]
+
+    return Device(meter, name, every_s, 1, 1800, says)
+
+
 class Devices:
     """Devices that publish on a broker, on a thread of their own."""
 

@@ -10,13 +10,13 @@ import numpy as np
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import RecordType
 from commonwatt.runtime.clock import load_clock
-from harness.foreign.devices import Device, Devices, dsmr, shelly, tasmota, zigbee
+from harness.foreign.devices import Device, Devices, dsmr, pulses, shelly, tasmota, zigbee
 from harness.network.waiting import eventually, free_ports
 from harness.real import forks, mosquitto
 from harness.real.site import Site
 
-METERS = {77: "tasmota", 78: "shelly-x", 79: "z2m-x", 80: "dsmr-x"}
-SOURCES = {77: "kitchen", 78: "shellyplus1pm-a8032ab12345", 79: "ground floor/dryer", 80: "dsmr"}
+METERS = {77: "tasmota", 78: "shelly-x", 79: "z2m-x", 80: "dsmr-x", 81: "pulses-x"}
+SOURCES = {77: "kitchen", 78: "shellyplus1pm-a8032ab12345", 79: "ground floor/dryer", 80: "dsmr", 81: "garage"}
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n' + "".join(
     f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\nrecord_types = ["through", "register"]\n' for meter in METERS
 )
@@ -51,6 +51,15 @@ class Adapter:
 
 
 RULES = """
+[[rule]]
+preset = "pulses-x"
+topic = "{device}/pulses"
+path = "mwh"
+kind = "interval"
+unit = "mWh"
+time = "t"
+queued = true
+
 [[rule]]
 preset = "shelly-x"
 topic = "{device}/status/switch:{channel}"
@@ -101,7 +110,7 @@ def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(tmp_pa
         ),
     ):
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
-        makers = {"tasmota": tasmota, "shelly-x": shelly, "z2m-x": zigbee, "dsmr-x": dsmr}
+        makers = {"tasmota": tasmota, "shelly-x": shelly, "z2m-x": zigbee, "dsmr-x": dsmr, "pulses-x": pulses}
         devices = Devices(
             [makers[preset](meter, SOURCES[meter]) for meter, preset in METERS.items()],
             port,
@@ -133,10 +142,14 @@ def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(tmp_pa
             adapter.kill()
     for meter, device in finals.items():
         registers, through = slots(blocks, meter, RecordType.REGISTER), slots(blocks, meter, RecordType.THROUGH)
+        # The adapter heard the device a few messages after its start. From then on the energy is the difference of two
+        # registers, and of the pulse counter each interval once, though its messages waited or came twice.
+        assert device.counter - sum(through) in sorted(device.shown)[:8]
+        if meter == 81:
+            continue
         assert registers[-1] == device.counter
         assert set(registers) <= device.shown, "every register at the utility is one that the device showed"
         assert list(registers) == sorted(registers)
-        assert device.counter - sum(through) in device.shown, "the energy is the difference of two registers"
         assert device.counter - sum(through) <= registers[0]
 
 
@@ -145,4 +158,4 @@ def arrived(site: Site, device: Device) -> bool:
     blocks = site.dump()
     registers = slots(blocks, device.meter, RecordType.REGISTER)
     through = slots(blocks, device.meter, RecordType.THROUGH)
-    return bool(len(registers)) and registers[-1] == device.counter and not any(through[-10:])
+    return bool(through) and not any(through[-10:]) and (device.meter == 81 or registers[-1] == device.counter)
