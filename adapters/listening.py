@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterable, Iterator
 
@@ -41,6 +42,7 @@ def listen(settings: AdapterSettings, filters: Iterable[str]) -> Iterator[Arrive
     try:
         if not arrived.wait(FIRST_S) and not source.connected:
             raise CommonwattError(f"source {settings.source.address}: {source.complaint}")
+        print(f"listening; the broker's limits: {source.limits}", file=sys.stderr)
         while not stopped.is_set():
             arrived.clear()
             taken = source.take(1000)

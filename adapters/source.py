@@ -30,6 +30,8 @@ MAX_WAITING = 10_000
 SESSION_S = 7 * 86_400
 """How long a broker of MQTT 5 keeps messages for an adapter that is away."""
 
+_LIMITS = ("ReceiveMaximum", "MaximumQoS", "MaximumPacketSize", "SessionExpiryInterval", "TopicAliasMaximum")
+
 _FIRST_RETRY_S = 1
 _LAST_RETRY_S = 30
 _KEEPALIVE_S = 30
@@ -69,6 +71,7 @@ class Source:
         connects: Times it was connected.
         dropped: Messages of QoS 0 dropped because the queue was full.
         failures: Exceptions in this class, each logged.
+        limits: What a broker of MQTT 5 said of itself, by name; whether it had kept the session, of any broker.
     """
 
     def __init__(
@@ -98,6 +101,7 @@ class Source:
         self.connects = 0
         self.dropped = 0
         self.failures = 0
+        self.limits: dict[str, object] = {}
         self._settings = settings
         self._filters = tuple(filters)
         self._now = now
@@ -169,13 +173,22 @@ class Source:
         client.on_message = self._received
         return client
 
-    def _connected(self, client: paho.Client, _: object, __: object, reason: ReasonCode, ___: object) -> None:
+    def _connected(
+        self,
+        client: paho.Client,
+        _: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
         if reason.is_failure:
             self._complain(f"the broker refused it: {reason}")
             return
         self.connects += 1
         self.connected = True
         self.complaint = ""
+        self.limits = {"session kept": "yes" if flags.session_present else "no"}
+        self.limits |= {name: getattr(properties, name) for name in _LIMITS if hasattr(properties, name)}
         for topic in self._filters:
             if self._is_5:
                 send, hold = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE, SubscribeOptions.RETAIN_DO_NOT_SEND

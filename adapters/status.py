@@ -42,6 +42,7 @@ def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
             "address": settings.source.address,
             "connected": now.source_connected,
             "complaint": now.source_complaint,
+            "limits": dict(service.source.limits),
         },
         "connected": now.connected,
         "held": now.made - now.acknowledged,

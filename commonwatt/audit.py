@@ -269,9 +269,9 @@ def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
 def _dump(part: str, config: Path, options: list[str], path: Path) -> None:
     with path.open("wb") as file:
         command = [sys.executable, "-m", "commonwatt", part, "dump", "--config", str(config), *options]
-        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, check=False)
+        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
     if done.returncode:
-        raise CommonwattError(f"{part} dump failed: {done.stderr.decode(errors='replace').strip()}")
+        raise CommonwattError(f"{part} dump failed: {done.stderr.strip()}")
 
 
 MEASURES = {

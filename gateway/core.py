@@ -39,6 +39,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import RELAYED_SLOTS, Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
 from gateway.control.manager import Manager
+from gateway.control.silence import meters_heard
 from gateway.events import (
     ClockJumped,
     Committed,
@@ -156,6 +157,8 @@ class Gateway:
         if parsed is None or parsed.microgrid != self._microgrid:
             return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
         meter = self._meters.get(parsed.meter)
+        if parsed.meter in self.manager.meters:
+            self.manager.meters[parsed.meter].heard = now
         if parsed.leaf in (RECORDS, EVENTS):
             return self._put(parsed.meter, meter, Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT, payload, now)
         source = DeadLetterSource.LEVEL if parsed.leaf == LEVELS else DeadLetterSource.OUTCOME
@@ -373,7 +376,6 @@ class Gateway:
         """Return the gateway's present state for the status page, as JSON."""
         now = self._tell(raw)
         parts, events, dead_letters = self._store.backlog()
-        decision = self.manager.decision
         return {
             "microgrid": self._microgrid,
             "time": now,
@@ -388,12 +390,11 @@ class Gateway:
             "tuned": sorted(self.utility_commands.tuned),
             "lte": self.line.view(now),
             "batteries": {str(meter): asdict(state) for meter, state in self.manager.batteries(now).items()},
-            "donors": sorted(map(str, decision.donors)),
-            "receivers": sorted(map(str, decision.receivers)),
+            "donors": sorted(map(str, self.manager.decision.donors)),
+            "receivers": sorted(map(str, self.manager.decision.receivers)),
             "last_commands": [{**asdict(note), "meter": str(note.meter)} for note in self.manager.notes],
             "meters": {
-                "registered": len(self._meters),
-                "answered": sum(view.answered for view in self.manager.meters.values()),
+                **meters_heard(self.manager.meters, now, self.utility_commands.periods["collect_s"]),
                 "fenced": {str(meter): list(epoch) for meter, epoch in self.manager.epochs.fenced.items()},
             },
         }

@@ -54,7 +54,7 @@ class Links:
         self._put = put
         self._broker_topic = broker_up(settings.microgrid)
         self._head_end_prefix = gateway_up(settings.microgrid, "")
-        token = _token(settings)
+        token = own_token(settings)
         rng = random.Random()  # noqa: S311 - spreads reconnections, keeps no secret
         meters = MqttLink(
             address=settings.broker,
@@ -118,7 +118,12 @@ class Links:
                         liveness.expected(now)  # the answer to this, or to a batch in flight from before a reconnection
 
 
-def _token(settings: GatewaySettings) -> str:
+def own_token(settings: GatewaySettings) -> str:
+    """Return the gateway's token.
+
+    Raises:
+        ConfigError: Its token file is missing, wrong, or of another microgrid.
+    """
     tokens = load_tokens(settings.tokens)
     if settings.microgrid not in tokens:
         raise ConfigError(

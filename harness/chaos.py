@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -34,15 +34,24 @@ class Story:
     output: str = ""
 
 
-def run(data: Path, *, for_s: int, kills: int, seed: int, tell: Callable[[str], None] = lambda _: None) -> Story:
+COMMONWATT = [sys.executable, "-m", "commonwatt"]
+
+
+def run(
+    data: Path,
+    *,
+    for_s: int,
+    kills: int,
+    seed: int,
+    program: Sequence[str] = COMMONWATT,
+    tell: Callable[[str], None] = lambda _: None,
+) -> Story:
     """Run a town for ``for_s`` real seconds, and kill ``kills`` of its processes at random moments meanwhile."""
     rng = random.Random(seed)
     story = Story()
     report = data.with_suffix(".json")
     command = [
-        sys.executable,
-        "-m",
-        "commonwatt",
+        *program,
         "demo",
         "--data",
         str(data),
@@ -84,7 +93,7 @@ def _has_begun(data: Path) -> bool:
 
 def _order(data: Path, words: tuple[str, ...]) -> None:
     config = str(data / "utility" / "utility.toml")
-    command = [sys.executable, "-m", "commonwatt", "utility", "command", "--config", config, *words]
+    command = [*COMMONWATT, "utility", "command", "--config", config, *words]
     subprocess.run(command, check=True, capture_output=True)
 
 
@@ -95,7 +104,7 @@ def _kill_one(data: Path, rng: random.Random) -> str | None:
         return None  # All were killed a moment ago.
     name, pid = rng.choice(running)
     try:
-        if str(data).encode() not in Path(f"/proc/{pid}/cmdline").read_bytes():
+        if not Path(f"/proc/{pid}/fd/1").readlink().is_relative_to(data.resolve()):  # Its output goes to its log.
             return None
         os.kill(pid, signal.SIGKILL)
     except (FileNotFoundError, ProcessLookupError):

@@ -18,7 +18,15 @@ def _ports_and_forks() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of a file in one process, since they may share a running town; distribute simulated worlds."""
+    """Run the tests of a file in one process, since they may share a running town; distribute simulated worlds.
+
+    The worlds come last: short tests, each by itself, keep all processes busy to the end.
+    """
+    items.sort(key=_is_simulated)
     for item in items:
-        if item.path.parent.name != "simulation":
+        if not _is_simulated(item):
             item.add_marker(pytest.mark.xdist_group("/".join(item.path.parts[-2:])))
+
+
+def _is_simulated(item: pytest.Item) -> bool:
+    return item.path.parent.name == "simulation"

@@ -56,6 +56,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         "audit": _add_audit,
         "config": _add_config,
         "dead-letters": _add_dead_letters,
+        "doctor": _add_doctor,
         "enroll": _add_enroll,
         "site": _add_site,
         "status": _add_status,
@@ -118,6 +119,12 @@ def _add_dead_letters(app: typer.Typer) -> None:
         except ModuleNotFoundError as error:
             _add_missing(of_part, part, error)
         of_part([part, "dead-letters", "--config", str(config), *context.args])
+
+
+def _add_doctor(app: typer.Typer) -> None:
+    from commonwatt.cli.doctor import doctor
+
+    app.command()(doctor)
 
 
 def _add_enroll(app: typer.Typer) -> None:

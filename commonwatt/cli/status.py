@@ -1,8 +1,7 @@
 """``commonwatt status``: the status of a running part, from the ``http`` address in its file."""
 
 import json
-import ssl
-from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from http.client import HTTPException
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -11,24 +10,17 @@ import typer
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.files import check_file, load_settings
 from commonwatt.config.parts import PARTS
+from commonwatt.doctor.doctors import doctor_of
+from commonwatt.doctor.findings import Level, with_file, worst
+from commonwatt.doctor.running import fetch_status
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import moment
-from commonwatt.network.addresses import split_address
 from commonwatt.runtime.service import errors_reported, flowing
-
-ANSWER_S = 10.0
-"""Real seconds within which a part must answer."""
-
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
-"""Most bytes of a status page; a longer page is not from Commonwatt."""
 
 MAX_LINE = 200
 """Most characters of a line in the terminal; longer values are counted."""
 
 _TIMES = ("time", "last_batch", "last_seen")
-
-_OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not a listener
-"""Loopback host for each wildcard address, to reach a part on its own machine."""
 
 
 @flowing
@@ -38,12 +30,16 @@ def status(
 ) -> None:
     """Print the status of a part that runs on this machine; exit code 1 if it does not answer.
 
-    A broker and emulated meters answer if their file has `http`; Mosquitto does not. Long values are only
-    counted: --json shows it whole.
+    The first line is the verdict: working, or what is wrong and the first thing to do. All times are UTC. A broker and
+    emulated meters answer if their file has `http`; Mosquitto does not. Long values are only counted: --json shows
+    all that the part reports.
     """
     with errors_reported():
         answer = ask(config)
-        typer.echo(json.dumps(answer, indent=1) if as_json else "\n".join(lines(answer)))
+        if as_json:
+            typer.echo(json.dumps(answer, indent=1))
+        else:
+            typer.echo("\n".join([f"verdict: {verdict(config, answer)}", "times: UTC", *lines(answer)]))
 
 
 def ask(config: Path) -> dict[str, Any]:
@@ -59,52 +55,50 @@ def ask(config: Path) -> dict[str, Any]:
     if address is None:
         raise ConfigError(f'{config}: has no http, where the {part} would answer; add http = "127.0.0.1:9100"')
     try:
-        return _fetch(address, getattr(settings, "http_certificate", None))
+        return fetch_status(address, getattr(settings, "http_certificate", None))
     except (OSError, HTTPException, ValueError) as error:
         what = str(error) or type(error).__name__
         raise CommonwattError(f"the {part} does not answer at {address}: {what}; does it run?") from error
 
 
+def verdict(config: Path, answer: dict[str, Any]) -> str:
+    """Return in one sentence whether the part works, or what is wrong and the first thing to do."""
+    try:
+        first = worst(doctor_of(check_file(config)).judge(answer))
+    except (ModuleNotFoundError, LookupError):
+        return "unknown: this release does not know the answer of the running part; restart it after an upgrade"
+    if first is None:
+        return "working"
+    first = with_file(first, config)
+    if first.level is Level.WARNING:
+        return f"working, with a warning: {first.found}; {first.remedy}"
+    return f"not working: {first.found}; {first.remedy}"
+
+
 def lines(answer: dict[str, Any]) -> list[str]:
     """Return a line for each key; a value longer than MAX_LINE is shown as its number of entries."""
-    told = {key: (_of(key, value), value) for key, value in answer.items()}
+    told = {key: (_of(key, value), value) for key, value in _with_schedule(answer).items()}
     return [
         f"{key.replace('_', ' ')}: {len(value) if isinstance(value, dict | list) and len(text) > MAX_LINE else text}"
         for key, (text, value) in told.items()
     ]
 
 
-def _fetch(address: str, certificate: Path | None) -> dict[str, Any]:
-    host, port = split_address(address)
-    host = _OWN.get(host, host)
-    if certificate is None:
-        connection = HTTPConnection(host, port, timeout=ANSWER_S)
-    else:
-        connection = HTTPSConnection(host, port, timeout=ANSWER_S, context=_only(certificate))
-    try:
-        connection.request("GET", "/status")
-        answer = connection.getresponse()
-        body = answer.read(MAX_ANSWER_BYTES)
-    finally:
-        connection.close()
-    if answer.status != 200:
-        raise HTTPException(f"it says {answer.status}: {body[:200].decode(errors='replace').strip()}")
-    told = json.loads(body)
-    if not isinstance(told, dict):
-        raise HTTPException("what answers there is no part of ours")
-    return told
-
-
-def _only(certificate: Path) -> ssl.SSLContext:
-    """Trust only the certificate in the file, whatever its host name: the address is from the same file."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.load_verify_locations(certificate)
-    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    return context
+def _with_schedule(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer with a gateway's periods and their sources in one key."""
+    if "periods" not in answer or "tuned" not in answer:
+        return answer
+    sources = {
+        name: f"{seconds} s ({'tuned by the utility' if name in answer['tuned'] else 'file'})"
+        for name, seconds in answer["periods"].items()
+    }
+    told = {"schedule" if key == "periods" else key: value for key, value in answer.items() if key != "tuned"}
+    return told | {"schedule": {name.removesuffix("_s"): source for name, source in sources.items()}}
 
 
 def _of(key: str, value: object) -> str:
+    if key == "silent" and isinstance(value, dict):
+        return _text({meter: moment(time) if time else "not heard yet" for meter, time in value.items()})
     return moment(value) if key in _TIMES and isinstance(value, int) else _text(value)
 
 

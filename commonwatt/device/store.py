@@ -226,14 +226,14 @@ def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = No
     Raises:
         StoreError: As ``open_store``.
     """
-    why = _damage(path, extension) if path.exists() else None
+    why = damage_of(path, extension) if path.exists() else None
     if why is not None:
         _log.error("store %s is damaged (%s): kept as %s, the meters begin anew", path, why, quarantine(path, now))
     return open_store(path, extension)
 
 
-def _damage(path: Path, extension: Extension | None) -> str | None:
-    """Return what is damaged; ``None``: nothing.
+def damage_of(path: Path, extension: Extension | None) -> str | None:
+    """Return what is damaged in a store that no program uses; ``None``: nothing.
 
     Raises:
         StoreError: The file is no meters' store, or of a newer version.

@@ -156,6 +156,50 @@ def revoked_serials(revocations: bytes, authority: bytes) -> frozenset[int]:
     return serials
 
 
+@dataclass(frozen=True, kw_only=True)
+class Details:
+    """What a certificate states.
+
+    Attributes:
+        names: The name of its subject, and the host names and IP addresses it is for.
+        serial: Its serial number.
+        begins: Start of its validity, epoch seconds.
+        ends: End of its validity.
+    """
+
+    names: tuple[str, ...]
+    serial: int
+    begins: EpochSeconds
+    ends: EpochSeconds
+
+
+def details_of(content: bytes) -> list[Details]:
+    """Return the details of the certificates in a PEM file.
+
+    Raises:
+        ConfigError: The file contains no certificate.
+    """
+    try:
+        return [_details(certificate) for certificate in x509.load_pem_x509_certificates(content)]
+    except _UNREADABLE as error:
+        raise ConfigError(f"no certificate: {error}") from error
+
+
+def _details(certificate: x509.Certificate) -> Details:
+    names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    try:
+        addresses = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        names += [str(address.value) for address in addresses]
+    except x509.ExtensionNotFound:
+        pass  # a device's certificate
+    return Details(
+        names=tuple(names),
+        serial=certificate.serial_number,
+        begins=int(certificate.not_valid_before_utc.timestamp()),
+        ends=int(certificate.not_valid_after_utc.timestamp()),
+    )
+
+
 def expires_at(content: bytes) -> EpochSeconds:
     """Return the earliest expiry of the certificates in a PEM file, epoch seconds.
 

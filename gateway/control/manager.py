@@ -62,6 +62,7 @@ class MeterView:
         info: The settings in its last outcome; ``None`` until its first outcome.
         answered: Whether it answered ``initialize`` since this gateway started.
         asked: When ``initialize`` was last sent.
+        heard: When its last message came; ``None``: none since this gateway started.
         bits: Its state bits; treated as up until its first report.
         level: Its battery's level, milliwatt-hours.
         level_time: End of that level's slot.
@@ -72,6 +73,7 @@ class MeterView:
     info: MeterInfo | None = None
     answered: bool = False
     asked: EpochSeconds | None = None
+    heard: EpochSeconds | None = None
     bits: int = State.INITIALIZED
     level: MilliwattHours | None = None
     level_time: EpochSeconds = 0
@@ -298,6 +300,7 @@ class Manager:
         self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
         for view in self.meters.values():
             view.asked = None if view.asked is None else view.asked + by_s
+            view.heard = None if view.heard is None else view.heard + by_s
             view.told = view.told and view.told + by_s
             view.level_heard = view.level_heard and view.level_heard + by_s
         lasting = [desired for desired in self._desired.values() if desired.for_s]

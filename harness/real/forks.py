@@ -17,6 +17,7 @@ import threading
 import time
 from functools import cache
 from importlib import import_module
+from io import BufferedWriter
 from pathlib import Path
 
 _COMMAND = [sys.executable, "-m", "commonwatt"]
@@ -25,6 +26,7 @@ _CODE = [sys.executable, "-c"]
 _MAIN = "from commonwatt.__main__ import main; main()"
 
 _LOADED = (
+    "alembic.command",
     "broker.embedded.broker",
     "gateway.cli",
     "gateway.shell",
@@ -126,13 +128,19 @@ def start(
 
 
 def run(
-    command: list[str], *, check: bool = False, timeout: float | None = None, cwd: Path | None = None, **_: bool
+    command: list[str],
+    *,
+    stdout: BufferedWriter | None = None,
+    check: bool = False,
+    timeout: float | None = None,
+    cwd: Path | None = None,
+    **_: object,
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end and return what it printed: ``subprocess.run`` with ``capture_output`` and ``text``."""
+    """Run a command to its end: ``subprocess.run`` with ``text``, and with ``capture_output`` or ``stdout`` a file."""
     with tempfile.TemporaryDirectory() as folder:
-        out, err = Path(folder) / "out", Path(folder) / "err"
+        out, err = Path(stdout.name if stdout else f"{folder}/out"), Path(folder) / "err"
         code = start(command, out, err, cwd).wait(timeout)
-        done = subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
+        done = subprocess.CompletedProcess(command, code, "" if stdout else out.read_text(), err.read_text())
     if check:
         done.check_returncode()
     return done
@@ -160,6 +168,9 @@ def _serve(connection: socket.socket) -> dict[str, str | list[str]] | None:
 def _main() -> None:
     for name in _LOADED:
         import_module(name)
+    from utility.store.migrate import empty_database
+
+    empty_database()  # The processes of the utility share it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; this one ends with their connection.
     gc.freeze()
     request = _serve(socket.socket(fileno=int(sys.argv[1])))

@@ -1,15 +1,17 @@
-"""A process that runs one job on a database, for tests that kill it: ``python -m harness.real.scheduler``.
+"""A process that runs one job on a database, for tests that kill it.
 
-Arguments: URL ORIGIN MONOTONIC_ORIGIN SPEED POINT. The job, one period a clock minute, adds a row to the table
-``result``. The process prints ``ready`` and begins when it is sent a line. It prints each step (``begin``, ``write``,
-``done``, ``failed``) with the period's start. At POINT of its first period it waits for another line, or its end.
+Arguments: URL ORIGIN MONOTONIC_ORIGIN SPEED POINT LINES. The job, one period a clock minute, adds a row to the table
+``result``. The process prints ``ready`` and begins when the named pipe LINES brings a line. It prints each step
+(``begin``, ``write``, ``done``, ``failed``) with the period's start. At POINT of its first period it waits for another
+line, or its end.
 """
 
 import asyncio
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from pathlib import Path
+from typing import Any, TextIO
 
 from sqlalchemy import BigInteger, Column, Integer, MetaData, Table
 
@@ -37,7 +39,8 @@ TICK_S = 0.05
 class Worker:
     """The job of one process, and its schedule."""
 
-    def __init__(self, database: Database, clock: Clock, point: str) -> None:
+    def __init__(self, database: Database, clock: Clock, point: str, lines: TextIO) -> None:
+        self._lines = lines
         self._database = database
         self._clock = clock
         self._point = point
@@ -74,20 +77,22 @@ class Worker:
         print(point, turn.period.start, flush=True)
         if point == self._point:
             self._point = ""
-            sys.stdin.readline()
+            self._lines.readline()
 
 
-async def main(url: str, origin: str, monotonic_origin: str, speed: str, point: str) -> None:
-    """Run the job until killed."""
+async def _work(url: str, origin: str, monotonic_origin: str, speed: str, point: str, lines: str) -> None:
     clock = Clock(origin=float(origin), monotonic_origin=float(monotonic_origin), speed=float(speed))
-    worker = Worker(open_database(url, create=False), clock, point)
+    database = open_database(url, create=False)
     print("ready", flush=True)
-    await asyncio.to_thread(sys.stdin.readline)
+    pipe = await asyncio.to_thread(Path(lines).open)
+    await asyncio.to_thread(pipe.readline)
+    worker = Worker(database, clock, point, pipe)
     ticker = Ticker()
     ticker.every("jobs", TICK_S, worker.tick)
     ticker.start()
     await asyncio.Event().wait()
 
 
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+def main() -> None:
+    """Run the job until killed."""
+    asyncio.run(_work(*sys.argv[1:]))

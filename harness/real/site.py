@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self
 from unittest.mock import patch
 
+from commonwatt.audit import Audit, audit_folder
 from commonwatt.codec.dumps import read_dump
 from commonwatt.demo.layout import CLOCK_FILE, Layout, let_time_begin, prepare
 from commonwatt.model.blocks import Blocks
@@ -32,6 +33,12 @@ def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bo
     """Prepare a folder as the demonstration does; the command that registers the town is forked."""
     with patch("commonwatt.site.office.subprocess.run", forks.run):
         return prepare(folder, town_file, speed, None, plain_text=plain_text)
+
+
+def audited(folder: Path) -> Audit:
+    """Audit a folder as the demonstration does; its dump commands are forked."""
+    with patch("commonwatt.audit.subprocess.run", forks.run):
+        return audit_folder(folder)
 
 
 class Site:

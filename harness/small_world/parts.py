@@ -4,20 +4,14 @@ A step of a part depends only on its state (store and memory), its input and the
 under a number, and each step is performed once; the exploration then only compares numbers.
 """
 
-import copy
 import sqlite3
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields, is_dataclass
-from enum import Enum
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
-from zoneinfo import ZoneInfo
-
-import numpy as np
-from pydantic import BaseModel
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.device import changes as meter_changes
@@ -37,6 +31,7 @@ from gateway.store.store import Store
 from harness.real.images import put_back
 from harness.simulation import masks
 from harness.simulation.node import finish
+from harness.small_world.states import canonical, copied, pickled, rows_of
 from meter_sim.truth import TRUTH
 from utility import changes as utility_changes
 from utility.core import Core
@@ -51,9 +46,6 @@ C = TypeVar("C")
 
 TICK = "tick"
 """Input to a part when its timers may be due."""
-
-FORGOTTEN = frozenset({"counts", "notes", "_tally", "_store", "_number", "known"})
-"""Attributes without effect on a part's behaviour: figures for people, and commands' names that are never compared."""
 
 
 @dataclass(frozen=True)
@@ -94,7 +86,7 @@ class Part(ABC, Generic[C, W]):
         self.unsynced = False
         self._images: list[bytes] = []
         self._image_of: dict[int, int] = {}
-        self._cores: list[tuple[C, int]] = []
+        self._cores: list[tuple[bytes, int]] = []
         self._state_of: dict[int, int] = {}
         self._steps: dict[tuple[int, str, bytes, int], Step] = {}
         self._boots: dict[tuple[int, int], Step] = {}
@@ -120,7 +112,7 @@ class Part(ABC, Generic[C, W]):
     def commit(self, changes: Sequence[W]) -> None:
         """Commit."""
 
-    def shared(self) -> Iterable[object]:
+    def shared(self) -> Sequence[object]:
         """Return the objects that a copy of a core shares with it."""
         return ()
 
@@ -155,6 +147,10 @@ class Part(ABC, Generic[C, W]):
         """Return a copy of the core in a state, on its store."""
         return self._core(state)[0]
 
+    def restore(self, state: int) -> None:
+        """Give its store the content that it has in a state."""
+        self._restore(self._cores[state][1])
+
     @property
     def states(self) -> int:
         """The number of its states."""
@@ -163,7 +159,7 @@ class Part(ABC, Generic[C, W]):
     def _core(self, state: int) -> tuple[C, int]:
         core, image = self._cores[state]
         self._restore(image)
-        return copy.deepcopy(core, {id(one): one for one in self.shared()}), image
+        return copied(core, self.shared()), image
 
     def _run(self, core: C, image: int, transactions: Iterator[Sequence[Effect[W]]]) -> Step:
         self.performed += 1
@@ -193,7 +189,7 @@ class Part(ABC, Generic[C, W]):
         identity = hash((image, canonical(core)))
         if identity not in self._state_of:
             self._state_of[identity] = len(self._cores)
-            self._cores.append((copy.deepcopy(core, {id(one): one for one in self.shared()}), image))
+            self._cores.append((pickled(core, self.shared()), image))
         return self._state_of[identity]
 
     def _keep_image(self) -> int:
@@ -240,7 +236,7 @@ class MeterPart(Part[Meter, meter_changes.Change]):
     def commit(self, changes: Sequence[meter_changes.Change]) -> None:
         self._store.commit(changes)
 
-    def shared(self) -> Iterable[object]:
+    def shared(self) -> Sequence[object]:
         return (self._description, self._limits)
 
     def held(self, state: int) -> list[HistoryRecord]:
@@ -290,19 +286,19 @@ class GatewayPart(Part[Gateway, gateway_changes.Change]):
     def commit(self, changes: Sequence[gateway_changes.Change]) -> None:
         self._store.commit(changes)
 
-    def shared(self) -> Iterable[object]:
+    def shared(self) -> Sequence[object]:
         return (self._store, self._settings, self._meters, *self._meters.values())
 
     def holdings(self, state: int) -> tuple[masks.Holdings, masks.Holdings]:
         """Return the gateway's blocks, and those that it has marked as acknowledged by the utility."""
-        self.core(state)
+        self.restore(state)
         parts = list(self._store.all_parts(unsent_only=False))
         done = [part for part in parts if part.relayed == gateway_changes.DONE]
         return tuple(masks.of_parts((p.key, p.payload) for p in some) for some in (parts, done))  # type: ignore[return-value]
 
     def drained(self, state: int) -> bool:
         """Return whether all of its data is relayed."""
-        self.core(state)
+        self.restore(state)
         return self._store.backlog() == (0, 0, 0)
 
 
@@ -337,42 +333,6 @@ class UtilityPart(Part[Core, utility_changes.Change]):
 
     def stored(self, state: int) -> Blocks:
         """Return the utility's blocks, as its own reader joins them."""
-        self.core(state)
+        self.restore(state)
         with self._database.reads.begin() as connection:
             return PartReader(self._database).read(connection, select_parts())
-
-
-def rows_of(connection: sqlite3.Connection) -> tuple[object, ...]:
-    """Return the whole content of a store."""
-    # A row's number only gives the order of arrival.
-    tables = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
-    return tuple(
-        (name, tuple(sorted(connection.execute(f"SELECT * FROM {name}"), key=repr)))
-        for (name,) in sorted(tables.fetchall())
-    )
-
-
-def canonical(value: Any) -> object:
-    """Return a hashable key that is equal for values with equal behaviour."""
-    if value is None or isinstance(value, int | str | bytes | float | Enum):
-        return value
-    if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, value.tobytes()
-    if isinstance(value, GatewaySettings | RegisteredMeter | Description | ZoneInfo):
-        return id(value)  # never changes, and is shared
-    if isinstance(value, BaseModel):
-        return value.model_dump_json()
-    if isinstance(value, dict):
-        return tuple((canonical(k), canonical(v)) for k, v in value.items())
-    if isinstance(value, set | frozenset):
-        return tuple(sorted((canonical(one) for one in value), key=repr))
-    if isinstance(value, tuple | list):
-        return tuple(canonical(one) for one in value)
-    if isinstance(value, Store):
-        return None
-    if hasattr(value, "maxlen"):
-        return tuple(canonical(one) for one in value)
-    names = [f.name for f in fields(value)] if is_dataclass(value) else list(vars(value))
-    return type(value).__name__, tuple(
-        (name, canonical(getattr(value, name))) for name in names if name not in FORGOTTEN
-    )

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from commonwatt.audit import audit_folder
 from commonwatt.codec.packing import pack
 from commonwatt.demo.layout import STARTS_AT
 from commonwatt.model.blocks import Blocks, Quality, empty
@@ -17,7 +16,7 @@ from gateway.relay.relay import WINDOW
 from gateway.store.store import Store
 from harness.network.fates import Fate, Message
 from harness.network.waiting import eventually
-from harness.real.site import Site
+from harness.real.site import Site, audited
 
 DAYS = 7
 METERS = range(90_001, 90_005)
@@ -110,6 +109,6 @@ def test_row_11_after_a_week_away_live_data_comes_first_and_the_backlog_drains(t
         site.stop("r001 meters")
         eventually(lambda: backlog(site) == 0)
         assert totals(site) == {meter: int(week.values[week.meter == meter].sum()) for meter in METERS}
-        audit = audit_folder(site.folder)
+        audit = audited(site.folder)
         assert audit.good, audit
         assert audit.foreign_slots == len(METERS) * MINUTES * 4

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.audit import audit_folder
 from harness.network.waiting import eventually
 from harness.real import databases, forks
 from harness.real.postgres import Postgres
-from harness.real.site import Site
+from harness.real.site import Site, audited
 
 kind = databases.both_kinds
 
@@ -58,5 +57,5 @@ def test_what_was_acknowledged_since_the_backup_comes_again(site: Site, tmp_path
     lost = len(stored) * 60 - int((site.dump().quality > 0).sum())
     assert lost > 0
     site.start("utility")
-    eventually(lambda: audit_folder(site.folder).good)
+    eventually(lambda: audited(site.folder).good)
     assert int((site.dump().quality > 0).sum()) == int((stored.quality > 0).sum())

@@ -9,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-from commonwatt.audit import audit_folder
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.model.now import Trust
@@ -23,7 +22,7 @@ from commonwatt.town.registry import RegisteredMeter, load_registry
 from harness.network.waiting import become, eventually
 from harness.real import forks
 from harness.real.parts import real_part
-from harness.real.site import Site
+from harness.real.site import Site, audited
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 HOUR = 3600
@@ -292,6 +291,6 @@ def test_row_18_meters_an_hour_wrong_are_told_the_time_and_lose_no_slot(tmp_path
             site.stop("r001 meters")
         site.stop("r001 gateway", "utility")
         # Records with future times stay at the meters until then; none is lost or duplicated.
-        audit = audit_folder(site.folder)
+        audit = audited(site.folder)
         assert audit.good
         assert audit.total("made") > 0

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.audit import Audit, audit_folder
+from commonwatt.audit import Audit
 from harness.network.waiting import eventually
 from harness.real import forks
-from harness.real.site import Site, prepared
+from harness.real.site import Site, audited, prepared
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 
@@ -40,7 +40,7 @@ def settled(site: Site) -> Audit:
     site.stop("r001 meters")
     eventually(lambda: backlog(site) == 0)
     site.stop("utility", "r001 gateway", "head-end", "r001 broker")
-    audit = audit_folder(site.folder)
+    audit = audited(site.folder)
     assert audit.good
     return audit
 

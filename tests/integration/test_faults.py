@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from commonwatt.audit import audit_folder
 from commonwatt.model.records import State
 from commonwatt.protocol.topics import meter_down
 from harness.network.fates import Fate, Message, Way, chance
@@ -23,7 +22,7 @@ from harness.network.waiting import eventually
 from harness.real import forks
 from harness.real.failpoint import When
 from harness.real.mosquitto import open_to_all
-from harness.real.site import Site
+from harness.real.site import Site, audited
 from tests.integration.test_broker import Client
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 0.5\n'
@@ -110,7 +109,7 @@ class Town(Site):
         eventually(
             lambda: not self.ask_gateway("SELECT count(*) FROM part WHERE relayed NOT IN (5, 6) AND id <= :id", newest)
         )
-        audit = audit_folder(self.folder)
+        audit = audited(self.folder)
         assert audit.good, audit
         assert audit.total("stored_exact") >= made
 

@@ -11,12 +11,11 @@ from typing import Any
 
 import pytest
 
-from commonwatt.audit import audit_folder
 from commonwatt.protocol.commands import Kind
 from gateway.store.store import Store
 from harness.network.waiting import eventually
 from harness.real.parts import need_root
-from harness.real.site import Site
+from harness.real.site import Site, audited
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
 MEBIBYTE = 1024 * 1024
@@ -109,7 +108,7 @@ def test_row_06_a_full_disk_at_the_utility_and_at_the_meters(disk: Path, other_d
         the_utilitys(site, disk)
         the_meters(site, other_disk)
         site.stop(METERS)
-        audit = audit_folder(tmp_path / "town")
+        audit = audited(tmp_path / "town")
         assert audit.good, audit
 
 

@@ -285,5 +285,6 @@ def _ends(stalled: subprocess.Popen[str], utility: RawClient) -> bool:
     return stalled.poll() is not None
 
 
-def test_10_000_broken_conversations_leave_the_broker_as_it_was(tmp_path: Path) -> None:
-    assert "10000 cases" in fuzz(tmp_path / "broker", 10_000, seed=3)
+def test_4_000_broken_conversations_leave_the_broker_as_it_was(tmp_path: Path) -> None:
+    """Each kind of fault comes three hundred times; ``make soak`` has half a million."""
+    assert "4000 cases" in fuzz(tmp_path / "broker", 4_000, seed=3)

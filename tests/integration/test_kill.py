@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from harness.chaos import run
+from harness.real.demonstration import FORKING
 
 
 @pytest.mark.kill
 def test_nothing_is_lost_or_doubled_while_processes_are_killed_at_random(tmp_path: Path) -> None:
-    story = run(tmp_path / "town", for_s=28, kills=24, seed=20260920)
+    story = run(tmp_path / "town", for_s=28, kills=24, seed=20260920, program=FORKING)
     assert story.exit_code == 0, story.output
     assert sum(story.killed.values()) >= 20, story.killed
     assert set(story.killed) == {"broker", "gateway", "meters", "utility", "head-end"}, story.killed

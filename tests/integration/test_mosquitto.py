@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from broker.access_rules import Action, allowed
-from commonwatt.audit import audit_folder
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Device, Role, save_devices
 from harness.network.mqtt_raw import (
@@ -28,7 +27,7 @@ from harness.network.mqtt_raw import (
 from harness.network.waiting import eventually, free_port
 from harness.real.enrolled import DAY_S, authority, certificate, now
 from harness.real.mosquitto import Mosquitto, render
-from harness.real.site import Site
+from harness.real.site import Site, audited
 from tests.integration.test_tls import acknowledged, stored
 from tests.unit.broker.test_mosquitto import PROPER
 from tests.unit.broker.test_mosquitto import device as registered
@@ -284,7 +283,7 @@ def test_a_town_runs_by_mosquittos_that_are_killed_and_loses_nothing(tmp_path: P
         eventually(lambda: acknowledged(site) >= made)
         site.stop("r001 meters")
         eventually(partial(all_relayed, site, site.layout.clock.now()))
-        audit = audit_folder(site.folder)
+        audit = audited(site.folder)
         assert audit.good, audit
         assert audit.total("stored_exact") >= made
         for name in BROKERS:

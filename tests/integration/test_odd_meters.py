@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from commonwatt.audit import audit_folder
 from commonwatt.demo.layout import STARTS_AT
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.records import HistoryRecord, Log, RecordType, Rejection
@@ -18,7 +17,7 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Put, PutAck, unpack_put_ack
 from commonwatt.protocol.topics import meter_down, meter_up
 from harness.network.waiting import eventually
-from harness.real.site import Site
+from harness.real.site import Site, audited
 from tests.integration.test_broker import Client
 
 METER = 77
@@ -233,4 +232,4 @@ def test_row_23_a_meter_without_room_leaves_an_explicit_counted_gap(tmp_path: Pa
         for row in completeness(site, STARTS_AT, end):
             assert row["absent"] == gaps[int(row["meter"])], row
             assert row["expected"] == row["exact"] + row["off"] + row["absent"], row
-        assert audit_folder(site.folder).good
+        assert audited(site.folder).good

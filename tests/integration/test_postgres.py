@@ -13,11 +13,10 @@ from sqlalchemy import Connection, create_engine, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import NullPool
 
-from commonwatt.audit import audit_folder
 from commonwatt.model.exceptions import StoreError
 from harness.network.waiting import eventually
 from harness.real.postgres import Postgres
-from harness.real.site import Site
+from harness.real.site import Site, audited
 from utility.store import database, engines
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
@@ -136,6 +135,6 @@ def test_row_13_the_database_restarts_in_mid_batch(tmp_path: Path, server: Postg
         assert site.processes["utility"].poll() is None, "it must continue without a restart"
         site.stop("r001 meters")
         eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": 1}})["backlog"]["parts"] == 0)
-        audit = audit_folder(site.folder)
+        audit = audited(site.folder)
         assert audit.good, audit
         assert audit.total("stored_exact") > 100

@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from commonwatt.audit import audit_folder
 from commonwatt.model.units import QUARTER_S
 from harness.network.waiting import eventually
 from harness.real import forks
-from harness.real.site import Site
+from harness.real.site import Site, audited
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 4\npush_share = 1.0\n'
 GATEWAY = "r001 gateway"
@@ -119,5 +118,5 @@ def test_row_05_a_database_that_rots_under_a_running_utility_is_noticed_and_reco
         site.start("utility")
         eventually(lambda: taken() >= 2)
         site.stop("r001 meters")
-        audit = audit_folder(tmp_path / "town")
+        audit = audited(tmp_path / "town")
         assert audit.good, audit

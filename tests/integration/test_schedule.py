@@ -1,13 +1,12 @@
 """Two real processes run one job on one database, and are killed while it runs: each period has one result."""
 
+import os
 import random
 import signal
-import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, suppress
+from contextlib import ExitStack, closing
 from itertools import pairwise
 from pathlib import Path
 from typing import Self
@@ -17,7 +16,7 @@ from sqlalchemy import select
 
 from commonwatt.runtime.clock import Clock
 from harness.network.waiting import eventually
-from harness.real import databases
+from harness.real import databases, forks
 from harness.real.postgres import Postgres
 from harness.real.scheduler import PERIOD_S, RESULT
 from utility.store.database import Database, open_database
@@ -29,28 +28,21 @@ ORIGIN = 1_790_000_040 // PERIOD_S * PERIOD_S
 
 
 class Process:
-    """A process that runs the job.
+    """A process that runs the job; its output and its pipe are files in ``folder``."""
 
-    Attributes:
-        said: Its printed lines.
-    """
+    def __init__(self, folder: Path, url: str, clock: Clock, point: str = "none") -> None:
+        number = len(list(folder.glob("*.out")))
+        self._out, lines = folder / f"{number}.out", folder / f"{number}.lines"
+        os.mkfifo(lines)
+        self._lines = os.open(lines, os.O_RDWR)
+        arguments = (url, clock.origin, clock.monotonic_origin, clock.speed, point, lines)
+        code = "from harness.real.scheduler import main; main()"
+        self._process = forks.start([sys.executable, "-c", code, *map(str, arguments)], self._out, folder / "errors")
 
-    def __init__(self, url: str, clock: Clock, point: str = "none") -> None:
-        arguments = (url, clock.origin, clock.monotonic_origin, clock.speed, point)
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "harness.real.scheduler", *map(str, arguments)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        self.said: list[str] = []
-        self._reader = threading.Thread(target=self._read)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self._process.stdout is not None
-        for line in self._process.stdout:
-            self.said.append(line.strip())
+    @property
+    def said(self) -> list[str]:
+        """Its printed lines."""
+        return self._out.read_text().splitlines()
 
     def reached(self, point: str) -> int:
         """Wait until it first reaches a point; return the start of the period."""
@@ -67,24 +59,18 @@ class Process:
         self._process.send_signal(number)
 
     def go_on(self) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write("\n")
-        self._process.stdin.flush()
+        os.write(self._lines, b"\n")
 
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
-        self._reader.join()
-        with suppress(BrokenPipeError):
-            for pipe in (self._process.stdin, self._process.stdout):
-                assert pipe is not None
-                pipe.close()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        os.close(self._lines)
 
 
 @pytest.fixture
@@ -110,11 +96,11 @@ def results(database: Database) -> list[int]:
         return list(connection.execute(select(RESULT.c.start).order_by(RESULT.c.no)).scalars())
 
 
-def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, database: Database) -> None:
+def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, database: Database, tmp_path: Path) -> None:
     clock = Clock(origin=ORIGIN, monotonic_origin=time.monotonic(), speed=SPEED)
     # Before its result; with its result in an open transaction; right after the commit.
     for point in ("begin", "write", "done"):
-        with Process(url, clock) as other, Process(url, clock, point) as victim:
+        with Process(tmp_path, url, clock) as other, Process(tmp_path, url, clock, point) as victim:
             eventually(lambda other=other: "ready" in other.said)  # type: ignore[misc]
             start = victim.begin().reached(point)
             other.begin()
@@ -123,7 +109,7 @@ def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, datab
             other.reached("done")
 
     # Paused until the other process takes its period over; then resumed.
-    with Process(url, clock) as other, Process(url, clock, "begin") as paused:
+    with Process(tmp_path, url, clock) as other, Process(tmp_path, url, clock, "begin") as paused:
         start = paused.begin().reached("begin")
         paused.signal(signal.SIGSTOP)
         other.begin()
@@ -135,9 +121,9 @@ def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, datab
     # Two at a time; one of them is killed after any of the steps, again and again.
     rng = random.Random(20)
     with ExitStack() as stack:
-        running = [stack.enter_context(Process(url, clock)).begin()]
+        running = [stack.enter_context(Process(tmp_path, url, clock)).begin()]
         for _ in range(8):
-            running.append(stack.enter_context(Process(url, clock)).begin())
+            running.append(stack.enter_context(Process(tmp_path, url, clock)).begin())
             enough = sum(len(one.said) for one in running) + rng.randrange(1, 7)
             eventually(lambda enough=enough: sum(len(one.said) for one in running) >= enough)  # type: ignore[misc]
             running.pop(rng.randrange(2)).kill()
@@ -145,7 +131,7 @@ def test_row_20_two_schedulers_are_killed_in_the_middle_of_a_job(url: str, datab
     # Both were off for two hours.
     clock.origin += 7_200
     missed = int(clock.now())
-    with Process(url, clock) as one, Process(url, clock) as other:
+    with Process(tmp_path, url, clock) as one, Process(tmp_path, url, clock) as other:
         one.begin()
         other.begin()
         eventually(lambda: results(database)[-1] > missed)

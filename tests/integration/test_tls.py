@@ -18,7 +18,6 @@ import pytest
 from broker.admission.tls import Files
 from broker.embedded.broker import EmbeddedBroker
 from broker.metrics import BrokerMetrics
-from commonwatt.audit import audit_folder
 from commonwatt.identity.authority import Authority
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Device, Role, digest, new_token, save_devices
@@ -32,7 +31,7 @@ from harness.network.proxy import Proxy
 from harness.network.waiting import become, ended, eventually, free_port
 from harness.real import forks
 from harness.real.enrolled import authority, certificate, now
-from harness.real.site import Site
+from harness.real.site import Site, audited
 
 UP, DOWN = "cw1/r001/10001/u/out", "cw1/r001/10001/d/cmd"
 BIG_BYTES = (1 << 20) - 1024
@@ -445,8 +444,8 @@ def test_row_30_a_gateway_with_an_expired_certificate_keeps_everything_and_sends
         enroll(site, "device", "r001")
         made = int((site.status("r001 meters") or {})["made"])
         eventually(lambda: acknowledged(site) >= made)
-        eventually(lambda: audit_folder(site.folder).total("stored_exact") >= made)
-        audit = audit_folder(site.folder)
+        eventually(lambda: audited(site.folder).total("stored_exact") >= made)
+        audit = audited(site.folder)
         assert audit.good, audit
         assert "renew it with: commonwatt enroll renew" in site.log("r001 gateway")
         # A revoked client is disconnected at once, with the reason in the log.

@@ -1,13 +1,17 @@
-"""The demonstration as a newcomer runs it: through the installed command, on real processes."""
+"""The demonstration as a newcomer runs it: through the command, on real processes."""
 
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from commonwatt.demo.report import KEYS
+from harness.real import forks
+from harness.real.demonstration import FORKING
+from harness.real.site import audited
 
 COMMONWATT = [sys.executable, "-m", "commonwatt"]
 WRONG = (
@@ -39,9 +43,9 @@ kind = "public"
 PERFECT = dict.fromkeys(WRONG, 0)
 
 
-def demo(data: Path, *options: str) -> list[str]:
+def demo(data: Path, *options: str, program: Sequence[str] = COMMONWATT) -> list[str]:
     report = data.with_suffix(".json")
-    return [*COMMONWATT, "demo", "--data", str(data), "--report", str(report), "--no-view", *options]
+    return [*program, "demo", "--data", str(data), "--report", str(report), "--no-view", *options]
 
 
 def report_of(data: Path) -> dict[str, object]:
@@ -56,13 +60,13 @@ def amiss(report: dict[str, object]) -> dict[str, object]:
 def order(data: Path, *words: str) -> None:
     """Give a command as an operator; it is stored, and sent until it is answered."""
     config = str(data / "utility" / "utility.toml")
-    subprocess.run([*COMMONWATT, "utility", "command", "--config", config, *words], check=True, capture_output=True)
+    forks.run([*COMMONWATT, "utility", "command", "--config", config, *words], check=True)
 
 
 def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agrees(tmp_path: Path) -> None:
     data, town = tmp_path / "town", tmp_path / "town.toml"
     town.write_text(TOWN)
-    command = demo(data, "--town", str(town), "--speed", "150", "--for", "25s")
+    command = demo(data, "--town", str(town), "--speed", "150", "--for", "25s", program=FORKING)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()  # all parts run, and the clock has started
@@ -70,8 +74,8 @@ def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agre
         order(data, "r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "3000")
         order(data, "apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "1500")
         order(data, "pub", "aggregate", "--at", "gateway", "--mode", "lossless", "--for", "2000")
-        audit = subprocess.run([*COMMONWATT, "audit", "--data", str(data)], capture_output=True, text=True, check=False)
-        assert audit.returncode == 0, f"of the running town: {audit.stdout}"
+        audit = audited(data)
+        assert audit.good, f"of the running town: {audit}"
         output = process.stdout.read()
     assert process.returncode == 0, output
     report = report_of(data)
@@ -81,14 +85,9 @@ def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agre
     assert report["records_made"] == report["records_acknowledged"] == report["records_stored"]
     assert report["records_averaged"], "nothing was averaged, so nothing was shown"
     assert report["sharing_events"]
-    answered = subprocess.run(
-        [*COMMONWATT, "utility", "commands", "--config", str(data / "utility" / "utility.toml")],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={"COLUMNS": "200"},
-    ).stdout
-    assert answered.count("done") >= 4, answered
+    config = str(data / "utility" / "utility.toml")
+    answered = forks.run([*COMMONWATT, "utility", "commands", "--json", "--config", config], check=True).stdout
+    assert answered.count('"done"') >= 4, answered
 
 
 def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
@@ -106,16 +105,18 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path
     assert process.returncode == 0, output
     assert "nothing lost, nothing counted twice" in output
     first = report_of(data)
+    audit = subprocess.run([*COMMONWATT, "audit", "--data", str(data)], capture_output=True, text=True, check=False)
+    assert audit.returncode == 0, audit.stdout
     logs = {path.name: path.read_text() for path in (data / "logs").iterdir()}
     assert not [name for name, text in logs.items() if "Traceback" in text], logs
 
-    subprocess.run(demo(data, "--for", "3s"), check=True, capture_output=True)
+    subprocess.run(demo(data, "--for", "3s", program=FORKING), check=True, capture_output=True)
     report = report_of(data)
     assert amiss(report) == PERFECT
     assert 0 <= report["simulated_from"] - first["simulated_to"] <= 1  # type: ignore[operator]
     assert report["records_made"] > first["records_made"]  # type: ignore[operator]
 
-    with subprocess.Popen(demo(data, "--town", str(town)), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(demo(data, program=FORKING), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
         # The comparison reads this file, and so does not end before the second Ctrl-C.

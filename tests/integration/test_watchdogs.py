@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.audit import audit_folder
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.effects import Publish
 from commonwatt.network import mqtt
@@ -25,7 +24,7 @@ from harness.network.fates import Fate, Message, Way
 from harness.network.proxy import Proxy
 from harness.network.waiting import become, ended, eventually
 from harness.real import forks
-from harness.real.site import Site
+from harness.real.site import Site, audited
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\n'
 STORES = {"gateway": "/gateway/store/", "utility": "/utility/store/", "meters": "/commonwatt/device/store"}
@@ -112,7 +111,7 @@ def test_a_writer_that_hangs_ends_its_process_and_nothing_acknowledged_is_lost(s
     site.stop("r001 meters")
     eventually(lambda: (site.status("r001 gateway") or {})["backlog"]["parts"] == 0)
     site.stop("r001 gateway", "utility")
-    audit = audit_folder(site.folder)
+    audit = audited(site.folder)
     assert audit.good
     assert audit.total("stored_exact") > before
 

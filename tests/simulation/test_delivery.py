@@ -16,8 +16,8 @@ from harness.simulation.planted import BUGS
 from harness.simulation.story import Violation
 from harness.simulation.world import Options, Run
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "20"))
-CHUNK = 10
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "10"))
+CHUNK = 5
 FIRST = 1_000
 BITE_SEEDS = 100
 BITE_HOURS = 1.0
@@ -71,7 +71,7 @@ def test_the_same_seed_is_the_same_world_in_every_process(
     # New processes begin where this one stands; some test may have left a folder that is gone.
     monkeypatch.chdir(pytestconfig.rootpath)
     seeds = [5, 6, 7]
-    attempt = partial(campaign.attempt, options=Options(hours=0.5))
+    attempt = partial(campaign.attempt, options=Options(hours=0.25))
     here = [attempt(seed) for seed in seeds]
     with campaign.pool() as pool:
         assert list(pool.map(attempt, seeds)) == here

@@ -1,6 +1,7 @@
 """The schema: migrations make and update it; a later version's schema is refused."""
 
 import sqlite3
+from functools import cache
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, inspect, text
@@ -102,8 +103,9 @@ def _present(connection: Connection) -> set[str]:
     return set(connection.execute(text("SELECT version_num FROM alembic_version")).scalars())
 
 
+@cache
 def empty_database(revision: str = "head") -> bytes:
-    """Return an empty SQLite database with a schema."""
+    """Return an empty SQLite database with a schema; a process makes it once."""
     engine = create_engine("sqlite://")
     try:
         with engine.connect() as connection:

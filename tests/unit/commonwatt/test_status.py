@@ -40,7 +40,7 @@ def asked(tmp_path: Path) -> Callable[..., Result]:
 
 def test_a_part_that_runs_is_told_line_by_line(asked: Callable[..., Result], address: str) -> None:
     done = asked(f'[gateway]\nmicrogrid = "r001"\nhttp = "{address}"\n')
-    assert done.stdout == "time: 2027-01-15 12:00:00Z\nconnected: meters yes, head_end no\nalarms: none\n"
+    assert "times: UTC\ntime: 2027-01-15 12:00:00Z\nconnected: meters yes, head_end no\nalarms: none\n" in done.stdout
     assert json.loads(asked(f'[broker]\nhttp = "{address}"\n', "--json").stdout) == TOLD
 
 
@@ -77,6 +77,16 @@ def test_what_is_long_is_counted() -> None:
     long = {f"meter {number}": {"level": number} for number in range(MAX_LINE)}
     told = {"batteries": long, "donors": ["1", "2"], "reason": "x" * MAX_LINE * 2}
     assert lines(told) == [f"batteries: {MAX_LINE}", "donors: 1, 2", f"reason: {'x' * MAX_LINE * 2}"]
+
+
+def test_the_schedule_in_force_and_its_source_are_one_line() -> None:
+    told = {"periods": {"collect_s": 60, "relay_s": 900}, "tuned": ["relay_s"]}
+    assert lines(told) == ["schedule: collect 60 s (file), relay 900 s (tuned by the utility)"]
+
+
+def test_a_silent_meter_is_shown_with_its_last_message() -> None:
+    told = {"meters": {"silent": {"10001": 1_800_014_400, "10002": None}}}
+    assert lines(told) == ["meters: silent (10001 2027-01-15 12:00:00Z, 10002 not heard yet)"]
 
 
 def test_over_https_the_certificate_of_its_file_is_believed_and_no_other(tmp_path: Path) -> None:

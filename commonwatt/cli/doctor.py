@@ -1,0 +1,132 @@
+"""``commonwatt doctor``: examines the service of a file on this machine, and says what to do."""
+
+import errno
+import json
+import os
+import pwd
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from commonwatt.cli.dead_letter_options import JsonOption
+from commonwatt.config.files import check_file, check_named_files, load_settings
+from commonwatt.config.parts import PARTS
+from commonwatt.doctor.doctors import doctor_of
+from commonwatt.doctor.findings import Finding, Level, bad, good, run_check, with_file, worst
+from commonwatt.doctor.machine import version_findings
+from commonwatt.doctor.running import look, service_findings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import counted, moment
+from commonwatt.runtime.clock import wall_clock
+from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing
+
+COLOURS = {Level.GOOD: typer.colors.GREEN, Level.WARNING: typer.colors.YELLOW, Level.BAD: typer.colors.RED}
+
+
+@flowing
+def doctor(
+    config: Annotated[Path, typer.Option("--config", "-c", help="The part's file (TOML), of any part.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Examine a part on its own machine: what works, what is wrong, and what to do; exit code 1 if something is bad.
+
+    It checks the settings, the clock, the disk and its speed, the store, certificates, the registry, ports, and each
+    connection step by step: name, way, TLS, credentials, rights. It works whether the part runs or not, and does not
+    disturb a running part. Each line is good, warning or bad; a line that is not good is followed by what to do. Begin
+    with the first bad line: the later ones may be its effects.
+
+    As root it continues as the owner of the file, so that it sees what the service sees.
+    """
+    with errors_reported():
+        _continue_as_owner(config)
+        findings: list[Finding] = []
+        if not as_json:
+            typer.echo(f"examining {config} at {moment(int(wall_clock().now()))}; all times are UTC\n")
+        for finding in examine(config):
+            findings.append(with_file(finding, config))
+            if not as_json:
+                _show(findings[-1])
+        first = worst(findings)
+        failed = first is not None and first.level is Level.BAD
+        if as_json:
+            content = {"config": str(config), "time": int(wall_clock().now()), "good": not failed}
+            typer.echo(json.dumps(content | {"findings": [asdict(finding) for finding in findings]}, indent=1))
+        else:
+            typer.echo(f"\n{_summary(findings, first)}")
+        if failed:
+            raise SystemExit(EXIT_FAILED)
+
+
+def examine(config: Path) -> Iterator[Finding]:
+    """Yield the findings about the part of a file, causes before effects."""
+    try:
+        part = check_file(config)
+        settings = load_settings(config, part, PARTS[part])
+    except ConfigError as error:
+        yield from _faults("settings", error)
+        return
+    yield good("settings", f"every key is right, for: commonwatt {part}")
+    try:
+        check_named_files(config, part)
+    except ConfigError as error:
+        yield from _faults("files", error)
+    else:
+        yield good("files", "all files that it names can be read, and are of this part")
+    running = look(config, part, settings)
+    yield from service_findings(running)
+    try:
+        checks = doctor_of(part).checks(settings, running)
+    except ModuleNotFoundError as error:
+        extra = "sim" if part == "meters" else part
+        yield bad("program", f"{error.name} is not installed", f"install it: pip install 'commonwatt[{extra}]'")
+        return
+    for check in checks:
+        yield from run_check(check)
+    yield from version_findings()
+
+
+def _faults(check: str, error: ConfigError) -> Iterator[Finding]:
+    """Yield a finding for each line of an error about a file."""
+    for line in str(error).splitlines():
+        remedy = "correct the file; docs/settings.md has every key"
+        if check == "files" and os.strerror(errno.EACCES) in line:
+            remedy = "give it to the service's user: sudo chown commonwatt:commonwatt, and the name of that file"
+        elif check == "files":
+            remedy = "copy this place's folder from the office again, or correct the path in the file"
+        elif line.endswith(os.strerror(errno.ENOENT)):
+            remedy = "give the path of the part's file, such as /var/lib/commonwatt/r001/gateway.toml"
+        elif line.endswith(os.strerror(errno.EACCES)):
+            remedy = "run this command as the service's user, or as root: sudo commonwatt doctor ..."
+        yield bad(check, line, remedy)
+
+
+def _show(finding: Finding) -> None:
+    level = typer.style(f"{finding.level:<8}", fg=COLOURS[finding.level], bold=finding.level is Level.BAD)
+    typer.echo(f"{level} {finding.check}: {finding.found}")
+    if finding.remedy:
+        typer.echo(f"         -> {finding.remedy}")
+
+
+def _summary(findings: list[Finding], first: Finding | None) -> str:
+    counts = Counter(finding.level for finding in findings)
+    text = f"{counts[Level.BAD]} bad, {counted(counts[Level.WARNING], 'warning')}, {counts[Level.GOOD]} good"
+    if first is None:
+        return f"{text}: all is good"
+    if first.level is Level.BAD:
+        return f"{text}. First, {first.check}: {first.remedy}"
+    return f"{text}: it can work; see what the warnings say"
+
+
+def _continue_as_owner(config: Path) -> None:
+    """Give up root's rights for those of the file's owner.
+
+    Root can read and write everything, which would hide wrong rights, and leave lock files that the service can't open.
+    """
+    if os.geteuid() == 0 and config.exists() and (owner := config.stat()).st_uid != 0:
+        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)

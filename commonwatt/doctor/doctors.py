@@ -1,0 +1,37 @@
+"""The services' own examinations, found by entry point, so that this package imports no service."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Any
+
+from commonwatt.doctor.findings import Check, Finding
+from commonwatt.doctor.running import Running
+
+GROUP = "commonwatt.doctors"
+"""Entry points of the services' doctors."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Doctor:
+    """A service's examination.
+
+    Attributes:
+        checks: Returns the checks of the service with these settings, in an order in which a cause stands before its
+            effects.
+        judge: Returns what the content of a running service's /status shows.
+    """
+
+    checks: Callable[[Any, Running], Sequence[Check]]
+    judge: Callable[[dict[str, Any]], Iterable[Finding]]
+
+
+def doctor_of(part: str) -> Doctor:
+    """Load the doctor of a part.
+
+    Raises:
+        ModuleNotFoundError: A package that the part needs is not installed.
+    """
+    doctor = next(entry for entry in entry_points(group=GROUP) if entry.name == part).load()
+    assert isinstance(doctor, Doctor)
+    return doctor

@@ -1,0 +1,207 @@
+"""Whether a service runs on this machine, and what its /status reports; asked without disturbing it."""
+
+import errno
+import json
+import os
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from pathlib import Path
+from typing import Any
+
+from commonwatt.config.settings import Settings
+from commonwatt.doctor.findings import Finding, bad, good, warning
+from commonwatt.network.addresses import split_address
+from commonwatt.runtime.service import is_locked
+
+ANSWER_S = 10.0
+"""Real seconds within which a part must answer."""
+
+MAX_ANSWER_BYTES = 16 * 1024 * 1024
+"""Most bytes of a status page; a longer page is not from Commonwatt."""
+
+_OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not a listener
+"""Loopback host for each wildcard address, to reach a part on its own machine."""
+
+_SIGNS = {"broker": "listening", "gateway": "backlog", "meters": "held", "utility": "microgrids"}
+"""By part, a key of its /status that the other parts do not have."""
+
+_STATE = Path("/var/lib/commonwatt")
+_LISTENS = ("listen", "http")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """Whether a service runs.
+
+    Attributes:
+        part: The part.
+        config: Its file.
+        answer: The content of its /status; ``None``: it does not answer.
+        failure: Why it does not answer; empty if it does, or has no ``http``.
+        runs: Whether it runs, or may run: it answers, or its store is locked; without a store, one of its ports is in
+            use.
+    """
+
+    part: str
+    config: Path
+    answer: dict[str, Any] | None
+    failure: str
+    runs: bool
+
+    @property
+    def start_command(self) -> str:
+        """The command that starts it."""
+        if self.config.parent.parent == _STATE:
+            place = "" if self.part == "utility" else f"@{self.config.parent.name}"
+            return f"sudo systemctl start commonwatt-{self.part}{place}"
+        return f"commonwatt {self.part} run --config {self.config}"
+
+
+def look(config: Path, part: str, settings: Settings) -> Running:
+    """Return whether the part of a file runs on this machine."""
+    address: str | None = getattr(settings, "http", None)
+    answer, failure = None, ""
+    if address is not None:
+        try:
+            answer = fetch_status(address, getattr(settings, "http_certificate", None))
+            if _SIGNS[part] not in answer or answer.get("microgrid") != getattr(settings, "microgrid", None):
+                answer, failure = None, f"{address} answers for another part of Commonwatt"
+        except (OSError, HTTPException, ValueError) as error:
+            failure = f"{address}: {str(error) or type(error).__name__}"
+    store = getattr(settings, "store", None)
+    if isinstance(store, Path):
+        runs = is_locked(store)
+    else:
+        runs = any(why == errno.EADDRINUSE for _, _, why in _listening(settings))
+    return Running(part=part, config=config.absolute(), answer=answer, failure=failure, runs=runs or answer is not None)
+
+
+def fetch_status(address: str, certificate: Path | None) -> dict[str, Any]:
+    """Return the content of a part's /status.
+
+    Args:
+        address: HOST:PORT where it is served.
+        certificate: The certificate with which it is served; ``None``: plain HTTP.
+
+    Raises:
+        OSError: Nothing answers.
+        HTTPException: What answers is not Commonwatt.
+        ValueError: The answer is no JSON.
+    """
+    host, port = split_address(address)
+    host = _OWN.get(host, host)
+    if certificate is None:
+        connection = HTTPConnection(host, port, timeout=ANSWER_S)
+    else:
+        connection = HTTPSConnection(host, port, timeout=ANSWER_S, context=_only(certificate))
+    try:
+        connection.request("GET", "/status")
+        answer = connection.getresponse()
+        body = answer.read(MAX_ANSWER_BYTES)
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise HTTPException(f"it says {answer.status}: {body[:200].decode(errors='replace').strip()}")
+    told = json.loads(body)
+    if not isinstance(told, dict):
+        raise HTTPException("what answers there is no part of ours")
+    return told
+
+
+def _only(certificate: Path) -> ssl.SSLContext:
+    """Trust only the certificate in the file, whatever its host name: the address is from the same file."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.load_verify_locations(certificate)
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
+
+
+def service_findings(running: Running) -> Iterator[Finding]:
+    """Yield whether the service runs and answers."""
+    if running.answer is not None:
+        yield good("service", "running")
+    elif not running.runs:
+        yield warning(
+            "service",
+            "not running",
+            f"start it when no line is bad: {running.start_command}",
+        )
+    elif running.failure:
+        yield bad(
+            "service",
+            f"seems to run, but does not answer: {running.failure}",
+            "see its log: journalctl -u 'commonwatt-*' --since -10min; see the lines `port`; if it hangs, restart it",
+        )
+    else:
+        yield warning(
+            "service",
+            "seems to run; its state is unknown, as its file has no http",
+            'add a line such as http = "127.0.0.1:9100" to the file, and restart the service',
+        )
+
+
+def port_findings(settings: Settings, running: Running) -> Iterator[Finding]:
+    """Yield whether the service listens on its addresses, or could."""
+    for key, address, why in _listening(settings):
+        port = split_address(address)[1]
+        check = f"port {key}"
+        if why == 0:
+            if running.answer is None:
+                yield good(check, f"{address} is free")
+            else:
+                yield bad(
+                    check,
+                    f"the service runs, but does not listen on {address}",
+                    "the file was changed after its start: restart it",
+                )
+        elif why != errno.EADDRINUSE:
+            yield bad(
+                check,
+                f"{address} can't be used: {os.strerror(why)}",
+                f"correct {key} in the file: an address of this machine (see: ip address), and a port above 1023",
+            )
+        elif running.answer is not None:
+            yield good(check, f"the service listens on {address}")
+        elif key == "listen" and getattr(settings, "http", None) is None:
+            yield warning(
+                check,
+                f"{address} is in use, perhaps by this service itself",
+                f"see which program it is: sudo ss -ltnp 'sport = :{port}'",
+            )
+        elif running.runs:
+            yield bad(
+                check,
+                f"{address} is in use, by this service or by another program",
+                f"find it: sudo ss -ltnp 'sport = :{port}'; stop another program, or set another port as {key}",
+            )
+        else:
+            yield bad(
+                check,
+                f"{address} is taken by another program",
+                f"find it: sudo ss -ltnp 'sport = :{port}'; stop it, or set another port as {key}",
+            )
+
+
+def _listening(settings: Settings) -> Iterator[tuple[str, str, int]]:
+    """Yield each listening key, its address, and the error number of listening there; 0: it is free."""
+    for key in _LISTENS:
+        address = getattr(settings, key, None)
+        if address is None:
+            continue
+        host, port = split_address(address)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            with socket.socket(family, socket.SOCK_STREAM) as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                # Bound, never listening: a client of the service can't reach this socket.
+                sock.bind((host, port))
+        except socket.gaierror:
+            yield key, address, errno.EADDRNOTAVAIL
+        except OSError as error:
+            yield key, address, error.errno or errno.EINVAL
+        else:
+            yield key, address, 0

@@ -1,0 +1,256 @@
+"""The gateway's examination for ``commonwatt doctor``, and what its status page shows for ``commonwatt status``."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.doctor.certificates import certificate_findings, revocation_findings
+from commonwatt.doctor.connection import Reported, Target, connection_findings
+from commonwatt.doctor.doctors import Doctor
+from commonwatt.doctor.findings import Check, Finding, bad, good, warning
+from commonwatt.doctor.machine import clock_findings, disk_findings
+from commonwatt.doctor.running import Running, port_findings
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.words import counted, moment
+from commonwatt.protocol.heartbeats import Month
+from commonwatt.protocol.topics import all_meters_up, gateway_down
+from commonwatt.runtime.clock import load_clock, wall_clock
+from commonwatt.town.registry import load_registry
+from gateway.core import GOOD_TIME
+from gateway.links import HEAD_END, METERS, own_token
+from gateway.lte_line import in_words, line_of
+from gateway.store.examination import examined
+from gateway.timekeeper import MAX_ERROR_S, Kept
+
+SHOWN = 5
+"""Most meters named in a line."""
+
+_SET_CLOCK = "set this machine's clock, and start NTP: sudo timedatectl set-ntp true; then see: timedatectl"
+_READ_LOG = "see the gateway's log: journalctl -u 'commonwatt-gateway@*' --since -1h"
+
+
+def checks(settings: GatewaySettings, running: Running) -> Sequence[Check]:
+    """Return the checks of a gateway."""
+    own = [("broker", METERS, settings.broker, all_meters_up(settings.microgrid))]
+    own.append(("head_end", HEAD_END, settings.head_end, gateway_down(settings.microgrid, "+")))
+    return (
+        Check("clock", partial(_clock, settings, running)),
+        Check("disk", partial(disk_findings, settings.store)),
+        Check("store", partial(_store, settings, running)),
+        Check("certificate", partial(_certificates, settings)),
+        Check("registry", partial(_registry, settings, running)),
+        Check("port", partial(port_findings, settings, running)),
+        *(Check(key, partial(_connection, settings, running, key, *more)) for key, *more in own),
+        Check("meters", partial(_meters, running.answer)),
+        Check("LTE", partial(_line, settings, running)),
+    )
+
+
+def judge(answer: dict[str, Any]) -> Iterator[Finding]:
+    """Yield what a running gateway's status shows."""
+    yield from _time(answer)
+    yield from _running_store(answer)
+    for key, name in (("broker", METERS), ("head_end", HEAD_END)):
+        if answer["connected"][name]:
+            yield good(key, "connected")
+        else:
+            why = answer["connection_failures"].get(name, "it connects at this moment")
+            yield bad(
+                key, f"no connection to {key}: {why}", "find the step that fails: commonwatt doctor --config FILE"
+            )
+    yield from _meters(answer)
+    line = answer["lte"]
+    counted_before = line["used"] is not None
+    yield _month(Month.model_validate({key: line[key] for key in Month.model_fields}) if counted_before else None)
+
+
+def _clock(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
+    yield from clock_findings(settings.clock)
+    if running.answer is not None:
+        yield from _time(running.answer)
+        off_s = int(wall_clock().now()) - int(running.answer["time"])
+        if settings.clock is None and abs(off_s) > MAX_ERROR_S:
+            side = "ahead of" if off_s > 0 else "behind"
+            yield bad(
+                "clock offset",
+                f"this machine's clock, which judges certificates, is {abs(off_s)} s {side} the gateway's time",
+                _SET_CLOCK,
+            )
+        return
+    if settings.clock is None and settings.store.exists():
+        with examined(settings.store, runs=running.runs) as store:
+            kept = store.setting(GOOD_TIME)
+        now = wall_clock().now()
+        if kept is not None and (last := Kept.model_validate_json(kept).time) > now + MAX_ERROR_S:
+            yield bad(
+                "clock offset",
+                f"this machine's clock is at least {last - now:.0f} s behind: the store has seen {moment(int(last))}",
+                _SET_CLOCK,
+            )
+
+
+def _time(answer: dict[str, Any]) -> Iterator[Finding]:
+    told = f"the gateway's time is {moment(answer['time'])}, from {_SOURCES[answer['trust']]}"
+    if answer["time_contested"]:
+        yield bad("time", f"{told}; NTP or the utility reports another time", _SET_CLOCK)
+    elif answer["trust"] in ("network", "hardware"):
+        yield good("time", f"{told}, offset {answer['offset_s']} s")
+    else:
+        yield warning(
+            "time", told, "connect the utility, or start NTP (timedatectl); in the first two minutes this is normal"
+        )
+
+
+_SOURCES = {
+    "network": "NTP or the utility",
+    "hardware": "the hardware clock, set by NTP or the utility before",
+    "meters": "the meters",
+    "none": "this machine's unproven clock",
+}
+
+
+def _store(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
+    if running.answer is not None:
+        yield from _running_store(running.answer)
+    try:
+        with examined(settings.store, runs=running.runs) as store:
+            parts, events, dead_letters = store.backlog()
+            damaged = len(store.damaged)
+    except ConfigError as error:
+        yield (
+            good("store", f"{settings.store}: not there yet; the gateway makes it")
+            if not running.runs
+            else bad("store", str(error), "restart the gateway; it writes its data to a new store")
+        )
+    except StoreError as error:
+        yield bad(
+            "store",
+            str(error),
+            "if it is damaged, start the gateway: it copies the sound data to a new store, and keeps this file beside"
+            " it; then see whether the disk fails: dmesg",
+        )
+    else:
+        waits = f"{counted(parts, 'part')}, {counted(events, 'event')}, {counted(dead_letters, 'dead letter')}"
+        found = f"{settings.store}: passes its check; waiting for the utility: {waits}"
+        if damaged:
+            yield warning("store", f"{found}; {counted(damaged, 'damaged row')}", "the running gateway removes them")
+        else:
+            yield good("store", found)
+
+
+def _running_store(answer: dict[str, Any]) -> Iterator[Finding]:
+    store = answer["store"]
+    if store["refusing"]:
+        yield bad("store", "the disk is full: records are refused, and stay at the meters", "free space on its disk")
+    if store["quarantined"]:
+        yield warning(
+            "store",
+            f"it was damaged and replaced; the damaged file is {store['quarantined']}",
+            "check the disk (dmesg), then delete that file",
+        )
+
+
+def _certificates(settings: GatewaySettings) -> Iterator[Finding]:
+    yield from certificate_findings("certificate", settings.certificate, named=settings.microgrid)
+    for key in ("broker", "head_end"):
+        authority = getattr(settings, f"{key}_ca")
+        yield from certificate_findings(f"{key}_ca", authority)
+        revoked = getattr(settings, f"{key}_revoked")
+        yield from revocation_findings(f"{key}_revoked", revoked, authority, settings.certificate)
+
+
+def _registry(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
+    registry = load_registry(settings.registry)
+    meters = {str(meter.id) for meter in registry.meters}
+    if registry.microgrid != settings.microgrid:
+        yield bad(
+            "registry",
+            f"{settings.registry}: is of microgrid {registry.microgrid}, but this gateway is of {settings.microgrid}",
+            "correct microgrid in the file, or copy the folder of this microgrid from the office again",
+        )
+    elif strange := settings.weights.keys() - meters:
+        yield bad("registry", f"weights has no such meter: {_few(sorted(strange))}", "correct weights in the file")
+    elif running.answer is not None and running.answer["meters"]["registered"] != len(meters):
+        loaded = counted(running.answer["meters"]["registered"], "meter")
+        yield warning(
+            "registry",
+            f"{settings.registry}: {counted(len(meters), 'meter')}, but the running gateway has {loaded}",
+            f"it reads a changed file within 5 s; if this line stays, {_READ_LOG}",
+        )
+    else:
+        yield good("registry", f"{counted(len(meters), 'meter')} of {registry.microgrid}")
+
+
+def _connection(
+    settings: GatewaySettings, running: Running, key: str, name: str, address: str, subscribe: str
+) -> Iterator[Finding]:
+    target = Target(
+        setting=key,
+        address=address,
+        ca=getattr(settings, f"{key}_ca"),
+        certificate=settings.certificate,
+        revoked=getattr(settings, f"{key}_revoked"),
+        identity=settings.microgrid,
+        token=partial(own_token, settings),
+        subscribe=subscribe,
+    )
+    reported = Reported(connected=None) if running.runs else None
+    if running.answer is not None:
+        complaint = running.answer["connection_failures"].get(name, "")
+        reported = Reported(connected=running.answer["connected"][name], complaint=complaint)
+    return connection_findings(target, reported)
+
+
+def _meters(answer: dict[str, Any] | None) -> Iterator[Finding]:
+    """Yield which meters a running gateway hears."""
+    if answer is None:
+        return
+    meters = answer["meters"]
+    heard = f"{meters['registered'] - len(meters['silent'])} of {counted(meters['registered'], 'meter')} heard lately"
+    if meters["fenced"]:
+        yield warning(
+            "meters",
+            f"another manager commands {_few(meters['fenced'])}",
+            "see whether another gateway of this microgrid runs, such as a replaced controller: switch it off",
+        )
+    if meters["silent"]:
+        since = [time for time in meters["silent"].values() if time is not None]
+        when = f"the last at {moment(max(since))}" if since else "none since the gateway's start"
+        yield warning(
+            "meters",
+            f"{heard}; silent: {_few(meters['silent'])}, {when}",
+            "see power, address and token of these meters, and refusals in the broker's log; in the first two minutes"
+            " this is normal",
+        )
+    else:
+        yield good("meters", heard)
+
+
+def _line(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
+    if not settings.store.exists():
+        return
+    now = int(load_clock(settings.clock).now())
+    with examined(settings.store, runs=running.runs) as store:
+        month = line_of(settings, store).month(now)
+    yield _month(month)
+
+
+def _month(month: Month | None) -> Finding:
+    words = "; ".join(in_words(month))
+    if month is not None and month.level == "exceeded":
+        return bad("LTE", words, _LTE_REMEDY)
+    if month is not None and month.level == "at_risk":
+        return warning("LTE", words, _LTE_REMEDY)
+    return good("LTE", words)
+
+
+_LTE_REMEDY = "let the utility command aggregation, or buy more; see: commonwatt gateway lte --config FILE"
+
+
+def _few(names: Sequence[str] | dict[str, Any] | set[str]) -> str:
+    found = list(names)
+    return ", ".join(found[:SHOWN]) + (f" and {len(found) - SHOWN} more" if len(found) > SHOWN else "")
+
+
+DOCTOR = Doctor(checks=checks, judge=judge)

@@ -1,0 +1,19 @@
+"""The demonstration with forked processes, which start in a hundredth of the time."""
+
+import sys
+from unittest.mock import patch
+
+from commonwatt.cli.main import main as commonwatt
+from commonwatt.demo import supervisor
+from harness.real import forks
+
+FORKING = [sys.executable, "-c", "from harness.real.demonstration import main; main()"]
+"""The command ``commonwatt`` of a demonstration whose processes are forked."""
+
+
+def main() -> None:
+    """Run the command, and fork what it starts."""
+    forks.enable()
+    parts = patch.object(supervisor, "_start", lambda part: forks.start(part.command, part.log))
+    with parts, patch("subprocess.run", forks.run):
+        commonwatt()

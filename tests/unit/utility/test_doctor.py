@@ -1,0 +1,69 @@
+"""The examination of the utility's database, and what its status shows, for ``commonwatt doctor``."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from commonwatt.config.settings import UtilitySettings
+from commonwatt.doctor.findings import Check, Finding, Level, run_check, worst
+from commonwatt.doctor.running import Running
+from utility.doctor import DOCTOR
+from utility.store.database import Database
+
+STOPPED = Running(part="utility", config=Path("utility.toml"), answer=None, failure="", runs=False)
+
+
+def of_database(url: str) -> list[Finding]:
+    checks = {check.name: check for check in DOCTOR.checks(UtilitySettings(database=url), STOPPED)}
+    return list(run_check(checks["database"]))
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_a_database_of_either_kind_passes_while_it_is_in_use(url: str, database: Database) -> None:
+    assert database.store_id
+    first, gateways = of_database(url.replace("@", ":secret@"))
+    assert (first.level, "2 microgrids" in first.found) == (Level.GOOD, True)
+    assert (gateways.level, "0 of 2 gateways heard lately" in gateways.found) == (Level.WARNING, True)
+
+
+def test_a_database_that_is_missing_or_another_programs_is_bad(tmp_path: Path) -> None:
+    (missing,) = of_database(f"sqlite:///{tmp_path / 'none.db'}")
+    assert (missing.level, "there is no database" in missing.found) == (Level.BAD, True)
+    (tmp_path / "junk.db").write_bytes(b"junk" * 2000)
+    assert of_database(f"sqlite:///{tmp_path / 'junk.db'}")[0].level is Level.BAD
+
+
+def test_a_server_that_does_not_answer_is_bad() -> None:
+    (found,) = of_database("postgresql+psycopg://u@127.0.0.1:1/none")
+    assert (found.level, "no connection to the server" in found.found) == (Level.BAD, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "level", "words"),
+    [
+        ({}, None, ""),
+        ({"alarms": ["disk_full"]}, Level.BAD, "disk is full"),
+        ({"head_end_connected": False, "head_end_failure": "refused"}, Level.BAD, "no connection to head_end: refused"),
+        ({"microgrids": {"r001": {"last_seen": 600}, "r002": {"last_seen": None}}}, Level.WARNING, "r002 (never)"),
+    ],
+)
+def test_the_verdict(changes: dict[str, object], level: Level | None, words: str) -> None:
+    well = {
+        "time": 1000,
+        "alarms": [],
+        "head_end_connected": True,
+        "head_end_failure": None,
+        "microgrids": {"r001": {"last_seen": 900}},
+    }
+    found = worst(DOCTOR.judge(well | changes))
+    assert (None if found is None else found.level) is level
+    assert found is None or words in found.found
+
+
+def test_an_error_of_a_check_becomes_a_finding() -> None:
+    def fail() -> list[Finding]:
+        raise OSError(13, "Permission denied", "utility.pem")
+
+    (found,) = run_check(Check("certificate", partial(fail)))
+    assert (found.check, found.level, "utility.pem" in found.found) == ("certificate", Level.BAD, True)
