@@ -65,9 +65,9 @@ class AdapterRule(Settings):
     )
     path: str | tuple[str, ...] = Field(
         (),
-        description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots; the name of "
-        "a SenML record; an OBIS code of a telegram; the number of a field. Several paths, and the elements of "
-        "a list, are added up.",
+        description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for any "
+        "one key; the name of a SenML record, a blank and its unit, if others don't count; an OBIS code of a telegram; "
+        "the number of a field. Several paths, and the elements of a list, are added up.",
     )
     less: str | tuple[str, ...] = Field((), description="Paths whose values are subtracted.")
     kind: Kind = Field(
