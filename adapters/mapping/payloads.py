@@ -111,7 +111,7 @@ class SenmlPayload:
             base |= {key: record[key] for key in ("bn", "bt", "bu", "bv", "bs") if key in record}
             name = f"{base.get('bn', '')}{record.get('n', '')}"
             value, base_value = ("v", "bv") if "v" in record else ("s", "bs")
-            if value in record:
+            if record.get(value) is not None:
                 found = number(record[value]) + number(base.get(base_value, "0"))
                 self._values[name] = self._values[f"{name} {record.get('u', base.get('bu', ''))}"] = found
                 if "t" in record or "bt" in base:

@@ -9,8 +9,8 @@ from typing import Any
 
 from commonwatt.model.units import MilliwattHours
 
-MAX_TEXT = 40
-"""Longest number in a payload, characters."""
+MAX_TEXT = 28
+"""Longest number in a payload, characters: as many digits as decimal arithmetic keeps exactly."""
 
 ANY_KEY = "*"
 """The key of a path that stands for any one key of an object."""

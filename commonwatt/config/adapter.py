@@ -65,9 +65,9 @@ class AdapterRule(Settings):
     )
     path: str | tuple[str, ...] = Field(
         (),
-        description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for any "
-        "one key; the name of a SenML record, a blank and its unit, if others don't count; an OBIS code of a telegram; "
-        "the number of a field. Several paths, and the elements of a list, are added up.",
+        description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for "
+        "any one key; the name of a SenML record, with a blank and a unit if no other unit counts; an OBIS code of a "
+        "telegram; the number of a field. Several paths, and the elements of a list, are added up.",
     )
     less: str | tuple[str, ...] = Field((), description="Paths whose values are subtracted.")
     kind: Kind = Field(
@@ -86,8 +86,8 @@ class AdapterRule(Settings):
     scale: Decimal = Field(Decimal(1), description="Factor of the value, for meters that publish another multiple.")
     sign: Literal["both", "positive", "negative"] = Field(
         "both",
-        description="`positive`: negative values count as zero; `negative`: positive values count as zero, and the sign "
-        "is removed. For a power that has the direction in its sign.",
+        description="`positive`: negative values count as zero; `negative`: positive values count as zero, and the "
+        "sign is removed. For a power that has the direction in its sign.",
     )
     resolution_mwh: int = Field(
         10_000, ge=0, le=10_000_000, description="Largest step of the register; smaller falls are no reset."
