@@ -118,7 +118,7 @@ class Trial:
         unit = "mW" if reader.rule.kind == "power" else "mWh"
         value = "" if reading.value is None else f"{reading.value:,} {unit}"
         if taken is None:
-            words = f"unreadable: {reading.fault}" if reading.fault else f"not in this message: {reader.rule.path}"
+            words = f"unreadable: {reading.fault}" if reading.fault else f"not in this message: {reader.where}"
         elif isinstance(taken.outcome, Ignored):
             words = f"ignored: {taken.outcome}"
         else:

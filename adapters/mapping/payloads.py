@@ -30,7 +30,7 @@ class Payload(Protocol):
 
 
 class JsonPayload:
-    """A JSON payload; the elements of a list are added up."""
+    """A JSON payload; the elements of a list are added up. An empty payload has no values: the device is gone."""
 
     def __init__(self, payload: bytes) -> None:
         """Parse it.
@@ -38,7 +38,7 @@ class JsonPayload:
         Raises:
             UnreadableError: It is not JSON.
         """
-        self.content: Any = json_of(payload)
+        self.content: Any = json_of(payload) if payload.strip() else None
 
     def value(self, path: str) -> Decimal | None:
         """As ``Payload.value``."""
@@ -47,7 +47,7 @@ class JsonPayload:
     def text(self, path: str) -> str | None:
         """As ``Payload.text``."""
         found = at_path(self.content, split_path(path))
-        return found if isinstance(found, str) else None
+        return found if isinstance(found, str) and found else None
 
 
 class PlainPayload:
@@ -89,7 +89,8 @@ class CsvPayload(PlainPayload):
 class SenmlPayload:
     """A SenML pack (RFC 8428); a path is the name of a record, the base name included.
 
-    The time of a record is at the path ``NAME time``.
+    At the path ``NAME UNIT`` is the same value, but only if the pack states this unit. The time of a record is at the
+    path ``NAME time``.
     """
 
     def __init__(self, payload: bytes) -> None:
@@ -107,11 +108,12 @@ class SenmlPayload:
         for record in pack:
             if not isinstance(record, dict):
                 raise UnreadableError("not SenML: a record is no object")
-            base |= {key: record[key] for key in ("bn", "bt", "bv", "bs") if key in record}
+            base |= {key: record[key] for key in ("bn", "bt", "bu", "bv", "bs") if key in record}
             name = f"{base.get('bn', '')}{record.get('n', '')}"
             value, base_value = ("v", "bv") if "v" in record else ("s", "bs")
-            if value in record:
-                self._values[name] = number(record[value]) + number(base.get(base_value, "0"))
+            if record.get(value) is not None:
+                found = number(record[value]) + number(base.get(base_value, "0"))
+                self._values[name] = self._values[f"{name} {record.get('u', base.get('bu', ''))}"] = found
                 if "t" in record or "bt" in base:
                     self._times[name] = str(number(record.get("t", "0")) + number(base.get("bt", "0")))
 

@@ -19,6 +19,7 @@ class Preset:
     Attributes:
         name: Its name in ``preset`` of a meter.
         title: Makers and devices.
+        source: What a meter's ``source`` is, and its ``channel`` if it has one.
         sources: Where the shape of the messages is documented.
         notes: What a person who sets up such a meter must know.
         rules: The rules, in their order of preference for each record type.
@@ -26,6 +27,7 @@ class Preset:
 
     name: str
     title: str
+    source: str
     sources: tuple[str, ...]
     notes: str
     rules: tuple[AdapterRule, ...]
@@ -64,7 +66,8 @@ def _load(path: Path) -> Preset:
     return Preset(
         name=path.stem,
         title=content["title"],
+        source=content["source"],
         sources=tuple(content["sources"]),
-        notes=content.get("notes", ""),
+        notes=content["notes"],
         rules=rules,
     )

@@ -53,6 +53,11 @@ class Reader:
     _time: str | None
     _restart_path: str | None
 
+    @property
+    def where(self) -> str:
+        """Where in a message the value is, for people."""
+        return " + ".join(self._paths) + "".join(f" - {path}" for path in self._less) or "a number"
+
     def value(self, payload: Payload) -> int | None:
         """Return the value, milliwatt-hours or milliwatts; ``None``: the message does not have it.
 

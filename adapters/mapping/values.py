@@ -9,8 +9,11 @@ from typing import Any
 
 from commonwatt.model.units import MilliwattHours
 
-MAX_TEXT = 40
-"""Longest number in a payload, characters."""
+MAX_TEXT = 28
+"""Longest number in a payload, characters: as many digits as decimal arithmetic keeps exactly."""
+
+ANY_KEY = "*"
+"""The key of a path that stands for any one key of an object."""
 
 _NOTHING = ("", "nan", "null", "none", "unknown", "unavailable")
 
@@ -44,7 +47,8 @@ def json_of(payload: bytes) -> Any:
         UnreadableError: It is not JSON.
     """
     try:
-        return json.loads(payload, parse_float=str, parse_int=str)
+        # NaN and Infinity are no JSON, but devices send them.
+        return json.loads(payload, parse_float=str, parse_int=str, parse_constant=str)
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"not JSON: {error}") from None
 
@@ -92,9 +96,15 @@ def scaled(value: Decimal, factor: Fraction) -> MilliwattHours:
 
 
 def at_path(content: Any, path: tuple[str, ...]) -> Any:
-    """Return the value at a path of object keys and list positions; ``None``: there is none."""
-    for key in path:
+    """Return the value at a path of object keys and list positions; ``None``: there is none.
+
+    The key ``*`` is any one key: the path goes on from the only one that has a value there.
+    """
+    for place, key in enumerate(path):
         if isinstance(content, dict):
+            if key == ANY_KEY and key not in content:
+                found = [one for child in content.values() if (one := at_path(child, path[place + 1 :])) is not None]
+                return found[0] if len(found) == 1 else None
             content = content.get(key)
         elif isinstance(content, list) and key.isdecimal() and len(key) < 4 and int(key) < len(content):
             content = content[int(key)]

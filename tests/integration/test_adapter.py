@@ -15,7 +15,7 @@ from harness.network.waiting import eventually, free_ports
 from harness.real import forks, mosquitto
 from harness.real.site import Site
 
-METERS = {77: "tasmota", 78: "shelly-x", 79: "z2m-x", 80: "dsmr-x", 81: "pulses-x"}
+METERS = {77: "tasmota", 78: "shelly-pm", 79: "zigbee2mqtt", 80: "dsmr", 81: "pulses-x"}
 SOURCES = {77: "kitchen", 78: "shellyplus1pm-a8032ab12345", 79: "ground floor/dryer", 80: "dsmr", 81: "garage"}
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n' + "".join(
     f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\nrecord_types = ["through", "register"]\n' for meter in METERS
@@ -59,37 +59,6 @@ kind = "interval"
 unit = "mWh"
 time = "t"
 queued = true
-
-[[rule]]
-preset = "shelly-x"
-topic = "{device}/status/switch:{channel}"
-path = "aenergy.total"
-kind = "register"
-unit = "Wh"
-
-[[rule]]
-preset = "shelly-x"
-topic = "{device}/events/rpc"
-path = "params.switch:{channel}.aenergy.total"
-kind = "register"
-unit = "Wh"
-time = "params.ts"
-
-[[rule]]
-preset = "z2m-x"
-topic = "zigbee2mqtt/{device}"
-path = "energy"
-kind = "register"
-unit = "kWh"
-
-[[rule]]
-preset = "dsmr-x"
-topic = "{device}/json"
-path = ["electricity_delivered_1", "electricity_delivered_2"]
-kind = "register"
-unit = "kWh"
-time = "timestamp"
-zone = "UTC"
 """
 
 
@@ -110,7 +79,7 @@ def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(tmp_pa
         ),
     ):
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
-        makers = {"tasmota": tasmota, "shelly-x": shelly, "z2m-x": zigbee, "dsmr-x": dsmr, "pulses-x": pulses}
+        makers = {"tasmota": tasmota, "shelly-pm": shelly, "zigbee2mqtt": zigbee, "dsmr": dsmr, "pulses-x": pulses}
         devices = Devices(
             [makers[preset](meter, SOURCES[meter]) for meter, preset in METERS.items()],
             port,
