@@ -65,15 +65,9 @@ class AdapterRule(Settings):
     )
     path: str | tuple[str, ...] = Field(
         (),
-<<<<<<< HEAD
-        description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots; the name "
-        "of a SenML record; an OBIS code of a telegram; the number of a field. Several paths, and the elements of "
-        "a list, are added up.",
-=======
         description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for "
         "any one key; the name of a SenML record, with a blank and a unit if no other unit counts; an OBIS code of a "
         "telegram; the number of a field. Several paths, and the elements of a list, are added up.",
->>>>>>> 0ee3500b05d91f0eac634ab2f421a9c13b1082db
     )
     less: str | tuple[str, ...] = Field((), description="Paths whose values are subtracted.")
     kind: Kind = Field(
