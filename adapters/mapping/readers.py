@@ -64,12 +64,14 @@ class Reader:
         Raises:
             UnreadableError: It is no number, or not a possible one.
         """
-        values = [payload.value(path) for path in self._paths]
-        less = [payload.value(path) for path in self._less]
-        if None in values or None in less:
+        total = _added(payload, self._paths)
+        if total is None:
             return None
-        total = sum((value for value in values if value is not None), Decimal(0))
-        total -= sum((value for value in less if value is not None), Decimal(0))
+        if self._less:
+            less = _added(payload, self._less)
+            if less is None:
+                return None
+            total -= less
         if self.rule.sign != "both":
             total = max(total if self.rule.sign == "positive" else -total, Decimal(0))
         value = scaled(total, self._factor) if total else 0
@@ -162,6 +164,17 @@ class Readers:
             return found
         levels = topic.split("/")
         return found + [(reader, part) for pattern, reader, part in self._wild if _matches(pattern, levels)]
+
+
+def _added(payload: Payload, paths: tuple[str, ...]) -> Decimal | None:
+    """Return the sum of the numbers at some paths; ``None``: one is missing."""
+    total: Decimal | None = None
+    for path in paths:
+        value = payload.value(path)
+        if value is None:
+            return None
+        total = value if total is None else total + value
+    return total
 
 
 def _matches(pattern: tuple[str, ...], levels: list[str]) -> bool:

@@ -27,7 +27,7 @@ def times_of(value: object, zone: ZoneInfo) -> tuple[EpochMilliseconds, ...]:
     if not isinstance(value, str) or len(value) > 40:
         raise UnreadableError(f"no time: {str(value)[:40]!r}")
     text = value.strip()
-    if (dsmr := _DSMR.fullmatch(text)) is not None:
+    if text[-1:] in ("S", "W") and (dsmr := _DSMR.fullmatch(text)) is not None:
         year, month, day, hour, minute, second = (int(part) for part in dsmr.groups()[:6])
         # Central European time: S is summer time, one hour more.
         offset = timezone(timedelta(hours=2 if dsmr[7] == "S" else 1))
@@ -41,8 +41,9 @@ def times_of(value: object, zone: ZoneInfo) -> tuple[EpochMilliseconds, ...]:
         raise UnreadableError(f"no time: {text!r}") from None
     if found.tzinfo is not None:
         return (_ms(found),)
-    both = (found.replace(tzinfo=zone, fold=0), found.replace(tzinfo=zone, fold=1))
-    return tuple(dict.fromkeys(_ms(one) for one in both))
+    summer = found.replace(tzinfo=zone)
+    winter = summer.replace(fold=1)
+    return (_ms(summer),) if summer.utcoffset() == winter.utcoffset() else (_ms(summer), _ms(winter))
 
 
 def instant(

@@ -36,6 +36,10 @@ PER_UNIT: Mapping[str, Fraction] = {
 """Milliwatt-hours, or milliwatts, in each unit."""
 
 
+# NaN and Infinity are no JSON, but devices send them.
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+
+
 class UnreadableError(ValueError):
     """A payload, or a value in it, can't be used; the message is the reason for people."""
 
@@ -47,8 +51,7 @@ def json_of(payload: bytes) -> Any:
         UnreadableError: It is not JSON.
     """
     try:
-        # NaN and Infinity are no JSON, but devices send them.
-        return json.loads(payload, parse_float=str, parse_int=str, parse_constant=str)
+        return _DECODER.decode(payload.decode())
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"not JSON: {error}") from None
 
@@ -76,7 +79,12 @@ def number_or_nothing(value: object) -> Decimal | None:
     Raises:
         UnreadableError: It is something else.
     """
-    return None if isinstance(value, str) and value.strip().lower() in _NOTHING else number(value)
+    try:
+        return number(value)
+    except UnreadableError:
+        if isinstance(value, str) and value.strip().lower() in _NOTHING:
+            return None
+        raise
 
 
 def scaled(value: Decimal, factor: Fraction) -> MilliwattHours:
@@ -89,7 +97,8 @@ def scaled(value: Decimal, factor: Fraction) -> MilliwattHours:
     if value.adjusted() < -_MAX_EXPONENT:
         return 0
     above, below = value.as_integer_ratio()
-    result = above * factor.numerator // (below * factor.denominator)
+    times, parts = factor.as_integer_ratio()
+    result = above * times // (below * parts)
     if abs(result) > _MAX:
         raise UnreadableError(f"too large: {value}")
     return result
