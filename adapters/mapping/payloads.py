@@ -116,7 +116,7 @@ class SenmlPayload:
     """
 
     def __init__(self, payload: bytes) -> None:
-        """Resolve the records.
+        """Resolve the names of its records.
 
         Raises:
             UnreadableError: It is no SenML.
@@ -124,8 +124,8 @@ class SenmlPayload:
         pack = json_of(payload)
         if not isinstance(pack, list) or len(pack) > 1000:
             raise UnreadableError("not SenML: no list of records")
-        self._values: dict[str, Decimal] = {}
-        self._times: dict[str, str] = {}
+        self._values: dict[str, tuple[Any, Any]] = {}
+        self._times: dict[str, tuple[Any, Any]] = {}
         base: dict[str, Any] = {}
         for record in pack:
             if not isinstance(record, dict):
@@ -134,23 +134,27 @@ class SenmlPayload:
             name = f"{base.get('bn', '')}{record.get('n', '')}"
             value, base_value = ("v", "bv") if "v" in record else ("s", "bs")
             if record.get(value) is not None:
-                found = number(record[value]) + number(base.get(base_value, "0"))
+                found = record[value], base.get(base_value, "0")
                 self._values[name] = self._values[f"{name} {record.get('u', base.get('bu', ''))}"] = found
                 if "t" in record or "bt" in base:
-                    self._times[name] = str(number(record.get("t", "0")) + number(base.get("bt", "0")))
+                    self._times[name] = record.get("t", "0"), base.get("bt", "0")
 
     def value(self, path: str) -> Decimal | None:
         """As ``Payload.value``."""
-        return self._values.get(path)
+        found = self._values.get(path)
+        return None if found is None else number(found[0]) + number(found[1])
 
     def text(self, path: str) -> str | None:
         """Return the time of a record; ``None``: it has none, or one relative to the arrival."""
-        time = self._times.get(path.removesuffix(" time"))
-        return time if time is not None and Decimal(time) >= _SENML_RELATIVE_BELOW else None
+        found = self._times.get(path.removesuffix(" time"))
+        time = None if found is None else number(found[0]) + number(found[1])
+        return str(time) if time is not None and time >= _SENML_RELATIVE_BELOW else None
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """As ``Payload.numbers``; of records with a unit, whose name has no blank."""
-        return ((path, value) for path, value in self._values.items() if " " in path and not path.endswith(" "))
+        for path in self._values:
+            if " " in path and not path.endswith(" ") and _number_or_none(self._values[path][0]) is not None:
+                yield path, number(self._values[path][0]) + number(self._values[path][1])
 
 
 class TelegramPayload:

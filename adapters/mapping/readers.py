@@ -46,8 +46,7 @@ class Reader:
     limits: CounterLimits
     longest_gap_ms: int
     highest: int
-    _paths: tuple[str, ...]
-    _less: tuple[str, ...]
+    _terms: tuple[tuple[str, bool], ...]
     _factor: Fraction
     _zone: ZoneInfo
     _time: str | None
@@ -56,7 +55,8 @@ class Reader:
     @property
     def where(self) -> str:
         """Where in a message the value is, for people."""
-        return " + ".join(self._paths) + "".join(f" - {path}" for path in self._less) or "a number"
+        text = "".join(f" {'+' if added else '-'} {path}" for path, added in self._terms)
+        return text.removeprefix(" + ") or "a number"
 
     def value(self, payload: Payload) -> int | None:
         """Return the value, milliwatt-hours or milliwatts; ``None``: the message does not have it.
@@ -64,12 +64,12 @@ class Reader:
         Raises:
             UnreadableError: It is no number, or not a possible one.
         """
-        values = [payload.value(path) for path in self._paths]
-        less = [payload.value(path) for path in self._less]
-        if None in values or None in less:
-            return None
-        total = sum((value for value in values if value is not None), Decimal(0))
-        total -= sum((value for value in less if value is not None), Decimal(0))
+        total = Decimal(0)
+        for path, added in self._terms:
+            found = payload.value(path)
+            if found is None:
+                return None
+            total = total + found if added else total - found
         if self.rule.sign != "both":
             total = max(total if self.rule.sign == "positive" else -total, Decimal(0))
         value = scaled(total, self._factor) if total else 0
@@ -245,8 +245,7 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
         ),
         longest_gap_ms=meter.longest_gap_s * 1000,
         highest=capacity if rule.kind == "level" else meter.rated_w * 1000,
-        _paths=tuple(filled(path) for path in paths),
-        _less=tuple(filled(path) for path in less),
+        _terms=(*((filled(path), True) for path in paths), *((filled(path), False) for path in less)),
         _factor=factor * capacity if rule.unit == "%" else factor,
         _zone=ZoneInfo(rule.zone or settings.zone),
         _time=None if rule.time is None else filled(rule.time),

@@ -17,6 +17,9 @@ ANY_KEY = "*"
 
 _NOTHING = ("", "nan", "null", "none", "unknown", "unavailable")
 
+# NaN and Infinity are no JSON, but devices send them.
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+
 _MAX_EXPONENT = 18
 _MAX = 2**53
 
@@ -47,8 +50,7 @@ def json_of(payload: bytes) -> Any:
         UnreadableError: It is not JSON.
     """
     try:
-        # NaN and Infinity are no JSON, but devices send them.
-        return json.loads(payload, parse_float=str, parse_int=str, parse_constant=str)
+        return _DECODER.decode(payload.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"not JSON: {error}") from None
 
@@ -76,7 +78,12 @@ def number_or_nothing(value: object) -> Decimal | None:
     Raises:
         UnreadableError: It is something else.
     """
-    return None if isinstance(value, str) and value.strip().lower() in _NOTHING else number(value)
+    try:
+        return number(value)
+    except UnreadableError:
+        if isinstance(value, str) and value.strip().lower() in _NOTHING:
+            return None
+        raise
 
 
 def scaled(value: Decimal, factor: Fraction) -> MilliwattHours:
