@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from adapters.learn import Learner, listing, toml_of
 from adapters.listening import listen
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
@@ -110,6 +111,49 @@ def record(
         settings = load_settings(config, "adapter", AdapterSettings)
         for message in listen(settings, topic or readers_of(settings).filters):
             typer.echo(line_of(message))
+
+
+@app.command()
+@flowing
+def learn(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Recorded messages: of adapter record, or of mosquitto_sub -v.", dir_okay=False),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="The messages that arrive until Ctrl-C; needs --config.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="The adapter's settings file (TOML), which names the broker.", dir_okay=False
+        ),
+    ] = None,
+) -> None:
+    """List what looks like a register or a power, and print TOML to start from.
+
+    Each line of the list is a comment: topic, path, direction, last value, unit, and the preset that reads it. For a
+    number that no preset reads there is a rule of your own. Check units and directions, and give the meters your ids.
+
+    Then try it: commonwatt adapter test --config FILE messages.jsonl
+    """
+    with errors_reported():
+        if live == (file is not None) or (live and config is None):
+            raise ConfigError("give either a file of recorded messages, or --live and --config")
+        learner = Learner()
+        if file is not None:
+            with file.open(encoding="utf-8") as lines:
+                for message in messages_of(lines):
+                    learner.take(message)
+        elif config is not None:
+            typer.echo("listening; Ctrl-C prints what was found", err=True)
+            for message in _recorded(load_settings(config, "adapter", AdapterSettings), ["#"]):
+                learner.take(message)
+        proposals = learner.proposals()
+        for line in listing(learner, proposals):
+            typer.echo(f"# {line}")
+        start = "" if config is not None else '[adapter]\nmicrogrid = "r001"\n\n'
+        typer.echo(f"\n{start}{toml_of(proposals)}", nl=False)
 
 
 def _recorded(settings: AdapterSettings, filters: list[str]) -> Iterator[Recorded]:

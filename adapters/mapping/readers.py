@@ -46,8 +46,7 @@ class Reader:
     limits: CounterLimits
     longest_gap_ms: int
     highest: int
-    _paths: tuple[str, ...]
-    _less: tuple[str, ...]
+    _terms: tuple[tuple[str, bool], ...]
     _factor: Fraction
     _zone: ZoneInfo
     _time: str | None
@@ -56,7 +55,8 @@ class Reader:
     @property
     def where(self) -> str:
         """Where in a message the value is, for people."""
-        return " + ".join(self._paths) + "".join(f" - {path}" for path in self._less) or "a number"
+        text = "".join(f" {'+' if added else '-'} {path}" for path, added in self._terms)
+        return text.removeprefix(" + ") or "a number"
 
     def value(self, payload: Payload) -> int | None:
         """Return the value, milliwatt-hours or milliwatts; ``None``: the message does not have it.
@@ -64,14 +64,12 @@ class Reader:
         Raises:
             UnreadableError: It is no number, or not a possible one.
         """
-        total = _added(payload, self._paths)
-        if total is None:
-            return None
-        if self._less:
-            less = _added(payload, self._less)
-            if less is None:
+        total = Decimal(0)
+        for path, added in self._terms:
+            found = payload.value(path)
+            if found is None:
                 return None
-            total -= less
+            total = total + found if added else total - found
         if self.rule.sign != "both":
             total = max(total if self.rule.sign == "positive" else -total, Decimal(0))
         value = scaled(total, self._factor) if total else 0
@@ -166,17 +164,6 @@ class Readers:
         return found + [(reader, part) for pattern, reader, part in self._wild if _matches(pattern, levels)]
 
 
-def _added(payload: Payload, paths: tuple[str, ...]) -> Decimal | None:
-    """Return the sum of the numbers at some paths; ``None``: one is missing."""
-    total: Decimal | None = None
-    for path in paths:
-        value = payload.value(path)
-        if value is None:
-            return None
-        total = value if total is None else total + value
-    return total
-
-
 def _matches(pattern: tuple[str, ...], levels: list[str]) -> bool:
     if pattern[-1] == "#":
         pattern, levels = pattern[:-1], levels[: len(pattern) - 1]
@@ -258,8 +245,7 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
         ),
         longest_gap_ms=meter.longest_gap_s * 1000,
         highest=capacity if rule.kind == "level" else meter.rated_w * 1000,
-        _paths=tuple(filled(path) for path in paths),
-        _less=tuple(filled(path) for path in less),
+        _terms=(*((filled(path), True) for path in paths), *((filled(path), False) for path in less)),
         _factor=factor * capacity if rule.unit == "%" else factor,
         _zone=ZoneInfo(rule.zone or settings.zone),
         _time=None if rule.time is None else filled(rule.time),

@@ -17,6 +17,9 @@ ANY_KEY = "*"
 
 _NOTHING = ("", "nan", "null", "none", "unknown", "unavailable")
 
+# NaN and Infinity are no JSON, but devices send them.
+_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
+
 _MAX_EXPONENT = 18
 _MAX = 2**53
 
@@ -36,10 +39,6 @@ PER_UNIT: Mapping[str, Fraction] = {
 """Milliwatt-hours, or milliwatts, in each unit."""
 
 
-# NaN and Infinity are no JSON, but devices send them.
-_DECODER = json.JSONDecoder(parse_float=str, parse_int=str, parse_constant=str)
-
-
 class UnreadableError(ValueError):
     """A payload, or a value in it, can't be used; the message is the reason for people."""
 
@@ -51,7 +50,7 @@ def json_of(payload: bytes) -> Any:
         UnreadableError: It is not JSON.
     """
     try:
-        return _DECODER.decode(payload.decode())
+        return _DECODER.decode(payload.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise UnreadableError(f"not JSON: {error}") from None
 
@@ -97,8 +96,7 @@ def scaled(value: Decimal, factor: Fraction) -> MilliwattHours:
     if value.adjusted() < -_MAX_EXPONENT:
         return 0
     above, below = value.as_integer_ratio()
-    times, parts = factor.as_integer_ratio()
-    result = above * times // (below * parts)
+    result = above * factor.numerator // (below * factor.denominator)
     if abs(result) > _MAX:
         raise UnreadableError(f"too large: {value}")
     return result

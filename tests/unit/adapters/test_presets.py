@@ -149,7 +149,10 @@ CASES = {
         {"held back": 3, "not in it": 2},
     ),
     "victron-solar": Case(
-        [{"source": "c0619ab1b2c3/solarcharger/288"}, {"source": "c0619ab1b2c3/pvinverter/20"}],
+        [
+            {"source": "c0619ab1b2c3/solarcharger/288", "direction": "outgoing"},
+            {"source": "c0619ab1b2c3/pvinverter/20", "direction": "outgoing"},
+        ],
         {"1 generation": (20, 0, 150_000), "2 generation": (20, 0, 75_000)},
         {"held back": 2},
     ),
