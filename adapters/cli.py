@@ -196,7 +196,7 @@ def _summarise(trial: Trial, settings: AdapterSettings) -> None:
 async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     settings = load_settings(config, "adapter", AdapterSettings)
     readers = readers_of(settings)
-    tokens = load_tokens(settings.tokens) if any(meter.token is None for meter in settings.meter) else {}
+    tokens = {} if settings.tokens is None else load_tokens(settings.tokens)
     clock = load_clock(settings.clock)
     with (
         only_one(settings.store, "another adapter"),

@@ -97,7 +97,7 @@ def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
     except ConfigError as error:
         yield bad("mapping", str(error), "correct the file; the presets stand in docs/adapters.md")
         return
-    tokens = load_tokens(settings.tokens) if any(meter.token is None for meter in settings.meter) else {}
+    tokens = {} if settings.tokens is None else load_tokens(settings.tokens)
     without = [meter.id for meter in settings.meter if meter.token is None and str(meter.id) not in tokens]
     if without:
         found = f"no token of {counted(len(without), 'meter')}, such as {without[0]}"
@@ -143,7 +143,7 @@ def _broker(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
         certificate=own,
         revoked=settings.broker_revoked,
         identity=str(meter.id),
-        token=lambda: meter.token or load_tokens(settings.tokens)[str(meter.id)],
+        token=lambda: meter.token or (load_tokens(settings.tokens)[str(meter.id)] if settings.tokens else ""),
         subscribe=meter_down(settings.microgrid, meter.id, "+"),
     )
     connected = bool(running.answer and running.answer["connected"])

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from adapters.source import Arrived, Source
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.model.exceptions import CommonwattError
-from commonwatt.runtime.clock import wall_clock
+from commonwatt.runtime.clock import load_clock
 
 FIRST_S = 15.0
 """Seconds within which the broker must accept the connection."""
@@ -33,7 +33,7 @@ def listen(settings: AdapterSettings, filters: Iterable[str]) -> Iterator[Arrive
         # A name of its own: the name of a running adapter would end its connection.
         client_id=f"commonwatt-listen-{os.getpid()}",
         filters=filters,
-        now=wall_clock().now,
+        now=load_clock(settings.clock).now,
         wake=arrived.set,
         keeps=False,
         retained=True,

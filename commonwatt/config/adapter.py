@@ -5,7 +5,7 @@ The fields are the reference for ``docs/settings.md``; examples stand in ``docs/
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
@@ -237,8 +237,9 @@ class AdapterSettings(Settings):
         description="Folder with a certificate and key for each meter, METER.pem, for a broker that requires them; "
         "made by `commonwatt enroll device`.",
     )
-    tokens: Path = Field(
-        Path("meter-tokens.json"), description="The meters' tokens; made by `commonwatt utility register`."
+    tokens: Path | None = Field(
+        Path("meter-tokens.json"),
+        description="The meters' tokens, made by `commonwatt utility register`; not needed if each has its `token`.",
     )
     store: Path = Field(
         Path("adapter.db"),
@@ -256,6 +257,15 @@ class AdapterSettings(Settings):
     )
     meter: tuple[AdapterMeter, ...] = Field((), max_length=1000, description="The foreign meters.")
     rule: tuple[AdapterRule, ...] = Field((), max_length=1000, description="Rules of your own presets.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokens_of_their_own(cls, given: Any) -> Any:
+        """Need no file of tokens if each meter has its own."""
+        meters = given.get("meter") if isinstance(given, dict) else None
+        if isinstance(meters, list) and meters and all(isinstance(one, dict) and "token" in one for one in meters):
+            return {"tokens": None} | given
+        return given
 
     @model_validator(mode="after")
     def _ids_differ(self) -> Self:
