@@ -34,6 +34,7 @@ from gateway.core import Gateway
 from gateway.metrics import Figures as GatewayFigures
 from gateway.metrics import make_registry
 from gateway.store.store import Store
+from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
 from harness.docs.settings import reference
 from meter_sim.metrics import Figures as FleetFigures
@@ -49,6 +50,7 @@ _MADE = "Made from the code by `make docs`; a test compares the two.\n"
 def pages() -> dict[str, Callable[[], str]]:
     """Return the function that makes each page, by its name in ``docs/``."""
     return {
+        "adapters.md": adapters_page,
         "benchmarks.md": benchmarks_page,
         "commands.md": commands_page,
         "metrics.md": metrics_page,
