@@ -14,7 +14,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.files import check_file, check_named_files, load_settings
-from commonwatt.config.settings import PARTS
+from commonwatt.config.parts import PARTS
 from commonwatt.doctor.doctors import doctor_of
 from commonwatt.doctor.findings import Finding, Level, bad, good, run_check, with_file, worst
 from commonwatt.doctor.machine import version_findings

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.config.files import check_file, check_named_files, example
-from commonwatt.config.settings import PARTS
+from commonwatt.config.parts import PARTS
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.service import errors_reported, flowing
 

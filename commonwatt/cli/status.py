@@ -9,7 +9,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.files import check_file, load_settings
-from commonwatt.config.settings import PARTS
+from commonwatt.config.parts import PARTS
 from commonwatt.doctor.doctors import doctor_of
 from commonwatt.doctor.findings import Level, with_file, worst
 from commonwatt.doctor.running import fetch_status

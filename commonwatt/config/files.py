@@ -1,6 +1,7 @@
 """Configuration files: one TOML file per part, read and checked against its settings, each fault with its line.
 
-A file has one table, named after its part (``[gateway]``). Relative paths are relative to the file.
+A file has one table, named after its part (``[gateway]``), and perhaps lists of tables (``[[meter]]``). Relative paths
+are relative to the file.
 """
 
 import json
@@ -13,7 +14,8 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from commonwatt.config.settings import PARTS, GatewaySettings, UtilitySettings
+from commonwatt.config.parts import PARTS
+from commonwatt.config.settings import GatewaySettings, Settings, UtilitySettings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object
 
@@ -30,19 +32,28 @@ _KEY = re.compile(r"^\s*([A-Za-z0-9_\"'.-]+?)\s*=")
 
 
 def load_settings(path: Path, part: str, model: type[_S]) -> _S:
-    """Read the settings of ``part`` from the one table of ``path``, with its paths made absolute.
+    """Read the settings of ``part`` from ``path``, with its paths made absolute.
 
     Raises:
         ConfigError: The file or a setting is wrong; names file, line, key and the allowed values.
     """
-    table = read_toml(path)
-    if list(table) != [part]:
+    tables = read_toml(path)
+    lists = model.lists if issubclass(model, Settings) else ()
+    if part not in tables or not tables.keys() <= {part, *lists}:
         raise ConfigError(
-            f"{path}: must have exactly one table, [{part}], but has: "
-            + (", ".join(f"[{key}]" for key in table) or "none")
+            f"{path}: must have exactly one table, [{part}]"
+            + "".join(f", and lists [[{name}]]" for name in lists)
+            + ", but has: "
+            + (", ".join(f"[{key}]" for key in tables) or "none")
             + f"; see: commonwatt config example {part}"
         )
-    return _absolute(check_model(path, model, table[part], prefix=(part,)), path)
+    table = tables.pop(part)
+    if isinstance(table, dict):
+        inside = next((name for name in lists if name in table), None)
+        if inside is not None:
+            raise ConfigError(f"{place_of(path, part, inside)}: is a list of its own; write [[{inside}]]")
+        table |= tables
+    return _absolute(check_model(path, model, table, prefix=(part,)), path)
 
 
 def check_file(path: Path) -> str:
@@ -52,8 +63,8 @@ def check_file(path: Path) -> str:
         ConfigError: As ``load_settings``.
     """
     table = read_toml(path)
-    part = next(iter(table), "")
-    if part not in PARTS:
+    part = next((name for name in table if name in PARTS), "")
+    if not part:
         raise ConfigError(f"{path}: its table must be one of " + ", ".join(f"[{p}]" for p in PARTS))
     load_settings(path, part, PARTS[part])
     return part
@@ -67,15 +78,24 @@ def check_named_files(path: Path, part: str) -> None:
     """
     settings = load_settings(path, part, PARTS[part])
     faults = [
-        f"{place_of(path, part, key)}: {file}: {why}; {PARTS[part].model_fields[key].description}"
-        for key, file in settings
-        if isinstance(file, Path) and key not in MADE_BY_THE_PART and (why := _unreadable(file))
+        f"{place_of(path, part, *keys)}: {file}: {why}; {description}"
+        for keys, file, description in _named_files(settings)
+        if keys[-1] not in MADE_BY_THE_PART and (why := _unreadable(file))
     ]
     faults += [f"{place_of(path, part, key)}: {why}" for key, why in _port_faults(dict(settings))]
     if not faults and isinstance(settings, GatewaySettings):
         faults += [f"{place_of(path, part, key)}: {why}" for key, why in _other_microgrid(settings)]
     if faults:
         raise ConfigError("\n".join(faults))
+
+
+def _named_files(settings: Settings) -> Iterator[tuple[tuple[str, ...], Path, str]]:
+    """Yield the keys, the file and the description of each setting that names a file, tables inside included."""
+    for key, value in settings:
+        if isinstance(value, Settings):
+            yield from (((key, *keys), file, description) for keys, file, description in _named_files(value))
+        elif isinstance(value, Path):
+            yield (key,), value, type(settings).model_fields[key].description or ""
 
 
 def _port_faults(settings: dict[str, object]) -> Iterator[tuple[str, str]]:
@@ -126,7 +146,12 @@ def check_model(path: Path, model: type[_S], table: object, prefix: tuple[str | 
         return model.model_validate(table)
     except ValidationError as error:
         # Without the cause: pydantic's error quotes the value found, which may be a secret.
-        faults = [f"{place_of(path, *prefix, *fault['loc'])}: {_allowed(model, fault)}" for fault in error.errors()]
+        lists = model.lists if issubclass(model, Settings) else ()
+        faults = [
+            f"{place_of(path, *(() if fault['loc'][:1] and fault['loc'][0] in lists else prefix), *fault['loc'])}: "
+            f"{_allowed(model, fault)}"
+            for fault in error.errors()
+        ]
         raise ConfigError("\n".join(faults)) from None
 
 
@@ -191,6 +216,7 @@ def _absolute(settings: _S, path: Path) -> _S:
     """Return ``settings`` with relative paths resolved from the folder of their file."""
     base = path.resolve().parent
     changes: dict[str, object] = {key: base / value for key, value in settings if isinstance(value, Path)}
+    changes |= {key: _absolute(value, path) for key, value in settings if isinstance(value, Settings)}
     if isinstance(settings, UtilitySettings):
         # Imported here: the other parts are installed without SQLAlchemy.
         from commonwatt.config.database_url import absolute_database
@@ -221,14 +247,27 @@ def _toml(value: object) -> str:
 def example(part: str) -> str:
     """Return a commented example of the part's file, made from its model; it passes the part's check."""
     model = PARTS[part]
-    lines = [f"# {model.__doc__}", f"[{part}]"]
+    lines = [f"# {model.__doc__}", f"[{part}]", *_example_keys(model)]
     for key, field in model.model_fields.items():
-        lines.append(f"# {field.description}")
+        if isinstance(field.default, Settings):
+            lines += ["", f"# {field.description}", f"[{part}.{key}]", *_example_keys(type(field.default))]
+    for key in model.lists:
+        table = get_args(model.model_fields[key].annotation)[0]
+        lines += ["", f"# {model.model_fields[key].description}", f"# [[{key}]]"]
+        lines += [line if line.startswith("#") else f"# {line}" for line in _example_keys(table)]
+    return "\n".join(lines) + "\n"
+
+
+def _example_keys(model: type[BaseModel]) -> Iterator[str]:
+    """Yield a line for the meaning of each key, and one for its value."""
+    for key, field in model.model_fields.items():
+        if isinstance(field.default, Settings) or key in getattr(model, "lists", ()):
+            continue
+        yield f"# {field.description}"
         default = field.default
         if field.is_required():
-            lines.append(f'{key} = "r001"')
+            yield f'{key} = "r001"'
         elif default is None:
-            lines.append(f"# {key} = ...")
+            yield f"# {key} = ..."
         else:
-            lines.append(f"{key} = {json.dumps(default, default=str)}")
-    return "\n".join(lines) + "\n"
+            yield f"{key} = {json.dumps(default, default=str)}"

@@ -86,6 +86,8 @@ class Settings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, defer_build=True)
 
     reaches: ClassVar[tuple[Reach, ...]] = ()
+    lists: ClassVar[tuple[str, ...]] = ()
+    """Fields that are lists of tables beside the part's own table in its file, such as ``[[meter]]``."""
 
     @model_validator(mode="after")
     def _no_plain_text_by_accident(self) -> Self:
@@ -94,9 +96,9 @@ class Settings(BaseModel):
         return self
 
 
-_PLAIN_TEXT = "Allow MQTT without TLS beyond this machine: readings and tokens can then be read and changed on the way."
-_CA = "The authority that signs {}'s certificate (PEM); with it TLS is required. Made by `commonwatt enroll`."
-_REVOKED = (
+PLAIN_TEXT = "Allow MQTT without TLS beyond this machine: readings and tokens can then be read and changed on the way."
+BROKER_CA = "The authority that signs {}'s certificate (PEM); with it TLS is required. Made by `commonwatt enroll`."
+BROKER_REVOKED = (
     "This authority's revocation list (PEM): a broker with a revoked certificate is rejected. "
     "Needs `{}`; loaded again when it is replaced. Made by `commonwatt enroll`."
 )
@@ -104,9 +106,9 @@ _CERTIFICATE = (
     "The {}'s certificate with its key, one PEM file, for brokers that ask for it; renewed in place. "
     "Made by `commonwatt enroll device`."
 )
-_HTTP_PLAIN_TEXT = "Allow `http` on an address beyond this machine without TLS, for a private network."
+HTTP_PLAIN_TEXT = "Allow `http` on an address beyond this machine without TLS, for a private network."
 
-_HTTP_HOSTS = (
+HTTP_HOSTS = (
     "Host names of `http`, besides localhost, the host it listens on, and IP addresses; for other host names it "
     "does not answer, against DNS rebinding by other web pages."
 )
@@ -137,7 +139,7 @@ class BrokerSettings(Settings):
     clients_revoked: Path | None = Field(
         None, description="That authority's revocation list; loaded again when it is replaced."
     )
-    plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    plain_text: bool = Field(False, description=PLAIN_TEXT)
     packets_per_s: float = Field(
         100,
         gt=0,
@@ -149,8 +151,8 @@ class BrokerSettings(Settings):
     http: Address | None = Field(
         None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
     )
-    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
-    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
+    http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
 
     @model_validator(mode="after")
     def _certificates_complete(self) -> Self:
@@ -182,19 +184,19 @@ class GatewaySettings(Settings):
         Path("gateway-tokens.json"), description="The gateway's token; made by `commonwatt utility register`."
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's own broker.")
-    broker_ca: Path | None = Field(None, description=_CA.format("the microgrid's own broker"))
-    broker_revoked: Path | None = Field(None, description=_REVOKED.format("broker_ca"))
-    broker_plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    broker_ca: Path | None = Field(None, description=BROKER_CA.format("the microgrid's own broker"))
+    broker_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("broker_ca"))
+    broker_plain_text: bool = Field(False, description=PLAIN_TEXT)
     head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
-    head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
-    head_end_revoked: Path | None = Field(None, description=_REVOKED.format("head_end_ca"))
-    head_end_plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    head_end_ca: Path | None = Field(None, description=BROKER_CA.format("the utility's broker"))
+    head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))
+    head_end_plain_text: bool = Field(False, description=PLAIN_TEXT)
     certificate: Path | None = Field(None, description=_CERTIFICATE.format("gateway"))
     http: Address | None = Field(
         "127.0.0.1:9101", description="Where /metrics (Prometheus) and /status (JSON) are served."
     )
-    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
-    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
+    http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     collect_s: Seconds = Field(60, description="How often meters without push are asked for their records.")
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
@@ -254,9 +256,9 @@ class MetersSettings(Settings):
         Path("meter-tokens.json"), description="The meters' tokens; made by `commonwatt utility register`."
     )
     broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
-    broker_ca: Path | None = Field(None, description=_CA.format("the broker"))
-    broker_revoked: Path | None = Field(None, description=_REVOKED.format("broker_ca"))
-    broker_plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    broker_ca: Path | None = Field(None, description=BROKER_CA.format("the broker"))
+    broker_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("broker_ca"))
+    broker_plain_text: bool = Field(False, description=PLAIN_TEXT)
     certificates: Path | None = Field(
         None,
         description="Folder with a certificate and key for each meter, METER.pem, for a broker that requires them; "
@@ -265,8 +267,8 @@ class MetersSettings(Settings):
     http: Address | None = Field(
         None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
     )
-    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
-    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
+    http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     resolution_mwh: int = Field(
         100, ge=1, le=1_000_000, description="Readings are multiples of this many milliwatt-hours."
@@ -298,16 +300,16 @@ class UtilitySettings(Settings):
         Path("utility-tokens.json"), description="The utility's token; made by `commonwatt utility register`."
     )
     head_end: Address = Field("127.0.0.1:1884", description="The utility's broker.")
-    head_end_ca: Path | None = Field(None, description=_CA.format("the utility's broker"))
-    head_end_revoked: Path | None = Field(None, description=_REVOKED.format("head_end_ca"))
-    head_end_plain_text: bool = Field(False, description=_PLAIN_TEXT)
+    head_end_ca: Path | None = Field(None, description=BROKER_CA.format("the utility's broker"))
+    head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))
+    head_end_plain_text: bool = Field(False, description=PLAIN_TEXT)
     certificate: Path | None = Field(None, description=_CERTIFICATE.format("utility"))
     http: Address = Field("127.0.0.1:8080", description="Where the API, its page /docs, and /metrics are served.")
     http_certificate: Path | None = Field(
         None, description="Certificate and key, one PEM file, to serve by HTTPS; loaded at the next start."
     )
-    http_plain_text: bool = Field(False, description=_HTTP_PLAIN_TEXT)
-    http_hosts: tuple[HostName, ...] = Field((), description=_HTTP_HOSTS)
+    http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
     clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
     clock_is_right: bool = Field(
         False,
@@ -324,12 +326,3 @@ class UtilitySettings(Settings):
         description="Whole months (UTC) of readings to keep before the present month; older readings are deleted "
         "and not requested again. Without it all readings are kept.",
     )
-
-
-PARTS: dict[str, type[Settings]] = {
-    "broker": BrokerSettings,
-    "gateway": GatewaySettings,
-    "meters": MetersSettings,
-    "utility": UtilitySettings,
-}
-"""The parts that run from a file, by the name of the file's table."""

@@ -5,6 +5,7 @@ from typing import Protocol
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
+from commonwatt.protocol.commands import Kind
 
 
 class BatteryDescription(Protocol):
@@ -41,6 +42,10 @@ class Description(Protocol):
     @property
     def battery(self) -> BatteryDescription | None:
         """The battery whose sharing it controls; ``None``: no battery."""
+
+    @property
+    def commandable(self) -> frozenset[Kind]:
+        """The kinds of states that commands can set."""
 
     @property
     def push(self) -> bool:

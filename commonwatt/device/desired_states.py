@@ -143,7 +143,10 @@ def possible(command: Command, meter: Description, state: MeterState) -> Verdict
     """Return a refusal of a command that the meter can't do, else ``DONE``."""
     if command.cmd == "share_power_on" and meter.battery is None:
         return Verdict("refused", "no battery here")
-    if command.desired() and state.stopped:
+    desired = command.desired()
+    if desired and desired[0] not in meter.commandable:
+        return Verdict("refused", f"{desired[0].value} can't be commanded here")
+    if desired and state.stopped:
         return Verdict("refused", "shut down; initialize first")
     if command.cmd == "get" and command.what is None:
         return Verdict("refused", "get needs what: records, events, levels or state")

@@ -5,7 +5,7 @@ clock and no random source; ``wake_at`` is the time of the next ``tick``. It is 
 so a new object is a meter after a power cut.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from commonwatt.device import answers
@@ -15,11 +15,12 @@ from commonwatt.device.delivery import Delivery, Tally, next_put, open_group
 from commonwatt.device.description import Description
 from commonwatt.device.desired_states import DONE, Commanded, HeldStates, Verdict, possible
 from commonwatt.device.log import Aggregation, MeterLog
+from commonwatt.device.recording import Reading, packed, quantised
 from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.now import Trust
-from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, State
+from commonwatt.model.records import EventRecord, Log, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind
@@ -92,6 +93,7 @@ class Meter:
         # When the batch in flight was first sent; absent if that was before the start.
         self._asked: dict[Log, float] = {}
         self._relieved: int | None = None
+        self._level_at: EpochSeconds | None = None
 
     @property
     def wake_at(self) -> float | None:
@@ -146,32 +148,31 @@ class Meter:
         if self.state.stopped or slot_end <= self.state.last_slot:
             return []
         relief = self._relieve(slot_end)
-        remainders = dict(self.state.remainders)
-        quantised = {kind: self._quantise(kind, readings[kind], remainders) for kind in self.description.record_types}
-        measured = {"last_slot": slot_end, "level": quantised.get(RecordType.STORED)}
-        if len(self.history.rows) + len(quantised) > self._limits.log_records:
+        found, remainders = quantised(self.description, readings, self.state.remainders, self._limits.resolution)
+        measured = {"last_slot": slot_end, "level": found.get(RecordType.STORED)}
+        if self._is_full(len(found)):
             # An explicit gap: no ids are assigned, and no record contains the energy of this slot.
             self._tally["gap", "log_full"] += 1
             return [*relief, *self._save(**measured, gaps=self.state.gaps + 1)]
-        records = [
-            HistoryRecord(
-                record_type=kind,
-                lossy=0,
-                record_id=self.history.next_id + n,
-                meter_id=self.description.id,
-                account=self.description.account,
-                start=slot_end - SLOT_S,
-                end=slot_end,
-                reading=reading,
-            ).pack()
-            for n, (kind, reading) in enumerate(quantised.items())
-        ]
-        made = self.history.add(records)
-        return [
-            *relief,
-            Write(made),
-            *self._save(**measured, remainders=remainders, made=self.state.made + len(records)),
-        ]
+        slot = [Reading(kind, slot_end - SLOT_S, slot_end, value) for kind, value in found.items()]
+        return [*relief, *self._add(slot, **measured, remainders=remainders)]
+
+    def record(self, readings: Sequence[Reading]) -> Effects:
+        """Record readings that end at different times, ascending for each type: those of a foreign meter (K5)."""
+        if self.state.stopped or not readings:
+            return []
+        relief = self._relieve(readings[-1].end)
+        if self._is_full(len(readings)):
+            self._tally["gap", "log_full"] += 1
+            slots = sum((reading.end - reading.start) // SLOT_S for reading in readings)
+            return [*relief, *self._save(gaps=self.state.gaps + slots)]
+        last_slot = max(self.state.last_slot, *(reading.end for reading in readings))
+        return [*relief, *self._add(readings, last_slot=last_slot)]
+
+    def report_level(self, at: EpochSeconds, level: MilliwattHours) -> Effects:
+        """Set the present level of the battery, which ``get`` of levels reports; records may be made of it later."""
+        self._level_at = at
+        return self._save(level=level)
 
     def tick(self, now: float) -> Effects:
         """Do the due work: end states, send the minute's puts, send batches again."""
@@ -317,15 +318,14 @@ class Meter:
 
     # Records, state and messages.
 
-    def _quantise(
-        self, kind: RecordType, reading: MilliwattHours, remainders: dict[RecordType, MilliwattHours]
-    ) -> MilliwattHours:
-        """Round down to the resolution; carry the rest of a flow to the next slot, so that no energy is lost."""
-        total = reading + (remainders.get(kind, 0) if kind.is_flow else 0)
-        rest = total % self._limits.resolution
-        if kind.is_flow:
-            remainders[kind] = rest
-        return total - rest
+    def _is_full(self, new: int) -> bool:
+        return len(self.history.rows) + new > self._limits.log_records
+
+    def _add(self, readings: Sequence[Reading], **changes: object) -> Effects:
+        """Append records; ``made`` counts one for each slot and type."""
+        made = self.history.add(packed(self.description, self.history.next_id, readings))
+        slots = sum((reading.end - reading.start) // SLOT_S for reading in readings)
+        return [Write(made), *self._save(**changes, made=self.state.made + slots)]
 
     def _relieve(self, slot_end: EpochSeconds) -> Effects:
         """Consolidate all records not in flight when the log is nearly full (M7), at most once a quarter-hour."""
@@ -378,7 +378,9 @@ class Meter:
         level = self.state.level
         assert level is not None
         return self._publish(
-            topics.LEVELS, Level(state=self.state.bits, time=self.state.last_slot, level=level).pack(), qos=0
+            topics.LEVELS,
+            Level(state=self.state.bits, time=self._level_at or self.state.last_slot, level=level).pack(),
+            qos=0,
         )
 
     def _outcome(self, command: Command, verdict: Verdict, now: float, sent: dict[str, int] | None = None) -> Publish:

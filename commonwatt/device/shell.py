@@ -9,7 +9,7 @@ import logging
 import random
 import sqlite3
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
@@ -43,6 +43,7 @@ class DeviceShell:
         microgrid: Its id.
         store: The store for the cores' changes; commits run on a separate thread.
         tally: Counts commits that failed.
+        elsewhere: Publishes messages to other topics than meters'; ``None``: there are none.
 
     Attributes:
         links: The connection of each meter.
@@ -50,13 +51,20 @@ class DeviceShell:
         writing: The running commit, for the watchdog.
     """
 
-    def __init__(self, microgrid: MicrogridId, store: DeviceStore, tally: Tally) -> None:
+    def __init__(
+        self,
+        microgrid: MicrogridId,
+        store: DeviceStore,
+        tally: Tally,
+        elsewhere: Callable[[Publish], None] | None = None,
+    ) -> None:
         self.links: dict[MeterId, MqttLink] = {}
         self.dropped = 0
         self.writing = Work()
         self._microgrid = microgrid
         self._store = store
         self._tally = tally
+        self._elsewhere = elsewhere
         self._arrived: deque[tuple[MeterId, str, bytes]] = deque()
         self._wake = asyncio.Event()
         self._stop = asyncio.Event()
@@ -110,6 +118,10 @@ class DeviceShell:
         self._arrived.clear()
         return arrived
 
+    def wake(self) -> None:
+        """End the present ``rest``; on the loop's thread."""
+        self._wake.set()
+
     async def rest(self, wait_s: float | None) -> None:
         """Wait until something arrives, ``wait_s`` real seconds have passed, or the program is asked to stop.
 
@@ -148,8 +160,11 @@ class DeviceShell:
 
     def _publish(self, message: Publish) -> None:
         topic = topics.parse_meter_up(message.topic)
-        assert topic is not None
-        self.links[topic.meter].publish(message)
+        if topic is not None:
+            self.links[topic.meter].publish(message)
+        else:
+            assert self._elsewhere is not None
+            self._elsewhere(message)
 
     def _ended(self, task: asyncio.Task[object]) -> None:
         """Wake the loop: the program stops, or a programming error ended a connection."""

@@ -37,6 +37,7 @@ class Target:
         identity: The service's client id.
         token: Returns its token.
         subscribe: The filter it subscribes to.
+        user: Its user name, if that is not its client id; empty: it has none.
     """
 
     setting: str
@@ -47,6 +48,7 @@ class Target:
     identity: str
     token: Callable[[], str]
     subscribe: str
+    user: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ def connection_findings(target: Target, reported: Reported | None) -> Iterator[F
         if reported is not None:
             yield _as_reported(target, reported)
             return
-        login = log_in(target.address, target.identity, target.token(), target.subscribe, _context(target))
+        login = log_in(target.address, target.identity, target.token(), target.subscribe, _context(target), target.user)
         yield good(f"{target.setting}: credentials", _accepted(target, login))
         step = "rights"
         yield good(f"{target.setting}: rights", _permitted(target, login))

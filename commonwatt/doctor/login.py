@@ -33,11 +33,17 @@ class Login:
     done: bool = False
 
 
-def log_in(address: str, identity: str, token: str, subscribe: str, context: ssl.SSLContext | None) -> Login:
-    """Connect as ``identity``, subscribe, and disconnect; return the broker's answers."""
+def log_in(
+    address: str, identity: str, token: str, subscribe: str, context: ssl.SSLContext | None, user: str | None = None
+) -> Login:
+    """Connect as ``identity``, subscribe, and disconnect; return the broker's answers.
+
+    The user name is ``identity`` unless there is another; with an empty one neither name nor token is sent.
+    """
     login = Login()
     client = paho.Client(CallbackAPIVersion.VERSION2, identity, clean_session=True, reconnect_on_failure=False)
-    client.username_pw_set(identity, token)
+    if user != "":
+        client.username_pw_set(user or identity, token)
     client.connect_timeout = ANSWER_S
     if context is not None:
         client.tls_set_context(context)

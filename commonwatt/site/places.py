@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.config.files import check_model, toml_table
-from commonwatt.config.settings import PARTS
+from commonwatt.config.parts import PARTS
 from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Role

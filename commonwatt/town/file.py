@@ -62,6 +62,9 @@ class MeterTable(Settings):
     battery_capacity_mwh: int | None = Field(
         None, gt=0, le=2**53, description="Capacity of the battery behind it; without it, no battery."
     )
+    shares: bool = Field(
+        True, description="Whether its battery shares by command; false for one that can only receive."
+    )
     service_amps: int = Field(200, ge=1, le=10_000, description="The service it measures.")
 
 

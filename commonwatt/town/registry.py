@@ -36,6 +36,7 @@ class RegisteredMeter(Settings):
         service_amps: The service it measures.
         battery_capacity_mwh: Its battery's capacity, milliwatt-hours; ``None``: no battery.
         address: Its static address.
+        shares: Whether its battery shares by command; else it only receives.
     """
 
     id: Annotated[int, BeforeValidator(_from_text), PlainSerializer(str), Field(ge=0, lt=2**64)]
@@ -47,6 +48,7 @@ class RegisteredMeter(Settings):
     service_amps: Annotated[int, Field(ge=1)]
     battery_capacity_mwh: Annotated[MilliwattHours, Field(gt=0, le=2**53)] | None = None
     address: str
+    shares: bool = True
 
 
 class Registry(Settings):
@@ -95,6 +97,7 @@ def registry_of(microgrid: Microgrid) -> Registry:
                 service_amps=meter.service_amps,
                 battery_capacity_mwh=meter.battery.capacity if meter.battery else None,
                 address=meter.address,
+                shares=meter.shares,
             )
             for meter in microgrid.meters
         ),

@@ -16,6 +16,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MicrogridId, MilliwattHours
+from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.town.file import MeterTable, MicrogridTable, TownFile, TownTable
 
@@ -85,6 +86,7 @@ class Meter:
         service_amps: The service it measures.
         battery: The battery whose sharing it controls; ``None``: no battery.
         push: The emulated push switch (M4): it sends without a request.
+        shares: Whether its battery shares by command; else it only receives.
     """
 
     id: MeterId
@@ -98,6 +100,12 @@ class Meter:
     service_amps: int
     battery: Battery | None = None
     push: bool = True
+    shares: bool = True
+
+    @property
+    def commandable(self) -> frozenset[Kind]:
+        """The kinds of states that commands can set."""
+        return frozenset(Kind)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -323,6 +331,7 @@ class _Builder:
             record_types=tuple(sorted(RecordType[name.upper()] for name in table.record_types)),
             service_amps=table.service_amps,
             battery=battery,
+            shares=table.shares,
         )
 
     def _day_of(self, function: Function) -> MilliwattHours:

@@ -121,6 +121,7 @@ class Manager:
         self._number = 0
         self._probed = 0
         self.epochs = Epochs(store, registry)
+        self._registry = registry
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
         sharing = frozenset(m for (m, kind), d in self._desired.items() if kind is Kind.SHARING and d.value == "on")
@@ -128,6 +129,7 @@ class Manager:
 
     def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
+        self._registry = registry
         self.meters = {meter: self.meters.get(meter, MeterView()) for meter in registry}
 
     # Reports of meters
@@ -281,6 +283,7 @@ class Manager:
                 capacity=info.capacity,
                 minimum=info.capacity * info.minimum_percent // 100,
                 available=up and now - view.level_heard <= LEVEL_GOOD_FOR_S,
+                shares=self._registry[meter].shares,
             )
         return states
 

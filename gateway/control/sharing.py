@@ -16,12 +16,14 @@ class BatteryState:
         capacity: Its capacity, milliwatt-hours.
         minimum: Its sharing minimum, milliwatt-hours: below it the battery receives, and does not share.
         available: Whether it can take part: its level is recent, it is up and not isolated.
+        shares: Whether it shares by command; else it only receives.
     """
 
     level: MilliwattHours
     capacity: MilliwattHours
     minimum: MilliwattHours
     available: bool = True
+    shares: bool = True
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,7 @@ def decide_spec(batteries: Mapping[MeterId, BatteryState], before: Decision, ban
         for meter, battery in batteries.items()
         if meter not in receivers
         and battery.available
+        and battery.shares
         and battery.level > battery.minimum + (0 if meter in before.donors else _band(battery, band_permille))
     )
     return Decision(donors, receivers) if donors and receivers else Decision(frozenset(), receivers)

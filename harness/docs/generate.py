@@ -19,6 +19,8 @@ import typer
 from prometheus_client import CollectorRegistry, ProcessCollector
 from prometheus_client.metrics_core import Metric
 
+from adapters.metrics import AdapterMetrics
+from adapters.metrics import Figures as AdapterFigures
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import kept, made_page
 from broker.metrics import BrokerMetrics
@@ -32,6 +34,7 @@ from gateway.core import Gateway
 from gateway.metrics import Figures as GatewayFigures
 from gateway.metrics import make_registry
 from gateway.store.store import Store
+from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
 from harness.docs.settings import reference
 from meter_sim.metrics import Figures as FleetFigures
@@ -47,6 +50,7 @@ _MADE = "Made from the code by `make docs`; a test compares the two.\n"
 def pages() -> dict[str, Callable[[], str]]:
     """Return the function that makes each page, by its name in ``docs/``."""
     return {
+        "adapters.md": adapters_page,
         "benchmarks.md": benchmarks_page,
         "commands.md": commands_page,
         "metrics.md": metrics_page,
@@ -220,6 +224,7 @@ class MetricInfo:
 def all_metrics() -> dict[str, list[MetricInfo]]:
     """Return the metrics of each part, from registries without a running service."""
     own = {
+        "adapter": _of(AdapterMetrics(_no_adapter_figures, Counter()).registry),
         "broker": _of(BrokerMetrics().registry),
         "gateway": _gateway_metrics(),
         "meters": _of(FleetMetrics(_no_figures, Counter()).registry),
@@ -227,6 +232,20 @@ def all_metrics() -> dict[str, list[MetricInfo]]:
     }
     found = {part: metrics + _watchdog_metrics(part) for part, metrics in own.items()}
     return found | {"every part": _process_metrics()}
+
+
+def _no_adapter_figures() -> AdapterFigures:
+    return AdapterFigures(
+        source_connected=False,
+        source_complaint="",
+        source_dropped=0,
+        meters=0,
+        connected=0,
+        made=0,
+        acknowledged=0,
+        gaps=0,
+        dropped=0,
+    )
 
 
 def _watchdog_metrics(part: str) -> list[MetricInfo]:

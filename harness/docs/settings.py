@@ -1,8 +1,10 @@
 """Makes ``docs/settings.md`` from the models that validate the files; a test compares the two."""
 
-from typing import Any
+from collections.abc import Collection, Iterator
+from typing import Any, get_args
 
-from commonwatt.config.settings import PARTS, Settings
+from commonwatt.config.parts import PARTS
+from commonwatt.config.settings import Settings
 from commonwatt.site.file import SiteMicrogrid, SiteTable
 from commonwatt.town.file import MeterTable, MicrogridTable, TownTable
 
@@ -43,7 +45,7 @@ controllers, meters and accounts follow from the order, so append, and never ins
 def reference() -> str:
     """Return the page: a table of keys for each part, and for each table of the town file."""
     pages = [_INTRO]
-    pages += [f"## [{part}]\n\n{model.__doc__}\n\n{_table(model)}" for part, model in PARTS.items()]
+    pages += [page for part, model in PARTS.items() for page in _part(part, model)]
     pages.append(_TOWN_INTRO)
     pages += [f"### {name}\n\n{model.__doc__}\n\n{_table(model)}" for name, model in _TOWN_TABLES.items()]
     pages.append(_SITE_INTRO)
@@ -51,10 +53,23 @@ def reference() -> str:
     return "\n".join(pages)
 
 
-def _table(model: type[Settings]) -> str:
+def _part(part: str, model: type[Settings]) -> Iterator[str]:
+    """Yield the table of a part, then its tables inside, and its lists of tables."""
+    inside = {key: field.default for key, field in model.model_fields.items() if isinstance(field.default, Settings)}
+    lists = {key: get_args(model.model_fields[key].annotation)[0] for key in model.lists}
+    yield f"## [{part}]\n\n{model.__doc__}\n\n{_table(model, {*inside, *lists})}"
+    for key, settings in inside.items():
+        yield f"### [{part}.{key}]\n\n{type(settings).__doc__}\n\n{_table(type(settings))}"
+    for key, table in lists.items():
+        yield f"### [[{key}]] of [{part}]\n\n{table.__doc__}\n\n{_table(table)}"
+
+
+def _table(model: type[Settings], without: Collection[str] = ()) -> str:
     schema = model.model_json_schema()
     lines = ["| key | type | default | what it is for |", "|---|---|---|---|"]
     for key, field in schema["properties"].items():
+        if key in without:
+            continue
         default = "(must be given)" if key in schema.get("required", ()) else _default(field.get("default"))
         lines.append(f"| `{key}` | {_type(field)} | {default} | {field['description']} |")
     return "\n".join(lines) + "\n"
@@ -67,7 +82,9 @@ def _default(value: object) -> str:
 def _type(field: Any) -> str:
     """Describe a JSON schema in words."""
     if "anyOf" in field:
-        return next(_type(kind) for kind in field["anyOf"] if kind.get("type") != "null")
+        return " or ".join(dict.fromkeys(_type(kind) for kind in field["anyOf"] if kind.get("type") != "null"))
+    if "$ref" in field:
+        return "table"
     values = field.get("enum") or ([field["const"]] if "const" in field else [])
     if values:
         return " or ".join(f"`{value}`" for value in values)

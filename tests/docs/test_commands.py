@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from commonwatt.config.files import check_file
-from commonwatt.config.settings import PARTS
+from commonwatt.config.parts import PARTS
 from harness.docs.generate import DOCS, all_commands, blocks_of, code_of, commands_page, pages_for_people
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from commonwatt.config.settings import PARTS
+from commonwatt.config.parts import PARTS
 from harness.docs.settings import reference
 
 PAGE = Path(__file__).parents[2] / "docs" / "settings.md"
@@ -17,5 +17,9 @@ def test_page_has_a_row_for_every_key_of_every_part() -> None:
     text = reference()
     for part, model in PARTS.items():
         section = text.split(f"## [{part}]\n")[1].split("\n## ")[0]
-        rows = [line.split("`")[1] for line in section.splitlines() if line.startswith("| `")]
-        assert rows == list(model.model_fields)
+        own, *others = section.split("\n### ")
+        rows = [line.split("`")[1] for line in own.splitlines() if line.startswith("| `")]
+        titles = {title.partition("\n")[0] for title in others}
+        inside = {f"[{part}.{key}]" for key in model.model_fields if key not in rows and key not in model.lists}
+        assert titles == inside | {f"[[{key}]] of [{part}]" for key in model.lists}
+        assert set(rows) <= set(model.model_fields)

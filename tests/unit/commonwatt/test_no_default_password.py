@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.config.files import example
-from commonwatt.config.settings import PARTS
+from commonwatt.config.parts import PARTS
 from commonwatt.identity.devices import load_devices, load_tokens, new_token
 from utility.cli.main import app
 

@@ -147,3 +147,13 @@ def test_full_battery_with_a_minimum_of_all_it_holds_is_done_receiving() -> None
 
 def test_batteries_near_their_minimum_are_watched_closely() -> None:
     assert near_minimum(town((40, 50), (50, 50), (55, 50), (56, 50)), 50) == {1, 2, 3}
+
+
+def test_battery_that_can_not_be_commanded_receives_and_never_gives() -> None:  # req: C2, K5
+    batteries = {
+        1: BatteryState(level=900, capacity=CAPACITY, minimum=500, shares=False),
+        2: BatteryState(level=100, capacity=CAPACITY, minimum=500, shares=False),
+    }
+    assert decide_spec(batteries, NOBODY, BAND) == Decision(frozenset(), frozenset({2}))
+    batteries[3] = BatteryState(level=800, capacity=CAPACITY, minimum=500)
+    assert decide_spec(batteries, NOBODY, BAND) == Decision(frozenset({3}), frozenset({2}))

@@ -1,0 +1,225 @@
+"""``commonwatt adapter``: makes meters of a microgrid from what foreign meters publish by MQTT."""
+
+import asyncio
+import random
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from adapters.learn import Learner, listing, toml_of
+from adapters.listening import listen
+from adapters.mapping.readers import readers_of
+from adapters.metrics import AdapterMetrics
+from adapters.recordings import Recorded, line_of, messages_of
+from adapters.service import Service
+from adapters.status import status_of
+from adapters.store import CHANNELS
+from adapters.trial import Trial
+from commonwatt.cli.tables import show
+from commonwatt.config.adapter import AdapterSettings
+from commonwatt.config.files import load_settings
+from commonwatt.device.store import open_checked
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.clock import load_clock
+from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, only_one, run_service
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog_metrics import register_process
+
+_HELP = "Foreign meters: Tasmota, Shelly, zigbee2mqtt, DSMR and others, by MQTT topic."
+
+app = typer.Typer(help=_HELP)
+
+ConfigOption = Annotated[
+    Path,
+    typer.Option("--config", "-c", help="The adapter's settings file (TOML): adapter, meters, rules.", dir_okay=False),
+]
+
+
+@app.callback()
+def adapter() -> None:
+    """Foreign meters: Tasmota, Shelly, zigbee2mqtt, DSMR and others, by MQTT topic."""
+
+
+@app.command()
+@flowing
+def run(config: ConfigOption) -> None:
+    """Run an adapter until SIGTERM or Ctrl-C.
+
+    It subscribes to the broker on which foreign meters publish, turns their messages into records of 15 s, and delivers
+    these to the microgrid's gateway as each meter of ours does: a record is kept until the gateway has acknowledged it.
+    The process may be killed and started again at any time.
+
+    Try a file first: commonwatt adapter test --config FILE --live
+    """
+    run_service(lambda stop, watchdog: _run(config, stop, watchdog))
+
+
+@app.command("test")
+@flowing
+def dry_run(
+    config: ConfigOption,
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Recorded messages: of adapter record, or of mosquitto_sub -v.", dir_okay=False),
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="The messages that arrive now, until Ctrl-C.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only the summary, and values that are wrong.")] = False,
+) -> None:
+    """Explain what an adapter would do with each message; nothing is sent and nothing stored.
+
+    For each message: the meter and record type of its rule, the value, the slots it completes, or why it is ignored. A
+    summary follows. The exit code is 0 if every value was read, and each meter had one; else 1.
+
+    Record messages to repeat a test: commonwatt adapter record --config FILE > messages.jsonl
+    """
+    with errors_reported():
+        if live == (file is not None):
+            raise ConfigError("give either a file of recorded messages or --live")
+        settings = load_settings(config, "adapter", AdapterSettings)
+        trial = Trial(settings, readers_of(settings))
+        if file is None:
+            wrong = _explain(trial, _recorded(settings, readers_of(settings).filters), quiet=quiet)
+        else:
+            with file.open(encoding="utf-8") as lines:
+                wrong = _explain(trial, messages_of(lines), quiet=quiet)
+        _summarise(trial, settings)
+        silent = sorted({meter.id for meter in settings.meter} - trial.heard)
+        for meter in silent:
+            typer.echo(f"meter {meter}: no value at all; check its source and preset", err=True)
+        if wrong or silent:
+            raise SystemExit(EXIT_FAILED)
+
+
+@app.command()
+@flowing
+def record(
+    config: ConfigOption,
+    topic: Annotated[
+        list[str] | None, typer.Option("--topic", "-t", help="What to record; without it, what the rules read.")
+    ] = None,
+) -> None:
+    """Print the messages of the foreign meters' broker as JSON lines, until Ctrl-C.
+
+    The lines repeat a test later: commonwatt adapter test --config FILE messages.jsonl
+    """
+    with errors_reported():
+        settings = load_settings(config, "adapter", AdapterSettings)
+        for message in listen(settings, topic or readers_of(settings).filters):
+            typer.echo(line_of(message))
+
+
+@app.command()
+@flowing
+def learn(
+    file: Annotated[
+        Path | None,
+        typer.Argument(help="Recorded messages: of adapter record, or of mosquitto_sub -v.", dir_okay=False),
+    ] = None,
+    live: Annotated[
+        bool, typer.Option("--live", help="The messages that arrive until Ctrl-C; needs --config.")
+    ] = False,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config", "-c", help="The adapter's settings file (TOML), which names the broker.", dir_okay=False
+        ),
+    ] = None,
+) -> None:
+    """List what looks like a register or a power, and print TOML to start from.
+
+    Each line of the list is a comment: topic, path, direction, last value, unit, and the preset that reads it. For a
+    number that no preset reads there is a rule of your own. Check units and directions, and give the meters your ids.
+
+    Then try it: commonwatt adapter test --config FILE messages.jsonl
+    """
+    with errors_reported():
+        if live == (file is not None) or (live and config is None):
+            raise ConfigError("give either a file of recorded messages, or --live and --config")
+        learner = Learner()
+        if file is not None:
+            with file.open(encoding="utf-8") as lines:
+                for message in messages_of(lines):
+                    learner.take(message)
+        elif config is not None:
+            typer.echo("listening; Ctrl-C prints what was found", err=True)
+            for message in _recorded(load_settings(config, "adapter", AdapterSettings), ["#"]):
+                learner.take(message)
+        proposals = learner.proposals()
+        for line in listing(learner, proposals):
+            typer.echo(f"# {line}")
+        start = "" if config is not None else '[adapter]\nmicrogrid = "r001"\n\n'
+        typer.echo(f"\n{start}{toml_of(proposals)}", nl=False)
+
+
+def _recorded(settings: AdapterSettings, filters: list[str]) -> Iterator[Recorded]:
+    for number, message in enumerate(listen(settings, filters), 1):
+        yield Recorded(number, message.topic, message.payload, message.at, message.retained)
+
+
+def _explain(trial: Trial, messages: Iterable[Recorded], *, quiet: bool) -> int:
+    """Print a line for each value; return how many are wrong."""
+    wrong = 0
+    for message in messages:
+        for line in trial.take(message):
+            wrong += not line.good
+            if not (quiet and line.good):
+                meter = "" if line.meter is None else f"meter {line.meter} {line.quantity}: "
+                value = f"{line.value}: " if line.value else ""
+                mark = "" if line.good else "WRONG: "
+                typer.echo(f"{line.number}: {mark}{line.topic}: {meter}{value}{line.words}")
+    return wrong
+
+
+def _summarise(trial: Trial, settings: AdapterSettings) -> None:
+    rows: list[dict[str, object]] = [
+        {
+            "meter": str(meter),
+            "source": next(one.source for one in settings.meter if one.id == meter),
+            "record type": kind.name.lower(),
+            "exact": total.exact,
+            "averaged": total.averaged,
+            "energy": f"{total.sum_mwh / 1e6:,.6f} kWh" if kind.is_flow else "",
+        }
+        for (meter, kind), total in sorted(trial.totals.items())
+    ]
+    show("slots", rows, ("meter", "source", "record type", "exact", "averaged", "energy"))
+    typer.echo(f"{trial.used:,} values used")
+    for why, count in trial.unused.most_common():
+        typer.echo(f"{count:,} {why}")
+
+
+async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
+    settings = load_settings(config, "adapter", AdapterSettings)
+    readers = readers_of(settings)
+    tokens = {} if settings.tokens is None else load_tokens(settings.tokens)
+    clock = load_clock(settings.clock)
+    with (
+        only_one(settings.store, "another adapter"),
+        closing(open_checked(settings.store, int(clock.now()), CHANNELS)) as store,
+    ):
+        service = Service(
+            settings=settings,
+            readers=readers,
+            tokens=tokens,
+            clock=clock,
+            store=store,
+            rng=random.Random(),  # noqa: S311 - spreads reconnections
+        )
+        watchdog.watch("writer", service.writing.mark)
+        http = None
+        if settings.http is not None:
+            registry = AdapterMetrics(service.figures, service.tally).registry
+            register_process(registry, "adapter", watchdog)
+            http = HttpServer(settings.http, registry, lambda: status_of(service, settings), settings.http_hosts)
+            watchdog.thread("http", http.start())
+        watchdog.ready(f"{len(settings.meter)} foreign meters of {settings.microgrid}")
+        try:
+            await service.run(stop)
+        finally:
+            if http is not None:
+                http.stop()

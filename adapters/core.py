@@ -1,0 +1,256 @@
+"""The core of an adapter: messages of foreign meters in, records of our meters out (K5, M9; docs/adapters.md).
+
+It takes a message and the time, and returns effects: changes to commit, then messages to publish. It reads no clock
+and has no connection. Its state is that of its meters and channels.
+"""
+
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
+
+from adapters.energy.channel import Channel, ChannelRule, Ignored, Taken, Value, take
+from adapters.energy.counter import Outcome
+from adapters.energy.spread import EpochMilliseconds, Run
+from adapters.mapping.readers import Reader, Readers, Reading
+from adapters.mapping.times import instant
+from adapters.store import Change, ChannelChange, Key
+from commonwatt.config.adapter import AdapterMeter
+from commonwatt.device.meter import Meter
+from commonwatt.device.recording import Reading as Record
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import RecordType, State
+from commonwatt.model.units import MicrogridId, MilliwattHours
+from commonwatt.protocol.commands import Kind
+
+REPEAT_S = 300
+"""Seconds until the command of a state in force is published again: a device that restarts has forgotten it."""
+
+KEPT_WRONG = 100
+"""Unreadable messages kept for inspection; the oldest is dropped."""
+
+KEPT_BYTES = 300
+"""Bytes of each that are kept."""
+
+Effects: TypeAlias = list[Effect[Change]]
+
+Tally: TypeAlias = Counter[tuple[str, str]]
+"""Event counts: (``value``, outcome or reason), (``message``, ``retained`` or ``unreadable``), and the meters' own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Battery:
+    """The battery behind a foreign meter."""
+
+    capacity: MilliwattHours
+    minimum_percent: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForeignMeter:
+    """A foreign meter, as the core of a meter needs it (``device.description.Description``)."""
+
+    id: MeterId
+    microgrid: MicrogridId
+    account: int
+    record_types: tuple[RecordType, ...]
+    battery: Battery | None
+    commandable: frozenset[Kind]
+    push: bool = True
+
+
+class Explained(NamedTuple):
+    """What became of one value of a message, for people.
+
+    Attributes:
+        reading: What the rule found.
+        taken: What became of it; ``None``: there was no value.
+    """
+
+    reading: Reading
+    taken: Taken | None
+
+
+class Wrong(NamedTuple):
+    """A message that could not be read.
+
+    Attributes:
+        at: When it arrived.
+        topic: Its topic.
+        payload: The beginning of its payload.
+        fault: Why it could not be read.
+    """
+
+    at: EpochMilliseconds
+    topic: str
+    payload: bytes
+    fault: str
+
+
+class Adapter:
+    """The foreign meters of one microgrid.
+
+    Attributes:
+        meters: The cores of their meters.
+        channels: Their channels.
+        tally: Event counts of the adapter and its meters.
+        wrong: The last messages that could not be read.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Sequence[AdapterMeter],
+        readers: Readers,
+        meters: Mapping[MeterId, Meter],
+        channels: Mapping[Key, Channel],
+        tally: Tally,
+    ) -> None:
+        self.meters = dict(meters)
+        self.channels = dict(channels)
+        self.tally = tally
+        self._readers = readers
+        self._rules = {reader: _rule_of(reader) for reader in readers.all}
+        self._settings = {meter.id: meter for meter in settings}
+        self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)
+        self._commanded: dict[tuple[MeterId, Kind], tuple[bool, float]] = {}
+
+    def message(self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool) -> Effects:
+        """Handle a message of a foreign meter that arrived at ``at``."""
+        return [effect for _, effects in self.explain(topic, payload, at, retained=retained) for effect in effects]
+
+    def explain(
+        self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool
+    ) -> Iterator[tuple[Explained | None, Effects]]:
+        """Handle a message; yield what became of each of its values, and the effects."""
+        if retained:
+            # It may be of any age. A broker sends it for each subscription.
+            self.tally["message", "retained"] += 1
+            return
+        for reader in self._readers.restarted(topic, payload):
+            channel = self._channel(reader)
+            channel.restarted = True
+            yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
+        for reading in self._readers.read(topic, payload):
+            if reading.value is None:
+                if reading.fault:
+                    self.tally["message", "unreadable"] += 1
+                    self.wrong.append(Wrong(at, topic, payload[:KEPT_BYTES], reading.fault))
+                yield Explained(reading, None), []
+            else:
+                yield self._value(reading, reading.value, at)
+
+    def receive(self, meter: MeterId, leaf: str, payload: bytes, now: float) -> Effects:
+        """Handle a message of the gateway to one of the meters."""
+        return [*self.meters[meter].receive(leaf, payload, now)]
+
+    def tick(self, now: float) -> Effects:
+        """Do the due work of the meters, and publish commands to devices."""
+        effects: Effects = []
+        for meter in self.meters.values():
+            if meter.wake_at is not None and meter.wake_at <= now:
+                effects += meter.tick(now)
+        return effects + self.commands(now)
+
+    @property
+    def wake_at(self) -> float | None:
+        """When ``tick`` is due next; ``None``: not by itself."""
+        times = [meter.wake_at for meter in self.meters.values() if meter.wake_at is not None]
+        times += [at + REPEAT_S for on, at in self._commanded.values() if on]
+        return min(times, default=None)
+
+    def reconnected(self) -> None:
+        """Publish the commands in force again: devices may have missed them."""
+        self._commanded = {key: (on, float("-inf")) for key, (on, _) in self._commanded.items() if on}
+
+    def commands(self, now: float) -> Effects:
+        """Return the messages to devices whose desired states began, ended, or are in force for a while."""
+        effects: Effects = []
+        for meter, core in self.meters.items():
+            settings = self._settings[meter]
+            commanded = core.commanded(int(now))
+            for kind, on, table in (
+                (Kind.SHARING, commanded.sharing and commanded.weight > 0, settings.share),
+                (Kind.REDUCING, commanded.reducing, settings.reduce),
+            ):
+                was, at = self._commanded.get((meter, kind), (False, float("-inf")))
+                if table is None or (on == was and not (on and at + REPEAT_S <= now)):
+                    continue
+                self._commanded[meter, kind] = (on, now)
+                topic = table.topic.replace("{device}", settings.source).replace("{channel}", settings.channel)
+                effects.append(Publish(topic, (table.on if on else table.off).encode(), 0))
+                self.tally["device_command", kind.value] += 1
+        return effects
+
+    def _value(self, reading: Reading, value: int, at: EpochMilliseconds) -> tuple[Explained, Effects]:
+        reader = reading.reader
+        device = instant(reading.times, at, queued=reader.rule.queued) if reading.times else None
+        if reading.times and device is None:
+            self.tally["value", "clock_wrong"] += 1
+        channel = self._channel(reader)
+        exchanged = self._settings[reader.meter].exchanged
+        if exchanged is not None:
+            channel.begin_again(int(exchanged.timestamp() * 1000), at)
+        taken = take(
+            channel,
+            self._rules[reader],
+            Value(value, at, device, reader.rank, reading.part, len(reader.topics), reading.restart_mark),
+        )
+        self.tally["value", taken.outcome.name.lower()] += 1
+        effects: Effects = []
+        meter = self.meters[reader.meter]
+        if isinstance(taken.outcome, Outcome):
+            if taken.missing_ms:
+                self.tally["value", "after_gap"] += 1
+            if reader.record_type is RecordType.STORED:
+                effects += meter.report_level(channel.at // 1000, max(0, value))
+        if taken.runs:
+            effects += meter.record(_records(taken.runs))
+        if taken.outcome not in (Ignored.DUPLICATE, Ignored.OUT_OF_ORDER, Ignored.CLOCK):
+            effects.append(Write(ChannelChange((reader.meter, reader.record_type), channel)))
+        return Explained(reading, taken), effects
+
+    def _channel(self, reader: Reader) -> Channel:
+        return self.channels.setdefault((reader.meter, reader.record_type), Channel())
+
+
+def foreign_meter(microgrid: MicrogridId, settings: AdapterMeter, readers: Readers) -> ForeignMeter:
+    """Return the description of a meter, with the record types that its rules make."""
+    own = [reader for reader in readers.all if reader.meter == settings.id]
+    types = {reader.record_type for reader in own}
+    if any(reader.rule.kind == "register" and reader.record_type is RecordType.THROUGH for reader in own):
+        types.add(RecordType.REGISTER)
+    kinds = {Kind.AGGREGATION}
+    kinds |= {Kind.SHARING} if settings.share is not None else set()
+    kinds |= {Kind.REDUCING} if settings.reduce is not None else set()
+    capacity = settings.capacity_wh
+    return ForeignMeter(
+        id=settings.id,
+        microgrid=microgrid,
+        account=settings.account,
+        record_types=tuple(sorted(types)),
+        battery=None
+        if capacity is None
+        else Battery(capacity=capacity * 1000, minimum_percent=settings.minimum_percent),
+        commandable=frozenset(kinds),
+    )
+
+
+def state_words(bits: int) -> list[str]:
+    """Return the names of a meter's state bits."""
+    return [str(state.name).lower() for state in State if bits & state]
+
+
+def _rule_of(reader: Reader) -> ChannelRule:
+    return ChannelRule(
+        kind=reader.rule.kind,
+        record_type=reader.record_type,
+        limits=reader.limits,
+        longest_gap_ms=reader.longest_gap_ms,
+        highest=reader.highest,
+    )
+
+
+def _records(runs: Mapping[RecordType, Sequence[Run]]) -> list[Record]:
+    return [Record(kind, run.start, run.end, run.value, run.lossy) for kind, found in runs.items() for run in found]

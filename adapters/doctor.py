@@ -1,0 +1,153 @@
+"""The adapter's examination for ``commonwatt doctor``, and what its status page shows."""
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+from adapters.mapping.readers import readers_of
+from adapters.store import CHANNELS
+from commonwatt.config.adapter import AdapterSettings
+from commonwatt.device.store import damage_of
+from commonwatt.doctor.certificates import certificate_findings, revocation_findings
+from commonwatt.doctor.connection import Reported, Target, connection_findings
+from commonwatt.doctor.doctors import Doctor
+from commonwatt.doctor.findings import Check, Finding, bad, good, warning
+from commonwatt.doctor.machine import clock_findings, disk_findings
+from commonwatt.doctor.running import Running, port_findings
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import counted
+from commonwatt.protocol.topics import meter_down
+
+_SILENT = "compare its topic and preset with what the device publishes: commonwatt adapter test --config FILE --live"
+
+
+def checks(settings: AdapterSettings, running: Running) -> Sequence[Check]:
+    """Return the checks of an adapter."""
+    return (
+        Check("clock", partial(clock_findings, settings.clock)),
+        Check("disk", partial(disk_findings, settings.store)),
+        Check("store", partial(_store, settings, running)),
+        Check("certificate", partial(_certificates, settings)),
+        Check("mapping", partial(_mapping, settings)),
+        Check("port", partial(port_findings, settings, running)),
+        Check("source", partial(_source, settings, running)),
+        Check("broker", partial(_broker, settings, running)),
+    )
+
+
+def judge(answer: dict[str, Any]) -> Iterator[Finding]:
+    """Yield what the status of a running adapter shows."""
+    source = answer["source"]
+    if source["connected"]:
+        yield good("source", f"connected to {source['address']}; its limits: {_words(source['limits'])}")
+    else:
+        yield bad("source", f"not connected to {source['address']}: {source['complaint']}", "see the steps below")
+    connected, meters = answer["connected"], len(answer["meters"])
+    found = f"{connected} of {counted(meters, 'meter')} connected to the microgrid's broker"
+    yield good("broker", found) if connected == meters else warning("broker", found, "see the log of the adapter")
+    for meter, state in answer["meters"].items():
+        values = state["values"]
+        if not any(value["at"] for value in values.values()):
+            yield warning(f"meter {meter}", f"no value of {state['source']} since the start", _SILENT)
+        for kind, value in values.items():
+            if value["other_unit"]:
+                yield bad(
+                    f"meter {meter}",
+                    f"{kind} is 10, 100 or 1,000 times what it was: another unit; nothing counts",
+                    "correct unit or scale of its rule, or say with exchanged that the device is another one",
+                )
+    if answer["unreadable"]:
+        last = answer["unreadable"][-1]
+        yield warning("messages", f"unreadable, such as {last['topic']}: {last['fault']}", _SILENT)
+
+
+def _words(limits: dict[str, object]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in limits.items()) or "not told (MQTT 3.1.1)"
+
+
+def _store(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
+    path = settings.store
+    if running.runs:
+        yield good("store", f"{path}: in use; checked at the next start")
+    elif not path.exists():
+        yield good("store", f"{path}: not there yet; the adapter makes it")
+    elif why := damage_of(path, CHANNELS):
+        yield bad(
+            "store", f"{path}: {why}", "start the adapter: it keeps this file beside a new store, and begins anew"
+        )
+    else:
+        yield good("store", f"{path}: passes its check")
+
+
+def _certificates(settings: AdapterSettings) -> Iterator[Finding]:
+    yield from certificate_findings("broker_ca", settings.broker_ca)
+    yield from certificate_findings("source.ca", settings.source.ca)
+    yield from revocation_findings("broker_revoked", settings.broker_revoked, settings.broker_ca, None)
+    if settings.certificates is not None:
+        for meter in settings.meter:
+            yield from certificate_findings(
+                f"certificate of {meter.id}", settings.certificates / f"{meter.id}.pem", named=str(meter.id)
+            )
+
+
+def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
+    try:
+        readers = readers_of(settings)
+    except ConfigError as error:
+        yield bad("mapping", str(error), "correct the file; the presets stand in docs/adapters.md")
+        return
+    tokens = {} if settings.tokens is None else load_tokens(settings.tokens)
+    without = [meter.id for meter in settings.meter if meter.token is None and str(meter.id) not in tokens]
+    if without:
+        found = f"no token of {counted(len(without), 'meter')}, such as {without[0]}"
+        yield bad(
+            "mapping", found, "add the meter to the town file, and register the town: commonwatt utility register"
+        )
+    elif not settings.meter:
+        yield warning(
+            "mapping", "no meter", "find out what the devices publish: commonwatt adapter learn --config FILE"
+        )
+    else:
+        yield good("mapping", f"{counted(len(settings.meter), 'meter')}, {counted(len(readers.all), 'rule')}")
+
+
+def _source(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
+    """Yield the steps to the foreign meters' broker, by another client id: the adapter's own would end its session."""
+    source = settings.source
+    target = Target(
+        setting="source.address",
+        address=source.address,
+        ca=source.ca,
+        certificate=source.certificate,
+        revoked=None,
+        identity="commonwatt-doctor",
+        token=lambda: source.password or "",
+        subscribe="commonwatt-doctor/nothing",
+        user=source.user or "",
+    )
+    told = None if running.answer is None else running.answer["source"]
+    yield from connection_findings(target, Reported(connected=True) if told and told["connected"] else None)
+
+
+def _broker(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
+    """Yield the steps of the first meter's connection; a running adapter reports its own."""
+    if not settings.meter:
+        return
+    meter = settings.meter[0]
+    own = None if settings.certificates is None else settings.certificates / f"{meter.id}.pem"
+    target = Target(
+        setting="broker",
+        address=settings.broker,
+        ca=settings.broker_ca,
+        certificate=own,
+        revoked=settings.broker_revoked,
+        identity=str(meter.id),
+        token=lambda: meter.token or (load_tokens(settings.tokens)[str(meter.id)] if settings.tokens else ""),
+        subscribe=meter_down(settings.microgrid, meter.id, "+"),
+    )
+    connected = bool(running.answer and running.answer["connected"])
+    yield from connection_findings(target, Reported(connected=connected or None) if running.runs else None)
+
+
+DOCTOR = Doctor(checks=checks, judge=judge)

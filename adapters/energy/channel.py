@@ -1,0 +1,262 @@
+"""One record type of one meter: from a value and its time to slots, whatever its kind.
+
+A channel's fields are its whole state. They are committed with the records made from it, so that a crash neither
+loses a slot nor makes it twice.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NamedTuple
+
+from pydantic import TypeAdapter
+
+from adapters.energy.counter import Counter, CounterLimits, Outcome, Point, Read
+from adapters.energy.spread import EpochMilliseconds, Run, Spread, Steps
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MilliwattHours
+
+FALLBACK_MS = 600_000
+"""Milliseconds without the preferred source of a value after which the next one counts."""
+
+_SET_BACK_MS = 5_000
+"""Most milliseconds by which messages may arrive before the last one, by a clock that was corrected."""
+
+# A power of 1 mW for 1 ms is this part of a milliwatt-hour; the mean of two powers needs halves.
+_HALF_MW_MS = 7_200_000
+
+
+class Ignored(StrEnum):
+    """Why a value is not used."""
+
+    NOT_PREFERRED = "another rule is preferred"
+    DUPLICATE = "duplicate"
+    OUT_OF_ORDER = "out of order"
+    CLOCK = "the adapter's clock was set back"
+    INCOMPLETE = "other topics of the sum are missing"
+    IMPOSSIBLE = "above the rated power, or outside the capacity"
+
+
+class Value(NamedTuple):
+    """A value with its times.
+
+    Attributes:
+        value: Milliwatt-hours or milliwatts.
+        arrival: When its message arrived.
+        device: The device's own time; ``None``: it has none that counts.
+        rank: Place of its rule in the order of preference.
+        part: Which number of a sum.
+        parts: How many numbers are added up.
+        restart_mark: A value that changes when the register is set back.
+    """
+
+    value: int
+    arrival: EpochMilliseconds
+    device: EpochMilliseconds | None = None
+    rank: int = 0
+    part: int = 0
+    parts: int = 1
+    restart_mark: str | None = None
+
+
+class Taken(NamedTuple):
+    """What became of a value.
+
+    Attributes:
+        outcome: Its outcome, or why it was ignored.
+        runs: The slots that are complete now, by record type.
+        missing_ms: Length of a gap too long to be spread; its slots are missing.
+    """
+
+    outcome: Outcome | Ignored
+    runs: dict[RecordType, list[Run]]
+    missing_ms: EpochMilliseconds = 0
+
+
+@dataclass(kw_only=True)
+class Channel:
+    """The state of one record type of one meter; its fields are stored.
+
+    Attributes:
+        rank: Place of the rule in use.
+        at: Time of the last value used, epoch milliseconds.
+        arrived: Arrival of the last value of that rule.
+        device: The last device's time used; 0: none.
+        parts: The last number of each topic of a sum.
+        restart_mark: The last value that changes when the register is set back.
+        restarted: Whether the device reported a restart since the last value.
+        counter: The counter of a register.
+        spread: Its energy over slots.
+        steps: A register as read, or a level.
+        power: The last power, milliwatts.
+        rest: Energy below a milliwatt-hour, in halves of mW ms.
+        exchanged: The last exchange of the device that was considered.
+    """
+
+    rank: int = 0
+    at: EpochMilliseconds = 0
+    arrived: EpochMilliseconds = 0
+    device: EpochMilliseconds = 0
+    parts: dict[int, int] = field(default_factory=dict)
+    restart_mark: str | None = None
+    restarted: bool = False
+    counter: Counter = field(default_factory=Counter)
+    spread: Spread | None = None
+    steps: Steps | None = None
+    power: int = 0
+    rest: int = 0
+    exchanged: EpochMilliseconds = 0
+
+    def begin_again(self, exchanged: EpochMilliseconds, now: EpochMilliseconds) -> None:
+        """Begin anew with another device, once for each exchange; the energy between the two is not counted."""
+        if self.exchanged < exchanged <= now:
+            self.exchanged = exchanged
+            self.counter = Counter(total=self.counter.total)
+            self.parts = {}
+            self.restart_mark = None
+            self.device = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChannelRule:
+    """What a channel needs of its rule.
+
+    Attributes:
+        kind: register, interval, power or level.
+        record_type: The record type.
+        limits: What its counter can do.
+        longest_gap_ms: Energy of a longer time without a value is not spread.
+        highest: The highest power, milliwatts, or level, milliwatt-hours.
+    """
+
+    kind: str
+    record_type: RecordType
+    limits: CounterLimits
+    longest_gap_ms: int
+    highest: int
+
+
+def take(channel: Channel, rule: ChannelRule, value: Value) -> Taken:
+    """Take a value, and change the channel."""
+    ignored = _choose(channel, value)
+    if ignored is None and value.parts > 1:
+        channel.parts[value.part] = value.value
+        if len(channel.parts) < value.parts:
+            ignored = Ignored.INCOMPLETE
+    at = _time_of(channel, value) if ignored is None else ignored
+    if isinstance(at, Ignored):
+        return Taken(at, {})
+    if value.restart_mark is not None:
+        channel.restarted |= channel.restart_mark not in (None, value.restart_mark)
+        channel.restart_mark = value.restart_mark
+    number = sum(channel.parts.values()) if value.parts > 1 else value.value
+    if rule.kind != "register" and not -rule.highest <= number <= _highest(channel, rule, at):
+        return Taken(Ignored.IMPOSSIBLE, {})
+    taken = _TAKE[rule.kind](channel, rule, at, number)
+    channel.at = at
+    if value.device is not None:
+        channel.device = value.device
+    return taken
+
+
+def _highest(channel: Channel, rule: ChannelRule, at: EpochMilliseconds) -> int:
+    if rule.kind != "interval":
+        return rule.highest
+    return rule.limits.most(at - channel.at)
+
+
+def _choose(channel: Channel, value: Value) -> Ignored | None:
+    """Use the preferred source; another one only after a while without it."""
+    if value.rank > channel.rank and value.arrival - channel.arrived < FALLBACK_MS and channel.arrived:
+        return Ignored.NOT_PREFERRED
+    channel.rank, channel.arrived = value.rank, value.arrival
+    return None
+
+
+def _time_of(channel: Channel, value: Value) -> EpochMilliseconds | Ignored:
+    """Return the time of a value: the device's if it is later than the last one, else that of arrival."""
+    if value.device is not None:
+        if value.device > channel.at:
+            return value.device
+        if value.device <= channel.device and value.parts == 1:
+            return Ignored.DUPLICATE if value.device == channel.device else Ignored.OUT_OF_ORDER
+    if value.arrival > channel.at:
+        return value.arrival
+    # Messages that come together have times of their own, a millisecond apart.
+    return channel.at + 1 if channel.at - value.arrival < _SET_BACK_MS else Ignored.CLOCK
+
+
+def _take_register(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
+    outcome, points = channel.counter.take(Read(at, number), rule.limits, restarted=channel.restarted)
+    if outcome is not Outcome.HELD_BACK:
+        channel.restarted = False
+    flows, missing_ms = _spread(channel, rule, points)
+    runs = {rule.record_type: flows}
+    if rule.record_type is RecordType.THROUGH:
+        runs[RecordType.REGISTER] = _step(channel, rule, ((point.at, point.raw) for point in points))
+    return Taken(outcome, runs, missing_ms)
+
+
+def _take_interval(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
+    # The energy before the first message belongs to a time that is not known.
+    channel.counter.total += number if channel.spread is not None else 0
+    runs, missing_ms = _spread(channel, rule, [Point(at, channel.counter.total, number)])
+    return Taken(Outcome.COUNTED, {rule.record_type: runs}, missing_ms)
+
+
+def _take_power(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
+    """Integrate by the trapezoidal rule; energy in the other direction counts as none."""
+    number = max(0, number)
+    if channel.spread is not None and at - channel.at <= rule.longest_gap_ms:
+        energy, channel.rest = divmod(channel.rest + (channel.power + number) * (at - channel.at), _HALF_MW_MS)
+        channel.counter.total += energy
+    channel.power = number
+    runs, missing_ms = _spread(channel, rule, [Point(at, channel.counter.total, number)])
+    return Taken(Outcome.COUNTED, {rule.record_type: runs}, missing_ms)
+
+
+def _take_level(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
+    return Taken(Outcome.COUNTED, {rule.record_type: _step(channel, rule, [(at, max(0, number))])})
+
+
+_TAKE = {"register": _take_register, "interval": _take_interval, "power": _take_power, "level": _take_level}
+
+
+def _spread(channel: Channel, rule: ChannelRule, points: Iterable[Point]) -> tuple[list[Run], EpochMilliseconds]:
+    """Spread the energy between points; leave out slots of a gap that is too long."""
+    runs: list[Run] = []
+    missing_ms = 0
+    for point in points:
+        if channel.spread is not None and point.at - channel.spread.at > rule.longest_gap_ms:
+            missing_ms += point.at - channel.spread.at
+            runs += channel.spread.flush()
+            channel.spread = None
+        if channel.spread is None:
+            channel.spread = Spread.begin(point.at, point.total)
+        else:
+            runs += channel.spread.take(point.at, point.total)
+    return runs, missing_ms
+
+
+def _step(channel: Channel, rule: ChannelRule, values: Iterable[tuple[EpochMilliseconds, MilliwattHours]]) -> list[Run]:
+    """Hold a value until the next; leave out slots of a gap that is too long."""
+    runs: list[Run] = []
+    for at, value in values:
+        if channel.steps is None or at - channel.steps.at > rule.longest_gap_ms:
+            channel.steps = Steps.begin(at, value)
+        else:
+            runs += channel.steps.take(at, value)
+    return runs
+
+
+_CHANNEL = TypeAdapter(Channel)
+
+
+def pack_channel(channel: Channel) -> bytes:
+    """Return a channel as JSON, for the store."""
+    return _CHANNEL.dump_json(channel)
+
+
+def unpack_channel(data: bytes) -> Channel:
+    """Return a stored channel."""
+    return _CHANNEL.validate_json(data)

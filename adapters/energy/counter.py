@@ -1,0 +1,291 @@
+"""A foreign meter's cumulative counter: which increments count (docs/adapters.md, row 22 of the faults).
+
+A counter that falls, or rises faster than the rated power allows, is held back until two later samples agree with it,
+or the device reported a restart. Then it is one of
+
+- **counted**: a rise that the rated power allows since the counter last moved: the counter moves in large steps, or
+  its messages waited at a broker and came together.
+
+- **glitch**: a later sample continues from before; the samples held back are dropped.
+- **dip**: a fall by less than the resolution, or by less than the last samples rose: the counter is held at its
+  highest reading until it passes that again.
+- **rollover**: the declared width explains the fall; the energy across it counts.
+- **reset**: the counter began again at zero, as its rule declares it can; its new reading counts.
+- **rewind**: the counter goes on from an older total, or from zero without such a rule; it counts from there.
+- **jump**: the counter goes on from a higher total than the rated power allows; it counts from there.
+- **unit**: the reading is 10, 100 or 1,000 times as high or low: nothing counts until the mapping is corrected.
+
+In doubt no energy is counted: what counts is at most what flowed.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from math import inf
+from typing import NamedTuple
+
+from adapters.energy.spread import EpochMilliseconds
+from commonwatt.model.units import MilliwattHours
+
+CONFIRMING = 3
+"""Samples in agreement, the first included, that confirm a fall or a jump."""
+
+WINDOW_MS = 60_000
+"""Least milliseconds over which a confirmed rise is compared with the rated power."""
+
+_TOGETHER_MS = 1000
+"""Messages less than this apart may have waited at a broker and come together."""
+
+_KNOWN_MS = 600_000
+"""Most milliseconds between two readings of which the second can confirm the first."""
+
+_RECENT = 3
+_HOUR_MS = 3_600_000
+_UNIT_FACTORS = (10, 100, 1000)
+_UNIT_SHARE = 50
+"""A unit change is a ratio within a fiftieth of a factor."""
+
+
+class Outcome(StrEnum):
+    """What became of a sample, or of samples held back."""
+
+    COUNTED = "counted"
+    STARTED = "started"
+    HELD_BACK = "held back"
+    GLITCH = "glitch"
+    DIP = "dip"
+    ROLLOVER = "rollover"
+    RESET = "reset"
+    REWIND = "rewind"
+    JUMP = "jump"
+    UNIT = "unit"
+
+
+class _Way(IntEnum):
+    """How a reading goes on; of ways with the same energy, the first is chosen."""
+
+    CONTINUES = 0
+    AGREES = 1
+    ANEW = 2
+
+
+class Read(NamedTuple):
+    """One reading of a counter.
+
+    Attributes:
+        at: When it was read, epoch milliseconds.
+        raw: The counter's own reading.
+    """
+
+    at: EpochMilliseconds
+    raw: MilliwattHours
+
+
+_NEVER = Read(0, 0)
+
+
+class Point(NamedTuple):
+    """The energy counted so far at an accepted reading."""
+
+    at: EpochMilliseconds
+    total: MilliwattHours
+    raw: MilliwattHours
+
+
+@dataclass(frozen=True, kw_only=True)
+class CounterLimits:
+    """What a counter can do.
+
+    Attributes:
+        rated_mw: The highest power through it, milliwatts.
+        resolution: The largest step of the counter itself.
+        rollover: The reading at which it starts again at zero; ``None``: it has none.
+        restarts_at_zero: Whether it begins at zero after a restart.
+    """
+
+    rated_mw: int
+    resolution: MilliwattHours
+    rollover: MilliwattHours | None = None
+    restarts_at_zero: bool = False
+
+    def most(self, duration_ms: int) -> MilliwattHours:
+        """Return the most energy that a reading can rise by in a time."""
+        return self.rated_mw * duration_ms // _HOUR_MS + self.resolution
+
+
+@dataclass(kw_only=True)
+class Counter:
+    """A counter's accepted reading and those held back; its fields are stored.
+
+    Attributes:
+        at: Time of the last accepted reading, epoch milliseconds; 0: none yet.
+        raw: The counter's highest accepted reading since it last began anew.
+        total: Energy counted since the start.
+        moved: When the counter last moved, and its reading then.
+        anchor: The same for an earlier move, at least ``WINDOW_MS`` before.
+        held: Readings held back, oldest first, each in agreement with the one before.
+        recent: Readings of the last accepted samples, at most 3, oldest first.
+        before: The accepted point before the last confirmed fall or jump; ``None``: none.
+        other_unit: Whether the readings held back seem to be of another unit.
+    """
+
+    at: EpochMilliseconds = 0
+    raw: MilliwattHours = 0
+    total: MilliwattHours = 0
+    moved: Read = _NEVER
+    anchor: Read = _NEVER
+    held: list[Read] = field(default_factory=list)
+    recent: list[MilliwattHours] = field(default_factory=list)
+    before: Point | None = None
+    other_unit: bool = False
+
+    def take(self, read: Read, limits: CounterLimits, *, restarted: bool = False) -> tuple[Outcome, list[Point]]:
+        """Take a reading later than all before; return what became of it, and the points that were accepted.
+
+        Args:
+            read: The reading.
+            limits: What the counter can do.
+            restarted: Whether the device reported a restart since the last reading.
+        """
+        if not self.at:
+            return self._begin(read, limits)
+        way = self._least(read, limits)
+        if way is _Way.CONTINUES:
+            outcome = Outcome.GLITCH if self.held else Outcome.COUNTED if read.raw >= self.raw else Outcome.DIP
+            self.held, self.other_unit = [], False
+            self._accept(read)
+            return outcome, [self._point(read)]
+        if way is _Way.ANEW:
+            self.held = []
+        self.held.append(read)
+        if len(self.held) < CONFIRMING and not (restarted and read.raw < self.raw):
+            return Outcome.HELD_BACK, []
+        return self._confirm(limits)
+
+    def _least(self, read: Read, limits: CounterLimits) -> "_Way":
+        """Return the way to go on with the least energy of those that are possible: in doubt, less counts."""
+        ways: list[tuple[float, _Way]] = []
+        if self._continues(read, limits):
+            ways.append((max(0, read.raw - self.raw), _Way.CONTINUES))
+        if self.held and self._agrees(read, limits):
+            outcome, energy = self._explain(self.held[0], limits)
+            ways.append((inf if outcome is Outcome.UNIT else energy + read.raw - self.held[0].raw, _Way.AGREES))
+        if self._returns(read, limits):
+            ways.append((self._explain(read, limits)[1], _Way.ANEW))
+        return min(ways, default=(0, _Way.ANEW))[1]
+
+    def _begin(self, read: Read, limits: CounterLimits) -> tuple[Outcome, list[Point]]:
+        """Start when two readings agree: the first one after a device's start may be anything."""
+        if not self.held or not self._agrees(read, limits):
+            self.held = [read]
+            return Outcome.HELD_BACK, []
+        (first,) = self.held
+        self.held = []
+        points = [self._rebase(first)]
+        self._accept(read)
+        return Outcome.STARTED, [*points, self._point(read)]
+
+    def _agrees(self, read: Read, limits: CounterLimits) -> bool:
+        """Return whether a reading continues those held back.
+
+        After a fall it is nearer to them than to the accepted reading: else they may be a glitch, and it a fall.
+        """
+        first, last = self.held[0], self.held[-1]
+        if _is_other_unit(first.raw, self.raw) and _is_other_unit(read.raw, self.raw):
+            return True
+        if self.at and first.raw < self.raw and self.raw - read.raw < read.raw - last.raw:
+            return False
+        # After a long gap nearly any rise is possible: too little to tell a glitch.
+        known_ms = min(read.at - last.at, _KNOWN_MS)
+        return read.raw >= last.raw and (
+            read.raw - last.raw <= limits.most(known_ms)
+            or self.raw < first.raw <= read.raw <= self.raw + self._most(read, limits)
+        )
+
+    def _continues(self, read: Read, limits: CounterLimits) -> bool:
+        """Return whether a reading continues from the last accepted one, dips included."""
+        rise = read.raw - self.raw
+        if rise < 0:
+            return -rise <= limits.resolution or read.raw >= min(self.recent)
+        return rise <= limits.most(read.at - self.at)
+
+    def _returns(self, read: Read, limits: CounterLimits) -> bool:
+        """Return whether a reading goes on from before the last fall or jump, which then was a long glitch.
+
+        After a real fall the counter climbs back in steps that are smaller than what was counted since.
+        """
+        before = self.before
+        return (
+            before is not None
+            and 0 <= read.raw - before.raw <= limits.most(read.at - before.at)
+            and (read.raw < self.raw or read.raw - self.raw > self.total - before.total)
+        )
+
+    def _most(self, read: Read, limits: CounterLimits) -> MilliwattHours:
+        """Return the most energy between the accepted reading and this one, judged from an earlier move."""
+        return limits.most(read.at - self.anchor.at) - (self.raw - self.anchor.raw)
+
+    def _confirm(self, limits: CounterLimits) -> tuple[Outcome, list[Point]]:
+        """Go on from the first of the readings held back."""
+        first, *later = self.held
+        outcome, energy = self._explain(first, limits)
+        if outcome is Outcome.UNIT:
+            self.held, self.other_unit = self.held[1:], True
+            return outcome, []
+        before = self._point(Read(self.at, self.raw))
+        self.held = []
+        if outcome is Outcome.COUNTED:
+            self._accept(first)
+            points = [self._point(first)]
+        else:
+            self.total += energy
+            points = [self._rebase(first)]
+            self.before = before if outcome in (Outcome.RESET, Outcome.REWIND, Outcome.JUMP) else None
+        for read in later:
+            self._accept(read)
+            points.append(self._point(read))
+        return outcome, points
+
+    def _explain(self, first: Read, limits: CounterLimits) -> tuple[Outcome, MilliwattHours]:
+        """Return the kind of a confirmed fall or rise, and the energy that counts across it."""
+        most = self._most(first, limits)
+        if self.before is not None and self._returns(first, limits):
+            # What was counted meanwhile is part of the counter's own total.
+            return Outcome.GLITCH, max(0, first.raw - self.before.raw - (self.total - self.before.total))
+        if 0 < first.raw - self.raw <= most:
+            return Outcome.COUNTED, first.raw - self.raw
+        if self.other_unit or _is_other_unit(first.raw, self.raw):
+            return Outcome.UNIT, 0
+        if first.raw > self.raw:
+            return Outcome.JUMP, 0
+        if limits.rollover is not None and 0 <= first.raw + limits.rollover - self.raw <= most:
+            return Outcome.ROLLOVER, first.raw + limits.rollover - self.raw
+        if limits.restarts_at_zero and first.raw <= most:
+            return Outcome.RESET, first.raw
+        return Outcome.REWIND, 0
+
+    def _rebase(self, read: Read) -> Point:
+        """Go on from a reading without counting energy up to it."""
+        self.at, self.raw = read
+        self.moved = self.anchor = read
+        self.recent = [read.raw]
+        return self._point(read)
+
+    def _accept(self, read: Read) -> None:
+        """Count the energy up to a reading; below the highest one there is none."""
+        raw = max(read.raw, self.raw)
+        if read.at - self.moved.at >= WINDOW_MS and raw != self.moved.raw:
+            self.anchor, self.moved = self.moved, Read(read.at, raw)
+        elif read.at - self.at < _TOGETHER_MS:
+            self.moved = Read(self.moved.at, raw)
+        self.total += raw - self.raw
+        if read.raw >= self.raw:
+            self.recent = [*self.recent[1 - _RECENT :], raw]
+        self.at, self.raw = read.at, raw
+
+    def _point(self, read: Read) -> Point:
+        return Point(read.at, self.total, read.raw)
+
+
+def _is_other_unit(one: MilliwattHours, other: MilliwattHours) -> bool:
+    low, high = sorted((one, other))
+    return low > 0 and any(abs(high - low * factor) * _UNIT_SHARE <= low * factor for factor in _UNIT_FACTORS)

@@ -1,0 +1,332 @@
+"""What a recording of a foreign broker holds: registers, powers and levels, the presets that read them, and TOML.
+
+A number is recognised by the words of its path and topic, by a stated unit, or because it only rises.
+"""
+
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from decimal import Decimal
+from fractions import Fraction
+from functools import cache
+from math import log
+from typing import NamedTuple
+
+from adapters.guess import Guess, Series, guess, names_a_quantity, words_of
+from adapters.mapping.payloads import FORMATS, MAX_BYTES, JsonPayload, Payload
+from adapters.mapping.presets import Preset, known_presets
+from adapters.mapping.values import PER_UNIT, UnreadableError
+from adapters.recordings import Recorded
+from commonwatt.config.adapter import AdapterRule
+
+MAX_SERIES = 20_000
+"""Most numbers that are watched; further ones are left out and counted."""
+
+MAX_METERS = 1000
+"""Most meters in the TOML, as many as an adapter's file can have."""
+
+_HOUR_MS = 3_600_000
+_SOLAR = words_of("pv pvinverter solar solarcharger")
+
+
+class Proposal(NamedTuple):
+    """A meter for the TOML.
+
+    Attributes:
+        series: The number that it is proposed for.
+        preset: The preset's name; ``None``: a rule of its own.
+        source: The meter's ``source``.
+        channel: The meter's ``channel``.
+        direction: The meter's direction.
+        unit: The unit.
+    """
+
+    series: Series
+    preset: str | None
+    source: str
+    channel: str
+    direction: str
+    unit: str
+
+
+@dataclass(kw_only=True)
+class Learner:
+    """Watches messages.
+
+    Attributes:
+        presets: The presets to look for.
+        series: The numbers seen, by topic, format and path.
+        left_out: Numbers beyond the most that are watched.
+    """
+
+    presets: Mapping[str, Preset] = field(default_factory=known_presets)
+    series: dict[tuple[str, str, str], Series] = field(default_factory=dict)
+    left_out: int = 0
+    _powers: list[Series] = field(default_factory=list)
+
+    def take(self, message: Recorded) -> None:
+        """Take a message; a retained one shows a topic, but neither a rise nor a fall."""
+        for form, path, value in _numbers(message.payload):
+            key = (message.topic, form, path)
+            series = self.series.get(key)
+            if series is None and len(self.series) >= MAX_SERIES:
+                self.left_out += 1
+            elif series is None or (series.retained and not message.retained):
+                self.series[key] = Series(
+                    topic=message.topic,
+                    form=form,
+                    path=path,
+                    first=value,
+                    last=value,
+                    lowest=value,
+                    since=message.at,
+                    until=message.at,
+                    retained=message.retained,
+                )
+            elif not message.retained:
+                series.add(value, message.at)
+
+    def found(self) -> list[Series]:
+        """Return the numbers that look like a register, a power or a level, by topic."""
+        for series in self.series.values():
+            series.guess = guess(series)
+        self._powers = [one for one in self.series.values() if one.guess is not None and one.guess.kind == "power"]
+        return sorted((one for one in self.series.values() if one.guess), key=lambda one: (one.topic, one.path))
+
+    def proposals(self) -> list[Proposal]:
+        """Return the meters for the TOML: of presets where they match, else with a rule of their own."""
+        found = self.found()
+        known = list(self._by_preset(found))
+        devices = {proposal.source for proposal in known}
+        others = [one for one in found if not any(_is_of(one.topic, device) for device in devices)]
+        places = {_place(proposal.series) for proposal in known}
+        own = [
+            Proposal(one, None, "", "0", one.guess.direction, self.unit(one))
+            for one in _own(others, places)
+            if one.guess is not None
+        ]
+        return list(_once([*known, *own]))[:MAX_METERS]
+
+    def unit(self, series: Series) -> str:
+        """Return the unit of a number: the stated one, the one that fits a power beside it, or a likely one."""
+        kind, unit, _ = series.guess or Guess("", "", "")
+        if unit or kind != "register":
+            return unit or "%"
+        return self._unit_by_power(series) or ("kWh" if series.has_decimals else "Wh")
+
+    def _unit_by_power(self, series: Series) -> str:
+        """Return the unit in which the register's rise is nearest to the energy of a power of the same device."""
+        device = series.topic.rpartition("/")[0] if series.form == "plain" else series.topic
+        powers = [
+            abs(one.last) * _factor(one.guess.unit)
+            for one in self._powers
+            if one.guess is not None and one.topic.startswith(device.removesuffix("/state"))
+        ]
+        rise = series.last - series.first
+        if rise <= 0 or series.since is None or series.until is None:
+            return ""
+        energy_mwh = float(max(powers, default=Decimal(0))) * (series.until - series.since) / _HOUR_MS
+        if energy_mwh <= 0:
+            return ""
+        return min(("Wh", "kWh", "mWh"), key=lambda unit: abs(log(float(rise * _factor(unit)) / energy_mwh)))
+
+    def _by_preset(self, found: Iterable[Series]) -> Iterator[Proposal]:
+        seen = set(self.series)
+        for series in found:
+            best = max(self._matches(series, seen), key=lambda pair: pair[0], default=None)
+            if best is not None:
+                yield best[1]
+
+    def _matches(self, series: Series, seen: set[tuple[str, str, str]]) -> Iterator[tuple[int, Proposal]]:
+        """Yield the presets that read a number, with how much of their topic and path is literal."""
+        assert series.guess is not None
+        kind, unit, direction = series.guess
+        for name, rule in ((one.name, rule) for one in self.presets.values() for rule in one.rules):
+            solar = rule.type == "generation"
+            if rule.format != series.form or rule.kind != kind or kind == "level" or solar > _is_solar(series):
+                continue
+            if (named := _names(rule, series)) is None or not self._is_whole(rule, named, series, seen):
+                continue
+            open_unit = _is_open(rule) and rule.unit != (unit or self._unit_by_power(series) or rule.unit)
+            score = sum(len(word) for word in _literals(rule)) + solar
+            way = "outgoing" if solar else rule.direction or direction
+            # A register of the other direction that has never moved is no meter.
+            if score and not open_unit and (way == "incoming" or series.last):
+                channel = named.get("channel") or "0"
+                yield score, Proposal(series, name, named.get("device") or "", channel, way, rule.unit)
+
+    def _is_whole(
+        self, rule: AdapterRule, named: Mapping[str, str], series: Series, seen: set[tuple[str, str, str]]
+    ) -> bool:
+        """Return whether everything that a rule adds up and subtracts was seen."""
+
+        def filled(text: str) -> str:
+            return text.replace("{device}", named.get("device", "")).replace("{channel}", named.get("channel") or "0")
+
+        topics = () if isinstance(rule.topic, str) else rule.topic
+        less = (rule.less,) if isinstance(rule.less, str) else rule.less
+        return all((filled(topic), series.form, "") in seen for topic in topics) and all(
+            (series.topic, series.form, filled(path)) in seen for path in less
+        )
+
+
+def toml_of(proposals: Iterable[Proposal]) -> str:
+    """Return the meters as TOML, with the rules of those that no preset reads."""
+    lines: list[str] = []
+    for number, proposal in enumerate(proposals, 1):
+        preset = proposal.preset or f"own-{number}"
+        if proposal.preset is None:
+            lines += _rule_toml(preset, proposal)
+        lines += ["[[meter]]", f"id = {number}", f"preset = {_quoted(preset)}"]
+        if proposal.source:
+            lines.append(f"source = {_quoted(proposal.source)}")
+        if proposal.channel != "0":
+            lines.append(f"channel = {_quoted(proposal.channel)}")
+        if proposal.direction != "incoming":
+            lines.append(f'direction = "{proposal.direction}"')
+        lines.append("")
+    return "\n".join(lines)
+
+
+def listing(learner: Learner, proposals: Iterable[Proposal]) -> Iterator[str]:
+    """Yield a line for each number that looks like a register, a power or a level."""
+    proposed = {id(proposal.series): proposal for proposal in proposals}
+    for series in learner.found():
+        assert series.guess is not None
+        kind, _, direction = series.guess
+        way = "" if kind == "level" else f", {direction}"
+        proposal = proposed.get(id(series))
+        unit = learner.unit(series) if proposal is None else proposal.unit
+        yield (
+            f"{series.topic} {series.path}".rstrip()
+            + f": {kind}{way}, {series.last:f} {unit}, rose {series.rises} times, fell {series.falls}"
+            + (f"; preset {proposal.preset}" if proposal is not None and proposal.preset else "")
+        )
+    if learner.left_out:
+        yield f"{learner.left_out:,} numbers left out: more than {MAX_SERIES:,}"
+
+
+def _rule_toml(preset: str, proposal: Proposal) -> Iterator[str]:
+    series = proposal.series
+    assert series.guess is not None
+    yield from ("[[rule]]", f"preset = {_quoted(preset)}", f"topic = {_quoted(series.topic)}")
+    if series.form != "json":
+        yield f'format = "{series.form}"'
+    if series.path:
+        yield f"path = {_quoted(series.path)}"
+    yield from (f'kind = "{series.guess.kind}"', f'unit = "{proposal.unit}"')
+    if series.guess.kind == "power" and series.lowest < 0:
+        yield f'sign = "{"positive" if proposal.direction == "incoming" else "negative"}"'
+    yield ""
+
+
+def _quoted(text: str) -> str:
+    # A JSON text is a basic string of TOML, but for one character that JSON leaves as it is.
+    return json.dumps(text, ensure_ascii=False).replace("\x7f", "\\u007f")
+
+
+def _numbers(payload: bytes) -> Iterator[tuple[str, str, Decimal]]:
+    """Yield format, path and value of each number in a payload, whatever its format."""
+    if len(payload) <= MAX_BYTES:
+        with suppress(UnreadableError):
+            form, parsed = _parsed(payload.strip())
+            yield from ((form, path, value) for path, value in parsed.numbers())
+
+
+def _parsed(payload: bytes) -> tuple[str, Payload]:
+    form = {b"{": "json", b"[": "senml", b"/": "p1"}.get(payload[:1], "csv" if b"," in payload else "plain")
+    try:
+        return form, FORMATS[form](payload)  # type: ignore[call-arg]
+    except UnreadableError:
+        if form != "senml":
+            raise
+    return "json", JsonPayload(payload)
+
+
+def _names(rule: AdapterRule, series: Series) -> Mapping[str, str] | None:
+    """Return the device and channel for which a rule reads a number; ``None``: it does not."""
+    matches = (pattern.fullmatch(f"{series.topic}\n{series.path}") for pattern in _patterns(rule))
+    return next((match.groupdict() for match in matches if match is not None), None)
+
+
+@cache
+def _patterns(rule: AdapterRule) -> tuple[re.Pattern[str], ...]:
+    """Return the patterns of topic, line feed and path that a rule reads."""
+    return tuple(_pattern(f"{topic}\n{path}", rule.format) for topic in _topics(rule) for path in _paths(rule))
+
+
+def _pattern(text: str, form: str) -> re.Pattern[str]:
+    text = re.escape(text).replace(r"\{", "{").replace(r"\}", "}").replace(r"\*\.", r"[^.\n]+\.")
+    for name, inner in (("device", ".+"), ("channel", "[^/]+?")):
+        text = text.replace(f"{{{name}}}", f"(?P<{name}>{inner})", 1).replace(f"{{{name}}}", f"(?P={name})")
+    # The elements of a list are added up.
+    return re.compile(text + (r"(?:\.\d+)?" if form == "json" else ""))
+
+
+def _topics(rule: AdapterRule) -> tuple[str, ...]:
+    return (rule.topic,) if isinstance(rule.topic, str) else rule.topic
+
+
+def _paths(rule: AdapterRule) -> tuple[str, ...]:
+    return (rule.path,) if isinstance(rule.path, str) else rule.path or ("",)
+
+
+@cache
+def _literals(rule: AdapterRule) -> tuple[str, ...]:
+    """Return the words of a rule's first topic and path, without placeholders."""
+    return tuple(re.findall(r"[^/. *]+", re.sub(r"\{\w+\}", "", f"{_topics(rule)[0]}/{_paths(rule)[0]}")))
+
+
+@cache
+def _is_open(rule: AdapterRule) -> bool:
+    """Return whether the name of the register is not the rule's: then its unit may be another one."""
+    return not any(names_a_quantity(word) for word in (*_paths(rule), *_literals(rule)))
+
+
+def _is_solar(series: Series) -> bool:
+    return bool(words_of(series.topic) & _SOLAR)
+
+
+def _once(proposals: Iterable[Proposal]) -> Iterator[Proposal]:
+    """Yield each meter once, also if several of its topics or formats have the same register."""
+    meters: set[tuple[str, str, str, str]] = set()
+    readings: set[tuple[Decimal, Decimal, int, str]] = set()
+    for proposal in proposals:
+        series = proposal.series
+        own = f"{series.topic}\n{series.path}"
+        meter = (proposal.preset or own, proposal.source, proposal.channel, proposal.direction)
+        reading = (series.first, series.last, series.rises, proposal.direction)
+        if meter not in meters and not (series.rises and reading in readings):
+            yield proposal
+        meters.add(meter)
+        readings.add(reading)
+
+
+def _own(found: Iterable[Series], places: set[str]) -> Iterator[Series]:
+    """Yield registers that no preset reads, and powers of places that have none."""
+    series = [(one, one.guess.kind) for one in found if one.guess is not None]
+    registers = [one for one, kind in series if kind == "register"]
+    moving = {_place(one) for one in registers if one.rises}
+    registers = [one for one in registers if one.rises or _place(one) not in moving]
+    places = places | {_place(one) for one in registers}
+    yield from registers
+    yield from (one for one, kind in series if kind == "power" and _place(one) not in places)
+
+
+def _place(series: Series) -> str:
+    """Return the part of a topic that the numbers of a device share."""
+    if series.form == "json":
+        return series.topic
+    return series.topic.removesuffix("/state").rpartition("/")[0]
+
+
+def _is_of(topic: str, device: str) -> bool:
+    """Return whether a topic is of a device that a preset reads: its name is whole levels of the topic."""
+    return bool(device) and f"/{device}/" in f"/{topic}/"
+
+
+def _factor(unit: str) -> Decimal:
+    factor: Fraction = PER_UNIT[unit]
+    return Decimal(factor.numerator) / Decimal(factor.denominator)

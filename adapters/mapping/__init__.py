@@ -1,0 +1,1 @@
+"""From an MQTT message to samples: topics, payloads, times and presets."""

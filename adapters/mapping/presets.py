@@ -1,0 +1,73 @@
+"""Presets: the rules for the messages of known makers, from data files, and those of an adapter's own file."""
+
+import tomllib
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from commonwatt.config.adapter import AdapterRule, AdapterSettings
+from commonwatt.config.files import check_model
+from commonwatt.model.exceptions import ConfigError
+
+_FOLDER = Path(__file__).parents[1] / "presets"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """The rules for one maker's messages.
+
+    Attributes:
+        name: Its name in ``preset`` of a meter.
+        title: Makers and devices.
+        source: What a meter's ``source`` is, and its ``channel`` if it has one.
+        sources: Where the shape of the messages is documented.
+        notes: What a person who sets up such a meter must know.
+        rules: The rules, in their order of preference for each record type.
+    """
+
+    name: str
+    title: str
+    source: str
+    sources: tuple[str, ...]
+    notes: str
+    rules: tuple[AdapterRule, ...]
+
+
+@cache
+def known_presets() -> dict[str, Preset]:
+    """Return Commonwatt's presets by name."""
+    return {path.stem: _load(path) for path in sorted(_FOLDER.glob("*.toml"))}
+
+
+def presets_of(settings: AdapterSettings) -> dict[str, tuple[AdapterRule, ...]]:
+    """Return the rules of every preset, those of the adapter's own file included.
+
+    Raises:
+        ConfigError: A rule belongs to a preset of Commonwatt, or a meter names a preset that is not there.
+    """
+    found = {name: preset.rules for name, preset in known_presets().items()}
+    for rule in settings.rule:
+        if rule.preset in known_presets():
+            raise ConfigError(
+                f"[[rule]] of preset {rule.preset}: Commonwatt has one of this name; name yours otherwise"
+            )
+        found[rule.preset] = (*found.get(rule.preset, ()), rule)
+    for meter in settings.meter:
+        if meter.preset not in found:
+            raise ConfigError(
+                f"[[meter]] {meter.id}: no preset {meter.preset!r}; there are: {', '.join(sorted(found))}"
+            )
+    return found
+
+
+def _load(path: Path) -> Preset:
+    content = tomllib.loads(path.read_text(encoding="utf-8"))
+    rules = tuple(check_model(path, AdapterRule, {"preset": path.stem, **rule}) for rule in content["rule"])
+    return Preset(
+        name=path.stem,
+        title=content["title"],
+        source=content["source"],
+        sources=tuple(content["sources"]),
+        notes=content["notes"],
+        rules=rules,
+    )

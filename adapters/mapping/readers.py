@@ -1,0 +1,253 @@
+"""Readers: the rules of all meters, compiled; a message in, readings of our meters out."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+from adapters.energy.counter import CounterLimits
+from adapters.energy.spread import EpochMilliseconds
+from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
+from adapters.mapping.presets import presets_of
+from adapters.mapping.times import times_of
+from adapters.mapping.values import PER_UNIT, UnreadableError, scaled
+from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MilliwattHours
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reader:
+    """One rule for one meter.
+
+    Attributes:
+        meter: The meter.
+        rule: The rule.
+        rank: Its place among the meter's rules of the same record type, from 0; the first is preferred.
+        record_type: The record type.
+        topics: The topic filters, one for each number that is added up.
+        restart_topic: Topic of the device's report of its start; ``None``: none.
+        limits: What its counter can do.
+        longest_gap_ms: Most milliseconds without a sample over which energy is spread.
+        highest: The highest value: a power in milliwatts, or a level; a register has none.
+    """
+
+    meter: MeterId
+    rule: AdapterRule
+    rank: int
+    record_type: RecordType
+    topics: tuple[str, ...]
+    restart_topic: str | None
+    limits: CounterLimits
+    longest_gap_ms: int
+    highest: int
+    _terms: tuple[tuple[str, bool], ...]
+    _factor: Fraction
+    _zone: ZoneInfo
+    _time: str | None
+    _restart_path: str | None
+
+    @property
+    def where(self) -> str:
+        """Where in a message the value is, for people."""
+        text = "".join(f" {'+' if added else '-'} {path}" for path, added in self._terms)
+        return text.removeprefix(" + ") or "a number"
+
+    def value(self, payload: Payload) -> int | None:
+        """Return the value, milliwatt-hours or milliwatts; ``None``: the message does not have it.
+
+        Raises:
+            UnreadableError: It is no number, or not a possible one.
+        """
+        total = Decimal(0)
+        for path, added in self._terms:
+            found = payload.value(path)
+            if found is None:
+                return None
+            total = total + found if added else total - found
+        if self.rule.sign != "both":
+            total = max(total if self.rule.sign == "positive" else -total, Decimal(0))
+        value = scaled(total, self._factor) if total else 0
+        if value < 0 and self.rule.kind != "power":
+            raise UnreadableError(f"negative: {total} {self.rule.unit}")
+        return value
+
+    def times(self, payload: Payload) -> tuple[EpochMilliseconds, ...]:
+        """Return the instants that the message's own time may mean; empty: it has none.
+
+        Raises:
+            UnreadableError: It is no time.
+        """
+        found = None if self._time is None else payload.text(self._time)
+        return () if found is None else times_of(found, self._zone)
+
+    def restart_mark(self, payload: Payload) -> str | None:
+        """Return the value that changes when the register is set back; ``None``: the message does not have it."""
+        return None if self._restart_path is None else payload.text(self._restart_path)
+
+
+class Reading(NamedTuple):
+    """What a rule found in a message.
+
+    Attributes:
+        reader: The rule.
+        part: Which of the rule's topics.
+        value: Milliwatt-hours or milliwatts; ``None``: there is none.
+        times: The instants that the message's own time may mean.
+        restart_mark: A value that changes when the register is set back.
+        fault: Why there is no value, for people; empty if there is one.
+    """
+
+    reader: Reader
+    part: int
+    value: int | None = None
+    times: tuple[EpochMilliseconds, ...] = ()
+    restart_mark: str | None = None
+    fault: str = ""
+
+
+class Readers:
+    """All rules of an adapter, by topic.
+
+    Attributes:
+        all: The readers.
+    """
+
+    def __init__(self, readers: Iterable[Reader]) -> None:
+        self.all = tuple(readers)
+        self._exact: dict[str, list[tuple[Reader, int]]] = defaultdict(list)
+        self._wild: list[tuple[tuple[str, ...], Reader, int]] = []
+        self._restarts: dict[str, list[Reader]] = defaultdict(list)
+        for reader in self.all:
+            for part, topic in enumerate(reader.topics):
+                if "+" in topic or "#" in topic:
+                    self._wild.append((tuple(topic.split("/")), reader, part))
+                else:
+                    self._exact[topic].append((reader, part))
+            if reader.restart_topic is not None:
+                self._restarts[reader.restart_topic].append(reader)
+
+    @property
+    def filters(self) -> list[str]:
+        """The topic filters to subscribe to."""
+        topics = {topic for reader in self.all for topic in reader.topics}
+        return sorted(topics | {reader.restart_topic for reader in self.all if reader.restart_topic is not None})
+
+    def restarted(self, topic: str, payload: bytes) -> list[Reader]:
+        """Return the readers whose device reports its start by this message."""
+        readers = self._restarts.get(topic, ())
+        return [reader for reader in readers if payload == reader.rule.restart_payload.encode()]
+
+    def knows(self, topic: str) -> bool:
+        """Return whether a rule is for this topic."""
+        return topic in self._restarts or bool(self._matching(topic))
+
+    def read(self, topic: str, payload: bytes) -> Iterator[Reading]:
+        """Yield what each rule for this topic finds in the message; each format is parsed once."""
+        parsed: dict[str, Payload | UnreadableError] = {}
+        for reader, part in self._matching(topic):
+            name = reader.rule.format
+            if name not in parsed:
+                parsed[name] = _parsed(name, payload)
+            yield _reading(reader, part, parsed[name])
+
+    def _matching(self, topic: str) -> list[tuple[Reader, int]]:
+        found = self._exact.get(topic, [])
+        if not self._wild:
+            return found
+        levels = topic.split("/")
+        return found + [(reader, part) for pattern, reader, part in self._wild if _matches(pattern, levels)]
+
+
+def _matches(pattern: tuple[str, ...], levels: list[str]) -> bool:
+    if pattern[-1] == "#":
+        pattern, levels = pattern[:-1], levels[: len(pattern) - 1]
+    return len(pattern) == len(levels) and all(one in ("+", level) for one, level in zip(pattern, levels, strict=True))
+
+
+def _parsed(name: str, payload: bytes) -> Payload | UnreadableError:
+    if len(payload) > MAX_BYTES:
+        return UnreadableError(f"{len(payload)} bytes, more than {MAX_BYTES}")
+    try:
+        return FORMATS[name](payload)  # type: ignore[call-arg]
+    except UnreadableError as error:
+        return error
+
+
+def _reading(reader: Reader, part: int, payload: Payload | UnreadableError) -> Reading:
+    try:
+        if isinstance(payload, UnreadableError):
+            raise payload
+        value = reader.value(payload)
+        if value is None:
+            return Reading(reader, part)
+        return Reading(reader, part, value, reader.times(payload), reader.restart_mark(payload))
+    except UnreadableError as error:
+        return Reading(reader, part, fault=str(error))
+
+
+def readers_of(settings: AdapterSettings) -> Readers:
+    """Compile the rules of every meter.
+
+    Raises:
+        ConfigError: A meter's preset is not there, has no rule for its direction, or mixes kinds.
+    """
+    presets = presets_of(settings)
+    return Readers(reader for meter in settings.meter for reader in _of_meter(settings, meter, presets[meter.preset]))
+
+
+def _of_meter(settings: AdapterSettings, meter: AdapterMeter, rules: tuple[AdapterRule, ...]) -> Iterator[Reader]:
+    wanted = [rule for rule in rules if rule.direction in (None, meter.direction)]
+    if meter.capacity_wh is None:
+        # Without a battery there is no level, and a percentage means nothing.
+        wanted = [rule for rule in wanted if rule.kind != "level"]
+    if not wanted:
+        raise ConfigError(f"[[meter]] {meter.id}: preset {meter.preset} has no rule for direction {meter.direction}")
+    ranks: dict[str, int] = defaultdict(int)
+    kinds: dict[str, str] = {}
+    for rule in wanted:
+        name = rule.record_type
+        if kinds.setdefault(name, rule.kind) != rule.kind:
+            raise ConfigError(
+                f"[[meter]] {meter.id}: preset {meter.preset} reads {name} as {kinds[name]} and as {rule.kind}; "
+                "rules of one record type have one kind"
+            )
+        yield _compile(settings, meter, rule, ranks[name])
+        ranks[name] += 1
+
+
+def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, rank: int) -> Reader:
+    def filled(text: str) -> str:
+        return text.replace("{device}", meter.source).replace("{channel}", meter.channel)
+
+    capacity: MilliwattHours = (meter.capacity_wh or 0) * 1000
+    topics = (rule.topic,) if isinstance(rule.topic, str) else rule.topic
+    paths = (rule.path,) if isinstance(rule.path, str) else rule.path or ("",)
+    less = (rule.less,) if isinstance(rule.less, str) else rule.less
+    factor = PER_UNIT[rule.unit] * Fraction(rule.scale)
+    return Reader(
+        meter=meter.id,
+        rule=rule,
+        rank=rank,
+        record_type=RecordType[rule.record_type.upper()],
+        topics=tuple(filled(topic) for topic in topics),
+        restart_topic=None if rule.restart_topic is None else filled(rule.restart_topic),
+        limits=CounterLimits(
+            rated_mw=meter.rated_w * 1000,
+            resolution=rule.resolution_mwh,
+            rollover=rule.rollover_mwh,
+            restarts_at_zero=rule.restarts_at_zero,
+        ),
+        longest_gap_ms=meter.longest_gap_s * 1000,
+        highest=capacity if rule.kind == "level" else meter.rated_w * 1000,
+        _terms=(*((filled(path), True) for path in paths), *((filled(path), False) for path in less)),
+        _factor=factor * capacity if rule.unit == "%" else factor,
+        _zone=ZoneInfo(rule.zone or settings.zone),
+        _time=None if rule.time is None else filled(rule.time),
+        _restart_path=None if rule.restart_path is None else filled(rule.restart_path),
+    )

@@ -1,0 +1,72 @@
+"""Times in foreign messages: epoch seconds or milliseconds, ISO 8601, DSMR; and which of them count."""
+
+import re
+from datetime import datetime, timedelta, timezone
+from zoneinfo import ZoneInfo
+
+from adapters.energy.spread import EpochMilliseconds
+from adapters.mapping.values import UnreadableError, number
+
+TOLERANCE_MS = 300_000
+"""Most milliseconds between a device's time and the arrival of its message."""
+
+QUEUED_MS = 7 * 86_400_000
+"""Most milliseconds that a message may be late if its source keeps messages."""
+
+_MILLISECONDS_FROM = 100_000_000_000
+_DSMR = re.compile(r"(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})([SW])", re.ASCII)
+_FEWEST_DIGITS = 9
+
+
+def times_of(value: object, zone: ZoneInfo) -> tuple[EpochMilliseconds, ...]:
+    """Return the instants that a device's time may mean: two in the hour that comes twice in autumn.
+
+    Raises:
+        UnreadableError: It is no time.
+    """
+    if not isinstance(value, str) or len(value) > 40:
+        raise UnreadableError(f"no time: {str(value)[:40]!r}")
+    text = value.strip()
+    if text[-1:] in ("S", "W") and (dsmr := _DSMR.fullmatch(text)) is not None:
+        year, month, day, hour, minute, second = (int(part) for part in dsmr.groups()[:6])
+        # Central European time: S is summer time, one hour more.
+        offset = timezone(timedelta(hours=2 if dsmr[7] == "S" else 1))
+        return (_ms(_made(text, 2000 + year, month, day, hour, minute, second).replace(tzinfo=offset)),)
+    if len(text) >= _FEWEST_DIGITS and text.replace(".", "", 1).isdecimal():
+        epoch = number(text)
+        return (int(epoch if epoch >= _MILLISECONDS_FROM else epoch * 1000),)
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        raise UnreadableError(f"no time: {text!r}") from None
+    if found.tzinfo is not None:
+        return (_ms(found),)
+    summer = found.replace(tzinfo=zone)
+    winter = summer.replace(fold=1)
+    return (_ms(summer),) if summer.utcoffset() == winter.utcoffset() else (_ms(summer), _ms(winter))
+
+
+def instant(
+    possible: tuple[EpochMilliseconds, ...], arrival: EpochMilliseconds, *, queued: bool
+) -> EpochMilliseconds | None:
+    """Return the device's time if it counts, at most the arrival; ``None``: the device's clock is wrong."""
+    nearest = min(possible, key=lambda time: abs(time - arrival), default=None)
+    if nearest is None:
+        return None
+    latest = arrival + TOLERANCE_MS
+    earliest = arrival - (QUEUED_MS if queued else TOLERANCE_MS)
+    return min(nearest, arrival) if earliest <= nearest <= latest else None
+
+
+def _made(text: str, *parts: int) -> datetime:
+    try:
+        return datetime(*parts)  # type: ignore[arg-type]  # noqa: DTZ001 - its zone follows
+    except ValueError:
+        raise UnreadableError(f"no time: {text!r}") from None
+
+
+def _ms(time: datetime) -> EpochMilliseconds:
+    try:
+        return int(time.timestamp() * 1000)
+    except (ValueError, OverflowError):
+        raise UnreadableError(f"no time: {time}") from None

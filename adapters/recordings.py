@@ -1,0 +1,75 @@
+"""Recorded messages: JSON lines of ``commonwatt adapter record``, or the output of ``mosquitto_sub -v``."""
+
+import base64
+import json
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from adapters.energy.spread import EpochMilliseconds
+from adapters.source import Arrived
+from commonwatt.model.exceptions import ConfigError
+
+
+class Recorded(NamedTuple):
+    """A recorded message.
+
+    Attributes:
+        line: Its line in the file, from 1.
+        topic: Its topic.
+        payload: Its payload.
+        at: When it arrived; ``None``: not recorded.
+        retained: Whether the broker had kept it.
+    """
+
+    line: int
+    topic: str
+    payload: bytes
+    at: EpochMilliseconds | None = None
+    retained: bool = False
+
+
+def line_of(message: Arrived) -> str:
+    """Return a message as a line of a recording; a payload that is no text in base64."""
+    fields: dict[str, object] = {"time": message.at / 1000, "topic": message.topic}
+    try:
+        fields["payload"] = message.payload.decode()
+    except UnicodeDecodeError:
+        fields["base64"] = base64.b64encode(message.payload).decode()
+    if message.retained:
+        fields["retain"] = True
+    return json.dumps(fields, ensure_ascii=False)
+
+
+def messages_of(lines: Iterable[str]) -> Iterator[Recorded]:
+    """Yield the messages of a recording.
+
+    Raises:
+        ConfigError: A line is no message; names the line.
+    """
+    for number, text in enumerate(lines, 1):
+        line = text.rstrip("\n")
+        if line.strip():
+            yield _json_message(number, line) if line.startswith("{") else _plain_message(number, line)
+
+
+def _json_message(number: int, line: str) -> Recorded:
+    try:
+        fields = json.loads(line)
+        payload = base64.b64decode(fields["base64"]) if "base64" in fields else str(fields["payload"]).encode()
+        at = fields.get("time")
+        return Recorded(
+            number,
+            str(fields["topic"]),
+            payload,
+            None if at is None else int(float(at) * 1000),
+            bool(fields.get("retain")),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"line {number}: not a recorded message: {error}") from None
+
+
+def _plain_message(number: int, line: str) -> Recorded:
+    topic, blank, payload = line.partition(" ")
+    if not blank:
+        raise ConfigError(f"line {number}: not a topic and a payload, as mosquitto_sub -v prints them")
+    return Recorded(number, topic, payload.encode())

@@ -1,0 +1,205 @@
+"""The shell of an adapter: its loop takes messages of both brokers, commits, publishes, then acknowledges."""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Mapping
+from statistics import median
+
+from adapters.core import Adapter, Effects, Tally, foreign_meter
+from adapters.mapping.readers import Readers
+from adapters.metrics import Figures
+from adapters.source import Arrived, Source
+from adapters.store import load_channels
+from commonwatt.config.adapter import AdapterMeter, AdapterSettings
+from commonwatt.device.changes import DesiredStates, MeterState, Stored
+from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.shell import DeviceShell
+from commonwatt.device.store import DeviceStore
+from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId
+from commonwatt.network.tls import ClientTls, client_tls
+from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.watchdog import Work
+
+GATHER_S = 5.0
+"""Most real seconds between the arrival of a message and its commit: one commit for many messages spares the disk."""
+
+GATHER_MESSAGES = 16
+"""Waiting messages of QoS 1 that end this wait: brokers send about 20 before the first acknowledgement."""
+
+AT_ONCE = 500
+"""Most messages in one commit."""
+
+_log = logging.getLogger(__name__)
+
+
+class Service:
+    """An adapter with its connections.
+
+    Attributes:
+        core: The core; set when ``run`` has loaded the store.
+        source: The connection to the foreign meters' broker.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: AdapterSettings,
+        readers: Readers,
+        tokens: Mapping[str, str],
+        clock: Clock,
+        store: DeviceStore,
+        rng: random.Random,
+    ) -> None:
+        self.tally: Tally = Counter()
+        self._settings = settings
+        self._clock = clock
+        self._waiting: list[Arrived] = []
+        self._waits_since: float | None = None
+        self._connects = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._shell = DeviceShell(settings.microgrid, store, self.tally, self._to_device)
+        self._descriptions = {meter.id: foreign_meter(settings.microgrid, meter, readers) for meter in settings.meter}
+        for meter in settings.meter:
+            token = meter.token or tokens.get(str(meter.id))
+            if token is None:
+                raise ConfigError(
+                    f"meter {meter.id} has no token, here or in {settings.tokens}; the utility makes one: "
+                    "commonwatt utility register"
+                )
+            self._shell.add(meter.id, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
+        self.source = Source(
+            settings=settings.source,
+            client_id=settings.source.client_id or f"commonwatt-{settings.microgrid}",
+            filters=readers.filters,
+            now=clock.now,
+            wake=self._woken,
+        )
+        self.core = Adapter(
+            settings=settings.meter, readers=readers, meters={}, channels=load_channels(store), tally=self.tally
+        )
+        for description in self._descriptions.values():
+            stored = store.load(description.id) or _new(description.id, clock.now())
+            limits = Limits(resolution=1, log_records=settings.log_records)
+            self.core.meters[description.id] = Meter(description, limits, stored, self.tally)
+
+    @property
+    def writing(self) -> Work:
+        """The commit in progress, for the watchdog."""
+        return self._shell.writing
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop`` is set."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            now = self._clock.now()
+            # An adapter that was away measured nothing wrong: its registers went on. So it logs no loss of power.
+            await self._shell.perform([e for m in self.core.meters.values() for e in m.boot(now, power_lost=False)])
+            self.source.start()
+            try:
+                async with self._shell.running(stop):
+                    while not stop.is_set():
+                        await self._turn()
+                        await self._shell.rest(self._wait_s())
+                    await self._take_all()
+            finally:
+                await asyncio.to_thread(self.source.stop)
+        finally:
+            self._shell.close()
+
+    def figures(self) -> Figures:
+        """Return the present figures; safe in any thread, since it only reads single values."""
+        meters = list(self.core.meters.values())
+        links = list(self._shell.links.values())
+        return Figures(
+            source_connected=self.source.connected,
+            source_complaint=self.source.complaint,
+            source_dropped=self.source.dropped,
+            meters=len(links),
+            connected=sum(link.connected for link in links),
+            made=sum(meter.state.made for meter in meters),
+            acknowledged=sum(meter.state.acknowledged for meter in meters),
+            gaps=sum(meter.state.gaps for meter in meters),
+            dropped=self._shell.dropped + sum(link.dropped for link in links),
+        )
+
+    async def _turn(self) -> None:
+        """Handle what has arrived from the gateway at once, and what has arrived from meters, gathered."""
+        now = self._clock.now()
+        effects: Effects = []
+        for meter, leaf, payload in self._shell.take():
+            effects += self.core.receive(meter, leaf, payload, now)
+        if self.source.connects != self._connects:
+            self._connects = self.source.connects
+            self.core.reconnected()
+        effects += self.core.tick(now)
+        taken = self._gathered()
+        effects += self._messages(taken)
+        await self._shell.perform(effects)
+        self.source.acknowledge(taken)
+
+    async def _take_all(self) -> None:
+        """Commit what has arrived before the stop."""
+        while taken := self._waiting + self.source.take(AT_ONCE):
+            self._waiting = []
+            await self._shell.perform(self._messages(taken))
+            self.source.acknowledge(taken)
+
+    def _gathered(self) -> list[Arrived]:
+        """Return waiting messages if they are many or have waited long enough."""
+        self._waiting += self.source.take(AT_ONCE - len(self._waiting))
+        if not self._waiting:
+            self._waits_since = None
+            return []
+        since = self._waits_since = self._waits_since or self._real_now()
+        many = sum(message.qos > 0 for message in self._waiting) >= GATHER_MESSAGES or len(self._waiting) >= AT_ONCE
+        if not many and self._real_now() - since < GATHER_S:
+            return []
+        taken, self._waiting, self._waits_since = self._waiting, [], None
+        return taken
+
+    def _messages(self, messages: list[Arrived]) -> Effects:
+        correction_ms = int(self._offset_s() * 1000)
+        return [
+            effect
+            for message in messages
+            for effect in self.core.message(
+                message.topic, message.payload, message.at + correction_ms, retained=message.retained
+            )
+        ]
+
+    def _offset_s(self) -> float:
+        """Return how far this machine's clock is behind the gateway's time: the median of the meters' offsets."""
+        told = [meter.state.offset_s for meter in self.core.meters.values() if meter.state.trust]
+        return median(told) if told else 0.0
+
+    def _wait_s(self) -> float | None:
+        waits = [] if self.core.wake_at is None else [self._clock.real_s_until(self.core.wake_at)]
+        if self._waits_since is not None:
+            waits.append(max(0.0, self._waits_since + GATHER_S - self._real_now()))
+        return min(waits, default=None)
+
+    def _real_now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _woken(self) -> None:
+        """Wake the loop from paho's thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._shell.wake)
+
+    def _to_device(self, message: Publish) -> None:
+        if not self.source.publish(message):
+            _log.warning("command to %s not sent: no connection to the source", message.topic)
+
+    def _tls(self, meter: AdapterMeter) -> ClientTls | None:
+        settings = self._settings
+        own = None if settings.certificates is None else settings.certificates / f"{meter.id}.pem"
+        return client_tls(settings.broker_ca, own, settings.broker_revoked)
+
+
+def _new(meter: MeterId, now: float) -> Stored:
+    """Return the state of a meter that is new in the store; its generation is higher than in any store lost before."""
+    return Stored(state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {}))

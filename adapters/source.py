@@ -1,0 +1,241 @@
+"""The connection to the broker of the foreign meters: a persistent session, acknowledged after our commit.
+
+paho's own thread receives; the service takes messages from a bounded queue. When it is full, messages of QoS 0 are
+dropped and counted; of QoS 1, the thread waits, and so does the broker. The subscription has QoS 1: with QoS 2
+the broker may forget a message before it is committed.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+from paho.mqtt.reasoncodes import ReasonCode
+from paho.mqtt.subscribeoptions import SubscribeOptions
+
+from adapters.energy.spread import EpochMilliseconds
+from commonwatt.config.adapter import AdapterSource
+from commonwatt.model.effects import Publish
+from commonwatt.network.addresses import split_address
+from commonwatt.network.tls import ClientTls
+
+MAX_WAITING = 10_000
+"""Most messages in the queue."""
+
+SESSION_S = 7 * 86_400
+"""How long a broker of MQTT 5 keeps messages for an adapter that is away."""
+
+_LIMITS = ("ReceiveMaximum", "MaximumQoS", "MaximumPacketSize", "SessionExpiryInterval", "TopicAliasMaximum")
+
+_FIRST_RETRY_S = 1
+_LAST_RETRY_S = 30
+_KEEPALIVE_S = 30
+_PATIENCE_S = 0.5
+
+_log = logging.getLogger(__name__)
+
+
+class Arrived(NamedTuple):
+    """A message of a foreign meter.
+
+    Attributes:
+        topic: Its topic.
+        payload: Its payload.
+        retained: Whether it is an old message that the broker kept.
+        at: When it arrived.
+        qos: Its quality of service.
+        number: Its packet id.
+        connection: The connection it came by.
+    """
+
+    topic: str
+    payload: bytes
+    retained: bool
+    at: EpochMilliseconds
+    qos: int = 0
+    number: int = 0
+    connection: int = 0
+
+
+class Source:
+    """A subscriber on the foreign meters' broker.
+
+    Attributes:
+        connected: Whether the broker has accepted the connection.
+        complaint: Why there is no connection; empty while there is one.
+        connects: Times it was connected.
+        dropped: Messages of QoS 0 dropped because the queue was full.
+        failures: Exceptions in this class, each logged.
+        limits: What a broker of MQTT 5 said of itself, by name; whether it had kept the session, of any broker.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: AdapterSource,
+        client_id: str,
+        filters: Iterable[str],
+        now: Callable[[], float],
+        wake: Callable[[], None],
+        keeps: bool = True,
+        retained: bool = False,
+    ) -> None:
+        """Prepare a connection.
+
+        Args:
+            settings: The broker.
+            client_id: The adapter's name there.
+            filters: What to subscribe to.
+            now: The clock.
+            wake: Called when a message has arrived or the connection changed, on paho's thread.
+            keeps: Whether the broker keeps messages while the adapter is away.
+            retained: Whether to ask a broker of MQTT 5 for retained messages.
+        """
+        self.connected = False
+        self.complaint = "not connected yet"
+        self.connects = 0
+        self.dropped = 0
+        self.failures = 0
+        self.limits: dict[str, object] = {}
+        self._settings = settings
+        self._filters = tuple(filters)
+        self._now = now
+        self._wake = wake
+        self._keeps = keeps
+        self._retained = retained
+        self._is_5 = settings.mqtt == "5"
+        self._waiting: deque[Arrived] = deque()
+        self._room = threading.Condition()
+        self._stopping = False
+        self._client = self._new_client(client_id)
+
+    def start(self) -> None:
+        """Connect, and reconnect whenever the connection is lost, until ``stop``.
+
+        Raises:
+            ConfigError: A certificate file can't be used.
+        """
+        host, port = split_address(self._settings.address)
+        if self._settings.ca is not None:
+            self._client.tls_set_context(ClientTls(self._settings.ca, self._settings.certificate).context())
+        if self._is_5:
+            properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = SESSION_S if self._keeps else 0
+            self._client.connect_async(host, port, _KEEPALIVE_S, clean_start=not self._keeps, properties=properties)
+        else:
+            self._client.connect_async(host, port, _KEEPALIVE_S)
+        self._client.loop_start()
+
+    def stop(self) -> None:
+        """Disconnect; messages that are not acknowledged stay at the broker."""
+        with self._room:
+            self._stopping = True
+            self._room.notify_all()
+        self._client.disconnect()
+        self._client.loop_stop()
+
+    def take(self, most: int) -> list[Arrived]:
+        """Return waiting messages, oldest first."""
+        with self._room:
+            taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+            self._room.notify_all()
+        return taken
+
+    def acknowledge(self, messages: Iterable[Arrived]) -> None:
+        """Acknowledge committed messages; those of an earlier connection come again, and do no harm."""
+        for message in messages:
+            if message.qos and message.connection == self.connects:
+                self._client.ack(message.number, message.qos)
+
+    def publish(self, message: Publish) -> bool:
+        """Send a command to a device; return whether there is a connection."""
+        return self.connected and self._client.publish(message.topic, message.payload, 0).rc == paho.MQTT_ERR_SUCCESS
+
+    def _new_client(self, client_id: str) -> paho.Client:
+        client = paho.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id,
+            clean_session=None if self._is_5 else not self._keeps,
+            protocol=MQTTProtocolVersion.MQTTv5 if self._is_5 else MQTTProtocolVersion.MQTTv311,
+            manual_ack=True,
+        )
+        if self._settings.user is not None:
+            client.username_pw_set(self._settings.user, self._settings.password)
+        client.reconnect_delay_set(_FIRST_RETRY_S, _LAST_RETRY_S)
+        client.on_connect = self._connected
+        client.on_connect_fail = self._failed
+        client.on_disconnect = self._disconnected
+        client.on_message = self._received
+        return client
+
+    def _connected(
+        self,
+        client: paho.Client,
+        _: object,
+        flags: paho.ConnectFlags,
+        reason: ReasonCode,
+        properties: Properties | None,
+    ) -> None:
+        if reason.is_failure:
+            self._complain(f"the broker refused it: {reason}")
+            return
+        self.connects += 1
+        self.connected = True
+        self.complaint = ""
+        self.limits = {"session kept": "yes" if flags.session_present else "no"}
+        self.limits |= {name: getattr(properties, name) for name in _LIMITS if hasattr(properties, name)}
+        for topic in self._filters:
+            if self._is_5:
+                send, hold = SubscribeOptions.RETAIN_SEND_ON_SUBSCRIBE, SubscribeOptions.RETAIN_DO_NOT_SEND
+                handling = send if self._retained else hold
+                client.subscribe(topic, options=SubscribeOptions(qos=1, retainHandling=handling))
+            else:
+                client.subscribe(topic, qos=1)
+        _log.info("source: connected to %s", self._settings.address)
+        self._wake()
+
+    def _failed(self, _: paho.Client, __: object) -> None:
+        self._complain("can't be reached")
+
+    def _disconnected(self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
+        self.connected = False
+        if not self._stopping:
+            self._complain(f"the connection ended: {reason}")
+
+    def _complain(self, why: str) -> None:
+        if why != self.complaint:
+            _log.warning("source: no connection to %s: %s", self._settings.address, why)
+        self.complaint = why
+
+    def _received(self, _: paho.Client, __: object, message: paho.MQTTMessage) -> None:
+        # An exception here would end paho's thread for ever.
+        try:
+            self._put(
+                Arrived(
+                    message.topic,
+                    bytes(message.payload),
+                    message.retain,
+                    int(self._now() * 1000),
+                    message.qos,
+                    message.mid,
+                    self.connects,
+                )
+            )
+        except Exception:
+            self.failures += 1
+            _log.exception("source: a message could not be taken")
+
+    def _put(self, arrived: Arrived) -> None:
+        with self._room:
+            if len(self._waiting) >= MAX_WAITING and not arrived.qos:
+                self.dropped += 1
+                return
+            while len(self._waiting) >= MAX_WAITING and not self._stopping:
+                self._room.wait(_PATIENCE_S)
+            self._waiting.append(arrived)
+        self._wake()

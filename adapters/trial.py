@@ -1,0 +1,161 @@
+"""A dry run of an adapter's settings over messages: each one explained, nothing sent, nothing stored."""
+
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from adapters.core import Adapter, Explained, foreign_meter
+from adapters.energy.channel import Ignored
+from adapters.energy.counter import Outcome
+from adapters.energy.spread import EpochMilliseconds, Run
+from adapters.mapping.readers import Readers
+from adapters.recordings import Recorded
+from commonwatt.config.adapter import AdapterSettings
+from commonwatt.device.changes import DesiredStates, MeterState, Stored
+from commonwatt.device.meter import Limits, Meter
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOT_S, EpochSeconds
+
+EVERY_MS = 10_000
+"""Time between two messages that have no time of their own, in a recording without times."""
+
+_START_MS = 1_790_000_010_000
+
+
+class Line(NamedTuple):
+    """What became of one value, in words.
+
+    Attributes:
+        number: Line of the message in the recording.
+        topic: Its topic.
+        meter: Our meter; ``None``: no rule is for this message.
+        quantity: The record type.
+        value: The value with its unit.
+        words: What became of it.
+        good: Whether it is as it should be.
+    """
+
+    number: int
+    topic: str
+    meter: MeterId | None
+    quantity: str
+    value: str
+    words: str
+    good: bool
+
+
+class Total(NamedTuple):
+    """What a recording made of one record type of one meter.
+
+    Attributes:
+        exact: Slots with an exact value.
+        averaged: Slots with an average.
+        sum_mwh: Sum over all slots, milliwatt-hours; of flows only.
+    """
+
+    exact: int
+    averaged: int
+    sum_mwh: int
+
+
+class Trial:
+    """An adapter's core without connections and store.
+
+    Attributes:
+        used: Values that became part of a record, or will.
+        heard: Meters with such a value.
+        unused: Reasons of the others, with their counts.
+        totals: Slots made, by meter and record type.
+    """
+
+    def __init__(self, settings: AdapterSettings, readers: Readers) -> None:
+        self.used = 0
+        self.heard: set[MeterId] = set()
+        self.unused: Counter[str] = Counter()
+        self.totals: dict[tuple[MeterId, RecordType], Total] = {}
+        self._readers = readers
+        self._at = _START_MS
+        meters = {}
+        for meter in settings.meter:
+            stored = Stored(
+                state=MeterState(meter=meter.id, generation=1), desired_states=DesiredStates(meter.id, (0, 0), {})
+            )
+            description = foreign_meter(settings.microgrid, meter, readers)
+            meters[meter.id] = Meter(description, Limits(resolution=1), stored, Counter())
+        self._adapter = Adapter(settings=settings.meter, readers=readers, meters=meters, channels={}, tally=Counter())
+
+    def take(self, message: Recorded) -> Iterator[Line]:
+        """Run one message; yield a line for each of its values, or one if it has none."""
+        self._at = self._arrival(message)
+        if message.retained:
+            yield self._without(message, "a retained message is never a sample")
+        elif not self._readers.knows(message.topic):
+            yield self._without(message, "no rule is for this topic")
+        else:
+            found = list(self._adapter.explain(message.topic, message.payload, self._at, retained=False))
+            for explained, _ in found:
+                if explained is None:
+                    yield Line(message.line, message.topic, None, "", "", "the device reports its start", True)
+                else:
+                    yield self._line(message, explained)
+
+    def _arrival(self, message: Recorded) -> EpochMilliseconds:
+        """Return when a message arrived; without a record of it, the device's own time, or a while after the last."""
+        if message.at is not None:
+            return message.at
+        times = [time for reading in self._readers.read(message.topic, message.payload) for time in reading.times]
+        return max(times, default=self._at + EVERY_MS)
+
+    def _without(self, message: Recorded, why: str) -> Line:
+        self.unused[why] += 1
+        return Line(message.line, message.topic, None, "", "", f"ignored: {why}", True)
+
+    def _line(self, message: Recorded, explained: Explained) -> Line:
+        reading, taken = explained
+        reader = reading.reader
+        unit = "mW" if reader.rule.kind == "power" else "mWh"
+        value = "" if reading.value is None else f"{reading.value:,} {unit}"
+        if taken is None:
+            words = f"unreadable: {reading.fault}" if reading.fault else f"not in this message: {reader.where}"
+        elif isinstance(taken.outcome, Ignored):
+            words = f"ignored: {taken.outcome}"
+        else:
+            words = f"{taken.outcome}{self._slots(reader.meter, taken.runs)}"
+        good = taken is not None and taken.outcome not in (Outcome.UNIT, Ignored.IMPOSSIBLE)
+        if taken is None or isinstance(taken.outcome, Ignored):
+            self.unused[words] += 1
+        else:
+            self.used += 1
+            self.heard.add(reader.meter)
+        return Line(
+            message.line,
+            message.topic,
+            reader.meter,
+            reader.record_type.name.lower(),
+            value,
+            words,
+            good or (not reading.fault and taken is None),
+        )
+
+    def _slots(self, meter: MeterId, runs: dict[RecordType, list[Run]]) -> str:
+        words = []
+        for kind, found in runs.items():
+            for run in found:
+                slots = (run.end - run.start) // SLOT_S
+                exact, averaged, total = self.totals.get((meter, kind), Total(0, 0, 0))
+                self.totals[meter, kind] = Total(
+                    exact + (0 if run.lossy else slots),
+                    averaged + (slots if run.lossy else 0),
+                    total + (run.value * slots if kind.is_flow else 0),
+                )
+            if found and kind is not RecordType.REGISTER:
+                how = "averaged" if any(run.lossy for run in found) else "exact"
+                slots = sum(run.end - run.start for run in found) // SLOT_S
+                words.append(f"{slots} {how} slots from {_clock(found[0].start)} to {_clock(found[-1].end)} UTC")
+        return "; " + ", ".join(words) if words else ""
+
+
+def _clock(time: EpochSeconds) -> str:
+    return datetime.fromtimestamp(time, UTC).strftime("%H:%M:%S")

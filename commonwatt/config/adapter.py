@@ -1,0 +1,275 @@
+"""The settings of an adapter: its two brokers, the foreign meters and the rules that read their messages.
+
+The fields are the reference for ``docs/settings.md``; examples stand in ``docs/adapters.md``.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+
+from commonwatt.config.settings import (
+    BROKER_CA,
+    BROKER_REVOKED,
+    HTTP_HOSTS,
+    HTTP_PLAIN_TEXT,
+    PLAIN_TEXT,
+    HostName,
+    MicrogridName,
+    Reach,
+    Settings,
+    Zone,
+)
+from commonwatt.network.addresses import Address
+
+EnergyUnit = Literal["mWh", "Wh", "kWh", "MWh", "J", "Wmin"]
+PowerUnit = Literal["mW", "W", "kW"]
+Kind = Literal["register", "interval", "power", "level"]
+
+
+def _check_topic(text: str) -> str:
+    levels = text.split("/")
+    if any("#" in level and (level != "#" or n < len(levels) - 1) for n, level in enumerate(levels)):
+        raise ValueError("# must be the last level of a topic, and alone in it")
+    if any("+" in level and level != "+" for level in levels):
+        raise ValueError("+ must be alone in its level of a topic")
+    if "\0" in text or not text:
+        raise ValueError("is no topic")
+    return text
+
+
+Topic = Annotated[str, AfterValidator(_check_topic)]
+"""A topic, which may have MQTT's wildcards."""
+
+
+class AdapterCommand(Settings):
+    """What an adapter publishes to a foreign device for a desired state."""
+
+    topic: Topic = Field(description="Topic of the command; `{device}` and `{channel}` as in rules.")
+    on: str = Field(max_length=1024, description="Payload when the state begins.")
+    off: str = Field(max_length=1024, description="Payload when the state ends.")
+
+
+class AdapterRule(Settings):
+    """How a value is read from a message. Rules of the same preset and record type are tried in their order."""
+
+    preset: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$", description="The preset that the rule belongs to.")
+    topic: Topic | tuple[Topic, ...] = Field(
+        description="The topic, with MQTT's wildcards; `{device}` is the meter's `source`, `{channel}` its `channel`. "
+        "Several topics with one number each are added up."
+    )
+    format: Literal["json", "plain", "senml", "p1", "csv"] = Field(
+        "json",
+        description="JSON, a plain number, SenML (RFC 8428), a DSMR telegram, or numbers with commas.",
+    )
+    path: str | tuple[str, ...] = Field(
+        (),
+        description="Where the value is: keys of JSON objects and numbers of list elements, joined by dots, `*` for "
+        "any one key; the name of a SenML record, with a blank and a unit if no other unit counts; an OBIS code of a "
+        "telegram; the number of a field. Several paths, and the elements of a list, are added up.",
+    )
+    less: str | tuple[str, ...] = Field((), description="Paths whose values are subtracted.")
+    kind: Kind = Field(
+        description="`register`: a cumulative counter; `interval`: energy since the message before; `power`: is "
+        "integrated; `level`: of a battery."
+    )
+    type: Literal["through", "generation", "stored"] | None = Field(
+        None, description="The record type; without it `stored` for a level, else `through`."
+    )
+    direction: Literal["incoming", "outgoing"] | None = Field(
+        None, description="Only meters of this direction use the rule; without it, meters of both."
+    )
+    unit: Literal["mWh", "Wh", "kWh", "MWh", "J", "Wmin", "mW", "W", "kW", "%"] = Field(
+        description="The value's unit; `%` of the battery's capacity, for a level."
+    )
+    scale: Decimal = Field(Decimal(1), description="Factor of the value, for meters that publish another multiple.")
+    sign: Literal["both", "positive", "negative"] = Field(
+        "both",
+        description="`positive`: negative values count as zero; `negative`: positive values count as zero, and the "
+        "sign is removed. For a power that has the direction in its sign.",
+    )
+    resolution_mwh: int = Field(
+        10_000, ge=0, le=10_000_000, description="Largest step of the register; smaller falls are no reset."
+    )
+    rollover_mwh: int | None = Field(
+        None, gt=0, le=2**53, description="The register's reading at which it begins again at zero; without it, never."
+    )
+    restarts_at_zero: bool = Field(
+        False, description="Whether the register begins at zero after a restart, so that its new reading counts."
+    )
+    time: str | None = Field(
+        None,
+        description="Path of the message's time: epoch seconds or milliseconds, ISO 8601, or a DSMR time; without it, "
+        "the time of arrival.",
+    )
+    zone: Zone | None = Field(
+        None, description="Time zone of times without their own; without it, the adapter's `zone`."
+    )
+    queued: bool = Field(
+        False, description="Whether the source keeps messages and sends them late: then older times count too."
+    )
+    restart_topic: Topic | None = Field(
+        None, description="Topic on which the device reports its start; without it, none."
+    )
+    restart_payload: str = Field("Online", description="The payload of that report.")
+    restart_path: str | None = Field(
+        None, description="Path of a value in the message that changes when the register is set back."
+    )
+
+    @property
+    def record_type(self) -> str:
+        """The name of the record type."""
+        return self.type or ("stored" if self.kind == "level" else "through")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        units = {
+            "register": ("mWh", "Wh", "kWh", "MWh", "J", "Wmin"),
+            "interval": ("mWh", "Wh", "kWh", "MWh", "J", "Wmin"),
+            "power": ("mW", "W", "kW"),
+            "level": ("mWh", "Wh", "kWh", "MWh", "%"),
+        }[self.kind]
+        if self.unit not in units:
+            raise ValueError(f"kind {self.kind} has one of the units {', '.join(units)}, not {self.unit}")
+        if (self.record_type == "stored") != (self.kind == "level"):
+            raise ValueError("type stored and kind level go together")
+        if self.format != "plain" and not self.path:
+            raise ValueError(f"format {self.format} needs path")
+        if self.format == "plain" and (self.path or self.less or self.time):
+            raise ValueError("a plain number has no path, less or time")
+        if isinstance(self.topic, tuple) and (self.format != "plain" or len(self.topic) < 2):
+            raise ValueError("only plain numbers of several topics are added up")
+        if self.scale <= 0 or not self.scale.is_finite():
+            raise ValueError("scale must be above zero")
+        return self
+
+
+class AdapterMeter(Settings):
+    """A foreign meter, or one direction of it, as a meter of the microgrid."""
+
+    id: int = Field(ge=1, lt=2**64, description="Our id of it; in the town file it has the same.")
+    preset: str = Field(description="The preset whose rules read its messages: of Commonwatt, or of this file's rules.")
+    source: str = Field(
+        "",
+        max_length=256,
+        description="Its name in topics, such as `kitchen` of `tele/kitchen/SENSOR`; may have slashes.",
+    )
+    channel: str = Field("0", max_length=64, description="The channel of a device that has several.")
+    direction: Literal["incoming", "outgoing"] = Field(
+        "incoming", description="The one direction that this meter of ours measures."
+    )
+    account: int = Field(0, ge=0, lt=2**16, description="The account of its energy; 0: none.")
+    token: str | None = Field(None, repr=False, description="Its token; without it, the one in `tokens`.")
+    rated_w: int = Field(
+        48_000, ge=1, le=100_000_000, description="The highest power through it, watts; no increment may exceed it."
+    )
+    longest_gap_s: int = Field(
+        86_400,
+        ge=150,
+        le=2_678_400,
+        description="Energy of a longer time without a sample is not spread: its slots are missing.",
+    )
+    capacity_wh: int | None = Field(
+        None, gt=0, le=9_007_199_254, description="Capacity of the battery behind it; without it, no battery."
+    )
+    minimum_percent: int = Field(
+        50, ge=0, le=100, description="The battery's sharing minimum, percent of its capacity."
+    )
+    share: AdapterCommand | None = Field(
+        None,
+        description="A table with `topic`, `on`, `off`: the command that makes its battery share; without it, none.",
+    )
+    reduce: AdapterCommand | None = Field(
+        None,
+        description="A table with `topic`, `on`, `off`: the command that reduces its load; without it, none.",
+    )
+    exchanged: AwareDatetime | None = Field(
+        None,
+        description="When the device was exchanged, or a wrong unit was corrected: its registers begin anew from then.",
+    )
+
+    @model_validator(mode="after")
+    def _battery_complete(self) -> Self:
+        if self.share is not None and self.capacity_wh is None:
+            raise ValueError("share needs capacity_wh, the battery that shares")
+        return self
+
+
+class AdapterSource(Settings):
+    """The broker on which the foreign meters publish."""
+
+    reaches: ClassVar[tuple[Reach, ...]] = (Reach("address", "ca", "plain_text"),)
+
+    address: Address = Field("127.0.0.1:1883", description="Its address.")
+    mqtt: Literal["3.1.1", "5"] = Field("3.1.1", description="The version of MQTT it speaks.")
+    client_id: str | None = Field(
+        None, min_length=1, max_length=64, description="The adapter's name there; without it, `commonwatt-MICROGRID`."
+    )
+    user: str | None = Field(None, description="User name there.")
+    password: str | None = Field(None, repr=False, description="Password there.")
+    ca: Path | None = Field(
+        None, description="The authority that signs its certificate (PEM); with it TLS is required."
+    )
+    certificate: Path | None = Field(None, description="The adapter's certificate with its key there, one PEM file.")
+    plain_text: bool = Field(
+        False, description="Allow MQTT without TLS beyond this machine, on a network that you trust."
+    )
+
+
+class AdapterSettings(Settings):
+    """An adapter: makes meters of the microgrid from what foreign meters publish."""
+
+    reaches: ClassVar[tuple[Reach, ...]] = (
+        Reach("broker", "broker_ca", "broker_plain_text"),
+        Reach("http", None, "http_plain_text"),
+    )
+    lists: ClassVar[tuple[str, ...]] = ("meter", "rule")
+
+    microgrid: MicrogridName = Field(description="The microgrid of these meters.")
+    source: AdapterSource = Field(AdapterSource(), description="The broker on which the foreign meters publish.")
+    broker: Address = Field("127.0.0.1:1883", description="The microgrid's broker.")
+    broker_ca: Path | None = Field(None, description=BROKER_CA.format("the broker"))
+    broker_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("broker_ca"))
+    broker_plain_text: bool = Field(False, description=PLAIN_TEXT)
+    certificates: Path | None = Field(
+        None,
+        description="Folder with a certificate and key for each meter, METER.pem, for a broker that requires them; "
+        "made by `commonwatt enroll device`.",
+    )
+    tokens: Path | None = Field(
+        Path("meter-tokens.json"),
+        description="The meters' tokens, made by `commonwatt utility register`; not needed if each has its `token`.",
+    )
+    store: Path = Field(
+        Path("adapter.db"),
+        description="The meters' records and the state of their registers (SQLite); made when missing.",
+    )
+    zone: Zone = Field("America/New_York", description="Time zone of times in messages that have none.")
+    http: Address | None = Field(
+        None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
+    )
+    http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
+    http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
+    clock: Path | None = Field(None, description="A demonstration's clock file; without it, the machine's clock.")
+    log_records: int = Field(
+        2_000_000, ge=1_000, description="Most records in a meter's log; at nine tenths it consolidates them."
+    )
+    meter: tuple[AdapterMeter, ...] = Field((), max_length=1000, description="The foreign meters.")
+    rule: tuple[AdapterRule, ...] = Field((), max_length=1000, description="Rules of your own presets.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _tokens_of_their_own(cls, given: Any) -> Any:
+        """Need no file of tokens if each meter has its own."""
+        meters = given.get("meter") if isinstance(given, dict) else None
+        if isinstance(meters, list) and meters and all(isinstance(one, dict) and "token" in one for one in meters):
+            return {"tokens": None} | given
+        return given
+
+    @model_validator(mode="after")
+    def _ids_differ(self) -> Self:
+        ids = [meter.id for meter in self.meter]
+        if twice := {meter for meter in ids if ids.count(meter) > 1}:
+            raise ValueError(f"meter {min(twice)} is there twice; give each [[meter]] its own id")
+        return self

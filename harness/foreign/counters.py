@@ -1,0 +1,159 @@
+"""Random histories of a foreign counter: what flowed, and what the device reports of it.
+
+A history has restarts (to zero, or to an older total), rollovers, glitches of one or two samples, duplicates, samples
+out of order and gaps. ``python -m harness.foreign.counters --sequences N`` judges N of them.
+"""
+
+import argparse
+import random
+import sys
+from collections import Counter as Tally
+from dataclasses import dataclass, replace
+
+from adapters.energy.channel import Channel, ChannelRule, Value, take
+from adapters.energy.counter import CONFIRMING, CounterLimits, Outcome
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import MilliwattHours
+
+RATED_MW = 12_000_000
+RESOLUTION = 10_000
+WIDTH = 1_000_000_000
+
+FAULTS = ("restart", "glitch", "duplicate", "disorder", "gap")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a device reports.
+
+    Attributes:
+        arrival: When its message arrives, epoch milliseconds.
+        device: Its own time; ``None``: it has no clock.
+        value: Its counter.
+        flowed: The rise of the device's counter since its first sample, without all faults, milliwatt-hours.
+        restarted: Whether it reported a restart before.
+    """
+
+    arrival: int
+    device: int | None
+    value: MilliwattHours
+    flowed: MilliwattHours
+    restarted: bool = False
+
+
+@dataclass(frozen=True)
+class History:
+    """A history with the habits of its device."""
+
+    samples: list[Sample]
+    limits: CounterLimits
+    counts_all: bool
+
+
+def history(rng: random.Random, faults: tuple[str, ...] = FAULTS, length: int = 40) -> History:
+    """Return a random history; the last four samples are without faults.
+
+    ``counts_all``: whether all that flowed must count, since no fault lost a part of it.
+    """
+    habit = rng.choice(("zero", "older", "width", "none"))
+    has_clock = rng.random() < 0.5
+    spacing = rng.choice((1_000, 10_000, 15_000, 60_000, 300_000))
+    step = rng.choice((1, 1_000, RESOLUTION))
+    limits = CounterLimits(
+        rated_mw=RATED_MW,
+        resolution=RESOLUTION,
+        rollover=WIDTH if habit == "width" else None,
+        restarts_at_zero=habit == "zero",
+    )
+    at = 1_790_000_000_000 + rng.randrange(60_000)
+    counter = saved = (
+        WIDTH - rng.randrange(6_000_000, 30_000_000) if habit == "width" else rng.randrange(100_000_000, 200_000_000)
+    )
+    counter = saved = counter // step * step
+    before: int | None = None
+    flowed, since_saved, counts_all = 0, 0, True
+    samples: list[Sample] = []
+    glitches = glitch = quiet = 0
+    for n in range(length):
+        fault = rng.choice(faults) if faults and 3 < n < length - 6 and rng.random() < 0.25 else ""
+        wait = spacing * (rng.randrange(2, 200) if fault == "gap" else 1) + rng.randrange(spacing // 5 + 1)
+        at, since_saved, restarted = at + wait, since_saved + 1, False
+        if fault == "restart" and habit in ("zero", "older") and not glitches:
+            before = counter = 0 if habit == "zero" else saved
+            counts_all = False
+            restarted = rng.random() < 0.3
+        counter += rng.choice((0, 1, 10, 100)) * RATED_MW * wait // 3_600_000 // 110
+        if since_saved > 5:
+            saved, since_saved = counter // step * step, 0
+        shown = counter // step * step
+        flowed += 0 if before is None else shown - before
+        before = shown
+        if habit == "width":
+            shown %= WIDTH
+        quiet -= 1
+        if fault == "glitch" and quiet < 0 and habit != "width":
+            # Three samples that agree are no glitch to anybody without the truth.
+            glitches, quiet = rng.choice((1, 2)), 5
+            glitch = rng.choice((0, shown + 60 * RATED_MW, rng.randrange(shown + 1) // 3))
+        if glitches:
+            glitches -= 1
+            shown = glitch
+        device = at - rng.randrange(500) if has_clock else None
+        sample = Sample(at, device, shown, flowed, restarted)
+        samples.append(sample)
+        if fault == "duplicate" and has_clock:
+            samples.append(replace(sample, arrival=at + 5, restarted=False))
+        if fault == "disorder" and has_clock and len(samples) > 1:
+            samples.append(replace(samples[-2], arrival=at + 7, flowed=flowed, restarted=False))
+    return History(samples, limits, counts_all)
+
+
+def rule_of(limits: CounterLimits) -> ChannelRule:
+    """Return the rule of a history's register."""
+    return ChannelRule(
+        kind="register",
+        record_type=RecordType.THROUGH,
+        limits=limits,
+        longest_gap_ms=10**12,
+        highest=0,
+    )
+
+
+def judge(found: History) -> tuple[str, Tally[Outcome]]:
+    """Return what is wrong with the energy counted over a history, else an empty text; and the outcomes."""
+    channel, rule = Channel(), rule_of(found.limits)
+    outcomes: Tally[Outcome] = Tally()
+    for sample in found.samples:
+        channel.restarted |= sample.restarted
+        taken = take(channel, rule, Value(sample.value, sample.arrival, sample.device))
+        if isinstance(taken.outcome, Outcome):
+            outcomes[taken.outcome] += 1
+        if channel.counter.total > sample.flowed:
+            return f"phantom energy: {channel.counter.total - sample.flowed} mWh", outcomes
+        if len(channel.counter.held) >= CONFIRMING:
+            return f"{len(channel.counter.held)} samples are held back", outcomes
+    short = found.samples[-1].flowed - channel.counter.total
+    if found.counts_all and short and not channel.counter.held:
+        return f"{short} mWh did not count", outcomes
+    return "", outcomes
+
+
+def main() -> int:
+    """Judge many histories."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--sequences", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    total: Tally[Outcome] = Tally()
+    for seed in range(given.seed, given.seed + given.sequences):
+        wrong, outcomes = judge(history(random.Random(seed)))
+        total += outcomes
+        if wrong:
+            print(f"seed {seed}: {wrong}")
+            return 1
+    print(f"{given.sequences:,} histories, no phantom energy:", ", ".join(f"{n:,} {o}" for o, n in total.most_common()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

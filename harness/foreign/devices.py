@@ -1,0 +1,186 @@
+"""Emulated foreign meters on a real broker, with the habits of their makers.
+
+Wills, retained messages, QoS 0 to 2, MQTT 3.1.1 and 5, the same reading on two topics, changed fields only, local
+times, counters in floating point or text. Each device keeps its own counter; ``Devices`` publishes by the site's clock.
+"""
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+import paho.mqtt.client as paho
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+
+from commonwatt.runtime.clock import Clock
+
+ZONE = ZoneInfo("America/New_York")
+
+Messages = list[tuple[str, str, int, bool]]
+"""(topic, payload, QoS, retain) of each."""
+
+
+@dataclass
+class Device:
+    """A foreign meter.
+
+    Attributes:
+        meter: Our id of it.
+        name: Its name in topics.
+        every_s: Seconds of the clock between its messages.
+        step: Milliwatt-hours of one digit of its counter.
+        power_w: Its present power.
+        says: Its messages for a time and a counter.
+        counter: Its counter, milliwatt-hours, as shown.
+        will: Topic, payload when it is gone, and payload when it is there; ``None``: it has no will.
+        is_5: Whether it speaks MQTT 5.
+        shown: All readings that it published.
+    """
+
+    meter: int
+    name: str
+    every_s: float
+    step: int
+    power_w: int
+    says: Callable[["Device", float], Messages]
+    counter: int = 3_000_000
+    will: tuple[str, str, str] | None = None
+    is_5: bool = False
+    shown: set[int] = field(default_factory=set, repr=False)
+    flowed_mws: int = field(default=0, repr=False)
+    due: float = 0.0
+    last: float = 0.0
+
+    def run(self, now: float, *, idle: bool) -> Messages:
+        """Return the messages that are due."""
+        if now < self.due:
+            return []
+        if self.last and not idle:
+            self.flowed_mws += int((now - self.last) * self.power_w * 1000)
+        steps, self.flowed_mws = divmod(self.flowed_mws, 3600 * self.step)
+        self.counter += steps * self.step
+        self.last, self.due = now, now + self.every_s
+        self.shown.add(self.counter)
+        return self.says(self, now)
+
+
+def tasmota(meter: int, name: str, every_s: float = 15) -> Device:
+    """Return a Tasmota plug: QoS 0, local time without zone, a retained will."""
+
+    def says(device: Device, now: float) -> Messages:
+        local = datetime.fromtimestamp(now, ZONE).strftime("%Y-%m-%dT%H:%M:%S")
+        energy = {
+            "TotalStartTime": "2026-01-01T00:00:00",
+            "Total": device.counter / 1e6,
+            "Yesterday": 1.2,
+            "Today": 0.3,
+            "Power": device.power_w,
+            "Voltage": 121,
+        }
+        return [(f"tele/{name}/SENSOR", json.dumps({"Time": local, "ENERGY": energy}), 0, False)]
+
+    return Device(meter, name, every_s, 1000, 900, says, will=(f"tele/{name}/LWT", "Offline", "Online"))
+
+
+def shelly(meter: int, name: str, every_s: float = 15) -> Device:
+    """Return a Shelly Plus: QoS 1, the same reading on two topics, Wh with decimals, status retained."""
+
+    def says(device: Device, now: float) -> Messages:
+        total = device.counter / 1000
+        event = {
+            "src": name,
+            "method": "NotifyStatus",
+            "params": {"ts": now, "switch:0": {"aenergy": {"total": total}}},
+        }
+        status = {"id": 0, "output": True, "apower": device.power_w, "aenergy": {"total": total, "minute_ts": int(now)}}
+        partial = {"src": name, "method": "NotifyStatus", "params": {"ts": now, "switch:0": {"apower": 3.2}}}
+        return [
+            (f"{name}/status/switch:0", json.dumps(status), 1, True),
+            (f"{name}/events/rpc", json.dumps(event), 1, False),
+            (f"{name}/events/rpc", json.dumps(partial), 1, False),
+        ]
+
+    return Device(meter, name, every_s, 1, 1500, says, will=(f"{name}/online", "false", "true"))
+
+
+def zigbee(meter: int, name: str, every_s: float = 30) -> Device:
+    """Return a plug behind zigbee2mqtt: kWh with two decimals, a name with a slash, sometimes no energy."""
+
+    def says(device: Device, now: float) -> Messages:
+        content: dict[str, object] = {"linkquality": 120, "power": device.power_w, "state": "ON"}
+        if int(now) % 7:
+            content["energy"] = round(device.counter / 1e6, 2)
+        return [(f"zigbee2mqtt/{name}", json.dumps(content), 0, False)]
+
+    return Device(meter, name, every_s, 10_000, 2500, says, will=("zigbee2mqtt/bridge/state", "offline", "online"))
+
+
+def dsmr(meter: int, name: str, every_s: float = 10) -> Device:
+    """Return a smart meter behind DSMR-reader: QoS 2, MQTT 5, kWh as text, UTC."""
+
+    def says(device: Device, now: float) -> Messages:
+        content = {
+            "timestamp": datetime.fromtimestamp(now, UTC).isoformat(),
+            "electricity_delivered_1": f"{device.counter / 2e6:.3f}",
+            "electricity_delivered_2": f"{device.counter / 2e6:.3f}",
+            "electricity_returned_1": "0.000",
+            "electricity_returned_2": "0.000",
+        }
+        return [(f"{name}/json", json.dumps(content), 2, False)]
+
+    return Device(meter, name, every_s, 2000, 3600, says, is_5=True)
+
+
+def pulses(meter: int, name: str, every_s: float = 15) -> Device:
+    """Return a pulse counter: QoS 1, the energy of each interval alone, with its time."""
+    before = [0]
+
+    def says(device: Device, now: float) -> Messages:
+        energy, before[0] = device.counter - (before[0] or device.counter), device.counter
+        return [(f"{name}/pulses", json.dumps({"mwh": energy, "t": int(now * 1000)}), 1, False)]
+
+    return Device(meter, name, every_s, 1, 1800, says)
+
+
+class Devices:
+    """Devices that publish on a broker, on a thread of their own."""
+
+    def __init__(self, devices: list[Device], port: int, clock: Clock) -> None:
+        self.devices = devices
+        self.idle = False
+        self._clock = clock
+        self._stop = threading.Event()
+        self._clients = {device.meter: self._connect(device, port) for device in devices}
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop all devices."""
+        self._stop.set()
+        self._thread.join()
+        for client in self._clients.values():
+            client.disconnect()
+            client.loop_stop()
+
+    def _connect(self, device: Device, port: int) -> paho.Client:
+        protocol = MQTTProtocolVersion.MQTTv5 if device.is_5 else MQTTProtocolVersion.MQTTv311
+        client = paho.Client(CallbackAPIVersion.VERSION2, f"device-{device.meter}", protocol=protocol)
+        client.reconnect_delay_set(1, 1)
+        if device.will is not None:
+            topic, gone, here = device.will
+            client.will_set(topic, gone, 1, retain=True)
+            client.on_connect = lambda c, *_: c.publish(topic, here, 1, retain=True)
+        client.connect_async("127.0.0.1", port, 30)
+        client.loop_start()
+        return client
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            now = self._clock.now()
+            for device in self.devices:
+                for topic, payload, qos, retain in device.run(now, idle=self.idle):
+                    self._clients[device.meter].publish(topic, payload, qos, retain)
+            time.sleep(0.02)

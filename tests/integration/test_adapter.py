@@ -1,0 +1,188 @@
+"""Foreign meters on a real Mosquitto, through an adapter, a gateway and the utility, while processes are killed."""
+
+import random
+import re
+import shlex
+import signal
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.records import RecordType
+from commonwatt.runtime.clock import load_clock
+from harness.foreign.devices import Device, Devices, dsmr, pulses, shelly, tasmota, zigbee
+from harness.network.waiting import eventually, free_ports
+from harness.real import forks, mosquitto
+from harness.real.site import Site
+
+METERS = {77: "tasmota", 78: "shelly-pm", 79: "zigbee2mqtt", 80: "dsmr", 81: "pulses-x"}
+SOURCES = {77: "kitchen", 78: "shellyplus1pm-a8032ab12345", 79: "ground floor/dryer", 80: "dsmr", 81: "garage"}
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n' + "".join(
+    f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\nrecord_types = ["through", "register"]\n'
+    for meter in (*METERS, 77001)
+)
+KILLS = 50
+
+
+class Adapter:
+    """An adapter of a site as a process."""
+
+    def __init__(self, site: Site, source: int) -> None:
+        self.config = site.folder / "r001" / "adapter.toml"
+        broker = ":".join(map(str, site.address("r001 broker")))
+        self.config.write_text(
+            f'[adapter]\nmicrogrid = "r001"\nbroker = "{broker}"\nclock = "../clock.json"\n\n'
+            f'[adapter.source]\naddress = "127.0.0.1:{source}"\nmqtt = "5"\n\n'
+            + "".join(
+                f'[[meter]]\nid = {meter}\npreset = "{preset}"\nsource = "{SOURCES[meter]}"\n\n'
+                for meter, preset in METERS.items()
+            )
+            + RULES
+        )
+        self.log = site.folder / "adapter.log"
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "commonwatt", "adapter", "run", "--config", str(self.config)]
+        self.process = forks.start(command, self.log)
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+RULES = """
+[[rule]]
+preset = "pulses-x"
+topic = "{device}/pulses"
+path = "mwh"
+kind = "interval"
+unit = "mWh"
+time = "t"
+queued = true
+"""
+
+
+def slots(blocks: Blocks, meter: int, kind: RecordType) -> list[int]:
+    """Return the values of all slots of a meter that are there, in order of time."""
+    chosen = blocks.take(np.flatnonzero((blocks.meter == meter) & (blocks.record_type == kind)))
+    order = np.argsort(chosen.quarter)
+    return [int(value) for value in chosen.values[order][chosen.quality[order] > 0]]
+
+
+@pytest.fixture(scope="module")
+def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, int]]:
+    """A town with foreign meters, and the port of the household's broker."""
+    folder = tmp_path_factory.mktemp("house")
+    (port,) = free_ports(1)
+    run = mosquitto.open_to_all(folder / "mosquitto", "127.0.0.1", port)
+    with (
+        Site(folder / "site", TOWN, speed=30) as site,
+        mosquitto.Mosquitto(run, ("127.0.0.1", port), folder / "mosquitto.log"),
+    ):
+        site.start("head-end", "utility", "r001 broker", "r001 gateway")
+        yield site, port
+
+
+def test_the_integrators_guide_makes_a_tasmota_a_meter(house: tuple[Site, int], tmp_path: Path) -> None:
+    site, port = house
+    guide = Path("docs/guides/integrator.md").read_text()
+    brokers, meter = re.findall(r"```toml\n(.*?)```", guide, re.DOTALL)
+    token = load_tokens(site.folder / "r001" / "meter-tokens.json")["77001"]
+    broker = ":".join(map(str, site.address("r001 broker")))
+    config = tmp_path / "adapter.toml"
+    brokers = brokers.replace("127.0.0.1:1883", broker).replace("127.0.0.1:1884", f"127.0.0.1:{port}")
+    config.write_text(brokers.replace("[adapter]", f'[adapter]\nclock = "{site.folder / "clock.json"}"'))
+    words = [
+        shlex.split(line, comments=False)
+        for line in re.findall(r"^commonwatt adapter .*|^commonwatt doctor .*", guide, re.MULTILINE)
+    ]
+    recording, learning, trying, running, examining = words
+    clock = load_clock(site.folder / "clock.json")
+    devices = Devices([tasmota(77001, "kitchen", 10)], port, clock)
+    adapter = None
+    try:
+        messages = tmp_path / "messages.jsonl"
+        record = forks.start(
+            [sys.executable, "-m", *recording[: recording.index(">")]], messages, tmp_path / "err", tmp_path
+        )
+        eventually(lambda: messages.read_text().count("SENSOR") >= 40)
+        record.send_signal(signal.SIGINT)
+        assert record.wait(10) == 0
+
+        def command(words: list[str], code: int = 0) -> str:
+            done = forks.run([sys.executable, "-m", *words], cwd=tmp_path)
+            assert done.returncode == code, done.stdout + done.stderr
+            return done.stdout
+
+        learned = tomllib.loads(command(learning))
+        assert learned["meter"][0].items() >= {"preset": "tasmota", "source": "kitchen"}.items()
+        config.write_text(config.read_text() + meter.replace("TOKEN", token))
+        assert "exact slots" in command(trying)
+        adapter = forks.start([sys.executable, "-m", *running], tmp_path / "log", folder=tmp_path)
+        eventually(lambda: slots(site.dump(), 77001, RecordType.THROUGH), 60)
+        command(examining)
+    finally:
+        devices.close()
+        if adapter is not None:
+            adapter.terminate()
+            assert adapter.wait(10) == 0
+
+
+def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(house: tuple[Site, int]) -> None:
+    """# req: K5, M9"""
+    site, port = house
+    makers = {"tasmota": tasmota, "shelly-pm": shelly, "zigbee2mqtt": zigbee, "dsmr": dsmr, "pulses-x": pulses}
+    devices = Devices(
+        [makers[preset](meter, SOURCES[meter]) for meter, preset in METERS.items()],
+        port,
+        load_clock(site.folder / "clock.json"),
+    )
+    adapter = Adapter(site, port)
+    try:
+        eventually(lambda: "connected to" in adapter.log.read_text())
+        rng = random.Random(20261121)
+
+        def restart(name: str) -> None:
+            site.kill(name)
+            site.start(name)
+
+        def restart_adapter() -> None:
+            adapter.kill()
+            adapter.start()
+
+        victims = [lambda: restart("r001 broker"), lambda: restart("r001 gateway"), restart_adapter]
+        for _ in range(KILLS):
+            rng.choice(victims)()
+        devices.idle = True
+        finals = {device.meter: device for device in devices.devices}
+        eventually(lambda: all(arrived(site, device) for device in finals.values()), 60)
+        blocks = site.dump()
+    finally:
+        devices.close()
+        adapter.kill()
+    for meter, device in finals.items():
+        registers, through = slots(blocks, meter, RecordType.REGISTER), slots(blocks, meter, RecordType.THROUGH)
+        # From the first message that the adapter heard the energy is the difference of two
+        # registers, and of the pulse counter each interval once, though its messages waited or came twice.
+        assert device.counter - sum(through) in device.shown
+        if meter == 81:
+            continue
+        assert registers[-1] == device.counter
+        assert set(registers) <= device.shown, "every register at the utility is one that the device showed"
+        assert list(registers) == sorted(registers)
+        assert device.counter - sum(through) <= registers[0]
+
+
+def arrived(site: Site, device: Device) -> bool:
+    """Return whether the utility has the device's last counter, and flows up to it."""
+    blocks = site.dump()
+    registers = slots(blocks, device.meter, RecordType.REGISTER)
+    through = slots(blocks, device.meter, RecordType.THROUGH)
+    return bool(through) and not any(through[-10:]) and (device.meter == 81 or registers[-1] == device.counter)

@@ -1,0 +1,247 @@
+"""An adapter's core: messages of foreign meters become records, over crashes; commands reach devices."""
+
+import json
+import random
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+from adapters.core import REPEAT_S, Adapter, Effects, foreign_meter
+from adapters.mapping.readers import Readers, readers_of
+from adapters.store import CHANNELS, load_channels
+from commonwatt.config.adapter import AdapterSettings
+from commonwatt.device.changes import DesiredStates, Made, MeterState, Stored
+from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.store import DeviceStore, open_store
+from commonwatt.model.effects import Publish, Write
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import HistoryRecord, Log, RecordType, unpack_history
+from commonwatt.protocol.commands import Command, Outcome
+from commonwatt.protocol.topics import COMMANDS
+
+T = 1_790_000_100
+RULES = [
+    {"preset": "mine", "topic": "{device}/energy", "path": "kwh", "kind": "register", "unit": "kWh", "time": "t"},
+    {"preset": "mine", "topic": "{device}/energy", "path": "soc", "kind": "level", "unit": "%"},
+    {"preset": "power", "topic": "+/power", "format": "plain", "kind": "power", "unit": "W", "sign": "positive"},
+    {"preset": "both", "topic": "a", "format": "plain", "kind": "register", "unit": "Wh"},
+    {"preset": "both", "topic": "b", "format": "plain", "kind": "register", "unit": "Wh"},
+    {"preset": "sum", "topic": ["t1", "t2"], "format": "plain", "kind": "register", "unit": "kWh"},
+    {"preset": "pulses", "topic": "p", "format": "plain", "kind": "interval", "unit": "Wh"},
+]
+COMMAND = {"topic": "cmd/{device}", "on": "give", "off": "stop"}
+
+
+class Bench:
+    """An adapter on a real store, without connections."""
+
+    def __init__(self, store: DeviceStore, **meter: object) -> None:
+        self.settings = AdapterSettings.model_validate(
+            {"microgrid": "r001", "meter": [{"id": 77, "source": "house"} | meter], "rule": RULES}
+        )
+        self.store = store
+        self.records: list[HistoryRecord] = []
+        self.published: list[Publish] = []
+        self.start()
+
+    def start(self) -> None:
+        """Build the adapter from its store, as after a crash."""
+        readers: Readers = readers_of(self.settings)
+        stored = self.store.load(77) or Stored(
+            state=MeterState(meter=77, generation=1), desired_states=DesiredStates(77, (0, 0), {})
+        )
+        meter = Meter(foreign_meter("r001", self.settings.meter[0], readers), Limits(resolution=1), stored, Counter())
+        self.adapter = Adapter(
+            settings=self.settings.meter,
+            readers=readers,
+            meters={77: meter},
+            channels=load_channels(self.store),
+            tally=Counter(),
+        )
+        self.do(meter.boot(T, power_lost=False))
+
+    def do(self, effects: Iterable[object]) -> None:
+        effects = list(effects)
+        changes = [effect.change for effect in effects if isinstance(effect, Write)]
+        self.store.commit(changes)
+        made = [change for change in changes if isinstance(change, Made) and change.log is Log.HISTORY]
+        self.records += [unpack_history(row.data) for one in made for row in one.rows]
+        self.published += [effect for effect in effects if isinstance(effect, Publish)]
+
+    def hear(self, topic: str, payload: object, at: float, *, retained: bool = False) -> None:
+        text = payload if isinstance(payload, str) else json.dumps(payload)
+        effects: Effects = self.adapter.message(topic, text.encode(), int(at * 1000), retained=retained)
+        self.do(effects)
+
+    def command(self, cmd: str, now: int, **fields: object) -> None:
+        content = {"v": 1, "id": "1", "cmd": cmd, "issuer": "r001", "epoch": [1, 0]} | fields
+        payload = Command.model_validate(content).pack()
+        self.do(self.adapter.receive(77, COMMANDS, payload, now))
+        self.do(self.adapter.tick(now))
+
+    def to_devices(self) -> list[tuple[str, bytes]]:
+        found = [(message.topic, message.payload) for message in self.published if message.topic.startswith("cmd/")]
+        self.published.clear()
+        return found
+
+    def sum(self, kind: RecordType) -> int:
+        return sum(r.reading * ((r.end - r.start) // 15) for r in self.records if r.record_type == kind)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> DeviceStore:
+    return open_store(tmp_path / "adapter.db", CHANNELS)
+
+
+def test_a_register_and_a_level_become_records_of_three_types(store: DeviceStore) -> None:  # req: K5
+    bench = Bench(store, preset="mine", capacity_wh=10_000)
+    for n in range(12):
+        bench.hear("house/energy", {"kwh": 100 + n * 0.001, "soc": 40 + n, "t": T + n * 15 + 3}, T + n * 15 + 4)
+    assert {r.record_type for r in bench.records} == {RecordType.STORED, RecordType.THROUGH, RecordType.REGISTER}
+    through = [r for r in bench.records if r.record_type == RecordType.THROUGH]
+    assert [(r.start, r.reading, r.lossy) for r in through[:2]] == [(T, 800, 0), (T + 15, 1000, 0)]
+    registers = [r for r in bench.records if r.record_type == RecordType.REGISTER]
+    assert registers[-1].reading == 100_010_000, "the last sample at or before the end of the slot"
+    levels = [r for r in bench.records if r.record_type == RecordType.STORED]
+    assert levels[0].reading == 4_000_000
+    bench.command("get", T + 200, what="levels")
+    assert "cw1/r001/77/u/lvl" in [message.topic for message in bench.published]
+
+
+def test_crashes_between_any_two_messages_change_nothing(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    messages, counter, at = [], 100_000_000, float(T)
+    for _ in range(150):
+        at += rng.choice((5.0, 15.0, 15.0, 200.0, 900.0))
+        counter += rng.randrange(30_000)
+        messages.append(({"kwh": counter / 1e6, "t": at - rng.random()}, at))
+    benches = [Bench(open_store(tmp_path / f"{n}.db", CHANNELS), preset="mine") for n in range(2)]
+    for content, when in messages:
+        for bench in benches:
+            bench.hear("house/energy", content, when)
+        if rng.random() < 0.4:
+            benches[1].start()
+            # The broker sends again what the adapter had not acknowledged.
+            benches[1].hear("house/energy", content, when + 1)
+    assert benches[0].records == benches[1].records
+    assert len(benches[0].records) > 100
+
+
+def test_a_retained_message_is_never_a_sample(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine")
+    for n in range(5):
+        bench.hear("house/energy", {"kwh": 5 + n, "t": T + n}, T + n, retained=True)
+    assert not bench.adapter.channels
+    assert bench.adapter.tally["message", "retained"] == 5
+
+
+def test_power_is_integrated_and_carried_below_a_milliwatt_hour(store: DeviceStore) -> None:
+    bench = Bench(store, preset="power")
+    for n in range(0, 301, 10):
+        bench.hear("kitchen/power", "100" if n % 20 else "200", T + n)
+    bench.hear("kitchen/power", "-500", T + 310)
+    assert bench.sum(RecordType.THROUGH) == 150 * 300 * 1000 // 3600
+    assert not any(r.record_type == RecordType.REGISTER for r in bench.records)
+
+
+def test_the_second_topic_counts_only_while_the_first_is_silent(store: DeviceStore) -> None:
+    bench = Bench(store, preset="both")
+    for n in range(40):
+        bench.hear("a", f"{1000 + n}", T + n * 15)
+        bench.hear("b", f"{1000 + n}.5", T + n * 15 + 1)
+    assert bench.adapter.tally["value", "not_preferred"] == 40
+    for n in range(40, 120):
+        bench.hear("b", f"{1000 + n}", T + n * 15)
+    assert bench.adapter.channels[77, RecordType.THROUGH].rank == 1
+    assert bench.sum(RecordType.THROUGH) <= 119_000
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 119_000
+
+
+def test_registers_on_several_topics_are_added_up(store: DeviceStore) -> None:
+    bench = Bench(store, preset="sum")
+    for n in range(30):
+        bench.hear("t1", f"{200 + n / 1000:.3f}", T + n * 10)
+        bench.hear("t2", "300.000", T + n * 10 + 1)
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.raw == 500_029_000
+    assert bench.adapter.tally["value", "incomplete"] == 1
+
+
+def test_energy_of_intervals_adds_up(store: DeviceStore) -> None:
+    bench = Bench(store, preset="pulses")
+    for n in range(31):
+        bench.hear("p", "10", T + n * 10)
+    assert bench.sum(RecordType.THROUGH) == 300_000
+
+
+def test_a_gap_is_averaged_up_to_its_longest_and_missing_beyond(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", longest_gap_s=3600)
+    for at, kwh in ((0, 1.0), (10, 1.001), (3610, 1.5), (10_000, 3.0), (10_010, 3.001), (10_200, 3.01)):
+        bench.hear("house/energy", {"kwh": kwh, "t": T + at}, T + at)
+    through = [r for r in bench.records if r.record_type == RecordType.THROUGH]
+    assert sum((r.end - r.start) for r in through if r.end <= T + 3600) == 3600
+    assert not [r for r in through if T + 3615 < r.start < T + 9990]
+    assert bench.adapter.tally["value", "after_gap"] == 1
+
+
+@pytest.mark.parametrize(
+    "payload",
+    ["", "{", "[]", "5", '{"kwh": {}}', '{"kwh": "1e999999999"}', '{"kwh": -5}', '{"kwh": 1e30}', '{"kwh": true}'],
+)
+def test_unreadable_messages_are_counted_and_kept_and_disturb_nothing(store: DeviceStore, payload: str) -> None:
+    bench = Bench(store, preset="mine")
+    for n in range(12):
+        bench.hear("house/energy", {"kwh": 1 + n * 0.001, "t": T + n * 15}, T + n * 15)
+        bench.hear("house/energy", payload, T + n * 15 + 1)
+    assert bench.sum(RecordType.THROUGH) == 10_000
+    if payload not in ("", "[]", "5"):  # a partial message is no error, and an empty one means that the device is gone
+        assert bench.adapter.tally["message", "unreadable"] == 12
+        assert bench.adapter.wrong[0].topic == "house/energy"
+
+
+def test_share_commands_reach_the_device_again_and_again_until_they_end(store: DeviceStore) -> None:  # req: M8
+    bench = Bench(store, preset="mine", capacity_wh=10_000, share=COMMAND)
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    assert bench.to_devices() == [("cmd/house", b"give")]
+    bench.do(bench.adapter.tick(T + 10))
+    assert not bench.to_devices()
+    bench.do(bench.adapter.tick(T + REPEAT_S))
+    assert bench.to_devices() == [("cmd/house", b"give")]
+    bench.adapter.reconnected()
+    bench.do(bench.adapter.tick(T + REPEAT_S + 1))
+    assert bench.to_devices() == [("cmd/house", b"give")]
+    bench.do(bench.adapter.tick(T + 901))
+    assert bench.to_devices() == [("cmd/house", b"stop")]
+
+
+def test_a_command_without_a_rule_is_refused(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", capacity_wh=10_000)
+    for cmd in ("share_power_on", "reduce_power_on", "isolate"):
+        bench.command(cmd, T, seq=1, for_s=900, **({"state": "on"} if cmd == "isolate" else {}))
+        outcome = Outcome.model_validate_json(bench.published[-1].payload)
+        assert outcome.result == "refused"
+        assert "can't be commanded here" in str(outcome.reason)
+    assert not bench.to_devices()
+
+
+def test_an_exchanged_device_begins_anew_without_energy(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", exchanged="2026-09-21T14:25:00Z")  # T + 600
+    for n in range(80):
+        kwh = 100 + n * 0.001 if n < 40 else 7 + n * 0.001
+        bench.hear("house/energy", {"kwh": kwh, "t": T + n * 15}, T + n * 15)
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 39_000 + 39_000
+    assert not bench.adapter.tally["value", "rewind"]
+
+
+@pytest.mark.parametrize(
+    ("meter", "fault"),
+    [
+        ({"preset": "toaster"}, "no preset 'toaster'; there are: both"),
+        ({"preset": "tasmota-only-outgoing"}, "no preset"),
+    ],
+)
+def test_a_wrong_mapping_is_refused_with_what_is_possible(meter: dict[str, str], fault: str) -> None:
+    settings = AdapterSettings.model_validate({"microgrid": "r001", "meter": [{"id": 1} | meter], "rule": RULES})
+    with pytest.raises(ConfigError, match=fault):
+        readers_of(settings)

@@ -1,0 +1,204 @@
+"""``adapter learn``: from messages alone, the right topics, units and directions."""
+
+import json
+import tomllib
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from typer.testing import CliRunner
+
+from adapters.cli import app
+from adapters.guess import words_of
+from adapters.learn import Learner, listing, toml_of
+from adapters.mapping.presets import known_presets
+from adapters.mapping.readers import readers_of
+from adapters.recordings import Recorded, messages_of
+from adapters.trial import Trial
+from commonwatt.config.adapter import AdapterSettings
+from tests.unit.adapters.test_presets import CASES, RECORDINGS, settings_of
+
+Flow = tuple[str, int, int, int]
+
+MAKERS = {
+    "Tasmota": ("tasmota", "tasmota-sml"),
+    "Shelly Gen1": ("shelly-gen1", "shelly-gen1-3em", "shelly-gen1-plug"),
+    "Shelly Gen2 and Gen3": ("shelly-em", "shelly-em1", "shelly-pm"),
+    "zigbee2mqtt": ("zigbee2mqtt", "zigbee2mqtt-channel"),
+    "DSMR": ("dsmr", "p1", "esp8266-p1meter"),
+    "ESPHome": ("esphome",),
+    "Home Assistant": ("homeassistant-statestream",),
+    "OpenEnergyMonitor": ("openenergymonitor", "openenergymonitor-json", "openenergymonitor-csv"),
+    "Victron": ("victron", "victron-solar"),
+    "SenML": ("senml",),
+    "JSON": ("json",),
+    "plain numbers": ("plain",),
+}
+
+
+class Register(NamedTuple):
+    """A register as a rule of one's own would read it."""
+
+    recording: str
+    topic: str
+    path: str
+    unit: str
+    direction: str
+
+
+UNAIDED = {
+    "Tasmota": Register("tasmota", "tele/kitchen/SENSOR", "ENERGY.Total", "kWh", "incoming"),
+    "Shelly Gen1": Register("shelly-gen1", "shellies/shellyem-B9F1/emeter/1/total_returned", "", "Wh", "outgoing"),
+    "Shelly Gen2 and Gen3": Register(
+        "shelly-em", "shellypro3em-0cb8/events/rpc", "params.emdata:0.total_act", "Wh", "incoming"
+    ),
+    "zigbee2mqtt": Register("zigbee2mqtt", "zigbee2mqtt/roof", "produced_energy", "kWh", "outgoing"),
+    "DSMR": Register("dsmr", "dsmr/json", "electricity_returned_2", "kWh", "outgoing"),
+    "ESPHome": Register("esphome", "washer/sensor/total_energy/state", "", "kWh", "incoming"),
+    "Home Assistant": Register(
+        "homeassistant-statestream", "homeassistant/sensor/house_energy/state", "", "kWh", "incoming"
+    ),
+    "OpenEnergyMonitor": Register("openenergymonitor", "emon/JSON/emontx4", "E1", "Wh", "incoming"),
+    "Victron": Register("victron", "N/c0619ab1b2c3/battery/512/History/DischargedEnergy", "value", "kWh", "outgoing"),
+    "SenML": Register("senml", "things/b7/senml", "b7:energy J", "J", "incoming"),
+    "JSON": Register("json", "cellar/heatpump", "phases.1.kwh", "kWh", "incoming"),
+    "plain numbers": Register("plain", "attic/fan total", "", "kWh", "incoming"),
+}
+
+
+def recorded(name: str) -> list[Recorded]:
+    return list(messages_of((RECORDINGS / f"{name}.jsonl").read_text(encoding="utf-8").splitlines()))
+
+
+def learned(messages: Iterable[Recorded], *, presets: bool = True) -> Learner:
+    learner = Learner() if presets else Learner(presets={})
+    for message in messages:
+        learner.take(message)
+    return learner
+
+
+def settings_from(text: str) -> AdapterSettings:
+    content = {"microgrid": "r001", "zone": "Europe/Berlin", **tomllib.loads(text)}
+    for meter in content["meter"]:
+        meter["rated_w"] = 20_000
+    return AdapterSettings.model_validate(content)
+
+
+def flows(settings: AdapterSettings, messages: Iterable[Recorded]) -> Counter[Flow]:
+    """The slots and energies that settings make of messages, by direction."""
+    trial = Trial(settings, readers_of(settings))
+    for message in messages:
+        list(trial.take(message))
+    directions = {meter.id: meter.direction for meter in settings.meter}
+    return Counter((directions[meter], *total) for (meter, kind), total in trial.totals.items() if kind.is_flow)
+
+
+def finds_all(preset: str) -> bool:
+    messages = recorded(preset)
+    wanted = flows(settings_of(preset, CASES[preset].meters), messages)
+    wanted = Counter({flow: count for flow, count in wanted.items() if flow[3]})
+    return flows(settings_from(toml_of(learned(messages).proposals())), messages) >= wanted
+
+
+def test_every_preset_belongs_to_a_maker() -> None:
+    assert sorted(preset for presets in MAKERS.values() for preset in presets) == sorted(known_presets())
+
+
+def test_learns_the_meters_of_all_makers_with_presets() -> None:
+    right = {maker for maker, presets in MAKERS.items() if all(finds_all(preset) for preset in presets)}
+    assert right == set(MAKERS)
+
+
+def test_learns_a_register_of_most_makers_without_presets() -> None:
+    right = set()
+    for maker, register in UNAIDED.items():
+        proposals = learned(recorded(register.recording), presets=False).proposals()
+        found = {(one.series.topic, one.series.path, one.unit, one.direction) for one in proposals}
+        right |= {maker} if register[1:] in found else set()
+    assert len(UNAIDED) == 12
+    assert len(right) >= 10, f"wrong: {set(UNAIDED) - right}"
+
+
+def test_meter_of_a_preset_takes_three_keys() -> None:
+    proposals = [one for one in learned(recorded("tasmota")).proposals() if one.source == "kitchen"]
+    assert toml_of(proposals) == '[[meter]]\nid = 1\npreset = "tasmota"\nsource = "kitchen"\n'
+
+
+def test_unknown_topic_gets_a_rule_and_a_meter() -> None:
+    messages = [Recorded(n, "barn/press", json.dumps({"meter": {"kwh": 10 + n / 8}}).encode()) for n in range(5)]
+    assert toml_of(learned(messages).proposals()).splitlines() == [
+        "[[rule]]",
+        'preset = "own-1"',
+        'topic = "barn/press"',
+        'path = "meter.kwh"',
+        'kind = "register"',
+        'unit = "kWh"',
+        "",
+        "[[meter]]",
+        "id = 1",
+        'preset = "own-1"',
+    ]
+
+
+def test_unit_fits_the_power_beside_the_register() -> None:
+    """36 W for 100 s are 1 Wh: the register that rose by 1.0 counts watt-hours, although it has decimals."""
+    for rise, unit in ((1.0, "Wh"), (0.001, "kWh"), (1000.0, "mWh")):
+        messages = [
+            Recorded(n, "barn/press", json.dumps({"total": 700 + rise * n / 10, "power": 36}).encode(), n * 10_000)
+            for n in range(11)
+        ]
+        assert [one.unit for one in learned(messages).proposals()] == [unit]
+
+
+def test_power_is_proposed_where_there_is_no_register() -> None:
+    messages = [Recorded(n, "roof/inverter/power", str(-300 - n).encode()) for n in range(3)]
+    (proposal,) = learned(messages).proposals()
+    assert 'kind = "power"\nunit = "W"\nsign = "positive"' in toml_of([proposal])
+
+
+def test_retained_message_alone_shows_a_register() -> None:
+    learner = learned([Recorded(1, "barn/energy_total", b"12.5", None, True)])
+    assert list(listing(learner, learner.proposals())) == [
+        "barn/energy_total: register, incoming, 12.5 kWh, rose 0 times, fell 0"
+    ]
+
+
+def test_same_reading_in_three_formats_is_one_meter() -> None:
+    proposals = learned(recorded("openenergymonitor")).proposals()
+    assert [(one.preset, one.source, one.channel) for one in proposals] == [("openenergymonitor-json", "emontx4", "E1")]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("ExportActive", {"export", "active"}),
+        ("total_act_ret", {"total", "act", "ret"}),
+        ("E1", {"e1", "e"}),
+        ("gas_meter_m3", {"gas", "meter", "m3"}),
+    ],
+)
+def test_names_of_any_style_are_words(name: str, words: set[str]) -> None:
+    assert words_of(name) == words
+
+
+def test_broken_messages_are_passed_over() -> None:
+    payloads = (b"", b"\xff", b"{", b"[1,2", b"/", b"[" * 5000, b"x" * 70_000, b"NaN", b'{"a":{"a":null}}', b",,,")
+    learner = learned(Recorded(n, "t", payload) for n, payload in enumerate(payloads))
+    assert learner.proposals() == []
+
+
+def test_command_prints_toml_that_the_dry_run_takes(tmp_path: Path) -> None:
+    runner = CliRunner()
+    printed = runner.invoke(app, ["learn", str(RECORDINGS / "zigbee2mqtt.jsonl")])
+    assert printed.exit_code == 0
+    assert "# zigbee2mqtt/roof produced_energy: register, outgoing, 100.6250 kWh" in printed.output
+    (tmp_path / "adapter.toml").write_text(printed.output)
+    test = ["test", "--config", str(tmp_path / "adapter.toml"), "--quiet", str(RECORDINGS / "zigbee2mqtt.jsonl")]
+    assert runner.invoke(app, test).exit_code == 0
+
+
+def test_command_needs_a_file_or_a_broker() -> None:
+    for arguments in ([], ["--live"], ["x.jsonl", "--live"]):
+        assert CliRunner().invoke(app, ["learn", *arguments]).exit_code == 2
