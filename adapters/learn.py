@@ -28,6 +28,10 @@ MAX_METERS = 1000
 """Most meters in the TOML, as many as an adapter's file can have."""
 
 _HOUR_MS = 3_600_000
+_LONGEST_TOPIC = 256
+_LONGEST_CHANNEL = 64
+_SHORTEST_MS = 30_000
+"""Least milliseconds over which a register's rise is compared with a power."""
 _SOLAR = words_of("pv pvinverter solar solarcharger")
 
 
@@ -68,6 +72,9 @@ class Learner:
 
     def take(self, message: Recorded) -> None:
         """Take a message; a retained one shows a topic, but neither a rise nor a fall."""
+        if not message.topic or len(message.topic) > _LONGEST_TOPIC or set(message.topic) & set("+#{}\0"):
+            # No key of an adapter's file can name it.
+            return
         for form, path, value in _numbers(message.payload):
             key = (message.topic, form, path)
             series = self.series.get(key)
@@ -125,7 +132,7 @@ class Learner:
             if one.guess is not None and one.topic.startswith(device.removesuffix("/state"))
         ]
         rise = series.last - series.first
-        if rise <= 0 or series.since is None or series.until is None:
+        if rise <= 0 or series.since is None or series.until is None or series.until - series.since < _SHORTEST_MS:
             return ""
         energy_mwh = float(max(powers, default=Decimal(0))) * (series.until - series.since) / _HOUR_MS
         if energy_mwh <= 0:
@@ -153,8 +160,8 @@ class Learner:
             score = sum(len(word) for word in _literals(rule)) + solar
             way = "outgoing" if solar else rule.direction or direction
             # A register of the other direction that has never moved is no meter.
-            if score and not open_unit and (way == "incoming" or series.last):
-                channel = named.get("channel") or "0"
+            channel = named.get("channel") or "0"
+            if score and not open_unit and (way == "incoming" or series.last) and len(channel) <= _LONGEST_CHANNEL:
                 yield score, Proposal(series, name, named.get("device") or "", channel, way, rule.unit)
 
     def _is_whole(
