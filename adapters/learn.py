@@ -316,10 +316,15 @@ def _own(found: Iterable[Series], places: set[str]) -> Iterator[Series]:
     series = [(one, one.guess.kind) for one in found if one.guess is not None]
     registers = [one for one, kind in series if kind == "register"]
     moving = {_place(one) for one in registers if one.rises}
-    registers = [one for one in registers if one.rises or _place(one) not in moving]
+    # Export may rest while the recording is made.
+    registers = [one for one in registers if one.rises or _exports(one) or _place(one) not in moving]
     places = places | {_place(one) for one in registers}
     yield from registers
     yield from (one for one, kind in series if kind == "power" and _place(one) not in places)
+
+
+def _exports(series: Series) -> bool:
+    return series.guess is not None and series.guess.direction == "outgoing" and series.last > 0
 
 
 def _place(series: Series) -> str:

@@ -160,6 +160,14 @@ def test_power_is_proposed_where_there_is_no_register() -> None:
     assert 'kind = "power"\nunit = "W"\nsign = "positive"' in toml_of([proposal])
 
 
+def test_export_that_rests_is_proposed_and_an_import_that_rests_is_not() -> None:
+    payloads = [
+        json.dumps({"kwh_in": 9 + n / 8, "kwh_out": 3.5, "other_kwh": 1.5, "zero_out_kwh": 0}) for n in range(3)
+    ]
+    proposals = learned(Recorded(n, "barn/meter", payload.encode()) for n, payload in enumerate(payloads)).proposals()
+    assert [(one.series.path, one.direction) for one in proposals] == [("kwh_in", "incoming"), ("kwh_out", "outgoing")]
+
+
 def test_retained_message_alone_shows_a_register() -> None:
     learner = learned([Recorded(1, "barn/energy_total", b"12.5", None, True)])
     assert list(listing(learner, learner.proposals())) == [
