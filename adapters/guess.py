@@ -106,11 +106,16 @@ class Series:
     @property
     def only_rises(self) -> bool:
         """Whether it behaves as a register: it rises, and falls rarely."""
-        return self.rises >= _RISES and self.falls * 10 <= self.rises and self.lowest >= 0
+        return self.rises >= _RISES and self.falls * 10 <= self.rises
 
 
 def guess(series: Series) -> Guess | None:
-    """Return what a number seems to be, by its words and its behaviour."""
+    """Return what a number seems to be, by its words and its behaviour; no register is negative."""
+    found = _guess(series)
+    return None if found is not None and found.kind == "register" and series.lowest < 0 else found
+
+
+def _guess(series: Series) -> Guess | None:
     if (obis := _OBIS.fullmatch(series.path)) is not None:
         way = "incoming" if obis[1] == "1" else "outgoing"
         return Guess("register", "kWh", way) if obis[2] == "8" else Guess("power", "kW", way)
@@ -128,7 +133,7 @@ def guess(series: Series) -> Guess | None:
             if kind == "power":
                 return Guess(kind, unit or series.power_unit, _direction(tail))
             if kind:
-                return Guess(kind, unit, _direction(tail)) if series.lowest >= 0 else None
+                return Guess(kind, unit, _direction(tail))
             return None if words & _OTHER or not series.only_rises else Guess("register", "", _direction(tail))
     return Guess("register", "", "incoming") if series.only_rises else None
 

@@ -28,6 +28,10 @@ MAX_METERS = 1000
 """Most meters in the TOML, as many as an adapter's file can have."""
 
 _HOUR_MS = 3_600_000
+_LONGEST_TOPIC = 256
+_LONGEST_CHANNEL = 64
+_SHORTEST_MS = 30_000
+"""Least milliseconds over which a register's rise is compared with a power."""
 _SOLAR = words_of("pv pvinverter solar solarcharger")
 
 
@@ -68,6 +72,9 @@ class Learner:
 
     def take(self, message: Recorded) -> None:
         """Take a message; a retained one shows a topic, but neither a rise nor a fall."""
+        if not message.topic or len(message.topic) > _LONGEST_TOPIC or set(message.topic) & set("+#{}\0"):
+            # No key of an adapter's file can name it.
+            return
         for form, path, value in _numbers(message.payload):
             key = (message.topic, form, path)
             series = self.series.get(key)
@@ -125,7 +132,7 @@ class Learner:
             if one.guess is not None and one.topic.startswith(device.removesuffix("/state"))
         ]
         rise = series.last - series.first
-        if rise <= 0 or series.since is None or series.until is None:
+        if rise <= 0 or series.since is None or series.until is None or series.until - series.since < _SHORTEST_MS:
             return ""
         energy_mwh = float(max(powers, default=Decimal(0))) * (series.until - series.since) / _HOUR_MS
         if energy_mwh <= 0:
@@ -153,8 +160,8 @@ class Learner:
             score = sum(len(word) for word in _literals(rule)) + solar
             way = "outgoing" if solar else rule.direction or direction
             # A register of the other direction that has never moved is no meter.
-            if score and not open_unit and (way == "incoming" or series.last):
-                channel = named.get("channel") or "0"
+            channel = named.get("channel") or "0"
+            if score and not open_unit and (way == "incoming" or series.last) and len(channel) <= _LONGEST_CHANNEL:
                 yield score, Proposal(series, name, named.get("device") or "", channel, way, rule.unit)
 
     def _is_whole(
@@ -309,10 +316,15 @@ def _own(found: Iterable[Series], places: set[str]) -> Iterator[Series]:
     series = [(one, one.guess.kind) for one in found if one.guess is not None]
     registers = [one for one, kind in series if kind == "register"]
     moving = {_place(one) for one in registers if one.rises}
-    registers = [one for one in registers if one.rises or _place(one) not in moving]
+    # Export may rest while the recording is made.
+    registers = [one for one in registers if one.rises or _exports(one) or _place(one) not in moving]
     places = places | {_place(one) for one in registers}
     yield from registers
     yield from (one for one, kind in series if kind == "power" and _place(one) not in places)
+
+
+def _exports(series: Series) -> bool:
+    return series.guess is not None and series.guess.direction == "outgoing" and series.last > 0
 
 
 def _place(series: Series) -> str:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Protocol
 
@@ -12,6 +13,9 @@ MAX_BYTES = 65_536
 
 _DEEPEST = 8
 """Most keys of a path that ``numbers`` yields."""
+
+_UNNAMEABLE = frozenset("\\\0{}*")
+"""Characters of keys and names that a path can't have."""
 
 _SENML_RELATIVE_BELOW = 2**28
 _P1_LINE = re.compile(r"(\d-\d:\d+\.\d+\.\d+)\(([^)]*)\)(?:\(([^)]*)\))?", re.ASCII)
@@ -152,9 +156,11 @@ class SenmlPayload:
 
     def numbers(self) -> Iterator[tuple[str, Decimal]]:
         """As ``Payload.numbers``; of records with a unit, whose name has no blank."""
-        for path in self._values:
-            if " " in path and not path.endswith(" ") and _number_or_none(self._values[path][0]) is not None:
-                yield path, number(self._values[path][0]) + number(self._values[path][1])
+        for path, (value, base) in self._values.items():
+            name, blank, unit = path.partition(" ")
+            if blank and unit and " " not in unit and not _UNNAMEABLE & set(name):
+                with suppress(UnreadableError):
+                    yield path, number(value) + number(base)
 
 
 class TelegramPayload:
@@ -204,7 +210,8 @@ def _numbers_in(content: Any, path: tuple[str, ...]) -> Iterator[tuple[str, Deci
         return
     if isinstance(content, dict):
         for key, value in content.items():
-            yield from _numbers_in(value, (*path, key.replace(".", r"\.")))
+            if key and not _UNNAMEABLE & set(key):
+                yield from _numbers_in(value, (*path, key.replace(".", r"\.")))
     elif isinstance(content, list):
         for place, value in enumerate(content):
             yield from _numbers_in(value, (*path, str(place)))

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from adapters.cli import app
@@ -158,6 +160,14 @@ def test_power_is_proposed_where_there_is_no_register() -> None:
     assert 'kind = "power"\nunit = "W"\nsign = "positive"' in toml_of([proposal])
 
 
+def test_export_that_rests_is_proposed_and_an_import_that_rests_is_not() -> None:
+    payloads = [
+        json.dumps({"kwh_in": 9 + n / 8, "kwh_out": 3.5, "other_kwh": 1.5, "zero_out_kwh": 0}) for n in range(3)
+    ]
+    proposals = learned(Recorded(n, "barn/meter", payload.encode()) for n, payload in enumerate(payloads)).proposals()
+    assert [(one.series.path, one.direction) for one in proposals] == [("kwh_in", "incoming"), ("kwh_out", "outgoing")]
+
+
 def test_retained_message_alone_shows_a_register() -> None:
     learner = learned([Recorded(1, "barn/energy_total", b"12.5", None, True)])
     assert list(listing(learner, learner.proposals())) == [
@@ -202,3 +212,28 @@ def test_command_prints_toml_that_the_dry_run_takes(tmp_path: Path) -> None:
 def test_command_needs_a_file_or_a_broker() -> None:
     for arguments in ([], ["--live"], ["x.jsonl", "--live"]):
         assert CliRunner().invoke(app, ["learn", *arguments]).exit_code == 2
+
+
+names = st.sampled_from(
+    ["energy", "total", "kwh", "power", "E1", "", "*", "a.b", "{device}", "\\", "\x7f", "ä", '"', "\n"]
+)
+leaves = st.integers(-5, 9) | st.sampled_from(["1.5", "x", None])
+messages = st.tuples(
+    st.lists(names | st.sampled_from(["tele", "SENSOR", "+", "#", "x" * 250]), max_size=4).map("/".join),
+    st.dictionaries(names, leaves | st.dictionaries(names, leaves, max_size=3), max_size=3).map(json.dumps)
+    | st.lists(st.fixed_dictionaries({"n": names, "u": st.sampled_from(["Wh", "W"]), "v": leaves})).map(json.dumps)
+    | st.sampled_from(["5", "1,2.5", "/x 1-0:1.8.0(5*kWh)"]),
+)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(messages, max_size=6))
+def test_printed_toml_is_valid_whatever_was_heard(heard: list[tuple[str, str]]) -> None:
+    learner = learned(Recorded(n, topic, payload.encode()) for n, (topic, payload) in enumerate(heard))
+    proposals = learner.proposals()
+    list(listing(learner, proposals))
+    if proposals:
+        readers = readers_of(settings_from(toml_of(proposals)))
+        readings = [one for topic, payload in heard for one in readers.read(topic, payload.encode())]
+        read_ones = {one.reader.meter for one in readings if one.value is not None}
+        assert read_ones == set(range(1, len(proposals) + 1))
