@@ -33,7 +33,7 @@ class Ignored(StrEnum):
     DUPLICATE = "duplicate"
     OUT_OF_ORDER = "out of order"
     CLOCK = "the adapter's clock was set back"
-    INCOMPLETE = "other topics of the sum are missing"
+    INCOMPLETE = "waits for the other topics of the sum"
     IMPOSSIBLE = "above the rated power, or outside the capacity"
 
 
@@ -83,6 +83,7 @@ class Channel:
         arrived: Arrival of the last value of that rule.
         device: The last device's time used; 0: none.
         parts: The last number of each topic of a sum.
+        fresh: The topics of a sum that were heard since the last sum.
         restart_mark: The last value that changes when the register is set back.
         restarted: Whether the device reported a restart since the last value.
         counter: The counter of a register.
@@ -98,6 +99,7 @@ class Channel:
     arrived: EpochMilliseconds = 0
     device: EpochMilliseconds = 0
     parts: dict[int, int] = field(default_factory=dict)
+    fresh: list[int] = field(default_factory=list)
     restart_mark: str | None = None
     restarted: bool = False
     counter: Counter = field(default_factory=Counter)
@@ -112,7 +114,7 @@ class Channel:
         if self.exchanged < exchanged <= now:
             self.exchanged = exchanged
             self.counter = Counter(total=self.counter.total)
-            self.parts = {}
+            self.parts, self.fresh = {}, []
             self.restart_mark = None
             self.device = 0
 
@@ -139,10 +141,8 @@ class ChannelRule:
 def take(channel: Channel, rule: ChannelRule, value: Value) -> Taken:
     """Take a value, and change the channel."""
     ignored = _choose(channel, value)
-    if ignored is None and value.parts > 1:
-        channel.parts[value.part] = value.value
-        if len(channel.parts) < value.parts:
-            ignored = Ignored.INCOMPLETE
+    if ignored is None and value.parts > 1 and not _adds_up(channel, value):
+        ignored = Ignored.INCOMPLETE
     at = _time_of(channel, value) if ignored is None else ignored
     if isinstance(at, Ignored):
         return Taken(at, {})
@@ -157,6 +157,18 @@ def take(channel: Channel, rule: ChannelRule, value: Value) -> Taken:
     if value.device is not None:
         channel.device = value.device
     return taken
+
+
+def _adds_up(channel: Channel, value: Value) -> bool:
+    """Return whether each number of a sum came since the last sum, or one came again: the others did not change."""
+    again = value.part in channel.fresh
+    channel.parts[value.part] = value.value
+    channel.fresh.append(value.part)
+    if len(channel.parts) < value.parts or not (again or len(channel.fresh) == value.parts):
+        channel.fresh = sorted(set(channel.fresh))
+        return False
+    channel.fresh = [value.part] if again else []
+    return True
 
 
 def _highest(channel: Channel, rule: ChannelRule, at: EpochMilliseconds) -> int:

@@ -165,7 +165,10 @@ def test_registers_on_several_topics_are_added_up(store: DeviceStore) -> None:
         bench.hear("t1", f"{200 + n / 1000:.3f}", T + n * 10)
         bench.hear("t2", "300.000", T + n * 10 + 1)
     assert bench.adapter.channels[77, RecordType.THROUGH].counter.raw == 500_029_000
-    assert bench.adapter.tally["value", "incomplete"] == 1
+    assert bench.adapter.tally["value", "incomplete"] == 30, "the sum is made when both were heard"
+    for n in range(30, 60):
+        bench.hear("t1", f"{200 + n / 1000:.3f}", T + n * 10)  # t2 does not change, and is not sent
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.raw == 500_059_000
 
 
 def test_energy_of_intervals_adds_up(store: DeviceStore) -> None:
