@@ -32,6 +32,8 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.simulation --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.fuzz.broker --cases $(or $(CASES),500000)
 	$(BIN)/python -m harness.fuzz.messages --cases $(or $(CASES),500000) --seed 2
+	$(BIN)/python -m harness.foreign.counters --sequences $(or $(CASES),500000)
+	$(BIN)/python -m harness.foreign.payloads --cases $(or $(CASES),500000)
 	$(BIN)/python -m harness.small_world.explore --minutes 2
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 

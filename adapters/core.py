@@ -94,6 +94,7 @@ class Adapter:
     Attributes:
         meters: The cores of their meters.
         channels: Their channels.
+        readers: Their rules.
         tally: Event counts of the adapter and its meters.
         wrong: The last messages that could not be read.
     """
@@ -110,7 +111,7 @@ class Adapter:
         self.meters = dict(meters)
         self.channels = dict(channels)
         self.tally = tally
-        self._readers = readers
+        self.readers = readers
         self._rules = {reader: _rule_of(reader) for reader in readers.all}
         self._settings = {meter.id: meter for meter in settings}
         self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)
@@ -128,11 +129,11 @@ class Adapter:
             # It may be of any age. A broker sends it for each subscription.
             self.tally["message", "retained"] += 1
             return
-        for reader in self._readers.restarted(topic, payload):
+        for reader in self.readers.restarted(topic, payload):
             channel = self._channel(reader)
             channel.restarted = True
             yield None, [Write(ChannelChange((reader.meter, reader.record_type), channel))]
-        for reading in self._readers.read(topic, payload):
+        for reading in self.readers.read(topic, payload):
             if reading.value is None:
                 if reading.fault:
                     self.tally["message", "unreadable"] += 1

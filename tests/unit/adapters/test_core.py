@@ -20,6 +20,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, Log, RecordType, unpack_history
 from commonwatt.protocol.commands import Command, Outcome
 from commonwatt.protocol.topics import COMMANDS
+from harness.foreign import payloads
 
 T = 1_790_000_100
 RULES = [
@@ -248,3 +249,9 @@ def test_a_wrong_mapping_is_refused_with_what_is_possible(meter: dict[str, str],
     settings = AdapterSettings.model_validate({"microgrid": "r001", "meter": [{"id": 1} | meter], "rule": RULES})
     with pytest.raises(ConfigError, match=fault):
         readers_of(settings)
+
+
+def test_broken_messages_of_every_maker_disturb_no_other_meter() -> None:  # more by: python -m harness.foreign.payloads
+    energy, tally = payloads.run(1500, seed=7)
+    assert energy == 1_500_000
+    assert tally["message", "unreadable"] > 500

@@ -1,0 +1,122 @@
+"""Broken messages of foreign meters beside good ones: no crash, and the good ones' energy is exact.
+
+``python -m harness.foreign.payloads --cases N`` sends N broken messages through an adapter's core.
+"""
+
+import argparse
+import json
+import random
+import sys
+from collections import Counter
+from pathlib import Path
+
+from adapters.core import Adapter, foreign_meter
+from adapters.energy.channel import Channel
+from adapters.mapping.presets import known_presets
+from adapters.mapping.readers import readers_of
+from adapters.store import Key
+from commonwatt.config.adapter import AdapterSettings
+from commonwatt.device.changes import DesiredStates, MeterState, Stored
+from commonwatt.device.meter import Limits, Meter
+from commonwatt.model.records import RecordType
+
+RECORDINGS = Path(__file__).parents[2] / "tests" / "unit" / "adapters" / "recordings"
+T = 1_790_000_100
+_GOOD = 1
+
+
+def core() -> Adapter:
+    """Return an adapter with a meter of every preset, and one plain meter that only hears good messages."""
+    presets = sorted(known_presets())
+    settings = AdapterSettings.model_validate(
+        {
+            "microgrid": "r001",
+            "meter": [{"id": _GOOD, "preset": "plain", "source": "good"}]
+            + [
+                {"id": n, "preset": preset, "source": "broken", "direction": direction, "capacity_wh": 10_000}
+                for n, (preset, direction) in enumerate(
+                    ((preset, _direction(preset)) for preset in presets if preset != "plain"), 2
+                )
+            ],
+        }
+    )
+    readers = readers_of(settings)
+    meters = {
+        meter.id: Meter(
+            foreign_meter("r001", meter, readers),
+            Limits(resolution=1),
+            Stored(state=MeterState(meter=meter.id, generation=1), desired_states=DesiredStates(meter.id, (0, 0), {})),
+            Counter(),
+        )
+        for meter in settings.meter
+    }
+    channels: dict[Key, Channel] = {}
+    return Adapter(settings=settings.meter, readers=readers, meters=meters, channels=channels, tally=Counter())
+
+
+def _direction(preset: str) -> str:
+    directions = {rule.direction for rule in known_presets()[preset].rules}
+    return "incoming" if directions & {None, "incoming"} else "outgoing"
+
+
+def broken(rng: random.Random, samples: list[bytes]) -> bytes:
+    """Return a payload that is cut, mutated, nested, huge or random."""
+    payload = bytearray(rng.choice(samples))
+    match rng.randrange(6):
+        case 0:
+            return bytes(payload[: rng.randrange(len(payload) + 1)])
+        case 1:
+            for _ in range(rng.randrange(1, 6)):
+                payload[rng.randrange(len(payload))] = rng.randrange(256)
+            return bytes(payload)
+        case 2:
+            return rng.randbytes(rng.randrange(200))
+        case 3:
+            value = rng.choice(["1e999999999", "-1e30", "Infinity", "true", "[]", "{}", '"\\ud800"', "9" * 400, "null"])
+            text = bytes(payload).decode(errors="replace")
+            digits = [n for n, char in enumerate(text) if char.isdigit()]
+            at = rng.choice(digits) if digits else 0
+            return (text[:at] + value + text[at + 1 :]).encode()
+        case 4:
+            return b"[" * rng.randrange(1, 100_000)
+        case _:
+            return bytes(payload) * rng.randrange(1, 300)
+
+
+def run(cases: int, seed: int) -> tuple[int, Counter[tuple[str, str]]]:
+    """Return the energy of the good meter, milliwatt-hours, and the counts; it has a kilowatt-hour for 1,000 cases."""
+    rng = random.Random(seed)
+    adapter = core()
+    lines = [json.loads(line) for path in RECORDINGS.glob("*.jsonl") for line in path.read_text().splitlines()]
+    samples = [str(line["payload"]).encode() for line in lines if line.get("payload")]
+    topics = sorted(
+        {
+            reader.topics[0].replace("+", "x").replace("#", "x")
+            for reader in adapter.readers.all
+            if reader.meter != _GOOD
+        }
+    )
+    for n in range(cases + 1):
+        now = T + n * 15
+        adapter.message("good", f"{100 + n / 1000:.3f}".encode(), now * 1000, retained=False)
+        if n < cases:
+            adapter.message(rng.choice(topics), broken(rng, samples), now * 1000 + 1, retained=rng.random() < 0.1)
+    return adapter.channels[_GOOD, RecordType.THROUGH].counter.total, adapter.tally
+
+
+def main() -> int:
+    """Send many broken messages."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cases", type=int, default=100_000)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    energy, tally = run(given.cases, given.seed)
+    print(f"{given.cases:,} broken messages;", ", ".join(f"{n:,} {k} {v}" for (k, v), n in tally.most_common(12)))
+    if energy != given.cases * 1000:
+        print(f"the good meter has {energy} mWh instead of {given.cases * 1000}")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
