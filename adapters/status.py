@@ -5,9 +5,7 @@ from datetime import UTC, datetime
 from adapters.core import state_words
 from adapters.service import Service
 from commonwatt.config.adapter import AdapterSettings
-
-WITHOUT = "no acknowledgement to the device, no state of its own"
-"""What a foreign meter can't promise, whatever its rules (docs/adapters.md)."""
+from commonwatt.town.town import WITHOUT
 
 
 def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
@@ -23,7 +21,7 @@ def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
             "state": state_words(core.state.bits),
             "not_acknowledged": core.state.made - core.state.acknowledged,
             "commandable": sorted(kind.value for kind in core.description.commandable),
-            "without": WITHOUT,
+            "without": list(WITHOUT),
             "values": {
                 kind.name.lower(): {
                     "at": _time(channel.at),

@@ -27,7 +27,7 @@ from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
-from commonwatt.town.town import Function, Microgrid, Town
+from commonwatt.town.town import Microgrid, Town
 from meter_sim.metrics import Figures
 from meter_sim.physics import MicrogridPhysics
 from meter_sim.truth import Change, has_slot, last_slot
@@ -80,7 +80,7 @@ class Fleet:
         self._timers = Timers()
         self._world = World(MicrogridPhysics(town, microgrid), microgrid, last_slot(store), clock.now())
         self._ahead_s = 0.0
-        self._descriptions = {m.id: m for m in microgrid.meters if m.function is not Function.FOREIGN}
+        self._descriptions = {m.id: m for m in microgrid.meters if m.emulated}
         self._shell = DeviceShell(microgrid.id, store, self.tally)
         for meter in self._descriptions:
             token = tokens.get(str(meter))

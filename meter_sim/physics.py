@@ -302,7 +302,7 @@ def _places(microgrid: Microgrid) -> list[_Place]:
     """Return the places of a microgrid in the order of their first meters."""
     meters: dict[str, dict[Direction, Meter]] = {}
     for meter in microgrid.meters:
-        if meter.function not in (Function.BOUNDARY, Function.FOREIGN):
+        if meter.emulated and meter.function is not Function.BOUNDARY:
             meters.setdefault(meter.location, {})[meter.direction] = meter
     return [_place(location, pair) for location, pair in meters.items()]
 

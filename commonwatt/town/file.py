@@ -62,6 +62,9 @@ class MeterTable(Settings):
     battery_capacity_mwh: int | None = Field(
         None, gt=0, le=2**53, description="Capacity of the battery behind it; without it, no battery."
     )
+    adapter: bool = Field(
+        False, description="Whether its messages come through an adapter; `/meters` then says what it can't promise."
+    )
     shares: bool = Field(
         True, description="Whether its battery shares by command; false for one that can only receive."
     )

@@ -48,6 +48,17 @@ class Function(StrEnum):
     SOLAR_FARM = "solar_farm"
     BOUNDARY = "boundary"
     FOREIGN = "foreign"
+    ADAPTED = "adapted"
+    """Foreign, and its messages come through an adapter (docs/adapters.md)."""
+
+
+WITHOUT = (
+    "no acknowledgement to the device: it does not keep what was not delivered",
+    "no state of its own: commands are published again after its restart",
+    "only commands whose topic its adapter names",
+    "averages where it did not report in each slot",
+)
+"""What a meter behind an adapter can't promise, whatever its rules (docs/adapters.md)."""
 
 
 class Direction(StrEnum):
@@ -101,6 +112,11 @@ class Meter:
     battery: Battery | None = None
     push: bool = True
     shares: bool = True
+
+    @property
+    def emulated(self) -> bool:
+        """Whether the emulator runs it; meters of other makers run by themselves."""
+        return self.function not in (Function.FOREIGN, Function.ADAPTED)
 
     @property
     def commandable(self) -> frozenset[Kind]:
@@ -325,7 +341,7 @@ class _Builder:
             microgrid=table.microgrid,
             address=self._addresses[table.id],
             location=table.location,
-            function=Function.FOREIGN,
+            function=Function.ADAPTED if table.adapter else Function.FOREIGN,
             direction=Direction(table.direction),
             account=table.account,
             record_types=tuple(sorted(RecordType[name.upper()] for name in table.record_types)),

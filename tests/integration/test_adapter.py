@@ -1,11 +1,13 @@
 """Foreign meters on a real Mosquitto, through an adapter, a gateway and the utility, while processes are killed."""
 
+import json
 import random
 import re
 import shlex
 import signal
 import sys
 import tomllib
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +26,7 @@ from harness.real.site import Site
 METERS = {77: "tasmota", 78: "shelly-pm", 79: "zigbee2mqtt", 80: "dsmr", 81: "pulses-x"}
 SOURCES = {77: "kitchen", 78: "shellyplus1pm-a8032ab12345", 79: "ground floor/dryer", 80: "dsmr", 81: "garage"}
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 1.0\n' + "".join(
-    f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\nrecord_types = ["through", "register"]\n'
+    f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\nrecord_types = ["through", "register"]\nadapter = true\n'
     for meter in (*METERS, 77001)
 )
 KILLS = 50
@@ -167,6 +169,10 @@ def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(house:
     finally:
         devices.close()
         adapter.kill()
+    with urllib.request.urlopen(f"http://{site.layout.part('utility').http}/meters") as answer:
+        without = {meter["id"]: meter["without"] for meter in json.load(answer)["meters"]}
+    assert "no acknowledgement to the device" in without["77"][0]
+    assert not without["10001"]
     for meter, device in finals.items():
         registers, through = slots(blocks, meter, RecordType.REGISTER), slots(blocks, meter, RecordType.THROUGH)
         # From the first message that the adapter heard the energy is the difference of two

@@ -12,6 +12,7 @@ from commonwatt.model.records import EventRecord
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
 from commonwatt.protocol.commands import PERIODS
 from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.town.town import WITHOUT, Function
 from utility.store.checks import sound_events
 from utility.store.database import Database, read_setting
 from utility.store.events import event_of
@@ -71,6 +72,7 @@ def meters(connection: Connection, microgrid: MicrogridId | None, after: int, li
             "battery_capacity_mwh": row.battery_capacity,
             "minimum_percent": row.minimum_percent if row.percent is None else row.percent,
             "minimum_said": row.said,
+            "without": list(WITHOUT) if row.function == Function.ADAPTED else [],
         }
         for row in connection.execute(statement)
     ]

@@ -166,6 +166,9 @@ def test_foreign_meter_joins_a_microgrid_as_its_table_says(tmp_path: Path) -> No
     assert meter.record_types == (RecordType.STORED, RecordType.THROUGH)
     assert meter.battery is not None
     assert meter.battery.capacity == 9
+    assert not meter.emulated
+    adapted = town_of(tmp_path, f"{SMALL}{more}adapter = true\nshares = false\n").microgrids["r001"].meters[-1]
+    assert (adapted.function, adapted.emulated, adapted.shares) == (Function.ADAPTED, False, False)
 
 
 @pytest.mark.parametrize(
