@@ -11,6 +11,8 @@ import typer
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.files import check_file, load_settings
 from commonwatt.config.parts import PARTS
+from commonwatt.config.settings import Settings
+from commonwatt.identity.passwords import load_password
 from commonwatt.model.exceptions import CommonwattError, ConfigError
 from commonwatt.model.words import moment
 from commonwatt.network.addresses import split_address
@@ -59,7 +61,7 @@ def ask(config: Path) -> dict[str, Any]:
     if address is None:
         raise ConfigError(f'{config}: has no http, where the {part} would answer; add http = "127.0.0.1:9100"')
     try:
-        return _fetch(address, getattr(settings, "http_certificate", None))
+        return _fetch(address, getattr(settings, "http_certificate", None), _key(settings))
     except (OSError, HTTPException, ValueError) as error:
         what = str(error) or type(error).__name__
         raise CommonwattError(f"the {part} does not answer at {address}: {what}; does it run?") from error
@@ -74,7 +76,13 @@ def lines(answer: dict[str, Any]) -> list[str]:
     ]
 
 
-def _fetch(address: str, certificate: Path | None) -> dict[str, Any]:
+def _key(settings: Settings) -> dict[str, str]:
+    """Return the header that replaces a session, for a program that can read the password's file."""
+    password: Path | None = getattr(settings, "http_password", None)
+    return {} if password is None else {"Authorization": f"Bearer {load_password(password).local_key()}"}
+
+
+def _fetch(address: str, certificate: Path | None, headers: dict[str, str]) -> dict[str, Any]:
     host, port = split_address(address)
     host = _OWN.get(host, host)
     if certificate is None:
@@ -82,7 +90,7 @@ def _fetch(address: str, certificate: Path | None) -> dict[str, Any]:
     else:
         connection = HTTPSConnection(host, port, timeout=ANSWER_S, context=_only(certificate))
     try:
-        connection.request("GET", "/status")
+        connection.request("GET", "/status", headers=headers)
         answer = connection.getresponse()
         body = answer.read(MAX_ANSWER_BYTES)
     finally:

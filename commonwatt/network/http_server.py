@@ -171,7 +171,9 @@ class HttpServer:
                 length = self.headers["Content-Length"] or ""
                 if pages is None:
                     self._answer(405, "text/plain", b"nothing can be sent here\n")
-                elif not (length.isascii() and length.isdecimal() and len(length) < 5 and int(length) <= MAX_BODY_BYTES):
+                elif not (
+                    length.isascii() and length.isdecimal() and len(length) < 5 and int(length) <= MAX_BODY_BYTES
+                ):
                     self._answer(413, "text/plain", b"a form with its length, of 4096 bytes at most, is expected\n")
                 else:
                     self._handle(self.rfile.read(int(length)))

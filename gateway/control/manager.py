@@ -67,6 +67,7 @@ class MeterView:
         level_time: End of that level's slot.
         level_heard: When that level came.
         told: When it was last sent the time.
+        heard: When its last message came; 0: none since the start.
     """
 
     info: MeterInfo | None = None
@@ -77,6 +78,7 @@ class MeterView:
     level_time: EpochSeconds = 0
     level_heard: EpochSeconds = 0
     told: EpochSeconds = 0
+    heard: EpochSeconds = 0
 
 
 @dataclass(frozen=True)
@@ -264,6 +266,10 @@ class Manager:
         self._sent.pop((meter, kind), None)
         return [*self._set(desired), *self._send(desired, now)]
 
+    def desired(self, meter: MeterId, kind: Kind) -> Desired | None:
+        """Return the desired state of a meter; ``None``: no state was ever commanded."""
+        return self._desired.get((meter, kind))
+
     def batteries(self, now: Now) -> dict[MeterId, BatteryState]:
         """Return the batteries whose minimum and level are known."""
         states = {}
@@ -297,6 +303,7 @@ class Manager:
             view.asked = None if view.asked is None else view.asked + by_s
             view.told = view.told and view.told + by_s
             view.level_heard = view.level_heard and view.level_heard + by_s
+            view.heard = view.heard and view.heard + by_s
         lasting = [desired for desired in self._desired.values() if desired.for_s]
         moved = [e for d in lasting for e in self._set(replace(d, until=max(0, (d.until or 0) + by_s)))]
         # A time that may be wrong is not stored: after a restart the end could not be corrected.
