@@ -16,6 +16,7 @@ from pydantic import BaseModel, ValidationError
 
 from commonwatt.config.parts import PARTS
 from commonwatt.config.settings import GatewaySettings, Settings, UtilitySettings
+from commonwatt.identity.passwords import load_password
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object
 
@@ -83,6 +84,7 @@ def check_named_files(path: Path, part: str) -> None:
     faults += [f"{place_of(path, part, key)}: {why}" for key, why in _port_faults(dict(settings))]
     if not faults and isinstance(settings, GatewaySettings):
         faults += [f"{place_of(path, part, key)}: {why}" for key, why in _other_microgrid(settings)]
+        faults += [f"{place_of(path, part, key)}: {why}" for key, why in _bad_password(settings)]
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -103,6 +105,26 @@ def _other_microgrid(settings: GatewaySettings) -> Iterator[tuple[str, str]]:
         yield "registry", f"{settings.registry}: is of microgrid {found}, but this file is of {settings.microgrid}"
     if settings.microgrid not in read_object(settings.tokens, "a token file", _REGISTER):
         yield "tokens", f"{settings.tokens}: has no token of {settings.microgrid}; {_REGISTER}"
+
+
+def _bad_password(settings: GatewaySettings) -> Iterator[tuple[str, str]]:
+    """Yield the password's file of a gateway if it has no password."""
+    try:
+        if settings.http_password is not None:
+            load_password(settings.http_password)
+    except ConfigError as error:
+        yield "http_password", str(error)
+
+
+def notes_on(path: Path, part: str) -> list[str]:
+    """Return what a person may not expect of a part's file although it is good."""
+    settings = load_settings(path, part, PARTS[part])
+    if not isinstance(settings, GatewaySettings) or settings.http is None or settings.serves_page:
+        return []
+    place = place_of(path, part, "http")
+    why = f"{settings.http} is beyond this machine, and there is no http_password"
+    remedy = f'add http_password = "page-password.json" and run: commonwatt gateway password --config {path}'
+    return [f"{place}: {why}: the page and /status are not served, only /metrics and /health; to serve them, {remedy}"]
 
 
 def place_of(path: Path, *keys: int | str) -> str:

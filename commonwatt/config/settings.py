@@ -250,6 +250,11 @@ class GatewaySettings(Settings):
         "the connections. For a controller with Mosquitto as broker, which does not report byte counts.",
     )
 
+    @property
+    def serves_page(self) -> bool:
+        """Whether the page and /status are served: on this machine, or with a password."""
+        return self.http is not None and (is_loopback(self.http) or self.http_password is not None)
+
 
 class MetersSettings(Settings):
     """A fleet of emulated meters: all meters of one microgrid, with their physics."""

@@ -15,7 +15,6 @@ from commonwatt.identity.passwords import NO_PASSWORD, PasswordHash, load_passwo
 from commonwatt.identity.sessions import Sessions
 from commonwatt.identity.throttle import Throttle
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.network.addresses import is_loopback
 from commonwatt.network.http_pages import Request, Response
 from gateway.page import document
 from gateway.page.style import POLICY
@@ -69,8 +68,7 @@ class Site:
         self._file = settings.http_password
         self._password = None if self._file is None else load_password(self._file)
         self._stamp = self._stamp_now()
-        loopback = settings.http is None or is_loopback(settings.http)
-        self._is_served = loopback or self._file is not None
+        self._is_served = settings.serves_page
         secure = settings.http_certificate is not None
         port = (settings.http or "").rpartition(":")[2]
         # The port: browsers send a cookie to every port of a host. The prefix is allowed only with Secure.
