@@ -7,6 +7,7 @@ with a password. ``/metrics`` names no meter and needs none.
 import hmac
 import logging
 from collections.abc import Callable
+from math import ceil
 from threading import Lock
 from zoneinfo import ZoneInfo
 
@@ -132,7 +133,7 @@ class Site:
         password = self._current()
         wait_s = self._throttle.guess(request.address, self._now())
         if wait_s > 0:
-            seconds = int(wait_s) + 1
+            seconds = ceil(wait_s)
             text = f"Too many wrong passwords. Try again in {duration(seconds)}."
             return self._form(429, text, ("Retry-After", str(seconds)))
         with self._hashing:  # One at a time, since each takes 16 MiB.
