@@ -11,6 +11,7 @@ from gateway.page.words import (
     View,
     ago,
     amount,
+    by_number,
     byte_size,
     duration,
     moment,
@@ -72,12 +73,11 @@ def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
     states: View = view["meter_states"]
     now = view["time"]
     most = None if most is not None and len(states) <= most + SPARE_METERS else most
-    ordered = sorted(states, key=lambda meter: (states[meter]["heard"], states[meter]["place"], meter))
+    ordered = sorted(states, key=lambda meter: (states[meter]["heard"], by_number(states[meter]["place"]), meter))
     head = f"{len(states) - silent(view)} of {len(states)} heard within {duration(SILENT_S)}"
     listed = ordered if most is None else ordered[:most]
-    more = (
-        el("p", el("a", f"All {counted(len(states), 'meter')}", href="/meters")) if len(listed) < len(states) else None
-    )
+    link = el("a", f"All {counted(len(states), 'meter')}", href="/meters")
+    more = el("p", link, class_="more") if len(listed) < len(states) else None
     rows: Child = (_meter(meter, states[meter], now, zone) for meter in listed)
     content = [el("ul", rows), more] if states else [el("p", "No meter is registered.", class_="soft")]
     return el("section", el("h2", "Meters", el("small", head)), content)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from commonwatt.model.words import counted
-from gateway.page.words import View, place_of
+from gateway.page.words import View, by_number, place_of
 
 Role = Literal["gives", "receives", "rests", "out"]
 
@@ -41,7 +41,9 @@ def batteries(view: View) -> list[BatteryWords]:
     known: View = view.get("batteries", {})
     states: View = view.get("meter_states", {})
     ids = [*known, *(meter for meter, state in states.items() if state["battery"] and meter not in known)]
-    return sorted((_battery(view, meter) for meter in ids), key=lambda each: (ORDER[each.role], each.place, each.meter))
+    return sorted(
+        (_battery(view, meter) for meter in ids), key=lambda each: (ORDER[each.role], by_number(each.place), each.meter)
+    )
 
 
 def _battery(view: View, meter: str) -> BatteryWords:
@@ -73,7 +75,7 @@ def _role(view: View, meter: str, battery: View) -> tuple[Role, str]:
     if meter in view["donors"]:
         confirmed = state.get("share_confirmed", True)
         wait = "" if confirmed else " Its meter has not confirmed the command yet; it is sent again."
-        return "gives", f"Above its minimum, and another battery is below its own.{wait}"
+        return "gives", f"Above its minimum, and another battery needs help.{wait}"
     if not view["receivers"]:
         return "rests", "Above its minimum; no battery needs help."
     permille = view["sharing_band_permille"]
@@ -113,8 +115,8 @@ def _sentences(
     givers: list[BatteryWords], receivers: list[BatteryWords], out: list[BatteryWords], count: int
 ) -> Iterator[str]:
     if givers and receivers:
-        verb = "is below its minimum" if len(receivers) == 1 else "are below their minimum or have just reached it"
-        yield f"{_named(receivers)} {verb}, so {_named(givers)} {'shares' if len(givers) == 1 else 'share'}."
+        verb = "shares" if len(givers) == 1 else "share"
+        yield f"{_named(receivers)} {_need(receivers)}, so {_named(givers)} {verb}."
     elif receivers:
         verb = "is" if len(receivers) == 1 else "are"
         yield f"{_named(receivers)} {verb} below the minimum, but no other battery is far enough above to share."
@@ -124,6 +126,14 @@ def _sentences(
         yield "No battery shares: none is below its minimum."
     if out and len(out) < count:
         yield f"{counted(len(out), 'battery').replace('batterys', 'batteries')} can't take part."
+
+
+def _need(receivers: list[BatteryWords]) -> str:
+    """Return why batteries receive, as the end of a sentence about them."""
+    one = len(receivers) == 1
+    if all((battery.level or 0) >= (battery.minimum or 0) for battery in receivers):
+        return f"{'is' if one else 'are'} only just back at {'its' if one else 'their'} minimum"
+    return "is below its minimum" if one else "are below their minimum, or only just back at it"
 
 
 def _named(found: list[BatteryWords]) -> str:

@@ -1,5 +1,6 @@
 """Amounts, times and meters in words, for the page."""
 
+import re
 from datetime import datetime
 from typing import Any, TypeAlias
 from zoneinfo import ZoneInfo
@@ -8,6 +9,8 @@ from commonwatt.model.words import counted
 
 View: TypeAlias = dict[str, Any]
 """The gateway's status, as ``/status`` has it."""
+
+_NUMBER = re.compile("([0-9]+)")
 
 STATES = {
     "off_grid": "off the power net",
@@ -72,6 +75,12 @@ def byte_size(count: int) -> str:
         if count >= size:
             return f"{count / size:.2f} {unit}"
     return f"{count} bytes"
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``house 2`` before ``house 10``."""
+    parts = [part.lstrip("0") if part.isdecimal() else part for part in _NUMBER.split(name)]
+    return [(len(part) if part.isdecimal() else 0, part) for part in parts]
 
 
 def place_of(view: View, meter: str) -> str:

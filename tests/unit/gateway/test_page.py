@@ -71,6 +71,16 @@ def sharing_town() -> dict[str, Any]:
     return view
 
 
+def test_house_2_comes_before_house_10() -> None:
+    view = empty()
+    for n in (10, 2, 1):
+        add_battery(view, str(n), f"house {n}", 80)
+        add_meter(view, str(100 + n), f"house {n}")
+    assert [battery.place for battery in batteries(view)] == ["house 1", "house 2", "house 10"]
+    text = Reader(all_meters(view, ZONE, can_log_out=False)).text
+    assert re.findall("house [0-9]+", text) == [f"house {n}" for n in (1, 1, 2, 2, 10, 10)]
+
+
 def why(view: dict[str, Any]) -> dict[str, tuple[str, str]]:
     return {battery.place: (battery.role, battery.why) for battery in batteries(view)}
 
@@ -152,7 +162,7 @@ def test_who_shares_and_why_is_said_in_words() -> None:
     assert summary(view) == "house 1 is below its minimum, so house 2 and house 4 share."
     said = why(view)
     assert said["house 1"] == ("receives", "Below its minimum.")
-    assert said["house 2"] == ("gives", "Above its minimum, and another battery is below its own.")
+    assert said["house 2"] == ("gives", "Above its minimum, and another battery needs help.")
     assert said["house 3"] == ("rests", "Less than 1 % of its capacity above its minimum: too close to share.")
     assert "not confirmed the command yet" in said["house 4"][1]
     assert [battery.place for battery in batteries(view)] == ["house 1", "house 2", "house 4", "house 3"]
@@ -175,6 +185,7 @@ def test_nobody_can_help() -> None:
 
 def test_a_receiver_in_the_band_and_a_donor_to_be_are_explained() -> None:
     view = sharing_town() | {"receivers": ["3"], "donors": ["2"]}
+    assert summary(view) == "house 3 is only just back at its minimum, so house 2 shares."
     assert why(view)["house 3"] == ("receives", "Back at its minimum; receives until it is 1 % above it.")
     assert why(view)["house 4"] == ("rests", "Above its minimum; the next decision about sharing includes it.")
 
