@@ -79,7 +79,9 @@ def lines(answer: dict[str, Any]) -> list[str]:
 def _key(settings: Settings) -> dict[str, str]:
     """Return the header that replaces a session, for a program that can read the password's file."""
     password: Path | None = getattr(settings, "http_password", None)
-    return {} if password is None else {"Authorization": f"Bearer {load_password(password).local_key()}"}
+    if password is None or not password.exists():
+        return {}
+    return {"Authorization": f"Bearer {load_password(password).local_key()}"}
 
 
 def _fetch(address: str, certificate: Path | None, headers: dict[str, str]) -> dict[str, Any]:

@@ -204,8 +204,8 @@ class GatewaySettings(Settings):
     )
     http_certificate: Path | None = Field(
         None,
-        description="Certificate and key, one PEM file, to serve by HTTPS, such as the broker's; loaded at the next "
-        "start.",
+        description="Certificate and key, one PEM file, to serve by HTTPS, such as the broker's; loaded again when it "
+        "is replaced.",
     )
     http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)

@@ -15,10 +15,11 @@ from typing import TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.network.hosts import REFUSAL, is_ours
 from commonwatt.network.http_pages import MAX_BODY_BYTES, Pages, Request, Response
-from commonwatt.network.tls import server_context
+from commonwatt.network.tls import server_context, stamp
 
 # `_created` series for every counter would double the page and are not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -48,10 +49,8 @@ class _Bounded(ThreadingHTTPServer):
     # With the default of 5, the sixth of simultaneous connections waits for seconds.
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(
-        self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tls: ssl.SSLContext | None
-    ) -> None:
-        self.tls = tls
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tls: "_Tls | None") -> None:
+        self._tls = tls
         self._threads_left = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
         self._ends: dict[_Request, float] = {}  # end time of each open connection, oldest first
@@ -63,10 +62,10 @@ class _Bounded(ThreadingHTTPServer):
     def get_request(self) -> tuple[socket.socket, object]:
         """Accept a connection; its TLS handshake is a part of reading its request, on its own thread."""
         connection, client_address = super().get_request()
-        if self.tls is None:
+        if self._tls is None:
             return connection, client_address
         try:
-            return self.tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False), client_address
+            return self._tls.wrap(connection), client_address
         except OSError:
             connection.close()
             raise
@@ -133,6 +132,25 @@ def _cut(request: _Request) -> None:
             socket.socket.shutdown(request, socket.SHUT_RDWR)
 
 
+class _Tls:
+    """The server's side of TLS, with a certificate that is loaded again when its file is replaced."""
+
+    def __init__(self, certificate: Path) -> None:
+        self._certificate = certificate
+        self._stamp = stamp(certificate)
+        self._context = server_context(certificate)
+
+    def wrap(self, connection: socket.socket) -> ssl.SSLSocket:
+        """Return a connection with TLS; its handshake comes with the first read."""
+        try:
+            if (seen := stamp(self._certificate)) != self._stamp:
+                self._stamp = seen
+                self._context = server_context(self._certificate)
+        except ConfigError as error:
+            log.error("the certificate of http can't be read again, the old one stays in use: %s", error)
+        return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+
+
 class HttpServer:
     """Serves a registry's metrics, a status and perhaps pages on a daemon thread.
 
@@ -143,7 +161,7 @@ class HttpServer:
             whole. The same holds for ``pages``.
         hosts: Host names it answers to, besides localhost, the one in ``address``, and IP addresses.
         pages: Answers every request but those to /metrics and /health first.
-        certificate: Certificate and key (PEM) to serve by HTTPS.
+        certificate: Certificate and key (PEM) to serve by HTTPS; loaded again when the file is replaced.
 
     Raises:
         ConfigError: The certificate can't be used.
@@ -212,7 +230,7 @@ class HttpServer:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 """Keep the access log quiet."""
 
-        self._tls = None if certificate is None else server_context(certificate)
+        self._tls = None if certificate is None else _Tls(certificate)
         self._address = address
         self._handler = Handler
         self._server: _Bounded | None = None

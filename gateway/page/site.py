@@ -8,6 +8,7 @@ import hmac
 import logging
 from collections.abc import Callable
 from math import ceil
+from pathlib import Path
 from threading import Lock
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from commonwatt.identity.sessions import Sessions
 from commonwatt.identity.throttle import Throttle
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_pages import Request, Response
+from commonwatt.network.tls import Stamp, stamp
 from gateway.page import document
 from gateway.page.style import POLICY
 from gateway.page.words import View, duration
@@ -34,6 +36,10 @@ NOT_SERVED = (
     "The page and /status need a password beyond this machine. On the controller, add http_password = "
     '"page-password.json" to the gateway\'s file, run: commonwatt gateway password --config FILE, and restart the '
     "gateway.\n"
+)
+NOT_YET = (
+    "The page and /status need a password, and there is none yet, or its file can't be read. On the controller, run: "
+    "commonwatt gateway password --config FILE\n"
 )
 LOG_IN = "/status needs a session: log in at /, or ask on the controller: commonwatt status --config FILE\n"
 
@@ -56,9 +62,6 @@ class Site:
         settings: The gateway's settings.
         view: Returns the gateway's status; empty until it has read its store.
         now: Returns seconds that only go forward.
-
-    Raises:
-        ConfigError: The password's file can't be read.
     """
 
     def __init__(self, settings: GatewaySettings, view: Callable[[], View], now: Callable[[], float]) -> None:
@@ -67,8 +70,8 @@ class Site:
         self._now = now
         self._zone = ZoneInfo(settings.timezone)
         self._file = settings.http_password
-        self._password = None if self._file is None else load_password(self._file)
-        self._stamp = self._stamp_now()
+        self._password: PasswordHash | None = None
+        self._stamp: Stamp | None = None
         self._is_served = settings.serves_page
         secure = settings.http_certificate is not None
         port = (settings.http or "").rpartition(":")[2]
@@ -90,6 +93,8 @@ class Site:
             return None if request.method == "GET" else _text(405, "nothing can be sent here\n")
         if not self._is_served:
             return _text(403, NOT_SERVED)
+        if self._file is not None and self._current() is None:
+            return _text(403, NOT_YET)
         if request.method == "POST":
             return self._post(request)
         if not self._may_read(request):
@@ -137,8 +142,9 @@ class Site:
             text = f"Too many wrong passwords. Try again in {duration(seconds)}."
             return self._form(429, text, ("Retry-After", str(seconds)))
         with self._hashing:  # One at a time, since each takes 16 MiB.
-            right = (password or NO_PASSWORD).fits(request.field("password"))
-        if password is None or not right:
+            right = (password or NO_PASSWORD).fits(request.field("password")) and password is not None
+        # If the password was changed meanwhile, a session with the old one must not survive.
+        if not right or password is not self._current():
             log.warning("page: a wrong password from %s", request.address)
             return self._form(401, "The password is wrong.")
         self._throttle.right(request.address, self._now())
@@ -154,25 +160,29 @@ class Site:
     # The password
 
     def _current(self) -> PasswordHash | None:
-        """Return the password's hash, read again if its file changed, which ends all sessions; ``None``: unreadable."""
-        stamp = self._stamp_now()
+        """Return the password's hash; ``None``: there is none. If its file changed, read it, and end all sessions."""
+        if self._file is None:
+            return None
         with self._loading:
-            if self._file is not None and stamp != self._stamp:
-                self._stamp = stamp
+            if (seen := _stamp(self._file)) != self._stamp:
+                self._stamp = seen
                 self._sessions.clear()
-                try:
-                    self._password = load_password(self._file)
-                except ConfigError as error:
-                    self._password = None
-                    log.error("page: nobody can log in: %s", error)
+                self._password = None if seen is None else self._load(self._file)
             return self._password
 
-    def _stamp_now(self) -> tuple[int, int] | None:
+    def _load(self, path: Path) -> PasswordHash | None:
         try:
-            found = None if self._file is None else self._file.stat()
-        except OSError:
+            return load_password(path)
+        except ConfigError as error:
+            log.error("page: nobody can log in: %s", error)
             return None
-        return None if found is None else (found.st_mtime_ns, found.st_ino)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    try:
+        return stamp(path)
+    except ConfigError:
+        return None
 
 
 def _html(status: int, body: str, *headers: tuple[str, str]) -> Response:

@@ -164,6 +164,12 @@ def test_a_server_with_a_certificate_speaks_tls_only(tmp_path: Path) -> None:
         silent.sendall(b"GET /status HTTP/1.1\r\n\r\n")
         with pytest.raises((OSError, HTTPException)):
             get(f"http://127.0.0.1:{port}/status")
+    pem.write_text("not a certificate")
+    with urllib.request.urlopen(f"https://127.0.0.1:{port}/health", timeout=5, context=trust) as answer:
+        assert answer.read() == b"ok\n", "the old certificate stays in use"
+    renewed = certificate(authority(tmp_path / "renewed"), Kind.BROKER, "r001")
+    pem.write_bytes(renewed.read_bytes())
+    trust = ssl.create_default_context(cafile=str(renewed.with_name("ca.pem")))
     with urllib.request.urlopen(f"https://127.0.0.1:{port}/health", timeout=5, context=trust) as answer:
         assert answer.read() == b"ok\n"
     server.stop()

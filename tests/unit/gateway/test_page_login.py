@@ -8,7 +8,6 @@ import pytest
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.passwords import Cost, PasswordHash
 from commonwatt.identity.throttle import FREE_GUESSES
-from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.http_pages import Request, Response
 from gateway.page.site import ABSOLUTE_S, IDLE_S, Site
 from harness.worlds.page import add_meter, empty
@@ -198,8 +197,13 @@ def test_without_a_readable_password_nobody_gets_in(visitor: Visitor) -> None:
     visitor.log_in()
     visitor.file.unlink()
     assert not visitor.sees()
-    assert visitor.log_in(RIGHT).status == 401
+    assert visitor.log_in(RIGHT).status == 403
+    assert "commonwatt gateway password" in visitor.page().body
     assert visitor.ask("/status", authorization=f"Bearer {visitor.hash.local_key()}") is not None
+    visitor.file.write_text("{}")
+    assert visitor.log_in(RIGHT).status == 403
+    write(visitor.file, WRONG)
+    assert visitor.log_in(WRONG).status == 303, "a new password needs no restart"
 
 
 def test_a_program_that_can_read_the_file_needs_no_session(visitor: Visitor) -> None:
@@ -233,9 +237,3 @@ def test_a_gateway_that_starts_shows_that(tmp_path: Path) -> None:
     visitor.view = {}
     visitor.log_in()
     assert "starting" in visitor.page().body
-
-
-def test_a_gateway_does_not_start_without_the_password_that_its_file_names(tmp_path: Path) -> None:
-    settings = GatewaySettings(microgrid="r001", http_password=tmp_path / "missing.json")
-    with pytest.raises(ConfigError, match="commonwatt gateway password"):
-        Site(settings, empty, lambda: 0.0)
