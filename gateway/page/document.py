@@ -71,6 +71,8 @@ def login(microgrid: str, message: str = "") -> str:
     """Return the login form; it names the microgrid and nothing else of it."""
     form = el(
         "form",
+        # For password managers, which keep a password by its user; the server ignores it.
+        el("input", type="text", name="username", value=microgrid, autocomplete="username", hidden=True),
         el("label", "Password", for_="password"),
         el(
             "input",

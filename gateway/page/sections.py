@@ -113,7 +113,7 @@ def backlog(view: View) -> Html:
         ("parts of quarter-hours", amount(parts)),
         ("events", amount(events)),
         ("dead letters", amount(letters)),
-        ("oldest finished quarter-hour", duration(age_s) if age_s else "none"),
+        ("oldest quarter-hour", duration(age_s) if age_s else "none"),
         ("sent every", duration(view["periods"]["relay_s"])),
     ]
     aggregated = {"lossless": "groups without loss", "lossy": "averages"}.get(view["aggregation"])
@@ -145,7 +145,7 @@ def clock(view: View, zone: ZoneInfo) -> Html:
     corrected = "0 s" if not offset else f"{duration(abs(offset))} {'later' if offset > 0 else 'earlier'}"
     rows: list[tuple[str, Child]] = [
         ("time", clock_time(view["time"], zone)),
-        ("it is", el("span", text, class_=colour)),
+        ("trust", el("span", text, class_=colour)),
         ("set since the start by", corrected),
     ]
     return el("section", el("h2", "Clock"), _list(rows))
@@ -155,13 +155,13 @@ def commands(view: View, zone: ZoneInfo) -> Html:
     """Return the section of the last commands, the newest first."""
     rows = [_command(view, note, zone) for note in reversed(view["last_commands"])]
     content = el("ul", rows) if rows else el("p", "None since the gateway started.", class_="soft")
-    return el("section", el("h2", "Last commands", el("small", "as the meters answered")), content)
+    return el("section", el("h2", "Last commands", el("small", "and the answers")), content)
 
 
 def _command(view: View, note: View, zone: ZoneInfo) -> Html:
     result = note["result"]
     head = el("b", f"{place_of(view, note['meter'])}: {COMMANDS.get(note['cmd'], note['cmd'])}")
-    colour = "good" if result == "done" else "warn"
+    colour = "good" if result in ("done", "repeated") else "warn"
     answer = el("span", result.replace("_", " "), class_=colour)
     about = el("div", f"{moment(note['time'], zone)}, meter {note['meter']}", class_="soft num")
     return el("li", el("div", head, answer, class_="row"), about)
@@ -180,7 +180,7 @@ def readings(view: View) -> Html:
 
 
 def _list(rows: Iterable[tuple[str, Child]]) -> Html:
-    return el("dl", ((el("dt", name), el("dd", value)) for name, value in rows))
+    return el("dl", (el("div", el("dt", name), el("dd", value)) for name, value in rows))
 
 
 def _mark(*, good: bool, text: str) -> Html:

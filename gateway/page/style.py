@@ -48,8 +48,9 @@ svg{display:block;width:100%;height:1.1rem;margin:.35rem 0 .25rem}
 svg .track{fill:var(--track)}svg .mark{fill:var(--text)}
 svg .gives{fill:var(--give)}svg .receives{fill:var(--get)}svg .rests,svg .out{fill:var(--rest)}
 svg .ok{fill:var(--good)}svg .over{fill:var(--bad)}svg .risk{fill:var(--get)}
-dl{display:grid;grid-template-columns:minmax(6rem,1fr) minmax(0,auto);gap:.3rem 1rem;margin:0}
-dt{color:var(--soft)}dd{margin:0;text-align:right;font-variant-numeric:tabular-nums}
+dl{display:grid;gap:.3rem;margin:0}
+dl div{display:flex;justify-content:space-between;gap:1rem}
+dt{color:var(--soft);flex:0 1 auto}dd{flex:0 1 auto;margin:0;text-align:right;font-variant-numeric:tabular-nums}
 footer{color:var(--soft);font-size:.875rem;padding-bottom:2rem;display:flex;flex-wrap:wrap;gap:.5rem 1rem;
 justify-content:space-between;align-items:center}
 button,input{font:inherit;color:inherit;border-radius:.6rem;border:1px solid var(--line);padding:.65rem .9rem}

@@ -295,7 +295,7 @@ def test_the_line_and_the_backlog_have_their_figures() -> None:
     view = empty() | {"backlog_age_s": 7200, "aggregation": "lossy"}
     text = read(view).text
     assert "up: 400.00 MB of 2.00 GB 1.00 GB expected" in text
-    assert "oldest finished quarter-hour 2 hours" in text
+    assert "oldest quarter-hour 2 hours" in text
     assert "sent as averages" in text
 
 
