@@ -1,6 +1,7 @@
 """The command ``commonwatt gateway``."""
 
 import json
+import os
 import sqlite3
 import sys
 from datetime import date
@@ -23,7 +24,8 @@ from commonwatt.cli.tables import show
 from commonwatt.codec.dumps import block_lines, event_lines
 from commonwatt.config.files import load_settings
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.exceptions import StoreError
+from commonwatt.identity.passwords import save_password, weakness
+from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
@@ -130,6 +132,27 @@ def lte(
         typer.echo("\n".join([f"{line.view(now)['level']}".replace("_", " "), *in_words(line.month(now))]))
         rows = [_line_row(row) for row in line.days()]
         show("days", rows[len(rows) - days * len({row["side"] for row in rows}) :] if days else [], DAY_COLUMNS)
+
+
+@app.command()
+@flowing
+def password(config: Config) -> None:
+    """Set the password of the controller's page, in the file that `http_password` names. Asks for it twice.
+
+    The running gateway takes the new password at once, and all sessions end. Only a hash is kept, readable by one user:
+    the owner of the folder, if root types this.
+    """
+    with errors_reported():
+        settings = load_settings(config, "gateway", GatewaySettings)
+        path = settings.http_password
+        if path is None:
+            raise ConfigError(f'{config}: names no file for it; add: http_password = "page-password.json"')
+        typed = typer.prompt("Password", hide_input=True, confirmation_prompt="The same again", err=True)
+        if why := weakness(typed, (settings.microgrid,)):
+            raise ConfigError(f"the password is {why}; nothing was changed")
+        folder = path.parent.stat()
+        save_password(path, typed, (folder.st_uid, folder.st_gid) if os.geteuid() == 0 else None)
+        print(f"{path}: written; the page at http = {settings.http} takes this password now")
 
 
 def _line_row(row: LineDay) -> dict[str, object]:

@@ -39,7 +39,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import RELAYED_SLOTS, Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
 from gateway.control.manager import Manager
-from gateway.control.silence import meters_heard
+from gateway.control.meter_states import meter_states, meters_view
 from gateway.events import (
     ClockJumped,
     Committed,
@@ -157,8 +157,8 @@ class Gateway:
         if parsed is None or parsed.microgrid != self._microgrid:
             return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
         meter = self._meters.get(parsed.meter)
-        if parsed.meter in self.manager.meters:
-            self.manager.meters[parsed.meter].heard = now
+        if (view := self.manager.meters.get(parsed.meter)) is not None:
+            view.heard = now
         if parsed.leaf in (RECORDS, EVENTS):
             return self._put(parsed.meter, meter, Log.HISTORY if parsed.leaf == RECORDS else Log.EVENT, payload, now)
         source = DeadLetterSource.LEVEL if parsed.leaf == LEVELS else DeadLetterSource.OUTCOME
@@ -383,6 +383,7 @@ class Gateway:
             "offset_s": int(self.time.offset_s),
             "time_contested": self.time.contested,
             "backlog": {"parts": parts, "events": events, "dead_letters": dead_letters},
+            "backlog_age_s": self.backlog_age_s(now),
             "records": dict(self.collector.counts.records),
             "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),
             "aggregation": self.relay.mode.name,
@@ -393,8 +394,6 @@ class Gateway:
             "donors": sorted(map(str, self.manager.decision.donors)),
             "receivers": sorted(map(str, self.manager.decision.receivers)),
             "last_commands": [{**asdict(note), "meter": str(note.meter)} for note in self.manager.notes],
-            "meters": {
-                **meters_heard(self.manager.meters, now, self.utility_commands.periods["collect_s"]),
-                "fenced": {str(meter): list(epoch) for meter, epoch in self.manager.epochs.fenced.items()},
-            },
+            "meters": meters_view(self.manager, now, self.utility_commands.periods["collect_s"]),
+            "meter_states": meter_states(self._meters, self.manager, now),
         }

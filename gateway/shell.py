@@ -7,6 +7,7 @@ transaction (group commit).
 import asyncio
 import logging
 import sqlite3
+import time
 from pathlib import Path
 from typing import Self
 
@@ -31,6 +32,8 @@ from gateway.inbox import Inbox
 from gateway.links import Links
 from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
+from gateway.page.site import Site
+from gateway.recent import ALARM_WINDOWS_S, Recent
 from gateway.store.recovery import Recovery, open_checked, replace
 from gateway.store.store import GoneError, Store
 
@@ -52,6 +55,8 @@ class Shell:
         self._clock = clock
         self._inbox = Inbox()
         self._figures = Figures()
+        self._recent = Recent(time.monotonic())
+        self._watchdog: Watchdog | None = None
         self._ticker = Ticker()
         self._ticking: dict[str, int] = {}
         self._view: dict[str, object] = {}
@@ -107,15 +112,11 @@ class Shell:
 
     async def run(self, stop: asyncio.Event, watchdog: Watchdog) -> None:
         """Run until ``stop`` is set; then store the last byte count of the line and close."""
-        http = None
+        self._watchdog = watchdog
         self._read_machine()
         self._look_at_line()
         self._look()
-        if self._settings.http is not None:
-            registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
-            register_process(registry, "gateway", watchdog)
-            http = HttpServer(self._settings.http, registry, lambda: self._view, self._settings.http_hosts)
-            watchdog.thread("http", http.start())
+        http = self._start_http(watchdog)
         tasks = [*self._links.start(), asyncio.create_task(self._work(), name="the work")]
         self._schedule()
         watchdog.watch("scheduler", self._ticker.steps.mark)
@@ -140,6 +141,20 @@ class Shell:
             if not self._opening:  # else another thread opens it, and the process's end closes it
                 await self._last_look()
                 self._store.close()
+
+    def _start_http(self, watchdog: Watchdog) -> HttpServer | None:
+        """Serve the metrics, the status and the page; ``None``: the settings have no address for them."""
+        address = self._settings.http
+        if address is None:
+            return None
+        registry = make_registry(lambda: self._core, self._counted, lambda: self._backlog)
+        register_process(registry, "gateway", watchdog)
+        site = Site(self._settings, lambda: self._view, time.monotonic)
+        certificate = self._settings.http_certificate
+        hosts = self._settings.http_hosts
+        http = HttpServer(address, registry, lambda: self._view, hosts, pages=site.answer, certificate=certificate)
+        watchdog.thread("http", http.start())
+        return http
 
     async def _last_look(self) -> None:
         """Store the line's byte count since the last heartbeat, with the end of the connections."""
@@ -254,6 +269,7 @@ class Shell:
 
     def _look(self) -> None:
         """Replace the values that /metrics and /status show; their threads only read values that are replaced whole."""
+        self._figures.certificate_expires = self._links.expiry.look()
         try:
             self._backlog = dict(zip(("parts", "events", "dead_letters"), self._store.backlog(), strict=True))
             now = int(self._clock.now())
@@ -263,6 +279,9 @@ class Shell:
                 "refusing": self._core.upkeep.short,
                 "quarantined": self._quarantined,
                 "damaged_rows": self._core.upkeep.damaged.total(),
+                "kept_quarantined": self._figures.kept_quarantined,
+                "disk_free_bytes": self._disk.free_bytes,
+                "disk_bytes": self._disk.size_bytes,
             }
             links = self._links.each.items()
             connections = {
@@ -271,7 +290,7 @@ class Shell:
             }
             view = self._core.view(now)
             self._figures.backlog_age_s = self._core.backlog_age_s(self._core.now)
-            self._view = view | connections | {"store": store}
+            self._view = view | connections | {"store": store} | self._alarm_view()
             self._line.judge(self._core.line.month(now))
         except sqlite3.Error as error:
             self._figures.store_failures += 1
@@ -289,7 +308,26 @@ class Shell:
                 meter,
                 SLOTS_A_MINUTE,
             )
-        self._figures.certificate_expires = self._links.expiry.look()
+
+    def _alarm_view(self) -> dict[str, object]:
+        """Return what the page's alarms need besides the core's view, as JSON."""
+        figures, core, watchdog = self._counted(), self._core, self._watchdog
+        counts = {
+            "records": core.collector.counts.records.total(),
+            "dropped_messages": figures.overflowed,
+            "store_failures": figures.store_failures,
+            "time_contradictions": core.time.counts.contradictions,
+            "faults": figures.callback_failures + figures.failures + (0 if watchdog is None else watchdog.failures),
+            "stuck": 0 if watchdog is None else watchdog.stuck.total(),
+        }
+        self._recent.look(counts, time.monotonic())
+        expires = figures.certificate_expires
+        return {
+            "certificate_left_s": None if expires is None else int(expires - read_machine(self._clock).wall),
+            "watched_s": self._recent.watched_s,
+            "recent": {name: self._recent.increase(name, window_s) for name, window_s in ALARM_WINDOWS_S.items()},
+            "sharing_band_permille": self._settings.sharing_band_permille,
+        }
 
     def _reload_registry(self) -> None:
         """Load the registry again if its file changed; keep the old one if it can't be read."""

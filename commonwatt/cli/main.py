@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.config.files import check_file, check_named_files, example
+from commonwatt.config.files import check_file, check_named_files, example, notes_on
 from commonwatt.config.parts import PARTS
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.service import errors_reported, flowing
@@ -28,6 +28,8 @@ def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one p
     with errors_reported():
         part = check_file(file)
         check_named_files(file, part)
+        for note in notes_on(file, part):
+            print(f"note: {note}")
         print(f"{file}: good, for: commonwatt {part} run --config {file}")
 
 

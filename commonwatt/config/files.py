@@ -16,11 +16,15 @@ from pydantic import BaseModel, ValidationError
 
 from commonwatt.config.parts import PARTS
 from commonwatt.config.settings import GatewaySettings, Settings, UtilitySettings
+from commonwatt.identity.passwords import load_password
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.runtime.files import read_object
 
 MADE_BY_THE_PART = ("store",)
 """Settings that name a file which the part creates; all other files must exist when the part starts."""
+
+_MADE_LATER = ("http_password",)
+"""Settings that name a file which a person makes on the part's machine; the part starts without it."""
 
 _LISTENS = ("http", "listen")
 _ADDRESSES = (*_LISTENS, "broker", "head_end")
@@ -80,11 +84,12 @@ def check_named_files(path: Path, part: str) -> None:
     faults = [
         f"{place_of(path, part, *keys)}: {file}: {why}; {description}"
         for keys, file, description in _named_files(settings)
-        if keys[-1] not in MADE_BY_THE_PART and (why := _unreadable(file))
+        if keys[-1] not in (*MADE_BY_THE_PART, *_MADE_LATER) and (why := _unreadable(file))
     ]
     faults += [f"{place_of(path, part, key)}: {why}" for key, why in _port_faults(dict(settings))]
     if not faults and isinstance(settings, GatewaySettings):
         faults += [f"{place_of(path, part, key)}: {why}" for key, why in _other_microgrid(settings)]
+        faults += [f"{place_of(path, part, key)}: {why}" for key, why in _bad_password(settings)]
     if faults:
         raise ConfigError("\n".join(faults))
 
@@ -114,6 +119,32 @@ def _other_microgrid(settings: GatewaySettings) -> Iterator[tuple[str, str]]:
         yield "registry", f"{settings.registry}: is of microgrid {found}, but this file is of {settings.microgrid}"
     if settings.microgrid not in read_object(settings.tokens, "a token file", _REGISTER):
         yield "tokens", f"{settings.tokens}: has no token of {settings.microgrid}; {_REGISTER}"
+
+
+def _bad_password(settings: GatewaySettings) -> Iterator[tuple[str, str]]:
+    """Yield the password's file of a gateway if it has no password."""
+    try:
+        if settings.http_password is not None and settings.http_password.exists():
+            load_password(settings.http_password)
+    except ConfigError as error:
+        yield "http_password", str(error)
+
+
+def notes_on(path: Path, part: str) -> list[str]:
+    """Return what a person may not expect of a part's file although it is good."""
+    settings = load_settings(path, part, PARTS[part])
+    if not isinstance(settings, GatewaySettings) or settings.http is None:
+        return []
+    command = f"commonwatt gateway password --config {path}"
+    unserved = "the page and /status are not served, only /metrics and /health; to serve them,"
+    if not settings.serves_page:
+        why = f"{settings.http} is beyond this machine, and there is no http_password"
+        remedy = f'add http_password = "page-password.json" and run: {command}'
+        return [f"{place_of(path, part, 'http')}: {why}: {unserved} {remedy}"]
+    if settings.http_password is not None and not settings.http_password.exists():
+        place = place_of(path, part, "http_password")
+        return [f"{place}: {settings.http_password} is not there yet: {unserved} run: {command}"]
+    return []
 
 
 def place_of(path: Path, *keys: int | str) -> str:

@@ -170,7 +170,7 @@ class GatewaySettings(Settings):
     reaches: ClassVar[tuple[Reach, ...]] = (
         Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("head_end", "head_end_ca", "head_end_plain_text"),
-        Reach("http", None, "http_plain_text"),
+        Reach("http", "http_certificate", "http_plain_text"),
     )
 
     microgrid: MicrogridName = Field(
@@ -193,7 +193,19 @@ class GatewaySettings(Settings):
     head_end_plain_text: bool = Field(False, description=PLAIN_TEXT)
     certificate: Path | None = Field(None, description=_CERTIFICATE.format("gateway"))
     http: Address | None = Field(
-        "127.0.0.1:9101", description="Where /metrics (Prometheus) and /status (JSON) are served."
+        "127.0.0.1:9101",
+        description="Where the controller's page, /status (JSON) and /metrics (Prometheus) are served. Beyond this "
+        "machine the page and /status need `http_password`.",
+    )
+    http_password: Path | None = Field(
+        None,
+        description="File with the password of the page and /status; made by `commonwatt gateway password`, loaded "
+        "again when it is replaced. Without it they are served on this machine only.",
+    )
+    http_certificate: Path | None = Field(
+        None,
+        description="Certificate and key, one PEM file, to serve by HTTPS, such as the broker's; loaded again when it "
+        "is replaced.",
     )
     http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
@@ -237,6 +249,11 @@ class GatewaySettings(Settings):
         description="The network interface of the LTE line, such as wwan0: its counters replace the byte counts of "
         "the connections. For a controller with Mosquitto as broker, which does not report byte counts.",
     )
+
+    @property
+    def serves_page(self) -> bool:
+        """Whether the page and /status are served: on this machine, or with a password."""
+        return self.http is not None and (is_loopback(self.http) or self.http_password is not None)
 
 
 class MetersSettings(Settings):

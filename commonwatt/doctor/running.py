@@ -5,7 +5,7 @@ import json
 import os
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 
 from commonwatt.config.settings import Settings
 from commonwatt.doctor.findings import Finding, bad, good, warning
+from commonwatt.identity.passwords import load_password
 from commonwatt.network.addresses import split_address
 from commonwatt.runtime.service import is_locked
 
@@ -25,7 +26,7 @@ MAX_ANSWER_BYTES = 16 * 1024 * 1024
 _OWN = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - not a listener
 """Loopback host for each wildcard address, to reach a part on its own machine."""
 
-_SIGNS = {"broker": "listening", "gateway": "backlog", "meters": "held", "utility": "microgrids"}
+_SIGNS = {"adapter": "source", "broker": "listening", "gateway": "backlog", "meters": "held", "utility": "microgrids"}
 """By part, a key of its /status that the other parts do not have."""
 
 _STATE = Path("/var/lib/commonwatt")
@@ -66,7 +67,7 @@ def look(config: Path, part: str, settings: Settings) -> Running:
     answer, failure = None, ""
     if address is not None:
         try:
-            answer = fetch_status(address, getattr(settings, "http_certificate", None))
+            answer = fetch_status(address, getattr(settings, "http_certificate", None), local_key(settings))
             if _SIGNS[part] not in answer or answer.get("microgrid") != getattr(settings, "microgrid", None):
                 answer, failure = None, f"{address} answers for another part of Commonwatt"
         except (OSError, HTTPException, ValueError) as error:
@@ -79,12 +80,21 @@ def look(config: Path, part: str, settings: Settings) -> Running:
     return Running(part=part, config=config.absolute(), answer=answer, failure=failure, runs=runs or answer is not None)
 
 
-def fetch_status(address: str, certificate: Path | None) -> dict[str, Any]:
+def local_key(settings: Settings) -> dict[str, str]:
+    """Return the header that replaces a session, for a program that can read the password's file."""
+    password: Path | None = getattr(settings, "http_password", None)
+    if password is None or not password.exists():
+        return {}
+    return {"Authorization": f"Bearer {load_password(password).local_key()}"}
+
+
+def fetch_status(address: str, certificate: Path | None, headers: Mapping[str, str]) -> dict[str, Any]:
     """Return the content of a part's /status.
 
     Args:
         address: HOST:PORT where it is served.
         certificate: The certificate with which it is served; ``None``: plain HTTP.
+        headers: Headers of the request.
 
     Raises:
         OSError: Nothing answers.
@@ -98,7 +108,7 @@ def fetch_status(address: str, certificate: Path | None) -> dict[str, Any]:
     else:
         connection = HTTPSConnection(host, port, timeout=ANSWER_S, context=_only(certificate))
     try:
-        connection.request("GET", "/status")
+        connection.request("GET", "/status", headers=dict(headers))
         answer = connection.getresponse()
         body = answer.read(MAX_ANSWER_BYTES)
     finally:

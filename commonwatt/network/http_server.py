@@ -1,20 +1,25 @@
-"""The small HTTP server of parts that have no API: /metrics for Prometheus, /status for people, /health."""
+"""The small HTTP server of parts that have no API: /metrics for Prometheus, /status for people, /health, and pages."""
 
 import json
 import logging
 import socket
+import ssl
 import sys
 import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
 
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.network.hosts import REFUSAL, is_ours
+from commonwatt.network.http_pages import MAX_BODY_BYTES, Pages, Request, Response
+from commonwatt.network.tls import server_context, stamp
 
 # `_created` series for every counter would double the page and are not used.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -44,7 +49,8 @@ class _Bounded(ThreadingHTTPServer):
     # With the default of 5, the sixth of simultaneous connections waits for seconds.
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tls: "_Tls | None") -> None:
+        self._tls = tls
         self._threads_left = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
         self._ends: dict[_Request, float] = {}  # end time of each open connection, oldest first
@@ -52,6 +58,17 @@ class _Bounded(ThreadingHTTPServer):
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
         super().__init__(address, handler)
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Accept a connection; its TLS handshake is a part of reading its request, on its own thread."""
+        connection, client_address = super().get_request()
+        if self._tls is None:
+            return connection, client_address
+        try:
+            return self._tls.wrap(connection), client_address
+        except OSError:
+            connection.close()
+            raise
 
     def process_request(self, request: _Request, client_address: object) -> None:
         """Start a thread for a connection, or close it if every thread is answering a request."""
@@ -111,14 +128,43 @@ class _Bounded(ThreadingHTTPServer):
 def _cut(request: _Request) -> None:
     with suppress(OSError):
         if isinstance(request, socket.socket):
-            request.shutdown(socket.SHUT_RDWR)
+            # Of the base class: a TLS connection's own method would take the encryption from the thread that uses it.
+            socket.socket.shutdown(request, socket.SHUT_RDWR)
+
+
+class _Tls:
+    """The server's side of TLS, with a certificate that is loaded again when its file is replaced."""
+
+    def __init__(self, certificate: Path) -> None:
+        self._certificate = certificate
+        self._stamp = stamp(certificate)
+        self._context = server_context(certificate)
+
+    def wrap(self, connection: socket.socket) -> ssl.SSLSocket:
+        """Return a connection with TLS; its handshake comes with the first read."""
+        try:
+            if (seen := stamp(self._certificate)) != self._stamp:
+                self._stamp = seen
+                self._context = server_context(self._certificate)
+        except ConfigError as error:
+            log.error("the certificate of http can't be read again, the old one stays in use: %s", error)
+        return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
 
 class HttpServer:
-    """Serves a registry's metrics and a status on a daemon thread.
+    """Serves a registry's metrics, a status and perhaps pages on a daemon thread.
 
-    ``status`` is called on the server's threads: it must only read values that are replaced whole. ``hosts`` are host
-    names it answers to, besides localhost, the one in ``address``, and IP addresses.
+    Args:
+        address: Where it listens.
+        registry: The metrics.
+        status: Returns the status. It is called on the server's threads: it must only read values that are replaced
+            whole. The same holds for ``pages``.
+        hosts: Host names it answers to, besides localhost, the one in ``address``, and IP addresses.
+        pages: Answers every request but those to /metrics and /health first.
+        certificate: Certificate and key (PEM) to serve by HTTPS; loaded again when the file is replaced.
+
+    Raises:
+        ConfigError: The certificate can't be used.
     """
 
     def __init__(
@@ -127,35 +173,64 @@ class HttpServer:
         registry: CollectorRegistry,
         status: Callable[[], dict[str, object]],
         hosts: Collection[str] = (),
+        *,
+        pages: Pages | None = None,
+        certificate: Path | None = None,
     ) -> None:
         names = {split_address(address)[0].lower(), *hosts}
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                """Answer one request."""
+                """Answer a GET."""
+                self._handle(b"")
+
+            def do_POST(self) -> None:
+                """Read a form, and answer it."""
+                length = self.headers["Content-Length"] or ""
+                if pages is None:
+                    self._answer(405, "text/plain", b"nothing can be sent here\n")
+                elif not (
+                    length.isascii() and length.isdecimal() and len(length) < 5 and int(length) <= MAX_BODY_BYTES
+                ):
+                    self._answer(413, "text/plain", b"a form with its length, of 4096 bytes at most, is expected\n")
+                else:
+                    self._handle(self.rfile.read(int(length)))
+
+            def _handle(self, body: bytes) -> None:
                 assert isinstance(self.server, _Bounded)
                 self.server.is_answered(self.request)
                 if not is_ours(self.headers["Host"], names):
                     self._answer(421, "text/plain", REFUSAL.encode())
                 elif self.path == "/metrics":
                     self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
-                elif self.path == "/status":
-                    self._answer(200, "application/json", json.dumps(status()).encode())
                 elif self.path == "/health":
                     self._answer(200, "text/plain", b"ok\n")
+                elif pages is not None and (answer := pages(self._request(body))) is not None:
+                    self._answer(answer.status, answer.content_type, answer.body.encode(), answer)
+                elif self.path == "/status":
+                    self._answer(200, "application/json", json.dumps(status()).encode())
                 else:
                     self._answer(404, "text/plain", b"try /metrics, /status or /health\n")
 
-            def _answer(self, code: int, content_type: str, body: bytes) -> None:
+            def _request(self, body: bytes) -> Request:
+                headers = {name.lower(): value for name, value in self.headers.items()}
+                path = self.path.partition("?")[0]
+                address = str(self.client_address[0])
+                return Request(method=self.command, path=path, address=address, headers=headers, body=body)
+
+            def _answer(self, code: int, content_type: str, body: bytes, more: Response | None = None) -> None:
                 self.send_response(code)
                 self.send_header("Content-Type", content_type)
                 self.send_header("Content-Length", str(len(body)))
+                for name, value in more.headers if more is not None else ():
+                    self.send_header(name, value)
                 self.end_headers()
                 self.wfile.write(body)
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
                 """Keep the access log quiet."""
 
+        self._tls = None if certificate is None else _Tls(certificate)
         self._address = address
         self._handler = Handler
         self._server: _Bounded | None = None
@@ -167,7 +242,7 @@ class HttpServer:
             OSError: The address is in use; the message names it.
         """
         try:
-            self._server = _Bounded(split_address(self._address), self._handler)
+            self._server = _Bounded(split_address(self._address), self._handler, self._tls)
         except OSError as error:
             raise OSError(
                 error.errno,

@@ -268,6 +268,10 @@ class Manager:
         self._sent.pop((meter, kind), None)
         return [*self._set(desired), *self._send(desired, now)]
 
+    def desired(self, meter: MeterId, kind: Kind) -> Desired | None:
+        """Return the desired state of a meter; ``None``: no state was ever commanded."""
+        return self._desired.get((meter, kind))
+
     def batteries(self, now: Now) -> dict[MeterId, BatteryState]:
         """Return the batteries whose minimum and level are known."""
         states = {}

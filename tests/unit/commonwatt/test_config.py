@@ -12,6 +12,7 @@ from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
 from commonwatt.config.parts import PARTS
 from commonwatt.config.settings import BrokerSettings, GatewaySettings, MetersSettings, UtilitySettings
+from commonwatt.identity.passwords import save_password
 from commonwatt.model.exceptions import ConfigError
 
 Wrongs = list[tuple[object, str]]
@@ -51,6 +52,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "microgrid": NAMES,
         **dict.fromkeys(("registry", "store", "tokens", "clock"), PATHS),
         **dict.fromkeys(("broker_ca", "broker_revoked", "head_end_ca", "head_end_revoked", "certificate"), PATHS),
+        **dict.fromkeys(("http_password", "http_certificate"), PATHS),
         **dict.fromkeys(("broker_plain_text", "head_end_plain_text", "http_plain_text"), FLAG),
         "http_hosts": HOSTS,
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
@@ -235,7 +237,7 @@ BEYOND = [
     ("broker", "http", None, "http_plain_text"),
     ("gateway", "broker", "broker_ca", "broker_plain_text"),
     ("gateway", "head_end", "head_end_ca", "head_end_plain_text"),
-    ("gateway", "http", None, "http_plain_text"),
+    ("gateway", "http", "http_certificate", "http_plain_text"),
     ("meters", "broker", "broker_ca", "broker_plain_text"),
     ("meters", "http", None, "http_plain_text"),
     ("utility", "head_end", "head_end_ca", "head_end_plain_text"),
@@ -359,6 +361,7 @@ def test_a_relative_database_is_beside_its_file_whatever_the_folder_is_called(tm
 @pytest.mark.parametrize("part", PARTS)
 def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, part: str) -> None:
     files = [key for key, field in PARTS[part].model_fields.items() if "path" in str(field.annotation).lower()]
+    files = [key for key in files if key != "http_password"]  # A person makes it later; it is noted.
     named = [key for key in files if key != "store"]
     assert "tokens" in named or part == "broker"
     given = {key: f"data/{key}" for key in files}
@@ -428,3 +431,41 @@ def test_unreadable_file_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b'name = "\xff"')
     with pytest.raises(ConfigError, match=r"latin\.toml: not TOML"):
         read_toml(tmp_path / "latin.toml")
+
+
+@pytest.fixture
+def controller(tmp_path: Path) -> Path:
+    """Return a gateway's file whose other files are there."""
+    (tmp_path / "registry.json").write_text('{"microgrid": "r001"}')
+    (tmp_path / "gateway-tokens.json").write_text('{"r001": "x"}')
+    return write(tmp_path, '[gateway]\nmicrogrid = "r001"\n')
+
+
+def checked_with(path: Path, more: str) -> tuple[int, str]:
+    path.write_text(path.read_text() + more)
+    return checked(path)
+
+
+def test_a_page_that_is_not_served_is_noted_with_what_to_do(controller: Path) -> None:
+    assert checked_with(controller, "") == (
+        0,
+        f"{controller}: good, for: commonwatt gateway run --config {controller}\n",
+    )
+    code, told = checked_with(controller, 'http = "10.1.0.1:9101"\nhttp_plain_text = true\n')
+    assert (code, told.splitlines()[1].split(": ")[1]) == (0, "good, for")
+    for said in (
+        f"note: {controller}: line 3: gateway.http: ",
+        "not served",
+        f"gateway password --config {controller}",
+    ):
+        assert said in told
+    code, told = checked_with(controller, 'http_password = "page-password.json"\n')
+    assert (code, "page-password.json is not there yet" in told) == (0, True)
+    save_password(controller.with_name("page-password.json"), "seven small lanterns")
+    assert "note" not in checked_with(controller, "")[1]
+
+
+def test_a_file_that_is_no_password_is_a_fault(controller: Path) -> None:
+    controller.with_name("page-password.json").write_text('{"password": "plain"}')
+    code, told = checked_with(controller, 'http_password = "page-password.json"\n')
+    assert (code, "line 3: gateway.http_password: " in told, "not a password file" in told) == (2, True, True)

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from commonwatt.doctor.findings import Finding, Level, worst
-from gateway.control.silence import SILENT_S
+from gateway.control.meter_states import SILENT_S
 from gateway.doctor import DOCTOR
 from harness.worlds.gateway import START, World
 

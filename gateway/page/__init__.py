@@ -1,0 +1,1 @@
+"""The controller's page: the gateway's status for people, as HTML."""

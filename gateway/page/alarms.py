@@ -1,0 +1,148 @@
+"""The alarms of a controller, in words: the conditions of grafana/prometheus/rules.yml that concern a gateway.
+
+The page shows a condition at once; an alert waits first, so that it does not report what passes by itself.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from commonwatt.model.words import counted
+from gateway.page.words import View, byte_size, duration, percent
+
+NO_RECORDS_AFTER_S = 1200
+"""Seconds after the start before which missing records are no alarm."""
+
+BACKLOG_OLD_S = 86_400
+CERTIFICATE_SOON_S, CERTIFICATE_NOW_S = 14 * 86_400, 86_400
+NEARLY_FULL = 0.1
+
+LINKS = {"meters": "the meters' broker", "head_end": "the utility"}
+"""The gateway's connections."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alarm:
+    """A condition that needs a person.
+
+    Attributes:
+        alert: The name of the alert, which is its section in the runbooks; empty: there is none.
+        severity: ``critical``: act now; ``warning``: today.
+        title: What is wrong.
+        remedy: What to do, or what it means.
+    """
+
+    alert: str
+    severity: Literal["critical", "warning"]
+    title: str
+    remedy: str
+
+
+def alarms(view: View) -> list[Alarm]:
+    """Return the alarms of the gateway's status, critical ones first."""
+    found = [alarm for rule in _RULES for alarm in rule(view)]
+    return sorted(found, key=lambda alarm: alarm.severity)
+
+
+def _critical(alert: str, title: str, remedy: str) -> Alarm:
+    return Alarm(alert=alert, severity="critical", title=title, remedy=remedy)
+
+
+def _warning(alert: str, title: str, remedy: str) -> Alarm:
+    return Alarm(alert=alert, severity="warning", title=title, remedy=remedy)
+
+
+def _store(view: View) -> Iterator[Alarm]:
+    store = view["store"]
+    free, size = store["disk_free_bytes"], store["disk_bytes"]
+    if store["refusing"]:
+        yield _critical(
+            "DiskFull", "The disk is full.", "Readings wait at the meters. Free disk space on the controller."
+        )
+    elif size and free / size < NEARLY_FULL:
+        left = f"Only {percent(free, size)} is free ({byte_size(free)})."
+        yield _warning("DiskNearlyFull", "The disk is nearly full.", left)
+    if store["kept_quarantined"]:
+        number = counted(store["kept_quarantined"], "damaged store")
+        text = f"The gateway replaced it. {number} on the disk beside the one in use; check the disk."
+        yield _warning("StoreQuarantined", "The store was found damaged.", text)
+    if view["recent"]["store_failures"]:
+        text = f"{counted(view['recent']['store_failures'], 'failure')} in 15 minutes. Nothing was lost; see the log."
+        yield _warning("StoreErrors", "The store fails.", text)
+
+
+def _connections(view: View) -> Iterator[Alarm]:
+    for name, connected in view["connected"].items():
+        if not connected:
+            title = f"No connection to {LINKS.get(name, name)}."
+            why = view["connection_failures"].get(name)
+            wait = "Readings wait at the meters." if name == "meters" else "Readings wait here."
+            yield _warning("GatewayDisconnected", title, f"{wait} Reason: {why}" if why else wait)
+
+
+def _delivery(view: View) -> Iterator[Alarm]:
+    recent = view["recent"]
+    if view["meters"]["registered"] and view["watched_s"] >= NO_RECORDS_AFTER_S and not recent["records"]:
+        text = "Check the meters' broker, and the disk and clock here."
+        yield _critical("NoRecords", "No meter has delivered a reading for 15 minutes.", text)
+    if view["backlog_age_s"] > BACKLOG_OLD_S:
+        text = f"The oldest has waited for {duration(view['backlog_age_s'])}. Check the line and the utility."
+        yield _warning("BacklogOld", "Readings wait for the utility for more than a day.", text)
+    if recent["dropped_messages"]:
+        text = f"{counted(recent['dropped_messages'], 'message')} dropped in 15 minutes; their meters send them again."
+        yield _warning("MessagesDropped", "More messages arrive than this gateway can process.", text)
+    if fenced := view["meters"]["fenced"]:
+        text = "Another manager commands them. This gateway takes their readings and sends them no commands."
+        yield _warning("", f"{counted(len(fenced), 'meter')} not commanded from here.", text)
+
+
+def _line(view: View) -> Iterator[Alarm]:
+    level = view["lte"]["level"]
+    if level == "exceeded":
+        text = "The plan of the LTE line is used up for this month."
+        yield _critical("AllowanceExceeded", "The line has carried more than its plan allows.", text)
+    elif level == "at_risk":
+        text = "At the present rate the plan is used up before the month's end."
+        yield _warning("AllowanceAtRisk", "The line will carry more than its plan allows.", text)
+
+
+def _clock(view: View) -> Iterator[Alarm]:
+    if view["trust"] in ("none", "meters"):
+        text = "No time from NTP or the utility. Readings are kept, but not averaged."
+        yield _warning("GatewayClockUntrusted", "The time is not trusted.", text)
+    if view["time_contested"] or view["recent"]["time_contradictions"]:
+        text = "The clock here, the utility's or NTP is wrong by more than 15 minutes. Check them."
+        yield _warning("ClockContradicted", "Another time contradicts this gateway's, and is ignored.", text)
+
+
+def _certificates(view: View) -> Iterator[Alarm]:
+    left_s = view["certificate_left_s"]
+    if left_s is None or left_s >= CERTIFICATE_SOON_S:
+        return
+    text = "Without it connections fail, and readings wait. Ask the office for a new bundle."
+    if left_s <= 0:
+        yield _critical("CertificateExpired", "A certificate has expired.", text)
+    elif left_s < CERTIFICATE_NOW_S:
+        yield _critical("CertificateExpired", f"A certificate expires in {duration(left_s)}.", text)
+    else:
+        yield _warning("CertificateExpiring", f"A certificate expires in {duration(left_s)}.", text)
+
+
+def _process(view: View) -> Iterator[Alarm]:
+    if view["recent"]["stuck"]:
+        text = "After 60 seconds the program is restarted. See the log."
+        yield _critical("Stuck", "A part of the program made no progress for 30 seconds.", text)
+    if view["recent"]["faults"]:
+        text = f"{counted(view['recent']['faults'], 'time')} in an hour; the program continued. See the log."
+        yield _warning("Faults", "An unexpected error occurred in the program.", text)
+
+
+_RULES: tuple[Callable[[View], Iterator[Alarm]], ...] = (
+    _store,
+    _connections,
+    _delivery,
+    _line,
+    _clock,
+    _certificates,
+    _process,
+)

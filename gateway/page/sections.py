@@ -1,0 +1,187 @@
+"""The sections of a controller's page besides alarms and batteries."""
+
+from collections.abc import Iterable
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.words import counted
+from gateway.page.alarms import LINKS
+from gateway.page.bars import bar
+from gateway.page.html import Child, Html, el
+from gateway.page.words import (
+    View,
+    ago,
+    amount,
+    by_number,
+    byte_size,
+    duration,
+    moment,
+    percent,
+    place_of,
+    states_of,
+)
+from gateway.page.words import clock as clock_time
+
+SILENT_S = 900
+"""Seconds without a message after which a meter counts as silent: a quarter-hour."""
+
+SPARE_METERS = 5
+"""A link to the page of all meters must save more than this many."""
+
+TRUST = {
+    "network": ("good", "right: from NTP or the utility"),
+    "hardware": ("good", "right: from the controller's own clock"),
+    "meters": ("warn", "uncertain: from the meters' median"),
+    "none": ("bad", "not known"),
+}
+"""How far the time can be trusted: class and words."""
+
+COMMANDS = {
+    "initialize": "introduce itself",
+    "stop": "stop",
+    "put": "set its clock",
+    "isolate": "isolate",
+    "aggregate": "aggregate",
+    "deaggregate": "stop aggregating",
+    "share_power_on": "share",
+    "share_power_off": "stop sharing",
+    "reduce_power_on": "reduce demand",
+    "reduce_power_off": "stop reducing demand",
+}
+"""The commands in words; another command is shown as it is."""
+
+_LEVELS = {
+    "ok": ("ok", "good", "within the plan"),
+    "at_risk": ("risk", "warn", "more than the plan by the month's end"),
+    "exceeded": ("over", "bad", "more than the plan"),
+    "unknown": ("ok", "soft", "no forecast yet"),
+}
+
+
+def silent(view: View) -> int:
+    """Return the number of silent meters."""
+    return sum(view["time"] - state["heard"] > SILENT_S for state in view["meter_states"].values())
+
+
+def meters(view: View, zone: ZoneInfo, most: int | None = None) -> Html:
+    """Return the section of the meters, those heard longest ago first.
+
+    Args:
+        view: The gateway's status.
+        zone: The time zone of the times shown.
+        most: Most meters listed, with a link to the page of all; ``None``: all.
+    """
+    states: View = view["meter_states"]
+    now = view["time"]
+    most = None if most is not None and len(states) <= most + SPARE_METERS else most
+    ordered = sorted(states, key=lambda meter: (states[meter]["heard"], by_number(states[meter]["place"]), meter))
+    head = f"{len(states) - silent(view)} of {len(states)} heard within {duration(SILENT_S)}"
+    listed = ordered if most is None else ordered[:most]
+    link = el("a", f"All {counted(len(states), 'meter')}", href="/meters")
+    more = el("p", link, class_="more") if len(listed) < len(states) else None
+    rows: Child = (_meter(meter, states[meter], now, zone) for meter in listed)
+    content = [el("ul", rows), more] if states else [el("p", "No meter is registered.", class_="soft")]
+    return el("section", el("h2", "Meters", el("small", head)), content)
+
+
+def _meter(meter: str, state: View, now: int, zone: ZoneInfo) -> Html:
+    is_silent = now - state["heard"] > SILENT_S
+    heard = ago(state["heard"], now)
+    when = el("span", heard, class_="num bad" if is_silent else "num", title=moment(state["heard"] or now, zone))
+    about = ", ".join([f"{state['direction']} meter {meter}", *states_of(state)])
+    return el("li", el("div", el("b", state["place"]), when, class_="row"), el("div", about, class_="soft"))
+
+
+def connections(view: View) -> Html:
+    """Return the section of the gateway's connections."""
+    rows: list[tuple[str, Child]] = [
+        (f"to {LINKS.get(name, name)}", _mark(good=up, text="connected" if up else "not connected"))
+        for name, up in view["connected"].items()
+    ]
+    reasons = [el("p", f"{LINKS.get(name, name)}: {why}", class_="soft") for name, why in _failures(view)]
+    return el("section", el("h2", "Connections"), _list(rows), reasons)
+
+
+def _failures(view: View) -> Iterable[tuple[str, str]]:
+    return [(name, why) for name, why in view["connection_failures"].items() if not view["connected"].get(name)]
+
+
+def backlog(view: View) -> Html:
+    """Return the section of the data that the utility does not have yet."""
+    parts, events, letters = (view["backlog"][key] for key in ("parts", "events", "dead_letters"))
+    age_s = view["backlog_age_s"]
+    rows: list[tuple[str, Child]] = [
+        ("parts of quarter-hours", amount(parts)),
+        ("events", amount(events)),
+        ("dead letters", amount(letters)),
+        ("oldest quarter-hour", duration(age_s) if age_s else "none"),
+        ("sent every", duration(view["periods"]["relay_s"])),
+    ]
+    aggregated = {"lossless": "groups without loss", "lossy": "averages"}.get(view["aggregation"])
+    rows += [("sent as", aggregated)] if aggregated else []
+    return el("section", el("h2", "Waits for the utility"), _list(rows))
+
+
+def line(view: View) -> Html:
+    """Return the section of the LTE line."""
+    used, expected, allowance = (view["lte"][key] for key in ("used", "expected", "allowance"))
+    kind, colour, text = _LEVELS[view["lte"]["level"]]
+    if used is None:
+        return el("section", el("h2", "LTE line"), el("p", "Nothing was counted yet.", class_="soft"))
+    ways: list[Child] = []
+    for way, name in enumerate(("up", "down")):
+        share = f"{byte_size(used[way])} of {byte_size(allowance)}"
+        end = "" if expected is None else f"{byte_size(expected[way])} expected"
+        mark = None if expected is None else expected[way] / allowance
+        label = f"{name}: {share}, {percent(used[way], allowance)}"
+        row = el("div", el("span", f"{name}: {share}"), el("span", end, class_="soft"), class_="row num")
+        ways.append(el("li", row, bar(used[way] / allowance, kind, label, mark=mark)))
+    return el("section", el("h2", "LTE line this month", el("small", text, class_=colour)), el("ul", ways))
+
+
+def clock(view: View, zone: ZoneInfo) -> Html:
+    """Return the section of the clock."""
+    colour, text = TRUST[view["trust"]]
+    offset = view["offset_s"]
+    corrected = "0 s" if not offset else f"{duration(abs(offset))} {'later' if offset > 0 else 'earlier'}"
+    rows: list[tuple[str, Child]] = [
+        ("time", clock_time(view["time"], zone)),
+        ("trust", el("span", text, class_=colour)),
+        ("set since the start by", corrected),
+    ]
+    return el("section", el("h2", "Clock"), _list(rows))
+
+
+def commands(view: View, zone: ZoneInfo) -> Html:
+    """Return the section of the last commands, the newest first."""
+    rows = [_command(view, note, zone) for note in reversed(view["last_commands"])]
+    content = el("ul", rows) if rows else el("p", "None since the gateway started.", class_="soft")
+    return el("section", el("h2", "Last commands", el("small", "and the answers")), content)
+
+
+def _command(view: View, note: View, zone: ZoneInfo) -> Html:
+    result = note["result"]
+    head = el("b", f"{place_of(view, note['meter'])}: {COMMANDS.get(note['cmd'], note['cmd'])}")
+    colour = "good" if result in ("done", "repeated") else "warn"
+    answer = el("span", result.replace("_", " "), class_=colour)
+    about = el("div", f"{moment(note['time'], zone)}, meter {note['meter']}", class_="soft num")
+    return el("li", el("div", head, answer, class_="row"), about)
+
+
+def readings(view: View) -> Html:
+    """Return the section of what the gateway has accepted and relayed."""
+    rows: list[tuple[str, Child]] = [
+        (f"{kind.replace('_', ' ')} accepted", amount(number)) for kind, number in sorted(view["records"].items())
+    ]
+    rows.append(("slots relayed, ever", amount(view["relayed_slots"])))
+    store = view["store"]
+    if store["disk_bytes"]:
+        rows.append(("disk free", f"{byte_size(store['disk_free_bytes'])} of {byte_size(store['disk_bytes'])}"))
+    return el("section", el("h2", "Readings and store", el("small", "since the start")), _list(rows))
+
+
+def _list(rows: Iterable[tuple[str, Child]]) -> Html:
+    return el("dl", (el("div", el("dt", name), el("dd", value)) for name, value in rows))
+
+
+def _mark(*, good: bool, text: str) -> Html:
+    return el("span", text, class_="good" if good else "bad")

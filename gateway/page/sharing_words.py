@@ -1,0 +1,143 @@
+"""Which batteries share, and why, in words: the decision of ``gateway.control.sharing`` explained."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from commonwatt.model.words import counted
+from gateway.page.words import View, by_number, place_of
+
+Role = Literal["gives", "receives", "rests", "out"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatteryWords:
+    """A battery with its role.
+
+    Attributes:
+        meter: Its meter's id.
+        place: Its place.
+        role: Whether it gives, receives, rests, or can't take part (``out``).
+        why: The reason, a sentence about the battery.
+        level: Its level, milliwatt-hours; ``None``: not known.
+        minimum: Its sharing minimum, milliwatt-hours; ``None``: not known.
+        capacity: Its capacity, milliwatt-hours; ``None``: not known.
+    """
+
+    meter: str
+    place: str
+    role: Role
+    why: str
+    level: int | None = None
+    minimum: int | None = None
+    capacity: int | None = None
+
+
+ORDER: dict[Role, int] = {"receives": 0, "gives": 1, "out": 2, "rests": 3}
+
+
+def batteries(view: View) -> list[BatteryWords]:
+    """Return every battery: those that receive first, then those that give."""
+    known: View = view.get("batteries", {})
+    states: View = view.get("meter_states", {})
+    ids = [*known, *(meter for meter, state in states.items() if state["battery"] and meter not in known)]
+    return sorted(
+        (_battery(view, meter) for meter in ids), key=lambda each: (ORDER[each.role], by_number(each.place), each.meter)
+    )
+
+
+def _battery(view: View, meter: str) -> BatteryWords:
+    place, found = place_of(view, meter), view.get("batteries", {}).get(meter)
+    if found is None:
+        return BatteryWords(meter=meter, place=place, role="out", why=_unknown(view, meter))
+    role, why = _role(view, meter, found)
+    level, minimum, capacity = found["level"], found["minimum"], found["capacity"]
+    return BatteryWords(meter=meter, place=place, role=role, why=why, level=level, minimum=minimum, capacity=capacity)
+
+
+def _unknown(view: View, meter: str) -> str:
+    state = view["meter_states"][meter]
+    if meter in view["meters"]["fenced"]:
+        return "Another manager commands its meter."
+    if not state["answered"]:
+        return "Its meter has not answered since the gateway started."
+    return "Its meter has not reported a level yet." if state["level_is_old"] is None else "Its minimum is not known."
+
+
+def _role(view: View, meter: str, battery: View) -> tuple[Role, str]:
+    """Return the role of a battery whose level and minimum are known."""
+    state = view.get("meter_states", {}).get(meter, {})
+    below = battery["level"] < battery["minimum"]
+    if not battery["available"]:
+        return "out", _unavailable(state)
+    if meter in view["receivers"]:
+        return "receives", _receives(view, below=below)
+    if meter in view["donors"]:
+        confirmed = state.get("share_confirmed", True)
+        wait = "" if confirmed else " Its meter has not confirmed the command yet; it is sent again."
+        return "gives", f"Above its minimum, and another battery needs help.{wait}"
+    if not view["receivers"]:
+        return "rests", "Above its minimum; no battery needs help."
+    permille = view["sharing_band_permille"]
+    if battery["level"] > battery["minimum"] + battery["capacity"] * permille // 1000:
+        return "rests", "Above its minimum; the next decision about sharing includes it."
+    return "rests", f"Less than {permille / 10:g} % of its capacity above its minimum: too close to share."
+
+
+def _unavailable(state: View) -> str:
+    if "isolated" in state.get("states", ()):
+        return "Isolated by command."
+    if "initialized" not in state.get("states", ("initialized",)):
+        return "Its meter is shut down."
+    return "Its level is too old."
+
+
+def _receives(view: View, *, below: bool) -> str:
+    if not view["donors"]:
+        return "Below its minimum, but no other battery can share."
+    if below:
+        return "Below its minimum."
+    return f"Back at its minimum; receives until it is {view['sharing_band_permille'] / 10:g} % above it."
+
+
+def summary(view: View) -> str:
+    """Return in a sentence or two which batteries share, and why."""
+    found = batteries(view)
+    if not found:
+        return "This microgrid has no battery."
+    givers, receivers, out = (
+        [battery for battery in found if battery.role == role] for role in ("gives", "receives", "out")
+    )
+    return " ".join(_sentences(givers, receivers, out, len(found)))
+
+
+def _sentences(
+    givers: list[BatteryWords], receivers: list[BatteryWords], out: list[BatteryWords], count: int
+) -> Iterator[str]:
+    if givers and receivers:
+        verb = "shares" if len(givers) == 1 else "share"
+        yield f"{_named(receivers)} {_need(receivers)}, so {_named(givers)} {verb}."
+    elif receivers:
+        verb = "is" if len(receivers) == 1 else "are"
+        yield f"{_named(receivers)} {verb} below the minimum, but no other battery is far enough above to share."
+    elif len(out) == count:
+        yield "No battery shares, since the level or the minimum of each battery is not known or too old."
+    else:
+        yield "No battery shares: none is below its minimum."
+    if out and len(out) < count:
+        yield f"{counted(len(out), 'battery').replace('batterys', 'batteries')} can't take part."
+
+
+def _need(receivers: list[BatteryWords]) -> str:
+    """Return why batteries receive, as the end of a sentence about them."""
+    one = len(receivers) == 1
+    if all((battery.level or 0) >= (battery.minimum or 0) for battery in receivers):
+        return f"{'is' if one else 'are'} only just back at {'its' if one else 'their'} minimum"
+    return "is below its minimum" if one else "are below their minimum, or only just back at it"
+
+
+def _named(found: list[BatteryWords]) -> str:
+    names = [battery.place for battery in found]
+    if len(names) > 3:
+        return f"{names[0]}, {names[1]} and {len(names) - 2} other batteries"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

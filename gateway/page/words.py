@@ -1,0 +1,95 @@
+"""Amounts, times and meters in words, for the page."""
+
+import re
+from datetime import datetime
+from typing import Any, TypeAlias
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.words import counted
+
+View: TypeAlias = dict[str, Any]
+"""The gateway's status, as ``/status`` has it."""
+
+_NUMBER = re.compile("([0-9]+)")
+
+STATES = {
+    "off_grid": "off the power net",
+    "isolated": "isolated by command",
+    "sharing": "sharing",
+    "reducing": "reducing its demand",
+    "lossless": "aggregating",
+    "lossy": "aggregating, averages only",
+}
+"""A meter's state bits; INITIALIZED is shown by its absence."""
+
+
+def duration(seconds: int) -> str:
+    """Return a time span in one unit, such as ``12 s`` or ``3 hours``."""
+    if seconds < 100:
+        return f"{max(0, seconds)} s"
+    if seconds < 100 * 60:
+        return f"{seconds // 60} min"
+    if seconds < 48 * 3600:
+        return counted(seconds // 3600, "hour")
+    return counted(seconds // 86_400, "day")
+
+
+def ago(time: int, now: int) -> str:
+    """Return how long ago a time was; 0: never since the start."""
+    return f"{duration(now - time)} ago" if time else "nothing since the start"
+
+
+def clock(time: int, zone: ZoneInfo) -> str:
+    """Return a local time with its zone."""
+    return datetime.fromtimestamp(time, zone).strftime("%H:%M:%S %Z")
+
+
+def moment(time: int, zone: ZoneInfo) -> str:
+    """Return a local date and time."""
+    return datetime.fromtimestamp(time, zone).strftime("%d %b %H:%M:%S")
+
+
+def day(time: int, zone: ZoneInfo) -> str:
+    """Return a local date."""
+    return datetime.fromtimestamp(time, zone).strftime("%A, %d %B %Y")
+
+
+def amount(number: int) -> str:
+    """Return a number with separators."""
+    return f"{number:,}"
+
+
+def percent(part: int, whole: int) -> str:
+    """Return a share, such as ``63.2 %``."""
+    return f"{100 * part / whole:.1f} %" if whole else "0 %"
+
+
+def kilowatt_hours(mwh: int) -> str:
+    """Return milliwatt-hours in kilowatt-hours."""
+    return f"{mwh / 1e6:,.2f} kWh"
+
+
+def byte_size(count: int) -> str:
+    """Return bytes in a unit of their size."""
+    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= size:
+            return f"{count / size:.2f} {unit}"
+    return f"{count} bytes"
+
+
+def by_number(name: str) -> list[tuple[int, str]]:
+    """Return a key that sorts ``house 2`` before ``house 10``."""
+    parts = [part.lstrip("0") if part.isdecimal() else part for part in _NUMBER.split(name)]
+    return [(len(part) if part.isdecimal() else 0, part) for part in parts]
+
+
+def place_of(view: View, meter: str) -> str:
+    """Return the place of a meter; an unregistered meter's id."""
+    state = view.get("meter_states", {}).get(meter)
+    return str(state["place"]) if state else f"meter {meter}"
+
+
+def states_of(state: View) -> list[str]:
+    """Return a meter's states in words."""
+    off = [] if "initialized" in state["states"] else ["shut down"]
+    return off + [text for name, text in STATES.items() if name in state["states"]]

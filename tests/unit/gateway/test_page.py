@@ -1,0 +1,320 @@
+"""The controller's page as people read it."""
+
+import re
+from html.parser import HTMLParser
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from gateway.page.document import SHOWN_BATTERIES, all_batteries, all_meters, login, overview, waiting
+from gateway.page.html import Html, el, html
+from gateway.page.sharing_words import batteries, summary
+from gateway.page.style import STYLE
+from gateway.page.words import ago, byte_size, duration
+from harness.worlds.page import NOW, add_battery, add_meter, empty
+
+ZONE = ZoneInfo("America/New_York")
+HOSTILE = "<script>alert(1)</script>&\"'`<img src=x onerror=y>"
+VOID = {"meta", "input", "br", "link"}
+
+
+class Reader(HTMLParser):
+    """Reads a page; every element must be closed in order.
+
+    Attributes:
+        elements: Names and attributes of all elements.
+        text: The text outside the style.
+    """
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self._open: list[str] = []
+        self._texts: list[str] = []
+        self.feed(page)
+        self.close()
+        assert self._open == []
+        self.text = re.sub(r"\s+", " ", " ".join(self._texts))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert len(dict(attrs)) == len(attrs)
+        self.elements.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self._open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open[-1:] != ["style"]:
+            self._texts.append(data)
+
+    def names(self) -> set[str]:
+        return {name for name, _ in self.elements}
+
+    def links(self) -> list[str]:
+        return [str(attrs["href"]) for name, attrs in self.elements if name == "a"]
+
+
+def read(view: dict[str, Any], *, can_log_out: bool = False) -> Reader:
+    return Reader(overview(view, ZONE, can_log_out=can_log_out))
+
+
+def sharing_town() -> dict[str, Any]:
+    view = empty()
+    add_battery(view, "1", "house 1", 21)
+    add_battery(view, "2", "house 2", 82, share_confirmed=True)
+    add_battery(view, "3", "house 3", 30.5)
+    add_battery(view, "4", "house 4", 66)
+    view["receivers"], view["donors"] = ["1"], ["2", "4"]
+    return view
+
+
+def test_house_2_comes_before_house_10() -> None:
+    view = empty()
+    for n in (10, 2, 1):
+        add_battery(view, str(n), f"house {n}", 80)
+        add_meter(view, str(100 + n), f"house {n}")
+    assert [battery.place for battery in batteries(view)] == ["house 1", "house 2", "house 10"]
+    text = Reader(all_meters(view, ZONE, can_log_out=False)).text
+    assert re.findall("house [0-9]+", text) == [f"house {n}" for n in (1, 1, 2, 2, 10, 10)]
+
+
+def why(view: dict[str, Any]) -> dict[str, tuple[str, str]]:
+    return {battery.place: (battery.role, battery.why) for battery in batteries(view)}
+
+
+# HTML
+
+
+def test_text_is_escaped_and_html_is_not() -> None:
+    assert el("p", HOSTILE, el("b", "x"), 5, None, ["a", ["b"]]) == (f"<p>{html(HOSTILE)}<b>x</b>5ab</p>")
+    assert "<script" not in html(HOSTILE)
+    made = el("input", value='"><b', required=True, autofocus=False, class_="a", http_equiv="r", id=None)
+    assert made == '<input value="&quot;&gt;&lt;b" required class="a" http-equiv="r">'
+    assert isinstance(el("p", Html("&amp;")), Html)
+
+
+def test_names_from_outside_can_not_become_markup() -> None:
+    view = sharing_town()
+    add_meter(view, "9", HOSTILE, direction=HOSTILE, heard=0)
+    add_battery(view, "10", HOSTILE, 10)
+    view["receivers"] = ["10"]
+    view |= {"microgrid": HOSTILE, "connection_failures": {"head_end": HOSTILE}, "records": {HOSTILE: 1}}
+    view["connected"]["head_end"] = False
+    view["last_commands"] = [{"time": NOW, "meter": "9", "cmd": HOSTILE, "result": HOSTILE}]
+    for page in (
+        overview(view, ZONE, can_log_out=True),
+        all_meters(view, ZONE, can_log_out=True),
+        all_batteries(view, ZONE, can_log_out=True),
+        login(HOSTILE, HOSTILE),
+        waiting(HOSTILE),
+    ):
+        reader = Reader(page)
+        assert not reader.names() & {"script", "img"}
+        assert HOSTILE in reader.text
+
+
+def test_the_page_loads_nothing_and_runs_nothing() -> None:
+    for page in (overview(sharing_town(), ZONE, can_log_out=True), login("r001")):
+        reader = Reader(page)
+        assert not reader.names() & {"script", "link", "img", "iframe", "object"}
+        assert all(link.startswith("/") for link in reader.links())
+        assert not any(key.startswith("on") or key in ("src", "style") for _, attrs in reader.elements for key in attrs)
+        assert "url(" not in page
+        assert "@import" not in page
+        assert page.count("<style>") == 1
+    assert "<" not in STYLE
+
+
+def test_the_page_is_for_phones_and_loads_again_by_itself() -> None:
+    metas = [attrs for name, attrs in read(sharing_town()).elements if name == "meta"]
+    assert {"name": "viewport", "content": "width=device-width, initial-scale=1"} in metas
+    assert {"http-equiv": "refresh", "content": "15"} in metas
+    assert "http-equiv" not in str(Reader(login("r001")).elements), "a form must not vanish while somebody types"
+
+
+def test_an_empty_gateway_says_so() -> None:
+    view = empty() | {"lte": {"level": "unknown", "allowance": 1, "used": None, "expected": None}, "records": {}}
+    text = read(view).text
+    for said in (
+        "All is well",
+        "This microgrid has no battery",
+        "No meter is registered",
+        "None since the gateway started",
+        "Nothing was counted yet",
+    ):
+        assert said in text
+    assert "starting" in Reader(waiting("r001")).text
+
+
+def test_logging_out_is_offered_where_there_is_a_session() -> None:
+    assert "Log out" in read(empty(), can_log_out=True).text
+    assert "Log out" not in read(empty()).text
+
+
+# Sharing
+
+
+def test_who_shares_and_why_is_said_in_words() -> None:
+    view = sharing_town()
+    assert summary(view) == "house 1 is below its minimum, so house 2 and house 4 share."
+    said = why(view)
+    assert said["house 1"] == ("receives", "Below its minimum.")
+    assert said["house 2"] == ("gives", "Above its minimum, and another battery needs help.")
+    assert said["house 3"] == ("rests", "Less than 1 % of its capacity above its minimum: too close to share.")
+    assert "not confirmed the command yet" in said["house 4"][1]
+    assert [battery.place for battery in batteries(view)] == ["house 1", "house 2", "house 4", "house 3"]
+    text = read(view).text
+    assert "21.0 % of 10.00 kWh minimum 30.0 %" in text
+
+
+def test_nobody_needs_help() -> None:
+    view = sharing_town() | {"receivers": [], "donors": []}
+    view["batteries"]["1"]["level"] = view["batteries"]["2"]["level"]
+    assert summary(view) == "No battery shares: none is below its minimum."
+    assert why(view)["house 2"] == ("rests", "Above its minimum; no battery needs help.")
+
+
+def test_nobody_can_help() -> None:
+    view = sharing_town() | {"receivers": ["1", "3"], "donors": []}
+    assert summary(view).startswith("house 1 and house 3 are below the minimum, but no other battery")
+    assert why(view)["house 1"] == ("receives", "Below its minimum, but no other battery can share.")
+
+
+def test_a_receiver_in_the_band_and_a_donor_to_be_are_explained() -> None:
+    view = sharing_town() | {"receivers": ["3"], "donors": ["2"]}
+    assert summary(view) == "house 3 is only just back at its minimum, so house 2 shares."
+    assert why(view)["house 3"] == ("receives", "Back at its minimum; receives until it is 1 % above it.")
+    assert why(view)["house 4"] == ("rests", "Above its minimum; the next decision about sharing includes it.")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        ({"level_is_old": True}, "Its level is too old."),
+        ({"states": ["initialized", "isolated"]}, "Isolated by command."),
+        ({"states": []}, "Its meter is shut down."),
+    ],
+)
+def test_a_battery_that_can_not_take_part_says_why(state: dict[str, object], reason: str) -> None:
+    view = sharing_town()
+    add_battery(view, "5", "house 5", 90, available=False, **state)
+    assert why(view)["house 5"] == ("out", reason)
+    assert summary(view).endswith("1 battery can't take part.")
+
+
+@pytest.mark.parametrize(
+    ("state", "fenced", "reason"),
+    [
+        ({"level_is_old": None}, {}, "Its meter has not reported a level yet."),
+        ({"level_is_old": False}, {}, "Its minimum is not known."),
+        ({"answered": False}, {}, "Its meter has not answered since the gateway started."),
+        ({}, {"5": [2, 1]}, "Another manager commands its meter."),
+    ],
+)
+def test_a_battery_without_level_or_minimum_says_why(
+    state: dict[str, object], fenced: dict[str, list[int]], reason: str
+) -> None:
+    view = empty()
+    add_meter(view, "5", "house 5", **{"battery": True, **state})
+    view["meters"]["fenced"] = fenced
+    assert why(view)["house 5"] == ("out", reason)
+    assert "not known or too old" in summary(view)
+    assert reason in read(view).text
+
+
+def test_many_batteries_are_named_by_number_and_listed_on_their_own_page() -> None:
+    view = empty()
+    for n in range(40):
+        add_battery(view, str(100 + n), f"house {n:02d}", 20 if n < 5 else 80)
+    view["receivers"], view["donors"] = [str(100 + n) for n in range(5)], [str(105 + n) for n in range(35)]
+    assert "house 00, house 01 and 3 other batteries" in summary(view)
+    page = read(view)
+    assert page.text.count("of 10.00 kWh") == SHOWN_BATTERIES
+    assert "/batteries" in page.links()
+    assert Reader(all_batteries(view, ZONE, can_log_out=False)).text.count("of 10.00 kWh") == 40
+
+
+# Meters, line, clock, commands
+
+
+def test_meters_are_listed_with_their_last_word_the_most_silent_first() -> None:
+    view = empty()
+    add_meter(view, "1", "house 1")
+    add_meter(view, "2", "house 2", heard=NOW - 4000, states=["initialized", "off_grid"])
+    add_meter(view, "3", "house 3", heard=0, states=[])
+    text = read(view).text
+    assert "1 of 3 heard within 15 min" in text
+    order = [text.index(said) for said in ("nothing since the start", "66 min ago", "5 s ago")]
+    assert order == sorted(order)
+    assert "outgoing meter 2, off the power net" in text
+    assert "outgoing meter 3, shut down" in text
+    assert "No alarm, but 2 meters silent" in text
+
+
+def test_hundreds_of_meters_have_a_page_of_their_own() -> None:
+    view = empty()
+    for n in range(303):
+        add_meter(view, str(n), f"apartment {n}")
+    page = read(view)
+    assert page.text.count("outgoing meter") == 10
+    assert "/meters" in page.links()
+    assert Reader(all_meters(view, ZONE, can_log_out=False)).text.count("outgoing meter") == 303
+    assert len(overview(view, ZONE, can_log_out=False)) < 20_000
+
+
+def test_times_are_local_with_their_zone() -> None:
+    text = read(empty()).text
+    assert "20:00:00 EDT" in text
+    assert "Saturday, 20 June 2026" in text
+
+
+def test_the_clock_says_how_far_it_is_trusted_and_was_set() -> None:
+    text = read(empty() | {"trust": "meters", "offset_s": -37}).text
+    assert "uncertain: from the meters' median" in text
+    assert "37 s earlier" in text
+
+
+def test_the_last_command_comes_first_in_words_with_its_result() -> None:
+    view = sharing_town()
+    view["last_commands"] = [
+        {"time": NOW - 60, "meter": "2", "cmd": "initialize", "result": "done"},
+        {"time": NOW - 5, "meter": "2", "cmd": "share_power_on", "result": "ignored_old"},
+        {"time": NOW - 1, "meter": "77", "cmd": "new_command", "result": "done"},
+    ]
+    text = read(view).text
+    order = [
+        text.index(s) for s in ("meter 77: new_command", "house 2: share ignored old", "house 2: introduce itself")
+    ]
+    assert order == sorted(order)
+
+
+def test_the_line_and_the_backlog_have_their_figures() -> None:
+    view = empty() | {"backlog_age_s": 7200, "aggregation": "lossy"}
+    text = read(view).text
+    assert "up: 400.00 MB of 2.00 GB 1.00 GB expected" in text
+    assert "oldest quarter-hour 2 hours" in text
+    assert "sent as averages" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (-5, "0 s"),
+        (99, "99 s"),
+        (100, "1 min"),
+        (5999, "99 min"),
+        (6000, "1 hour"),
+        (86_400, "24 hours"),
+        (9**6, "6 days"),
+    ],
+)
+def test_time_spans_have_one_unit(seconds: int, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_a_time_of_zero_is_no_time() -> None:
+    assert ago(0, NOW) == "nothing since the start"
+    assert [byte_size(n) for n in (5, 5_000, 5 * 10**6, 5 * 10**9)] == ["5 bytes", "5.00 kB", "5.00 MB", "5.00 GB"]

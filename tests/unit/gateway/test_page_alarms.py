@@ -1,0 +1,138 @@
+"""The page's alarms are the alerts that concern a gateway, in words."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from gateway.page.alarms import Alarm, alarms
+from gateway.recent import ALARM_WINDOWS_S, Recent
+from harness.worlds.page import add_meter, empty
+
+RULES = Path(__file__).resolve().parents[3] / "grafana" / "prometheus" / "rules.yml"
+
+LEFT_OUT = {
+    "CommonwattRestarting": "a process does not know its earlier starts",
+    "CommonwattPartDown": "then there is no page",
+}
+
+
+def changed(**changes: Any) -> dict[str, Any]:
+    """Return a good status with a meter; a table is changed in its keys."""
+    view = empty()
+    add_meter(view, "1", "house 1")
+    for key, value in changes.items():
+        view[key] = view[key] | value if isinstance(value, dict) else value
+    return view
+
+
+CASES: list[tuple[str, str, dict[str, Any]]] = [
+    ("DiskFull", "critical", {"store": {"refusing": True, "disk_free_bytes": 0}}),
+    ("DiskNearlyFull", "warning", {"store": {"disk_free_bytes": 3 * 10**9}}),
+    ("StoreQuarantined", "warning", {"store": {"kept_quarantined": 1}}),
+    ("StoreErrors", "warning", {"recent": {"store_failures": 2}}),
+    ("GatewayDisconnected", "warning", {"connected": {"head_end": False}}),
+    ("NoRecords", "critical", {"recent": {"records": 0}}),
+    ("BacklogOld", "warning", {"backlog_age_s": 86_401}),
+    ("MessagesDropped", "warning", {"recent": {"dropped_messages": 1}}),
+    ("", "warning", {"meters": {"fenced": {"1": [2, 1]}}}),
+    ("AllowanceExceeded", "critical", {"lte": {"level": "exceeded"}}),
+    ("AllowanceAtRisk", "warning", {"lte": {"level": "at_risk"}}),
+    ("GatewayClockUntrusted", "warning", {"trust": "meters"}),
+    ("GatewayClockUntrusted", "warning", {"trust": "none"}),
+    ("ClockContradicted", "warning", {"time_contested": True}),
+    ("ClockContradicted", "warning", {"recent": {"time_contradictions": 1}}),
+    ("CertificateExpiring", "warning", {"certificate_left_s": 14 * 86_400 - 1}),
+    ("CertificateExpired", "critical", {"certificate_left_s": 86_399}),
+    ("CertificateExpired", "critical", {"certificate_left_s": -5}),
+    ("Stuck", "critical", {"recent": {"stuck": 1}}),
+    ("Faults", "warning", {"recent": {"faults": 1}}),
+]
+
+
+def named(found: list[Alarm]) -> list[tuple[str, str]]:
+    return [(alarm.alert, alarm.severity) for alarm in found]
+
+
+@pytest.mark.parametrize(("alert", "severity", "changes"), CASES, ids=[f"{c[0]}-{n}" for n, c in enumerate(CASES)])
+def test_each_condition_is_one_alarm(alert: str, severity: str, changes: dict[str, Any]) -> None:
+    found = alarms(changed(**changes))
+    assert named(found) == [(alert, severity)]
+    assert found[0].title.endswith(".")
+    assert found[0].remedy.endswith(".")
+
+
+def test_a_good_gateway_has_no_alarm() -> None:
+    assert alarms(changed()) == []
+    assert alarms(changed(certificate_left_s=None, lte={"level": "unknown"}, trust="hardware")) == []
+    assert alarms(empty() | {"recent": changed()["recent"] | {"records": 0}}) == [], "there is no meter"
+
+
+def test_no_readings_right_after_the_start_are_no_alarm() -> None:
+    assert alarms(changed(recent={"records": 0}, watched_s=1199)) == []
+
+
+def test_critical_alarms_come_first() -> None:
+    view = changed(lte={"level": "at_risk"}, recent={"stuck": 1, "faults": 1}, store={"refusing": True})
+    severities = [alarm.severity for alarm in alarms(view)]
+    assert severities == ["critical", "critical", "warning", "warning"]
+
+
+def test_a_lost_connection_names_its_reason() -> None:
+    view = changed(connected={"meters": False}, connection_failures={"meters": "no answer"})
+    (alarm,) = alarms(view)
+    assert alarm.title == "No connection to the meters' broker."
+    assert alarm.remedy == "Readings wait at the meters. Reason: no answer"
+
+
+def test_every_alert_about_a_gateway_is_an_alarm_of_its_severity() -> None:
+    rules = [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    of_gateways = {
+        rule["alert"]: rule["labels"]["severity"]
+        for rule in rules
+        if re.search(r"commonwatt_gateway_|commonwatt_\(broker\|gateway|part=~", rule["expr"])
+    }
+    known = {f"Commonwatt{alert}": severity for alert, severity, _ in CASES}
+    assert {name for name, severity in of_gateways.items() if known.get(name) != severity} == LEFT_OUT.keys()
+
+
+# The counters' windows
+
+
+def test_a_counter_grows_within_its_window_and_is_forgotten_after_it() -> None:
+    recent = Recent(0.0)
+    for minute in range(61):
+        recent.look({"faults": 3 if minute >= 10 else 0}, minute * 60.0)
+        expected = 3 if 10 <= minute < 25 else 0
+        assert recent.increase("faults", 900) == expected, minute
+    assert recent.increase("faults", 3600) == 3
+
+
+def test_what_happened_before_the_first_look_counts() -> None:
+    recent = Recent(0.0)
+    recent.look({"store_failures": 2}, 5.0)
+    assert recent.increase("store_failures", 900) == 2
+    assert recent.increase("faults", 900) == 0
+    assert recent.watched_s == 5
+
+
+def test_a_counter_that_began_again_counts_from_zero() -> None:
+    recent = Recent(0.0)
+    recent.look({"records": 500}, 60.0)
+    recent.look({"records": 4}, 120.0)
+    recent.look({"records": 4}, 1020.0)
+    assert recent.increase("records", 900) == 0
+    recent.look({"records": 7}, 1025.0)
+    assert recent.increase("records", 960) == 7
+
+
+def test_samples_are_bounded() -> None:
+    recent = Recent(0.0)
+    for second in range(0, 100_000, 5):
+        recent.look({"records": second}, float(second))
+    assert len(recent._samples) <= 62
+    assert recent.watched_s == 3600
+    assert abs(recent.increase("records", 900) - 900) <= 60
+    assert set(ALARM_WINDOWS_S.values()) <= {900, 3600}
