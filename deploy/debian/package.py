@@ -50,7 +50,6 @@ class Package:
         other: The package that it can't be beside: both have the same paths.
         recommends: Packages that are installed with it unless unwanted.
         describes: Its description, one line.
-        units: Patterns of its units in ``deploy/systemd``.
     """
 
     name: str
@@ -58,7 +57,6 @@ class Package:
     other: str
     recommends: tuple[str, ...]
     describes: str
-    units: tuple[str, ...]
 
     def control(self, release: Release, installed_kib: int) -> str:
         """Return the control file."""
@@ -78,15 +76,12 @@ class Package:
         return "".join(f"{key}: {value}\n" for key, value in fields.items())
 
 
-_UNITS = ("commonwatt-.service.d/*", "commonwatt-broker@.service", "commonwatt-mosquitto@.service")
-
 CONTROLLER = Package(
     name="commonwatt-controller",
     extras="adapter,broker,gateway",
     other="commonwatt-utility",
     recommends=("systemd-timesyncd | time-daemon",),
     describes="Commonwatt on a microgrid's controller: broker, gateway, adapter",
-    units=(*_UNITS, "commonwatt-gateway@.service"),
 )
 
 UTILITY = Package(
@@ -95,7 +90,6 @@ UTILITY = Package(
     other="commonwatt-controller",
     recommends=("mosquitto", "postgresql", "systemd-timesyncd | time-daemon"),
     describes="Commonwatt at the utility: head-end broker, service, backups",
-    units=(*_UNITS, "commonwatt-utility.service", "commonwatt-backup.*"),
 )
 
 
@@ -105,10 +99,11 @@ def version() -> str:
 
 
 def finish_tree(package: Package, root: Path, epoch: int) -> None:
-    """Make a package's files of a root folder that has the wheels' files: environment, units, user, licence."""
-    for pattern in package.units:
-        for path in sorted((DEPLOY / "systemd").glob(pattern)):
-            _install(path, root / "usr/lib/systemd/system" / path.relative_to(DEPLOY / "systemd"))
+    """Make a package's files of a root folder that has the wheels' files: environment, units, user, licence.
+
+    Each package has all units, as an installation by pip has: `site unpack` chooses those of the place.
+    """
+    shutil.copytree(DEPLOY / "systemd", root / "usr/lib/systemd/system")
     _install(DEPLOY / "sysusers" / "commonwatt.conf", root / "usr/lib/sysusers.d/commonwatt.conf")
     _install(PROJECT / "LICENSE", root / "usr/share/doc" / package.name / "copyright")
     complete(root, epoch)
@@ -134,6 +129,7 @@ def build(package: Package, release: Release, root: Path, folder: Path) -> Path:
     settle(control, release.epoch)
     for name in _SCRIPTS:
         (control / name).chmod(0o755)
+    os.utime(root, (release.epoch, release.epoch))
     path = folder / f"{package.name}_{release.version}_{release.architecture}.deb"
     words = ["dpkg-deb", "--root-owner-group", *release.compression, "--build", root, path]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(release.epoch)}

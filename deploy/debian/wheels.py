@@ -37,15 +37,20 @@ def build_own(pip: Sequence[str], folder: Path) -> Path:
 
     It is built from a copy: an earlier build's files in the project's folder would come into the wheel.
     """
-    source, patterns = folder / "source", project_table()["tool"]["setuptools"]["packages"]["find"]["include"]
-    for pattern in patterns:
-        name = pattern.rstrip("*")
-        shutil.copytree(PROJECT / name, source / name, ignore=shutil.ignore_patterns("__pycache__", "debian"))
+    source = folder / "source"
+    copy_own(source)
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(PROJECT / name, source)
     subprocess.run([*pip, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, source], check=True)
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def copy_own(folder: Path) -> None:
+    """Copy the project's packages into ``folder``."""
+    for pattern in project_table()["tool"]["setuptools"]["packages"]["find"]["include"]:
+        name = pattern.rstrip("*")
+        shutil.copytree(PROJECT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__", "debian"))
 
 
 def fetch(pip: Sequence[str], own: Path, extras: str, architecture: str, folder: Path) -> list[Path]:
