@@ -66,9 +66,10 @@ def _compile(root: Path) -> None:
 
     A compiled file is valid for the time of its source, which dpkg keeps.
     """
-    words = ["-m", "compileall", "-q", "-s", root, "-p", "/", "--invalidation-mode", "timestamp", root / SITE_PACKAGES]
+    words = ["-m", "compileall", "-q", "-s", str(root), "-p", "/", "--invalidation-mode", "timestamp"]
     # The order of sets of constants depends on the seed.
-    subprocess.run([sys.executable, *words], check=True, env=os.environ | {"PYTHONHASHSEED": "0"})
+    environment = os.environ | {"PYTHONHASHSEED": "0"}
+    subprocess.run([sys.executable, *words, str(root / SITE_PACKAGES)], check=True, env=environment)
 
 
 def settle(root: Path, epoch: int) -> None:

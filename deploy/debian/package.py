@@ -1,4 +1,4 @@
-"""A package: its control files and the files of its tree, as one file by dpkg-deb; the same input gives the same bytes."""
+"""A package: control files and a tree, as one file by dpkg-deb; the same input gives the same bytes."""
 
 import hashlib
 import os
@@ -131,7 +131,7 @@ def build(package: Package, release: Release, root: Path, folder: Path) -> Path:
         (control / name).chmod(0o755)
     os.utime(root, (release.epoch, release.epoch))
     path = folder / f"{package.name}_{release.version}_{release.architecture}.deb"
-    words = ["dpkg-deb", "--root-owner-group", *release.compression, "--build", root, path]
+    words = ["dpkg-deb", "--root-owner-group", *release.compression, "--build", str(root), str(path)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(release.epoch)}
     subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
     return path

@@ -65,8 +65,8 @@ def fetch(pip: Sequence[str], own: Path, extras: str, architecture: str, folder:
     """
     platforms = [word for name in _PLATFORMS for word in ("--platform", f"{name}_{MACHINES[architecture]}")]
     wanted = ["--only-binary=:all:", "--implementation=cp", f"--python-version={PYTHON}", *platforms]
-    pinned = ["--constraint", PROJECT / "constraints.txt", f"{own}[{extras}]"]
-    subprocess.run([*pip, "download", "--quiet", *wanted, "--dest", folder, *pinned], check=True)
+    pinned = ["--constraint", str(PROJECT / "constraints.txt"), f"{own}[{extras}]"]
+    subprocess.run([*pip, "download", "--quiet", *wanted, "--dest", str(folder), *pinned], check=True)
     return sorted(folder.glob("*.whl"))
 
 

@@ -67,7 +67,10 @@ def _words(line: str) -> list[str]:
 
 @contextmanager
 def started(unit: str, program: list[str], state: Path) -> Iterator[socket.socket]:
-    """Start a unit's command, with another program and state folder and systemd's environment; return the address of its /status."""
+    """Start a unit's command with systemd's environment; return the socket that hears its notifications.
+
+    The program and the state folder are others than those of the unit.
+    """
     own = keys(unit)
     *before, run = commands(unit, program, state)
     folder = own["WorkingDirectory"][0].replace(STATE, str(state))

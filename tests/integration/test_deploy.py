@@ -26,7 +26,7 @@ from harness.real.postgres import Postgres
 
 PROGRAM = [sys.executable, "-m", "commonwatt"]
 
-OF_THE_SYSTEM = ("apt-get", "systemctl", "python3", "-u", "pip")
+OF_THE_SYSTEM = ("apt-get", "make", "systemctl", "python3", "-u", "pip")
 """First words, after ``sudo``, of lines that a test does not run: packages, services, environments, the database."""
 
 SPEED = 30

@@ -19,6 +19,7 @@ from deploy.debian.environment import SITE_PACKAGES
 from deploy.debian.package import CONTROLLER, finish_tree, version
 from deploy.debian.wheels import PROJECT, copy_own
 from harness.network.waiting import eventually, free_port
+from harness.real import forks
 from harness.real.debian import EPOCH, Root, make_package, make_tree, need_debian, old_sources
 from harness.real.deploy import SYSTEMD, office, started
 from harness.real.kept import METERS, TOWN, parts_of
@@ -140,9 +141,7 @@ def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgrade
     with (site / "site.toml").open("a") as file:
         file.write(f'broker = {{listen = "{mqtt}", http = "{http[0]}"}}\n')
         file.write(f'gateway = {{head_end = "127.0.0.1:{free_port()}", http = "{http[1]}"}}\n')
-    subprocess.run(
-        [sys.executable, "-m", "commonwatt", "site", "init"], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL
-    )
+    forks.run([sys.executable, "-m", "commonwatt", "site", "init"], cwd=tmp_path, check=True)
     write_bundle(pack(site, "r001", EPOCH), tmp_path / "r001.bundle")
     words = ["site", "unpack", str(tmp_path / "r001.bundle"), "--root", str(root.folder)]
     said = subprocess.run([*root.program, *words], check=True, capture_output=True, text=True).stdout
@@ -158,6 +157,17 @@ def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgrade
             ear = stack.enter_context(started(unit, program, state))
             assert b"READY=1" in ear.recv(500), unit
         eventually(lambda: ask(state / "r001" / "gateway.toml")["connected"]["meters"])
+    # The store of a newer version, in case that its file is not where the package looks: the program refuses it too.
+    store = state / "r001" / "gateway.db"
+    with sqlite3.connect(store) as connection:
+        connection.executescript("UPDATE setting SET value = '2' WHERE key = 'schema'; PRAGMA user_version = 2;")
+    connection.close()
+    before = store.read_bytes()
+    run = [*root.program, "gateway", "run", "--config", str(state / "r001" / "gateway.toml")]
+    refused = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
+    assert refused.returncode == 1
+    assert "schema 2, but this release knows 1; install the newer release" in refused.stderr
+    assert store.read_bytes() == before
     assert root.dpkg("--verify").stdout == "", "no file of the package was changed or written"
 
 
