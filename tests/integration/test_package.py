@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -25,7 +26,10 @@ from harness.real.deploy import SYSTEMD, office, started
 from harness.real.kept import METERS, TOWN, parts_of
 from harness.real.site import Site
 
+PROGRAM = [sys.executable, "-m", "commonwatt"]
+
 RELEASE_0_2 = "20cb79b"
+"""The commit that the changelog names."""
 HOURS = 12
 
 OLDER = "0.1.9"
@@ -117,6 +121,11 @@ def shown(root: Root) -> str:
     return subprocess.run([*command, CONTROLLER.name], capture_output=True, text=True, check=True).stdout
 
 
+def backlog(site: Site) -> int:
+    """Return the parts that wait in the gateway; -1 while it does not answer."""
+    return int((site.status("r001 gateway") or {"backlog": {"parts": -1}})["backlog"]["parts"])
+
+
 def test_the_installed_package_is_small_and_whole(upgraded: Upgraded) -> None:
     size = sum(path.lstat().st_size for path in upgraded.root.path("/usr").rglob("*"))
     print(f"installed: {size / 1e6:.0f} MB")
@@ -136,12 +145,12 @@ def test_units_of_an_installation_by_pip_make_room_for_those_of_the_package(upgr
 
 def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgraded, tmp_path: Path) -> None:
     root = upgraded.root
-    site = office(tmp_path, [sys.executable, "-m", "commonwatt"])
+    site = office(tmp_path, PROGRAM)
     mqtt, *http = (f"127.0.0.1:{free_port()}" for _ in range(3))
     with (site / "site.toml").open("a") as file:
         file.write(f'broker = {{listen = "{mqtt}", http = "{http[0]}"}}\n')
         file.write(f'gateway = {{head_end = "127.0.0.1:{free_port()}", http = "{http[1]}"}}\n')
-    forks.run([sys.executable, "-m", "commonwatt", "site", "init"], cwd=tmp_path, check=True)
+    forks.run([*PROGRAM, "site", "init"], cwd=tmp_path, check=True)
     write_bundle(pack(site, "r001", EPOCH), tmp_path / "r001.bundle")
     words = ["site", "unpack", str(tmp_path / "r001.bundle"), "--root", str(root.folder)]
     said = subprocess.run([*root.program, *words], check=True, capture_output=True, text=True).stdout
@@ -177,12 +186,21 @@ def test_upgraded_from_0_2_with_a_backlog_of_twelve_hours_no_reading_is_lost(
     old = old_sources(RELEASE_0_2, tmp_path / "0.2.0")
     with Site(tmp_path / "site", TOWN) as site:
         store = site.folder / "r001" / "gateway.db"
-        environment = {"PYTHONPATH": os.pathsep.join([str(old), str(PROJECT)])}
-        filling = [sys.executable, str(PROJECT / "harness" / "real" / "kept.py"), str(store), str(HOURS * 60)]
-        subprocess.run(filling, check=True, env=os.environ | environment, cwd=old)
+        # Only with the second one, the folder in which this test runs does not come first.
+        environment = {"PYTHONPATH": str(old), "PYTHONSAFEPATH": "1"}
+        as_0_2 = partial(subprocess.run, check=True, capture_output=True, text=True, env=os.environ | environment)
+        where = as_0_2(
+            [sys.executable, "-c", "import commonwatt, gateway.cli as c; print(commonwatt.__file__, c.__file__)"]
+        )
+        assert where.stdout.count(str(old)) == 2
+        # 0.2 makes its own, without the keys that it does not know.
+        (site.folder / "r001" / "registry.json").unlink()
+        register = ["utility", "register", "--town", str(site.town_file), "--out", str(site.folder)]
+        as_0_2([*PROGRAM, *register, "--database", f"sqlite:///{tmp_path}/registered.db"])
+        as_0_2([sys.executable, str(PROJECT / "harness" / "real" / "kept.py"), str(store), str(HOURS * 60)])
         site.environments = dict.fromkeys(("r001 broker", "r001 gateway"), environment)
         site.start("r001 broker", "r001 gateway", "r001 meters")
-        eventually(lambda: ((site.status("r001 gateway") or {})["records"] or {}).get("through", 0) > 0)
+        eventually(lambda: backlog(site) > len(METERS) * HOURS * 60)
         site.stop("r001 broker", "r001 gateway")
 
         # The package's program goes on with the same files.
@@ -192,7 +210,7 @@ def test_upgraded_from_0_2_with_a_backlog_of_twelve_hours_no_reading_is_lost(
             site.environments[name] = {}
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
         site.stop("r001 meters")
-        eventually(lambda: (site.status("r001 gateway") or {"backlog": {"parts": -1}})["backlog"]["parts"] == 0, 60)
+        eventually(lambda: backlog(site) == 0, 60)
         blocks, kept = site.dump(), parts_of(HOURS * 60)
         for meter in METERS:
             assert blocks.values[blocks.meter == meter].sum() == kept.values[kept.meter == meter].sum()
