@@ -5,7 +5,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: run test install check soak bench docs dashboards dashboard-types clean constraints
+.PHONY: run test install check soak bench docs dashboards dashboard-types deb clean constraints
 
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
@@ -49,6 +49,9 @@ dashboards: install ## write Grafana's dashboards anew
 
 dashboard-types: install ## check the dashboards by Grafana's own types; needs node, npm and the network
 	$(BIN)/python -m harness.real.grafana_types
+
+deb: ## make the Debian packages for amd64 and arm64 in dist; needs dpkg-deb and the network, no root
+	$(PYTHON) -m deploy.debian
 
 constraints: install ## pin the installed versions
 	$(BIN)/python -m pip freeze --exclude-editable --disable-pip-version-check > constraints.txt

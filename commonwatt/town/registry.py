@@ -111,7 +111,8 @@ def save_registry(path: Path, registry: Registry) -> None:
         controller=_Controller(number=registry.number, address=registry.address),
         meters=registry.meters,
     )
-    write_private(path, file.model_dump_json(indent=1) + "\n")
+    # Without defaults: a gateway of an earlier release refuses a key that it does not know.
+    write_private(path, file.model_dump_json(indent=1, exclude_defaults=True) + "\n")
 
 
 def load_registry(path: Path) -> Registry:

@@ -1,13 +1,21 @@
-"""Read the unit files of ``deploy/``, and the steps of docs/operations.md, for tests."""
+"""Read and start the units of ``deploy/``, and read the steps of docs/operations.md, for tests."""
 
+import os
 import re
 import shlex
 import shutil
+import socket
+import subprocess
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from harness.docs.generate import DOCS, blocks_of
+from harness.network.waiting import ended
 from harness.real import forks
+from harness.real.mosquitto import command as mosquitto
 
 DEPLOY = DOCS.parent / "deploy"
 SYSTEMD = DEPLOY / "systemd"
@@ -55,6 +63,36 @@ def commands(unit: str, program: list[str], state: Path) -> list[list[str]]:
 def _words(line: str) -> list[str]:
     words = shlex.split(line)
     return shlex.split(words[2].removeprefix("exec ")) if words[:2] == [SHELL, "-c"] else words
+
+
+@contextmanager
+def started(unit: str, program: list[str], state: Path) -> Iterator[socket.socket]:
+    """Start a unit's command with systemd's environment; return the socket that hears its notifications.
+
+    The program and the state folder are others than those of the unit.
+    """
+    own = keys(unit)
+    *before, run = commands(unit, program, state)
+    folder = own["WorkingDirectory"][0].replace(STATE, str(state))
+    for words in before:
+        subprocess.run(words, check=True, capture_output=True, timeout=60, cwd=folder)
+    if run[0] == MOSQUITTO:
+        run = mosquitto(Path(run[-1]))
+    environment = os.environ | dict(line.split("=", 1) for line in own["Environment"])
+    for limit in own["WatchdogSec"]:
+        environment["WATCHDOG_USEC"] = str(int(limit) * 1_000_000)
+    # Not within the test's folder: a socket's path has at most 108 characters.
+    with TemporaryDirectory() as short, closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as ear:
+        environment["NOTIFY_SOCKET"] = f"{short}/notify"
+        ear.bind(environment["NOTIFY_SOCKET"])
+        ear.settimeout(60)
+        process = subprocess.Popen(run, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+        try:
+            yield ear
+        finally:
+            process.terminate()
+            code = ended(process, 10)
+        assert code == 0, f"{unit} ended with {code}"
 
 
 def root(folder: Path) -> Path:

@@ -14,6 +14,9 @@ PARTS = {
     "prometheus": ("prometheus", ()),
     "promtool": ("prometheus", ()),
     "systemd-analyze": ("systemd", ()),
+    "systemd-sysusers": ("systemd", ()),
+    "dpkg-deb": ("dpkg", ()),
+    "/usr/bin/python3.11": ("python3.11", ()),
     "cc": ("gcc libc6-dev", ()),
     "initdb": (
         "postgresql",

@@ -8,6 +8,8 @@ import pytest
 
 from commonwatt.config.files import check_file, check_named_files
 from commonwatt.site.places import services_of
+from deploy.debian.package import CONTROLLER, UTILITY
+from deploy.debian.wheels import MACHINES
 from harness.docs.generate import DOCS, all_commands, blocks_of, code_of
 from harness.real.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, steps, words_of
 
@@ -49,7 +51,7 @@ def test_no_machine_takes_more_than_eight_commands_and_the_page_counts_them() ->
     for name, number in counted:
         assert len(steps(name)) == int(number) <= 8
     further = len(steps("Another meter, another microgrid")) + 1  # and the copy to the controller
-    assert further + len(steps("A controller")) == 7
+    assert further + len(steps("A controller")) == 5
 
 
 def test_the_guide_installs_a_controller_as_the_page_does() -> None:
@@ -76,10 +78,15 @@ def test_every_command_of_ours_exists_however_it_is_called() -> None:
         assert {word for word in words if word.startswith("-")} <= options, words
 
 
-def test_the_version_that_is_installed_is_the_one_of_the_package() -> None:
+def test_the_packages_that_are_installed_are_those_that_are_made() -> None:
     version = re.search(r'^version = "(.+)"', (DEPLOY.parent / "pyproject.toml").read_text(), re.MULTILINE)
     assert version is not None
     assert f"/opt/commonwatt/{version[1]}" in PAGE.read_text()
+    named = {word for line in code_of(PAGE.read_text()) for word in re.findall(r"commonwatt-[a-z]+_[^ ]*\.deb", line)}
+    names = {package.name for package in (CONTROLLER, UTILITY)}
+    assert {name.partition("_")[0] for name in named} == names
+    assert {name.split("_")[1] for name in named} == {version[1]}
+    assert {name.split("_")[2].removesuffix(".deb") for name in named} <= MACHINES.keys()
 
 
 def test_nothing_that_was_stopped_is_started_by_a_pattern() -> None:

@@ -3,58 +3,17 @@
 import time
 from pathlib import Path
 
-import numpy as np
-
-from commonwatt.codec.packing import pack
-from commonwatt.demo.layout import STARTS_AT
-from commonwatt.model.blocks import Blocks, Quality, empty
-from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S
 from commonwatt.protocol.batches import unpack_batch
-from gateway.changes import AppendParts, Part
 from gateway.relay.relay import WINDOW
-from gateway.store.store import Store
 from harness.network.fates import Fate, Message
 from harness.network.waiting import eventually
+from harness.real.kept import LIVE, METERS, TOWN, keep, parts_of
 from harness.real.site import Site, audited
 
 DAYS = 7
-METERS = range(90_001, 90_005)
 MINUTES = DAYS * 1440
-TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\npush_share = 1.0\n' + "".join(
-    f'[[meter]]\nmicrogrid = "r001"\nid = {meter}\n' for meter in METERS
-)
-LIVE = STARTS_AT // QUARTER_S
-"""The first quarter after the week."""
 
 UPLINK_BYTES_PER_S = 60_000
-
-
-def a_week() -> Blocks:
-    """Return the parts of four meters of a week, one a minute, as a gateway stores them."""
-    count = len(METERS) * MINUTES
-    minute = np.repeat(np.arange(MINUTES), len(METERS))
-    slots = (minute % 15 * 4)[:, None] + np.arange(4)
-    values, quality = np.zeros((count, 60), np.int64), np.zeros((count, 60), np.uint8)
-    rows = np.arange(count)[:, None]
-    values[rows, slots] = np.random.default_rng(11).integers(0, 20_000, (count, 4))
-    quality[rows, slots] = Quality.EXACT
-    return Blocks(
-        meter=np.tile(np.array(METERS, np.uint64), MINUTES),
-        record_type=np.full(count, RecordType.THROUGH, np.uint8),
-        quarter=(LIVE - DAYS * 96 + minute // 15).astype(np.uint32),
-        values=values,
-        quality=quality,
-        extras=empty().extras,
-    )
-
-
-def keep(site: Site, week: Blocks) -> None:
-    """Put the week into the gateway's store."""
-    store = Store.open(site.folder / "r001" / "gateway.db")
-    parts = tuple(Part(0, key, payload) for key, payload in zip(week.keys(), pack(week), strict=True))
-    store.commit([AppendParts(parts)])
-    store.close()
 
 
 class Uplink:
@@ -89,9 +48,9 @@ def totals(site: Site) -> dict[int, int]:
 
 
 def test_row_11_after_a_week_away_live_data_comes_first_and_the_backlog_drains(tmp_path: Path) -> None:
-    uplink, week = Uplink(), a_week()
+    uplink, week = Uplink(), parts_of(MINUTES)
     with Site(tmp_path / "site", TOWN) as site:
-        keep(site, week)
+        keep(site.folder / "r001" / "gateway.db", week)
         line = site.proxy("r001 gateway", "head_end", uplink.judge)
         line.bytes_per_s = UPLINK_BYTES_PER_S
         site.start("head-end", "r001 broker", "r001 gateway", "r001 meters")

@@ -6,16 +6,13 @@ Packages, environments, PostgreSQL and systemd are the test's own; each unit's c
 import os
 import shlex
 import shutil
-import socket
 import stat
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -24,13 +21,12 @@ from commonwatt.runtime.clock import Clock, save_clock
 from harness.docs.generate import DOCS, blocks_of
 from harness.network.waiting import ended, eventually, free_port
 from harness.real import forks
-from harness.real.deploy import MOSQUITTO, PAGE, STATE, commands, keys, steps, words_of
-from harness.real.mosquitto import command as mosquitto
+from harness.real.deploy import PAGE, STATE, started, steps, words_of
 from harness.real.postgres import Postgres
 
 PROGRAM = [sys.executable, "-m", "commonwatt"]
 
-OF_THE_SYSTEM = ("apt-get", "systemctl", "python3", "-u", "pip")
+OF_THE_SYSTEM = ("apt-get", "make", "systemctl", "python3", "-u", "pip")
 """First words, after ``sudo``, of lines that a test does not run: packages, services, environments, the database."""
 
 SPEED = 30
@@ -85,33 +81,6 @@ class Town:
         shutil.copy(self.office.home / bundle, place.home)
 
 
-@contextmanager
-def started(unit: str, state: Path) -> Iterator[socket.socket]:
-    """Start a unit's command, with systemd's environment; return the address of its /status."""
-    own = keys(unit)
-    *before, run = commands(unit, PROGRAM, state)
-    folder = own["WorkingDirectory"][0].replace(STATE, str(state))
-    for words in before:
-        subprocess.run(words, check=True, capture_output=True, timeout=60, cwd=folder)
-    if run[0] == MOSQUITTO:
-        run = mosquitto(Path(run[-1]))
-    environment = os.environ | dict(line.split("=", 1) for line in own["Environment"])
-    for limit in own["WatchdogSec"]:
-        environment["WATCHDOG_USEC"] = str(int(limit) * 1_000_000)
-    # Not within the test's folder: a socket's path has at most 108 characters.
-    with TemporaryDirectory() as short, closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as ear:
-        environment["NOTIFY_SOCKET"] = f"{short}/notify"
-        ear.bind(environment["NOTIFY_SOCKET"])
-        ear.settimeout(60)
-        process = subprocess.Popen(run, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
-        try:
-            yield ear
-        finally:
-            process.terminate()
-            code = ended(process, 10)
-        assert code == 0, f"{unit} ended with {code}"
-
-
 def start_what_it_says(said: str, place: Place, stack: ExitStack) -> None:
     """Do what ``site unpack`` says where systemd does not run: fill the registry, start the services."""
     for path in place.state.rglob("*"):
@@ -124,7 +93,7 @@ def start_what_it_says(said: str, place: Place, stack: ExitStack) -> None:
         for unit in words[2:] if words[:2] == ["systemctl", "restart"] else []:
             name, _, kind = unit.partition("@")[0].removesuffix(".service").partition(".")
             if kind != "timer":
-                ear = stack.enter_context(started(f"{name}{'@' if '@' in unit else ''}.service", place.state))
+                ear = stack.enter_context(started(f"{name}{'@' if '@' in unit else ''}.service", PROGRAM, place.state))
                 assert b"READY=1" in ear.recv(500), unit
 
 

@@ -6,12 +6,13 @@ distributions hidden, which is equivalent.
 
 import subprocess
 import sys
-from importlib.metadata import packages_distributions, requires
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
-from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+
+from harness.real.extras import brought_by
 
 PARTS = {"": (), "broker": ("broker",), "gateway": ("gateway",), "utility": ("utility",), "sim": ("meters",)}
 ALL_PARTS = {"broker", "gateway", "utility", "meters"}
@@ -35,22 +36,6 @@ for words in sys.argv[2:]:
     print("\\f", flush=True)
 """
 """Runs several commands in turn, until one fails."""
-
-
-def brought_by(*extras: str) -> set[str]:
-    """Return the distributions that ``pip install commonwatt[extras]`` installs."""
-    found, waiting = set[str](), [("commonwatt", frozenset(extras))]
-    while waiting:
-        name, wanted = waiting.pop()
-        found.add(name)
-        for text in requires(name) or ():
-            one = Requirement(text)
-            if one.marker is None or any(one.marker.evaluate({"extra": extra}) for extra in (wanted or {""})):
-                next_name = canonicalize_name(one.name)
-                if next_name not in found or one.extras:
-                    waiting.append((next_name, frozenset(one.extras)))
-                    found.add(next_name)
-    return found
 
 
 def hidden_without(*extras: str) -> str:

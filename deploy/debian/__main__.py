@@ -1,0 +1,51 @@
+"""``make deb``: the packages for each processor, into ``dist``; it needs the network for wheels, and no root."""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from deploy.debian.environment import SITE_PACKAGES
+from deploy.debian.package import CONTROLLER, UTILITY, Release, build, finish_tree, version
+from deploy.debian.wheels import MACHINES, PROJECT, PYTHON, build_own, fetch, make_pip, unpack
+
+
+def main() -> None:
+    """Make both packages for each processor."""
+    if sys.version_info[:2] != tuple(map(int, PYTHON.split("."))):
+        sys.exit(f"packages are for Debian 12: make them with Python {PYTHON}, such as: make deb PYTHON=python{PYTHON}")
+    if shutil.which("dpkg-deb") is None:
+        sys.exit("needs dpkg-deb: apt-get install dpkg")
+    dist, epoch = PROJECT / "dist", _epoch()
+    dist.mkdir(exist_ok=True)
+    os.umask(0o022)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        pip = make_pip(folder / "pip")
+        own = build_own(pip, folder)
+        for package in (CONTROLLER, UTILITY):
+            for architecture in MACHINES:
+                work = folder / f"{package.name}-{architecture}"
+                unpack(fetch(pip, own, package.extras, architecture, work / "wheels"), work / "root" / SITE_PACKAGES)
+                finish_tree(package, work / "root", epoch)
+                release = Release(version=version(), architecture=architecture, epoch=epoch)
+                path = build(package, release, work / "root", dist)
+                print(f"{path.relative_to(PROJECT)}: {path.stat().st_size / 1e6:.1f} MB")
+                shutil.rmtree(work)
+
+
+def _epoch() -> int:
+    """Return the time of all files: ``SOURCE_DATE_EPOCH``, or the time of the last commit."""
+    if stated := os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(stated)
+    command = ["git", "-C", str(PROJECT), "log", "-1", "--format=%ct"]
+    try:
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    except (OSError, subprocess.CalledProcessError):
+        sys.exit("the project's folder has no git history: set SOURCE_DATE_EPOCH, such as to `date +%s`")
+
+
+if __name__ == "__main__":
+    main()

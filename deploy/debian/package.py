@@ -1,0 +1,157 @@
+"""A package: control files and a tree, as one file by dpkg-deb; the same input gives the same bytes."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.debian.environment import complete, settle
+from deploy.debian.wheels import PROJECT, PYTHON, project_table
+
+DEPLOY = PROJECT / "deploy"
+
+_SCRIPTS = ("preinst", "postinst", "prerm", "postrm")
+_SCHEMAS = {
+    "GATEWAY_SCHEMA": ("gateway/store/tables.py", "SCHEMA_VERSION"),
+    "ADAPTER_SCHEMA": ("commonwatt/device/store.py", "SCHEMA"),
+}
+"""By placeholder of the scripts: the module and the name of a store's newest schema."""
+
+_NEEDS = (f"python{PYTHON}", "libc6 (>= 2.36)", "libgcc-s1", "libstdc++6", "systemd", "tzdata", "zlib1g")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    """What packages are made of, and for.
+
+    Attributes:
+        version: Their version.
+        architecture: Debian's name of the processor.
+        epoch: The modification time of all files, epoch seconds.
+        compression: dpkg-deb's options.
+    """
+
+    version: str
+    architecture: str
+    epoch: int
+    compression: tuple[str, ...] = ("-Zxz",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """A package to make.
+
+    Attributes:
+        name: Its name.
+        extras: The extras of the project that it has, separated by commas.
+        other: The package that it can't be beside: both have the same paths.
+        recommends: Packages that are installed with it unless unwanted.
+        describes: Its description, one line.
+    """
+
+    name: str
+    extras: str
+    other: str
+    recommends: tuple[str, ...]
+    describes: str
+
+    def control(self, release: Release, installed_kib: int) -> str:
+        """Return the control file."""
+        fields = {
+            "Package": self.name,
+            "Version": release.version,
+            "Architecture": release.architecture,
+            "Maintainer": "Commonwatt",
+            "Installed-Size": str(installed_kib),
+            "Depends": ", ".join(_NEEDS),
+            "Recommends": ", ".join(self.recommends),
+            "Conflicts": self.other,
+            "Section": "misc",
+            "Priority": "optional",
+            "Description": self.describes,
+        }
+        return "".join(f"{key}: {value}\n" for key, value in fields.items())
+
+
+CONTROLLER = Package(
+    name="commonwatt-controller",
+    extras="adapter,broker,gateway",
+    other="commonwatt-utility",
+    recommends=("systemd-timesyncd | time-daemon",),
+    describes="Commonwatt on a microgrid's controller: broker, gateway, adapter",
+)
+
+UTILITY = Package(
+    name="commonwatt-utility",
+    extras="broker,utility",
+    other="commonwatt-controller",
+    recommends=("mosquitto", "postgresql", "systemd-timesyncd | time-daemon"),
+    describes="Commonwatt at the utility: head-end broker, service, backups",
+)
+
+
+def version() -> str:
+    """Return the project's version."""
+    return str(project_table()["project"]["version"])
+
+
+def finish_tree(package: Package, root: Path, epoch: int) -> None:
+    """Make a package's files of a root folder that has the wheels' files: environment, units, user, licence.
+
+    Each package has all units, as an installation by pip has: `site unpack` chooses those of the place.
+    """
+    shutil.copytree(DEPLOY / "systemd", root / "usr/lib/systemd/system")
+    _install(DEPLOY / "sysusers" / "commonwatt.conf", root / "usr/lib/sysusers.d/commonwatt.conf")
+    _install(PROJECT / "LICENSE", root / "usr/share/doc" / package.name / "copyright")
+    complete(root, epoch)
+
+
+def build(package: Package, release: Release, root: Path, folder: Path) -> Path:
+    """Write the package of a finished tree into ``folder``, without root; return its path.
+
+    Args:
+        package: The package.
+        release: Its version and more.
+        root: Its tree; control files are added.
+        folder: Takes the package.
+    """
+    files = sorted(path for path in root.rglob("*") if path.is_file() and not path.is_symlink())
+    sums = "".join(f"{hashlib.md5(p.read_bytes()).hexdigest()}  {p.relative_to(root)}\n" for p in files)  # noqa: S324 - dpkg's
+    control = root / "DEBIAN"
+    control.mkdir()
+    (control / "control").write_text(package.control(release, _installed_kib(root)))
+    (control / "md5sums").write_text(sums)
+    for name in _SCRIPTS:
+        (control / name).write_text(_script(name, release.version))
+    settle(control, release.epoch)
+    for name in _SCRIPTS:
+        (control / name).chmod(0o755)
+    os.utime(root, (release.epoch, release.epoch))
+    path = folder / f"{package.name}_{release.version}_{release.architecture}.deb"
+    words = ["dpkg-deb", "--root-owner-group", *release.compression, "--build", str(root), str(path)]
+    environment = os.environ | {"SOURCE_DATE_EPOCH": str(release.epoch)}
+    subprocess.run(words, check=True, env=environment, stdout=subprocess.DEVNULL)
+    return path
+
+
+def _installed_kib(root: Path) -> int:
+    """Return the installed size as Debian counts it: each file in whole KiB, everything else one."""
+    parts = [path.lstat() for path in root.rglob("*") if path.is_symlink() or path.is_file()]
+    return sum(-(-part.st_size // 1024) or 1 for part in parts) + sum(path.is_dir() for path in root.rglob("*"))
+
+
+def _script(name: str, version: str) -> str:
+    text = (DEPLOY / "debian" / "scripts" / name).read_text().replace("@VERSION@", version)
+    for placeholder, (module, constant) in _SCHEMAS.items():
+        match = re.search(rf"^{constant} = (\d+)$", (PROJECT / module).read_text(), re.MULTILINE)
+        assert match is not None, module
+        text = text.replace(f"@{placeholder}@", match[1])
+    return text
+
+
+def _install(source: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, path)

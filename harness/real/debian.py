@@ -1,0 +1,96 @@
+"""Packages made of this environment's own installed files, without the network, and a root folder for dpkg."""
+
+import shutil
+import subprocess
+import sys
+import sysconfig
+from importlib.metadata import distribution
+from pathlib import Path
+
+import pytest
+
+from deploy.debian.environment import SITE_PACKAGES
+from deploy.debian.package import Package, Release, build, finish_tree
+from deploy.debian.wheels import PROJECT, PYTHON, copy_own
+from harness.real.extras import brought_by
+from harness.real.parts import need_root, real_part
+
+EPOCH = 1_700_000_000
+"""The time of all files, in the past: dpkg-deb only lowers later times."""
+
+
+def make_tree(package: Package, root: Path) -> None:
+    """Make a package's tree of the installed distributions that its extras need."""
+    packages = root / SITE_PACKAGES
+    for name in sorted(brought_by(*package.extras.split(",")) - {"commonwatt"}):
+        installed = distribution(name)
+        for file in installed.files or ():
+            if ".." not in file.parts and "__pycache__" not in file.parts:
+                (packages / file).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(str(installed.locate_file(file)), packages / file)
+    copy_own(packages)
+    (info,) = Path(sysconfig.get_path("purelib")).glob("commonwatt-*.dist-info")
+    shutil.copytree(info, packages / info.name)
+    finish_tree(package, root, EPOCH)
+
+
+def make_package(package: Package, tree: Path, folder: Path, version: str) -> Path:
+    """Make a package of a finished tree, which is not changed; it is not compressed."""
+    architecture = subprocess.run(["dpkg", "--print-architecture"], check=True, capture_output=True, text=True)
+    release = Release(version=version, architecture=architecture.stdout.strip(), epoch=EPOCH, compression=("-Znone",))
+    root = folder / f"tree-{version}"
+    # Hard links: of a package only the control files differ.
+    shutil.copytree(tree, root, symlinks=True, copy_function=_link)
+    return build(package, release, root, folder)
+
+
+def _link(source: str, target: str) -> None:
+    path = Path(source)
+    Path(target).symlink_to(path.readlink()) if path.is_symlink() else Path(target).hardlink_to(path)
+
+
+def need_debian() -> None:
+    """Skip the test, and in CI fail it, on a machine that can't install the packages in a root folder."""
+    for program in ("dpkg-deb", "systemd-sysusers", f"/usr/bin/python{PYTHON}"):
+        real_part(program)
+    need_root("dpkg installs with it")
+    if sys.version_info[:2] != tuple(map(int, PYTHON.split("."))):
+        pytest.skip(f"needs Python {PYTHON}: packages are for Debian 12")
+
+
+class Root:
+    """A root folder in which dpkg installs, without the packages of the system.
+
+    Args:
+        folder: The folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("etc", "var/lib/dpkg/info", "var/lib/dpkg/updates"):
+            (folder / name).mkdir(parents=True)
+        (folder / "var/lib/dpkg/status").touch()
+
+    @property
+    def program(self) -> list[str]:
+        """The command that runs the installed program."""
+        return [str(self.path("/usr/lib/commonwatt/bin/python3")), str(self.path("/usr/lib/commonwatt/bin/commonwatt"))]
+
+    def path(self, name: str) -> Path:
+        """Return the place of an absolute path."""
+        return self.folder / name.lstrip("/")
+
+    def dpkg(self, *words: str | Path) -> subprocess.CompletedProcess[str]:
+        """Run dpkg on the folder."""
+        options = ["--log=/dev/null", "--force-script-chrootless", "--force-depends", "--force-unsafe-io"]
+        command = ["dpkg", f"--root={self.folder}", *options, *map(str, words)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def old_sources(commit: str, folder: Path) -> Path:
+    """Return a folder with the packages of an older commit, which run with this environment's libraries."""
+    names = ("commonwatt", "gateway", "broker", "utility", "meter_sim")
+    archive = subprocess.run(["git", "-C", PROJECT, "archive", commit, *names], capture_output=True, check=True)
+    folder.mkdir()
+    subprocess.run(["tar", "-x", "-C", folder], input=archive.stdout, check=True)
+    return folder
