@@ -5,6 +5,7 @@ from functools import partial
 from typing import Any
 
 from adapters.mapping.readers import readers_of
+from adapters.source import password_of
 from adapters.store import CHANNELS
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.store import damage_of
@@ -122,7 +123,7 @@ def _source(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
         certificate=source.certificate,
         revoked=None,
         identity="commonwatt-doctor",
-        token=lambda: source.password or "",
+        token=lambda: password_of(source) or "",
         subscribe="commonwatt-doctor/nothing",
         user=source.user or "",
     )

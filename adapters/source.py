@@ -21,6 +21,7 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 from adapters.energy.spread import EpochMilliseconds
 from commonwatt.config.adapter import AdapterSource
 from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.addresses import split_address
 from commonwatt.network.tls import ClientTls
 
@@ -38,6 +39,20 @@ _KEEPALIVE_S = 30
 _PATIENCE_S = 0.5
 
 _log = logging.getLogger(__name__)
+
+
+def password_of(settings: AdapterSource) -> str | None:
+    """Return the password at the foreign meters' broker; ``None``: it needs none.
+
+    Raises:
+        ConfigError: Its file can't be read.
+    """
+    if settings.password is None:
+        return None
+    try:
+        return settings.password.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"{settings.password}: can't be read: {error}") from error
 
 
 class Arrived(NamedTuple):
@@ -165,7 +180,7 @@ class Source:
             manual_ack=True,
         )
         if self._settings.user is not None:
-            client.username_pw_set(self._settings.user, self._settings.password)
+            client.username_pw_set(self._settings.user, password_of(self._settings))
         client.reconnect_delay_set(_FIRST_RETRY_S, _LAST_RETRY_S)
         client.on_connect = self._connected
         client.on_connect_fail = self._failed

@@ -207,7 +207,7 @@ class AdapterSource(Settings):
         None, min_length=1, max_length=64, description="The adapter's name there; without it, `commonwatt-MICROGRID`."
     )
     user: str | None = Field(None, description="User name there.")
-    password: str | None = Field(None, repr=False, description="Password there.")
+    password: Path | None = Field(None, description="A file with the password there, one line.")
     ca: Path | None = Field(
         None, description="The authority that signs its certificate (PEM); with it TLS is required."
     )

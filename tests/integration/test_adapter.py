@@ -18,6 +18,7 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import RecordType
 from commonwatt.runtime.clock import load_clock
+from harness.docs.generate import all_metrics
 from harness.foreign.devices import Device, Devices, dsmr, pulses, shelly, tasmota, zigbee
 from harness.network.waiting import eventually, free_ports
 from harness.real import forks, mosquitto
@@ -38,8 +39,9 @@ class Adapter:
     def __init__(self, site: Site, source: int) -> None:
         self.config = site.folder / "r001" / "adapter.toml"
         broker = ":".join(map(str, site.address("r001 broker")))
+        self.http = f"127.0.0.1:{free_ports(1)[0]}"
         self.config.write_text(
-            f'[adapter]\nmicrogrid = "r001"\nbroker = "{broker}"\nclock = "../clock.json"\n\n'
+            f'[adapter]\nmicrogrid = "r001"\nbroker = "{broker}"\nclock = "../clock.json"\nhttp = "{self.http}"\n\n'
             f'[adapter.source]\naddress = "127.0.0.1:{source}"\nmqtt = "5"\n\n'
             + "".join(
                 f'[[meter]]\nid = {meter}\npreset = "{preset}"\nsource = "{SOURCES[meter]}"\n\n'
@@ -166,6 +168,9 @@ def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(house:
         finals = {device.meter: device for device in devices.devices}
         eventually(lambda: all(arrived(site, device) for device in finals.values()), 60)
         blocks = site.dump()
+        with urllib.request.urlopen(f"http://{adapter.http}/metrics") as answer:
+            shown = set(re.findall(r"^# TYPE (commonwatt_\w+)", answer.read().decode(), re.MULTILINE))
+        assert shown == {info.name for info in all_metrics()["adapter"]}
     finally:
         devices.close()
         adapter.kill()
