@@ -53,6 +53,7 @@ from gateway.events import (
     Quiet,
     Tick,
 )
+from gateway.household.household import Household
 from gateway.lte_line import METERS, line_of
 from gateway.relay.relay import Relay
 from gateway.relay.utility_commands import UtilityCommands
@@ -90,6 +91,7 @@ class Gateway:
         utility_commands: Carries out the utility's commands.
         upkeep: Checks the store and limits its size.
         line: Counts the bytes on the LTE line.
+        household: What is published of one place.
         time: The gateway's time and its trust.
         now: The time of the last event.
         gone: By meter and log, the number of ids that the meter no longer has and that are not in this store:
@@ -105,6 +107,7 @@ class Gateway:
         self.relay = Relay(settings.microgrid, store)
         self.upkeep = Upkeep(store, settings.backup_bytes)
         self.line = line_of(settings, store)
+        self.household = Household(settings, store, meters, self.manager)
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
         self.utility_commands = UtilityCommands(settings.microgrid, store, self.relay, self.manager, periods)
         self._microgrid = settings.microgrid
@@ -120,6 +123,7 @@ class Gateway:
         """Replace the registry by a changed one."""
         self._meters = meters
         self.manager.register(meters)
+        self.household.register(meters)
         self.time.forget(set(meters))
 
     def handle(self, event: Event, raw: EpochSeconds) -> list[Effect[Change]]:
@@ -190,9 +194,8 @@ class Gateway:
         self, meter: RegisteredMeter, level: Level, payload: bytes, raw: EpochSeconds, now: Now
     ) -> list[Effect[Change]]:
         """Handle a live level; an implausible level becomes a dead letter and does not affect sharing."""
-        why = judge_level(level, limits_of(meter.service_amps, meter.battery_capacity_mwh))
-        if why is None and meter.battery_capacity_mwh is None:
-            why = Rejection.TYPE_NOT_REGISTERED
+        unregistered = Rejection.TYPE_NOT_REGISTERED if meter.battery_capacity_mwh is None else None
+        why = judge_level(level, limits_of(meter.service_amps, meter.battery_capacity_mwh)) or unregistered
         if why is not None:
             return self.collector.junk(DeadLetterSource.LEVEL, meter.id, payload, why, now)
         self.time.meter_slot(raw, meter.id, level.time)
@@ -248,7 +251,7 @@ class Gateway:
         batch = self.relay.in_flight.get(ack.sequence)
         if ack.store == self._store.store_id and batch is not None and ack.trust is Trust.NETWORK:
             self.time.network(raw, ack.time, now - batch.sent)
-        return self.relay.acknowledged(ack, now)
+        return self.relay.acknowledged(ack, now) + self.household.save(acknowledged=True)
 
     def connected(self, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a new connection to the head-end: resend unacknowledged batches and request the utility's store id."""
@@ -334,16 +337,14 @@ class Gateway:
 
     def tick_every_s(self, job: str) -> int:
         """Return the period of ``tick(job)``, seconds; levels have one slot, for batteries near their minimum."""
-        return {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}.get(job) or self.utility_commands.periods[
-            job
-        ]
+        fixed = {RETRY: RETRY_S, HEARTBEAT: HEARTBEAT_S, "levels_s": SLOT_S}
+        return fixed.get(job) or self.utility_commands.periods[job]
 
     def _retry(self, now: Now) -> list[Effect[Change]]:
-        effects = self.manager.resend(now) + self.upkeep.turn()
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True
-        return effects
+        return self.manager.resend(now) + self.upkeep.turn() + self.household.save(acknowledged=False)
 
     def _status(self, now: Now) -> Publish:
         parts, events, dead_letters = self._store.backlog()
@@ -375,14 +376,13 @@ class Gateway:
     def view(self, raw: EpochSeconds) -> dict[str, object]:
         """Return the gateway's present state for the status page, as JSON."""
         now = self._tell(raw)
-        parts, events, dead_letters = self._store.backlog()
         return {
             "microgrid": self._microgrid,
             "time": now,
             "trust": now.trust.name.lower(),
             "offset_s": int(self.time.offset_s),
             "time_contested": self.time.contested,
-            "backlog": {"parts": parts, "events": events, "dead_letters": dead_letters},
+            "backlog": dict(zip(("parts", "events", "dead_letters"), self._store.backlog(), strict=True)),
             "backlog_age_s": self.backlog_age_s(now),
             "records": dict(self.collector.counts.records),
             "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),

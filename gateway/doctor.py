@@ -43,6 +43,7 @@ def checks(settings: GatewaySettings, running: Running) -> Sequence[Check]:
         Check("port", partial(port_findings, settings, running)),
         *(Check(key, partial(_connection, settings, running, key, *more)) for key, *more in own),
         Check("meters", partial(_meters, running.answer)),
+        Check("household", partial(_household, running.answer)),
         Check("LTE", partial(_line, settings, running)),
     )
 
@@ -60,6 +61,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
                 key, f"no connection to {key}: {why}", "find the step that fails: commonwatt doctor --config FILE"
             )
     yield from _meters(answer)
+    yield from _household(answer)
     line = answer["lte"]
     counted_before = line["used"] is not None
     yield _month(Month.model_validate({key: line[key] for key in Month.model_fields}) if counted_before else None)
@@ -225,6 +227,27 @@ def _meters(answer: dict[str, Any] | None) -> Iterator[Finding]:
         )
     else:
         yield good("meters", heard)
+
+
+def _household(answer: dict[str, Any] | None) -> Iterator[Finding]:
+    """Yield whether a running gateway publishes the household's place."""
+    if answer is None or "household" not in answer:
+        return
+    found = answer["household"]
+    if not found["connected"]:
+        yield warning(
+            "household",
+            f"no connection to the household's broker: {found['failure'] or 'it connects at this moment'}",
+            "correct [gateway.household], or see that broker; the gateway works without it",
+        )
+    elif not found["published"]:
+        yield warning(
+            "household",
+            f"no meter has the place {found['place']}",
+            "set place to a location in the registry; in the first seconds this is normal",
+        )
+    else:
+        yield good("household", f"{found['place']} is published for Home Assistant")
 
 
 def _line(settings: GatewaySettings, running: Running) -> Iterator[Finding]:

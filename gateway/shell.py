@@ -28,6 +28,7 @@ from gateway.collect.slot_allowance import SLOTS_A_MINUTE
 from gateway.core import HEARTBEAT, RETRY, Gateway
 from gateway.disk import Disk
 from gateway.events import ClockJumped, Committed, Counted, Event, FromMeter, MachineRead, NotStored, Tick
+from gateway.household.link import HouseholdLink
 from gateway.inbox import Inbox
 from gateway.links import Links
 from gateway.lte_watch import LineWatch
@@ -69,6 +70,8 @@ class Shell:
         self._core = Gateway(settings, store, meters)
         self._line = LineWatch(settings.lte_interface)
         self._links = Links(settings, self._inbox.put, self._line.tally)
+        household = settings.household
+        self._household = None if household is None else HouseholdLink(household, settings.microgrid)
 
     @classmethod
     def open(cls, settings: GatewaySettings, clock: Clock) -> Self:
@@ -118,6 +121,8 @@ class Shell:
         self._look()
         http = self._start_http(watchdog)
         tasks = [*self._links.start(), asyncio.create_task(self._work(), name="the work")]
+        if self._household is not None:
+            tasks.append(self._household.start())
         self._schedule()
         watchdog.watch("scheduler", self._ticker.steps.mark)
         watchdog.on_jump += [self._ticker.clock_jumped, self._clock_jumped]
@@ -250,6 +255,7 @@ class Shell:
             self._disk.look(self._core)
             self._look()
             self._reload_registry()
+            self._show_household()
 
     def _look_at_line(self) -> None:
         """Queue the line's byte count for the core."""
@@ -290,7 +296,8 @@ class Shell:
             }
             view = self._core.view(now)
             self._figures.backlog_age_s = self._core.backlog_age_s(self._core.now)
-            self._view = view | connections | {"store": store} | self._alarm_view()
+            household = {} if self._household is None else {"household": self._household.status()}
+            self._view = view | connections | {"store": store} | household | self._alarm_view()
             self._line.judge(self._core.line.month(now))
         except sqlite3.Error as error:
             self._figures.store_failures += 1
@@ -328,6 +335,17 @@ class Shell:
             "recent": {name: self._recent.increase(name, window_s) for name, window_s in ALARM_WINDOWS_S.items()},
             "sharing_band_permille": self._settings.sharing_band_permille,
         }
+
+    def _show_household(self) -> None:
+        """Publish what has changed of the household's place."""
+        if self._household is None:
+            return
+        try:
+            self._household.show(self._core.household.messages(self._core.now, self._household.version))
+        except sqlite3.Error as error:
+            log.error(
+                "store %s can't be read (%s): the household's state is not published", self._settings.store, error
+            )
 
     def _reload_registry(self) -> None:
         """Load the registry again if its file changed; keep the old one if it can't be read."""

@@ -74,6 +74,16 @@ class KeptParts(Protocol):
         """Return the ``keys`` of blocks of which the utility may have averages."""
 
 
+class Counted(KeptParts, KeptSettings, Protocol):
+    """The parts that ``household`` counts, in the order of their numbers."""
+
+    def newest_part(self) -> int:
+        """Return the highest number of a part; 0: there is none."""
+
+    def new_keys(self, after: int, up_to: int, meters: Collection[MeterId]) -> list[Key]:
+        """Return the keys of the parts of ``meters`` numbered above ``after``, at most ``up_to``, without joins."""
+
+
 class Unsent(KeptParts, Protocol):
     """Data that the utility has not acknowledged, for ``relay.outbox``."""
 
@@ -124,7 +134,7 @@ class Backup(Protocol):
         """Return the row numbers of the oldest acknowledged events or dead letters, in order of arrival."""
 
 
-class Stored(KeptEvents, KeptMeters, KeptBacklog, Backup, Protocol):
+class Stored(KeptEvents, KeptMeters, KeptBacklog, Counted, Backup, Protocol):
     """All of these protocols, for the core."""
 
     def coverage(self, meter: MeterId, log: Log, generation: int) -> list[tuple[int, int]]:

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -278,26 +278,30 @@ def _toml(value: object) -> str:
 def example(part: str) -> str:
     """Return a commented example of the part's file, made from its model; it passes the part's check."""
     model = PARTS[part]
-    lines = [f"# {model.__doc__}", f"[{part}]", *_example_keys(model)]
-    for key, field in model.model_fields.items():
-        if isinstance(field.default, Settings):
-            lines += ["", f"# {field.description}", f"[{part}.{key}]", *_example_keys(type(field.default))]
+    lines = [f"# {model.__doc__}", f"[{part}]", *_example_keys(model, {*model.tables(), *model.lists})]
+    for key, inside in model.tables().items():
+        field = model.model_fields[key]
+        table = [f"[{part}.{key}]", *_example_keys(inside)]
+        lines += ["", f"# {field.description}", *(table if field.default is not None else _commented(table))]
     for key in model.lists:
-        table = get_args(model.model_fields[key].annotation)[0]
-        lines += ["", f"# {model.model_fields[key].description}", f"# [[{key}]]"]
-        lines += [line if line.startswith("#") else f"# {line}" for line in _example_keys(table)]
+        item = get_args(model.model_fields[key].annotation)[0]
+        lines += ["", f"# {model.model_fields[key].description}", *_commented([f"[[{key}]]", *_example_keys(item)])]
     return "\n".join(lines) + "\n"
 
 
-def _example_keys(model: type[BaseModel]) -> Iterator[str]:
+def _commented(lines: list[str]) -> list[str]:
+    return [line if line.startswith("#") else f"# {line}" for line in lines]
+
+
+def _example_keys(model: type[Settings], without: Collection[str] = ()) -> Iterator[str]:
     """Yield a line for the meaning of each key, and one for its value."""
     for key, field in model.model_fields.items():
-        if isinstance(field.default, Settings) or key in getattr(model, "lists", ()):
+        if key in without:
             continue
         yield f"# {field.description}"
         default = field.default
         if field.is_required():
-            yield f'{key} = "r001"'
+            yield f"{key} = {json.dumps((field.examples or ['r001'])[0])}"
         elif default is None:
             yield f"# {key} = ..."
         else:

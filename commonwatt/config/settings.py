@@ -3,8 +3,9 @@
 ``docs/settings.md`` and ``commonwatt config example PART`` are made from the descriptions below.
 """
 
+from inspect import isclass
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, NamedTuple, Self
+from typing import Annotated, ClassVar, Literal, NamedTuple, Self, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
@@ -89,6 +90,16 @@ class Settings(BaseModel):
     lists: ClassVar[tuple[str, ...]] = ()
     """Fields that are lists of tables beside the part's own table in its file, such as ``[[meter]]``."""
 
+    @classmethod
+    def tables(cls) -> dict[str, type["Settings"]]:
+        """Return the models of the tables inside this one by key, with those that may be absent."""
+        return {
+            key: kind
+            for key, field in cls.model_fields.items()
+            for kind in (field.annotation, *get_args(field.annotation))
+            if isclass(kind) and issubclass(kind, Settings) and key not in cls.lists
+        }
+
     @model_validator(mode="after")
     def _no_plain_text_by_accident(self) -> Self:
         if faults := [fault for reach in self.reaches if (fault := reach.fault(self))]:
@@ -161,6 +172,37 @@ class BrokerSettings(Settings):
             raise ValueError(
                 "clients_ca, clients_revoked and certificate go together; commonwatt enroll makes all three"
             )
+        return self
+
+
+class HouseholdSettings(Settings):
+    """A place whose energy state is published to a household's broker for Home Assistant (docs/adapters.md)."""
+
+    reaches: ClassVar[tuple[Reach, ...]] = (Reach("address", "ca", "plain_text"),)
+
+    place: str = Field(
+        min_length=1, examples=["house 1"], description="The place: `location` of its meters in the registry."
+    )
+    address: Address = Field(examples=["127.0.0.1:1885"], description="The household's broker.")
+    user: str | None = Field(None, description="User name there.")
+    password: str | None = Field(None, repr=False, description="Password there.")
+    ca: Path | None = Field(
+        None, description="The authority that signs its certificate (PEM); with it TLS is required."
+    )
+    plain_text: bool = Field(
+        False, description="Allow MQTT without TLS beyond this machine, on a network that you trust."
+    )
+    prefix: str = Field(
+        "homeassistant",
+        pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$",
+        max_length=64,
+        description="The discovery prefix of its Home Assistant.",
+    )
+
+    @model_validator(mode="after")
+    def _password_has_a_user(self) -> Self:
+        if self.password is not None and self.user is None:
+            raise ValueError("password needs user")
         return self
 
 
@@ -248,6 +290,9 @@ class GatewaySettings(Settings):
         pattern=r"^[A-Za-z0-9_.-]{1,15}$",
         description="The network interface of the LTE line, such as wwan0: its counters replace the byte counts of "
         "the connections. For a controller with Mosquitto as broker, which does not report byte counts.",
+    )
+    household: HouseholdSettings | None = Field(
+        None, description="A place to publish for Home Assistant; without this table, none."
     )
 
     @property

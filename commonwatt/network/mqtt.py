@@ -79,6 +79,7 @@ class MqttLink:
         rng: random.Random,
         tls: ClientTls | None = None,
         tally: Tally | None = None,
+        prepare: Callable[[paho.Client], None] = lambda _: None,  # sets up each new client, such as its will
     ) -> None:
         self.connected = False
         self.complaint = ""
@@ -96,6 +97,7 @@ class MqttLink:
         self._rng = rng
         self._tls = tls
         self._tally = tally
+        self._prepare = prepare
         self._logged: deque[str] = deque(maxlen=_REASONS_KEPT)
         self._explained = False
         self._client: paho.Client | None = None
@@ -134,10 +136,10 @@ class MqttLink:
             retry_s = _FIRST_RETRY_S if lived else min(retry_s * 2, _LAST_RETRY_S)
             await asyncio.sleep(retry_s * self._rng.uniform(0.5, 1.0))
 
-    def publish(self, message: Publish) -> bool:
+    def publish(self, message: Publish, *, retain: bool = False) -> bool:
         """Send a message; return ``False`` without a connection or with a full queue."""
         if self._client is not None and self.connected:
-            info = self._client.publish(message.topic, message.payload, message.qos)
+            info = self._client.publish(message.topic, message.payload, message.qos, retain)
             if info.rc == paho.MQTT_ERR_SUCCESS:
                 # Paho does not record the time of this write, and would send pings despite the traffic.
                 self._client._last_msg_out = time.monotonic()  # noqa: SLF001
@@ -225,6 +227,7 @@ class MqttLink:
         client.on_connect = self._connected
         client.on_disconnect = self._disconnected
         client.on_message = self._received
+        self._prepare(client)
         return client
 
     def _opened(self, loop: asyncio.AbstractEventLoop, client: paho.Client) -> None:

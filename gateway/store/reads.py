@@ -244,6 +244,20 @@ class StoreReads:
         )
         return [key for row in rows if (key := _key(row))]
 
+    def newest_part(self) -> int:
+        """Return the highest number of a part; 0: there is none."""
+        return int(self._db.execute("SELECT coalesce(max(id), 0) FROM part").fetchone()[0])
+
+    def new_keys(self, after: int, up_to: int, meters: Collection[MeterId]) -> list[tuple[int, int, int]]:
+        """Return the keys of the parts of ``meters`` numbered above ``after``, at most ``up_to``, without joins."""
+        marks = ", ".join("?" * len(meters))
+        rows = self._db.execute(
+            "SELECT DISTINCT meter, type, quarter FROM part NOT INDEXED"
+            f" WHERE id > ? AND id <= ? AND joined = 0 AND meter IN ({marks})",
+            (after, up_to, *map(signed64, meters)),
+        )
+        return [key for row in rows if (key := _key(row))]
+
     # Housekeeping
 
     def backlog(self) -> tuple[int, int, int]:

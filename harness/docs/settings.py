@@ -55,11 +55,12 @@ def reference() -> str:
 
 def _part(part: str, model: type[Settings]) -> Iterator[str]:
     """Yield the table of a part, then its tables inside, and its lists of tables."""
-    inside = {key: field.default for key, field in model.model_fields.items() if isinstance(field.default, Settings)}
+    inside = model.tables()
     lists = {key: get_args(model.model_fields[key].annotation)[0] for key in model.lists}
     yield f"## [{part}]\n\n{model.__doc__}\n\n{_table(model, {*inside, *lists})}"
     for key, settings in inside.items():
-        yield f"### [{part}.{key}]\n\n{type(settings).__doc__}\n\n{_table(type(settings))}"
+        optional = " It may be absent." if model.model_fields[key].default is None else ""
+        yield f"### [{part}.{key}]\n\n{settings.__doc__}{optional}\n\n{_table(settings)}"
     for key, table in lists.items():
         yield f"### [[{key}]] of [{part}]\n\n{table.__doc__}\n\n{_table(table)}"
 

@@ -1,4 +1,4 @@
-"""Foreign meters on a real Mosquitto, through an adapter, a gateway and the utility, while processes are killed."""
+"""Foreign meters on a real Mosquitto, to the utility and back to Home Assistant, while processes are killed."""
 
 import json
 import random
@@ -9,10 +9,13 @@ import sys
 import tomllib
 import urllib.request
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
+import paho.mqtt.client as paho
 import pytest
+from paho.mqtt.enums import CallbackAPIVersion
 
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Blocks
@@ -90,6 +93,8 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, int]
         Site(folder / "site", TOWN, speed=30) as site,
         mosquitto.Mosquitto(run, ("127.0.0.1", port), folder / "mosquitto.log"),
     ):
+        with site.layout.part("r001 gateway").config.open("a") as config:
+            config.write(f'\n[gateway.household]\nplace = "house 1"\naddress = "127.0.0.1:{port}"\n')
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
         yield site, port
 
@@ -189,6 +194,96 @@ def test_registers_at_the_utility_equal_the_devices_own_after_fifty_kills(house:
         assert set(registers) <= device.shown, "every register at the utility is one that the device showed"
         assert list(registers) == sorted(registers)
         assert device.counter - sum(through) <= registers[0]
+
+
+class HomeAssistant:
+    """A client of the household's broker that keeps the last message of each topic, as Home Assistant does."""
+
+    def __init__(self, port: int) -> None:
+        self.messages: dict[str, tuple[bytes, bool]] = {}
+        self.discoveries = 0
+        self._client = paho.Client(CallbackAPIVersion.VERSION2, f"homeassistant-{id(self)}")
+        self._client.on_message = self._hear
+        self._client.on_connect = lambda client, *_: client.subscribe([("homeassistant/#", 1), ("commonwatt/#", 1)])
+        self._client.connect("127.0.0.1", port)
+        self._client.loop_start()
+
+    def _hear(self, _: object, __: object, message: paho.MQTTMessage) -> None:
+        self.discoveries += message.topic.endswith("/config")
+        self.messages[message.topic] = (bytes(message.payload), message.retain)
+
+    def say(self, topic: str, payload: str) -> None:
+        self._client.publish(topic, payload, 1).wait_for_publish()
+
+    def value(self, name: str) -> str | None:
+        """Return a value of the state topic, as its template gives it."""
+        payload, _ = self.messages.get(f"commonwatt/{PLACE}/state", (b"{}", False))
+        found: str | None = json.loads(payload).get(name)
+        return found
+
+    def available(self) -> bool:
+        return self.messages.get(f"commonwatt/{PLACE}/availability") in ((b"online", True), (b"online", False))
+
+    def close(self) -> None:
+        self._client.disconnect()
+        self._client.loop_stop()
+
+
+PLACE = "commonwatt_r001_house_1"
+
+
+def test_home_assistant_has_the_energy_of_a_place_to_the_milliwatt_hour(house: tuple[Site, int]) -> None:
+    site, port = house
+    found = HomeAssistant(port)
+
+    def shown() -> dict[str, Decimal]:
+        return {name: Decimal(found.value(name) or 0) for name in ("energy_out", "energy_in", "generated")}
+
+    try:
+        eventually(found.available)
+        site.start("r001 meters")
+        eventually(lambda: found.value("level") and found.value("sharing") and any(shown().values()))
+        site.stop("r001 meters")
+
+        def at_the_utility() -> dict[str, Decimal]:
+            blocks = site.dump()
+            through, generation = RecordType.THROUGH, RecordType.GENERATION
+            sums = {
+                "energy_out": slots(blocks, 10001, through),
+                "energy_in": slots(blocks, 10002, through),
+                "generated": slots(blocks, 10001, generation),
+            }
+            return {name: sum(values) / Decimal(10**6) for name, values in sums.items()}
+
+        eventually(lambda: at_the_utility() == shown())
+        energy = shown()
+
+        # Home Assistant starts: it finds everything retained, and everything is published again.
+        begun = HomeAssistant(port)
+        eventually(lambda: begun.messages.get(f"homeassistant/device/{PLACE}/config", (b"", False))[1])
+        assert begun.available()
+        begun.close()
+        before = found.discoveries
+        # Nothing but its start is heard.
+        found.say("cw1/r001/d/cmd", '{"v":1,"id":"x","cmd":"schedule","collect_s":15,"until":4294967295}')
+        found.say("cw1/r001/10001/u/rec", "junk")
+        found.say(f"commonwatt/{PLACE}/sharing/set", "ON")
+        found.say("homeassistant/status", "offline")
+        found.say("homeassistant/status", "online")
+        eventually(lambda: found.discoveries > before)
+        status = site.status("r001 gateway")
+        assert status is not None
+        assert (status["tuned"], status["backlog"]["dead_letters"]) == ([], 0)
+        assert status["household"]["connected"]
+
+        site.kill("r001 gateway")
+        eventually(lambda: not found.available())
+        site.start("r001 gateway")
+        eventually(found.available)
+        eventually(lambda: found.value("sharing") is None)
+        assert shown() == energy
+    finally:
+        found.close()
 
 
 def arrived(site: Site, device: Device) -> bool:

@@ -1,0 +1,134 @@
+"""What Home Assistant is told of a place: its device and entities by MQTT discovery, and their state. Pure.
+
+The form is that of Home Assistant's device discovery (2024.11 or later). No entity has a command topic.
+"""
+
+import json
+import re
+import zlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from commonwatt.model.units import MicrogridId, MilliwattHours
+from commonwatt.town.registry import RegisteredMeter
+from gateway.household.totals import ENERGY_IN, ENERGY_OUT, GENERATED, quantities_of
+
+ONLINE, OFFLINE = b"online", b"offline"
+"""Payloads of the availability topic, and Home Assistant's own of its start."""
+
+LEVEL, LEVEL_PERCENT, SHARING = "level", "level_percent", "sharing"
+
+_TOTAL = {"p": "sensor", "dev_cla": "energy", "stat_cla": "total_increasing", "unit_of_meas": "kWh"}
+_ENTITIES: dict[str, dict[str, str]] = {
+    ENERGY_IN: {"name": "Energy in", **_TOTAL},
+    ENERGY_OUT: {"name": "Energy out", **_TOTAL},
+    GENERATED: {"name": "Energy generated", **_TOTAL},
+    LEVEL: {
+        "name": "Battery energy",
+        "p": "sensor",
+        "dev_cla": "energy_storage",
+        "stat_cla": "measurement",
+        "unit_of_meas": "Wh",
+    },
+    LEVEL_PERCENT: {
+        "name": "Battery level",
+        "p": "sensor",
+        "dev_cla": "battery",
+        "stat_cla": "measurement",
+        "unit_of_meas": "%",
+    },
+    SHARING: {"name": "Sharing", "p": "binary_sensor"},
+}
+
+
+@dataclass(frozen=True)
+class Topics:
+    """The topics of a place at the household's broker, all retained.
+
+    Attributes:
+        id: The place's name in topics and unique ids: it stays while the microgrid and the place keep their names.
+        prefix: The discovery prefix of Home Assistant.
+    """
+
+    id: str
+    prefix: str
+
+    @property
+    def discovery(self) -> str:
+        """The topic of the device and its entities."""
+        return f"{self.prefix}/device/{self.id}/config"
+
+    @property
+    def state(self) -> str:
+        """The topic of all values, as JSON."""
+        return f"commonwatt/{self.id}/state"
+
+    @property
+    def availability(self) -> str:
+        """The topic that says whether the gateway is connected."""
+        return f"commonwatt/{self.id}/availability"
+
+    @property
+    def status(self) -> str:
+        """Home Assistant's own topic, on which it reports its start."""
+        return f"{self.prefix}/status"
+
+
+def topics_of(microgrid: MicrogridId, place: str, prefix: str) -> Topics:
+    """Return the topics of a place; a name that can't stand in a topic as it is gets a checksum."""
+    words = re.findall(r"[a-z0-9]+", place.lower())
+    if " ".join(words) != place:
+        words.append(f"{zlib.crc32(place.encode()):08x}")
+    return Topics("_".join(("commonwatt", microgrid, *words)), prefix)
+
+
+def discovery(topics: Topics, place: str, meters: Collection[RegisteredMeter], version: str) -> bytes:
+    """Return the payload of the discovery topic, with the entities that the meters of the place allow."""
+    names = set(quantities_of(meters).values())
+    if any(meter.battery_capacity_mwh is not None for meter in meters):
+        names |= {LEVEL, LEVEL_PERCENT, SHARING}
+    payload = {
+        "dev": {"ids": [topics.id], "name": place, "mf": "Commonwatt", "mdl": "Energy of a place", "sw": version},
+        "o": {"name": "commonwatt", "sw": version},
+        "cmps": {
+            name: {**entity, "uniq_id": f"{topics.id}_{name}", "val_tpl": f"{{{{ value_json.{name} }}}}"}
+            for name, entity in _ENTITIES.items()
+            if name in names
+        },
+        "avty": [{"t": topics.availability}],
+        "stat_t": topics.state,
+        "qos": 1,
+    }
+    return json.dumps(payload).encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatteryLevel:
+    """The present state of the batteries of a place together.
+
+    Attributes:
+        level: Their energy, milliwatt-hours; ``None``: not known now.
+        capacity: Their capacity, milliwatt-hours.
+        sharing: Whether one of them shares by command; ``None``: not known now.
+    """
+
+    level: MilliwattHours | None
+    capacity: MilliwattHours
+    sharing: bool | None
+
+
+def state(totals: Mapping[str, MilliwattHours], batteries: BatteryLevel | None) -> bytes:
+    """Return the payload of the state topic; numbers are decimal text, exact; null is unknown."""
+    values: dict[str, str | None] = {name: _decimal(energy, 6) for name, energy in totals.items()}
+    if batteries is not None:
+        level = batteries.level
+        values[LEVEL] = None if level is None else _decimal(level, 3)
+        values[LEVEL_PERCENT] = None if level is None else _decimal(1000 * level // batteries.capacity, 1)
+        values[SHARING] = None if batteries.sharing is None else "ON" if batteries.sharing else "OFF"
+    return json.dumps(values).encode()
+
+
+def _decimal(number: int, digits: int) -> str:
+    """Return a number of ``10 ** -digits`` as decimal text."""
+    whole, part = divmod(abs(number), 10**digits)
+    return f"{'-' if number < 0 else ''}{whole}.{part:0{digits}}"

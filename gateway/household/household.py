@@ -1,0 +1,76 @@
+"""The household of a gateway: what it publishes of one place, and the totals it stores. Pure.
+
+It reads what the gateway has committed and what its manager has heard; it decides nothing about meters.
+"""
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.effects import Effect, Write
+from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now
+from commonwatt.model.records import State
+from commonwatt.town.registry import RegisteredMeter
+from gateway.changes import Change
+from gateway.control.manager import LEVEL_GOOD_FOR_S, Manager, MeterView
+from gateway.household.discovery import BatteryLevel, discovery, state, topics_of
+from gateway.household.totals import Keeper, quantities_of
+from gateway.stored import Counted
+
+
+class Household:
+    """The place that a gateway publishes; without ``[gateway.household]`` it does nothing.
+
+    Attributes:
+        keeper: Counts the energy of the place; ``None``: no place is published.
+        meters: The registered meters of the place.
+    """
+
+    def __init__(
+        self, settings: GatewaySettings, store: Counted, registry: dict[MeterId, RegisteredMeter], manager: Manager
+    ) -> None:
+        self._microgrid = settings.microgrid
+        self._settings = settings.household
+        self._manager = manager
+        self.keeper = None if settings.household is None else Keeper(store, settings.household.place)
+        self.register(registry)
+
+    def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
+        """Replace the registry by a changed one."""
+        place = None if self._settings is None else self._settings.place
+        self.meters = [meter for meter in registry.values() if meter.location == place]
+        self._quantities = quantities_of(self.meters)
+
+    def save(self, *, acknowledged: bool) -> list[Effect[Change]]:
+        """Count what is committed; store the totals with an acknowledgement of the utility, or when it is time."""
+        if self.keeper is None:
+            return []
+        return [Write(setting) for setting in self.keeper.save(self._quantities, changed=acknowledged)]
+
+    def messages(self, now: Now, version: str) -> dict[str, bytes]:
+        """Return the present retained messages by topic; empty if the place has no meter. It names ``version``."""
+        if self._settings is None or self.keeper is None or not self.meters:
+            return {}
+        place = self._settings.place
+        topics = topics_of(self._microgrid, place, self._settings.prefix)
+        return {
+            topics.discovery: discovery(topics, place, self.meters, version),
+            topics.state: state(self.keeper.count(self._quantities), self._batteries(now)),
+        }
+
+    def _batteries(self, now: Now) -> BatteryLevel | None:
+        """Return the state of the batteries of the place together; ``None``: it has none."""
+        capacities = {m.id: m.battery_capacity_mwh for m in self.meters if m.battery_capacity_mwh is not None}
+        if not capacities:
+            return None
+        views = [self._manager.meters[meter] for meter in capacities]
+        levels = [view.level if now - view.level_heard <= LEVEL_GOOD_FOR_S else None for view in views]
+        known = [level for level in levels if level is not None]
+        return BatteryLevel(
+            level=sum(known) if len(known) == len(views) else None,
+            capacity=sum(capacities.values()),
+            sharing=any(view.bits & State.SHARING for view in views) if all(_heard(v, now) for v in views) else None,
+        )
+
+
+def _heard(view: MeterView, now: Now) -> bool:
+    """Return whether a meter's state bits are its own, and recent."""
+    return view.answered and view.heard is not None and now - view.heard <= LEVEL_GOOD_FOR_S

@@ -1,0 +1,416 @@
+"""What a gateway publishes of one place for Home Assistant: its form, exact totals, and null where it can't know."""
+
+import json
+import random
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from commonwatt.config.files import check_file
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.doctor.findings import Level
+from commonwatt.model.effects import Publish
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.records import HistoryRecord, RecordType, State
+from commonwatt.model.units import GROUP_S, QUARTER_S, SLOT_S
+from commonwatt.protocol.meter_messages import Refusal
+from commonwatt.town.registry import RegisteredMeter
+from gateway import doctor
+from gateway.core import RETRY, RETRY_S
+from gateway.household import totals
+from gateway.household.discovery import BatteryLevel, discovery, state, topics_of
+from gateway.household.link import HouseholdLink
+from harness.worlds.gateway import CAPACITY, START, World, batches, readings, registered
+
+PLACE = "house 1"
+IN, OUT, OTHER = 11, 1, 2
+TOPICS = topics_of("r001", PLACE, "homeassistant")
+
+ALLOWED = {
+    "energy": ({"total", "total_increasing"}, {"J", "kJ", "MJ", "GJ", "mWh", "Wh", "kWh", "MWh", "GWh", "TWh"}),
+    "energy_storage": ({"measurement"}, {"J", "kJ", "MJ", "GJ", "mWh", "Wh", "kWh", "MWh", "GWh", "TWh"}),
+    "battery": ({"measurement"}, {"%"}),
+}
+"""State classes and units that Home Assistant allows for a sensor's device class (its documentation of sensors)."""
+
+KEYS = {
+    "sensor": {"p", "name", "uniq_id", "val_tpl", "dev_cla", "stat_cla", "unit_of_meas"},
+    "binary_sensor": {"p", "name", "uniq_id", "val_tpl"},
+}
+
+
+def meter(number: int, *, direction: str = "outgoing", battery: bool = True, place: str = PLACE) -> RegisteredMeter:
+    return registered(number, battery=battery).model_copy(
+        update={"direction": direction, "location": place, "account": 1}
+    )
+
+
+class House(World):
+    """A world whose gateway publishes a place with a meter of each direction; another house has one too."""
+
+    def __init__(self, path: Path, place: str | None = PLACE) -> None:
+        super().__init__(path)
+        self.meters = {OUT: meter(OUT), IN: meter(IN, direction="incoming", battery=False), OTHER: registered(OTHER)}
+        table = None if place is None else {"place": place, "address": "127.0.0.1:1885"}
+        self.settings = GatewaySettings.model_validate({"microgrid": "r001", "household": table})
+        self.new_core()
+        self.tick(RETRY)
+
+    def state(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.messages()[TOPICS.state])
+        return found
+
+    def messages(self) -> dict[str, bytes]:
+        return self.core.household.messages(self.core.now, "9.9")
+
+    def energy(self, name: str) -> int:
+        """Return a total in milliwatt-hours."""
+        return int(Decimal(self.state()[name]) * 10**6)
+
+    def relay(self) -> None:
+        """Relay until the utility has acknowledged everything."""
+        for _ in range(20):
+            self.now += 60
+            sent = batches(self.tick("relay_s"))
+            for batch in sent:
+                self.acknowledge(batch)
+            if self.store.backlog()[0] == 0:
+                return
+        raise AssertionError("it does not relay")
+
+    def compact(self) -> None:
+        self.now += QUARTER_S
+        self.tick("compact_s")
+
+
+@pytest.fixture
+def house(tmp_path: Path) -> House:
+    return House(tmp_path / "gateway.db")
+
+
+# Discovery
+
+
+def test_discovery_has_the_form_that_home_assistant_documents(house: House) -> None:
+    payload = json.loads(house.messages()["homeassistant/device/commonwatt_r001_house_1/config"])
+    assert set(payload) == {"dev", "o", "cmps", "avty", "stat_t", "qos"}
+    assert payload["dev"]["ids"] == ["commonwatt_r001_house_1"]
+    assert payload["o"] == {"name": "commonwatt", "sw": "9.9"}
+    assert payload["avty"] == [{"t": "commonwatt/commonwatt_r001_house_1/availability"}]
+    assert set(payload["cmps"]) == set(house.state())
+    for name, entity in payload["cmps"].items():
+        assert set(entity) == KEYS[entity["p"]]
+        assert entity["uniq_id"] == f"commonwatt_r001_house_1_{name}"
+        assert entity["val_tpl"] == f"{{{{ value_json.{name} }}}}"
+        if entity["p"] == "sensor":
+            state_classes, units = ALLOWED[entity["dev_cla"]]
+            assert entity["stat_cla"] in state_classes
+            assert entity["unit_of_meas"] in units
+
+
+def test_the_energy_dashboard_takes_energy_in_out_and_generated_as_they_are(house: House) -> None:
+    entities = json.loads(house.messages()[TOPICS.discovery])["cmps"]
+    for name in ("energy_in", "energy_out", "generated"):
+        chosen = [entities[name][key] for key in ("dev_cla", "stat_cla", "unit_of_meas")]
+        assert chosen == ["energy", "total_increasing", "kWh"]
+
+
+def test_nothing_that_is_published_names_a_topic_for_commands(house: House) -> None:
+    for payload in house.messages().values():
+        assert not any(word in payload for word in (b"cmd", b"command", b"/set"))
+
+
+def test_a_place_without_battery_has_only_its_energy() -> None:
+    payload = json.loads(discovery(TOPICS, PLACE, [meter(IN, direction="incoming", battery=False)], "9.9"))
+    assert list(payload["cmps"]) == ["energy_in"]
+
+
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("house 1", "commonwatt_r001_house_1"),
+        ("House 1", "commonwatt_r001_house_1_d1d41471"),
+        ("house-1", "commonwatt_r001_house_1_abc753a0"),
+        ("東", "commonwatt_r001_2aa7024d"),
+    ],
+)
+def test_ids_of_a_place_are_fit_for_topics_stay_and_differ(place: str, name: str) -> None:
+    assert topics_of("r001", place, "homeassistant").id == name
+
+
+# State
+
+
+def test_numbers_are_exact_decimal_text() -> None:
+    batteries = BatteryLevel(level=14_400_001, capacity=28_800_000, sharing=True)
+    assert json.loads(state({"energy_in": 9_007_199_254_740_993}, batteries)) == {
+        "energy_in": "9007199254.740993",
+        "level": "14400.001",
+        "level_percent": "50.0",
+        "sharing": "ON",
+    }
+
+
+def test_level_and_sharing_are_those_of_the_battery_and_unknown_when_they_are_old(house: House) -> None:
+    assert house.state()["level"] is house.state()["level_percent"] is house.state()["sharing"] is None
+    house.introduce(OUT)
+    house.now += SLOT_S
+    house.level(OUT, 62.5, State.INITIALIZED | State.SHARING)
+    shown = house.state()
+    assert (shown["level"], shown["level_percent"], shown["sharing"]) == (
+        f"{CAPACITY * 625 // 1_000_000}.000",
+        "62.5",
+        "ON",
+    )
+    house.level(OUT, 62.5)
+    assert house.state()["sharing"] == "OFF"
+    house.now += 301
+    house.tick(RETRY)
+    assert house.state()["level"] is house.state()["sharing"] is None
+
+
+def test_a_place_that_no_meter_has_is_not_published(tmp_path: Path) -> None:
+    world = House(tmp_path / "gateway.db", "house of nobody")
+    world.put(OUT, 1, readings(OUT, 1, 4))
+    assert world.messages() == {}
+    world.meters = world.meters | {5: meter(5, place="house of nobody")}
+    world.core.register(world.meters)
+    assert len(world.messages()) == 2
+
+
+def test_without_the_table_nothing_is_published_counted_or_stored(tmp_path: Path) -> None:
+    world = House(tmp_path / "gateway.db", None)
+    world.put(OUT, 1, own(OUT, 1, 4))
+    world.relay()
+    assert world.messages() == {}
+    assert world.store.setting(f"household {PLACE}") is None
+
+
+# Totals
+
+
+def own(number: int, first_id: int, count: int, *, kind: int = 3, value: int = 1000) -> list[HistoryRecord]:
+    """Return readings of account 1, slot after slot by id."""
+    start = START + SLOT_S * (first_id - 1)
+    return [
+        record._replace(account=1)
+        for record in readings(number, first_id, count, start=start, kind=kind, value=value + first_id - 1)
+    ]
+
+
+def test_each_direction_and_generation_has_its_total_and_other_places_have_none(house: House) -> None:
+    house.now += QUARTER_S
+    house.put(OUT, 1, own(OUT, 1, 4))
+    house.put(OUT, 5, own(OUT, 5, 2, kind=RecordType.GENERATION, value=70))
+    house.put(OUT, 7, own(OUT, 7, 1, kind=RecordType.STORED, value=5000))
+    house.put(IN, 1, own(IN, 1, 3, value=9))
+    house.put(OTHER, 1, readings(OTHER, 1, 9))
+    assert (house.energy("energy_out"), house.energy("generated"), house.energy("energy_in")) == (4006, 149, 30)
+
+
+def test_a_put_that_comes_again_adds_nothing_not_even_in_one_transaction(house: House) -> None:
+    house.now += QUARTER_S
+    for _ in range(3):
+        assert house.put(OUT, 1, own(OUT, 1, 4)).status is Refusal.NONE
+        assert house.energy("energy_out") == 4006
+    house.put(OUT, 3, own(OUT, 3, 4))
+    assert house.energy("energy_out") == sum(range(1000, 1006))
+
+
+def test_energy_from_before_the_table_was_there_does_not_count(tmp_path: Path) -> None:
+    world = House(tmp_path / "gateway.db", None)
+    world.now += QUARTER_S
+    world.put(OUT, 1, own(OUT, 1, 4))
+    world.settings = House(tmp_path / "other.db").settings
+    world.crash()
+    assert world.energy("energy_out") == 0
+    world.put(OUT, 1, own(OUT, 1, 6))
+    assert world.energy("energy_out") == 1004 + 1005
+
+
+def test_exact_slots_replace_averages_and_the_published_total_never_falls(house: House) -> None:
+    house.now += QUARTER_S
+    mean = own(OUT, 1, 1)[0]._replace(lossy=1, end=START + GROUP_S, reading=500)
+    house.put(OUT, 1, [mean])
+    assert house.energy("energy_out") == 5000
+    exact = [record._replace(record_id=n + 2) for n, record in enumerate(own(OUT, 1, 10, value=0))]
+    house.put(OUT, 2, exact)
+    assert house.energy("energy_out") == 5000
+    house.put(OUT, 12, own(OUT, 12, 5))
+    assert house.energy("energy_out") == sum(range(10)) + sum(range(1011, 1016))
+
+
+def test_totals_are_stored_with_the_acknowledgement_of_the_utility_only(house: House) -> None:
+    house.now += QUARTER_S
+    before = house.store.setting(f"household {PLACE}")
+    assert before is not None
+    house.put(OUT, 1, own(OUT, 1, 4))
+    house.now += RETRY_S
+    house.tick(RETRY)
+    assert house.store.setting(f"household {PLACE}") == before
+    house.relay()
+    assert json.loads(house.store.setting(f"household {PLACE}") or "")["sums"] == {"energy_out": 4006}
+
+
+def test_totals_survive_the_deletion_of_the_backup_and_a_store_whose_last_parts_are_lost(house: House) -> None:
+    house.now += QUARTER_S
+    house.put(OUT, 1, own(OUT, 1, 4))
+    house.relay()
+    house.store.connection.execute("DELETE FROM part")
+    house.crash()
+    assert house.energy("energy_out") == 4006
+    house.put(OUT, 5, own(OUT, 5, 1))
+    assert house.energy("energy_out") == 4006 + 1004
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_totals_are_the_sum_of_all_slots_whatever_comes_again_and_whenever_it_stops(
+    tmp_path: Path, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Puts come late, again, in any order and with averages; the gateway relays, compacts and crashes at any time."""
+    monkeypatch.setattr(totals, "PARTS_AT_A_TIME", 3)
+    rng = random.Random(seed)
+    house = House(tmp_path / "gateway.db")
+    house.now += 8 * QUARTER_S
+    puts: dict[int, list[list[HistoryRecord]]] = {OUT: [], IN: [], OTHER: []}
+    best: dict[tuple[int, int], tuple[int, int]] = {}
+    shown = {"energy_out": 0, "energy_in": 0}
+
+    def put(number: int, records: list[HistoryRecord]) -> None:
+        house.put(number, records[0].record_id, records)
+        for record in records:
+            for slot in range(record.start, record.end, SLOT_S):
+                quality, value = 1 - record.lossy, record.reading
+                known = best.get((number, slot), (-1, 0))
+                best[number, slot] = max(known, (quality, value), key=lambda found: (found[0], -found[1]))
+
+    for _ in range(80):
+        number = rng.choice([OUT, IN, OTHER])
+        match rng.randrange(9):
+            case 0 | 1 | 2:
+                first = puts[number][-1][-1].record_id + 1 if puts[number] else 1
+                account = 2 if number == OTHER else 1
+                made = [record._replace(account=account) for record in own(number, first, rng.randint(1, 30))]
+                if rng.random() < 0.3:
+                    slot = START + GROUP_S * rng.randrange(40)
+                    end = slot + GROUP_S
+                    made = [made[0]._replace(lossy=1, start=slot, end=end, reading=rng.randrange(3000))]
+                puts[number].append(made)
+                if rng.random() < 0.6:
+                    put(number, made)
+            case 3 | 4 if puts[number]:
+                put(number, rng.choice(puts[number]))
+            case 5:
+                house.relay()
+            case 6:
+                house.compact()
+            case 7:
+                house.crash()
+            case _:
+                house.now += RETRY_S
+                house.tick(RETRY)
+        if rng.random() < 0.7:
+            continue
+        seen = Counter[int]()
+        for (of, _), (_, value) in best.items():
+            seen[of] += value
+        now = {name: house.energy(name) for name in shown}
+        keeper = house.core.household.keeper
+        assert keeper is not None
+        assert (keeper.totals.sums["energy_out"], keeper.totals.sums["energy_in"]) == (seen[OUT], seen[IN])
+        assert all(now[name] >= max(shown[name], keeper.totals.sums[name]) for name in shown)
+        shown = now
+
+
+# The connection
+
+
+class Broker:
+    """A household's broker that is there or not."""
+
+    def __init__(self, link: HouseholdLink, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.link, self.sent = link, list[Publish]()
+        monkeypatch.setattr(link.mqtt, "publish", self.take)
+
+    def take(self, message: Publish, *, retain: bool) -> bool:
+        assert retain
+        self.sent.append(message)
+        return True
+
+    def topics(self) -> list[str]:
+        """Return the last words of the topics published since the last call."""
+        sent, self.sent = self.sent, []
+        return [message.topic.rpartition("/")[2] for message in sent]
+
+
+def test_only_what_changed_is_published_and_all_of_it_after_home_assistants_start(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert house.settings.household is not None
+    link = HouseholdLink(house.settings.household, "r001")
+    broker = Broker(link, monkeypatch)
+    link.show(house.messages())
+    assert broker.topics() == [], "there is no connection"
+    link.mqtt.connected = True
+    link._connected()
+    assert broker.topics() == ["availability", "config", "state"]
+    link.show(house.messages())
+    assert broker.topics() == []
+    house.now += QUARTER_S
+    house.put(OUT, 1, own(OUT, 1, 1))
+    link.show(house.messages())
+    assert broker.topics() == ["state"]
+    for _ in range(1000):
+        link._hear("homeassistant/status", b"online")
+    link._hear("homeassistant/status", b"offline")
+    link.show(house.messages())
+    assert broker.topics() == ["availability", "config", "state"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, None),
+        ({"connected": False, "failure": "not authorised"}, "no connection to the household's broker: not authorised"),
+        ({"published": False}, "no meter has the place house 1"),
+    ],
+)
+def test_the_doctor_warns_of_a_place_that_is_not_published(changes: dict[str, object], words: str | None) -> None:
+    shown = {"place": PLACE, "connected": True, "failure": "", "published": True}
+    (finding,) = doctor._household({"household": shown | changes})
+    assert finding.level is (Level.GOOD if words is None else Level.WARNING)
+    assert finding.found == (words or "house 1 is published for Home Assistant")
+
+
+# Settings
+
+
+@pytest.mark.parametrize(
+    ("lines", "allowed"),
+    [
+        ("", "place: missing"),
+        ('place = "house 1"', "address: missing"),
+        ('place = "house 1"\naddress = "127.0.0.1:1885"\npassword = "x"', "password needs user"),
+        ('place = "house 1"\naddress = "192.0.2.7:1883"', "plain_text = true"),
+        ('place = "house 1"\naddress = "127.0.0.1:1885"\nprefix = "home/#"', "pattern"),
+        ('place = "house 1"\naddress = "127.0.0.1:1885"\ncolour = "red"', "unknown key; known here: place"),
+        ('place = ""\naddress = "127.0.0.1:1885"', "at least 1 character"),
+        ('place = "house 1"\naddress = "nowhere"', "address"),
+    ],
+)
+def test_a_wrong_table_is_told_with_its_line_and_what_is_allowed(tmp_path: Path, lines: str, allowed: str) -> None:
+    path = tmp_path / "gateway.toml"
+    path.write_text(f'[gateway]\nmicrogrid = "r001"\n\n[gateway.household]\n{lines}\n')
+    with pytest.raises(ConfigError, match="line ") as caught:
+        check_file(path)
+    assert allowed in str(caught.value)
+
+
+def test_a_table_for_a_broker_with_tls_is_accepted(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.toml"
+    household = 'place = "house 1"\naddress = "192.0.2.7:8883"\nca = "house.pem"\nuser = "u"\npassword = "p"\n'
+    path.write_text(f'[gateway]\nmicrogrid = "r001"\n\n[gateway.household]\n{household}')
+    assert check_file(path) == "gateway"
