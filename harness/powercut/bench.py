@@ -27,8 +27,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.site = Site(folder / "town", TOWN, speed=1)
-        gateway = self.site.layout.part("r001 gateway").config
-        gateway.write_text(f"{gateway.read_text()}commit_s = {COMMIT_S}\n")
+        self.site.add_setting("r001 gateway", f"commit_s = {COMMIT_S}")
         self._folder = folder
         self._library = build(folder)
         self._recorded = 0
