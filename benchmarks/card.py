@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from threading import Event
 
-from benchmarks.processes import frames_bytes, memory_bytes
+from benchmarks.processes import cpu_s, frames_bytes, memory_bytes
 from benchmarks.report import Goal, Section, Table, number, spread
 from gateway.store.tables import CHECKPOINT_BYTES
 from harness.network.waiting import eventually
@@ -47,7 +48,7 @@ CASES: dict[str, str] = {"commit_s = 10 (default)": "", "commit_s = 1": "commit_
 BEFORE = (
     "The same before puts shared commits and new stores had pages of 1 KiB (commit 033c3d1, this machine, 2026-11-21): "
     "1,220 MB a day in 43,200 commits of 5.8 pages, of it checkpoints 19 MB; parts and their indexes 1,327 of 2,607 "
-    "pages, coverage 624, row numbers 308, settings 268, periods 30, all others 50. Memory and start are unchanged."
+    "pages, coverage 624, row numbers 308, settings 268, periods 30, all others 50. Memory was 111 MB together."
 )
 KERNEL = (
     "ext4 writes the time of a file's change, too. Since Linux 6.13 it hardly ever does, if no program asks for that "
@@ -129,6 +130,19 @@ class Written:
         return count / self.seconds * DAY_S
 
 
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A start, until the process listens.
+
+    Attributes:
+        seconds: Its duration.
+        cpu_s: Its processor time.
+    """
+
+    seconds: float
+    cpu_s: float
+
+
 class Controller:
     """A residential microgrid whose gateway has its store on a card of its own."""
 
@@ -186,14 +200,14 @@ class Controller:
         each = {part: memory_bytes(pid) / MB for part, pid in pids.items()}
         return {**each, "together": frames_bytes(list(pids.values())) / MB}
 
-    def starts(self, times: int) -> dict[str, list[float]]:
-        """Stop gateway and broker, and start them again; return each one's seconds until it listens."""
+    def starts(self, times: int) -> dict[str, list[Start]]:
+        """Stop gateway and broker, and start them again and again; return each one's starts."""
         del self.site.environments["r001 gateway"]
         self.site.stop("r001 gateway", "r001 broker")
-        found: dict[str, list[float]] = {part: [] for part in reversed(PARTS)}
+        found: dict[str, list[Start]] = {part: [] for part in PARTS}
         for _ in range(times):
             for part, key in (("broker", "listen"), ("gateway", "http")):
-                found[part].append(_start_s(self.site, f"r001 {part}", key))
+                found[part].append(_start(self.site, f"r001 {part}", key))
             self.site.stop("r001 gateway", "r001 broker")
         return found
 
@@ -217,14 +231,14 @@ class Controller:
         return found
 
 
-def _start_s(site: Site, name: str, key: str) -> float:
-    """Start a part as its unit does; return the seconds until its address accepts a connection."""
+def _start(site: Site, name: str, key: str) -> Start:
+    """Start a part as its unit does, until its address accepts a connection."""
     part = site.layout.part(name)
     began = time.monotonic()
     with part.log.open("ab") as log:
         site.processes[name] = subprocess.Popen(part.command, stdout=log, stderr=log)
     eventually(lambda: _listens(site.address(name, key)))
-    return time.monotonic() - began
+    return Start(seconds=time.monotonic() - began, cpu_s=cpu_s(site.processes[name].pid))
 
 
 def _listens(address: tuple[str, int]) -> bool:
@@ -317,19 +331,27 @@ def _pages(found: Mapping[str, Written]) -> Table:
     )
 
 
-def _machine(memory: Mapping[str, float], starts: Mapping[str, list[float]]) -> Table:
+def _machine(memory: Mapping[str, float], starts: Mapping[str, list[Start]]) -> Table:
     return Table(
         title="Memory after the run, and start",
-        columns=("part", "memory (PSS)", "until it listens"),
+        columns=("part", "memory (PSS)", "until it listens", "processor time of it"),
         rows=(
-            *((part, f"{memory[part]:.0f} MB", spread(starts[part], "s")) for part in PARTS),
-            ("together", f"{memory['together']:.0f} MB, no page twice", ""),
+            *(
+                (
+                    part,
+                    f"{memory[part]:.0f} MB",
+                    spread([start.seconds for start in starts[part]], "s"),
+                    spread([start.cpu_s for start in starts[part]], "s"),
+                )
+                for part in PARTS
+            ),
+            ("together", f"{memory['together']:.0f} MB, no page twice", "", ""),
         ),
     )
 
 
 def _goals(
-    found: Mapping[str, Written], memory: Mapping[str, float], starts: Mapping[str, list[float]]
+    found: Mapping[str, Written], memory: Mapping[str, float], starts: Mapping[str, list[Start]]
 ) -> Iterator[Goal]:
     for (case, each), most in zip(found.items(), (150, 300), strict=True):
         yield Goal(
@@ -349,8 +371,8 @@ def _goals(
     for part in PARTS:
         yield Goal(
             what=f"start of the {part}",
-            value=max(starts[part]),
+            value=median(start.seconds for start in starts[part]),
             unit="s",
             at_most=3,
-            limited_by="Loading the modules takes most of it.",
+            limited_by="Loading the modules takes most of it, and the other processes of this machine.",
         )
