@@ -24,6 +24,7 @@ BENCHMARKS: dict[str, float] = {
     "gateway_store": 0.3,
     "store": 3.5,
     "gateway_live": 4.5,
+    "card": 17,
     "latency": 6.5,
     "backlog": 3,
     "town_load": 11,

@@ -74,6 +74,9 @@ HEARTBEAT = "heartbeat"
 
 HEARTBEAT_S = 60
 
+STORED_PERIOD_S = 900
+"""Least period of a job, seconds, whose last run is stored; a shorter one runs again after a restart."""
+
 PROBED_METERS = 3
 """Meters that get a request at a time when no meter has sent anything for a while."""
 
@@ -114,6 +117,7 @@ class Gateway:
         self._store = store
         self._meters = meters
         self._urgent = False
+        self._done: dict[str, int] = {}
         self._shifted: list[Effect[Change]] = []
         self._commands_topic = gateway_down(self._microgrid, COMMANDS)
         self._broker_topic = broker_up(self._microgrid)
@@ -315,7 +319,7 @@ class Gateway:
         return []
 
     def tick(self, job: str, raw: EpochSeconds) -> list[Effect[Change]]:
-        """Run a job; collecting, relaying and compacting run once a period, also after a restart."""
+        """Run a job; collecting, relaying and compacting run once a period, long ones also after a restart."""
         now = self._tell(raw)
         if job == RETRY:
             return self._retry(now)
@@ -323,10 +327,12 @@ class Gateway:
             return [self._status(now)]
         if job == "levels_s":
             return self.manager.share(now) + self.manager.ask_levels(now, self.utility_commands.periods[job])
-        period = now // self.utility_commands.periods[job]
-        if self._store.period(job) == period:
+        every_s = self.utility_commands.periods[job]
+        period = now // every_s
+        if period in (self._done.get(job), self._store.period(job)):
             return []
-        done: list[Effect[Change]] = [Write(PeriodDone(job, period))]
+        self._done[job] = period
+        done: list[Effect[Change]] = [Write(PeriodDone(job, period))] if every_s >= STORED_PERIOD_S else []
         if job == "collect_s":
             return done + self.manager.ask_records(list(self._meters))
         if job == "relay_s":

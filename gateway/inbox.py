@@ -1,8 +1,13 @@
-"""The bounded queue of events for the core, taken in groups, with the meters in turn."""
+"""The bounded queue of events for the core, taken in groups, with the meters in turn.
+
+Small puts of records wait for others for a while: all of a group are committed at once, and only then acknowledged. So
+a gateway writes less to its card; the meters keep the records meanwhile. All other events are taken at once.
+"""
 
 import asyncio
 
 from commonwatt.protocol.meter_messages import slots_asked
+from commonwatt.protocol.topics import RECORDS
 from commonwatt.runtime.fair_queue import FairQueue
 from gateway.events import Event, FromMeter, FromUtility
 
@@ -21,16 +26,27 @@ MAX_GROUP_BYTES = 512 * 1024
 MAX_GROUP_SLOTS = 20_000
 """A transaction that covers this many slots takes no further messages."""
 
+SMALL_PUT_SLOTS = 100
+"""A put of fewer slots waits for others: some minutes of one meter. A larger one is of a backlog, whose meter sends the
+next put as soon as it is acknowledged."""
+
 _SERVICE = ""
 """The sender of all events that are not a meter's: ticks, and the utility's acknowledgements and commands."""
 
 
 class Inbox:
-    """The queue before the core."""
+    """The queue before the core.
 
-    def __init__(self) -> None:
+    Args:
+        wait_s: Longest time, in real seconds, for which a small put of records waits for others; 0: it does not wait.
+    """
+
+    def __init__(self, wait_s: float = 0) -> None:
+        self._wait_s = wait_s
         self._queue: FairQueue[str, Event] = FairQueue(max_items=MAX_WAITING, max_bytes=MAX_WAITING_BYTES)
         self._filled = asyncio.Event()
+        self._due: asyncio.TimerHandle | None = None
+        self._is_due = False
 
     def __len__(self) -> int:
         """Return how many events wait."""
@@ -45,24 +61,63 @@ class Inbox:
         """Queue an event for the core."""
         match event:
             case FromMeter(topic, payload):
-                # The meter's subtree: one meter's records, events and outcomes stay in order.
-                sender, work, size = topic.rpartition("/")[0], 1 + slots_asked(payload), len(payload)
+                # The meter's subtree: one meter's records, events and outcomes stay in order, but for small puts.
+                sender, slots, size = topic.rpartition("/")[0], slots_asked(payload), len(payload)
+                work = 1 + slots
+                if self._wait_s and topic.endswith(f"/{RECORDS}") and slots < SMALL_PUT_SLOTS:
+                    sender = topic
             case FromUtility(_, payload):
                 sender, work, size = _SERVICE, 1, len(payload)
             case _:
                 sender, work, size = _SERVICE, 1, 0
         self._queue.put(sender, event, work=work, size=size)
+        if not _waits(sender) or len(self._queue) >= MAX_GROUP or self._queue.size >= MAX_GROUP_BYTES:
+            self._is_due = self._is_due or _waits(sender)
+            self._filled.set()
+        elif self._due is None:
+            self._due = asyncio.get_running_loop().call_later(self._wait_s, self._now_due)
+
+    def _now_due(self) -> None:
+        self._is_due = True
         self._filled.set()
 
     async def filled(self) -> None:
-        """Wait until an event was queued since the last call."""
+        """Wait until an event was queued since the last call that is to be taken now."""
         await self._filled.wait()
         self._filled.clear()
 
     def take(self) -> list[Event]:
-        """Remove and return the events of the next transaction; empty if none waits."""
-        return self._queue.take(items=MAX_GROUP, work=MAX_GROUP_SLOTS, size=MAX_GROUP_BYTES)
+        """Remove and return the events of the next transaction; empty if none is to be taken now."""
+        only = None if self._is_due else _is_urgent
+        taken = self._queue.take(items=MAX_GROUP, work=MAX_GROUP_SLOTS, size=MAX_GROUP_BYTES, only=only)
+        self._settle()
+        return taken
+
+    def join(self, taken: int) -> list[Event]:
+        """Remove and return waiting puts for a transaction that already has ``taken`` events, and is needed anyway."""
+        room = MAX_GROUP - taken
+        joined = self._queue.take(items=room, work=MAX_GROUP_SLOTS, size=MAX_GROUP_BYTES, only=_waits)
+        self._settle()
+        return joined
+
+    def _settle(self) -> None:
+        """Forget when the group is due, once no put waits for it."""
+        if not any(map(_waits, self._queue.senders())):
+            self._is_due = False
+            if self._due is not None:
+                self._due.cancel()
+                self._due = None
 
     def clear(self) -> None:
         """Drop all waiting events."""
         self._queue.clear()
+        self._settle()
+
+
+def _waits(sender: str) -> bool:
+    """Return whether a sender's events are small puts, which wait for others."""
+    return sender.endswith(f"/{RECORDS}")
+
+
+def _is_urgent(sender: str) -> bool:
+    return not _waits(sender)

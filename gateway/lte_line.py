@@ -38,6 +38,10 @@ MOST_BYTES = 2**53
 LONGEST_LOOK_S = 3600
 """Longest time between two reports, seconds, that counts as measured."""
 
+KEEP_EVERY_S = 900
+"""Seconds between two writes of a side's byte count. After a crash, the bytes of the utility's side since the last
+write are missing; those of the meters' side are in the next report of the broker."""
+
 KEPT_DAYS = 62
 """Days kept of each side: this month and the last."""
 
@@ -166,6 +170,7 @@ class Line:
         marks = {side: store.setting(_key(side)) for side in self._sides}
         self._marks = {side: _Mark.of(kept) for side, kept in marks.items() if kept is not None}
         self._looked: dict[str, EpochSeconds] = {}
+        self._kept: dict[str, EpochSeconds] = {}
 
     def look(self, side: str, run: str, sums: ByteCount, now: EpochSeconds) -> list[Effect[Change]]:
         """Add a side's bytes since its last report.
@@ -198,11 +203,22 @@ class Line:
         for oldest in list(days)[:-KEPT_DAYS]:
             del days[oldest]
         self._marks[side] = _Mark(run, high)
-        return [Write(kept_days(days.values())), Write(Setting(_key(side), self._marks[side].kept()))]
+        if abs(now - self._kept.get(side, 0)) < KEEP_EVERY_S:
+            return []
+        self._kept[side] = now
+        return self._keep(side)
+
+    def keep(self) -> list[Effect[Change]]:
+        """Return the writes of all byte counts, for the end of the process."""
+        return [effect for side in self._looked for effect in self._keep(side)]
+
+    def _keep(self, side: str) -> list[Effect[Change]]:
+        return [Write(kept_days(self._days[side].values())), Write(Setting(_key(side), self._marks[side].kept()))]
 
     def shift(self, by_s: int) -> None:
         """Shift the times of the last reports after the time was set by ``by_s``."""
         self._looked = {side: looked + by_s for side, looked in self._looked.items()}
+        self._kept = {side: kept + by_s for side, kept in self._kept.items()}
 
     def month(self, now: EpochSeconds) -> Month | None:
         """Return this month's byte count and forecast; ``None``: nothing was ever counted."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from commonwatt.config.settings import GatewaySettings
-from commonwatt.model.effects import Effect, perform
+from commonwatt.model.effects import Effect, Write, perform
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.ids import MeterId
 from commonwatt.network.http_server import HttpServer
@@ -54,7 +54,7 @@ class Shell:
     ) -> None:
         self._settings = settings
         self._clock = clock
-        self._inbox = Inbox()
+        self._inbox = Inbox(clock.real_s(settings.commit_s) if settings.commit_s else 0)
         self._figures = Figures()
         self._recent = Recent(time.monotonic())
         self._watchdog: Watchdog | None = None
@@ -168,6 +168,7 @@ class Shell:
         try:
             for event in self._inbox.take():
                 await self._step(self._ask(event, int(self._clock.now())))
+            await self._step(self._core.line.keep())
         except sqlite3.Error as error:
             log.error(
                 "store %s failed (%s): the LTE line's byte count since the last minute is lost",
@@ -184,8 +185,11 @@ class Shell:
             while (group := self._inbox.take()) or next_:
                 now = int(self._clock.now())
                 try:
-                    asked = [effect for event in group for effect in self._ask(event, now)]
-                    await self._step([*next_, *asked])
+                    asked = next_ + [effect for event in group for effect in self._ask(event, now)]
+                    if any(isinstance(effect, Write) for effect in asked):
+                        group += (joined := self._inbox.join(len(group)))
+                        asked += [effect for event in joined for effect in self._ask(event, now)]
+                    await self._step(asked)
                     next_ = self._ask(Committed(), now) if group else []
                 except sqlite3.Error as error:
                     next_ = []

@@ -1,13 +1,12 @@
-"""Tables for people in a terminal."""
+"""Tables for people in a terminal.
+
+The library that draws them is loaded when one is shown: services import this module, too, and show none.
+"""
 
 import json
 from collections.abc import Sequence
 
 import typer
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from commonwatt.model.words import moment
 
@@ -22,6 +21,8 @@ _WHOLE = ("no", "id", "time", "to", "sender", "meter", "microgrid")
 
 def is_wide() -> bool:
     """Return whether the terminal is wide enough for every column."""
+    from rich.console import Console
+
     return Console().width >= WIDE
 
 
@@ -30,6 +31,11 @@ def show(title: str, rows: Sequence[dict[str, object]], columns: Sequence[str]) 
     if not rows:
         typer.echo(f"no {title}")
         return
+    from rich import box
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table(title=f"{title} ({len(rows)} shown)", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     cells = [[_cell(column, row[column]) for column in columns] for row in rows]
     for number, column in enumerate(columns):

@@ -256,6 +256,13 @@ class GatewaySettings(Settings):
     levels_s: Seconds = Field(60, description="How often batteries far from their minimum are asked for their level.")
     relay_s: Seconds = Field(60, description="How often data is relayed to the utility; urgent data at once.")
     compact_s: Seconds = Field(900, description="How often acknowledged parts of finished quarters are joined.")
+    commit_s: float = Field(
+        10,
+        ge=0,
+        le=10,
+        description="How long meters' records may wait for others, to be stored and then acknowledged together: fewer "
+        "writes to the card. Meters keep them meanwhile. All other messages are handled at once.",
+    )
     backup_bytes: int = Field(
         50_000_000_000,
         ge=1_000_000,

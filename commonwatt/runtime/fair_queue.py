@@ -7,7 +7,7 @@ by one turn at most.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Collection, Hashable
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
@@ -80,7 +80,19 @@ class FairQueue(Generic[K, T]):
         while self._count > self._max_items or self.size > self._max_bytes:
             self._drop_newest(self._largest(sender))
 
-    def take(self, *, items: int, work: int, size: int, one_turn_each: bool = False) -> list[T]:
+    def senders(self) -> Collection[K]:
+        """Return the senders with waiting items."""
+        return self._senders.keys()
+
+    def take(
+        self,
+        *,
+        items: int,
+        work: int,
+        size: int,
+        one_turn_each: bool = False,
+        only: Callable[[K], bool] | None = None,
+    ) -> list[T]:
         """Take out the next items in turn: at least one if any waits, then until a limit is reached.
 
         Args:
@@ -89,7 +101,17 @@ class FairQueue(Generic[K, T]):
             size: No further item is taken once they have so many bytes.
             one_turn_each: No item is taken in a second turn of a sender, so that the backlog of one does not fill the
                 group, for which all others wait.
+            only: Whose items are taken; the other senders keep their items and wait for their next turn.
         """
+        passed = [] if only is None else [name for name in self._turns if not only(name)]
+        if passed:
+            self._in_turn = self._in_turn and self._turns[0] not in passed
+            self._turns = deque(name for name in self._turns if name not in passed)
+        taken = self._take(items, work, size, one_turn_each=one_turn_each)
+        self._turns.extend(passed)
+        return taken
+
+    def _take(self, items: int, work: int, size: int, *, one_turn_each: bool) -> list[T]:
         taken: list[T] = []
         served: set[K] = set()
         while self._turns and len(taken) < items and work > 0 and size > 0:

@@ -20,7 +20,17 @@ _HEADER = struct.Struct(">IIIIIIII")
 _FRAME = struct.Struct(">IIIIII")
 _MAGIC = 0x377F0682
 _MASK = 0xFFFFFFFF
-_PAGE_SIZES = {2**n for n in range(9, 17)}
+_DATABASE = b"SQLite format 3\0"
+_KINDS = {2, 5, 10, 13}
+"""First bytes of the pages of tables and indexes."""
+
+GUESSED_BYTES = 1 << 20
+"""Bytes of a database from which its page size is guessed."""
+
+GUESSED_SHARE = 0.6
+"""Least share of pages that must begin so: half of a smaller size's pages begin inside one of the real size."""
+
+_PAGE_SIZES = {1 << n for n in range(9, 17)}
 
 
 @dataclass(frozen=True)
@@ -106,7 +116,7 @@ def _guesses(head: bytes, path: Path) -> Iterator[_Header]:
     salts = {tuple(salts_and_sum[:2])}
     if len(head) == _HEADER.size + _FRAME.size:
         salts.add(_FRAME.unpack_from(head, _HEADER.size)[2:4])
-    for size in {page_bytes, _page_bytes_of(path), 4096} & _PAGE_SIZES:
+    for size in {page_bytes, _page_bytes_of(path), _guessed_page_bytes(path)} & _PAGE_SIZES:
         for order in ("<", ">"):
             sums = (tuple(salts_and_sum[2:]), _sum(head[:24], (0, 0), order))
             for pair in salts:
@@ -114,11 +124,26 @@ def _guesses(head: bytes, path: Path) -> Iterator[_Header]:
 
 
 def _page_bytes_of(path: Path) -> int:
+    """Return the page size in a database's header; 0 if the header is damaged."""
     if not path.exists():
         return 0
     with path.open("rb") as file:
-        size = int.from_bytes(file.read(18)[16:], "big")
-    return 65536 if size == 1 else size
+        head = file.read(18)
+    number = int.from_bytes(head[16:], "big")
+    size: int = 65536 if number == 1 else number
+    return size if head.startswith(_DATABASE) and size in _PAGE_SIZES else 0
+
+
+def _guessed_page_bytes(path: Path) -> int:
+    """Return the page size at which most of a database's first pages begin with the number of a kind of page."""
+    if path.exists():
+        with path.open("rb") as file:
+            content = file.read(GUESSED_BYTES)
+        for size in sorted(_PAGE_SIZES):
+            kinds = [content[at] in _KINDS for at in range(size, len(content), size)]
+            if sum(kinds) > GUESSED_SHARE * len(kinds):
+                return size
+    return 4096
 
 
 def _look_through(file: BinaryIO, header: _Header, *, whole: bool) -> Log:
@@ -213,14 +238,14 @@ def image_of(path: Path) -> Path:
 
 @contextmanager
 def readable(
-    path: Path, check_schema: Callable[[sqlite3.Connection], None], empty_database: Callable[[], bytes]
+    path: Path, check_schema: Callable[[sqlite3.Connection], None], empty_database: Callable[[int], bytes]
 ) -> Iterator[sqlite3.Connection]:
     """Open a damaged database for reading; if its log or schema is damaged, open a repaired copy.
 
     Args:
         path: The database; it is not changed.
         check_schema: Raises an SQLite error if the schema is damaged.
-        empty_database: Returns an empty database with the same schema.
+        empty_database: Returns an empty database with the same schema, with pages of so many bytes.
     """
     image, found = image_of(path), read_log(path)
     lost = found is not None and found.lost_commits > 0
@@ -229,7 +254,7 @@ def readable(
         if not whole:
             rebuild(path, found, image)
             if not _is_right(image, check_schema):
-                lend_schema(image, empty_database())
+                lend_schema(image, empty_database(_page_bytes_of(image) or _guessed_page_bytes(image)))
         with closing(open_read_only(path if whole else image)) as source:
             yield source
     finally:

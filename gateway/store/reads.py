@@ -17,6 +17,7 @@ from gateway.store.tables import (
     FORGOTTEN,
     MAY_BE_COARSE,
     NOT_ACKNOWLEDGED,
+    PAGE_BYTES,
     PART_COLUMNS,
     SCHEMA,
     SCHEMA_VERSION,
@@ -313,25 +314,29 @@ class StoreReads:
         return int(self._db.execute(f"PRAGMA {name}").fetchone()[0])
 
 
-def empty_database() -> bytes:
-    """Return a database with the tables of a store and nothing in them."""
+def empty_database(page_bytes: int) -> bytes:
+    """Return a database with the tables of a store and nothing in them, of the version with these pages."""
+    version = next((version for version, size in PAGE_BYTES.items() if size == page_bytes), SCHEMA_VERSION)
     made = sqlite3.connect(":memory:")
-    made.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    made.execute(f"PRAGMA page_size = {PAGE_BYTES[version]}")
+    made.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {version}; COMMIT;")
     content = made.serialize()
     made.close()
     return content
 
 
 def check_schema(connection: sqlite3.Connection) -> None:
-    """Compare the schema with this release's: SQLite does not detect a damaged word in it.
+    """Compare the schema and its version with this release's: SQLite does not detect a damaged word in it.
 
     Raises:
         DamagedError: The schemas differ.
     """
     made = sqlite3.connect(":memory:")
-    made.deserialize(empty_database())
+    made.deserialize(empty_database(connection.execute("PRAGMA page_size").fetchone()[0]))
     sql = "SELECT type, name, tbl_name, rootpage, sql FROM sqlite_schema ORDER BY name"
-    right, found = made.execute(sql).fetchall(), connection.execute(sql).fetchall()
+    right, found = (
+        (each.execute("PRAGMA user_version").fetchone(), each.execute(sql).fetchall()) for each in (made, connection)
+    )
     made.close()
     if found != right:
         raise DamagedError("its schema is not what was written")

@@ -49,7 +49,17 @@ from gateway.changes import (
     Setting,
 )
 from gateway.store.reads import FORGETTING, StoreReads
-from gateway.store.tables import COLUMNS, FORGOTTEN, NOT_ACKNOWLEDGED, SCHEMA, SCHEMA_VERSION, row_sum
+from gateway.store.tables import (
+    CHECKPOINT_BYTES,
+    COLUMNS,
+    FORGOTTEN,
+    KEY_COLUMNS,
+    NOT_ACKNOWLEDGED,
+    PAGE_BYTES,
+    SCHEMA,
+    SCHEMA_VERSION,
+    row_sum,
+)
 
 MAX_RANGES = 1000
 """Most ranges of ids kept of a meter's log, the last extended; correct meters have one for each generation."""
@@ -112,7 +122,7 @@ class Store(StoreReads):
         self._db.text_factory = lenient_text
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
-        if version != SCHEMA_VERSION and tables:
+        if version not in PAGE_BYTES and tables:
             self._refuse(version, tables)
         self._inode = self._there()
         if not read_only:
@@ -120,8 +130,13 @@ class Store(StoreReads):
         self.store_id = int(self.setting("store_id") or "0")
 
     def _prepare(self, *, empty: bool) -> None:
+        if empty:
+            self._db.execute(f"PRAGMA page_size={PAGE_BYTES[SCHEMA_VERSION]}")
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute(f"PRAGMA wal_autocheckpoint={CHECKPOINT_BYTES // self._pragma('page_size')}")
+        # Otherwise some builds of SQLite write zeros into freed pages, through the log.
+        self._db.execute("PRAGMA secure_delete=FAST")
         self._db.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         if empty:
             self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
@@ -131,8 +146,9 @@ class Store(StoreReads):
         """Raise the error for a file whose header has another version."""
         if not tables & {"coverage", "setting", "part"}:
             raise StoreError(f"{self._path}: is a database, but not a gateway's; name another file as store")
-        if "setting" in tables and self.setting("schema") == str(SCHEMA_VERSION):
-            raise DamagedError(f"its header says schema {version}, its table {SCHEMA_VERSION}")
+        named = self.setting("schema") if "setting" in tables else None
+        if named in [str(known) for known in PAGE_BYTES]:
+            raise DamagedError(f"its header says schema {version}, its table {named}")
         raise StoreError(
             f"{self._path}: schema {version}, but this release knows {SCHEMA_VERSION}; install the newer release"
         )
@@ -255,17 +271,29 @@ class Store(StoreReads):
         who = (signed64(change.meter), change.log, change.generation)
         first, last = change.first, change.last
         where = "meter = ? AND log = ? AND generation = ? AND first <= ? AND last >= ?"
-        touching = [row[-2:] for _, row in self._sound("coverage", f"WHERE {where}", (*who, last + 1, first - 1))]
-        if any(a <= first and last <= b for a, b in touching):
+        found = self._sound("coverage", f"WHERE {where}", (*who, last + 1, first - 1))
+        touching = [(row, columns[-2:]) for row, columns in found]
+        if any(a <= first and last <= b for _, (a, b) in touching):
+            return
+        row, grown = touching[0] if len(touching) == 1 else (0, (first + 1, 0))
+        if grown[0] <= first and row == self._newest_range(*who[:2]):
+            # The usual case changes one page: neither the row's number nor its key.
+            crc = row_sum("coverage", (*who, grown[0], last))
+            self._db.execute("UPDATE coverage SET last = ?, crc = ? WHERE rowid = ?", (last, crc, row))
             return
         self._db.execute(f"DELETE FROM coverage WHERE {where}", (*who, last + 1, first - 1))
-        first = min([first, *(a for a, _ in touching)])
-        last = max([last, *(b for _, b in touching)])
+        first = min([first, *(a for _, (a, _) in touching)])
+        last = max([last, *(b for _, (_, b) in touching)])
         self._insert("REPLACE", "coverage", (*who, first, last))
         if not touching:
             # Merged ranges are new rows: the range of an active log is never the oldest.
             of_log = "SELECT rowid FROM coverage WHERE meter = ? AND log = ? ORDER BY rowid DESC LIMIT -1 OFFSET ?"
             self._db.execute(f"DELETE FROM coverage WHERE rowid IN ({of_log})", (*who[:2], MAX_RANGES))
+
+    def _newest_range(self, meter: int, log: int) -> int:
+        """Return the row number of the newest range of a meter's log."""
+        sql = "SELECT max(rowid) FROM coverage WHERE meter = ? AND log = ?"
+        return int(self._db.execute(sql, (meter, log)).fetchone()[0] or 0)
 
     @_apply.register
     def _(self, change: MeterInfo) -> None:
@@ -337,7 +365,13 @@ class Store(StoreReads):
         if table in ("event", "letter"):
             columns, values = [*columns, "relayed"], [*values, UNSENT]
         marks = ", ".join("?" * len(columns))
-        sql = f"INSERT OR {clash} INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        into = f"INTO {table} ({', '.join(columns)}) VALUES ({marks})"
+        if clash == "REPLACE" and table in KEY_COLUMNS:
+            # Unlike a replaced row, an updated one keeps its number: the page of its key's index stays as it is.
+            changed = ", ".join(f"{column} = excluded.{column}" for column in columns[KEY_COLUMNS[table] :])
+            sql = f"INSERT {into} ON CONFLICT DO UPDATE SET {changed}"
+        else:
+            sql = f"INSERT OR {clash} {into}"
         return bool(self._db.execute(sql, values).rowcount)
 
     def _each(self, sql: str, rows: Iterable[Sequence[object]]) -> None:

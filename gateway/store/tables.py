@@ -16,9 +16,16 @@ from commonwatt.model.records import EventRecord
 from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
-SCHEMA_VERSION = 1
-"""Version of ``SCHEMA``. Each change of ``SCHEMA`` needs a new version and a migration: a file of this version
+SCHEMA_VERSION = 2
+"""Version of new stores. Each change of ``SCHEMA`` needs a new version and a migration: a file of this version
 with other tables is treated as damaged. A small new value is better a ``setting``, which needs neither."""
+
+PAGE_BYTES = {1: 4096, 2: 1024}
+"""By version that this release opens: the size of a page. A commit writes whole pages to the card, of which most change
+in a few bytes; a store of version 1 (release 0.2) keeps its pages and works the same."""
+
+CHECKPOINT_BYTES = 4 * 1024 * 1024
+"""Size of the write-ahead log at which its pages are written into the file, each once however often it changed."""
 
 NOT_ACKNOWLEDGED = f"relayed IS NOT {AVERAGED} AND relayed IS NOT {DONE}"
 """Condition: the utility has not acknowledged the part. ``IS NOT`` is also true for a damaged NULL."""
@@ -84,6 +91,9 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "coverage": ("meter", "log", "generation", "first", "last"),
 }
 """The columns that ``crc`` covers, by table."""
+
+KEY_COLUMNS = {"setting": 1, "desired": 2, "period": 1}
+"""By table whose rows are updated in place: how many of its first ``COLUMNS`` are its key."""
 
 PART_COLUMNS = ("meter", "type", "quarter", "payload", "relayed", "joined")
 

@@ -16,6 +16,9 @@ from harness.real.site import Site
 OPENING: dict[str, Open] = {"r001 gateway": open_gateway, "utility": open_utility}
 """The recorded parts, and the function that opens each one's store after a cut."""
 
+COMMIT_S = 0.2
+"""For which the gateway lets puts wait for others: less than ``AGAIN_S``, after which the players repeat them."""
+
 _BROKERS = ("head-end", "r001 broker")
 
 
@@ -24,6 +27,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.site = Site(folder / "town", TOWN, speed=1)
+        self.site.add_setting("r001 gateway", f"commit_s = {COMMIT_S}")
         self._folder = folder
         self._library = build(folder)
         self._recorded = 0

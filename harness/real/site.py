@@ -95,6 +95,11 @@ class Site:
             return listens(*self.address(name))
         return self.status(name) is not None
 
+    def add_setting(self, name: str, line: str) -> None:
+        """Add a line to a part's file."""
+        with self.layout.part(name).config.open("a") as config:
+            config.write(f"{line}\n")
+
     def put_mosquitto(self, name: str) -> None:
         """Use a Mosquitto, with rendered files, in place of a broker."""
         config = self.layout.part(name).config

@@ -12,7 +12,7 @@ from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.ids import MeterId
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.topics import COMMANDS, gateway_up
+from commonwatt.protocol.topics import COMMANDS, RECORDS, gateway_up
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Setting
 from gateway.core import RETRY, Gateway
@@ -57,6 +57,7 @@ class GatewayNode(Node[Change]):
         self.local = Link(world, f"{self.name}-l", self, broker, identity)
         self.head_end = Link(world, f"{self.name}-h", self, head_end, identity)
         self._asleep = False
+        self._puts: list[tuple[str, str, bytes]] = []
         self.links = [self.local, self.head_end]
         self._settings = settings
         self._meters = meters
@@ -65,6 +66,7 @@ class GatewayNode(Node[Change]):
     def build(self) -> None:
         """Make the core again; compare the store with the ledger."""
         self._asleep = False
+        self._puts.clear()
         self.core = Gateway(self._settings, self.store, self._meters)
         self.world.ledger.check_gateway(self.name, self.holdings())
 
@@ -101,6 +103,20 @@ class GatewayNode(Node[Change]):
             self.put_in("tick", RETRY)
         else:
             self.put_in("connected")
+
+    def put_in(self, what: str, topic: str = "", payload: bytes = b"") -> None:
+        """Queue a call; puts of records wait for others first, while everything else passes them."""
+        if what != self.local.name or not topic.endswith(f"/{RECORDS}"):
+            super().put_in(what, topic, payload)
+        elif len(self.waiting) + len(self._puts) < self.max_waiting:
+            self._puts.append((what, topic, payload))
+            if len(self._puts) == 1:
+                self.later(self.rng.uniform(0, self._settings.commit_s), self._due)
+
+    def _due(self) -> None:
+        puts, self._puts = self._puts, []
+        for put in puts:
+            super().put_in(*put)
 
     def work(self) -> None:
         """Handle all waiting messages in one transaction, then the effects that it allows, as the shell does."""

@@ -98,6 +98,7 @@ async def deliver_while_it_floods(site: Site) -> tuple[Sender, Sender]:
 
 def test_a_meter_that_asks_for_too_many_slots_is_refused_and_another_delivers(tmp_path: Path) -> None:
     with Site(tmp_path / "site", TOWN, speed=1) as site:
+        site.add_setting("r001 gateway", "commit_s = 0")
         site.start("r001 broker", "r001 gateway")
         eventually(lambda: f"r001: connected to 127.0.0.1:{site.address('r001 broker')[1]}" in site.log("r001 gateway"))
         flooder, other = asyncio.run(deliver_while_it_floods(site))

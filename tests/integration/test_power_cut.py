@@ -1,13 +1,17 @@
 """Power cuts under a real gateway and a real utility: the files keep acknowledged data (faults, row 4)."""
 
+from bisect import bisect
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 
 import pytest
 
 from harness.network.waiting import eventually
 from harness.powercut.bench import OPENING, Bench, Session, address_of
+from harness.powercut.disk import Kind, records
 from harness.powercut.fleet import FLEETS_TOWN, Listener, unpublished
+from harness.powercut.load import GATEWAYS_METERS
 from harness.powercut.recorder import Recorder, build
 from harness.powercut.recovered import Cut, Recording, power_cuts
 from harness.real.site import Site
@@ -28,6 +32,14 @@ def first_loss(recording: Recording, name: str, seed: int = SEED) -> Cut | None:
     return next((cut for cut in power_cuts(recording, OPENING[name], cuts=CUTS, seed=seed) if cut.amiss), None)
 
 
+def whole_groups(recording: Recording) -> int:
+    """Return how often all meters' puts were acknowledged between the same two syncs."""
+    syncs = [end for end, done in records(recording.trace) if done.kind is Kind.SYNCED]
+    groups = groupby(recording.acknowledged, key=lambda message: bisect(syncs, message.position))
+    together = [{message.ids[0] for message in group if message.ids} for _, group in groups]
+    return together.count(set(GATEWAYS_METERS))
+
+
 def test_row_04_what_was_acknowledged_survives_every_power_cut(bench: Bench) -> None:
     for name, recording in bench.record(MESSAGES).items():
         cuts = list(power_cuts(recording, OPENING[name], cuts=CUTS, seed=SEED))
@@ -35,6 +47,8 @@ def test_row_04_what_was_acknowledged_survives_every_power_cut(bench: Bench) -> 
         assert len(cuts) == CUTS
         # The cuts are spread over a run with acknowledged data.
         assert cuts[-1].acknowledged - cuts[0].acknowledged > MESSAGES / 2, name
+        if name == "r001 gateway":
+            assert whole_groups(recording) > MESSAGES / 4, "often one commit has the puts of all meters"
 
 
 def test_row_04_power_cuts_reveal_commits_that_are_not_synced(bench: Bench) -> None:

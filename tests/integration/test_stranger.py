@@ -107,6 +107,7 @@ def test_the_example_is_short_and_knows_nothing_of_this_project() -> None:
 
 def test_a_meter_written_from_the_protocol_page_alone_works(tmp_path: Path) -> None:
     with Site(tmp_path / "site", TOWN, speed=1) as site:
+        site.add_setting("r001 gateway", "commit_s = 1")
         site.start("r001 broker")
         by_hand = ByHand(site)
         with stranger(site, 77, 12, 80), stranger(site, 78, 13, 30):

@@ -124,7 +124,7 @@ def recover(path: Path, now: EpochSeconds) -> Recovery:
         try:
             revision = _revision_of(path)
             empty = empty_database(revision)
-            with readable(path, partial(check_schema, empty=empty), lambda: empty) as source:
+            with readable(path, partial(check_schema, empty=empty), lambda _: empty) as source:
                 _fill(fresh, revision, source, result, now)
         except (DatabaseError, OSError) as error:
             raise StoreError(f"{fresh}: can't be made: {error}; {path} is unchanged") from error

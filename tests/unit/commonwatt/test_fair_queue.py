@@ -147,3 +147,18 @@ def test_the_queue_never_holds_more_than_its_bounds(items: list[tuple[str, int]]
         assert len(fair) <= most
         assert fair.size <= 300
     assert len(fair) + fair.overflowed == len(items)
+
+
+def test_senders_that_are_passed_over_keep_their_items_and_get_their_turn_later() -> None:
+    fair = queue()
+    for n in range(3):
+        fair.put("held", ("held", n), work=QUANTUM, size=1)
+        fair.put("urgent", ("urgent", n), work=QUANTUM // 2, size=1)
+    urgent = fair.take(items=2, work=PLENTY, size=PLENTY, only=lambda name: name == "urgent")
+    assert urgent == [("urgent", 0), ("urgent", 1)]
+    assert fair.take(items=9, work=PLENTY, size=PLENTY, only=lambda _: False) == []
+    assert set(fair.senders()) == {"held", "urgent"}
+    rest = drain(fair)
+    assert [item for item in rest if item[0] == "held"] == [("held", n) for n in range(3)]
+    assert ("urgent", 2) in rest
+    assert fair.size == len(fair) == 0

@@ -320,7 +320,7 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
     assert quarantined_before(path) == []
 
 
-@pytest.mark.parametrize("flipped", [None, 16, 4200])
+@pytest.mark.parametrize("flipped", [None, 16, 1200])
 def test_a_store_of_a_later_release_is_refused_and_stays_as_it_is(
     filled: tuple[Path, Reference], tmp_path: Path, flipped: int | None
 ) -> None:
@@ -328,8 +328,8 @@ def test_a_store_of_a_later_release_is_refused_and_stays_as_it_is(
     shutil.copy(filled[0] / "file" / "gateway.db", live)
     store = Store.open(live)
     store.connection.execute("CREATE TABLE later (x)")
-    store.connection.execute("PRAGMA user_version = 2")
-    store.commit([Setting("schema", "2")])
+    store.connection.execute("PRAGMA user_version = 3")
+    store.commit([Setting("schema", "3")])
     for number in range(3):
         store.commit([Setting("epoch", f"{number},0")])
     for suffix in ("", "-wal"):
@@ -343,7 +343,7 @@ def test_a_store_of_a_later_release_is_refused_and_stays_as_it_is(
         data[flipped] ^= 1
         log.write_bytes(data)
     before = path.read_bytes(), log.read_bytes()
-    with pytest.raises(StoreError, match="schema 2, but this release knows 1; install the newer release"):
+    with pytest.raises(StoreError, match="schema 3, but this release knows 2; install the newer release"):
         open_checked(path, START)
     assert quarantined_before(path) == []
     if flipped is not None:
@@ -364,6 +364,28 @@ def test_a_store_of_the_first_schema_is_used_as_it_is(tmp_path: Path) -> None:
     assert world.quarantined == 0
     assert world.core.line.month(world.now) is not None, "what is new is kept in it, too"
     world.store.close()
+
+
+def test_a_store_of_the_first_release_keeps_its_pages_until_it_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "gateway.db"
+    _make(path, FIRST_SCHEMA.read_text())
+    store, recovery = open_checked(path, START)
+    store.commit([Setting("epoch", "5,0")])
+    assert recovery is None
+    assert _version_and_page(store) == (1, 4096), "the release before opens it, too"
+    store.close()
+    content = bytearray(path.read_bytes())
+    content[:512] = bytes(512)
+    path.write_bytes(content)
+    world = Damaged(path)
+    assert world.quarantined == 1
+    _is_the_first(world)
+    assert _version_and_page(world.store) == (2, 1024)
+    world.store.close()
+
+
+def _version_and_page(store: Store) -> tuple[int, ...]:
+    return tuple(store.connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("user_version", "page_size"))
 
 
 def test_a_store_with_more_tables_is_taken_over_whole(tmp_path: Path) -> None:

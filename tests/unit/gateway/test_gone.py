@@ -30,6 +30,7 @@ def settings(tmp_path: Path) -> GatewaySettings:
         store=tmp_path / "data" / "gateway.db",
         registry=tmp_path / "registry.json",
         tokens=tmp_path / "tokens.json",
+        commit_s=0,
         http=None,
     )
 

@@ -1,5 +1,7 @@
 """What waits for the gateway's core: what goes into a transaction, whose turn it is, and what finds no room."""
 
+import asyncio
+
 import pytest
 
 from commonwatt.model.records import HistoryRecord, Log
@@ -7,8 +9,8 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Put
 from gateway import inbox as module
 from gateway.core import RETRY
-from gateway.events import Event, FromMeter, Tick
-from gateway.inbox import MAX_GROUP, MAX_GROUP_BYTES, MAX_GROUP_SLOTS, Inbox
+from gateway.events import Event, FromMeter, FromUtility, Tick
+from gateway.inbox import MAX_GROUP, MAX_GROUP_BYTES, MAX_GROUP_SLOTS, SMALL_PUT_SLOTS, Inbox
 
 DAY_S = 86_400
 START = 1_781_913_600
@@ -19,6 +21,25 @@ def filled(*events: Event) -> Inbox:
     for event in events:
         inbox.put(event)
     return inbox
+
+
+def minutes_put(meter: int, slots: int = 4) -> FromMeter:
+    """Return a put as meters send it each minute."""
+    rows = tuple(
+        HistoryRecord(
+            record_type=3,
+            lossy=0,
+            record_id=n + 1,
+            meter_id=meter,
+            account=1,
+            start=START + n * SLOT_S,
+            end=START + (n + 1) * SLOT_S,
+            reading=1,
+        ).pack()
+        for n in range(slots)
+    )
+    put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=slots, records=rows)
+    return FromMeter(f"cw1/r001/{meter}/u/rec", put.pack())
 
 
 def days_put(meter: int, records: int = 17) -> FromMeter:
@@ -81,3 +102,61 @@ def test_what_waits_is_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> Non
     assert inbox.overflowed == 1
     assert inbox.take() == [Tick("first"), Tick("second")]
     assert inbox.take() == []
+
+
+def test_small_puts_wait_for_others_and_are_taken_together() -> None:
+    async def play() -> None:
+        inbox = Inbox(wait_s=0.01)
+        puts = [minutes_put(meter) for meter in (1, 2, 3)]
+        for put in puts:
+            inbox.put(put)
+        assert inbox.take() == []
+        await inbox.filled()
+        assert inbox.take() == puts
+        inbox.put(puts[0])
+        assert inbox.take() == [], "the next group waits as long"
+        await inbox.filled()
+        assert inbox.take() == [puts[0]]
+
+    asyncio.run(play())
+
+
+def test_all_else_passes_the_puts_that_wait() -> None:
+    async def play() -> None:
+        inbox = Inbox(wait_s=3600)
+        urgent: list[Event] = [
+            FromMeter("cw1/r001/1/u/lvl", b"level"),
+            FromMeter("cw1/r001/1/u/out", b"outcome"),
+            FromMeter("cw1/r001/1/u/ev", b"events"),
+            FromUtility("cw1/r001/d/cmd", b"command"),
+            Tick(RETRY),
+            minutes_put(9, slots=SMALL_PUT_SLOTS),
+        ]
+        for event in urgent:
+            inbox.put(minutes_put(1))
+            inbox.put(event)
+            await inbox.filled()
+            assert inbox.take() == [event]
+        assert inbox.join(MAX_GROUP - 4) == [minutes_put(1)] * 4, "a commit that is needed anyway takes them along"
+        assert len(inbox.join(1)) == 2
+        inbox.put(minutes_put(1))
+        inbox.clear()
+        assert inbox.take() == []
+
+    asyncio.run(play())
+
+
+def test_a_full_group_does_not_wait() -> None:
+    async def play() -> None:
+        inbox = Inbox(wait_s=3600)
+        for meter in range(MAX_GROUP + 1):
+            assert inbox.take() == []
+            inbox.put(minutes_put(meter + 1))
+            if len(inbox) == MAX_GROUP:
+                break
+        await inbox.filled()
+        assert len(inbox.take()) == MAX_GROUP
+        inbox.put(minutes_put(1))
+        assert inbox.take() == []
+
+    asyncio.run(play())

@@ -86,6 +86,21 @@ def test_a_restart_of_either_side_continues_the_month(store: Store) -> None:
     assert account.used("2026-07-04T10:06") == (180, 340)
 
 
+def test_byte_counts_are_stored_every_quarter_of_an_hour_and_at_the_end(store: Store) -> None:
+    account = Account(store)
+    account.look(METERS, "a", 0, 0, "2026-07-04T10:00")
+    for minute, stored in ((1, 0), (14, 0), (15, 15), (16, 15), (29, 15), (30, 30)):
+        account.look(METERS, "a", minute, 0, f"2026-07-04T10:{minute:02}")
+        assert Line(store, ZONE, GB, by_interface=False).days()[0].sent == stored
+    account.look(METERS, "a", 31, 0, "2026-07-04T10:31")
+    store.commit([effect.change for effect in account.line.keep() if isinstance(effect, Write)])
+    assert Line(store, ZONE, GB, by_interface=False).days()[0].sent == 31
+    account.look(METERS, "a", 35, 0, "2026-07-04T10:35")
+    account.begin()
+    account.look(METERS, "a", 40, 0, "2026-07-04T10:40")
+    assert account.line.days()[0].sent == 40, "after a crash the broker's next report has all of it"
+
+
 def test_sums_that_shrink_are_waited_for(store: Store) -> None:
     # A broker takes its gateway's connection out of the sum when it knows whose it is.
     account = Account(store)
@@ -230,6 +245,7 @@ def test_the_core_counts_what_its_broker_tells_and_says_it_in_the_heartbeat(tmp_
         world.do(world.core.from_meter("cw1/r001/0/u/lte", told, world.now))
     world.do(world.core.handle(Counted(UTILITY, "b", ByteCount()), world.now))
     world.do(world.core.handle(Counted(UTILITY, "b", ByteCount(5, 6)), world.now))
+    world.do(world.core.line.keep())
     world.crash()
     (heartbeat,) = (p.payload for p in world.tick("heartbeat") if p.topic.endswith("/stat"))
     assert b'"lte":{"used":[1005,2006],"allowance":2000000000}' in heartbeat

@@ -442,7 +442,17 @@ def test_only_meters_that_wait_to_be_asked_are_asked_for_records(world: World) -
     sent = world.tick("collect_s")
     assert {(p.topic.split("/")[2], c.what) for p in sent for c in commands([p])} == {("2", "records"), ("2", "events")}
     assert world.tick("collect_s") == [], "a period that is done is not done again"
-    world.crash()
-    assert world.tick("collect_s") == [], "not even after a restart"
     world.now += 60
     assert world.tick("collect_s")
+
+
+def test_a_job_with_a_long_period_is_not_done_again_after_a_restart(world: World) -> None:
+    world.tick("compact_s")
+    world.tick("relay_s")
+    period = world.store.period("compact_s")
+    world.crash()
+    world.do(world.core.tick("compact_s", world.now))
+    assert not world.core.relay.compacting
+    assert (world.store.period("compact_s"), world.store.period("relay_s")) == (period, None)
+    world.core.tick("relay_s", world.now)
+    assert world.core.relay.sending, "a minute's is not stored: that would be a write to the card each minute"

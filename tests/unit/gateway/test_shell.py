@@ -8,15 +8,19 @@ import pytest
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.devices import new_token, save_tokens
+from commonwatt.model.records import Log
+from commonwatt.protocol.meter_messages import Put
 from commonwatt.runtime.clock import load_clock
 from commonwatt.town.registry import Registry, save_registry
 from gateway import shell as module
 from gateway.changes import Change, Setting
 from gateway.core import RETRY
-from gateway.events import Tick
+from gateway.events import FromMeter, Tick
+from gateway.inbox import Inbox
 from gateway.shell import JOBS, Shell
 from gateway.store.store import Store
 from harness.network.waiting import become
+from harness.worlds.gateway import readings, registered
 
 
 @pytest.fixture
@@ -34,12 +38,12 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
 ) -> None:
     monkeypatch.setattr(module, "REOPEN_AFTER_S", 0.0)
     commit = Store.commit
-    failed: list[int | None] = []
+    failed: list[int] = []
 
     def fail_once(store: Store, changes: list[Change]) -> None:
-        # The batch's: that the relay's period is done is committed by then.
+        # The batch's: that the relay's period is done was noted by then.
         if not failed and any(isinstance(change, Setting) and change.key == "starts" for change in changes):
-            failed.append(store.period("relay_s"))
+            failed.append(shell._core._done["relay_s"])
             raise sqlite3.OperationalError("disk I/O error")
         commit(store, changes)
 
@@ -48,7 +52,6 @@ def test_a_relay_whose_batch_could_not_be_stored_goes_when_the_store_is_open_aga
         shell._inbox.put(Tick("relay_s"))
         # Until then another thread has the store.
         await become(lambda: shell._core is not core)
-        assert shell._store.period("relay_s") == failed[0]
         shell._inbox.put(Tick(RETRY))
         await become(lambda: shell._core.relay.counts.batches["sent"])
         work.cancel()
@@ -70,9 +73,39 @@ def test_a_gateway_started_again_and_again_within_a_period_does_what_is_due(shel
         for event in waiting:
             shell._inbox.put(event)
         work = asyncio.create_task(shell._work())
-        await become(lambda: shell._store.period("relay_s") and shell._store.period("compact_s"))
+        await become(lambda: shell._store.period("compact_s") and shell._core._done.get("relay_s"))
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
     asyncio.run(play())
+    shell._store.close()
+
+
+def test_puts_that_waited_are_acknowledged_after_their_one_commit(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    meters = (1, 2, 3)
+    shell._core.register({meter: registered(meter) for meter in meters})
+    monkeypatch.setattr(shell, "_inbox", Inbox(wait_s=0.01))
+    done: list[str] = []
+    commit = Store.commit
+
+    def noted(store: Store, changes: list[Change]) -> None:
+        commit(store, changes)
+        done.append("commit")
+
+    async def play() -> None:
+        work = asyncio.create_task(shell._work())
+        for meter in meters:
+            rows = tuple(record.pack() for record in readings(meter, 1, 4))
+            put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=4, records=rows)
+            shell._inbox.put(FromMeter(f"cw1/r001/{meter}/u/rec", put.pack()))
+        await become(lambda: len(done) > len(meters))
+        work.cancel()
+        await asyncio.gather(work, return_exceptions=True)
+
+    monkeypatch.setattr(Store, "commit", noted)
+    monkeypatch.setattr(shell._links, "publish", lambda message: done.append(message.topic))
+    asyncio.run(play())
+    assert done == ["commit", *(f"cw1/r001/{meter}/d/ack" for meter in meters)]
     shell._store.close()
