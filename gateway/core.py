@@ -119,9 +119,6 @@ class Gateway:
         self._urgent = False
         self._done: dict[str, int] = {}
         self._shifted: list[Effect[Change]] = []
-        self._commands_topic = gateway_down(self._microgrid, COMMANDS)
-        self._broker_topic = broker_up(self._microgrid)
-        self._acks_topic = gateway_down(self._microgrid, ACKS)
 
     def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
@@ -159,7 +156,7 @@ class Gateway:
     def from_meter(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a message from the microgrid's broker."""
         now = self._tell(raw)
-        if topic == self._broker_topic:
+        if topic == broker_up(self._microgrid):
             return self._told(payload, now)
         parsed = parse_meter_up(topic)
         if parsed is None or parsed.microgrid != self._microgrid:
@@ -240,12 +237,14 @@ class Gateway:
         """Handle a message from the head-end."""
         now = self._tell(raw)
         try:
-            if topic == self._acks_topic:
+            if topic == gateway_down(self._microgrid, ACKS):
                 return self._acknowledged(unpack_batch_ack(payload), raw, now)
-            if topic == self._commands_topic:
+            if topic == gateway_down(self._microgrid, COMMANDS):
                 return self.utility_commands.do(unpack_json(ControllerCommand, payload), now)
         except ProtocolError as error:
-            source = DeadLetterSource.BATCH_ACK if topic == self._acks_topic else DeadLetterSource.COMMAND
+            source = (
+                DeadLetterSource.BATCH_ACK if topic == gateway_down(self._microgrid, ACKS) else DeadLetterSource.COMMAND
+            )
             return self._junk(source, payload, error.code, now)
         return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
 
@@ -353,14 +352,12 @@ class Gateway:
         return self.manager.resend(now) + self.upkeep.turn() + self.household.save(acknowledged=False)
 
     def _status(self, now: Now) -> Publish:
-        parts, events, dead_letters = self._store.backlog()
+        backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), self._store.backlog(), strict=True)
         heartbeat = Heartbeat.model_validate(
-            {
+            dict(backlog)
+            | {
                 "time": now,
                 "store": self._store.store_id,
-                "backlog_parts": parts,
-                "backlog_events": events,
-                "backlog_letters": dead_letters,
                 "backlog_age_s": self.backlog_age_s(now),
                 "aggregation": self.relay.mode.name,
                 "periods": self.utility_commands.periods,
