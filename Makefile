@@ -11,7 +11,7 @@ run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
 
 test: install check ## run all checks and tests, as CI does
-	$(BIN)/python -m pytest -q -n 3 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 4 --dist loadgroup --no-loadscope-reorder
 
 install: $(INSTALLED) ## make .venv and install pinned dependencies
 

@@ -169,13 +169,13 @@ def test_a_technician_unpacks_a_bundle_and_both_services_start(upgraded: Upgrade
     # The store of a newer version, in case that its file is not where the package looks: the program refuses it too.
     store = state / "r001" / "gateway.db"
     with sqlite3.connect(store) as connection:
-        connection.executescript("UPDATE setting SET value = '2' WHERE key = 'schema'; PRAGMA user_version = 2;")
+        connection.executescript("UPDATE setting SET value = '99' WHERE key = 'schema'; PRAGMA user_version = 99;")
     connection.close()
     before = store.read_bytes()
     run = [*root.program, "gateway", "run", "--config", str(state / "r001" / "gateway.toml")]
     refused = subprocess.run(run, capture_output=True, text=True, timeout=60, check=False)
     assert refused.returncode == 1
-    assert "schema 2, but this release knows 1; install the newer release" in refused.stderr
+    assert "schema 99, but this release knows 2; install the newer release" in refused.stderr
     assert store.read_bytes() == before
     assert root.dpkg("--verify").stdout == "", "no file of the package was changed or written"
 
@@ -223,11 +223,11 @@ def test_an_older_package_is_refused_where_the_store_is_newer_and_nothing_change
     store = root.path("/var/lib/commonwatt/r001/gateway.db")
     store.parent.mkdir(parents=True)
     with sqlite3.connect(store) as connection:
-        connection.executescript("CREATE TABLE part (x); PRAGMA user_version = 2;")
+        connection.executescript("CREATE TABLE part (x); PRAGMA user_version = 99;")
     before = hashlib.sha256(store.read_bytes()).digest()
     done = root.dpkg("--install", small.older)
     assert done.returncode != 0
-    assert "gateway.db: it has schema 2, this version knows 1" in done.stderr
+    assert "gateway.db: it has schema 99, this version knows 2" in done.stderr
     assert "Nothing was changed: keep the installed version, or install a newer one" in done.stderr
     assert shown(root) == f"{version()} installed"
     assert hashlib.sha256(store.read_bytes()).digest() == before
