@@ -46,6 +46,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "http_hosts": HOSTS,
         **dict.fromkeys(("broker", "head_end", "http"), ADDRESSES),
         **dict.fromkeys(("collect_s", "levels_s", "relay_s", "compact_s"), PERIODS),
+        "commit_s": [(-0.1, "0"), (10.1, "10")],
         "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "integer")],
         "weights": NO_WEIGHTS,
         "sharing": [("unfair", "'spec'")],
