@@ -18,6 +18,7 @@ from adapters.store import Change, ChannelChange, Key
 from commonwatt.config.adapter import AdapterMeter
 from commonwatt.device.meter import Meter
 from commonwatt.device.recording import Reading as Record
+from commonwatt.device.timers import Timers
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType, State
@@ -114,6 +115,8 @@ class Adapter:
         self.readers = readers
         self._rules = {reader: _rule_of(reader) for reader in readers.all}
         self._settings = {meter.id: meter for meter in settings}
+        self._commandable = [meter for meter in settings if meter.share is not None or meter.reduce is not None]
+        self._timers = Timers()
         self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)
         self._commanded: dict[tuple[MeterId, Kind], tuple[bool, float]] = {}
 
@@ -144,20 +147,33 @@ class Adapter:
 
     def receive(self, meter: MeterId, leaf: str, payload: bytes, now: float) -> Effects:
         """Handle a message of the gateway to one of the meters."""
-        return [*self.meters[meter].receive(leaf, payload, now)]
+        effects: Effects = [*self.meters[meter].receive(leaf, payload, now)]
+        self._timers.set(meter, self.meters[meter].wake_at)
+        return effects
+
+    def boot(self, now: float) -> Effects:
+        """Start the meters.
+
+        An adapter that was away measured nothing wrong: the registers went on. So the meters log no loss of power.
+        """
+        effects: Effects = []
+        for meter, core in self.meters.items():
+            effects += core.boot(now, power_lost=False)
+            self._timers.set(meter, core.wake_at)
+        return effects
 
     def tick(self, now: float) -> Effects:
         """Do the due work of the meters, and publish commands to devices."""
         effects: Effects = []
-        for meter in self.meters.values():
-            if meter.wake_at is not None and meter.wake_at <= now:
-                effects += meter.tick(now)
+        for meter in self._timers.due(now):
+            effects += self.meters[meter].tick(now)
+            self._timers.set(meter, self.meters[meter].wake_at)
         return effects + self.commands(now)
 
     @property
     def wake_at(self) -> float | None:
         """When ``tick`` is due next; ``None``: not by itself."""
-        times = [meter.wake_at for meter in self.meters.values() if meter.wake_at is not None]
+        times = [] if self._timers.next is None else [self._timers.next]
         times += [at + REPEAT_S for on, at in self._commanded.values() if on]
         return min(times, default=None)
 
@@ -168,9 +184,9 @@ class Adapter:
     def commands(self, now: float) -> Effects:
         """Return the messages to devices whose desired states began, ended, or are in force for a while."""
         effects: Effects = []
-        for meter, core in self.meters.items():
-            settings = self._settings[meter]
-            commanded = core.commanded(int(now))
+        for settings in self._commandable:
+            meter = settings.id
+            commanded = self.meters[meter].commanded(int(now))
             for kind, on, table in (
                 (Kind.SHARING, commanded.sharing and commanded.weight > 0, settings.share),
                 (Kind.REDUCING, commanded.reducing, settings.reduce),

@@ -10,7 +10,7 @@ from statistics import median
 from adapters.core import Adapter, Effects, Tally, foreign_meter
 from adapters.mapping.readers import Readers
 from adapters.metrics import Figures
-from adapters.source import Arrived, Source
+from adapters.source import AT_ONCE, Arrived, Source
 from adapters.store import load_channels
 from commonwatt.config.adapter import AdapterMeter, AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
@@ -26,12 +26,6 @@ from commonwatt.runtime.watchdog import Work
 
 GATHER_S = 5.0
 """Most real seconds between the arrival of a message and its commit: one commit for many messages spares the disk."""
-
-GATHER_MESSAGES = 16
-"""Waiting messages of QoS 1 that end this wait: brokers send about 20 before the first acknowledgement."""
-
-AT_ONCE = 500
-"""Most messages in one commit."""
 
 _log = logging.getLogger(__name__)
 
@@ -57,7 +51,6 @@ class Service:
         self.tally: Tally = Counter()
         self._settings = settings
         self._clock = clock
-        self._waiting: list[Arrived] = []
         self._waits_since: float | None = None
         self._connects = 0
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -95,9 +88,7 @@ class Service:
         """Run until ``stop`` is set."""
         self._loop = asyncio.get_running_loop()
         try:
-            now = self._clock.now()
-            # An adapter that was away measured nothing wrong: its registers went on. So it logs no loss of power.
-            await self._shell.perform([e for m in self.core.meters.values() for e in m.boot(now, power_lost=False)])
+            await self._shell.perform(self.core.boot(self._clock.now()))
             self.source.start()
             try:
                 async with self._shell.running(stop):
@@ -143,23 +134,20 @@ class Service:
 
     async def _take_all(self) -> None:
         """Commit what has arrived before the stop."""
-        while taken := self._waiting + self.source.take(AT_ONCE):
-            self._waiting = []
+        while taken := self.source.take(AT_ONCE):
             await self._shell.perform(self._messages(taken))
             self.source.acknowledge(taken)
 
     def _gathered(self) -> list[Arrived]:
         """Return waiting messages if they are many or have waited long enough."""
-        self._waiting += self.source.take(AT_ONCE - len(self._waiting))
-        if not self._waiting:
+        if not self.source.waiting:
             self._waits_since = None
             return []
         since = self._waits_since = self._waits_since or self._real_now()
-        many = sum(message.qos > 0 for message in self._waiting) >= GATHER_MESSAGES or len(self._waiting) >= AT_ONCE
-        if not many and self._real_now() - since < GATHER_S:
+        if not self.source.are_many and self._real_now() - since < GATHER_S:
             return []
-        taken, self._waiting, self._waits_since = self._waiting, [], None
-        return taken
+        self._waits_since = None
+        return self.source.take(AT_ONCE)
 
     def _messages(self, messages: list[Arrived]) -> Effects:
         correction_ms = int(self._offset_s() * 1000)

@@ -28,6 +28,12 @@ from commonwatt.network.tls import ClientTls
 MAX_WAITING = 10_000
 """Most messages in the queue."""
 
+MANY_TO_ACKNOWLEDGE = 16
+"""Waiting messages of QoS 1 that are handled at once: brokers send about 20 before the first acknowledgement."""
+
+AT_ONCE = 500
+"""Most messages in one commit; as many are handled at once."""
+
 SESSION_S = 7 * 86_400
 """How long a broker of MQTT 5 keeps messages for an adapter that is away."""
 
@@ -107,7 +113,7 @@ class Source:
             client_id: The adapter's name there.
             filters: What to subscribe to.
             now: The clock.
-            wake: Called when a message has arrived or the connection changed, on paho's thread.
+            wake: Called when messages begin to wait, when they are many, and for a new connection; on paho's thread.
             keeps: Whether the broker keeps messages while the adapter is away.
             retained: Whether to ask a broker of MQTT 5 for retained messages.
         """
@@ -125,6 +131,7 @@ class Source:
         self._retained = retained
         self._is_5 = settings.mqtt == "5"
         self._waiting: deque[Arrived] = deque()
+        self._to_acknowledge = 0
         self._room = threading.Condition()
         self._stopping = False
         self._client = self._new_client(client_id)
@@ -154,10 +161,21 @@ class Source:
         self._client.disconnect()
         self._client.loop_stop()
 
+    @property
+    def waiting(self) -> int:
+        """Number of messages in the queue."""
+        return len(self._waiting)
+
+    @property
+    def are_many(self) -> bool:
+        """Whether the waiting messages should be handled at once."""
+        return self._to_acknowledge >= MANY_TO_ACKNOWLEDGE or len(self._waiting) >= AT_ONCE
+
     def take(self, most: int) -> list[Arrived]:
         """Return waiting messages, oldest first."""
         with self._room:
             taken = [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+            self._to_acknowledge -= sum(message.qos > 0 for message in taken)
             self._room.notify_all()
         return taken
 
@@ -253,4 +271,7 @@ class Source:
             while len(self._waiting) >= MAX_WAITING and not self._stopping:
                 self._room.wait(_PATIENCE_S)
             self._waiting.append(arrived)
-        self._wake()
+            self._to_acknowledge += arrived.qos > 0
+            wakes = len(self._waiting) == 1 or self.are_many
+        if wakes:
+            self._wake()

@@ -19,6 +19,7 @@ from commonwatt.device.desired_states import Commanded
 from commonwatt.device.meter import Limits, Meter
 from commonwatt.device.shell import DeviceShell
 from commonwatt.device.store import DeviceStore
+from commonwatt.device.timers import Timers
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
@@ -31,7 +32,7 @@ from commonwatt.town.town import Microgrid, Town
 from meter_sim.metrics import Figures
 from meter_sim.physics import MicrogridPhysics
 from meter_sim.truth import Change, has_slot, last_slot
-from meter_sim.world import Failures, Timers, World
+from meter_sim.world import Failures, World
 
 SLEW_S = 1.5
 """Change of a slot's length while the fleet's clock is slewed to the gateway's time, seconds."""

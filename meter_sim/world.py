@@ -1,6 +1,5 @@
 """The surroundings of a fleet's meter cores: physics by slot, timers, and random failures (M9, P 3)."""
 
-import heapq
 import random
 from collections.abc import Mapping
 
@@ -49,37 +48,6 @@ class World:
     def slot(self) -> Slot:
         """Return the last slot's end and levels, for the store."""
         return Slot(self.slot_end, self.levels)
-
-
-class Timers:
-    """One timer for each meter."""
-
-    def __init__(self) -> None:
-        self._at: dict[MeterId, float | None] = {}
-        self._heap: list[tuple[float, MeterId]] = []
-
-    def set(self, meter: MeterId, at: float | None) -> None:
-        """Replace a meter's timer; ``None``: remove it."""
-        if self._at.get(meter) != at:
-            self._at[meter] = at
-            if at is not None:
-                heapq.heappush(self._heap, (at, meter))
-
-    @property
-    def next(self) -> float | None:
-        """The time of the first timer; ``None``: no timer is set."""
-        while self._heap and self._at.get(self._heap[0][1]) != self._heap[0][0]:
-            heapq.heappop(self._heap)
-        return self._heap[0][0] if self._heap else None
-
-    def due(self, now: float) -> list[MeterId]:
-        """Remove and return the meters whose timers are due."""
-        meters = []
-        while (at := self.next) is not None and at <= now:
-            meter = heapq.heappop(self._heap)[1]
-            self._at[meter] = None
-            meters.append(meter)
-        return meters
 
 
 class Failures:

@@ -10,6 +10,7 @@ from commonwatt.device.changes import Change, DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Effects, Limits, Meter
 from commonwatt.device.shell import COMMIT_RETRY_S, MAX_ARRIVED
 from commonwatt.device.store import DeviceStore, open_store
+from commonwatt.device.timers import Timers
 from commonwatt.identity.devices import Role
 from commonwatt.model.effects import Effect, Publish
 from commonwatt.model.exceptions import ProtocolError
@@ -24,7 +25,6 @@ from harness.real.images import put_back
 from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
 from meter_sim.truth import TRUTH
-from meter_sim.world import Timers
 
 if TYPE_CHECKING:
     from harness.simulation.world import World

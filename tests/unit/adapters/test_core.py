@@ -61,7 +61,7 @@ class Bench:
             channels=load_channels(self.store),
             tally=Counter(),
         )
-        self.do(meter.boot(T, power_lost=False))
+        self.do(self.adapter.boot(T))
 
     def do(self, effects: Iterable[object]) -> None:
         effects = list(effects)

@@ -5,10 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from commonwatt.device.timers import Timers
 from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.physics import MicrogridPhysics
 from meter_sim.truth import Slot
-from meter_sim.world import MAX_CATCH_UP_S, Failures, Timers, World
+from meter_sim.world import MAX_CATCH_UP_S, Failures, World
 
 T = 1_790_000_100
 
