@@ -120,12 +120,23 @@ class Adapter:
         self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)
         self._commanded: dict[tuple[MeterId, Kind], tuple[bool, float]] = {}
 
-    def message(self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool) -> Effects:
-        """Handle a message of a foreign meter that arrived at ``at``."""
-        return [effect for _, effects in self.explain(topic, payload, at, retained=retained) for effect in effects]
+    def message(
+        self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool, again: bool = False
+    ) -> Effects:
+        """Handle a message of a foreign meter that arrived at ``at``.
+
+        Args:
+            topic: Its topic.
+            payload: Its payload.
+            at: When it arrived.
+            retained: Whether it is an old message that the broker kept.
+            again: Whether the broker may have sent it before.
+        """
+        found = self.explain(topic, payload, at, retained=retained, again=again)
+        return [effect for _, effects in found for effect in effects]
 
     def explain(
-        self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool
+        self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool, again: bool = False
     ) -> Iterator[tuple[Explained | None, Effects]]:
         """Handle a message; yield what became of each of its values, and the effects."""
         if retained:
@@ -143,7 +154,7 @@ class Adapter:
                     self.wrong.append(Wrong(at, topic, payload[:KEPT_BYTES], reading.fault))
                 yield Explained(reading, None), []
             else:
-                yield self._value(reading, reading.value, at)
+                yield self._value(reading, reading.value, at, again=again)
 
     def receive(self, meter: MeterId, leaf: str, payload: bytes, now: float) -> Effects:
         """Handle a message of the gateway to one of the meters."""
@@ -200,7 +211,7 @@ class Adapter:
                 self.tally["device_command", kind.value] += 1
         return effects
 
-    def _value(self, reading: Reading, value: int, at: EpochMilliseconds) -> tuple[Explained, Effects]:
+    def _value(self, reading: Reading, value: int, at: EpochMilliseconds, *, again: bool) -> tuple[Explained, Effects]:
         reader = reading.reader
         device = instant(reading.times, at, queued=reader.rule.queued) if reading.times else None
         if reading.times and device is None:
@@ -212,7 +223,7 @@ class Adapter:
         taken = take(
             channel,
             self._rules[reader],
-            Value(value, at, device, reader.rank, reading.part, len(reader.topics), reading.restart_mark),
+            Value(value, at, device, reader.rank, reading.part, len(reader.topics), reading.restart_mark, again),
         )
         self.tally["value", taken.outcome.name.lower()] += 1
         effects: Effects = []

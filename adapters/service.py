@@ -155,7 +155,11 @@ class Service:
             effect
             for message in messages
             for effect in self.core.message(
-                message.topic, message.payload, message.at + correction_ms, retained=message.retained
+                message.topic,
+                message.payload,
+                message.at + correction_ms,
+                retained=message.retained,
+                again=message.again,
             )
         ]
 

@@ -72,6 +72,7 @@ class Arrived(NamedTuple):
         qos: Its quality of service.
         number: Its packet id.
         connection: The connection it came by.
+        again: Whether the broker may have sent it before, without an acknowledgement.
     """
 
     topic: str
@@ -81,6 +82,7 @@ class Arrived(NamedTuple):
     qos: int = 0
     number: int = 0
     connection: int = 0
+    again: bool = False
 
 
 class Source:
@@ -257,6 +259,7 @@ class Source:
                     message.qos,
                     message.mid,
                     self.connects,
+                    message.dup,
                 )
             )
         except Exception:
