@@ -143,6 +143,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Town]:
         try:
             yield town
         finally:
+            eventually(log.read_text)  # It handles signals before its first line.
             process.terminate()
             assert ended(process, 10) == 0, log.read_text()
 
