@@ -264,6 +264,9 @@ def test_home_assistant_has_the_energy_of_a_place_to_the_milliwatt_hour(house: t
         assert begun.available()
         begun.close()
         before = found.discoveries
+        status = site.status("r001 gateway")
+        assert status is not None
+        dead_letters = status["backlog"]["dead_letters"]  # Other tests of this town may have left some.
         # Nothing but its start is heard.
         found.say("cw1/r001/d/cmd", '{"v":1,"id":"x","cmd":"schedule","collect_s":15,"until":4294967295}')
         found.say("cw1/r001/10001/u/rec", "junk")
@@ -273,7 +276,7 @@ def test_home_assistant_has_the_energy_of_a_place_to_the_milliwatt_hour(house: t
         eventually(lambda: found.discoveries > before)
         status = site.status("r001 gateway")
         assert status is not None
-        assert (status["tuned"], status["backlog"]["dead_letters"]) == ([], 0)
+        assert (status["tuned"], status["backlog"]["dead_letters"]) == ([], dead_letters)
         assert status["household"]["connected"]
 
         site.kill("r001 gateway")
@@ -281,7 +284,7 @@ def test_home_assistant_has_the_energy_of_a_place_to_the_milliwatt_hour(house: t
         site.start("r001 gateway")
         eventually(found.available)
         eventually(lambda: found.value("sharing") is None)
-        assert shown() == energy
+        eventually(lambda: shown() == energy)
     finally:
         found.close()
 
