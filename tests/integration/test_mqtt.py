@@ -144,7 +144,8 @@ def test_why_there_is_no_connection_is_logged_once_for_each_reason(
         await asyncio.gather(running, return_exceptions=True)
 
     asyncio.run(play())
-    said = [record.getMessage() for record in caplog.records]
+    # The end of a server may reset a connection that it has not accepted yet.
+    said = [text for record in caplog.records if "reset by peer" not in (text := record.getMessage())]
     assert [text.replace(f"127.0.0.1:{port}", "X") for text in said] == [
         "r001: no connection to X: [Errno 111] Connection refused",
         "r001: no connection to X: the broker ended it without an answer; its log says why",
