@@ -26,12 +26,14 @@ from commonwatt.config.files import load_settings
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.identity.passwords import save_password, weakness
 from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.words import moment
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from gateway.lte_line import KEPT_DAYS, LineDay, in_words, line_of
 from gateway.relay.outbox import load
 from gateway.shell import run_gateway
+from gateway.store import handover
 from gateway.store.store import Store
 
 DAY_COLUMNS = ("day", "side", "up", "down", "hours_counted")
@@ -153,6 +155,59 @@ def password(config: Config) -> None:
         folder = path.parent.stat()
         save_password(path, typed, (folder.st_uid, folder.st_gid) if os.geteuid() == 0 else None)
         print(f"{path}: written; the page at http = {settings.http} takes this password now")
+
+
+@app.command()
+def release(
+    config: Config,
+    out: Annotated[Path | None, typer.Option(help="The handover file to write.")] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Use this controller again: the new one never started with the handover.")
+    ] = False,
+) -> None:
+    """Hand the store of a stopped gateway over to the controller that replaces this one.
+
+    All of it goes into one file: readings, also those that the utility does not have yet, desired states, schedules,
+    the line's byte counts. No gateway runs on this store afterwards, so that no record is acknowledged that
+    the new controller does not get. Type it again to write the file again.
+
+    Part of `commonwatt swap controller`, which also stops the services.
+    """
+    with errors_reported():
+        settings = load_settings(config, "gateway", GatewaySettings)
+        if undo == (out is not None):
+            raise ConfigError("name the file to write with --out FILE, or use this controller again with --undo")
+        with only_one(settings.store, "a running gateway"):
+            now = int(load_clock(settings.clock).now())
+            if out is None:
+                handover.undo(settings.store, now)
+                print(f"{settings.store}: in use again. Keep the new controller off, and delete the handover")
+                return
+            made = handover.release(settings.store, settings.microgrid, out, now)
+        print(f"{out}: the store of {made.microgrid}, {made.store_bytes:,} bytes")
+
+
+@app.command()
+def take_over(
+    file: Annotated[Path, typer.Argument(help="The file that the old controller's `release` wrote.")], config: Config
+) -> None:
+    """Take over the store of the controller that this one replaces; the gateway must be stopped.
+
+    A store without records is replaced. If this controller has stored records already, those of the handover are
+    added. Taken over again, a handover changes nothing.
+    """
+    with errors_reported():
+        settings = load_settings(config, "gateway", GatewaySettings)
+        with only_one(settings.store, "a running gateway"):
+            now = int(load_clock(settings.clock).now())
+            taken = handover.take_over(settings.store, settings.microgrid, file, now)
+        released = moment(taken.handover.released)
+        if taken.again:
+            print(f"{settings.store}: has this handover of {released} already; nothing was changed")
+        elif taken.moved:
+            print(f"{settings.store}: is the store that was released {released}")
+        else:
+            print(f"{settings.store}: had records; {taken.added:,} parts, events and dead letters of {released} added")
 
 
 def _line_row(row: LineDay) -> dict[str, object]:

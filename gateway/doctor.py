@@ -21,6 +21,7 @@ from gateway.core import GOOD_TIME
 from gateway.links import HEAD_END, METERS, own_token
 from gateway.lte_line import in_words, line_of
 from gateway.store.examination import examined
+from gateway.store.handover import IF_UNUSED, RELEASED
 from gateway.timekeeper import MAX_ERROR_S, Kept
 
 SHOWN = 5
@@ -118,7 +119,7 @@ def _store(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
     try:
         with examined(settings.store, runs=running.runs) as store:
             parts, events, dead_letters = store.backlog()
-            damaged = len(store.damaged)
+            damaged, released = len(store.damaged), store.setting(RELEASED)
     except ConfigError as error:
         yield (
             good("store", f"{settings.store}: not there yet; the gateway makes it")
@@ -135,7 +136,9 @@ def _store(settings: GatewaySettings, running: Running) -> Iterator[Finding]:
     else:
         waits = f"{counted(parts, 'part')}, {counted(events, 'event')}, {counted(dead_letters, 'dead letter')}"
         found = f"{settings.store}: passes its check; waiting for the utility: {waits}"
-        if damaged:
+        if released:
+            yield bad("store", f"{settings.store}: was handed over to a new controller", IF_UNUSED)
+        elif damaged:
             yield warning("store", f"{found}; {counted(damaged, 'damaged row')}", "the running gateway removes them")
         else:
             yield good("store", found)

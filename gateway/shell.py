@@ -35,6 +35,7 @@ from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.page.site import Site
 from gateway.recent import ALARM_WINDOWS_S, Recent
+from gateway.store.handover import check_not_released
 from gateway.store.recovery import Recovery, open_checked, replace
 from gateway.store.store import GoneError, Store
 
@@ -84,6 +85,7 @@ class Shell:
         disk = Disk(settings.store)
         disk.make_disk_space_to_open()
         opened = open_checked(settings.store, int(clock.now()))
+        check_not_released(settings.store, opened[0])
         stamp, meters = _load_registry(settings)
         shell = cls(settings, clock, disk, opened[0], meters)
         shell._opened(opened)

@@ -2,8 +2,11 @@
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import mkstemp
+from typing import BinaryIO
 
 from commonwatt.model.exceptions import ConfigError
 
@@ -47,11 +50,17 @@ def write_private(path: Path, text: str) -> None:
 
 
 def replace_file(path: Path, content: bytes, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> None:
-    """Replace ``path`` in one durable step.
+    """Replace ``path`` by ``content`` as ``replacing`` does."""
+    with replacing(path, mode=mode, owner=owner) as file:
+        file.write(content)
+
+
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o600, owner: tuple[int, int] | None = None) -> Iterator[BinaryIO]:
+    """Give a file that replaces ``path`` in one durable step at the end; after an error, ``path`` is as it was.
 
     Args:
         path: The file.
-        content: Its new content.
         mode: Its permissions.
         owner: Numbers of its user and group, set before the file gets its name; ``None``: this process's.
     """
@@ -59,7 +68,7 @@ def replace_file(path: Path, content: bytes, *, mode: int = 0o600, owner: tuple[
     descriptor, name = mkstemp(dir=path.parent, prefix=f"{path.name}.", suffix=".new")
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+            yield file
             os.fchmod(descriptor, mode)
             if owner is not None:
                 os.fchown(descriptor, *owner)

@@ -11,7 +11,7 @@ from commonwatt.model.units import Quarter
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.dead_letters import DeadLetter, Kept, Wanted
 from commonwatt.sqlite.damage import DamagedError, check_pages
-from gateway.changes import DONE, OFFERED, UNSENT, Desired, MeterInfo, Part
+from gateway.changes import DONE, OFFERED, UNSENT, Cover, Desired, MeterInfo, Part
 from gateway.store.tables import (
     COLUMNS,
     FORGOTTEN,
@@ -146,6 +146,16 @@ class StoreReads:
         which = "WHERE meter = ? AND log = ? AND generation = ? ORDER BY first"
         return [row[-2:] for _, row in self._sound("coverage", which, (signed64(meter), log, generation))]
 
+    def all_coverage(self) -> Iterator[Cover]:
+        """Yield every range of ids that is in the store."""
+        for _, (meter, log, generation, first, last) in self._sound("coverage", "ORDER BY rowid"):
+            yield Cover(meter=unsigned64(meter), log=Log(log), generation=generation, first=first, last=last)
+
+    def has_records(self) -> bool:
+        """Return whether a record was ever stored and is still there."""
+        found = self._db.execute("SELECT EXISTS (SELECT 1 FROM part) OR EXISTS (SELECT 1 FROM event)")
+        return bool(found.fetchone()[0])
+
     # Events and dead letters
 
     def event(self, meter: MeterId, generation: int, record_id: int) -> EventRecord | None:
@@ -171,9 +181,10 @@ class StoreReads:
         """Return the (number, dead letter)s that the utility has not acknowledged, the oldest first."""
         return self._dead_letters(f"WHERE {UNSENT_ROW} ORDER BY number LIMIT ?", (limit,))
 
-    def dead_letters(self) -> list[DeadLetter]:
-        """Return every dead letter."""
-        return [dead_letter for _, dead_letter in self._dead_letters("ORDER BY number", ())]
+    def dead_letters(self, *, unsent_only: bool = False) -> list[DeadLetter]:
+        """Return every dead letter, or only those that the utility has not acknowledged, the oldest first."""
+        which = f"WHERE {UNSENT_ROW} ORDER BY number" if unsent_only else "ORDER BY number"
+        return [dead_letter for _, dead_letter in self._dead_letters(which, ())]
 
     def kept_dead_letters(self, wanted: Wanted, limit: int) -> list[Kept]:
         """Return the newest dead letters that match ``wanted``, newest first."""

@@ -1,0 +1,268 @@
+"""Handover: a controller's whole store in one file, for the controller that replaces it (docs/guides/technician.md).
+
+The store moves with its microgrid. It is marked as released before it is copied, and no gateway runs on a released
+store: so no record is acknowledged that is not in the copy. The file is gzip-compressed: a line of JSON, which states
+what it is, then the database.
+"""
+
+import gzip
+import json
+import shutil
+import sqlite3
+import zlib
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from itertools import islice
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from pydantic import ValidationError
+
+from commonwatt.config.settings import Settings
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import moment
+from commonwatt.runtime.files import replacing
+from commonwatt.sqlite.damage import DamagedError, delete_database, make_ready, put_in_place
+from gateway.changes import DONE, OFFERED, UNSENT, AddDeadLetters, AppendEvents, AppendParts, Change, Cover, Setting
+from gateway.store.recovery import ROWS_A_COMMIT, open_checked
+from gateway.store.store import Store
+
+RELEASED = "released"
+"""Setting of a store that was handed over: when, epoch seconds; empty: no more."""
+
+TAKEN_OVER = "taken_over"
+"""Setting: the id of the handover that this store took over last."""
+
+IF_UNUSED = "If the new controller never started with it: commonwatt gateway release --undo --config FILE"
+"""What to do about a released store that is wanted again."""
+
+REPLACED = "replaced"
+"""State, in its name, of a store that a handover replaced."""
+
+_MAX_HEADER_BYTES = 10_000
+
+
+class Handover(Settings):
+    """What a handover says of itself.
+
+    Attributes:
+        format: The file's format.
+        microgrid: The microgrid of its controller.
+        version: The version of the program that wrote it.
+        released: When the store was released, epoch seconds.
+        store: The store's id.
+        store_bytes: The size of the database that follows, bytes.
+    """
+
+    format: Literal[1] = 1
+    microgrid: str
+    version: str
+    released: EpochSeconds
+    store: int
+    store_bytes: int
+
+    @property
+    def id(self) -> str:
+        """Its id: it is taken over once."""
+        return f"{self.store}-{self.released}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TakenOver:
+    """The result of taking a handover over.
+
+    Attributes:
+        handover: The handover.
+        again: Whether it had been taken over before; then nothing was changed.
+        moved: Whether its store became this controller's store.
+        added: Otherwise: how many parts, events and dead letters were added to the store that was there.
+    """
+
+    handover: Handover
+    again: bool = False
+    moved: bool = False
+    added: int = 0
+
+
+def check_not_released(path: Path, store: Store) -> None:
+    """Check that a store was not handed over to another controller.
+
+    Raises:
+        ConfigError: It was.
+    """
+    if at := store.setting(RELEASED):
+        raise ConfigError(
+            f"{path}: was handed over to a new controller {moment(int(at))}, and no gateway may run on it. {IF_UNUSED}"
+        )
+
+
+def release(path: Path, microgrid: str, out: Path, now: EpochSeconds) -> Handover:
+    """Release a store and write its handover; the caller has locked the store. Again, it writes the same content.
+
+    Args:
+        path: The store.
+        microgrid: The microgrid of its controller.
+        out: The handover file.
+        now: The time.
+
+    Raises:
+        ConfigError: The store is missing.
+        OSError: The file can't be written; the store is released, call this again.
+        StoreError: The store can't be opened.
+    """
+    if not path.exists():
+        raise ConfigError(f"{path}: no store there; nothing can be handed over")
+    store, _ = open_checked(path, now)
+    with closing(store):
+        at = int(store.setting(RELEASED) or now)
+        store.commit([Setting(RELEASED, str(at))])
+        store.complete()
+        made = Handover(
+            microgrid=microgrid,
+            version=version("commonwatt"),
+            released=at,
+            store=store.store_id,
+            store_bytes=path.stat().st_size,
+        )
+    _write(made, path, out)
+    return made
+
+
+def undo(path: Path, now: EpochSeconds) -> None:
+    """Let a gateway run on a released store again; the caller has locked the store.
+
+    Raises:
+        ConfigError: It is missing, or was not released.
+    """
+    store, _ = open_checked(path, now)
+    with closing(store):
+        if not store.setting(RELEASED):
+            raise ConfigError(f"{path}: was not released")
+        store.commit([Setting(RELEASED, "")])
+
+
+def _write(made: Handover, path: Path, out: Path) -> None:
+    # A fast level: the parts in it are compressed already.
+    with replacing(out) as file, gzip.GzipFile("", "wb", 1, file, made.released) as packed:
+        packed.write(made.model_dump_json().encode() + b"\n")
+        with path.open("rb") as database:
+            shutil.copyfileobj(database, packed, 1 << 20)
+
+
+def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds) -> TakenOver:
+    """Take a handover over; the caller has locked the store. A kill at any moment is repaired by calling this again.
+
+    A store without records is replaced. To a store that has records already, those of the handover are added: what
+    both have is joined later, as any part that a meter sent twice.
+
+    Args:
+        path: The new controller's store; it may be missing.
+        microgrid: Its microgrid.
+        file: The handover.
+        now: The time.
+
+    Raises:
+        ConfigError: The file is missing, damaged, no handover, or of another microgrid.
+        StoreError: A store can't be opened.
+    """
+    received = path.with_name(f"{path.name}.handover")
+    try:
+        handover = _unpack(file, microgrid, received)
+        with closing(_opened(received)) as source:
+            if not path.exists():
+                return _moved(path, handover, source, now)
+            store, _ = open_checked(path, now)
+            with closing(store):
+                if store.setting(TAKEN_OVER) == handover.id:
+                    return TakenOver(handover=handover, again=True)
+                check_not_released(path, store)
+                if store.has_records():
+                    return TakenOver(handover=handover, added=_add(store, source, handover))
+            return _moved(path, handover, source, now)
+    finally:
+        delete_database(received)
+
+
+def _unpack(file: Path, microgrid: str, received: Path) -> Handover:
+    """Write the database of a handover to ``received``, and check all of the file."""
+    try:
+        with gzip.open(file) as packed:
+            handover = _header(file, packed.readline(_MAX_HEADER_BYTES))
+            if handover.microgrid != microgrid:
+                raise ConfigError(f"{file}: is of {handover.microgrid}, but this controller is of {microgrid}")
+            with received.open("wb") as database:
+                _copy(packed, database, handover.store_bytes)
+    except (gzip.BadGzipFile, EOFError, zlib.error, ValueError) as error:
+        raise ConfigError(f"{file}: damaged, incomplete or no handover ({error}); copy it again") from error
+    except FileNotFoundError as error:
+        raise ConfigError(f"{file}: no such file") from error
+    return handover
+
+
+def _header(file: Path, line: bytes) -> Handover:
+    try:
+        return Handover.model_validate(json.loads(line))
+    except ValidationError as error:
+        raise ConfigError(f"{file}: is no handover that this version reads ({error.error_count()} faults)") from error
+
+
+def _copy(packed: gzip.GzipFile, database: BinaryIO, size: int) -> None:
+    """Copy exactly ``size`` bytes, and read to the end, so that the checksum of the whole is checked."""
+    left = size
+    while chunk := packed.read(1 << 20):
+        left -= len(chunk)
+        if left < 0:
+            break
+        database.write(chunk)
+    if left:
+        raise ValueError(f"not the {size} bytes that it states")
+
+
+def _opened(received: Path) -> Store:
+    try:
+        store = Store.open(received)
+        store.check(received.stat().st_size)
+    except (DamagedError, sqlite3.Error) as error:
+        raise StoreError(f"the store in the handover is damaged: {error}") from error
+    return store
+
+
+def _moved(path: Path, handover: Handover, source: Store, now: EpochSeconds) -> TakenOver:
+    """Let the handover's store become the controller's."""
+    source.commit([Setting(RELEASED, ""), Setting(TAKEN_OVER, handover.id)])
+    source.complete()
+    make_ready(path.with_name(f"{path.name}.handover"), path)
+    put_in_place(path, now, REPLACED)
+    return TakenOver(handover=handover, moved=True)
+
+
+def _add(store: Store, source: Store, handover: Handover) -> int:
+    """Add what the handover's store has; its settings and desired states are older than those that are there."""
+    # An acknowledgement counts at the store of the utility that gave it.
+    acknowledged = source.setting("utility_store") == store.setting("utility_store")
+    added = 0
+    for group in _groups(_content(source, acknowledged=acknowledged)):
+        store.commit(group)
+        added += sum(not isinstance(change, Cover) for change in group)
+    store.commit([Setting(TAKEN_OVER, handover.id)])
+    return added
+
+
+def _content(source: Store, *, acknowledged: bool) -> Iterator[Change]:
+    for part in source.all_parts(unsent_only=False):
+        kept = part.relayed in ((DONE, UNSENT) if acknowledged else (UNSENT,))
+        yield AppendParts((replace(part, relayed=part.relayed if kept else OFFERED, joined=False),))
+    for event in source.all_events(unsent_only=acknowledged):
+        yield AppendEvents((event,))
+    for dead_letter in source.dead_letters(unsent_only=acknowledged):
+        yield AddDeadLetters((dead_letter,))
+    # Last: an id is covered when its record is there.
+    yield from source.all_coverage()
+
+
+def _groups(changes: Iterator[Change]) -> Iterator[list[Change]]:
+    while group := list(islice(changes, ROWS_A_COMMIT)):
+        yield group

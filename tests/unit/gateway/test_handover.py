@@ -1,0 +1,172 @@
+"""A controller's store moves to the controller that replaces it: whole, once, and to nobody else."""
+
+import gzip
+from pathlib import Path
+
+import pytest
+
+from commonwatt.model.blocks import from_records
+from commonwatt.model.exceptions import CommonwattError, ConfigError
+from commonwatt.model.records import EventRecord, Log
+from gateway.changes import DONE, OFFERED, Part, Relayed, Setting
+from gateway.relay.outbox import load
+from gateway.store.handover import check_not_released, release, take_over, undo
+from gateway.store.recovery import open_checked
+from gateway.store.store import Store
+from harness.worlds.gateway import START, World, readings
+
+MICROGRID = "r001"
+METER = 1
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A store with two minutes of readings, of which the utility acknowledged one, and an event."""
+    world = World(tmp_path / "old.db")
+    for n in range(2):
+        assert world.put(METER, n * 20 + 1, readings(METER, n * 20 + 1, 20, start=START + n * 300)).accepted
+    event = EventRecord(previous_state=0, new_state=1, record_id=1, meter_id=METER, time=START)
+    world.put(METER, 1, [event])
+    first = next(iter(world.store.all_parts(unsent_only=True)))
+    acknowledged = Relayed(done=(first.id,), averaged=(), events=(), dead_letters=(), slots=20)
+    world.store.commit([acknowledged, Setting("utility_store", "u1"), Setting("starts", "7")])
+    world.store.close()
+    return tmp_path / "old.db"
+
+
+@pytest.fixture
+def handover(old: Path, tmp_path: Path) -> Path:
+    release(old, MICROGRID, tmp_path / "r001.handover", START)
+    return tmp_path / "r001.handover"
+
+
+def content(path: Path) -> tuple[list[Part], int, list[tuple[int, int]], str | None, int]:
+    store, recovery = open_checked(path, START)
+    assert recovery is None
+    found = (
+        list(store.all_parts(unsent_only=False)),
+        len(list(store.all_events(unsent_only=False))),
+        store.coverage(METER, Log.HISTORY, 1),
+        store.setting("starts"),
+        store.store_id,
+    )
+    store.close()
+    return found
+
+
+def test_the_new_controller_has_all_that_the_old_had(old: Path, handover: Path, tmp_path: Path) -> None:
+    taken = take_over(tmp_path / "new.db", MICROGRID, handover, START)
+    assert taken.moved
+    assert content(tmp_path / "new.db") == content(old)
+    store = Store.open(tmp_path / "new.db")
+    check_not_released(tmp_path / "new.db", store)
+    store.close()
+
+
+def test_a_new_controller_that_already_started_keeps_no_empty_store(handover: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    Store.open(path).close()
+    assert take_over(path, MICROGRID, handover, START).moved
+    assert content(path)[3] == "7"
+    assert [p.name.split("-")[0] for p in tmp_path.glob("new.db.*")] == ["new.db.replaced"]
+
+
+def test_no_gateway_runs_on_a_released_store(old: Path, handover: Path) -> None:
+    store = Store.open(old)
+    with pytest.raises(ConfigError, match=r"handed over to a new controller .*release --undo"):
+        check_not_released(old, store)
+    store.close()
+
+
+def test_a_released_store_is_used_again_if_the_new_controller_never_started(old: Path, handover: Path) -> None:
+    undo(old, START)
+    store = Store.open(old)
+    check_not_released(old, store)
+    store.close()
+    with pytest.raises(ConfigError, match="was not released"):
+        undo(old, START)
+
+
+def test_a_handover_taken_over_twice_changes_nothing(handover: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    take_over(path, MICROGRID, handover, START)
+    before = content(path)
+    assert take_over(path, MICROGRID, handover, START).again
+    assert content(path) == before
+
+
+def test_records_stored_before_the_handover_came_stay_beside_those_of_the_old_store(
+    old: Path, handover: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "new.db"
+    world = World(path)
+    # The meter sends again what it got no answer for, and goes on.
+    assert world.put(METER, 21, readings(METER, 21, 40, start=START + 300)).accepted
+    world.store.commit([Setting("utility_store", "u1"), Setting("starts", "1")])
+    world.store.close()
+    taken = take_over(path, MICROGRID, handover, START)
+    assert (taken.moved, taken.added) == (False, 3)
+    parts, events, ranges, starts, _ = content(path)
+    assert (events, ranges, starts) == (1, [(1, 60)], "1")
+    sent = [readings(METER, 1, 20, start=START), readings(METER, 21, 40, start=START + 300)]
+    expected, found = from_records([record for records in sent for record in records]), load(parts)
+    assert (found.keys(), found.values.tolist()) == (expected.keys(), expected.values.tolist())
+    assert sorted(p.relayed == DONE for p in parts).count(True) == 1
+    assert take_over(path, MICROGRID, handover, START).again
+
+
+def test_marks_of_another_store_of_the_utility_do_not_count(handover: Path, tmp_path: Path) -> None:
+    path = tmp_path / "new.db"
+    world = World(path)
+    assert world.put(METER, 21, readings(METER, 21, 20, start=START + 300)).accepted
+    world.store.commit([Setting("utility_store", "u2")])
+    world.store.close()
+    take_over(path, MICROGRID, handover, START)
+    marks = [p.relayed for p in content(path)[0]]
+    assert DONE not in marks
+    assert OFFERED in marks
+
+
+@pytest.mark.parametrize("kept", [0, 1, 100, -1])
+def test_a_damaged_handover_is_refused_and_nothing_is_changed(handover: Path, tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "new.db"
+    Store.open(path).close()
+    before = content(path)
+    handover.write_bytes(handover.read_bytes()[:kept])
+    with pytest.raises(ConfigError, match=r"r001.handover: damaged, incomplete or no handover"):
+        take_over(path, MICROGRID, handover, START)
+    assert content(path) == before
+    assert {p.name for p in tmp_path.glob("new.db*")} <= {"new.db", "new.db-wal", "new.db-shm"}
+
+
+def test_a_flipped_bit_in_a_handover_never_becomes_a_wrong_value(old: Path, handover: Path, tmp_path: Path) -> None:
+    whole, path, refused = handover.read_bytes(), tmp_path / "new.db", 0
+    for at in range(10, len(whole), max(1, len(whole) // 50)):
+        handover.write_bytes(whole[:at] + bytes([whole[at] ^ 0x10]) + whole[at + 1 :])
+        try:
+            take_over(path, MICROGRID, handover, START)
+        except CommonwattError:
+            refused += 1
+            assert not path.exists()
+        else:
+            # Some bits of the compressed form mean nothing.
+            assert content(path) == content(old)
+            path.unlink()
+    assert refused >= 45
+
+
+def test_a_handover_of_another_microgrid_is_refused(handover: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is of r001, but this controller is of r002"):
+        take_over(tmp_path / "new.db", "r002", handover, START)
+
+
+def test_another_file_is_no_handover(tmp_path: Path) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(gzip.compress(b'{"format": 2}\n'))
+    with pytest.raises(ConfigError, match="no handover that this version reads"):
+        take_over(tmp_path / "new.db", MICROGRID, file, START)
+
+
+def test_an_old_controller_without_a_store_has_nothing_to_hand_over(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing can be handed over"):
+        release(tmp_path / "none.db", MICROGRID, tmp_path / "out", START)
