@@ -62,6 +62,7 @@ def make_app(wanted: str | None = None) -> typer.Typer:
         "enroll": _add_enroll,
         "site": _add_site,
         "status": _add_status,
+        "swap": _add_swap,
     }
     loaders |= {entry.name: partial(_add_part, entry=entry) for entry in entry_points(group=PARTS_GROUP)}
     for name, load in loaders.items():
@@ -139,6 +140,12 @@ def _add_site(app: typer.Typer) -> None:
     from commonwatt.cli.site import app as site_app
 
     app.add_typer(site_app, name="site")
+
+
+def _add_swap(app: typer.Typer) -> None:
+    from commonwatt.cli.swap import app as swap_app
+
+    app.add_typer(swap_app, name="swap")
 
 
 def _add_status(app: typer.Typer) -> None:

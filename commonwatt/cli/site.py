@@ -1,6 +1,7 @@
 """``commonwatt site``: a town's files from a few answers, one bundle for each machine, and its installation."""
 
 import shlex
+from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
@@ -10,6 +11,7 @@ import typer
 from commonwatt.cli.site_questions import Answers, first_text, further_text
 from commonwatt.identity.authority import Authority
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.clock import wall_clock
@@ -86,22 +88,18 @@ def pack(
     ssh or on a stick, and delete it when it is installed.
     """
     with errors_reported():
-        expiries = {entry.file: entry.expires for entry in Authority.load(site).current()}
         for place in places:
-            bundle = packed(site, place, int(wall_clock().now()))
-            path = Path(f"{place}.bundle")
-            write_bundle(bundle, path)
-            ends = [moment(expiries[name])[:10] for name in bundle.files if name in expiries]
-            typer.echo(
-                f"{path}: {counted(len(bundle.files), 'file')}, version {bundle.manifest.version}, certificates until "
-                f"{min(ends, default='none')}. It contains secrets of {place} (mode 0600)."
-            )
+            write_packed(site, place, int(wall_clock().now()))
 
 
 @app.command()
 @flowing
 def unpack(
     bundle: Annotated[Path, typer.Argument(help="The file that `commonwatt site pack` wrote.")],
+    handover: Annotated[
+        Path | None,
+        typer.Option(help="The store of the controller that this one replaces; see: commonwatt swap controller --help"),
+    ] = None,
     root: Annotated[
         Path, typer.Option(help="Install below this folder, such as a mounted card, and start nothing.")
     ] = Path("/"),
@@ -114,18 +112,44 @@ def unpack(
     """
     with errors_reported():
         machine = Machine.at(root)
-        unpacking = prepare(read_bundle(bundle), machine, version("commonwatt"))
-        commands = unpacking.install(typer.echo)
-        if not machine.runs:
-            typer.echo("systemd does not run here. To start the services:")
-        for command in commands:
-            typer.echo(f"  {shlex.join(command)}")
-            if machine.runs:
-                machine.run(command)
+        unpacking = prepare(read_bundle(bundle), machine, version("commonwatt"), handover)
+        run_or_print(machine, unpacking.install(typer.echo), "To start the services:")
         unpacking.finish()
         config = f"{STATE}/{unpacking.place}/{UTILITY if unpacking.place == UTILITY else 'gateway'}.toml"
         typer.echo(f"State: sudo -u commonwatt commonwatt status --config {config}")
-        typer.echo(f"Delete the bundle, it contains secrets: rm {shlex.quote(str(bundle))}")
+        files = [bundle, *([handover] if handover else [])]
+        typer.echo(f"Delete what you carried, it contains secrets: rm {shlex.join(map(str, files))}")
+
+
+def write_packed(site: Path, place: str, now: EpochSeconds) -> None:
+    """Write the bundle of a place into this folder, and print what it is.
+
+    Raises:
+        ConfigError: The place is unknown, or one of its files is missing or wrong.
+    """
+    expiries = {entry.file: entry.expires for entry in Authority.load(site).current()}
+    bundle = packed(site, place, now)
+    path = Path(f"{place}.bundle")
+    write_bundle(bundle, path)
+    ends = [moment(expiries[name])[:10] for name in bundle.files if name in expiries]
+    typer.echo(
+        f"{path}: {counted(len(bundle.files), 'file')}, version {bundle.manifest.version}, certificates until "
+        f"{min(ends, default='none')}. It contains secrets of {place} (mode 0600)."
+    )
+
+
+def run_or_print(machine: Machine, commands: Iterable[list[str]], purpose: str) -> None:
+    """Print a machine's commands and run them, or only print them where systemd does not run.
+
+    Raises:
+        CommonwattError: A command failed.
+    """
+    if not machine.runs:
+        typer.echo(f"systemd does not run here. {purpose}")
+    for command in commands:
+        typer.echo(f"  {shlex.join(command)}")
+        if machine.runs:
+            machine.run(command)
 
 
 def _list_machines(path: Path, town: Town) -> None:
@@ -135,7 +159,7 @@ def _list_machines(path: Path, town: Town) -> None:
         typer.echo(f"  the machine of {place} must have the address {address_of(file, town, place)}")
     if len(places) > _SHOWN:
         typer.echo(f"  and {len(places) - _SHOWN} more")
-    typer.echo(f"The answers are in {path}. Next: commonwatt site pack {' '.join(places[:2])}{_option(path.parent)}")
+    typer.echo(f"The answers are in {path}. Next: commonwatt site pack {' '.join(places[:2])}{option_of(path.parent)}")
 
 
 def _put(path: Path, text: str) -> None:
@@ -149,5 +173,6 @@ def _put(path: Path, text: str) -> None:
         trial.unlink(missing_ok=True)
 
 
-def _option(site: Path) -> str:
+def option_of(site: Path) -> str:
+    """Return the option that names the office's folder, for a command that is printed; empty for the default."""
     return "" if site == Path("site") else f" --site {shlex.quote(str(site))}"

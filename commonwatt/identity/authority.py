@@ -205,7 +205,11 @@ class Authority:
     def revoke(self, name: str, reason: str, now: EpochSeconds, kind: Kind = Kind.DEVICE) -> list[Issued]:
         """Revoke every unrevoked certificate of a device or broker; return these certificates."""
         # Expired certificates too: otherwise they would be renewed.
-        revoked = [e for e in self.issued if (e.kind, e.name, e.revoked) == (kind, name, None)]
+        return self.revoke_these({e.serial for e in self.issued if (e.kind, e.name) == (kind, name)}, reason, now)
+
+    def revoke_these(self, serials: Collection[int], reason: str, now: EpochSeconds) -> list[Issued]:
+        """Revoke the unrevoked ones of these certificates; return them."""
+        revoked = [e for e in self.issued if e.serial in serials and e.revoked is None]
         self.issued = [replace(e, revoked=now, reason=reason) if e in revoked else e for e in self.issued]
         self._save(now)
         self._hand_out_revocations()

@@ -44,14 +44,19 @@ class Machine:
         """
         if not root.is_dir():
             raise ConfigError(f"{root}: no such folder")
-        is_own = root.resolve() == Path("/")
-        if is_own and os.geteuid() != 0:
-            raise ConfigError("only root can install; type sudo before the command")
-        return cls(root=root, runs=is_own and _BOOTED.is_dir())
+        machine = cls(root=root, runs=root.resolve() == Path("/") and _BOOTED.is_dir())
+        if machine.is_own and os.geteuid() != 0:
+            raise ConfigError("only root can do this; type sudo before the command")
+        return machine
 
     def path(self, name: str) -> Path:
         """Return the place of an absolute path of the machine."""
         return self.root / name.lstrip("/")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether it is the machine on which this runs."""
+        return self.root.resolve() == Path("/")
 
     @property
     def state(self) -> Path:

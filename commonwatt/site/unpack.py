@@ -4,6 +4,7 @@ Stores and other data in the folders stay. ``installed.json`` has the last manif
 so that an interrupted run is repeated whole, restarts included.
 """
 
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from commonwatt.identity.devices import digest
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.topics import UTILITY
-from commonwatt.runtime.files import read_object, replace_file
+from commonwatt.runtime.files import read_object, replace_file, replacing
 from commonwatt.runtime.service import only_one
 from commonwatt.site.bundle import Bundle, Manifest
+from commonwatt.site.exchange import handover_name
 from commonwatt.site.file import TOWN_FILE
 from commonwatt.site.machine import PROGRAM, STATE, USER, Machine, missing_program
 from commonwatt.site.places import folders_of, services_of
@@ -50,12 +52,14 @@ class Unpacking:
         machine: The machine.
         before: What was unpacked there last; ``None``: nothing.
         program: The version of this program.
+        handover: The file with the store of the controller that this one replaces; ``None``: none.
     """
 
     bundle: Bundle
     machine: Machine
     before: Installed | None
     program: str
+    handover: Path | None = None
 
     @property
     def place(self) -> str:
@@ -87,9 +91,16 @@ class Unpacking:
             for name in changed:
                 self._keep_edited(name, say, owner)
                 replace_file(machine.state / name, self.bundle.files[name], owner=owner)
+            if self.handover is not None:
+                with self.handover.open("rb") as source, replacing(self._handover_copy, owner=owner) as target:
+                    shutil.copyfileobj(source, target)
         count = counted(len(self.bundle.files), "file")
         say(f"{self.place}: {count} in {machine.state}, of them changed: {len(changed)}")
         return list(self._commands(changed, units_changed=units_changed))
+
+    @property
+    def _handover_copy(self) -> Path:
+        return self.machine.state / self.place / handover_name(self.place)
 
     def finish(self) -> None:
         """Record that this bundle was unpacked."""
@@ -118,6 +129,12 @@ class Unpacking:
             files = (f"{STATE}/{UTILITY}/{TOWN_FILE}", f"{STATE}/{UTILITY}/utility.toml")
             register = ["utility", "register", "--town", files[0], "--config", files[1]]
             yield ["runuser", "-u", USER, "--", PROGRAM, *register]
+        if self.handover is not None:
+            folder = self._handover_copy.parent
+            yield ["systemctl", "stop", units[-1]]
+            taken = ["gateway", "take-over", str(self._handover_copy), "--config", str(folder / "gateway.toml")]
+            yield ["runuser", "-u", USER, "--", PROGRAM, *taken]
+            yield ["rm", str(self._handover_copy)]
         yield ["systemctl", "enable", *units]
         program_changed = self.before is None or self.before.program != self.program
         restarted = units if units_changed or program_changed else [u for u in units if _needs_restart(u, changed)]
@@ -127,18 +144,23 @@ class Unpacking:
             yield ["systemctl", "start", *started]
 
 
-def prepare(bundle: Bundle, machine: Machine, program: str) -> Unpacking:
+def prepare(bundle: Bundle, machine: Machine, program: str, handover: Path | None = None) -> Unpacking:
     """Check that a bundle may be installed on a machine; nothing is written.
 
     Args:
         bundle: The bundle.
         machine: The machine.
         program: The version of this program.
+        handover: The file with the store of the controller that this one replaces; ``None``: none.
 
     Raises:
         ConfigError: It is of another machine or town, or older than the last one; or a file in it is wrong.
     """
-    before = _installed(machine.state / INSTALLED)
+    before = installed_on(machine)
+    if handover is not None and not handover.is_file():
+        raise ConfigError(f"{handover}: no such file")
+    if handover is not None and bundle.manifest.place == UTILITY:
+        raise ConfigError(f"{handover}: only a controller takes a handover; this bundle is of the utility")
     _refuse_other(bundle.manifest, machine.state)
     if before is not None and bundle.manifest.made < before.manifest.made:
         raise ConfigError(
@@ -151,10 +173,16 @@ def prepare(bundle: Bundle, machine: Machine, program: str) -> Unpacking:
             raise ConfigError("Mosquitto is not installed; first: sudo apt-get install mosquitto")
     with tempfile.TemporaryDirectory() as name:
         _check_files(bundle, Path(name))
-    return Unpacking(bundle=bundle, machine=machine, before=before, program=program)
+    return Unpacking(bundle=bundle, machine=machine, before=before, program=program, handover=handover)
 
 
-def _installed(path: Path) -> Installed | None:
+def installed_on(machine: Machine) -> Installed | None:
+    """Return what was unpacked last on a machine; ``None``: nothing.
+
+    Raises:
+        ConfigError: The file about it can't be read.
+    """
+    path = machine.state / INSTALLED
     if not path.exists():
         return None
     return check_model(path, Installed, read_object(path, "what was unpacked last", "delete it"))

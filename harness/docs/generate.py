@@ -9,7 +9,7 @@ import re
 import tempfile
 import typing
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -113,6 +113,12 @@ def all_commands() -> list[Command]:
 
 
 # Depending on its release, Typer uses its own copy of click or the installed one; both have this interface.
+def command_of(words: Sequence[str]) -> Command | None:
+    """Return the command that the words after ``commonwatt`` name, options aside; ``None``: there is none."""
+    known = {command.words: command for command in all_commands()}
+    return next((known[start] for n in (3, 2, 1) if (start := tuple(words[:n])) in known), None)
+
+
 def _walk(command: Any, words: tuple[str, ...]) -> Iterator[Command]:
     inner: dict[str, Any] = getattr(command, "commands", {})
     for name, child in inner.items():

@@ -6,7 +6,7 @@ import pytest
 
 from commonwatt.config.files import check_file
 from commonwatt.config.parts import PARTS
-from harness.docs.generate import DOCS, all_commands, blocks_of, code_of, commands_page, pages_for_people
+from harness.docs.generate import DOCS, all_commands, blocks_of, code_of, command_of, commands_page, pages_for_people
 
 
 def test_commands_page_is_what_the_code_says() -> None:
@@ -34,14 +34,14 @@ def named_commands() -> list[tuple[str, str]]:
 @pytest.mark.parametrize(("page", "line"), named_commands())
 def test_every_command_the_pages_name_exists(page: str, line: str) -> None:
     del page
-    known = {command.words: command for command in all_commands()}
     words = line.split()[1:]
     if words[0].startswith("-"):
         assert words[0] in ("--help", "--version")
         return
-    command = known.get(tuple(words[:2])) or known.get(tuple(words[:1]))
-    groups = {name[0] for name in known}
-    assert command is not None or (words[0] in groups and words[1:2] in ([], ["--help"])), f"no such command: {line}"
+    command = command_of(words)
+    groups = {c.words[:n] for c in all_commands() for n in (1, 2)}
+    group = tuple(word for word in words if word != "--help")
+    assert command is not None or group in groups, f"no such command: {line}"
     if command is not None:
         options = {name for option in command.options for name in option.names} | {"--help"}
         used = {word.partition("=")[0] for word in words if word.startswith("-")}

@@ -10,7 +10,7 @@ from commonwatt.config.files import check_file, check_named_files
 from commonwatt.site.places import services_of
 from deploy.debian.package import CONTROLLER, UTILITY
 from deploy.debian.wheels import MACHINES
-from harness.docs.generate import DOCS, all_commands, blocks_of, code_of
+from harness.docs.generate import DOCS, blocks_of, code_of, command_of
 from harness.real.deploy import DEPLOY, PAGE, STATE, UNITS, commands, office, steps, words_of
 
 GUIDES = sorted((DOCS / "guides").glob("*.md"))
@@ -67,13 +67,13 @@ def test_every_file_of_the_project_that_the_page_names_is_there() -> None:
 
 
 def test_every_command_of_ours_exists_however_it_is_called() -> None:
-    known = {command.words: command for command in all_commands()}
     pages = "\n".join(page.read_text() for page in (PAGE, *GUIDES))
     shown = [line for kind, content in blocks_of(pages) if kind == "sh" for line in content.splitlines()]
     calls = [words for line in shown if (words := words_of(line))]
     assert len(calls) > 20
     for words in calls:
-        command = known.get(tuple(words[:2])) or known[(words[0],)]
+        command = command_of(words)
+        assert command is not None, words
         options = {name for option in command.options for name in option.names}
         assert {word for word in words if word.startswith("-")} <= options, words
 

@@ -1,0 +1,107 @@
+"""Exchange of a controller: what the office notes from its beginning to its end, and the old controller's commands.
+
+The new controller gets certificates of its own. Those of the old one stay valid until the exchange is finished, so that
+it works until it is released; then they are revoked.
+"""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from commonwatt.config.files import check_model
+from commonwatt.config.settings import Settings
+from commonwatt.identity.authority import FOLDER, Authority, Issued
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.files import read_object, write_private
+from commonwatt.runtime.service import only_one
+from commonwatt.site.file import FILE, load_site
+from commonwatt.site.machine import PROGRAM, USER, Machine
+from commonwatt.site.places import certificates, folders_of, services_of
+
+
+class Exchange(Settings):
+    """A controller's exchange that was begun.
+
+    Attributes:
+        begun: When, epoch seconds.
+        replaced: The serial numbers of the old controller's certificates, hexadecimal.
+    """
+
+    begun: EpochSeconds
+    replaced: tuple[str, ...]
+
+
+def handover_name(place: str) -> str:
+    """Return the name of a microgrid's handover file."""
+    return f"{place}.handover"
+
+
+def begin(site: Path, place: str, now: EpochSeconds) -> Exchange:
+    """Issue certificates for a microgrid's new controller; if its exchange was begun before, issue nothing.
+
+    Args:
+        site: The office's folder.
+        place: The microgrid's id.
+        now: The time, epoch seconds.
+
+    Raises:
+        ConfigError: There is no such microgrid, or no authority.
+    """
+    file, town = load_site(site / FILE)
+    if place not in town.microgrids:
+        raise ConfigError(f"{site / FILE}: has no microgrid {place}; there are {', '.join(list(town.microgrids)[:10])}")
+    with only_one(site / FOLDER, "another enrolment"):
+        if _path(site, place).exists():
+            return _read(site, place)
+        authority = Authority.load(site)
+        wanted = [one for one in certificates(file, town) if one.file.startswith(f"{folders_of(place)[0]}/")]
+        files = {one.file for one in wanted}
+        replaced = tuple(f"{e.serial:x}" for e in authority.issued if e.file in files and e.revoked is None)
+        authority.issue(wanted, now)
+        exchange = Exchange(begun=now, replaced=replaced)
+        write_private(_path(site, place), exchange.model_dump_json(indent=1))
+        return exchange
+
+
+def finish(site: Path, place: str, now: EpochSeconds) -> list[Issued]:
+    """Revoke the old controller's certificates; return them.
+
+    Raises:
+        ConfigError: No exchange was begun.
+    """
+    with only_one(site / FOLDER, "another enrolment"):
+        exchange, authority = _read(site, place), Authority.load(site)
+        serials = {int(serial, 16) for serial in exchange.replaced}
+        revoked = authority.revoke_these(serials, f"the controller of {place} was exchanged", now)
+        _path(site, place).unlink()
+        return revoked
+
+
+def _path(site: Path, place: str) -> Path:
+    return site / FOLDER / f"{place}.exchange.json"
+
+
+def _read(site: Path, place: str) -> Exchange:
+    path = _path(site, place)
+    if not path.exists():
+        raise ConfigError(f"{site}: no exchange of {place} was begun; first: commonwatt swap controller begin {place}")
+    return check_model(path, Exchange, read_object(path, "an exchange", "delete it"))
+
+
+def release_commands(machine: Machine, place: str, *, mosquitto: bool) -> Iterator[list[str]]:
+    """Yield the commands that stop an old controller for good, and bring its handover to this folder.
+
+    If its files are not on this machine, such as those on its card, its services do not run here.
+    """
+    folder, name = machine.state / place, handover_name(place)
+    release = ["gateway", "release", "--config", str(folder / "gateway.toml"), "--out"]
+    if not machine.is_own:
+        yield ["commonwatt", *release, name]
+        return
+    # The gateway first: it acknowledges nothing more, and the meters keep their records.
+    yield ["systemctl", "disable", "--now", *reversed(services_of(place, mosquitto=mosquitto))]
+    yield ["runuser", "-u", USER, "--", PROGRAM, *release, str(folder / name)]
+    owner = os.environ.get("SUDO_UID", str(os.geteuid()))
+    yield ["install", f"--owner={owner}", "--mode=600", str(folder / name), name]
+    yield ["rm", str(folder / name)]

@@ -1,0 +1,141 @@
+"""``commonwatt swap controller``, by the lines of its guide; machines are folders."""
+
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+from typer.testing import CliRunner
+
+from commonwatt.cli.main import make_app
+from commonwatt.identity.authority import Authority
+from commonwatt.identity.certificates import revoked_serials
+from commonwatt.site.exchange import release_commands
+from commonwatt.site.machine import Machine
+from gateway.store.store import Store
+from harness.docs.generate import DOCS
+from harness.real import forks
+from harness.real.deploy import STATE, steps, words_of
+from harness.worlds.gateway import START, World, readings
+
+GUIDE = DOCS / "guides" / "controller-exchange.md"
+PROGRAM = [sys.executable, "-m", "commonwatt"]
+
+
+def typed(folder: Path, line: str, *more: str, answer: str = "", exit_code: int = 0) -> str:
+    """Run a line of the guide in a folder; return what it prints."""
+    words = words_of(line)
+    if words is None:
+        return ""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.chdir(folder)
+        done = CliRunner().invoke(make_app(words[0]), [*words, *more], input=answer)
+    assert done.exit_code == exit_code, done.output
+    return done.output
+
+
+def printed(said: str, folder: Path) -> None:
+    """Run the commands of ours that a command printed, where systemd does not run."""
+    for line in said.splitlines():
+        words = shlex.split(line) if line.startswith("  ") else []
+        if "gateway" in words:
+            done = forks.run([*PROGRAM, *words[words.index("gateway") :]], cwd=folder, timeout=60)
+            assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the office's folder, with the old controller's bundle."""
+    forks.run([sys.executable, "-c", "pass"], check=True)
+    office = tmp_path_factory.mktemp("office")
+    with patch("commonwatt.site.office.subprocess.run", forks.run):
+        microgrid = ("--microgrid", "r001,residential,houses=1,address=10.1.0.1")
+        typed(office, "commonwatt site init --yes --utility utility.example", *microgrid)
+    typed(office, "commonwatt site pack r001")
+    return office
+
+
+@pytest.fixture
+def office(made: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(made, tmp_path / "office")
+
+
+def machine(folder: Path) -> Path:
+    (folder / "root").mkdir(parents=True)
+    return folder
+
+
+def store_of(place: Path) -> Path:
+    return place / "root" / STATE.lstrip("/") / "r001" / "gateway.db"
+
+
+def test_a_controller_is_exchanged_by_the_lines_of_the_guide(office: Path, tmp_path: Path) -> None:
+    old, new = machine(tmp_path / "old"), machine(tmp_path / "new")
+    shutil.copy(office / "r001.bundle", old)
+    typed(old, "sudo commonwatt site unpack r001.bundle", "--root", "root")
+    world = World(store_of(old))
+    assert world.put(1, 1, readings(1, 1, 20, start=START)).accepted
+    world.store.close()
+    before = {entry.file: entry.serial for entry in Authority.load(office / "site").current()}
+
+    begin, _ = steps("1. Begin", GUIDE)
+    said = typed(office, begin)
+    for text in ("swap controller release", "unpack r001.bundle --handover r001.handover", "finish r001"):
+        assert text in said
+    fresh = {entry.file: entry.serial for entry in Authority.load(office / "site").current()}
+    assert {file for file, serial in fresh.items() if before[file] != serial} == {"r001/broker.pem", "r001/gateway.pem"}
+    typed(office, begin)
+    assert fresh == {entry.file: entry.serial for entry in Authority.load(office / "site").current()}
+
+    release, _ = steps("2. Release", GUIDE)
+    printed(typed(old, release, "--root", "root"), old)
+    for file in (office / "r001.bundle", old / "r001.handover"):
+        shutil.copy(file, new)
+    unpack = steps("3. Install", GUIDE)[-1]
+    printed(typed(new, unpack, "--root", "root"), new)
+    store = Store.open(store_of(new), read_only=True)
+    assert len(list(store.all_parts(unsent_only=True))) == 1
+    store.close()
+
+    finish, pack = steps("4. Finish", GUIDE)
+    assert "Aborted" in typed(office, finish, answer="n\n", exit_code=1)
+    assert "2 certificates of the old controller revoked" in typed(office, finish, answer="y\n")
+    typed(office, pack)
+    site = office / "site"
+    revoked = revoked_serials((site / "head-end" / "revoked.pem").read_bytes(), (site / "r001" / "ca.pem").read_bytes())
+    assert revoked == {before["r001/broker.pem"], before["r001/gateway.pem"]}
+    assert "no exchange of r001 was begun" in typed(office, finish, answer="y\n", exit_code=2)
+
+
+def test_an_exchange_of_a_microgrid_that_is_not_there_is_refused(office: Path) -> None:
+    assert "has no microgrid r009; there are r001" in typed(
+        office, "commonwatt swap controller begin r009", exit_code=2
+    )
+
+
+def test_a_machine_without_a_controller_has_nothing_to_release(tmp_path: Path) -> None:
+    place = machine(tmp_path)
+    said = typed(place, "commonwatt swap controller release", "--root", "root", exit_code=2)
+    assert "no controller was unpacked there" in said
+
+
+def test_a_handover_that_is_missing_or_for_the_utility_is_refused(office: Path, tmp_path: Path) -> None:
+    place = machine(tmp_path / "new")
+    line = "commonwatt site unpack r001.bundle --handover r001.handover"
+    shutil.copy(office / "r001.bundle", place)
+    assert "r001.handover: no such file" in typed(place, line, "--root", "root", exit_code=2)
+    assert not list((place / "root").iterdir())
+    typed(office, "commonwatt site pack utility")
+    (office / "x").touch()
+    (office / "root").mkdir()
+    line = "commonwatt site unpack utility.bundle --handover x"
+    assert "only a controller takes a handover" in typed(office, line, "--root", "root", exit_code=2)
+
+
+def test_on_the_old_controller_the_services_stop_before_the_store_is_released() -> None:
+    commands = [shlex.join(c) for c in release_commands(Machine(root=Path("/"), runs=True), "r001", mosquitto=False)]
+    assert commands[0] == "systemctl disable --now commonwatt-gateway@r001.service commonwatt-broker@r001.service"
+    assert "gateway release --config /var/lib/commonwatt/r001/gateway.toml" in commands[1]
+    assert commands[2].endswith("/var/lib/commonwatt/r001/r001.handover r001.handover")
