@@ -35,8 +35,9 @@ from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.page.site import Site
 from gateway.recent import ALARM_WINDOWS_S, Recent
+from gateway.store.opened_file import GoneError
 from gateway.store.recovery import Recovery, open_checked, replace
-from gateway.store.store import GoneError, Store
+from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
 
