@@ -56,7 +56,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
                 yield bad(
                     f"meter {meter}",
                     f"{kind} is 10, 100 or 1,000 times what it was: another unit; nothing counts",
-                    "correct unit or scale of its rule, or say with exchanged that the device is another one",
+                    "correct unit or scale of its rule, or set exchanged if the device was replaced",
                 )
     if answer["unreadable"]:
         last = answer["unreadable"][-1]
@@ -64,7 +64,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _words(limits: dict[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in limits.items()) or "not told (MQTT 3.1.1)"
+    return ", ".join(f"{name} {value}" for name, value in limits.items()) or "not reported (MQTT 3.1.1)"
 
 
 def _store(settings: AdapterSettings, running: Running) -> Iterator[Finding]:

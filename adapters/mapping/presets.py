@@ -1,4 +1,4 @@
-"""Presets: the rules for the messages of known makers, from data files, and those of an adapter's own file."""
+"""Presets: the rules for the messages of known makers, from data files and from an adapter's own file."""
 
 import tomllib
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ def known_presets() -> dict[str, Preset]:
 
 
 def presets_of(settings: AdapterSettings) -> dict[str, tuple[AdapterRule, ...]]:
-    """Return the rules of every preset, those of the adapter's own file included.
+    """Return the rules of every preset, including the presets in the adapter's own file.
 
     Raises:
         ConfigError: A rule belongs to a preset of Commonwatt, or a meter names a preset that is not there.

@@ -139,7 +139,7 @@ class Readers:
         return sorted(topics | {reader.restart_topic for reader in self.all if reader.restart_topic is not None})
 
     def restarted(self, topic: str, payload: bytes) -> list[Reader]:
-        """Return the readers whose device reports its start by this message."""
+        """Return the readers of the device that reports its start by this message."""
         readers = self._restarts.get(topic, ())
         return [reader for reader in readers if payload == reader.rule.restart_payload.encode()]
 

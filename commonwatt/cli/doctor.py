@@ -1,4 +1,4 @@
-"""``commonwatt doctor``: examines the service of a file on this machine, and says what to do."""
+"""``commonwatt doctor``: examines the service of a file on this machine, and gives remedies."""
 
 import errno
 import json
@@ -39,7 +39,7 @@ def doctor(
     disturb a running part. Each line is good, warning or bad; a line that is not good is followed by what to do. Begin
     with the first bad line: the later ones may be its effects.
 
-    As root it continues as the owner of the file, so that it sees what the service sees.
+    As root it continues as the owner of the file, so that it has the rights of the service.
     """
     with errors_reported():
         _continue_as_owner(config)
@@ -122,7 +122,7 @@ def _summary(findings: list[Finding], first: Finding | None) -> str:
 
 
 def _continue_as_owner(config: Path) -> None:
-    """Give up root's rights for those of the file's owner.
+    """Continue with the rights of the file's owner instead of root's.
 
     Root can read and write everything, which would hide wrong rights, and leave lock files that the service can't open.
     """

@@ -149,7 +149,7 @@ def _secure(target: Target, sock: socket.socket) -> tuple[socket.socket, str]:
         secure = context.wrap_socket(sock, server_hostname=split_address(target.address)[0])
         secure.settimeout(ALERT_S)
         try:
-            # In TLS 1.3 the client's certificate is judged after the handshake; a content client hears nothing.
+            # In TLS 1.3 the broker checks the client's certificate after the handshake, and sends only refusals.
             if not secure.recv(1):
                 raise ConnectionResetError("EOF occurred")
         except TimeoutError:
