@@ -129,4 +129,4 @@ def _broker(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
     yield from connection_findings(target, Reported(connected=connected or None) if running.runs else None)
 
 
-DOCTOR = Doctor(checks=checks, judge=judge)
+DOCTOR = Doctor(checks=checks, judge=judge, check_settings=readers_of)
