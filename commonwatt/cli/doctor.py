@@ -14,7 +14,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.files import check_file, check_named_files, load_settings
-from commonwatt.config.parts import PARTS
+from commonwatt.config.parts import settings_of
 from commonwatt.doctor.doctors import doctor_of
 from commonwatt.doctor.findings import Finding, Level, bad, good, run_check, with_file, worst
 from commonwatt.doctor.machine import version_findings
@@ -65,7 +65,7 @@ def examine(config: Path) -> Iterator[Finding]:
     """Yield the findings about the part of a file, causes before effects."""
     try:
         part = check_file(config)
-        settings = load_settings(config, part, PARTS[part])
+        settings = load_settings(config, part, settings_of(part))
     except ConfigError as error:
         yield from _faults("settings", error)
         return

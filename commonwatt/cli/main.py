@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.config.files import check_file, check_named_files, example, load_settings, notes_on, place_of
-from commonwatt.config.parts import PARTS
+from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.model.exceptions import ConfigError, SettingError
 from commonwatt.runtime.service import errors_reported, flowing
 
@@ -49,7 +49,7 @@ def _check_by_part(file: Path, part: str) -> None:
         return
     try:
         if check is not None:
-            check(load_settings(file, part, PARTS[part]))
+            check(load_settings(file, part, settings_of(part)))
     except SettingError as error:
         raise ConfigError(f"{place_of(file, *error.keys)}: {error}") from error
 
