@@ -1,14 +1,11 @@
 """An adapter's metrics for Prometheus; no metric has a meter or a topic as its label."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
-from commonwatt.runtime.metric_families import counters, gauges, tally_counters
+from commonwatt.runtime.metric_families import TallyCollector, counters, gauges, tally_counters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,23 +46,12 @@ _TALLIED = (
 )
 
 
-class AdapterMetrics(Collector):
-    """An adapter's figures and event counts as metrics.
-
-    Attributes:
-        registry: The registry behind /metrics.
-    """
-
-    def __init__(self, figures: Callable[[], Figures], tally: Counter[tuple[str, str]]) -> None:
-        """Take the function that returns the figures, and the tally: event counts by kind and result."""
-        self._figures = figures
-        self._tally = tally
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
+class AdapterMetrics(TallyCollector[Figures]):
+    """An adapter's figures and event counts as metrics."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        now = self._figures()
+        now = self.figures()
         yield from gauges(
             "commonwatt_adapter",
             (
@@ -81,12 +67,8 @@ class AdapterMetrics(Collector):
                 ("readings_made", "Readings recorded, one for each slot and type.", now.made),
                 ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
                 ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
-                (
-                    "source_messages_dropped",
-                    "Messages of QoS 0 dropped by a full queue.",
-                    now.source_dropped,
-                ),
+                ("source_messages_dropped", "Messages of QoS 0 dropped by a full queue.", now.source_dropped),
                 ("messages_dropped", "Messages to and from the gateway dropped; they are sent again.", now.dropped),
             ),
         )
-        yield from tally_counters("commonwatt_adapter", self._tally, _TALLIED)
+        yield from tally_counters("commonwatt_adapter", self.tally, _TALLIED)

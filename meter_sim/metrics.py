@@ -1,16 +1,13 @@
 """A fleet's metrics for Prometheus, read from the meters at each scrape; no metric has a meter as its label."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
-from prometheus_client.registry import Collector
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds
-from commonwatt.runtime.metric_families import counters, gauges, tally_counters
+from commonwatt.runtime.metric_families import TallyCollector, counters, gauges, tally_counters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,23 +59,12 @@ _TALLIED = (
 )
 
 
-class FleetMetrics(Collector):
-    """A fleet's figures and event counts as metrics.
-
-    Attributes:
-        registry: The registry behind /metrics.
-    """
-
-    def __init__(self, figures: Callable[[], Figures], tally: Counter[tuple[str, str]]) -> None:
-        """Take the function that returns the figures, and the meters' tally: event counts by kind and result."""
-        self._figures = figures
-        self._tally = tally
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
+class FleetMetrics(TallyCollector[Figures]):
+    """A fleet's figures and event counts as metrics."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        now = self._figures()
+        now = self.figures()
         yield from gauges(
             "commonwatt",
             (
@@ -101,4 +87,4 @@ class FleetMetrics(Collector):
                 ("retained_messages", "Retained messages, ignored.", now.retained),
             ),
         )
-        yield from tally_counters("commonwatt_meters", self._tally, _TALLIED)
+        yield from tally_counters("commonwatt_meters", self.tally, _TALLIED)

@@ -1,9 +1,30 @@
 """Prometheus metrics from tables of names and values; separate, since not every command has Prometheus's library."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
 
+from prometheus_client import CollectorRegistry
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_F = TypeVar("_F")
+
+
+class TallyCollector(Collector, Generic[_F]):
+    """A part's figures at each scrape, and its counts of events; a subclass makes metrics of both in ``collect``.
+
+    Attributes:
+        figures: Returns the present figures.
+        tally: Counts of events by kind and result.
+        registry: The registry behind /metrics.
+    """
+
+    def __init__(self, figures: Callable[[], _F], tally: Counter[tuple[str, str]]) -> None:
+        self.figures = figures
+        self.tally = tally
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
 
 
 def gauges(prefix: str, rows: Iterable[tuple[str, str, float]]) -> Iterator[Metric]:
