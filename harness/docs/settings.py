@@ -21,7 +21,7 @@ _SITE_INTRO = """\
 
 `site.toml` has the answers of `commonwatt site init`, which makes every other file from it: the tables of the town
 file, and these. `head_end` and `utility` are tables too: `head_end` has own keys of the head-end's `broker.toml`,
-`utility` those of `utility.toml`.
+`utility` has own keys of `utility.toml`.
 """
 
 _INTRO = """\
