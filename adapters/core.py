@@ -1,7 +1,7 @@
 """The core of an adapter: messages of foreign meters in, records of our meters out (K5, M9; docs/adapters.md).
 
 It takes a message and the time, and returns effects: changes to commit, then messages to publish. It reads no clock
-and has no connection. Its state is that of its meters and channels.
+and has no connection. All its state is in its meters and channels, and is built from the store at a start.
 """
 
 from collections import Counter, deque
@@ -193,7 +193,7 @@ class Adapter:
         self._commanded = {key: (on, float("-inf")) for key, (on, _) in self._commanded.items() if on}
 
     def commands(self, now: float) -> Effects:
-        """Return the messages to devices whose desired states began, ended, or are in force for a while."""
+        """Return the messages to devices: for desired states that began or ended, and again for those in force."""
         effects: Effects = []
         for settings in self._commandable:
             meter = settings.id

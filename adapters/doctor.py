@@ -9,16 +9,16 @@ from adapters.source import password_of
 from adapters.store import CHANNELS
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.store import damage_of
-from commonwatt.doctor.certificates import certificate_findings, revocation_findings
+from commonwatt.doctor.certificates import certificate_findings
 from commonwatt.doctor.connection import Reported, Target, connection_findings
 from commonwatt.doctor.doctors import Doctor
 from commonwatt.doctor.findings import Check, Finding, bad, good, warning
 from commonwatt.doctor.machine import clock_findings, disk_findings
+from commonwatt.doctor.meters import meter_certificate_findings, meter_target, store_findings
 from commonwatt.doctor.running import Running, port_findings
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
-from commonwatt.protocol.topics import meter_down
 
 _SILENT = "compare its topic and preset with what the device publishes: commonwatt adapter test --config FILE --live"
 
@@ -56,7 +56,7 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
                 yield bad(
                     f"meter {meter}",
                     f"{kind} is 10, 100 or 1,000 times what it was: another unit; nothing counts",
-                    "correct unit or scale of its rule, or say with exchanged that the device is another one",
+                    "correct unit or scale of its rule, or set exchanged if the device was replaced",
                 )
     if answer["unreadable"]:
         last = answer["unreadable"][-1]
@@ -64,32 +64,17 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _words(limits: dict[str, object]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in limits.items()) or "not told (MQTT 3.1.1)"
+    return ", ".join(f"{name} {value}" for name, value in limits.items()) or "not reported (MQTT 3.1.1)"
 
 
 def _store(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
-    path = settings.store
-    if running.runs:
-        yield good("store", f"{path}: in use; checked at the next start")
-    elif not path.exists():
-        yield good("store", f"{path}: not there yet; the adapter makes it")
-    elif why := damage_of(path, CHANNELS):
-        yield bad(
-            "store", f"{path}: {why}", "start the adapter: it keeps this file beside a new store, and begins anew"
-        )
-    else:
-        yield good("store", f"{path}: passes its check")
+    return store_findings(settings.store, running, "adapter", partial(damage_of, settings.store, CHANNELS))
 
 
 def _certificates(settings: AdapterSettings) -> Iterator[Finding]:
-    yield from certificate_findings("broker_ca", settings.broker_ca)
+    yield from meter_certificate_findings(settings, [meter.id for meter in settings.meter])
     yield from certificate_findings("source.ca", settings.source.ca)
-    yield from revocation_findings("broker_revoked", settings.broker_revoked, settings.broker_ca, None)
-    if settings.certificates is not None:
-        for meter in settings.meter:
-            yield from certificate_findings(
-                f"certificate of {meter.id}", settings.certificates / f"{meter.id}.pem", named=str(meter.id)
-            )
+    yield from certificate_findings("source.certificate", settings.source.certificate)
 
 
 def _mapping(settings: AdapterSettings) -> Iterator[Finding]:
@@ -136,19 +121,12 @@ def _broker(settings: AdapterSettings, running: Running) -> Iterator[Finding]:
     if not settings.meter:
         return
     meter = settings.meter[0]
-    own = None if settings.certificates is None else settings.certificates / f"{meter.id}.pem"
-    target = Target(
-        setting="broker",
-        address=settings.broker,
-        ca=settings.broker_ca,
-        certificate=own,
-        revoked=settings.broker_revoked,
-        identity=str(meter.id),
-        token=lambda: meter.token or (load_tokens(settings.tokens)[str(meter.id)] if settings.tokens else ""),
-        subscribe=meter_down(settings.microgrid, meter.id, "+"),
+    tokens = settings.tokens
+    target = meter_target(
+        settings, meter.id, lambda: meter.token or (load_tokens(tokens)[str(meter.id)] if tokens else "")
     )
     connected = bool(running.answer and running.answer["connected"])
     yield from connection_findings(target, Reported(connected=connected or None) if running.runs else None)
 
 
-DOCTOR = Doctor(checks=checks, judge=judge)
+DOCTOR = Doctor(checks=checks, judge=judge, check_settings=readers_of)

@@ -139,7 +139,7 @@ def _guess(series: Series) -> Guess | None:
 
 
 def names_a_quantity(text: str) -> bool:
-    """Return whether a part of a topic or path, or an OBIS code, says what the number is."""
+    """Return whether a part of a topic or path, or an OBIS code, names the quantity of the number."""
     return bool(_OBIS.fullmatch(text) or _kind_of(words_of(text)))
 
 

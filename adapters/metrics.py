@@ -1,12 +1,11 @@
 """An adapter's metrics for Prometheus; no metric has a meter or a topic as its label."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.core import Metric
+
+from commonwatt.runtime.metric_families import TallyCollector, counters, gauges, tally_counters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,50 +35,40 @@ class Figures:
     dropped: int
 
 
-class AdapterMetrics(Collector):
-    """An adapter's figures and event counts as metrics.
+_TALLIED = (
+    ("value", "values", "Values of foreign meters, by what became of them.", "outcome"),
+    ("message", "messages_not_used", "Messages without a value: retained ones, and unreadable ones.", "reason"),
+    ("device_command", "device_commands", "Commands published to devices, by state.", "state"),
+    ("put", "puts", "Batches sent, for the first time or again.", "try"),
+    ("ack", "acks", "Acknowledgements, by result.", "result"),
+    ("command", "commands", "Commands from the gateway, by result.", "result"),
+    ("commit", "commits", "Commits tried again because the store could not be written.", "result"),
+)
 
-    Attributes:
-        registry: The registry behind /metrics.
-    """
 
-    def __init__(self, figures: Callable[[], Figures], tally: Counter[tuple[str, str]]) -> None:
-        """Take the function that returns the figures, and the tally: event counts by kind and result."""
-        self._figures = figures
-        self._tally = tally
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
+class AdapterMetrics(TallyCollector[Figures]):
+    """An adapter's figures and event counts as metrics."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        now = self._figures()
-        for name, text, gauge in (
-            ("source_connected", "Whether the foreign meters' broker is connected.", int(now.source_connected)),
-            ("meters", "Foreign meters.", now.meters),
-            ("meters_connected", "Foreign meters with a connection to the microgrid's broker.", now.connected),
-            ("readings_held", "Readings recorded and not acknowledged yet.", now.made - now.acknowledged),
-        ):
-            yield GaugeMetricFamily(f"commonwatt_adapter_{name}", text, value=gauge)
-        for name, text, counter in (
-            ("readings_made", "Readings recorded, one for each slot and type.", now.made),
-            ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
-            ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
-            ("source_messages_dropped", "Messages of QoS 0 dropped because the queue was full.", now.source_dropped),
-            ("messages_dropped", "Messages to and from the gateway dropped; they are sent again.", now.dropped),
-        ):
-            yield CounterMetricFamily(f"commonwatt_adapter_{name}", text, value=counter)
-        counts = self._tally.copy()
-        for kind, name, text, label in (
-            ("value", "values", "Values of foreign meters, by what became of them.", "outcome"),
-            ("message", "messages_not_used", "Messages without a value: retained ones, and unreadable ones.", "reason"),
-            ("device_command", "device_commands", "Commands published to devices, by state.", "state"),
-            ("put", "puts", "Batches sent, for the first time or again.", "try"),
-            ("ack", "acks", "Acknowledgements, by result.", "result"),
-            ("command", "commands", "Commands from the gateway, by result.", "result"),
-            ("commit", "commits", "Commits tried again because the store could not be written.", "result"),
-        ):
-            metric = CounterMetricFamily(f"commonwatt_adapter_{name}", text, labels=[label])
-            for (counted, value), count in sorted(counts.items()):
-                if counted == kind:
-                    metric.add_metric([value], count)
-            yield metric
+        now = self.figures()
+        yield from gauges(
+            "commonwatt_adapter",
+            (
+                ("source_connected", "Whether the foreign meters' broker is connected.", now.source_connected),
+                ("meters", "Foreign meters.", now.meters),
+                ("meters_connected", "Foreign meters with a connection to the microgrid's broker.", now.connected),
+                ("readings_held", "Readings recorded and not acknowledged yet.", now.made - now.acknowledged),
+            ),
+        )
+        yield from counters(
+            "commonwatt_adapter",
+            (
+                ("readings_made", "Readings recorded, one for each slot and type.", now.made),
+                ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
+                ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
+                ("source_messages_dropped", "Messages of QoS 0 dropped by a full queue.", now.source_dropped),
+                ("messages_dropped", "Messages to and from the gateway dropped; they are sent again.", now.dropped),
+            ),
+        )
+        yield from tally_counters("commonwatt_adapter", self.tally, _TALLIED)

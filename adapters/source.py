@@ -94,7 +94,7 @@ class Source:
         connects: Times it was connected.
         dropped: Messages of QoS 0 dropped because the queue was full.
         failures: Exceptions in this class, each logged.
-        limits: What a broker of MQTT 5 said of itself, by name; whether it had kept the session, of any broker.
+        limits: The limits reported by a broker of MQTT 5, by name; of any broker, whether it had kept the session.
     """
 
     def __init__(
@@ -182,7 +182,7 @@ class Source:
         return taken
 
     def acknowledge(self, messages: Iterable[Arrived]) -> None:
-        """Acknowledge committed messages; those of an earlier connection come again, and do no harm."""
+        """Acknowledge committed messages, except messages of an earlier connection: the broker sends them again."""
         for message in messages:
             if message.qos and message.connection == self.connects:
                 self._client.ack(message.number, message.qos)

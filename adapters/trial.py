@@ -65,8 +65,8 @@ class Trial:
 
     Attributes:
         used: Values that became part of a record, or will.
-        heard: Meters with such a value.
-        unused: Reasons of the others, with their counts.
+        heard: Meters with at least one used value.
+        unused: Counts of the unused values, by reason.
         totals: Slots made, by meter and record type.
     """
 

@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapters.core import Adapter, foreign_meter
@@ -175,34 +175,40 @@ def bench(*, smoke: bool = False) -> Section:
                 rows=((spread(rates), f"{number(cpu_percent)} %", f"{number(memory_mib)} MiB"),),
             ),
         ),
-        goals=(
-            Goal(
-                what="mapping of a message, the slowest maker",
-                value=slowest,
-                unit="µs",
-                at_most=MAPPING_US,
-                limited_by="Parsing of JSON and of its time.",
-            ),
-            Goal(
-                what="messages made into records by a core",
-                value=statistics.median(rates),
-                unit="messages/s",
-                at_least=CORE_PER_S,
-                limited_by="The records of exact slots.",
-            ),
-            Goal(
-                what=f"processor time of a real adapter with {meters} meters",
-                value=cpu_percent,
-                unit="% of a core",
-                at_most=CPU_PERCENT,
-                limited_by="Puts to the gateway, and commits.",
-            ),
-            Goal(
-                what=f"memory of a real adapter with {meters} meters",
-                value=memory_mib,
-                unit="MiB",
-                at_most=MEMORY_MIB,
-                limited_by="Imports and one connection for each meter.",
-            ),
+        goals=_goals(slowest, rates, cpu_percent, memory_mib, meters),
+    )
+
+
+def _goals(
+    slowest_us: float, rates: Sequence[float], cpu_percent: float, memory_mib: float, meters: int
+) -> tuple[Goal, ...]:
+    return (
+        Goal(
+            what="mapping of a message, the slowest maker",
+            value=slowest_us,
+            unit="µs",
+            at_most=MAPPING_US,
+            limited_by="Parsing of JSON and of its time.",
+        ),
+        Goal(
+            what="messages made into records by a core",
+            value=statistics.median(rates),
+            unit="messages/s",
+            at_least=CORE_PER_S,
+            limited_by="The records of exact slots.",
+        ),
+        Goal(
+            what=f"processor time of a real adapter with {meters} meters",
+            value=cpu_percent,
+            unit="% of a core",
+            at_most=CPU_PERCENT,
+            limited_by="Puts to the gateway, and commits.",
+        ),
+        Goal(
+            what=f"memory of a real adapter with {meters} meters",
+            value=memory_mib,
+            unit="MiB",
+            at_most=MEMORY_MIB,
+            limited_by="Imports and one connection for each meter.",
         ),
     )

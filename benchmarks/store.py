@@ -10,16 +10,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import psycopg
 from sqlalchemy import text
 
 from benchmarks.report import Goal, Section, Table, spread
+from benchmarks.row_store import Peer
 from benchmarks.series import KINDS, RESOLUTIONS_MWH, Values, household
 from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
+from commonwatt.model.units import QUARTER_S, SLOTS
 from commonwatt.protocol.batches import Batch
 from commonwatt.protocol.topics import BATCHES, gateway_up
 from commonwatt.runtime.clock import Clock
@@ -221,66 +221,6 @@ def _size_of(database: Database) -> int:
         return int(connection.execute(text(sizes)).scalar_one())
 
 
-class Peer:
-    """One row for each reading, keyed (meter, type, start): a COPY into a temporary table, then an upsert."""
-
-    def __init__(self, server: Postgres) -> None:
-        self._connection = psycopg.connect(server.url.replace("+psycopg", ""))
-        columns = "meter bigint, type smallint, start integer, value bigint, quality smallint"
-        with self._connection.transaction():
-            self._connection.execute(f"CREATE TEMPORARY TABLE came ({columns}) ON COMMIT DELETE ROWS")
-            self._connection.execute("DROP TABLE IF EXISTS reading")
-            self._connection.execute(f"CREATE TABLE reading ({columns}, PRIMARY KEY (meter, type, start))")
-
-    def rate(self, rows: int, meters: int) -> float:
-        """Return the rows a second that are made durable."""
-        data = self._rows(rows, meters)
-        began = time.perf_counter()
-        for some in data:
-            with self._connection.transaction(), self._connection.cursor() as cursor:
-                with cursor.copy("COPY came FROM STDIN (FORMAT BINARY)") as copy:
-                    copy.write(b"PGCOPY\n\xff\r\n\0" + bytes(8) + some + b"\xff\xff")
-                cursor.execute(
-                    "INSERT INTO reading SELECT * FROM came ON CONFLICT (meter, type, start) DO UPDATE"
-                    " SET value = excluded.value, quality = excluded.quality"
-                    " WHERE excluded.quality > reading.quality"
-                )
-        return rows / (time.perf_counter() - began)
-
-    @staticmethod
-    def _rows(rows: int, meters: int) -> list[bytes]:
-        """Return the rows in the order of arrival, in transactions of 60,000; all columns have one width."""
-        at = np.arange(rows)
-        values = {
-            "meter": (">i8", 10_001 + at // SLOTS % meters),
-            "type": (">i2", np.full(rows, 3)),
-            "start": (
-                ">i4",
-                FIRST * QUARTER_S + at // (SLOTS * meters) * QUARTER_S + at % SLOTS * SLOT_S,
-            ),
-            "value": (">i8", np.random.default_rng(5).integers(0, 20_000, rows)),
-            "quality": (">i2", np.full(rows, 2)),
-        }
-        fields = [("count", ">i2")] + [
-            f for name, (t, _) in values.items() for f in ((f"{name}.length", ">i4"), (name, t))
-        ]
-        made = np.empty(rows, np.dtype(fields))
-        made["count"] = len(values)
-        for name, (kind, column) in values.items():
-            made[f"{name}.length"], made[name] = np.dtype(kind).itemsize, column
-        return [made[at : at + 60_000].tobytes() for at in range(0, rows, 60_000)]
-
-    def bytes_a_row(self, rows: int) -> float:
-        """Return the bytes of a row, with its key."""
-        size = self._connection.execute("SELECT pg_total_relation_size('reading')").fetchone()
-        assert size is not None
-        return float(size[0]) / rows
-
-    def close(self) -> None:
-        """Close the connection."""
-        self._connection.close()
-
-
 def _peer(server: Postgres, size: Size) -> tuple[list[float], list[float], float]:
     """Return the peer's rates, its rates for the same rows again, and its bytes a reading."""
     first, again, taken = [], [], 0.0
@@ -335,31 +275,6 @@ def _section(
     }
     rows = [(what, *(spread(getattr(found[name], load)) for name in found)) for what, load in loads.items()]
     peers = {"whole": spread(peer[0]), "again": spread(peer[1])}
-    server = found["PostgreSQL"]
-    again = statistics.median(server.again) / statistics.median(server.whole)
-    one = taken["household", 1]
-    goals = (
-        _rate_goal("whole quarter-hours", server.whole, 5_000_000),
-        _rate_goal("four slots of a quarter", server.minutes, 1_000_000),
-        _rate_goal("whole, and compacted", server.compacted, 1_000_000),
-        Goal(
-            what="PostgreSQL, the same again beside the first time",
-            value=again,
-            unit="times",
-            at_least=0.5,
-            limited_by="The index grows.",
-        ),
-        *(
-            Goal(
-                what=f"{name}, a household at 1 mWh",
-                value=one[name],
-                unit="bytes a reading",
-                at_most=most,
-                limited_by="A row's head and the seven columns that people query.",
-            )
-            for name, most in (("PostgreSQL", 3.5), ("SQLite", 3.0))
-        ),
-    )
     return Section(
         title="Readings made durable by one utility",
         about=f"Batches as gateways send them, {BLOCKS_A_BATCH:,} blocks or parts in each, go through the utility's "
@@ -386,7 +301,34 @@ def _section(
             ),
             PUBLISHED,
         ),
-        goals=goals,
+        goals=_goals(found["PostgreSQL"], taken["household", 1]),
+    )
+
+
+def _goals(server: Rates, household_bytes: dict[str, float]) -> tuple[Goal, ...]:
+    """Return the goals of the rates of PostgreSQL, and of the bytes a reading of each database."""
+    again = statistics.median(server.again) / statistics.median(server.whole)
+    return (
+        _rate_goal("whole quarter-hours", server.whole, 5_000_000),
+        _rate_goal("four slots of a quarter", server.minutes, 1_000_000),
+        _rate_goal("whole, and compacted", server.compacted, 1_000_000),
+        Goal(
+            what="PostgreSQL, the same again beside the first time",
+            value=again,
+            unit="times",
+            at_least=0.5,
+            limited_by="The index grows.",
+        ),
+        *(
+            Goal(
+                what=f"{name}, a household at 1 mWh",
+                value=household_bytes[name],
+                unit="bytes a reading",
+                at_most=most,
+                limited_by="A row's head and the seven columns that people query.",
+            )
+            for name, most in (("PostgreSQL", 3.5), ("SQLite", 3.0))
+        ),
     )
 
 

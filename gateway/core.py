@@ -80,9 +80,6 @@ STORED_PERIOD_S = 900
 PROBED_METERS = 3
 """Meters that get a request at a time when no meter has sent anything for a while."""
 
-FIRST_ID = 1
-"""Id of a log's first record."""
-
 
 class Gateway:
     """One microgrid's controller.
@@ -97,12 +94,9 @@ class Gateway:
         household: What is published of one place.
         time: The gateway's time and its trust.
         now: The time of the last event.
-        gone: By meter and log, the number of ids that the meter no longer has and that are not in this store:
-            acknowledged by another store, or lost.
     """
 
     def __init__(self, settings: GatewaySettings, store: Stored, meters: dict[MeterId, RegisteredMeter]) -> None:
-        self.gone: dict[tuple[MeterId, Log], int] = {}
         self.time = Timekeeper(store.setting(GOOD_TIME))
         self.now = Now(0, Trust.NONE)
         self.collector = Collector(settings.microgrid, store)
@@ -224,11 +218,7 @@ class Gateway:
         for log, ids, what in ((Log.HISTORY, outcome.history, "records"), (Log.EVENT, outcome.events, "events")):
             if ids is None:
                 continue
-            covered = sum(
-                max(0, min(last, ids.first - 1) - first + 1)
-                for first, last in self._store.coverage(meter, log, ids.generation)
-            )
-            self.gone[meter, log] = ids.first - FIRST_ID - covered
+            self.collector.count_gone(meter, log, ids)
             if ids.next > ids.first and meter not in self.manager.epochs.fenced:
                 effects.append(self.manager.command(meter, "get", what=what))
         return effects

@@ -96,7 +96,9 @@ class _GatewayMetrics(Collector):
         yield _counter("commits", "Transactions committed.", figures.commits)
         yield from _backlog(self._backlog(), figures.backlog_age_s)
         yield from _connections(figures)
-        yield _gauge("gone_ids", "Record ids neither at meters nor in this store.", sum(gateway.gone.values()))
+        yield _gauge(
+            "gone_ids", "Record ids neither at meters nor in this store.", sum(gateway.collector.gone.values())
+        )
         yield from _line(gateway, figures.month)
         yield from _time(gateway)
         decision = gateway.manager.decision

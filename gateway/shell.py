@@ -35,9 +35,10 @@ from gateway.lte_watch import LineWatch
 from gateway.metrics import Figures, make_registry
 from gateway.page.site import Site
 from gateway.recent import ALARM_WINDOWS_S, Recent
-from gateway.store.handover import check_not_released
-from gateway.store.recovery import Recovery, open_checked, replace
-from gateway.store.store import GoneError, Store
+from gateway.store.handover import open_in_use
+from gateway.store.opened_file import GoneError
+from gateway.store.recovery import Recovery, replace
+from gateway.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -84,8 +85,7 @@ class Shell:
         """
         disk = Disk(settings.store)
         disk.make_disk_space_to_open()
-        opened = open_checked(settings.store, int(clock.now()))
-        check_not_released(settings.store, opened[0])
+        opened = open_in_use(settings.store, int(clock.now()))
         stamp, meters = _load_registry(settings)
         shell = cls(settings, clock, disk, opened[0], meters)
         shell._opened(opened)
@@ -107,9 +107,8 @@ class Shell:
             # The open file is the only copy: it is closed only after the new store is written, even after failures.
             return self._opened(replace(path, now, "its file was deleted, moved or replaced", self._store))
         self._store.close()
-        if isinstance(failure, sqlite3.Error) and is_damage(failure):
-            return self._opened(replace(path, now, str(failure), None))
-        return self._opened(open_checked(path, now))
+        is_damaged = isinstance(failure, sqlite3.Error) and is_damage(failure)
+        return self._opened(replace(path, now, str(failure), None) if is_damaged else open_in_use(path, now))
 
     def _new_core(self) -> Gateway:
         self._registry_stamp, meters = _load_registry(self._settings)

@@ -40,8 +40,8 @@ class KeptSettings(Protocol):
         """Return a value kept by ``Setting``."""
 
 
-class KeptEvents(Protocol):
-    """The meters' events, for ``collect``."""
+class AcceptedPuts(Protocol):
+    """The meters' events, and the ids of their logs, for ``collect``."""
 
     @property
     def store_id(self) -> int:
@@ -49,6 +49,9 @@ class KeptEvents(Protocol):
 
     def event(self, meter: MeterId, generation: int, record_id: int) -> EventRecord | None:
         """Return one event."""
+
+    def coverage(self, meter: MeterId, log: Log, generation: int) -> list[tuple[int, int]]:
+        """Return the ranges (first, last) of ids of a log that are in the store, ascending."""
 
 
 class KeptMeters(KeptSettings, Protocol):
@@ -134,11 +137,8 @@ class Backup(Protocol):
         """Return the row numbers of the oldest acknowledged events or dead letters, in order of arrival."""
 
 
-class Stored(KeptEvents, KeptMeters, KeptBacklog, Counted, Backup, Protocol):
+class Stored(AcceptedPuts, KeptMeters, KeptBacklog, Counted, Backup, Protocol):
     """All of these protocols, for the core."""
-
-    def coverage(self, meter: MeterId, log: Log, generation: int) -> list[tuple[int, int]]:
-        """Return the ranges (first, last) of ids of a log that are in the store, ascending."""
 
     def period(self, job: str) -> int | None:
         """Return the last period of ``job`` that is done."""

@@ -6,16 +6,15 @@ from typing import Any
 
 from commonwatt.config.settings import MetersSettings
 from commonwatt.device.store import damage_of
-from commonwatt.doctor.certificates import certificate_findings, revocation_findings
-from commonwatt.doctor.connection import Reported, Target, connection_findings
+from commonwatt.doctor.connection import Reported, connection_findings
 from commonwatt.doctor.doctors import Doctor
 from commonwatt.doctor.findings import Check, Finding, bad, good, warning
 from commonwatt.doctor.machine import clock_findings, disk_findings
+from commonwatt.doctor.meters import meter_certificate_findings, meter_target, store_findings
 from commonwatt.doctor.running import Running, port_findings
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.ids import MeterId
 from commonwatt.model.words import counted
-from commonwatt.protocol.topics import meter_down
 from commonwatt.town.town import load_town
 from meter_sim.truth import TRUTH
 
@@ -48,25 +47,11 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
 
 
 def _store(settings: MetersSettings, running: Running) -> Iterator[Finding]:
-    path = settings.store
-    if running.runs:
-        yield good("store", f"{path}: in use; checked at the next start")
-    elif not path.exists():
-        yield good("store", f"{path}: not there yet; the meters make it")
-    elif why := damage_of(path, TRUTH):
-        yield bad("store", f"{path}: {why}", "start the meters: they keep this file beside a new store, and begin anew")
-    else:
-        yield good("store", f"{path}: passes its check")
+    return store_findings(settings.store, running, "meters", partial(damage_of, settings.store, TRUTH))
 
 
 def _certificates(settings: MetersSettings) -> Iterator[Finding]:
-    yield from certificate_findings("broker_ca", settings.broker_ca)
-    yield from revocation_findings("broker_revoked", settings.broker_revoked, settings.broker_ca, None)
-    if settings.certificates is not None:
-        for meter in _meters(settings):
-            yield from certificate_findings(
-                f"certificate of {meter}", settings.certificates / f"{meter}.pem", named=str(meter)
-            )
+    return meter_certificate_findings(settings, _meters(settings) if settings.certificates is not None else [])
 
 
 def _tokens(settings: MetersSettings) -> Iterator[Finding]:
@@ -92,17 +77,7 @@ def _connection(settings: MetersSettings, running: Running) -> Iterator[Finding]
         yield from judge(running.answer)
         return
     meter = _meters(settings)[0]
-    certificate = None if settings.certificates is None else settings.certificates / f"{meter}.pem"
-    target = Target(
-        setting="broker",
-        address=settings.broker,
-        ca=settings.broker_ca,
-        certificate=certificate,
-        revoked=settings.broker_revoked,
-        identity=str(meter),
-        token=lambda: load_tokens(settings.tokens)[str(meter)],
-        subscribe=meter_down(settings.microgrid, meter, "+"),
-    )
+    target = meter_target(settings, meter, lambda: load_tokens(settings.tokens)[str(meter)])
     yield from connection_findings(target, Reported(connected=None) if running.runs else None)
 
 

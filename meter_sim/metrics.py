@@ -1,15 +1,13 @@
 """A fleet's metrics for Prometheus, read from the meters at each scrape; no metric has a meter as its label."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
+from prometheus_client.core import Metric
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import EpochSeconds
+from commonwatt.runtime.metric_families import TallyCollector, counters, gauges, tally_counters
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,56 +48,43 @@ class Figures:
         return self.made - self.acknowledged
 
 
-class FleetMetrics(Collector):
-    """A fleet's figures and event counts as metrics.
+_TALLIED = (
+    ("put", "puts", "Batches sent, for the first time or again.", "try"),
+    ("ack", "acks", "Acknowledgements, by result.", "result"),
+    ("command", "commands", "Commands, by result.", "result"),
+    ("failure", "failures", "Meters that failed and recovered.", "step"),
+    ("relief", "reliefs", "Consolidations by meters whose log is nearly full.", "result"),
+    ("clock", "clocks", "Clock settings of meters from their gateway's time.", "result"),
+    ("commit", "commits", "Commits tried again because the store could not be written.", "result"),
+)
 
-    Attributes:
-        registry: The registry behind /metrics.
-    """
 
-    def __init__(self, figures: Callable[[], Figures], tally: Counter[tuple[str, str]]) -> None:
-        """Take the function that returns the figures, and the meters' tally: event counts by kind and result."""
-        self._figures = figures
-        self._tally = tally
-        self.registry = CollectorRegistry()
-        self.registry.register(self)
+class FleetMetrics(TallyCollector[Figures]):
+    """A fleet's figures and event counts as metrics."""
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        now = self._figures()
-        for name, text, gauge in (
-            ("meters", "Meters emulated.", now.meters),
-            ("meters_connected", "Meters connected to the broker.", now.connected),
-            ("meters_lag_seconds", "Delay of the newest slot behind the clock, seconds of that clock.", now.lag_s),
-            ("meters_readings_held", "Readings recorded and not acknowledged yet.", now.held),
-            ("meters_events_held", "State events recorded and not acknowledged yet.", now.events_held),
-            ("meters_sharing", "Meters whose battery has the command to share.", len(now.sharing)),
-        ):
-            yield GaugeMetricFamily(f"commonwatt_{name}", text, value=gauge)
-        for name, text, counter in (
-            ("readings_made", "Readings recorded, one for each slot and type.", now.made),
-            ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
-            ("events_made", "State events recorded.", now.events_made),
-            ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
-            ("messages_dropped", "Messages dropped; their senders send them again.", now.dropped),
-            ("retained_messages", "Retained messages, ignored.", now.retained),
-        ):
-            yield CounterMetricFamily(f"commonwatt_meters_{name}", text, value=counter)
-        yield from self._tallied()
-
-    def _tallied(self) -> Iterator[Metric]:
-        counts = self._tally.copy()
-        for kind, text, label in (
-            ("put", "Batches sent, for the first time or again.", "try"),
-            ("ack", "Acknowledgements, by result.", "result"),
-            ("command", "Commands, by result.", "result"),
-            ("failure", "Meters that failed and recovered.", "step"),
-            ("relief", "Consolidations by meters whose log is nearly full.", "result"),
-            ("clock", "Clock settings of meters from their gateway's time.", "result"),
-            ("commit", "Commits tried again because the store could not be written.", "result"),
-        ):
-            metric = CounterMetricFamily(f"commonwatt_meters_{kind}s", text, labels=[label])
-            for (counted, value), count in sorted(counts.items()):
-                if counted == kind:
-                    metric.add_metric([value], count)
-            yield metric
+        now = self.figures()
+        yield from gauges(
+            "commonwatt",
+            (
+                ("meters", "Meters emulated.", now.meters),
+                ("meters_connected", "Meters connected to the broker.", now.connected),
+                ("meters_lag_seconds", "Delay of the newest slot behind the clock, seconds of that clock.", now.lag_s),
+                ("meters_readings_held", "Readings recorded and not acknowledged yet.", now.held),
+                ("meters_events_held", "State events recorded and not acknowledged yet.", now.events_held),
+                ("meters_sharing", "Meters whose battery has the command to share.", len(now.sharing)),
+            ),
+        )
+        yield from counters(
+            "commonwatt_meters",
+            (
+                ("readings_made", "Readings recorded, one for each slot and type.", now.made),
+                ("readings_acknowledged", "Readings the gateway acknowledged.", now.acknowledged),
+                ("events_made", "State events recorded.", now.events_made),
+                ("slots_not_recorded", "Slots not recorded because a log was full.", now.gaps),
+                ("messages_dropped", "Messages dropped; their senders send them again.", now.dropped),
+                ("retained_messages", "Retained messages, ignored.", now.retained),
+            ),
+        )
+        yield from tally_counters("commonwatt_meters", self.tally, _TALLIED)

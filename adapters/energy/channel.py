@@ -85,7 +85,7 @@ class Channel:
         arrived: Arrival of the last value of that rule.
         device: The last device's time used; 0: none.
         parts: The last number of each topic of a sum.
-        fresh: The topics of a sum that were heard since the last sum.
+        fresh: The topics of a sum with a message since the last sum.
         restart_mark: The last value that changes when the register is set back.
         restarted: Whether the device reported a restart since the last value.
         counter: The counter of a register.
@@ -191,7 +191,7 @@ def _choose(channel: Channel, value: Value) -> Ignored | None:
 
 
 def _time_of(channel: Channel, value: Value) -> EpochMilliseconds | Ignored:
-    """Return the time of a value: the device's if it is later than the last one, else that of arrival."""
+    """Return the device's time of a value if it is later than the last value's time, else the time of arrival."""
     if value.device is not None:
         if value.device > channel.at:
             return value.device

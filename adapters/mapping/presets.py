@@ -1,4 +1,4 @@
-"""Presets: the rules for the messages of known makers, from data files, and those of an adapter's own file."""
+"""Presets: the rules for the messages of known makers, from data files and from an adapter's own file."""
 
 import tomllib
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from commonwatt.config.adapter import AdapterRule, AdapterSettings
 from commonwatt.config.files import check_model
-from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.exceptions import SettingError
 
 _FOLDER = Path(__file__).parents[1] / "presets"
 
@@ -40,23 +40,21 @@ def known_presets() -> dict[str, Preset]:
 
 
 def presets_of(settings: AdapterSettings) -> dict[str, tuple[AdapterRule, ...]]:
-    """Return the rules of every preset, those of the adapter's own file included.
+    """Return the rules of every preset, including the presets in the adapter's own file.
 
     Raises:
-        ConfigError: A rule belongs to a preset of Commonwatt, or a meter names a preset that is not there.
+        SettingError: A rule belongs to a preset of Commonwatt, or a meter names an unknown preset.
     """
     found = {name: preset.rules for name, preset in known_presets().items()}
-    for rule in settings.rule:
+    for n, rule in enumerate(settings.rule):
         if rule.preset in known_presets():
-            raise ConfigError(
-                f"[[rule]] of preset {rule.preset}: Commonwatt has one of this name; name yours otherwise"
-            )
+            why = "Commonwatt has one of this name; name yours otherwise"
+            raise SettingError(("rule", n, "preset"), f"[[rule]] of preset {rule.preset}: {why}")
         found[rule.preset] = (*found.get(rule.preset, ()), rule)
-    for meter in settings.meter:
+    for n, meter in enumerate(settings.meter):
         if meter.preset not in found:
-            raise ConfigError(
-                f"[[meter]] {meter.id}: no preset {meter.preset!r}; there are: {', '.join(sorted(found))}"
-            )
+            why = f"no preset {meter.preset!r}; there are: {', '.join(sorted(found))}"
+            raise SettingError(("meter", n, "preset"), f"[[meter]] {meter.id}: {why}")
     return found
 
 

@@ -15,7 +15,7 @@ from adapters.mapping.presets import presets_of
 from adapters.mapping.times import times_of
 from adapters.mapping.values import PER_UNIT, UnreadableError, scaled
 from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings
-from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.exceptions import SettingError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
@@ -139,7 +139,7 @@ class Readers:
         return sorted(topics | {reader.restart_topic for reader in self.all if reader.restart_topic is not None})
 
     def restarted(self, topic: str, payload: bytes) -> list[Reader]:
-        """Return the readers whose device reports its start by this message."""
+        """Return the readers of the device that reports its start by this message."""
         readers = self._restarts.get(topic, ())
         return [reader for reader in readers if payload == reader.rule.restart_payload.encode()]
 
@@ -195,28 +195,30 @@ def readers_of(settings: AdapterSettings) -> Readers:
     """Compile the rules of every meter.
 
     Raises:
-        ConfigError: A meter's preset is not there, has no rule for its direction, or mixes kinds.
+        SettingError: A meter's preset is unknown, has no rule for the meter's direction, or mixes kinds.
     """
     presets = presets_of(settings)
-    return Readers(reader for meter in settings.meter for reader in _of_meter(settings, meter, presets[meter.preset]))
+    return Readers(
+        reader for n, meter in enumerate(settings.meter) for reader in _of_meter(settings, n, presets[meter.preset])
+    )
 
 
-def _of_meter(settings: AdapterSettings, meter: AdapterMeter, rules: tuple[AdapterRule, ...]) -> Iterator[Reader]:
+def _of_meter(settings: AdapterSettings, n: int, rules: tuple[AdapterRule, ...]) -> Iterator[Reader]:
+    meter = settings.meter[n]
     wanted = [rule for rule in rules if rule.direction in (None, meter.direction)]
     if meter.capacity_wh is None:
         # Without a battery there is no level, and a percentage means nothing.
         wanted = [rule for rule in wanted if rule.kind != "level"]
     if not wanted:
-        raise ConfigError(f"[[meter]] {meter.id}: preset {meter.preset} has no rule for direction {meter.direction}")
+        why = f"preset {meter.preset} has no rule for direction {meter.direction}"
+        raise SettingError(("meter", n, "direction"), f"[[meter]] {meter.id}: {why}")
     ranks: dict[str, int] = defaultdict(int)
     kinds: dict[str, str] = {}
     for rule in wanted:
         name = rule.record_type
         if kinds.setdefault(name, rule.kind) != rule.kind:
-            raise ConfigError(
-                f"[[meter]] {meter.id}: preset {meter.preset} reads {name} as {kinds[name]} and as {rule.kind}; "
-                "rules of one record type have one kind"
-            )
+            why = f"reads {name} as {kinds[name]} and as {rule.kind}; rules of one record type have one kind"
+            raise SettingError(("meter", n, "preset"), f"[[meter]] {meter.id}: preset {meter.preset} {why}")
         yield _compile(settings, meter, rule, ranks[name])
         ranks[name] += 1
 

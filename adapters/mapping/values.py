@@ -73,7 +73,7 @@ def number(value: object) -> Decimal:
 
 
 def number_or_nothing(value: object) -> Decimal | None:
-    """Return a finite decimal number; ``None``: the text says that there is none now, such as ``nan``.
+    """Return a finite decimal number; ``None`` if the text means no value, such as ``nan``.
 
     Raises:
         UnreadableError: It is something else.

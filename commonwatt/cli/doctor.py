@@ -1,4 +1,4 @@
-"""``commonwatt doctor``: examines the service of a file on this machine, and says what to do."""
+"""``commonwatt doctor``: examines the service of a file on this machine, and gives remedies."""
 
 import errno
 import json
@@ -14,7 +14,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.files import check_file, check_named_files, load_settings
-from commonwatt.config.parts import PARTS
+from commonwatt.config.parts import settings_of
 from commonwatt.doctor.doctors import doctor_of
 from commonwatt.doctor.findings import Finding, Level, bad, good, run_check, with_file, worst
 from commonwatt.doctor.machine import version_findings
@@ -39,7 +39,7 @@ def doctor(
     disturb a running part. Each line is good, warning or bad; a line that is not good is followed by what to do. Begin
     with the first bad line: the later ones may be its effects.
 
-    As root it continues as the owner of the file, so that it sees what the service sees.
+    As root it continues as the owner of the file, so that it has the rights of the service.
     """
     with errors_reported():
         _continue_as_owner(config)
@@ -65,7 +65,7 @@ def examine(config: Path) -> Iterator[Finding]:
     """Yield the findings about the part of a file, causes before effects."""
     try:
         part = check_file(config)
-        settings = load_settings(config, part, PARTS[part])
+        settings = load_settings(config, part, settings_of(part))
     except ConfigError as error:
         yield from _faults("settings", error)
         return
@@ -122,7 +122,7 @@ def _summary(findings: list[Finding], first: Finding | None) -> str:
 
 
 def _continue_as_owner(config: Path) -> None:
-    """Give up root's rights for those of the file's owner.
+    """Continue with the rights of the file's owner instead of root's.
 
     Root can read and write everything, which would hide wrong rights, and leave lock files that the service can't open.
     """

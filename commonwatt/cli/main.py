@@ -9,9 +9,9 @@ from typing import Annotated
 
 import typer
 
-from commonwatt.config.files import check_file, check_named_files, example, notes_on
-from commonwatt.config.parts import PARTS
-from commonwatt.model.exceptions import ConfigError
+from commonwatt.config.files import check_file, check_named_files, example, load_settings, notes_on, place_of
+from commonwatt.config.parts import PARTS, settings_of
+from commonwatt.model.exceptions import ConfigError, SettingError
 from commonwatt.runtime.service import errors_reported, flowing
 
 _DEAD_LETTERS_OF = ("gateway", "utility")
@@ -24,13 +24,34 @@ config_app = typer.Typer(no_args_is_help=True, help="Check a part's TOML file, o
 
 @config_app.command("check")
 def config_check(file: Annotated[Path, typer.Argument(help="A TOML file of one part.")]) -> None:
-    """Check every key of FILE and the files that it names; print each fault with its line."""
+    """Check every key of FILE, the files that it names, and an adapter's presets; print each fault with its line."""
     with errors_reported():
         part = check_file(file)
         check_named_files(file, part)
+        _check_by_part(file, part)
         for note in notes_on(file, part):
             print(f"note: {note}")
         print(f"{file}: good, for: commonwatt {part} run --config {file}")
+
+
+def _check_by_part(file: Path, part: str) -> None:
+    """Check the settings that only the part itself can check, such as the presets of an adapter.
+
+    Raises:
+        ConfigError: A setting is wrong; names its file, line and key.
+    """
+    from commonwatt.doctor.doctors import doctor_of
+
+    try:
+        check = doctor_of(part).check_settings
+    except ModuleNotFoundError as error:
+        print(f"note: {error.name} is not installed: {part} can't run here, and only keys and files were checked")
+        return
+    try:
+        if check is not None:
+            check(load_settings(file, part, settings_of(part)))
+    except SettingError as error:
+        raise ConfigError(f"{place_of(file, *error.keys)}: {error}") from error
 
 
 @config_app.command("example")

@@ -84,8 +84,8 @@ def pack(
 ) -> None:
     """Write one file, PLACE.bundle, with everything that the machine of a place needs.
 
-    It contains secrets (keys and tokens of that machine, not those of its meters): only you can read it. Carry it by
-    ssh or on a stick, and delete it when it is installed.
+    It contains secrets (keys and tokens of that machine, but no tokens of its meters): only you can read it. Carry it
+    by ssh or on a USB stick, and delete it when it is installed.
     """
     with errors_reported():
         for place in places:

@@ -9,7 +9,7 @@ import typer
 
 from commonwatt.cli.dead_letter_options import JsonOption
 from commonwatt.config.files import check_file, load_settings
-from commonwatt.config.parts import PARTS
+from commonwatt.config.parts import settings_of
 from commonwatt.doctor.doctors import doctor_of
 from commonwatt.doctor.findings import Level, with_file, worst
 from commonwatt.doctor.running import fetch_status, local_key
@@ -50,7 +50,7 @@ def ask(config: Path) -> dict[str, Any]:
         CommonwattError: The part does not answer.
     """
     part = check_file(config)
-    settings = load_settings(config, part, PARTS[part])
+    settings = load_settings(config, part, settings_of(part))
     address: str | None = getattr(settings, "http", None)
     if address is None:
         raise ConfigError(f'{config}: has no http, where the {part} would answer; add http = "127.0.0.1:9100"')

@@ -14,6 +14,8 @@ from commonwatt.config.settings import (
     BROKER_REVOKED,
     HTTP_HOSTS,
     HTTP_PLAIN_TEXT,
+    OTHER_CA,
+    OTHER_PLAIN_TEXT,
     PLAIN_TEXT,
     HostName,
     MicrogridName,
@@ -208,13 +210,9 @@ class AdapterSource(Settings):
     )
     user: str | None = Field(None, description="User name there.")
     password: Path | None = Field(None, description="A file with the password there, one line.")
-    ca: Path | None = Field(
-        None, description="The authority that signs its certificate (PEM); with it TLS is required."
-    )
+    ca: Path | None = Field(None, description=OTHER_CA)
     certificate: Path | None = Field(None, description="The adapter's certificate with its key there, one PEM file.")
-    plain_text: bool = Field(
-        False, description="Allow MQTT without TLS beyond this machine, on a network that you trust."
-    )
+    plain_text: bool = Field(False, description=OTHER_PLAIN_TEXT)
 
 
 class AdapterSettings(Settings):

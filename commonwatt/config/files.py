@@ -14,7 +14,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from commonwatt.config.parts import PARTS
+from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.config.settings import GatewaySettings, Settings, UtilitySettings
 from commonwatt.identity.passwords import load_password
 from commonwatt.model.exceptions import ConfigError
@@ -70,7 +70,7 @@ def check_file(path: Path) -> str:
     part = next((name for name in table if name in PARTS), "")
     if not part:
         raise ConfigError(f"{path}: its table must be one of " + ", ".join(f"[{p}]" for p in PARTS))
-    load_settings(path, part, PARTS[part])
+    load_settings(path, part, settings_of(part))
     return part
 
 
@@ -80,7 +80,7 @@ def check_named_files(path: Path, part: str) -> None:
     Raises:
         ConfigError: One line for each fault.
     """
-    settings = load_settings(path, part, PARTS[part])
+    settings = load_settings(path, part, settings_of(part))
     faults = [
         f"{place_of(path, part, *keys)}: {file}: {why}; {description}"
         for keys, file, description in _named_files(settings)
@@ -132,7 +132,7 @@ def _bad_password(settings: GatewaySettings) -> Iterator[tuple[str, str]]:
 
 def notes_on(path: Path, part: str) -> list[str]:
     """Return what a person may not expect of a part's file although it is good."""
-    settings = load_settings(path, part, PARTS[part])
+    settings = load_settings(path, part, settings_of(part))
     if not isinstance(settings, GatewaySettings) or settings.http is None:
         return []
     command = f"commonwatt gateway password --config {path}"
@@ -277,7 +277,7 @@ def _toml(value: object) -> str:
 
 def example(part: str) -> str:
     """Return a commented example of the part's file, made from its model; it passes the part's check."""
-    model = PARTS[part]
+    model = settings_of(part)
     lines = [f"# {model.__doc__}", f"[{part}]", *_example_keys(model, {*model.tables(), *model.lists})]
     for key, inside in model.tables().items():
         field = model.model_fields[key]

@@ -1,13 +1,23 @@
 """The parts that run from a settings file."""
 
-from commonwatt.config.adapter import AdapterSettings
 from commonwatt.config.settings import BrokerSettings, GatewaySettings, MetersSettings, Settings, UtilitySettings
 
-PARTS: dict[str, type[Settings]] = {
-    "adapter": AdapterSettings,
+PARTS = ("adapter", "broker", "gateway", "meters", "utility")
+"""The parts; each is the name of its table."""
+
+_MODELS: dict[str, type[Settings]] = {
     "broker": BrokerSettings,
     "gateway": GatewaySettings,
     "meters": MetersSettings,
     "utility": UtilitySettings,
 }
-"""The settings of each part, by the name of its table."""
+
+
+def settings_of(part: str) -> type[Settings]:
+    """Return the model of a part's settings."""
+    if part == "adapter":
+        # Imported here: its models would take memory in every other part.
+        from commonwatt.config.adapter import AdapterSettings
+
+        return AdapterSettings
+    return _MODELS[part]

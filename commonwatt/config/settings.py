@@ -107,6 +107,8 @@ class Settings(BaseModel):
         return self
 
 
+OTHER_CA = "The authority that signs its certificate (PEM); with it TLS is required."
+OTHER_PLAIN_TEXT = "Allow MQTT without TLS beyond this machine, on a network that you trust."
 PLAIN_TEXT = "Allow MQTT without TLS beyond this machine: readings and tokens can then be read and changed on the way."
 BROKER_CA = "The authority that signs {}'s certificate (PEM); with it TLS is required. Made by `commonwatt enroll`."
 BROKER_REVOKED = (
@@ -186,12 +188,8 @@ class HouseholdSettings(Settings):
     address: Address = Field(examples=["127.0.0.1:1885"], description="The household's broker.")
     user: str | None = Field(None, description="User name there.")
     password: str | None = Field(None, repr=False, description="Password there.")
-    ca: Path | None = Field(
-        None, description="The authority that signs its certificate (PEM); with it TLS is required."
-    )
-    plain_text: bool = Field(
-        False, description="Allow MQTT without TLS beyond this machine, on a network that you trust."
-    )
+    ca: Path | None = Field(None, description=OTHER_CA)
+    plain_text: bool = Field(False, description=OTHER_PLAIN_TEXT)
     prefix: str = Field(
         "homeassistant",
         pattern=r"^[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+)*$",

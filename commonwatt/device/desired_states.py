@@ -83,6 +83,17 @@ class HeldStates:
         """Return the value of a kind of state."""
         return self.held[kind].value if kind in self.held else DEFAULT[kind]
 
+    def commanded(self, at: EpochSeconds) -> Commanded:
+        """Return the states in force during the slot that starts at ``at``."""
+        on = {k: h for k, h in self.held.items() if h.value == "on" and (h.until is None or h.until > at)}
+        weight = on[Kind.SHARING].weight if Kind.SHARING in on else None
+        return Commanded(
+            sharing=Kind.SHARING in on,
+            weight=weight or 1,
+            reducing=Kind.REDUCING in on,
+            isolated=Kind.ISOLATED in on,
+        )
+
     def judge(self, command: Command, now: float) -> Verdict:
         """Return the verdict on a command by its epoch, sequence and end, without a change of state."""
         if command.epoch < self.epoch:

@@ -109,16 +109,8 @@ class Meter:
         return State(0) if self.state.stopped else State.INITIALIZED | self.desired_states.bits
 
     def commanded(self, at: EpochSeconds) -> Commanded:
-        """Return the desired states in force during the slot that starts at ``at``."""
-        held = {} if self.state.stopped else self.desired_states.held
-        on = {k: h for k, h in held.items() if h.value == "on" and (h.until is None or h.until > at)}
-        weight = on[Kind.SHARING].weight if Kind.SHARING in on else None
-        return Commanded(
-            sharing=Kind.SHARING in on,
-            weight=weight or 1,
-            reducing=Kind.REDUCING in on,
-            isolated=Kind.ISOLATED in on,
-        )
+        """Return the desired states in force during the slot that starts at ``at``; a stopped meter has none."""
+        return Commanded() if self.state.stopped else self.desired_states.commanded(at)
 
     def boot(self, now: float, *, power_lost: bool) -> Effects:
         """Start the meter; after a power loss also log two events: off at the last measured slot, on now."""

@@ -25,11 +25,12 @@ def certificate_findings(key: str, path: Path | None, *, named: str = "") -> Ite
     """
     if path is None:
         return
+    is_authority = key.endswith(("_ca", ".ca"))
     # Loaded only where there is a certificate: the library that reads it takes 15 MiB.
     from commonwatt.identity.certificates import details_of
 
     try:
-        if not key.endswith("_ca"):
+        if not is_authority:
             server_context(path)  # reads certificate and key
         found = min(details_of(path.read_bytes()), key=lambda details: details.ends)
     except (ConfigError, OSError) as error:
@@ -38,7 +39,7 @@ def certificate_findings(key: str, path: Path | None, *, named: str = "") -> Ite
     if named and found.names[:1] != (named,):
         yield bad(key, f"{path}: is of {', '.join(found.names)}, but this file is of {named}", _COPY)
     else:
-        yield _dates(key, found.names, found.begins, found.ends, authority=key.endswith("_ca"))
+        yield _dates(key, found.names, found.begins, found.ends, authority=is_authority)
 
 
 def _dates(key: str, names: Sequence[str], begins: EpochSeconds, ends: EpochSeconds, *, authority: bool) -> Finding:

@@ -50,6 +50,12 @@ class Target:
     subscribe: str
     user: str | None = None
 
+    @property
+    def ca_setting(self) -> str:
+        """The setting with the authority: ``broker_ca`` beside ``broker``, ``source.ca`` beside ``source.address``."""
+        table, dot, _ = self.setting.rpartition(".")
+        return f"{table}.ca" if dot else f"{self.setting}_ca"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reported:
@@ -149,7 +155,7 @@ def _secure(target: Target, sock: socket.socket) -> tuple[socket.socket, str]:
         secure = context.wrap_socket(sock, server_hostname=split_address(target.address)[0])
         secure.settimeout(ALERT_S)
         try:
-            # In TLS 1.3 the client's certificate is judged after the handshake; a content client hears nothing.
+            # In TLS 1.3 the broker checks the client's certificate after the handshake, and sends only refusals.
             if not secure.recv(1):
                 raise ConnectionResetError("EOF occurred")
         except TimeoutError:
@@ -248,7 +254,7 @@ def _refusal(target: Target, why: str) -> tuple[str, str]:
     if "without an answer" in why and target.ca is None:
         return (
             f"{why}; perhaps it requires TLS",
-            f"set {target.setting}_ca to the town's ca.pem, or correct the port; the broker's log shows the reason",
+            f"set {target.ca_setting} to that broker's authority (ca.pem), or correct the port; its log shows why",
         )
     if "identifier" in why:
         return (

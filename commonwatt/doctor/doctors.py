@@ -20,10 +20,12 @@ class Doctor:
         checks: Returns the checks of the service with these settings, in an order in which a cause stands before its
             effects.
         judge: Returns what the content of a running service's /status shows.
+        check_settings: Raises ``SettingError`` for faults that the settings' model can't find; ``None``: it finds all.
     """
 
     checks: Callable[[Any, Running], Sequence[Check]]
     judge: Callable[[dict[str, Any]], Iterable[Finding]]
+    check_settings: Callable[[Any], object] | None = None
 
 
 def doctor_of(part: str) -> Doctor:

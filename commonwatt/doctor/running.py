@@ -114,11 +114,11 @@ def fetch_status(address: str, certificate: Path | None, headers: Mapping[str, s
     finally:
         connection.close()
     if answer.status != 200:
-        raise HTTPException(f"it says {answer.status}: {body[:200].decode(errors='replace').strip()}")
-    told = json.loads(body)
-    if not isinstance(told, dict):
-        raise HTTPException("what answers there is no part of ours")
-    return told
+        raise HTTPException(f"the answer is {answer.status}: {body[:200].decode(errors='replace').strip()}")
+    status = json.loads(body)
+    if not isinstance(status, dict):
+        raise HTTPException("another program answers there")
+    return status
 
 
 def _only(certificate: Path) -> ssl.SSLContext:

@@ -2,6 +2,7 @@
 
 CommonwattError
 ├── ConfigError      a file is wrong; correct the file, then start again
+│   └── SettingError one setting of a checked file, found wrong by the service that uses it
 ├── ProtocolError    the other side sent what the protocol forbids; the same bytes will fail again
 └── StoreError       this machine's store failed or is damaged; an operator must look
 """
@@ -13,6 +14,14 @@ class CommonwattError(Exception):
 
 class ConfigError(CommonwattError):
     """A file a person wrote can't be used; names file, line, key and what is allowed."""
+
+
+class SettingError(ConfigError):
+    """A setting can't be used; ``keys`` are its table and key, for the line in the file."""
+
+    def __init__(self, keys: tuple[str | int, ...], text: str) -> None:
+        super().__init__(text)
+        self.keys = keys
 
 
 class ProtocolError(CommonwattError):

@@ -9,8 +9,11 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import BaseServer
 from typing import TypeAlias
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, disable_created_metrics, generate_latest
@@ -49,7 +52,7 @@ class _Bounded(ThreadingHTTPServer):
     # With the default of 5, the sixth of simultaneous connections waits for seconds.
     request_queue_size = MAX_CONNECTIONS
 
-    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler], tls: "_Tls | None") -> None:
+    def __init__(self, address: tuple[str, int], handler: "Callable[..., _Handler]", tls: "_Tls | None") -> None:
         self._tls = tls
         self._threads_left = threading.BoundedSemaphore(MAX_CONNECTIONS)
         self._lock = threading.Lock()
@@ -151,6 +154,76 @@ class _Tls:
         return self._context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Content:
+    """The content of an ``HttpServer``; its arguments, with all host names it answers to as ``names``."""
+
+    registry: CollectorRegistry
+    status: Callable[[], dict[str, object]]
+    names: Collection[str]
+    pages: Pages | None
+
+
+class _Handler(BaseHTTPRequestHandler):
+    """Answers the requests of one connection."""
+
+    def __init__(self, content: _Content, request: _Request, client_address: object, server: BaseServer) -> None:
+        self._content = content
+        super().__init__(request, client_address, server)  # Reads and answers the requests.
+
+    def do_GET(self) -> None:
+        """Answer a GET."""
+        self._handle(b"")
+
+    def do_POST(self) -> None:
+        """Read a form, and answer it."""
+        length = self.headers["Content-Length"] or ""
+        if self._content.pages is None:
+            self._answer(405, "text/plain", b"nothing can be sent here\n")
+        elif not (length.isascii() and length.isdecimal() and len(length) < 5 and int(length) <= MAX_BODY_BYTES):
+            self._answer(413, "text/plain", b"a form with its length, of 4096 bytes at most, is expected\n")
+        else:
+            self._handle(self.rfile.read(int(length)))
+
+    def _handle(self, body: bytes) -> None:
+        assert isinstance(self.server, _Bounded)
+        self.server.is_answered(self.request)
+        if not is_ours(self.headers["Host"], self._content.names):
+            self._answer(421, "text/plain", REFUSAL.encode())
+        elif self.path == "/metrics":
+            self._answer(200, CONTENT_TYPE_LATEST, generate_latest(self._content.registry))
+        elif self.path == "/health":
+            self._answer(200, "text/plain", b"ok\n")
+        elif (answer := self._page(body)) is not None:
+            self._answer(answer.status, answer.content_type, answer.body.encode(), answer)
+        elif self.path == "/status":
+            self._answer(200, "application/json", json.dumps(self._content.status()).encode())
+        else:
+            self._answer(404, "text/plain", b"try /metrics, /status or /health\n")
+
+    def _page(self, body: bytes) -> Response | None:
+        """Return the answer of the pages, if there are pages, and one has this path."""
+        if self._content.pages is None:
+            return None
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        path = self.path.partition("?")[0]
+        address = str(self.client_address[0])
+        request = Request(method=self.command, path=path, address=address, headers=headers, body=body)
+        return self._content.pages(request)
+
+    def _answer(self, code: int, content_type: str, body: bytes, more: Response | None = None) -> None:
+        self.send_response(code)
+        self.send_header("Content-Type", content_type)
+        self.send_header("Content-Length", str(len(body)))
+        for name, value in more.headers if more is not None else ():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
+        """Keep the access log quiet."""
+
+
 class HttpServer:
     """Serves a registry's metrics, a status and perhaps pages on a daemon thread.
 
@@ -178,61 +251,9 @@ class HttpServer:
         certificate: Path | None = None,
     ) -> None:
         names = {split_address(address)[0].lower(), *hosts}
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                """Answer a GET."""
-                self._handle(b"")
-
-            def do_POST(self) -> None:
-                """Read a form, and answer it."""
-                length = self.headers["Content-Length"] or ""
-                if pages is None:
-                    self._answer(405, "text/plain", b"nothing can be sent here\n")
-                elif not (
-                    length.isascii() and length.isdecimal() and len(length) < 5 and int(length) <= MAX_BODY_BYTES
-                ):
-                    self._answer(413, "text/plain", b"a form with its length, of 4096 bytes at most, is expected\n")
-                else:
-                    self._handle(self.rfile.read(int(length)))
-
-            def _handle(self, body: bytes) -> None:
-                assert isinstance(self.server, _Bounded)
-                self.server.is_answered(self.request)
-                if not is_ours(self.headers["Host"], names):
-                    self._answer(421, "text/plain", REFUSAL.encode())
-                elif self.path == "/metrics":
-                    self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
-                elif self.path == "/health":
-                    self._answer(200, "text/plain", b"ok\n")
-                elif pages is not None and (answer := pages(self._request(body))) is not None:
-                    self._answer(answer.status, answer.content_type, answer.body.encode(), answer)
-                elif self.path == "/status":
-                    self._answer(200, "application/json", json.dumps(status()).encode())
-                else:
-                    self._answer(404, "text/plain", b"try /metrics, /status or /health\n")
-
-            def _request(self, body: bytes) -> Request:
-                headers = {name.lower(): value for name, value in self.headers.items()}
-                path = self.path.partition("?")[0]
-                address = str(self.client_address[0])
-                return Request(method=self.command, path=path, address=address, headers=headers, body=body)
-
-            def _answer(self, code: int, content_type: str, body: bytes, more: Response | None = None) -> None:
-                self.send_response(code)
-                self.send_header("Content-Type", content_type)
-                self.send_header("Content-Length", str(len(body)))
-                for name, value in more.headers if more is not None else ():
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-                """Keep the access log quiet."""
-
+        self._handler = partial(_Handler, _Content(registry=registry, status=status, names=names, pages=pages))
         self._tls = None if certificate is None else _Tls(certificate)
         self._address = address
-        self._handler = Handler
         self._server: _Bounded | None = None
 
     def start(self) -> threading.Thread:

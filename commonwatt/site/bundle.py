@@ -39,7 +39,7 @@ _NUMBERS = re.compile(r"\d+")
 
 
 class Manifest(Settings):
-    """What a bundle says of itself.
+    """The description in a bundle.
 
     Attributes:
         format: The bundle's format.
@@ -67,7 +67,7 @@ class Bundle:
     """A bundle that was read and checked.
 
     Attributes:
-        manifest: What it says of itself.
+        manifest: Its description.
         files: The content of each file, by its name ``FOLDER/NAME``.
     """
 

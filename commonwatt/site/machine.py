@@ -37,7 +37,7 @@ class Machine:
 
     @classmethod
     def at(cls, root: Path) -> "Machine":
-        """Return this machine, or the one whose files are in the folder ``root``.
+        """Return this machine, or the machine with its files in the folder ``root``.
 
         Raises:
             ConfigError: The folder does not exist, or only root may change this machine.

@@ -19,7 +19,7 @@ from commonwatt.town.town import Town
 def make_site(folder: Path, now: EpochSeconds) -> tuple[Town, int]:
     """Make what is missing of a town's files in ``folder`` from its site file.
 
-    Tokens, ids and certificates that are there stay, but a broker's whose addresses changed is made anew. Settings
+    Existing tokens, ids and certificates stay, but a broker whose addresses changed gets a new certificate. Settings
     files and the town file are written anew.
 
     Returns:

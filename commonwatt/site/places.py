@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from commonwatt.config.files import check_model, toml_table
-from commonwatt.config.parts import PARTS
+from commonwatt.config.parts import settings_of
 from commonwatt.identity.authority import BROKER_DAYS, BROKER_FILE, DEVICE_DAYS, DEVICE_FILE, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.identity.devices import Role
@@ -59,7 +59,7 @@ class PartFile:
         Raises:
             ConfigError: One line for each fault.
         """
-        check_model(site, PARTS[self.part], self.keys, prefix=self.stated)
+        check_model(site, settings_of(self.part), self.keys, prefix=self.stated)
 
 
 def folders_of(place: str) -> tuple[str, ...]:

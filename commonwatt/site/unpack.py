@@ -189,7 +189,7 @@ def installed_on(machine: Machine) -> Installed | None:
 
 
 def _refuse_other(manifest: Manifest, state: Path) -> None:
-    """Refuse a bundle of another place or town than the one whose files are there."""
+    """Refuse a bundle of another place or town than the installed one."""
     own = folders_of(manifest.place)
     found = {path.parent.name for part in ("gateway", "utility") for path in state.glob(f"*/{part}.toml")}
     if others := found - set(own):

@@ -18,13 +18,17 @@ from commonwatt.model.records import (
 )
 from commonwatt.model.units import EpochSeconds, MicrogridId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
+from commonwatt.protocol.commands import LogIds
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter, DeadLetterSource
 from commonwatt.protocol.meter_messages import Put, PutAck, Refusal, unpack_put
 from commonwatt.protocol.topics import ACKS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import AddDeadLetters, AppendEvents, AppendRecords, Change, Cover
 from gateway.collect.slot_allowance import SlotAllowance
-from gateway.stored import KeptEvents
+from gateway.stored import AcceptedPuts
+
+FIRST_ID = 1
+"""Id of a log's first record."""
 
 DEAD_LETTERS_A_DAY = 100
 """Messages that can't be accepted, kept of one sender in one day; further ones are only counted."""
@@ -70,11 +74,14 @@ class Collector:
 
     Attributes:
         refusing: Whether puts are refused as BUSY since the disk is full; meters keep and resend them.
+        gone: By meter and log, the number of ids that the meter no longer has and that are not in this store:
+            acknowledged by another store, or lost.
     """
 
-    def __init__(self, microgrid: MicrogridId, store: KeptEvents) -> None:
+    def __init__(self, microgrid: MicrogridId, store: AcceptedPuts) -> None:
         self.counts = Counts()
         self.refusing = False
+        self.gone: dict[tuple[MeterId, Log], int] = {}
         self._microgrid = microgrid
         self._store = store
         self._overfull: list[MeterId] = []
@@ -119,6 +126,14 @@ class Collector:
         if log is Log.HISTORY:
             return self._history(put, records, expected, now)
         return self._events(put, events, expected, now)
+
+    def count_gone(self, meter: MeterId, log: Log, ids: LogIds) -> None:
+        """Count the ids before those in a meter's log that are not in this store either."""
+        covered = sum(
+            max(0, min(last, ids.first - 1) - first + 1)
+            for first, last in self._store.coverage(meter, log, ids.generation)
+        )
+        self.gone[meter, log] = ids.first - FIRST_ID - covered
 
     def _early(self, times: Sequence[EpochSeconds], now: Now) -> bool:
         """Return whether a put is ahead of this clock: it then stays at the meter, and nothing is lost."""

@@ -1,6 +1,6 @@
-"""What Home Assistant is told of a place: its device and entities by MQTT discovery, and their state. Pure.
+"""The messages to Home Assistant about a place: its device and entities by MQTT discovery, and their state. Pure.
 
-The form is that of Home Assistant's device discovery (2024.11 or later). No entity has a command topic.
+The form is Home Assistant's device discovery (2024.11 or later). No entity has a command topic.
 """
 
 import json
@@ -65,7 +65,7 @@ class Topics:
 
     @property
     def availability(self) -> str:
-        """The topic that says whether the gateway is connected."""
+        """The topic of the gateway's availability, ``online`` or ``offline``."""
         return f"commonwatt/{self.id}/availability"
 
     @property

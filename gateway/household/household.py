@@ -1,6 +1,6 @@
 """The household of a gateway: what it publishes of one place, and the totals it stores. Pure.
 
-It reads what the gateway has committed and what its manager has heard; it decides nothing about meters.
+It reads committed data and the meters' reports to the manager; it decides nothing about meters.
 """
 
 from commonwatt.config.settings import GatewaySettings

@@ -1,4 +1,4 @@
-"""The connection to the household's broker: publishes retained messages, and hears only Home Assistant's start.
+"""The connection to the household's broker: publishes retained messages, and subscribes only to Home Assistant's start.
 
 It is no part of the gateway's delivery: a broker that is away or slow costs dropped messages, which the next
 connection replaces.

@@ -81,7 +81,7 @@ def _sums(parts: Collection[Part], quantities: Quantities) -> Counter[str]:
 
 
 class Keeper:
-    """Counts the totals of a place, and says when to save them.
+    """Counts the totals of a place, and decides when they are saved.
 
     Attributes:
         totals: The totals.

@@ -13,10 +13,10 @@ from gateway.page.words import View, day, duration, kilowatt_hours, percent
 from gateway.page.words import clock as clock_time
 
 REFRESH_S = 15
-"""Real seconds after which a browser asks for the page again: a slot."""
+"""Real seconds after which a browser loads the page again: a slot."""
 
 SHOWN_METERS = 10
-"""Meters on the first page: those that were heard longest ago."""
+"""Meters on the first page: the ones with the oldest last messages."""
 
 SHOWN_BATTERIES = 20
 """Batteries on the first page: those that receive or give come first."""

@@ -24,7 +24,7 @@ from gateway.page.style import POLICY
 from gateway.page.words import View, duration
 
 IDLE_S, ABSOLUTE_S = 1800.0, 12 * 3600.0
-"""Real seconds after which a session ends: without a request, and in any case. An open page asks again by itself."""
+"""Real seconds after which a session ends: without a request (an open page sends them by itself), and in any case."""
 
 MAX_SESSIONS = 32
 """Most sessions; a further login ends the session that was used longest ago."""

@@ -27,7 +27,7 @@ from commonwatt.model.words import moment
 from commonwatt.runtime.files import replacing
 from commonwatt.sqlite.damage import DamagedError, delete_database, make_ready, put_in_place
 from gateway.changes import DONE, OFFERED, UNSENT, AddDeadLetters, AppendEvents, AppendParts, Change, Cover, Setting
-from gateway.store.recovery import ROWS_A_COMMIT, open_checked
+from gateway.store.recovery import ROWS_A_COMMIT, Recovery, open_checked
 from gateway.store.store import Store
 
 RELEASED = "released"
@@ -97,6 +97,22 @@ def check_not_released(path: Path, store: Store) -> None:
         raise ConfigError(
             f"{path}: was handed over to a new controller {moment(int(at))}, and no gateway may run on it. {IF_UNUSED}"
         )
+
+
+def open_in_use(path: Path, now: EpochSeconds) -> tuple[Store, Recovery | None]:
+    """Open a gateway's store like ``open_checked``, unless it was handed over to another controller.
+
+    Raises:
+        ConfigError: It was handed over.
+        StoreError: It can't be opened.
+    """
+    opened = open_checked(path, now)
+    try:
+        check_not_released(path, opened[0])
+    except ConfigError:
+        opened[0].close()
+        raise
+    return opened
 
 
 def release(path: Path, microgrid: str, out: Path, now: EpochSeconds) -> Handover:

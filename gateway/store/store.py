@@ -48,6 +48,7 @@ from gateway.changes import (
     ReplaceParts,
     Setting,
 )
+from gateway.store.opened_file import OpenedFile
 from gateway.store.reads import FORGETTING, StoreReads
 from gateway.store.tables import (
     CHECKPOINT_BYTES,
@@ -81,7 +82,6 @@ class Store(StoreReads):
         self.closed = False
         self.store_id = 0
         self._path = path
-        self._inode = 0
 
     @classmethod
     def open(cls, path: Path, *, read_only: bool = False) -> Self:
@@ -124,7 +124,7 @@ class Store(StoreReads):
         tables = {name for (name,) in self._db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
         if version not in PAGE_BYTES and tables:
             self._refuse(version, tables)
-        self._inode = self._there()
+        self._file = OpenedFile(self._path)
         if not read_only:
             self._prepare(empty=not tables)
         self.store_id = int(self.setting("store_id") or "0")
@@ -153,10 +153,6 @@ class Store(StoreReads):
             f"{self._path}: schema {version}, but this release knows {SCHEMA_VERSION}; install the newer release"
         )
 
-    def _there(self) -> int:
-        """Return the inode of the file at the store's path; 0 for a store in memory."""
-        return 0 if str(self._path) == ":memory:" else self._path.stat().st_ino
-
     def close(self) -> None:
         """Close the store."""
         self.closed = True
@@ -170,7 +166,7 @@ class Store(StoreReads):
         Raises:
             sqlite3.Error: Nothing was changed; close the store and open it again.
         """
-        self._check_there()
+        self._file.check()
         apply = self._apply  # A look-up for each of thousands of changes would cost more than most changes.
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -184,15 +180,6 @@ class Store(StoreReads):
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-
-    def _check_there(self) -> None:
-        """Check that the open file is the one at the store's path, and was not deleted, moved or replaced."""
-        try:
-            there = self._there() == self._inode
-        except OSError:
-            there = False
-        if not there:
-            raise GoneError(f"{self._path} was deleted, moved or replaced")
 
     @singledispatchmethod
     def _apply(self, change: object) -> None:
@@ -391,10 +378,6 @@ def _portions(changes: Sequence[Change]) -> Iterator[list[HistoryRecord]]:
             portion, slots = [], 0
     if portion:
         yield portion
-
-
-class GoneError(sqlite3.OperationalError):
-    """The store's file was deleted, moved or replaced; the open file still has all committed data."""
 
 
 def _contradicting(generation: int, event: EventRecord) -> DeadLetter:

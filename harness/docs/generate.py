@@ -6,41 +6,23 @@ and the part of ``docs/benchmarks.md`` that is made from results.
 
 import inspect
 import re
-import tempfile
 import typing
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import typer
-from prometheus_client import CollectorRegistry, ProcessCollector
-from prometheus_client.metrics_core import Metric
 
-from adapters.metrics import AdapterMetrics
-from adapters.metrics import Figures as AdapterFigures
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import kept, made_page
-from broker.metrics import BrokerMetrics
 from commonwatt.cli.main import make_app
-from commonwatt.config.settings import GatewaySettings
 from commonwatt.demo.report import KEYS
-from commonwatt.runtime.systemd import Notifier
-from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
-from gateway.core import Gateway
-from gateway.metrics import Figures as GatewayFigures
-from gateway.metrics import make_registry
-from gateway.store.store import Store
+from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
 from harness.docs.settings import reference
-from meter_sim.metrics import Figures as FleetFigures
-from meter_sim.metrics import FleetMetrics
-from utility.gateway_metrics import GatewayMetrics
-from utility.metrics import UtilityMetrics
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -208,113 +190,6 @@ def _cell(text: str) -> str:
 
 
 # Metrics
-
-
-@dataclass(frozen=True)
-class MetricInfo:
-    """One metric as Prometheus sees it.
-
-    Attributes:
-        name: Its name; a counter's ends in ``_total``.
-        kind: counter, gauge or histogram.
-        labels: Names of its labels.
-        text: Its help text.
-    """
-
-    name: str
-    kind: str
-    labels: tuple[str, ...]
-    text: str
-
-
-def all_metrics() -> dict[str, list[MetricInfo]]:
-    """Return the metrics of each part, from registries without a running service."""
-    own = {
-        "adapter": _of(AdapterMetrics(_no_adapter_figures, Counter()).registry),
-        "broker": _of(BrokerMetrics().registry),
-        "gateway": _gateway_metrics(),
-        "meters": _of(FleetMetrics(_no_figures, Counter()).registry),
-        "utility": _utility_metrics(),
-    }
-    found = {part: metrics + _watchdog_metrics(part) for part, metrics in own.items()}
-    return found | {"every part": _process_metrics()}
-
-
-def _no_adapter_figures() -> AdapterFigures:
-    return AdapterFigures(
-        source_connected=False,
-        source_complaint="",
-        source_dropped=0,
-        meters=0,
-        connected=0,
-        made=0,
-        acknowledged=0,
-        gaps=0,
-        dropped=0,
-    )
-
-
-def _watchdog_metrics(part: str) -> list[MetricInfo]:
-    registry = CollectorRegistry()
-    registry.register(WatchdogMetrics(part, Watchdog(Notifier({}))))
-    return _of(registry)
-
-
-def _process_metrics() -> list[MetricInfo]:
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
-    return [replace(info, text=info.text if info.text.endswith(".") else f"{info.text}.") for info in _of(registry)]
-
-
-def _gateway_metrics() -> list[MetricInfo]:
-    with tempfile.TemporaryDirectory() as folder:
-        store = Store.open(Path(folder) / "gateway.db")
-        gateway = Gateway(GatewaySettings(microgrid="r001"), store, {})
-        found = _of(make_registry(lambda: gateway, GatewayFigures, dict))
-        store.close()
-    return found
-
-
-def _utility_metrics() -> list[MetricInfo]:
-    metrics = UtilityMetrics()
-    metrics.watch_gateways(GatewayMetrics({}, {}, lambda: 0.0), lambda: 0)
-    metrics.watch_link(lambda: 0)
-    metrics.watch_health(list)
-    metrics.watch_disk(lambda: None)
-    metrics.watch_connection({}, lambda: 0)
-    return _of(metrics.registry)
-
-
-def _no_figures() -> FleetFigures:
-    return FleetFigures(
-        time=0,
-        lag_s=0.0,
-        meters=0,
-        connected=0,
-        made=0,
-        acknowledged=0,
-        events_made=0,
-        events_held=0,
-        gaps=0,
-        sharing=(),
-        dropped=0,
-        retained=0,
-    )
-
-
-def _of(registry: CollectorRegistry) -> list[MetricInfo]:
-    """List a registry's metrics; labels come from the collector if it has them, else from its samples."""
-    found: list[MetricInfo] = []
-    for collector in registry._collector_to_names:
-        own: tuple[str, ...] | None = getattr(collector, "_labelnames", None)
-        found += [_info(metric, own) for metric in collector.collect()]
-    return found
-
-
-def _info(metric: Metric, labels: tuple[str, ...] | None) -> MetricInfo:
-    labels = tuple(getattr(metric, "_labelnames", ())) if labels is None else labels
-    name = f"{metric.name}_total" if metric.type == "counter" else metric.name
-    return MetricInfo(name, metric.type, labels, metric.documentation)
 
 
 def metrics_page() -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from typing import Any, get_args
 
-from commonwatt.config.parts import PARTS
+from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.config.settings import Settings
 from commonwatt.site.file import SiteMicrogrid, SiteTable
 from commonwatt.town.file import MeterTable, MicrogridTable, TownTable
@@ -21,7 +21,7 @@ _SITE_INTRO = """\
 
 `site.toml` has the answers of `commonwatt site init`, which makes every other file from it: the tables of the town
 file, and these. `head_end` and `utility` are tables too: `head_end` has own keys of the head-end's `broker.toml`,
-`utility` those of `utility.toml`.
+`utility` has own keys of `utility.toml`.
 """
 
 _INTRO = """\
@@ -45,7 +45,7 @@ controllers, meters and accounts follow from the order, so append, and never ins
 def reference() -> str:
     """Return the page: a table of keys for each part, and for each table of the town file."""
     pages = [_INTRO]
-    pages += [page for part, model in PARTS.items() for page in _part(part, model)]
+    pages += [page for part in PARTS for page in _part(part, settings_of(part))]
     pages.append(_TOWN_INTRO)
     pages += [f"### {name}\n\n{model.__doc__}\n\n{_table(model)}" for name, model in _TOWN_TABLES.items()]
     pages.append(_SITE_INTRO)

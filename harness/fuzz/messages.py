@@ -213,7 +213,7 @@ class Fuzz:
             "rejected": (len(core.collector.counts.rejected), 20),
             "unreadable": (len(core.collector.counts.unreadable), 20),
             "puts": (len(core.collector.counts.puts), 10),
-            "gone": (len(core.gone), 2 * registered),
+            "gone": (len(core.collector.gone), 2 * registered),
             "views": (len(core.manager.meters), registered),
             "desired": (len(core.manager._desired), 4 * registered),
             "sent": (len(core.manager._sent), 4 * registered),

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from commonwatt.model.blocks import Quality
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import GROUP_SLOTS, QUARTER_S, SLOT_S, SLOTS
-from gateway.core import FIRST_ID
+from gateway.collect.collector import FIRST_ID
 from harness.simulation import masks
 from utility.gaps import MAX_AGE_QUARTERS, off_mask, off_times
 from utility.store.reads import all_blocks, all_events
@@ -54,7 +54,7 @@ def _check_gone(world: "World") -> None:
                     max(0, min(last, log.first_id - 1) - first + 1)
                     for first, last in gateway.store.coverage(number, log.log, log.generation)
                 )
-                gone, counted = log.first_id - FIRST_ID - covered, gateway.core.gone.get((number, log.log))
+                gone, counted = log.first_id - FIRST_ID - covered, gateway.core.collector.gone.get((number, log.log))
                 if counted is None or (gone and not counted):
                     world.fail(f"{name} reports {counted} lost ids of {number}'s {log.log.name} log, not {gone}")
                 world.story.counts["gone ids"] += gone

@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from harness.docs.generate import DOCS, MetricInfo, all_metrics, metrics_page
+from harness.docs.generate import DOCS, metrics_page
+from harness.docs.metrics import MetricInfo, all_metrics
 
 METRICS = [(part, info) for part, metrics in all_metrics().items() for info in metrics]
 NOT_BASE_UNITS = {"ms", "us", "milliseconds", "minutes", "hours", "days", "kb", "kib", "percent", "mwh", "kwh", "wh"}

@@ -21,7 +21,7 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.records import RecordType
 from commonwatt.runtime.clock import load_clock
-from harness.docs.generate import all_metrics
+from harness.docs.metrics import all_metrics
 from harness.foreign.devices import Device, Devices, dsmr, pulses, shelly, tasmota, zigbee
 from harness.network.waiting import eventually, free_ports
 from harness.real import forks, mosquitto

@@ -10,10 +10,12 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import config_app
 from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
-from commonwatt.config.parts import PARTS
+from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.config.settings import BrokerSettings, GatewaySettings, MetersSettings, UtilitySettings
 from commonwatt.identity.passwords import save_password
 from commonwatt.model.exceptions import ConfigError
+
+MODELS = {part: settings_of(part) for part in PARTS}
 
 Wrongs = list[tuple[object, str]]
 """Wrong values of a key, and a word of what is allowed instead."""
@@ -124,7 +126,7 @@ def test_every_key_of_every_part_is_tried_below() -> None:
     assert {part: set(keys) for part, keys in WRONG.items()} == {
         # Tables inside and lists of tables are tried in tests/unit/adapters and tests/unit/gateway/test_household.py.
         part: set(model.model_fields) - {*model.tables(), *model.lists}
-        for part, model in PARTS.items()
+        for part, model in MODELS.items()
     }
 
 
@@ -145,7 +147,7 @@ def test_wrong_value_is_told_with_file_line_key_and_what_is_allowed(
 def test_unknown_key_is_told_with_its_line_and_the_known_ones(tmp_path: Path, part: str) -> None:
     path = write(tmp_path, f"[{part}]\n{required(part)}colour = 1\n")
     line = 3 if required(part) else 2
-    known = ", ".join(PARTS[part].model_fields)
+    known = ", ".join(MODELS[part].model_fields)
     assert error_of(path) == f"{path}: line {line}: {part}.colour: unknown key; known here: {known}"
 
 
@@ -165,14 +167,14 @@ def test_printed_example_passes_its_own_check(tmp_path: Path, part: str) -> None
     path = write(tmp_path, example(part))
     assert check_file(path) == part
     # And what it states as defaults are the defaults.
-    shown = load_settings(path, part, PARTS[part])
-    assert shown == load_settings(write(tmp_path, f"[{part}]\n{required(part)}"), part, PARTS[part])
+    shown = load_settings(path, part, MODELS[part])
+    assert shown == load_settings(write(tmp_path, f"[{part}]\n{required(part)}"), part, MODELS[part])
 
 
 @pytest.mark.parametrize("part", PARTS)
 def test_printed_example_tells_every_key_and_what_it_is_for(part: str) -> None:
     text = example(part)
-    for key, field in PARTS[part].model_fields.items():
+    for key, field in MODELS[part].model_fields.items():
         assert f"# {field.description}\n" in text
         forms = (f"\n{key} = ", f"\n# {key} = ...", f".{key}]\n", f"\n# [[{key}]]\n")
         assert any(form in text for form in forms)
@@ -249,7 +251,7 @@ BEYOND = [
 def test_every_address_of_every_part_is_judged_below() -> None:
     addresses = {
         (part, key)
-        for part, model in PARTS.items()
+        for part, model in MODELS.items()
         for key, field in model.model_json_schema()["properties"].items()
         if any(kind.get("format") == "address" for kind in (field, *field.get("anyOf", ())))
     }
@@ -361,7 +363,7 @@ def test_a_relative_database_is_beside_its_file_whatever_the_folder_is_called(tm
 
 @pytest.mark.parametrize("part", PARTS)
 def test_check_names_every_file_that_is_not_there_by_its_key(tmp_path: Path, part: str) -> None:
-    files = [key for key, field in PARTS[part].model_fields.items() if "path" in str(field.annotation).lower()]
+    files = [key for key, field in MODELS[part].model_fields.items() if "path" in str(field.annotation).lower()]
     files = [key for key in files if key != "http_password"]  # A person makes it later; it is noted.
     named = [key for key in files if key != "store"]
     assert "tokens" in named or part == "broker"

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.config.files import example
-from commonwatt.config.parts import PARTS
+from commonwatt.config.parts import PARTS, settings_of
 from commonwatt.identity.devices import load_devices, load_tokens, new_token
 from utility.cli.main import app
 
@@ -35,7 +35,8 @@ def secrets_in(folder: Path) -> set[str]:
 
 
 def test_no_setting_holds_a_secret_or_has_one_as_its_default() -> None:
-    for part, model in PARTS.items():
+    for part in PARTS:
+        model = settings_of(part)
         for key, field in model.model_fields.items():
             if SECRET.search(key):
                 of_its_own = field.annotation in (Path, Path | None)
@@ -111,7 +112,7 @@ def test_brokers_keep_no_token(tmp_path: Path) -> None:
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_without_its_secrets_does_not_start(part: str, tmp_path: Path) -> None:
     """What holds secrets is a file that has to be made: there is nothing to fall back on."""
-    for key, field in PARTS[part].model_fields.items():
+    for key, field in settings_of(part).model_fields.items():
         if key in ("tokens", "devices"):
             assert isinstance(field.default, Path)
             with pytest.raises(Exception, match="commonwatt utility register"):

@@ -70,7 +70,7 @@ def test_what_is_no_part_of_ours_is_told(asked: Callable[..., Result], address: 
         done = asked(f'[broker]\nhttp = "{at}"\n')
     finally:
         stranger.stop()
-    assert (done.exit_code, "no part of ours" in done.stderr) == (1, True)
+    assert (done.exit_code, "another program" in done.stderr) == (1, True)
 
 
 def test_what_is_long_is_counted() -> None:

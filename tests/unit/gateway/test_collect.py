@@ -256,7 +256,7 @@ def test_at_start_the_gateway_asks_for_what_a_meter_holds_and_counts_what_is_gon
     world.crash()
     asked = world.introduce(1, first=11, next_id=15)
     assert [c.what for c in asked if c.cmd == "get"] == ["records"]
-    assert world.core.gone[1, Log.HISTORY] == 6, "ids 5 to 10 are neither at the meter nor here"
+    assert world.core.collector.gone[1, Log.HISTORY] == 6, "ids 5 to 10 are neither at the meter nor here"
 
 
 def test_a_store_of_a_newer_release_is_refused(world: World) -> None:

@@ -23,8 +23,9 @@ from commonwatt.sqlite.damage import LOG_BYTES, is_damage, quarantined_before, r
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, DropDamaged, Setting
 from gateway.events import Counted
 from gateway.relay.outbox import load
+from gateway.store.opened_file import GoneError
 from gateway.store.recovery import open_checked, replace
-from gateway.store.store import GoneError, Store
+from gateway.store.store import Store
 from gateway.store.tables import state_of
 from harness.worlds.gateway import START, World, batches, readings
 

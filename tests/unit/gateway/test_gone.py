@@ -15,8 +15,9 @@ from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.town.registry import Registry, save_registry
 from gateway.shell import Shell, run_gateway
+from gateway.store.opened_file import GoneError
 from gateway.store.recovery import Recovery, open_checked, replace
-from gateway.store.store import GoneError, Store
+from gateway.store.store import Store
 from harness.worlds.gateway import START, World, readings, registered
 
 

@@ -23,8 +23,8 @@ def filled(*events: Event) -> Inbox:
     return inbox
 
 
-def minutes_put(meter: int, slots: int = 4) -> FromMeter:
-    """Return a put as meters send it each minute."""
+def put_of(meter: int, records: int, seconds: int) -> FromMeter:
+    """Return a put of records that each cover so many seconds."""
     rows = tuple(
         HistoryRecord(
             record_type=3,
@@ -32,33 +32,24 @@ def minutes_put(meter: int, slots: int = 4) -> FromMeter:
             record_id=n + 1,
             meter_id=meter,
             account=1,
-            start=START + n * SLOT_S,
-            end=START + (n + 1) * SLOT_S,
-            reading=1,
-        ).pack()
-        for n in range(slots)
-    )
-    put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=slots, records=rows)
-    return FromMeter(f"cw1/r001/{meter}/u/rec", put.pack())
-
-
-def days_put(meter: int, records: int = 17) -> FromMeter:
-    """Return a put of a few records that each cover a day: small, valid, and much work."""
-    rows = tuple(
-        HistoryRecord(
-            record_type=3,
-            lossy=0,
-            record_id=n + 1,
-            meter_id=meter,
-            account=1,
-            start=START + n * DAY_S,
-            end=START + (n + 1) * DAY_S,
+            start=START + n * seconds,
+            end=START + (n + 1) * seconds,
             reading=1,
         ).pack()
         for n in range(records)
     )
     put = Put(log=Log.HISTORY, generation=1, first_id=1, last_id=records, records=rows)
     return FromMeter(f"cw1/r001/{meter}/u/rec", put.pack())
+
+
+def minutes_put(meter: int, slots: int = 4) -> FromMeter:
+    """Return a put as meters send it each minute."""
+    return put_of(meter, slots, SLOT_S)
+
+
+def days_put(meter: int, records: int = 17) -> FromMeter:
+    """Return a put of a few records that each cover a day: small, valid, and much work."""
+    return put_of(meter, records, DAY_S)
 
 
 def test_a_transaction_takes_so_many_messages_and_so_many_bytes_in_order() -> None:

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from grafana.generator.__main__ import DASHBOARDS, FOLDER, text_of
-from harness.docs.generate import all_metrics
+from harness.docs.metrics import all_metrics
 
 FILES = {path.stem: json.loads(path.read_text()) for path in sorted(FOLDER.glob("*.json"))}
 PANELS = [

@@ -17,7 +17,8 @@ from typing import Any
 import pytest
 import yaml
 
-from harness.docs.generate import DOCS, RUNBOOKS, all_metrics
+from harness.docs.generate import DOCS, RUNBOOKS
+from harness.docs.metrics import all_metrics
 from harness.real.parts import real_part
 
 RULES_FILE = DOCS.parent / "grafana" / "prometheus" / "rules.yml"

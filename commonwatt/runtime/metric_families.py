@@ -1,0 +1,58 @@
+"""Prometheus metrics from tables of names and values; separate, since not every command has Prometheus's library."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+_F = TypeVar("_F")
+
+
+class TallyCollector(Collector, Generic[_F]):
+    """A part's figures at each scrape, and its counts of events; a subclass makes metrics of both in ``collect``.
+
+    Attributes:
+        figures: Returns the present figures.
+        tally: Counts of events by kind and result.
+        registry: The registry behind /metrics.
+    """
+
+    def __init__(self, figures: Callable[[], _F], tally: Counter[tuple[str, str]]) -> None:
+        self.figures = figures
+        self.tally = tally
+        self.registry = CollectorRegistry()
+        self.registry.register(self)
+
+
+def gauges(prefix: str, rows: Iterable[tuple[str, str, float]]) -> Iterator[Metric]:
+    """Yield a gauge for each (name, help text, value)."""
+    for name, text, value in rows:
+        yield GaugeMetricFamily(f"{prefix}_{name}", text, value=value)
+
+
+def counters(prefix: str, rows: Iterable[tuple[str, str, float]]) -> Iterator[Metric]:
+    """Yield a counter for each (name, help text, value)."""
+    for name, text, value in rows:
+        yield CounterMetricFamily(f"{prefix}_{name}", text, value=value)
+
+
+def tally_counters(
+    prefix: str, tally: Counter[tuple[str, str]], rows: Iterable[tuple[str, str, str, str]]
+) -> Iterator[Metric]:
+    """Yield a counter with one label for each row.
+
+    Args:
+        prefix: The beginning of each name.
+        tally: Counts by (kind, value of the label).
+        rows: (kind, name, help text, name of the label).
+    """
+    counts = tally.copy()
+    for kind, name, text, label in rows:
+        metric = CounterMetricFamily(f"{prefix}_{name}", text, labels=[label])
+        for (counted, value), count in sorted(counts.items()):
+            if counted == kind:
+                metric.add_metric([value], count)
+        yield metric

@@ -1,0 +1,50 @@
+"""The certificates of an adapter, and the remedies at its brokers, as ``commonwatt doctor`` prints them."""
+
+from pathlib import Path
+
+from adapters.doctor import DOCTOR
+from commonwatt.config.adapter import AdapterSettings
+from commonwatt.doctor.connection import Target, _refusal
+from commonwatt.doctor.findings import Finding, Level
+from commonwatt.doctor.running import Running
+from commonwatt.identity.certificates import Kind
+from harness.real.enrolled import authority, certificate
+
+
+def examined(check: str, **settings: object) -> list[Finding]:
+    adapter = AdapterSettings.model_validate({"microgrid": "r001"} | settings)
+    running = Running(part="adapter", config=Path("adapter.toml"), answer=None, failure="", runs=False)
+    (found,) = [each for each in DOCTOR.checks(adapter, running) if each.name == check]
+    return list(found.find())
+
+
+def test_the_authority_of_the_devices_broker_needs_no_key(tmp_path: Path) -> None:
+    own = certificate(authority(tmp_path), Kind.DEVICE, "adapter")
+    source = {"ca": str(own.with_name("ca.pem")), "certificate": str(own)}
+    levels = {found.check: found.level for found in examined("certificate", source=source)}
+    assert levels == {"source.ca": Level.GOOD, "source.certificate": Level.WARNING}, "a day is left"
+
+
+def test_the_certificate_of_another_meter_is_bad(tmp_path: Path) -> None:
+    own = certificate(authority(tmp_path), Kind.DEVICE, "77002", file="77001.pem")
+    meter = {"id": 77001, "preset": "tasmota", "source": "kitchen"}
+    (found,) = examined("certificate", certificates=str(own.parent), meter=[meter])
+    assert (found.check, found.level) == ("certificate of 77001", Level.BAD)
+
+
+def test_a_broker_that_may_require_tls_names_the_setting_of_its_authority() -> None:
+    def remedy(setting: str) -> str:
+        target = Target(
+            setting=setting,
+            address="10.1.0.1:1883",
+            ca=None,
+            certificate=None,
+            revoked=None,
+            identity="77001",
+            token=str,
+            subscribe="+",
+        )
+        return _refusal(target, "ended without an answer")[1]
+
+    assert "set source.ca " in remedy("source.address")
+    assert "set broker_ca " in remedy("broker")
