@@ -9,12 +9,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from adapters.changes import Change, ChannelChange, Key
 from adapters.energy.channel import Channel, ChannelRule, Ignored, Taken, Value, take
 from adapters.energy.counter import Outcome
 from adapters.energy.spread import EpochMilliseconds, Run
 from adapters.mapping.readers import Reader, Readers, Reading
 from adapters.mapping.times import instant
-from adapters.store import Change, ChannelChange, Key
 from commonwatt.config.adapter import AdapterMeter
 from commonwatt.device.meter import Meter
 from commonwatt.device.recording import Reading as Record

@@ -7,10 +7,11 @@ from collections import Counter
 from collections.abc import Mapping
 from statistics import median
 
+from adapters.arrived import Arrived
 from adapters.core import Adapter, Effects, Tally, foreign_meter
 from adapters.mapping.readers import Readers
 from adapters.metrics import Figures
-from adapters.source import AT_ONCE, Arrived, Source
+from adapters.source import AT_ONCE, Source
 from adapters.store import load_channels
 from commonwatt.config.adapter import AdapterMeter, AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored

@@ -9,7 +9,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -18,7 +17,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from adapters.energy.spread import EpochMilliseconds
+from adapters.arrived import Arrived
 from commonwatt.config.adapter import AdapterSource
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
@@ -59,30 +58,6 @@ def password_of(settings: AdapterSource) -> str | None:
         return settings.password.read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
         raise ConfigError(f"{settings.password}: can't be read: {error}") from error
-
-
-class Arrived(NamedTuple):
-    """A message of a foreign meter.
-
-    Attributes:
-        topic: Its topic.
-        payload: Its payload.
-        retained: Whether it is an old message that the broker kept.
-        at: When it arrived.
-        qos: Its quality of service.
-        number: Its packet id.
-        connection: The connection it came by.
-        again: Whether the broker may have sent it before, without an acknowledgement.
-    """
-
-    topic: str
-    payload: bytes
-    retained: bool
-    at: EpochMilliseconds
-    qos: int = 0
-    number: int = 0
-    connection: int = 0
-    again: bool = False
 
 
 class Source:

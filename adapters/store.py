@@ -2,29 +2,11 @@
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
+from adapters.changes import ChannelChange, Key
 from adapters.energy.channel import Channel, pack_channel, unpack_channel
-from commonwatt.device import changes as device
 from commonwatt.device.store import DeviceStore
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-
-Key: TypeAlias = tuple[MeterId, RecordType]
-"""A channel: one record type of one meter."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelChange:
-    """A channel's new state; the last one of a commit counts."""
-
-    key: Key
-    channel: Channel
-
-
-Change: TypeAlias = device.Change | ChannelChange
-"""A change that an adapter commits to its store."""
 
 
 class Channels:

@@ -10,11 +10,11 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from adapters.changes import Key
 from adapters.core import Adapter, foreign_meter
 from adapters.energy.channel import Channel
 from adapters.mapping.presets import known_presets
 from adapters.mapping.readers import readers_of
-from adapters.store import Key
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
