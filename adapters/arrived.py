@@ -16,7 +16,8 @@ class Arrived(NamedTuple):
         qos: Its quality of service.
         number: Its packet id.
         connection: The connection it came by.
-        again: Whether the broker may have sent it before, without an acknowledgement.
+        session: The broker's session it came by; 0 is the one before the adapter's start.
+        dup: Whether the broker may have sent it before (flag DUP).
     """
 
     topic: str
@@ -26,4 +27,5 @@ class Arrived(NamedTuple):
     qos: int = 0
     number: int = 0
     connection: int = 0
-    again: bool = False
+    session: int = 0
+    dup: bool = False

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from adapters.energy.channel import Channel
+from adapters.handled import Handled
 from commonwatt.device import changes as device
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
@@ -20,5 +21,12 @@ class ChannelChange:
     channel: Channel
 
 
-Change: TypeAlias = device.Change | ChannelChange
+@dataclass(frozen=True, slots=True)
+class HandledChange:
+    """The messages that a broker may send again, with all of this commit."""
+
+    handled: Handled
+
+
+Change: TypeAlias = device.Change | ChannelChange | HandledChange
 """A change that an adapter commits to its store."""

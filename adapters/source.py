@@ -18,6 +18,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from adapters.arrived import Arrived
+from adapters.handled import MOST_IN_FLIGHT
 from commonwatt.config.adapter import AdapterSource
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
@@ -67,6 +68,7 @@ class Source:
         connected: Whether the broker has accepted the connection.
         complaint: Why there is no connection; empty while there is one.
         connects: Times it was connected.
+        sessions: Times the broker had no session of this adapter.
         dropped: Messages of QoS 0 dropped because the queue was full.
         failures: Exceptions in this class, each logged.
         limits: What a broker of MQTT 5 said of itself, by name; whether it had kept the session, of any broker.
@@ -97,6 +99,7 @@ class Source:
         self.connected = False
         self.complaint = "not connected yet"
         self.connects = 0
+        self.sessions = 0
         self.dropped = 0
         self.failures = 0
         self.limits: dict[str, object] = {}
@@ -125,6 +128,7 @@ class Source:
         if self._is_5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = SESSION_S if self._keeps else 0
+            properties.ReceiveMaximum = MOST_IN_FLIGHT
             self._client.connect_async(host, port, _KEEPALIVE_S, clean_start=not self._keeps, properties=properties)
         else:
             self._client.connect_async(host, port, _KEEPALIVE_S)
@@ -157,7 +161,7 @@ class Source:
         return taken
 
     def acknowledge(self, messages: Iterable[Arrived]) -> None:
-        """Acknowledge committed messages; those of an earlier connection come again, and do no harm."""
+        """Acknowledge committed messages; those of an earlier connection come again."""
         for message in messages:
             if message.qos and message.connection == self.connects:
                 self._client.ack(message.number, message.qos)
@@ -194,6 +198,7 @@ class Source:
         if reason.is_failure:
             self._complain(f"the broker refused it: {reason}")
             return
+        self.sessions += not flags.session_present
         self.connects += 1
         self.connected = True
         self.complaint = ""
@@ -234,6 +239,7 @@ class Source:
                     message.qos,
                     message.mid,
                     self.connects,
+                    self.sessions,
                     message.dup,
                 )
             )
