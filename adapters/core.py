@@ -9,12 +9,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
+from adapters.arrived import Arrived
+from adapters.changes import Change, ChannelChange, HandledChange, Key
 from adapters.energy.channel import Channel, ChannelRule, Ignored, Taken, Value, take
 from adapters.energy.counter import Outcome
 from adapters.energy.spread import EpochMilliseconds, Run
+from adapters.handled import Handled
 from adapters.mapping.readers import Reader, Readers, Reading
 from adapters.mapping.times import instant
-from adapters.store import Change, ChannelChange, Key
 from commonwatt.config.adapter import AdapterMeter
 from commonwatt.device.meter import Meter
 from commonwatt.device.recording import Reading as Record
@@ -37,7 +39,7 @@ KEPT_BYTES = 300
 Effects: TypeAlias = list[Effect[Change]]
 
 Tally: TypeAlias = Counter[tuple[str, str]]
-"""Event counts: (``value``, outcome or reason), (``message``, ``retained`` or ``unreadable``), and the meters' own."""
+"""Event counts: (``value``, outcome or reason), (``message``, why it is not used), and the meters' own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,10 +109,12 @@ class Adapter:
         readers: Readers,
         meters: Mapping[MeterId, Meter],
         channels: Mapping[Key, Channel],
+        handled: Handled,
         tally: Tally,
     ) -> None:
         self.meters = dict(meters)
         self.channels = dict(channels)
+        self._handled = handled
         self.tally = tally
         self.readers = readers
         self._rules = {reader: _rule_of(reader) for reader in readers.all}
@@ -120,25 +124,29 @@ class Adapter:
         self.wrong: deque[Wrong] = deque(maxlen=KEPT_WRONG)
         self._commanded: dict[tuple[MeterId, Kind], tuple[bool, float]] = {}
 
-    def message(
-        self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool, again: bool = False
-    ) -> Effects:
-        """Handle a message of a foreign meter that arrived at ``at``.
+    def message(self, message: Arrived) -> Effects:
+        """Handle a message of a foreign meter; one that its broker sends again has no effect."""
+        if self._handled.take(message):
+            self.tally["message", "sent_again"] += 1
+            return []
+        found = self.explain(message.topic, message.payload, message.at, retained=message.retained)
+        effects = [effect for _, effects in found for effect in effects]
+        # What has no effect needs no commit, and may come again.
+        if effects and message.qos:
+            effects.append(Write(HandledChange(self._handled)))
+        return effects
+
+    def explain(
+        self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool
+    ) -> Iterator[tuple[Explained | None, Effects]]:
+        """Handle a message; yield what became of each of its values, and the effects.
 
         Args:
             topic: Its topic.
             payload: Its payload.
             at: When it arrived.
             retained: Whether it is an old message that the broker kept.
-            again: Whether the broker may have sent it before.
         """
-        found = self.explain(topic, payload, at, retained=retained, again=again)
-        return [effect for _, effects in found for effect in effects]
-
-    def explain(
-        self, topic: str, payload: bytes, at: EpochMilliseconds, *, retained: bool, again: bool = False
-    ) -> Iterator[tuple[Explained | None, Effects]]:
-        """Handle a message; yield what became of each of its values, and the effects."""
         if retained:
             # It may be of any age. A broker sends it for each subscription.
             self.tally["message", "retained"] += 1
@@ -154,7 +162,7 @@ class Adapter:
                     self.wrong.append(Wrong(at, topic, payload[:KEPT_BYTES], reading.fault))
                 yield Explained(reading, None), []
             else:
-                yield self._value(reading, reading.value, at, again=again)
+                yield self._value(reading, reading.value, at)
 
     def receive(self, meter: MeterId, leaf: str, payload: bytes, now: float) -> Effects:
         """Handle a message of the gateway to one of the meters."""
@@ -188,9 +196,15 @@ class Adapter:
         times += [at + REPEAT_S for on, at in self._commanded.values() if on]
         return min(times, default=None)
 
-    def reconnected(self) -> None:
-        """Publish the commands in force again: devices may have missed them."""
+    def reconnected(self, session: int) -> Effects:
+        """Handle a connection to the foreign meters' broker: publish commands in force again, devices may miss them.
+
+        Args:
+            session: The broker's session, as ``Arrived.session``.
+        """
         self._commanded = {key: (on, float("-inf")) for key, (on, _) in self._commanded.items() if on}
+        self._handled.begin(session)
+        return [Write(HandledChange(self._handled))]
 
     def commands(self, now: float) -> Effects:
         """Return the messages to devices: for desired states that began or ended, and again for those in force."""
@@ -211,7 +225,7 @@ class Adapter:
                 self.tally["device_command", kind.value] += 1
         return effects
 
-    def _value(self, reading: Reading, value: int, at: EpochMilliseconds, *, again: bool) -> tuple[Explained, Effects]:
+    def _value(self, reading: Reading, value: int, at: EpochMilliseconds) -> tuple[Explained, Effects]:
         reader = reading.reader
         device = instant(reading.times, at, queued=reader.rule.queued) if reading.times else None
         if reading.times and device is None:
@@ -223,7 +237,7 @@ class Adapter:
         taken = take(
             channel,
             self._rules[reader],
-            Value(value, at, device, reader.rank, reading.part, len(reader.topics), reading.restart_mark, again),
+            Value(value, at, device, reader.rank, reading.part, len(reader.topics), reading.restart_mark),
         )
         self.tally["value", taken.outcome.name.lower()] += 1
         effects: Effects = []

@@ -252,21 +252,25 @@ def _parsed(payload: bytes) -> tuple[str, Payload]:
     return "json", JsonPayload(payload)
 
 
+_END = "\0"
+"""After a topic: the one character that no topic has."""
+
+
 def _names(rule: AdapterRule, series: Series) -> Mapping[str, str] | None:
     """Return the device and channel for which a rule reads a number; ``None``: it does not."""
-    matches = (pattern.fullmatch(f"{series.topic}\n{series.path}") for pattern in _patterns(rule))
+    matches = (pattern.fullmatch(f"{series.topic}{_END}{series.path}") for pattern in _patterns(rule))
     return next((match.groupdict() for match in matches if match is not None), None)
 
 
 @cache
 def _patterns(rule: AdapterRule) -> tuple[re.Pattern[str], ...]:
-    """Return the patterns of topic, line feed and path that a rule reads."""
-    return tuple(_pattern(f"{topic}\n{path}", rule.format) for topic in _topics(rule) for path in _paths(rule))
+    """Return the patterns of topic, ``_END`` and path that a rule reads."""
+    return tuple(_pattern(f"{topic}{_END}{path}", rule.format) for topic in _topics(rule) for path in _paths(rule))
 
 
 def _pattern(text: str, form: str) -> re.Pattern[str]:
-    text = re.escape(text).replace(r"\{", "{").replace(r"\}", "}").replace(r"\*\.", r"[^.\n]+\.")
-    for name, inner in (("device", ".+"), ("channel", "[^/]+?")):
+    text = re.escape(text).replace(r"\{", "{").replace(r"\}", "}").replace(r"\*\.", rf"[^.{_END}]+\.")
+    for name, inner in (("device", f"[^{_END}]+"), ("channel", f"[^/{_END}]+?")):
         text = text.replace(f"{{{name}}}", f"(?P<{name}>{inner})", 1).replace(f"{{{name}}}", f"(?P={name})")
     # The elements of a list are added up.
     return re.compile(text + (r"(?:\.\d+)?" if form == "json" else ""))
@@ -302,7 +306,7 @@ def _once(proposals: Iterable[Proposal]) -> Iterator[Proposal]:
     readings: set[tuple[Decimal, Decimal, int, str]] = set()
     for proposal in proposals:
         series = proposal.series
-        own = f"{series.topic}\n{series.path}"
+        own = f"{series.topic}{_END}{series.path}"
         meter = (proposal.preset or own, proposal.source, proposal.channel, proposal.direction)
         reading = (series.first, series.last, series.rises, proposal.direction)
         if meter not in meters and not (series.rises and reading in readings):

@@ -6,7 +6,8 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator
 
-from adapters.source import Arrived, Source
+from adapters.arrived import Arrived
+from adapters.source import Source
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.model.exceptions import CommonwattError
 from commonwatt.runtime.clock import load_clock

@@ -37,7 +37,7 @@ class Figures:
 
 _TALLIED = (
     ("value", "values", "Values of foreign meters, by what became of them.", "outcome"),
-    ("message", "messages_not_used", "Messages without a value: retained ones, and unreadable ones.", "reason"),
+    ("message", "messages_not_used", "Messages without a value: retained, unreadable, or sent again.", "reason"),
     ("device_command", "device_commands", "Commands published to devices, by state.", "state"),
     ("put", "puts", "Batches sent, for the first time or again.", "try"),
     ("ack", "acks", "Acknowledgements, by result.", "result"),

@@ -5,8 +5,8 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
+from adapters.arrived import Arrived
 from adapters.energy.spread import EpochMilliseconds
-from adapters.source import Arrived
 from commonwatt.model.exceptions import ConfigError
 
 

@@ -7,11 +7,12 @@ from collections import Counter
 from collections.abc import Mapping
 from statistics import median
 
+from adapters.arrived import Arrived
 from adapters.core import Adapter, Effects, Tally, foreign_meter
 from adapters.mapping.readers import Readers
 from adapters.metrics import Figures
-from adapters.source import AT_ONCE, Arrived, Source
-from adapters.store import load_channels
+from adapters.source import AT_ONCE, Source
+from adapters.store import load_channels, load_handled
 from commonwatt.config.adapter import AdapterMeter, AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
@@ -72,7 +73,12 @@ class Service:
             wake=self._woken,
         )
         self.core = Adapter(
-            settings=settings.meter, readers=readers, meters={}, channels=load_channels(store), tally=self.tally
+            settings=settings.meter,
+            readers=readers,
+            meters={},
+            channels=load_channels(store),
+            handled=load_handled(store),
+            tally=self.tally,
         )
         for description in self._descriptions.values():
             stored = store.load(description.id) or _new(description.id, clock.now())
@@ -125,7 +131,7 @@ class Service:
             effects += self.core.receive(meter, leaf, payload, now)
         if self.source.connects != self._connects:
             self._connects = self.source.connects
-            self.core.reconnected()
+            effects += self.core.reconnected(self.source.sessions)
         effects += self.core.tick(now)
         taken = self._gathered()
         effects += self._messages(taken)
@@ -154,13 +160,7 @@ class Service:
         return [
             effect
             for message in messages
-            for effect in self.core.message(
-                message.topic,
-                message.payload,
-                message.at + correction_ms,
-                retained=message.retained,
-                again=message.again,
-            )
+            for effect in self.core.message(message._replace(at=message.at + correction_ms))
         ]
 
     def _offset_s(self) -> float:

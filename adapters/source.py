@@ -9,7 +9,6 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import paho.mqtt.client as paho
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
@@ -18,7 +17,8 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from adapters.energy.spread import EpochMilliseconds
+from adapters.arrived import Arrived
+from adapters.handled import MOST_IN_FLIGHT
 from commonwatt.config.adapter import AdapterSource
 from commonwatt.model.effects import Publish
 from commonwatt.model.exceptions import ConfigError
@@ -61,30 +61,6 @@ def password_of(settings: AdapterSource) -> str | None:
         raise ConfigError(f"{settings.password}: can't be read: {error}") from error
 
 
-class Arrived(NamedTuple):
-    """A message of a foreign meter.
-
-    Attributes:
-        topic: Its topic.
-        payload: Its payload.
-        retained: Whether it is an old message that the broker kept.
-        at: When it arrived.
-        qos: Its quality of service.
-        number: Its packet id.
-        connection: The connection it came by.
-        again: Whether the broker may have sent it before, without an acknowledgement.
-    """
-
-    topic: str
-    payload: bytes
-    retained: bool
-    at: EpochMilliseconds
-    qos: int = 0
-    number: int = 0
-    connection: int = 0
-    again: bool = False
-
-
 class Source:
     """A subscriber on the foreign meters' broker.
 
@@ -92,6 +68,7 @@ class Source:
         connected: Whether the broker has accepted the connection.
         complaint: Why there is no connection; empty while there is one.
         connects: Times it was connected.
+        sessions: Times the broker had no session of this adapter.
         dropped: Messages of QoS 0 dropped because the queue was full.
         failures: Exceptions in this class, each logged.
         limits: The limits reported by a broker of MQTT 5, by name; of any broker, whether it had kept the session.
@@ -122,6 +99,7 @@ class Source:
         self.connected = False
         self.complaint = "not connected yet"
         self.connects = 0
+        self.sessions = 0
         self.dropped = 0
         self.failures = 0
         self.limits: dict[str, object] = {}
@@ -150,6 +128,7 @@ class Source:
         if self._is_5:
             properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
             properties.SessionExpiryInterval = SESSION_S if self._keeps else 0
+            properties.ReceiveMaximum = MOST_IN_FLIGHT
             self._client.connect_async(host, port, _KEEPALIVE_S, clean_start=not self._keeps, properties=properties)
         else:
             self._client.connect_async(host, port, _KEEPALIVE_S)
@@ -219,6 +198,7 @@ class Source:
         if reason.is_failure:
             self._complain(f"the broker refused it: {reason}")
             return
+        self.sessions += not flags.session_present
         self.connects += 1
         self.connected = True
         self.complaint = ""
@@ -259,6 +239,7 @@ class Source:
                     message.qos,
                     message.mid,
                     self.connects,
+                    self.sessions,
                     message.dup,
                 )
             )

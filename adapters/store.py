@@ -1,34 +1,17 @@
-"""The adapter's own table: the state of each register, committed with the records made from it."""
+"""The adapter's own tables: each register's state and the messages handled last, committed with the records."""
 
 import sqlite3
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
+from collections.abc import Mapping, Sequence
 
+from adapters.changes import ChannelChange, HandledChange, Key
 from adapters.energy.channel import Channel, pack_channel, unpack_channel
-from commonwatt.device import changes as device
+from adapters.handled import Handled
 from commonwatt.device.store import DeviceStore
-from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
-
-Key: TypeAlias = tuple[MeterId, RecordType]
-"""A channel: one record type of one meter."""
-
-
-@dataclass(frozen=True, slots=True)
-class ChannelChange:
-    """A channel's new state; the last one of a commit counts."""
-
-    key: Key
-    channel: Channel
-
-
-Change: TypeAlias = device.Change | ChannelChange
-"""A change that an adapter commits to its store."""
 
 
 class Channels:
-    """The table of channels; it is an extension of the device store (``device.store.Extension``)."""
+    """The tables of channels and of handled messages, an extension of the device store (``device.store.Extension``)."""
 
     tables = """
 CREATE TABLE channel (
@@ -36,15 +19,20 @@ CREATE TABLE channel (
 ) WITHOUT ROWID;
 """
     checked: tuple[str, ...] = ("channel",)
+    added: Mapping[str, str] = {
+        "handled": "CREATE TABLE handled (one INTEGER PRIMARY KEY CHECK (one = 1), messages BLOB NOT NULL)"
+    }
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
-        """Write the last state of each changed channel."""
+        """Write the last state of each changed channel, and the handled messages."""
         del insert
         changed = {change.key: change.channel for change in changes if isinstance(change, ChannelChange)}
         connection.executemany(
             "INSERT OR REPLACE INTO channel VALUES (?, ?, ?)",
             [(*key, pack_channel(channel)) for key, channel in changed.items()],
         )
+        for change in [change for change in changes if isinstance(change, HandledChange)][-1:]:
+            connection.execute("INSERT OR REPLACE INTO handled VALUES (1, ?)", (change.handled.pack(),))
 
 
 CHANNELS = Channels()
@@ -54,3 +42,9 @@ def load_channels(store: DeviceStore) -> dict[Key, Channel]:
     """Return the stored channels."""
     rows = store.connection.execute("SELECT meter, record_type, state FROM channel")
     return {(meter, RecordType(record_type)): unpack_channel(state) for meter, record_type, state in rows}
+
+
+def load_handled(store: DeviceStore) -> Handled:
+    """Return the messages that the foreign meters' broker may send again."""
+    found = store.connection.execute("SELECT messages FROM handled").fetchone()
+    return Handled() if found is None else Handled(found[0])

@@ -9,6 +9,7 @@ from adapters.core import Adapter, Explained, foreign_meter
 from adapters.energy.channel import Ignored
 from adapters.energy.counter import Outcome
 from adapters.energy.spread import EpochMilliseconds, Run
+from adapters.handled import Handled
 from adapters.mapping.readers import Readers
 from adapters.recordings import Recorded
 from commonwatt.config.adapter import AdapterSettings
@@ -84,7 +85,9 @@ class Trial:
             )
             description = foreign_meter(settings.microgrid, meter, readers)
             meters[meter.id] = Meter(description, Limits(resolution=1), stored, Counter())
-        self._adapter = Adapter(settings=settings.meter, readers=readers, meters=meters, channels={}, tally=Counter())
+        self._adapter = Adapter(
+            settings=settings.meter, readers=readers, meters=meters, channels={}, handled=Handled(), tally=Counter()
+        )
 
     def take(self, message: Recorded) -> Iterator[Line]:
         """Run one message; yield a line for each of its values, or one if it has none."""

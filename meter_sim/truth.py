@@ -5,7 +5,7 @@ Only the audit reads it. It is committed in the same transaction as the logs.
 
 import json
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -44,6 +44,7 @@ CREATE TABLE truth_event (
 ) WITHOUT ROWID;
 """
     checked: tuple[str, ...] = ("slot",)
+    added: Mapping[str, str] = {}
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
         """Write the new records and events, and the last slot."""

@@ -48,7 +48,6 @@ class Value(NamedTuple):
         part: Which number of a sum.
         parts: How many numbers are added up.
         restart_mark: A value that changes when the register is set back.
-        again: Whether the broker may have sent the message before.
     """
 
     value: int
@@ -58,7 +57,6 @@ class Value(NamedTuple):
     part: int = 0
     parts: int = 1
     restart_mark: str | None = None
-    again: bool = False
 
 
 class Taken(NamedTuple):
@@ -152,9 +150,6 @@ def take(channel: Channel, rule: ChannelRule, value: Value) -> Taken:
         channel.restarted |= channel.restart_mark not in (None, value.restart_mark)
         channel.restart_mark = value.restart_mark
     number = sum(channel.parts.values()) if value.parts > 1 else value.value
-    if value.again and value.device is None and rule.kind == "register" and number <= channel.counter.raw:
-        # It was committed before a crash, and the broker had no acknowledgement: not a counter that falls.
-        return Taken(Ignored.DUPLICATE, {})
     if rule.kind != "register" and not -rule.highest <= number <= _highest(channel, rule, at):
         return Taken(Ignored.IMPOSSIBLE, {})
     taken = _TAKE[rule.kind](channel, rule, at, number)

@@ -7,7 +7,7 @@ as the logs, so that both stay consistent after a crash.
 import json
 import logging
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from operator import attrgetter
 from pathlib import Path
@@ -63,10 +63,12 @@ class Extension(Protocol):
     Attributes:
         tables: The SQL that makes its tables.
         checked: Its small tables, which are checked when the file is opened.
+        added: Small tables that files of earlier releases do not have, by name, with the SQL that makes each.
     """
 
     tables: str
     checked: tuple[str, ...]
+    added: Mapping[str, str]
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
         """Write the extension's rows of ``changes``, in the transaction of the meters.
@@ -244,15 +246,24 @@ def damage_of(path: Path, extension: Extension | None) -> str | None:
         with closing(open_read_only(path)) as connection:
             # Before the check of the log: a file of a later release is refused unchanged.
             if _version(path, connection) == SCHEMA and not lost:
-                check_pages(connection, path.stat().st_size, ("meter", "orders", "record", *_checked(extension)))
+                small = ("meter", "orders", "record", *_checked(connection, extension))
+                check_pages(connection, path.stat().st_size, small)
     except sqlite3.Error as error:
         if not lost:
             return str(error) if fails_check(error) else None
     return f"its log, before its last {lost} transactions" if lost else None
 
 
-def _checked(extension: Extension | None) -> tuple[str, ...]:
-    return () if extension is None else extension.checked
+def _checked(connection: sqlite3.Connection, extension: Extension | None) -> tuple[str, ...]:
+    """Return the extension's small tables; a table added by a later release may be missing, any other not."""
+    if extension is None:
+        return ()
+    there = _tables(connection)
+    return (*extension.checked, *(name for name in extension.added if name in there))
+
+
+def _tables(connection: sqlite3.Connection) -> set[str]:
+    return {name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
 
 
 def open_store(path: Path, extension: Extension | None = None) -> DeviceStore:
@@ -266,6 +277,9 @@ def open_store(path: Path, extension: Extension | None = None) -> DeviceStore:
         if _version(path, connection) == 0:
             tables = _TABLES if extension is None else _TABLES + extension.tables
             connection.executescript(f"BEGIN; {tables} PRAGMA user_version = {SCHEMA}; COMMIT;")
+        if extension is not None:
+            for name in extension.added.keys() - _tables(connection):
+                connection.execute(extension.added[name])
         return DeviceStore(connection, path, extension)
 
 

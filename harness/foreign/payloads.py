@@ -10,11 +10,13 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+from adapters.arrived import Arrived
+from adapters.changes import Key
 from adapters.core import Adapter, foreign_meter
 from adapters.energy.channel import Channel
+from adapters.handled import Handled
 from adapters.mapping.presets import known_presets
 from adapters.mapping.readers import readers_of
-from adapters.store import Key
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
@@ -51,7 +53,9 @@ def core() -> Adapter:
         for meter in settings.meter
     }
     channels: dict[Key, Channel] = {}
-    return Adapter(settings=settings.meter, readers=readers, meters=meters, channels=channels, tally=Counter())
+    return Adapter(
+        settings=settings.meter, readers=readers, meters=meters, channels=channels, handled=Handled(), tally=Counter()
+    )
 
 
 def _direction(preset: str) -> str:
@@ -98,9 +102,9 @@ def run(cases: int, seed: int) -> tuple[int, Counter[tuple[str, str]]]:
     )
     for n in range(cases + 1):
         now = T + n * 15
-        adapter.message("good", f"{100 + n / 1000:.3f}".encode(), now * 1000, retained=False)
+        adapter.message(Arrived("good", f"{100 + n / 1000:.3f}".encode(), False, now * 1000))
         if n < cases:
-            adapter.message(rng.choice(topics), broken(rng, samples), now * 1000 + 1, retained=rng.random() < 0.1)
+            adapter.message(Arrived(rng.choice(topics), broken(rng, samples), rng.random() < 0.1, now * 1000 + 1))
     return adapter.channels[_GOOD, RecordType.THROUGH].counter.total, adapter.tally
 
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from adapters.core import REPEAT_S, Adapter, Effects, foreign_meter
+from adapters.arrived import Arrived
+from adapters.core import REPEAT_S, Adapter, foreign_meter
 from adapters.mapping.readers import Readers, readers_of
-from adapters.store import CHANNELS, load_channels
+from adapters.store import CHANNELS, load_channels, load_handled
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.changes import DesiredStates, Made, MeterState, Stored
 from commonwatt.device.meter import Limits, Meter
-from commonwatt.device.store import DeviceStore, open_store
+from commonwatt.device.store import DeviceStore, damage_of, open_checked, open_store
 from commonwatt.model.effects import Publish, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import HistoryRecord, Log, RecordType, unpack_history
@@ -59,6 +60,7 @@ class Bench:
             readers=readers,
             meters={77: meter},
             channels=load_channels(self.store),
+            handled=load_handled(self.store),
             tally=Counter(),
         )
         self.do(self.adapter.boot(T))
@@ -71,10 +73,13 @@ class Bench:
         self.records += [unpack_history(row.data) for one in made for row in one.rows]
         self.published += [effect for effect in effects if isinstance(effect, Publish)]
 
-    def hear(self, topic: str, payload: object, at: float, *, retained: bool = False, again: bool = False) -> None:
+    def hear(
+        self, topic: str, payload: object, at: float, *, retained: bool = False, number: int = 0, dup: bool = False
+    ) -> None:
+        """Handle a message; of QoS 1 if it has a packet id."""
         text = payload if isinstance(payload, str) else json.dumps(payload)
-        effects: Effects = self.adapter.message(topic, text.encode(), int(at * 1000), retained=retained, again=again)
-        self.do(effects)
+        arrived = Arrived(topic, text.encode(), retained, int(at * 1000), qos=int(number > 0), number=number, dup=dup)
+        self.do(self.adapter.message(arrived))
 
     def command(self, cmd: str, now: int, **fields: object) -> None:
         content = {"v": 1, "id": "1", "cmd": cmd, "issuer": "r001", "epoch": [1, 0]} | fields
@@ -130,18 +135,81 @@ def test_crashes_between_any_two_messages_change_nothing(tmp_path: Path) -> None
     assert len(benches[0].records) > 100
 
 
-def test_messages_that_a_broker_sends_again_after_a_crash_are_no_counter_that_falls(store: DeviceStore) -> None:
-    bench = Bench(store, preset="both")
+def value_of(preset: str, n: int) -> str:
+    """Return the n-th payload of a device: a register that rises by 20 Wh, 20 Wh each, or a power that changes."""
+    match preset:
+        case "mine":
+            return json.dumps({"kwh": 1 + n * 0.02, "soc": 20 + n, "t": T + n * 15})
+        case "both":
+            return f"{1000 + n * 20}"
+        case "pulses":
+            return "20"
+        case _:
+            return f"{100 + n % 7}"
+
+
+@pytest.mark.parametrize(
+    ("preset", "topic"), [("mine", "house/energy"), ("both", "a"), ("pulses", "p"), ("power", "k/power")]
+)
+def test_messages_that_a_broker_sends_again_after_a_crash_count_once(tmp_path: Path, preset: str, topic: str) -> None:
+    crashing, steady = (
+        Bench(open_store(tmp_path / name, CHANNELS), preset=preset, capacity_wh=10_000) for name in ("1.db", "2.db")
+    )
     for n in range(20):
-        bench.hear("a", f"{1000 + n * 20}", T + n * 15)
+        for bench in (crashing, steady):
+            bench.hear(topic, value_of(preset, n), T + n * 15, number=n + 1)
+    crashing.start()
+    # All were committed; the broker had no acknowledgement of the last ten, and sends them again.
+    for n in range(10, 20):
+        crashing.hear(topic, value_of(preset, n), T + 310, number=n + 1, dup=True)
+    for n in range(20, 40):
+        for bench in (crashing, steady):
+            # It had sent five more before the crash, too; they were not committed.
+            bench.hear(topic, value_of(preset, n), T + 20 + n * 15, number=n + 1, dup=n < 25)
+    assert crashing.records == steady.records
+    assert crashing.adapter.channels == steady.adapter.channels
+    assert crashing.adapter.tally["message", "sent_again"] == 10
+    assert crashing.adapter.tally["value", "duplicate"] == 0
+    if preset != "power":
+        assert crashing.adapter.channels[77, RecordType.THROUGH].counter.total == 39 * 20_000
+
+
+def test_the_same_energy_in_two_messages_counts_twice(store: DeviceStore) -> None:
+    bench = Bench(store, preset="pulses")
+    bench.hear("p", "20", T, number=1)
+    bench.hear("p", "20", T + 15, number=1)  # The broker has the acknowledgement, and uses the packet id again.
     bench.start()
-    # All were committed; the broker had no acknowledgement of the last ten, and sends new ones after them.
-    for n in range(10, 25):
-        bench.hear("a", f"{1000 + n * 20}", T + 310 + n * 0.001, again=n < 20)
-    for n in range(25, 30):
-        bench.hear("a", f"{1000 + n * 20}", T + 100 + n * 15)
-    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 29 * 20_000
-    assert bench.adapter.tally["value", "duplicate"] == 10
+    bench.hear("p", "20", T + 30, number=2, dup=True)  # It was sent before the crash, and never committed.
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 40_000
+
+
+def test_a_broker_that_lost_the_session_begins_again_with_its_packet_ids(store: DeviceStore) -> None:
+    bench = Bench(store, preset="pulses")
+    for number in (1, 2):
+        bench.hear("p", "20", T + number, number=number)
+    bench.do(bench.adapter.reconnected(1))
+    bench.start()
+    bench.hear("p", "20", T + 30, number=2, dup=True)
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 40_000
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_a_store_of_an_earlier_release_is_sound_and_remembers_messages_from_now_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, big: bool
+) -> None:
+    store = open_store(tmp_path / "adapter.db", CHANNELS)
+    Bench(store, preset="pulses").hear("p", "20", T, number=1)
+    store.connection.execute("DROP TABLE handled")  # Earlier releases did not have it.
+    store.close()
+    if big:
+        monkeypatch.setattr("commonwatt.sqlite.damage.SMALL_BYTES", 0)
+    assert damage_of(tmp_path / "adapter.db", CHANNELS) is None
+    bench = Bench(open_checked(tmp_path / "adapter.db", T, CHANNELS), preset="pulses")
+    assert bench.adapter.channels
+    bench.hear("p", "20", T + 15, number=2)
+    bench.start()
+    bench.hear("p", "20", T + 30, number=2, dup=True)
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 20_000
 
 
 def test_a_retained_message_is_never_a_sample(store: DeviceStore) -> None:
@@ -226,7 +294,7 @@ def test_share_commands_reach_the_device_again_and_again_until_they_end(store: D
     assert not bench.to_devices()
     bench.do(bench.adapter.tick(T + REPEAT_S))
     assert bench.to_devices() == [("cmd/house", b"give")]
-    bench.adapter.reconnected()
+    bench.do(bench.adapter.reconnected(0))
     bench.do(bench.adapter.tick(T + REPEAT_S + 1))
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.tick(T + 901))

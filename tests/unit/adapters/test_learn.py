@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -228,6 +228,7 @@ messages = st.tuples(
 
 @settings(max_examples=100, deadline=None)
 @given(st.lists(messages, max_size=6))
+@example([("energy/\n", '[{"n": "energy", "u": "Wh", "v": 0}]')])
 def test_printed_toml_is_valid_whatever_was_heard(heard: list[tuple[str, str]]) -> None:
     learner = learned(Recorded(n, topic, payload.encode()) for n, (topic, payload) in enumerate(heard))
     proposals = learner.proposals()

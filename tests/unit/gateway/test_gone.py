@@ -85,7 +85,7 @@ def test_the_loop_goes_on_while_a_store_is_opened_or_replaced(
         alive.clear()
         return open_checked(path, now)
 
-    monkeypatch.setattr(gateway.shell, "open_checked", slowly)
+    monkeypatch.setattr(gateway.shell, "open_in_use", slowly)
 
     async def play() -> None:
         loop = asyncio.get_running_loop()

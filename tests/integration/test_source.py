@@ -1,0 +1,82 @@
+"""The connection to the foreign meters' broker on a real Mosquitto: what the broker sends again, and how it says so."""
+
+from collections.abc import Iterator
+
+import paho.mqtt.publish as publish
+import pytest
+
+from adapters.arrived import Arrived
+from adapters.handled import Handled
+from adapters.source import Source
+from commonwatt.config.adapter import AdapterSource
+from harness.network.waiting import eventually, free_ports
+from harness.real import mosquitto
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    folder = tmp_path_factory.mktemp("mosquitto")
+    (port,) = free_ports(1)
+    run = mosquitto.open_to_all(folder / "mosquitto", "127.0.0.1", port)
+    with mosquitto.Mosquitto(run, ("127.0.0.1", port), folder / "log"):
+        yield port
+
+
+class Start:
+    """One start of an adapter, until it is killed: from its connection to the messages that it takes."""
+
+    def __init__(self, port: int, mqtt: str) -> None:
+        self.source = Source(
+            settings=AdapterSource.model_validate({"address": f"127.0.0.1:{port}", "mqtt": mqtt}),
+            client_id=f"adapter-{mqtt}",
+            filters=[f"{mqtt}/#"],
+            now=lambda: 0.0,
+            wake=lambda: None,
+        )
+        self.source.start()
+        eventually(lambda: self.source.connected)
+
+    def take(self, count: int) -> list[Arrived]:
+        """Return the next messages of QoS 1."""
+        taken: list[Arrived] = []
+
+        def complete() -> bool:
+            taken.extend(message for message in self.source.take(100) if message.qos)
+            return len(taken) >= count
+
+        eventually(complete)
+        return taken
+
+
+@pytest.mark.parametrize("mqtt", ["3.1.1", "5"])
+def test_a_message_without_acknowledgement_comes_again_with_dup_and_its_packet_id(port: int, mqtt: str) -> None:
+    def say(qos: int, retain: bool = False) -> None:
+        publish.single(f"{mqtt}/pulses", "20", qos, retain, hostname="127.0.0.1", port=port)
+
+    first = Start(port, mqtt)
+    assert first.source.sessions == 1
+
+    def subscribed() -> bool:
+        say(0)
+        return first.source.waiting > 0
+
+    eventually(subscribed)
+    for qos in (1, 2):
+        say(qos)
+    committed = first.take(2)
+    handled = Handled()
+    assert not any(handled.take(message) for message in committed)
+    first.source.stop()  # Killed before it acknowledged them.
+    say(1)
+
+    second = Start(port, mqtt)
+    assert second.source.sessions == 0, "the broker has kept the session"
+    handled = Handled(handled.pack())
+    came = second.take(3)
+    assert [message.number for message in came[:2]] == [message.number for message in committed]
+    assert [message.dup for message in came] == [True, True, False]
+    assert [handled.take(message) for message in came] == [True, True, False]
+    second.source.acknowledge(came)
+    say(1)
+    assert [handled.take(message) for message in second.take(1)] == [False]
+    second.source.stop()
