@@ -1,0 +1,162 @@
+"""The boundary switch of one microgrid: when it opens, and when it may close again (C5, docs/islanding.md).
+
+The boundary sensor reports two facts: whether the town's side has voltage, and whether the switch is open. The switch
+trips by itself when the voltage is lost, with or without a controller. It *must* be open while there is no voltage, and
+while a command isolates the microgrid. The phase follows from these facts alone, so that a restart changes nothing:
+
+| | switch closed | switch open |
+|---|---|---|
+| may be closed | connected | resynchronising |
+| must be open | isolating | islanded |
+
+Closing is the dangerous step. No command, no command's end and no restart closes the switch before the voltage was
+stable for ``stable_s``, observed without a gap; an excursion begins the wait again. After it each microgrid waits its
+own delay, so that not all load returns at once.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import StrEnum
+
+from commonwatt.model.units import EpochSeconds, MicrogridId
+
+REPORT_GOOD_FOR_S = 60
+"""A gap of more seconds between two reports may hide an excursion: the wait begins again."""
+
+BLOCKS = 6
+"""Blocks in which all microgrids but the public one return."""
+
+BLOCK_S = 240
+"""Seconds between two blocks: the last one returns 24 minutes after the public microgrid."""
+
+
+class Phase(StrEnum):
+    """The phase of a microgrid's connection to the town."""
+
+    CONNECTED = "connected"
+    ISOLATING = "isolating"
+    ISLANDED = "islanded"
+    RESYNCHRONISING = "resynchronising"
+
+
+_PHASES = {
+    (False, False): Phase.CONNECTED,
+    (True, False): Phase.ISOLATING,
+    (True, True): Phase.ISLANDED,
+    (False, True): Phase.RESYNCHRONISING,
+}
+"""By (must be open, is open)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sensor:
+    """A report of the boundary sensor.
+
+    Attributes:
+        voltage: Whether the town's side has voltage.
+        is_open: Whether the switch is open.
+        heard: When the report came.
+    """
+
+    voltage: bool
+    is_open: bool
+    heard: EpochSeconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """What was observed of the boundary since the start.
+
+    Attributes:
+        sensor: The last report; ``None``: none yet.
+        stable_since: Since when the voltage has been observed without an excursion; ``None``: it is not.
+    """
+
+    sensor: Sensor | None = None
+    stable_since: EpochSeconds | None = None
+
+    def observe(self, sensor: Sensor) -> "Boundary":
+        """Return what was observed with one more report; an older report than the last changes nothing."""
+        before = self.sensor
+        if before is not None and sensor.heard < before.heard:
+            return self
+        if not sensor.voltage:
+            return Boundary(sensor=sensor)
+        is_gapless = before is not None and before.voltage and sensor.heard - before.heard <= REPORT_GOOD_FOR_S
+        since = self.stable_since if is_gapless and self.stable_since is not None else sensor.heard
+        return Boundary(sensor=sensor, stable_since=since)
+
+    def shift(self, by_s: int) -> "Boundary":
+        """Return the same observations after the time was set by ``by_s``."""
+        if self.sensor is None:
+            return self
+        sensor = Sensor(voltage=self.sensor.voltage, is_open=self.sensor.is_open, heard=self.sensor.heard + by_s)
+        return Boundary(sensor=sensor, stable_since=None if self.stable_since is None else self.stable_since + by_s)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wish:
+    """What the manager wants of the boundary switch.
+
+    Attributes:
+        phase: The phase; ``None``: unknown, since the sensor has not reported.
+        is_open: Whether the switch shall be open; ``None``: nothing is commanded, the switch stays as it is.
+        reason: Why, for people.
+    """
+
+    phase: Phase | None
+    is_open: bool | None
+    reason: str
+
+
+def wish(boundary: Boundary, now: EpochSeconds, *, commanded: bool, stable_s: int, delay_s: int) -> Wish:
+    """Return what the manager wants of the switch.
+
+    Args:
+        boundary: What was observed.
+        now: The time.
+        commanded: Whether a command isolates the microgrid now.
+        stable_s: Seconds of stable voltage before the switch may close.
+        delay_s: The microgrid's own delay after that, seconds.
+    """
+    sensor = boundary.sensor
+    if sensor is None:
+        return Wish(phase=None, is_open=True if commanded else None, reason="the boundary sensor has not reported yet")
+    must_open = commanded or not sensor.voltage
+    phase = _PHASES[must_open, sensor.is_open]
+    if must_open:
+        why = "a command isolates the microgrid" if sensor.voltage else "the town's side has no voltage"
+        return Wish(phase=phase, is_open=True, reason=why)
+    if phase is Phase.CONNECTED:
+        return Wish(phase=phase, is_open=False, reason="the town's side has voltage")
+    if now - sensor.heard > REPORT_GOOD_FOR_S or boundary.stable_since is None:
+        return Wish(phase=phase, is_open=True, reason="the boundary sensor is silent: the voltage may be unstable")
+    left_s = boundary.stable_since + stable_s + delay_s - now
+    if left_s > 0:
+        return Wish(
+            phase=phase, is_open=True, reason=f"the voltage is back; the switch closes in {left_s} s if it stays"
+        )
+    return Wish(phase=phase, is_open=False, reason="the voltage is stable: the switch closes")
+
+
+def contradiction(boundary: Boundary, notice: bool | None) -> str | None:
+    """Return in words how the utility's notice contradicts the sensor, which is right; ``None``: it does not.
+
+    Args:
+        boundary: What was observed.
+        notice: Whether the utility says that power is lost; ``None``: no notice is in force.
+    """
+    if notice is None or boundary.sensor is None or notice is not boundary.sensor.voltage:
+        return None
+    said, seen = ("lost", "has voltage") if notice else ("back", "has no voltage")
+    return f"the utility says that power is {said}, but the boundary sensor {seen}; the sensor is right"
+
+
+def return_delay_s(microgrid: MicrogridId, kind: str) -> int:
+    """Return the seconds that a microgrid waits after a stable voltage: the public one none, the others by block.
+
+    The block is random, but the same at each return and known without communication.
+    """
+    if kind == "public":
+        return 0
+    return BLOCK_S * (1 + hashlib.sha256(microgrid.encode()).digest()[0] % BLOCKS)

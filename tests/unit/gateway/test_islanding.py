@@ -1,0 +1,132 @@
+"""The boundary switch opens on a dead feeder, and closes on a stable voltage alone."""
+
+from collections import Counter
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gateway.control.islanding import (
+    BLOCK_S,
+    BLOCKS,
+    REPORT_GOOD_FOR_S,
+    Boundary,
+    Phase,
+    Sensor,
+    Wish,
+    contradiction,
+    return_delay_s,
+    wish,
+)
+
+STABLE_S, DELAY_S = 300, 60
+
+
+def seen(*reports: tuple[int, bool, bool]) -> Boundary:
+    """What was observed after reports of (time, voltage, switch open)."""
+    boundary = Boundary()
+    for heard, voltage, is_open in reports:
+        boundary = boundary.observe(Sensor(voltage=voltage, is_open=is_open, heard=heard))
+    return boundary
+
+
+def wanted(boundary: Boundary, now: int, *, commanded: bool = False) -> Wish:
+    return wish(boundary, now, commanded=commanded, stable_s=STABLE_S, delay_s=DELAY_S)
+
+
+@pytest.mark.parametrize(
+    ("voltage", "is_open", "commanded", "phase"),
+    [
+        (True, False, False, Phase.CONNECTED),
+        (False, False, False, Phase.ISOLATING),
+        (False, True, False, Phase.ISLANDED),
+        (True, True, False, Phase.RESYNCHRONISING),
+        (True, False, True, Phase.ISOLATING),
+        (True, True, True, Phase.ISLANDED),
+    ],
+)
+def test_the_phase_follows_from_voltage_switch_and_command(
+    voltage: bool, is_open: bool, commanded: bool, phase: Phase
+) -> None:
+    assert wanted(seen((0, voltage, is_open)), 0, commanded=commanded).phase is phase
+
+
+def test_the_switch_closes_after_the_wait_and_the_own_delay_and_not_before() -> None:
+    reports = [(t, True, True) for t in range(0, STABLE_S + DELAY_S + 1, 15)]
+    for n, (now, *_) in enumerate(reports):
+        assert wanted(seen(*reports[: n + 1]), now).is_open is (now < STABLE_S + DELAY_S), now
+
+
+def test_an_excursion_and_a_silent_sensor_begin_the_wait_again() -> None:
+    excursion = [(0, True, True), (15, False, True), *((t, True, True) for t in range(30, 391, 15))]
+    assert "closes in 15 s" in wanted(seen(*excursion), 375).reason
+    silent = [(0, True, True), *((t, True, True) for t in range(REPORT_GOOD_FOR_S + 1, 421, 15))]
+    assert wanted(seen(*silent), 420).is_open is True
+
+
+def test_a_silent_sensor_never_closes_the_switch() -> None:
+    boundary = seen(*((t, True, True) for t in range(0, 61, 15)))
+    assert wanted(boundary, 10_000).is_open is True
+    assert "silent" in wanted(boundary, 10_000).reason
+
+
+def test_a_restart_closes_nothing_and_commands_nothing_before_the_first_report() -> None:
+    assert wanted(Boundary(), 10_000).is_open is None
+    assert wanted(Boundary(), 10_000, commanded=True).is_open is True
+    assert wanted(seen((10_000, True, True)), 10_000).is_open is True
+
+
+def test_the_end_of_a_command_to_isolate_closes_only_a_stable_voltage() -> None:
+    reports = [(t, True, True) for t in range(0, 3600, 15)]
+    assert wanted(seen(*reports), 3600, commanded=True).is_open is True
+    assert wanted(seen(*reports), 3600).is_open is False
+    assert wanted(seen(*reports, (3600, False, True)), 3600).is_open is True
+
+
+def test_the_sensor_is_right_against_a_notice_and_the_contradiction_is_told() -> None:
+    live, dead = seen((0, True, False)), seen((0, False, True))
+    assert wanted(live, 0).phase is Phase.CONNECTED
+    assert "power is lost, but the boundary sensor has voltage" in str(contradiction(live, notice=True))
+    assert "power is back, but the boundary sensor has no voltage" in str(contradiction(dead, notice=False))
+    assert contradiction(live, notice=False) is None
+    assert contradiction(dead, notice=True) is None
+    assert contradiction(Boundary(), notice=True) is None
+    assert contradiction(live, notice=None) is None
+
+
+def test_the_time_being_set_changes_no_wait() -> None:
+    boundary = seen(*((t, True, True) for t in range(0, 61, 15)))
+    assert wanted(boundary.shift(3600), 3660).reason == wanted(boundary, 60).reason
+    assert Boundary().shift(5) == Boundary()
+
+
+@settings(max_examples=300)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 90), st.booleans(), st.booleans(), st.booleans(), st.booleans()),
+        max_size=60,
+    )
+)
+def test_it_never_closes_without_observed_stable_voltage(
+    steps: list[tuple[int, bool, bool, bool, bool]],
+) -> None:
+    """Whatever comes, in whatever order, with restarts: closing needs reports without a gap for the whole wait."""
+    now, boundary, good = 0, Boundary(), list[int]()
+    for after_s, voltage, is_open, commanded, restarts in steps:
+        now += after_s
+        if restarts:
+            boundary, good = Boundary(), []
+        boundary = boundary.observe(Sensor(voltage=voltage, is_open=is_open, heard=now))
+        good = [*good, now] if voltage and (not good or now - good[-1] <= REPORT_GOOD_FOR_S) else [now] * voltage
+        it = wanted(boundary, now, commanded=commanded)
+        if it.is_open is False and is_open:
+            assert not commanded
+            assert now - good[0] >= STABLE_S + DELAY_S
+
+
+def test_the_public_microgrid_returns_first_and_the_others_in_blocks() -> None:
+    assert return_delay_s("public", "public") == 0
+    delays = Counter(return_delay_s(f"r{n:03}", "residential") for n in range(1, 801))
+    assert sorted(delays) == [BLOCK_S * n for n in range(1, BLOCKS + 1)]
+    assert max(delays.values()) < 2 * 800 // BLOCKS
+    assert return_delay_s("apt", "apartments") in delays
