@@ -1,8 +1,10 @@
 """Meters that are reset, exchanged, roll over, dip, or have a full log: no phantom energy, no silent gap."""
 
 import json
+import math
 import random
 import sqlite3
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from commonwatt.model.records import HistoryRecord, Log, RecordType, Rejection
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.meter_messages import Put, PutAck, unpack_put_ack
 from commonwatt.protocol.topics import meter_down, meter_up
-from harness.network.waiting import eventually
+from harness.network.waiting import PATIENCE_S, eventually
 from harness.real.site import Site, audited
 from tests.integration.test_broker import Client
 
@@ -26,6 +28,10 @@ FOREIGN = f'[[meter]]\nmicrogrid = "r001"\nid = {METER}\nrecord_types = ["throug
 FIRST_SLOT = STARTS_AT - 3600
 MODULUS = 1_000_000_000
 """The scripted meter's counter begins at 0 again when it gets here, milliwatt-hours."""
+
+
+AGAIN_S = 5.0
+"""Seconds after which a put without an acknowledgement is sent again."""
 
 
 class Scripted:
@@ -101,13 +107,22 @@ class Scripted:
         self._client.publish(meter_up("r001", METER, "rec"), bytes(range(99)))
 
     def deliver(self, put: Put, rejected: tuple[tuple[int, Rejection], ...] = ()) -> PutAck:
-        """Send a put, and wait until exactly that put is acknowledged, without another rejected record."""
-        self._client.publish(meter_up("r001", METER, "rec"), put.pack())
-        while True:
+        """Send a put until exactly that put is acknowledged, without another rejected record.
+
+        Like any meter it sends again: the gateway may not have subscribed yet.
+        """
+        began = time.monotonic()
+        sent = -math.inf
+        while (now := time.monotonic()) - began < PATIENCE_S:
+            if now - sent >= AGAIN_S:
+                self._client.publish(meter_up("r001", METER, "rec"), put.pack())
+                sent = now
+            # The gateway's commands come all the time.
             topic, payload = self._client.next()
             if topic.endswith("/ack") and (ack := unpack_put_ack(payload)).confirms(put):
                 assert ack.rejected == rejected
                 return ack
+        raise AssertionError("a put was not acknowledged")
 
     def begin_anew(self, register: int) -> None:
         """Act as a meter without its memory, or as a new device in its place: a higher generation, ids from 1."""
