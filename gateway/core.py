@@ -18,7 +18,8 @@ from commonwatt.model.records import Log, Rejection
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds
 from commonwatt.model.validation import limits_of
 from commonwatt.protocol.batches import BatchAck, unpack_batch_ack
-from commonwatt.protocol.commands import PERIODS, ControllerCommand, Outcome
+from commonwatt.protocol.commands import Outcome
+from commonwatt.protocol.controller_commands import PERIODS, ControllerCommand
 from commonwatt.protocol.dead_letters import MESSAGE_REASON, DeadLetterSource
 from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
@@ -40,6 +41,7 @@ from gateway.changes import RELAYED_SLOTS, Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
 from gateway.control.manager import Manager
 from gateway.control.meter_states import meter_states, meters_view
+from gateway.control.modes import Modes
 from gateway.events import (
     ClockJumped,
     Committed,
@@ -87,6 +89,7 @@ class Gateway:
     Attributes:
         collector: Accepts the meters' messages.
         manager: Keeps the meters in their desired states.
+        modes: Keeps the microgrid in its operating modes.
         relay: Relays data to the utility.
         utility_commands: Carries out the utility's commands.
         upkeep: Checks the store and limits its size.
@@ -101,12 +104,13 @@ class Gateway:
         self.now = Now(0, Trust.NONE)
         self.collector = Collector(settings.microgrid, store)
         self.manager = Manager(settings, store, meters)
+        self.modes = Modes(settings.microgrid, store, self.manager, meters, settings.stable_voltage_s)
         self.relay = Relay(settings.microgrid, store)
         self.upkeep = Upkeep(store, settings.backup_bytes)
         self.line = line_of(settings, store)
         self.household = Household(settings, store, meters, self.manager)
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
-        self.utility_commands = UtilityCommands(settings.microgrid, store, self.relay, self.manager, periods)
+        self.utility_commands = UtilityCommands(settings.microgrid, store, self.relay, self.modes, periods)
         self._microgrid = settings.microgrid
         self._store = store
         self._meters = meters
@@ -118,6 +122,7 @@ class Gateway:
         """Replace the registry by a changed one."""
         self._meters = meters
         self.manager.register(meters)
+        self.modes.register(meters)
         self.household.register(meters)
         self.time.forget(set(meters))
 
@@ -169,7 +174,8 @@ class Gateway:
                 return self._level(meter, unpack_level(payload), payload, raw, now)
             outcome = unpack_json(Outcome, payload)
             self.time.meter(raw, parsed.meter, outcome.time)
-            return self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
+            effects = self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
+            return effects + self.modes.sensed(parsed.meter, now)
         except ProtocolError as error:
             return self.collector.junk(source, parsed.meter, payload, MESSAGE_REASON + error.code, now)
 
@@ -204,11 +210,12 @@ class Gateway:
         taken = self.collector.put(meter_id, meter, log, payload, now)
         if taken.level is not None:
             self.manager.level(meter_id, *taken.level, now)
-        if taken.events:
-            self._urgent = True
-            for event in taken.events:
-                self.manager.state(meter_id, event.new_state)
-        return taken.effects
+        if not taken.events:
+            return taken.effects
+        self._urgent = True
+        for event in taken.events:
+            self.manager.state(meter_id, event.new_state)
+        return taken.effects + self.modes.sensed(meter_id, now)
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:
         """Compare a meter's ids with the store's (docs/stores.md): request the records it has, count lost ids."""
@@ -290,6 +297,7 @@ class Gateway:
         self.now = Now(self.time.now(raw), self.time.trust(raw))
         if by_s := self.time.take_step():
             self._shifted += self.relay.shift(by_s, self.now) + self.manager.shift(by_s, self.now)
+            self._shifted += self.modes.shift(by_s, self.now)
             self.line.shift(by_s)
         return self.now
 
@@ -339,7 +347,8 @@ class Gateway:
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True
-        return self.manager.resend(now) + self.upkeep.turn() + self.household.save(acknowledged=False)
+        modes = self.modes.keep(now) + self.modes.ask(now)
+        return self.manager.resend(now) + modes + self.upkeep.turn() + self.household.save(acknowledged=False)
 
     def _status(self, now: Now) -> Publish:
         backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), self._store.backlog(), strict=True)

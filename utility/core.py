@@ -22,7 +22,7 @@ from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import KNOWN_STATES, RecordType
 from commonwatt.model.units import MADE, MAX_EPOCH, QUARTER_S, ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
-from commonwatt.protocol.commands import ControllerOutcome
+from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json

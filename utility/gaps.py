@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MicrogridId, Quarter
-from commonwatt.protocol.commands import BlockMask, ControllerCommand
+from commonwatt.protocol.controller_commands import BlockMask, ControllerCommand
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES
 
 FIRST_BACKOFF_S = 300

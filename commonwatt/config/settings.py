@@ -283,6 +283,12 @@ class GatewaySettings(Settings):
         le=1000,
         description="A battery below its minimum plus this distance is asked for its level every 15 s.",
     )
+    stable_voltage_s: int = Field(
+        300,
+        ge=15,
+        le=3600,
+        description="Seconds of stable voltage at the boundary before an island may be connected to the town again.",
+    )
     timezone: Zone = Field("America/New_York", description="Local time zone for the days and months of LTE use.")
     lte_allowance_bytes: int = Field(
         2_000_000_000,

@@ -64,6 +64,10 @@ class State(IntFlag):
     """Demand is reduced."""
     ISOLATED = 0x0040
     """Commanded to operate disconnected (``isolate``); OFF_GRID is whether it is disconnected."""
+    DEAD_FEEDER = 0x0080
+    """Boundary meters: the town's side has no voltage."""
+    SWITCH_OPEN = 0x0100
+    """Boundary meters: the boundary switch is open."""
 
 
 KNOWN_STATES = sum(State)

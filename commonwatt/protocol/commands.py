@@ -6,7 +6,7 @@ handles duplicates, reordering, a deposed manager and supersession (docs/control
 """
 
 from enum import StrEnum
-from typing import Annotated, Literal, Self, get_args
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,10 @@ Epoch = tuple[Annotated[int, Field(ge=0, lt=2**32)], Annotated[int, Field(ge=0, 
 """(counter, rank) of the commanding manager; compared as a pair."""
 
 Sequence = Annotated[int, Field(ge=0, le=2**53)]
+
+
+Weight = Annotated[int, Field(ge=1, le=1000)]
+"""Share of a donor's discharge relative to other donors."""
 
 
 class Kind(StrEnum):
@@ -89,7 +93,7 @@ class Command(Message):
     for_s: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     mode: Literal["lossless", "lossy"] | None = None
     state: Literal["on", "off"] | None = None
-    weight: Annotated[int, Field(ge=1, le=1000)] | None = None
+    weight: Weight | None = None
     what: Literal["records", "events", "levels", "state"] | None = None
     from_id: Id64 | None = None
     to_id: Id64 | None = None
@@ -122,7 +126,7 @@ class Held(BaseModel):
     # Below the highest number, so that a higher number always exists.
     seq: Annotated[int, Field(ge=0, lt=2**53)]
     until: Moment | None = None
-    weight: Annotated[int, Field(ge=1, le=1000)] | None = None
+    weight: Weight | None = None
 
 
 class LogIds(BaseModel):
@@ -135,9 +139,10 @@ class LogIds(BaseModel):
     next: Id64
 
 
-Result = Literal["done", "repeated", "superseded", "fenced", "expired", "refused", "partial"]
+Result = Literal["done", "repeated", "superseded", "fenced", "expired", "refused", "partial", "unsupported"]
 """done · repeated: was done before, the same outcome again · superseded: a higher pair is held · fenced: a higher epoch
-was seen · expired: its end had passed · refused: can't be done, see ``reason`` · partial: see what came with it."""
+was seen · expired: its end had passed · refused: can't be done, see ``reason`` · partial: see what came with it ·
+unsupported: this version has no such command."""
 
 
 class Outcome(Message):
@@ -174,69 +179,3 @@ class Outcome(Message):
     history: LogIds | None = None
     events: LogIds | None = None
     sent: dict[str, Natural] | None = None
-
-
-BlockMask = tuple[
-    Id64,
-    Annotated[int, Field(ge=1, le=255)],
-    Annotated[int, Field(ge=0, lt=2**32)],
-    Annotated[str, Field(pattern="^[0-9a-f]{1,15}$")],
-]
-"""(meter, record type, quarter, hexadecimal mask of slots: bit s is slot s)."""
-
-
-Period = Literal["collect_s", "levels_s", "relay_s", "compact_s"]
-PERIODS: tuple[Period, ...] = get_args(Period)
-"""Settings of a gateway that an operator may change while it runs."""
-
-
-class ControllerCommand(Message):
-    """A command of the utility to a gateway, on the head-end.
-
-    Attributes:
-        id: The utility's id for it; the same id again is the same command.
-        cmd: ``get``: relay these slots, or everything of a range of quarters; ``aggregate`` / ``deaggregate``: the
-            relay (``at`` gateway) or the meters' logs (``at`` meters); ``schedule``: change periods.
-        until: When the command itself is no longer wanted.
-        at: Where to aggregate.
-        mode: How to aggregate.
-        for_s: For how long; absent: until deaggregated.
-        blocks: The slots wanted (get).
-        first_quarter: First quarter wanted whole (get).
-        last_quarter: Last quarter wanted whole (get).
-        periods: Settings of the gateway by name (``collect_s``, ``levels_s``, ``relay_s``, ``compact_s``), seconds;
-            ``None``: what the gateway's file says.
-    """
-
-    id: Annotated[str, Field(max_length=64)]
-    cmd: Literal["get", "aggregate", "deaggregate", "schedule"]
-    until: Moment
-    at: Literal["gateway", "meters"] = "gateway"
-    mode: Literal["lossless", "lossy"] = "lossless"
-    for_s: Annotated[int, Field(ge=1, lt=2**31)] | None = None
-    blocks: list[BlockMask] | None = None
-    first_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    last_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None
-    periods: dict[Period, Annotated[int, Field(ge=15, le=86_400)] | None] | None = None
-
-
-class ControllerOutcome(Message):
-    """A gateway's answer to a command of the utility.
-
-    Attributes:
-        id: The command's id.
-        cmd: The command.
-        result: What became of it.
-        reason: Why, when it was not done.
-        time: The gateway's time.
-        sent: How many blocks are on their way (get).
-        absent: Slots asked for that the gateway does not have (get).
-    """
-
-    id: Annotated[str, Field(max_length=64)]
-    cmd: Annotated[str, Field(max_length=32)]
-    result: Result
-    reason: Annotated[str, Field(max_length=256)] | None = None
-    time: Moment
-    sent: Natural | None = None
-    absent: list[BlockMask] | None = None

@@ -10,7 +10,8 @@ from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, Stat
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import moment, near
 from commonwatt.protocol.batches import unpack_batch, unpack_batch_ack
-from commonwatt.protocol.commands import ControllerCommand, ControllerOutcome, Outcome
+from commonwatt.protocol.commands import Outcome
+from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from commonwatt.protocol.dead_letters import (
     BLOCK,
     MAX_DEAD_LETTER_BYTES,

@@ -152,11 +152,11 @@ def contradiction(boundary: Boundary, notice: bool | None) -> str | None:
     return f"the utility says that power is {said}, but the boundary sensor {seen}; the sensor is right"
 
 
-def return_delay_s(microgrid: MicrogridId, kind: str) -> int:
+def return_delay_s(microgrid: MicrogridId, *, is_public: bool) -> int:
     """Return the seconds that a microgrid waits after a stable voltage: the public one none, the others by block.
 
     The block is random, but the same at each return and known without communication.
     """
-    if kind == "public":
+    if is_public:
         return 0
     return BLOCK_S * (1 + hashlib.sha256(microgrid.encode()).digest()[0] % BLOCKS)

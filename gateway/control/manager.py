@@ -217,6 +217,11 @@ class Manager:
             effects += self._set(replace(desired, epoch=self.epochs.of(meter), seq=1, confirmed=ended))
         return effects
 
+    def begin_term(self, counter: int, now: Now) -> list[Effect[Change]]:
+        """Command all meters from an epoch's counter on; a lower counter than the present one changes nothing."""
+        effects = self.epochs.begin(counter)
+        return effects + [e for meter in self.meters for e in self._order_again(meter, now)] if effects else []
+
     # Desired states
 
     def share_if_changed(self, now: Now) -> list[Effect[Change]]:
@@ -267,6 +272,25 @@ class Manager:
         )
         self._sent.pop((meter, kind), None)
         return [*self._set(desired), *self._send(desired, now)]
+
+    def keep(self, meter: MeterId, kind: Kind, on: bool, now: Now, *, explicit: bool = False) -> list[Effect[Change]]:
+        """Keep a state that ends by itself on, renewed before its end; or end it.
+
+        Args:
+            meter: The meter.
+            kind: ``SHARING``, ``REDUCING`` or ``ISOLATED``.
+            on: Whether it is wanted.
+            now: The time.
+            explicit: Also command a state off that ended by itself, once.
+        """
+        desired = self._desired.get((meter, kind))
+        left_s = 0 if desired is None else (desired.until or 0) - now
+        is_on = desired is not None and desired.value == "on" and left_s > 0
+        if on and (not is_on or left_s <= RENEW_S or left_s > SHARE_FOR_S):
+            return self.order(meter, kind, "on", now + SHARE_FOR_S, now)
+        if not on and (is_on or (explicit and (desired is None or desired.value != "off"))):
+            return self.order(meter, kind, "off", None, now)
+        return []
 
     def desired(self, meter: MeterId, kind: Kind) -> Desired | None:
         """Return the desired state of a meter; ``None``: no state was ever commanded."""
@@ -361,7 +385,11 @@ class Manager:
         meters = [meter for meter in self.meters if meter not in self.epochs.fenced]
         asked = [meters[(self._probed + n) % len(meters)] for n in range(min(count, len(meters)))]
         self._probed += len(asked)
-        return [self.command(meter, "get", what="state") for meter in asked]
+        return self.ask_states(asked)
+
+    def ask_states(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
+        """Request the state of meters."""
+        return [self.command(meter, "get", what="state") for meter in meters if meter not in self.epochs.fenced]
 
     def command(self, meter: MeterId, cmd: str, **fields: object) -> Publish:
         """Make a command that sets no state."""

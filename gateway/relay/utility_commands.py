@@ -2,6 +2,7 @@
 
 import json
 from collections import OrderedDict
+from importlib.metadata import version
 
 import numpy as np
 
@@ -9,10 +10,11 @@ from commonwatt.model.blocks import flags_of, mask_of
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.units import SLOTS, MicrogridId
-from commonwatt.protocol.commands import BlockMask, ControllerCommand, ControllerOutcome, Kind
+from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.controller_commands import ACTIONS, Action, BlockMask, ControllerCommand, ControllerOutcome
 from commonwatt.protocol.topics import OUTCOMES, gateway_up
 from gateway.changes import Change, Setting
-from gateway.control.manager import Manager
+from gateway.control.modes import Modes
 from gateway.relay.outbox import load
 from gateway.relay.relay import MAX_WANTED, Relay
 from gateway.stored import Stored
@@ -29,14 +31,14 @@ class UtilityCommands:
     """
 
     def __init__(
-        self, microgrid: MicrogridId, store: Stored, relay: Relay, manager: Manager, periods: dict[str, int]
+        self, microgrid: MicrogridId, store: Stored, relay: Relay, modes: Modes, periods: dict[str, int]
     ) -> None:
         self.tuned: dict[str, int] = json.loads(store.setting("periods") or "{}")
         self._of_file = periods
         self._microgrid = microgrid
         self._store = store
         self._relay = relay
-        self._manager = manager
+        self._modes = modes
         kept = json.loads(store.setting("outcomes") or "{}")
         self._outcomes = OrderedDict(
             (name, ControllerOutcome.model_validate(outcome)) for name, outcome in kept.items()
@@ -54,23 +56,50 @@ class UtilityCommands:
         # Without a trusted clock no command expires: a late command of the utility does no harm.
         if command.until <= now and now.trust >= Trust.HARDWARE:
             return [self._publish(ControllerOutcome(id=command.id, cmd=command.cmd, result="expired", time=now))]
-        if command.cmd == "get":
+        if command.cmd == Action.GET:
             # A repeated get is harmless and may find data that has come since: its outcome is not stored.
             return self._get(command, now)
-        outcome = ControllerOutcome(id=command.id, cmd=command.cmd, result="done", time=now)
-        return [*self._set(command, now), self._remember(outcome), self._publish(outcome)]
+        is_known = command.cmd in ACTIONS
+        outcome = ControllerOutcome(
+            id=command.id,
+            cmd=command.cmd,
+            result="done" if is_known else "unsupported",
+            reason=None if is_known else f"this version has no command {command.cmd}",
+            time=now,
+            info=self._info(now) if command.cmd == Action.SYSTEM_INFO else None,
+        )
+        effects = self._set(command, now) if is_known else []
+        return [*effects, self._remember(outcome), self._publish(outcome)]
+
+    def _info(self, now: Now) -> dict[str, str | int]:
+        manager, view = self._modes.manager, self._modes.view(now)
+        return {
+            "version": version("commonwatt"),
+            "microgrid": self._microgrid,
+            "meters": len(manager.meters),
+            "batteries": len(manager.minima()),
+            "phase": view.phase or "unknown",
+            "supply": self._modes.states.supply_at(now),
+            "reducing": view.reducing or "no",
+        }
 
     def _set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
-        if command.cmd == "schedule":
+        if command.cmd == Action.SYSTEM_INFO:
+            return []
+        if command.cmd == Action.TERM:
+            return self._modes.manager.begin_term(command.counter or 0, now)
+        if command.cmd not in (Action.SCHEDULE, Action.AGGREGATE, Action.DEAGGREGATE):
+            return self._modes.set(command, now)
+        if command.cmd == Action.SCHEDULE:
             tuned = self.tuned | (command.periods or {})
             self.tuned = {str(name): seconds for name, seconds in tuned.items() if seconds is not None}
             return [Write(Setting("periods", json.dumps(self.tuned)))]
-        mode = "none" if command.cmd == "deaggregate" else command.mode
+        mode = "none" if command.cmd == Action.DEAGGREGATE else command.mode
         until = None if mode == "none" or command.for_s is None else now + command.for_s
         if command.at == "gateway":
             return self._relay.aggregate(mode, until)
-        meters = list(self._manager.meters)
-        return [e for meter in meters for e in self._manager.order(meter, Kind.AGGREGATION, mode, until, now)]
+        manager = self._modes.manager
+        return [e for meter in manager.meters for e in manager.order(meter, Kind.AGGREGATION, mode, until, now)]
 
     def _get(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Relay the requested blocks; report the slots that are not in the store."""

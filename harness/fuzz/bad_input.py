@@ -308,6 +308,7 @@ def order(**changes: object) -> bytes:
 ORDERS: dict[str, bytes] = {
     "an order that is not JSON": DEEP,
     "an order there is not": order(cmd="explode"),
+    "an order without a key that it needs": order(cmd="reduce"),
     "an order with a period of a second": order(cmd="schedule", periods={"relay_s": 1}),
     "an order for 10^300 seconds": order(cmd="aggregate", for_s=10**300),
     "an order of 256 KB": order(blocks=[["1", 3, 5, "f"]] * 20_000),

@@ -9,7 +9,8 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, State
 from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.batches import Batch, BatchAck, BatchRefusal, unpack_batch
-from commonwatt.protocol.commands import Command, ControllerOutcome, Kind, LogIds, Outcome
+from commonwatt.protocol.commands import Command, Kind, LogIds, Outcome
+from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Put, PutAck, unpack_put_ack
 from commonwatt.town.registry import RegisteredMeter
@@ -126,6 +127,7 @@ class World:
         held: dict[Kind, dict[str, object]] | None = None,
         cmd: str = "initialize",
         epoch: tuple[int, int] = (0, 0),
+        bits: int = State.INITIALIZED,
     ) -> list[Command]:
         outcome = Outcome.model_validate(
             {
@@ -133,7 +135,7 @@ class World:
                 "cmd": cmd,
                 "result": "done",
                 "time": self.now,
-                "bits": State.INITIALIZED,
+                "bits": bits,
                 "push": push,
                 "minimum_percent": minimum,
                 "capacity_mwh": None if minimum is None else CAPACITY,

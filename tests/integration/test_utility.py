@@ -25,7 +25,7 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.effects import Publish
 from commonwatt.network.mqtt import MqttLink
 from commonwatt.protocol.batches import Batch, BatchAck, unpack_batch_ack
-from commonwatt.protocol.commands import ControllerCommand
+from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.topics import gateway_down, gateway_up

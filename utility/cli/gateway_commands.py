@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from secrets import token_hex
 from typing import Annotated, Any, NoReturn
 
@@ -14,7 +13,7 @@ from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted, moment
-from commonwatt.protocol.commands import ControllerCommand
+from commonwatt.protocol.controller_commands import ACTIONS, Action, ControllerCommand
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.changes import OpenCommand
 from utility.cli.options import ConfigOption, from_file
@@ -23,15 +22,6 @@ from utility.store.open_commands import add_command
 from utility.store.registry import load_snapshot
 
 app = typer.Typer()
-
-
-class Action(StrEnum):
-    """Commands for a controller."""
-
-    AGGREGATE = "aggregate"
-    DEAGGREGATE = "deaggregate"
-    GET = "get"
-    SCHEDULE = "schedule"
 
 
 @app.command()
@@ -46,7 +36,10 @@ def command(
     mode: Annotated[
         str | None, typer.Option(help="aggregate: `lossless` (the default) or `lossy` (averages of ten).")
     ] = None,
-    for_s: Annotated[int | None, typer.Option("--for", help="aggregate: for how many seconds; else for ever.")] = None,
+    for_s: Annotated[
+        int | None,
+        typer.Option("--for", help="For how many seconds. Needed by supply, notice, and `--state on`; else for ever."),
+    ] = None,
     first: Annotated[
         int | None, typer.Option(min=0, max=MAX_EPOCH, help="get: a second in the first quarter wanted, UTC epoch.")
     ] = None,
@@ -60,6 +53,24 @@ def command(
     reset: Annotated[
         bool, typer.Option("--reset", help="schedule: reset the periods that are not given to the gateway's file.")
     ] = False,
+    strategy: Annotated[
+        str | None, typer.Option(help="sharing: `spec`, `aces` or `rangers`, until another one is set.")
+    ] = None,
+    weight: Annotated[
+        list[str] | None, typer.Option(help="sharing: a donor's weight, METER=1 to 1000; may be given several times.")
+    ] = None,
+    from_time: Annotated[
+        int | None, typer.Option("--from", help="sharing: from when, UTC epoch seconds; else at once.")
+    ] = None,
+    state: Annotated[str | None, typer.Option(help="reduce, isolate: `on` or `off`.")] = None,
+    supply: Annotated[
+        str | None, typer.Option(help="supply: the region's state, `NORMAL`, `LOW`, `CRITICAL` or `EMPTY`.")
+    ] = None,
+    import_limit_w: Annotated[
+        int | None, typer.Option(help="supply: most watts that the microgrid may take from the town; else no limit.")
+    ] = None,
+    power: Annotated[str | None, typer.Option(help="notice: the feeder's power is `lost` or `back`.")] = None,
+    counter: Annotated[int | None, typer.Option(help="term: the epoch's counter to command from.")] = None,
     valid_s: Annotated[int, typer.Option("--valid", min=10, help="Sent until answered, for so many seconds.")] = 3600,
 ) -> None:
     """Send a command to a gateway; the running service repeats it until the gateway answers.
@@ -67,7 +78,8 @@ def command(
     Prints the command's id and content; `commonwatt utility commands` shows its outcome.
 
     Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
-    `command r001 schedule --reset`, `command r001 get --first 1790000000 --last 1790003600`.
+    `command r001 schedule --reset`, `command r001 get --first 1790000000 --last 1790003600`,
+    `command r001 supply --supply LOW --for 3600`, `command r001 isolate --state on --for 7200`.
     """
     given = {"collect_s": collect_s, "levels_s": levels_s, "relay_s": relay_s, "compact_s": compact_s}
     periods = {name: value for name, value in given.items() if reset or value is not None}
@@ -78,6 +90,14 @@ def command(
         "first_quarter": None if first is None else first // QUARTER_S,
         "last_quarter": None if last is None else last // QUARTER_S,
         "periods": periods or None,
+        "strategy": strategy,
+        "weights": _weights(weight or []) or None,
+        "from_time": from_time,
+        "state": state,
+        "supply": supply,
+        "import_limit_w": import_limit_w,
+        "power": power,
+        "counter": counter,
     }
     with errors_reported(), from_file(config) as (database, clock):
         now = int(clock.now())
@@ -107,13 +127,10 @@ def commands(config: ConfigOption, limit: LimitOption = 20, as_json: JsonOption 
 
 def _checked(action: Action, fields: dict[str, Any], until: int) -> ControllerCommand:
     """Return the command; raise ``ConfigError`` for wrong options."""
-    allowed = {
-        Action.AGGREGATE: {"at", "mode", "for_s"},
-        Action.DEAGGREGATE: {"at"},
-        Action.GET: {"first_quarter", "last_quarter"},
-        Action.SCHEDULE: {"periods"},
-    }[action]
-    needed = allowed if action in (Action.GET, Action.SCHEDULE) else set()
+    keys = ACTIONS[action]
+    needed = {"first_quarter", "last_quarter"} if action is Action.GET else set(keys.needed)
+    needed |= {"for_s"} if fields.get("state") == "on" else set()
+    allowed = {*keys.needed, *keys.optional} - {"blocks"}
     if missing := needed - fields.keys():
         _wrong(f"{action} needs {_options(missing)}")
     if extra := fields.keys() - allowed:
@@ -129,12 +146,21 @@ def _checked(action: Action, fields: dict[str, Any], until: int) -> ControllerCo
         _wrong(f"{_options([str(fault['loc'][-1])])}: {fault['msg']} (found {fault['input']!r})")
 
 
+def _weights(given: Sequence[str]) -> dict[str, str]:
+    parted = [text.partition("=") for text in given]
+    if wrong := [text for text, (meter, _, _) in zip(given, parted, strict=True) if not meter.isdecimal()]:
+        _wrong(f"--weight: METER=WEIGHT, such as 10001=2 (found {wrong[0]!r})")
+    return {meter: weight for meter, _, weight in parted}
+
+
 def _options(fields: Iterable[str]) -> str:
     names = {
         "for_s": "--for",
         "first_quarter": "--first",
         "last_quarter": "--last",
         "periods": "a period such as --relay-s, or --reset",
+        "weights": "--weight",
+        "from_time": "--from",
     }
     return ", ".join(names.get(field, "--" + field.replace("_", "-")) for field in sorted(fields))
 
@@ -183,6 +209,13 @@ def _asked(message: dict[str, Any], *, defaults: bool = True) -> str:
     if message.get("first_quarter") is not None and message.get("last_quarter") is not None:
         first, end = message["first_quarter"] * QUARTER_S, (message["last_quarter"] + 1) * QUARTER_S
         details.append(f"{moment(first)} to {moment(end)}")
+    names = ("strategy", "state", "supply", "power", "counter")
+    details += [str(message[name]) for name in names if message.get(name) is not None]
+    if message.get("import_limit_w") is not None:
+        details.append(f"at most {message['import_limit_w']} W")
+    details += [f"{meter}={weight}" for meter, weight in (message.get("weights") or {}).items()]
+    if message.get("from_time") is not None:
+        details.append(f"from {moment(message['from_time'])}")
     periods = message.get("periods") or {}
     details += [f"{name}={'as in its file' if seconds is None else seconds}" for name, seconds in periods.items()]
     return f"{cmd} {', '.join(details)}".rstrip()

@@ -21,7 +21,7 @@ from commonwatt.cli.dead_letter_options import (
 from commonwatt.cli.tables import is_wide, show
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.words import counted
-from commonwatt.protocol.commands import PERIODS
+from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, from_file

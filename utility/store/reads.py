@@ -10,7 +10,7 @@ from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.ids import MeterId, unsigned64
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import EpochSeconds, MicrogridId, Quarter
-from commonwatt.protocol.commands import PERIODS
+from commonwatt.protocol.controller_commands import PERIODS
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.town.town import WITHOUT, Function
 from utility.store.checks import sound_events

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.protocol.commands import VERBS, Command, ControllerCommand, ControllerOutcome, Kind, Outcome
+from commonwatt.protocol.commands import VERBS, Command, Kind, Outcome
+from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES, Message, unpack_json
 from commonwatt.protocol.meter_messages import Refusal

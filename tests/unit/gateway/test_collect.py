@@ -296,7 +296,7 @@ def test_state_bits_of_a_later_version_are_kept_counted_and_change_nothing(world
     world.introduce(1)
     world.introduce(2)
     world.level(2, 10)
-    event = EventRecord(previous_state=1, new_state=0x0081, record_id=1, meter_id=1, time=START)
+    event = EventRecord(previous_state=1, new_state=0x4001, record_id=1, meter_id=1, time=START)
     world.put(1, 1, [event])
     assert world.store.event(1, 1, 1) == event
     sent = Level(state=0x8001, time=START, level=CAPACITY).pack()

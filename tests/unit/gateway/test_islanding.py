@@ -125,8 +125,8 @@ def test_it_never_closes_without_observed_stable_voltage(
 
 
 def test_the_public_microgrid_returns_first_and_the_others_in_blocks() -> None:
-    assert return_delay_s("public", "public") == 0
-    delays = Counter(return_delay_s(f"r{n:03}", "residential") for n in range(1, 801))
+    assert return_delay_s("public", is_public=True) == 0
+    delays = Counter(return_delay_s(f"r{n:03}", is_public=False) for n in range(1, 801))
     assert sorted(delays) == [BLOCK_S * n for n in range(1, BLOCKS + 1)]
     assert max(delays.values()) < 2 * 800 // BLOCKS
-    assert return_delay_s("apt", "apartments") in delays
+    assert return_delay_s("apt", is_public=False) in delays

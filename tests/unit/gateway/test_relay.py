@@ -643,7 +643,7 @@ def test_a_command_sent_again_is_done_once_and_answered_twice_even_across_a_cras
 def test_an_expired_or_unreadable_command_is_not_done(world: World) -> None:
     _, outcome = world.ask(cmd="aggregate", mode="lossy", until=world.now)
     assert outcome.result == "expired"
-    assert world.utility_says("cmd", b'{"v":1,"id":"x","cmd":"explode","until":1}') == []
+    assert world.utility_says("cmd", b'{"v":1,"id":"x","cmd":"reduce","until":1}') == []
     assert world.core.relay.mode.name == "none"
 
 

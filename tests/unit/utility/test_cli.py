@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from commonwatt.model.records import EventRecord, HistoryRecord, State
-from commonwatt.protocol.commands import ControllerCommand
+from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat, Month
 from harness.network.waiting import free_port

@@ -6,7 +6,7 @@ from commonwatt.model.effects import Publish, Write
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import EventRecord, RecordType
 from commonwatt.protocol.batches import BatchAck, BatchRefusal, unpack_batch_ack
-from commonwatt.protocol.commands import ControllerOutcome
+from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import LocalReason
 from commonwatt.protocol.heartbeats import Heartbeat
 from harness.worlds.sent import batch, blocks

@@ -15,7 +15,7 @@ from commonwatt.model.blocks import Blocks, make_blocks
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import EventRecord, State
 from commonwatt.model.units import QUARTER_S
-from commonwatt.protocol.commands import ControllerCommand
+from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.runtime.service import only_one

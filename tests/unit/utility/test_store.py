@@ -10,7 +10,7 @@ from commonwatt.codec.packing import pack
 from commonwatt.model.blocks import Blocks, empty, join, make_blocks
 from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import EventRecord
-from commonwatt.protocol.commands import ControllerCommand
+from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.protocol.dead_letter_words import row_of
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, reason_text
 from commonwatt.protocol.json_messages import unpack_json

@@ -1,0 +1,118 @@
+"""What the utility has set for a microgrid: each state with its end, kept over restarts (C7, docs/control.md)."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.controller_commands import Action, ControllerCommand, Strategy, Supply
+from gateway.changes import Setting
+
+KEY = "microgrid_states"
+"""Setting that keeps the states."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sharing:
+    """How batteries share from a time on.
+
+    Attributes:
+        strategy: The strategy.
+        weights: Share of a donor's discharge relative to others, by meter; ``None``: what the settings file says.
+        from_time: From when, epoch seconds.
+    """
+
+    strategy: Strategy
+    weights: Mapping[MeterId, int] | None
+    from_time: EpochSeconds
+
+
+@dataclass(frozen=True, kw_only=True)
+class MicrogridStates:
+    """What the utility has set; every state but sharing has an end.
+
+    Attributes:
+        reduce_until: Until when all meters reduce their load.
+        isolate_until: Until when the microgrid is isolated by command.
+        supply: The state of the regional supply until ``supply_until``; NORMAL afterwards.
+        import_limit_w: Most watts from the town until ``supply_until``; ``None``: no limit.
+        supply_until: Their end.
+        power_lost: The notice about the feeder until ``notice_until``: its power is lost, or back; ``None``: no notice.
+        notice_until: Its end.
+        sharing: The strategies in their order, at most the one in force and the next one.
+    """
+
+    reduce_until: EpochSeconds = 0
+    isolate_until: EpochSeconds = 0
+    supply: Supply = "NORMAL"
+    import_limit_w: int | None = None
+    supply_until: EpochSeconds = 0
+    power_lost: bool | None = None
+    notice_until: EpochSeconds = 0
+    sharing: tuple[Sharing, ...] = ()
+
+    def set(self, command: ControllerCommand, now: EpochSeconds) -> "MicrogridStates":
+        """Return the states after a command of the utility; other commands than those of states change nothing."""
+        end = now + (command.for_s or 0)
+        match command.cmd:
+            case Action.REDUCE:
+                return replace(self, reduce_until=end if command.state == "on" else 0)
+            case Action.ISOLATE:
+                return replace(self, isolate_until=end if command.state == "on" else 0)
+            case Action.SUPPLY:
+                supply = command.supply or "NORMAL"
+                return replace(self, supply=supply, import_limit_w=command.import_limit_w, supply_until=end)
+            case Action.NOTICE:
+                return replace(self, power_lost=command.power == "lost", notice_until=end)
+            case Action.SHARING if command.strategy is not None:
+                begin = now if command.from_time is None else command.from_time
+                new = Sharing(strategy=command.strategy, weights=command.weights, from_time=begin)
+                kept = [s for s in self.sharing if s.from_time < begin]
+                # Those that ended are forgotten.
+                started = [s for s in kept if s.from_time <= now][-1:]
+                return replace(self, sharing=(*started, *(s for s in kept if s.from_time > now), new)[-2:])
+        return self
+
+    def reduces(self, now: EpochSeconds) -> bool:
+        """Return whether the utility wants less load: by command, or since supply is short (A8)."""
+        return now < self.reduce_until or self.supply_at(now) != "NORMAL"
+
+    def supply_at(self, now: EpochSeconds) -> Supply:
+        """Return the state of the regional supply, as far as it is known."""
+        return self.supply if now < self.supply_until else "NORMAL"
+
+    def import_limit_w_at(self, now: EpochSeconds) -> int | None:
+        """Return the most watts from the town; ``None``: no limit."""
+        return self.import_limit_w if now < self.supply_until else None
+
+    def notice_at(self, now: EpochSeconds) -> bool | None:
+        """Return whether the utility says that power is lost (or back); ``None``: no notice is in force."""
+        return self.power_lost if now < self.notice_until else None
+
+    def sharing_at(self, now: EpochSeconds) -> Sharing | None:
+        """Return the strategy in force; ``None``: the utility set none."""
+        return next((s for s in reversed(self.sharing) if s.from_time <= now), None)
+
+    def shift(self, by_s: int) -> "MicrogridStates":
+        """Return the states after the time was set by ``by_s``: durations stay the same, a date stays a date."""
+        ends = {name: getattr(self, name) for name in ("reduce_until", "isolate_until", "supply_until", "notice_until")}
+        return replace(self, **{name: max(0, end + by_s) for name, end in ends.items() if end})
+
+    def kept(self) -> Setting:
+        """Return the setting that keeps the states."""
+        return Setting(KEY, json.dumps(asdict(self)))
+
+
+def kept_states(text: str | None) -> MicrogridStates:
+    """Return the states that ``MicrogridStates.kept`` wrote; ``None``: nothing was set."""
+    if text is None:
+        return MicrogridStates()
+    fields = json.loads(text)
+    sharing = (_sharing(**one) for one in fields.pop("sharing"))
+    return MicrogridStates(**fields, sharing=tuple(sharing))
+
+
+def _sharing(strategy: Strategy, weights: dict[str, int] | None, from_time: EpochSeconds) -> Sharing:
+    by_meter = None if weights is None else {int(meter): weight for meter, weight in weights.items()}
+    return Sharing(strategy=strategy, weights=by_meter, from_time=from_time)

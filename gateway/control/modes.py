@@ -1,0 +1,142 @@
+"""The operating modes of one microgrid: its load reduced, or not; connected to the town, or an island (C5, A5, A8).
+
+The modes follow from what the utility has set, from the boundary sensor, and from what the meters hold. No other state
+is kept: after a restart only the wait for a stable voltage begins again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from commonwatt.model.effects import Effect, Write
+from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now, Trust
+from commonwatt.model.records import State
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.controller_commands import ControllerCommand
+from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.town import Function
+from gateway.changes import Change
+from gateway.control.islanding import Boundary, Phase, Sensor, Wish, contradiction, return_delay_s, wish
+from gateway.control.manager import Manager
+from gateway.control.microgrid_states import KEY, kept_states
+from gateway.stored import KeptSettings
+
+_EMERGENCY = (Function.HOSPITAL, Function.POLICE, Function.FIRE)
+
+
+SENSE_S = 60
+"""Seconds between two requests for the boundary's state while connected: it reports a change by itself."""
+
+SENSE_ISLAND_S = 15
+"""The same while the microgrid may be an island: the wait for a stable voltage needs reports without a gap."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """The modes, for people.
+
+    Attributes:
+        phase: The phase of the connection to the town; ``None``: the boundary sensor has not reported.
+        reason: Why the boundary switch is as it is wanted.
+        contradiction: How the utility's notice contradicts the sensor; ``None``: it does not.
+        reducing: Why the load is reduced; ``None``: it is not.
+    """
+
+    phase: Phase | None
+    reason: str
+    contradiction: str | None
+    reducing: str | None
+
+
+class Modes:
+    """Keeps a microgrid in its operating modes.
+
+    Attributes:
+        states: What the utility has set.
+        manager: Keeps the meters in their desired states.
+    """
+
+    def __init__(
+        self,
+        microgrid: MicrogridId,
+        store: KeptSettings,
+        manager: Manager,
+        registry: Mapping[MeterId, RegisteredMeter],
+        stable_s: int,
+    ) -> None:
+        self.states = kept_states(store.setting(KEY))
+        self._microgrid = microgrid
+        self.manager = manager
+        self._stable_s = stable_s
+        self._boundary = Boundary()
+        self._asked: EpochSeconds = 0
+        self.register(registry)
+
+    def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
+        """Replace the registry by a changed one."""
+        is_public = any(meter.function in _EMERGENCY for meter in registry.values())
+        self._delay_s = return_delay_s(self._microgrid, is_public=is_public)
+        self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
+        self._reducible = tuple(registry.keys() - self._sensors)
+
+    def set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
+        """Set a state of the microgrid by a command of the utility."""
+        self.states = self.states.set(command, now)
+        return [Write(self.states.kept()), *self.keep(now)]
+
+    def sensed(self, meter: MeterId, now: Now) -> list[Effect[Change]]:
+        """Take a report of a boundary meter, whose state bits the manager has; other meters change nothing."""
+        if meter not in self._sensors:
+            return []
+        bits = self.manager.meters[meter].bits
+        voltage, is_open = not bits & State.DEAD_FEEDER, bool(bits & State.SWITCH_OPEN)
+        self._boundary = self._boundary.observe(Sensor(voltage=voltage, is_open=is_open, heard=now))
+        return self.keep(now)
+
+    def keep(self, now: Now) -> list[Effect[Change]]:
+        """Command and renew what the modes need, and end what they need no more."""
+        effects: list[Effect[Change]] = []
+        wanted = self.wish(now)
+        for meter in sorted(self._sensors):
+            if wanted.is_open is not None:
+                closes = not wanted.is_open and wanted.phase is Phase.RESYNCHRONISING
+                effects += self.manager.keep(meter, Kind.ISOLATED, wanted.is_open, now, explicit=closes)
+        reduces = self._why_reduced(now) is not None
+        for meter in sorted(self._reducible):
+            effects += self.manager.keep(meter, Kind.REDUCING, reduces, now)
+        return effects
+
+    def ask(self, now: Now) -> list[Effect[Change]]:
+        """Request the state of the boundary: often while the microgrid may be an island, else once a minute."""
+        every_s = SENSE_S if self.wish(now).phase is Phase.CONNECTED else SENSE_ISLAND_S
+        due = now - self._asked >= every_s or now < self._asked
+        if not due:
+            return []
+        self._asked = int(now)
+        return self.manager.ask_states(sorted(self._sensors))
+
+    def wish(self, now: Now) -> Wish:
+        """Return what is wanted of the boundary switch."""
+        commanded = now < self.states.isolate_until
+        return wish(self._boundary, now, commanded=commanded, stable_s=self._stable_s, delay_s=self._delay_s)
+
+    def view(self, now: Now) -> View:
+        """Return the modes, for people."""
+        wanted = self.wish(now)
+        told = contradiction(self._boundary, self.states.notice_at(now))
+        return View(phase=wanted.phase, reason=wanted.reason, contradiction=told, reducing=self._why_reduced(now))
+
+    def _why_reduced(self, now: Now) -> str | None:
+        if self.wish(now).phase in (Phase.ISLANDED, Phase.RESYNCHRONISING):
+            return "the microgrid is an island"
+        if now < self.states.reduce_until:
+            return "the utility asks for less load"
+        supply = self.states.supply_at(now)
+        return None if supply == "NORMAL" else f"the regional supply is {supply}"
+
+    def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
+        """Shift all ends after the time was set by ``by_s``, so that durations stay the same."""
+        self.states, self._boundary = self.states.shift(by_s), self._boundary.shift(by_s)
+        # A time that may be wrong is not stored.
+        return [Write(self.states.kept())] if now.trust >= Trust.HARDWARE else []

@@ -1,0 +1,215 @@
+"""What the utility sets for a microgrid reaches its meters, is renewed, and ends by itself; islands, by the sensor."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from commonwatt.model.records import EventRecord, State
+from commonwatt.protocol.commands import Command
+from commonwatt.protocol.controller_commands import ACTIONS
+from commonwatt.town.town import Function
+from gateway.control.islanding import Phase, return_delay_s
+from gateway.control.manager import RENEW_S, SHARE_FOR_S
+from harness.worlds.gateway import World, commands
+
+BOUNDARY, HOUSES = 4, (1, 2, 3)
+UP, OPEN, DEAD = int(State.INITIALIZED), int(State.SWITCH_OPEN), int(State.DEAD_FEEDER)
+ISLAND = UP | int(State.OFF_GRID) | OPEN
+DELAY_S = return_delay_s("r001", is_public=False)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    it = World(tmp_path / "gateway.db")
+    it.meters[BOUNDARY] = it.meters[BOUNDARY].model_copy(update={"function": Function.BOUNDARY})
+    it.new_core()
+    for meter in HOUSES:
+        it.introduce(meter)
+    yield it
+    it.store.close()
+
+
+def sensed(world: World, bits: int) -> list[Command]:
+    """Let the boundary sensor report."""
+    return world.introduce(BOUNDARY, minimum=None, bits=bits, cmd="get")
+
+
+def told(world: World, **fields: object) -> list[Command]:
+    """Let the utility command; return the commands to meters, by which it was carried out."""
+    before = len(world.sent)
+    _, outcome = world.ask(**fields)
+    assert outcome.result == "done", outcome
+    return commands(world.sent[before:])
+
+
+def named(sent: list[Command]) -> list[str]:
+    return sorted({command.cmd for command in sent})
+
+
+def retried(world: World) -> list[Command]:
+    return [c for c in commands(world.tick("retry")) if c.cmd not in ("initialize", "get")]
+
+
+def obey(world: World, sent: list[Command], *meters: int) -> None:
+    for meter in meters:
+        for command in sent:
+            if command.desired() is not None:
+                world.answer(command, meter)
+
+
+def test_reducing_reaches_every_meter_is_renewed_and_ends_by_itself(world: World) -> None:
+    sent = told(world, cmd="reduce", state="on", for_s=1200)
+    assert [c.cmd for c in sent] == ["reduce_power_on"] * 3
+    assert {c.until for c in sent} == {world.now + SHARE_FOR_S}
+    obey(world, sent[:1], *HOUSES)
+    assert retried(world) == []
+    world.now += SHARE_FOR_S - RENEW_S
+    assert named(retried(world)) == ["reduce_power_on"]
+    world.now += 1200 - SHARE_FOR_S + RENEW_S
+    assert named(retried(world)) == ["reduce_power_off"]
+
+
+def test_reducing_is_ended_by_a_command_and_survives_a_restart(world: World) -> None:
+    told(world, cmd="reduce", state="on", for_s=7200)
+    world.crash()
+    world.tick("retry")
+    assert world.core.modes.view(world.core.now).reducing == "the utility asks for less load"
+    assert named(told(world, cmd="reduce", state="off")) == ["reduce_power_off"]
+
+
+def test_a_supply_that_is_not_normal_reduces_until_its_end(world: World) -> None:
+    assert named(told(world, cmd="supply", supply="LOW", import_limit_w=5000, for_s=600)) == ["reduce_power_on"]
+    states = world.core.modes.states
+    assert (states.supply_at(world.now), states.import_limit_w_at(world.now)) == ("LOW", 5000)
+    world.now += 600
+    assert (states.supply_at(world.now), states.import_limit_w_at(world.now)) == ("NORMAL", None)
+    assert named(retried(world)) == ["reduce_power_off"]
+
+
+def test_the_loss_of_voltage_makes_an_island_at_the_sensors_event(world: World) -> None:
+    event = EventRecord(previous_state=UP, new_state=ISLAND | DEAD, record_id=1, meter_id=BOUNDARY, time=world.now)
+    before = len(world.sent)
+    world.put(BOUNDARY, 1, [event])
+    assert named(commands(world.sent[before:])) == ["isolate", "reduce_power_on"]
+    assert world.core.modes.view(world.core.now).phase is Phase.ISLANDED
+
+
+def test_an_island_returns_after_the_stable_voltage_and_its_delay_also_over_a_restart(world: World) -> None:
+    sensed(world, ISLAND | DEAD)
+    wait_s = world.settings.stable_voltage_s + DELAY_S
+    for restart_at in (60, None):
+        began = world.now
+        while world.now - began < wait_s and restart_at != world.now - began:
+            assert not [c for c in sensed(world, ISLAND) if c.state == "off"]
+            world.now += 15
+        if restart_at is not None:
+            world.crash()
+    (closing,) = [c for c in sensed(world, ISLAND) if c.cmd == "isolate"]
+    assert closing.state == "off"
+    before = len(world.sent)
+    world.answer(closing, BOUNDARY)
+    assert named(commands(world.sent[before:])) == ["reduce_power_off"]
+    assert world.core.modes.view(world.core.now).phase is Phase.CONNECTED
+
+
+def test_a_command_to_isolate_holds_until_its_end_and_no_longer(world: World) -> None:
+    sensed(world, UP)
+    (opening,) = told(world, cmd="isolate", state="on", for_s=3600)
+    assert (opening.cmd, opening.state) == ("isolate", "on")
+    end = world.now + 3600
+    while world.now < end:
+        world.answer(opening, BOUNDARY)
+        sent = [c for c in sensed(world, ISLAND) if c.cmd == "isolate"]
+        assert not [c for c in sent if c.state == "off"], "no command's end may be anticipated"
+        opening = sent[-1] if sent else opening
+        world.now += 15
+    assert "off" in [c.state for c in sensed(world, ISLAND) if c.cmd == "isolate"]
+
+
+def test_a_notice_against_the_sensor_is_shown_and_changes_nothing(world: World) -> None:
+    sensed(world, UP)
+    assert told(world, cmd="notice", power="lost", for_s=600) == []
+    view = world.core.modes.view(world.core.now)
+    assert view.phase is Phase.CONNECTED
+    assert "the sensor is right" in str(view.contradiction)
+    world.now += 600
+    world.tick("retry")
+    assert world.core.modes.view(world.core.now).contradiction is None
+
+
+def test_the_boundary_is_asked_often_while_the_microgrid_may_be_an_island(world: World) -> None:
+    def asked() -> int:
+        return [c.what for c in commands(world.tick("retry")) if c.cmd == "get"].count("state")
+
+    assert [asked(), asked()] == [1, 0], "unknown at the start"
+    sensed(world, UP)
+    world.now += 15
+    assert asked() == 0
+    world.now += 45
+    assert asked() == 1
+    sensed(world, ISLAND)
+    world.now += 15
+    assert asked() == 1
+
+
+def test_a_strategy_holds_from_its_date_and_the_next_one_waits(world: World) -> None:
+    assert told(world, cmd="sharing", strategy="rangers", weights={"1": 2}) == []
+    told(world, cmd="sharing", strategy="aces", from_time=world.now + 3600)
+    world.crash()
+    states = world.core.modes.states
+    now = states.sharing_at(world.now)
+    assert now is not None
+    assert (now.strategy, now.weights) == ("rangers", {1: 2})
+    later = states.sharing_at(world.now + 3600)
+    assert later is not None
+    assert (later.strategy, later.weights) == ("aces", None)
+
+
+def test_system_info_tells_what_the_controller_is(world: World) -> None:
+    sensed(world, UP)
+    _, outcome = world.ask(cmd="system_info")
+    assert outcome.info is not None
+    wanted = {"microgrid": "r001", "meters": 4, "batteries": 3, "phase": "connected", "supply": "NORMAL"}
+    assert wanted.items() <= outcome.info.items()
+
+
+def test_a_term_renumbers_every_command_and_a_lower_one_changes_nothing(world: World) -> None:
+    told(world, cmd="reduce", state="on", for_s=7200)
+    told(world, cmd="term", counter=9)
+    world.now += 60
+    assert {c.epoch for c in commands(world.tick("retry")) if c.cmd == "reduce_power_on"} == {(9, 0)}
+    told(world, cmd="term", counter=3)
+    world.crash()
+    assert world.core.manager.epochs.own == (9, 0)
+
+
+@pytest.mark.parametrize("cmd", ["rates", "assign", "explode"])
+def test_a_command_that_is_coming_or_unknown_is_answered_unsupported(world: World, cmd: str) -> None:  # req: C7
+    _, outcome = world.ask(cmd=cmd)
+    assert (outcome.result, outcome.reason) == ("unsupported", f"this version has no command {cmd}")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"cmd": "reduce"},
+        {"cmd": "reduce", "state": "on"},
+        {"cmd": "supply", "supply": "LOW"},
+        {"cmd": "supply", "supply": "NONE", "for_s": 60},
+        {"cmd": "sharing", "strategy": "mine"},
+        {"cmd": "sharing", "strategy": "spec", "weights": {"1": 0}},
+        {"cmd": "term", "counter": 0},
+    ],
+)
+def test_an_incomplete_or_wrong_command_changes_nothing_and_is_kept(world: World, fields: dict[str, object]) -> None:
+    before = world.core.modes.states
+    with pytest.raises(StopIteration):
+        world.ask(**fields)
+    assert world.core.modes.states == before
+    assert len(world.store.dead_letters()) == 1
+
+
+def test_every_command_of_the_table_is_used_here_or_in_the_test_of_the_relay() -> None:
+    pages = "".join(Path(__file__).with_name(name).read_text() for name in ("test_modes.py", "test_relay.py"))
+    assert [action for action in ACTIONS if f'cmd="{action}"' not in pages] == []
