@@ -27,7 +27,7 @@ check: install ## check lint, format, strict types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds, power cuts, broken MQTT and bad messages; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
+soak: install ## kill a running town's processes for an hour, then ten thousand simulated worlds, power cuts, broken MQTT and bad messages, a million steps of the physics; HOURS=8 SEEDS=1000 CUTS=10000 CASES=1000000
 	$(BIN)/python -m harness.chaos --hours $(or $(HOURS),1)
 	$(BIN)/python -m harness.simulation --seeds 1 $(or $(SEEDS),10000)
 	$(BIN)/python -m harness.fuzz.broker --cases $(or $(CASES),500000)
@@ -35,6 +35,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.foreign.counters --sequences $(or $(CASES),500000)
 	$(BIN)/python -m harness.foreign.payloads --cases $(or $(CASES),500000)
 	$(BIN)/python -m harness.small_world.explore --minutes 2
+	$(BIN)/python -m harness.energy --steps $(or $(CASES),1000000)
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 
 bench: install ## run all benchmarks, about 37 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec

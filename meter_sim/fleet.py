@@ -30,7 +30,7 @@ from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
 from commonwatt.town.town import Microgrid, Town
 from meter_sim.metrics import Figures
-from meter_sim.physics import MicrogridPhysics
+from meter_sim.physics.microgrid import MicrogridPhysics
 from meter_sim.truth import Change, has_slot, last_slot
 from meter_sim.world import Failures, World
 

@@ -7,7 +7,7 @@ from commonwatt.device.desired_states import Commanded
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.town.town import Microgrid
-from meter_sim.physics import MicrogridPhysics, Step
+from meter_sim.physics.microgrid import MicrogridPhysics, Step
 from meter_sim.truth import Slot
 
 MAX_CATCH_UP_S = 7 * 86_400

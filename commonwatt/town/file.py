@@ -18,6 +18,23 @@ class TownTable(Settings):
     battery_hours: float = Field(
         12, ge=0, le=10_000, description="The town battery, in hours of the town's average use (T5)."
     )
+    battery_power_hours: float = Field(
+        4, ge=0.01, le=1000, description="Hours in which the town battery can be charged or discharged at full power."
+    )
+    line_normal: float = Field(
+        2,
+        ge=0,
+        le=100,
+        description="Limit of the regional line, in multiples of the town's average use: supply NORMAL.",
+    )
+    line_low: float = Field(1, ge=0, le=100, description="The same limit: supply LOW.")
+    line_critical: float = Field(0.3, ge=0, le=100, description="The same limit: supply CRITICAL.")
+    charging_loss_permille: int = Field(
+        0,
+        ge=0,
+        le=900,
+        description="Part of what charges a battery that is lost, in thousandths; of every battery.",
+    )
     peak_start_hour: int = Field(15, ge=0, le=23, description="Local hour at which the peak price starts (T5).")
     peak_end_hour: int = Field(21, ge=1, le=24, description="Local hour at which the peak price ends (T5).")
     peak_factor: float = Field(

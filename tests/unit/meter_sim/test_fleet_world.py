@@ -7,7 +7,7 @@ import pytest
 
 from commonwatt.device.timers import Timers
 from commonwatt.town.town import Microgrid, Town, load_town
-from meter_sim.physics import MicrogridPhysics
+from meter_sim.physics.microgrid import MicrogridPhysics
 from meter_sim.truth import Slot
 from meter_sim.world import MAX_CATCH_UP_S, Failures, World
 

@@ -11,7 +11,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town, load_town
-from meter_sim.physics import MicrogridPhysics, Step, split, water_fill
+from meter_sim.physics.microgrid import MicrogridPhysics, Step
 from meter_sim.weather import Weather
 
 TOWN_FILE = """
@@ -361,33 +361,3 @@ def test_initial_levels_are_three_quarters_with_one_home_low(time: int) -> None:
     assert 65 < sum(percent for percent, _ in percents) / 5 < 85
     for kind in ("apt", "pub"):
         assert all(60 <= 100 * physics(kind).initial_levels(time)[m.id] / capacity(m) <= 90 for m in batteries(kind))
-
-
-@given(
-    total=st.integers(0, 10**9),
-    members=st.lists(st.tuples(st.integers(0, 9), st.integers(0, 10**8)), max_size=12),
-)
-def test_split_is_exact_capped_and_proportional(total: int, members: list[tuple[int, int]]) -> None:
-    weights, caps = [w for w, _ in members], [c for _, c in members]
-    parts = split(total, weights, caps)
-    assert all(0 <= part <= cap for part, cap in zip(parts, caps, strict=True))
-    assert sum(parts) == min(total, sum(cap for weight, cap in members if weight))
-    free = [(part, w) for part, w, cap in zip(parts, weights, caps, strict=True) if w and part < cap]
-    for part, weight in free:
-        # Nobody below the cap has less than another has per weight, but for rounding by one.
-        assert all((other - 1) * weight <= (part + 1) * w for other, w in zip(parts, weights, strict=True) if w)
-
-
-@given(total=st.integers(0, 1000), caps=st.lists(st.integers(0, 300), max_size=8))
-def test_water_fill_is_level(total: int, caps: list[int]) -> None:
-    parts = water_fill(total, caps)
-    assert sum(parts) == min(total, sum(caps))
-    open_parts = [part for part, cap in zip(parts, caps, strict=True) if part < cap]
-    if open_parts:
-        assert max(parts) <= min(open_parts) + 1
-
-
-def test_water_fill_gives_the_odd_ones_to_the_first() -> None:
-    assert water_fill(11, [2, 10, 10]) == [2, 5, 4]
-    assert split(10, [1, 2], [100, 100]) == [3, 7]
-    assert water_fill(5, []) == []

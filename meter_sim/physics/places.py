@@ -1,0 +1,197 @@
+"""The places of microgrids of one layout as arrays (microgrids by places): batteries, panels, services, feeders.
+
+Layout: the kinds of the places in their order, and which places are behind which source. Centertown has three layouts:
+800 microgrids of 10 houses, one of 3 buildings and 300 apartments, one of 4 public places.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import SLOT_S, VOLTS, MicrogridId
+from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town, average_w
+from meter_sim.load import Consumer
+from meter_sim.physics.splits import Array, Flags
+
+FULL_SUN_HOURS = 8
+"""Hours of full sun that fill a battery from empty (T1)."""
+
+POWER_HOURS = 2
+"""Hours in which a battery can be charged or discharged at full power."""
+
+_SOURCES = (Function.BUILDING, Function.SOLAR_FARM)
+_NO_BATTERY = Battery(capacity=0, minimum_percent=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A place with its meters.
+
+    Attributes:
+        location: Its name.
+        outgoing: The meter of its battery and solar; ``None``: it has neither.
+        incoming: The meter of its intake from the loop; ``None``: it uses no energy itself.
+    """
+
+    location: str
+    outgoing: Meter | None
+    incoming: Meter | None
+
+    @property
+    def meters(self) -> list[Meter]:
+        """Its one or two meters."""
+        return [meter for meter in (self.outgoing, self.incoming) if meter is not None]
+
+    @property
+    def battery(self) -> Battery:
+        """Its battery; one without capacity if it has none."""
+        return (self.outgoing.battery if self.outgoing is not None else None) or _NO_BATTERY
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Source:
+    """A building or the farm: its sun and battery supply the places behind it.
+
+    Attributes:
+        column: Its place.
+        behind: The places behind it.
+    """
+
+    column: int
+    behind: NDArray[np.intp]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Places:
+    """The places of all microgrids of one layout; energies in milliwatt-hours, limits per step.
+
+    Attributes:
+        microgrids: The names of the microgrids, one a row.
+        kind: residential, apartment or public.
+        names: The names of the places of each microgrid.
+        step_s: Length of a step, seconds.
+        capacity: Capacity of each battery, (M, P); 0: no battery.
+        minimum: Level below which a battery does not share, and up to which it receives.
+        full_sun: Generation in full sun.
+        power: Limit of a battery's charge and discharge.
+        service: Limit of a place's service.
+        feeder: Limit of each microgrid's feeder, (M,).
+        users: Which places use energy themselves, (P,).
+        sources: The places that supply places behind them.
+        loss_permille: Part of what is charged that is lost, thousandths.
+    """
+
+    microgrids: tuple[MicrogridId, ...]
+    kind: str
+    names: tuple[tuple[str, ...], ...]
+    step_s: int
+    capacity: Array
+    minimum: Array
+    full_sun: Array
+    power: Array
+    service: Array
+    feeder: Array
+    users: Flags
+    sources: tuple[Source, ...]
+    loss_permille: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Number of microgrids, and of places in each."""
+        rows, columns = self.capacity.shape
+        return rows, columns
+
+    def generation(self, sun: float) -> Array:
+        """Return each place's generation in a step, at a fraction of full sun, 0 to 1."""
+        return np.asarray((self.full_sun * sun).astype(np.int64))
+
+
+def places_of(microgrid: Microgrid) -> list[Place]:
+    """Return the emulated places of a microgrid in the order of their first meters."""
+    meters: dict[str, dict[Direction, Meter]] = {}
+    for meter in microgrid.meters:
+        if meter.emulated and meter.function is not Function.BOUNDARY:
+            meters.setdefault(meter.location, {})[meter.direction] = meter
+    return [
+        Place(location=location, outgoing=pair.get(Direction.OUTGOING), incoming=pair.get(Direction.INCOMING))
+        for location, pair in meters.items()
+    ]
+
+
+def blocks_of(town: Town, microgrids: Iterable[Microgrid], step_s: int = SLOT_S) -> list[Places]:
+    """Return microgrids of a town as arrays, those of one layout together, in the order of their first microgrid."""
+    layouts: dict[object, list[tuple[Microgrid, list[Place]]]] = {}
+    for microgrid in microgrids:
+        places = places_of(microgrid)
+        layouts.setdefault(_layout(microgrid, places), []).append((microgrid, places))
+    return [_block(town, members, step_s) for members in layouts.values()]
+
+
+def consumers_of(town: Town, microgrid: Microgrid) -> list[Consumer]:
+    """Return the places of a microgrid that use energy, in their order, as the load model takes them."""
+    return [
+        Consumer(
+            seed=town.table.seed,
+            place=f"{microgrid.id}/{place.location}",
+            function=place.incoming.function,
+            average_w=average_w(town.table, place.incoming.function),
+            timezone=town.table.timezone,
+        )
+        for place in places_of(microgrid)
+        if place.incoming is not None
+    ]
+
+
+def _layout(microgrid: Microgrid, places: Sequence[Place]) -> object:
+    kinds = tuple((place.outgoing is None, place.incoming is None) for place in places)
+    behind = tuple(tuple(columns) for columns in _behind(places).values())
+    return microgrid.kind, kinds, behind
+
+
+def _behind(places: Sequence[Place]) -> Mapping[int, list[int]]:
+    """Return the places behind each source: a building's apartments; for the farm, all places without a battery."""
+    return {
+        source: [
+            column
+            for column, place in enumerate(places)
+            if place.outgoing is None
+            and (meter.function is Function.SOLAR_FARM or place.location.startswith(f"{meter.location} "))
+        ]
+        for source, meter in ((column, place.outgoing) for column, place in enumerate(places))
+        if meter is not None and meter.function in _SOURCES
+    }
+
+
+def _block(town: Town, members: Sequence[tuple[Microgrid, list[Place]]], step_s: int) -> Places:
+    first = members[0][1]
+    shape = (len(members), len(first))
+    batteries = [place.battery for _, places in members for place in places]
+    capacity = np.array([battery.capacity for battery in batteries], dtype=np.int64).reshape(shape)
+    percent = np.array([battery.minimum_percent for battery in batteries], dtype=np.int64).reshape(shape)
+    amps = [max(meter.service_amps for meter in place.meters) for _, places in members for place in places]
+    boundary = [max(m.service_amps for m in grid.meters if m.function is Function.BOUNDARY) for grid, _ in members]
+    return Places(
+        microgrids=tuple(microgrid.id for microgrid, _ in members),
+        kind=members[0][0].kind,
+        names=tuple(tuple(place.location for place in places) for _, places in members),
+        step_s=step_s,
+        capacity=capacity,
+        # Rounded up: a battery at its minimum is never a fraction below it, and 8 hours of sun fill a battery.
+        minimum=-(-capacity * percent // 100),
+        full_sun=-(-capacity * step_s // (FULL_SUN_HOURS * 3600)),
+        power=capacity * step_s // (POWER_HOURS * 3600),
+        service=_limit(amps, step_s).reshape(shape),
+        feeder=_limit(boundary, step_s),
+        users=np.array([place.incoming is not None for place in first], dtype=np.bool_),
+        sources=tuple(
+            Source(column=column, behind=np.array(behind, dtype=np.intp)) for column, behind in _behind(first).items()
+        ),
+        loss_permille=town.table.charging_loss_permille,
+    )
+
+
+def _limit(amps: Sequence[int], step_s: int) -> Array:
+    """Return the energy of services in a step, milliwatt-hours."""
+    return np.asarray(np.array(amps, dtype=np.int64) * VOLTS * 1000 * step_s // 3600)

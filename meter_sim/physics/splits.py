@@ -1,0 +1,92 @@
+"""Exact divisions of energy among the places of many microgrids, one row each: pro rata and equal, with caps.
+
+No product of two energies is ever formed, so that sums of a whole town stay far below 2⁶³.
+"""
+
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.int64]
+"""Whole numbers, mostly milliwatt-hours: one for each microgrid (M), or for each of its places (M, P)."""
+
+Flags: TypeAlias = NDArray[np.bool_]
+"""Yes or no, for each microgrid (M) or place (M, P)."""
+
+
+def row_sums(values: Array) -> Array:
+    """Return the sum of each row."""
+    return np.asarray(np.einsum("ij->i", values))
+
+
+def fill(total: Array, caps: Array) -> Array:
+    """Divide each row's total equally, no part above its cap; energy beyond all caps is left out.
+
+    The odd milliwatt-hours go to the first places whose cap allows it.
+
+    Args:
+        total: One for each row, (M,).
+        caps: The caps, (M, P), not negative.
+    """
+    columns = caps.shape[1]
+    if columns == 0:
+        return caps.copy()
+    caps = np.minimum(caps, total[:, None])
+    ordered = np.sort(caps, axis=1)
+    before = np.cumsum(ordered, axis=1) - ordered
+    # A place is full if all places with its cap or more could have that much.
+    full = ordered <= (total[:, None] - before) // np.arange(columns, 0, -1)
+    others = columns - full.sum(axis=1)
+    rest = total - row_sums(ordered * full)
+    base, odd = np.divmod(rest, np.maximum(others, 1))
+    base = np.where(others > 0, base, ordered[:, -1])
+    parts = np.minimum(caps, base[:, None])
+    odd = np.where(others > 0, odd, 0)
+    if odd.any():
+        below = caps > base[:, None]
+        parts += below & (np.cumsum(below, axis=1) <= odd[:, None])
+    return parts
+
+
+def pro_rata(total: Array, weights: Array, caps: Array) -> Array:
+    """Divide each row's total in proportion to the weights, no part above its cap; energy beyond all caps is left out.
+
+    The odd milliwatt-hours go to the largest remainders; of equal remainders, to the first.
+
+    Args:
+        total: One for each row, (M,).
+        weights: The weights, (M, P), not negative; the sum of a row is below 2³¹.
+        caps: The caps, (M, P), not negative.
+    """
+    if weights.size == 0 or weights.max() <= 1:
+        return fill(total, caps * (weights > 0))
+    open_ = weights * (caps > 0)
+    parts, rest = np.zeros_like(caps), total
+    while True:
+        whole = np.maximum(row_sums(open_), 1)
+        # As weight * rest // whole, whose product could pass 2⁶³, with rest = quotient * whole + over.
+        quotient, over = np.divmod(rest, whole)
+        more, remainder = np.divmod(open_ * over[:, None], whole[:, None])
+        share = open_ * quotient[:, None] + more
+        full = (open_ > 0) & (caps <= share)
+        if not full.any():
+            break
+        taken = caps * full
+        parts += taken
+        rest = rest - row_sums(taken)
+        open_ = open_ * ~full
+    parts += share
+    _add_odd(parts, rest - row_sums(share), open_, remainder)
+    return parts
+
+
+def _add_odd(parts: Array, odd: Array, open_: Array, remainder: Array) -> None:
+    """Add one to the places with the ``odd`` largest remainders of each row."""
+    rows = np.flatnonzero((odd > 0) & open_.any(axis=1))
+    if not rows.size:
+        return
+    columns = parts.shape[1]
+    key = np.where(open_ > 0, remainder * columns + np.arange(columns - 1, -1, -1), -1)[rows]
+    last = np.take_along_axis(np.sort(key, axis=1), columns - odd[rows, None], axis=1)
+    parts[rows] += (key >= last) & (key >= 0)

@@ -1,0 +1,208 @@
+"""The energy within microgrids in one step: sun, loads, batteries, sharing, and what limits leave over (T1-T7, M8, C2).
+
+All energies are integer milliwatt-hours and are conserved exactly. Place: generation + intake = load served + output +
+net charge of its battery. A battery has one net flow in a step, measured outside it: its level rises by a net charge
+less the stated loss, and falls by a net discharge. Loop: energy out of places and town = energy into places and town.
+
+A house uses its sun first, then its battery, then the loop. A building and the farm supply the places behind them in
+the same order, through the loop. Surplus charges the own battery, then supplies other places, then the town. Sharing is
+additional (M8): between batteries, by command, down to the donors' minima and up to the receivers' minima.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from meter_sim.physics.boundary import Cause, Exchange
+from meter_sim.physics.places import Places
+from meter_sim.physics.splits import Array, Flags, fill, pro_rata, row_sums
+
+REDUCED_PERCENT = 80
+"""Load of a place with the command to reduce, as a percentage of its ordinary load."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Inputs:
+    """What a step of microgrids of one layout depends on besides levels and boundaries, (M, P).
+
+    Attributes:
+        load: Ordinary load of each place, milliwatt-hours; 0 for sources.
+        generation: What its panels give, milliwatt-hours.
+        weights: Its battery's share of the discharge relative to other donors, 0: it does not share; ``None``: no
+            battery shares.
+        reducing: Whether it has the command to reduce; ``None``: no place has.
+        isolated: Whether it is disconnected from the loop; ``None``: no place is.
+    """
+
+    load: Array
+    generation: Array
+    weights: Array | None = None
+    reducing: Flags | None = None
+    isolated: Flags | None = None
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Flows:
+    """The energy of each place in one step, milliwatt-hours, (M, P).
+
+    Attributes:
+        generation: Sun used or exported.
+        served: Load met; 0 for sources.
+        unserved: Load not met.
+        curtailed: Sun that nobody could use.
+        demand: Load met from the loop.
+        surplus: Sun sent into the loop.
+        pushed: Energy sent into the loop for the places behind a source.
+        given: Energy shared with other batteries.
+        received: Energy received from other batteries.
+        net: Net charge of the battery, outside it; negative: discharge.
+        level: Its level at the end of the step.
+        lost: Loss of the charge.
+        isolated_short: Load that isolated places did not meet, of each microgrid, (M,).
+        isolated_spilled: Sun that isolated places could not use, of each microgrid, (M,).
+    """
+
+    generation: Array
+    served: Array
+    unserved: Array
+    curtailed: Array
+    demand: Array
+    surplus: Array
+    pushed: Array
+    given: Array
+    received: Array
+    net: Array
+    level: Array
+    lost: Array
+    isolated_short: Array
+    isolated_spilled: Array
+
+    @property
+    def net_demand(self) -> Array:
+        """What each microgrid takes from the town, (M,); negative: what it gives."""
+        return row_sums(self.demand - self.pushed - self.surplus)
+
+
+def within(places: Places, level: Array, inputs: Inputs) -> Flows:
+    """Return the flows of a step as if the town gave and took everything.
+
+    Args:
+        places: The places.
+        level: Each battery's level at the start, 0 to its capacity, milliwatt-hours, (M, P).
+        inputs: Sun, loads and commands.
+    """
+    load = inputs.load
+    if inputs.reducing is not None:
+        load = np.where(inputs.reducing, load * REDUCED_PERCENT // 100, load)
+    flows, power_left = _own(places, level, load, inputs)
+    if inputs.weights is not None:
+        _share(places, level, flows, inputs.weights, power_left, inputs.isolated)
+    flows.lost = np.maximum(flows.net, 0) * places.loss_permille // 1000
+    flows.level = level + flows.net - flows.lost
+    return flows
+
+
+def _own(places: Places, level: Array, load: Array, inputs: Inputs) -> tuple[Flows, tuple[Array, Array]]:
+    """Meet loads from each place's own sun and battery; also return the power left to discharge and to charge."""
+    asked = load.copy() if places.sources else load
+    for source in places.sources:
+        behind = load[:, source.behind]
+        if inputs.isolated is not None:
+            behind = behind * ~inputs.isolated[:, source.behind]
+        asked[:, source.column] = np.minimum(row_sums(behind), places.service[:, source.column])
+        if inputs.isolated is not None:
+            asked[:, source.column] *= ~inputs.isolated[:, source.column]
+    direct = np.minimum(asked, inputs.generation)
+    demand, surplus = asked - direct, inputs.generation - direct
+    drawn = np.minimum(np.minimum(demand, level), places.power)
+    charged = np.minimum(np.minimum(surplus, _charge_for(places.capacity - level, places.loss_permille)), places.power)
+    demand -= drawn
+    surplus -= charged
+    rows, nothing = places.shape[0], np.zeros(places.shape, dtype=np.int64)
+    flows = Flows(
+        generation=inputs.generation,
+        served=load,
+        unserved=nothing,
+        curtailed=nothing,
+        demand=demand,
+        surplus=surplus,
+        pushed=nothing,
+        given=nothing,
+        received=nothing,
+        net=charged - drawn,
+        level=level,
+        lost=nothing,
+        isolated_short=np.zeros(rows, dtype=np.int64),
+        isolated_spilled=np.zeros(rows, dtype=np.int64),
+    )
+    if places.sources:
+        flows.pushed = nothing.copy()
+        for source in places.sources:
+            # Demand that the source can't meet stays with the places behind it, and is met from the whole loop.
+            flows.pushed[:, source.column] = asked[:, source.column] - demand[:, source.column]
+            demand[:, source.column] = 0
+    if inputs.isolated is not None:
+        _isolate(flows, inputs.isolated)
+    return flows, (places.power - drawn, places.power - charged)
+
+
+def _charge_for(gain: Array, loss_permille: int) -> Array:
+    """Return the least charge that raises levels by ``gain``, after its loss."""
+    if not loss_permille:
+        return gain
+    return np.where(gain > 0, (gain - 1) * 1000 // (1000 - loss_permille) + 1, 0)
+
+
+def _isolate(flows: Flows, isolated: Flags) -> None:
+    """Leave isolated places without what they would take from the loop or send into it."""
+    short, spilled = flows.demand * isolated, flows.surplus * isolated
+    flows.demand, flows.surplus = flows.demand - short, flows.surplus - spilled
+    flows.unserved, flows.served = flows.unserved + short, flows.served - short
+    flows.curtailed, flows.generation = flows.curtailed + spilled, flows.generation - spilled
+    flows.isolated_short, flows.isolated_spilled = row_sums(short), row_sums(spilled)
+
+
+def _share(
+    places: Places, level: Array, flows: Flows, weights: Array, power_left: tuple[Array, Array], isolated: Flags | None
+) -> None:
+    """Charge batteries up to their minimum from the batteries with the command to share, and no further (M8, C2)."""
+    below = places.minimum - level
+    # What a battery could give without falling below its minimum; negative: what it needs to reach it.
+    spare = flows.net - np.where(below > 0, _charge_for(below, places.loss_permille), below)
+    gives = np.minimum(np.minimum(spare, power_left[0]), places.service - flows.pushed - flows.surplus)
+    takes = np.minimum(np.minimum(-spare, power_left[1]), places.service - flows.demand)
+    gives, takes = np.maximum(gives, 0) * (weights > 0), np.maximum(takes, 0)
+    if isolated is not None:
+        gives, takes = gives * ~isolated, takes * ~isolated
+    total = np.minimum(row_sums(gives), row_sums(takes))
+    rows = np.flatnonzero(total)
+    if not rows.size:
+        return
+    flows.given, flows.received = np.zeros_like(level), np.zeros_like(level)
+    flows.given[rows] = pro_rata(total[rows], weights[rows], gives[rows])
+    flows.received[rows] = fill(total[rows], takes[rows])
+    flows.net += flows.received - flows.given
+
+
+def limit(places: Places, flows: Flows, allowed: Exchange) -> None:
+    """Shed load and curtail sun equally where less passes the boundary than the microgrid needs or offers."""
+    rows = np.flatnonzero(flows.net_demand != allowed.imported - allowed.exported)
+    if rows.size:
+        _ration(places, flows, allowed, rows)
+    allowed.short[Cause.PLACE] += flows.isolated_short
+    allowed.spilled[Cause.PLACE] += flows.isolated_spilled
+
+
+def _ration(places: Places, flows: Flows, allowed: Exchange, rows: NDArray[np.intp]) -> None:
+    asked, surplus, pushed = flows.demand[rows], flows.surplus[rows], flows.pushed[rows]
+    # What a source pushed is for the places behind it.
+    for source in places.sources:
+        asked[:, source.behind] -= fill(pushed[:, source.column], asked[:, source.behind])
+    met = fill(row_sums(surplus) + allowed.imported[rows], asked)
+    used = fill(row_sums(met) + allowed.exported[rows] - allowed.imported[rows], surplus)
+    short, spilled = np.zeros_like(flows.demand), np.zeros_like(flows.demand)
+    short[rows], spilled[rows] = asked - met, surplus - used
+    flows.demand, flows.surplus = flows.demand - short, flows.surplus - spilled
+    flows.unserved, flows.served = flows.unserved + short, flows.served - short
+    flows.curtailed, flows.generation = flows.curtailed + spilled, flows.generation - spilled
