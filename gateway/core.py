@@ -375,6 +375,13 @@ class Gateway:
         since = self._store.backlog_since()
         return 0 if since is None else max(0, now - (since + 1) * QUARTER_S)
 
+    def _batteries(self, now: Now) -> dict[str, dict[str, object]]:
+        """Return each battery with its role and the reason, by its meter, as JSON."""
+        reasons = self.manager.reasons(now)
+        return {
+            str(meter): asdict(state) | asdict(reasons[meter]) for meter, state in self.manager.batteries(now).items()
+        }
+
     def view(self, raw: EpochSeconds) -> dict[str, object]:
         """Return the gateway's present state for the status page, as JSON."""
         now = self._tell(raw)
@@ -392,7 +399,7 @@ class Gateway:
             "periods": self.utility_commands.periods,
             "tuned": sorted(self.utility_commands.tuned),
             "lte": self.line.view(now),
-            "batteries": {str(meter): asdict(state) for meter, state in self.manager.batteries(now).items()},
+            "batteries": self._batteries(now),
             "donors": sorted(map(str, self.manager.decision.donors)),
             "receivers": sorted(map(str, self.manager.decision.receivers)),
             "last_commands": [{**asdict(note), "meter": str(note.meter)} for note in self.manager.notes],

@@ -338,7 +338,6 @@ class Shell:
             "certificate_left_s": None if expires is None else int(expires - read_machine(self._clock).wall),
             "watched_s": self._recent.watched_s,
             "recent": {name: self._recent.increase(name, window_s) for name, window_s in ALARM_WINDOWS_S.items()},
-            "sharing_band_permille": self._settings.sharing_band_permille,
         }
 
     def _show_household(self) -> None:

@@ -268,14 +268,20 @@ class GatewaySettings(Settings):
     )
     weights: dict[DecimalId, Annotated[int, Field(ge=1, le=1000)]] = Field(
         {},
-        description="A battery's share of the discharge relative to other donors, by meter id; 1 if absent.",
+        description="A battery's share of the discharge relative to other donors, by meter id; 1 if absent. `rangers` "
+        "does not use it.",
     )
-    sharing: Literal["spec"] = Field("spec", description="The rule of sharing; `spec` is the town's specification.")
+    sharing: Literal["spec", "aces", "rangers"] = Field(
+        "spec",
+        description="The strategy of sharing: `spec`, all above their minimum share when one is below; `aces`, when "
+        "one is empty; `rangers`, the largest surplus gives first.",
+    )
     sharing_band_permille: int = Field(
         10,
         ge=0,
         le=100,
-        description="Thousandths of capacity above the minimum at which a receiver stops and a donor starts.",
+        description="Thousandths of capacity that delay the start of help: a receiver is as far below its minimum, and "
+        "a donor as far above. Help ends at the minimum.",
     )
     near_minimum_permille: int = Field(
         50,

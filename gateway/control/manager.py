@@ -4,23 +4,26 @@ A desired state is stored, sent, and sent again until the meter reports its (epo
 A gateway that lost its store reads the pairs from the meters' answers and continues with higher ones.
 """
 
-from collections import Counter, deque
-from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from collections import deque
+from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import KNOWN_STATES, State
-from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MilliwattHours
+from commonwatt.model.units import MAX_EPOCH, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.model.validation import FUTURE_S
 from commonwatt.protocol.commands import VERBS, Command, Held, Kind, Outcome
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, MeterInfo
 from gateway.control.epochs import MAX_COUNTER, Epochs
-from gateway.control.sharing import BatteryState, Decision, decide_spec, near_minimum
+from gateway.control.meter_view import CommandNote, Counts, MeterView
+from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
+from gateway.control.strategies import COMPARING
+from gateway.control.strategies.words import Reason
 from gateway.stored import KeptMeters
 
 SHARE_FOR_S = 900
@@ -45,59 +48,16 @@ TELL_AGAIN_S = 60
 """Seconds until the time may be sent to the same meter again."""
 
 LEVEL_GOOD_FOR_S = 300
-"""Seconds after which a level is too old for its battery to be commanded to share."""
+"""Seconds after which a level is too old to be shown, and an earlier one of another clock may replace it."""
+
+REWEIGH = 250
+"""A donor is sent its weight again at once if it differs by more; smaller changes wait for the renewal."""
 
 HIGHEST_SEQ = 2**52
 """Highest sequence number; a meter that reports it or a higher one is commanded in a new epoch."""
 
 _UNKNOWN = Desired(meter=0, kind=Kind.SHARING, value="unknown", epoch=(0, 0), seq=0, until=None, confirmed=True)
 _UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
-
-
-@dataclass
-class MeterView:
-    """The present state of a meter; all but ``info`` is volatile.
-
-    Attributes:
-        info: The settings in its last outcome; ``None`` until its first outcome.
-        answered: Whether it answered ``initialize`` since this gateway started.
-        asked: When ``initialize`` was last sent.
-        heard: When its last message came; ``None``: none since this gateway started.
-        bits: Its state bits; treated as up until its first report.
-        level: Its battery's level, milliwatt-hours.
-        level_time: End of that level's slot.
-        level_heard: When that level came.
-        told: When it was last sent the time.
-    """
-
-    info: MeterInfo | None = None
-    answered: bool = False
-    asked: EpochSeconds | None = None
-    heard: EpochSeconds | None = None
-    bits: int = State.INITIALIZED
-    level: MilliwattHours | None = None
-    level_time: EpochSeconds = 0
-    level_heard: EpochSeconds = 0
-    told: EpochSeconds = 0
-
-
-@dataclass(frozen=True)
-class CommandNote:
-    """A command and its result, for the status page."""
-
-    time: EpochSeconds
-    meter: MeterId
-    cmd: str
-    result: str
-
-
-@dataclass
-class Counts:
-    """Counts since the start, for the metrics."""
-
-    commands: Counter[str] = field(default_factory=Counter)
-    outcomes: Counter[str] = field(default_factory=Counter)
-    unknown_states: int = 0
 
 
 class Manager:
@@ -124,8 +84,9 @@ class Manager:
         self._registry = registry
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
-        sharing = frozenset(m for (m, kind), d in self._desired.items() if kind is Kind.SHARING and d.value == "on")
-        self.decision = Decision(sharing)
+        self.decision = Decision()
+        self._levels_s = settings.levels_s
+        self._began: EpochSeconds | None = None
 
     def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
@@ -193,7 +154,10 @@ class Manager:
         desired = self._desired.get((meter, kind))
         if desired is None:
             # A pair from before this store was lost: store it as confirmed, so that the next command goes above it.
+            # Sharing goes on as the meter holds it: the levels alone do not say that help has begun.
             known = replace(_UNKNOWN, meter=meter, kind=kind, epoch=held.epoch, seq=min(held.seq, HIGHEST_SEQ))
+            if (kind, held.value) == (Kind.SHARING, "on"):
+                known = replace(known, value="on", until=held.until or 0, weight=held.weight)
             return self._set(known)
         pair = (held.epoch, held.seq)
         ended = desired.until is not None and desired.until <= now
@@ -229,23 +193,60 @@ class Manager:
         return self.share(now) if self._changed else []
 
     def share(self, now: Now) -> list[Effect[Change]]:
-        """Decide which batteries share, from the present levels."""
+        """Decide which batteries share, from the present levels and the states that the meters hold."""
         self._changed = False
         batteries = self.batteries(now)
-        self.decision = decide_spec(batteries, self.decision, self._settings.sharing_band_permille)
-        effects: list[Effect[Change]] = []
-        for meter in batteries:
-            desired = self._desired.get((meter, Kind.SHARING))
-            left_s = 0 if desired is None else (desired.until or 0) - now
-            on = desired is not None and desired.value == "on" and left_s > 0
-            if meter in self.decision.donors:
-                if not on or left_s <= RENEW_S or left_s > SHARE_FOR_S:
-                    effects += self.order(
-                        meter, Kind.SHARING, "on", now + SHARE_FOR_S, now, self._settings.weights.get(str(meter))
-                    )
-            elif on:
-                effects += self.order(meter, Kind.SHARING, "off", None, now)
-        return effects
+        self.decision = decide(batteries, self._settings.sharing, self._settings.sharing_band_permille)
+        if self._awaits_levels(batteries, now):
+            going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
+            donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
+            self.decision = Decision(donors, self.decision.receivers)
+        return [effect for meter in sorted(batteries) for effect in self._share(meter, batteries[meter], now)]
+
+    def _share(self, meter: MeterId, battery: BatteryState, now: Now) -> list[Effect[Change]]:
+        """Start, renew or stop a battery's sharing by the decision."""
+        weight = self.decision.donors.get(meter)
+        if weight is None:
+            return self.order(meter, Kind.SHARING, "off", None, now) if battery.sharing else []
+        desired = self._desired.get((meter, Kind.SHARING))
+        if desired is not None and battery.sharing:
+            left_s = (desired.until or 0) - now
+            if RENEW_S < left_s <= SHARE_FOR_S and abs(weight - (desired.weight or 1)) <= REWEIGH:
+                return []
+        return self.order(meter, Kind.SHARING, "on", now + SHARE_FOR_S, now, None if weight == 1 else weight)
+
+    def _awaits_levels(self, batteries: Mapping[MeterId, BatteryState], now: Now) -> bool:
+        """Return whether this gateway waits after its start until all levels are known, and changes no sharing.
+
+        It waits if sharing is in force, since any battery may need that help, or if the strategy compares surpluses.
+        After two periods it decides without the missing levels.
+        """
+        self._began = now if self._began is None else self._began
+        if now - self._began > self._level_good_for_s:
+            return False
+        missing = [
+            meter
+            for meter, registered in self._registry.items()
+            if registered.battery_capacity_mwh is not None
+            and meter not in batteries
+            and meter not in self.epochs.fenced
+        ]
+        found = self._settings.sharing in COMPARING or any(self._shares(meter, now) for meter in self.meters)
+        return bool(missing) and found
+
+    @property
+    def _level_good_for_s(self) -> int:
+        """Seconds after which a level is too old for its battery to take part: two periods."""
+        return 2 * max(self._levels_s, SLOT_S)
+
+    def _shares(self, meter: MeterId, now: Now) -> bool:
+        """Return whether ``share_power_on`` is in force at a meter, or on its way there."""
+        desired = self._desired.get((meter, Kind.SHARING))
+        return desired is not None and desired.value == "on" and (desired.until or 0) > now
+
+    def reasons(self, now: Now) -> dict[MeterId, Reason]:
+        """Return why each battery whose minimum and level are known shares, receives or rests."""
+        return reasons(self.batteries(now), self._settings.sharing, self._settings.sharing_band_permille)
 
     def order(
         self,
@@ -309,11 +310,18 @@ class Manager:
             states[meter] = BatteryState(
                 level=view.level,
                 capacity=info.capacity,
-                minimum=info.capacity * info.minimum_percent // 100,
-                available=up and now - view.level_heard <= LEVEL_GOOD_FOR_S,
+                # Rounded up: a battery at its minimum is never a fraction below it.
+                minimum=-(-info.capacity * info.minimum_percent // 100),
+                available=up and not self.level_is_old(view, now),
                 shares=self._registry[meter].shares,
+                sharing=self._shares(meter, now),
+                weight=self._settings.weights.get(str(meter), 1),
             )
         return states
+
+    def level_is_old(self, view: MeterView, now: Now) -> bool:
+        """Return whether a battery's level is too old for sharing: two periods passed without one."""
+        return now - view.level_heard > self._level_good_for_s
 
     def minima(self) -> dict[MeterId, tuple[int, EpochSeconds]]:
         """Return each battery's sharing minimum, in percent, and the time of its report (T6), by meter id."""
@@ -326,6 +334,7 @@ class Manager:
         A state whose meter was sent an end time keeps that time: the meter has its own clock.
         """
         self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
+        self._began = None if self._began is None else self._began + by_s
         for view in self.meters.values():
             view.asked = None if view.asked is None else view.asked + by_s
             view.heard = None if view.heard is None else view.heard + by_s
@@ -359,7 +368,11 @@ class Manager:
         return effects
 
     def ask_levels(self, now: Now, levels_s: int) -> list[Effect[Change]]:
-        """Request levels of batteries near their minimum, and of others whose level is older than ``levels_s``."""
+        """Request levels of batteries near their minimum, and of others whose level is older than ``levels_s``.
+
+        Two such periods without a level exclude a battery from sharing.
+        """
+        self._levels_s = levels_s
         near = near_minimum(self.batteries(now), self._settings.near_minimum_permille)
         return [
             self.command(meter, "get", what="levels")

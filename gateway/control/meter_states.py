@@ -8,7 +8,7 @@ from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind
 from commonwatt.town.registry import RegisteredMeter
-from gateway.control.manager import LEVEL_GOOD_FOR_S, Manager
+from gateway.control.manager import Manager
 
 SILENT_S = 300
 """Seconds without a message after which a meter is shown as silent; at least three periods of ``collect_s``."""
@@ -60,7 +60,7 @@ def _state(meter: MeterId, registered: RegisteredMeter, manager: Manager, now: N
         "heard": view.heard or 0,
         "answered": view.answered,
         "states": [str(state.name).lower() for state in State if view.bits & state],
-        "level_is_old": None if view.level is None else now - view.level_heard > LEVEL_GOOD_FOR_S,
+        "level_is_old": None if view.level is None else manager.level_is_old(view, now),
         "told_to_share": told,
         "share_confirmed": sharing is not None and told and sharing.confirmed,
     }

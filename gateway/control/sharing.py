@@ -1,10 +1,15 @@
-"""Decides which batteries share and which receive: a pure function of levels and minima (C2, docs/control.md)."""
+"""Decides which batteries of a microgrid share: one row for the strategies (C2, docs/control.md)."""
 
-from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Set
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MilliwattHours
+from gateway.control.strategies import STRATEGIES
+from gateway.control.strategies.batteries import Batteries
+from gateway.control.strategies.words import Reason, reason
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,6 +22,8 @@ class BatteryState:
         minimum: Its sharing minimum, milliwatt-hours: below it the battery receives, and does not share.
         available: Whether it can take part: its level is recent, it is up and not isolated.
         shares: Whether it shares by command; else it only receives.
+        sharing: Whether it shares now: ``share_power_on`` is in force at its meter.
+        weight: Its share of the discharge relative to other donors.
     """
 
     level: MilliwattHours
@@ -24,51 +31,66 @@ class BatteryState:
     minimum: MilliwattHours
     available: bool = True
     shares: bool = True
+    sharing: bool = False
+    weight: int = 1
 
 
 @dataclass(frozen=True)
 class Decision:
-    """The donors and the receivers; without receivers there are no donors."""
+    """The donors and the receivers.
 
-    donors: frozenset[MeterId] = frozenset()
+    Attributes:
+        donors: The weight of each donor; without receivers there are no donors.
+        receivers: The batteries below their minimum that are helped, or that no battery can help.
+    """
+
+    donors: Mapping[MeterId, int] = field(default_factory=dict)
     receivers: frozenset[MeterId] = frozenset()
 
 
-def decide_spec(batteries: Mapping[MeterId, BatteryState], before: Decision, band_permille: int) -> Decision:
-    """Strategy ``spec``: when any battery is below its minimum and others are above theirs, those above share (C2).
-
-    A band of ``band_permille`` thousandths of its capacity keeps a battery from flapping: a receiver starts below its
-    minimum and ends at the band above it; a donor starts above the band and ends at its minimum.
+def decide(batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int) -> Decision:
+    """Return the decision of a strategy, by the meters' reports alone; the batteries' order does not matter.
 
     Args:
         batteries: Every battery of the microgrid, by its meter.
-        before: The decision in force.
-        band_permille: Width of the band.
+        strategy: The strategy's name.
+        band_permille: Thousandths of the capacity by which the start of help is delayed.
     """
-    receivers = frozenset(
-        meter
-        for meter, battery in batteries.items()
-        if battery.available
-        and battery.level < (_helped_to(battery, band_permille) if meter in before.receivers else battery.minimum)
+    meters, row = sorted(batteries), _row(batteries, band_permille)
+    plan = STRATEGIES[strategy](row)
+    weights = plan.weights[0].tolist()
+    waiting = not plan.donors.any() and bool(row.able.any())
+    in_need = () if waiting else np.flatnonzero(row.deficit[0])
+    return Decision(
+        {meter: weight for meter, weight in zip(meters, weights, strict=True) if weight},
+        frozenset(meters[place] for place in in_need),
     )
-    donors = frozenset(
-        meter
-        for meter, battery in batteries.items()
-        if meter not in receivers
-        and battery.available
-        and battery.shares
-        and battery.level > battery.minimum + (0 if meter in before.donors else _band(battery, band_permille))
+
+
+def reasons(batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int) -> dict[MeterId, Reason]:
+    """Return each battery's role and the reason in words, for the arguments of ``decide``."""
+    row = _row(batteries, band_permille)
+    plan = STRATEGIES[strategy](row)
+    return {meter: reason(row, plan, strategy, 0, place) for place, meter in enumerate(sorted(batteries))}
+
+
+def _row(batteries: Mapping[MeterId, BatteryState], band_permille: int) -> Batteries:
+    """Return the batteries of one microgrid as arrays of one row, in the order of their meters' ids."""
+    states = [batteries[meter] for meter in sorted(batteries)]
+
+    def row(of: Callable[[BatteryState], int], kind: type = np.int64) -> np.ndarray:
+        return np.array([[of(state) for state in states]], kind)
+
+    return Batteries(
+        level=row(lambda state: state.level),
+        capacity=row(lambda state: state.capacity),
+        minimum=row(lambda state: state.minimum),
+        available=row(lambda state: state.available, np.bool_),
+        may_share=row(lambda state: state.shares, np.bool_),
+        sharing=row(lambda state: state.sharing, np.bool_),
+        weight=row(lambda state: state.weight),
+        band_permille=band_permille,
     )
-    return Decision(donors, receivers) if donors and receivers else Decision(frozenset(), receivers)
-
-
-def _band(battery: BatteryState, permille: int) -> MilliwattHours:
-    return battery.capacity * permille // 1000
-
-
-def _helped_to(battery: BatteryState, permille: int) -> MilliwattHours:
-    # Otherwise a battery whose minimum is closer to its capacity than the band would receive for ever.
-    return min(battery.minimum + _band(battery, permille), battery.capacity)
 
 
 def near_minimum(batteries: Mapping[MeterId, BatteryState], permille: int) -> Set[MeterId]:

@@ -3,11 +3,12 @@
 from zoneinfo import ZoneInfo
 
 from commonwatt.model.words import counted
+from gateway.control.strategies.words import Role
 from gateway.page.alarms import Alarm, alarms
 from gateway.page.bars import bar
 from gateway.page.html import Child, Html, el
 from gateway.page.sections import SILENT_S, backlog, clock, commands, connections, line, meters, readings, silent
-from gateway.page.sharing_words import BatteryWords, Role, batteries, summary
+from gateway.page.sharing_words import BatteryWords, batteries, summary
 from gateway.page.style import STYLE
 from gateway.page.words import View, day, duration, kilowatt_hours, percent
 from gateway.page.words import clock as clock_time

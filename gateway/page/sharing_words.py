@@ -1,13 +1,11 @@
-"""Which batteries share, and why, in words: the decision of ``gateway.control.sharing`` explained."""
+"""Which batteries share, and why, in words; the reasons are those of ``gateway.control.strategies.words``."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 from commonwatt.model.words import counted
+from gateway.control.strategies.words import Role
 from gateway.page.words import View, by_number, place_of
-
-Role = Literal["gives", "receives", "rests", "out"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,21 +65,11 @@ def _unknown(view: View, meter: str) -> str:
 def _role(view: View, meter: str, battery: View) -> tuple[Role, str]:
     """Return the role of a battery whose level and minimum are known."""
     state = view.get("meter_states", {}).get(meter, {})
-    below = battery["level"] < battery["minimum"]
     if not battery["available"]:
         return "out", _unavailable(state)
-    if meter in view["receivers"]:
-        return "receives", _receives(view, below=below)
-    if meter in view["donors"]:
-        confirmed = state.get("share_confirmed", True)
-        wait = "" if confirmed else " Its meter has not confirmed the command yet; it is sent again."
-        return "gives", f"Above its minimum, and another battery needs help.{wait}"
-    if not view["receivers"]:
-        return "rests", "Above its minimum; no battery needs help."
-    permille = view["sharing_band_permille"]
-    if battery["level"] > battery["minimum"] + battery["capacity"] * permille // 1000:
-        return "rests", "Above its minimum; the next decision about sharing includes it."
-    return "rests", f"Less than {permille / 10:g} % of its capacity above its minimum: too close to share."
+    unconfirmed = battery["role"] == "gives" and not state.get("share_confirmed", True)
+    wait = " Its meter has not confirmed the command yet; it is sent again." if unconfirmed else ""
+    return battery["role"], battery["why"] + wait
 
 
 def _unavailable(state: View) -> str:
@@ -92,48 +80,33 @@ def _unavailable(state: View) -> str:
     return "Its level is too old."
 
 
-def _receives(view: View, *, below: bool) -> str:
-    if not view["donors"]:
-        return "Below its minimum, but no other battery can share."
-    if below:
-        return "Below its minimum."
-    return f"Back at its minimum; receives until it is {view['sharing_band_permille'] / 10:g} % above it."
-
-
 def summary(view: View) -> str:
     """Return in a sentence or two which batteries share, and why."""
     found = batteries(view)
     if not found:
         return "This microgrid has no battery."
+    return " ".join(_sentences(found))
+
+
+def _sentences(found: list[BatteryWords]) -> Iterator[str]:
     givers, receivers, out = (
         [battery for battery in found if battery.role == role] for role in ("gives", "receives", "out")
     )
-    return " ".join(_sentences(givers, receivers, out, len(found)))
-
-
-def _sentences(
-    givers: list[BatteryWords], receivers: list[BatteryWords], out: list[BatteryWords], count: int
-) -> Iterator[str]:
     if givers and receivers:
         verb = "shares" if len(givers) == 1 else "share"
-        yield f"{_named(receivers)} {_need(receivers)}, so {_named(givers)} {verb}."
+        need = "is below its minimum" if len(receivers) == 1 else "are below their minimum"
+        yield f"{_named(receivers)} {need}, so {_named(givers)} {verb}."
     elif receivers:
         verb = "is" if len(receivers) == 1 else "are"
         yield f"{_named(receivers)} {verb} below the minimum, but no other battery is far enough above to share."
-    elif len(out) == count:
+    elif len(out) == len(found):
         yield "No battery shares, since the level or the minimum of each battery is not known or too old."
+    elif any(battery.role == "rests" and (battery.level or 0) < (battery.minimum or 0) for battery in found):
+        yield "No battery shares yet: no battery is far enough below its minimum."
     else:
         yield "No battery shares: none is below its minimum."
-    if out and len(out) < count:
+    if out and len(out) < len(found):
         yield f"{counted(len(out), 'battery').replace('batterys', 'batteries')} can't take part."
-
-
-def _need(receivers: list[BatteryWords]) -> str:
-    """Return why batteries receive, as the end of a sentence about them."""
-    one = len(receivers) == 1
-    if all((battery.level or 0) >= (battery.minimum or 0) for battery in receivers):
-        return f"{'is' if one else 'are'} only just back at {'its' if one else 'their'} minimum"
-    return "is below its minimum" if one else "are below their minimum, or only just back at it"
 
 
 def _named(found: list[BatteryWords]) -> str:

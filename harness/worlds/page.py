@@ -3,6 +3,8 @@
 from copy import deepcopy
 from typing import Any
 
+from gateway.control.sharing import BatteryState, decide, reasons
+
 NOW = 1_782_000_000
 KWH = 1_000_000
 
@@ -58,7 +60,6 @@ _VIEW: dict[str, Any] = {
         "time_contradictions": 0,
         "faults": 0,
     },
-    "sharing_band_permille": 10,
 }
 
 
@@ -84,3 +85,17 @@ def add_battery(
         "minimum": 3 * KWH,
         "available": available,
     }
+    decided(view)
+
+
+def decided(view: dict[str, Any], *, strategy: str = "spec", sharing: tuple[str, ...] = ()) -> None:
+    """Decide about sharing as the gateway does, while the meters ``sharing`` hold the command to share."""
+    keys = ("level", "capacity", "minimum", "available")
+    states = {
+        int(meter): BatteryState(**{key: battery[key] for key in keys}, sharing=meter in sharing)
+        for meter, battery in view["batteries"].items()
+    }
+    decision = decide(states, strategy, 10)
+    view["donors"], view["receivers"] = sorted(map(str, decision.donors)), sorted(map(str, decision.receivers))
+    for meter, reason in reasons(states, strategy, 10).items():
+        view["batteries"][str(meter)] |= {"role": reason.role, "why": reason.why}

@@ -48,14 +48,88 @@ def test_a_level_in_a_put_decides_as_well(world: World) -> None:
     assert sharing_since(world, before) == [("1", "share_power_on"), ("2", "share_power_on")]
 
 
-def test_sharing_ends_when_the_receiver_is_a_band_above_its_minimum(world: World) -> None:
-    households(world, 80, 49)
+def test_sharing_ends_when_the_receiver_is_at_its_minimum(world: World) -> None:
+    households(world, 80, 49, 50.5)
     world.now += 15
-    assert world.level(2, 50.2) == []
+    assert world.level(2, 49.9) == []
     world.now += 15
     before = len(world.sent)
-    world.level(2, 51.5)
+    world.level(2, 50)
     assert sharing_since(world, before) == [("1", "share_power_off")]
+
+
+def test_no_battery_shares_for_ever_at_night(world: World) -> None:
+    """The physics fills a receiver exactly to its minimum, and its load takes from it all night."""
+    households(world, 80, 49, 50.5)
+    before = len(world.sent)
+    for percent in (49.5, 50, 49.9, 49.8, 49.1):
+        world.now += 15
+        world.level(2, percent)
+    assert sharing_since(world, before) == [("1", "share_power_off")]
+    world.now += 15
+    world.level(2, 48.9)
+    assert sharing_since(world, before)[1:] == [("1", "share_power_on")]
+
+
+def test_a_donor_without_a_level_for_two_periods_stops(world: World) -> None:
+    households(world, 80, 40, 90)
+    for _ in range(5):
+        world.now += 30
+        world.level(2, 40)
+        before = len(world.sent)
+        world.level(3, 90)
+    assert world.now - START == 150
+    assert sharing_since(world, before) == []
+    assert ("1", "share_power_off") in sharing_since(world, 0)
+    assert ("3", "share_power_off") not in sharing_since(world, 0)
+
+
+@pytest.mark.parametrize(("sharing", "donors"), [("spec", {"1", "2"}), ("rangers", {"2"}), ("aces", set())])
+def test_the_strategy_of_the_settings_decides(world: World, sharing: str, donors: set[str]) -> None:
+    world.settings = world.settings.model_copy(update={"sharing": sharing})
+    world.crash()
+    households(world, 60, 80, 45)
+    assert {meter for meter, _ in sharing_since(world, 0)} >= donors
+    assert set(map(str, world.core.manager.decision.donors)) == donors
+
+
+def test_a_donor_is_sent_its_weight_again_when_it_is_far_from_the_plan(world: World) -> None:
+    world.settings = world.settings.model_copy(update={"sharing": "rangers"})
+    world.crash()
+    households(world, 70, 60, 25)
+    assert [weights_of(world, meter) for meter in (1, 2)] == [[None], [None]] or weights_of(world, 1)
+    world.now += 15
+    before = len(world.sent)
+    world.level(2, 59.9)
+    assert sharing_since(world, before) == [], "near enough"
+    world.level(1, 55)
+    assert weights_of(world, 2)[-1] == 1000
+    assert sharing_since(world, before).count(("2", "share_power_on")) == 1
+
+
+def weights_of(world: World, meter: int) -> list[int | None]:
+    sent = [p for p in world.sent if p.topic == f"cw1/r001/{meter}/d/cmd"]
+    return [c.weight for c in commands(sent) if c.cmd == "share_power_on"]
+
+
+def test_sharing_that_a_restarted_gateway_finds_goes_on_until_all_levels_are_known(world: World) -> None:
+    households(world, 80, 40, 90)
+    world.crash()
+    for meter, percent in ((1, 80), (3, 90)):
+        world.introduce(meter)
+        world.level(meter, percent)
+    assert sharing_since(world, 0) == [], "the battery that needs help is not known yet"
+    world.introduce(2)
+    world.level(2, 40)
+    assert sharing_since(world, 0) == []
+    world.crash()
+    for meter, percent in ((1, 80), (3, 50)):
+        world.introduce(meter)
+        world.level(meter, percent)
+    assert sharing_since(world, 0) == [("3", "share_power_off")], "a donor never falls below its minimum"
+    world.now += 121
+    world.level(1, 80)
+    assert sharing_since(world, 0)[1:] == [("1", "share_power_off")], "two periods without a level"
 
 
 def test_a_donor_stops_at_its_own_minimum(world: World) -> None:

@@ -12,7 +12,7 @@ from gateway.page.html import Html, el, html
 from gateway.page.sharing_words import batteries, summary
 from gateway.page.style import STYLE
 from gateway.page.words import ago, byte_size, duration
-from harness.worlds.page import NOW, add_battery, add_meter, empty
+from harness.worlds.page import NOW, add_battery, add_meter, decided, empty
 
 ZONE = ZoneInfo("America/New_York")
 HOSTILE = "<script>alert(1)</script>&\"'`<img src=x onerror=y>"
@@ -67,7 +67,6 @@ def sharing_town() -> dict[str, Any]:
     add_battery(view, "2", "house 2", 82, share_confirmed=True)
     add_battery(view, "3", "house 3", 30.5)
     add_battery(view, "4", "house 4", 66)
-    view["receivers"], view["donors"] = ["1"], ["2", "4"]
     return view
 
 
@@ -100,7 +99,6 @@ def test_names_from_outside_can_not_become_markup() -> None:
     view = sharing_town()
     add_meter(view, "9", HOSTILE, direction=HOSTILE, heard=0)
     add_battery(view, "10", HOSTILE, 10)
-    view["receivers"] = ["10"]
     view |= {"microgrid": HOSTILE, "connection_failures": {"head_end": HOSTILE}, "records": {HOSTILE: 1}}
     view["connected"]["head_end"] = False
     view["last_commands"] = [{"time": NOW, "meter": "9", "cmd": HOSTILE, "result": HOSTILE}]
@@ -171,23 +169,42 @@ def test_who_shares_and_why_is_said_in_words() -> None:
 
 
 def test_nobody_needs_help() -> None:
-    view = sharing_town() | {"receivers": [], "donors": []}
+    view = sharing_town()
     view["batteries"]["1"]["level"] = view["batteries"]["2"]["level"]
+    decided(view)
     assert summary(view) == "No battery shares: none is below its minimum."
     assert why(view)["house 2"] == ("rests", "Above its minimum; no battery needs help.")
 
 
 def test_nobody_can_help() -> None:
-    view = sharing_town() | {"receivers": ["1", "3"], "donors": []}
+    view = empty()
+    add_battery(view, "1", "house 1", 21)
+    add_battery(view, "3", "house 3", 25)
     assert summary(view).startswith("house 1 and house 3 are below the minimum, but no other battery")
     assert why(view)["house 1"] == ("receives", "Below its minimum, but no other battery can share.")
 
 
-def test_a_receiver_in_the_band_and_a_donor_to_be_are_explained() -> None:
-    view = sharing_town() | {"receivers": ["3"], "donors": ["2"]}
-    assert summary(view) == "house 3 is only just back at its minimum, so house 2 shares."
-    assert why(view)["house 3"] == ("receives", "Back at its minimum; receives until it is 1 % above it.")
-    assert why(view)["house 4"] == ("rests", "Above its minimum; the next decision about sharing includes it.")
+def test_a_battery_that_waits_for_help_and_help_that_has_begun_are_explained() -> None:
+    view = empty()
+    add_battery(view, "1", "house 1", 29.5)
+    add_battery(view, "2", "house 2", 82)
+    assert summary(view) == "No battery shares yet: no battery is far enough below its minimum."
+    assert why(view)["house 1"] == ("rests", "Less than 1 % of its capacity below its minimum: help starts there.")
+    assert why(view)["house 2"] == ("rests", "Above its minimum; no battery needs help.")
+    decided(view, sharing=("2",))
+    assert summary(view) == "house 1 is below its minimum, so house 2 shares."
+
+
+def test_each_strategy_explains_itself() -> None:
+    view = sharing_town()
+    decided(view, strategy="rangers")
+    assert why(view)["house 2"][0] == "gives"
+    assert why(view)["house 4"] == ("rests", "Above its minimum; larger surpluses give first.")
+    decided(view, strategy="aces")
+    assert why(view)["house 1"] == ("rests", "Below its minimum; help starts when a battery is empty.")
+    view["batteries"]["1"]["level"] = 11 * 10**6
+    decided(view)
+    assert why(view)["house 1"] == ("out", "Its meter reports a level that its battery can't have.")
 
 
 @pytest.mark.parametrize(
@@ -229,7 +246,6 @@ def test_many_batteries_are_named_by_number_and_listed_on_their_own_page() -> No
     view = empty()
     for n in range(40):
         add_battery(view, str(100 + n), f"house {n:02d}", 20 if n < 5 else 80)
-    view["receivers"], view["donors"] = [str(100 + n) for n in range(5)], [str(105 + n) for n in range(35)]
     assert "house 00, house 01 and 3 other batteries" in summary(view)
     page = read(view)
     assert page.text.count("of 10.00 kWh") == SHOWN_BATTERIES

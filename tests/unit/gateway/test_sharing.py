@@ -1,122 +1,91 @@
-"""Who shares with whom: C2 and the band that keeps it from flapping."""
+"""Which batteries share with which: C2, A5, P4, and the band that keeps a battery from flapping."""
 
 from itertools import pairwise
+from typing import get_args
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.sharing import BatteryState, Decision, decide_spec, near_minimum
+from commonwatt.config.settings import GatewaySettings
+from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
+from gateway.control.strategies import STRATEGIES
+from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries
+from gateway.control.strategies.division import pro_rata, water_fill
+from harness.strategies.microgrids import mismatches, plain, random_batteries
+from harness.strategies.properties import PROPERTIES, Property, table
+from harness.strategies.reference import divide
 
 CAPACITY = 1000
 BAND = 10
-NOBODY = Decision()
+MICROGRIDS = 10_000
 
-percentages = st.sampled_from([25, 50, 75, 100])
-states = st.builds(
-    lambda level, percent, available: BatteryState(
-        level=level, capacity=CAPACITY, minimum=CAPACITY * percent // 100, available=available
-    ),
-    st.integers(0, CAPACITY),
-    percentages,
-    st.booleans(),
+NAMES = sorted(STRATEGIES)
+
+
+@pytest.fixture(scope="module")
+def microgrids() -> Batteries:
+    return random_batteries(np.random.default_rng(11), MICROGRIDS)
+
+
+@pytest.mark.parametrize(
+    ("strategy", "name", "judge"), [pytest.param(*row, id=f"{row[0]}: {row[1]}") for row in table()]
 )
-microgrids = st.dictionaries(st.integers(1, 6), states, max_size=6)
-members = st.frozensets(st.integers(1, 6))
-befores = st.builds(lambda a, b: Decision(a - b, b), members, members)
+def test_strategy_has_its_properties(microgrids: Batteries, strategy: str, name: str, judge: Property) -> None:
+    # req: C2, A5, P4
+    wrong = np.flatnonzero(~judge(microgrids, STRATEGIES[strategy](microgrids)))
+    assert not wrong.size, f"{name}: {wrong.size} microgrids, the first is {plain(microgrids)[wrong[0]]}"
 
 
-def town(*levels_percent: tuple[int, int]) -> dict[int, BatteryState]:
+@pytest.mark.parametrize("strategy", NAMES)
+@pytest.mark.parametrize("seed", range(3))
+def test_strategy_plans_as_the_plain_reference(strategy: str, seed: int) -> None:
+    batteries = random_batteries(np.random.default_rng(seed), 1_000)
+    assert mismatches(strategy, batteries, plain(batteries)) == 0
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_a_town_decides_as_its_microgrids_one_by_one(strategy: str) -> None:
+    town = random_batteries(np.random.default_rng(4), 20)
+    plan = STRATEGIES[strategy](town)
+    for row, batteries in enumerate(plain(town)):
+        states = {
+            100 - place: BatteryState(
+                level=each.level,
+                capacity=each.capacity,
+                minimum=each.minimum,
+                available=each.available,
+                shares=each.may_share,
+                sharing=each.sharing,
+                weight=each.weight,
+            )
+            for place, each in reversed(list(enumerate(batteries)))
+        }
+        # The manager takes its meters in the order of their ids, whatever the order in which they reported.
+        mirrored = {101 - meter: state for meter, state in states.items()}
+        donors = decide(mirrored, strategy, town.band_permille).donors
+        expected = {place + 1: int(weight) for place, weight in enumerate(plan.weights[row]) if weight}
+        assert donors == expected
+        assert {m for m, r in reasons(mirrored, strategy, town.band_permille).items() if r.role == "gives"} == set(
+            donors
+        )
+
+
+def test_every_strategy_can_be_chosen_and_has_properties() -> None:
+    choices = get_args(GatewaySettings.model_fields["sharing"].annotation)
+    assert set(choices) == set(STRATEGIES) == set(PROPERTIES)
+
+
+# Examples
+
+
+def town(*levels_percent: tuple[int, int], sharing: tuple[int, ...] = ()) -> dict[int, BatteryState]:
     """Batteries 1, 2, ... as (level, minimum) in percent."""
     return {
-        i: BatteryState(level=level * 10, capacity=CAPACITY, minimum=minimum * 10)
+        i: BatteryState(level=level * 10, capacity=CAPACITY, minimum=minimum * 10, sharing=i in sharing)
         for i, (level, minimum) in enumerate(levels_percent, 1)
     }
-
-
-@given(microgrids, befores, st.integers(0, 100))
-def test_nobody_at_or_below_their_minimum_is_told_to_share(
-    batteries: dict[int, BatteryState], before: Decision, band: int
-) -> None:  # req: C2
-    decision = decide_spec(batteries, before, band)
-    assert all(batteries[meter].level > batteries[meter].minimum for meter in decision.donors)
-
-
-@given(microgrids, befores, st.integers(0, 100))
-def test_nobody_shares_unless_somebody_needs_it(
-    batteries: dict[int, BatteryState], before: Decision, band: int
-) -> None:  # req: C2
-    decision = decide_spec(batteries, before, band)
-    assert decision.receivers or not decision.donors
-    assert not decision.donors & decision.receivers
-    assert decision.donors | decision.receivers <= batteries.keys()
-
-
-@given(microgrids, befores, st.integers(0, 100))
-def test_everybody_below_their_minimum_is_helped_if_anybody_can(
-    batteries: dict[int, BatteryState], before: Decision, band: int
-) -> None:  # req: C2
-    decision = decide_spec(batteries, before, band)
-    needy = {meter for meter, battery in batteries.items() if battery.available and battery.level < battery.minimum}
-    assert needy <= decision.receivers
-    able = {
-        meter
-        for meter, b in batteries.items()
-        if b.available and b.level > b.minimum + CAPACITY * band // 1000 and meter not in decision.receivers
-    }
-    if needy:
-        assert able <= decision.donors
-
-
-@given(microgrids, befores, st.integers(0, 100))
-def test_unavailable_battery_is_never_told_to_share(
-    batteries: dict[int, BatteryState], before: Decision, band: int
-) -> None:
-    decision = decide_spec(batteries, before, band)
-    assert all(batteries[meter].available for meter in decision.donors)
-
-
-@given(microgrids, befores, st.integers(0, 100))
-def test_decision_with_the_same_levels_stays(batteries: dict[int, BatteryState], before: Decision, band: int) -> None:
-    once = decide_spec(batteries, before, band)
-    assert decide_spec(batteries, once, band) == once
-
-
-def switches(levels: list[int], *, watched: int) -> int:
-    """Count how often a battery of minimum 500 starts or stops beside one that always needs help and one that can."""
-    decision, told = NOBODY, []
-    for level in levels:
-        batteries = {
-            1: BatteryState(level=level, capacity=CAPACITY, minimum=500),
-            2: BatteryState(level=900, capacity=CAPACITY, minimum=500),
-            3: BatteryState(level=100, capacity=CAPACITY, minimum=500),
-        }
-        decision = decide_spec(batteries, decision, BAND)
-        told.append(1 in (decision.donors if watched == 1 else decision.receivers))
-    return sum(a != b for a, b in pairwise(told))
-
-
-@given(st.lists(st.integers(501, 510), min_size=1, max_size=30), st.sampled_from([480, 500, 530]))
-def test_donor_near_its_minimum_does_not_flap(levels: list[int], first: int) -> None:
-    assert switches([first, *levels], watched=1) == 0
-
-
-@given(st.lists(st.integers(500, 509), min_size=1, max_size=30), st.sampled_from([480, 530]))
-def test_receiver_near_its_minimum_does_not_flap(levels: list[int], first: int) -> None:
-    assert switches([first, *levels], watched=2) == 0
-
-
-@given(st.lists(st.integers(491, 509), min_size=1, max_size=30))
-def test_wobble_around_the_minimum_switches_at_most_once(levels: list[int]) -> None:
-    assert switches(levels, watched=2) <= 1
-
-
-def test_slow_rise_and_fall_switch_once_each_way() -> None:
-    rise = list(range(450, 560))
-    assert switches(rise, watched=1) == 1
-    assert switches(rise[::-1], watched=1) == 1
-    assert switches(rise, watched=2) == 1
-    assert switches(rise[::-1], watched=2) == 1
 
 
 @pytest.mark.parametrize(
@@ -135,18 +104,80 @@ def test_slow_rise_and_fall_switch_once_each_way() -> None:
 def test_sharing_is_as_the_town_specified(
     batteries: dict[int, BatteryState], donors: set[int], receivers: set[int]
 ) -> None:  # req: C2
-    decision = decide_spec(batteries, NOBODY, BAND)
-    assert decision.donors == donors
+    decision = decide(batteries, "spec", BAND)
+    assert decision.donors.keys() == donors
     assert decision.receivers == receivers
 
 
+def after(strategy: str, *percents: int) -> list[int]:
+    """Return the planned levels of batteries with a minimum of 50 %, in percent, without a band."""
+    level = np.array([percents]) * 10
+    same = np.full_like(level, CAPACITY)
+    yes = np.ones_like(level, bool)
+    plan = STRATEGIES[strategy](
+        Batteries(
+            level=level,
+            capacity=same,
+            minimum=same // 2,
+            available=yes,
+            may_share=yes,
+            sharing=~yes,
+            weight=np.ones_like(level),
+            band_permille=0,
+        )
+    )
+    return [int(each) for each in ((level - plan.giving + plan.receiving) // 10)[0]]
+
+
+def test_largest_surplus_gives_first() -> None:  # req: P4
+    assert after("rangers", 40, 53, 55) == [48, 50, 50]
+    assert after("rangers", 46, 53, 55) == [50, 53, 51]
+    assert after("spec", 46, 54, 56) == [50, 52, 54]
+
+
+def test_only_the_donors_that_are_needed_share_and_in_proportion() -> None:  # req: P4
+    assert decide(town((46, 50), (53, 50), (55, 50)), "rangers", BAND).donors == {3: MAX_WEIGHT}
+    weights = decide(town((40, 50), (55, 50), (80, 50), (45, 50)), "rangers", BAND).donors
+    assert weights == {3: MAX_WEIGHT}
+    weights = decide(town((20, 50), (60, 50), (70, 50), (55, 50)), "rangers", BAND).donors
+    assert weights == {2: 1 + 100 * 999 // 200, 3: MAX_WEIGHT}
+
+
+def test_aces_acts_only_when_a_battery_is_empty() -> None:  # req: A5
+    assert decide(town((1, 50), (80, 50)), "aces", BAND) == Decision()
+    assert decide(town((0, 50), (80, 50), (60, 50)), "aces", BAND).donors.keys() == {2, 3}
+
+
+def test_aces_goes_on_until_no_battery_requires_power() -> None:  # req: A5
+    assert decide(town((1, 50), (80, 50), sharing=(2,)), "aces", BAND).donors.keys() == {2}
+    assert decide(town((50, 50), (80, 50), sharing=(2,)), "aces", BAND) == Decision()
+
+
+def test_weights_are_those_that_the_members_agreed_to() -> None:  # req: C2
+    batteries = town((40, 50), (80, 50)) | {
+        3: BatteryState(level=900, capacity=CAPACITY, minimum=500, weight=7),
+    }
+    assert decide(batteries, "spec", BAND).donors == {2: 1, 3: 7}
+
+
+def test_help_starts_a_band_below_the_minimum_and_ends_at_it() -> None:
+    assert not decide({1: state(491), 2: state(900)}, "spec", BAND).donors
+    assert decide({1: state(490), 2: state(900)}, "spec", BAND).donors
+    assert decide({1: state(499), 2: state(900, sharing=True)}, "spec", BAND).donors
+    assert not decide({1: state(500), 2: state(900, sharing=True)}, "spec", BAND).donors
+
+
+def state(level: int, *, sharing: bool = False) -> BatteryState:
+    return BatteryState(level=level, capacity=CAPACITY, minimum=500, sharing=sharing)
+
+
+def test_battery_whose_minimum_is_within_the_band_is_helped_when_it_is_empty() -> None:
+    low = BatteryState(level=0, capacity=CAPACITY, minimum=5)
+    assert decide({1: low, 2: state(900)}, "spec", BAND).receivers == {1}
+
+
 def test_full_battery_with_a_minimum_of_all_it_holds_is_done_receiving() -> None:
-    batteries = town((100, 100), (90, 50))
-    assert decide_spec(batteries, Decision(frozenset({2}), frozenset({1})), BAND) == NOBODY
-
-
-def test_batteries_near_their_minimum_are_watched_closely() -> None:
-    assert near_minimum(town((40, 50), (50, 50), (55, 50), (56, 50)), 50) == {1, 2, 3}
+    assert decide(town((100, 100), (90, 50), sharing=(2,)), "spec", BAND) == Decision()
 
 
 def test_battery_that_can_not_be_commanded_receives_and_never_gives() -> None:  # req: C2, K5
@@ -154,6 +185,88 @@ def test_battery_that_can_not_be_commanded_receives_and_never_gives() -> None:  
         1: BatteryState(level=900, capacity=CAPACITY, minimum=500, shares=False),
         2: BatteryState(level=100, capacity=CAPACITY, minimum=500, shares=False),
     }
-    assert decide_spec(batteries, NOBODY, BAND) == Decision(frozenset(), frozenset({2}))
+    assert decide(batteries, "spec", BAND) == Decision({}, frozenset({2}))
     batteries[3] = BatteryState(level=800, capacity=CAPACITY, minimum=500)
-    assert decide_spec(batteries, NOBODY, BAND) == Decision(frozenset({3}), frozenset({2}))
+    assert decide(batteries, "spec", BAND) == Decision({3: 1}, frozenset({2}))
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+@pytest.mark.parametrize("level", [-1, CAPACITY + 1, 2**53])
+def test_battery_with_a_level_that_can_not_be_neither_gives_nor_receives(strategy: str, level: int) -> None:
+    batteries = {1: state(level, sharing=True), 2: state(0), 3: state(900)}
+    assert decide(batteries, strategy, BAND).donors.keys() == {3}
+    assert reasons(batteries, strategy, BAND)[1].role == "out"
+
+
+def test_batteries_near_their_minimum_are_watched_closely() -> None:
+    assert near_minimum(town((40, 50), (50, 50), (55, 50), (56, 50)), 50) == {1, 2, 3}
+
+
+# Flapping
+
+
+def switches(strategy: str, samples: list[list[int]], minimum: int = 500) -> list[int]:
+    """Count how often each battery starts or stops to share, by its levels."""
+    held: frozenset[int] = frozenset()
+    told = [held]
+    for levels in samples:
+        batteries = {
+            meter: BatteryState(level=level, capacity=CAPACITY, minimum=minimum, sharing=meter in held)
+            for meter, level in enumerate(levels)
+        }
+        held = frozenset(decide(batteries, strategy, BAND).donors)
+        told.append(held)
+    return [sum((meter in a) != (meter in b) for a, b in pairwise(told)) for meter in range(len(samples[0]))]
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+@given(
+    st.lists(st.integers(-15, 15), min_size=4, max_size=4),
+    st.lists(st.lists(st.integers(-4, 4), min_size=4, max_size=4), min_size=1, max_size=40),
+)
+def test_noise_of_half_a_band_switches_a_battery_at_most_four_times(
+    strategy: str, offsets: list[int], noise: list[list[int]]
+) -> None:
+    """However long: a battery that stands still near its minimum starts and stops once at most, as does the help."""
+    true = [500 + offset for offset in offsets[:3]] + [900 + offsets[3]]
+    samples = [[level + odd for level, odd in zip(true, each, strict=True)] for each in noise]
+    assert max(switches(strategy, samples)) <= 4
+
+
+@pytest.mark.parametrize(("strategy", "lowest"), [("spec", 450), ("rangers", 450), ("aces", 0)])
+def test_slow_rise_and_fall_switch_once_each_way(strategy: str, lowest: int) -> None:
+    rise = [[level, 900] for level in range(lowest, 560)]
+    assert switches(strategy, rise)[1] == 2
+    assert switches(strategy, [*rise[::-1], [lowest, 900]])[1] == 1
+
+
+def test_donor_near_its_minimum_does_not_flap() -> None:
+    falling = [[level + odd, 100] for level in range(560, 500, -1) for odd in (-4, 4, 0)]
+    assert switches("spec", falling) == [2, 0]
+
+
+# Division
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, MAX_WEIGHT), st.integers(0, 2**52)), min_size=1, max_size=12),
+    st.integers(0, 2**56),
+)
+def test_division_is_exact_for_any_numbers(parts: list[tuple[int, int]], total: int) -> None:
+    weights, caps = zip(*parts, strict=True)
+    found = pro_rata(np.array([total]), np.array([weights]), np.array([caps]))[0].tolist()
+    assert found == divide(total, weights, caps)
+    assert sum(found) == min(total, sum(cap for weight, cap in parts if weight))
+
+
+def test_totals_of_three_apartment_buildings_do_not_wrap() -> None:
+    """Each stores 2.4e9 mWh; times a weight of as many, the product passes 2**63."""
+    totals, caps = np.array([7_200_000_000, 2**62]), np.full((2, 3), 2**61)
+    weights = np.array([[1000, 999, 998], [1000, 999, 998]])
+    shares = pro_rata(totals, weights, caps)
+    assert shares.sum(axis=1).tolist() == totals.tolist()
+    assert [shares[row].tolist() for row in (0, 1)] == [
+        divide(int(total), row_weights.tolist(), [2**61] * 3)
+        for total, row_weights in zip(totals, weights, strict=True)
+    ]
+    assert water_fill(totals, caps)[1].tolist() == divide(2**62, [1] * 3, [2**61] * 3)

@@ -1,0 +1,15 @@
+"""Strategies of sharing by name: pure functions of arrays, for one microgrid or a whole town (docs/control.md)."""
+
+from collections.abc import Callable, Mapping
+
+from gateway.control.strategies import aces, rangers, spec
+from gateway.control.strategies.batteries import Batteries, Plan
+
+Strategy = Callable[[Batteries], Plan]
+"""Returns the plan for each row; without a memory, and without a limit of power."""
+
+STRATEGIES: Mapping[str, Strategy] = {"spec": spec.plan, "aces": aces.plan, "rangers": rangers.plan}
+"""By the name in the gateway's setting ``sharing``."""
+
+COMPARING = frozenset({"rangers"})
+"""Strategies under which a donor depends on the surpluses of others, so that a decision needs every level."""

@@ -1,0 +1,118 @@
+"""Batteries of many microgrids as arrays, what each has and lacks, and the plan of a strategy.
+
+Every array has the shape microgrids x places. Energies are int64 milliwatt-hours, each below 2**53 in size, so that
+the sum over the places of a microgrid stays below 2**63 for up to 1,024 places.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+
+Energies = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
+
+MAX_WEIGHT = 1000
+"""Highest weight of a donor (``commonwatt.protocol.commands``)."""
+
+
+def any_place(flags: Flags) -> Flags:
+    """Return whether a flag is set at any place of each microgrid."""
+    return np.asarray(flags.any(axis=1), np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batteries:
+    """The batteries of microgrids, as their meters report them; places without a battery are not available.
+
+    Attributes:
+        level: The energy stored in each battery.
+        capacity: Its capacity.
+        minimum: Its sharing minimum: below it the battery receives, and does not share.
+        available: Whether it can take part: its level is recent, its meter is up, and it is not isolated.
+        may_share: Whether it shares by command; else it only receives.
+        sharing: Whether its meter holds ``share_power_on``.
+        weight: The share of the discharge that its owner agreed to, relative to other donors, 1 to ``MAX_WEIGHT``.
+        band_permille: Thousandths of the capacity by which the start of help is delayed.
+    """
+
+    level: Energies
+    capacity: Energies
+    minimum: Energies
+    available: Flags
+    may_share: Flags
+    sharing: Flags
+    weight: Energies
+    band_permille: int
+
+    @cached_property
+    def usable(self) -> Flags:
+        """Whether a battery is available and its level can be."""
+        return self.available & (self.level >= 0) & (self.level <= self.capacity)
+
+    @cached_property
+    def surplus(self) -> Energies:
+        """The energy above the minimum, of batteries that may share."""
+        return np.where(self.usable & self.may_share, np.maximum(self.level - self.minimum, 0), 0)
+
+    @cached_property
+    def deficit(self) -> Energies:
+        """The energy that is missing up to the minimum."""
+        return np.where(self.usable, np.maximum(self.minimum - self.level, 0), 0)
+
+    @cached_property
+    def band(self) -> Energies:
+        """The width of the band."""
+        return self.capacity * self.band_permille // 1000
+
+    @cached_property
+    def held(self) -> Flags:
+        """Whether a battery shares by a command that its meter holds."""
+        return self.sharing & self.usable
+
+    @cached_property
+    def able(self) -> Flags:
+        """Whether a battery can give: it starts with a surplus of the band, and goes on down to its minimum."""
+        enough: Flags = self.surplus >= np.minimum(self.band, self.capacity - self.minimum)
+        return (self.surplus > 0) & (self.held | enough)
+
+    @cached_property
+    def low(self) -> Flags:
+        """Whether a battery's deficit is as large as the band, or the battery is empty."""
+        enough: Flags = self.deficit >= np.minimum(self.band, self.minimum)
+        return enough & (self.deficit > 0)
+
+    @cached_property
+    def empty(self) -> Flags:
+        """Whether a battery is empty, with a minimum above that."""
+        zero: Flags = self.level == 0
+        return zero & (self.deficit > 0)
+
+    def acting(self, start: Flags) -> Flags:
+        """Return the microgrids in which help is given, one flag each.
+
+        Help starts with a battery of ``start``, and ends when no battery is below its minimum. That help was started
+        is known by the meters that hold ``share_power_on``.
+        """
+        return any_place(start) | any_place(self.held) & any_place(self.deficit > 0)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which batteries give and receive, from now until each battery has its minimum or no surplus is left.
+
+    Attributes:
+        weights: The share of the discharge of each donor relative to other donors; 0: no donor.
+        giving: The energy that each donor is planned to give.
+        receiving: The energy that each battery is planned to receive.
+    """
+
+    weights: Energies
+    giving: Energies
+    receiving: Energies
+    donors: Flags = field(init=False)
+    """Whether each battery gives."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "donors", self.weights > 0)

@@ -1,0 +1,23 @@
+"""Strategy ``spec``, of the town's specification (C2): every battery above its minimum shares, by weight."""
+
+import numpy as np
+
+from gateway.control.strategies.batteries import Batteries, Flags, Plan
+from gateway.control.strategies.division import pro_rata, water_fill
+
+
+def plan(batteries: Batteries) -> Plan:
+    """Return the plan: when a battery is below its minimum and others are above, those above share.
+
+    Help starts when a deficit is as large as the band. It ends when no battery is below its minimum.
+    """
+    return all_above_share(batteries, batteries.acting(batteries.low))
+
+
+def all_above_share(batteries: Batteries, acting: Flags) -> Plan:
+    """Return the plan by which all batteries above their minimum share in the microgrids ``acting``."""
+    donors = batteries.able & acting[:, None]
+    weights = np.where(donors, batteries.weight, 0)
+    caps = np.where(weights > 0, batteries.surplus, 0)
+    total = np.minimum(caps.sum(axis=1), batteries.deficit.sum(axis=1))
+    return Plan(weights, pro_rata(total, weights, caps), water_fill(total, batteries.deficit))
