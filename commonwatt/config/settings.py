@@ -277,7 +277,7 @@ class GatewaySettings(Settings):
         "one is empty; `rangers`, the largest surplus gives first.",
     )
     sharing_band_permille: int = Field(
-        10,
+        20,
         ge=0,
         le=100,
         description="Thousandths of capacity that delay the start of help: a receiver is as far below its minimum, and "

@@ -1,32 +1,59 @@
-"""Division of energies in many microgrids at once, exact to the milliwatt-hour."""
+"""Division of energies in many microgrids at once, exact to the milliwatt-hour.
+
+The odd milliwatt-hours of a division go to the largest remainders; of equal remainders, to the first places. No
+product of a total and a weight is formed: a total may be as large as 2**62, and so may the sum of a microgrid's places,
+each counted with its largest cap.
+"""
 
 import numpy as np
 
-from gateway.control.strategies.batteries import Energies
+from gateway.control.strategies.batteries import Energies, any_place
+
+
+def water_fill(totals: Energies, caps: Energies) -> Energies:
+    """Divide each row's total equally, no share above its cap; energy beyond all caps is left out."""
+    places = caps.shape[1]
+    ordered = np.sort(caps, axis=1)
+    before = np.cumsum(ordered, axis=1) - ordered
+    # The smallest caps are filled, each as long as all larger ones can have as much.
+    filled = before + ordered * (places - np.arange(places)) <= totals[:, None]
+    count = filled.sum(axis=1)
+    rest = totals - np.where(filled, ordered, 0).sum(axis=1)
+    share, odd = np.divmod(rest, np.maximum(places - count, 1))
+    free = caps > share[:, None]
+    first = np.cumsum(free, axis=1) <= odd[:, None]
+    open_rows = (count < places)[:, None]
+    return np.where(free & open_rows, share[:, None] + first, caps)
 
 
 def pro_rata(totals: Energies, weights: Energies, caps: Energies) -> Energies:
-    """Divide each row's total in proportion to its weights, no share above its cap.
-
-    The odd milliwatt-hours go to the largest remainders; of equal remainders, to the first. Energy beyond all caps is
-    left out. No product of a total and a weight is formed, so totals may be as large as 2**62.
+    """Divide each row's total in proportion to its weights, no share above its cap; energy beyond all is left out.
 
     Args:
         totals: The energy to divide, one for each row.
-        weights: The weights; 0: no share.
+        weights: The weights, at most 1,000; 0: no share.
         caps: The largest share of each place.
     """
+    caps = np.where(weights > 0, caps, 0)
+    uneven = any_place((weights > 0) & (weights < weights.max(axis=1, keepdims=True, initial=0)))
+    result = water_fill(totals, caps)
+    if uneven.any():
+        result[uneven] = _by_weight(totals[uneven], weights[uneven], caps[uneven])
+    return result
+
+
+def _by_weight(totals: Energies, weights: Energies, caps: Energies) -> Energies:
+    """Fill the places whose cap is below their share, and divide the rest again, until no more are filled."""
     result = np.zeros_like(caps)
-    rows = np.flatnonzero((totals > 0) & ((caps > 0) & (weights > 0)).any(axis=1))
-    rest = totals[rows].copy()
-    caps = np.where(weights > 0, caps, 0)[rows]
+    rows = np.flatnonzero((totals > 0) & any_place(caps > 0))
+    rest, caps = totals[rows], caps[rows]
     weights = np.where(caps > 0, weights[rows], 0)
     while rows.size:
         whole = weights.sum(axis=1)[:, None]
         times, over = np.divmod(rest[:, None], whole)
         share = weights * times + weights * over // whole
         full = (weights > 0) & (caps <= share)
-        last = ~full.any(axis=1)
+        last = ~any_place(full)
         if last.any():
             left = weights[last] * over[last] % whole[last]
             result[rows[last]] += share[last] + _odd(left, rest[last] - share[last].sum(axis=1))
@@ -34,14 +61,9 @@ def pro_rata(totals: Energies, weights: Energies, caps: Energies) -> Energies:
         result[rows] += taken
         rest = rest - taken.sum(axis=1)
         weights = np.where(full, 0, weights)
-        more = ~last & (rest > 0) & (weights > 0).any(axis=1)
+        more = ~last & (rest > 0) & any_place(weights > 0)
         rows, rest, caps, weights = rows[more], rest[more], caps[more], weights[more]
     return result
-
-
-def water_fill(totals: Energies, caps: Energies) -> Energies:
-    """Divide each row's total equally, no share above its cap; energy beyond all caps is left out."""
-    return pro_rata(totals, np.ones_like(caps), caps)
 
 
 def _odd(left: Energies, odd: Energies) -> Energies:

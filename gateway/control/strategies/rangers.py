@@ -5,6 +5,9 @@ import numpy as np
 from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries, Energies, Flags, Plan
 from gateway.control.strategies.division import water_fill
 
+_AHEAD = 2**60
+"""More than any surplus."""
+
 
 def plan(batteries: Batteries) -> Plan:
     """Return the plan: of the batteries above their minimum, only those give that are needed.
@@ -26,7 +29,7 @@ def plan(batteries: Batteries) -> Plan:
 
 def _given_before(surplus: Energies, first: Flags) -> Energies:
     """Return the sum of the surpluses that come before each: those of ``first``, then larger ones, then places."""
-    order = np.lexsort((-surplus, ~first), axis=1)
+    order = np.argsort(-(surplus + np.where(first, _AHEAD, 0)), axis=1, kind="stable")
     ordered = np.take_along_axis(surplus, order, axis=1)
     result = np.empty_like(surplus)
     np.put_along_axis(result, order, np.cumsum(ordered, axis=1) - ordered, axis=1)

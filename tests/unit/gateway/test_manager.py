@@ -32,7 +32,7 @@ def sharing_for(world: World, before: int = 0) -> list[tuple[str, int | None]]:
 
 
 def test_those_above_share_as_soon_as_a_level_below_its_minimum_arrives(world: World) -> None:
-    assert households(world, 80, 70, 49) == [("1", "share_power_on"), ("2", "share_power_on")]
+    assert households(world, 80, 70, 48) == [("1", "share_power_on"), ("2", "share_power_on")]
 
 
 def test_nobody_shares_while_all_are_above_or_all_below(world: World) -> None:
@@ -44,12 +44,12 @@ def test_a_level_in_a_put_decides_as_well(world: World) -> None:
     households(world, 80, 70)
     world.introduce(3)
     before = len(world.sent)
-    world.put(3, 1, readings(3, 1, 1, kind=2, value=14_000_000, start=START + 15))
+    world.put(3, 1, readings(3, 1, 1, kind=2, value=13_000_000, start=START + 15))
     assert sharing_since(world, before) == [("1", "share_power_on"), ("2", "share_power_on")]
 
 
 def test_sharing_ends_when_the_receiver_is_at_its_minimum(world: World) -> None:
-    households(world, 80, 49, 50.5)
+    households(world, 80, 48, 50.5)
     world.now += 15
     assert world.level(2, 49.9) == []
     world.now += 15
@@ -60,14 +60,14 @@ def test_sharing_ends_when_the_receiver_is_at_its_minimum(world: World) -> None:
 
 def test_no_battery_shares_for_ever_at_night(world: World) -> None:
     """The physics fills a receiver exactly to its minimum, and its load takes from it all night."""
-    households(world, 80, 49, 50.5)
+    households(world, 80, 48, 50.5)
     before = len(world.sent)
-    for percent in (49.5, 50, 49.9, 49.8, 49.1):
+    for percent in (49.5, 50, 49.9, 49.8, 48.1):
         world.now += 15
         world.level(2, percent)
     assert sharing_since(world, before) == [("1", "share_power_off")]
     world.now += 15
-    world.level(2, 48.9)
+    world.level(2, 47.9)
     assert sharing_since(world, before)[1:] == [("1", "share_power_on")]
 
 
