@@ -5,11 +5,9 @@ and then publishes the returned messages. The time argument ``raw`` only has to 
 ``gateway.timekeeper`` computes the correct time from it.
 """
 
-from dataclasses import asdict
-
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.byte_count import ByteCount
-from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.machine import Machine
@@ -21,7 +19,7 @@ from commonwatt.protocol.batches import BatchAck, unpack_batch_ack
 from commonwatt.protocol.commands import Outcome
 from commonwatt.protocol.controller_commands import PERIODS, ControllerCommand
 from commonwatt.protocol.dead_letters import MESSAGE_REASON, DeadLetterSource
-from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
+from commonwatt.protocol.heartbeats import LineByteCount
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level, Refusal, judge_level, unpack_level
 from commonwatt.protocol.topics import (
@@ -30,18 +28,17 @@ from commonwatt.protocol.topics import (
     EVENTS,
     LEVELS,
     RECORDS,
-    STATUS,
     broker_up,
     gateway_down,
-    gateway_up,
     parse_meter_up,
 )
 from commonwatt.town.registry import RegisteredMeter
-from gateway.changes import RELAYED_SLOTS, Change, PeriodDone, Setting
+from gateway import status
+from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
 from gateway.control.manager import Manager
-from gateway.control.meter_states import meter_states, meters_view
 from gateway.control.modes import Modes
+from gateway.control.requests import Requests
 from gateway.events import (
     ClockJumped,
     Committed,
@@ -87,8 +84,12 @@ class Gateway:
     """One microgrid's controller.
 
     Attributes:
+        microgrid: The microgrid.
+        meters: Its registered meters, by id.
+        store: Its store.
         collector: Accepts the meters' messages.
         manager: Keeps the meters in their desired states.
+        requests: Makes the requests to the meters that set no state.
         modes: Keeps the microgrid in its operating modes.
         relay: Relays data to the utility.
         utility_commands: Carries out the utility's commands.
@@ -104,23 +105,24 @@ class Gateway:
         self.now = Now(0, Trust.NONE)
         self.collector = Collector(settings.microgrid, store)
         self.manager = Manager(settings, store, meters)
-        self.modes = Modes(settings.microgrid, store, self.manager, meters, settings.stable_voltage_s)
+        self.requests = Requests(self.manager, settings.near_minimum_permille)
+        self.modes = Modes(settings, store, self.manager, self.requests, meters)
         self.relay = Relay(settings.microgrid, store)
         self.upkeep = Upkeep(store, settings.backup_bytes)
         self.line = line_of(settings, store)
         self.household = Household(settings, store, meters, self.manager)
         periods: dict[str, int] = {name: getattr(settings, name) for name in PERIODS}
         self.utility_commands = UtilityCommands(settings.microgrid, store, self.relay, self.modes, periods)
-        self._microgrid = settings.microgrid
-        self._store = store
-        self._meters = meters
+        self.microgrid = settings.microgrid
+        self.store = store
+        self.meters = meters
         self._urgent = False
         self._done: dict[str, int] = {}
         self._shifted: list[Effect[Change]] = []
 
     def register(self, meters: dict[MeterId, RegisteredMeter]) -> None:
         """Replace the registry by a changed one."""
-        self._meters = meters
+        self.meters = meters
         self.manager.register(meters)
         self.modes.register(meters)
         self.household.register(meters)
@@ -155,12 +157,12 @@ class Gateway:
     def from_meter(self, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
         """Handle a message from the microgrid's broker."""
         now = self._tell(raw)
-        if topic == broker_up(self._microgrid):
+        if topic == broker_up(self.microgrid):
             return self._told(payload, now)
         parsed = parse_meter_up(topic)
-        if parsed is None or parsed.microgrid != self._microgrid:
+        if parsed is None or parsed.microgrid != self.microgrid:
             return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
-        meter = self._meters.get(parsed.meter)
+        meter = self.meters.get(parsed.meter)
         if (view := self.manager.meters.get(parsed.meter)) is not None:
             view.heard = now
         if parsed.leaf in (RECORDS, EVENTS):
@@ -219,7 +221,7 @@ class Gateway:
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:
         """Compare a meter's ids with the store's (docs/stores.md): request the records it has, count lost ids."""
-        if outcome.cmd != "initialize" or meter not in self._meters:
+        if outcome.cmd != "initialize" or meter not in self.meters:
             return []
         effects: list[Effect[Change]] = []
         for log, ids, what in ((Log.HISTORY, outcome.history, "records"), (Log.EVENT, outcome.events, "events")):
@@ -234,13 +236,13 @@ class Gateway:
         """Handle a message from the head-end."""
         now = self._tell(raw)
         try:
-            if topic == gateway_down(self._microgrid, ACKS):
+            if topic == gateway_down(self.microgrid, ACKS):
                 return self._acknowledged(unpack_batch_ack(payload), raw, now)
-            if topic == gateway_down(self._microgrid, COMMANDS):
+            if topic == gateway_down(self.microgrid, COMMANDS):
                 return self.utility_commands.do(unpack_json(ControllerCommand, payload), now)
         except ProtocolError as error:
             source = (
-                DeadLetterSource.BATCH_ACK if topic == gateway_down(self._microgrid, ACKS) else DeadLetterSource.COMMAND
+                DeadLetterSource.BATCH_ACK if topic == gateway_down(self.microgrid, ACKS) else DeadLetterSource.COMMAND
             )
             return self._junk(source, payload, error.code, now)
         return self._junk(DeadLetterSource.UNKNOWN, payload, Refusal.MALFORMED, now)
@@ -249,7 +251,7 @@ class Gateway:
         """Handle a batch's acknowledgement, and the time in it."""
         # The time is used only for a batch in flight: the network may have delayed any other acknowledgement.
         batch = self.relay.in_flight.get(ack.sequence)
-        if ack.store == self._store.store_id and batch is not None and ack.trust is Trust.NETWORK:
+        if ack.store == self.store.store_id and batch is not None and ack.trust is Trust.NETWORK:
             self.time.network(raw, ack.time, now - batch.sent)
         return self.relay.acknowledged(ack, now) + self.household.save(acknowledged=True)
 
@@ -273,7 +275,7 @@ class Gateway:
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:
         """Test a quiet connection: send requests to some meters, or an empty batch to the utility."""
         now = self._tell(raw)
-        return self.manager.probe(PROBED_METERS) if link == "meters" else self.relay.hello(now)
+        return self.requests.probe(PROBED_METERS) if link == "meters" else self.relay.hello(now)
 
     def disk_space(self, free_bytes: int) -> bool:
         """Set the free bytes on the disk; return whether the gateway began or ceased to refuse records."""
@@ -321,17 +323,17 @@ class Gateway:
         if job == RETRY:
             return self._retry(now)
         if job == HEARTBEAT:
-            return [self._status(now)]
+            return [status.heartbeat(self, now)]
         if job == "levels_s":
-            return self.manager.share(now) + self.manager.ask_levels(now, self.utility_commands.periods[job])
+            return self.manager.share(now) + self.requests.levels(now, self.utility_commands.periods[job])
         every_s = self.utility_commands.periods[job]
         period = now // every_s
-        if period in (self._done.get(job), self._store.period(job)):
+        if period in (self._done.get(job), self.store.period(job)):
             return []
         self._done[job] = period
         done: list[Effect[Change]] = [Write(PeriodDone(job, period))] if every_s >= STORED_PERIOD_S else []
         if job == "collect_s":
-            return done + self.manager.ask_records(list(self._meters))
+            return done + self.requests.records(list(self.meters))
         if job == "relay_s":
             self.relay.due(now)
         else:
@@ -350,59 +352,11 @@ class Gateway:
         modes = self.modes.keep(now) + self.modes.ask(now)
         return self.manager.resend(now) + modes + self.upkeep.turn() + self.household.save(acknowledged=False)
 
-    def _status(self, now: Now) -> Publish:
-        backlog = zip(("backlog_parts", "backlog_events", "backlog_letters"), self._store.backlog(), strict=True)
-        heartbeat = Heartbeat.model_validate(
-            dict(backlog)
-            | {
-                "time": now,
-                "store": self._store.store_id,
-                "backlog_age_s": self.backlog_age_s(now),
-                "aggregation": self.relay.mode.name,
-                "periods": self.utility_commands.periods,
-                "tuned": sorted(self.utility_commands.tuned),
-                "minima": self.manager.minima(),
-                "trust": now.trust,
-                "offset_s": int(self.time.offset_s),
-                "fenced": len(self.manager.epochs.fenced),
-                "lte": self.line.month(now),
-            }
-        )
-        return Publish(gateway_up(self._microgrid, STATUS), heartbeat.pack(), qos=0)
-
     def backlog_age_s(self, now: Now) -> int:
         """Return the seconds since the end of the oldest quarter with unacknowledged parts; 0: there is none."""
-        since = self._store.backlog_since()
+        since = self.store.backlog_since()
         return 0 if since is None else max(0, now - (since + 1) * QUARTER_S)
-
-    def _batteries(self, now: Now) -> dict[str, dict[str, object]]:
-        """Return each battery with its role and the reason, by its meter, as JSON."""
-        reasons = self.manager.reasons(now)
-        return {
-            str(meter): asdict(state) | asdict(reasons[meter]) for meter, state in self.manager.batteries(now).items()
-        }
 
     def view(self, raw: EpochSeconds) -> dict[str, object]:
         """Return the gateway's present state for the status page, as JSON."""
-        now = self._tell(raw)
-        return {
-            "microgrid": self._microgrid,
-            "time": now,
-            "trust": now.trust.name.lower(),
-            "offset_s": int(self.time.offset_s),
-            "time_contested": self.time.contested,
-            "backlog": dict(zip(("parts", "events", "dead_letters"), self._store.backlog(), strict=True)),
-            "backlog_age_s": self.backlog_age_s(now),
-            "records": dict(self.collector.counts.records),
-            "relayed_slots": int(self._store.setting(RELAYED_SLOTS) or "0"),
-            "aggregation": self.relay.mode.name,
-            "periods": self.utility_commands.periods,
-            "tuned": sorted(self.utility_commands.tuned),
-            "lte": self.line.view(now),
-            "batteries": self._batteries(now),
-            "donors": sorted(map(str, self.manager.decision.donors)),
-            "receivers": sorted(map(str, self.manager.decision.receivers)),
-            "last_commands": [{**asdict(note), "meter": str(note.meter)} for note in self.manager.notes],
-            "meters": meters_view(self.manager, now, self.utility_commands.periods["collect_s"]),
-            "meter_states": meter_states(self._meters, self.manager, now),
-        }
+        return status.view(self, self._tell(raw))

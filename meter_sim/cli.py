@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import closing
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from commonwatt.config.settings import MetersSettings
 from commonwatt.device.store import open_checked, reading_store
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.words import moment
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
@@ -19,6 +21,7 @@ from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.dump import held_lines, true_lines
+from meter_sim.faults import Faults, path_of, save
 from meter_sim.fleet import Fleet
 from meter_sim.metrics import FleetMetrics
 from meter_sim.truth import TRUTH
@@ -70,6 +73,33 @@ def dump(
         with reading_store(settings.store) as store:
             for line in true_lines(store) if truth else held_lines(store):
                 typer.echo(line)
+
+
+class FeederState(StrEnum):
+    """Whether the town's side of the boundary has voltage."""
+
+    DEAD = "dead"
+    ALIVE = "alive"
+
+
+@app.command()
+@flowing
+def feeder(
+    state: Annotated[FeederState, typer.Argument(help="`dead` or `alive`.")],
+    config: ConfigOption,
+    for_s: Annotated[int, typer.Option("--for", min=15, help="dead: for so many seconds of the town's time.")] = 43_200,
+) -> None:
+    """Cut the emulated feeder between the town and this microgrid, or make it alive again.
+
+    The running meters see it at their next slot, within 15 s of the town's time: the boundary switch trips, and the
+    boundary's meters tell the gateway.
+    """
+    with errors_reported():
+        settings = load_settings(config, "meters", MetersSettings)
+        now = int(load_clock(settings.clock).now())
+        until = now + for_s if state is FeederState.DEAD else 0
+        save(path_of(settings.store), Faults(feeder_dead_until=until))
+        typer.echo(f"the feeder of {settings.microgrid} is {state}" + (f" until {moment(until)}" if until else ""))
 
 
 async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:

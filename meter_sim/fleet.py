@@ -24,13 +24,17 @@ from commonwatt.model.effects import Effect, Write
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State
+from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.network.tls import ClientTls, client_tls
+from commonwatt.protocol.commands import Epoch, Held, Kind
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.watchdog import Work
-from commonwatt.town.town import Microgrid, Town
+from commonwatt.town.town import Function, Microgrid, Town
+from meter_sim.faults import FaultsFile, path_of
 from meter_sim.metrics import Figures
-from meter_sim.physics.microgrid import MicrogridPhysics
+from meter_sim.physics.microgrid import Grid, MicrogridPhysics, Step
+from meter_sim.switch import BoundarySwitch
 from meter_sim.truth import Change, has_slot, last_slot
 from meter_sim.world import Failures, World
 
@@ -82,6 +86,9 @@ class Fleet:
         self._world = World(MicrogridPhysics(town, microgrid), microgrid, last_slot(store), clock.now())
         self._ahead_s = 0.0
         self._descriptions = {m.id: m for m in microgrid.meters if m.emulated}
+        self._boundary = {m.id for m in microgrid.meters if m.emulated and m.function is Function.BOUNDARY}
+        self._faults = FaultsFile(path_of(settings.store))
+        self._switch = BoundarySwitch(0, is_open=False)
         self._shell = DeviceShell(microgrid.id, store, self.tally)
         for meter in self._descriptions:
             token = tokens.get(str(meter))
@@ -135,6 +142,9 @@ class Fleet:
         for meter, description in self._descriptions.items():
             stored = self._store.load(meter) or _new(meter, now)
             self.meters[meter] = Meter(description, self._limits, stored, self.tally)
+        was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self._boundary)
+        delay_s = return_delay_s(self._microgrid.id, is_public=self._microgrid.kind == "public")
+        self._switch = BoundarySwitch(delay_s, is_open=was_open)
         last = self._world.slot_end
         await self._pass_unmeasured(stop)
         effects: Effects = [Write(self._world.slot())]
@@ -153,7 +163,7 @@ class Fleet:
         self._world.skip_to(self._last_moment())
         steps = 0
         while self._world.slot_end + SLOT_S <= self._last_moment() and not stop.is_set():
-            self._world.step({})
+            self._step({})
             steps += 1
             if steps % _STEPS_AT_ONCE == 0:
                 await asyncio.sleep(0)
@@ -213,10 +223,12 @@ class Fleet:
 
     def _slot(self) -> Effects:
         """Step the physics by one slot and measure it; a late fleet makes every slot, in order."""
-        step = self._world.step(
-            {meter: self._commanded(meter, core, self._world.slot_end) for meter, core in self.meters.items()}
-        )
+        at = self._world.slot_end
+        step = self._step({meter: self._commanded(meter, core, at) for meter, core in self.meters.items()})
         effects: Effects = [Write(self._world.slot())]
+        for meter in self._boundary - self._down:
+            effects += self.meters[meter].sense(self._switch.bits, self._clock.now())
+            self._timers.set(meter, self.meters[meter].wake_at)
         # Slew the clock by a part of this slot, so that no slot is lost or comes twice.
         self._ahead_s += max(-SLEW_S, min(SLEW_S, -self._ahead_s - self._told_s()))
         if has_slot(self._store, self._world.slot_end):
@@ -225,6 +237,15 @@ class Fleet:
             if meter not in self._down:
                 effects += core.measure(self._world.slot_end, step.readings[meter])
         return effects
+
+    def _step(self, commanded: Mapping[MeterId, Commanded]) -> Step:
+        """Step the boundary switch, then the physics, by one slot."""
+        at = self._world.slot_end
+        voltage = at >= self._faults.read().feeder_dead_until
+        held = [self.meters[meter].desired_states.held.get(Kind.ISOLATED) for meter in self._boundary]
+        self._switch.step(voltage=voltage, held=max(filter(None, held), key=_pair, default=None), at=at)
+        switch = dict.fromkeys(self._boundary, Commanded(isolated=self._switch.is_open))
+        return self._world.step({**commanded, **switch}, Grid(voltage=voltage))
 
     def _commanded(self, meter: MeterId, core: Meter, at: EpochSeconds) -> Commanded:
         commanded = core.commanded(at)
@@ -260,6 +281,10 @@ class Fleet:
         settings = self._settings
         own = None if settings.certificates is None else settings.certificates / f"{meter}.pem"
         return client_tls(settings.broker_ca, own, settings.broker_revoked)
+
+
+def _pair(held: Held) -> tuple[Epoch, int]:
+    return held.epoch, held.seq
 
 
 def _new(meter: MeterId, now: float) -> Stored:

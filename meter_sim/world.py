@@ -7,7 +7,7 @@ from commonwatt.device.desired_states import Commanded
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.town.town import Microgrid
-from meter_sim.physics.microgrid import MicrogridPhysics, Step
+from meter_sim.physics.microgrid import ON_GRID, Grid, MicrogridPhysics, Step
 from meter_sim.truth import Slot
 
 MAX_CATCH_UP_S = 7 * 86_400
@@ -33,9 +33,9 @@ class World:
                 meter: min(slot.levels.get(meter, level), capacity[meter]) for meter, level in self.levels.items()
             }
 
-    def step(self, commanded: Mapping[MeterId, Commanded]) -> Step:
+    def step(self, commanded: Mapping[MeterId, Commanded], grid: Grid = ON_GRID) -> Step:
         """Step the physics by one slot."""
-        step = self._physics.step(self.levels, self.slot_end, commanded)
+        step = self._physics.step(self.levels, self.slot_end, commanded, grid)
         self.levels = step.levels
         self.slot_end += SLOT_S
         return step

@@ -20,7 +20,7 @@ from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.now import Trust
-from commonwatt.model.records import EventRecord, Log, RecordType, State
+from commonwatt.model.records import BOUNDARY_BITS, EventRecord, Log, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind
@@ -94,6 +94,8 @@ class Meter:
         self._asked: dict[Log, float] = {}
         self._relieved: int | None = None
         self._level_at: EpochSeconds | None = None
+        sensed = State(self.state.bits)
+        self._sensed = sensed & (BOUNDARY_BITS | State.OFF_GRID) if sensed & BOUNDARY_BITS else State(0)
 
     @property
     def wake_at(self) -> float | None:
@@ -106,7 +108,7 @@ class Meter:
     @property
     def bits(self) -> State:
         """Its present state bits."""
-        return State(0) if self.state.stopped else State.INITIALIZED | self.desired_states.bits
+        return State(0) if self.state.stopped else State.INITIALIZED | self.desired_states.bits | self._sensed
 
     def commanded(self, at: EpochSeconds) -> Commanded:
         """Return the desired states in force during the slot that starts at ``at``; a stopped meter has none."""
@@ -160,6 +162,14 @@ class Meter:
             return [*relief, *self._save(gaps=self.state.gaps + slots)]
         last_slot = max(self.state.last_slot, *(reading.end for reading in readings))
         return [*relief, *self._add(readings, last_slot=last_slot)]
+
+    def sense(self, bits: State, now: float) -> Effects:
+        """Set the state bits of the boundary that this meter senses; a change is an event, and is sent at once."""
+        if bits == self._sensed or self.state.stopped:
+            return []
+        self._sensed = bits
+        effects = [*self._note(self.time(now)), *self._save()]
+        return effects + self._send(Log.EVENT, now)
 
     def report_level(self, at: EpochSeconds, level: MilliwattHours) -> Effects:
         """Set the present level of the battery, which ``get`` of levels reports; records may be made of it later."""

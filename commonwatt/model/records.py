@@ -70,6 +70,9 @@ class State(IntFlag):
     """Boundary meters: the boundary switch is open."""
 
 
+BOUNDARY_BITS = State.DEAD_FEEDER | State.SWITCH_OPEN
+"""The bits that only boundary meters have; with either, a microgrid is OFF_GRID."""
+
 KNOWN_STATES = sum(State)
 """All bits of ``State``."""
 

@@ -14,20 +14,13 @@ stable for ``stable_s``, observed without a gap; an excursion begins the wait ag
 own delay, so that not all load returns at once.
 """
 
-import hashlib
 from dataclasses import dataclass
 from enum import StrEnum
 
-from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.model.units import EpochSeconds
 
 REPORT_GOOD_FOR_S = 60
 """A gap of more seconds between two reports may hide an excursion: the wait begins again."""
-
-BLOCKS = 6
-"""Blocks in which all microgrids but the public one return."""
-
-BLOCK_S = 240
-"""Seconds between two blocks: the last one returns 24 minutes after the public microgrid."""
 
 
 class Phase(StrEnum):
@@ -150,13 +143,3 @@ def contradiction(boundary: Boundary, notice: bool | None) -> str | None:
         return None
     said, seen = ("lost", "has voltage") if notice else ("back", "has no voltage")
     return f"the utility says that power is {said}, but the boundary sensor {seen}; the sensor is right"
-
-
-def return_delay_s(microgrid: MicrogridId, *, is_public: bool) -> int:
-    """Return the seconds that a microgrid waits after a stable voltage: the public one none, the others by block.
-
-    The block is random, but the same at each return and known without communication.
-    """
-    if is_public:
-        return 0
-    return BLOCK_S * (1 + hashlib.sha256(microgrid.encode()).digest()[0] % BLOCKS)

@@ -5,7 +5,7 @@ A gateway that lost its store reads the pairs from the meters' answers and conti
 """
 
 from collections import deque
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 
 from commonwatt.config.settings import GatewaySettings
@@ -16,12 +16,13 @@ from commonwatt.model.records import KNOWN_STATES, State
 from commonwatt.model.units import MAX_EPOCH, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.model.validation import FUTURE_S
 from commonwatt.protocol.commands import VERBS, Command, Held, Kind, Outcome
+from commonwatt.protocol.controller_commands import Strategy
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, MeterInfo
 from gateway.control.epochs import MAX_COUNTER, Epochs
 from gateway.control.meter_view import CommandNote, Counts, MeterView
-from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
+from gateway.control.sharing import BatteryState, Decision, decide, reasons
 from gateway.control.strategies import COMPARING
 from gateway.control.strategies.words import Reason
 from gateway.stored import KeptMeters
@@ -67,6 +68,9 @@ class Manager:
         meters: The present state of each registered meter.
         epochs: The epoch for each meter, and the meters that are not commanded.
         decision: The donors and the receivers.
+        strategy: How batteries share.
+        weights: Share of a donor's discharge relative to others, by meter; 1 if absent.
+        levels_s: Seconds between two requests for a level; two such periods without one exclude a battery.
         notes: The last commands and their outcomes.
     """
 
@@ -74,18 +78,19 @@ class Manager:
         self.counts = Counts()
         self.notes: deque[CommandNote] = deque(maxlen=20)
         self._microgrid = settings.microgrid
-        self._settings = settings
+        self.strategy: Strategy = settings.sharing
+        self.weights: Mapping[MeterId, int] = {int(meter): weight for meter, weight in settings.weights.items()}
+        self._band_permille = settings.sharing_band_permille
         self._changed = False
         self._desired = {(d.meter, d.kind): d for d in store.desired()}
         self._sent: dict[tuple[MeterId, Kind], tuple[EpochSeconds, int]] = {}
         self._number = 0
-        self._probed = 0
         self.epochs = Epochs(store, registry)
         self._registry = registry
         said = {info.meter: info for info in store.meters()}
         self.meters = {meter: MeterView(info=said.get(meter)) for meter in registry}
         self.decision = Decision()
-        self._levels_s = settings.levels_s
+        self.levels_s = settings.levels_s
         self._began: EpochSeconds | None = None
 
     def register(self, registry: dict[MeterId, RegisteredMeter]) -> None:
@@ -196,7 +201,7 @@ class Manager:
         """Decide which batteries share, from the present levels and the states that the meters hold."""
         self._changed = False
         batteries = self.batteries(now)
-        self.decision = decide(batteries, self._settings.sharing, self._settings.sharing_band_permille)
+        self.decision = decide(batteries, self.strategy, self._band_permille)
         if self._awaits_levels(batteries, now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
             donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
@@ -231,13 +236,13 @@ class Manager:
             and meter not in batteries
             and meter not in self.epochs.fenced
         ]
-        found = self._settings.sharing in COMPARING or any(self._shares(meter, now) for meter in self.meters)
+        found = self.strategy in COMPARING or any(self._shares(meter, now) for meter in self.meters)
         return bool(missing) and found
 
     @property
     def _level_good_for_s(self) -> int:
         """Seconds after which a level is too old for its battery to take part: two periods."""
-        return 2 * max(self._levels_s, SLOT_S)
+        return 2 * max(self.levels_s, SLOT_S)
 
     def _shares(self, meter: MeterId, now: Now) -> bool:
         """Return whether ``share_power_on`` is in force at a meter, or on its way there."""
@@ -246,7 +251,7 @@ class Manager:
 
     def reasons(self, now: Now) -> dict[MeterId, Reason]:
         """Return why each battery whose minimum and level are known shares, receives or rests."""
-        return reasons(self.batteries(now), self._settings.sharing, self._settings.sharing_band_permille)
+        return reasons(self.batteries(now), self.strategy, self._band_permille)
 
     def order(
         self,
@@ -275,15 +280,7 @@ class Manager:
         return [*self._set(desired), *self._send(desired, now)]
 
     def keep(self, meter: MeterId, kind: Kind, on: bool, now: Now, *, explicit: bool = False) -> list[Effect[Change]]:
-        """Keep a state that ends by itself on, renewed before its end; or end it.
-
-        Args:
-            meter: The meter.
-            kind: ``SHARING``, ``REDUCING`` or ``ISOLATED``.
-            on: Whether it is wanted.
-            now: The time.
-            explicit: Also command a state off that ended by itself, once.
-        """
+        """Keep a state on, renewed before its end, or end it; ``explicit``: also one that ended by itself, once."""
         desired = self._desired.get((meter, kind))
         left_s = 0 if desired is None else (desired.until or 0) - now
         is_on = desired is not None and desired.value == "on" and left_s > 0
@@ -315,7 +312,7 @@ class Manager:
                 available=up and not self.level_is_old(view, now),
                 shares=self._registry[meter].shares,
                 sharing=self._shares(meter, now),
-                weight=self._settings.weights.get(str(meter), 1),
+                weight=self.weights.get(meter, 1),
             )
         return states
 
@@ -366,43 +363,6 @@ class Manager:
             if key[0] in self.meters and due:
                 effects += self._send(desired, now)
         return effects
-
-    def ask_levels(self, now: Now, levels_s: int) -> list[Effect[Change]]:
-        """Request levels of batteries near their minimum, and of others whose level is older than ``levels_s``.
-
-        Two such periods without a level exclude a battery from sharing.
-        """
-        self._levels_s = levels_s
-        near = near_minimum(self.batteries(now), self._settings.near_minimum_permille)
-        return [
-            self.command(meter, "get", what="levels")
-            for meter, view in self.meters.items()
-            if meter not in self.epochs.fenced
-            and view.info is not None
-            and view.info.capacity is not None
-            and (meter in near or now - view.level_heard >= levels_s)
-        ]
-
-    def ask_records(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
-        """Request records and events of meters that send only on request."""
-        return [
-            self.command(meter, "get", what=what)
-            for meter in meters
-            for what in ("records", "events")
-            if meter not in self.epochs.fenced
-            if (view := self.meters.get(meter)) and view.info is not None and not view.info.push
-        ]
-
-    def probe(self, count: int) -> list[Effect[Change]]:
-        """Request the state of some meters, in rotation."""
-        meters = [meter for meter in self.meters if meter not in self.epochs.fenced]
-        asked = [meters[(self._probed + n) % len(meters)] for n in range(min(count, len(meters)))]
-        self._probed += len(asked)
-        return self.ask_states(asked)
-
-    def ask_states(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
-        """Request the state of meters."""
-        return [self.command(meter, "get", what="state") for meter in meters if meter not in self.epochs.fenced]
 
     def command(self, meter: MeterId, cmd: str, **fields: object) -> Publish:
         """Make a command that sets no state."""

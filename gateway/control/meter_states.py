@@ -1,6 +1,7 @@
 """The present state of each meter, for the status page."""
 
 from collections.abc import Mapping
+from dataclasses import asdict
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
@@ -64,3 +65,9 @@ def _state(meter: MeterId, registered: RegisteredMeter, manager: Manager, now: N
         "told_to_share": told,
         "share_confirmed": sharing is not None and told and sharing.confirmed,
     }
+
+
+def batteries_view(manager: Manager, now: Now) -> dict[str, dict[str, object]]:
+    """Return each battery with its role and the reason, by its meter, as JSON."""
+    reasons = manager.reasons(now)
+    return {str(meter): asdict(state) | asdict(reasons[meter]) for meter, state in manager.batteries(now).items()}

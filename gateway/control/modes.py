@@ -7,19 +7,22 @@ is kept: after a restart only the wait for a stable voltage begins again.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Effect, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import State
-from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.model.return_delay import return_delay_s
+from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Function
 from gateway.changes import Change
-from gateway.control.islanding import Boundary, Phase, Sensor, Wish, contradiction, return_delay_s, wish
+from gateway.control.islanding import Boundary, Phase, Sensor, Wish, contradiction, wish
 from gateway.control.manager import Manager
-from gateway.control.microgrid_states import KEY, kept_states
+from gateway.control.microgrid_states import KEY, Sharing, kept_states
+from gateway.control.requests import Requests
 from gateway.stored import KeptSettings
 
 _EMERGENCY = (Function.HOSPITAL, Function.POLICE, Function.FIRE)
@@ -59,16 +62,18 @@ class Modes:
 
     def __init__(
         self,
-        microgrid: MicrogridId,
+        settings: GatewaySettings,
         store: KeptSettings,
         manager: Manager,
+        requests: Requests,
         registry: Mapping[MeterId, RegisteredMeter],
-        stable_s: int,
     ) -> None:
         self.states = kept_states(store.setting(KEY))
-        self._microgrid = microgrid
         self.manager = manager
-        self._stable_s = stable_s
+        self._requests = requests
+        self._microgrid = settings.microgrid
+        self._stable_s = settings.stable_voltage_s
+        self._usual, self._weights = Sharing(strategy=manager.strategy, weights=None, from_time=0), manager.weights
         self._boundary = Boundary()
         self._asked: EpochSeconds = 0
         self.register(registry)
@@ -96,6 +101,9 @@ class Modes:
 
     def keep(self, now: Now) -> list[Effect[Change]]:
         """Command and renew what the modes need, and end what they need no more."""
+        sharing = self.states.sharing_at(now) or self._usual
+        self.manager.strategy = sharing.strategy
+        self.manager.weights = self._weights if sharing.weights is None else sharing.weights
         effects: list[Effect[Change]] = []
         wanted = self.wish(now)
         for meter in sorted(self._sensors):
@@ -114,7 +122,7 @@ class Modes:
         if not due:
             return []
         self._asked = int(now)
-        return self.manager.ask_states(sorted(self._sensors))
+        return self._requests.states(sorted(self._sensors))
 
     def wish(self, now: Now) -> Wish:
         """Return what is wanted of the boundary switch."""

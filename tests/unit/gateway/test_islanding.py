@@ -6,16 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from commonwatt.model.return_delay import BLOCK_S, BLOCKS, return_delay_s
 from gateway.control.islanding import (
-    BLOCK_S,
-    BLOCKS,
     REPORT_GOOD_FOR_S,
     Boundary,
     Phase,
     Sensor,
     Wish,
     contradiction,
-    return_delay_s,
     wish,
 )
 

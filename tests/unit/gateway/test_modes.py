@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 
 from commonwatt.model.records import EventRecord, State
+from commonwatt.model.return_delay import return_delay_s
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.controller_commands import ACTIONS
 from commonwatt.town.town import Function
-from gateway.control.islanding import Phase, return_delay_s
+from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from harness.worlds.gateway import World, commands
 
@@ -164,6 +165,11 @@ def test_a_strategy_holds_from_its_date_and_the_next_one_waits(world: World) -> 
     later = states.sharing_at(world.now + 3600)
     assert later is not None
     assert (later.strategy, later.weights) == ("aces", None)
+    world.tick("retry")
+    assert (world.core.manager.strategy, world.core.manager.weights) == ("rangers", {1: 2})
+    world.now += 3600
+    world.tick("retry")
+    assert (world.core.manager.strategy, world.core.manager.weights) == ("aces", {}), "weights of the settings file"
 
 
 def test_system_info_tells_what_the_controller_is(world: World) -> None:

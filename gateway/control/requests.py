@@ -1,0 +1,63 @@
+"""Requests to the meters that set no state: levels, records, state (C1, docs/control.md)."""
+
+from collections.abc import Collection
+
+from commonwatt.model.effects import Effect
+from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now
+from gateway.changes import Change
+from gateway.control.manager import Manager
+from gateway.control.sharing import near_minimum
+
+
+class Requests:
+    """Makes the requests to the meters that the manager commands.
+
+    Args:
+        manager: The manager.
+        near_permille: Within so many thousandths of its capacity above its minimum a battery's level is asked for each
+            time.
+    """
+
+    def __init__(self, manager: Manager, near_permille: int) -> None:
+        self._manager = manager
+        self._near_permille = near_permille
+        self._probed = 0
+
+    def levels(self, now: Now, levels_s: int) -> list[Effect[Change]]:
+        """Request levels of batteries near their minimum, and of others whose level is older than ``levels_s``.
+
+        Two such periods without a level exclude a battery from sharing.
+        """
+        self._manager.levels_s = levels_s
+        near = near_minimum(self._manager.batteries(now), self._near_permille)
+        return [
+            self._manager.command(meter, "get", what="levels")
+            for meter, view in self._manager.meters.items()
+            if meter not in self._manager.epochs.fenced
+            and view.info is not None
+            and view.info.capacity is not None
+            and (meter in near or now - view.level_heard >= levels_s)
+        ]
+
+    def records(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
+        """Request records and events of meters that send only on request."""
+        return [
+            self._manager.command(meter, "get", what=what)
+            for meter in meters
+            for what in ("records", "events")
+            if meter not in self._manager.epochs.fenced
+            if (view := self._manager.meters.get(meter)) and view.info is not None and not view.info.push
+        ]
+
+    def probe(self, count: int) -> list[Effect[Change]]:
+        """Request the state of some meters, in rotation."""
+        meters = [meter for meter in self._manager.meters if meter not in self._manager.epochs.fenced]
+        asked = [meters[(self._probed + n) % len(meters)] for n in range(min(count, len(meters)))]
+        self._probed += len(asked)
+        return self.states(asked)
+
+    def states(self, meters: Collection[MeterId]) -> list[Effect[Change]]:
+        """Request the state of meters."""
+        fenced = self._manager.epochs.fenced
+        return [self._manager.command(meter, "get", what="state") for meter in meters if meter not in fenced]
