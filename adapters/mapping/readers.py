@@ -20,6 +20,9 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 
+_LONGEST_MARK = 100
+"""Characters of a restart mark that are compared and stored."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reader:
@@ -88,7 +91,9 @@ class Reader:
 
     def restart_mark(self, payload: Payload) -> str | None:
         """Return the value that changes when the register is set back; ``None``: the message does not have it."""
-        return None if self._restart_path is None else payload.text(self._restart_path)
+        mark = None if self._restart_path is None else payload.text(self._restart_path)
+        # The mark is stored: JSON can have half a surrogate pair, which is no text.
+        return None if mark is None else mark[:_LONGEST_MARK].encode(errors="backslashreplace").decode()
 
 
 class Reading(NamedTuple):
