@@ -261,6 +261,47 @@ def test_energy_of_intervals_adds_up(store: DeviceStore) -> None:
     assert bench.sum(RecordType.THROUGH) == 300_000
 
 
+@pytest.mark.parametrize(("preset", "topic"), [("pulses", "p"), ("both", "a")])
+def test_energy_of_messages_that_waited_at_the_broker_is_of_the_whole_absence(
+    store: DeviceStore, preset: str, topic: str
+) -> None:
+    bench = Bench(store, preset=preset)
+    n = 0
+
+    def hear(at: float) -> None:
+        nonlocal n
+        n += 1
+        bench.hear(topic, "400" if preset == "pulses" else f"{1000 + n * 400}", T + at, number=n)
+
+    for at in range(0, 900, 300):
+        hear(at)  # 400 Wh each: 4.8 kW.
+    for i in range(96):  # Eight hours: the broker sends 20 at a time, and each time waits for a commit.
+        hear(8 * 3600 + 600 + i * 0.002 + i // 20 * 0.5)
+        if i % 30 == 29:
+            bench.start()  # A crash changes nothing.
+    for at in range(8 * 3600 + 900, 8 * 3600 + 3000, 300):
+        hear(at)
+    through = [r for r in bench.records if r.record_type == RecordType.THROUGH]
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == (n - 1) * 400_000
+    assert bench.sum(RecordType.THROUGH) > (n - 3) * 400_000
+    assert max(r.reading for r in through) < 250_000, "the gateway quarantines more than its meter's service carries"
+    assert bench.adapter.tally["value", "impossible"] == 0
+
+
+def test_intervals_count_no_more_than_the_rated_power_allows_since_an_absence(store: DeviceStore) -> None:
+    bench = Bench(store, preset="pulses", rated_w=3600)
+    bench.hear("p", "1", T)
+    for i in range(100):
+        bench.hear("p", "200", T + 3600 + i * 0.01)  # 20 kWh in an hour, where 3.6 kWh are possible.
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 3_600_000
+    assert bench.adapter.tally["value", "impossible"] == 82
+    bench.hear("p", "100", T + 7200)
+    for n in range(1, 20):
+        bench.hear("p", "50", T + 7200 + n * 60)
+    bench.hear("p", "200", T + 8400)
+    assert bench.adapter.tally["value", "impossible"] == 83, "what was not used an hour ago allows nothing now"
+
+
 def test_a_gap_is_averaged_up_to_its_longest_and_missing_beyond(store: DeviceStore) -> None:
     bench = Bench(store, preset="mine", longest_gap_s=3600)
     for at, kwh in ((0, 1.0), (10, 1.001), (3610, 1.5), (10_000, 3.0), (10_010, 3.001), (10_200, 3.01)):
