@@ -197,26 +197,31 @@ class Adapter:
         return min(times, default=None)
 
     def reconnected(self, session: int) -> Effects:
-        """Handle a connection to the foreign meters' broker: publish commands in force again, devices may miss them.
+        """Handle a connection to the foreign meters' broker: publish commands again, devices may have missed them.
 
         Args:
             session: The broker's session, as ``Arrived.session``.
         """
-        self._commanded = {key: (on, float("-inf")) for key, (on, _) in self._commanded.items() if on}
+        self._commanded.clear()
         self._handled.begin(session)
         return [Write(HandledChange(self._handled))]
 
     def commands(self, now: float) -> Effects:
-        """Return the messages to devices: for desired states that began or ended, and again for those in force."""
+        """Return the messages to devices: for desired states that began or ended, and again for those in force.
+
+        After a start, a state that was commanded once is published too, also if it ended meanwhile.
+        """
         effects: Effects = []
         for settings in self._commandable:
             meter = settings.id
-            commanded = self.meters[meter].commanded(int(now))
+            core = self.meters[meter]
+            commanded = core.commanded(int(core.time(now)))
             for kind, on, table in (
                 (Kind.SHARING, commanded.sharing and commanded.weight > 0, settings.share),
                 (Kind.REDUCING, commanded.reducing, settings.reduce),
             ):
-                was, at = self._commanded.get((meter, kind), (False, float("-inf")))
+                never = (False if kind not in core.desired_states.held else None, float("-inf"))
+                was, at = self._commanded.get((meter, kind), never)
                 if table is None or (on == was and not (on and at + REPEAT_S <= now)):
                     continue
                 self._commanded[meter, kind] = (on, now)
@@ -246,7 +251,8 @@ class Adapter:
             if taken.missing_ms:
                 self.tally["value", "after_gap"] += 1
             if reader.record_type is RecordType.STORED:
-                effects += meter.report_level(channel.at // 1000, max(0, value))
+                assert channel.steps is not None
+                effects += meter.report_level(channel.at // 1000, channel.steps.value)
         if taken.runs:
             effects += meter.record(_records(taken.runs))
         if taken.outcome not in (Ignored.DUPLICATE, Ignored.OUT_OF_ORDER, Ignored.CLOCK):

@@ -32,6 +32,7 @@ RULES = [
     {"preset": "both", "topic": "b", "format": "plain", "kind": "register", "unit": "Wh"},
     {"preset": "sum", "topic": ["t1", "t2"], "format": "plain", "kind": "register", "unit": "kWh"},
     {"preset": "pulses", "topic": "p", "format": "plain", "kind": "interval", "unit": "Wh"},
+    {"preset": "two", "topic": ["l1", "l2"], "format": "plain", "kind": "level", "unit": "Wh"},
 ]
 COMMAND = {"topic": "cmd/{device}", "on": "give", "off": "stop"}
 
@@ -340,6 +341,25 @@ def test_share_commands_reach_the_device_again_and_again_until_they_end(store: D
     assert bench.to_devices() == [("cmd/house", b"give")]
     bench.do(bench.adapter.tick(T + 901))
     assert bench.to_devices() == [("cmd/house", b"stop")]
+
+
+def test_a_share_that_ended_while_nobody_could_say_so_is_ended_at_the_next_connection(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", capacity_wh=10_000, share=COMMAND, reduce=COMMAND)
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    assert bench.to_devices() == [("cmd/house", b"give")]
+    bench.start()  # A crash; it starts again after the end.
+    bench.do(bench.adapter.tick(T + 1000))
+    bench.to_devices()  # There was no connection yet.
+    bench.do(bench.adapter.reconnected(0))
+    bench.do(bench.adapter.tick(T + 1001))
+    assert bench.to_devices() == [("cmd/house", b"stop")], "and nothing for reduce, which was never commanded"
+
+
+def test_the_level_of_two_batteries_is_their_sum(store: DeviceStore) -> None:
+    bench = Bench(store, preset="two", capacity_wh=20_000)
+    for n, (topic, level) in enumerate((("l1", "3000"), ("l2", "4000"), ("l1", "3000"), ("l2", "5000"))):
+        bench.hear(topic, level, T + n)
+    assert bench.adapter.meters[77].state.level == 8_000_000
 
 
 def test_a_command_without_a_rule_is_refused(store: DeviceStore) -> None:
