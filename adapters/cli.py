@@ -191,8 +191,8 @@ def _summarise(trial: Trial, settings: AdapterSettings) -> None:
         typer.echo(f"{count:,} {why}")
     if trial.clock_wrong:
         typer.echo(
-            f"{trial.clock_wrong:,} device times not used, more than 5 minutes from the arrival: see the device's clock,"
-            f" and zone (for times without their own: {settings.zone})"
+            f"{trial.clock_wrong:,} device times not used, more than 5 minutes from the arrival: see the device's"
+            f" clock, and zone (for times without their own: {settings.zone})"
         )
 
 
