@@ -355,6 +355,40 @@ def test_a_share_that_ended_while_nobody_could_say_so_is_ended_at_the_next_conne
     assert bench.to_devices() == [("cmd/house", b"stop")], "and nothing for reduce, which was never commanded"
 
 
+@pytest.mark.parametrize("meter", [2**63 - 1, 2**63, 2**64 - 1])
+def test_a_meter_may_have_any_id_of_64_bits(store: DeviceStore, meter: int) -> None:
+    settings = AdapterSettings.model_validate(
+        {"microgrid": "r001", "meter": [{"id": meter, "preset": "both"}], "rule": RULES}
+    )
+    readers = readers_of(settings)
+
+    def started() -> Adapter:
+        new = Stored(state=MeterState(meter=meter, generation=1), desired_states=DesiredStates(meter, (0, 0), {}))
+        stored = store.load(meter) or new
+        description = foreign_meter("r001", settings.meter[0], readers)
+        return Adapter(
+            settings=settings.meter,
+            readers=readers,
+            meters={meter: Meter(description, Limits(resolution=1), stored, Counter())},
+            channels=load_channels(store),
+            handled=load_handled(store),
+            tally=Counter(),
+        )
+
+    adapter = started()
+    for n in range(60):
+        effects = [
+            *adapter.tick(T + n * 15),
+            *adapter.message(Arrived("a", b"%d" % (1000 + n), False, (T + n * 15) * 1000)),
+        ]
+        store.commit([effect.change for effect in effects if isinstance(effect, Write)])
+    again = started()
+    assert again.meters[meter].state == adapter.meters[meter].state
+    assert again.meters[meter].history.rows == adapter.meters[meter].history.rows
+    assert again.channels == adapter.channels
+    assert {record.meter_id for records in store.held_records() for record in records} == {meter}
+
+
 def test_the_level_of_two_batteries_is_their_sum(store: DeviceStore) -> None:
     bench = Bench(store, preset="two", capacity_wh=20_000)
     for n, (topic, level) in enumerate((("l1", "3000"), ("l2", "4000"), ("l1", "3000"), ("l2", "5000"))):
