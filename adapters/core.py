@@ -24,7 +24,7 @@ from commonwatt.device.timers import Timers
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType, State
-from commonwatt.model.units import MicrogridId, MilliwattHours
+from commonwatt.model.units import SLOT_S, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import Kind
 
 REPEAT_S = 300
@@ -239,14 +239,17 @@ class Adapter:
         exchanged = self._settings[reader.meter].exchanged
         if exchanged is not None:
             channel.begin_again(int(exchanged.timestamp() * 1000), at)
+        effects: Effects = []
+        meter = self.meters[reader.meter]
+        if channel.set_back(at):
+            self.tally["value", "clock_set_back"] += 1
+            effects += meter.set_back(at // (SLOT_S * 1000) * SLOT_S)
         taken = take(
             channel,
             self._rules[reader],
             Value(value, at, device, reader.rank, reading.part, len(reader.topics), reading.restart_mark),
         )
         self.tally["value", taken.outcome.name.lower()] += 1
-        effects: Effects = []
-        meter = self.meters[reader.meter]
         if isinstance(taken.outcome, Outcome):
             if taken.missing_ms:
                 self.tally["value", "after_gap"] += 1

@@ -28,6 +28,9 @@ _ROOM_MS = 600_000
 _SET_BACK_MS = 5_000
 """Most milliseconds by which messages may arrive before the last one, by a clock that was corrected."""
 
+_AHEAD_MS = 7_200_000
+"""Most milliseconds of waiting for the time of the last value; the gateway rejects records that are further ahead."""
+
 # A power of 1 mW for 1 ms is this part of a milliwatt-hour; the mean of two powers needs halves.
 _HALF_MW_MS = 7_200_000
 
@@ -129,6 +132,18 @@ class Channel:
             self.parts, self.fresh = {}, []
             self.restart_mark = None
             self.device = 0
+
+    def set_back(self, now: EpochMilliseconds) -> bool:
+        """Begin anew if the last values came from a clock that was far ahead; return whether they did.
+
+        The energy between the last value and the next one is not counted: its time is not known.
+        """
+        if self.at - now <= _AHEAD_MS:
+            return False
+        self.counter = Counter(total=self.counter.total)
+        self.at = self.arrived = self.device = self.room = 0
+        self.spread, self.steps, self.late = None, None, []
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)

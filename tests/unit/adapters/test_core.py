@@ -406,6 +406,24 @@ def test_a_command_without_a_rule_is_refused(store: DeviceStore) -> None:
     assert not bench.to_devices()
 
 
+@pytest.mark.parametrize("ahead_s", [3600, 9000, 10 * 365 * 86_400])
+def test_a_clock_that_was_ahead_stops_no_meter_for_long(store: DeviceStore, ahead_s: int) -> None:
+    bench = Bench(store, preset="both")
+    for n in range(20):
+        bench.hear("a", f"{1000 + n}", T + ahead_s + n * 15)
+    before = len(bench.records)
+    for n in range(20, 300):
+        bench.hear("a", f"{1000 + n}", T + n * 15)
+    bench.start()
+    for n in range(300, 320):
+        bench.hear("a", f"{1000 + n}", T + n * 15)
+    now = [r for r in bench.records[before:] if r.record_type == RecordType.THROUGH]
+    assert now[-1].end == T + 310 * 15
+    assert bench.adapter.meters[77].state.last_slot == T + 319 * 15
+    counted = bench.adapter.channels[77, RecordType.THROUGH].counter.total
+    assert counted == (319_000 if ahead_s == 3600 else 318_000), "up to two hours it waits, and counts all"
+
+
 def test_an_exchanged_device_begins_anew_without_energy(store: DeviceStore) -> None:
     bench = Bench(store, preset="mine", exchanged="2026-09-21T14:25:00Z")  # T + 600
     for n in range(80):
