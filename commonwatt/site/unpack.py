@@ -4,7 +4,10 @@ Stores and other data in the folders stay. ``installed.json`` has the last manif
 so that an interrupted run is repeated whole, restarts included.
 """
 
+import errno
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -225,4 +228,18 @@ def _needs_restart(unit: str, changed: list[str]) -> bool:
 
 
 def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    """Return a file's content; ``None``: there is no plain file.
+
+    A link is not followed: root reads here what the services' user can write, and its copy must not be of another file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()
