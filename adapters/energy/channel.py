@@ -43,7 +43,7 @@ class Ignored(StrEnum):
     OUT_OF_ORDER = "out of order"
     CLOCK = "the adapter's clock was set back"
     INCOMPLETE = "waits for the other topics of the sum"
-    IMPOSSIBLE = "above the rated power, or outside the capacity"
+    IMPOSSIBLE = "above the rated power, or far above the capacity"
 
 
 class Value(NamedTuple):

@@ -19,6 +19,7 @@ from commonwatt.model.exceptions import SettingError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
+from commonwatt.model.validation import MARGIN_PERCENT
 
 _LONGEST_MARK = 100
 """Characters of a restart mark that are compared and stored."""
@@ -251,7 +252,8 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
             restarts_at_zero=rule.restarts_at_zero,
         ),
         longest_gap_ms=meter.longest_gap_s * 1000,
-        highest=capacity if rule.kind == "level" else meter.rated_w * 1000,
+        # A capacity is nominal: a full battery may report more.
+        highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else meter.rated_w * 1000,
         _terms=(*((filled(path), True) for path in paths), *((filled(path), False) for path in less)),
         _factor=factor * capacity if rule.unit == "%" else factor,
         _zone=ZoneInfo(rule.zone or settings.zone),

@@ -389,6 +389,14 @@ def test_a_meter_may_have_any_id_of_64_bits(store: DeviceStore, meter: int) -> N
     assert {record.meter_id for records in store.held_records() for record in records} == {meter}
 
 
+def test_a_full_battery_may_report_more_than_its_nominal_capacity(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", capacity_wh=10_000)
+    for n, percent in enumerate((99, 101, 124, 127)):
+        bench.hear("house/energy", {"soc": percent, "t": T + n * 15}, T + n * 15)
+    assert bench.adapter.meters[77].state.level == 12_400_000
+    assert bench.adapter.tally["value", "impossible"] == 1
+
+
 def test_the_level_of_two_batteries_is_their_sum(store: DeviceStore) -> None:
     bench = Bench(store, preset="two", capacity_wh=20_000)
     for n, (topic, level) in enumerate((("l1", "3000"), ("l2", "4000"), ("l1", "3000"), ("l2", "5000"))):
