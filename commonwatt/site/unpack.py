@@ -133,11 +133,12 @@ class Unpacking:
             register = ["utility", "register", "--town", files[0], "--config", files[1]]
             yield ["runuser", "-u", USER, "--", PROGRAM, *register]
         if self.handover is not None:
-            folder = self._handover_copy.parent
+            folder = f"{STATE}/{self.place}"
+            copy = f"{folder}/{handover_name(self.place)}"
             yield ["systemctl", "stop", units[-1]]
-            taken = ["gateway", "take-over", str(self._handover_copy), "--config", str(folder / "gateway.toml")]
+            taken = ["gateway", "take-over", copy, "--config", f"{folder}/gateway.toml"]
             yield ["runuser", "-u", USER, "--", PROGRAM, *taken]
-            yield ["rm", str(self._handover_copy)]
+            yield ["rm", copy]
         yield ["systemctl", "enable", *units]
         program_changed = self.before is None or self.before.program != self.program
         restarted = units if units_changed or program_changed else [u for u in units if _needs_restart(u, changed)]
