@@ -14,7 +14,7 @@ from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
 from adapters.mapping.presets import presets_of
 from adapters.mapping.times import times_of
 from adapters.mapping.values import PER_UNIT, UnreadableError, scaled
-from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings
+from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings, check_topic
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
@@ -225,7 +225,14 @@ def _of_meter(settings: AdapterSettings, n: int, rules: tuple[AdapterRule, ...])
         if kinds.setdefault(name, rule.kind) != rule.kind:
             why = f"reads {name} as {kinds[name]} and as {rule.kind}; rules of one record type have one kind"
             raise SettingError(("meter", n, "preset"), f"[[meter]] {meter.id}: preset {meter.preset} {why}")
-        yield _compile(settings, meter, rule, ranks[name])
+        reader = _compile(settings, meter, rule, ranks[name])
+        for topic in (*reader.topics, *([] if reader.restart_topic is None else [reader.restart_topic])):
+            try:
+                check_topic(topic)
+            except ValueError as error:
+                why = f"with this source and channel a topic is {topic!r}: {error}"
+                raise SettingError(("meter", n, "source"), f"[[meter]] {meter.id}: {why}") from None
+        yield reader
         ranks[name] += 1
 
 
