@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -15,7 +16,7 @@ from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
 from adapters.recordings import Recorded, line_of, messages_in
 from adapters.service import Service
-from adapters.status import status_of
+from adapters.status import refuse_others, status_of
 from adapters.store import CHANNELS
 from adapters.trial import Trial
 from commonwatt.cli.tables import show
@@ -218,7 +219,13 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
         if settings.http is not None:
             registry = AdapterMetrics(service.figures, service.tally).registry
             register_process(registry, "adapter", watchdog)
-            http = HttpServer(settings.http, registry, lambda: status_of(service, settings), settings.http_hosts)
+            http = HttpServer(
+                settings.http,
+                registry,
+                lambda: status_of(service, settings),
+                settings.http_hosts,
+                pages=partial(refuse_others, settings),
+            )
             watchdog.thread("http", http.start())
         watchdog.ready(f"{len(settings.meter)} foreign meters of {settings.microgrid}")
         try:

@@ -261,7 +261,9 @@ class AdapterSettings(Settings):
     )
     zone: Zone = Field("America/New_York", description="Time zone of times in messages that have none.")
     http: Address | None = Field(
-        None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
+        None,
+        description="Where /metrics (Prometheus) is served, and /status (JSON) to this machine only; without it, "
+        "nowhere.",
     )
     http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)
