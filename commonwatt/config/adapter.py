@@ -52,16 +52,18 @@ Topic = Annotated[str, AfterValidator(check_topic)]
 
 def _check_plain_topic(text: str) -> str:
     if set(text) & set("+#\0") or not text:
-        raise ValueError("is no topic to publish to: it is empty, or has one of + and #")
+        raise ValueError("must be one topic: not empty, and without + and #")
     return text
+
+
+PlainTopic = Annotated[str, AfterValidator(_check_plain_topic)]
+"""A topic without wildcards."""
 
 
 class AdapterCommand(Settings):
     """What an adapter publishes to a foreign device for a desired state."""
 
-    topic: Annotated[str, AfterValidator(_check_plain_topic)] = Field(
-        description="Topic of the command; `{device}` and `{channel}` as in rules."
-    )
+    topic: PlainTopic = Field(description="Topic of the command; `{device}` and `{channel}` as in rules.")
     on: str = Field(max_length=1024, description="Payload when the state begins.")
     off: str = Field(max_length=1024, description="Payload when the state ends.")
 
@@ -124,7 +126,7 @@ class AdapterRule(Settings):
     queued: bool = Field(
         False, description="Whether the source keeps messages and sends them late: then older times count too."
     )
-    restart_topic: Topic | None = Field(
+    restart_topic: PlainTopic | None = Field(
         None, description="Topic on which the device reports its start; without it, none."
     )
     restart_payload: str = Field("Online", description="The payload of that report.")
