@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,9 @@ from adapters.learn import Learner, listing, toml_of
 from adapters.listening import listen
 from adapters.mapping.readers import readers_of
 from adapters.metrics import AdapterMetrics
-from adapters.recordings import Recorded, line_of, messages_of
+from adapters.recordings import Recorded, line_of, messages_in
 from adapters.service import Service
-from adapters.status import status_of
+from adapters.status import refuse_others, status_of
 from adapters.store import CHANNELS
 from adapters.trial import Trial
 from commonwatt.cli.tables import show
@@ -85,8 +86,7 @@ def dry_run(
         if file is None:
             wrong = _explain(trial, _recorded(settings, readers_of(settings).filters), quiet=quiet)
         else:
-            with file.open(encoding="utf-8") as lines:
-                wrong = _explain(trial, messages_of(lines), quiet=quiet)
+            wrong = _explain(trial, messages_in(file), quiet=quiet)
         _summarise(trial, settings)
         silent = sorted({meter.id for meter in settings.meter} - trial.heard)
         for meter in silent:
@@ -142,9 +142,8 @@ def learn(
             raise ConfigError("give either a file of recorded messages, or --live and --config")
         learner = Learner()
         if file is not None:
-            with file.open(encoding="utf-8") as lines:
-                for message in messages_of(lines):
-                    learner.take(message)
+            for message in messages_in(file):
+                learner.take(message)
         elif config is not None:
             typer.echo("listening; Ctrl-C prints what was found", err=True)
             for message in _recorded(load_settings(config, "adapter", AdapterSettings), ["#"]):
@@ -191,6 +190,11 @@ def _summarise(trial: Trial, settings: AdapterSettings) -> None:
     typer.echo(f"{trial.used:,} values used")
     for why, count in trial.unused.most_common():
         typer.echo(f"{count:,} {why}")
+    if trial.clock_wrong:
+        typer.echo(
+            f"{trial.clock_wrong:,} device times not used, more than 5 minutes from the arrival: see the device's"
+            f" clock, and zone (for times without their own: {settings.zone})"
+        )
 
 
 async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
@@ -215,7 +219,13 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
         if settings.http is not None:
             registry = AdapterMetrics(service.figures, service.tally).registry
             register_process(registry, "adapter", watchdog)
-            http = HttpServer(settings.http, registry, lambda: status_of(service, settings), settings.http_hosts)
+            http = HttpServer(
+                settings.http,
+                registry,
+                lambda: status_of(service, settings),
+                settings.http_hosts,
+                pages=partial(refuse_others, settings),
+            )
             watchdog.thread("http", http.start())
         watchdog.ready(f"{len(settings.meter)} foreign meters of {settings.microgrid}")
         try:

@@ -24,7 +24,7 @@ from commonwatt.device.timers import Timers
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType, State
-from commonwatt.model.units import MicrogridId, MilliwattHours
+from commonwatt.model.units import SLOT_S, MicrogridId, MilliwattHours
 from commonwatt.protocol.commands import Kind
 
 REPEAT_S = 300
@@ -197,26 +197,31 @@ class Adapter:
         return min(times, default=None)
 
     def reconnected(self, session: int) -> Effects:
-        """Handle a connection to the foreign meters' broker: publish commands in force again, devices may miss them.
+        """Handle a connection to the foreign meters' broker: publish commands again, devices may have missed them.
 
         Args:
             session: The broker's session, as ``Arrived.session``.
         """
-        self._commanded = {key: (on, float("-inf")) for key, (on, _) in self._commanded.items() if on}
+        self._commanded.clear()
         self._handled.begin(session)
         return [Write(HandledChange(self._handled))]
 
     def commands(self, now: float) -> Effects:
-        """Return the messages to devices: for desired states that began or ended, and again for those in force."""
+        """Return the messages to devices: for desired states that began or ended, and again for those in force.
+
+        After a start, a state that was commanded once is published too, also if it ended meanwhile.
+        """
         effects: Effects = []
         for settings in self._commandable:
             meter = settings.id
-            commanded = self.meters[meter].commanded(int(now))
+            core = self.meters[meter]
+            commanded = core.commanded(int(core.time(now)))
             for kind, on, table in (
                 (Kind.SHARING, commanded.sharing and commanded.weight > 0, settings.share),
                 (Kind.REDUCING, commanded.reducing, settings.reduce),
             ):
-                was, at = self._commanded.get((meter, kind), (False, float("-inf")))
+                never = (False if kind not in core.desired_states.held else None, float("-inf"))
+                was, at = self._commanded.get((meter, kind), never)
                 if table is None or (on == was and not (on and at + REPEAT_S <= now)):
                     continue
                 self._commanded[meter, kind] = (on, now)
@@ -234,19 +239,23 @@ class Adapter:
         exchanged = self._settings[reader.meter].exchanged
         if exchanged is not None:
             channel.begin_again(int(exchanged.timestamp() * 1000), at)
+        effects: Effects = []
+        meter = self.meters[reader.meter]
+        if channel.set_back(at):
+            self.tally["value", "clock_set_back"] += 1
+            effects += meter.set_back(at // (SLOT_S * 1000) * SLOT_S)
         taken = take(
             channel,
             self._rules[reader],
             Value(value, at, device, reader.rank, reading.part, len(reader.topics), reading.restart_mark),
         )
         self.tally["value", taken.outcome.name.lower()] += 1
-        effects: Effects = []
-        meter = self.meters[reader.meter]
         if isinstance(taken.outcome, Outcome):
             if taken.missing_ms:
                 self.tally["value", "after_gap"] += 1
             if reader.record_type is RecordType.STORED:
-                effects += meter.report_level(channel.at // 1000, max(0, value))
+                assert channel.steps is not None
+                effects += meter.report_level(channel.at // 1000, channel.steps.value)
         if taken.runs:
             effects += meter.record(_records(taken.runs))
         if taken.outcome not in (Ignored.DUPLICATE, Ignored.OUT_OF_ORDER, Ignored.CLOCK):

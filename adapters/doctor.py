@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any
 
 from adapters.mapping.readers import readers_of
-from adapters.source import password_of
+from adapters.source import REFUSED, password_of
 from adapters.store import CHANNELS
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.device.store import damage_of
@@ -40,7 +40,13 @@ def checks(settings: AdapterSettings, running: Running) -> Sequence[Check]:
 def judge(answer: dict[str, Any]) -> Iterator[Finding]:
     """Yield what the status of a running adapter shows."""
     source = answer["source"]
-    if source["connected"]:
+    if source["connected"] and REFUSED in source["limits"]:
+        yield bad(
+            "source",
+            f"{source['address']} refuses a subscription: {source['limits'][REFUSED]}",
+            "allow the adapter's user there to read the topics of the devices",
+        )
+    elif source["connected"]:
         yield good("source", f"connected to {source['address']}; its limits: {_words(source['limits'])}")
     else:
         yield bad("source", f"not connected to {source['address']}: {source['complaint']}", "see the steps below")

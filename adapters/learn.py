@@ -30,6 +30,7 @@ MAX_METERS = 1000
 _HOUR_MS = 3_600_000
 _LONGEST_TOPIC = 256
 _LONGEST_CHANNEL = 64
+_LEAST_EXPONENT = -100
 _SHORTEST_MS = 30_000
 """Least milliseconds over which a register's rise is compared with a power."""
 _SOLAR = words_of("pv pvinverter solar solarcharger")
@@ -239,7 +240,7 @@ def _numbers(payload: bytes) -> Iterator[tuple[str, str, Decimal]]:
     if len(payload) <= MAX_BYTES:
         with suppress(UnreadableError):
             form, parsed = _parsed(payload.strip())
-            yield from ((form, path, value) for path, value in parsed.numbers())
+            yield from ((form, path, value) for path, value in parsed.numbers() if value.adjusted() >= _LEAST_EXPONENT)
 
 
 def _parsed(payload: bytes) -> tuple[str, Payload]:

@@ -41,7 +41,8 @@ def listen(settings: AdapterSettings, filters: Iterable[str]) -> Iterator[Arrive
     )
     source.start()
     try:
-        if not arrived.wait(FIRST_S) and not source.connected:
+        arrived.wait(FIRST_S)
+        if not source.connected:
             raise CommonwattError(f"source {settings.source.address}: {source.complaint}")
         print(f"listening; the broker's limits: {source.limits}", file=sys.stderr)
         while not stopped.is_set():

@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 from adapters.arrived import Arrived
@@ -40,6 +41,17 @@ def line_of(message: Arrived) -> str:
     return json.dumps(fields, ensure_ascii=False)
 
 
+def messages_in(path: Path) -> Iterator[Recorded]:
+    """Yield the messages of a recording in a file; a payload may be any bytes.
+
+    Raises:
+        ConfigError: A line is no message; names the line.
+        OSError: The file can't be read.
+    """
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="\n") as lines:
+        yield from messages_of(lines)
+
+
 def messages_of(lines: Iterable[str]) -> Iterator[Recorded]:
     """Yield the messages of a recording.
 
@@ -59,17 +71,21 @@ def _json_message(number: int, line: str) -> Recorded:
         at = fields.get("time")
         return Recorded(
             number,
-            str(fields["topic"]),
+            str(fields["topic"]).encode().decode(),  # A topic is text.
             payload,
             None if at is None else int(float(at) * 1000),
             bool(fields.get("retain")),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ConfigError(f"line {number}: not a recorded message: {error}") from None
 
 
 def _plain_message(number: int, line: str) -> Recorded:
     topic, blank, payload = line.partition(" ")
-    if not blank:
-        raise ConfigError(f"line {number}: not a topic and a payload, as mosquitto_sub -v prints them")
-    return Recorded(number, topic, payload.encode())
+    if not blank or not topic.isprintable():
+        raise ConfigError(
+            f"line {number}: not a topic and a payload, as mosquitto_sub -v prints them; payloads of several lines,"
+            " such as telegrams, need a recording by: commonwatt adapter record"
+        )
+    # mosquitto_sub prints an empty payload so.
+    return Recorded(number, topic, b"" if payload == "(null)" else payload.encode(errors="surrogateescape"))

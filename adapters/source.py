@@ -37,6 +37,9 @@ AT_ONCE = 500
 SESSION_S = 7 * 86_400
 """How long a broker of MQTT 5 keeps messages for an adapter that is away."""
 
+REFUSED = "subscriptions refused"
+"""Key of ``Source.limits``: why the broker refused a subscription."""
+
 _LIMITS = ("ReceiveMaximum", "MaximumQoS", "MaximumPacketSize", "SessionExpiryInterval", "TopicAliasMaximum")
 
 _FIRST_RETRY_S = 1
@@ -71,7 +74,8 @@ class Source:
         sessions: Times the broker had no session of this adapter.
         dropped: Messages of QoS 0 dropped because the queue was full.
         failures: Exceptions in this class, each logged.
-        limits: The limits reported by a broker of MQTT 5, by name; of any broker, whether it had kept the session.
+        limits: The limits reported by a broker of MQTT 5, by name; of any broker, whether it had kept the session,
+            and why it refused a subscription.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class Source:
         self._to_acknowledge = 0
         self._room = threading.Condition()
         self._stopping = False
+        self._was_refused = False
         self._client = self._new_client(client_id)
 
     def start(self) -> None:
@@ -183,6 +188,7 @@ class Source:
         client.reconnect_delay_set(_FIRST_RETRY_S, _LAST_RETRY_S)
         client.on_connect = self._connected
         client.on_connect_fail = self._failed
+        client.on_subscribe = self._subscribed
         client.on_disconnect = self._disconnected
         client.on_message = self._received
         return client
@@ -196,6 +202,7 @@ class Source:
         properties: Properties | None,
     ) -> None:
         if reason.is_failure:
+            self._was_refused = True
             self._complain(f"the broker refused it: {reason}")
             return
         self.sessions += not flags.session_present
@@ -214,12 +221,19 @@ class Source:
         _log.info("source: connected to %s", self._settings.address)
         self._wake()
 
+    def _subscribed(self, _: paho.Client, __: object, ___: int, reasons: list[ReasonCode], ____: object) -> None:
+        if refused := [reason for reason in reasons if reason.is_failure]:
+            self.limits[REFUSED] = str(refused[0])
+            _log.warning("source: %s refuses a subscription: %s", self._settings.address, refused[0])
+
     def _failed(self, _: paho.Client, __: object) -> None:
         self._complain("can't be reached")
 
     def _disconnected(self, _: paho.Client, __: object, ___: object, reason: ReasonCode, ____: object) -> None:
         self.connected = False
-        if not self._stopping:
+        was_refused, self._was_refused = self._was_refused, False
+        # A broker that refuses the connection has given its reason before.
+        if not self._stopping and not was_refused:
             self._complain(f"the connection ended: {reason}")
 
     def _complain(self, why: str) -> None:

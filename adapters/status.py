@@ -1,11 +1,16 @@
 """An adapter's ``/status``: its connections, and the last value of each meter."""
 
 from datetime import UTC, datetime
+from ipaddress import ip_address
 
 from adapters.core import state_words
 from adapters.service import Service
 from commonwatt.config.adapter import AdapterSettings
+from commonwatt.network.addresses import split_address
+from commonwatt.network.http_pages import Request, Response
 from commonwatt.town.town import WITHOUT
+
+NOT_SERVED = "/status shows whether people are at home: ask on its own machine: commonwatt status --config FILE\n"
 
 
 def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
@@ -56,6 +61,16 @@ def status_of(service: Service, settings: AdapterSettings) -> dict[str, object]:
         ],
         "meters": meters,
     }
+
+
+def refuse_others(settings: AdapterSettings, request: Request) -> Response | None:
+    """Refuse ``/status`` beyond this machine, since it has the meters' values; ``None``: the request is allowed."""
+    if request.method != "GET":
+        return Response(status=405, body="nothing can be sent here\n")
+    own = split_address(settings.http or "")[0]
+    if request.path != "/status" or request.address == own or ip_address(request.address.partition("%")[0]).is_loopback:
+        return None
+    return Response(status=403, body=NOT_SERVED)
 
 
 def _time(ms: int) -> str | None:

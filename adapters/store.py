@@ -7,6 +7,7 @@ from adapters.changes import ChannelChange, HandledChange, Key
 from adapters.energy.channel import Channel, pack_channel, unpack_channel
 from adapters.handled import Handled
 from commonwatt.device.store import DeviceStore
+from commonwatt.model.ids import signed64, unsigned64
 from commonwatt.model.records import RecordType
 
 
@@ -29,7 +30,7 @@ CREATE TABLE channel (
         changed = {change.key: change.channel for change in changes if isinstance(change, ChannelChange)}
         connection.executemany(
             "INSERT OR REPLACE INTO channel VALUES (?, ?, ?)",
-            [(*key, pack_channel(channel)) for key, channel in changed.items()],
+            [(signed64(meter), kind, pack_channel(channel)) for (meter, kind), channel in changed.items()],
         )
         for change in [change for change in changes if isinstance(change, HandledChange)][-1:]:
             connection.execute("INSERT OR REPLACE INTO handled VALUES (1, ?)", (change.handled.pack(),))
@@ -41,7 +42,7 @@ CHANNELS = Channels()
 def load_channels(store: DeviceStore) -> dict[Key, Channel]:
     """Return the stored channels."""
     rows = store.connection.execute("SELECT meter, record_type, state FROM channel")
-    return {(meter, RecordType(record_type)): unpack_channel(state) for meter, record_type, state in rows}
+    return {(unsigned64(meter), RecordType(record_type)): unpack_channel(state) for meter, record_type, state in rows}
 
 
 def load_handled(store: DeviceStore) -> Handled:

@@ -89,6 +89,11 @@ class Trial:
             settings=settings.meter, readers=readers, meters=meters, channels={}, handled=Handled(), tally=Counter()
         )
 
+    @property
+    def clock_wrong(self) -> int:
+        """Values whose device's time was too far from their arrival, which counts instead."""
+        return self._adapter.tally["value", "clock_wrong"]
+
     def take(self, message: Recorded) -> Iterator[Line]:
         """Run one message; yield a line for each of its values, or one if it has none."""
         self._at = self._arrival(message)

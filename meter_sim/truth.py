@@ -12,7 +12,7 @@ from typing import TypeAlias
 from commonwatt.device import changes as device
 from commonwatt.device.changes import Made
 from commonwatt.device.store import DeviceStore
-from commonwatt.model.ids import MeterId
+from commonwatt.model.ids import MeterId, signed64
 from commonwatt.model.records import EventRecord, Log, unpack_event
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 
@@ -51,7 +51,12 @@ CREATE TABLE truth_event (
         made = [change for change in changes if isinstance(change, Made)]
         connection.executemany(
             f"{insert} INTO truth_event VALUES (?, ?, ?, ?)",
-            [(one.meter, one.generation, row[0], row[2]) for one in made if one.log is Log.EVENT for row in one.rows],
+            [
+                (signed64(one.meter), one.generation, row[0], row[2])
+                for one in made
+                if one.log is Log.EVENT
+                for row in one.rows
+            ],
         )
         for slot in [change for change in changes if isinstance(change, Slot)][-1:]:
             connection.execute("INSERT OR REPLACE INTO slot VALUES (1, ?, ?)", (slot.slot_end, json.dumps(slot.levels)))

@@ -4,14 +4,14 @@ A channel's fields are its whole state. They are committed with the records made
 loses a slot nor makes it twice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
 from pydantic import TypeAdapter
 
-from adapters.energy.counter import Counter, CounterLimits, Outcome, Point, Read
+from adapters.energy.counter import TOGETHER_MS, WINDOW_MS, Counter, CounterLimits, Outcome, Point, Read
 from adapters.energy.spread import EpochMilliseconds, Run, Spread, Steps
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
@@ -19,8 +19,17 @@ from commonwatt.model.units import MilliwattHours
 FALLBACK_MS = 600_000
 """Milliseconds without the preferred source of a value after which the next one counts."""
 
+_ABSENT_MS = 600_000
+"""Milliseconds without a value after which messages that come together may have waited at a broker."""
+
+_ROOM_MS = 600_000
+"""Milliseconds after a time without a message in which messages of that time may still come."""
+
 _SET_BACK_MS = 5_000
 """Most milliseconds by which messages may arrive before the last one, by a clock that was corrected."""
+
+_AHEAD_MS = 7_200_000
+"""Most milliseconds of waiting for the time of the last value; the gateway rejects records that are further ahead."""
 
 # A power of 1 mW for 1 ms is this part of a milliwatt-hour; the mean of two powers needs halves.
 _HALF_MW_MS = 7_200_000
@@ -34,7 +43,7 @@ class Ignored(StrEnum):
     OUT_OF_ORDER = "out of order"
     CLOCK = "the adapter's clock was set back"
     INCOMPLETE = "waits for the other topics of the sum"
-    IMPOSSIBLE = "above the rated power, or outside the capacity"
+    IMPOSSIBLE = "above the rated power, or far above the capacity"
 
 
 class Value(NamedTuple):
@@ -92,6 +101,9 @@ class Channel:
         power: The last power, milliwatts.
         rest: Energy below a milliwatt-hour, in halves of mW ms.
         exchanged: The last exchange of the device that was considered.
+        room: Energy that the rated power allowed before ``room_at``, and that no interval has had.
+        room_at: When the time ended in which that energy may have flowed.
+        late: The first and the last of points that came together after an absence, and are not spread yet.
     """
 
     rank: int = 0
@@ -108,6 +120,9 @@ class Channel:
     power: int = 0
     rest: int = 0
     exchanged: EpochMilliseconds = 0
+    room: MilliwattHours = 0
+    room_at: EpochMilliseconds = 0
+    late: list[Point] = field(default_factory=list)
 
     def begin_again(self, exchanged: EpochMilliseconds, now: EpochMilliseconds) -> None:
         """Begin anew with another device, once for each exchange; the energy between the two is not counted."""
@@ -117,6 +132,18 @@ class Channel:
             self.parts, self.fresh = {}, []
             self.restart_mark = None
             self.device = 0
+
+    def set_back(self, now: EpochMilliseconds) -> bool:
+        """Begin anew if the last values came from a clock that was far ahead; return whether they did.
+
+        The energy between the last value and the next one is not counted: its time is not known.
+        """
+        if self.at - now <= _AHEAD_MS:
+            return False
+        self.counter = Counter(total=self.counter.total)
+        self.at = self.arrived = self.device = self.room = 0
+        self.spread, self.steps, self.late = None, None, []
+        return True
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,7 +201,22 @@ def _adds_up(channel: Channel, value: Value) -> bool:
 def _highest(channel: Channel, rule: ChannelRule, at: EpochMilliseconds) -> int:
     if rule.kind != "interval":
         return rule.highest
-    return rule.limits.most(at - channel.at)
+    return rule.limits.most(at - channel.at) + _room(channel, at)
+
+
+def _room(channel: Channel, at: EpochMilliseconds) -> MilliwattHours:
+    """Return the energy that intervals may have which waited at a broker and come together."""
+    return channel.room if at - channel.room_at < _ROOM_MS else 0
+
+
+def _use_room(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: MilliwattHours) -> None:
+    """Subtract an interval's energy from what the rated power allows since the last one, or since an absence."""
+    left = rule.limits.rated(at - channel.at) - number if channel.at else 0
+    room = _room(channel, at)
+    if left > room:
+        channel.room, channel.room_at = left, at
+    else:
+        channel.room = max(0, room + min(0, left))
 
 
 def _choose(channel: Channel, value: Value) -> Ignored | None:
@@ -202,7 +244,7 @@ def _take_register(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, n
     outcome, points = channel.counter.take(Read(at, number), rule.limits, restarted=channel.restarted)
     if outcome is not Outcome.HELD_BACK:
         channel.restarted = False
-    flows, missing_ms = _spread(channel, rule, points)
+    flows, missing_ms = _spread(channel, rule, _together(channel, points))
     runs = {rule.record_type: flows}
     if rule.record_type is RecordType.THROUGH:
         runs[RecordType.REGISTER] = _step(channel, rule, ((point.at, point.raw) for point in points))
@@ -210,9 +252,10 @@ def _take_register(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, n
 
 
 def _take_interval(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, number: int) -> Taken:
+    _use_room(channel, rule, at, number)
     # The energy before the first message belongs to a time that is not known.
     channel.counter.total += number if channel.spread is not None else 0
-    runs, missing_ms = _spread(channel, rule, [Point(at, channel.counter.total, number)])
+    runs, missing_ms = _spread(channel, rule, _together(channel, [Point(at, channel.counter.total, number)]))
     return Taken(Outcome.COUNTED, {rule.record_type: runs}, missing_ms)
 
 
@@ -232,6 +275,23 @@ def _take_level(channel: Channel, rule: ChannelRule, at: EpochMilliseconds, numb
 
 
 _TAKE = {"register": _take_register, "interval": _take_interval, "power": _take_power, "level": _take_level}
+
+
+def _together(channel: Channel, points: Iterable[Point]) -> Iterator[Point]:
+    """Yield the points to spread; of points that come together after an absence, only the last one.
+
+    They may have waited at a broker: their energy is of the whole absence, not of the moment in which they came. So a
+    point after an absence waits for the next message.
+    """
+    for point in points:
+        late = channel.late
+        if late and (point.at - late[-1].at >= TOGETHER_MS or point.at - late[0].at >= WINDOW_MS):
+            channel.late = []
+            yield late[-1]
+        if channel.late or (channel.spread is not None and point.at - channel.spread.at > _ABSENT_MS):
+            channel.late = [*channel.late[:1], point]
+        else:
+            yield point
 
 
 def _spread(channel: Channel, rule: ChannelRule, points: Iterable[Point]) -> tuple[list[Run], EpochMilliseconds]:

@@ -32,7 +32,7 @@ CONFIRMING = 3
 WINDOW_MS = 60_000
 """Least milliseconds over which a confirmed rise is compared with the rated power."""
 
-_TOGETHER_MS = 1000
+TOGETHER_MS = 1000
 """Messages less than this apart may have waited at a broker and come together."""
 
 _KNOWN_MS = 600_000
@@ -109,7 +109,11 @@ class CounterLimits:
 
     def most(self, duration_ms: int) -> MilliwattHours:
         """Return the most energy that a reading can rise by in a time."""
-        return self.rated_mw * duration_ms // _HOUR_MS + self.resolution
+        return self.rated(duration_ms) + self.resolution
+
+    def rated(self, duration_ms: int) -> MilliwattHours:
+        """Return the energy of the rated power in a time."""
+        return self.rated_mw * duration_ms // _HOUR_MS
 
 
 @dataclass(kw_only=True)
@@ -275,7 +279,7 @@ class Counter:
         raw = max(read.raw, self.raw)
         if read.at - self.moved.at >= WINDOW_MS and raw != self.moved.raw:
             self.anchor, self.moved = self.moved, Read(read.at, raw)
-        elif read.at - self.at < _TOGETHER_MS:
+        elif read.at - self.at < TOGETHER_MS:
             self.moved = Read(self.moved.at, raw)
         self.total += raw - self.raw
         if read.raw >= self.raw:

@@ -18,7 +18,9 @@ _UNNAMEABLE = frozenset("\\\0{}*")
 """Characters of keys and names that a path can't have."""
 
 _SENML_RELATIVE_BELOW = 2**28
-_P1_LINE = re.compile(r"(\d-\d:\d+\.\d+\.\d+)\(([^)]*)\)(?:\(([^)]*)\))?", re.ASCII)
+_SENML_LONGEST_NAME = 256
+# A value has no parenthesis: else the time for a telegram of openings would grow with the square of its length.
+_P1_LINE = re.compile(r"(\d-\d:\d+\.\d+\.\d+)\(([^()]*)\)(?:\(([^()]*)\))?", re.ASCII)
 _P1_TIME = "0-0:1.0.0"
 _NUMBER_START = re.compile(r"\s*([-+0-9.eE]+)", re.ASCII)
 
@@ -136,6 +138,8 @@ class SenmlPayload:
                 raise UnreadableError("not SenML: a record is no object")
             base |= {key: record[key] for key in ("bn", "bt", "bu", "bv", "bs") if key in record}
             name = f"{base.get('bn', '')}{record.get('n', '')}"
+            if len(name) > _SENML_LONGEST_NAME:
+                raise UnreadableError("not usable SenML: a name is too long")
             value, base_value = ("v", "bv") if "v" in record else ("s", "bs")
             if record.get(value) is not None:
                 found = record[value], base.get(base_value, "0")

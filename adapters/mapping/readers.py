@@ -14,11 +14,15 @@ from adapters.mapping.payloads import FORMATS, MAX_BYTES, Payload
 from adapters.mapping.presets import presets_of
 from adapters.mapping.times import times_of
 from adapters.mapping.values import PER_UNIT, UnreadableError, scaled
-from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings
+from commonwatt.config.adapter import AdapterMeter, AdapterRule, AdapterSettings, check_topic
 from commonwatt.model.exceptions import SettingError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
+from commonwatt.model.validation import MARGIN_PERCENT
+
+_LONGEST_MARK = 100
+"""Characters of a restart mark that are compared and stored."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -88,7 +92,9 @@ class Reader:
 
     def restart_mark(self, payload: Payload) -> str | None:
         """Return the value that changes when the register is set back; ``None``: the message does not have it."""
-        return None if self._restart_path is None else payload.text(self._restart_path)
+        mark = None if self._restart_path is None else payload.text(self._restart_path)
+        # The mark is stored: JSON can have half a surrogate pair, which is no text.
+        return None if mark is None else mark[:_LONGEST_MARK].encode(errors="backslashreplace").decode()
 
 
 class Reading(NamedTuple):
@@ -219,7 +225,14 @@ def _of_meter(settings: AdapterSettings, n: int, rules: tuple[AdapterRule, ...])
         if kinds.setdefault(name, rule.kind) != rule.kind:
             why = f"reads {name} as {kinds[name]} and as {rule.kind}; rules of one record type have one kind"
             raise SettingError(("meter", n, "preset"), f"[[meter]] {meter.id}: preset {meter.preset} {why}")
-        yield _compile(settings, meter, rule, ranks[name])
+        reader = _compile(settings, meter, rule, ranks[name])
+        for topic in (*reader.topics, *([] if reader.restart_topic is None else [reader.restart_topic])):
+            try:
+                check_topic(topic)
+            except ValueError as error:
+                why = f"with this source and channel a topic is {topic!r}: {error}"
+                raise SettingError(("meter", n, "source"), f"[[meter]] {meter.id}: {why}") from None
+        yield reader
         ranks[name] += 1
 
 
@@ -246,7 +259,8 @@ def _compile(settings: AdapterSettings, meter: AdapterMeter, rule: AdapterRule, 
             restarts_at_zero=rule.restarts_at_zero,
         ),
         longest_gap_ms=meter.longest_gap_s * 1000,
-        highest=capacity if rule.kind == "level" else meter.rated_w * 1000,
+        # A capacity is nominal: a full battery may report more.
+        highest=capacity * MARGIN_PERCENT // 100 if rule.kind == "level" else meter.rated_w * 1000,
         _terms=(*((filled(path), True) for path in paths), *((filled(path), False) for path in less)),
         _factor=factor * capacity if rule.unit == "%" else factor,
         _zone=ZoneInfo(rule.zone or settings.zone),

@@ -127,6 +127,9 @@ def _continue_as_owner(config: Path) -> None:
     Root can read and write everything, which would hide wrong rights, and leave lock files that the service can't open.
     """
     if os.geteuid() == 0 and config.exists() and (owner := config.stat()).st_uid != 0:
-        os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+        try:
+            os.initgroups(pwd.getpwuid(owner.st_uid).pw_name, owner.st_gid)
+        except KeyError:
+            os.setgroups([])  # The folder is of another machine, whose users have no names here.
         os.setgid(owner.st_gid)
         os.setuid(owner.st_uid)

@@ -30,7 +30,12 @@ PowerUnit = Literal["mW", "W", "kW"]
 Kind = Literal["register", "interval", "power", "level"]
 
 
-def _check_topic(text: str) -> str:
+def check_topic(text: str) -> str:
+    """Return a topic filter.
+
+    Raises:
+        ValueError: MQTT does not allow it.
+    """
     levels = text.split("/")
     if any("#" in level and (level != "#" or n < len(levels) - 1) for n, level in enumerate(levels)):
         raise ValueError("# must be the last level of a topic, and alone in it")
@@ -41,14 +46,24 @@ def _check_topic(text: str) -> str:
     return text
 
 
-Topic = Annotated[str, AfterValidator(_check_topic)]
+Topic = Annotated[str, AfterValidator(check_topic)]
 """A topic, which may have MQTT's wildcards."""
+
+
+def _check_plain_topic(text: str) -> str:
+    if set(text) & set("+#\0") or not text:
+        raise ValueError("must be one topic: not empty, and without + and #")
+    return text
+
+
+PlainTopic = Annotated[str, AfterValidator(_check_plain_topic)]
+"""A topic without wildcards."""
 
 
 class AdapterCommand(Settings):
     """What an adapter publishes to a foreign device for a desired state."""
 
-    topic: Topic = Field(description="Topic of the command; `{device}` and `{channel}` as in rules.")
+    topic: PlainTopic = Field(description="Topic of the command; `{device}` and `{channel}` as in rules.")
     on: str = Field(max_length=1024, description="Payload when the state begins.")
     off: str = Field(max_length=1024, description="Payload when the state ends.")
 
@@ -111,7 +126,7 @@ class AdapterRule(Settings):
     queued: bool = Field(
         False, description="Whether the source keeps messages and sends them late: then older times count too."
     )
-    restart_topic: Topic | None = Field(
+    restart_topic: PlainTopic | None = Field(
         None, description="Topic on which the device reports its start; without it, none."
     )
     restart_payload: str = Field("Online", description="The payload of that report.")
@@ -192,9 +207,12 @@ class AdapterMeter(Settings):
     )
 
     @model_validator(mode="after")
-    def _battery_complete(self) -> Self:
+    def _complete(self) -> Self:
         if self.share is not None and self.capacity_wh is None:
             raise ValueError("share needs capacity_wh, the battery that shares")
+        for command in (self.share, self.reduce):
+            if command is not None:
+                _check_plain_topic(command.topic.replace("{device}", self.source).replace("{channel}", self.channel))
         return self
 
 
@@ -245,7 +263,9 @@ class AdapterSettings(Settings):
     )
     zone: Zone = Field("America/New_York", description="Time zone of times in messages that have none.")
     http: Address | None = Field(
-        None, description="Where /metrics (Prometheus) and /status (JSON) are served; without it, nowhere."
+        None,
+        description="Where /metrics (Prometheus) is served, and /status (JSON) to this machine only; without it, "
+        "nowhere.",
     )
     http_plain_text: bool = Field(False, description=HTTP_PLAIN_TEXT)
     http_hosts: tuple[HostName, ...] = Field((), description=HTTP_HOSTS)

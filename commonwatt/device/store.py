@@ -17,7 +17,7 @@ from pydantic import TypeAdapter
 
 from commonwatt.device.changes import Delete, DesiredStates, LogRow, Made, MeterState, Replace, Stored
 from commonwatt.model.exceptions import StoreError
-from commonwatt.model.ids import MeterId
+from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, unpack_event, unpack_history
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Held, Kind
@@ -132,11 +132,13 @@ class DeviceStore:
 
     def load(self, meter: MeterId) -> Stored | None:
         """Return the stored state of one meter; ``None`` for a meter new to this store."""
-        row = self._connection.execute(f"SELECT {', '.join(_METER_COLUMNS)} FROM meter WHERE meter = ?", (meter,))  # noqa: S608
+        select = f"SELECT {', '.join(_METER_COLUMNS)} FROM meter WHERE meter = ?"  # noqa: S608
+        row = self._connection.execute(select, (signed64(meter),))
         found = row.fetchone()
         if found is None:
             return None
         columns = dict(zip(_METER_COLUMNS, found, strict=True))
+        columns["meter"] = meter
         columns["stopped"] = bool(columns["stopped"])
         columns["remainders"] = {RecordType(int(k)): v for k, v in json.loads(columns["remainders"]).items()}
         return Stored(
@@ -160,16 +162,19 @@ class DeviceStore:
             yield generation, unpack_event(data)
 
     def _meters(self) -> list[MeterId]:
-        return [meter for (meter,) in self._connection.execute("SELECT meter FROM meter ORDER BY meter")]
+        rows = self._connection.execute("SELECT meter FROM meter ORDER BY meter")
+        return [unsigned64(meter) for (meter,) in rows]
 
     def _rows(self, meter: MeterId, log: Log) -> list[LogRow]:
         rows = self._connection.execute(
-            "SELECT first_id, last_id, data FROM record WHERE meter = ? AND log = ? ORDER BY first_id", (meter, log)
+            "SELECT first_id, last_id, data FROM record WHERE meter = ? AND log = ? ORDER BY first_id",
+            (signed64(meter), log),
         )
         return [LogRow(*row) for row in rows]
 
     def _desired_states(self, meter: MeterId) -> DesiredStates:
-        found = self._connection.execute("SELECT counter, rank, held FROM orders WHERE meter = ?", (meter,)).fetchone()
+        rows = self._connection.execute("SELECT counter, rank, held FROM orders WHERE meter = ?", (signed64(meter),))
+        found = rows.fetchone()
         if found is None:
             return DesiredStates(meter, (0, 0), {})
         return DesiredStates(meter, (found[0], found[1]), _HELD.validate_json(found[2]))
@@ -180,7 +185,7 @@ class DeviceStore:
         states: dict[MeterId, MeterState] = {}
         for change in changes:
             if isinstance(change, Made):
-                added += [(change.meter, change.log, *row) for row in change.rows]
+                added += [(signed64(change.meter), change.log, *row) for row in change.rows]
             elif isinstance(change, MeterState):
                 states[change.meter] = change
             elif isinstance(change, DesiredStates):
@@ -201,25 +206,25 @@ class DeviceStore:
         if isinstance(change, Delete):
             self._connection.execute(
                 "DELETE FROM record WHERE meter = ? AND log = ? AND first_id <= ?",
-                (change.meter, change.log, change.last_id),
+                (signed64(change.meter), change.log, change.last_id),
             )
             return []
         self._connection.execute(
             "DELETE FROM record WHERE meter = ? AND log = ? AND first_id BETWEEN ? AND ?",
-            (change.meter, Log.HISTORY, change.first_id, change.last_id),
+            (signed64(change.meter), Log.HISTORY, change.first_id, change.last_id),
         )
-        return [(change.meter, Log.HISTORY, *row) for row in change.rows]
+        return [(signed64(change.meter), Log.HISTORY, *row) for row in change.rows]
 
     def _write_desired_states(self, change: DesiredStates) -> None:
         self._connection.execute(
             "INSERT OR REPLACE INTO orders VALUES (?, ?, ?, ?)",
-            (change.meter, *change.epoch, _HELD.dump_json(change.held).decode()),
+            (signed64(change.meter), *change.epoch, _HELD.dump_json(change.held).decode()),
         )
 
 
 def _row_of(state: MeterState) -> tuple[object, ...]:
-    *columns, remainders = _COLUMNS_OF(state)
-    return (*columns, json.dumps(remainders))
+    meter, *columns, remainders = _COLUMNS_OF(state)
+    return (signed64(meter), *columns, json.dumps(remainders))
 
 
 def open_checked(path: Path, now: EpochSeconds, extension: Extension | None = None) -> DeviceStore:

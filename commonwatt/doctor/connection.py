@@ -256,6 +256,12 @@ def _refusal(target: Target, why: str) -> tuple[str, str]:
             f"{why}; perhaps it requires TLS",
             f"set {target.ca_setting} to that broker's authority (ca.pem), or correct the port; its log shows why",
         )
+    if target.user is not None and ("user name" in why or "authorized" in why):
+        table = target.setting.rpartition(".")[0]
+        return (
+            f"the broker refuses {f'the user {target.user}' if target.user else 'a client without a user name'}: {why}",
+            f"correct {table}.user and {table}.password; they are known to the person who runs that broker",
+        )
     if "identifier" in why:
         return (
             f"the broker does not know {target.identity}",

@@ -4,7 +4,10 @@ Stores and other data in the folders stay. ``installed.json`` has the last manif
 so that an interrupted run is repeated whole, restarts included.
 """
 
+import errno
+import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -130,11 +133,12 @@ class Unpacking:
             register = ["utility", "register", "--town", files[0], "--config", files[1]]
             yield ["runuser", "-u", USER, "--", PROGRAM, *register]
         if self.handover is not None:
-            folder = self._handover_copy.parent
+            folder = f"{STATE}/{self.place}"
+            copy = f"{folder}/{handover_name(self.place)}"
             yield ["systemctl", "stop", units[-1]]
-            taken = ["gateway", "take-over", str(self._handover_copy), "--config", str(folder / "gateway.toml")]
+            taken = ["gateway", "take-over", copy, "--config", f"{folder}/gateway.toml"]
             yield ["runuser", "-u", USER, "--", PROGRAM, *taken]
-            yield ["rm", str(self._handover_copy)]
+            yield ["rm", copy]
         yield ["systemctl", "enable", *units]
         program_changed = self.before is None or self.before.program != self.program
         restarted = units if units_changed or program_changed else [u for u in units if _needs_restart(u, changed)]
@@ -225,4 +229,18 @@ def _needs_restart(unit: str, changed: list[str]) -> bool:
 
 
 def _content(path: Path) -> bytes | None:
-    return path.read_bytes() if path.is_file() else None
+    """Return a file's content; ``None``: there is no plain file.
+
+    A link is not followed: root reads here what the services' user can write, and its copy must not be of another file.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO):
+            return None
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read()

@@ -153,6 +153,8 @@ def undo(path: Path, now: EpochSeconds) -> None:
     Raises:
         ConfigError: It is missing, or was not released.
     """
+    if not path.exists():
+        raise ConfigError(f"{path}: no store there")
     store, _ = open_checked(path, now)
     with closing(store):
         if not store.setting(RELEASED):

@@ -1,14 +1,17 @@
 """The connection to the foreign meters' broker on a real Mosquitto: what the broker sends again, and how it says so."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import paho.mqtt.publish as publish
 import pytest
 
 from adapters.arrived import Arrived
+from adapters.doctor import DOCTOR
 from adapters.handled import Handled
 from adapters.source import Source
-from commonwatt.config.adapter import AdapterSource
+from commonwatt.config.adapter import AdapterSettings, AdapterSource
+from commonwatt.doctor.running import Running
 from harness.network.waiting import eventually, free_ports
 from harness.real import mosquitto
 
@@ -80,3 +83,32 @@ def test_a_message_without_acknowledgement_comes_again_with_dup_and_its_packet_i
     say(1)
     assert [handled.take(message) for message in second.take(1)] == [False]
     second.source.stop()
+
+
+@pytest.mark.parametrize("mqtt", ["3.1.1", "5"])
+def test_a_refused_login_keeps_its_reason_for_status_and_doctor(tmp_path: Path, mqtt: str) -> None:
+    (port,) = free_ports(1)
+    run = mosquitto.open_to_all(tmp_path / "mosquitto", "127.0.0.1", port)
+    file = tmp_path / "mosquitto" / "mosquitto.conf"
+    file.write_text(file.read_text().replace("allow_anonymous true", "allow_anonymous false"))
+    settings = AdapterSettings.model_validate(
+        {"microgrid": "r001", "source": {"address": f"127.0.0.1:{port}", "mqtt": mqtt, "user": "ha"}}
+    )
+    ended: list[str] = []
+
+    class Watched(Source):
+        def _disconnected(self, *given: object) -> None:
+            super()._disconnected(*given)  # type: ignore[arg-type]
+            ended.append(self.complaint)
+
+    with mosquitto.Mosquitto(run, ("127.0.0.1", port), tmp_path / "log"):
+        source = Watched(settings=settings.source, client_id="a", filters=["#"], now=lambda: 0.0, wake=lambda: None)
+        source.start()
+        eventually(lambda: bool(ended))
+        source.stop()
+        running = Running(part="adapter", config=Path("adapter.toml"), answer=None, failure="", runs=False)
+        (check,) = [one for one in DOCTOR.checks(settings, running) if one.name == "source"]
+        found = list(check.find())[-1]
+    assert "uthori" in ended[0]
+    assert "the broker refuses the user ha" in found.found
+    assert "source.user and source.password" in found.remedy

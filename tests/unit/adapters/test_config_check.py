@@ -24,6 +24,16 @@ def checked(path: Path, text: str) -> tuple[int, str]:
     [
         (KITCHEN + CELLAR, "line 12: meter.1.preset: [[meter]] 77002: no preset 'tasmotta'; there are: "),
         (KITCHEN + RULE, "line 9: rule.0.preset: [[rule]] of preset tasmota: Commonwatt has one of this name"),
+        (
+            KITCHEN.replace("kitchen", "flat #2"),
+            "line 6: meter.0.source: [[meter]] 77001: with this source and channel",
+        ),
+        (KITCHEN + 'reduce = { topic = "cmnd/+/POWER", on = "0", off = "1" }\n', "line 8: meter.0.reduce.topic: "),
+        (
+            KITCHEN.replace("kitchen", "+") + 'reduce = { topic = "{device}", on = "0", off = "1" }\n',
+            "line 3: meter.0: ",
+        ),
+        (KITCHEN + RULE.replace("tasmota", "own") + 'restart_topic = "+/LWT"\n', "line 14: rule.0.restart_topic: "),
         (KITCHEN + 'direction = "generated"\n', "line 8: meter.0.direction: "),
     ],
 )

@@ -32,6 +32,7 @@ RULES = [
     {"preset": "both", "topic": "b", "format": "plain", "kind": "register", "unit": "Wh"},
     {"preset": "sum", "topic": ["t1", "t2"], "format": "plain", "kind": "register", "unit": "kWh"},
     {"preset": "pulses", "topic": "p", "format": "plain", "kind": "interval", "unit": "Wh"},
+    {"preset": "two", "topic": ["l1", "l2"], "format": "plain", "kind": "level", "unit": "Wh"},
 ]
 COMMAND = {"topic": "cmd/{device}", "on": "give", "off": "stop"}
 
@@ -261,6 +262,47 @@ def test_energy_of_intervals_adds_up(store: DeviceStore) -> None:
     assert bench.sum(RecordType.THROUGH) == 300_000
 
 
+@pytest.mark.parametrize(("preset", "topic"), [("pulses", "p"), ("both", "a")])
+def test_energy_of_messages_that_waited_at_the_broker_is_of_the_whole_absence(
+    store: DeviceStore, preset: str, topic: str
+) -> None:
+    bench = Bench(store, preset=preset)
+    n = 0
+
+    def hear(at: float) -> None:
+        nonlocal n
+        n += 1
+        bench.hear(topic, "400" if preset == "pulses" else f"{1000 + n * 400}", T + at, number=n)
+
+    for at in range(0, 900, 300):
+        hear(at)  # 400 Wh each: 4.8 kW.
+    for i in range(96):  # Eight hours: the broker sends 20 at a time, and each time waits for a commit.
+        hear(8 * 3600 + 600 + i * 0.002 + i // 20 * 0.5)
+        if i % 30 == 29:
+            bench.start()  # A crash changes nothing.
+    for at in range(8 * 3600 + 900, 8 * 3600 + 3000, 300):
+        hear(at)
+    through = [r for r in bench.records if r.record_type == RecordType.THROUGH]
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == (n - 1) * 400_000
+    assert bench.sum(RecordType.THROUGH) > (n - 3) * 400_000
+    assert max(r.reading for r in through) < 250_000, "the gateway quarantines more than its meter's service carries"
+    assert bench.adapter.tally["value", "impossible"] == 0
+
+
+def test_intervals_count_no_more_than_the_rated_power_allows_since_an_absence(store: DeviceStore) -> None:
+    bench = Bench(store, preset="pulses", rated_w=3600)
+    bench.hear("p", "1", T)
+    for i in range(100):
+        bench.hear("p", "200", T + 3600 + i * 0.01)  # 20 kWh in an hour, where 3.6 kWh are possible.
+    assert bench.adapter.channels[77, RecordType.THROUGH].counter.total == 3_600_000
+    assert bench.adapter.tally["value", "impossible"] == 82
+    bench.hear("p", "100", T + 7200)
+    for n in range(1, 20):
+        bench.hear("p", "50", T + 7200 + n * 60)
+    bench.hear("p", "200", T + 8400)
+    assert bench.adapter.tally["value", "impossible"] == 83, "what was not used an hour ago allows nothing now"
+
+
 def test_a_gap_is_averaged_up_to_its_longest_and_missing_beyond(store: DeviceStore) -> None:
     bench = Bench(store, preset="mine", longest_gap_s=3600)
     for at, kwh in ((0, 1.0), (10, 1.001), (3610, 1.5), (10_000, 3.0), (10_010, 3.001), (10_200, 3.01)):
@@ -301,6 +343,67 @@ def test_share_commands_reach_the_device_again_and_again_until_they_end(store: D
     assert bench.to_devices() == [("cmd/house", b"stop")]
 
 
+def test_a_share_that_ended_while_nobody_could_say_so_is_ended_at_the_next_connection(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", capacity_wh=10_000, share=COMMAND, reduce=COMMAND)
+    bench.command("share_power_on", T, seq=1, for_s=900)
+    assert bench.to_devices() == [("cmd/house", b"give")]
+    bench.start()  # A crash; it starts again after the end.
+    bench.do(bench.adapter.tick(T + 1000))
+    bench.to_devices()  # There was no connection yet.
+    bench.do(bench.adapter.reconnected(0))
+    bench.do(bench.adapter.tick(T + 1001))
+    assert bench.to_devices() == [("cmd/house", b"stop")], "and nothing for reduce, which was never commanded"
+
+
+@pytest.mark.parametrize("meter", [2**63 - 1, 2**63, 2**64 - 1])
+def test_a_meter_may_have_any_id_of_64_bits(store: DeviceStore, meter: int) -> None:
+    settings = AdapterSettings.model_validate(
+        {"microgrid": "r001", "meter": [{"id": meter, "preset": "both"}], "rule": RULES}
+    )
+    readers = readers_of(settings)
+
+    def started() -> Adapter:
+        new = Stored(state=MeterState(meter=meter, generation=1), desired_states=DesiredStates(meter, (0, 0), {}))
+        stored = store.load(meter) or new
+        description = foreign_meter("r001", settings.meter[0], readers)
+        return Adapter(
+            settings=settings.meter,
+            readers=readers,
+            meters={meter: Meter(description, Limits(resolution=1), stored, Counter())},
+            channels=load_channels(store),
+            handled=load_handled(store),
+            tally=Counter(),
+        )
+
+    adapter = started()
+    for n in range(60):
+        effects = [
+            *adapter.tick(T + n * 15),
+            *adapter.message(Arrived("a", b"%d" % (1000 + n), False, (T + n * 15) * 1000)),
+        ]
+        store.commit([effect.change for effect in effects if isinstance(effect, Write)])
+    again = started()
+    assert again.meters[meter].state == adapter.meters[meter].state
+    assert again.meters[meter].history.rows == adapter.meters[meter].history.rows
+    assert again.channels == adapter.channels
+    assert {record.meter_id for records in store.held_records() for record in records} == {meter}
+
+
+def test_a_full_battery_may_report_more_than_its_nominal_capacity(store: DeviceStore) -> None:
+    bench = Bench(store, preset="mine", capacity_wh=10_000)
+    for n, percent in enumerate((99, 101, 124, 127)):
+        bench.hear("house/energy", {"soc": percent, "t": T + n * 15}, T + n * 15)
+    assert bench.adapter.meters[77].state.level == 12_400_000
+    assert bench.adapter.tally["value", "impossible"] == 1
+
+
+def test_the_level_of_two_batteries_is_their_sum(store: DeviceStore) -> None:
+    bench = Bench(store, preset="two", capacity_wh=20_000)
+    for n, (topic, level) in enumerate((("l1", "3000"), ("l2", "4000"), ("l1", "3000"), ("l2", "5000"))):
+        bench.hear(topic, level, T + n)
+    assert bench.adapter.meters[77].state.level == 8_000_000
+
+
 def test_a_command_without_a_rule_is_refused(store: DeviceStore) -> None:
     bench = Bench(store, preset="mine", capacity_wh=10_000)
     for cmd in ("share_power_on", "reduce_power_on", "isolate"):
@@ -309,6 +412,24 @@ def test_a_command_without_a_rule_is_refused(store: DeviceStore) -> None:
         assert outcome.result == "refused"
         assert "can't be commanded here" in str(outcome.reason)
     assert not bench.to_devices()
+
+
+@pytest.mark.parametrize("ahead_s", [3600, 9000, 10 * 365 * 86_400])
+def test_a_clock_that_was_ahead_stops_no_meter_for_long(store: DeviceStore, ahead_s: int) -> None:
+    bench = Bench(store, preset="both")
+    for n in range(20):
+        bench.hear("a", f"{1000 + n}", T + ahead_s + n * 15)
+    before = len(bench.records)
+    for n in range(20, 300):
+        bench.hear("a", f"{1000 + n}", T + n * 15)
+    bench.start()
+    for n in range(300, 320):
+        bench.hear("a", f"{1000 + n}", T + n * 15)
+    now = [r for r in bench.records[before:] if r.record_type == RecordType.THROUGH]
+    assert now[-1].end == T + 310 * 15
+    assert bench.adapter.meters[77].state.last_slot == T + 319 * 15
+    counted = bench.adapter.channels[77, RecordType.THROUGH].counter.total
+    assert counted == (319_000 if ahead_s == 3600 else 318_000), "up to two hours it waits, and counts all"
 
 
 def test_an_exchanged_device_begins_anew_without_energy(store: DeviceStore) -> None:

@@ -2,7 +2,13 @@
 
 from pathlib import Path
 
-from adapters.doctor import DOCTOR
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.reasoncodes import ReasonCode
+
+from adapters.doctor import DOCTOR, judge
+from adapters.source import Source
 from commonwatt.config.adapter import AdapterSettings
 from commonwatt.doctor.connection import Target, _refusal
 from commonwatt.doctor.findings import Finding, Level
@@ -48,3 +54,21 @@ def test_a_broker_that_may_require_tls_names_the_setting_of_its_authority() -> N
 
     assert "set source.ca " in remedy("source.address")
     assert "set broker_ca " in remedy("broker")
+
+
+def test_a_refused_subscription_is_bad_though_the_broker_is_connected() -> None:
+    source = {"address": "127.0.0.1:1884", "connected": True, "limits": {"session kept": "no"}}
+    answer = {"source": source, "connected": 0, "meters": {}, "unreadable": []}
+    assert next(iter(judge(answer))).level is Level.GOOD
+    subscriber = Source(
+        settings=AdapterSettings.model_validate({"microgrid": "r001"}).source,
+        client_id="a",
+        filters=["#"],
+        now=lambda: 0.0,
+        wake=lambda: None,
+    )
+    refused = ReasonCode(PacketTypes.SUBACK, identifier=128)
+    subscriber._subscribed(Client(CallbackAPIVersion.VERSION2), None, 1, [refused], None)
+    found = next(iter(judge(answer | {"source": source | {"limits": subscriber.limits}})))
+    assert (found.check, found.level) == ("source", Level.BAD)
+    assert "refuses a subscription" in found.found

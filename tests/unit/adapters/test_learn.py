@@ -238,3 +238,11 @@ def test_printed_toml_is_valid_whatever_was_heard(heard: list[tuple[str, str]]) 
         readings = [one for topic, payload in heard for one in readers.read(topic, payload.encode())]
         read_ones = {one.reader.meter for one in readings if one.value is not None}
         assert read_ones == set(range(1, len(proposals) + 1))
+
+
+def test_numbers_too_near_to_zero_are_left_out() -> None:
+    learner = Learner()
+    for n, energy in enumerate(("0", "1e-400", "2e-400", "0e-99999999")):
+        payload = f'{{"energy_total": {energy}, "power": 5}}'.encode()
+        learner.take(Recorded(n + 1, "dev/x", payload, 1_790_000_000_000 + n * 20_000))
+    assert sum(map(len, listing(learner, learner.proposals()))) < 500

@@ -5,6 +5,7 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from fractions import Fraction
+from time import process_time
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from adapters.energy.channel import Channel, pack_channel, unpack_channel
 from adapters.mapping.payloads import FORMATS, MAX_BYTES
 from adapters.mapping.readers import Readers, Reading, readers_of
 from adapters.mapping.times import instant, times_of
@@ -306,6 +308,29 @@ def test_broken_payload_has_a_reason(form: str, payload: bytes, fault: str) -> N
     reading = read({"format": form, **path}, payload)
     assert reading.value is None
     assert fault in reading.fault
+
+
+def test_telegram_of_openings_takes_no_longer_than_its_length() -> None:
+    payload = b"1-1:1.1.1(" * 6500
+    begin = process_time()
+    assert read({"format": "p1", "path": "1-0:1.8.0"}, payload).fault == "not a telegram: no OBIS code in it"
+    assert process_time() - begin < 0.3, "it took 1.4 s"
+
+
+def test_senml_pack_of_long_names_is_refused_before_it_takes_much_memory() -> None:
+    records = b",".join(b'{"n":"%d","v":1}' % n for n in range(990))
+    payload = b'[{"bn":"' + b"a" * 30_000 + b'"},' + records + b"]"
+    assert "a name is too long" in read({"format": "senml", "path": "a"}, payload).fault
+
+
+def test_restart_mark_that_is_no_text_can_be_stored() -> None:
+    rule = {"topic": "t", "path": "k", "restart_path": "since"}
+    payload = json.dumps({"k": 1, "since": "\ud800" + "x" * 60_000})
+    mark = read(rule, payload).restart_mark
+    assert mark is not None
+    channel = Channel(restart_mark=mark)
+    assert len(pack_channel(channel)) < 1000
+    assert unpack_channel(pack_channel(channel)) == channel
 
 
 def test_bare_nan_in_json_is_no_value() -> None:

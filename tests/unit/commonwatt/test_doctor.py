@@ -86,17 +86,19 @@ def test_the_first_of_the_worst_comes_first() -> None:
     assert worst(found[:1]) is None
 
 
-def test_root_goes_on_as_the_owner_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("named", [True, False])
+def test_root_goes_on_as_the_owner_of_the_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, *, named: bool) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text("[broken\n")
     owner = pwd.getpwnam("nobody")
-    became = []
-    real = os.stat_result((*config.stat()[:4], owner.pw_uid, owner.pw_gid, *config.stat()[6:]))
+    became: list[object] = []
+    uid = owner.pw_uid if named else 54_321  # On a card of another machine.
+    real = os.stat_result((*config.stat()[:4], uid, owner.pw_gid, *config.stat()[6:]))
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "initgroups", lambda name, group: became.append((name, group)))
-    for name in ("setgid", "setuid"):
+    for name in ("setgroups", "setgid", "setuid"):
         monkeypatch.setattr(os, name, became.append)
     monkeypatch.setattr(Path, "stat", lambda _, **__: real)
     done = CliRunner().invoke(make_app("doctor"), ["doctor", "--config", str(config)])
-    assert became == [("nobody", owner.pw_gid), owner.pw_gid, owner.pw_uid]
+    assert became == [("nobody", owner.pw_gid) if named else [], owner.pw_gid, uid]
     assert (done.exit_code, "bad      settings" in done.stdout) == (1, True)

@@ -227,6 +227,19 @@ def test_what_was_changed_on_the_machine_is_kept_beside(office: Path, root: Path
     assert "relay_s" in file.with_name("gateway.toml.before").read_text()
 
 
+def test_a_link_in_a_services_folder_gives_the_service_no_other_file(office: Path, root: Path, tmp_path: Path) -> None:
+    good(office, "unpack", "r001.bundle", "--root", str(root))
+    secret = tmp_path / "shadow"
+    secret.write_text("of root")
+    file = root / STATE / "r001" / "gateway.toml"
+    file.unlink()
+    file.symlink_to(secret)
+    good(office, "unpack", "r001.bundle", "--root", str(root))
+    assert not file.is_symlink()
+    assert not file.with_name("gateway.toml.before").exists()
+    assert secret.read_text() == "of root"
+
+
 def test_a_bundle_for_another_machine_town_or_time_is_refused(office: Path, root: Path, tmp_path: Path) -> None:
     good(office, "unpack", "r001.bundle", "--root", str(root))
     before = contents(root)

@@ -37,9 +37,10 @@ def typed(folder: Path, line: str, *more: str, answer: str = "", exit_code: int 
 
 
 def printed(said: str, folder: Path) -> None:
-    """Run the commands of ours that a command printed, where systemd does not run."""
+    """Run the commands of ours that a command printed, where systemd does not run: paths of the machine in its root."""
     for line in said.splitlines():
         words = shlex.split(line) if line.startswith("  ") else []
+        words = [f"root{word}" if word.startswith(STATE) else word for word in words]
         if "gateway" in words:
             done = forks.run([*PROGRAM, *words[words.index("gateway") :]], cwd=folder, timeout=60)
             assert done.returncode == 0, done.stderr

@@ -170,3 +170,9 @@ def test_another_file_is_no_handover(tmp_path: Path) -> None:
 def test_an_old_controller_without_a_store_has_nothing_to_hand_over(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing can be handed over"):
         release(tmp_path / "none.db", MICROGRID, tmp_path / "out", START)
+
+
+def test_a_release_of_a_store_that_is_not_there_is_not_undone_and_makes_no_store(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no store there"):
+        undo(tmp_path / "gateway.db", START)
+    assert not list(tmp_path.iterdir())

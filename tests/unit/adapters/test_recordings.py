@@ -1,0 +1,73 @@
+"""Recordings of any devices can be read back; what is no recording is named by its line."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from adapters.cli import app
+from adapters.recordings import messages_in
+from commonwatt.model.exceptions import ConfigError
+
+CONFIG = """
+[adapter]
+microgrid = "r001"
+zone = "America/New_York"
+
+[[meter]]
+id = 1
+preset = "tasmota"
+source = "kitchen"
+"""
+
+
+def recording(folder: Path, content: bytes) -> Path:
+    path = folder / "messages"
+    path.write_bytes(content)
+    return path
+
+
+def test_output_of_mosquitto_sub_has_payloads_of_any_bytes_and_none(tmp_path: Path) -> None:
+    path = recording(tmp_path, b"a/b \xff\xfe 1\na/c (null)\na/d 5\xc2\x855\r\n")
+    assert [message.payload for message in messages_in(path)] == [b"\xff\xfe 1", b"", b"5\xc2\x855\r"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"time": 1e999, "topic": "a", "payload": "1"}',
+        b'{"topic": "\\ud800", "payload": "1"}',
+        b'{"topic": ' + b"[" * 100_000,
+        b"a\xff/b 1",
+        b"alone",
+    ],
+)
+def test_a_line_that_is_no_message_is_named(tmp_path: Path, line: bytes) -> None:
+    with pytest.raises(ConfigError, match="line 2: not a"):
+        list(messages_in(recording(tmp_path, b"a 1\n" + line + b"\n")))
+
+
+def test_a_telegram_printed_in_several_lines_is_refused_with_the_way_to_record_it(tmp_path: Path) -> None:
+    path = recording(tmp_path, b"dsmr/raw /XMX5\n\n1-0:1.8.1(000123.456*kWh)\n!\n")
+    done = CliRunner().invoke(app, ["learn", str(path)])
+    assert done.exit_code == 2
+    assert "line 3: not a topic and a payload" in done.stderr
+    assert "commonwatt adapter record" in done.stderr
+
+
+def test_a_dry_run_says_that_a_wrong_zone_makes_the_devices_times_useless(tmp_path: Path) -> None:
+    config = tmp_path / "adapter.toml"
+    config.write_text(CONFIG)
+    lines = [
+        f'{{"time": {1_790_000_100 + n}, "topic": "tele/kitchen/SENSOR", "payload": '
+        f'"{{\\"Time\\": \\"2026-09-21T16:15:{n:02}\\", \\"ENERGY\\": {{\\"Total\\": 1.{n:02}}}}}"}}\n'
+        for n in range(0, 50, 10)
+    ]
+    path = recording(tmp_path, "".join(lines).encode())
+    done = CliRunner().invoke(app, ["test", "--config", str(config), str(path)])
+    assert done.exit_code == 0, done.output
+    assert "5 device times not used" in done.stdout
+    assert "America/New_York" in done.stdout
+    config.write_text(CONFIG.replace("America/New_York", "Europe/Berlin"))
+    done = CliRunner().invoke(app, ["test", "--config", str(config), str(path)])
+    assert "device times not used" not in done.stdout
