@@ -134,7 +134,7 @@ class BrokerTls:
             trust(context, self._files.clients_ca)
             context.verify_mode = ssl.CERT_REQUIRED
             context.verify_flags |= IGNORE_TIMES  # ``proved`` checks them.
-            # Loaded only where devices show certificates: the library that reads them takes 8 MB.
+            # Loaded only where devices show certificates: the library that reads them takes 8 MiB.
             from commonwatt.identity.certificates import revoked_serials
 
             try:
