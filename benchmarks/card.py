@@ -51,14 +51,15 @@ BEFORE = (
     "pages, coverage 624, row numbers 308, settings 268, periods 30, all others 50. Memory was 111 MB together."
 )
 BETWEEN = (
-    "The same with pages of 1 KiB and an index of all parts by block (commit 23bd4c2, same day): 139, 160 and, in 7 min, "
-    "161 MB a day, with commit_s = 1 243 and 255; memory 110 MB together, when the broker loaded a certificate library "
-    "without a certificate."
+    "The same with pages of 1 KiB and an index of all parts by block (commit 23bd4c2, same day): 139, 160 and, in 7 "
+    "min, 161 MB a day, with commit_s = 1 243 and 255; memory 110 MB together, when the broker loaded a certificate "
+    "library without a certificate."
 )
 SPREAD = (
-    "A quarter of an hour is a small sample, in which one compaction and some commands count. Most of the file system's "
-    "share is the index of the log that readers of the store share, which the kernel writes back every 30 s: without it, "
-    "24 commits of 11 pages in 4 min wrote 5.6 KB less each. The mount option `lazytime` made no difference."
+    "A quarter of an hour is a small sample, in which one compaction and some commands count. Most of the file "
+    "system's share is the index of the log that readers of the store share, which the kernel writes back every 30 s: "
+    "without it, 24 commits of 11 pages in 4 min wrote 5.6 KB less each. The mount option `lazytime` made no "
+    "difference."
 )
 
 TABLES = {
