@@ -16,7 +16,6 @@ from pathlib import Path
 
 from broker.admission.connect import AdmissionError, Refusal
 from broker.metrics import BrokerMetrics
-from commonwatt.identity.certificates import revoked_serials
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.network.tls import IGNORE_TIMES, Expiry, Stamp, server_context, stamp, trust
 from commonwatt.runtime.clock import wall_clock
@@ -135,6 +134,9 @@ class BrokerTls:
             trust(context, self._files.clients_ca)
             context.verify_mode = ssl.CERT_REQUIRED
             context.verify_flags |= IGNORE_TIMES  # ``proved`` checks them.
+            # Loaded only where devices show certificates: the library that reads them takes 8 MiB.
+            from commonwatt.identity.certificates import revoked_serials
+
             try:
                 revoked = revoked_serials(self._files.clients_revoked.read_bytes(), self._files.clients_ca.read_bytes())
             except ConfigError as error:

@@ -162,9 +162,8 @@ def _split(store: Unsent, parts: list[Part], mode: Mode) -> tuple[list[Part], li
     whole = store.coarse_keys(keys)
     averaged: dict[Key, list[Part]] = {}
     if mode.name == "lossy":
-        for key in keys:
-            siblings = store.block_parts([key]) if key[2] >= mode.since and key not in whole else []
-            if siblings and all(part.relayed == UNSENT for part in siblings):
-                averaged[key] = siblings
+        for part in store.block_parts(key for key in keys if key[2] >= mode.since and key not in whole):
+            averaged.setdefault(part.key, []).append(part)
+        averaged = {key: parts for key, parts in averaged.items() if all(part.relayed == UNSENT for part in parts)}
     exact = [part for part in parts if part.key not in whole and part.key not in averaged]
     return exact + store.block_parts(whole), [part for siblings in averaged.values() for part in siblings]

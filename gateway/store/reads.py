@@ -15,11 +15,12 @@ from gateway.changes import DONE, OFFERED, UNSENT, Cover, Desired, MeterInfo, Pa
 from gateway.store.tables import (
     COLUMNS,
     FORGOTTEN,
+    JOINED,
     MAY_BE_COARSE,
     NOT_ACKNOWLEDGED,
+    NOT_JOINED,
     PAGE_BYTES,
     PART_COLUMNS,
-    SCHEMA,
     SCHEMA_VERSION,
     UNSENT_ROW,
     dead_letter_of,
@@ -27,6 +28,7 @@ from gateway.store.tables import (
     is_sound,
     part_is_sound,
     part_of,
+    schema,
 )
 from gateway.stored import DamagedRow
 
@@ -36,9 +38,15 @@ MAX_NOTED = 1000
 FORGETTING = "forgetting"
 """Setting that keeps ``StoreReads.forgetting``."""
 
-_NOT_IN_BLOCK_INDEX = """
-    SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND NOT EXISTS (SELECT 1 FROM part AS i
-    INDEXED BY part_block WHERE i.quarter = p.quarter AND i.meter = p.meter AND i.type = p.type AND i.id = p.id)"""
+_JOINED = f"part INDEXED BY part_block WHERE {JOINED}"
+_NOT_JOINED = f"part INDEXED BY part_to_join WHERE {NOT_JOINED}"
+
+_NOT_IN_BLOCK_INDEX = f"""
+    SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND {JOINED} AND NOT EXISTS
+    (SELECT 1 FROM {_JOINED} AND quarter = p.quarter AND meter = p.meter AND type = p.type AND id = p.id)"""
+_NOT_IN_JOIN_INDEX = f"""
+    SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND {NOT_JOINED} AND NOT EXISTS
+    (SELECT 1 FROM {_NOT_JOINED} AND quarter = p.quarter AND id = p.id)"""
 _NOT_IN_UNSENT_INDEX = f"""
     SELECT id FROM part AS p NOT INDEXED WHERE id > ? AND id <= ? AND relayed IN ({UNSENT}, {OFFERED}) AND NOT EXISTS
     (SELECT 1 FROM part INDEXED BY part_unsent WHERE {NOT_ACKNOWLEDGED} AND quarter = p.quarter AND id = p.id)"""
@@ -220,13 +228,22 @@ class StoreReads:
         return list(self._parts(which, (before_quarter, *meters, json.dumps(list(flying)), limit)))
 
     def block_parts(self, keys: Iterable[tuple[int, int, int]]) -> list[Part]:
-        """Return all parts of the blocks named by (meter, type, quarter)."""
-        which = "WHERE quarter = ? AND meter = ? AND type = ?"
-        return [
-            part
-            for meter, record_type, quarter in keys
-            for part in self._parts(which, (quarter, signed64(meter), record_type))
-        ]
+        """Return all parts of the blocks named by (meter, type, quarter).
+
+        The parts of a quarter that are not joined yet are read once for all of its blocks.
+        """
+        in_quarter: dict[int, list[tuple[int, int]]] = {}
+        for meter, record_type, quarter in keys:
+            in_quarter.setdefault(quarter, []).append((signed64(meter), record_type))
+        joined = f"WHERE {JOINED} AND quarter = ? AND meter = ? AND type = ?"
+        blocks = "SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]') FROM json_each(?)"
+        others = f"WHERE {NOT_JOINED} AND quarter = ? AND (meter, type) IN ({blocks})"
+        found: list[Part] = []
+        for quarter, wanted in in_quarter.items():
+            for block in wanted:
+                found += self._parts(joined, (quarter, *block))
+            found += self._parts(others, (quarter, json.dumps(wanted)))
+        return found
 
     def all_parts(self, *, unsent_only: bool) -> Iterator[Part]:
         """Yield all parts, or only those that the utility has not, or only as averages, for a dump."""
@@ -234,10 +251,13 @@ class StoreReads:
 
     def keys_between(self, first: Quarter, last: Quarter, limit: int) -> list[tuple[int, int, int]]:
         """Return the keys of the blocks of a range of quarters, the newest first."""
+        joined, others = (
+            f"SELECT meter, type, quarter FROM {which} AND quarter BETWEEN :first AND :last"
+            for which in (_JOINED, _NOT_JOINED)
+        )
         rows = self._db.execute(
-            "SELECT DISTINCT meter, type, quarter FROM part WHERE quarter BETWEEN ? AND ?"
-            " ORDER BY quarter DESC LIMIT ?",
-            (first, last, limit),
+            f"{joined} UNION {others} ORDER BY quarter DESC, meter DESC, type DESC LIMIT :limit",
+            {"first": first, "last": last, "limit": limit},
         )
         return [key for row in rows if (key := _key(row))]
 
@@ -249,9 +269,10 @@ class StoreReads:
     def keys_to_compact(self, before: Quarter, limit: int) -> list[tuple[int, int, int]]:
         """Return blocks of quarters before ``before`` that the utility has and the compactor has not joined."""
         rows = self._db.execute(
-            "SELECT meter, type, quarter FROM part AS p WHERE joined = 0 AND quarter < ? AND NOT EXISTS"
-            " (SELECT 1 FROM part WHERE quarter = p.quarter AND meter = p.meter AND type = p.type"
-            f" AND {NOT_ACKNOWLEDGED}) GROUP BY quarter, meter, type ORDER BY quarter LIMIT ?",
+            f"SELECT meter, type, quarter FROM part AS p INDEXED BY part_to_join WHERE {NOT_JOINED} AND quarter < ?"
+            f" GROUP BY quarter, meter, type HAVING NOT max({NOT_ACKNOWLEDGED}) AND NOT EXISTS (SELECT 1 FROM {_JOINED}"
+            f" AND quarter = p.quarter AND meter = p.meter AND type = p.type AND {NOT_ACKNOWLEDGED})"
+            " ORDER BY quarter LIMIT ?",
             (before, limit),
         )
         return [key for row in rows if (key := _key(row))]
@@ -287,9 +308,14 @@ class StoreReads:
 
     def oldest_backup(self, limit: int) -> tuple[int, ...]:
         """Return the numbers of the oldest acknowledged parts, by quarter."""
-        which = f"WHERE relayed = {DONE} AND id > ? ORDER BY quarter, id LIMIT ?"
-        rows = self._db.execute(f"SELECT id FROM part {which}", (self.forgetting()["part"], limit))
-        return tuple(number for (number,) in rows)
+        joined, others = (
+            f"SELECT quarter, id FROM {which} AND relayed = {DONE} AND id > :after" for which in (_JOINED, _NOT_JOINED)
+        )
+        rows = self._db.execute(
+            f"{joined} UNION ALL {others} ORDER BY quarter, id LIMIT :limit",
+            {"after": self.forgetting()["part"], "limit": limit},
+        )
+        return tuple(number for _, number in rows)
 
     def oldest_acknowledged(self, table: str, limit: int) -> tuple[int, ...]:
         """Return the row numbers of the oldest acknowledged events or dead letters, in order of arrival."""
@@ -307,7 +333,7 @@ class StoreReads:
         last = max((number for (number,) in rows), default=0)
         for _ in self._parts("NOT INDEXED WHERE id > ? AND id <= ?", (after, last)):
             pass  # Reading notes what is damaged.
-        for sql in (_NOT_IN_BLOCK_INDEX, _NOT_IN_UNSENT_INDEX):
+        for sql in (_NOT_IN_BLOCK_INDEX, _NOT_IN_JOIN_INDEX, _NOT_IN_UNSENT_INDEX):
             for (number,) in self._db.execute(sql, (after, last)):
                 if ("part", number) not in self.damaged:
                     raise DamagedError(f"part {number} is not in an index")
@@ -330,7 +356,7 @@ def empty_database(page_bytes: int) -> bytes:
     version = next((version for version, size in PAGE_BYTES.items() if size == page_bytes), SCHEMA_VERSION)
     made = sqlite3.connect(":memory:")
     made.execute(f"PRAGMA page_size = {PAGE_BYTES[version]}")
-    made.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {version}; COMMIT;")
+    made.executescript(f"BEGIN; {schema(version)} COMMIT;")
     content = made.serialize()
     made.close()
     return content

@@ -57,9 +57,9 @@ from gateway.store.tables import (
     KEY_COLUMNS,
     NOT_ACKNOWLEDGED,
     PAGE_BYTES,
-    SCHEMA,
     SCHEMA_VERSION,
     row_sum,
+    schema,
 )
 
 MAX_RANGES = 1000
@@ -139,7 +139,7 @@ class Store(StoreReads):
         self._db.execute("PRAGMA secure_delete=FAST")
         self._db.execute(f"PRAGMA journal_size_limit={LOG_BYTES}")
         if empty:
-            self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+            self._db.executescript(f"BEGIN; {schema(SCHEMA_VERSION)} COMMIT;")
             self.commit([Setting("schema", str(SCHEMA_VERSION)), Setting("store_id", str(secrets.randbits(63)))])
 
     def _refuse(self, version: int, tables: set[str]) -> None:

@@ -16,16 +16,22 @@ from commonwatt.model.records import EventRecord
 from commonwatt.protocol.dead_letters import DeadLetter
 from gateway.changes import AVERAGED, DONE, OFFERED, UNSENT, Part
 
-SCHEMA_VERSION = 2
-"""Version of new stores. Each change of ``SCHEMA`` needs a new version and a migration: a file of this version
-with other tables is treated as damaged. A small new value is better a ``setting``, which needs neither."""
+SCHEMA_VERSION = 3
+"""Version of new stores. Each change of ``schema`` needs a new version, and a migration or statements that fit each
+version: a file of this version with other tables is treated as damaged. A small new value is better a ``setting``."""
 
-PAGE_BYTES = {1: 4096, 2: 1024}
-"""By version that this release opens: the size of a page. A commit writes whole pages to the card, of which most change
-in a few bytes; a store of version 1 (release 0.2) keeps its pages and works the same."""
+PAGE_BYTES = {1: 4096, 2: 1024, 3: 512}
+"""By version that this release opens: the size of a page, another one for each. A commit writes whole pages to the
+card, of which most change in a few bytes; a store of version 1 (release 0.2) or 2 keeps its pages."""
 
 CHECKPOINT_BYTES = 4 * 1024 * 1024
 """Size of the write-ahead log at which its pages are written into the file, each once however often it changed."""
+
+JOINED = "joined IS NOT 0"
+"""Condition: compaction made the part. ``IS NOT`` is also true for a damaged NULL."""
+
+NOT_JOINED = "joined = 0"
+"""Condition: the part is as it was appended."""
 
 NOT_ACKNOWLEDGED = f"relayed IS NOT {AVERAGED} AND relayed IS NOT {DONE}"
 """Condition: the utility has not acknowledged the part. ``IS NOT`` is also true for a damaged NULL."""
@@ -39,12 +45,16 @@ UNSENT_ROW = f"relayed IS NOT {DONE}"
 FORGOTTEN = {"part": OFFERED, "event": UNSENT, "letter": UNSENT}
 """The relayed tables, with the ``relayed`` value that rows get when the utility has lost its store."""
 
-SCHEMA = f"""
+_BLOCK_INDEX = dict.fromkeys((1, 2), "") | {3: f" WHERE {JOINED}"}
+"""By version: the condition of ``part_block``. An index of new parts by block would change in a page for each block
+that a commit adds to. New parts are few in each quarter, and ``part_to_join`` finds those of a quarter."""
+
+_SCHEMA = f"""
 CREATE TABLE part (
     id INTEGER PRIMARY KEY AUTOINCREMENT, meter INTEGER NOT NULL, type INTEGER NOT NULL, quarter INTEGER NOT NULL,
     payload BLOB NOT NULL, relayed INTEGER NOT NULL, joined INTEGER NOT NULL);
-CREATE INDEX part_to_join ON part (quarter) WHERE joined = 0;
-CREATE INDEX part_block ON part (quarter, meter, type);
+CREATE INDEX part_to_join ON part (quarter) WHERE {NOT_JOINED};
+CREATE INDEX part_block ON part (quarter, meter, type)@BLOCK;
 CREATE INDEX part_unsent ON part (quarter, id) WHERE {NOT_ACKNOWLEDGED};
 CREATE INDEX part_coarse ON part (quarter, meter, type) WHERE {MAY_BE_COARSE};
 CREATE TABLE event (
@@ -70,6 +80,12 @@ CREATE TABLE desired (
 CREATE TABLE period (job TEXT PRIMARY KEY, period INTEGER NOT NULL, crc INTEGER NOT NULL);
 CREATE TABLE setting (key TEXT PRIMARY KEY, value TEXT NOT NULL, crc INTEGER NOT NULL);
 """
+
+
+def schema(version: int) -> str:
+    """Return the SQL that makes the tables of a version of the store."""
+    return f"{_SCHEMA.replace('@BLOCK', _BLOCK_INDEX[version])}PRAGMA user_version = {version};"
+
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "setting": ("key", "value"),

@@ -4,7 +4,9 @@ import json
 import random
 from pathlib import Path
 
+from commonwatt.codec.packing import unpack
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.blocks import Blocks, join
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, State
 from commonwatt.model.units import SLOT_S
@@ -205,3 +207,7 @@ def commands(sent: list[Publish]) -> list[Command]:
 
 def batches(sent: list[Publish]) -> list[Batch]:
     return [unpack_batch(p.payload) for p in sent if p.topic == "cw1/r001/u/batch"]
+
+
+def blocks_of(found: list[Batch]) -> Blocks:
+    return join([unpack(b.keys, b.payloads) for b in found])

@@ -15,6 +15,13 @@ def test_a_fleet_loads_no_library_of_tables_or_of_the_sun() -> None:
     assert loaded == []
 
 
+@pytest.mark.parametrize("part", ["broker.cli", "gateway.cli"])
+def test_a_controllers_part_loads_no_certificate_library_before_it_has_a_certificate(part: str) -> None:
+    code = f"import sys, {part}; print(*sys.modules.keys() & {{'cryptography'}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert loaded == []
+
+
 @pytest.mark.parametrize("core", ["adapters.core", "gateway.core", "utility.core", "commonwatt.device.meter"])
 def test_core_loads_neither_database_nor_network_nor_terminal(core: str) -> None:
     code = f"import sys, {core}; print(*sorted(sys.modules.keys() & set({NEVER!r}.split())))"

@@ -26,7 +26,7 @@ from gateway.relay.outbox import load
 from gateway.store.opened_file import GoneError
 from gateway.store.recovery import open_checked, replace
 from gateway.store.store import Store
-from gateway.store.tables import state_of
+from gateway.store.tables import SCHEMA_VERSION, state_of
 from harness.worlds.gateway import START, World, batches, readings
 
 FIRST_SCHEMA = Path(__file__).parents[2] / "databases" / "gateway_v0001.sql"
@@ -325,12 +325,12 @@ def test_somebody_elses_database_is_left_alone(tmp_path: Path) -> None:
 def test_a_store_of_a_later_release_is_refused_and_stays_as_it_is(
     filled: tuple[Path, Reference], tmp_path: Path, flipped: int | None
 ) -> None:
-    live, path = tmp_path / "live.db", tmp_path / "gateway.db"
+    live, path, later = tmp_path / "live.db", tmp_path / "gateway.db", SCHEMA_VERSION + 1
     shutil.copy(filled[0] / "file" / "gateway.db", live)
     store = Store.open(live)
     store.connection.execute("CREATE TABLE later (x)")
-    store.connection.execute("PRAGMA user_version = 3")
-    store.commit([Setting("schema", "3")])
+    store.connection.execute(f"PRAGMA user_version = {later}")
+    store.commit([Setting("schema", str(later))])
     for number in range(3):
         store.commit([Setting("epoch", f"{number},0")])
     for suffix in ("", "-wal"):
@@ -344,7 +344,7 @@ def test_a_store_of_a_later_release_is_refused_and_stays_as_it_is(
         data[flipped] ^= 1
         log.write_bytes(data)
     before = path.read_bytes(), log.read_bytes()
-    with pytest.raises(StoreError, match="schema 3, but this release knows 2; install the newer release"):
+    with pytest.raises(StoreError, match=f"schema {later}, but this release knows {SCHEMA_VERSION}; install"):
         open_checked(path, START)
     assert quarantined_before(path) == []
     if flipped is not None:
@@ -381,7 +381,7 @@ def test_a_store_of_the_first_release_keeps_its_pages_until_it_is_replaced(tmp_p
     world = Damaged(path)
     assert world.quarantined == 1
     _is_the_first(world)
-    assert _version_and_page(world.store) == (2, 1024)
+    assert _version_and_page(world.store) == (3, 512)
     world.store.close()
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from commonwatt.codec.packing import pack, unpack
-from commonwatt.model.blocks import Blocks, Quality, from_records, join
+from commonwatt.model.blocks import Quality, from_records, join
 from commonwatt.model.effects import Write
 from commonwatt.model.records import EventRecord
 from commonwatt.model.units import QUARTER_S
@@ -19,11 +19,7 @@ from commonwatt.protocol.json_messages import unpack_json
 from gateway.changes import AVERAGED, AppendParts, DropBackup, ForgetRelayed, Part
 from gateway.relay.outbox import ANY_QUARTER
 from gateway.relay.relay import ACK_WITHIN_S, HOLD_S, WINDOW
-from harness.worlds.gateway import START, World, batches, readings
-
-
-def blocks_of(found: list[Batch]) -> Blocks:
-    return join([unpack(b.keys, b.payloads) for b in found])
+from harness.worlds.gateway import START, World, batches, blocks_of, readings
 
 
 def relay(world: World) -> list[Batch]:
