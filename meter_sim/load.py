@@ -230,13 +230,18 @@ class _Group:
             # Over longer steps the noise cancels out.
             number = np.arange(first, first + steps, dtype=np.uint64)[:, None]
             power *= 1 - _NOISE + 2 * _NOISE * _uniform(self._noise + number * _GOLDEN)
-        runs = _joined([runs.within(first, first + steps * slots) for runs in self._runs_near(start)])
+        runs = _joined([runs.within(first, first + steps * slots) for runs in self._runs_near(start, start + span_s)])
         return np.asarray(np.rint(power).astype(np.int64)) + runs.steps(first, slots, steps, len(self._keys))
 
-    def _runs_near(self, start: EpochSeconds) -> list[_Runs]:
-        """Return the runs that start in the local days around a UTC day."""
-        # Runs belong to local days: those within a UTC day start in the same or a neighbouring local day.
-        days = range(start // DAY_S - 1, start // DAY_S + 2)
+    def _runs_near(self, start: EpochSeconds, end: EpochSeconds) -> list[_Runs]:
+        """Return the runs of the local days in which a run between two times may have started."""
+        longest_s = 60 * max(one.minutes[1] for one in self._habits.appliances)
+        days = [
+            day
+            for day in range(start // DAY_S - 1, end // DAY_S + 2)
+            if _local_midnight(day, self._timezone) < end
+            and _local_midnight(day + 1, self._timezone) + longest_s > start
+        ]
         self._days = {day: self._days.get(day) or self._runs(day) for day in days}
         return list(self._days.values())
 
