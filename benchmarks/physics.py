@@ -28,6 +28,11 @@ DAY_S = 86_400
 STEP_MS, DAY_AT_SLOTS_S, YEAR_S = 1.5, 15, 60
 """The goals."""
 
+LONGEST = (
+    "The longest step, in which every battery shares by a weight of its own, half of the places reduce and the town is "
+    "short, takes {} ms."
+)
+
 
 def centertown(residential: int) -> Town:
     """Return Centertown with a number of its residential microgrids."""
@@ -190,10 +195,7 @@ def bench(*, smoke: bool = False) -> Section:
             _goal("a town-day at 15 s", day_s, "s", DAY_AT_SLOTS_S),
             _goal("a town-year at 15 min", year_s, "s", YEAR_S),
         ),
-        notes=(
-            "The longest step, in which every battery shares by a weight of its own, half of the places reduce and the "
-            f"town is short, takes {number(worst)} ms.",
-        ),
+        notes=(LONGEST.format(number(worst)),),
     )
 
 

@@ -216,7 +216,7 @@ class Fleet:
         step = self._world.step(
             {meter: self._commanded(meter, core, self._world.slot_end) for meter, core in self.meters.items()}
         )
-        effects: Effects = [Write(self._world.slot())]
+        effects: Effects = [Write(self._world.slot(step))]
         # Slew the clock by a part of this slot, so that no slot is lost or comes twice.
         self._ahead_s += max(-SLEW_S, min(SLEW_S, -self._ahead_s - self._told_s()))
         if has_slot(self._store, self._world.slot_end):

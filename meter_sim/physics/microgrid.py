@@ -69,6 +69,19 @@ class Step:
     short: dict[Cause, MilliwattHours]
     spilled: dict[Cause, MilliwattHours]
 
+    def energy(self) -> dict[str, list[MilliwattHours] | dict[str, MilliwattHours]]:
+        """Return what flowed, for the truth log: what is empty is left out."""
+        facts: dict[str, list[MilliwattHours] | dict[str, MilliwattHours]] = {
+            "served": list(self.served.values()),
+            "unserved": self.unserved,
+            "shared": {str(meter): moved for meter, moved in self.shared.items()},
+            "curtailed": self.curtailed,
+            "lost": self.lost,
+            "short": {cause.name: energy for cause, energy in self.short.items()},
+            "spilled": {cause.name: energy for cause, energy in self.spilled.items()},
+        }
+        return {name: fact for name, fact in facts.items() if fact}
+
 
 class MicrogridPhysics:
     """The physics of one microgrid."""

@@ -69,13 +69,13 @@ def pro_rata(total: Array, weights: Array, caps: Array) -> Array:
         more, remainder = np.divmod(open_ * over[:, None], whole[:, None])
         share = open_ * quotient[:, None] + more
         full = (open_ > 0) & (caps <= share)
-        again = full.any(axis=1)
-        done = np.flatnonzero(~again)
+        unfinished = np.asarray(full.any(axis=1))
+        done = np.flatnonzero(~unfinished)
         if done.size:
             share = share[done]
             _add_odd(share, total[done] - row_sums(share), open_[done], remainder[done])
             parts[rows[done]] += share
-        again = np.flatnonzero(again)
+        again = np.flatnonzero(unfinished)
         if not again.size:
             return parts
         rows, taken = rows[again], (caps * full)[again]
