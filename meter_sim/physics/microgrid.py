@@ -167,6 +167,8 @@ class MicrogridPhysics:
 
     def _told(self, commanded: Mapping[MeterId, Commanded], which: Callable[[Commanded], bool]) -> Flags | None:
         """Return the places with a desired state at any of their meters; ``None``: no place."""
+        if not commanded:
+            return None
         told = [any(which(commanded.get(m.id, _NOTHING)) for m in place.meters) for place in self._places]
         return np.array([told]) if any(told) else None
 
