@@ -19,7 +19,7 @@ CREATE TABLE channel (
     meter INTEGER NOT NULL, record_type INTEGER NOT NULL, state BLOB NOT NULL, PRIMARY KEY (meter, record_type)
 ) WITHOUT ROWID;
 """
-    checked: tuple[str, ...] = ("channel",)
+    checked: tuple[str, ...] = ("channel", "handled")
     added: Mapping[str, str] = {
         "handled": "CREATE TABLE handled (one INTEGER PRIMARY KEY CHECK (one = 1), messages BLOB NOT NULL)"
     }

@@ -225,7 +225,7 @@ class Fleet:
         """Step the physics by one slot and measure it; a late fleet makes every slot, in order."""
         at = self._world.slot_end
         step = self._step({meter: self._commanded(meter, core, at) for meter, core in self.meters.items()})
-        effects: Effects = [Write(self._world.slot())]
+        effects: Effects = [Write(self._world.slot(step))]
         for meter in self._boundary - self._down:
             effects += self.meters[meter].sense(self._switch.bits, self._clock.now())
             self._timers.set(meter, self.meters[meter].wake_at)

@@ -3,9 +3,11 @@
 Each place's habits come from the town's seed: no two places are alike, and each has its configured average.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import TypeAlias
 from zoneinfo import ZoneInfo
 
 import numpy as np
@@ -22,7 +24,16 @@ COMFORT_C = 18.0
 MEAN_STRESS_C = 9.86
 """The year's mean distance of ``Weather.temperature_c`` from comfort, degrees; a test compares it with the curve."""
 
+Energies: TypeAlias = NDArray[np.int64]
+"""Energies in milliwatt-hours."""
+
 _NOISE = 0.02
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+"""Step of the counter that random numbers are made from."""
+_KEPT = 2**20
+"""Loads kept in memory at most, 8 bytes each."""
+_MAX_RUNS = 64
+"""More than the runs of an appliance in a day."""
 _MWH_PER_W = 1000 * SLOT_S / 3600
 """Milliwatt-hours that one watt uses in a slot."""
 _QUARTER_S = 900
@@ -120,71 +131,178 @@ class Consumer:
 
 
 class Loads:
-    """The loads of a list of places by slot; keeps one UTC day in memory, 23 kB a place."""
+    """The loads of a list of places by step; keeps a day in memory, of many places an hour."""
 
-    def __init__(self, consumers: tuple[Consumer, ...]) -> None:
-        self._consumers = consumers
+    def __init__(self, consumers: Sequence[Consumer], step_s: int = SLOT_S) -> None:
+        """Take the places and the length of a step: 15 s, or a multiple of it that an hour is a multiple of."""
+        self._step_s = step_s
+        self._size = len(consumers)
+        self._span_s = DAY_S if self._size * DAY_S // step_s <= _KEPT else 3600
         shares = [consumer.average_w * consumer.temperature_share for consumer in consumers]
-        self._per_degree = np.array(shares, dtype=np.float64) * _MWH_PER_W / MEAN_STRESS_C
-        self._day = -1
-        self._slots = np.zeros((DAY_SLOTS, len(consumers)), dtype=np.int32)
+        self._per_degree = np.array(shares, dtype=np.float64) * (_MWH_PER_W * (step_s // SLOT_S)) / MEAN_STRESS_C
+        kinds: dict[tuple[_Habits, str], list[int]] = {}
+        for column, consumer in enumerate(consumers):
+            kinds.setdefault((consumer.habits, consumer.timezone), []).append(column)
+        self._groups = [
+            (np.array(columns), _Group([consumers[column] for column in columns])) for columns in kinds.values()
+        ]
+        self._start = -1
+        self._steps = np.zeros((0, self._size), dtype=np.int64)
 
-    def at(self, time: EpochSeconds, temperature: float) -> list[MilliwattHours]:
-        """Return each place's load in the slot that starts at ``time``, at a temperature in degrees Celsius."""
-        day = time // DAY_S
-        if day != self._day:
-            for column, consumer in enumerate(self._consumers):
-                self._slots[:, column] = day_mwh(consumer, day)
-            self._day = day
+    def at(self, time: EpochSeconds, temperature: float) -> Energies:
+        """Return each place's load in the step that starts at ``time``, at a temperature in degrees Celsius."""
+        start = time // self._span_s * self._span_s
+        if start != self._start:
+            self._start, self._steps = start, self._span(start)
         stress = np.rint(self._per_degree * abs(temperature - COMFORT_C)).astype(np.int64)
-        total: list[int] = (self._slots[time % DAY_S // SLOT_S] + stress).tolist()
-        return total
+        return np.asarray(self._steps[(time - start) // self._step_s] + stress)
+
+    def _span(self, start: EpochSeconds) -> Energies:
+        """Return the loads without heating and cooling, (steps, places)."""
+        loads = np.zeros((self._span_s // self._step_s, self._size), dtype=np.int64)
+        for columns, group in self._groups:
+            loads[:, columns] = group.span(start, self._span_s, self._step_s // SLOT_S)
+        return loads
 
 
 def load_mwh(consumer: Consumer, time: EpochSeconds, temperature: float) -> MilliwattHours:
     """Return one place's load in the slot that starts at ``time``; ``Loads`` is faster for many slots or places."""
-    return Loads((consumer,)).at(time, temperature)[0]
+    return int(Loads((consumer,)).at(time, temperature)[0])
 
 
-def day_mwh(consumer: Consumer, day: int) -> NDArray[np.int32]:
+def day_mwh(consumer: Consumer, day: int) -> Energies:
     """Return a place's load without heating and cooling in each slot of a UTC day, milliwatt-hours."""
-    habits = consumer.habits
-    steady = 1 - consumer.temperature_share - sum(appliance.share for appliance in habits.appliances)
-    shift = int((chance(consumer.seed, consumer.place, "shift") - 0.5) * 2 * 3600 / SLOT_S)
-    shape = _shape(habits.bumps)[(_local_slots(day, consumer.timezone) + shift) % DAY_SLOTS]
-    noise = np.random.default_rng(seed_of(consumer.seed, consumer.place, "noise", day)).random(DAY_SLOTS)
-    power = steady * shape * (1 + _NOISE * (2 * noise - 1))
-    # Runs belong to local days: the runs within a UTC day start in the same or a neighbouring local day.
-    for local_day in range(day - 1, day + 2):
-        _add_runs(power, consumer, day, local_day)
-    return np.rint(power * (consumer.average_w * _MWH_PER_W)).astype(np.int32)
+    return np.asarray(_Group([consumer]).span(day * DAY_S, DAY_S, 1)[:, 0])
 
 
-def _add_runs(power: NDArray[np.float64], consumer: Consumer, day: int, local_day: int) -> None:
-    """Add to a UTC day's slots the appliance runs that start in a local day."""
-    midnight = (_local_midnight(local_day, consumer.timezone) - day * DAY_S) / SLOT_S
-    draws = np.random.default_rng(seed_of(consumer.seed, consumer.place, "runs", local_day))
-    per_hour = 3600 // SLOT_S
-    for appliance in consumer.habits.appliances:
+@dataclass(frozen=True, eq=False)
+class _Runs:
+    """Runs of appliances: column of the place, first and last slot since 1970, energy in a slot; (n,) each."""
+
+    column: NDArray[np.int64]
+    first: NDArray[np.int64]
+    last: NDArray[np.int64]
+    energy: NDArray[np.int64]
+
+    def within(self, start: int, end: int) -> "_Runs":
+        """Return the runs between two slots, cut at both."""
+        some = (self.last > start) & (self.first < end)
+        first, last = np.maximum(self.first[some], start), np.minimum(self.last[some], end)
+        return _Runs(self.column[some], first, last, self.energy[some])
+
+    def steps(self, start: int, slots: int, steps: int, size: int) -> Energies:
+        """Return the energy in ``steps`` steps of ``slots`` slots from slot ``start`` at ``size`` places."""
+        width = steps + 2
+        step, within = np.divmod(np.concatenate([self.first, self.last]) - start, slots)
+        energy = np.concatenate([self.energy, -self.energy])
+        place = np.concatenate([self.column, self.column]) * width + step
+        if slots > 1:
+            # A run that begins within a step has a part of its power in that step, and the rest from the next one on.
+            place = np.concatenate([place, place + 1])
+            energy = np.concatenate([energy * (slots - within), energy * within])
+        change = np.bincount(place, energy, minlength=width * size).reshape(size, width)[:, :steps]
+        return np.asarray(np.cumsum(change, axis=1).T.astype(np.int64))
+
+
+class _Group:
+    """Places of the same habits in one time zone."""
+
+    def __init__(self, consumers: Sequence[Consumer]) -> None:
+        self._habits, self._timezone = consumers[0].habits, consumers[0].timezone
+        self._average = np.array([one.average_w * _MWH_PER_W for one in consumers])
+        shares = np.array([one.temperature_share for one in consumers])
+        self._steady = (1 - shares - sum(one.share for one in self._habits.appliances)) * self._average
+        shifts = [chance(one.seed, one.place, "shift") for one in consumers]
+        self._shift = ((np.array(shifts) - 0.5) * 2 * 3600 / SLOT_S).astype(np.int64)
+        self._noise, self._keys = (
+            np.array([seed_of(one.seed, one.place, what) for one in consumers], dtype=np.uint64)
+            for what in ("noise", "runs")
+        )
+        self._days: dict[int, _Runs] = {}
+
+    def span(self, start: EpochSeconds, span_s: int, slots: int) -> Energies:
+        """Return the loads without heating and cooling in steps of ``slots`` slots, (steps, places)."""
+        steps, first = span_s // SLOT_S // slots, start // SLOT_S
+        local = _local_slots(start // DAY_S, self._timezone)[first % DAY_SLOTS :][: span_s // SLOT_S : slots]
+        shape = _shape(self._habits.bumps, slots)
+        power = shape[(local[:, None] + self._shift) % DAY_SLOTS] * self._steady
+        if slots == 1:
+            # Over longer steps the noise cancels out.
+            number = np.arange(first, first + steps, dtype=np.uint64)[:, None]
+            power *= 1 - _NOISE + 2 * _NOISE * _uniform(self._noise + number * _GOLDEN)
+        runs = _joined([runs.within(first, first + steps * slots) for runs in self._runs_near(start, start + span_s)])
+        return np.asarray(np.rint(power).astype(np.int64)) + runs.steps(first, slots, steps, len(self._keys))
+
+    def _runs_near(self, start: EpochSeconds, end: EpochSeconds) -> list[_Runs]:
+        """Return the runs of the local days in which a run between two times may have started."""
+        longest_s = 60 * max(one.minutes[1] for one in self._habits.appliances)
+        days = [
+            day
+            for day in range(start // DAY_S - 1, end // DAY_S + 2)
+            if _local_midnight(day, self._timezone) < end
+            and _local_midnight(day + 1, self._timezone) + longest_s > start
+        ]
+        self._days = {day: self._days.get(day) or self._runs(day) for day in days}
+        return list(self._days.values())
+
+    def _runs(self, day: int) -> _Runs:
+        """Return the runs that start in a local day."""
+        midnight = _local_midnight(day, self._timezone) / SLOT_S
+        return _joined(
+            [self._runs_of(number, one, day, midnight) for number, one in enumerate(self._habits.appliances)]
+        )
+
+    def _runs_of(self, number: int, appliance: _Appliance, day: int, midnight: float) -> _Runs:
+        whole = int(appliance.runs)
+        counter = np.uint64((day * len(self._habits.appliances) + number) * _MAX_RUNS)
+        drawn = _mixed(self._keys[:, None] + (counter + np.arange(whole + 2, dtype=np.uint64)) * _GOLDEN)
         # The integer part of the runs is certain and the rest random: the mean is exact, and days differ little.
-        count = int(appliance.runs + draws.random())
+        extra = _fraction(drawn[:, whole + 1] >> np.uint64(43)) < appliance.runs - whole
+        drawn = drawn[:, : whole + 1]
+        column, run = np.nonzero((np.arange(whole + 1) < whole) | extra[:, None])
+        which, start, length = (_fraction(drawn[column, run] >> np.uint64(shift)) for shift in (43, 22, 1))
+        hours = np.array(appliance.hours)[(which * len(appliance.hours)).astype(np.int64)]
+        per_hour = 3600 // SLOT_S
+        begin = hours[:, 0] + (hours[:, 1] - hours[:, 0]) * start
+        first = np.rint(midnight + begin * per_hour).astype(np.int64)
         shortest, longest = appliance.minutes
-        for which, start, length in draws.random((count, 3)).tolist():
-            begin, end = appliance.hours[int(which * len(appliance.hours))]
-            first = round(midnight + (begin + (end - begin) * start) * per_hour)
-            last = first + round((shortest + (longest - shortest) * length) * per_hour / 60)
-            if last > 0:
-                power[max(first, 0) : last] += appliance.power
+        slots = np.rint((shortest + (longest - shortest) * length) * per_hour / 60).astype(np.int64)
+        energy = np.rint(appliance.power * self._average).astype(np.int64)
+        return _Runs(column, first, first + slots, energy[column])
+
+
+def _joined(runs: Sequence[_Runs]) -> _Runs:
+    columns = zip(*((one.column, one.first, one.last, one.energy) for one in runs), strict=True)
+    return _Runs(*(np.concatenate(column) for column in columns))
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return random bits, the same for the same values (the finalizer of splitmix64)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(values ^ (values >> np.uint64(31)))
+
+
+def _uniform(values: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return a number in [0, 1) for each value."""
+    return np.asarray((_mixed(values) >> np.uint64(11)) * 2.0**-53)
+
+
+def _fraction(bits: NDArray[np.uint64]) -> NDArray[np.float64]:
+    """Return the lowest 21 bits as a number in [0, 1)."""
+    return np.asarray((bits & np.uint64(0x1FFFFF)) * 2.0**-21)
 
 
 @lru_cache(maxsize=8)
-def _shape(bumps: tuple[tuple[float, float, float], ...]) -> NDArray[np.float64]:
-    """Return the steady part in each slot of a local day, with a mean of 1."""
+def _shape(bumps: tuple[tuple[float, float, float], ...], slots: int) -> NDArray[np.float64]:
+    """Return the steady part in the ``slots`` slots from each slot of a local day; a slot's mean is 1."""
     hours = np.arange(DAY_SLOTS) * SLOT_S / 3600
     course = np.ones(DAY_SLOTS)
     for height, hour, width in bumps:
         course += height * np.exp(-(((hours - hour) / width) ** 2))
-    return np.asarray(course / course.mean())
+    course /= course.mean()
+    sums = np.concatenate([[0.0], np.cumsum(np.concatenate([course, course[:slots]]))])
+    return course if slots == 1 else np.asarray(sums[slots : slots + DAY_SLOTS] - sums[:DAY_SLOTS])
 
 
 @lru_cache(maxsize=8)

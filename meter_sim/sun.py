@@ -44,9 +44,10 @@ class Sun:
         """Return the fraction of full sun, 0 to 1, in each of the 5,760 slots of a UTC day counted from 1970."""
         return _clear_day(self._latitude, self._longitude, day)
 
-    def fraction(self, time: EpochSeconds) -> float:
-        """Return the fraction of full sun, 0 to 1, in the slot that starts at ``time``."""
-        return float(self.day(time // DAY_S)[time % DAY_S // SLOT_S])
+    def fraction(self, time: EpochSeconds, step_s: int = SLOT_S) -> float:
+        """Return the fraction of full sun, 0 to 1, in the step that starts at ``time`` and ends on the same UTC day."""
+        slot = time % DAY_S // SLOT_S
+        return float(self.day(time // DAY_S)[slot : slot + step_s // SLOT_S].mean())
 
 
 @lru_cache(maxsize=8)

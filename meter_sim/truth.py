@@ -16,13 +16,23 @@ from commonwatt.model.ids import MeterId, signed64
 from commonwatt.model.records import EventRecord, Log, unpack_event
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 
+SlotEnergy: TypeAlias = Mapping[str, list[MilliwattHours] | dict[str, MilliwattHours]]
+"""What flowed in a slot, by name (docs/protocol.md): ``served`` by place, the others by place, meter or cause."""
+
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The physics after the slot that ended at ``slot_end``; commits with the slot's records (docs/time.md)."""
+    """The physics after the slot that ended at ``slot_end``; commits with the slot's records (docs/time.md).
+
+    Attributes:
+        slot_end: End of the slot.
+        levels: Levels of the batteries at that time, by their meters' ids.
+        energy: What flowed in the slot; ``None``: nothing was measured in it.
+    """
 
     slot_end: EpochSeconds
     levels: dict[MeterId, MilliwattHours]
+    energy: SlotEnergy | None = None
 
 
 Change: TypeAlias = device.Change | Slot
@@ -30,7 +40,7 @@ Change: TypeAlias = device.Change | Slot
 
 
 class Truth:
-    """The truth log's tables: one row a slot with all its records, and the levels after the last slot.
+    """The truth log's tables: one row a slot with its records, one with its energy, and the levels after the last slot.
 
     It is an extension of the device store (``device.store.Extension``).
     """
@@ -44,7 +54,9 @@ CREATE TABLE truth_event (
 ) WITHOUT ROWID;
 """
     checked: tuple[str, ...] = ("slot",)
-    added: Mapping[str, str] = {}
+    added: Mapping[str, str] = {
+        "truth_energy": "CREATE TABLE truth_energy (slot_end INTEGER PRIMARY KEY, energy TEXT NOT NULL)"
+    }
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
         """Write the new records and events, and the last slot."""
@@ -62,6 +74,10 @@ CREATE TABLE truth_event (
             connection.execute("INSERT OR REPLACE INTO slot VALUES (1, ?, ?)", (slot.slot_end, json.dumps(slot.levels)))
             if records := b"".join(row.data for one in made if one.log is Log.HISTORY for row in one.rows):
                 connection.execute(f"{insert} INTO truth VALUES (?, ?)", (slot.slot_end, records))
+        for slot in [change for change in changes if isinstance(change, Slot) and change.energy is not None]:
+            # A slot is recorded once: after a clock was set back, the first energy stays, as the first records do.
+            row = (slot.slot_end, json.dumps(slot.energy, separators=(",", ":")))
+            connection.execute("INSERT OR IGNORE INTO truth_energy VALUES (?, ?)", row)
 
 
 TRUTH = Truth()
@@ -84,6 +100,12 @@ def has_slot(store: DeviceStore, slot_end: EpochSeconds) -> bool:
 def true_records(store: DeviceStore) -> Iterator[tuple[int, bytes]]:
     """Yield (slot end, the records of that slot joined into one string of bytes), oldest first."""
     yield from store.connection.execute("SELECT slot_end, records FROM truth ORDER BY slot_end")
+
+
+def true_energy(store: DeviceStore) -> Iterator[tuple[int, SlotEnergy]]:
+    """Yield (slot end, what flowed in that slot), oldest first."""
+    for slot_end, energy in store.connection.execute("SELECT slot_end, energy FROM truth_energy ORDER BY slot_end"):
+        yield slot_end, json.loads(energy)
 
 
 def true_events(store: DeviceStore) -> Iterator[tuple[int, EventRecord]]:

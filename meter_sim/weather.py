@@ -8,7 +8,7 @@ from hashlib import blake2b
 from math import cos, pi
 from zoneinfo import ZoneInfo
 
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.town.file import TownTable
 from meter_sim.sun import DAY_S, Sun
 
@@ -46,9 +46,9 @@ class Weather:
         self._zone = ZoneInfo(table.timezone)
         self._sun = Sun(table.latitude, table.longitude)
 
-    def solar(self, time: EpochSeconds) -> float:
-        """Return the fraction of full sun, 0 to 1, that reaches the panels in the slot that starts at ``time``."""
-        return self._sun.fraction(time) * self.clouds(time)
+    def solar(self, time: EpochSeconds, step_s: int = SLOT_S) -> float:
+        """Return the fraction of full sun, 0 to 1, that reaches the panels in the step that starts at ``time``."""
+        return self._sun.fraction(time, step_s) * self.clouds(time)
 
     def overcast(self, day: date) -> bool:
         """Whether a local day is overcast."""

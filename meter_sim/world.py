@@ -45,9 +45,9 @@ class World:
         nearest = (until - MAX_CATCH_UP_S) // SLOT_S * SLOT_S
         self.slot_end = max(self.slot_end, nearest)
 
-    def slot(self) -> Slot:
-        """Return the last slot's end and levels, for the store."""
-        return Slot(self.slot_end, self.levels)
+    def slot(self, step: Step | None = None) -> Slot:
+        """Return the last slot's end and levels and, of a measured slot, what flowed in it, for the store."""
+        return Slot(self.slot_end, self.levels, None if step is None else step.energy())
 
 
 class Failures:

@@ -63,7 +63,7 @@ class Extension(Protocol):
     Attributes:
         tables: The SQL that makes its tables.
         checked: Its small tables, which are checked when the file is opened.
-        added: Small tables that files of earlier releases do not have, by name, with the SQL that makes each.
+        added: Tables that files of earlier releases do not have, by name, with the SQL that makes each.
     """
 
     tables: str
@@ -264,7 +264,7 @@ def _checked(connection: sqlite3.Connection, extension: Extension | None) -> tup
     if extension is None:
         return ()
     there = _tables(connection)
-    return (*extension.checked, *(name for name in extension.added if name in there))
+    return tuple(name for name in extension.checked if name in there or name not in extension.added)
 
 
 def _tables(connection: sqlite3.Connection) -> set[str]:

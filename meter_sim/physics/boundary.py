@@ -80,12 +80,13 @@ def exchange(places: Places, boundary: Boundary, net: Array) -> Exchange:
     """Return what the boundaries let pass of each microgrid's net demand (negative: surplus)."""
     wanted, offered = np.maximum(net, 0), np.maximum(-net, 0)
     short, spilled = (np.zeros((len(Cause), len(net)), dtype=np.int64) for _ in range(2))
-    on_grid = boundary.voltage & boundary.closed
+    on_grid = np.asarray(boundary.voltage & boundary.closed)
     limit = boundary.import_limit_w * (1000 * places.step_s) // 3600
     imported = np.minimum(np.minimum(wanted, places.feeder), limit) * on_grid
     exported = np.minimum(offered, places.feeder) * on_grid
-    cause = np.where(on_grid, np.where(limit < places.feeder, Cause.LIMIT, Cause.FEEDER), Cause.ISLAND)
-    columns = np.arange(len(net))
-    short[cause, columns] = wanted - imported
-    spilled[np.where(on_grid, Cause.FEEDER, Cause.ISLAND), columns] = offered - exported
+    if (rows := np.flatnonzero(wanted != imported)).size:
+        by = np.where(limit < places.feeder, Cause.LIMIT, Cause.FEEDER)[rows]
+        short[np.where(on_grid[rows], by, Cause.ISLAND), rows] = (wanted - imported)[rows]
+    if (rows := np.flatnonzero(offered != exported)).size:
+        spilled[np.where(on_grid[rows], Cause.FEEDER, Cause.ISLAND), rows] = (offered - exported)[rows]
     return Exchange(imported=imported, exported=exported, short=short, spilled=spilled)

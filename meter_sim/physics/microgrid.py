@@ -69,6 +69,19 @@ class Step:
     short: dict[Cause, MilliwattHours]
     spilled: dict[Cause, MilliwattHours]
 
+    def energy(self) -> dict[str, list[MilliwattHours] | dict[str, MilliwattHours]]:
+        """Return what flowed, for the truth log: what is empty is left out."""
+        facts: dict[str, list[MilliwattHours] | dict[str, MilliwattHours]] = {
+            "served": list(self.served.values()),
+            "unserved": self.unserved,
+            "shared": {str(meter): moved for meter, moved in self.shared.items()},
+            "curtailed": self.curtailed,
+            "lost": self.lost,
+            "short": {cause.name: energy for cause, energy in self.short.items()},
+            "spilled": {cause.name: energy for cause, energy in self.spilled.items()},
+        }
+        return {name: fact for name, fact in facts.items() if fact}
+
 
 class MicrogridPhysics:
     """The physics of one microgrid."""
@@ -154,6 +167,8 @@ class MicrogridPhysics:
 
     def _told(self, commanded: Mapping[MeterId, Commanded], which: Callable[[Commanded], bool]) -> Flags | None:
         """Return the places with a desired state at any of their meters; ``None``: no place."""
+        if not commanded:
+            return None
         told = [any(which(commanded.get(m.id, _NOTHING)) for m in place.meters) for place in self._places]
         return np.array([told]) if any(told) else None
 

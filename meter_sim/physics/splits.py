@@ -61,24 +61,27 @@ def pro_rata(total: Array, weights: Array, caps: Array) -> Array:
     """
     if weights.size == 0 or weights.max() <= 1:
         return fill(total, caps * (weights > 0))
-    open_ = weights * (caps > 0)
-    parts, rest = np.zeros_like(caps), total
+    open_, parts, rows = weights * (caps > 0), np.zeros_like(caps), np.arange(len(caps))
     while True:
         whole = np.maximum(row_sums(open_), 1)
-        # As weight * rest // whole, whose product could pass 2⁶³, with rest = quotient * whole + over.
-        quotient, over = np.divmod(rest, whole)
+        # As weights * total // whole, whose product could pass 2⁶³, with total = quotient * whole + over.
+        quotient, over = np.divmod(total, whole)
         more, remainder = np.divmod(open_ * over[:, None], whole[:, None])
         share = open_ * quotient[:, None] + more
         full = (open_ > 0) & (caps <= share)
-        if not full.any():
-            break
-        taken = caps * full
-        parts += taken
-        rest = rest - row_sums(taken)
-        open_ = open_ * ~full
-    parts += share
-    _add_odd(parts, rest - row_sums(share), open_, remainder)
-    return parts
+        unfinished = np.asarray(full.any(axis=1))
+        done = np.flatnonzero(~unfinished)
+        if done.size:
+            share = share[done]
+            _add_odd(share, total[done] - row_sums(share), open_[done], remainder[done])
+            parts[rows[done]] += share
+        again = np.flatnonzero(unfinished)
+        if not again.size:
+            return parts
+        rows, taken = rows[again], (caps * full)[again]
+        parts[rows] += taken
+        total = total[again] - row_sums(taken)
+        open_, caps = (open_ * ~full)[again], caps[again]
 
 
 def _add_odd(parts: Array, odd: Array, open_: Array, remainder: Array) -> None:

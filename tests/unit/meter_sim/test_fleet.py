@@ -18,7 +18,7 @@ from commonwatt.model.records import EventRecord, State, unpack_history
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 from meter_sim.fleet import Fleet
-from meter_sim.truth import TRUTH, true_events, true_records
+from meter_sim.truth import TRUTH, true_energy, true_events, true_records
 
 T = 1_790_000_100
 TOWN = """
@@ -111,6 +111,30 @@ def test_a_fleet_measures_every_slot_at_its_end(bench: Bench) -> None:
     assert bench.slots() == [T + 15]
     assert 77 not in bench.fleet.meters
     assert bench.fleet.figures().made == 2 * 4 + 2  # two houses of four records, two boundary meters of one
+
+
+def test_a_fleet_keeps_what_flowed_in_every_slot_that_it_measured(bench: Bench) -> None:
+    bench.start()
+    bench.at(T + 30.0, turns=2)
+    bench.clock.time[0] = T + 1000.0
+    bench.start()
+    bench.at(T + 1005.0)
+    with reading_store(bench.path / "meters.db") as reader:
+        energies = dict(true_energy(reader))
+    assert list(energies) == bench.slots() == [T + 15, T + 30, T + 1005]
+    for energy in energies.values():
+        assert len(energy["served"]) == 2
+        assert "short" not in energy
+
+
+def test_a_store_of_an_earlier_release_gets_the_table_of_energy(bench: Bench) -> None:
+    bench.start()
+    assert bench.store is not None
+    bench.store.connection.execute("DROP TABLE truth_energy")
+    bench.start()
+    bench.at(T + 15.0)
+    with reading_store(bench.path / "meters.db") as reader:
+        assert [end for end, _ in true_energy(reader)] == [T + 15]
 
 
 def test_a_fleet_that_is_late_makes_every_slot_in_order(bench: Bench) -> None:

@@ -30,13 +30,12 @@ def consumer(
         (Function.FIRE, 8_000),
     ],
 )
-@pytest.mark.parametrize("number", [1, 2, 3])
-def test_load_over_a_year_comes_to_the_average(function: Function, average_w: int, number: int) -> None:
-    one, weather = consumer(f"m/{number}", function, average_w), Weather(TOWN)
-    loads = Loads((one,))
-    times = [day * DAY_S + slot * 15 for day in range(DAY, DAY + 365, 5) for slot in range(0, DAY_SLOTS, 4)]
-    mean = np.mean([loads.at(time, weather.temperature_c(time))[0] for time in times])
-    assert mean == pytest.approx(average_w * 1000 / 240, rel=0.05)
+def test_load_over_a_year_comes_to_the_average(function: Function, average_w: int) -> None:
+    weather = Weather(TOWN)
+    loads = Loads([consumer(f"m/{number}", function, average_w) for number in range(3)], 900)
+    times = [day * DAY_S + hour * 3600 for day in range(DAY, DAY + 365, 5) for hour in range(24)]
+    mean = np.mean([loads.at(time, weather.temperature_c(time)) for time in times], axis=0)
+    assert mean == pytest.approx([average_w * 1000 / 4] * 3, rel=0.05)
 
 
 def test_mean_stress_is_that_of_the_temperature_curve() -> None:
@@ -67,7 +66,18 @@ def test_load_of_many_is_that_of_each() -> None:
     many = (consumer(), consumer("r001/house 2"), consumer("p/hospital", Function.HOSPITAL, 60_000))
     loads = Loads(many)
     for time in (DAY * DAY_S, DAY * DAY_S + 3615, (DAY + 1) * DAY_S, DAY * DAY_S):
-        assert loads.at(time, 30.0) == [load_mwh(one, time, 30.0) for one in many]
+        assert loads.at(time, 30.0).tolist() == [load_mwh(one, time, 30.0) for one in many]
+
+
+def test_longer_steps_have_the_energy_of_their_slots() -> None:
+    many = (consumer(), consumer("r001/house 2"), consumer("p/hospital", Function.HOSPITAL, 60_000))
+    by_slot, by_minute, by_quarter = (Loads(many, step_s) for step_s in (15, 60, 900))
+    for quarter in range(DAY * 96, (DAY + 1) * 96, 5):
+        slots = np.sum([by_slot.at(quarter * 900 + 15 * n, COMFORT_C) for n in range(60)], axis=0)
+        minutes = np.sum([by_minute.at(quarter * 900 + 60 * n, COMFORT_C) for n in range(15)], axis=0)
+        for longer in (minutes, by_quarter.at(quarter * 900, COMFORT_C)):
+            # The noise of single slots is at most 2 %, and cancels out.
+            assert np.abs(longer - slots).max() <= 0.006 * slots.max()
 
 
 def test_load_grows_with_heat_and_cold() -> None:

@@ -42,14 +42,14 @@ Levels = dict[MeterId, MilliwattHours]
 
 
 class FullSun(Weather):
-    def solar(self, time: int) -> float:
-        del time
+    def solar(self, time: int, step_s: int = 15) -> float:
+        del time, step_s
         return 1.0
 
 
 class Dark(Weather):
-    def solar(self, time: int) -> float:
-        del time
+    def solar(self, time: int, step_s: int = 15) -> float:
+        del time, step_s
         return 0.0
 
 

@@ -10,10 +10,12 @@ from commonwatt.town.file import TownFile
 from commonwatt.town.town import Town, town_of
 from harness.energy.compare import check, imbalances, town_imbalances
 from meter_sim.physics.boundary import NO_LIMIT_W, Boundary, Cause
+from meter_sim.physics.microgrid import MicrogridPhysics
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.plant import Need, Order, Plant, PlantStep, Supply, plant_of, price_factor, run_plant
 from meter_sim.physics.splits import Array
 from meter_sim.physics.step import Inputs
+from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_alone, step_town
 
 KWH = 1_000_000
@@ -203,3 +205,31 @@ def test_regional_price_is_half_higher_in_the_local_afternoon() -> None:  # req:
     for midnight in (1_768_453_200, 1_784_088_000):  # 15 January and 15 July in Boston
         factors = [price_factor(town(), midnight + hour * 3600) for hour in range(24)]
         assert factors == [1.0] * 15 + [1.5] * 6 + [1.0] * 3
+
+
+@pytest.mark.parametrize("name", ["r003", "apt", "pub"])
+def test_microgrid_in_the_town_is_that_of_the_emulator(name: str) -> None:
+    time = 1_781_974_800  # 2026-06-20 13:00 in Boston
+    physics = MicrogridPhysics(town(), town().microgrids[name])
+    levels = physics.initial_levels(time)
+    places = blocks()
+    block, row = next((b, one.microgrids.index(name)) for b, one in enumerate(places) if name in one.microgrids)
+    inputs = Surroundings(town(), places).at(time)[block]
+    batteries = np.flatnonzero(places[block].capacity[row])
+    level = at_percent(places[block], 50)
+    level[row, batteries] = list(levels.values())
+    flows = step_alone(places[block], level, inputs, boundary(places[block])).flows
+    step = physics.step(levels, time, {})
+    assert flows.level[row, batteries].tolist() == list(step.levels.values())
+    assert flows.served[row, places[block].users].tolist() == list(step.served.values())
+
+
+def test_quarter_hour_has_the_energy_of_its_slots() -> None:
+    start = 1_781_974_800
+    short, long = blocks(), blocks_of(town(), town().microgrids.values(), 900)
+    by_slot, by_quarter = Surroundings(town(), short), Surroundings(town(), long)
+    slots = [by_slot.at(start + 15 * n) for n in range(60)]
+    for block, quarter in enumerate(by_quarter.at(start)):
+        load, sun = (sum(getattr(slot[block], what) for slot in slots) for what in ("load", "generation"))
+        assert quarter.load.sum() == pytest.approx(load.sum(), rel=0.003)
+        assert quarter.generation.sum() == pytest.approx(sun.sum(), rel=0.002)

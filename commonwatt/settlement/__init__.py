@@ -1,0 +1,1 @@
+"""What flowed between whom, computed from readings alone."""

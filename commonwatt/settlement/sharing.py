@@ -1,0 +1,92 @@
+"""Who gave and who received by sharing, from the readings of a microgrid's batteries (C2, C4).
+
+The utility records sharing per microgrid and quarter-hour. No meter measures it: an outgoing meter reads surplus and
+shared energy together, and buildings and the farm have no incoming meter.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Energies: TypeAlias = NDArray[np.int64]
+"""Milliwatt-hours, (slots, batteries)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BatteryReadings:
+    """The readings of a microgrid's batteries in some slots, (slots, batteries), milliwatt-hours.
+
+    Attributes:
+        sharing: Whether the battery has the command to share in the slot.
+        metered_in: Whether the battery's place has an incoming meter, (batteries).
+        outgoing: Through the outgoing meter.
+        incoming: Through the incoming meter; 0 without one.
+        generation: Generation.
+        capacity: Capacity of the battery, (batteries).
+        before: Level at the start of the slot.
+        after: Level at the end of the slot.
+        behind: What the places behind a building or the farm took in the slot, through their incoming meters; else 0.
+        loss_permille: Part of a battery's charge that is lost, thousandths.
+    """
+
+    sharing: NDArray[np.bool_]
+    metered_in: NDArray[np.bool_]
+    outgoing: Energies
+    incoming: Energies
+    generation: Energies
+    capacity: NDArray[np.int64]
+    before: Energies
+    after: Energies
+    behind: Energies
+    loss_permille: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shared:
+    """What each battery gave and received by sharing, (slots, batteries), milliwatt-hours; equal sums in each slot."""
+
+    given: Energies
+    received: Energies
+
+
+def shared(readings: BatteryReadings) -> Shared:
+    """Return who gave and received, as far as readings tell.
+
+    Given: what the place of a battery with the command to share sent out, for others than the places behind it. A place
+    with surplus sun has a full battery, so that no more was given than the battery is short of full afterwards.
+    Received: what a place took in and stored beyond its own sun. The lesser sum of both is divided in proportion.
+    """
+    sent = np.maximum(readings.outgoing - readings.behind, 0)
+    given = np.minimum(sent, readings.capacity - readings.after) * readings.sharing
+    stored = np.where(
+        readings.metered_in,
+        # Load is met from the loop only when the battery is empty, so that what was received is still in it.
+        np.minimum(readings.incoming, readings.after),
+        np.maximum(_charge(readings) + readings.outgoing - readings.generation, 0),
+    )
+    stored = stored * (given == 0)
+    total = np.minimum(given.sum(axis=1), stored.sum(axis=1))
+    return Shared(given=_in_proportion(total, given), received=_in_proportion(total, stored))
+
+
+def _charge(readings: BatteryReadings) -> Energies:
+    """Return the net charge of each battery before its loss; negative: discharge."""
+    change = readings.after - readings.before
+    charge = (change - 1) * 1000 // (1000 - readings.loss_permille) + 1
+    return np.where(change > 0, charge, change)
+
+
+def _in_proportion(total: Energies, weights: Energies) -> Energies:
+    """Divide each row's total by weight; the odd milliwatt-hours go to the largest remainders, the first ones first."""
+    whole = np.maximum(weights.sum(axis=1), 1)
+    # As weights * total // whole, whose product could pass 2⁶³, with total = quotient * whole + over.
+    quotient, over = np.divmod(total, whole)
+    more, remainder = np.divmod(weights * over[:, None], whole[:, None])
+    parts = weights * quotient[:, None] + more
+    odd = np.where(weights.any(axis=1), total - parts.sum(axis=1), 0)
+    order = np.argsort(-remainder, axis=1, kind="stable")
+    rank = np.empty_like(order)
+    np.put_along_axis(rank, order, np.arange(parts.shape[1])[None, :], axis=1)
+    return np.asarray(parts + (rank < odd[:, None]))
