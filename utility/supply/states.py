@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from enum import StrEnum
 from types import MappingProxyType
 
-QUARTERS_PER_HOUR = 4
-
 
 class SupplyState(StrEnum):
     """What the regional grid reports of its supply; in every state but ``NORMAL`` all microgrids reduce."""
