@@ -35,6 +35,7 @@ BENCHMARKS: dict[str, float] = {
     "starvation": 1.3,
     "lte": 4.5,
     "adapter": 3.5,
+    "planner": 5,
 }
 """Approximate duration of each benchmark in minutes, by module, in the order of the page."""
 

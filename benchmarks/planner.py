@@ -1,0 +1,185 @@
+"""What each policy of buying costs over a year, against a bound that no policy can beat.
+
+``python -m benchmarks.planner --seeds 20 --days 365`` runs more seeds, or fewer days, and only prints the tables.
+"""
+
+import argparse
+from collections.abc import Callable, Mapping
+from functools import partial
+from statistics import median
+
+import numpy as np
+
+from benchmarks.report import Goal, Section, Table, number, percentile
+from harness.supply.worlds import WORLDS
+from harness.supply.year import PLANT, World, Year, run
+from utility.supply.bound import strict_bound
+from utility.supply.buying.policies import POLICIES
+from utility.supply.buying.rules import AcesRule, RangersRule, SpecRule, by_price
+from utility.supply.buying.situation import Policy
+
+PLANNER, ACES = "planner", "aces"
+PRICED = ", by price"
+HOURLY, CHANGED, STORMS = "a price each hour", "N4, a change for good", "storms"
+ORDINARY = ("two prices", "two prices, cloudy")
+"""The worlds of which whole years are run."""
+
+SHORT_DAYS = 91
+"""Scored days in the other worlds."""
+
+LIMITED_BY = "The next day's load is not known; see docs/supply.md."
+
+Found = dict[str, list[tuple[float | None, dict[str, Year]]]]
+"""By world, for each seed: the strict bound, and each policy's year."""
+
+
+def policies() -> Mapping[str, Callable[[], Policy]]:
+    """Return how to make each policy; rules with peak hours by the clock and by the prices."""
+    priced: dict[str, Callable[[], Policy]] = {
+        "spec" + PRICED: partial(SpecRule, peak=by_price),
+        ACES + PRICED: partial(AcesRule, peak=by_price),
+        "rangers" + PRICED: partial(RangersRule, peak=by_price),
+    }
+    return {**{name: each for name, each in POLICIES.items() if name != PLANNER}, **priced, PLANNER: POLICIES[PLANNER]}
+
+
+def bench(*, smoke: bool = False) -> Section:
+    """Compare all policies with one seed."""
+    return section(measured(1, 2 if smoke else 365, 2 if smoke else SHORT_DAYS), 1)
+
+
+def measured(seeds: int, days: int, short_days: int) -> Found:
+    """Run all policies in all worlds, with equal reserves."""
+    found: Found = {}
+    for name, make in WORLDS.items():
+        for seed in range(1, seeds + 1):
+            world = make(seed, days if name in ORDINARY else min(days, short_days))
+            years = {policy: run(each(), world) for policy, each in policies().items()}
+            # In storms the reserve is there to be used: no bound with a whole reserve.
+            found.setdefault(name, []).append((None if name == STORMS else bound_of(world), years))
+            print(f"  {name}, seed {seed}: {_line(found[name][-1])}", flush=True)
+    return found
+
+
+def bound_of(world: World) -> float:
+    """Return the strict bound of a world, in the unit of ``Year.cost``."""
+    part = world.scored
+    prices = world.prices[part]
+    return strict_bound(PLANT, world.net[part], prices, world.line[part] * 250, world.credit, int(prices.min())) / 1000
+
+
+def _line(result: tuple[float | None, dict[str, Year]]) -> str:
+    bound, years = result
+    return ", ".join(f"{name} {year.cost / (bound or years[ACES].cost):.4f}" for name, year in years.items())
+
+
+def section(found: Found, seeds: int) -> Section:
+    """Return the section of the page."""
+    return Section(
+        title="Buying for the town, over a year",
+        about=f"A synthetic town as its plant sees it, {seeds} seed{'s' if seeds > 1 else ''}; two prices: "
+        f"{_days(found, ORDINARY[0])} days, other worlds {_days(found, STORMS)} days. Every policy has the same plant "
+        "(12 h of mean load, power for 4 h, 10 % lost in charging), the same reserve (25 %) and starts at 50 %. Cost "
+        "is what the regional grid and residents' exports are paid, less the worth of the battery's content at the "
+        "end, divided by the strict bound: a linear program over the whole time that knows it beforehand. In storms "
+        "the cost is divided by that of *aces*.",
+        tables=(_costs(found, seeds), _service(found), _times(found)),
+        goals=_goals(found),
+    )
+
+
+def _days(found: Found, world: str) -> int:
+    return len(found[world][0][1][PLANNER].seconds) // 96
+
+
+def _ratios(found: Found, world: str, policy: str) -> list[float]:
+    return [years[policy].cost / (bound or years[ACES].cost) for bound, years in found[world]]
+
+
+def _costs(found: Found, seeds: int) -> Table:
+    rows = []
+    for policy in policies():
+        cells = []
+        for world in found:
+            ratios = _ratios(found, world, policy)
+            cells.append(f"{np.mean(ratios):.4f}" + (f" (at most {max(ratios):.4f})" if seeds > 1 else ""))
+        rows.append((policy, *cells))
+    return Table(title="Cost, as a multiple of the strict bound", columns=("policy", *found), rows=tuple(rows))
+
+
+def _service(found: Found) -> Table:
+    rows = []
+    for policy in policies():
+        years = [years[policy] for results in found.values() for _, years in results]
+        storms = [years[policy] for _, years in found[STORMS]]
+        rows.append(
+            (
+                policy,
+                number(sum(year.unserved for year in years if year not in storms) / 1e9),
+                number(sum(year.unserved for year in storms) / 1e9),
+                number(sum(year.refused for year in years) / 1e9),
+            )
+        )
+    columns = ("policy", "not served", "not served in storms", "exports refused")
+    return Table(title="Energy, MWh", columns=columns, rows=tuple(rows))
+
+
+def _times(found: Found) -> Table:
+    seconds = [s for results in found.values() for _, years in results for s in years[PLANNER].seconds]
+    late = sum(years[PLANNER].fallbacks for results in found.values() for _, years in results)
+    row = (
+        number(len(seconds)),
+        number(1000 * median(seconds)),
+        number(1000 * percentile(seconds, 99)),
+        number(1000 * max(seconds)),
+        str(late),
+    )
+    columns = ("plans", "median, ms", "99th percentile, ms", "longest, ms", "left to the rule")
+    return Table(title="CPU time of a plan", columns=columns, rows=(row,))
+
+
+def _goals(found: Found) -> tuple[Goal, ...]:
+    goals = []
+    for world in ORDINARY:
+        planned, aces = (_ratios(found, world, policy) for policy in (PLANNER, ACES))
+        above = max(p / a for p, a in zip(planned, aces, strict=True))
+        goals.append(_goal(f"*planner* above the strict bound, {world}, the worst seed", 100 * (max(planned) - 1), 0.5))
+        goals.append(_goal(f"*planner* above *aces*, {world}, the worst seed", 100 * (above - 1), 0.1))
+    for world in (HOURLY, CHANGED):
+        # In N4 a rule that reads the new peak hours off the prices needs no plan; a rule as written needs one.
+        rivals = [policy for policy in policies() if policy != PLANNER and (world == HOURLY or PRICED not in policy)]
+        best = min(float(np.mean(_ratios(found, world, policy))) for policy in rivals)
+        below = float(np.mean(_ratios(found, world, PLANNER))) / best
+        goals.append(_goal(f"*planner* above the best rule, {world}", 100 * (below - 1), -1))
+    least = min(_unserved(found, policy) for policy in policies() if policy != PLANNER)
+    more = max(0.0, _unserved(found, PLANNER) - least)
+    seconds = [s for results in found.values() for _, years in results for s in years[PLANNER].seconds]
+    return (
+        *goals,
+        _goal("*planner*: energy not served beyond the best rule's", more, 0, "MWh"),
+        _goal("CPU time of a plan, 99th percentile", 1000 * percentile(seconds, 99), 5, "ms"),
+    )
+
+
+def _unserved(found: Found, policy: str) -> float:
+    """Return the load that a policy left without supply in all worlds, MWh."""
+    return sum(years[policy].unserved for results in found.values() for _, years in results) / 1e9
+
+
+def _goal(what: str, value: float, at_most: float, unit: str = "%") -> Goal:
+    return Goal(what=what, value=round(value, 3), unit=unit, at_most=at_most, limited_by=LIMITED_BY)
+
+
+def main() -> None:
+    """Run with more seeds or fewer days, and print the section."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.planner", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--days", type=int, default=365)
+    options = parser.parse_args()
+    found = measured(options.seeds, options.days, options.days)
+    result = section(found, options.seeds)
+    print(*(table.markdown() for table in result.tables), *(goal.line() for goal in result.goals), sep="\n\n")
+
+
+if __name__ == "__main__":
+    main()

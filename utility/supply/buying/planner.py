@@ -1,0 +1,124 @@
+"""``planner``: the cheapest purchases for the next two days, planned anew each quarter-hour."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import QUARTER_S
+from utility.supply.buying.program import HighsSolver, Plan, Problem, Solver
+from utility.supply.buying.rules import AcesRule, by_price
+from utility.supply.buying.situation import MAX_HORIZON, Policy, Purchase, Situation
+from utility.supply.forecast import planned_need
+
+LIMIT_S = 0.1
+"""Seconds after which the fallback decides."""
+
+QUANTILE_PERMILLE = 900
+"""The quantile of the need that is planned for, thousandths."""
+
+_SMALL = 1e-6
+_HOUR = 4
+_NEAR = 7
+_HOURS = 44
+_STEPS = _NEAR + _HOURS
+
+
+class Planner:
+    """Plans with one solver; the same situation gives the same cost, however often it was asked before.
+
+    Args:
+        solve: The solver.
+        fallback: The rule that decides without a plan.
+        permille: The quantile of the need that is planned for.
+    """
+
+    def __init__(
+        self,
+        solve: Solver | None = None,
+        fallback: Policy | None = None,
+        permille: int = QUANTILE_PERMILLE,
+    ) -> None:
+        self._solve = solve or HighsSolver()
+        self._fallback = fallback or AcesRule(peak=by_price)
+        self._permille = permille
+
+    def __call__(self, situation: Situation) -> Purchase:
+        """Return the purchase for the next quarter-hour."""
+        if not len(situation.history):
+            return self._by_rule(situation, "no history to plan from")
+        unit = max(1, situation.plant.capacity) / 100
+        edges = steps_of(situation)
+        problem = problem_of(situation, edges, unit, self._permille)
+        plan = self._solve(problem, LIMIT_S)
+        if plan is None:
+            return self._by_rule(situation, f"no plan within {LIMIT_S * 1000:g} ms")
+        energy = min(max(0, round(float(plan.buy[0]) * unit)), situation.plant.line_quarter)
+        return Purchase(energy=energy, reason=_reason(situation, problem, plan))
+
+    def _by_rule(self, situation: Situation, why: str) -> Purchase:
+        purchase = self._fallback(situation)
+        return Purchase(energy=purchase.energy, reason=f"{why}; by rule: {purchase.reason}")
+
+
+def steps_of(situation: Situation) -> NDArray[np.int64]:
+    """Return the edges of the steps in quarters from now: quarters for one to two hours, then whole hours.
+
+    The number of steps is always the same, some have no length: so a plan starts from the last one's answer.
+    """
+    quarter = situation.now // QUARTER_S
+    near = _HOUR + -quarter % _HOUR
+    edges = np.concatenate([np.minimum(np.arange(_NEAR + 1), near), near + _HOUR * np.arange(1, _HOURS + 1)])
+    return np.asarray(np.minimum(edges, min(MAX_HORIZON, len(situation.prices))), np.int64)
+
+
+def problem_of(situation: Situation, edges: NDArray[np.int64], unit: float, permille: int) -> Problem:
+    """Return the problem of a situation in steps, with energy in multiples of ``unit`` milliwatt-hours."""
+    plant, length = situation.plant, np.diff(edges)
+    need = planned_need(situation.now, edges, situation.history, situation.zone, permille)
+    price = _step_prices(situation.prices[: edges[-1]], edges)
+    scale = max(1.0, float(price.max()))
+    kept = (1000 - plant.loss_permille) / 1000
+    return Problem(
+        start=plant.level / unit,
+        highest=plant.capacity / unit,
+        lowest=plant.floor / unit,
+        reserve=_reserve(situation, edges) / unit,
+        need=need / unit,
+        buy=length * (plant.line_quarter / unit),
+        until=edges[1:] / max(1, edges[-1]),
+        power=length * (plant.power_quarter / unit),
+        price=price / scale,
+        credit=situation.credit / scale,
+        worth=0.999 * float(price.min()) / scale / kept,
+        kept=kept,
+    )
+
+
+def _step_prices(prices: NDArray[np.int64], edges: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the mean price in each step; in a step without length that of its moment."""
+    sums, length = np.concatenate([[0], np.cumsum(prices)]), np.diff(edges)
+    moments = prices[np.minimum(edges[:-1], len(prices) - 1)]
+    return np.where(length > 0, np.diff(sums[edges]) / np.maximum(length, 1), moments)
+
+
+def _reserve(situation: Situation, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the level wanted at the end of each step: the reserve, from the begin to the end of a storm all."""
+    wanted = np.full(len(edges) - 1, situation.plant.reserve, np.int64)
+    if situation.storm is not None:
+        begins, ends = (situation.now + QUARTER_S * part for part in (edges[:-1], edges[1:]))
+        wanted[(ends >= situation.storm.start) & (begins < situation.storm.end)] = situation.plant.capacity
+    return wanted
+
+
+def _reason(situation: Situation, problem: Problem, plan: Plan) -> str:
+    """Return in words what the plan does in the next quarter-hour."""
+    storm, end = situation.storm, situation.now + QUARTER_S
+    at = f"at {problem.price[0] / max(1e-9, float(problem.price.min())):.2f} times the cheapest price to come"
+    if storm is not None and storm.start < end:
+        return f"storm: the battery is kept as full as line and load allow, {at}"
+    if plan.level[0] < problem.reserve[0] - _SMALL:
+        return f"below the reserve: as much as line and battery allow, {at}"
+    if plan.level[0] > problem.start + _SMALL:
+        return f"the load, and energy for {'a storm' if storm is not None else 'later'}, {at}"
+    if plan.level[0] < problem.start - _SMALL:
+        return f"the battery serves, the line what the battery does not, {at}"
+    return f"the load only, the battery waits, {at}"

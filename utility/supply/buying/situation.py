@@ -1,0 +1,98 @@
+"""What a policy of buying is given, and what it returns."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
+from utility.supply.plant import Plant
+
+MAX_HORIZON = 192
+"""Quarters of prices that are used: two days."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storm:
+    """An announced storm, in which the line may fail.
+
+    Attributes:
+        start: When it is expected; the battery should be full then.
+        end: When it is expected to end.
+    """
+
+    start: EpochSeconds
+    end: EpochSeconds
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Situation:
+    """The facts for one decision.
+
+    Attributes:
+        now: The start of the quarter-hour to buy for.
+        plant: The plant.
+        prices: Price of regional energy for each quarter-hour from ``now`` on, in one unit of money per
+            milliwatt-hour of the caller's choice, scaled to integers; at least one.
+        credit: Price paid for residents' exports, in the same unit.
+        history: The town's net load at the plant for each quarter-hour before ``now``, milliwatt-hours, oldest first;
+            negative while residents export more than the others import.
+        zone: Time zone of the town's habits.
+        storm: An announced storm; ``None``: none.
+    """
+
+    now: EpochSeconds
+    plant: Plant
+    prices: NDArray[np.int64]
+    credit: int
+    history: NDArray[np.int64]
+    zone: ZoneInfo
+    storm: Storm | None = None
+
+    def __post_init__(self) -> None:
+        """Check what policies rely on.
+
+        Raises:
+            ValueError: Naming what is missing or misaligned.
+        """
+        if self.now % QUARTER_S:
+            raise ValueError(f"{self.now} is not the start of a quarter-hour")
+        if not len(self.prices):
+            raise ValueError("no prices")
+
+    @property
+    def expected(self) -> MilliwattHours:
+        """The expected net load of the next quarter-hour: that of the last one; 0 without history."""
+        return int(self.history[-1]) if len(self.history) else 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Purchase:
+    """What to buy in the next quarter-hour.
+
+    Attributes:
+        energy: The energy to buy from the regional grid, milliwatt-hours. The battery takes or gives the difference
+            to the net load. The plant buys less if the battery can't take it, and more, up to the line's limit,
+            before it goes below its reserve.
+        reason: Why, in words.
+    """
+
+    energy: MilliwattHours
+    reason: str
+
+
+Policy = Callable[[Situation], Purchase]
+"""A policy of buying."""
+
+
+def within_limits(situation: Situation, energy: int, reason: str) -> Purchase:
+    """Return a purchase cut to what line and battery can take at the expected net load, the cut in its reason."""
+    plant = situation.plant
+    intake = min(plant.power_quarter, plant.intake_to(plant.capacity))
+    most = min(plant.line_quarter, max(0, situation.expected + intake))
+    if energy > most:
+        limit = "the line's limit" if most == plant.line_quarter else "what the battery can take"
+        return Purchase(energy=most, reason=f"{reason}; cut to {limit}")
+    return Purchase(energy=max(0, energy), reason=reason)

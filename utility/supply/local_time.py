@@ -1,0 +1,63 @@
+"""Quarter-hours in local time, as arrays: days of 23, 24 and 25 hours are right without a loop over quarters."""
+
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import QUARTER_S
+
+DAY_QUARTERS = 96
+"""Quarter-hours in a day of 24 hours."""
+
+Quarters = NDArray[np.int64]
+"""Quarter-hours, counted from 1970, UTC or local."""
+
+
+def to_local(quarters: Quarters, zone: ZoneInfo) -> Quarters:
+    """Return the local wall time of UTC quarters, as quarters of the local calendar counted from 1970."""
+    return quarters + _offsets(quarters, zone)
+
+
+def to_utc(local: Quarters, zone: ZoneInfo) -> Quarters:
+    """Return UTC quarters for local wall times; for a skipped one the same time an hour on, of two one of them."""
+    near = local - _offsets(local, zone)
+    return np.asarray(local - _offsets(near, zone), np.int64)
+
+
+def local_hour(quarters: Quarters, zone: ZoneInfo) -> Quarters:
+    """Return the local hour, 0 to 23, of UTC quarters."""
+    return np.asarray(to_local(quarters, zone) % DAY_QUARTERS // 4, np.int64)
+
+
+def _offsets(quarters: Quarters, zone: ZoneInfo) -> Quarters:
+    """Return local time minus UTC, in quarters."""
+    begin, end = (_year(int(q) * QUARTER_S) for q in (quarters.min() - 200, quarters.max() + 200))
+    changes, offsets = _changes(zone, begin, end)
+    return offsets[np.searchsorted(changes, quarters, side="right")]
+
+
+def _year(time: int) -> int:
+    return datetime.fromtimestamp(time, UTC).year
+
+
+@lru_cache(maxsize=64)
+def _changes(zone: ZoneInfo, begin: int, end: int) -> tuple[Quarters, Quarters]:
+    """Return the quarters in which the offset changes in some years, and the offsets before, between and after."""
+    time = datetime(begin, 1, 1, tzinfo=UTC)
+    offsets, changes = [_offset(time, zone)], []
+    while time.year <= end:
+        after = time + timedelta(days=1)
+        if _offset(after, zone) != offsets[-1]:
+            while _offset(time, zone) == offsets[-1]:
+                time += timedelta(seconds=QUARTER_S)
+            changes.append(int(time.timestamp()) // QUARTER_S)
+            offsets.append(_offset(time, zone))
+        time = after
+    return np.array(changes, np.int64), np.array(offsets, np.int64)
+
+
+def _offset(time: datetime, zone: ZoneInfo) -> int:
+    return int((time.astimezone(zone).utcoffset() or timedelta()).total_seconds()) // QUARTER_S

@@ -1,0 +1,173 @@
+"""Decides the import limit of each microgrid while the regional supply is short (U5, A8, P5).
+
+The priority is hospital, police and fire, then apartments, then houses. A limit holds for imports at the microgrid's
+feeder; exports stay possible. The microgrid of the emergency services never gets a limit.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+from types import MappingProxyType
+
+from commonwatt.model.units import MicrogridId
+from commonwatt.town.file import TownTable
+from commonwatt.town.town import Direction, Function, Microgrid, average_w
+from utility.supply.states import SupplyState
+
+APARTMENT_PERCENT = 50
+"""Percent of its import in the same hour of the last like day that the apartment microgrid gets in ``CRITICAL``."""
+
+_EMERGENCY = frozenset({Function.HOSPITAL, Function.POLICE, Function.FIRE})
+
+
+class Priority(IntEnum):
+    """The class of a microgrid; a lower number is served first (U5)."""
+
+    PUBLIC = 1
+    APARTMENTS = 2
+    HOUSES = 3
+
+
+_WORDS = {Priority.PUBLIC: "emergency services", Priority.APARTMENTS: "apartments", Priority.HOUSES: "houses"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Member:
+    """A microgrid, as rationing sees it.
+
+    Attributes:
+        microgrid: Its name.
+        priority: Its class.
+        customers: Its places with own use: houses, apartments, public services.
+        average_w: The average use of its places, watts.
+        demand_w: The power it asks to import now, watts.
+        like_hour_w: Its mean import in the same hour of the last like day, watts; ``None``: not known.
+    """
+
+    microgrid: MicrogridId
+    priority: Priority
+    customers: int
+    average_w: int
+    demand_w: int = 0
+    like_hour_w: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ration:
+    """What one microgrid is told.
+
+    Attributes:
+        import_limit_w: The most power it may import, watts; ``None``: no limit.
+        reduce: Whether its places reduce.
+        reason: Why, in words.
+    """
+
+    import_limit_w: int | None
+    reduce: bool
+    reason: str
+
+
+Rationing = Callable[[SupplyState, Sequence[Member], int], dict[MicrogridId, Ration]]
+"""From the supply state, the microgrids and the watts that the plant can deliver, to each microgrid's ration."""
+
+
+def priority_of(microgrid: Microgrid) -> Priority:
+    """Return a microgrid's class; one with a hospital, a police or a fire station is public whatever its kind."""
+    if microgrid.kind == "public" or any(meter.function in _EMERGENCY for meter in microgrid.meters):
+        return Priority.PUBLIC
+    return Priority.APARTMENTS if microgrid.kind == "apartment" else Priority.HOUSES
+
+
+def member_of(table: TownTable, microgrid: Microgrid) -> Member:
+    """Return a microgrid with what the town file says of it; demand and history are the caller's to add."""
+    incoming = [meter for meter in microgrid.meters if meter.direction is Direction.INCOMING]
+    uses = [watts for meter in incoming if (watts := average_w(table, meter.function))]
+    return Member(microgrid=microgrid.id, priority=priority_of(microgrid), customers=len(uses), average_w=sum(uses))
+
+
+def ration_aces(state: SupplyState, members: Sequence[Member], available_w: int) -> dict[MicrogridId, Ration]:
+    """Ration by the supply state alone (A8): ``CRITICAL`` houses 0 and apartments 50 %, ``EMPTY`` apartments 0.
+
+    Args:
+        state: The state of the regional supply.
+        members: The microgrids.
+        available_w: Not used: this rule does not ask what the plant can deliver.
+    """
+    del available_w
+    return {member.microgrid: _by_state(state, member) for member in members}
+
+
+def _by_state(state: SupplyState, member: Member) -> Ration:
+    reduce, supply = state is not SupplyState.NORMAL, f"regional supply is {state}"
+    if member.priority is Priority.PUBLIC:
+        return _unlimited(reduce, f"{supply}; emergency services are never limited")
+    if state in (SupplyState.NORMAL, SupplyState.LOW):
+        return _unlimited(reduce, supply + ("; all reduce" if reduce else ""))
+    if state is SupplyState.EMPTY or member.priority is Priority.HOUSES:
+        return Ration(import_limit_w=0, reduce=True, reason=f"{supply}; {_WORDS[member.priority]} get nothing")
+    usual, of = member.average_w, "their average use, as no like day is known"
+    if member.like_hour_w is not None:
+        usual, of = member.like_hour_w, "the same hour of the last like day"
+    return Ration(
+        import_limit_w=usual * APARTMENT_PERCENT // 100,
+        reduce=True,
+        reason=f"{supply}; apartments get {APARTMENT_PERCENT} % of {of}",
+    )
+
+
+def ration_rangers(state: SupplyState, members: Sequence[Member], available_w: int) -> dict[MicrogridId, Ration]:
+    """Ration strictly by class (P5): a higher class is served whole first, within a class all customers are equal.
+
+    While the plant can deliver what all ask for, there are no limits.
+
+    Args:
+        state: The state of the regional supply.
+        members: The microgrids, with their demand.
+        available_w: The power that the plant can deliver, watts.
+    """
+    reduce, left, short = state is not SupplyState.NORMAL, max(0, available_w), False
+    rations: dict[MicrogridId, Ration] = {}
+    for priority in Priority:
+        group = [member for member in members if member.priority is priority]
+        asked = sum(member.demand_w for member in group)
+        if priority is Priority.PUBLIC:
+            same = _unlimited(reduce, "emergency services are served first, without a limit")
+            rations |= {member.microgrid: same for member in group}
+        elif asked <= left and not short:
+            same = _unlimited(reduce, f"the plant can deliver all that {_WORDS[priority]} ask for")
+            rations |= {member.microgrid: same for member in group}
+        elif group:
+            rations |= _equal(group, left)
+        # A class below a short one gets 0 even while it asks for nothing: it must not take what the other lacks.
+        short = short or asked > left
+        left = 0 if short else left - asked
+    return rations
+
+
+def _equal(group: Sequence[Member], available_w: int) -> dict[MicrogridId, Ration]:
+    """Return one limit per customer for a class that asks for more than there is."""
+    each = _level(group, available_w)
+    words = _WORDS[group[0].priority]
+    reason = f"short: {each} W for each customer of the class {words}" if each else f"short: nothing left for {words}"
+    return {m.microgrid: Ration(import_limit_w=each * m.customers, reduce=True, reason=reason) for m in group}
+
+
+def _level(group: Iterable[Member], available_w: int) -> int:
+    """Return the most watts per customer with which the imports of a class stay within ``available_w``."""
+    # From the smallest demand per customer: a microgrid below the level leaves its rest to the others.
+    asking = sorted((member for member in group if member.customers), key=lambda m: m.demand_w / m.customers)
+    customers = sum(member.customers for member in asking)
+    for member in asking:
+        if member.demand_w * customers > available_w * member.customers:
+            break
+        available_w -= member.demand_w
+        customers -= member.customers
+    return available_w // customers if customers else 0
+
+
+def _unlimited(reduce: bool, reason: str) -> Ration:
+    return Ration(import_limit_w=None, reduce=reduce, reason=reason)
+
+
+RATIONING: Mapping[str, Rationing] = MappingProxyType({"aces": ration_aces, "rangers": ration_rangers})
+"""The rules of rationing by name."""
