@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self, get_args
 
 from pydantic import Field, model_validator
 
+from commonwatt.model.supply import SupplyState
 from commonwatt.protocol.commands import Result, Weight
 from commonwatt.protocol.json_messages import Id64, Message, Moment, Natural
 
@@ -29,9 +30,6 @@ PERIODS: tuple[Period, ...] = get_args(Period)
 
 Strategy = Literal["spec", "aces", "rangers"]
 """How the batteries of a microgrid share (docs/control.md)."""
-
-Supply = Literal["NORMAL", "LOW", "CRITICAL", "EMPTY"]
-"""The state of the regional supply (A8)."""
 
 
 class Action(StrEnum):
@@ -118,7 +116,7 @@ class ControllerCommand(Message):
     weights: dict[Id64, Weight] | None = None
     from_time: Moment | None = None
     state: Literal["on", "off"] | None = None
-    supply: Supply | None = None
+    supply: SupplyState | None = None
     import_limit_w: Natural | None = None
     power: Literal["lost", "back"] | None = None
     counter: Annotated[int, Field(ge=1, lt=2**32 - 1)] | None = None

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from commonwatt.model.ids import MeterId
+from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.controller_commands import Action, ControllerCommand, Strategy, Supply
+from commonwatt.protocol.controller_commands import Action, ControllerCommand, Strategy
 from gateway.changes import Setting
 
 KEY = "microgrid_states"
@@ -45,7 +46,7 @@ class MicrogridStates:
 
     reduce_until: EpochSeconds = 0
     isolate_until: EpochSeconds = 0
-    supply: Supply = "NORMAL"
+    supply: SupplyState = SupplyState.NORMAL
     import_limit_w: int | None = None
     supply_until: EpochSeconds = 0
     power_lost: bool | None = None
@@ -61,7 +62,7 @@ class MicrogridStates:
             case Action.ISOLATE:
                 return replace(self, isolate_until=end if command.state == "on" else 0)
             case Action.SUPPLY:
-                supply = command.supply or "NORMAL"
+                supply = command.supply or SupplyState.NORMAL
                 return replace(self, supply=supply, import_limit_w=command.import_limit_w, supply_until=end)
             case Action.NOTICE:
                 return replace(self, power_lost=command.power == "lost", notice_until=end)
@@ -76,11 +77,11 @@ class MicrogridStates:
 
     def reduces(self, now: EpochSeconds) -> bool:
         """Return whether the utility wants less load: by command, or since supply is short (A8)."""
-        return now < self.reduce_until or self.supply_at(now) != "NORMAL"
+        return now < self.reduce_until or self.supply_at(now) is not SupplyState.NORMAL
 
-    def supply_at(self, now: EpochSeconds) -> Supply:
+    def supply_at(self, now: EpochSeconds) -> SupplyState:
         """Return the state of the regional supply, as far as it is known."""
-        return self.supply if now < self.supply_until else "NORMAL"
+        return self.supply if now < self.supply_until else SupplyState.NORMAL
 
     def import_limit_w_at(self, now: EpochSeconds) -> int | None:
         """Return the most watts from the town; ``None``: no limit."""
@@ -110,7 +111,8 @@ def kept_states(text: str | None) -> MicrogridStates:
         return MicrogridStates()
     fields = json.loads(text)
     sharing = (_sharing(**one) for one in fields.pop("sharing"))
-    return MicrogridStates(**fields, sharing=tuple(sharing))
+    supply = SupplyState(fields.pop("supply"))
+    return MicrogridStates(**fields, supply=supply, sharing=tuple(sharing))
 
 
 def _sharing(strategy: Strategy, weights: dict[str, int] | None, from_time: EpochSeconds) -> Sharing:

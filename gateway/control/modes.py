@@ -13,6 +13,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import State
 from commonwatt.model.return_delay import return_delay_s
+from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
@@ -141,7 +142,7 @@ class Modes:
         if now < self.states.reduce_until:
             return "the utility asks for less load"
         supply = self.states.supply_at(now)
-        return None if supply == "NORMAL" else f"the regional supply is {supply}"
+        return None if supply is SupplyState.NORMAL else f"the regional supply is {supply}"
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
         """Shift all ends after the time was set by ``by_s``, so that durations stay the same."""

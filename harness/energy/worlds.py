@@ -6,9 +6,10 @@ from typing import TypeVar
 import numpy as np
 from numpy.random import Generator
 
+from commonwatt.model.supply import SupplyState
 from meter_sim.physics.boundary import NO_LIMIT_W, Boundary
 from meter_sim.physics.places import Places, Source
-from meter_sim.physics.plant import Order, Plant, Supply
+from meter_sim.physics.plant import Order, Plant
 from meter_sim.physics.splits import Array, Flags
 from meter_sim.physics.step import Inputs
 from meter_sim.physics.town import PlantInputs
@@ -45,7 +46,7 @@ def random_town(seed: int, microgrids: int) -> RandomTown:
         capacity=capacity,
         power=int(rng.integers(0, scale)),
         loss_permille=loss,
-        line={state: int(rng.integers(0, scale)) for state in Supply},
+        line={state: int(rng.integers(0, scale)) for state in SupplyState},
         feed_in=int(rng.integers(0, scale)),
     )
     told = PlantInputs(
@@ -54,7 +55,7 @@ def random_town(seed: int, microgrids: int) -> RandomTown:
             buy=int(rng.choice([0, int(rng.integers(0, scale))])),
             keep=int(rng.choice([0, capacity // 3, 2 * capacity])),
         ),
-        supply=list(Supply)[rng.integers(0, 4)],
+        supply=list(SupplyState)[rng.integers(0, 4)],
         alive=bool(rng.random() < 0.7),
     )
     return RandomTown(

@@ -8,20 +8,11 @@ cancels the ordered purchase, then goes to the regional grid; the rest is curtai
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from zoneinfo import ZoneInfo
 
+from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.town.town import Town
-
-
-class Supply(StrEnum):
-    """The supply state of the regional grid (A8)."""
-
-    NORMAL = "NORMAL"
-    LOW = "LOW"
-    CRITICAL = "CRITICAL"
-    EMPTY = "EMPTY"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +30,7 @@ class Plant:
     capacity: MilliwattHours
     power: MilliwattHours
     loss_permille: int
-    line: Mapping[Supply, MilliwattHours]
+    line: Mapping[SupplyState, MilliwattHours]
     feed_in: MilliwattHours
 
 
@@ -110,14 +101,18 @@ class PlantStep:
 def plant_of(town: Town, step_s: int = SLOT_S) -> Plant:
     """Return a town's plant for steps of ``step_s`` seconds."""
     table, mean = town.table, town.average_w * 1000 * step_s
-    line = {Supply.NORMAL: table.line_normal, Supply.LOW: table.line_low, Supply.CRITICAL: table.line_critical}
-    limits = {state: int(mean * factor) // 3600 for state, factor in line.items()} | {Supply.EMPTY: 0}
+    line = {
+        SupplyState.NORMAL: table.line_normal,
+        SupplyState.LOW: table.line_low,
+        SupplyState.CRITICAL: table.line_critical,
+    }
+    limits = {state: int(mean * factor) // 3600 for state, factor in line.items()} | {SupplyState.EMPTY: 0}
     return Plant(
         capacity=town.battery_capacity,
         power=int(town.battery_capacity * step_s / (table.battery_power_hours * 3600)),
         loss_permille=table.charging_loss_permille,
         line=limits,
-        feed_in=limits[Supply.NORMAL],
+        feed_in=limits[SupplyState.NORMAL],
     )
 
 
@@ -127,7 +122,7 @@ def price_factor(town: Town, time: EpochSeconds) -> float:
 
 
 def run_plant(
-    plant: Plant, level: MilliwattHours, need: Need, order: Order, supply: Supply, *, alive: bool = True
+    plant: Plant, level: MilliwattHours, need: Need, order: Order, supply: SupplyState, *, alive: bool = True
 ) -> PlantStep:
     """Return the result of one step.
 
@@ -136,7 +131,7 @@ def run_plant(
         level: Level of its battery at the start.
         need: What the microgrids take and give.
         order: What the plant is told to do.
-        supply: Supply state of the regional grid.
+        supply: SupplyState state of the regional grid.
         alive: Whether the regional line has voltage; without, nothing is bought or sold.
     """
     limit = plant.line[supply] if alive else 0

@@ -5,10 +5,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import MilliwattHours
 from meter_sim.physics.boundary import Boundary, Exchange, exchange
 from meter_sim.physics.places import Places
-from meter_sim.physics.plant import NO_ORDER, Need, Order, Plant, PlantStep, Supply, run_plant
+from meter_sim.physics.plant import NO_ORDER, Need, Order, Plant, PlantStep, run_plant
 from meter_sim.physics.splits import Array, fill, pro_rata
 from meter_sim.physics.step import Flows, Inputs, limit, within
 
@@ -44,13 +45,13 @@ class PlantInputs:
     Attributes:
         level: Level of its battery, milliwatt-hours.
         order: What it is told to do.
-        supply: Supply state of the regional grid.
+        supply: SupplyState state of the regional grid.
         alive: Whether the regional line has voltage.
     """
 
     level: MilliwattHours
     order: Order = NO_ORDER
-    supply: Supply = Supply.NORMAL
+    supply: SupplyState = SupplyState.NORMAL
     alive: bool = True
 
 

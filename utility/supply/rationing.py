@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from types import MappingProxyType
 
+from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import MicrogridId
 from commonwatt.town.file import TownTable
 from commonwatt.town.town import Direction, Function, Microgrid, average_w
-from utility.supply.states import SupplyState
 
 APARTMENT_PERCENT = 50
 """Percent of its import in the same hour of the last like day that the apartment microgrid gets in ``CRITICAL``."""

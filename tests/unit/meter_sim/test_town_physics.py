@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from commonwatt.model.supply import SupplyState
 from commonwatt.town.file import TownFile
 from commonwatt.town.town import Town, town_of
 from harness.energy.compare import check, imbalances, town_imbalances
 from meter_sim.physics.boundary import NO_LIMIT_W, Boundary, Cause
 from meter_sim.physics.microgrid import MicrogridPhysics
 from meter_sim.physics.places import Places, blocks_of
-from meter_sim.physics.plant import Need, Order, Plant, PlantStep, Supply, plant_of, price_factor, run_plant
+from meter_sim.physics.plant import Need, Order, Plant, PlantStep, plant_of, price_factor, run_plant
 from meter_sim.physics.splits import Array
 from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings
@@ -149,7 +150,7 @@ def test_sharing_with_losses_ends_at_the_minimum() -> None:
 
 def test_town_supplies_public_services_then_apartments_then_houses() -> None:  # req: U5 P5
     for line, fed in ((15_000, 1), (70_000, 2), (200_000, 3)):
-        plant = Plant(capacity=0, power=0, loss_permille=0, line=dict.fromkeys(Supply, line), feed_in=0)
+        plant = Plant(capacity=0, power=0, loss_permille=0, line=dict.fromkeys(SupplyState, line), feed_in=0)
         steps, result = town_step(0, PlantInputs(level=0), plant)
         assert result.needed == line
         served = [steps[block].flows.served.any() for block in (PUBLIC, APARTMENT, RESIDENTIAL)]
@@ -165,7 +166,7 @@ def test_town_battery_serves_before_the_line_and_keeps_the_reserve_for_the_publi
     assert (result.discharged, result.bought) == (290_000, 0)
     _, result = town_step(0, PlantInputs(level=KWH, order=Order(keep=KWH)))
     assert (result.discharged, result.needed) == (0, 290_000)
-    steps, result = town_step(0, PlantInputs(level=KWH, order=Order(keep=KWH), supply=Supply.EMPTY))
+    steps, result = town_step(0, PlantInputs(level=KWH, order=Order(keep=KWH), supply=SupplyState.EMPTY))
     assert (result.discharged, result.bought) == (15_000, 0)
     assert not steps[PUBLIC].flows.unserved.any()
     assert not steps[RESIDENTIAL].flows.served.any()
@@ -186,19 +187,22 @@ def test_surplus_charges_the_town_battery_then_is_sold_and_without_the_line_curt
 def test_ordered_purchase_is_cancelled_where_it_finds_no_room() -> None:
     plant = plant_of(town())
     nothing = Need(wanted=0, public=0, offered=0)
-    bought = run_plant(plant, 0, nothing, Order(buy=50_000), Supply.NORMAL)
+    bought = run_plant(plant, 0, nothing, Order(buy=50_000), SupplyState.NORMAL)
     assert (bought.ordered, bought.level) == (50_000, 50_000)
-    nearly = run_plant(plant, plant.capacity - 10, nothing, Order(buy=50_000), Supply.NORMAL)
+    nearly = run_plant(plant, plant.capacity - 10, nothing, Order(buy=50_000), SupplyState.NORMAL)
     assert (nearly.ordered, nearly.level, nearly.sold) == (10, plant.capacity, 0)
-    assert run_plant(plant, 0, nothing, Order(buy=10**12), Supply.CRITICAL).ordered == plant.line[Supply.CRITICAL]
-    assert run_plant(plant, 0, nothing, Order(buy=50_000), Supply.NORMAL, alive=False).bought == 0
+    assert (
+        run_plant(plant, 0, nothing, Order(buy=10**12), SupplyState.CRITICAL).ordered
+        == plant.line[SupplyState.CRITICAL]
+    )
+    assert run_plant(plant, 0, nothing, Order(buy=50_000), SupplyState.NORMAL, alive=False).bought == 0
 
 
 def test_plant_has_twelve_hours_of_storage_and_a_line_by_supply_state() -> None:  # req: T5 A8
     plant, mean = plant_of(town(), 900), town().average_w * 250
     assert plant.capacity == town().average_w * 12_000
     assert plant.power == 3 * mean
-    assert [plant.line[state] for state in Supply] == [2 * mean, mean, int(mean * 1.2) // 4, 0]
+    assert [plant.line[state] for state in SupplyState] == [2 * mean, mean, int(mean * 1.2) // 4, 0]
 
 
 def test_regional_price_is_half_higher_in_the_local_afternoon() -> None:  # req: T5

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt import demo
+from commonwatt.model.supply import SupplyState
 from commonwatt.town.town import load_town
 from utility.supply.rationing import RATIONING, Member, Priority, member_of, ration_aces, ration_rangers
-from utility.supply.states import SupplyState, line_limit_w
 
 PUBLIC = Member(microgrid="p001", priority=Priority.PUBLIC, customers=3, average_w=80_000, demand_w=90_000)
 FLATS = Member(
@@ -123,8 +123,3 @@ def test_the_microgrid_of_the_hospital_is_public_in_the_town() -> None:
     town = load_town(Path(demo.__file__).with_name("town.toml"))
     members = [member_of(town.table, microgrid) for microgrid in town.microgrids.values()]
     assert [(m.customers, m.average_w) for m in members if m.priority is Priority.PUBLIC] == [(3, 80_000)]
-
-
-@pytest.mark.parametrize(("state", "limit"), list(zip(SupplyState, (2_000, 1_000, 300, 0), strict=True)))
-def test_line_limit_follows_the_supply_state(state: SupplyState, limit: int) -> None:
-    assert line_limit_w(state, 1_000) == limit
