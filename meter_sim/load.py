@@ -118,12 +118,12 @@ def day_mwh(consumer: Consumer, day: int) -> Energies:
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """Runs of appliances: column of the place, first and last slot since 1970, energy in a slot; (n,) each."""
+    """Runs of appliances, (n,) each: column of the place, first and last slot since 1970, whole energy in a slot."""
 
     column: NDArray[np.int64]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
-    energy: NDArray[np.int64]
+    energy: NDArray[np.float64]
 
     def within(self, start: int, end: int) -> "_Runs":
         """Return the runs between two slots, cut at both."""
@@ -139,12 +139,13 @@ class _Runs:
         within = ends - step * slots
         energy = np.concatenate([self.energy, -self.energy])
         place = np.concatenate([self.column, self.column]) * width + step
+        change = np.bincount(place, energy, minlength=width * size) * slots
         if slots > 1:
             # A run that begins within a step has a part of its power in that step, and the rest from the next one on.
-            place = np.concatenate([place, place + 1])
-            energy = np.concatenate([energy * (slots - within), energy * within])
-        change = np.bincount(place, energy, minlength=width * size).reshape(size, width)[:, :steps]
-        return np.asarray(np.cumsum(change, axis=1).T.astype(np.int64))
+            later = np.bincount(place, energy * within, minlength=width * size)
+            change -= later
+            change[1:] += later[:-1]
+        return np.asarray(np.cumsum(change.reshape(size, width)[:, :steps], axis=1).T.astype(np.int64))
 
 
 class _Group:
@@ -210,7 +211,7 @@ class _Group:
         first = np.rint(midnight + begin * per_hour).astype(np.int64)
         shortest, longest = appliance.minutes
         slots = np.rint((shortest + (longest - shortest) * length) * per_hour / 60).astype(np.int64)
-        energy = np.rint(appliance.power * self._average).astype(np.int64)
+        energy = np.rint(appliance.power * self._average)
         return _Runs(column, first, first + slots, energy[column])
 
 
