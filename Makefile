@@ -39,7 +39,7 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 	$(BIN)/python -m harness.energy --steps $(or $(CASES),1000000)
 	$(BIN)/python -m harness.powercut --cuts $(or $(CUTS),1000)
 
-bench: install ## run all benchmarks, about 37 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
+bench: install ## run all benchmarks, about 39 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
 	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m harness.docs.generate
 

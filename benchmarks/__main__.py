@@ -22,7 +22,7 @@ BENCHMARKS: dict[str, float] = {
     "codec": 0.2,
     "control": 0.2,
     "line": 0.1,
-    "physics": 0.5,
+    "physics": 2,
     "gateway_store": 0.3,
     "store": 3.5,
     "gateway_live": 4.5,

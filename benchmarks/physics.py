@@ -28,6 +28,9 @@ DAY_S = 86_400
 STEP_MS, DAY_AT_SLOTS_S, YEAR_S = 1.5, 15, 60
 """The goals."""
 
+SEASONS = {"spring": 20_533, "summer": 20_633, "autumn": 20_723, "winter": 20_803}
+"""First days of weeks in March, June, September and December 2026, counted from 1970."""
+
 LONGEST = (
     "The longest step, in which every battery shares by a weight of its own, half of the places reduce and the town is "
     "short, takes {} ms."
@@ -138,6 +141,26 @@ def plain_us(town: Town, runs: int) -> tuple[float, float]:
     return 1000 * _median_ms(plain, runs) / len(microgrids), 1000 * arrays / len(microgrids)
 
 
+def seasons(town: Town, seconds: int) -> Table:
+    """Return what a week of each season comes to in steps of 15 s, of a minute and of 15 minutes."""
+    rows = []
+    for name, day in SEASONS.items():
+        energy = {}
+        for step_s in (SLOT_S, 60, QUARTER_S):
+            rules = Rules(town, step_s)
+            rules.run(day * DAY_S, seconds)
+            energy[step_s] = rules.energy
+        for what in ("used", "bought", "shared", "short"):
+            exact = energy[SLOT_S][what]
+            longer = (f"{100 * (energy[s][what] / exact - 1):+.2f} %" if exact else "0" for s in (60, QUARTER_S))
+            rows.append((name, what, number(exact / 1e9), *longer))
+    return Table(
+        title=f"A week of each season by length of step, {len(town.microgrids)} microgrids",
+        columns=("week", "energy", "15 s, MWh", "a minute", "15 min"),
+        rows=tuple(rows),
+    )
+
+
 def bench(*, smoke: bool = False) -> Section:
     """Measure the steps, a day and a month."""
     town = centertown(3 if smoke else 800)
@@ -148,12 +171,6 @@ def bench(*, smoke: bool = False) -> Section:
     year_s = by_quarter.run(JUNE, int(days * DAY_S)) * 365 / days
     step_ms = 1000 * percentile(by_slot.samples, 50)
     worst = worst_ms(town, 2 if smoke else 200)
-    small = centertown(2 if smoke else 80)
-    plain, arrays = plain_us(small, 2 if smoke else 30)
-    rows = (
-        ("15 s, a day", by_slot, day_s / DAY_S * SLOT_S),
-        ("15 min, a month", by_quarter, year_s / 365 / DAY_S * QUARTER_S),
-    )
     return Section(
         title="The physics of the whole town",
         about=f"{len(town.microgrids)} microgrids with {town.accounts:,} accounts, the town's plant, sun and loads, on "
@@ -161,34 +178,12 @@ def bench(*, smoke: bool = False) -> Section:
         "year is extrapolated from the month. The peer is a plain program, one place at a time, which is also the "
         "reference that tests compare the arrays with.",
         tables=(
-            Table(
-                title="A step of the town, milliseconds; energy in MWh",
-                columns=(
-                    "steps",
-                    "physics, median",
-                    "99 %",
-                    "with sun, loads and rules",
-                    "used",
-                    "bought",
-                    "shared",
-                    "short",
-                ),
-                rows=tuple(
-                    (
-                        name,
-                        number(1000 * percentile(one.samples, 50)),
-                        number(1000 * percentile(one.samples, 99)),
-                        number(1000 * whole),
-                        *(number(one.energy[what] / 1e9) for what in ("used", "bought", "shared", "short")),
-                    )
-                    for name, one, whole in rows
-                ),
+            _town_table(
+                ("15 s, a day", by_slot, day_s / DAY_S * SLOT_S),
+                ("15 min, a month", by_quarter, year_s / 365 / DAY_S * QUARTER_S),
             ),
-            Table(
-                title=f"A step of one residential microgrid, in a town of {len(small.microgrids) - 2}, microseconds",
-                columns=("plain", "arrays", "ratio"),
-                rows=((number(plain), number(arrays), number(plain / arrays)),),
-            ),
+            _microgrid_table(centertown(2 if smoke else 80), 2 if smoke else 30),
+            seasons(centertown(1 if smoke else 8), 1800 if smoke else 7 * DAY_S),
         ),
         goals=(
             _goal("a step of the town, median of a day", step_ms, "ms", STEP_MS),
@@ -196,6 +191,42 @@ def bench(*, smoke: bool = False) -> Section:
             _goal("a town-year at 15 min", year_s, "s", YEAR_S),
         ),
         notes=(LONGEST.format(number(worst)),),
+    )
+
+
+def _town_table(*rows: tuple[str, Rules, float]) -> Table:
+    """Return the table of a town's steps (rows: name, run, whole seconds of a step)."""
+    return Table(
+        title="A step of the town, milliseconds; energy in MWh",
+        columns=(
+            "steps",
+            "physics, median",
+            "99 %",
+            "with sun, loads and rules",
+            "used",
+            "bought",
+            "shared",
+            "short",
+        ),
+        rows=tuple(
+            (
+                name,
+                number(1000 * percentile(one.samples, 50)),
+                number(1000 * percentile(one.samples, 99)),
+                number(1000 * whole),
+                *(number(one.energy[what] / 1e9) for what in ("used", "bought", "shared", "short")),
+            )
+            for name, one, whole in rows
+        ),
+    )
+
+
+def _microgrid_table(small: Town, runs: int) -> Table:
+    plain, arrays = plain_us(small, runs)
+    return Table(
+        title=f"A step of one residential microgrid, in a town of {len(small.microgrids) - 2}, microseconds",
+        columns=("plain", "arrays", "ratio"),
+        rows=((number(plain), number(arrays), number(plain / arrays)),),
     )
 
 

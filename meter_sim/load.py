@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.town.town import Function
+from meter_sim.habits import HOME, SERVICE, Appliance, Habits
 from meter_sim.sun import DAY_S, DAY_SLOTS
 from meter_sim.weather import chance, seed_of
 
@@ -41,66 +42,6 @@ _EPOCH = date(1970, 1, 1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Appliance:
-    """An appliance that switches on and off.
-
-    Attributes:
-        share: Its part of the place's average use.
-        power: What it draws when on, as a multiple of the place's average use.
-        minutes: Shortest and longest run.
-        hours: Local hours between which a run starts; one pair is drawn for each run.
-    """
-
-    share: float
-    power: float
-    minutes: tuple[int, int]
-    hours: tuple[tuple[float, float], ...] = ((0.0, 24.0),)
-
-    @property
-    def runs(self) -> float:
-        """Runs a day with which it has its share on average."""
-        return self.share * 24 / (self.power * sum(self.minutes) / 2 / 60)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Habits:
-    """How a kind of place uses its energy; the steady part is the rest besides temperature and appliances.
-
-    Attributes:
-        temperature: Least and greatest share of heating and cooling.
-        bumps: Peaks of the steady part over a floor of 1: height, local hour and width in hours.
-        appliances: The appliances.
-    """
-
-    temperature: tuple[float, float]
-    bumps: tuple[tuple[float, float, float], ...]
-    appliances: tuple[_Appliance, ...]
-
-
-_HOME = _Habits(
-    temperature=(0.10, 0.25),
-    bumps=((1.2, 7.3, 1.3), (2.0, 19.5, 2.4)),
-    appliances=(
-        _Appliance(share=0.04, power=0.125, minutes=(12, 20)),  # refrigerator
-        _Appliance(share=0.14, power=3.5, minutes=(6, 18), hours=((6, 9), (18, 23))),  # hot water
-        _Appliance(share=0.09, power=2.0, minutes=(15, 50), hours=((6.5, 8), (11.5, 13), (17, 19.5))),  # cooking
-        _Appliance(share=0.02, power=1.6, minutes=(3, 5), hours=((6, 9), (12, 17), (19, 22))),  # kettle
-        _Appliance(share=0.04, power=1.2, minutes=(60, 100), hours=((19, 22),)),  # dishwasher
-        _Appliance(share=0.06, power=2.0, minutes=(35, 80), hours=((8, 11), (17, 21))),  # laundry
-    ),
-)
-
-_SERVICE = _Habits(
-    temperature=(0.10, 0.20),
-    bumps=((0.6, 12.5, 4.5),),
-    appliances=(
-        _Appliance(share=0.06, power=0.10, minutes=(20, 60), hours=((7, 19),)),  # kitchens, laundry
-        _Appliance(share=0.08, power=0.15, minutes=(10, 40)),  # machines, doors, compressors
-    ),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
 class Consumer:
     """A place that uses energy.
 
@@ -119,9 +60,9 @@ class Consumer:
     timezone: str
 
     @property
-    def habits(self) -> _Habits:
+    def habits(self) -> Habits:
         """The habits of its function."""
-        return _HOME if self.function in (Function.HOUSE, Function.APARTMENT) else _SERVICE
+        return HOME if self.function in (Function.HOUSE, Function.APARTMENT) else SERVICE
 
     @property
     def temperature_share(self) -> float:
@@ -140,7 +81,7 @@ class Loads:
         self._span_s = DAY_S if self._size * DAY_S // step_s <= _KEPT else 3600
         shares = [consumer.average_w * consumer.temperature_share for consumer in consumers]
         self._per_degree = np.array(shares, dtype=np.float64) * (_MWH_PER_W * (step_s // SLOT_S)) / MEAN_STRESS_C
-        kinds: dict[tuple[_Habits, str], list[int]] = {}
+        kinds: dict[tuple[Habits, str], list[int]] = {}
         for column, consumer in enumerate(consumers):
             kinds.setdefault((consumer.habits, consumer.timezone), []).append(column)
         self._groups = [
@@ -177,12 +118,12 @@ def day_mwh(consumer: Consumer, day: int) -> Energies:
 
 @dataclass(frozen=True, eq=False)
 class _Runs:
-    """Runs of appliances: column of the place, first and last slot since 1970, energy in a slot; (n,) each."""
+    """Runs of appliances, (n,) each: column of the place, first and last slot since 1970, whole energy in a slot."""
 
     column: NDArray[np.int64]
     first: NDArray[np.int64]
     last: NDArray[np.int64]
-    energy: NDArray[np.int64]
+    energy: NDArray[np.float64]
 
     def within(self, start: int, end: int) -> "_Runs":
         """Return the runs between two slots, cut at both."""
@@ -193,15 +134,18 @@ class _Runs:
     def steps(self, start: int, slots: int, steps: int, size: int) -> Energies:
         """Return the energy in ``steps`` steps of ``slots`` slots from slot ``start`` at ``size`` places."""
         width = steps + 2
-        step, within = np.divmod(np.concatenate([self.first, self.last]) - start, slots)
+        ends = np.concatenate([self.first, self.last]) - start
+        step = ends // slots
+        within = ends - step * slots
         energy = np.concatenate([self.energy, -self.energy])
         place = np.concatenate([self.column, self.column]) * width + step
+        change = np.bincount(place, energy, minlength=width * size) * slots
         if slots > 1:
             # A run that begins within a step has a part of its power in that step, and the rest from the next one on.
-            place = np.concatenate([place, place + 1])
-            energy = np.concatenate([energy * (slots - within), energy * within])
-        change = np.bincount(place, energy, minlength=width * size).reshape(size, width)[:, :steps]
-        return np.asarray(np.cumsum(change, axis=1).T.astype(np.int64))
+            later = np.bincount(place, energy * within, minlength=width * size)
+            change -= later
+            change[1:] += later[:-1]
+        return np.asarray(np.cumsum(change.reshape(size, width)[:, :steps], axis=1).T.astype(np.int64))
 
 
 class _Group:
@@ -252,7 +196,7 @@ class _Group:
             [self._runs_of(number, one, day, midnight) for number, one in enumerate(self._habits.appliances)]
         )
 
-    def _runs_of(self, number: int, appliance: _Appliance, day: int, midnight: float) -> _Runs:
+    def _runs_of(self, number: int, appliance: Appliance, day: int, midnight: float) -> _Runs:
         whole = int(appliance.runs)
         counter = np.uint64((day * len(self._habits.appliances) + number) * _MAX_RUNS)
         drawn = _mixed(self._keys[:, None] + (counter + np.arange(whole + 2, dtype=np.uint64)) * _GOLDEN)
@@ -267,7 +211,7 @@ class _Group:
         first = np.rint(midnight + begin * per_hour).astype(np.int64)
         shortest, longest = appliance.minutes
         slots = np.rint((shortest + (longest - shortest) * length) * per_hour / 60).astype(np.int64)
-        energy = np.rint(appliance.power * self._average).astype(np.int64)
+        energy = np.rint(appliance.power * self._average)
         return _Runs(column, first, first + slots, energy[column])
 
 

@@ -105,14 +105,7 @@ def within(places: Places, level: Array, inputs: Inputs) -> Flows:
 
 def _own(places: Places, level: Array, load: Array, inputs: Inputs) -> tuple[Flows, tuple[Array, Array]]:
     """Meet loads from each place's own sun and battery; also return the power left to discharge and to charge."""
-    asked = load.copy() if places.sources else load
-    for source in places.sources:
-        behind = load[:, source.behind]
-        if inputs.isolated is not None:
-            behind = behind * ~inputs.isolated[:, source.behind]
-        asked[:, source.column] = np.minimum(row_sums(behind), places.service[:, source.column])
-        if inputs.isolated is not None:
-            asked[:, source.column] *= ~inputs.isolated[:, source.column]
+    asked = _asked(places, load, inputs.isolated) if places.sources else load
     direct = np.minimum(asked, inputs.generation)
     demand, surplus = asked - direct, inputs.generation - direct
     drawn = np.minimum(np.minimum(demand, level), places.power)
@@ -145,6 +138,17 @@ def _own(places: Places, level: Array, load: Array, inputs: Inputs) -> tuple[Flo
     if inputs.isolated is not None:
         _isolate(flows, inputs.isolated)
     return flows, (places.power - drawn, places.power - charged)
+
+
+def _asked(places: Places, load: Array, isolated: Flags | None) -> Array:
+    """Return the load that each place's sun and battery shall meet; a source's is that of the places behind it."""
+    linked = load if isolated is None else load * ~isolated
+    asked = load.copy()
+    for source in places.sources:
+        asked[:, source.column] = np.minimum(row_sums(linked[:, source.behind]), places.service[:, source.column])
+        if isolated is not None:
+            asked[:, source.column] *= ~isolated[:, source.column]
+    return asked
 
 
 def _charge_for(gain: Array, loss_permille: int) -> Array:

@@ -32,8 +32,10 @@ class Surroundings:
         for places, loads in zip(self._blocks, self._loads, strict=True):
             # The mean of the temperatures at which its slots start.
             temperature = self._weather.temperature_c(time + (places.step_s - SLOT_S) // 2)
-            load = np.zeros(places.shape, dtype=np.int64)
-            load[:, places.users] = loads.at(time, temperature).reshape(places.shape[0], -1)
+            load = loads.at(time, temperature).reshape(places.shape[0], -1)
+            if places.sources:
+                used, load = load, np.zeros(places.shape, dtype=np.int64)
+                load[:, places.users] = used
             sun = self._weather.solar(time, places.step_s)
             inputs.append(Inputs(load=load, generation=places.generation(sun)))
         return inputs

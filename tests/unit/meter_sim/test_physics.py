@@ -11,7 +11,8 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town, load_town
-from meter_sim.physics.microgrid import MicrogridPhysics, Step
+from meter_sim.physics.boundary import Cause
+from meter_sim.physics.microgrid import Grid, MicrogridPhysics, Step
 from meter_sim.weather import Weather
 
 TOWN_FILE = """
@@ -285,6 +286,22 @@ def test_microgrid_without_the_town_curtails_what_nobody_uses() -> None:
     generated = [sum(s.readings[m.id][RecordType.GENERATION] for m in batteries("r")) for s in (island, tied)]
     assert generated[1] - generated[0] == through(tied, boundary("r", Direction.OUTGOING)) > 0
     assert through(island, boundary("r", Direction.OUTGOING)) == 0
+
+
+def test_microgrid_without_voltage_is_an_island_whatever_its_switch() -> None:  # req: C5
+    levels = at_percent("apt", 50, 0, 0)
+    dead = physics("apt", Dark).step(levels, NIGHT, {}, Grid(voltage=False))
+    told = physics("apt", Dark).step(levels, NIGHT, {boundary("apt", Direction.INCOMING).id: ISLAND})
+    assert dead == told
+    assert dead.short == {Cause.ISLAND: sum(dead.unserved.values())}
+
+
+def test_import_limit_in_watts_reaches_the_boundary_meter() -> None:
+    levels = at_percent("apt", 0, 0, 0)
+    limited = physics("apt", Dark).step(levels, NIGHT, {}, Grid(import_limit_w=1200))
+    assert through(limited, boundary("apt", Direction.INCOMING)) == 5000
+    assert limited.short == {Cause.LIMIT: sum(limited.unserved.values())}
+    assert limited.energy()["short"] == {"LIMIT": sum(limited.unserved.values())}
 
 
 def test_isolated_house_lives_from_its_battery_and_then_goes_short() -> None:
