@@ -5,7 +5,7 @@ unexport PYTHONDONTWRITEBYTECODE
 BIN := .venv/bin
 INSTALLED := .venv/installed
 
-.PHONY: run test install check soak bench docs dashboards dashboard-types deb clean constraints
+.PHONY: run test install check soak bench scenarios docs dashboards dashboard-types deb clean constraints
 
 run: install ## start the demonstration town; Ctrl-C stops it
 	$(BIN)/commonwatt demo
@@ -42,6 +42,12 @@ soak: install ## kill a running town's processes for an hour, then ten thousand 
 bench: install ## run all benchmarks, about 39 minutes on an idle machine, then write docs/benchmarks.md; BENCH=store,codec
 	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m harness.docs.generate
+
+SCENARIOS := normal heatwave storm storm-hard change cloudy winter
+
+scenarios: install ## run every scenario for the whole town with every policy, about 10 minutes; results in scenario-results
+	for name in $(SCENARIOS); do $(BIN)/commonwatt scenario run $$name --out scenario-results \
+		--policy spec --policy aces --policy rangers --policy planner || exit 1; done
 
 docs: install ## write the generated pages anew
 	$(BIN)/python -m harness.docs.generate

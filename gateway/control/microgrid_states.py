@@ -10,7 +10,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.controller_commands import Action, ControllerCommand, Strategy
 from gateway.changes import Setting
 
-KEY = "microgrid_states"
+STATES = "microgrid_states"
 """Setting that keeps the states."""
 
 
@@ -102,7 +102,7 @@ class MicrogridStates:
 
     def kept(self) -> Setting:
         """Return the setting that keeps the states."""
-        return Setting(KEY, json.dumps(asdict(self)))
+        return Setting(STATES, json.dumps(asdict(self)))
 
 
 def kept_states(text: str | None) -> MicrogridStates:

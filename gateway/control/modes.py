@@ -22,7 +22,7 @@ from commonwatt.town.town import Function
 from gateway.changes import Change
 from gateway.control.islanding import Boundary, Phase, Sensor, Wish, contradiction, wish
 from gateway.control.manager import Manager
-from gateway.control.microgrid_states import KEY, Sharing, kept_states
+from gateway.control.microgrid_states import STATES, Sharing, kept_states
 from gateway.control.requests import Requests
 from gateway.stored import KeptSettings
 
@@ -69,7 +69,7 @@ class Modes:
         requests: Requests,
         registry: Mapping[MeterId, RegisteredMeter],
     ) -> None:
-        self.states = kept_states(store.setting(KEY))
+        self.states = kept_states(store.setting(STATES))
         self.manager = manager
         self._requests = requests
         self._microgrid = settings.microgrid
@@ -120,7 +120,7 @@ class Modes:
         """Request the state of the boundary: often while the microgrid may be an island, else once a minute."""
         every_s = SENSE_S if self.wish(now).phase is Phase.CONNECTED else SENSE_ISLAND_S
         due = now - self._asked >= every_s or now < self._asked
-        if not due:
+        if not due or not self._sensors:
             return []
         self._asked = int(now)
         return self._requests.states(sorted(self._sensors))

@@ -16,7 +16,7 @@ from commonwatt.model.units import SLOT_S
 from commonwatt.protocol.batches import unpack_batch_ack
 from commonwatt.protocol.commands import Kind
 from commonwatt.town.registry import registry_of
-from commonwatt.town.town import load_town
+from commonwatt.town.town import Function, load_town
 from gateway.changes import Change
 from gateway.core import Gateway
 from harness.small_world.parts import TICK, GatewayPart, MeterPart, Part, Step, UtilityPart
@@ -74,10 +74,12 @@ class World:
         self._every_order = every_order
         with TemporaryDirectory() as folder:
             path = Path(folder) / "town.toml"
-            path.write_text('microgrid = [{id = "r", kind = "residential", count = 1, houses = 1}]\n')
+            path.write_text('microgrid = [{id = "r", kind = "residential", count = 1, houses = 1, push_share = 1.0}]\n')
             town = load_town(path)
         microgrid = next(iter(town.microgrids.values()))
-        description = next(m for m in microgrid.meters if m.record_types == (RecordType.THROUGH,) and m.push)
+        description = next(
+            m for m in microgrid.meters if m.function is Function.HOUSE and m.record_types == (RecordType.THROUGH,)
+        )
         registered = {m.id: m for m in registry_of(microgrid).meters if m.id == description.id}
         settings = GatewaySettings(microgrid=microgrid.id)
         gateways = [GatewayPart(NAMES[n], settings, registered, store=n) for n in (A, B)]

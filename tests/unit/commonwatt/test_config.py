@@ -65,6 +65,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "sharing": [("unfair", "'spec'")],
         "sharing_band_permille": [(-1, "0"), (101, "100"), (1.5, "integer")],
         "near_minimum_permille": [(-1, "0"), (1001, "1000")],
+        "stable_voltage_s": [(14, "15"), (3601, "3600")],
         "timezone": [("Mars/Olympus", "time zone"), ("America", "time zone")],
         "lte_allowance_bytes": [(0, "1"), (2**54, "9007199254740992")],
         "lte_interface": [("../../etc", "pattern"), ("a-name-that-is-too-long", "pattern")],

@@ -1,0 +1,96 @@
+"""The conditions of a scenario at a time: demand, prices, faults and supply, as functions of its definition."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import EpochSeconds
+from scenarios.definition import Group, Outage, Scenario
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """A scenario's conditions in a town.
+
+    Attributes:
+        scenario: Its definition.
+        zone: The town's time zone.
+        seed: The town's seed, which decides whom a partial fault meets.
+    """
+
+    scenario: Scenario
+    zone: ZoneInfo
+    seed: int
+
+    @property
+    def begin(self) -> EpochSeconds:
+        """The time of its beginning, UTC epoch seconds."""
+        day = self.scenario.start
+        return int(datetime(day.year, day.month, day.day, self.scenario.start_hour, tzinfo=self.zone).timestamp())
+
+    def end(self, days: int | None = None) -> EpochSeconds:
+        """Return the time of its end, after whole local days."""
+        begin = datetime.fromtimestamp(self.begin, self.zone).replace(tzinfo=None)
+        last = begin + timedelta(days=days or self.scenario.days)
+        return int(last.replace(tzinfo=self.zone).timestamp())
+
+    def demand_percent(self, of: Group, time: EpochSeconds) -> float | None:
+        """Return a class's demand as a percentage of its ordinary day; ``None``: the model decides."""
+        day, hour = self._local(time)
+        held = [d for d in self.scenario.demand if d.of == of and day >= d.from_day and _within(hour, d.hours)]
+        return held[-1].percent + held[-1].grows_percent_a_day * (day - held[-1].from_day) if held else None
+
+    def price_percent(self, time: EpochSeconds, usual: tuple[int, int, int]) -> int:
+        """Return the regional price as a percentage of the price outside peak hours.
+
+        Args:
+            time: The time.
+            usual: The town's own first and last peak hour, and its price there; for a scenario without a peak.
+        """
+        day, hour = self._local(time)
+        held = [peak for peak in self.scenario.peak if day >= peak.from_day]
+        first, last, percent = (*held[-1].hours, held[-1].percent) if held else usual
+        return percent if _within(hour, (first, last)) else 100
+
+    def supply(self, time: EpochSeconds) -> SupplyState:
+        """Return the state of the regional supply."""
+        hours = (time - self.begin) / 3600
+        held = [s.state for s in self.scenario.supply if s.from_hour <= hours < s.from_hour + s.for_hours]
+        return held[-1] if held else SupplyState.NORMAL
+
+    def is_out(self, what: str, time: EpochSeconds) -> bool:
+        """Return whether a fault of the whole town holds: ``broadband`` or ``town_line``."""
+        return any(self._holds(outage, time) for outage in self.scenario.outage if outage.what == what)
+
+    def out(self, what: str, time: EpochSeconds, residential: int) -> NDArray[np.bool_]:
+        """Return which residential microgrids a fault meets: ``feeder`` or ``controller``.
+
+        Args:
+            what: The fault.
+            time: The time.
+            residential: The number of residential microgrids.
+        """
+        met = np.zeros(residential, dtype=np.bool_)
+        for number, outage in enumerate(self.scenario.outage):
+            if outage.what == what and self._holds(outage, time):
+                order = np.random.default_rng([self.seed, number]).permutation(residential)
+                met[order[: round(residential * outage.residential_percent / 100)]] = True
+        return met
+
+    def _holds(self, outage: Outage, time: EpochSeconds) -> bool:
+        hours = (time - self.begin) / 3600
+        return outage.from_hour <= hours < outage.from_hour + outage.for_hours
+
+    def _local(self, time: EpochSeconds) -> tuple[int, float]:
+        """Return the day of the scenario, from 0, and the local hour."""
+        local = datetime.fromtimestamp(time, self.zone)
+        return (local.date() - self.scenario.start).days, local.hour + local.minute / 60
+
+
+def _within(hour: float, hours: tuple[int, int]) -> bool:
+    first, last = hours
+    return first <= hour < last if first < last else hour >= first or hour < last

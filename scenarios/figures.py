@@ -1,0 +1,122 @@
+"""What a run counts: energies by class, money, levels over time; whole numbers, the same at each repetition."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from commonwatt.model.units import EpochSeconds, MilliwattHours
+from meter_sim.physics.boundary import Cause
+from meter_sim.physics.places import Places
+from meter_sim.physics.plant import PlantStep
+from meter_sim.physics.town import MicrogridsStep
+
+KINDS = ("residential", "apartment", "public")
+
+
+@dataclass(kw_only=True)
+class Kind:
+    """The sums of one kind of microgrid, milliwatt-hours.
+
+    Attributes:
+        wanted: Load that places had.
+        unserved: Load not met, by cause.
+        curtailed: Sun not used, by cause.
+        imported: Energy taken from the town.
+        exported: Energy given to the town.
+        shared: Energy that batteries gave to other batteries.
+    """
+
+    wanted: MilliwattHours = 0
+    unserved: Counter[str] = field(default_factory=Counter)
+    curtailed: Counter[str] = field(default_factory=Counter)
+    imported: MilliwattHours = 0
+    exported: MilliwattHours = 0
+    shared: MilliwattHours = 0
+
+    def add(self, step: MicrogridsStep) -> None:
+        """Add a step."""
+        flows, exchange = step.flows, step.exchange
+        self.wanted += int(flows.served.sum() + flows.unserved.sum())
+        for cause in Cause:
+            self.unserved[cause.name.lower()] += int(exchange.short[cause].sum())
+            self.curtailed[cause.name.lower()] += int(exchange.spilled[cause].sum())
+        self.imported += int(exchange.imported.sum())
+        self.exported += int(exchange.exported.sum())
+        self.shared += int(flows.given.sum())
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """The town at the end of an hour.
+
+    Attributes:
+        time: The hour's end, UTC epoch seconds.
+        levels_percent: Mean level of the batteries, by kind of microgrid.
+        plant_percent: Level of the plant's battery.
+        bought: Energy bought in the hour, milliwatt-hours.
+        unserved: Load not met in the hour, milliwatt-hours.
+        islands: Microgrids that are off the grid.
+        price_percent: The regional price.
+    """
+
+    time: EpochSeconds
+    levels_percent: dict[str, float]
+    plant_percent: float
+    bought: MilliwattHours
+    unserved: MilliwattHours
+    islands: int
+    price_percent: int
+
+
+@dataclass(kw_only=True)
+class Figures:
+    """The figures of a run.
+
+    Attributes:
+        kinds: The sums, by kind of microgrid.
+        bought: Energy bought from the region, milliwatt-hours.
+        bought_peak: The part of it in hours of a higher price.
+        cost: Its cost, milliwatt-hours at the price outside peak hours.
+        sold: Energy that the region took.
+        lost: Losses of charging, of the plant and of the microgrids.
+        plant_gain: What the plant's battery has gained since the beginning, milliwatt-hours.
+        switches: Changes between sharing and not sharing, of all batteries.
+        samples: The town at the end of each hour.
+    """
+
+    kinds: dict[str, Kind] = field(default_factory=lambda: {kind: Kind() for kind in KINDS})
+    bought: MilliwattHours = 0
+    bought_peak: MilliwattHours = 0
+    cost: int = 0
+    sold: MilliwattHours = 0
+    lost: MilliwattHours = 0
+    plant_gain: MilliwattHours = 0
+    switches: int = 0
+    samples: list[Sample] = field(default_factory=list)
+
+    def add(self, blocks: list[Places], steps: list[MicrogridsStep], plant: PlantStep, price_percent: int) -> None:
+        """Add a step of the whole town."""
+        for places, step in zip(blocks, steps, strict=True):
+            self.kinds[places.kind].add(step)
+            self.lost += int(step.flows.lost.sum())
+        self.bought += plant.bought
+        self.bought_peak += plant.bought if price_percent > 100 else 0
+        self.cost += plant.bought * price_percent // 100
+        self.sold += plant.sold
+        self.lost += plant.lost
+        self.plant_gain += plant.charged - plant.discharged - plant.lost
+
+    @property
+    def net_cost(self) -> int:
+        """The cost without what is left in the plant's battery, which is worth the price outside peak hours."""
+        return self.cost - self.plant_gain
+
+    @property
+    def unserved(self) -> MilliwattHours:
+        """Load that was not met."""
+        return sum(kind.unserved.total() for kind in self.kinds.values())
+
+    def mean_percent(self, kind: str) -> float:
+        """Return the mean level of a kind's batteries over all hours, percent."""
+        return float(np.mean([sample.levels_percent[kind] for sample in self.samples]))

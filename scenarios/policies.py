@@ -1,0 +1,71 @@
+"""Policies by name: which strategy shares, which rule buys and rations, and whether the utility has places reduce."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from gateway.control.strategies import STRATEGIES, Strategy
+from utility.supply.buying.planner import Planner
+from utility.supply.buying.rules import AcesRule, RangersRule, SpecRule
+from utility.supply.buying.situation import Policy as Buying
+from utility.supply.rationing import RATIONING, Rationing
+
+
+@dataclass(frozen=True, kw_only=True)
+class Policy:
+    """What controls the town.
+
+    Attributes:
+        words: What it is, in a line.
+        sharing: How batteries share; ``None``: they do not.
+        buying: Makes the rule that buys power; ``None``: the plant buys what is needed at each moment.
+        rationing: How supply is rationed; ``None``: it is not.
+        reduces: Whether places reduce in an island, and while the regional supply is not NORMAL.
+    """
+
+    words: str
+    sharing: Strategy | None = None
+    buying: Callable[[], Buying] | None = None
+    rationing: Rationing | None = None
+    reduces: bool = False
+
+
+POLICIES: Mapping[str, Policy] = MappingProxyType(
+    {
+        "none": Policy(words="no control: no sharing, no purchase ahead, no rationing"),
+        "no-sharing": Policy(
+            words="as spec, but without sharing",
+            buying=SpecRule,
+            rationing=RATIONING["rangers"],
+            reduces=True,
+        ),
+        "spec": Policy(
+            words="the town's specification",
+            sharing=STRATEGIES["spec"],
+            buying=SpecRule,
+            rationing=RATIONING["rangers"],
+            reduces=True,
+        ),
+        "aces": Policy(
+            words="the ACES report",
+            sharing=STRATEGIES["aces"],
+            buying=AcesRule,
+            rationing=RATIONING["aces"],
+            reduces=True,
+        ),
+        "rangers": Policy(
+            words="the Power RAnGeRS report",
+            sharing=STRATEGIES["rangers"],
+            buying=RangersRule,
+            rationing=RATIONING["rangers"],
+            reduces=True,
+        ),
+        "planner": Policy(
+            words="spec, and purchases planned over a forecast",
+            sharing=STRATEGIES["spec"],
+            buying=Planner,
+            rationing=RATIONING["rangers"],
+            reduces=True,
+        ),
+    }
+)

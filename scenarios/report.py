@@ -1,0 +1,182 @@
+"""A comparison of runs as JSON, and as one self-contained HTML page with plots; both repeat to the byte."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from html import escape
+from zoneinfo import ZoneInfo
+
+from scenarios.figures import KINDS, Figures, Sample
+from scenarios.policies import POLICIES
+
+MWH = 10**9
+"""Milliwatt-hours in a megawatt-hour."""
+
+_WIDTH, _HEIGHT, _LEFT, _BOTTOM = 860, 190, 52, 22
+_COLOURS = ("#1b6ca8", "#c0561b", "#3b7d3b", "#7a4fa3", "#8a6d1d", "#a3325f")
+_DASHES = ("", "6 3", "2 3", "10 3 2 3", "4 4", "1 4")
+
+_STYLE = """
+body{font:16px/1.5 system-ui,sans-serif;max-width:900px;margin:2rem auto;padding:0 1rem;color:#1c1c1c;background:#fff}
+table{border-collapse:collapse;width:100%}th,td{padding:.3rem .5rem;border-bottom:1px solid #ccc;text-align:right}
+th:first-child,td:first-child{text-align:left}h2{margin-top:2rem}svg{width:100%;height:auto}
+.key span{margin-right:1.2rem;white-space:nowrap}figure{margin:1rem 0}figcaption{color:#555}
+@media (prefers-color-scheme:dark){body{background:#161616;color:#eee}th,td{border-color:#444}figcaption{color:#aaa}}
+"""
+
+_CAUSES = {
+    "place": "isolated place",
+    "island": "island",
+    "limit": "import limit",
+    "feeder": "feeder",
+    "town": "town short",
+}
+
+
+def as_json(title: str, runs: Mapping[str, Figures], facts: Mapping[str, object]) -> str:
+    """Return the runs as JSON: the sums of each policy, and the town hour by hour."""
+    content = {
+        "scenario": title,
+        **facts,
+        "policies": {name: _sums(figures) | {"hours": _hours(figures.samples)} for name, figures in runs.items()},
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def table(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
+    """Return one row a policy, for people."""
+    return [
+        {
+            "policy": name,
+            "went short": f"{_percent(figures.unserved, sum(k.wanted for k in figures.kinds.values())):.3f} %",
+            "bought MWh": f"{figures.bought / MWH:,.1f}",
+            "at peak MWh": f"{figures.bought_peak / MWH:,.1f}",
+            "cost": f"{figures.net_cost / MWH:,.1f}",
+            "shared MWh": f"{sum(kind.shared for kind in figures.kinds.values()) / MWH:,.2f}",
+            "homes' batteries": f"{figures.mean_percent('residential'):.1f} %",
+        }
+        for name, figures in runs.items()
+    ]
+
+
+def as_html(title: str, runs: Mapping[str, Figures], facts: Mapping[str, object], zone: ZoneInfo) -> str:
+    """Return the page for people: what each policy did, and the course of the town."""
+    rows = table(runs)
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(v))}</td>" for v in row.values()) + "</tr>" for row in rows)
+    policies = "".join(f"<li><b>{escape(name)}</b>: {escape(POLICIES[name].words)}</li>" for name in runs)
+    plots = "".join(
+        _plot(caption, {name: [value(s) for s in figures.samples] for name, figures in runs.items()}, runs, zone)
+        for caption, value in _PLOTS
+    )
+    stated = ", ".join(f"{escape(key.replace('_', ' '))} {escape(str(value))}" for key, value in facts.items())
+    return (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
+        f"<h1>{escape(title)}</h1><p>{stated}.</p><h2>What each policy did</h2>"
+        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        "<p>Cost is in megawatt-hours at the price outside peak hours, less what the town's battery has gained, "
+        "and more what it has lost. <i>Went short</i> is the part of all demand "
+        f"that was not met.</p><ul>{policies}</ul><h2>Who went short, and why</h2>{_short(runs)}"
+        f"<h2>Hour by hour</h2><p class=key>{_key(runs)}</p>{plots}</html>\n"
+    )
+
+
+_PLOTS: Sequence[tuple[str, Callable[[Sample], float]]] = (
+    ("Homes' batteries, percent of their capacity", lambda s: s.levels_percent["residential"]),
+    ("The town's battery, percent of its capacity", lambda s: s.plant_percent),
+    ("Bought from the region, megawatt-hours an hour", lambda s: s.bought / MWH),
+    ("Demand that was not met, megawatt-hours an hour", lambda s: s.unserved / MWH),
+    ("Microgrids that are islands", lambda s: float(s.islands)),
+)
+
+
+def _short(runs: Mapping[str, Figures]) -> str:
+    lines = [
+        f"<li>{escape(name)}, {kind}: {_percent(count, of.wanted):.3f} % ({_CAUSES[cause]})</li>"
+        for name, figures in runs.items()
+        for kind, of in figures.kinds.items()
+        for cause, count in of.unserved.items()
+        if count
+    ]
+    return f"<ul>{''.join(lines)}</ul>" if lines else "<p>Nobody.</p>"
+
+
+def _key(runs: Mapping[str, Figures]) -> str:
+    return "".join(
+        f'<span><svg width=28 height=8 style="width:28px"><line x1=0 y1=4 x2=28 y2=4 stroke="{_COLOURS[n]}" '
+        f'stroke-width=2 stroke-dasharray="{_DASHES[n]}"/></svg> {escape(name)}</span>'
+        for n, name in enumerate(runs)
+    )
+
+
+def _plot(caption: str, lines: Mapping[str, Sequence[float]], runs: Mapping[str, Figures], zone: ZoneInfo) -> str:
+    """Return one plot: a line a policy, a mark at each local midnight."""
+    samples = next(iter(runs.values())).samples
+    highest = max((value for line in lines.values() for value in line), default=0) or 1
+    width, height = _WIDTH - _LEFT, _HEIGHT - _BOTTOM
+
+    def point(n: int, value: float) -> str:
+        return f"{_LEFT + width * n / max(len(samples) - 1, 1):.1f},{height - (height - 8) * value / highest:.1f}"
+
+    drawn = "".join(
+        f'<polyline fill="none" stroke="{_COLOURS[n]}" stroke-width="1.6" stroke-dasharray="{_DASHES[n]}" '
+        f'points="{" ".join(point(i, v) for i, v in enumerate(line))}"/>'
+        for n, line in enumerate(lines.values())
+    )
+    days = "".join(
+        f'<text x="{_LEFT + width * n / max(len(samples) - 1, 1):.1f}" y="{_HEIGHT - 6}" font-size="11" '
+        f'fill="currentColor">{local:%d %b}</text>'
+        for n, sample in enumerate(samples)
+        if (local := datetime.fromtimestamp(sample.time, zone)).hour == 0 and len(samples) < 24 * 40
+    )
+    axis = (
+        f'<line x1="{_LEFT}" y1="{height}" x2="{_WIDTH}" y2="{height}" stroke="currentColor" stroke-width="0.6"/>'
+        f'<text x="0" y="14" font-size="11" fill="currentColor">{highest:.4g}</text>'
+        f'<text x="0" y="{height}" font-size="11" fill="currentColor">0</text>'
+    )
+    return (
+        f'<figure><figcaption>{escape(caption)}</figcaption><svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '
+        f'aria-label="{escape(caption)}">{axis}{drawn}{days}</svg></figure>'
+    )
+
+
+def _sums(figures: Figures) -> dict[str, object]:
+    return {
+        "bought_mwh": figures.bought,
+        "bought_peak_mwh": figures.bought_peak,
+        "cost": figures.cost,
+        "plant_gain_mwh": figures.plant_gain,
+        "sold_mwh": figures.sold,
+        "lost_mwh": figures.lost,
+        "switches": figures.switches,
+        "kinds": {
+            kind: {
+                "wanted_mwh": of.wanted,
+                "unserved_mwh": {cause: count for cause, count in of.unserved.items() if count},
+                "curtailed_mwh": {cause: count for cause, count in of.curtailed.items() if count},
+                "imported_mwh": of.imported,
+                "exported_mwh": of.exported,
+                "shared_mwh": of.shared,
+                "mean_level_percent": round(figures.mean_percent(kind), 2),
+            }
+            for kind in KINDS
+            if (of := figures.kinds[kind]).wanted
+        },
+    }
+
+
+def _hours(samples: Sequence[Sample]) -> dict[str, list[float]]:
+    return {
+        "time": [sample.time for sample in samples],
+        "homes_percent": [round(sample.levels_percent["residential"], 2) for sample in samples],
+        "plant_percent": [round(sample.plant_percent, 2) for sample in samples],
+        "bought_mwh": [sample.bought for sample in samples],
+        "unserved_mwh": [sample.unserved for sample in samples],
+        "islands": [sample.islands for sample in samples],
+        "price_percent": [sample.price_percent for sample in samples],
+    }
+
+
+def _percent(part: int, whole: int) -> float:
+    return 100 * part / whole if whole else 0.0

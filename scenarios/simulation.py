@@ -1,0 +1,287 @@
+"""A town's days under a scenario and a policy: physics, control and supply in one loop, without messaging.
+
+The order of a step: what the world does, what the utility buys and rations, what the controllers command, the physics.
+A run repeats to the byte: every random number follows from the town's seed.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from datetime import date
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.return_delay import return_delay_s
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
+from commonwatt.town.town import Town
+from gateway.control.strategies.batteries import Batteries
+from meter_sim.physics.boundary import Boundary
+from meter_sim.physics.places import Places, blocks_of
+from meter_sim.physics.plant import PlantStep, plant_of
+from meter_sim.physics.step import Inputs
+from meter_sim.physics.surroundings import Surroundings
+from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
+from meter_sim.weather import Weather, seed_of
+from scenarios.conditions import Conditions
+from scenarios.definition import Group
+from scenarios.figures import KINDS, Figures, Sample
+from scenarios.policies import Policy
+from scenarios.supply import Utility
+
+STABLE_S = 300
+"""Seconds of stable voltage before a microgrid returns, by its controller."""
+
+UNMANAGED_S = 900
+"""The same without a controller."""
+
+_DROP_HOURS = (17, 20)
+"""Hours of each day between which one home of each residential microgrid uses its battery up (N1)."""
+
+BAND_PERMILLE = 10
+"""Band of sharing, as in the gateway's settings."""
+
+_GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
+
+
+class _Sky(Weather):
+    """The town's weather with the scenario's clouds."""
+
+    def __init__(self, town: Town, overcast: str) -> None:
+        super().__init__(town.table)
+        self._overcast = overcast
+
+    def overcast(self, day: date) -> bool:
+        """Whether a local day is overcast."""
+        return super().overcast(day) if self._overcast == "as usual" else self._overcast == "always"
+
+
+@dataclass(kw_only=True, eq=False)
+class _Grids:
+    """The state of the microgrids of one layout, beside their levels.
+
+    Attributes:
+        places: Their places.
+        level: Level of each battery.
+        sharing: Which batteries share by command.
+        is_open: Which boundary switches are open.
+        stable_since: Since when each feeder has had voltage.
+        delay_s: Each microgrid's own delay before it returns, seconds.
+    """
+
+    places: Places
+    level: NDArray[np.int64]
+    sharing: NDArray[np.bool_]
+    is_open: NDArray[np.bool_]
+    stable_since: NDArray[np.int64]
+    delay_s: NDArray[np.int64]
+
+
+def run(
+    town: Town,
+    conditions: Conditions,
+    policy: Policy,
+    *,
+    days: int | None = None,
+    step_s: int = QUARTER_S,
+    tell: Callable[[float], None] = lambda _: None,
+) -> Figures:
+    """Run a scenario.
+
+    Args:
+        town: The town.
+        conditions: The scenario's conditions in it.
+        policy: What controls it.
+        days: Its length; ``None``: the scenario's.
+        step_s: Length of a step, seconds; a quarter-hour is a multiple of it.
+        tell: Takes the part that is done, 0 to 1, once a day.
+    """
+    simulation = Simulation(town, conditions, policy, step_s)
+    begin, end = conditions.begin, conditions.end(days)
+    for time in range(begin, end, step_s):
+        simulation.step(time)
+        if (time - begin) % 86_400 == 0:
+            tell((time - begin) / (end - begin))
+    return simulation.figures
+
+
+class Simulation:
+    """A town under a scenario and a policy.
+
+    Attributes:
+        figures: What was counted so far.
+        grids: The microgrids, by layout.
+        plant_level: Level of the plant's battery, milliwatt-hours.
+    """
+
+    def __init__(self, town: Town, conditions: Conditions, policy: Policy, step_s: int) -> None:
+        self.figures = Figures()
+        self._town = town
+        self._conditions = conditions
+        self._policy = policy
+        self._step_s = step_s
+        blocks = blocks_of(town, town.microgrids.values(), step_s)
+        self._surroundings = Surroundings(town, blocks, _Sky(town, conditions.scenario.overcast))
+        self._plant = plant_of(town, step_s)
+        self._utility = Utility(town, conditions, policy, self._plant, blocks)
+        percent = conditions.scenario.level_percent
+        self.plant_level: MilliwattHours = self._plant.capacity * percent // 100
+        self.grids = [self._grids_of(places, percent) for places in blocks]
+        self._hour = [0, 0]
+        self._residential = sum(len(g.places.microgrids) for g in self.grids if g.places.kind == "residential")
+
+    def _grids_of(self, places: Places, percent: int) -> _Grids:
+        rng = np.random.default_rng(seed_of(self._town.table.seed, "levels", *places.microgrids) % 2**32)
+        wobble = rng.integers(-100, 101, places.shape)
+        level = np.clip(places.capacity * (percent * 10 + wobble) // 1000, 0, places.capacity)
+        delays = [return_delay_s(name, is_public=places.kind == "public") for name in places.microgrids]
+        rows = len(places.microgrids)
+        return _Grids(
+            places=places,
+            level=level,
+            sharing=np.zeros(places.shape, dtype=np.bool_),
+            is_open=np.zeros(rows, dtype=np.bool_),
+            stable_since=np.zeros(rows, dtype=np.int64),
+            delay_s=np.array(delays, dtype=np.int64),
+        )
+
+    def step(self, time: EpochSeconds) -> list[MicrogridsStep]:
+        """Step the town by one step; return the result for each layout of microgrids."""
+        conditions, policy = self._conditions, self._policy
+        price = conditions.price_percent(time, self._usual_price)
+        supply = conditions.supply(time)
+        reached = not conditions.is_out("broadband", time)
+        orders, limits = self._utility.decide(time, self.plant_level, supply, reached=reached)
+        inputs, boundaries = [], []
+        for grids, usual, limit in zip(self.grids, self._surroundings.at(time), limits, strict=True):
+            voltage, managed = self._world(grids, time)
+            self._switch(grids, time, voltage, managed)
+            reduces = (grids.is_open | (reached and supply is not SupplyState.NORMAL)) & managed & policy.reduces
+            inputs.append(self._commanded(grids, self._demanded(grids, usual, time), reduces, managed))
+            boundaries.append(Boundary(voltage=voltage, closed=~grids.is_open, import_limit_w=limit))
+        steps, plant = step_town(
+            [grids.places for grids in self.grids],
+            [grids.level for grids in self.grids],
+            inputs,
+            boundaries,
+            self._plant,
+            PlantInputs(
+                level=self.plant_level,
+                order=orders,
+                supply=supply,
+                alive=not conditions.is_out("town_line", time),
+            ),
+        )
+        self.plant_level = plant.level
+        for grids, one in zip(self.grids, steps, strict=True):
+            grids.level = one.flows.level
+        self._utility.measured(time, steps)
+        self._count(time, steps, plant, price)
+        return steps
+
+    # The world
+
+    def _world(self, grids: _Grids, time: EpochSeconds) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Return which feeders have voltage, and which controllers work."""
+        rows = len(grids.places.microgrids)
+        if grids.places.kind != "residential":
+            return np.ones(rows, dtype=np.bool_), np.ones(rows, dtype=np.bool_)
+        # The order of residential microgrids in the town decides whom a partial fault meets, whatever their layout.
+        first = sum(
+            len(g.places.microgrids) for g in self.grids[: self.grids.index(grids)] if g.places.kind == "residential"
+        )
+        members = slice(first, first + rows)
+        feeders, controllers = (
+            self._conditions.out(what, time, self._residential)[members] for what in ("feeder", "controller")
+        )
+        return ~feeders, ~controllers
+
+    def _switch(
+        self, grids: _Grids, time: EpochSeconds, voltage: NDArray[np.bool_], managed: NDArray[np.bool_]
+    ) -> None:
+        """Trip switches on dead feeders; close those whose voltage has been stable for the wait and their own delay."""
+        grids.stable_since = np.where(voltage, np.where(grids.stable_since < 0, time, grids.stable_since), -1)
+        wait_s = np.where(managed, STABLE_S, UNMANAGED_S) + grids.delay_s
+        waits = grids.is_open & voltage & (time - grids.stable_since < wait_s)
+        grids.is_open = ~voltage | waits
+
+    def _demanded(self, grids: _Grids, usual: Inputs, time: EpochSeconds) -> Inputs:
+        percent = self._conditions.demand_percent(_GROUPS[grids.places.kind], time)
+        load = usual.load if percent is None else np.rint(usual.load * (percent / 100)).astype(np.int64)
+        if self._conditions.scenario.daily_drop and grids.places.kind == "residential":
+            load = load + self._drop(grids, time)
+        return replace(usual, load=load)
+
+    def _drop(self, grids: _Grids, time: EpochSeconds) -> NDArray[np.int64]:
+        """Return the extra load of the home of each microgrid that falls to a quarter of its battery today (N1)."""
+        places, (first, last) = grids.places, _DROP_HOURS
+        day, second = divmod(time - self._conditions.begin, 86_400)
+        extra = np.zeros(places.shape, dtype=np.int64)
+        if not first * 3600 <= second < last * 3600:
+            return extra
+        rows = np.arange(places.shape[0])
+        home = (rows + day) % places.shape[1]
+        left = last * 3600 - second
+        above = np.maximum(grids.level[rows, home] - places.capacity[rows, home] // 4, 0)
+        extra[rows, home] = above * self._step_s // left
+        return extra
+
+    # Control
+
+    def _commanded(
+        self, grids: _Grids, inputs: Inputs, reduces: NDArray[np.bool_], managed: NDArray[np.bool_]
+    ) -> Inputs:
+        """Return the inputs with the commands of the controllers, which know the levels at the step's beginning."""
+        reducing = np.broadcast_to(reduces[:, None], grids.places.shape) if reduces.any() else None
+        if self._policy.sharing is None:
+            return replace(inputs, reducing=reducing)
+        places = grids.places
+        has = places.capacity > 0
+        batteries = Batteries(
+            level=grids.level,
+            capacity=places.capacity,
+            minimum=places.minimum,
+            available=has & managed[:, None],
+            may_share=has,
+            sharing=grids.sharing,
+            weight=np.ones_like(grids.level),
+            band_permille=BAND_PERMILLE,
+        )
+        plan = self._policy.sharing(batteries)
+        self.figures.switches += int((plan.donors != grids.sharing).sum())
+        grids.sharing = plan.donors
+        return replace(inputs, reducing=reducing, weights=plan.weights if plan.donors.any() else None)
+
+    # Figures
+
+    @property
+    def _usual_price(self) -> tuple[int, int, int]:
+        table = self._town.table
+        return table.peak_start_hour, table.peak_end_hour, round(table.peak_factor * 100)
+
+    def _count(self, time: EpochSeconds, steps: list[MicrogridsStep], plant: PlantStep, price: int) -> None:
+        figures = self.figures
+        unserved = figures.unserved
+        figures.add([grids.places for grids in self.grids], steps, plant, price)
+        self._hour[0] += plant.bought
+        self._hour[1] += figures.unserved - unserved
+        end = time + self._step_s
+        if end % 3600:
+            return
+        capacity = dict.fromkeys(KINDS, 0)
+        level = dict.fromkeys(KINDS, 0)
+        for grids in self.grids:
+            capacity[grids.places.kind] += int(grids.places.capacity.sum())
+            level[grids.places.kind] += int(grids.level.sum())
+        figures.samples.append(
+            Sample(
+                time=end,
+                levels_percent={kind: 100 * level[kind] / capacity[kind] if capacity[kind] else 0.0 for kind in KINDS},
+                plant_percent=100 * self.plant_level / self._plant.capacity if self._plant.capacity else 0.0,
+                bought=self._hour[0],
+                unserved=self._hour[1],
+                islands=sum(int(grids.is_open.sum()) for grids in self.grids),
+                price_percent=price,
+            )
+        )
+        self._hour = [0, 0]

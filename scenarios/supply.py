@@ -1,0 +1,121 @@
+"""The utility in a scenario: it measures, buys by a rule and rations, once a quarter-hour (U4, U5)."""
+
+from collections import deque
+from dataclasses import replace
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
+from commonwatt.town.town import Town
+from meter_sim.physics.boundary import NO_LIMIT_W
+from meter_sim.physics.places import Places
+from meter_sim.physics.plant import NO_ORDER, Order
+from meter_sim.physics.plant import Plant as PhysicalPlant
+from meter_sim.physics.town import MicrogridsStep
+from scenarios.conditions import Conditions
+from scenarios.policies import Policy
+from utility.supply.buying.situation import MAX_HORIZON, Situation
+from utility.supply.plant import Plant
+from utility.supply.rationing import member_of
+
+RESERVE_PERMILLE = 200
+"""Level of the plant's battery that is not traded, thousandths: for outages and the public microgrid."""
+
+_HISTORY = 30 * 96
+"""Quarters of net load that are remembered."""
+
+
+class Utility:
+    """The utility's decisions in a town."""
+
+    def __init__(
+        self, town: Town, conditions: Conditions, policy: Policy, physical: PhysicalPlant, blocks: list[Places]
+    ) -> None:
+        self._town = town
+        self._conditions = conditions
+        self._policy = policy
+        self._physical = physical
+        self._blocks = blocks
+        self._buy = None if policy.buying is None else policy.buying()
+        self._history: deque[int] = deque(maxlen=_HISTORY)
+        self._net: MilliwattHours = 0
+        self._members = {name: member_of(town.table, town.microgrids[name]) for b in blocks for name in b.microgrids}
+        self._demand_w = dict.fromkeys(self._members, 0)
+        self._decided = (NO_ORDER, [np.full(len(b.microgrids), NO_LIMIT_W) for b in blocks])
+
+    def decide(
+        self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState, *, reached: bool
+    ) -> tuple[Order, list[NDArray[np.int64]]]:
+        """Return what the plant is told, and the import limits of each layout's microgrids, watts.
+
+        Args:
+            time: The step's start.
+            level: Level of the plant's battery.
+            supply: The state of the regional supply.
+            reached: Whether the utility reaches the plant and the controllers.
+        """
+        if not reached:
+            return NO_ORDER, [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
+        if time % QUARTER_S == 0:
+            self._decided = self._order(time, level, supply), self._limits(level, supply)
+        return self._decided
+
+    def measured(self, time: EpochSeconds, steps: list[MicrogridsStep]) -> None:
+        """Take the meters' readings of a step."""
+        step_s = self._blocks[0].step_s
+        for block, step in zip(self._blocks, steps, strict=True):
+            net = step.exchange.imported - step.exchange.exported
+            wanted = (step.exchange.imported + step.exchange.short.sum(axis=0)) * 3600 // (1000 * step_s)
+            self._net += int(net.sum())
+            self._demand_w |= dict(zip(block.microgrids, wanted.tolist(), strict=True))
+        if (time + step_s) % QUARTER_S == 0:
+            self._history.append(self._net)
+            self._net = 0
+
+    def _plant(self, level: MilliwattHours, supply: SupplyState) -> Plant:
+        physical, step_s = self._physical, self._blocks[0].step_s
+        return Plant(
+            level=level,
+            capacity=physical.capacity,
+            floor=0,
+            reserve=physical.capacity * RESERVE_PERMILLE // 1000,
+            power_w=physical.power * 3600 // (1000 * step_s),
+            loss_permille=physical.loss_permille,
+            line_w=physical.line[supply] * 3600 // (1000 * step_s),
+        )
+
+    def _order(self, time: EpochSeconds, level: MilliwattHours, supply: SupplyState) -> Order:
+        keep = self._physical.capacity * RESERVE_PERMILLE // 1000
+        if self._buy is None:
+            return NO_ORDER
+        table = self._town.table
+        usual = (table.peak_start_hour, table.peak_end_hour, round(table.peak_factor * 100))
+        quarters = range(time, time + MAX_HORIZON * QUARTER_S, QUARTER_S)
+        prices = [self._conditions.price_percent(quarter, usual) for quarter in quarters]
+        situation = Situation(
+            now=time,
+            plant=self._plant(level, supply),
+            prices=np.array(prices, dtype=np.int64),
+            credit=100,
+            history=np.array(self._history, dtype=np.int64),
+            zone=ZoneInfo(table.timezone),
+        )
+        energy = self._buy(situation).energy
+        return Order(buy=energy * self._blocks[0].step_s // QUARTER_S, keep=keep)
+
+    def _limits(self, level: MilliwattHours, supply: SupplyState) -> list[NDArray[np.int64]]:
+        none = [np.full(len(block.microgrids), NO_LIMIT_W) for block in self._blocks]
+        if self._policy.rationing is None:
+            return none
+        plant = self._plant(level, supply)
+        members = [replace(m, demand_w=max(0, self._demand_w[name])) for name, m in self._members.items()]
+        available_w = plant.line_w + (plant.power_w if plant.level > plant.reserve else 0)
+        rations = self._policy.rationing(supply, members, available_w)
+        for block, limits in zip(self._blocks, none, strict=True):
+            for row, name in enumerate(block.microgrids):
+                limit = rations[name].import_limit_w
+                limits[row] = NO_LIMIT_W if limit is None else limit
+        return none

@@ -1,0 +1,164 @@
+"""A small town under the scenarios: what the specification says of them, and what control is worth."""
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from commonwatt.town.file import TownFile
+from commonwatt.town.town import Town, town_of
+from scenarios.cli import app
+from scenarios.conditions import Conditions
+from scenarios.definition import load, names
+from scenarios.figures import KINDS, Figures
+from scenarios.policies import POLICIES
+from scenarios.report import as_html, as_json
+from scenarios.simulation import Simulation, run
+
+RESIDENTIAL = 10
+SMALL = [
+    {"id": "r", "kind": "residential", "count": RESIDENTIAL},
+    {"id": "apt", "kind": "apartment", "apartments": 8},
+    {"id": "pub", "kind": "public"},
+]
+
+
+@cache
+def town() -> Town:
+    return town_of(TownFile.model_validate({"microgrid": SMALL}), Path("town.toml"))
+
+
+def conditions(name: str) -> Conditions:
+    return Conditions(scenario=load(name), zone=ZoneInfo(town().table.timezone), seed=town().table.seed)
+
+
+@cache
+def figures(name: str, policy: str, days: int | None = None) -> Figures:
+    return run(town(), conditions(name), POLICIES[policy], days=days)
+
+
+@pytest.mark.parametrize("policy", sorted(POLICIES))
+@pytest.mark.parametrize("name", ["storm", "heatwave"])
+def test_the_plants_energy_is_conserved_to_the_milliwatt_hour(name: str, policy: str) -> None:
+    it = figures(name, policy)
+    moved = sum(kind.exported - kind.imported for kind in it.kinds.values())
+    assert it.bought - it.sold + moved == it.plant_gain
+    assert it.lost == 0, "the specification's world has no losses"
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"),
+    [*((name, "spec") for name in names()), *(("storm-hard", policy) for policy in ("aces", "rangers", "planner"))],
+)
+def test_hospital_police_and_fire_are_served_in_every_scenario(name: str, policy: str) -> None:  # req: U5
+    it = figures(name, policy, 4)
+    assert it.kinds["public"].wanted > 0
+    assert it.kinds["public"].unserved.total() == 0
+
+
+def test_a_normal_week_keeps_batteries_at_three_quarters() -> None:  # req: N1
+    it = figures("normal", "spec")
+    assert it.mean_percent("residential") == pytest.approx(75, abs=3)
+    assert it.unserved == 0
+
+
+def test_each_day_one_home_in_each_microgrid_falls_to_a_quarter() -> None:  # req: N1
+    it = conditions("normal")
+    simulation = Simulation(town(), it, POLICIES["none"], 900)
+    (homes,) = [grids for grids in simulation.grids if grids.places.kind == "residential"]
+    for time in range(it.begin, it.end(), 900):
+        simulation.step(time)
+        day, second = divmod(time + 900 - it.begin, 86_400)
+        if second == 20 * 3600:
+            rows = np.arange(RESIDENTIAL)
+            fallen = (rows + day) % homes.places.shape[1]
+            percent = 100 * homes.level[rows, fallen] / homes.places.capacity[rows, fallen]
+            assert percent.max() <= 26, day
+            assert percent.min() > 15, day
+
+
+def test_the_heat_wave_has_the_specifications_demand() -> None:  # req: N2
+    hot = conditions("heatwave")
+    plain = replace(hot, scenario=hot.scenario.model_copy(update={"demand": ()}))
+    usual, heat = (run(town(), each, POLICIES["none"], days=2) for each in (plain, hot))
+    ratio = {kind: heat.kinds[kind].wanted / usual.kinds[kind].wanted for kind in KINDS}
+    assert ratio["apartment"] == pytest.approx(2.00, rel=0.005)
+    assert ratio["public"] == pytest.approx(1.05, rel=0.005)
+    assert 1.05 < ratio["residential"] < 1.20
+
+
+def test_the_storm_makes_half_the_microgrids_islands_and_all_return_within_the_half_hour() -> None:  # req: N3
+    it, begin = figures("storm", "spec"), conditions("storm").begin
+    islands = {(sample.time - begin) // 3600: sample.islands for sample in it.samples}
+    assert [islands[hour] for hour in (36, 37, 48)] == [0, RESIDENTIAL // 2, RESIDENTIAL // 2]
+    assert [islands[hour] for hour in (49, 50)] == [0, 0]
+    assert it.kinds["residential"].unserved["island"] < figures("storm", "none").kinds["residential"].unserved["island"]
+
+
+def test_nothing_passes_a_dead_feeder() -> None:
+    it = conditions("storm-hard")
+    simulation = Simulation(town(), it, POLICIES["spec"], 900)
+    for time in range(it.begin, it.begin + 12 * 3600, 900):
+        dead = it.out("feeder", time, RESIDENTIAL)
+        steps = simulation.step(time)
+        (homes,) = [
+            step.exchange
+            for grids, step in zip(simulation.grids, steps, strict=True)
+            if grids.places.kind == "residential"
+        ]
+        assert not (homes.imported * dead).any()
+        assert not (homes.exported * dead).any()
+
+
+@pytest.mark.parametrize("name", ["storm", "storm-hard", "winter"])
+def test_control_and_sharing_leave_nobody_worse_off_in_sum(name: str) -> None:
+    none, unshared, spec = (figures(name, policy, 4).unserved for policy in ("none", "no-sharing", "spec"))
+    assert spec <= unshared <= none
+
+
+def test_a_shorter_step_tells_the_same_story() -> None:
+    coarse, fine = (run(town(), conditions("heatwave"), POLICIES["spec"], days=1, step_s=s) for s in (900, 60))
+    assert fine.bought == pytest.approx(coarse.bought, rel=0.05)
+    assert fine.mean_percent("residential") == pytest.approx(coarse.mean_percent("residential"), abs=1)
+
+
+def test_a_run_repeats_to_the_byte() -> None:
+    runs = [{"spec": run(town(), conditions("storm"), POLICIES["spec"], days=1)} for _ in range(2)]
+    zone = ZoneInfo("America/New_York")
+    first, again = (as_json("x", r, {}) + as_html("x", r, {}, zone) for r in runs)
+    assert first == again
+
+
+def test_the_command_compares_policies_in_a_page_without_foreign_requests(tmp_path: Path) -> None:
+    file = tmp_path / "town.toml"
+    file.write_text(
+        '[[microgrid]]\nid = "r"\nkind = "residential"\ncount = 2\n[[microgrid]]\nid = "pub"\nkind = "public"\n'
+    )
+    arguments = ["run", "cloudy", "--days", "1", "--town", str(file), "--out", str(tmp_path), "--policy", "aces"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "no-sharing" in done.output
+    page = (tmp_path / "cloudy.html").read_text()
+    assert "<svg" in page
+    assert "http" not in page
+    assert (tmp_path / "cloudy.json").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (["storms"], "no scenario and no file; there are: change"),
+        (["storm", "--policy", "best"], "--policy best: there are none, no-sharing, spec"),
+        (["storm", "--step", "70"], "--step 70: a multiple of 15"),
+        (["storm", "--town", "no.toml"], "no.toml: No such file"),
+    ],
+)
+def test_a_wrong_option_is_named(words: list[str], fault: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["run", *words, "--out", str(tmp_path)])
+    assert done.exit_code == 2
+    assert fault in done.output
+    assert not list(tmp_path.iterdir())
