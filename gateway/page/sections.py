@@ -57,6 +57,15 @@ _LEVELS = {
 }
 
 
+_PHASES = {
+    "connected": ("good", "connected"),
+    "isolating": ("bad", "being isolated"),
+    "islanded": ("warn", "island"),
+    "resynchronising": ("warn", "island, about to return"),
+}
+"""Phases of the connection to the town: class and words."""
+
+
 def silent(view: View) -> int:
     """Return the number of silent meters."""
     return sum(view["time"] - state["heard"] > SILENT_S for state in view["meter_states"].values())
@@ -103,6 +112,15 @@ def connections(view: View) -> Html:
 
 def _failures(view: View) -> Iterable[tuple[str, str]]:
     return [(name, why) for name, why in view["connection_failures"].items() if not view["connected"].get(name)]
+
+
+def town(view: View) -> Html:
+    """Return the section of the connection to the town: phase, reason, and why the load is reduced."""
+    modes: View = view["modes"]
+    colour, words = _PHASES.get(modes["phase"], ("soft", "not known"))
+    told = [modes["reason"], modes["contradiction"], modes["reducing"] and f"All reduce: {modes['reducing']}."]
+    lines = [el("p", text, class_="soft") for text in told if text]
+    return el("section", el("h2", "The town's net", el("small", words, class_=colour)), lines)
 
 
 def backlog(view: View) -> Html:

@@ -14,6 +14,8 @@ _NUMBER = re.compile("([0-9]+)")
 
 STATES = {
     "off_grid": "off the power net",
+    "dead_feeder": "no voltage on the town's side",
+    "switch_open": "boundary switch open",
     "isolated": "isolated by command",
     "sharing": "sharing",
     "reducing": "reducing its demand",

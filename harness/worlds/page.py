@@ -35,6 +35,13 @@ _VIEW: dict[str, Any] = {
     "periods": {"relay_s": 60},
     "lte": {"level": "ok", "allowance": 2 * 10**9, "used": (4 * 10**8, 10**8), "expected": (10**9, 3 * 10**8)},
     "batteries": {},
+    "sharing": "spec",
+    "modes": {
+        "phase": "connected",
+        "reason": "the town's side has voltage",
+        "contradiction": None,
+        "reducing": None,
+    },
     "donors": [],
     "receivers": [],
     "last_commands": [],

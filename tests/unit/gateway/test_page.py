@@ -307,6 +307,22 @@ def test_the_last_command_comes_first_in_words_with_its_result() -> None:
     assert order == sorted(order)
 
 
+def test_an_island_says_so_and_why() -> None:
+    assert "The town's net connected" in read(empty()).text
+    modes = {
+        "phase": "resynchronising",
+        "reason": "the voltage is back; the switch closes in 200 s if it stays",
+        "contradiction": "the utility says that power is lost; the sensor is right",
+        "reducing": "the microgrid is an island",
+    }
+    text = read(empty() | {"modes": modes}).text
+    assert "The town's net island, about to return" in text
+    assert "closes in 200 s if it stays" in text
+    assert "the sensor is right" in text
+    assert "All reduce: the microgrid is an island." in text
+    assert "not known" in read(empty() | {"modes": modes | {"phase": None}}).text
+
+
 def test_the_line_and_the_backlog_have_their_figures() -> None:
     view = empty() | {"backlog_age_s": 7200, "aggregation": "lossy"}
     text = read(view).text
