@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.report import Goal, Section, Table, number, percentile
 from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
 from commonwatt.town.town import Town, town_of
 from harness.energy.compare import plain_limited
@@ -16,7 +17,6 @@ from harness.energy.reference import plain_ration
 from meter_sim.physics.boundary import Boundary
 from meter_sim.physics.places import blocks_of
 from meter_sim.physics.plant import Order, Plant, plant_of, price_factor
-from meter_sim.physics.splits import Array
 from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import PlantInputs, step_town

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from commonwatt.settlement.splits import Array, row_sums
 from harness.energy.reference import (
     PlainInput,
     PlainMicrogrid,
@@ -15,7 +16,6 @@ from harness.energy.worlds import RandomTown, random_town
 from meter_sim.physics.boundary import Boundary, Cause
 from meter_sim.physics.places import Places
 from meter_sim.physics.plant import Plant, PlantStep
-from meter_sim.physics.splits import Array, row_sums
 from meter_sim.physics.step import Inputs
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 

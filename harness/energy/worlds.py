@@ -7,10 +7,10 @@ import numpy as np
 from numpy.random import Generator
 
 from commonwatt.model.supply import SupplyState
+from commonwatt.settlement.splits import Array, Flags
 from meter_sim.physics.boundary import NO_LIMIT_W, Boundary
 from meter_sim.physics.places import Places, Source
 from meter_sim.physics.plant import Order, Plant
-from meter_sim.physics.splits import Array, Flags
 from meter_sim.physics.step import Inputs
 from meter_sim.physics.town import PlantInputs
 

@@ -9,8 +9,8 @@ from enum import IntEnum
 
 import numpy as np
 
+from commonwatt.settlement.splits import Array, Flags
 from meter_sim.physics.places import Places
-from meter_sim.physics.splits import Array, Flags
 
 NO_LIMIT_W = 2**40
 """An import limit above every feeder, watts: no limit."""

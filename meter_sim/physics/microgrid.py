@@ -13,11 +13,11 @@ from commonwatt.device.desired_states import Commanded
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town
 from meter_sim.load import Loads
 from meter_sim.physics.boundary import NO_LIMIT_W, Boundary, Cause
 from meter_sim.physics.places import Place, blocks_of, consumers_of, places_of
-from meter_sim.physics.splits import Array, Flags
 from meter_sim.physics.step import Inputs
 from meter_sim.physics.town import MicrogridsStep, step_alone
 from meter_sim.weather import Weather, chance, seed_of

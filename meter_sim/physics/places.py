@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import SLOT_S, VOLTS, MicrogridId
+from commonwatt.settlement.splits import Array, Flags
 from commonwatt.town.town import Battery, Direction, Function, Meter, Microgrid, Town, average_w
 from meter_sim.load import Consumer
-from meter_sim.physics.splits import Array, Flags
 
 FULL_SUN_HOURS = 8
 """Hours of full sun that fill a battery from empty (T1)."""

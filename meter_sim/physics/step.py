@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.settlement.splits import Array, Flags, fill, pro_rata, row_sums
 from meter_sim.physics.boundary import Cause, Exchange
 from meter_sim.physics.places import Places
-from meter_sim.physics.splits import Array, Flags, fill, pro_rata, row_sums
 
 REDUCED_PERCENT = 80
 """Load of a place with the command to reduce, as a percentage of its ordinary load."""

@@ -7,10 +7,10 @@ import numpy as np
 
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import MilliwattHours
+from commonwatt.settlement.splits import Array, fill, pro_rata
 from meter_sim.physics.boundary import Boundary, Exchange, exchange
 from meter_sim.physics.places import Places
 from meter_sim.physics.plant import NO_ORDER, Need, Order, Plant, PlantStep, run_plant
-from meter_sim.physics.splits import Array, fill, pro_rata
 from meter_sim.physics.step import Flows, Inputs, limit, within
 
 PRIORITY = ("public", "apartment", "residential")

@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from commonwatt.settlement.splits import fill
 from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries, Energies, Flags, Plan
-from gateway.control.strategies.division import water_fill
 
 _AHEAD = 2**60
 """More than any surplus."""
@@ -24,7 +24,7 @@ def plan(batteries: Batteries) -> Plan:
     before = _given_before(surplus, np.zeros_like(donors))
     giving = np.clip(need[:, None] - before, 0, surplus)
     weights = 1 + giving * (MAX_WEIGHT - 1) // np.maximum(giving.max(axis=1, initial=0), 1)[:, None]
-    return Plan(np.where(donors, weights, 0), giving, water_fill(giving.sum(axis=1), batteries.deficit))
+    return Plan(np.where(donors, weights, 0), giving, fill(giving.sum(axis=1), batteries.deficit))
 
 
 def _given_before(surplus: Energies, first: Flags) -> Energies:

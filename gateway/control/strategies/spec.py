@@ -2,8 +2,8 @@
 
 import numpy as np
 
+from commonwatt.settlement.splits import fill, pro_rata
 from gateway.control.strategies.batteries import Batteries, Flags, Plan
-from gateway.control.strategies.division import pro_rata, water_fill
 
 
 def plan(batteries: Batteries) -> Plan:
@@ -20,4 +20,4 @@ def all_above_share(batteries: Batteries, acting: Flags) -> Plan:
     weights = np.where(donors, batteries.weight, 0)
     caps = np.where(weights > 0, batteries.surplus, 0)
     total = np.minimum(caps.sum(axis=1), batteries.deficit.sum(axis=1))
-    return Plan(weights, pro_rata(total, weights, caps), water_fill(total, batteries.deficit))
+    return Plan(weights, pro_rata(total, weights, caps), fill(total, batteries.deficit))

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.settlement.splits import fill, pro_rata
 from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
 from gateway.control.strategies import STRATEGIES
 from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries
-from gateway.control.strategies.division import pro_rata, water_fill
 from harness.strategies.loop import follow
 from harness.strategies.microgrids import mismatches, plain, random_batteries
 from harness.strategies.properties import PROPERTIES, Property, table
@@ -324,4 +324,4 @@ def test_totals_of_three_apartment_buildings_do_not_wrap() -> None:
         divide(int(total), row_weights.tolist(), [2**61] * 3)
         for total, row_weights in zip(totals, weights, strict=True)
     ]
-    assert water_fill(totals, caps)[1].tolist() == divide(2**62, [1] * 3, [2**61] * 3)
+    assert fill(totals, caps)[1].tolist() == divide(2**62, [1] * 3, [2**61] * 3)

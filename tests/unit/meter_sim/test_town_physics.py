@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from commonwatt.model.supply import SupplyState
+from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
 from commonwatt.town.town import Town, town_of
 from harness.energy.compare import check, imbalances, town_imbalances
@@ -14,7 +15,6 @@ from meter_sim.physics.boundary import NO_LIMIT_W, Boundary, Cause
 from meter_sim.physics.microgrid import MicrogridPhysics
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.plant import Need, Order, Plant, PlantStep, plant_of, price_factor, run_plant
-from meter_sim.physics.splits import Array
 from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_alone, step_town

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from commonwatt.settlement.sharing import BatteryReadings, shared
+from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
 from commonwatt.town.town import Town, town_of
 from meter_sim.physics.boundary import Boundary
 from meter_sim.physics.places import Places, blocks_of
-from meter_sim.physics.splits import Array
 from meter_sim.physics.step import Flows
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import step_alone

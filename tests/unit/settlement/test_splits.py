@@ -2,8 +2,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from commonwatt.settlement.splits import Array, fill, pro_rata
 from harness.energy.reference import split, water_fill
-from meter_sim.physics.splits import Array, fill, pro_rata
 
 Member = tuple[int, int]
 
