@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.config.files import load_settings
-from commonwatt.config.settings import MetersSettings
+from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import open_checked, reading_store
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from commonwatt.config.settings import MetersSettings
+from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import damage_of
 from commonwatt.doctor.connection import Reported, connection_findings
 from commonwatt.doctor.doctors import Doctor

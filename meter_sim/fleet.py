@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from statistics import median
 
-from commonwatt.config.settings import MetersSettings
+from commonwatt.config.meters import MetersSettings
 from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.delivery import Tally
 from commonwatt.device.desired_states import Commanded

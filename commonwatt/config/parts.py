@@ -1,6 +1,7 @@
 """The parts that run from a settings file."""
 
-from commonwatt.config.settings import BrokerSettings, GatewaySettings, MetersSettings, Settings, UtilitySettings
+from commonwatt.config.meters import MetersSettings
+from commonwatt.config.settings import BrokerSettings, GatewaySettings, Settings, UtilitySettings
 
 PARTS = ("adapter", "broker", "gateway", "meters", "utility")
 """The parts; each is the name of its table."""

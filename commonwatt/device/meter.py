@@ -20,7 +20,7 @@ from commonwatt.device.reported_time import TOLERANCE_S, Reported, ReportedTime
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.now import Trust
-from commonwatt.model.records import BOUNDARY_BITS, EventRecord, Log, RecordType, State
+from commonwatt.model.records import EventRecord, Log, RecordType, State, sensed
 from commonwatt.model.units import QUARTER_S, SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Command, Kind
@@ -94,8 +94,7 @@ class Meter:
         self._asked: dict[Log, float] = {}
         self._relieved: int | None = None
         self._level_at: EpochSeconds | None = None
-        sensed = State(self.state.bits)
-        self._sensed = sensed & (BOUNDARY_BITS | State.OFF_GRID) if sensed & BOUNDARY_BITS else State(0)
+        self._sensed = sensed(self.state.bits)
 
     @property
     def wake_at(self) -> float | None:
@@ -168,8 +167,7 @@ class Meter:
         if bits == self._sensed or self.state.stopped:
             return []
         self._sensed = bits
-        effects = [*self._note(self.time(now)), *self._save()]
-        return effects + self._send(Log.EVENT, now)
+        return [*self._note(self.time(now)), *self._save(), *self._send(Log.EVENT, now)]
 
     def report_level(self, at: EpochSeconds, level: MilliwattHours) -> Effects:
         """Set the present level of the battery, which ``get`` of levels reports; records may be made of it later."""

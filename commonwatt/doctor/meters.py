@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from commonwatt.config.adapter import AdapterSettings
-from commonwatt.config.settings import MetersSettings
+from commonwatt.config.meters import MetersSettings
 from commonwatt.doctor.certificates import certificate_findings, revocation_findings
 from commonwatt.doctor.connection import Target
 from commonwatt.doctor.findings import Finding, bad, good

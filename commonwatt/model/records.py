@@ -70,8 +70,11 @@ class State(IntFlag):
     """Boundary meters: the boundary switch is open."""
 
 
-BOUNDARY_BITS = State.DEAD_FEEDER | State.SWITCH_OPEN
-"""The bits that only boundary meters have; with either, a microgrid is OFF_GRID."""
+def sensed(bits: int) -> State:
+    """Return which of a meter's state bits follow from what it senses at the boundary: none, if it is elsewhere."""
+    at_boundary = State(bits) & (State.DEAD_FEEDER | State.SWITCH_OPEN)
+    return at_boundary | State(bits) & State.OFF_GRID if at_boundary else State(0)
+
 
 KNOWN_STATES = sum(State)
 """All bits of ``State``."""

@@ -396,6 +396,5 @@ class Manager:
         elif desired.until is not None:
             fields["for_s"] = desired.until - now  # the meter's clock may be right where this one is not
         cmd, keys = VERBS[desired.kind, desired.value]
-        fields |= keys
-        publish = self.command(desired.meter, cmd, **{key: value for key, value in fields.items() if value is not None})
-        return [publish]
+        stated = {key: value for key, value in (fields | keys).items() if value is not None}
+        return [self.command(desired.meter, cmd, **stated)]

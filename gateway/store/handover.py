@@ -197,7 +197,7 @@ def take_over(path: Path, microgrid: str, file: Path, now: EpochSeconds) -> Take
                 if store.setting(TAKEN_OVER) == handover.id:
                     return TakenOver(handover=handover, again=True)
                 check_not_released(path, store)
-                if store.has_records():
+                if store.newest_part() or any(store.all_events(unsent_only=False)):
                     return TakenOver(handover=handover, added=_add(store, source, handover))
             return _moved(path, handover, source, now)
     finally:

@@ -159,11 +159,6 @@ class StoreReads:
         for _, (meter, log, generation, first, last) in self._sound("coverage", "ORDER BY rowid"):
             yield Cover(meter=unsigned64(meter), log=Log(log), generation=generation, first=first, last=last)
 
-    def has_records(self) -> bool:
-        """Return whether a record was ever stored and is still there."""
-        found = self._db.execute("SELECT EXISTS (SELECT 1 FROM part) OR EXISTS (SELECT 1 FROM event)")
-        return bool(found.fetchone()[0])
-
     # Events and dead letters
 
     def event(self, meter: MeterId, generation: int, record_id: int) -> EventRecord | None:

@@ -10,8 +10,9 @@ from typer.testing import CliRunner
 from commonwatt.cli.main import config_app
 from commonwatt.config.database_url import parse_database
 from commonwatt.config.files import check_file, example, load_settings, read_toml
+from commonwatt.config.meters import MetersSettings
 from commonwatt.config.parts import PARTS, settings_of
-from commonwatt.config.settings import BrokerSettings, GatewaySettings, MetersSettings, UtilitySettings
+from commonwatt.config.settings import BrokerSettings, GatewaySettings, UtilitySettings
 from commonwatt.identity.passwords import save_password
 from commonwatt.model.exceptions import ConfigError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from commonwatt.config.settings import MetersSettings
+from commonwatt.config.meters import MetersSettings
 from commonwatt.device import shell as shell_module
 from commonwatt.device.changes import Change
 from commonwatt.device.store import DeviceStore, open_store, reading_store
