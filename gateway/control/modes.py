@@ -29,11 +29,9 @@ from gateway.stored import KeptSettings
 _EMERGENCY = (Function.HOSPITAL, Function.POLICE, Function.FIRE)
 
 
-SENSE_S = 60
-"""Seconds between two requests for the boundary's state while connected: it reports a change by itself."""
-
-SENSE_ISLAND_S = 15
-"""The same while the microgrid may be an island: the wait for a stable voltage needs reports without a gap."""
+SENSE_S = 15
+"""Seconds between two requests for the boundary's state while the microgrid is not connected: the wait for a stable
+voltage needs reports without a gap. A connected boundary reports a change by itself."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +115,8 @@ class Modes:
         return effects
 
     def ask(self, now: Now) -> list[Effect[Change]]:
-        """Request the state of the boundary: often while the microgrid may be an island, else once a minute."""
-        every_s = SENSE_S if self.wish(now).phase is Phase.CONNECTED else SENSE_ISLAND_S
-        due = now - self._asked >= every_s or now < self._asked
-        if not due or not self._sensors:
+        """Request the state of the boundary while the microgrid is not connected."""
+        if self.wish(now).phase in (None, Phase.CONNECTED) or 0 <= now - self._asked < SENSE_S:
             return []
         self._asked = int(now)
         return self._requests.states(sorted(self._sensors))
