@@ -42,7 +42,7 @@ def run(
     name: Annotated[str, typer.Argument(help="A scenario's name, see `scenario list`, or a TOML file.")],
     days: Annotated[int | None, typer.Option(min=1, max=3660, help="Its length; else the scenario's own.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="A policy; several are compared. Default: spec.")] = None,
-    town: Annotated[Path, typer.Option(help="The town file; else Centertown with its 802 microgrids.")] = TOWN,
+    town: Annotated[Path | None, typer.Option(help="The town file; else Centertown with its 802 microgrids.")] = None,
     step_s: Annotated[
         int, typer.Option("--step", min=SLOT_S, max=QUARTER_S, help="Seconds of a step: 15 to 900, a divisor of 900.")
     ] = QUARTER_S,
@@ -61,7 +61,7 @@ def run(
             raise ConfigError(f"--policy {unknown[0]}: there are {', '.join(POLICIES)}")
         if QUARTER_S % step_s or step_s % SLOT_S:
             raise ConfigError(f"--step {step_s}: a multiple of {SLOT_S} that {QUARTER_S} is a multiple of")
-        scenario, it = load(name), load_town(town)
+        scenario, it = load(name), load_town(town or TOWN)
         zone = ZoneInfo(it.table.timezone)
         conditions = Conditions(scenario=scenario, zone=zone, seed=it.table.seed)
         runs = {}
