@@ -1,7 +1,7 @@
 """Policies by name: which strategy shares, which rule buys and rations, and whether the utility has places reduce."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from gateway.control.strategies import STRATEGIES, Strategy
@@ -30,42 +30,23 @@ class Policy:
     reduces: bool = False
 
 
+_SPEC = Policy(
+    words="the town's specification",
+    sharing=STRATEGIES["spec"],
+    buying=SpecRule,
+    rationing=RATIONING["rangers"],
+    reduces=True,
+)
+
 POLICIES: Mapping[str, Policy] = MappingProxyType(
     {
         "none": Policy(words="no control: no sharing, no purchase ahead, no rationing"),
-        "no-sharing": Policy(
-            words="as spec, but without sharing",
-            buying=SpecRule,
-            rationing=RATIONING["rangers"],
-            reduces=True,
+        "no-sharing": replace(_SPEC, words="as spec, but without sharing", sharing=None),
+        "spec": _SPEC,
+        "aces": replace(
+            _SPEC, words="the ACES report", sharing=STRATEGIES["aces"], buying=AcesRule, rationing=RATIONING["aces"]
         ),
-        "spec": Policy(
-            words="the town's specification",
-            sharing=STRATEGIES["spec"],
-            buying=SpecRule,
-            rationing=RATIONING["rangers"],
-            reduces=True,
-        ),
-        "aces": Policy(
-            words="the ACES report",
-            sharing=STRATEGIES["aces"],
-            buying=AcesRule,
-            rationing=RATIONING["aces"],
-            reduces=True,
-        ),
-        "rangers": Policy(
-            words="the Power RAnGeRS report",
-            sharing=STRATEGIES["rangers"],
-            buying=RangersRule,
-            rationing=RATIONING["rangers"],
-            reduces=True,
-        ),
-        "planner": Policy(
-            words="spec, and purchases planned over a forecast",
-            sharing=STRATEGIES["spec"],
-            buying=Planner,
-            rationing=RATIONING["rangers"],
-            reduces=True,
-        ),
+        "rangers": replace(_SPEC, words="the Power RAnGeRS report", sharing=STRATEGIES["rangers"], buying=RangersRule),
+        "planner": replace(_SPEC, words="spec, and purchases planned over a forecast", buying=Planner),
     }
 )

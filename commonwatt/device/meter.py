@@ -215,9 +215,7 @@ class Meter:
         if self._deliveries[log].log.batch() is None:
             self._asked[log] = now
         put, changes = self._deliveries[log].send(now, to_id, algorithm, before)
-        effects: Effects = []
-        effects += [Write(change) for change in changes]
-        effects += self._save()
+        effects: Effects = [*(Write(change) for change in changes), *self._save()]
         if put is not None:
             effects.append(self._publish(_LEAF[log], put.pack()))
         return effects
