@@ -82,7 +82,7 @@ def section(found: Found, seeds: int) -> Section:
         "(12 h of mean load, power for 4 h, 10 % lost in charging), the same reserve (25 %) and starts at 50 %. Cost "
         "is what the regional grid and residents' exports are paid, less the worth of the battery's content at the "
         "end, divided by the strict bound: a linear program over the whole time that knows it beforehand. In storms "
-        "the cost is divided by that of *aces*.",
+        "the cost is divided by the cost of *aces*.",
         tables=(_costs(found, seeds), _service(found), _times(found)),
         goals=_goals(found),
     )
