@@ -1,11 +1,15 @@
 """Faults of the world that a person sets while a fleet runs, in a file beside its store (docs/islanding.md)."""
 
+import logging
 from pathlib import Path
 
 from commonwatt.config.files import check_model
 from commonwatt.config.settings import Settings
+from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.files import read_object, write_private
+
+_log = logging.getLogger(__name__)
 
 
 class Faults(Settings):
@@ -48,13 +52,13 @@ class FaultsFile:
         self._faults = Faults()
 
     def read(self) -> Faults:
-        """Return the present faults.
-
-        Raises:
-            ConfigError: The file is wrong.
-        """
+        """Return the present faults; a wrong file is logged, and the faults before it stay."""
         found = self._path.stat() if self._path.exists() else None
         stamp = None if found is None else (found.st_mtime_ns, found.st_ino)
         if stamp != self._stamp:
-            self._stamp, self._faults = stamp, load(self._path)
+            self._stamp = stamp
+            try:
+                self._faults = load(self._path)
+            except ConfigError as error:
+                _log.error("%s; the faults stay as they were", error)
         return self._faults
