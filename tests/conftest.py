@@ -1,5 +1,6 @@
 """Common to all tests: parallel runs with separate ports."""
 
+import signal
 from collections.abc import Iterator
 from unittest.mock import patch
 
@@ -12,6 +13,8 @@ from harness.real import forks
 
 @pytest.fixture(autouse=True, scope="session")
 def _ports_and_forks() -> Iterator[None]:
+    # A shell that runs the tests in its background has them ignore Ctrl-C, and so would every process they start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     forks.enable()
     with patch.object(parts, "free_ports", free_ports):
         yield
