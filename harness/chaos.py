@@ -63,28 +63,27 @@ def run(
         "--report",
         str(report),
     ]
-    with (data.with_suffix(".log")).open("w+") as log:
-        demo = subprocess.Popen(command, stdout=log, stderr=log, text=True)
-        try:
-            while not _has_begun(data) and _goes_on(demo, 0.2):
-                pass
-            for order in AGGREGATION:
-                _order(data, order)
-            # The kills are spread over nine tenths of the time, so that the last killed process is up again at the end.
-            for _ in range(kills):
-                if not _goes_on(demo, rng.uniform(0.2, 1.6) * for_s / kills):
-                    break
-                victim = _kill_one(data, rng)
-                if victim is not None:
-                    story.killed[victim.split()[-1]] += 1
-                    tell(f"killed {victim}")
-            story.exit_code = demo.wait(timeout=for_s + 180)
-        finally:
-            if demo.poll() is None:
-                demo.send_signal(signal.SIGINT)
-                demo.wait(timeout=120)
-        log.seek(0)
-        story.output = log.read()
+    log = data.with_suffix(".log")
+    demo = forks.start(command, log)
+    try:
+        while not _has_begun(data) and _goes_on(demo, 0.2):
+            pass
+        for order in AGGREGATION:
+            _order(data, order)
+        # The kills are spread over nine tenths of the time, so that the last killed process is up again at the end.
+        for _ in range(kills):
+            if not _goes_on(demo, rng.uniform(0.2, 1.6) * for_s / kills):
+                break
+            victim = _kill_one(data, rng)
+            if victim is not None:
+                story.killed[victim.split()[-1]] += 1
+                tell(f"killed {victim}")
+        story.exit_code = demo.wait(timeout=for_s + 180)
+    finally:
+        if demo.poll() is None:
+            demo.send_signal(signal.SIGINT)
+            demo.wait(timeout=120)
+    story.output = log.read_text()
     story.report = json.loads(report.read_text()) if report.exists() else {}
     return story
 
@@ -115,7 +114,7 @@ def _kill_one(data: Path, rng: random.Random) -> str | None:
     return str(name)
 
 
-def _goes_on(demo: subprocess.Popen[str], seconds: float) -> bool:
+def _goes_on(demo: subprocess.Popen[bytes], seconds: float) -> bool:
     """Let the demonstration run; return whether it still does. On a loaded machine it may end before the last kill."""
     try:
         demo.wait(timeout=seconds)

@@ -1,5 +1,6 @@
 """Common to all tests: parallel runs with separate ports."""
 
+import gc
 import signal
 from collections.abc import Iterator
 from unittest.mock import patch
@@ -29,6 +30,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not _is_simulated(item):
             item.add_marker(pytest.mark.xdist_group("/".join(item.path.parts[-2:])))
+
+
+def pytest_collection_finish() -> None:
+    """Keep modules and thousands of collected tests, which stay to the end, out of every garbage collection."""
+    gc.freeze()
 
 
 def _is_simulated(item: pytest.Item) -> bool:

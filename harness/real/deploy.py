@@ -78,7 +78,7 @@ def started(unit: str, program: list[str], state: Path) -> Iterator[socket.socke
         subprocess.run(words, check=True, capture_output=True, timeout=60, cwd=folder)
     if run[0] == MOSQUITTO:
         run = mosquitto(Path(run[-1]))
-    environment = os.environ | dict(line.split("=", 1) for line in own["Environment"])
+    environment = dict(line.split("=", 1) for line in own["Environment"])
     for limit in own["WatchdogSec"]:
         environment["WATCHDOG_USEC"] = str(int(limit) * 1_000_000)
     # Not within the test's folder: a socket's path has at most 108 characters.
@@ -86,7 +86,7 @@ def started(unit: str, program: list[str], state: Path) -> Iterator[socket.socke
         environment["NOTIFY_SOCKET"] = f"{short}/notify"
         ear.bind(environment["NOTIFY_SOCKET"])
         ear.settimeout(60)
-        process = subprocess.Popen(run, cwd=folder, env=environment, stderr=subprocess.DEVNULL)
+        process = forks.start(run, Path(os.devnull), folder=Path(folder), environment=environment)
         try:
             yield ear
         finally:

@@ -15,7 +15,9 @@ import sys
 import tempfile
 import threading
 import time
-from functools import cache
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import cache, partial
 from importlib import import_module
 from io import BufferedWriter
 from pathlib import Path
@@ -55,19 +57,20 @@ class Forked(subprocess.Popen[bytes]):
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait until it has ended, and return its exit code."""
-        deadline = None if timeout is None else time.monotonic() + timeout
+        began = time.monotonic()
         while (code := self.poll()) is None:
-            if timeout is not None and deadline is not None and time.monotonic() > deadline:
+            waited_s = time.monotonic() - began
+            if timeout is not None and waited_s > timeout:
                 raise subprocess.TimeoutExpired(self.args, timeout)
-            time.sleep(0.005)
+            time.sleep(min(max(0.005, waited_s / 10), 0.05))  # Each look costs this process and the origin.
         return code
 
 
 class Origin:
     """The process that forks the others; it ends with the test process."""
 
-    def __init__(self, process: subprocess.Popen[bytes], connection: socket.socket) -> None:
-        self._process = process
+    def __init__(self, wait: Callable[[], object], connection: socket.socket) -> None:
+        self._wait = wait
         self._connection = connection
         self._lines = connection.makefile("r")
         self._lock = threading.Lock()
@@ -83,17 +86,37 @@ class Origin:
         """End it."""
         self._connection.close()
         self._lines.close()
-        self._process.wait()
+        self._wait()
 
 
 @cache
 def _origin() -> Origin:
     ours, theirs = socket.socketpair()
     with theirs:
-        process = subprocess.Popen([sys.executable, "-m", __name__, str(theirs.fileno())], pass_fds=[theirs.fileno()])
-    origin = Origin(process, ours)
+        origin = Origin(_fork_origin(ours, theirs) if _is_forked() else _start_origin(theirs), ours)
     atexit.register(origin.close)
     return origin
+
+
+def _start_origin(connection: socket.socket) -> Callable[[], object]:
+    """Start an origin that loads all modules; return a function that waits for its end."""
+    number = connection.fileno()
+    return subprocess.Popen([sys.executable, "-m", __name__, str(number)], pass_fds=[number]).wait
+
+
+def _fork_origin(ours: socket.socket, theirs: socket.socket) -> Callable[[], object]:
+    """Make an origin by forking this process, which has all modules already; otherwise like ``_start_origin``."""
+    if pid := os.fork():
+        return partial(os.waitpid, pid, 0)
+    ours.close()
+    _be_origin(theirs)
+    os._exit(0)
+
+
+def _is_forked() -> bool:
+    """Return whether this process was forked by an origin."""
+    spec = sys.modules["__main__"].__spec__
+    return spec is not None and spec.name == __name__
 
 
 _enabled = False
@@ -103,12 +126,26 @@ def enable() -> None:
     """Fork from now on. A benchmark does not: it measures processes that have loaded their own modules only."""
     global _enabled
     _enabled = True
+    if _is_forked():
+        _origin()  # Later this process may have threads, and could not be forked.
 
 
 def start(
-    command: list[str], out: Path, err: Path | None = None, folder: Path | None = None
+    command: list[str],
+    out: Path,
+    err: Path | None = None,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """Start a command that appends to one or two files; once enabled, fork for ``commonwatt`` and ``python -c``."""
+    """Start a command that appends to one or two files; once enabled, fork for ``commonwatt`` and ``python -c``.
+
+    Args:
+        command: Its words.
+        out: The file of its output.
+        err: The file of its errors, if another.
+        folder: Its working folder, if another than this process's.
+        environment: Variables besides this process's own.
+    """
     code = _MAIN if command[:3] == _COMMAND else command[2] if command[:2] == _CODE else None
     if _enabled and code is not None:
         for file in (out, err or out):
@@ -119,12 +156,14 @@ def start(
             "arguments": command[3:],
             "files": files,
             "folder": str(folder or Path.cwd()),
+            "environment": [f"{name}={value}" for name, value in (environment or {}).items()],
         }
         pid = _origin().ask(request)
         assert pid is not None
         return Forked(_origin(), command, pid)
+    variables = os.environ | (environment or {})
     with out.open("ab") as out_file, (err or out).open("ab") as err_file:
-        return subprocess.Popen(command, stdout=out_file, stderr=err_file, cwd=folder)
+        return subprocess.Popen(command, stdout=out_file, stderr=err_file, cwd=folder, env=variables)
 
 
 def run(
@@ -171,9 +210,14 @@ def _main() -> None:
     from utility.store.migrate import empty_database
 
     empty_database()  # The processes of the utility share it.
+    _be_origin(socket.socket(fileno=int(sys.argv[1])))
+
+
+def _be_origin(connection: socket.socket) -> None:
+    """Fork processes on request until the connection ends; a forked process does not return."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the tests; this one ends with their connection.
     gc.freeze()
-    request = _serve(socket.socket(fileno=int(sys.argv[1])))
+    request = _serve(connection)
     if request is None:
         return
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -182,8 +226,33 @@ def _main() -> None:
         os.dup2(file, stream)
         os.close(file)
     os.chdir(str(request["folder"]))
+    os.environ |= dict(line.split("=", 1) for line in request["environment"])
     sys.argv = ["commonwatt", *request["arguments"]]
-    exec(str(request["code"]), {"__name__": "__main__"})
+    os._exit(_run(str(request["code"])))
+
+
+def _run(code: str) -> int:
+    """Run code as a main module, to the end of its threads and exit functions; return the exit code.
+
+    What an interpreter does besides takes the other tenth of a second: it frees every object of the origin, and so
+    copies all of its memory.
+    """
+    status = 0
+    try:
+        exec(code, {"__name__": "__main__"})
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else int(end.code is not None)
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+        status = 1
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(ValueError):  # The command has closed it.
+            stream.flush()
+    return status
 
 
 if __name__ == "__main__":

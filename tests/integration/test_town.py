@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
 from commonwatt.demo.report import KEYS
 from harness.real import forks
@@ -48,6 +50,23 @@ def demo(data: Path, *options: str, program: Sequence[str] = COMMONWATT) -> list
     return [*program, "demo", "--data", str(data), "--report", str(report), "--no-view", *options]
 
 
+@contextmanager
+def running(command: Sequence[str], folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", TextIO]]:
+    """Run a demonstration by forks, to its end; yield its process and its output."""
+    pipe = folder / "output"
+    os.mkfifo(pipe)
+    process = forks.start(list(command), pipe, folder / "errors")
+    try:
+        with pipe.open() as output:
+            yield process, output
+        process.wait(60)
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    pipe.unlink()
+
+
 def report_of(data: Path) -> dict[str, object]:
     report: dict[str, object] = json.loads(data.with_suffix(".json").read_text())
     return report
@@ -67,16 +86,15 @@ def test_after_an_hour_with_both_aggregations_nothing_is_missing_and_energy_agre
     data, town = tmp_path / "town", tmp_path / "town.toml"
     town.write_text(TOWN)
     command = demo(data, "--town", str(town), "--speed", "150", "--for", "25s", program=FORKING)
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()  # all parts run, and the clock has started
+    with running(command, tmp_path) as (process, said):
+        said.readline()  # all parts run, and the clock has started
         order(data, "r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1500")
         order(data, "r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "3000")
         order(data, "apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "1500")
         order(data, "pub", "aggregate", "--at", "gateway", "--mode", "lossless", "--for", "2000")
         audit = audited(data)
         assert audit.good, f"of the running town: {audit}"
-        output = process.stdout.read()
+        output = said.read()
     assert process.returncode == 0, output
     report = report_of(data)
     assert report.keys() == KEYS.keys()
@@ -97,7 +115,7 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path
     with subprocess.Popen(demo(data, "--town", str(town)), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        second = subprocess.run(demo(data), capture_output=True, text=True, check=False)
+        second = forks.run(demo(data))
         assert second.returncode == 2
         assert "another demonstration is using it" in second.stderr
         process.send_signal(signal.SIGINT)
@@ -105,39 +123,38 @@ def test_ctrl_c_stops_cleanly_and_the_next_run_goes_on_where_it_stopped(tmp_path
     assert process.returncode == 0, output
     assert "nothing lost, nothing counted twice" in output
     first = report_of(data)
-    audit = subprocess.run([*COMMONWATT, "audit", "--data", str(data)], capture_output=True, text=True, check=False)
+    audit = forks.run([*FORKING, "audit", "--data", str(data)])
     assert audit.returncode == 0, audit.stdout
     logs = {path.name: path.read_text() for path in (data / "logs").iterdir()}
     assert not [name for name, text in logs.items() if "Traceback" in text], logs
 
-    subprocess.run(demo(data, "--for", "3s", program=FORKING), check=True, capture_output=True)
+    forks.run(demo(data, "--for", "3s", program=FORKING), check=True)
     report = report_of(data)
     assert amiss(report) == PERFECT
     assert 0 <= report["simulated_from"] - first["simulated_to"] <= 1  # type: ignore[operator]
     assert report["records_made"] > first["records_made"]  # type: ignore[operator]
 
-    with subprocess.Popen(demo(data, program=FORKING), stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        process.stdout.readline()
+    with running(demo(data, program=FORKING), tmp_path) as (again, said):
+        said.readline()
         # The comparison reads this file, and so does not end before the second Ctrl-C.
         config = data / "r001" / "meters.toml"
         config.unlink()
         os.mkfifo(config)
-        process.send_signal(signal.SIGINT)
-        while "Ctrl-C skips that" not in (line := process.stdout.readline()):
+        again.send_signal(signal.SIGINT)
+        while "Ctrl-C skips that" not in (line := said.readline()):
             assert line, "it must end with a message"
-        process.send_signal(signal.SIGINT)
-        assert f"not compared; to do it: commonwatt audit --data {data}" in process.stdout.read()
-    assert process.returncode == 130, "the comparison was skipped, and no success may be reported"
+        again.send_signal(signal.SIGINT)
+        assert f"not compared; to do it: commonwatt audit --data {data}" in said.read()
+    assert again.returncode == 130, "the comparison was skipped, and no success may be reported"
 
 
 def test_mistakes_on_the_command_line_are_told_with_what_to_do(tmp_path: Path) -> None:
     bad = tmp_path / "town.toml"
     bad.write_text('[[microgrid]]\nid = "r"\nkind = "residential"\nhuoses = 3\n')
-    done = subprocess.run(demo(tmp_path / "town", "--town", str(bad)), capture_output=True, text=True, check=False)
+    done = forks.run(demo(tmp_path / "town", "--town", str(bad)))
     assert done.returncode == 2
     assert "line 4" in done.stderr
     assert "houses" in done.stderr
-    done = subprocess.run(demo(tmp_path / "town", "--for", "soon"), capture_output=True, text=True, check=False)
+    done = forks.run(demo(tmp_path / "town", "--for", "soon"))
     assert done.returncode == 2
     assert "30s" in done.stderr

@@ -46,9 +46,8 @@ def commonwatt(*arguments: object) -> "subprocess.CompletedProcess[str]":
 
 
 @contextlib.contextmanager
-def process(*arguments: object, log: Path | None = None) -> Iterator["subprocess.Popen[bytes]"]:
-    with contextlib.nullcontext() if log is None else log.open("wb") as file:
-        started = subprocess.Popen([sys.executable, "-m", "commonwatt", *map(str, arguments)], stderr=file)
+def process(*arguments: object, log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    started = forks.start([sys.executable, "-m", "commonwatt", *map(str, arguments)], log)
     try:
         yield started
     finally:
@@ -80,7 +79,7 @@ class Utility:
 
     def get(self, path: str) -> dict[str, Any] | None:
         try:
-            answer = httpx.get(f"http://{self.http}{path}", timeout=5)
+            answer = httpx.get(f"http://{self.http}{path}", timeout=30)
         except httpx.TransportError:
             return None
         return dict(answer.json())
@@ -159,7 +158,7 @@ def test_service_runs_and_stops_without_a_broker(utility: Utility) -> None:
         status = utility.get("/status")
         assert status is not None
         assert (list(status["microgrids"]), status["head_end_connected"]) == (["r001", "r002"], False)
-        metrics = httpx.get(f"http://{utility.http}/metrics", timeout=5).text
+        metrics = httpx.get(f"http://{utility.http}/metrics", timeout=30).text
         assert metrics.count("\ncommonwatt_utility_gateway_last_seen_seconds{") == 2, "neither has ever sent a message"
         refused = "[Errno 111] Connection refused"
         asyncio.run(become(lambda: utility.tells("/status", lambda answer: answer["head_end_failure"] == refused)))
@@ -265,11 +264,13 @@ def test_help_flows(words: tuple[str, str]) -> None:
 
 
 def test_acknowledged_batches_survive_a_kill(utility: Utility) -> None:
+    log = utility.folder / "log"
+
     async def play() -> Blocks:
         gateway = Gateway(utility)
         link = asyncio.create_task(gateway.link.run())
-        with process("broker", "run", "--config", utility.broker):
-            with process("utility", "run", "--config", utility.config) as service:
+        with process("broker", "run", "--config", utility.broker, log=log):
+            with process("utility", "run", "--config", utility.config, log=log) as service:
                 await become(lambda: gateway.link.connected)
                 ack = await gateway.relay(1, full_block(QUARTER))
                 assert (ack.status, ack.blocks) == (0, 1)
@@ -277,7 +278,7 @@ def test_acknowledged_batches_survive_a_kill(utility: Utility) -> None:
                 seen = json.loads(HEARTBEAT)
                 await become(lambda: utility.tells("/status", lambda s: s["microgrids"]["r001"]["heartbeat"] == seen))
                 os.kill(service.pid, signal.SIGKILL)
-            with process("utility", "run", "--config", utility.config) as service:
+            with process("utility", "run", "--config", utility.config, log=log) as service:
                 again = await gateway.relay(2, full_block(QUARTER + 1))
                 assert again.utility_store == ack.utility_store
                 assert await asyncio.to_thread(stops, service)
@@ -296,8 +297,8 @@ def test_running_service_sends_commands_and_takes_over_new_meters(utility: Utili
         gateway = Gateway(utility)
         link = asyncio.create_task(gateway.link.run())
         with (
-            process("broker", "run", "--config", utility.broker),
-            process("utility", "run", "--config", utility.config),
+            process("broker", "run", "--config", utility.broker, log=utility.folder / "log"),
+            process("utility", "run", "--config", utility.config, log=utility.folder / "log"),
         ):
             await become(lambda: gateway.link.connected)
             given = await asyncio.to_thread(
