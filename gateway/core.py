@@ -237,9 +237,13 @@ class Gateway:
         now = self._tell(raw)
         try:
             if topic == gateway_down(self.microgrid, ACKS):
-                return self._acknowledged(unpack_batch_ack(payload), raw, now)
+                ack = unpack_batch_ack(payload)
+                self.modes.answered(now)
+                return self._acknowledged(ack, raw, now)
             if topic == gateway_down(self.microgrid, COMMANDS):
-                return self.utility_commands.do(unpack_json(ControllerCommand, payload), now)
+                command = unpack_json(ControllerCommand, payload)
+                self.modes.answered(now)
+                return self.utility_commands.do(command, now)
         except ProtocolError as error:
             source = (
                 DeadLetterSource.BATCH_ACK if topic == gateway_down(self.microgrid, ACKS) else DeadLetterSource.COMMAND
@@ -349,6 +353,7 @@ class Gateway:
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True
+        self.modes.relay_s = self.utility_commands.periods["relay_s"]
         modes = self.modes.keep(now) + self.modes.ask(now)
         return self.manager.resend(now) + modes + self.upkeep.turn() + self.household.save(acknowledged=False)
 

@@ -69,6 +69,7 @@ class Manager:
         epochs: The epoch for each meter, and the meters that are not commanded.
         decision: The donors and the receivers.
         strategy: How batteries share.
+        alone: Whether the microgrid decides alone, without the utility.
         weights: Share of a donor's discharge relative to others, by meter; 1 if absent.
         levels_s: Seconds between two requests for a level; two such periods without one exclude a battery.
         notes: The last commands and their outcomes.
@@ -79,6 +80,7 @@ class Manager:
         self.notes: deque[CommandNote] = deque(maxlen=20)
         self._microgrid = settings.microgrid
         self.strategy: Strategy = settings.sharing
+        self.alone = False
         self.weights: Mapping[MeterId, int] = {int(meter): weight for meter, weight in settings.weights.items()}
         self._band_permille = settings.sharing_band_permille
         self._changed = False
@@ -201,7 +203,7 @@ class Manager:
         """Decide which batteries share, from the present levels and the states that the meters hold."""
         self._changed = False
         batteries = self.batteries(now)
-        self.decision = decide(batteries, self.strategy, self._band_permille)
+        self.decision = decide(batteries, self.strategy, self._band_permille, alone=self.alone)
         if self._awaits_levels(batteries, now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
             donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
@@ -251,7 +253,7 @@ class Manager:
 
     def reasons(self, now: Now) -> dict[MeterId, Reason]:
         """Return why each battery whose minimum and level are known shares, receives or rests."""
-        return reasons(self.batteries(now), self.strategy, self._band_permille)
+        return reasons(self.batteries(now), self.strategy, self._band_permille, alone=self.alone)
 
     def order(
         self,

@@ -7,7 +7,7 @@ import numpy as np
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MilliwattHours
-from gateway.control.strategies import STRATEGIES
+from gateway.control.strategies import strategy_of
 from gateway.control.strategies.batteries import Batteries
 from gateway.control.strategies.words import Reason, reason
 
@@ -48,16 +48,19 @@ class Decision:
     receivers: frozenset[MeterId] = frozenset()
 
 
-def decide(batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int) -> Decision:
+def decide(
+    batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int, *, alone: bool = False
+) -> Decision:
     """Return the decision of a strategy, by the meters' reports alone; the batteries' order does not matter.
 
     Args:
         batteries: Every battery of the microgrid, by its meter.
         strategy: The strategy's name.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
+        alone: Whether the microgrid decides alone, without the utility.
     """
     meters, row = sorted(batteries), _row(batteries, band_permille)
-    plan = STRATEGIES[strategy](row)
+    plan = strategy_of(strategy, alone=alone)(row)
     weights = plan.weights[0].tolist()
     waiting = not plan.donors.any() and bool(row.able.any())
     in_need = () if waiting else np.flatnonzero(row.deficit[0])
@@ -67,10 +70,12 @@ def decide(batteries: Mapping[MeterId, BatteryState], strategy: str, band_permil
     )
 
 
-def reasons(batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int) -> dict[MeterId, Reason]:
+def reasons(
+    batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int, *, alone: bool = False
+) -> dict[MeterId, Reason]:
     """Return each battery's role and the reason in words, for the arguments of ``decide``."""
     row = _row(batteries, band_permille)
-    plan = STRATEGIES[strategy](row)
+    plan = strategy_of(strategy, alone=alone)(row)
     return {meter: reason(row, plan, strategy, 0, place) for place, meter in enumerate(sorted(batteries))}
 
 

@@ -41,6 +41,7 @@ _VIEW: dict[str, Any] = {
         "reason": "the town's side has voltage",
         "contradiction": None,
         "reducing": None,
+        "autonomous": None,
     },
     "donors": [],
     "receivers": [],
