@@ -36,6 +36,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway import status
 from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
+from gateway.control.level_watch import LevelWatch
 from gateway.control.manager import Manager
 from gateway.control.modes import Modes
 from gateway.control.requests import Requests
@@ -89,6 +90,7 @@ class Gateway:
         store: Its store.
         collector: Accepts the meters' messages.
         manager: Keeps the meters in their desired states.
+        level_watch: Judges the stored levels.
         requests: Makes the requests to the meters that set no state.
         modes: Keeps the microgrid in its operating modes.
         relay: Relays data to the utility.
@@ -105,6 +107,7 @@ class Gateway:
         self.now = Now(0, Trust.NONE)
         self.collector = Collector(settings.microgrid, store)
         self.manager = Manager(settings, store, meters)
+        self.level_watch = LevelWatch(store, self.manager, meters)
         self.requests = Requests(self.manager, settings.near_minimum_permille)
         self.modes = Modes(settings, store, self.manager, self.requests, meters)
         self.relay = Relay(settings.microgrid, store)
@@ -124,6 +127,7 @@ class Gateway:
         """Replace the registry by a changed one."""
         self.meters = meters
         self.manager.register(meters)
+        self.level_watch.register(meters)
         self.modes.register(meters)
         self.household.register(meters)
         self.time.forget(set(meters))
@@ -274,6 +278,7 @@ class Gateway:
         """Do the work that reads committed data: relay and compact, decide about sharing, delete damaged rows."""
         now = self._tell(raw)
         shifted, self._shifted = self._shifted, []
+        self.level_watch.look(now)
         return shifted + self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:

@@ -7,6 +7,7 @@ import numpy as np
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MilliwattHours
+from gateway.control.plausibility import WORDS, Doubt
 from gateway.control.strategies import strategy_of
 from gateway.control.strategies.batteries import Batteries
 from gateway.control.strategies.words import Reason, reason
@@ -24,6 +25,7 @@ class BatteryState:
         shares: Whether it shares by command; else it only receives.
         sharing: Whether it shares now: ``share_power_on`` is in force at its meter.
         weight: Its share of the discharge relative to other donors.
+        doubt: Why its level can't be, so that it is not available; ``None``: it can.
     """
 
     level: MilliwattHours
@@ -33,6 +35,7 @@ class BatteryState:
     shares: bool = True
     sharing: bool = False
     weight: int = 1
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,9 @@ def reasons(
     """Return each battery's role and the reason in words, for the arguments of ``decide``."""
     row = _row(batteries, band_permille)
     plan = strategy_of(strategy, alone=alone)(row)
-    return {meter: reason(row, plan, strategy, 0, place) for place, meter in enumerate(sorted(batteries))}
+    found = {meter: reason(row, plan, strategy, 0, place) for place, meter in enumerate(sorted(batteries))}
+    doubted = {meter: Reason("out", WORDS[each.doubt]) for meter, each in batteries.items() if each.doubt is not None}
+    return found | doubted
 
 
 def _row(batteries: Mapping[MeterId, BatteryState], band_permille: int) -> Batteries:

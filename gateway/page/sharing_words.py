@@ -66,7 +66,7 @@ def _role(view: View, meter: str, battery: View) -> tuple[Role, str]:
     """Return the role of a battery whose level and minimum are known."""
     state = view.get("meter_states", {}).get(meter, {})
     if not battery["available"]:
-        return "out", _unavailable(state)
+        return "out", battery["why"] if battery.get("doubt") else _unavailable(state)
     unconfirmed = battery["role"] == "gives" and not state.get("share_confirmed", True)
     wait = " Its meter has not confirmed the command yet; it is sent again." if unconfirmed else ""
     return battery["role"], battery["why"] + wait
