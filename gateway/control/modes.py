@@ -25,6 +25,7 @@ from gateway.control.islanding import Boundary, Phase, Sensor, Wish, contradicti
 from gateway.control.manager import Manager
 from gateway.control.microgrid_states import STATES, Sharing, kept_states
 from gateway.control.requests import Requests
+from gateway.control.rotation import Rotation, Turn
 from gateway.stored import KeptSettings
 
 _EMERGENCY = (Function.HOSPITAL, Function.POLICE, Function.FIRE)
@@ -45,6 +46,7 @@ class View:
         contradiction: How the utility's notice contradicts the sensor; ``None``: it does not.
         reducing: Why the load is reduced; ``None``: it is not.
         autonomous: Why the microgrid decides alone; ``None``: the utility answers.
+        shedding: Which part of an island is off in turn, and why; ``None``: none.
     """
 
     phase: Phase | None
@@ -52,6 +54,7 @@ class View:
     contradiction: str | None
     reducing: str | None
     autonomous: str | None
+    shedding: str | None
 
 
 class Modes:
@@ -81,6 +84,7 @@ class Modes:
         self._contact: Contact | None = None
         self._boundary = Boundary()
         self._asked: EpochSeconds = 0
+        self._rotation = Rotation(settings.microgrid, manager)
         self.register(registry)
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
@@ -89,6 +93,7 @@ class Modes:
         self._delay_s = return_delay_s(self._microgrid, is_public=is_public)
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
         self._reducible = tuple(registry.keys() - self._sensors)
+        self._rotation.register(registry)
 
     def set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Set a state of the microgrid by a command of the utility."""
@@ -124,6 +129,9 @@ class Modes:
         reduces = self._why_reduced(now) is not None
         for meter in sorted(self._reducible):
             effects += self.manager.keep(meter, Kind.REDUCING, reduces, now)
+        off = self._turn(now).off
+        for meter in self._rotation.meters:
+            effects += self.manager.keep(meter, Kind.ISOLATED, meter in off, now)
         return effects
 
     def ask(self, now: Now) -> list[Effect[Change]]:
@@ -148,13 +156,20 @@ class Modes:
             contradiction=told,
             reducing=self._why_reduced(now),
             autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
+            shedding=self._turn(now).reason,
         )
+
+    def _is_island(self, now: Now) -> bool:
+        return self.wish(now).phase in (Phase.ISLANDED, Phase.RESYNCHRONISING)
+
+    def _turn(self, now: Now) -> Turn:
+        return self._rotation.turn(now) if self._is_island(now) else Turn()
 
     def _is_alone(self, now: Now) -> bool:
         return self._contact is not None and self._contact.is_lost(now, self.relay_s)
 
     def _why_reduced(self, now: Now) -> str | None:
-        if self.wish(now).phase in (Phase.ISLANDED, Phase.RESYNCHRONISING):
+        if self._is_island(now):
             return "the microgrid is an island"
         if now < self.states.reduce_until:
             return "the utility asks for less load"

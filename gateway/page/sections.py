@@ -123,6 +123,7 @@ def town(view: View) -> Html:
         modes["contradiction"],
         modes["autonomous"],
         modes["reducing"] and f"All reduce: {modes['reducing']}.",
+        modes["shedding"],
     ]
     lines = [el("p", text, class_="soft") for text in told if text]
     return el("section", el("h2", "The town's net", el("small", words, class_=colour)), lines)

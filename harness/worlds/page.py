@@ -42,6 +42,7 @@ _VIEW: dict[str, Any] = {
         "contradiction": None,
         "reducing": None,
         "autonomous": None,
+        "shedding": None,
     },
     "donors": [],
     "receivers": [],
