@@ -36,6 +36,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway import status
 from gateway.changes import Change, PeriodDone, Setting
 from gateway.collect.collector import Collector
+from gateway.control.level_watch import LevelWatch
 from gateway.control.manager import Manager
 from gateway.control.modes import Modes
 from gateway.control.requests import Requests
@@ -89,6 +90,7 @@ class Gateway:
         store: Its store.
         collector: Accepts the meters' messages.
         manager: Keeps the meters in their desired states.
+        level_watch: Judges the stored levels.
         requests: Makes the requests to the meters that set no state.
         modes: Keeps the microgrid in its operating modes.
         relay: Relays data to the utility.
@@ -105,6 +107,7 @@ class Gateway:
         self.now = Now(0, Trust.NONE)
         self.collector = Collector(settings.microgrid, store)
         self.manager = Manager(settings, store, meters)
+        self.level_watch = LevelWatch(store, self.manager, meters)
         self.requests = Requests(self.manager, settings.near_minimum_permille)
         self.modes = Modes(settings, store, self.manager, self.requests, meters)
         self.relay = Relay(settings.microgrid, store)
@@ -124,6 +127,7 @@ class Gateway:
         """Replace the registry by a changed one."""
         self.meters = meters
         self.manager.register(meters)
+        self.level_watch.register(meters)
         self.modes.register(meters)
         self.household.register(meters)
         self.time.forget(set(meters))
@@ -237,9 +241,13 @@ class Gateway:
         now = self._tell(raw)
         try:
             if topic == gateway_down(self.microgrid, ACKS):
-                return self._acknowledged(unpack_batch_ack(payload), raw, now)
+                ack = unpack_batch_ack(payload)
+                self.modes.answered(now)
+                return self._acknowledged(ack, raw, now)
             if topic == gateway_down(self.microgrid, COMMANDS):
-                return self.utility_commands.do(unpack_json(ControllerCommand, payload), now)
+                command = unpack_json(ControllerCommand, payload)
+                self.modes.answered(now)
+                return self.utility_commands.do(command, now)
         except ProtocolError as error:
             source = (
                 DeadLetterSource.BATCH_ACK if topic == gateway_down(self.microgrid, ACKS) else DeadLetterSource.COMMAND
@@ -270,6 +278,7 @@ class Gateway:
         """Do the work that reads committed data: relay and compact, decide about sharing, delete damaged rows."""
         now = self._tell(raw)
         shifted, self._shifted = self._shifted, []
+        self.level_watch.look(now)
         return shifted + self.relay.work(now) + self.manager.share_if_changed(now) + self.upkeep.clear(now)
 
     def probe(self, link: str, raw: EpochSeconds) -> list[Effect[Change]]:
@@ -349,6 +358,7 @@ class Gateway:
         if self._urgent:
             self._urgent = False
             self.relay.sending = self.relay.urgent = True
+        self.modes.relay_s = self.utility_commands.periods["relay_s"]
         modes = self.modes.keep(now) + self.modes.ask(now)
         return self.manager.resend(now) + modes + self.upkeep.turn() + self.household.save(acknowledged=False)
 

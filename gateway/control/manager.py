@@ -13,8 +13,7 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import KNOWN_STATES, State
-from commonwatt.model.units import MAX_EPOCH, SLOT_S, EpochSeconds, MilliwattHours
-from commonwatt.model.validation import FUTURE_S
+from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol.commands import VERBS, Command, Held, Kind, Outcome
 from commonwatt.protocol.controller_commands import Strategy
 from commonwatt.protocol.topics import COMMANDS, meter_down
@@ -22,6 +21,7 @@ from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, MeterInfo
 from gateway.control.epochs import MAX_COUNTER, Epochs
 from gateway.control.meter_view import CommandNote, Counts, MeterView
+from gateway.control.plausibility import Recorded
 from gateway.control.sharing import BatteryState, Decision, decide, reasons
 from gateway.control.strategies import COMPARING
 from gateway.control.strategies.words import Reason
@@ -48,9 +48,6 @@ METER_WRONG_S = 5
 TELL_AGAIN_S = 60
 """Seconds until the time may be sent to the same meter again."""
 
-LEVEL_GOOD_FOR_S = 300
-"""Seconds after which a level is too old to be shown, and an earlier one of another clock may replace it."""
-
 REWEIGH = 250
 """A donor is sent its weight again at once if it differs by more; smaller changes wait for the renewal."""
 
@@ -58,6 +55,7 @@ HIGHEST_SEQ = 2**52
 """Highest sequence number; a meter that reports it or a higher one is commanded in a new epoch."""
 
 _UNKNOWN = Desired(meter=0, kind=Kind.SHARING, value="unknown", epoch=(0, 0), seq=0, until=None, confirmed=True)
+_UNRECORDED = Recorded()
 _UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
 
 
@@ -69,6 +67,8 @@ class Manager:
         epochs: The epoch for each meter, and the meters that are not commanded.
         decision: The donors and the receivers.
         strategy: How batteries share.
+        alone: Whether the microgrid decides alone, without the utility.
+        recorded: What the stored readings say of each battery.
         weights: Share of a donor's discharge relative to others, by meter; 1 if absent.
         levels_s: Seconds between two requests for a level; two such periods without one exclude a battery.
         notes: The last commands and their outcomes.
@@ -79,6 +79,8 @@ class Manager:
         self.notes: deque[CommandNote] = deque(maxlen=20)
         self._microgrid = settings.microgrid
         self.strategy: Strategy = settings.sharing
+        self.alone = False
+        self.recorded: Mapping[MeterId, Recorded] = {}
         self.weights: Mapping[MeterId, int] = {int(meter): weight for meter, weight in settings.weights.items()}
         self._band_permille = settings.sharing_band_permille
         self._changed = False
@@ -103,12 +105,7 @@ class Manager:
     def level(self, meter: MeterId, time: EpochSeconds, level: MilliwattHours, now: Now) -> None:
         """Set a battery's level; ``share_if_changed`` then decides about sharing."""
         view = self.meters.get(meter)
-        latest = now + FUTURE_S if now.trust >= Trust.HARDWARE else MAX_EPOCH
-        # A level from the future, accepted while the time was not trusted, must not block all later ones; nor must
-        # one that a meter sent before its clock was set back.
-        old = view is not None and (view.level_time > latest or now - view.level_heard > LEVEL_GOOD_FOR_S)
-        if view is not None and time <= latest and (time > view.level_time or old):
-            view.level, view.level_time, view.level_heard = level, time, now
+        if view is not None and view.take_level(time, level, now):
             self._changed = True
 
     def state(self, meter: MeterId, bits: int) -> None:
@@ -201,7 +198,7 @@ class Manager:
         """Decide which batteries share, from the present levels and the states that the meters hold."""
         self._changed = False
         batteries = self.batteries(now)
-        self.decision = decide(batteries, self.strategy, self._band_permille)
+        self.decision = decide(batteries, self.strategy, self._band_permille, alone=self.alone)
         if self._awaits_levels(batteries, now):
             going_on = [meter for meter, each in batteries.items() if each.sharing and each.level > each.minimum]
             donors = {meter: self._desired[meter, Kind.SHARING].weight or 1 for meter in going_on}
@@ -251,7 +248,7 @@ class Manager:
 
     def reasons(self, now: Now) -> dict[MeterId, Reason]:
         """Return why each battery whose minimum and level are known shares, receives or rests."""
-        return reasons(self.batteries(now), self.strategy, self._band_permille)
+        return reasons(self.batteries(now), self.strategy, self._band_permille, alone=self.alone)
 
     def order(
         self,
@@ -304,15 +301,17 @@ class Manager:
             if info is None or info.minimum_percent is None or info.capacity is None or view.level is None:
                 continue
             up = view.bits & _UP_OR_ISOLATED == State.INITIALIZED
+            doubt = self.recorded.get(meter, _UNRECORDED).judge(view.level, view.level_time)
             states[meter] = BatteryState(
                 level=view.level,
                 capacity=info.capacity,
                 # Rounded up: a battery at its minimum is never a fraction below it.
                 minimum=-(-info.capacity * info.minimum_percent // 100),
-                available=up and not self.level_is_old(view, now),
+                available=up and doubt is None and not self.level_is_old(view, now),
                 shares=self._registry[meter].shares,
                 sharing=self._shares(meter, now),
                 weight=self.weights.get(meter, 1),
+                doubt=doubt,
             )
         return states
 
@@ -333,10 +332,7 @@ class Manager:
         self._sent = {key: (sent + by_s, times) for key, (sent, times) in self._sent.items()}
         self._began = None if self._began is None else self._began + by_s
         for view in self.meters.values():
-            view.asked = None if view.asked is None else view.asked + by_s
-            view.heard = None if view.heard is None else view.heard + by_s
-            view.told = view.told and view.told + by_s
-            view.level_heard = view.level_heard and view.level_heard + by_s
+            view.shift(by_s)
         lasting = [desired for desired in self._desired.values() if desired.for_s]
         moved = [e for d in lasting for e in self._set(replace(d, until=max(0, (d.until or 0) + by_s)))]
         # A time that may be wrong is not stored: after a restart the end could not be corrected.

@@ -4,9 +4,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import State
-from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.model.units import MAX_EPOCH, EpochSeconds, MilliwattHours
+from commonwatt.model.validation import FUTURE_S
 from gateway.changes import MeterInfo
+
+LEVEL_GOOD_FOR_S = 300
+"""Seconds after which a level is too old to be shown, and an earlier one of another clock may replace it."""
 
 
 @dataclass
@@ -34,6 +39,24 @@ class MeterView:
     level_time: EpochSeconds = 0
     level_heard: EpochSeconds = 0
     told: EpochSeconds = 0
+
+    def take_level(self, time: EpochSeconds, level: MilliwattHours, now: Now) -> bool:
+        """Take a battery's level, if it is newer than the present one; return whether it was taken."""
+        latest = now + FUTURE_S if now.trust >= Trust.HARDWARE else MAX_EPOCH
+        # A level from the future, accepted while the time was not trusted, must not block all later ones; nor must
+        # one that a meter sent before its clock was set back.
+        old = self.level_time > latest or now - self.level_heard > LEVEL_GOOD_FOR_S
+        if time > latest or (time <= self.level_time and not old):
+            return False
+        self.level, self.level_time, self.level_heard = level, time, now
+        return True
+
+    def shift(self, by_s: int) -> None:
+        """Shift all times of this clock after it was set by ``by_s``."""
+        self.asked = None if self.asked is None else self.asked + by_s
+        self.heard = None if self.heard is None else self.heard + by_s
+        self.told = self.told and self.told + by_s
+        self.level_heard = self.level_heard and self.level_heard + by_s
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,12 @@ from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Function
 from gateway.changes import Change
+from gateway.control.autonomy import Contact
 from gateway.control.islanding import Boundary, Phase, Sensor, Wish, contradiction, wish
 from gateway.control.manager import Manager
 from gateway.control.microgrid_states import STATES, Sharing, kept_states
 from gateway.control.requests import Requests
+from gateway.control.rotation import Rotation, Turn
 from gateway.stored import KeptSettings
 
 _EMERGENCY = (Function.HOSPITAL, Function.POLICE, Function.FIRE)
@@ -43,12 +45,16 @@ class View:
         reason: Why the boundary switch is as it is wanted.
         contradiction: How the utility's notice contradicts the sensor; ``None``: it does not.
         reducing: Why the load is reduced; ``None``: it is not.
+        autonomous: Why the microgrid decides alone; ``None``: the utility answers.
+        shedding: Which part of an island is off in turn, and why; ``None``: none.
     """
 
     phase: Phase | None
     reason: str
     contradiction: str | None
     reducing: str | None
+    autonomous: str | None
+    shedding: str | None
 
 
 class Modes:
@@ -57,6 +63,7 @@ class Modes:
     Attributes:
         states: What the utility has set.
         manager: Keeps the meters in their desired states.
+        relay_s: Seconds between two relays to the utility.
     """
 
     def __init__(
@@ -73,8 +80,11 @@ class Modes:
         self._microgrid = settings.microgrid
         self._stable_s = settings.stable_voltage_s
         self._usual, self._weights = Sharing(strategy=manager.strategy, weights=None, from_time=0), manager.weights
+        self.relay_s = settings.relay_s
+        self._contact: Contact | None = None
         self._boundary = Boundary()
         self._asked: EpochSeconds = 0
+        self._rotation = Rotation(settings.microgrid, manager)
         self.register(registry)
 
     def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
@@ -83,11 +93,16 @@ class Modes:
         self._delay_s = return_delay_s(self._microgrid, is_public=is_public)
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
         self._reducible = tuple(registry.keys() - self._sensors)
+        self._rotation.register(registry)
 
     def set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Set a state of the microgrid by a command of the utility."""
         self.states = self.states.set(command, now)
         return [Write(self.states.kept()), *self.keep(now)]
+
+    def answered(self, now: Now) -> None:
+        """Take a message of the utility, whatever it says."""
+        self._contact = Contact(heard=now)
 
     def sensed(self, meter: MeterId, now: Now) -> list[Effect[Change]]:
         """Take a report of a boundary meter, whose state bits the manager has; other meters change nothing."""
@@ -103,6 +118,8 @@ class Modes:
         sharing = self.states.sharing_at(now) or self._usual
         self.manager.strategy = sharing.strategy
         self.manager.weights = self._weights if sharing.weights is None else sharing.weights
+        self._contact = self._contact or Contact(heard=now)
+        self.manager.alone = self._is_alone(now)
         effects: list[Effect[Change]] = []
         wanted = self.wish(now)
         for meter in sorted(self._sensors):
@@ -112,6 +129,9 @@ class Modes:
         reduces = self._why_reduced(now) is not None
         for meter in sorted(self._reducible):
             effects += self.manager.keep(meter, Kind.REDUCING, reduces, now)
+        off = self._turn(now).off
+        for meter in self._rotation.meters:
+            effects += self.manager.keep(meter, Kind.ISOLATED, meter in off, now)
         return effects
 
     def ask(self, now: Now) -> list[Effect[Change]]:
@@ -130,18 +150,38 @@ class Modes:
         """Return the modes, for people."""
         wanted = self.wish(now)
         told = contradiction(self._boundary, self.states.notice_at(now))
-        return View(phase=wanted.phase, reason=wanted.reason, contradiction=told, reducing=self._why_reduced(now))
+        return View(
+            phase=wanted.phase,
+            reason=wanted.reason,
+            contradiction=told,
+            reducing=self._why_reduced(now),
+            autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
+            shedding=self._turn(now).reason,
+        )
+
+    def _is_island(self, now: Now) -> bool:
+        return self.wish(now).phase in (Phase.ISLANDED, Phase.RESYNCHRONISING)
+
+    def _turn(self, now: Now) -> Turn:
+        return self._rotation.turn(now) if self._is_island(now) else Turn()
+
+    def _is_alone(self, now: Now) -> bool:
+        return self._contact is not None and self._contact.is_lost(now, self.relay_s)
 
     def _why_reduced(self, now: Now) -> str | None:
-        if self.wish(now).phase in (Phase.ISLANDED, Phase.RESYNCHRONISING):
+        if self._is_island(now):
             return "the microgrid is an island"
         if now < self.states.reduce_until:
             return "the utility asks for less load"
         supply = self.states.supply_at(now)
-        return None if supply is SupplyState.NORMAL else f"the regional supply is {supply}"
+        if supply is not SupplyState.NORMAL:
+            return f"the regional supply is {supply}"
+        # A5: under ``aces`` all reduce while the utility is offline.
+        return "the utility does not answer" if self.manager.strategy == "aces" and self._is_alone(now) else None
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
         """Shift all ends after the time was set by ``by_s``, so that durations stay the same."""
         self.states, self._boundary = self.states.shift(by_s), self._boundary.shift(by_s)
+        self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
         # A time that may be wrong is not stored.
         return [Write(self.states.kept())] if now.trust >= Trust.HARDWARE else []

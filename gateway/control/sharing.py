@@ -7,7 +7,8 @@ import numpy as np
 
 from commonwatt.model.ids import MeterId
 from commonwatt.model.units import MilliwattHours
-from gateway.control.strategies import STRATEGIES
+from gateway.control.plausibility import WORDS, Doubt
+from gateway.control.strategies import strategy_of
 from gateway.control.strategies.batteries import Batteries
 from gateway.control.strategies.words import Reason, reason
 
@@ -24,6 +25,7 @@ class BatteryState:
         shares: Whether it shares by command; else it only receives.
         sharing: Whether it shares now: ``share_power_on`` is in force at its meter.
         weight: Its share of the discharge relative to other donors.
+        doubt: Why its level can't be, so that it is not available; ``None``: it can.
     """
 
     level: MilliwattHours
@@ -33,6 +35,7 @@ class BatteryState:
     shares: bool = True
     sharing: bool = False
     weight: int = 1
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True)
@@ -48,16 +51,19 @@ class Decision:
     receivers: frozenset[MeterId] = frozenset()
 
 
-def decide(batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int) -> Decision:
+def decide(
+    batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int, *, alone: bool = False
+) -> Decision:
     """Return the decision of a strategy, by the meters' reports alone; the batteries' order does not matter.
 
     Args:
         batteries: Every battery of the microgrid, by its meter.
         strategy: The strategy's name.
         band_permille: Thousandths of the capacity by which the start of help is delayed.
+        alone: Whether the microgrid decides alone, without the utility.
     """
     meters, row = sorted(batteries), _row(batteries, band_permille)
-    plan = STRATEGIES[strategy](row)
+    plan = strategy_of(strategy, alone=alone)(row)
     weights = plan.weights[0].tolist()
     waiting = not plan.donors.any() and bool(row.able.any())
     in_need = () if waiting else np.flatnonzero(row.deficit[0])
@@ -67,11 +73,15 @@ def decide(batteries: Mapping[MeterId, BatteryState], strategy: str, band_permil
     )
 
 
-def reasons(batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int) -> dict[MeterId, Reason]:
+def reasons(
+    batteries: Mapping[MeterId, BatteryState], strategy: str, band_permille: int, *, alone: bool = False
+) -> dict[MeterId, Reason]:
     """Return each battery's role and the reason in words, for the arguments of ``decide``."""
     row = _row(batteries, band_permille)
-    plan = STRATEGIES[strategy](row)
-    return {meter: reason(row, plan, strategy, 0, place) for place, meter in enumerate(sorted(batteries))}
+    plan = strategy_of(strategy, alone=alone)(row)
+    found = {meter: reason(row, plan, strategy, 0, place) for place, meter in enumerate(sorted(batteries))}
+    doubted = {meter: Reason("out", WORDS[each.doubt]) for meter, each in batteries.items() if each.doubt is not None}
+    return found | doubted
 
 
 def _row(batteries: Mapping[MeterId, BatteryState], band_permille: int) -> Batteries:

@@ -10,8 +10,8 @@ from commonwatt.model.now import Now
 from commonwatt.model.records import State
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change
-from gateway.control.manager import LEVEL_GOOD_FOR_S, Manager
-from gateway.control.meter_view import MeterView
+from gateway.control.manager import Manager
+from gateway.control.meter_view import LEVEL_GOOD_FOR_S, MeterView
 from gateway.household.discovery import BatteryLevel, discovery, state, topics_of
 from gateway.household.totals import Keeper, quantities_of
 from gateway.stored import Counted

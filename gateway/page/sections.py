@@ -118,7 +118,13 @@ def town(view: View) -> Html:
     """Return the section of the connection to the town: phase, reason, and why the load is reduced."""
     modes: View = view["modes"]
     colour, words = _PHASES.get(modes["phase"], ("soft", "not known"))
-    told = [modes["reason"], modes["contradiction"], modes["reducing"] and f"All reduce: {modes['reducing']}."]
+    told = [
+        modes["reason"],
+        modes["contradiction"],
+        modes["autonomous"],
+        modes["reducing"] and f"All reduce: {modes['reducing']}.",
+        modes["shedding"],
+    ]
     lines = [el("p", text, class_="soft") for text in told if text]
     return el("section", el("h2", "The town's net", el("small", words, class_=colour)), lines)
 

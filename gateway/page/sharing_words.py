@@ -66,7 +66,7 @@ def _role(view: View, meter: str, battery: View) -> tuple[Role, str]:
     """Return the role of a battery whose level and minimum are known."""
     state = view.get("meter_states", {}).get(meter, {})
     if not battery["available"]:
-        return "out", _unavailable(state)
+        return "out", battery["why"] if battery.get("doubt") else _unavailable(state)
     unconfirmed = battery["role"] == "gives" and not state.get("share_confirmed", True)
     wait = " Its meter has not confirmed the command yet; it is sent again." if unconfirmed else ""
     return battery["role"], battery["why"] + wait
@@ -99,6 +99,9 @@ def _sentences(found: list[BatteryWords]) -> Iterator[str]:
     elif receivers:
         verb = "is" if len(receivers) == 1 else "are"
         yield f"{_named(receivers)} {verb} below the minimum, but no other battery is far enough above to share."
+    elif givers:
+        verb = "is" if len(givers) == 1 else "are"
+        yield f"{_named(givers)} {verb} ready to share: the utility does not answer."
     elif len(out) == len(found):
         yield "No battery shares, since the level or the minimum of each battery is not known or too old."
     elif any(battery.role == "rests" and (battery.level or 0) < (battery.minimum or 0) for battery in found):

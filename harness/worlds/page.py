@@ -41,6 +41,8 @@ _VIEW: dict[str, Any] = {
         "reason": "the town's side has voltage",
         "contradiction": None,
         "reducing": None,
+        "autonomous": None,
+        "shedding": None,
     },
     "donors": [],
     "receivers": [],

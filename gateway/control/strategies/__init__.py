@@ -11,5 +11,13 @@ Strategy = Callable[[Batteries], Plan]
 STRATEGIES: Mapping[str, Strategy] = {"spec": spec.plan, "aces": aces.plan, "rangers": rangers.plan}
 """By the name in the gateway's setting ``sharing``."""
 
+ALONE: Mapping[str, Strategy] = {"rangers": rangers.plan_alone}
+"""The same in a microgrid that decides alone (P2), where that is a plan of its own."""
+
 COMPARING = frozenset({"rangers"})
 """Strategies under which a donor depends on the surpluses of others, so that a decision needs every level."""
+
+
+def strategy_of(name: str, *, alone: bool) -> Strategy:
+    """Return a strategy by its name, for a microgrid that the utility reaches, or that decides alone."""
+    return ALONE.get(name, STRATEGIES[name]) if alone else STRATEGIES[name]

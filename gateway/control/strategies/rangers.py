@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from commonwatt.settlement.splits import fill
+from commonwatt.settlement.splits import fill, pro_rata
 from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries, Energies, Flags, Plan
 
 _AHEAD = 2**60
@@ -25,6 +25,19 @@ def plan(batteries: Batteries) -> Plan:
     giving = np.clip(need[:, None] - before, 0, surplus)
     weights = 1 + giving * (MAX_WEIGHT - 1) // np.maximum(giving.max(axis=1, initial=0), 1)[:, None]
     return Plan(np.where(donors, weights, 0), giving, fill(giving.sum(axis=1), batteries.deficit))
+
+
+def plan_alone(batteries: Batteries) -> Plan:
+    """Return the plan of a microgrid that decides alone (P2): every battery with a surplus is ready to share.
+
+    Energy flows as soon as a battery falls below its minimum, before its level is reported. Weights follow the
+    surpluses; the largest one gives most.
+    """
+    surplus = np.where(batteries.able, batteries.surplus, 0)
+    weights = 1 + surplus * (MAX_WEIGHT - 1) // np.maximum(surplus.max(axis=1, initial=0), 1)[:, None]
+    weights = np.where(batteries.able, weights, 0)
+    total = np.minimum(surplus.sum(axis=1), batteries.deficit.sum(axis=1))
+    return Plan(weights, pro_rata(total, weights, surplus), fill(total, batteries.deficit))
 
 
 def _given_before(surplus: Energies, first: Flags) -> Energies:

@@ -36,6 +36,8 @@ def reason(batteries: Batteries, plan: Plan, strategy: str, row: int, place: int
     if not batteries.usable[row, place]:
         return Reason("out", "Its meter reports a level that its battery can't have.")
     if plan.donors[row, place]:
+        if not (batteries.deficit[row] > 0).any():
+            return Reason("gives", "Above its minimum, and ready to share while the utility does not answer.")
         return Reason("gives", "Above its minimum, and another battery needs help.")
     if batteries.deficit[row, place] > 0:
         return _in_need(batteries, plan, strategy, row)

@@ -314,12 +314,16 @@ def test_an_island_says_so_and_why() -> None:
         "reason": "the voltage is back; the switch closes in 200 s if it stays",
         "contradiction": "the utility says that power is lost; the sensor is right",
         "reducing": "the microgrid is an island",
+        "autonomous": "the utility has not answered for 7 min: the microgrid decides alone",
+        "shedding": "3 of 10 places are off in turn: 2.5 h of average use is left above the floors",
     }
     text = read(empty() | {"modes": modes}).text
     assert "The town's net island, about to return" in text
     assert "closes in 200 s if it stays" in text
     assert "the sensor is right" in text
     assert "All reduce: the microgrid is an island." in text
+    assert "3 of 10 places are off in turn: 2.5 h" in text
+    assert "not answered for 7 min: the microgrid decides alone" in text
     assert "not known" in read(empty() | {"modes": modes | {"phase": None}}).text
 
 

@@ -1,0 +1,97 @@
+"""Reads the stored levels and flows of each place with a battery, and has them judged (docs/control.md)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds
+from commonwatt.model.validation import limits_of
+from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.town import Direction, Function
+from gateway.control.manager import Manager
+from gateway.control.plausibility import WINDOW_SLOTS, History, recorded_of
+from gateway.relay.outbox import load
+from gateway.stored import KeptParts
+
+LOOK_S = 60
+"""Seconds between two looks: meters send their records once a minute."""
+
+_SOURCES = (Function.BUILDING, Function.SOLAR_FARM)
+_NEEDED = {RecordType.STORED, RecordType.GENERATION, RecordType.THROUGH}
+_Series = Mapping[tuple[MeterId, int], NDArray[np.int64]]
+
+
+class LevelWatch:
+    """Judges the batteries' levels from the store, once a minute.
+
+    Args:
+        store: The stored blocks.
+        manager: Gets the judgements.
+        registry: The microgrid's meters.
+    """
+
+    def __init__(self, store: KeptParts, manager: Manager, registry: Mapping[MeterId, RegisteredMeter]) -> None:
+        self._store = store
+        self._manager = manager
+        self._looked: int | None = None
+        self.register(registry)
+
+    def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
+        """Replace the registry by a changed one."""
+        self._batteries = [meter for meter in registry.values() if meter.battery_capacity_mwh is not None]
+        self._intake = {
+            meter.location: meter.id
+            for meter in registry.values()
+            if meter.direction is Direction.INCOMING and meter.function is not Function.BOUNDARY
+        }
+
+    def look(self, now: EpochSeconds) -> None:
+        """Judge all levels, if the last look was in another minute."""
+        if now // LOOK_S == self._looked or not self._batteries:
+            return
+        self._looked = now // LOOK_S
+        end = now // SLOT_S * SLOT_S
+        series = self._read(end)
+        self._manager.recorded = {meter.id: recorded_of(self._history(meter, series, end)) for meter in self._batteries}
+
+    def _read(self, end: EpochSeconds) -> _Series:
+        """Return the values of the window's slots by meter and record type, -1 where they are not known."""
+        first, last = (end - WINDOW_SLOTS * SLOT_S) // QUARTER_S, (end - SLOT_S) // QUARTER_S
+        wanted = [(meter.id, int(kind)) for meter in self._batteries for kind in _NEEDED & set(meter.record_types)]
+        wanted += [(intake, int(RecordType.THROUGH)) for intake in self._intake.values()]
+        quarters = range(first, last + 1)
+        blocks = load(self._store.block_parts([(*key, quarter) for key in wanted for quarter in quarters]))
+        whole = {key: np.full(len(quarters) * SLOTS, -1, dtype=np.int64) for key in wanted}
+        for row, (meter, kind, quarter) in enumerate(blocks.keys()):
+            at = (quarter - first) * SLOTS
+            whole[meter, kind][at : at + SLOTS] = np.where(blocks.quality[row] > 0, blocks.values[row], -1)
+        until = (end - first * QUARTER_S) // SLOT_S
+        return {key: values[until - WINDOW_SLOTS : until] for key, values in whole.items()}
+
+    def _history(self, meter: RegisteredMeter, series: _Series, end: EpochSeconds) -> History:
+        unknown = np.full(WINDOW_SLOTS, -1, dtype=np.int64)
+        level, generation, outflow = (
+            series.get((meter.id, int(kind)), unknown)
+            for kind in (RecordType.STORED, RecordType.GENERATION, RecordType.THROUGH)
+        )
+        capacity, minimum = meter.battery_capacity_mwh or 0, self._minimum(meter)
+        if (intake := self._intake.get(meter.location)) is not None:
+            into = series[intake, int(RecordType.THROUGH)]
+        elif meter.function in _SOURCES:
+            # Below its minimum it may receive energy that no meter counts.
+            into = np.where(level >= minimum, 0, -1)
+        else:
+            into = unknown
+        most = 2 * limits_of(meter.service_amps, None)[RecordType.THROUGH]
+        inflow = np.where((generation >= 0) & (into >= 0), generation + into, -1)
+        return History(
+            level=level, inflow=inflow, outflow=outflow, end=end, capacity=capacity, minimum=minimum, most=most
+        )
+
+    def _minimum(self, meter: RegisteredMeter) -> int:
+        info = self._manager.meters[meter.id].info
+        percent = 0 if info is None or info.minimum_percent is None else info.minimum_percent
+        return (meter.battery_capacity_mwh or 0) * percent // 100

@@ -1,0 +1,91 @@
+"""Has the places of one island take turns: one row for the shedding (C5, docs/islanding.md)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now
+from commonwatt.model.units import MicrogridId
+from commonwatt.protocol.commands import Kind
+from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.town import Function
+from gateway.control.manager import Manager
+from gateway.control.shedding import Islands, Priority, hours_left, number_of, shed
+
+_PRIORITY = {Function.HOUSE: Priority.HOUSE, Function.APARTMENT: Priority.APARTMENT}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Which places are off.
+
+    Attributes:
+        off: The meters that are isolated, one of each place that is off.
+        reason: Why, for people; ``None``: no place is off.
+    """
+
+    off: frozenset[MeterId] = field(default_factory=frozenset)
+    reason: str | None = None
+
+
+class Rotation:
+    """The places of a microgrid that can be off, each with the meter that isolates it.
+
+    Attributes:
+        meters: Those meters, in the order of their ids.
+    """
+
+    def __init__(self, microgrid: MicrogridId, manager: Manager) -> None:
+        self._number = number_of(microgrid)
+        self._manager = manager
+        self._priority: dict[MeterId, Priority] = {}
+        self.meters: tuple[MeterId, ...] = ()
+
+    def register(self, registry: Mapping[MeterId, RegisteredMeter]) -> None:
+        """Replace the registry by a changed one."""
+        chosen: dict[str, RegisteredMeter] = {}
+        for meter in sorted(registry.values(), key=lambda each: (each.battery_capacity_mwh is None, each.id)):
+            # A place is isolated at its battery's meter, which then takes no part in sharing.
+            chosen.setdefault(meter.location, meter)
+        self._priority = {
+            meter.id: _PRIORITY.get(meter.function, Priority.KEPT)
+            for meter in sorted(chosen.values(), key=lambda each: each.id)
+            if meter.function is not Function.BOUNDARY
+        }
+        self.meters = tuple(meter for meter, priority in self._priority.items() if priority is not Priority.KEPT)
+
+    def turn(self, now: Now) -> Turn:
+        """Return which places of an island are off now."""
+        if not self.meters:
+            return Turn()
+        islands = self._row(now)
+        flags = shed(islands, now)[0]
+        off = frozenset(meter for meter, is_off in zip(self._priority, flags.tolist(), strict=True) if is_off)
+        if not off:
+            return Turn()
+        left = f"{hours_left(islands)[0]:.1f} h of average use is left above the floors"
+        return Turn(off, f"{len(off)} of {len(self.meters)} places are off in turn: {left}")
+
+    def _row(self, now: Now) -> Islands:
+        manager, batteries = self._manager, self._manager.batteries(now)
+        rows = []
+        for meter, priority in self._priority.items():
+            battery, held = batteries.get(meter), manager.desired(meter, Kind.ISOLATED)
+            off = held is not None and held.value == "on" and (held.until or 0) > now
+            if battery is None:
+                rows.append((0, 0, 0, False, priority, off))
+                continue
+            known = battery.doubt is None and not manager.level_is_old(manager.meters[meter], now)
+            rows.append((battery.level, battery.minimum, battery.capacity, known, priority, off))
+        level, floor, capacity, known_, priority_, off_ = (np.array([column]) for column in zip(*rows, strict=True))
+        return Islands(
+            level=level,
+            floor=floor,
+            capacity=capacity,
+            known=known_,
+            priority=priority_.astype(np.int64),
+            off=off_,
+            number=np.array([self._number]),
+        )

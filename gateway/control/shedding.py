@@ -1,0 +1,121 @@
+"""Which places of an island are off in turn: a pure function of levels, time and the microgrid's number (C5, U5).
+
+A battery stores a day of average use (T1, T2). So the energy above the floors, in hours of average use, needs no
+measured load: 24 h times the part of the capacity that is above the floors. The fewer hours are left, the more places
+are off, in turns of half an hour: houses first, apartments later, emergency services never. A house with energy above
+its floor stays connected, since it takes nothing and can give.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from enum import IntEnum
+
+import numpy as np
+import numpy.typing as npt
+
+from commonwatt.model.units import EpochSeconds, MicrogridId
+from gateway.control.strategies.batteries import Energies, Flags
+
+TURN_S = 1800
+"""Seconds until the next third of the places is off."""
+
+GROUPS = 3
+"""Groups of places that take turns."""
+
+DAY_H = 24.0
+"""Hours of average use that a full battery stores (T1, T2)."""
+
+RETURN_FACTOR = 1.25
+"""While places are off, a rung ends at so many times its hours: a place does not come and go."""
+
+
+class Priority(IntEnum):
+    """The order in which places are served (U5)."""
+
+    KEPT = 0
+    """Emergency services, sources of others, and meters of other makers: never off."""
+    APARTMENT = 1
+    HOUSE = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """How many groups are off.
+
+    Attributes:
+        below_h: It holds below so many hours of energy above the floors.
+        houses: Groups of houses that are off.
+        apartments: Groups of apartments that are off.
+    """
+
+    below_h: float
+    houses: int
+    apartments: int
+
+
+LADDER = (
+    Rung(below_h=4.0, houses=1, apartments=0),
+    Rung(below_h=2.0, houses=2, apartments=1),
+    Rung(below_h=1.0, houses=2, apartments=2),
+)
+"""The rungs, each beyond the one before."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Islands:
+    """Islands, microgrids by places; places without a battery have no capacity.
+
+    Attributes:
+        level: The energy in each battery, milliwatt-hours.
+        floor: Its agreed floor, the sharing minimum.
+        capacity: Its capacity.
+        known: Whether its level is known, recent and can be.
+        priority: The ``Priority`` of each place.
+        off: Which places are off now.
+        number: A number of each microgrid, (M,): neighbours are at different turns.
+    """
+
+    level: Energies
+    floor: Energies
+    capacity: Energies
+    known: Flags
+    priority: Energies
+    off: Flags
+    number: Energies
+
+
+def hours_left(islands: Islands) -> npt.NDArray[np.float64]:
+    """Return the hours of average use above the floors, (M,); infinite where no battery is known."""
+    capacity = np.where(islands.known, islands.capacity, 0).sum(axis=1).astype(np.float64)
+    above = np.where(islands.known, np.maximum(islands.level - islands.floor, 0), 0).sum(axis=1)
+    hours: npt.NDArray[np.float64] = np.full(len(capacity), np.inf)
+    np.divide(DAY_H * above, capacity, out=hours, where=capacity > 0)
+    return hours
+
+
+def shed(islands: Islands, time: EpochSeconds) -> Flags:
+    """Return which places are off at a time, (M, P)."""
+    hours = hours_left(islands)
+    hours = np.where(islands.off.any(axis=1), hours / RETURN_FACTOR, hours)
+    groups_off = np.zeros((len(hours), len(Priority)), dtype=np.int64)
+    for rung in LADDER:
+        groups_off[hours < rung.below_h] = (0, rung.apartments, rung.houses)
+    off = np.take_along_axis(groups_off, islands.priority, axis=1)
+    turn = time // TURN_S + islands.number[:, None] + _rank(islands.priority)
+    gives = islands.known & (islands.level > islands.floor)
+    result: Flags = (turn % GROUPS < off) & ~gives
+    return result
+
+
+def _rank(priority: Energies) -> Energies:
+    """Return the rank of each place among those of its priority."""
+    rank = np.zeros_like(priority)
+    for each in Priority:
+        same = priority == each
+        rank = np.where(same, np.cumsum(same, axis=1) - 1, rank)
+    return rank
+
+
+def number_of(microgrid: MicrogridId) -> int:
+    """Return a microgrid's number for the turns."""
+    return hashlib.sha256(microgrid.encode()).digest()[1]

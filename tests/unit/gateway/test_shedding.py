@@ -1,0 +1,217 @@
+"""In an island places are off in turn when little energy is left: by priority, fairly, and back in order."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from commonwatt.model.records import State
+from commonwatt.protocol.commands import Command
+from commonwatt.town.town import Function, load_town
+from gateway.control.shedding import GROUPS, LADDER, TURN_S, Islands, Priority, hours_left, shed
+from harness.worlds.gateway import World, commands
+from meter_sim.physics.boundary import Boundary
+from meter_sim.physics.places import blocks_of
+from meter_sim.physics.step import Inputs
+from meter_sim.physics.town import step_alone
+
+KEPT, APARTMENT, HOUSE = Priority.KEPT, Priority.APARTMENT, Priority.HOUSE
+PLACES = (KEPT, *[APARTMENT] * 6, *[HOUSE] * 6)
+
+
+def island(hours: float, *, off: bool = False, number: int = 0, known: bool = True) -> Islands:
+    """One source with so many hours above its floor, apartments, and houses at their floors."""
+    level, floor, capacity = np.zeros((3, 1, len(PLACES)), dtype=np.int64)
+    capacity[0, 0], floor[0, 0] = 24_000, 12_000
+    level[0, 0] = 12_000 + round(1000 * hours)
+    return Islands(
+        level=level,
+        floor=floor,
+        capacity=capacity,
+        known=np.array([[known] + [False] * 12]),
+        priority=np.array([PLACES]),
+        off=np.array([[off] * 13]),
+        number=np.array([number]),
+    )
+
+
+def counts(islands: Islands, time: int = 0) -> tuple[int, int, int]:
+    """How many kept places, apartments and houses are off."""
+    flags = shed(islands, time)
+    kept, apartments, houses = (int((flags & (islands.priority == each)).sum()) for each in Priority)
+    return kept, apartments, houses
+
+
+@pytest.mark.parametrize(
+    ("hours", "off"),
+    [
+        (12, (0, 0, 0)),
+        (4, (0, 0, 0)),
+        (3.9, (0, 0, 2)),
+        (1.9, (0, 2, 4)),
+        (0.9, (0, 4, 4)),
+        (0, (0, 4, 4)),
+    ],
+)
+def test_the_less_energy_the_more_places_are_off_and_houses_first(hours: float, off: tuple[int, int, int]) -> None:
+    # req: U5, C5
+    assert counts(island(hours)) == off
+
+
+def test_a_black_start_returns_apartments_before_houses_and_nobody_comes_and_goes() -> None:
+    returns = [counts(island(hours, off=True)) for hours in (0, 1.2, 1.3, 2.4, 2.6, 4.9, 5.1)]
+    assert returns == [(0, 4, 4), (0, 4, 4), (0, 2, 4), (0, 2, 4), (0, 0, 2), (0, 0, 2), (0, 0, 0)]
+
+
+def test_every_place_is_off_equally_long_and_neighbours_at_other_times() -> None:
+    for hours, groups in ((3, 1), (0.5, 2)):
+        total = sum(shed(island(hours), turn * TURN_S)[0].astype(int) for turn in range(2 * GROUPS))
+        assert set(total[np.array(PLACES) == HOUSE].tolist()) == {2 * groups}
+    assert (shed(island(3), 0) != shed(island(3, number=1), 0)).any()
+    assert (shed(island(3), 0) == shed(island(3), TURN_S - 1)).all()
+
+
+def test_a_house_above_its_floor_stays_since_it_can_give() -> None:
+    rich = island(0)
+    level = rich.level.copy()
+    level[0, -6:] = 1
+    known = rich.known.copy()
+    known[0, -6:] = True
+    assert counts(replace(rich, level=level, known=known))[2] == 0
+
+
+def test_an_island_of_which_nothing_is_known_sheds_nothing() -> None:
+    assert hours_left(island(0, known=False)) == np.inf
+    assert counts(island(0, known=False)) == (0, 0, 0)
+
+
+def test_random_islands_have_no_inversion_of_priority() -> None:
+    rng = np.random.default_rng(5)
+    shape = (5_000, 12)
+    capacity = rng.integers(0, 10**9, shape)
+    islands = Islands(
+        level=(capacity * rng.random(shape) ** 3).astype(np.int64),
+        floor=capacity // 4 * rng.integers(1, 4, shape),
+        capacity=capacity,
+        known=rng.random(shape) < 0.9,
+        priority=rng.integers(0, 3, shape),
+        off=np.repeat(rng.random((5_000, 1)) < 0.5, 12, axis=1),
+        number=rng.integers(0, 256, 5_000),
+    )
+    flags = shed(islands, 1_782_000_000)
+    assert flags.any()
+    assert not (flags & (islands.priority == KEPT)).any(), "emergency services never"
+    takes = ~(islands.known & (islands.level > islands.floor))
+    houses = takes & (islands.priority == HOUSE)
+    # With three houses that take, one of each group at least is off before any apartment is.
+    some_apartment_off = (flags & (islands.priority == APARTMENT)).any(axis=1)
+    all_houses_take = (houses.sum(axis=1) == (islands.priority == HOUSE).sum(axis=1)) & (houses.sum(axis=1) >= GROUPS)
+    assert (flags & houses).any(axis=1)[some_apartment_off & all_houses_take].all()
+
+
+def test_in_an_apartment_island_every_apartment_is_served_in_turn_and_the_batteries_last_longer(tmp_path: Path) -> None:
+    (tmp_path / "town.toml").write_text(
+        '[[microgrid]]\nid = "a"\nkind = "apartment"\nbuildings = 3\napartments = 6\ncount = 1\n'
+    )
+    town = load_town(tmp_path / "town.toml")
+    (places,) = blocks_of(town, town.microgrids.values(), 900)
+    users = np.broadcast_to(places.users, places.shape)
+    load = np.where(users, places.capacity.sum() // int(users.sum()) // 96, 0)
+    level = dict.fromkeys(("shed", "nothing"), places.minimum + places.capacity * 3 // 100)
+    served = {rule: np.zeros(places.shape, dtype=np.int64) for rule in level}
+    off = np.zeros(places.shape, dtype=np.bool_)
+    for step in range(24):
+        dark = Boundary(
+            voltage=np.array([False]), closed=np.array([False]), import_limit_w=np.array([0], dtype=np.int64)
+        )
+        off = shed(
+            Islands(
+                level=level["shed"],
+                floor=places.minimum,
+                capacity=places.capacity,
+                known=places.capacity > 0,
+                priority=np.where(users, APARTMENT, KEPT).astype(np.int64),
+                off=off,
+                number=np.array([3]),
+            ),
+            step * 900,
+        )
+        for rule, isolated in (("shed", off), ("nothing", None)):
+            inputs = Inputs(load=load, generation=np.zeros_like(load), isolated=isolated)
+            flows = step_alone(places, level[rule], inputs, dark).flows
+            level[rule] = flows.level
+            served[rule] += flows.served
+    lasts = {rule: int(level[rule].sum()) for rule in level}
+    assert lasts["shed"] > lasts["nothing"] * 1.2
+    each = served["shed"][users]
+    assert each.min() * 3 >= each.max() * 2, "turns are fair"
+
+
+# The gateway
+
+BOUNDARY, HOUSES = 4, (1, 2, 3)
+ISLAND = int(State.INITIALIZED | State.OFF_GRID | State.SWITCH_OPEN)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    it = World(tmp_path / "gateway.db")
+    it.meters[BOUNDARY] = it.meters[BOUNDARY].model_copy(update={"function": Function.BOUNDARY})
+    it.new_core()
+    for meter in HOUSES:
+        it.introduce(meter)
+    yield it
+    it.store.close()
+
+
+def isolated(world: World, before: int) -> list[tuple[str, str | None]]:
+    return [
+        (p.topic.split("/")[2], c.state)
+        for p in world.sent[before:]
+        for c in commands([p])
+        if c.cmd == "isolate" and f"/{BOUNDARY}/" not in p.topic
+    ]
+
+
+def sensed(world: World, bits: int) -> list[Command]:
+    return world.introduce(BOUNDARY, minimum=None, bits=bits, cmd="get")
+
+
+def test_the_gateway_isolates_places_in_turn_and_ends_it_with_the_island(world: World) -> None:
+    sensed(world, ISLAND | int(State.DEAD_FEEDER))
+    before = len(world.sent)
+    for meter in HOUSES:
+        world.level(meter, 49)
+    world.tick("retry")
+    first = isolated(world, before)
+    assert [state for _, state in first] == ["on", "on"], "two of three houses at their floors"
+    view = world.core.modes.view(world.core.now)
+    assert view.shedding == "2 of 3 places are off in turn: 0.0 h of average use is left above the floors"
+    world.now += TURN_S
+    for meter in HOUSES:
+        world.level(meter, 49)
+    before = len(world.sent)
+    sensed(world, ISLAND | int(State.DEAD_FEEDER))
+    assert {state for _, state in isolated(world, before)} == {"on"}, "the next turn; the last one ended by itself"
+    before = len(world.sent)
+    sensed(world, int(State.INITIALIZED))
+    assert [state for _, state in isolated(world, before)] == ["off", "off"]
+    assert world.core.modes.view(world.core.now).shedding is None
+
+
+def test_a_microgrid_on_the_grid_sheds_nothing(world: World) -> None:
+    sensed(world, int(State.INITIALIZED))
+    before = len(world.sent)
+    for meter in HOUSES:
+        world.level(meter, 1)
+    world.tick("retry")
+    assert isolated(world, before) == []
+
+
+def test_the_ladder_only_climbs() -> None:
+    for lower, higher in pairwise(LADDER):
+        assert lower.below_h > higher.below_h
+        assert (lower.houses, lower.apartments) <= (higher.houses, higher.apartments)
