@@ -18,7 +18,8 @@ class PlantTables:
     added: Mapping[str, str] = {
         "plant": "CREATE TABLE plant (one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL)",
         "plant_quarter": "CREATE TABLE plant_quarter (quarter INTEGER PRIMARY KEY, slots INTEGER NOT NULL, "
-        "ordered INTEGER NOT NULL, needed INTEGER NOT NULL, sold INTEGER NOT NULL, net INTEGER NOT NULL, level INTEGER NOT NULL)",
+        "ordered INTEGER NOT NULL, needed INTEGER NOT NULL, sold INTEGER NOT NULL, net INTEGER NOT NULL, "
+        "level INTEGER NOT NULL)",
     }
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:

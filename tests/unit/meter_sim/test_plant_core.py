@@ -1,61 +1,22 @@
 """The emulated plant's core: purchases once, counted over restarts; reports."""
 
-import sqlite3
-from collections.abc import Sequence
-
-from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter, PlantReport
-from meter_sim.physics.plant import Need, Plant, run_plant
-from meter_sim.plant_core import PlantCore, PlantState
-from meter_sim.plant_store import PLANT_TABLES, load
+from harness.worlds.plant import CAPACITY, LOAD, PHYSICAL, PlantHost
+from meter_sim.physics.plant import run_plant
+from meter_sim.plant_store import load
 
 QUARTER = 1_988_889
 START = QUARTER * QUARTER_S
-CAPACITY = 12_000_000
-PHYSICAL = Plant(
-    capacity=CAPACITY,
-    power=12_500,
-    loss_permille=0,
-    line={SupplyState.NORMAL: 8_000, SupplyState.LOW: 4_000, SupplyState.CRITICAL: 1_200, SupplyState.EMPTY: 0},
-    feed_in=8_000,
-)
-LOAD = Need(wanted=4_000, public=0, offered=0)
 
 
-def price(time: int) -> int:
-    return 1500 if time >= START + QUARTER_S else 1000
-
-
-class Host:
-    """The plant's process, whose memory a test throws away."""
+class Host(PlantHost):
+    """A plant that is told purchases by a test."""
 
     def __init__(self) -> None:
-        self.file = sqlite3.connect(":memory:")
-        for sql in PLANT_TABLES.added.values():
-            self.file.execute(sql)
-        self.sent: list[Publish] = []
-        self.bought = 0
-        self.start()
-
-    def start(self) -> None:
-        state, quarters = load(self.file)
-        self.core = PlantCore(PHYSICAL, price, state or PlantState(level=CAPACITY // 2), quarters)
-
-    def do(self, effects: Sequence[Effect[object]]) -> None:
-        PLANT_TABLES.write(self.file, [e.change for e in effects if isinstance(e, Write)], "INSERT")
-        self.sent += [e for e in effects if isinstance(e, Publish)]
-
-    def slot(self, at: int, supply: SupplyState = SupplyState.NORMAL) -> None:
-        step = run_plant(PHYSICAL, self.core.state.level, LOAD, self.core.setpoint(at), supply)
-        self.bought += step.ordered
-        self.do(self.core.measured(at, step))
-
-    def slots(self, begin: int, end: int) -> None:
-        for at in range(begin, end, SLOT_S):
-            self.slot(at)
+        super().__init__(dear_from=START + QUARTER_S)
 
     def tell(self, now: int = START + 20, **keys: object) -> PlantOutcome:
         command = {"id": "p1", "cmd": "purchase", "until": START + QUARTER_S, "quarter": QUARTER, "energy_mwh": 300_000}
@@ -155,15 +116,14 @@ def test_an_unreadable_command_is_counted_and_changes_nothing() -> None:
 def test_a_report_comes_each_minute_and_at_a_change_of_the_supply() -> None:
     host = Host()
     for second in range(0, 180, SLOT_S):
+        host.supply = SupplyState.NORMAL if second < 75 else SupplyState.LOW
         host.slot(START + second)
-        supply = SupplyState.NORMAL if second < 75 else SupplyState.LOW
-        host.do(host.core.report(supply, START + second + SLOT_S))
     reports = [unpack_json(PlantReport, message.payload) for message in host.sent]
     assert [report.time - START for report in reports] == [15, 75, 90, 150]
     assert {message.qos for message in host.sent} == {0}
     assert {message.topic for message in host.sent} == {"cw1/plant/u/stat"}
     first, low = reports[0], reports[2]
-    assert (first.supply, first.line_w, first.bought_w, first.battery_w) == ("NORMAL", 1920, 0, -960)
+    assert (first.supply, first.line_w, first.bought_w, first.battery_w) == ("NORMAL", 2880, 0, -960)
     assert (low.supply, low.line_w) == ("LOW", 960)
     assert first.prices == ((START, 1000), (START + QUARTER_S, 1500))
-    assert host.core.report(SupplyState.LOW, START + 200, voltage=False) != []
+    assert host.core.report(SupplyState.LOW, START + 200, voltage=False)
