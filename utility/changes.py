@@ -10,6 +10,7 @@ from commonwatt.model.records import EventRecord
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +83,42 @@ class CloseCommand:
     absent: tuple[tuple[int, int, int, int], ...] = ()
 
 
-Change: TypeAlias = Append | KeepDeadLetter | SawGateway | CloseCommand
+@dataclass(frozen=True, kw_only=True)
+class SawPlant:
+    """Store the plant's report in place of its last one.
+
+    Attributes:
+        time: Time of receipt.
+        report: The report.
+    """
+
+    time: EpochSeconds
+    report: PlantReport
+
+
+@dataclass(frozen=True)
+class KeepPlantQuarters:
+    """Store what the plant measured in finished quarters; of a quarter the row with most slots stays."""
+
+    quarters: tuple[PlantQuarter, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClosePurchase:
+    """Close a purchase, so that it is not sent to the plant again.
+
+    Attributes:
+        id: The purchase's id.
+        state: ``done`` if the plant accepted it, ``refused`` if not, ``expired`` without an answer in its quarter.
+        outcome: The outcome, as JSON.
+    """
+
+    id: str
+    state: str
+    outcome: str | None = None
+
+
+Change: TypeAlias = Append | KeepDeadLetter | SawGateway | CloseCommand | SawPlant | KeepPlantQuarters | ClosePurchase
 
 
 @dataclass
@@ -119,7 +155,7 @@ class OpenCommand:
 
     Attributes:
         id: Its id.
-        controller: The controller it is for.
+        controller: The controller it is for, or ``plant``: a purchase.
         message: The message, JSON.
         until: When it expires.
     """

@@ -26,8 +26,19 @@ from commonwatt.protocol.controller_commands import ControllerOutcome
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, DeadLetter, DeadLetterSource, LocalReason
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
-from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, gateway_down, parse_gateway_up
-from utility.changes import Append, Change, CloseCommand, KeepDeadLetter, OpenCommand, SawGateway
+from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantOutcome, PlantReport
+from commonwatt.protocol.topics import ACKS, BATCHES, COMMANDS, OUTCOMES, PLANT, STATUS, gateway_down, parse_gateway_up
+from utility.changes import (
+    Append,
+    Change,
+    CloseCommand,
+    ClosePurchase,
+    KeepDeadLetter,
+    KeepPlantQuarters,
+    OpenCommand,
+    SawGateway,
+    SawPlant,
+)
 from utility.events import CommandsOpen, Event, FromGateway
 from utility.gaps import settled_before
 from utility.ingest.quarantine import event_dead_letters, quarantined_dead_letters, sort_out, sort_out_events
@@ -122,6 +133,8 @@ class Core:
             self._junk.clear()
             self._quarantined.clear()
         parsed = parse_gateway_up(topic)
+        if parsed is not None and parsed.controller == PLANT:
+            return _from_plant(parsed.leaf, payload, now)
         if parsed is None or parsed.controller not in self.registry.controllers:
             # Unknown senders are dropped (P8); the head-end admits none, so a registry update is pending.
             return self._not_registered(topic, payload, now)
@@ -141,7 +154,7 @@ class Core:
         sent: dict[str, EpochSeconds] = {}
         for command in waiting:
             if command.until <= now:
-                effects.append(Write(CloseCommand(id=command.id, controller=command.controller, state="expired")))
+                effects.append(Write(_expired(command)))
                 continue
             last = self._sent.get(command.id)
             # A negative difference means that the clock was set back: the command is due then, too.
@@ -350,3 +363,28 @@ class Core:
             content=content[:MAX_DEAD_LETTER_BYTES],
         )
         return (Write(KeepDeadLetter(sender=sender, dead_letter=dead_letter)),)
+
+
+def _expired(command: OpenCommand) -> Change:
+    if command.controller == PLANT:
+        return ClosePurchase(id=command.id, state="expired")
+    return CloseCommand(id=command.id, controller=command.controller, state="expired")
+
+
+def _from_plant(leaf: str, payload: bytes, now: Now) -> Step:
+    """Store the plant's report, or the outcome of a purchase; an unreadable message is counted only."""
+    try:
+        if leaf == STATUS:
+            report = unpack_json(PlantReport, payload)
+            return Step("plant", (Write(SawPlant(time=now, report=report)), Write(KeepPlantQuarters(report.quarters))))
+        if leaf != OUTCOMES:
+            return Step("malformed")
+        outcome = unpack_json(PlantOutcome, payload)
+    except ProtocolError:
+        return Step("malformed")
+    state = "done" if outcome.result in ("done", "repeated") else "refused"
+    # The quarters are stored as rows of their own; the last one of a full message shows that there may be more.
+    left = outcome.quarters[-1:] if len(outcome.quarters) == MAX_QUARTERS else ()
+    told = outcome.model_copy(update={"quarters": left}).pack().decode()
+    closing = ClosePurchase(id=outcome.id, state=state, outcome=told)
+    return Step("outcome", (Write(closing), Write(KeepPlantQuarters(outcome.quarters))))

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from utility.changes import Committed
 from utility.gateway_metrics import GatewayMetrics
 from utility.health import ALARMS, DISK_FULL, STORE_DAMAGED, Disk
+from utility.plant_metrics import PlantMetrics
 
 _PREFIX = "commonwatt_utility"
 
@@ -23,6 +24,7 @@ _RESULTS = (
     "not_assigned",
     "seen",
     "outcome",
+    "plant",
     "malformed",
     "dropped",
     "store_error",
@@ -67,6 +69,8 @@ class UtilityMetrics:
         self.periods_failed = self._by_job(
             "job_periods_failed", "Due periods of a job that were tried, are not done and are not running now, by job."
         )
+        self.purchases = self._counter("purchases", "Purchases planned for the town's plant, by policy.", "policy")
+        self.limited = self._counted("limited_microgrids", "Microgrids with an import limit, since power is short.")
         self.http_cut = self._counter("http_cut_connections", "Connections to the API closed as too slow or too many.")
         self.queue = self._gauge("queue_messages", "Messages waiting to be committed.")
         self.gaps_open = self._counted("gaps_open_blocks", "Blocks with missing slots that are being requested.")
@@ -119,6 +123,10 @@ class UtilityMetrics:
         """Show how many gateways are registered, and the values of each one's last heartbeat."""
         self.registry.register(gateways)
         self._gauge("gateways", "Gateways that are registered.").set_function(registered)
+
+    def watch_plant(self, plant: PlantMetrics) -> None:
+        """Show the plant's last report."""
+        self.registry.register(plant)
 
     def watch_health(self, alarms: Callable[[], list[str]]) -> None:
         """Show the alarms of the database."""

@@ -31,6 +31,7 @@ from utility.health import Health
 from utility.ingest.ingest import Ingest
 from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
+from utility.plant_metrics import PlantMetrics
 from utility.store.database import Database, sqlite_path
 from utility.timekeeper import Timekeeper
 
@@ -98,6 +99,7 @@ class Service:
         self._expiries = {"mqtt": Expiry(*mqtt), "http": Expiry(*http)}
         gateways = GatewayMetrics(self._ingest.silent_since, self._ingest.said, clock.now)
         self._metrics.watch_gateways(gateways, self._ingest.registered)
+        self._metrics.watch_plant(PlantMetrics(lambda: self._ingest.plant, clock.now))
         self._metrics.connected.set_function(lambda: float(self._link.connected))
         self._metrics.watch_link(lambda: self._link.retained)
         self._api = Api(

@@ -318,6 +318,28 @@ class GatewaySettings(Settings):
         return self.http is not None and (is_loopback(self.http) or self.http_password is not None)
 
 
+class SupplySettings(Settings):
+    """The town's supply: what the plant buys, and who is limited when power is short (docs/supply.md)."""
+
+    buying: Literal["spec", "aces", "rangers", "planner"] = Field(
+        "spec",
+        description="The policy of buying: `spec`, a target with room for residents' exports; `aces`, full when peak "
+        "hours start; `rangers`, up to 75 %, in peak hours down to 25 %; `planner`, the cheapest plan for two days.",
+    )
+    rationing: Literal["aces", "rangers"] = Field(
+        "rangers",
+        description="The rule of rationing: `rangers`, strictly by class with what the plant can deliver; `aces`, by "
+        "the state of the regional supply alone. Emergency services are never limited.",
+    )
+    reserve_permille: int = Field(
+        200,
+        ge=0,
+        le=1000,
+        description="Level of the plant's battery, thousandths of its capacity, that is kept for outages and the "
+        "public microgrid; what lies above it is traded.",
+    )
+
+
 class UtilitySettings(Settings):
     """The utility's service: stores relayed data, requests missing slots and serves the API."""
 
@@ -362,4 +384,7 @@ class UtilitySettings(Settings):
         le=1200,
         description="Whole months (UTC) of readings to keep before the present month; older readings are deleted "
         "and not requested again. Without it all readings are kept.",
+    )
+    supply: SupplySettings = Field(
+        SupplySettings(), description="What the town's plant buys, and who is limited when power is short."
     )

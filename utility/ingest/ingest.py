@@ -17,14 +17,15 @@ from sqlalchemy.exc import OperationalError
 
 from commonwatt.model.effects import Effect, Publish, perform
 from commonwatt.model.now import Now, Trust
-from commonwatt.model.units import ControllerId
+from commonwatt.model.units import ControllerId, EpochSeconds
 from commonwatt.protocol.batches import MAX_BATCH_BLOCKS, MAX_BATCH_BYTES, batch_counts
 from commonwatt.protocol.heartbeats import Heartbeat
+from commonwatt.protocol.plant_messages import PlantReport
 from commonwatt.protocol.topics import BATCHES, parse_gateway_up
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.fair_queue import FairQueue
 from commonwatt.runtime.watchdog import Work
-from utility.changes import Append, Change, Committed, SawGateway
+from utility.changes import Append, Change, Committed, SawGateway, SawPlant
 from utility.core import Core, Refused, Step
 from utility.events import CommandsOpen, FromGateway
 from utility.health import DISK_FULL, STORE_DAMAGED, Health
@@ -33,6 +34,7 @@ from utility.store.checks import is_damage, is_full
 from utility.store.database import Database
 from utility.store.heartbeats import last_heartbeats
 from utility.store.open_commands import open_commands
+from utility.store.plant import last_report, open_purchases
 from utility.store.registry import load_snapshot, registry_revision
 from utility.store.writer import Writer
 
@@ -82,6 +84,7 @@ class Ingest:
         trust: How far gateways may trust the utility's time.
         writing: The writing thread's current step, for a watchdog.
         health: The state of the database.
+        plant: The time of receipt and the last report of the town's plant; ``None``: there was none.
     """
 
     def __init__(
@@ -94,7 +97,9 @@ class Ingest:
         metrics: UtilityMetrics,
         publish: Callable[[Publish], object],
         health: Health,
+        plant: tuple[EpochSeconds, PlantReport] | None = None,
     ) -> None:
+        self.plant = plant
         self.refused: dict[str, Refused] = {}
         self.trust = Trust.NONE
         self.writing = Work()
@@ -137,8 +142,10 @@ class Ingest:
         """
         with database.reads.begin() as connection:
             core = Core(database.store_id, load_snapshot(connection), gap_age_s)
-            heartbeats = last_heartbeats(connection)
-        return cls(database, core, heartbeats, clock=clock, metrics=metrics, publish=publish, health=health)
+            heartbeats, plant = last_heartbeats(connection), last_report(connection)
+        return cls(
+            database, core, heartbeats, clock=clock, metrics=metrics, publish=publish, health=health, plant=plant
+        )
 
     def registered(self) -> int:
         """Return how many gateways are registered."""
@@ -284,6 +291,8 @@ class Ingest:
         for change in changes:
             if isinstance(change, Append):
                 self.silent_since[change.sender] = change.received
+            elif isinstance(change, SawPlant):
+                self.plant = change.time, change.report
             elif isinstance(change, SawGateway):
                 self.silent_since[change.controller] = change.time
                 self.said[change.controller] = change.heartbeat
@@ -293,7 +302,7 @@ class Ingest:
         with self._database.reads.begin() as connection:
             if registry_revision(connection) != self._core.registry.revision:
                 self._core.registry = load_snapshot(connection)
-            waiting = open_commands(connection)
+            waiting = [*open_commands(connection), *open_purchases(connection)]
         return self._core.handle(CommandsOpen(tuple(waiting)), Now(now, self.trust)).effects
 
 

@@ -18,6 +18,7 @@ from commonwatt.runtime.watchdog import Work
 from utility.ingest.ingest import Ingest
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.runner import Job, Schedule
+from utility.jobs.supply import SupplyJob
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
 from utility.store.database import Database
@@ -29,6 +30,9 @@ from utility.store.retention import Retention, make_ahead
 
 MONTHS_S = 3_600
 """Seconds between two runs of the job that makes coming months' partitions and drops old readings."""
+
+SUPPLY_S = 60
+"""Seconds between two looks at the town's supply; a quarter-hour has one purchase."""
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +62,16 @@ class Jobs:
         self._thread = ThreadPoolExecutor(1, "jobs")
         # An SQLite file has one writer at a time; on a server, appends don't wait for other writers.
         self._writing = self._ingest.in_thread if database.has_one_writer else self._in_thread
+        self._supply = SupplyJob(
+            settings.supply,
+            database,
+            metrics,
+            is_trusted=lambda: ingest.trust is not Trust.NONE,
+            in_thread=self._in_thread,
+            writing=self._writing,
+        )
         self._table = (
+            Job(name="supply", cadence=Seconds(SUPPLY_S), catch_up=False, run=self._supply.run),
             Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),

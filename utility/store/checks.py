@@ -20,7 +20,20 @@ _DAMAGE_STATES = {"XX001", "XX002"}
 """PostgreSQL's error codes for a full disk, and for damaged data and a damaged index."""
 
 # Small tables in any town; the parts are too many for a check at every start, and have checksums.
-_SMALL = ("controller", "meter", "series", "gap", "held", "command", "setting", "tally", "period")
+_SMALL = (
+    "controller",
+    "meter",
+    "series",
+    "gap",
+    "held",
+    "command",
+    "setting",
+    "tally",
+    "period",
+    "plant_quarter",
+    "purchase",
+    "ration",
+)
 
 log = logging.getLogger(__name__)
 

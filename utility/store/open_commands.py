@@ -37,9 +37,15 @@ def add_command(connection: Connection, new: OpenCommand, created: int) -> None:
     connection.execute(command.insert().values(**vars(new), created=created, state="open"))
 
 
+_STATES = ("reduce", "supply", "notice", "isolate")
+"""Commands of which the last one alone is wanted. A strategy of sharing has a date, so that two may be wanted."""
+
+
 def _sets(message: str) -> set[str]:
-    """Return what a command sets: the place of an aggregation, or names of periods; nothing for a ``get``."""
+    """Return what a command sets: a state, the place of an aggregation, or names of periods; nothing for a ``get``."""
     fields = json.loads(message)
+    if fields.get("cmd") in _STATES:
+        return {f"state {fields['cmd']}"}
     if fields.get("cmd") in ("aggregate", "deaggregate"):
         return {f"aggregation at {fields['at']}"}
     return set(fields.get("periods", ()))

@@ -51,7 +51,10 @@ from utility.store.tables import (
     meter,
     part,
     period,
+    plant_quarter,
+    purchase,
     quarantined,
+    ration,
     series,
     setting,
     tally,
@@ -77,6 +80,9 @@ _TAKEN = (
     tally,
     setting,
     period,
+    plant_quarter,
+    purchase,
+    ration,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 

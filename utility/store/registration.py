@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Table, bindparam, select
 
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.ids import signed64
-from commonwatt.town.town import Function, Meter, Town
+from commonwatt.town.town import Function, Meter, Town, average_w
 from utility.store.checks import row_crc
 from utility.store.database import read_setting, save_setting
 from utility.store.registry import registry_changed
@@ -121,4 +121,5 @@ def _figures(town: Town) -> dict[str, object]:
         "peak_start_hour": town.table.peak_start_hour,
         "peak_end_hour": town.table.peak_end_hour,
         "peak_factor": town.table.peak_factor,
+        "average_w_of": {f.value: average_w(town.table, f) for f in Function if average_w(town.table, f)},
     }

@@ -17,7 +17,8 @@ from commonwatt.town.town import Direction, Function, Microgrid, average_w
 APARTMENT_PERCENT = 50
 """Percent of its import in the same hour of the last like day that the apartment microgrid gets in ``CRITICAL``."""
 
-_EMERGENCY = frozenset({Function.HOSPITAL, Function.POLICE, Function.FIRE})
+EMERGENCY = frozenset({Function.HOSPITAL, Function.POLICE, Function.FIRE})
+"""The emergency services; their microgrid is public whatever its kind, and never limited."""
 
 
 class Priority(IntEnum):
@@ -73,7 +74,7 @@ Rationing = Callable[[SupplyState, Sequence[Member], int], dict[MicrogridId, Rat
 
 def priority_of(microgrid: Microgrid) -> Priority:
     """Return a microgrid's class; one with a hospital, a police or a fire station is public whatever its kind."""
-    if microgrid.kind == "public" or any(meter.function in _EMERGENCY for meter in microgrid.meters):
+    if microgrid.kind == "public" or any(meter.function in EMERGENCY for meter in microgrid.meters):
         return Priority.PUBLIC
     return Priority.APARTMENTS if microgrid.kind == "apartment" else Priority.HOUSES
 

@@ -82,7 +82,7 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
     with database.reads.begin() as connection:
         assert connection.execute(select(func.count()).select_from(compacted)).scalar() == 1
         assert len(open_commands(connection)) == 1
-    assert done(database) == {"compact": NOW, "gaps": NOW, "months": NOW - NOW % 3600}
+    assert done(database) == {"compact": NOW, "gaps": NOW, "months": NOW - NOW % 3600, "supply": NOW - NOW % 60}
 
 
 def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) -> None:
@@ -92,7 +92,12 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
     metrics = tick(database, times=3)
     with database.reads.begin() as connection:
         rows = connection.execute(select(period.c.job, period.c.start, period.c.attempts)).all()
-    assert sorted(map(tuple, rows)) == [("compact", NOW, 1), ("gaps", NOW, 1), ("months", NOW - NOW % 3600, 1)]
+    assert sorted(map(tuple, rows)) == [
+        ("compact", NOW, 1),
+        ("gaps", NOW, 1),
+        ("months", NOW - NOW % 3600, 1),
+        ("supply", NOW - NOW % 60, 1),
+    ]
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert metrics.registry.get_sample_value("commonwatt_utility_job_periods_overdue", {"task": "compact"}) == 0
 
@@ -114,7 +119,7 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 1}))])
     metrics = tick(database, times=2)
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
-    assert done(database) == {"compact": NOW, "gaps": NOW, "months": NOW - NOW % 3600}
+    assert done(database) == {"compact": NOW, "gaps": NOW, "months": NOW - NOW % 3600, "supply": NOW - NOW % 60}
 
 
 def test_job_that_failed_is_done_by_the_next_tick(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

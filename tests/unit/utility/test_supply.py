@@ -1,0 +1,336 @@
+"""The utility buys for the town's plant: once a quarter-hour, by what it knows, whatever is killed; and it rations."""
+
+import asyncio
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, select
+
+from commonwatt.config.settings import SupplySettings, UtilitySettings
+from commonwatt.model.now import Trust
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.protocol.plant_messages import PlantCommand
+from commonwatt.runtime.clock import Clock
+from harness.worlds.plant import CAPACITY, PlantHost
+from meter_sim.plant_core import PlantState
+from utility.health import Health
+from utility.ingest.ingest import Ingest
+from utility.jobs.table import Jobs
+from utility.metrics import UtilityMetrics
+from utility.store.database import Database, read_setting
+from utility.store.open_commands import open_commands
+from utility.store.plant import quarters_between
+from utility.store.tables import command, purchase, ration
+from utility.supply.deciding import HISTORY_QUARTERS
+
+both_kinds = pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+
+QUARTER = 1_988_892
+START = QUARTER * QUARTER_S
+"""11:00 in New York, on a day in September."""
+
+
+class Killed(BaseException):
+    """The utility's process was killed at a commit."""
+
+
+class Writes:
+    """A database's writes, of which the Nth transaction kills the process before or after its commit."""
+
+    def __init__(self, database: Database) -> None:
+        self._writes = database.writes
+        self.dialect = database.writes.dialect
+        self.done = 0
+        self.kill: tuple[int, str] | None = None
+
+    @contextmanager
+    def begin(self) -> Iterator[Connection]:
+        self.done += 1
+        kills = self.kill is not None and self.kill[0] == self.done
+        with self._writes.begin() as connection:
+            yield connection
+            if kills and self.kill is not None and self.kill[1] == "before":
+                raise Killed
+        if kills:
+            raise Killed
+
+
+class World:
+    """The utility's ingest and jobs, a plant, and messages between them that arrive at once."""
+
+    def __init__(self, database: Database, buying: str = "spec", rationing: str = "rangers") -> None:
+        supply = SupplySettings.model_validate({"buying": buying, "rationing": rationing})
+        self.settings = UtilitySettings(supply=supply)
+        self.database = database
+        self.clock = Clock(origin=START - 900, monotonic_origin=0, speed=0)
+        self.plant = PlantHost(dear_from=START + 16 * QUARTER_S, level=CAPACITY * 99 // 100)
+        self.loses_outcomes = False
+        self.trust = Trust.NETWORK
+        self.sent: list[tuple[str, bytes]] = []
+
+    async def start(self) -> None:
+        self.metrics = UtilityMetrics()
+        self.ingest = Ingest.load(
+            self.database,
+            clock=self.clock,
+            metrics=self.metrics,
+            publish=lambda message: self.sent.append((message.topic, message.payload)),
+            gap_age_s=1800,
+            health=Health(None),
+        )
+        self.ingest.trust = self.trust
+        self.jobs = Jobs(self.settings, self.database, self.clock, self.ingest, self.metrics)
+
+    def stop(self) -> None:
+        self.jobs.close()
+        self.ingest.close()
+
+    async def step(self, *, plant: bool = True) -> None:
+        """Run 15 s."""
+        at = int(self.clock.now())
+        if plant:
+            self.plant.slot(at)
+        self.clock.follow(at + SLOT_S)
+        await self.deliver()
+        await self.jobs.tick()
+        await self.ingest.poll()
+        for topic, payload in self.sent:
+            if plant and topic == "cw1/plant/d/cmd":
+                self.plant.do(self.plant.core.receive(payload, at + SLOT_S))
+        self.sent.clear()
+        await self.deliver()
+
+    async def deliver(self) -> None:
+        arrived, self.plant.sent = self.plant.sent, []
+        if self.loses_outcomes:
+            arrived = [message for message in arrived if not message.topic.endswith("out")]
+        if arrived:
+            await self.ingest.take_in([(message.topic, message.payload) for message in arrived])
+
+    async def until(self, end: int, *, plant: bool = True) -> None:
+        """Run until ``end``; the utility's jobs rest after the first minutes of each quarter-hour."""
+        while (at := int(self.clock.now())) < end:
+            if at % QUARTER_S < 240:
+                await self.step(plant=plant)
+                continue
+            if plant:
+                self.plant.slot(at)
+            self.clock.follow(at + SLOT_S)
+            if at % 60 == 0:
+                await self.deliver()
+
+    def rows(self) -> list[Any]:
+        with self.database.reads.begin() as connection:
+            return list(connection.execute(select(purchase).order_by(purchase.c.quarter)).all())
+
+    def bought(self, row: Any) -> bool:
+        """Whether the plant bought a purchase, once; a full battery, or its power, may cut the last of a late one."""
+        return bool(row.energy * 4 // 5 <= self.plant.bought_in(row.quarter) <= row.energy)
+
+    def words(self) -> str:
+        with self.database.reads.begin() as connection:
+            return read_setting(connection, "supply") or ""
+
+    def rations(self) -> dict[str, tuple[str, int | None]]:
+        with self.database.reads.begin() as connection:
+            return {row.controller: (row.supply, row.import_limit_w) for row in connection.execute(select(ration))}
+
+
+def play(world: World, story: Callable[[World], Any]) -> None:
+    async def run() -> None:
+        await world.start()
+        try:
+            await story(world)
+        finally:
+            world.stop()
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("policy", ["spec", "aces", "rangers", "planner"])
+def test_each_quarter_hour_has_one_purchase_which_the_plant_buys(database: Database, policy: str) -> None:  # req: U4
+    async def story(world: World) -> None:
+        await world.until(START + 2 * QUARTER_S)
+        before, first, second = world.rows()
+        assert [row.quarter for row in (before, first, second)] == [QUARTER - 1, QUARTER, QUARTER + 1]
+        for row in (first, second):
+            assert (row.state, row.policy, row.price) == ("done", policy, 1000)
+            assert row.reason
+            assert json.loads(row.outcome)["result"] == "done"
+            assert world.bought(row)
+            assert (row.energy > 0) == (policy != "rangers"), "above 75 % the battery serves"
+        assert json.loads(second.inputs)["expected"] == 60 * 4_000
+        assert world.plant.core.state.keep == 12_000_000 // 5
+        assert world.metrics.registry.get_sample_value("commonwatt_utility_purchases_total", {"policy": policy}) == 3
+
+    play(World(database, buying=policy), story)
+
+
+@both_kinds
+def test_a_lost_outcome_is_sent_again_and_buys_nothing_twice(database: Database) -> None:
+    async def story(world: World) -> None:
+        world.loses_outcomes = True
+        await world.until(START + 300)
+        world.loses_outcomes = False
+        await world.step()
+        await world.until(START + QUARTER_S)
+        first = world.rows()[1]
+        assert json.loads(first.outcome)["result"] == "repeated"
+        assert world.bought(first)
+
+    play(World(database), story)
+
+
+KILLS = 14
+"""Write transactions from the quarter-hour's start to the closed purchase, with a margin."""
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_utility_killed_at_any_commit_buys_each_quarter_once(database: Database, when: str) -> None:
+    async def story(world: World) -> None:
+        writes = Writes(database)
+        database.writes = writes  # type: ignore[assignment]
+        world.stop()
+        await world.start()
+        await world.until(START)
+        kills = 0
+        for number in range(KILLS):
+            begin = START + number * QUARTER_S
+            writes.done, writes.kill = 0, (number + 1, when)
+            while world.clock.now() < begin + 180:
+                try:
+                    await world.step()
+                except Killed:
+                    kills += 1
+                    writes.kill = None
+                    world.stop()
+                    world.sent.clear()
+                    await world.start()
+            # Only the plant goes on to the quarter's end.
+            world.plant.slots(begin + 180, begin + QUARTER_S)
+            world.clock.follow(begin + QUARTER_S)
+        assert kills == KILLS
+        rows = {row.quarter: row for row in world.rows()}
+        for quarter in range(QUARTER, QUARTER + KILLS):
+            assert rows[quarter].state == "done"
+            assert world.bought(rows[quarter])
+        assert len(rows) == KILLS + 1
+
+    play(World(database), story)
+
+
+def test_a_plant_that_was_replaced_by_an_older_database_is_not_bought_for_twice(database: Database) -> None:
+    async def story(world: World) -> None:
+        await world.until(START + 120)
+        bought = world.rows()[-1]
+        with database.writes.begin() as connection:
+            connection.execute(purchase.delete())
+        await world.until(START + QUARTER_S)
+        (again,) = world.rows()
+        assert again.state == "refused"
+        assert json.loads(again.outcome)["held"] == bought.id
+        assert world.bought(bought)
+
+    play(World(database), story)
+
+
+def test_without_a_present_report_nothing_is_bought_and_the_reason_is_said(database: Database) -> None:
+    async def story(world: World) -> None:
+        await world.step(plant=False)
+        assert (world.words(), world.rows()) == ("no plant has reported yet", [])
+        await world.until(START)
+        await world.until(START + 600, plant=False)
+        assert [row.quarter for row in world.rows()] == [QUARTER - 1]
+        assert re.fullmatch("the plant's last report came at .*", world.words())
+        # The plant is back late in the quarter-hour: only what is left of it is bought.
+        for _ in range(8):
+            await world.step()
+        last = world.rows()[-1]
+        assert (last.quarter, world.words()) == (QUARTER, "")
+        assert "for the last " in last.reason
+
+    play(World(database), story)
+
+
+def test_with_a_clock_that_is_not_trusted_nothing_is_bought(database: Database) -> None:
+    async def story(world: World) -> None:
+        await world.until(START - 800)
+        assert (world.words(), world.rows()) == ("the utility's clock is not synchronised", [])
+
+    world = World(database)
+    world.trust = Trust.NONE
+    play(world, story)
+
+
+def test_a_level_that_cannot_be_is_not_bought_for(database: Database) -> None:
+    async def story(world: World) -> None:
+        world.plant.core.state = PlantState(level=99_000_000)
+        await world.until(START - 800)
+        assert "can't be" in world.words()
+        assert world.rows() == []
+
+    play(World(database), story)
+
+
+def test_quarters_that_the_utility_missed_come_with_the_next_outcome(database: Database) -> None:
+    async def story(world: World) -> None:
+        # The plant ran for two days before the utility saw it.
+        world.plant.slots(START - 900 - 200 * QUARTER_S, START - 900)
+        world.plant.sent.clear()
+        await world.until(START + QUARTER_S + 120)
+        asked = [PlantCommand.model_validate_json(row.message).first_quarter for row in world.rows()]
+        assert asked == [QUARTER - 1 - HISTORY_QUARTERS, QUARTER - 51, None], "150 rows at a time"
+        with database.reads.begin() as connection:
+            found = [row.quarter for row in quarters_between(connection, 0, QUARTER)]
+        assert found == list(range(QUARTER - 201, QUARTER + 1))
+
+    play(World(database), story)
+
+
+@both_kinds
+def test_a_short_supply_is_told_to_each_controller_and_ends_by_itself(database: Database) -> None:  # req: A8, P5
+    async def story(world: World) -> None:
+        await world.until(START)
+        assert world.rations() == {}
+        world.plant.supply = SupplyState.CRITICAL
+        await world.until(START + 120)
+        assert world.rations() == {"r001": ("CRITICAL", 0), "r002": ("CRITICAL", 0)}
+        with database.reads.begin() as connection:
+            waiting = [json.loads(one.message) for one in open_commands(connection)]
+        told = [(one["cmd"], one["supply"], one["import_limit_w"], one["for_s"]) for one in waiting]
+        assert told == [("supply", "CRITICAL", 0, 1800)] * 2
+        assert world.metrics.registry.get_sample_value("commonwatt_utility_limited_microgrids") == 2
+        # It is renewed each quarter-hour, and what waits is replaced.
+        await world.until(START + QUARTER_S + 120)
+        with database.reads.begin() as connection:
+            assert len(open_commands(connection)) == 2
+            assert len(connection.execute(select(command.c.id).where(command.c.state == "superseded")).all()) == 2
+        world.plant.supply = SupplyState.NORMAL
+        await world.until(START + QUARTER_S + 240)
+        assert world.rations() == {"r001": ("NORMAL", None), "r002": ("NORMAL", None)}
+        await world.until(START + 3 * QUARTER_S)
+        with database.reads.begin() as connection:
+            told_after = connection.execute(select(command.c.created)).scalars().all()
+        assert max(told_after) < START + 2 * QUARTER_S, "NORMAL is told once"
+
+    play(World(database, rationing="aces"), story)
+
+
+def test_a_restart_tells_nobody_again(database: Database) -> None:
+    async def story(world: World) -> None:
+        world.plant.supply = SupplyState.LOW
+        await world.until(START + 120)
+        with database.reads.begin() as connection:
+            before = connection.execute(select(command.c.id)).scalars().all()
+        world.stop()
+        await world.start()
+        await world.until(START + 300)
+        with database.reads.begin() as connection:
+            assert connection.execute(select(command.c.id)).scalars().all() == before
+
+    play(World(database, rationing="aces"), story)

@@ -1,0 +1,188 @@
+"""The job of the town's supply: each minute it plans the purchase of the quarter-hour if there is none, and rations.
+
+A repeated run changes nothing: a quarter has one purchase, and a controller is told only what it was not told yet.
+"""
+
+import json
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from secrets import token_hex
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from commonwatt.config.settings import SupplySettings
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S, EpochSeconds, MicrogridId, Quarter
+from commonwatt.protocol.plant_messages import PlantAction, PlantCommand
+from utility.metrics import UtilityMetrics
+from utility.store.database import Database, read_setting, save_setting
+from utility.store.job_leases import Turn
+from utility.store.plant import (
+    NewPurchase,
+    add_purchase,
+    asked_until,
+    first_lacking,
+    has_purchase,
+    last_report,
+    quarters_between,
+)
+from utility.store.rations import NewRation, count_limited, members, tell, timezone_of, told
+from utility.supply.announcing import Told, must_tell
+from utility.supply.buying.policies import POLICIES
+from utility.supply.deciding import (
+    HISTORY_QUARTERS,
+    Facts,
+    inputs_of,
+    planned,
+    price_at,
+    rations_of,
+    situation_of,
+    unknown,
+    unplanned,
+)
+from utility.supply.forecast import like_hours
+from utility.supply.rationing import RATIONING
+
+WORDS = "supply"
+"""Setting with the reason why the present quarter-hour has no purchase; empty: it has one."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """What a run decided.
+
+    Attributes:
+        words: Why there is no purchase; empty: there is one.
+        purchase: The purchase to store; ``None``: there is one already, or none can be planned.
+        rations: The rations to tell.
+        rationed: What the rations were decided for; ``None``: they were not.
+    """
+
+    words: str = ""
+    purchase: NewPurchase | None = None
+    rations: tuple[NewRation, ...] = ()
+    rationed: tuple[Quarter, SupplyState, int] | None = None
+
+
+class SupplyJob:
+    """Plans and writes; reading and planning are on the jobs' thread, writing on the one for writes."""
+
+    def __init__(
+        self,
+        settings: SupplySettings,
+        database: Database,
+        metrics: UtilityMetrics,
+        *,
+        is_trusted: Callable[[], bool],
+        in_thread: Callable[..., Awaitable[Any]],
+        writing: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._metrics = metrics
+        self._is_trusted = is_trusted
+        self._in_thread = in_thread
+        self._writing = writing
+        self._policy = POLICIES[settings.buying]()
+        self._rule = RATIONING[settings.rationing]
+        self._rationed: tuple[Quarter, SupplyState, int] | None = None
+
+    async def run(self, turn: Turn) -> None:
+        """Plan what is to be done now, and write it in one transaction."""
+        plan: _Plan = await self._in_thread(self._plan, turn.now)
+        is_new, limited = await self._writing(self._apply, plan, turn.now)
+        if is_new:
+            self._metrics.purchases.labels(self._settings.buying).inc()
+        self._metrics.limited.set(limited)
+        self._rationed = plan.rationed or self._rationed
+
+    def _plan(self, now: EpochSeconds) -> _Plan:
+        facts, is_bought = self._facts(now)
+        if (why := unknown(facts)) is not None:
+            return _Plan(words=why)
+        rations, rationed = self._rations(facts)
+        if is_bought:
+            return _Plan(rations=rations, rationed=rationed)
+        if (why := unplanned(facts)) is not None:
+            return _Plan(words=why, rations=rations, rationed=rationed)
+        return _Plan(purchase=self._purchase(facts), rations=rations, rationed=rationed)
+
+    def _facts(self, now: EpochSeconds) -> tuple[Facts, bool]:
+        """Return the facts, and whether the present quarter-hour has a purchase."""
+        quarter = now // QUARTER_S
+        with self._database.reads.begin() as connection:
+            facts = Facts(
+                now=now,
+                is_trusted=self._is_trusted(),
+                seen=last_report(connection),
+                quarters=quarters_between(connection, quarter - HISTORY_QUARTERS, quarter - 1),
+                zone=ZoneInfo(timezone_of(connection)),
+                reserve_permille=self._settings.reserve_permille,
+            )
+            return facts, has_purchase(connection, quarter)
+
+    def _purchase(self, facts: Facts) -> NewPurchase:
+        assert facts.seen is not None
+        situation = situation_of(facts)
+        purchase = planned(self._policy, facts, situation)
+        with self._database.reads.begin() as connection:
+            begin = asked_until(connection) or facts.quarter - HISTORY_QUARTERS
+        first = first_lacking(facts.quarters, begin, facts.quarter)
+        command = PlantCommand(
+            # Not the quarter alone: a database that was restored may plan a quarter anew, and differently.
+            id=f"buy-{facts.quarter}-{token_hex(4)}",
+            cmd=PlantAction.PURCHASE,
+            until=situation.now + QUARTER_S,
+            quarter=facts.quarter,
+            energy_mwh=purchase.energy,
+            keep_mwh=facts.reserve,
+            first_quarter=first,
+        )
+        return NewPurchase(
+            command=command,
+            energy=purchase.energy,
+            price=price_at(facts.seen[1], situation.now),
+            policy=self._settings.buying,
+            reason=purchase.reason,
+            inputs=inputs_of(facts, situation),
+        )
+
+    def _rations(self, facts: Facts) -> tuple[tuple[NewRation, ...], tuple[Quarter, SupplyState, int]]:
+        """Return the rations to tell: decided once a quarter-hour, and at a change of the supply or of the line."""
+        assert facts.seen is not None
+        supply = facts.seen[1].supply
+        rationed = facts.quarter, supply, facts.seen[1].line_w
+        if rationed == self._rationed:
+            return (), rationed
+        hours = like_hours(facts.quarter * QUARTER_S, facts.zone)
+        with self._database.reads.begin() as connection:
+            before = told(connection)
+            asking = members(connection, facts.quarter, hours, _limited(before, facts.now))
+        found = rations_of(self._rule, facts, asking)
+        new = tuple(
+            NewRation(controller=name, supply=supply, ration=one, id=f"supply-{facts.now}-{token_hex(4)}")
+            for name, one in found.items()
+            if must_tell(one, supply, before.get(name), facts.now, facts.quarter)
+        )
+        return new, rationed
+
+    def _apply(self, plan: _Plan, now: EpochSeconds) -> tuple[bool, int]:
+        """Write a plan in one transaction; return whether a purchase was added, and how many microgrids are limited."""
+        with self._database.writes.begin() as connection:
+            added = plan.purchase is not None and add_purchase(connection, plan.purchase, now)
+            tell(connection, plan.rations, now)
+            if (read_setting(connection, WORDS) or "") != plan.words:
+                save_setting(connection, WORDS, plan.words)
+                if plan.words:
+                    log.warning("no purchase for this quarter-hour yet: %s", plan.words)
+            limited = count_limited(connection, now)
+        if added and plan.purchase is not None:
+            log.info("buying: %s", json.dumps({"mwh": plan.purchase.energy, "why": plan.purchase.reason}))
+        return added, limited
+
+
+def _limited(before: Mapping[MicrogridId, Told], now: EpochSeconds) -> frozenset[MicrogridId]:
+    return frozenset(name for name, one in before.items() if one.until > now and one.import_limit_w is not None)

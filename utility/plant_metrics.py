@@ -1,0 +1,82 @@
+"""The plant's last report as metrics (T5, K4)."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.plant_messages import PlantReport
+from utility.supply.deciding import price_at
+
+_PREFIX = "commonwatt_utility"
+
+_TEXTS = {
+    "plant_battery_watt_hours": "Level of the plant's battery.",
+    "plant_capacity_watt_hours": "Capacity of the plant's battery.",
+    "plant_kept_watt_hours": "Level of the plant's battery that is kept for outages and the public microgrid.",
+    "plant_battery_watts": "Power into the plant's battery; negative: out of it.",
+    "plant_bought_watts": "Power from the regional grid; negative: to it.",
+    "plant_line_limit_watts": "Limit of the line to the regional grid; 0 without voltage.",
+    "regional_price_ratio": "Price of regional energy, as a multiple of the price outside peak hours.",
+}
+
+
+class PlantMetrics(Collector):
+    """Collector of the plant's last report; read at each scrape. Without a report there are no values.
+
+    Args:
+        seen: The time of receipt and the last report; ``None``: there was none.
+        now: The service's clock.
+    """
+
+    def __init__(self, seen: Callable[[], tuple[EpochSeconds, PlantReport] | None], now: Callable[[], float]) -> None:
+        self._seen = seen
+        self._now = now
+
+    def collect(self) -> Iterable[Metric]:
+        """Yield the age and the values of the last report."""
+        seen, now = self._seen(), self._now()
+        text = "Seconds since the plant's last report."
+        yield _gauge("plant_last_seen_seconds", text, None if seen is None else max(0.0, now - seen[0]))
+        values = {} if seen is None else _values(seen[1], int(now))
+        for name, text in _TEXTS.items():
+            yield _gauge(name, text, values.get(name))
+        yield _states(None if seen is None else seen[1].supply)
+        yield _last_quarter(None if seen is None else seen[1])
+
+
+def _values(report: PlantReport, now: EpochSeconds) -> dict[str, float]:
+    figures = (
+        report.level_mwh / 1000,
+        report.capacity_mwh / 1000,
+        report.keep_mwh / 1000,
+        report.battery_w,
+        report.bought_w,
+        report.line_w,
+        price_at(report, now) / 1000,
+    )
+    return dict(zip(_TEXTS, figures, strict=True))
+
+
+def _states(present: SupplyState | None) -> Metric:
+    text = "1 for the state of the regional supply, 0 for the others."
+    family = GaugeMetricFamily(f"{_PREFIX}_supply_state", text, labels=["state"])
+    for state in SupplyState if present is not None else ():
+        family.add_metric([state.value], float(present is state))
+    return family
+
+
+def _last_quarter(report: PlantReport | None) -> Metric:
+    text = "Energy in the plant's last finished quarter-hour, by kind: bought by order or for need, sold, net use."
+    family = GaugeMetricFamily(f"{_PREFIX}_plant_quarter_watt_hours", text, labels=["kind"])
+    if report is not None and report.quarters:
+        row = report.quarters[-1]
+        for kind, energy in (("ordered", row.ordered), ("needed", row.needed), ("sold", row.sold), ("net", row.net)):
+            family.add_metric([kind], energy / 1000)
+    return family
+
+
+def _gauge(name: str, text: str, value: float | None) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value=value)
