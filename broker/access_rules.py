@@ -21,6 +21,7 @@ from commonwatt.protocol.topics import (
     LTE,
     MICROGRID_PATTERN,
     OUTCOMES,
+    PLANT,
     RECORDS,
     ROOT,
     STATUS,
@@ -52,6 +53,7 @@ class Grant:
 
 _METER_LEAVES = (RECORDS, EVENTS, LEVELS, OUTCOMES)
 _GATEWAY_LEAVES = (BATCHES, STATUS, OUTCOMES)
+_PLANT_LEAVES = (STATUS, OUTCOMES)
 _DOWN_LEAVES = (ACKS, COMMANDS)
 
 # A gateway has two grants each: on the broker of its microgrid (its meters' topics), and on the head-end (its own).
@@ -67,6 +69,9 @@ GRANTS: Mapping[tuple[Role, Action], tuple[Grant, ...]] = {
         Grant("{microgrid}/{a_meter}/u", (*_METER_LEAVES, LTE)),
         Grant("{identity}/d", _DOWN_LEAVES),
     ),
+    (Role.PLANT, Action.PUBLISH): (Grant("{identity}/u", _PLANT_LEAVES),),
+    (Role.PLANT, Action.RECEIVE): (Grant("{identity}/d", (COMMANDS,)),),
+    # A controller's name also matches the plant's.
     (Role.UTILITY, Action.PUBLISH): (Grant("{a_microgrid}/d", _DOWN_LEAVES),),
     (Role.UTILITY, Action.RECEIVE): (Grant("{a_microgrid}/u", _GATEWAY_LEAVES),),
 }
@@ -76,6 +81,7 @@ IDENTITY_PATTERNS: Mapping[Role, str] = {
     Role.METER: ID_PATTERN,
     Role.GATEWAY: MICROGRID_PATTERN,
     Role.UTILITY: MICROGRID_PATTERN,
+    Role.PLANT: PLANT,
 }
 """The pattern of each role's whole identity."""
 
@@ -99,7 +105,7 @@ _RULES: dict[tuple[Role, Action], re.Pattern[str]] = {
     **{key: _pattern(*key) for key in GRANTS},
     **{
         (role, Action.SUBSCRIBE): _pattern(role, Action.RECEIVE, wildcard=r"(?:\+|{})")
-        for role in (Role.METER, Role.GATEWAY)
+        for role in (Role.METER, Role.GATEWAY, Role.PLANT)
     },
     (Role.UTILITY, Action.SUBSCRIBE): re.compile(re.escape(all_gateways_up())),
 }

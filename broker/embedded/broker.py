@@ -270,7 +270,7 @@ class EmbeddedBroker:
     def _allowance(self, device: Device) -> Allowance:
         """Return a device's allowance: a gateway has one share for each of its meters, the utility for each gateway."""
         if device.identity not in self._allowances:
-            below = {Role.METER: (), Role.GATEWAY: (Role.METER,), Role.UTILITY: (Role.GATEWAY,)}[device.role]
+            below = {Role.GATEWAY: (Role.METER,), Role.UTILITY: (Role.GATEWAY,)}.get(device.role, ())
             known = self.devices.known.values()
             count = sum(d.role in below and device.microgrid in ("", d.microgrid) for d in known)
             rate = self._packets_per_s * (1 + count)

@@ -25,7 +25,7 @@ CA_FILE, KEY_FILE, ISSUED_FILE, REVOKED_FILE = "ca.pem", "ca-key.pem", "issued.j
 BROKER_FILE = "broker.pem"
 """A broker's certificate and key, in its folder."""
 
-DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem"}
+DEVICE_FILE = {Role.GATEWAY: "gateway.pem", Role.UTILITY: "utility.pem", Role.PLANT: "plant.pem"}
 """The certificate and key of a gateway or the utility, in its folder."""
 
 BROKER_DAYS, DEVICE_DAYS = 365, 90

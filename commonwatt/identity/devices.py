@@ -35,6 +35,7 @@ class Role(StrEnum):
     METER = "meter"
     GATEWAY = "gateway"
     UTILITY = "utility"
+    PLANT = "plant"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +45,7 @@ class Device:
     Attributes:
         identity: MQTT client id.
         role: Its role.
-        microgrid: The microgrid of its topics; empty for the utility.
+        microgrid: The microgrid of its topics; empty for the utility, ``plant`` for the plant.
         token_sha256: Hexadecimal digest of its token.
         revoked: The reason for its revocation; empty: not revoked.
         mosquitto: Its token's digest in Mosquitto's password format; empty: registered without this digest.

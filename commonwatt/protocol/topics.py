@@ -2,7 +2,7 @@
 
 Up (``u``) runs towards the utility, down (``d``) towards the meters, so each party needs one subscription and each
 access rule is one line. A device's identity is its MQTT client id: a meter's decimal id, a microgrid's id for its
-gateway, ``utility`` for the utility.
+gateway, ``utility`` for the utility, ``plant`` for the town's plant, which has the topics of a controller.
 """
 
 import re
@@ -16,6 +16,9 @@ ROOT = "cw1"
 
 UTILITY = "utility"
 """The utility's identity."""
+
+PLANT = "plant"
+"""The plant's identity: the name of a controller at the head-end, and of no microgrid."""
 
 MICROGRID_PATTERN = r"[a-z][a-z0-9-]{0,15}"
 """The form of a microgrid's name. It starts with a letter, so that it differs from a meter's id."""

@@ -34,6 +34,7 @@ from commonwatt.protocol.controller_commands import ACTIONS, ControllerCommand, 
 from commonwatt.protocol.heartbeats import Heartbeat, LineByteCount
 from commonwatt.protocol.json_messages import Message, unpack_json
 from commonwatt.protocol.meter_messages import Refusal, unpack_level, unpack_put, unpack_put_ack
+from commonwatt.protocol.plant_messages import MAX_QUARTERS, PlantAction, PlantCommand, PlantOutcome, PlantReport
 from commonwatt.town.town import load_town
 
 PAGE = (Path(__file__).parents[2] / "docs" / "protocol.md").read_text(encoding="utf-8")
@@ -221,6 +222,9 @@ MODELS: dict[str, type[Message]] = {
     "controller-outcome": ControllerOutcome,
     "heartbeat": Heartbeat,
     "lte-use": LineByteCount,
+    "plant-command": PlantCommand,
+    "plant-outcome": PlantOutcome,
+    "plant-report": PlantReport,
 }
 
 
@@ -279,6 +283,16 @@ def test_controller_commands_of_the_page_are_those_of_the_code() -> None:  # req
     text = " ".join(row[1] for row in table)
     for key in set(ControllerCommand.model_fields) - {"v", "id", "cmd", "until"}:
         assert re.search(rf"\b{key}\b", text), key
+
+
+def test_plant_commands_of_the_page_are_those_of_the_code() -> None:  # req: C3
+    text = section("The plant")
+    table = rows(text)[1:]
+    assert [row[0] for row in table] == list(PlantAction)
+    for model in (PlantCommand, PlantOutcome, PlantReport):
+        for key in set(model.model_fields) - {"v", "id", "reason"}:
+            assert re.search(rf"\b{key}\b", text), key
+    assert f"at most {MAX_QUARTERS} rows" in text
 
 
 def test_results_of_the_page_are_those_of_the_code() -> None:
@@ -348,6 +362,8 @@ def test_topics_of_the_page_are_those_of_the_code() -> None:
         *(topics.meter_down("<microgrid>", 0, leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
         *(topics.gateway_up("<controller>", leaf) for leaf in ("batch", "stat", "out")),
         *(topics.gateway_down("<controller>", leaf) for leaf in (topics.ACKS, topics.COMMANDS)),
+        *(topics.gateway_up(topics.PLANT, leaf) for leaf in ("stat", "out")),
+        topics.gateway_down(topics.PLANT, topics.COMMANDS),
     }
     own = topics.broker_up("<microgrid>")
     assert {row[1] for row in table} == {t if t == own else t.replace("/0/", "/<meter>/") for t in built}

@@ -22,7 +22,7 @@ from commonwatt.identity.devices import (
 )
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MicrogridId
-from commonwatt.protocol.topics import UTILITY
+from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.service import only_one
 from commonwatt.town.registry import load_registry, registry_of, save_registry
 from commonwatt.town.town import Microgrid, Town
@@ -68,7 +68,7 @@ def enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable
         ConfigError: An existing token file can't be read, the town file moves a registered device, or
             another command uses the folder.
     """
-    if taken := {UTILITY, HEAD_END, AUTHORITY_FOLDER} & town.microgrids.keys():
+    if taken := {UTILITY, PLANT, HEAD_END, AUTHORITY_FOLDER} & town.microgrids.keys():
         raise ConfigError(f"microgrid {min(taken)} has the name of a folder of the utility; give it another id")
     # The lock also excludes a revocation meanwhile, which would be overwritten.
     with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
@@ -83,10 +83,12 @@ def _enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterabl
         gateways[microgrid.id], new = _enrol_microgrid(microgrid, _folder(out / microgrid.id))
         made += new
     own, new = _tokens(_folder(out / UTILITY) / "utility-tokens.json", [UTILITY])
+    plant, new_plant = _tokens(_folder(out / PLANT) / "plant-tokens.json", [PLANT])
     devices = [_device(identity, Role.GATEWAY, identity, token) for identity, token in gateways.items()]
     devices.append(_device(UTILITY, Role.UTILITY, "", own[UTILITY]))
+    devices.append(_device(PLANT, Role.PLANT, PLANT, plant[PLANT]))
     _save(_folder(out / HEAD_END) / "devices.json", devices)
-    return made + new
+    return made + new + new_plant
 
 
 def _enrol_microgrid(microgrid: Microgrid, folder: Path) -> tuple[str, int]:

@@ -25,7 +25,8 @@ METER_2 = device("2", Role.METER, "r002")
 GATEWAY_1 = device("r001", Role.GATEWAY, "r001")
 GATEWAY_2 = device("r002", Role.GATEWAY, "r002")
 UTILITY = device(topics.UTILITY, Role.UTILITY, "")
-DEVICES = (METER_1, METER_11, METER_2, GATEWAY_1, GATEWAY_2, UTILITY)
+PLANT = device(topics.PLANT, Role.PLANT, topics.PLANT)
+DEVICES = (METER_1, METER_11, METER_2, GATEWAY_1, GATEWAY_2, UTILITY, PLANT)
 
 METERS = {"1": "r001", "11": "r001", "2": "r002"}
 
@@ -48,9 +49,13 @@ def granted(who: Device) -> set[tuple[Action, str]]:
         grants |= {(Action.PUBLISH, f"cw1/{name}/u/{leaf}") for leaf in GATEWAY_LEAVES}
         grants |= {(Action.SUBSCRIBE, f"cw1/{name}/d/{leaf}") for leaf in (*DOWN_LEAVES, "+")}
         grants |= {(Action.RECEIVE, f"cw1/{name}/d/{leaf}") for leaf in DOWN_LEAVES}
+    elif who.role is Role.PLANT:
+        grants |= {(Action.PUBLISH, f"cw1/plant/u/{leaf}") for leaf in ("stat", "out")}
+        grants |= {(Action.SUBSCRIBE, f"cw1/plant/d/{leaf}") for leaf in ("cmd", "+")}
+        grants.add((Action.RECEIVE, "cw1/plant/d/cmd"))
     else:
         grants.add((Action.SUBSCRIBE, "cw1/+/u/+"))
-        for microgrid in ("r001", "r002", "r0011"):
+        for microgrid in ("r001", "r002", "r0011", "plant"):
             grants |= {(Action.PUBLISH, f"cw1/{microgrid}/d/{leaf}") for leaf in DOWN_LEAVES}
             grants |= {(Action.RECEIVE, f"cw1/{microgrid}/u/{leaf}") for leaf in GATEWAY_LEAVES}
     return grants
@@ -60,7 +65,7 @@ LEAVES = ("rec", "ev", "lvl", "out", "lte", "batch", "stat", "ack", "cmd", "+", 
 EVERYTHING = sorted(
     {
         "/".join(levels)
-        for microgrid in ("r001", "r002", "r0011", "+", "#", "", "$SYS")
+        for microgrid in ("r001", "r002", "r0011", "plant", "+", "#", "", "$SYS")
         for meter in ("1", "11", "2", "01", "+", "#", "")
         for direction in ("u", "d", "+", "#", "x")
         for leaf in LEAVES

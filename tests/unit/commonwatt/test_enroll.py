@@ -45,7 +45,7 @@ def listed(out: Path) -> list[dict[str, str]]:
 def test_from_registered_to_every_file_in_its_place(out: Path) -> None:
     good(out, "authority")
     good(out, "broker", "head-end", "--address", "utility.example", "--address", "10.0.0.7")
-    assert "3 certificates made" in good(out, "device", "--all")
+    assert "4 certificates made" in good(out, "device", "--all")
     meter = next(i for i, d in load_devices(out / "r001" / "devices.json").items() if d.role == "meter")
     good(out, "device", meter)
     assert {row["file"] for row in listed(out)} == {
@@ -53,6 +53,7 @@ def test_from_registered_to_every_file_in_its_place(out: Path) -> None:
         "r001/gateway.pem",
         "r002/gateway.pem",
         "utility/utility.pem",
+        "plant/plant.pem",
         f"r001/meter-certificates/{meter}.pem",
     }
     assert {(row["name"], row["state"]) for row in listed(out)} == {
@@ -60,6 +61,7 @@ def test_from_registered_to_every_file_in_its_place(out: Path) -> None:
         ("r001", "valid"),
         ("r002", "valid"),
         ("utility", "valid"),
+        ("plant", "valid"),
         (meter, "valid"),
     }
     ca = (out / "authority" / "ca.pem").read_bytes()

@@ -132,7 +132,7 @@ def town_file(tmp_path: Path) -> Path:
 def test_a_town_is_registered_with_its_secrets_and_its_database_apart(town_file: Path, tmp_path: Path) -> None:
     out, database = tmp_path / "out", tmp_path / "utility.db"
     made = CliRunner().invoke(app, ["register", "--town", str(town_file), "--out", str(out)])
-    assert made.stdout == f"1 microgrid and 4 meters registered; 6 new tokens in {out}\n"
+    assert made.stdout == f"1 microgrid and 4 meters registered; 7 new tokens in {out}\n"
     assert (out / "r001" / "devices.json").exists()
     filled = CliRunner().invoke(app, ["register", "--town", str(town_file), "--database", f"sqlite:///{database}"])
     assert filled.stdout == "1 microgrid and 4 meters registered, of them new: 1 and 4\n"

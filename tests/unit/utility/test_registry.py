@@ -38,7 +38,7 @@ def test_centertown_has_the_numbers_of_the_specification(url: str, tmp_path: Pat
 
 def test_registering_again_adds_only_what_is_new(database: Database, town: Town, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    assert enrol(town, out) == 2 * (6 + 1) + 1
+    assert enrol(town, out) == 2 * (6 + 1) + 2
     tokens = load_tokens(out / "r001" / "meter-tokens.json")
     path = tmp_path / "town.toml"
     path.write_text(
@@ -66,7 +66,7 @@ def test_files_admit_each_device_to_its_broker_alone(town: Town, tmp_path: Path)
     own = load_devices(tmp_path / "r001" / "devices.json")
     head = load_devices(tmp_path / "head-end" / "devices.json")
     assert set(own) == {"r001", *(str(m.id) for m in town.microgrids["r001"].meters)}
-    assert set(head) == {"r001", "r002", "utility"}
+    assert set(head) == {"r001", "r002", "utility", "plant"}
     assert own["r001"].token_sha256 == head["r001"].token_sha256 == digest(token.encode())
     assert own["r001"].mosquitto == head["r001"].mosquitto == mosquitto_digest(token.encode())
     assert (own["10001"].role, own["10001"].microgrid, head["utility"].role) == (Role.METER, "r001", Role.UTILITY)

@@ -1,0 +1,146 @@
+"""The town's plant at the head-end: its command, the outcome, and its report; JSON (T5, docs/protocol.md, "The plant").
+
+The plant has the topics of a controller named ``plant``. A purchase is a desired state for one quarter-hour, and its
+quarter is its sequence number: the plant makes a purchase durable before it answers, and carries out no other purchase
+for that quarter or an earlier one.
+"""
+
+from enum import StrEnum
+from typing import Annotated, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from commonwatt.model.supply import SupplyState
+from commonwatt.protocol.commands import Result
+from commonwatt.protocol.json_messages import Message, Moment, Natural
+
+Quarter32 = Annotated[int, Field(ge=0, lt=2**32)]
+"""A quarter-hour: epoch seconds // 900."""
+
+Signed = Annotated[int, Field(ge=-(2**53), le=2**53)]
+
+MAX_QUARTERS = 150
+"""Most finished quarters in one message."""
+
+
+class PlantAction(StrEnum):
+    """A command to the plant; any other word is answered ``unsupported``."""
+
+    PURCHASE = "purchase"
+
+
+class PlantQuarter(NamedTuple):
+    """What the plant measured in a finished quarter-hour, milliwatt-hours; in JSON a list.
+
+    Attributes:
+        quarter: The quarter-hour.
+        ordered: Energy bought by order.
+        needed: Energy bought because the town had no other.
+        sold: Energy that the regional grid took.
+        net: What the town took from the plant, less what it gave; what went short is not in it.
+        level: Level of the battery at the end.
+    """
+
+    quarter: Quarter32
+    ordered: Natural
+    needed: Natural
+    sold: Natural
+    net: Signed
+    level: Signed
+
+
+class PlantCommand(Message):
+    """A command of the utility to the plant.
+
+    Attributes:
+        id: The utility's id for it; the same id again is the same command.
+        cmd: What to do, a ``PlantAction``; any other word is answered ``unsupported``.
+        until: When the command is no longer wanted.
+        quarter: The quarter-hour of the purchase, which is also its sequence number.
+        energy_mwh: Energy to buy from the regional grid in that quarter-hour, milliwatt-hours, evenly over what is left
+            of it. Less is bought where line and battery can't take it.
+        keep_mwh: Level of the battery that is kept for the public microgrid, from now on; absent: as it is.
+        first_quarter: The outcome has the finished quarters from this one on; absent: none.
+    """
+
+    id: Annotated[str, Field(max_length=64)]
+    cmd: Annotated[str, Field(max_length=32)]
+    until: Moment
+    quarter: Quarter32 | None = None
+    energy_mwh: Natural | None = None
+    keep_mwh: Natural | None = None
+    first_quarter: Quarter32 | None = None
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.cmd == PlantAction.PURCHASE:
+            for key in ("quarter", "energy_mwh"):
+                if getattr(self, key) is None:
+                    raise ValueError(f"purchase needs {key}")
+        return self
+
+
+class PlantOutcome(Message):
+    """The plant's answer to a command.
+
+    Attributes:
+        id: The command's id.
+        cmd: The command.
+        result: What became of it.
+        reason: Why, when it was not done.
+        time: The plant's time.
+        held: Id of the newest purchase that the plant has carried out or is going to.
+        quarters: The finished quarters asked for, oldest first, at most ``MAX_QUARTERS``.
+    """
+
+    id: Annotated[str, Field(max_length=64)]
+    cmd: Annotated[str, Field(max_length=32)]
+    result: Result
+    reason: Annotated[str, Field(max_length=256)] | None = None
+    time: Moment
+    held: Annotated[str, Field(max_length=64)] | None = None
+    quarters: Annotated[tuple[PlantQuarter, ...], Field(max_length=MAX_QUARTERS)] = ()
+
+
+class PlantReport(Message):
+    """The plant's state, once a minute and at a change of the supply; QoS 0, the next one replaces it.
+
+    Attributes:
+        time: The plant's time, the end of the last measured slot.
+        level_mwh: Level of its battery, milliwatt-hours.
+        capacity_mwh: The battery's capacity.
+        battery_limit_w: The most power that charges or discharges it.
+        loss_permille: The part of charged energy that is lost, thousandths.
+        battery_w: Power into the battery in the last slot; negative: out of it.
+        bought_w: Power from the regional grid in the last slot; negative: sold.
+        line_w: The line's limit in the present state of the supply; 0 without voltage.
+        supply: What the regional grid reports of its supply.
+        voltage: Whether the regional line has voltage.
+        prices: (from when, price), by time: the price in force and the announced ones, thousandths of the price outside
+            peak hours.
+        prices_until: Until when prices are announced.
+        keep_mwh: Level that is kept for the public microgrid.
+        quarters: The last finished quarters, oldest first.
+    """
+
+    time: Moment
+    level_mwh: Signed
+    capacity_mwh: Natural
+    battery_limit_w: Natural
+    loss_permille: Annotated[int, Field(ge=0, lt=1000)] = 0
+    battery_w: Signed = 0
+    bought_w: Signed = 0
+    line_w: Natural
+    supply: SupplyState
+    voltage: bool = True
+    prices: Annotated[tuple[tuple[Moment, Natural], ...], Field(min_length=1, max_length=200)]
+    prices_until: Moment
+    keep_mwh: Natural = 0
+    quarters: Annotated[tuple[PlantQuarter, ...], Field(max_length=MAX_QUARTERS)] = ()
+
+    @model_validator(mode="after")
+    def _prices_in_order(self) -> Self:
+        times = [time for time, _ in self.prices]
+        if times != sorted(set(times)) or times[0] > self.time or times[-1] >= self.prices_until:
+            raise ValueError("prices must ascend by time, from the present one on, to before prices_until")
+        return self

@@ -1,0 +1,278 @@
+"""The control core of the emulated plant: obeys the utility's purchases, counts quarter-hours, and reports (T5, U4).
+
+Pure: message and time in, effects out. A host with the plant's physics uses it so, and performs the effects of each
+call in their order (commit every ``Write``, then publish)::
+
+    core = PlantCore(physical, price_permille, *load(connection))        # meter_sim.plant_store
+    effects = core.receive(payload, now)                                 # a message on cw1/plant/d/cmd
+    order = core.setpoint(slot_start)                                    # for run_plant or step_town
+    effects = core.measured(slot_start, step)                            # the slot's PlantStep; commit with the slot
+    effects = core.report(supply, now, voltage=...)                      # after each slot; empty when none is due
+
+A purchase is an amount of energy for one quarter-hour. ``measured`` counts what was bought by order, and its write is
+committed with the slot's level: so a plant that starts again buys what is left of the purchase, neither more nor less.
+A host that steps through unmeasured slots uses ``setpoint`` and ``measured`` for them too. The level of the battery
+between slots is ``core.state.level``.
+"""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import TypeAlias
+
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.exceptions import ProtocolError
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, EpochSeconds, MilliwattHours, Quarter
+from commonwatt.protocol.commands import Result
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.plant_messages import (
+    MAX_QUARTERS,
+    PlantAction,
+    PlantCommand,
+    PlantOutcome,
+    PlantQuarter,
+    PlantReport,
+)
+from commonwatt.protocol.topics import OUTCOMES, PLANT, STATUS, gateway_up
+from meter_sim.physics.plant import Order, Plant, PlantStep
+
+REPORT_S = 60
+"""Seconds between two reports."""
+
+REPORTED_QUARTERS = 4
+"""Finished quarters in each report."""
+
+KEPT_QUARTERS = 40 * 96
+"""Finished quarters that are kept: more than a forecast uses."""
+
+PRICES_S = 2 * 86_400
+"""For how long the regional grid announces its prices, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeldPurchase:
+    """A purchase that the plant has accepted.
+
+    Attributes:
+        id: The command's id.
+        quarter: Its quarter-hour.
+        energy: Energy to buy in it, milliwatt-hours.
+    """
+
+    id: str
+    quarter: Quarter
+    energy: MilliwattHours
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantState:
+    """The durable state of the plant; energies in milliwatt-hours.
+
+    Attributes:
+        level: Level of the battery after the last slot.
+        slot_end: End of the last slot that was counted.
+        keep: Level that is kept for the public microgrid.
+        purchases: The newest purchases, by quarter, at most two: the present one and the next one.
+        ordered: Energy bought by order in the quarter of ``slot_end``, so far.
+        needed: Energy bought because the town had no other.
+        sold: Energy that the regional grid took.
+        net: What the town took less what it gave.
+    """
+
+    level: MilliwattHours
+    slot_end: EpochSeconds = 0
+    keep: MilliwattHours = 0
+    purchases: tuple[HeldPurchase, ...] = ()
+    ordered: MilliwattHours = 0
+    needed: MilliwattHours = 0
+    sold: MilliwattHours = 0
+    net: MilliwattHours = 0
+
+    def pack(self) -> str:
+        """Return the state as JSON."""
+        return json.dumps(asdict(self))
+
+
+def unpack_state(text: str) -> PlantState:
+    """Return the state that ``PlantState.pack`` wrote."""
+    fields = json.loads(text)
+    return PlantState(**fields | {"purchases": tuple(HeldPurchase(**one) for one in fields["purchases"])})
+
+
+Change: TypeAlias = PlantState | PlantQuarter
+"""What the plant makes durable: its state, and each finished quarter."""
+
+Effects = list[Effect[Change]]
+
+
+class PlantCore:
+    """The decisions of the plant.
+
+    Args:
+        physical: The plant's limits, for steps of a slot.
+        price_permille: The regional price at a time, thousandths of the price outside peak hours.
+        state: The stored state; of a new plant, its initial level.
+        quarters: The stored quarters, oldest first.
+
+    Attributes:
+        state: The present state, equal to the stored one once the effects are done.
+        malformed: Messages that could not be read.
+    """
+
+    def __init__(
+        self,
+        physical: Plant,
+        price_permille: Callable[[EpochSeconds], int],
+        state: PlantState,
+        quarters: Iterable[PlantQuarter] = (),
+    ) -> None:
+        self.state = state
+        self.malformed = 0
+        self._physical = physical
+        self._price_permille = price_permille
+        self._quarters = deque(quarters, maxlen=KEPT_QUARTERS)
+        self._last = PlantStep(level=state.level)
+        self._reported: tuple[EpochSeconds, SupplyState, bool] | None = None
+
+    def receive(self, payload: bytes, now: EpochSeconds) -> Effects:
+        """Carry out a command once, and answer it and each repetition; an unreadable message is counted."""
+        try:
+            command = unpack_json(PlantCommand, payload)
+        except ProtocolError:
+            self.malformed += 1
+            return []
+        result, reason = self._judge(command, now)
+        effects: Effects = []
+        if result == "done":
+            effects.append(self._hold(command, now))
+        newest = self.state.purchases[-1:]
+        outcome = PlantOutcome(
+            id=command.id,
+            cmd=command.cmd,
+            result=result,
+            reason=reason,
+            time=now,
+            held=newest[0].id if newest else None,
+            quarters=tuple(self._from(command.first_quarter)),
+        )
+        return [*effects, Publish(gateway_up(PLANT, OUTCOMES), outcome.pack())]
+
+    def setpoint(self, slot_start: EpochSeconds) -> Order:
+        """Return what the plant is told for a slot: an even part of what is left to buy, and the level it keeps.
+
+        For a slot that was counted already, since the clock was set back, nothing is bought by order.
+        """
+        quarter, slot = slot_start // QUARTER_S, slot_start % QUARTER_S // SLOT_S
+        if slot_start < self.state.slot_end:
+            return Order(keep=self.state.keep)
+        energy = next((one.energy for one in self.state.purchases if one.quarter == quarter), 0)
+        counted = self.state.ordered if self._counts(quarter) else 0
+        return Order(buy=max(0, energy - counted) // (SLOTS - slot), keep=self.state.keep)
+
+    def measured(self, slot_start: EpochSeconds, step: PlantStep) -> Effects:
+        """Count a slot; a slot before the last counted one changes the level alone."""
+        quarter, slot_end = slot_start // QUARTER_S, slot_start + SLOT_S
+        self._last = step
+        effects: Effects = []
+        state = replace(self.state, level=step.level)
+        if slot_end > state.slot_end:
+            if state.slot_end and not self._counts(quarter):
+                state = replace(state, ordered=0, needed=0, sold=0, net=0)
+            net = step.bought + step.discharged - step.charged - step.sold
+            state = replace(
+                state,
+                slot_end=slot_end,
+                ordered=state.ordered + step.ordered,
+                needed=state.needed + step.needed,
+                sold=state.sold + step.sold,
+                net=state.net + net,
+            )
+            if slot_end % QUARTER_S == 0:
+                row = PlantQuarter(quarter, state.ordered, state.needed, state.sold, state.net, state.level)
+                self._quarters.append(row)
+                effects.append(Write(row))
+        self.state = state
+        return [Write(state), *effects]
+
+    def report(self, supply: SupplyState, now: EpochSeconds, *, voltage: bool = True) -> Effects:
+        """Return the report if one is due: a minute after the last one, or at a change of the supply.
+
+        Args:
+            supply: What the regional grid reports of its supply.
+            now: The time.
+            voltage: Whether the regional line has voltage.
+        """
+        if self._reported is not None:
+            last, *told = self._reported
+            # A negative difference means that the clock was set back.
+            if told == [supply, voltage] and 0 <= now - last < REPORT_S:
+                return []
+        self._reported = now, supply, voltage
+        physical, step = self._physical, self._last
+        report = PlantReport(
+            time=now,
+            level_mwh=self.state.level,
+            capacity_mwh=physical.capacity,
+            battery_limit_w=_watts(physical.power),
+            loss_permille=physical.loss_permille,
+            battery_w=_watts(step.charged - step.discharged),
+            bought_w=_watts(step.bought - step.sold),
+            line_w=_watts(physical.line[supply]) if voltage else 0,
+            supply=supply,
+            voltage=voltage,
+            prices=tuple(self._prices(now)),
+            prices_until=(now // QUARTER_S + 1) * QUARTER_S + PRICES_S,
+            keep_mwh=self.state.keep,
+            quarters=tuple(self._quarters)[-REPORTED_QUARTERS:],
+        )
+        return [Publish(gateway_up(PLANT, STATUS), report.pack(), 0)]
+
+    def _judge(self, command: PlantCommand, now: EpochSeconds) -> tuple[Result, str | None]:
+        """Return the result of a command, and the reason if it is not done."""
+        if command.cmd != PlantAction.PURCHASE or command.quarter is None:
+            return "unsupported", f"this version has no command {command.cmd}"
+        newest = self.state.purchases[-1] if self.state.purchases else None
+        if any(one.id == command.id for one in self.state.purchases):
+            return "repeated", None
+        if command.until <= now or command.quarter < now // QUARTER_S:
+            return "expired", "the quarter-hour, or the command's time, is over"
+        if newest is not None and command.quarter <= newest.quarter:
+            return "superseded", f"{newest.id} is the purchase for quarter {newest.quarter}"
+        if command.quarter > now // QUARTER_S + 1:
+            return "refused", "a purchase is for the present quarter-hour or the next one"
+        return "done", None
+
+    def _hold(self, command: PlantCommand, now: EpochSeconds) -> Write[Change]:
+        assert command.quarter is not None
+        assert command.energy_mwh is not None
+        new = HeldPurchase(id=command.id, quarter=command.quarter, energy=command.energy_mwh)
+        present = [one for one in self.state.purchases if one.quarter >= now // QUARTER_S]
+        keep = self.state.keep if command.keep_mwh is None else command.keep_mwh
+        self.state = replace(self.state, purchases=(*present, new)[-2:], keep=keep)
+        return Write(self.state)
+
+    def _counts(self, quarter: Quarter) -> bool:
+        """Return whether the present counts are of a quarter; at its end they are of the one before."""
+        return bool(self.state.slot_end % QUARTER_S) and self.state.slot_end // QUARTER_S == quarter
+
+    def _from(self, first: Quarter | None) -> Iterator[PlantQuarter]:
+        if first is None:
+            return
+        wanted = (row for row in self._quarters if row.quarter >= first)
+        yield from (row for row, _ in zip(wanted, range(MAX_QUARTERS), strict=False))
+
+    def _prices(self, now: EpochSeconds) -> Iterator[tuple[EpochSeconds, int]]:
+        """Yield the present price and each change of it, with its time."""
+        begin, before = now // QUARTER_S * QUARTER_S, -1
+        for time in range(begin, begin + QUARTER_S + PRICES_S, QUARTER_S):
+            price = self._price_permille(time)
+            if price != before:
+                yield time, price
+                before = price
+
+
+def _watts(energy: MilliwattHours) -> int:
+    """Return the mean power of a slot's energy."""
+    return energy * 3600 // (1000 * SLOT_S)

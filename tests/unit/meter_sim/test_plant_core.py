@@ -1,0 +1,168 @@
+"""The emulated plant's core: purchases once, counted over restarts; reports."""
+
+import sqlite3
+from collections.abc import Sequence
+
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.plant_messages import PlantCommand, PlantOutcome, PlantQuarter, PlantReport
+from meter_sim.physics.plant import Need, Plant, run_plant
+from meter_sim.plant_core import PlantCore, PlantState
+from meter_sim.plant_store import PLANT_TABLES, load
+
+QUARTER = 1_988_889
+START = QUARTER * QUARTER_S
+CAPACITY = 12_000_000
+PHYSICAL = Plant(
+    capacity=CAPACITY,
+    power=12_500,
+    loss_permille=0,
+    line={SupplyState.NORMAL: 8_000, SupplyState.LOW: 4_000, SupplyState.CRITICAL: 1_200, SupplyState.EMPTY: 0},
+    feed_in=8_000,
+)
+LOAD = Need(wanted=4_000, public=0, offered=0)
+
+
+def price(time: int) -> int:
+    return 1500 if time >= START + QUARTER_S else 1000
+
+
+class Host:
+    """The plant's process, whose memory a test throws away."""
+
+    def __init__(self) -> None:
+        self.file = sqlite3.connect(":memory:")
+        for sql in PLANT_TABLES.added.values():
+            self.file.execute(sql)
+        self.sent: list[Publish] = []
+        self.bought = 0
+        self.start()
+
+    def start(self) -> None:
+        state, quarters = load(self.file)
+        self.core = PlantCore(PHYSICAL, price, state or PlantState(level=CAPACITY // 2), quarters)
+
+    def do(self, effects: Sequence[Effect[object]]) -> None:
+        PLANT_TABLES.write(self.file, [e.change for e in effects if isinstance(e, Write)], "INSERT")
+        self.sent += [e for e in effects if isinstance(e, Publish)]
+
+    def slot(self, at: int, supply: SupplyState = SupplyState.NORMAL) -> None:
+        step = run_plant(PHYSICAL, self.core.state.level, LOAD, self.core.setpoint(at), supply)
+        self.bought += step.ordered
+        self.do(self.core.measured(at, step))
+
+    def slots(self, begin: int, end: int) -> None:
+        for at in range(begin, end, SLOT_S):
+            self.slot(at)
+
+    def tell(self, now: int = START + 20, **keys: object) -> PlantOutcome:
+        command = {"id": "p1", "cmd": "purchase", "until": START + QUARTER_S, "quarter": QUARTER, "energy_mwh": 300_000}
+        self.do(self.core.receive(PlantCommand.model_validate(command | keys).pack(), now))
+        return unpack_json(PlantOutcome, self.sent[-1].payload)
+
+
+def test_a_purchase_is_bought_in_its_quarter_and_no_more_after_it() -> None:  # req: U4
+    host = Host()
+    host.slots(START, START + 5 * SLOT_S)
+    assert host.bought == 0
+    assert host.tell().result == "done"
+    host.slots(START + 5 * SLOT_S, START + 2 * QUARTER_S)
+    assert host.bought == 300_000
+    rows = load(host.file)[1]
+    assert [(row.quarter, row.ordered) for row in rows] == [(QUARTER, 300_000), (QUARTER + 1, 0)]
+    assert rows[0].net == SLOTS * LOAD.wanted
+    assert rows[0].level == CAPACITY // 2 + 300_000 - SLOTS * LOAD.wanted
+
+
+def test_a_plant_killed_at_any_moment_buys_neither_more_nor_less() -> None:
+    for killed in range(0, SLOTS, 7):
+        host = Host()
+        host.tell(now=START)
+        for slot in range(SLOTS):
+            if slot == killed:
+                # Made, but not committed: lost with the process.
+                at = START + slot * SLOT_S
+                host.core.measured(at, run_plant(PHYSICAL, 0, LOAD, host.core.setpoint(at), SupplyState.NORMAL))
+                host.start()
+                assert host.tell(now=at).result == "repeated"
+            host.slot(START + slot * SLOT_S)
+        assert host.bought == 300_000
+
+
+def test_the_same_quarter_is_bought_once_whatever_comes() -> None:
+    host = Host()
+    assert host.tell().result == "done"
+    assert host.tell().result == "repeated"
+    again = host.tell(id="p2", energy_mwh=500_000)
+    assert (again.result, again.held) == ("superseded", "p1")
+    assert host.tell(id="p0", quarter=QUARTER - 1).result == "expired"
+    assert host.tell(id="p3", now=START + QUARTER_S).result == "expired"
+    assert host.tell(id="p9", quarter=QUARTER + 2, until=START + 4 * QUARTER_S).result == "refused"
+    assert host.tell(id="x", cmd="rates").result == "unsupported"
+    host.slots(START, START + QUARTER_S)
+    assert host.bought == 300_000
+
+
+def test_a_purchase_for_the_next_quarter_leaves_the_present_one() -> None:
+    host = Host()
+    host.tell()
+    host.slots(START, START + 30 * SLOT_S)
+    host.tell(START + 455, id="p2", quarter=QUARTER + 1, energy_mwh=60_000, until=START + 2 * QUARTER_S)
+    host.slots(START + 30 * SLOT_S, START + QUARTER_S)
+    assert host.bought == 300_000
+    host.slots(START + QUARTER_S, START + 2 * QUARTER_S)
+    assert host.bought == 360_000
+
+
+def test_slots_measured_again_after_the_clock_was_set_back_buy_nothing() -> None:
+    host = Host()
+    host.tell()
+    host.slots(START, START + 40 * SLOT_S)
+    host.slots(START + 20 * SLOT_S, START + QUARTER_S)
+    assert host.bought == 300_000
+
+
+def test_what_is_kept_stays_over_quarters_and_restarts() -> None:
+    host = Host()
+    host.tell(keep_mwh=5_000_000)
+    host.slots(START, START + 2 * QUARTER_S)
+    host.start()
+    assert host.core.setpoint(START + 2 * QUARTER_S).keep == 5_000_000
+    host.tell(START + 2 * QUARTER_S, id="p2", quarter=QUARTER + 2, energy_mwh=0, until=START + 3 * QUARTER_S)
+    assert host.core.state.keep == 5_000_000
+
+
+def test_the_outcome_has_the_quarters_that_were_asked_for() -> None:
+    host = Host()
+    host.slots(START, START + 3 * QUARTER_S)
+    host.start()
+    keys = {"quarter": QUARTER + 3, "until": START + 4 * QUARTER_S, "first_quarter": QUARTER + 1}
+    outcome = host.tell(START + 3 * QUARTER_S, **keys)
+    assert [row.quarter for row in outcome.quarters] == [QUARTER + 1, QUARTER + 2]
+    assert all(isinstance(row, PlantQuarter) for row in outcome.quarters)
+
+
+def test_an_unreadable_command_is_counted_and_changes_nothing() -> None:
+    host = Host()
+    assert host.core.receive(b'{"v":1,"id":"p1","cmd":"purchase","until":4000000000}', START) == []
+    assert host.core.receive(b"junk", START) == []
+    assert host.core.malformed == 2
+
+
+def test_a_report_comes_each_minute_and_at_a_change_of_the_supply() -> None:
+    host = Host()
+    for second in range(0, 180, SLOT_S):
+        host.slot(START + second)
+        supply = SupplyState.NORMAL if second < 75 else SupplyState.LOW
+        host.do(host.core.report(supply, START + second + SLOT_S))
+    reports = [unpack_json(PlantReport, message.payload) for message in host.sent]
+    assert [report.time - START for report in reports] == [15, 75, 90, 150]
+    assert {message.qos for message in host.sent} == {0}
+    assert {message.topic for message in host.sent} == {"cw1/plant/u/stat"}
+    first, low = reports[0], reports[2]
+    assert (first.supply, first.line_w, first.bought_w, first.battery_w) == ("NORMAL", 1920, 0, -960)
+    assert (low.supply, low.line_w) == ("LOW", 960)
+    assert first.prices == ((START, 1000), (START + QUARTER_S, 1500))
+    assert host.core.report(SupplyState.LOW, START + 200, voltage=False) != []
