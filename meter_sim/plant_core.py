@@ -75,7 +75,8 @@ class PlantState:
         slot_end: End of the last slot that was counted.
         keep: Level that is kept for the public microgrid.
         purchases: The newest purchases, by quarter, at most two: the present one and the next one.
-        ordered: Energy bought by order in the quarter of ``slot_end``, so far.
+        slots: Slots counted in the quarter of ``slot_end``, so far.
+        ordered: Energy bought by order in them.
         needed: Energy bought because the town had no other.
         sold: Energy that the regional grid took.
         net: What the town took less what it gave.
@@ -85,6 +86,7 @@ class PlantState:
     slot_end: EpochSeconds = 0
     keep: MilliwattHours = 0
     purchases: tuple[HeldPurchase, ...] = ()
+    slots: int = 0
     ordered: MilliwattHours = 0
     needed: MilliwattHours = 0
     sold: MilliwattHours = 0
@@ -179,18 +181,20 @@ class PlantCore:
         state = replace(self.state, level=step.level)
         if slot_end > state.slot_end:
             if state.slot_end and not self._counts(quarter):
-                state = replace(state, ordered=0, needed=0, sold=0, net=0)
+                state = replace(state, slots=0, ordered=0, needed=0, sold=0, net=0)
             net = step.bought + step.discharged - step.charged - step.sold
             state = replace(
                 state,
                 slot_end=slot_end,
+                slots=state.slots + 1,
                 ordered=state.ordered + step.ordered,
                 needed=state.needed + step.needed,
                 sold=state.sold + step.sold,
                 net=state.net + net,
             )
             if slot_end % QUARTER_S == 0:
-                row = PlantQuarter(quarter, state.ordered, state.needed, state.sold, state.net, state.level)
+                counts = state.slots, state.ordered, state.needed, state.sold, state.net
+                row = PlantQuarter(quarter, *counts, state.level)
                 self._quarters.append(row)
                 effects.append(Write(row))
         self.state = state

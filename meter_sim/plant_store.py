@@ -17,8 +17,8 @@ class PlantTables:
     checked: tuple[str, ...] = ("plant",)
     added: Mapping[str, str] = {
         "plant": "CREATE TABLE plant (one INTEGER PRIMARY KEY CHECK (one = 1), state TEXT NOT NULL)",
-        "plant_quarter": "CREATE TABLE plant_quarter (quarter INTEGER PRIMARY KEY, ordered INTEGER NOT NULL, "
-        "needed INTEGER NOT NULL, sold INTEGER NOT NULL, net INTEGER NOT NULL, level INTEGER NOT NULL)",
+        "plant_quarter": "CREATE TABLE plant_quarter (quarter INTEGER PRIMARY KEY, slots INTEGER NOT NULL, "
+        "ordered INTEGER NOT NULL, needed INTEGER NOT NULL, sold INTEGER NOT NULL, net INTEGER NOT NULL, level INTEGER NOT NULL)",
     }
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
@@ -27,7 +27,7 @@ class PlantTables:
         for state in [change for change in changes if isinstance(change, PlantState)][-1:]:
             connection.execute("INSERT OR REPLACE INTO plant VALUES (1, ?)", (state.pack(),))
         for row in [change for change in changes if isinstance(change, PlantQuarter)]:
-            connection.execute("INSERT OR REPLACE INTO plant_quarter VALUES (?, ?, ?, ?, ?, ?)", row)
+            connection.execute("INSERT OR REPLACE INTO plant_quarter VALUES (?, ?, ?, ?, ?, ?, ?)", row)
             connection.execute("DELETE FROM plant_quarter WHERE quarter <= ?", (row.quarter - KEPT_QUARTERS,))
 
 
@@ -38,7 +38,7 @@ def load(connection: sqlite3.Connection) -> tuple[PlantState | None, list[PlantQ
     """Return the stored state (``None`` in a new file) and the stored quarters, oldest first."""
     found = connection.execute("SELECT state FROM plant").fetchone()
     rows = connection.execute(
-        "SELECT quarter, ordered, needed, sold, net, level FROM plant_quarter ORDER BY quarter DESC LIMIT ?",
+        "SELECT quarter, slots, ordered, needed, sold, net, level FROM plant_quarter ORDER BY quarter DESC LIMIT ?",
         (KEPT_QUARTERS,),
     ).fetchall()
     return None if found is None else unpack_state(found[0]), [PlantQuarter(*row) for row in reversed(rows)]

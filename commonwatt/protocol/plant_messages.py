@@ -34,6 +34,7 @@ class PlantQuarter(NamedTuple):
 
     Attributes:
         quarter: The quarter-hour.
+        slots: Slots of it that were counted, at most 60; fewer if the plant was off for a time.
         ordered: Energy bought by order.
         needed: Energy bought because the town had no other.
         sold: Energy that the regional grid took.
@@ -42,6 +43,7 @@ class PlantQuarter(NamedTuple):
     """
 
     quarter: Quarter32
+    slots: Annotated[int, Field(ge=0, le=60)]
     ordered: Natural
     needed: Natural
     sold: Natural

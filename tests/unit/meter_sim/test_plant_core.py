@@ -72,6 +72,7 @@ def test_a_purchase_is_bought_in_its_quarter_and_no_more_after_it() -> None:  # 
     assert host.bought == 300_000
     rows = load(host.file)[1]
     assert [(row.quarter, row.ordered) for row in rows] == [(QUARTER, 300_000), (QUARTER + 1, 0)]
+    assert rows[0].slots == SLOTS
     assert rows[0].net == SLOTS * LOAD.wanted
     assert rows[0].level == CAPACITY // 2 + 300_000 - SLOTS * LOAD.wanted
 
