@@ -13,8 +13,8 @@ from commonwatt.model.records import RecordType
 from commonwatt.town.town import load_town
 from gateway.control.plausibility import WINDOW_SLOTS, WORDS, Doubt, History, Recorded, recorded_of
 from gateway.control.sharing import BatteryState, decide
+from harness.energy.alone import Alone
 from harness.worlds.gateway import CAPACITY, START, World, readings
-from meter_sim.physics.microgrid import MicrogridPhysics
 
 MOST = 500_000
 FLOOR = CAPACITY // 2
@@ -86,7 +86,7 @@ def test_no_level_of_the_emulated_town_is_doubted(tmp_path: Path, hour: int) -> 
     (tmp_path / "town.toml").write_text('[[microgrid]]\nid = "r"\nkind = "residential"\nhouses = 5\n')
     town = load_town(tmp_path / "town.toml")
     microgrid = town.microgrids["r"]
-    physics = MicrogridPhysics(town, microgrid)
+    physics = Alone(town, microgrid)
     time = START // 86_400 * 86_400 + hour * 3600
     levels = physics.initial_levels(time)
     donors = dict.fromkeys([m for m in levels if levels[m] > FLOOR], Commanded(sharing=True))
