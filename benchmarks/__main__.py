@@ -21,6 +21,7 @@ from commonwatt.runtime.allocator import keep_freed_memory
 BENCHMARKS: dict[str, float] = {
     "codec": 0.2,
     "control": 0.2,
+    "consolidation": 0.2,
     "line": 0.1,
     "physics": 2,
     "gateway_store": 0.3,
