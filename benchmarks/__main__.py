@@ -29,6 +29,7 @@ BENCHMARKS: dict[str, float] = {
     "gateway_live": 4.5,
     "card": 17,
     "latency": 6.5,
+    "island_latency": 8,
     "backlog": 3,
     "town_load": 11,
     "growth": 2,
