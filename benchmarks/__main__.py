@@ -21,6 +21,7 @@ from commonwatt.runtime.allocator import keep_freed_memory
 BENCHMARKS: dict[str, float] = {
     "codec": 0.2,
     "control": 0.2,
+    "consolidation": 0.2,
     "line": 0.1,
     "physics": 2,
     "gateway_store": 0.3,
@@ -28,6 +29,7 @@ BENCHMARKS: dict[str, float] = {
     "gateway_live": 4.5,
     "card": 17,
     "latency": 6.5,
+    "island_latency": 8,
     "backlog": 3,
     "town_load": 11,
     "growth": 2,

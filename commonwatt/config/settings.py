@@ -283,6 +283,11 @@ class GatewaySettings(Settings):
         description="Thousandths of capacity that delay the start of help: a receiver is as far below its minimum, and "
         "a donor as far above. Help ends at the minimum.",
     )
+    meters: Literal["none", "lossless"] = Field(
+        "none",
+        description="How all meters aggregate their records from their start on, unless a `schedule` of the utility "
+        "says otherwise: `lossless` merges readings that stay the same.",
+    )
     near_minimum_permille: int = Field(
         50,
         ge=0,

@@ -32,6 +32,10 @@ Strategy = Literal["spec", "aces", "rangers"]
 """How the batteries of a microgrid share (docs/control.md)."""
 
 
+MetersMode = Literal["none", "lossless"]
+"""How all meters aggregate from their start on (A5)."""
+
+
 class Action(StrEnum):
     """A command to a gateway."""
 
@@ -65,7 +69,7 @@ ACTIONS: dict[Action, Keys] = {
     Action.GET: Keys(optional=("blocks", "first_quarter", "last_quarter")),
     Action.AGGREGATE: Keys(optional=("at", "mode", "for_s")),
     Action.DEAGGREGATE: Keys(optional=("at",)),
-    Action.SCHEDULE: Keys(needed=("periods",)),
+    Action.SCHEDULE: Keys(needed=("periods",), optional=("meters",)),
     Action.SHARING: Keys(needed=("strategy",), optional=("weights", "from_time")),
     Action.REDUCE: Keys(needed=("state",), optional=("for_s",)),
     Action.SUPPLY: Keys(needed=("supply", "for_s"), optional=("import_limit_w",)),
@@ -92,6 +96,7 @@ class ControllerCommand(Message):
         last_quarter: Last quarter wanted whole (get).
         periods: Settings of the gateway by name (``collect_s``, ``levels_s``, ``relay_s``, ``compact_s``), seconds;
             ``None``: what the gateway's file says.
+        meters: How all meters aggregate their records, from their ``initialize`` on (schedule); absent: as before.
         strategy: How batteries share (sharing).
         weights: Share of each donor's discharge relative to others, by meter (sharing); absent: what the file says.
         from_time: From when that strategy holds, epoch seconds; absent: at once (sharing).
@@ -112,6 +117,7 @@ class ControllerCommand(Message):
     first_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     last_quarter: Annotated[int, Field(ge=0, lt=2**32)] | None = None
     periods: dict[Period, Annotated[int, Field(ge=15, le=86_400)] | None] | None = None
+    meters: MetersMode | None = None
     strategy: Strategy | None = None
     weights: dict[Id64, Weight] | None = None
     from_time: Moment | None = None

@@ -13,7 +13,10 @@ NO_ANSWER_S = 180
 """Least seconds without an answer of the utility after which a microgrid decides alone."""
 
 MISSED_RELAYS = 3
-"""The same in periods of relaying, each of which the utility answers."""
+"""The same in periods of relaying, each of which the utility answers: a demonstration's clock runs faster."""
+
+NO_ANSWER_AT_MOST_S = 3600
+"""The same, however seldom the gateway relays: a quiet connection is tested more often than that."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,7 @@ class Contact:
             now: The time.
             relay_s: Seconds between two relays to the utility.
         """
-        return now - self.heard > max(NO_ANSWER_S, MISSED_RELAYS * relay_s)
+        return now - self.heard > max(NO_ANSWER_S, min(MISSED_RELAYS * relay_s, NO_ANSWER_AT_MOST_S))
 
     def words(self, now: EpochSeconds, relay_s: int) -> str | None:
         """Return in words that the microgrid decides alone; ``None``: it does not."""

@@ -20,6 +20,7 @@ from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, MeterInfo
 from gateway.control.epochs import MAX_COUNTER, Epochs
+from gateway.control.lifetimes import LIFETIMES
 from gateway.control.meter_view import CommandNote, Counts, MeterView
 from gateway.control.plausibility import Recorded
 from gateway.control.sharing import BatteryState, Decision, decide, reasons
@@ -27,11 +28,8 @@ from gateway.control.strategies import COMPARING
 from gateway.control.strategies.words import Reason
 from gateway.stored import KeptMeters
 
-SHARE_FOR_S = 900
-"""Seconds until share_power_on ends unless renewed, so that no meter keeps sharing without its controller."""
-
-RENEW_S = 300
-"""Sharing is renewed when no more seconds than this are left."""
+SHARE_FOR_S, RENEW_S = LIFETIMES[Kind.SHARING].for_s, LIFETIMES[Kind.SHARING].renew_s
+"""Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed."""
 
 RESEND_S = 10
 """Seconds until an unconfirmed command is sent again; each further wait is twice as long."""
@@ -278,13 +276,13 @@ class Manager:
 
     def keep(self, meter: MeterId, kind: Kind, on: bool, now: Now, *, explicit: bool = False) -> list[Effect[Change]]:
         """Keep a state on, renewed before its end, or end it; ``explicit``: also one that ended by itself, once."""
-        desired = self._desired.get((meter, kind))
-        left_s = 0 if desired is None else (desired.until or 0) - now
-        is_on = desired is not None and desired.value == "on" and left_s > 0
-        if on and (not is_on or left_s <= RENEW_S or left_s > SHARE_FOR_S):
-            return self.order(meter, kind, "on", now + SHARE_FOR_S, now)
-        if not on and (is_on or (explicit and (desired is None or desired.value != "off"))):
-            return self.order(meter, kind, "off", None, now)
+        desired, life = self._desired.get((meter, kind)), LIFETIMES[kind]
+        end = 0 if desired is None else desired.until or 0
+        is_on = desired is not None and desired.value == life.on and end > now
+        if on and (not is_on or life.is_due(end, now)):
+            return self.order(meter, kind, life.on, now + life.for_s, now)
+        if not on and (is_on or (explicit and (desired is None or desired.value != life.off))):
+            return self.order(meter, kind, life.off, None, now)
         return []
 
     def desired(self, meter: MeterId, kind: Kind) -> Desired | None:

@@ -23,6 +23,7 @@ from gateway.changes import Change
 from gateway.control.autonomy import Contact
 from gateway.control.islanding import Boundary, Phase, Sensor, Wish, contradiction, wish
 from gateway.control.manager import Manager
+from gateway.control.meters_mode import KeptMetersMode
 from gateway.control.microgrid_states import STATES, Sharing, kept_states
 from gateway.control.requests import Requests
 from gateway.control.rotation import Rotation, Turn
@@ -64,6 +65,7 @@ class Modes:
         states: What the utility has set.
         manager: Keeps the meters in their desired states.
         relay_s: Seconds between two relays to the utility.
+        meters_mode: How all meters aggregate.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Modes:
         self._contact: Contact | None = None
         self._boundary = Boundary()
         self._asked: EpochSeconds = 0
+        self.meters_mode = KeptMetersMode(settings.meters, store, manager)
         self._rotation = Rotation(settings.microgrid, manager)
         self.register(registry)
 
@@ -132,7 +135,7 @@ class Modes:
         off = self._turn(now).off
         for meter in self._rotation.meters:
             effects += self.manager.keep(meter, Kind.ISOLATED, meter in off, now)
-        return effects
+        return effects + self.meters_mode.keep(now)
 
     def ask(self, now: Now) -> list[Effect[Change]]:
         """Request the state of the boundary while the microgrid is not connected."""

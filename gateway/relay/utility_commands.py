@@ -93,7 +93,8 @@ class UtilityCommands:
         if command.cmd == Action.SCHEDULE:
             tuned = self.tuned | (command.periods or {})
             self.tuned = {str(name): seconds for name, seconds in tuned.items() if seconds is not None}
-            return [Write(Setting("periods", json.dumps(self.tuned)))]
+            meters = [] if command.meters is None else self._modes.meters_mode.set(command.meters, now)
+            return [Write(Setting("periods", json.dumps(self.tuned))), *meters]
         mode = "none" if command.cmd == Action.DEAGGREGATE else command.mode
         until = None if mode == "none" or command.for_s is None else now + command.for_s
         if command.at == "gateway":

@@ -50,6 +50,9 @@ def command(
     levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
     relay_s: Annotated[int | None, typer.Option(help="schedule: seconds between batches.")] = None,
     compact_s: Annotated[int | None, typer.Option(help="schedule: seconds between compactions.")] = None,
+    meters: Annotated[
+        str | None, typer.Option(help="schedule: how all meters aggregate from their start on, `none` or `lossless`.")
+    ] = None,
     reset: Annotated[
         bool, typer.Option("--reset", help="schedule: reset the periods that are not given to the gateway's file.")
     ] = False,
@@ -89,7 +92,8 @@ def command(
         "for_s": for_s,
         "first_quarter": None if first is None else first // QUARTER_S,
         "last_quarter": None if last is None else last // QUARTER_S,
-        "periods": periods or None,
+        "periods": periods or (None if meters is None else {}),
+        "meters": meters,
         "strategy": strategy,
         "weights": _weights(weight or []) or None,
         "from_time": from_time,
@@ -158,7 +162,7 @@ def _options(fields: Iterable[str]) -> str:
         "for_s": "--for",
         "first_quarter": "--first",
         "last_quarter": "--last",
-        "periods": "a period such as --relay-s, or --reset",
+        "periods": "a period such as --relay-s, --meters, or --reset",
         "weights": "--weight",
         "from_time": "--from",
     }
@@ -217,5 +221,6 @@ def _asked(message: dict[str, Any], *, defaults: bool = True) -> str:
     if message.get("from_time") is not None:
         details.append(f"from {moment(message['from_time'])}")
     periods = message.get("periods") or {}
+    details += [f"meters {message['meters']}"] if message.get("meters") else []
     details += [f"{name}={'as in its file' if seconds is None else seconds}" for name, seconds in periods.items()]
     return f"{cmd} {', '.join(details)}".rstrip()

@@ -48,11 +48,16 @@ def _sets(message: str) -> set[str]:
         return {f"state {fields['cmd']}"}
     if fields.get("cmd") in ("aggregate", "deaggregate"):
         return {f"aggregation at {fields['at']}"}
-    return set(fields.get("periods", ()))
+    named: set[str] = set(fields.get("periods", ()))
+    return named | {"meters"} if fields.get("meters") else named
 
 
 def _without(message: str, taken: set[str]) -> dict[str, str]:
     """Return the changed columns of a command after a later one has ``taken`` some, or all, of its settings."""
     fields = json.loads(message)
     left = {name: value for name, value in fields.get("periods", {}).items() if name not in taken}
-    return {"message": json.dumps(fields | {"periods": left})} if left else {"state": "superseded"}
+    if "meters" in taken:
+        del fields["meters"]
+    if left or fields.get("meters"):
+        return {"message": json.dumps(fields | {"periods": left})}
+    return {"state": "superseded"}

@@ -89,6 +89,7 @@ def test_a_gateway_that_has_just_started_or_relays_seldom_waits_longer() -> None
     assert not contact.is_lost(1000 + NO_ANSWER_S, relay_s=60)
     assert contact.is_lost(1001 + NO_ANSWER_S, relay_s=60)
     assert not contact.is_lost(1000 + 2700, relay_s=900)
+    assert contact.is_lost(1001 + 3600, relay_s=86_400)
 
 
 def test_a_battery_that_is_ready_says_why(world: World) -> None:

@@ -1,5 +1,6 @@
 """What the utility sets for a microgrid reaches its meters, is renewed, and ends by itself; islands, by the sensor."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from commonwatt.model.records import EventRecord, State
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.controller_commands import ACTIONS
+from commonwatt.protocol.meter_messages import Level
 from commonwatt.town.town import Function
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
-from harness.worlds.gateway import World, commands
+from harness.worlds.gateway import CAPACITY, World, commands
 
 BOUNDARY, HOUSES = 4, (1, 2, 3)
 UP, OPEN, DEAD = int(State.INITIALIZED), int(State.SWITCH_OPEN), int(State.DEAD_FEEDER)
@@ -137,6 +139,40 @@ def test_a_notice_against_the_sensor_is_shown_and_changes_nothing(world: World) 
     world.now += 600
     world.tick("retry")
     assert world.core.modes.view(world.core.now).contradiction is None
+
+
+def test_late_and_doubled_notices_and_commands_to_isolate_change_nothing(world: World) -> None:
+    """The network may deliver anything twice, and hours later."""
+    sensed(world, UP)
+    late = {"v": 1, "id": "n1", "cmd": "notice", "power": "lost", "for_s": 7200, "until": world.now + 60}
+    isolate = {"v": 1, "id": "i1", "cmd": "isolate", "state": "on", "for_s": 60, "until": world.now + 60}
+    for _ in range(2):
+        for command in (late, isolate):
+            world.utility_says("cmd", json.dumps(command).encode())
+    ends = world.core.modes.states
+    world.now += 30
+    for command in (late, isolate):
+        world.utility_says("cmd", json.dumps(command).encode())
+    assert world.core.modes.states == ends, "the same id again is the same command, with the same end"
+    world.now += 3600
+    before = len(world.sent)
+    for name, command in (("n2", late), ("i2", isolate)):
+        world.utility_says("cmd", json.dumps(command | {"id": name}).encode())
+    assert commands(world.sent[before:]) == [], "past its time a command is expired"
+    assert world.core.modes.states == ends
+
+
+def test_a_meter_with_a_wrong_clock_neither_blocks_nor_starts_sharing(world: World) -> None:
+    for meter, percent in ((1, 90), (2, 80), (3, 30)):
+        world.level(meter, percent)
+    assert set(world.core.manager.decision.donors) == {1, 2}
+    ahead = Level(state=UP, time=world.now + 3000, level=CAPACITY)
+    world.meter_says(3, "lvl", ahead.pack())
+    assert set(world.core.manager.decision.donors) == {1, 2}, "a level from the future counts for nothing"
+    world.now += 15
+    behind = Level(state=UP, time=world.now - 7200, level=CAPACITY)
+    world.meter_says(3, "lvl", behind.pack())
+    assert set(world.core.manager.decision.donors) == {1, 2}, "an older level does not replace a newer one"
 
 
 def test_the_boundary_is_asked_every_slot_while_the_microgrid_is_not_connected(world: World) -> None:

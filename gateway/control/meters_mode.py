@@ -1,0 +1,50 @@
+"""How all meters aggregate their records from their start on (A5, M7): a standing wish of the schedule."""
+
+from commonwatt.model.effects import Effect, Write
+from commonwatt.model.now import Now
+from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.controller_commands import MetersMode
+from gateway.changes import Change, Setting
+from gateway.control.manager import Manager
+from gateway.stored import KeptSettings
+
+_SETTING = "meters_mode"
+
+
+class KeptMetersMode:
+    """Keeps every meter that has answered ``initialize`` at the wished aggregation.
+
+    A command ``aggregate`` of the utility to the meters holds until its end; then the wish holds again.
+
+    Attributes:
+        mode: The wish.
+    """
+
+    def __init__(self, of_file: MetersMode, store: KeptSettings, manager: Manager) -> None:
+        self.mode: MetersMode = "lossless" if (store.setting(_SETTING) or of_file) == "lossless" else "none"
+        self._manager = manager
+
+    def set(self, mode: MetersMode, now: Now) -> list[Effect[Change]]:
+        """Change the wish; without a wish the meters are told to stop, once."""
+        before, self.mode = self.mode, mode
+        kept: list[Effect[Change]] = [Write(Setting(_SETTING, mode))]
+        if mode == "none" and before == "lossless":
+            return kept + [e for meter in self._manager.meters for e in self._keep(meter, now)]
+        return kept + self.keep(now)
+
+    def keep(self, now: Now) -> list[Effect[Change]]:
+        """Command and renew the wished aggregation."""
+        if self.mode == "none":
+            return []
+        answered = [meter for meter, view in self._manager.meters.items() if view.answered]
+        return [effect for meter in answered if not self._is_commanded(meter, now) for effect in self._keep(meter, now)]
+
+    def _keep(self, meter: int, now: Now) -> list[Effect[Change]]:
+        return self._manager.keep(meter, Kind.AGGREGATION, self.mode == "lossless", now)
+
+    def _is_commanded(self, meter: int, now: Now) -> bool:
+        """Return whether a command of the utility is in force: averages, or an aggregation without an end."""
+        desired = self._manager.desired(meter, Kind.AGGREGATION)
+        if desired is None or desired.value in ("none", "unknown"):
+            return False
+        return desired.until is None or (desired.value == "lossy" and desired.until > now)

@@ -1,0 +1,152 @@
+"""Every desired state is renewed while its manager lives, and ends by itself at the meter when the manager is gone."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from commonwatt.device.desired_states import DEFAULT, DONE, HeldStates
+from commonwatt.model.records import State
+from commonwatt.protocol.commands import Command, Kind
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.town.town import Function
+from gateway.control.lifetimes import LIFETIMES
+from harness.worlds.gateway import World, commands
+
+BOUNDARY, HOUSES = 4, (1, 2, 3)
+DEAD = int(State.INITIALIZED | State.OFF_GRID | State.SWITCH_OPEN | State.DEAD_FEEDER)
+
+
+def sensed(world: World) -> None:
+    world.introduce(BOUNDARY, minimum=None, bits=DEAD, cmd="get")
+
+
+class Meters:
+    """Meters that obey as ours do, and whose state only their own clock ends."""
+
+    def __init__(self, world: World) -> None:
+        self.held = {meter: HeldStates((0, 0), {}) for meter in world.meters}
+        self._world = world
+        self._read = 0
+
+    def obey(self) -> None:
+        """Obey and answer what the gateway sent."""
+        world, new = self._world, self._world.sent[self._read :]
+        self._read = len(world.sent)
+        for message in new:
+            if not message.topic.endswith("/d/cmd"):
+                continue
+            command = unpack_json(Command, message.payload)
+            meter = int(message.topic.split("/")[2])
+            if command.desired() is not None and self.held[meter].judge(command, world.now) == DONE:
+                self.held[meter].accept(command, world.now)
+                if meter == BOUNDARY:
+                    sensed(world)
+                else:
+                    world.answer(command, meter)
+
+    def value(self, meter: int, kind: Kind) -> str:
+        self.held[meter].expire(self._world.now)
+        return self.held[meter].value(kind)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    it = World(tmp_path / "gateway.db")
+    it.meters[BOUNDARY] = it.meters[BOUNDARY].model_copy(update={"function": Function.BOUNDARY})
+    it.settings = it.settings.model_copy(update={"levels_s": 300})
+    it.new_core()
+    for meter in HOUSES:
+        it.introduce(meter)
+    yield it
+    it.store.close()
+
+
+def _levels(world: World) -> None:
+    for meter, percent in ((1, 90), (2, 80), (3, 20)):
+        world.level(meter, percent)
+
+
+def _nothing(world: World) -> None:
+    """Nothing has to come again for this state."""
+
+
+CASES: dict[Kind, tuple[int, Callable[[World], object], Callable[[World], object]]] = {
+    Kind.SHARING: (1, _nothing, _levels),
+    Kind.REDUCING: (1, lambda world: world.ask(cmd="reduce", state="on", for_s=10**6), _nothing),
+    Kind.ISOLATED: (BOUNDARY, _nothing, sensed),
+    Kind.AGGREGATION: (2, lambda world: world.ask(cmd="schedule", periods={}, meters="lossless"), _nothing),
+}
+"""By kind: a meter, what begins the state, and what the meters report again and again meanwhile."""
+
+
+@pytest.mark.parametrize("kind", Kind)
+def test_a_state_is_renewed_while_its_manager_lives_and_ends_by_itself_without(world: World, kind: Kind) -> None:
+    meter, begin, report = CASES[kind]
+    life, meters = LIFETIMES[kind], Meters(world)
+    begin(world)
+    step = life.renew_s // 2
+    for n in range(3 * life.for_s // step):
+        report(world)
+        world.tick("retry")
+        meters.obey()
+        assert meters.value(meter, kind) == life.on, f"step {n}"
+        if n == 5:  # A successor renews as well.
+            world.crash()
+            meters._read = 0
+            for house in HOUSES:
+                world.introduce(house)
+        world.now += step
+    meters.obey()
+    left = meters.held[meter].held[kind].until
+    assert left is not None
+    assert left <= world.now + life.for_s
+    world.now = left
+    assert meters.value(meter, kind) == life.off == DEFAULT[kind]
+
+
+def test_every_kind_of_state_has_a_lifetime() -> None:
+    assert set(LIFETIMES) == set(Kind) == set(CASES)
+    assert all(life.renew_s * 2 < life.for_s for life in LIFETIMES.values()), "a lost renewal is made up for"
+
+
+def test_meters_aggregate_from_their_initialize_on_and_until_the_schedule_says_otherwise(world: World) -> None:
+    # req: A5, M7
+    begun = len(world.sent)
+    world.ask(cmd="schedule", periods={}, meters="lossless")
+    assert {c.mode for c in commands(world.sent[begun:]) if c.cmd == "aggregate"} == {"lossless"}
+    begun = len(world.sent)
+    world.introduce(BOUNDARY, minimum=None)
+    world.tick("retry")
+    assert [c.mode for c in commands(world.sent[begun:]) if c.cmd == "aggregate"] == ["lossless"]
+    begun = len(world.sent)
+    world.ask(cmd="aggregate", at="meters", mode="lossy", for_s=600)
+    world.now += 300
+    world.tick("retry")
+    assert {c.mode for c in commands(world.sent[begun:]) if c.cmd == "aggregate"} == {"lossy"}
+    world.now += 301
+    begun = len(world.sent)
+    world.tick("retry")
+    assert {c.mode for c in commands(world.sent[begun:]) if c.cmd == "aggregate"} == {"lossless"}
+    begun = len(world.sent)
+    world.ask(cmd="schedule", periods={}, meters="none")
+    assert {c.cmd for c in commands(world.sent[begun:]) if c.desired()} == {"deaggregate"}
+    world.now += 100_000
+    begun = len(world.sent)
+    world.tick("retry")
+    assert not [c for c in commands(world.sent[begun:]) if c.desired() and c.cmd == "aggregate"]
+
+
+def test_the_wish_of_the_schedule_outlives_a_restart(world: World) -> None:
+    world.ask(cmd="schedule", periods={}, meters="lossless")
+    world.crash()
+    assert world.core.modes.meters_mode.mode == "lossless"
+
+
+def test_a_command_of_the_utility_to_the_meters_stands_without_a_schedule(world: World) -> None:
+    world.ask(cmd="aggregate", at="meters", mode="lossless", for_s=200_000)
+    begun = len(world.sent)
+    for _ in range(3):
+        world.now += 40_000
+        world.tick("retry")
+    assert "deaggregate" not in {c.cmd for c in commands(world.sent[begun:])}
