@@ -34,7 +34,7 @@ from utility.store.database import Database, open_database
 from utility.store.registration import fill_registry
 from utility.store.writer import Writer
 
-TOWN = 'microgrid = [{id = "r", kind = "residential", count = 50}]\n'
+TOWN = 'microgrid = [{{id = "r", kind = "residential", count = {}}}]\n'
 FIRST = 2_000_000
 NOW = (FIRST + 500) * QUARTER_S
 BLOCKS_A_BATCH = 1_500
@@ -46,6 +46,7 @@ class Size:
     """The extent of the measurement.
 
     Attributes:
+        microgrids: Microgrids of the town.
         batches: Batches of each load.
         repeats: Measurements of each load.
         meters: Meters whose bytes are measured.
@@ -53,6 +54,7 @@ class Size:
         peer_rows: Rows of the peer's load.
     """
 
+    microgrids: int
     batches: int
     repeats: int
     meters: int
@@ -60,8 +62,8 @@ class Size:
     peer_rows: int
 
 
-FULL = Size(batches=120, repeats=5, meters=200, quarters=96, peer_rows=600_000)
-SMOKE = Size(batches=2, repeats=1, meters=5, quarters=3, peer_rows=1_000)
+FULL = Size(microgrids=50, batches=120, repeats=5, meters=200, quarters=96, peer_rows=600_000)
+SMOKE = Size(microgrids=2, batches=2, repeats=1, meters=5, quarters=3, peer_rows=1_000)
 
 
 @dataclass
@@ -237,7 +239,7 @@ def bench(*, smoke: bool = False) -> Section:
     size = SMOKE if smoke else FULL
     with tempfile.TemporaryDirectory() as folder, Postgres(Path(folder)) as server:
         path = Path(folder) / "town.toml"
-        path.write_text(TOWN)
+        path.write_text(TOWN.format(size.microgrids))
         town = load_town(path)
         urls = {"PostgreSQL": server.url, "SQLite": f"sqlite:///{folder}/utility.db"}
         found = {name: rates(url, town, size) for name, url in urls.items()}

@@ -1,4 +1,4 @@
-"""Common to all tests: parallel runs with separate ports."""
+"""Common to all tests: parallel runs with separate ports, property tests without a deadline."""
 
 import gc
 import signal
@@ -6,10 +6,15 @@ from collections.abc import Iterator
 from unittest.mock import patch
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from commonwatt.demo import parts
 from harness.network.waiting import free_ports
 from harness.real import forks
+
+# Property tests have no deadline, so that they pass on a busy machine.
+settings.register_profile("commonwatt", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("commonwatt")
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,6 +10,7 @@ import typing
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -89,9 +90,10 @@ class Command:
     options: tuple[Option, ...]
 
 
-def all_commands() -> list[Command]:
+@cache
+def all_commands() -> tuple[Command, ...]:
     """Return every command, in the order of ``commonwatt --help``."""
-    return list(_walk(typer.main.get_command(make_app()), ()))
+    return tuple(_walk(typer.main.get_command(make_app()), ()))
 
 
 # Depending on its release, Typer uses its own copy of click or the installed one; both have this interface.

@@ -4,13 +4,13 @@ The test runs ``python -m harness.network.lte_world FOLDER`` in its own network 
 """
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from harness.network.loopback import Scales, bring_up, ports_of
 from harness.network.waiting import eventually
+from harness.real import forks
 from harness.real.site import Site
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
@@ -19,6 +19,7 @@ TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 3\n'
 def main() -> None:
     """Run the town, kill its meters, restart its gateway; stop all before reading both counts."""
     bring_up()
+    forks.enable()
     scales = Scales()
     with Site(Path(sys.argv[1]) / "site", TOWN, plain_text=False) as site:
         broker, head_end = site.address("r001 broker")[1], site.address("head-end")[1]
@@ -84,7 +85,7 @@ def _shown(site: Site, part: str, command: str) -> Any:
         "--config",
         str(site.layout.part(name).config),
     ]
-    return json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+    return json.loads(forks.run(words, check=True).stdout)
 
 
 if __name__ == "__main__":

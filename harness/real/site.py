@@ -28,6 +28,9 @@ from harness.real.mosquitto import listens, render
 STOP_WITHIN_S = 5.0
 """Seconds after SIGTERM within which a part ends, as documented for users."""
 
+ANSWER_S = 30.0
+"""Seconds for an answer of a part on a busy machine; a part that does not run refuses at once."""
+
 
 def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bool = True) -> Layout:
     """Prepare a folder as the demonstration does; the command that registers the town is forked."""
@@ -124,7 +127,7 @@ class Site:
     def status(self, name: str) -> dict[str, Any] | None:
         """Return a part's /status; ``None`` while it does not answer."""
         try:
-            with urllib.request.urlopen(f"http://{self.layout.part(name).http}/status", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.layout.part(name).http}/status", timeout=ANSWER_S) as answer:
                 status: dict[str, Any] = json.load(answer)
                 return status
         except OSError:
@@ -133,7 +136,7 @@ class Site:
     def metric(self, name: str, series: str) -> float:
         """Return a value of a part's /metrics, by its name and labels as shown there; 0 while there is none."""
         try:
-            with urllib.request.urlopen(f"http://{self.layout.part(name).http}/metrics", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://{self.layout.part(name).http}/metrics", timeout=ANSWER_S) as answer:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return 0.0

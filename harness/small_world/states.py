@@ -3,8 +3,10 @@
 import io
 import pickle
 import sqlite3
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
+from functools import cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -66,30 +68,45 @@ def rows_of(connection: sqlite3.Connection) -> tuple[object, ...]:
     )
 
 
-_PLAIN = {type(None), bool, int, float, str, bytes}
+_PLAIN = frozenset({type(None), bool, int, float, str, bytes})
 
 
 def canonical(value: Any) -> object:
     """Return a hashable key that is equal for values with equal behaviour."""
-    if type(value) in _PLAIN or isinstance(value, int | str | bytes | float | Enum):
-        return value
-    if isinstance(value, np.ndarray):
-        return value.dtype.str, value.shape, value.tobytes()
-    if isinstance(value, GatewaySettings | RegisteredMeter | Description | ZoneInfo):
-        return id(value)  # never changes, and is shared
-    if isinstance(value, BaseModel):
-        return value.model_dump_json()
-    if isinstance(value, dict):
-        return tuple((canonical(k), canonical(v)) for k, v in value.items())
-    if isinstance(value, set | frozenset):
-        return tuple(sorted((canonical(one) for one in value), key=repr))
-    if isinstance(value, tuple | list):
-        return tuple(canonical(one) for one in value)
-    if isinstance(value, Store):
-        return None
-    if hasattr(value, "maxlen"):
-        return tuple(canonical(one) for one in value)
-    names = getattr(value, "__dataclass_fields__", None) or vars(value)
-    return type(value).__name__, tuple(
-        (name, canonical(getattr(value, name))) for name in names if name not in FORGOTTEN
+    return value if type(value) in _PLAIN else _way(type(value))(value)  # type: ignore[arg-type] # types are hashable
+
+
+@cache
+def _way(kind: type) -> Callable[[Any], object]:
+    """Return the function that makes the key of a value of a type."""
+    if issubclass(kind, int | str | bytes | float | Enum):
+        return _itself
+    if issubclass(kind, np.ndarray):
+        return lambda value: (value.dtype.str, value.shape, value.tobytes())
+    if issubclass(kind, GatewaySettings | RegisteredMeter | Description | ZoneInfo):
+        return id  # never changes, and is shared
+    if issubclass(kind, BaseModel):
+        return BaseModel.model_dump_json
+    if issubclass(kind, dict):
+        return lambda value: (_each(value), _each(value.values()))
+    if issubclass(kind, set | frozenset):
+        return lambda value: tuple(sorted(_each(value), key=repr))
+    if issubclass(kind, Store):
+        return lambda _: None
+    if issubclass(kind, tuple | list | deque):
+        return _each
+    if fields := getattr(kind, "__dataclass_fields__", None):
+        names = tuple(name for name in fields if name not in FORGOTTEN)
+        return lambda value: (kind.__name__, _each([getattr(value, name) for name in names]))
+    return lambda value: (
+        kind.__name__,
+        tuple((name, canonical(one)) for name, one in vars(value).items() if name not in FORGOTTEN),
     )
+
+
+def _itself(value: object) -> object:
+    return value
+
+
+def _each(values: Iterable[Any]) -> tuple[object, ...]:
+    return tuple([one if type(one) in _PLAIN else canonical(one) for one in values])

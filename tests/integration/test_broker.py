@@ -25,6 +25,8 @@ from harness.network.waiting import eventually
 
 WAIT_S = 30.0
 CONNECT_TIMEOUT_S = 2.0
+FLOODED_S = 10.0
+"""A message arrives within this while another device floods; it takes milliseconds on a quiet machine."""
 
 
 class Registry:
@@ -319,7 +321,7 @@ def test_a_device_that_floods_the_broker_does_not_stop_the_others(running: Runni
         started = time.monotonic()
         meter.publish(meter_up("r001", 2, "rec"), b"me too")
         assert gateway.next()[1] == b"me too"
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < FLOODED_S
 
 
 def test_nothing_is_left_of_connections_that_ended(running: Running) -> None:
@@ -389,7 +391,7 @@ def test_what_is_no_proper_connect_is_cut(running: Running, data: bytes, reason:
     started = time.monotonic()
     with running.raw(data) as connection, contextlib.suppress(ConnectionResetError):
         assert connection.recv(16) == b""
-    assert time.monotonic() - started < CONNECT_TIMEOUT_S + 2
+    assert time.monotonic() - started < CONNECT_TIMEOUT_S + 8
     eventually(lambda: running.count("refused_connects_total", reason=reason) == 1)
     assert running.connect("1").return_code == "Success"
 

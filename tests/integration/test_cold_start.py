@@ -52,7 +52,7 @@ def test_a_gateway_starts_alone_collects_when_meters_come_and_relays_when_the_ut
     site.start("r001 broker", "r001 meters")
     eventually(lambda: backlog(site) > 20)
     eventually(lambda: failing(site) == {"head_end"})
-    assert "r001: connected to {}:{}".format(*site.address("r001 broker")) in site.log("r001 gateway")
+    eventually(lambda: "r001: connected to {}:{}".format(*site.address("r001 broker")) in site.log("r001 gateway"))
     site.stop("r001 gateway")
     site.start("r001 gateway")
     held = backlog(site)

@@ -124,7 +124,7 @@ def test_a_running_gateway_without_its_broker_is_not_working(site: Site, copy: P
     gateway = site.layout.part(GATEWAY).config
     try:
         site.start(GATEWAY)
-        eventually(lambda: len((site.status(GATEWAY) or {}).get("connection_failures", ())) == 2, 20)
+        eventually(lambda: len((site.status(GATEWAY) or {}).get("connection_failures", ())) == 2)
         found = examined(gateway)
         assert found.good("broker: resolves", "broker: reaches", "broker: TLS", "head_end: TLS")
         assert "refuses the token of r001" in found.bad["broker: credentials"]

@@ -23,7 +23,7 @@ from harness.real import forks
 from harness.real.failpoint import When
 from harness.real.mosquitto import open_to_all
 from harness.real.site import Site, audited
-from tests.integration.test_broker import Client
+from tests.integration.test_broker import WAIT_S, Client
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 2\npush_share = 0.5\n'
 LINKS = {
@@ -186,7 +186,7 @@ def test_row_10_loss_duplication_reordering_and_delay_in_every_link(town: Town) 
         link.judged.clear()
         link.judge = chance(seed, shares)
         link.delay_s, link.jitter_s = 0.005, 0.02
-    eventually(lambda: all(link.judged[fate] >= 5 for link in town.links.values() for fate in shares), 90)
+    eventually(lambda: all(link.judged[fate] >= 5 for link in town.links.values() for fate in shares))
     town.settle()
 
 
@@ -300,7 +300,7 @@ def test_row_16_a_retained_command_never_acts(tmp_path: Path) -> None:
         site.strangers.add("r001 broker")
         site.start("r001 broker")
         gateway = Client(port, "r001", "any")
-        assert gateway.answered.wait(10)
+        assert gateway.answered.wait(WAIT_S)
         meter = meter_down("r001", 10001, "cmd")
         command = {"v": 1, "cmd": "reduce_power_on", "issuer": "r001", "epoch": [1, 0], "seq": 1, "for_s": 86_400}
         gateway.publish(meter, json.dumps(command | {"id": "old"}).encode(), retain=True)

@@ -1,16 +1,18 @@
 """A client sends 5,000 messages a second; the others are not affected (303 meters, a real broker and gateway)."""
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from harness.network.flood import FLOOD_PER_S, Apartments
+from harness.network.waiting import become
 from harness.real.broker_process import broker_metric
 
 WINDOW_S = 5.0
 MEMORY_BYTES = 128 << 20
 """What the broker of an apartment microgrid may take, flooded or not (docs/bounds.md)."""
 
-WITHIN_S = 2.0
+WITHIN_S = 5.0
 """Acknowledged within this; it takes milliseconds on a quiet machine."""
 
 
@@ -18,6 +20,10 @@ def count(apartments: Apartments, sample: str) -> float:
     address = apartments.site.layout.part("r001 broker").http
     assert address is not None
     return broker_metric(address, sample)
+
+
+def grew(apartments: Apartments, before: float) -> bool:
+    return count(apartments, "held_back_packets_total") > before
 
 
 def test_good_meters_deliver_while_one_client_floods(tmp_path: Path) -> None:
@@ -37,6 +43,9 @@ async def flooded_on_two_topics(apartments: Apartments) -> None:
     for topic in (f"cw1/r001/{apartments.flooder}/u/rec", "cw1/r001/1/u/rec"):
         before = count(apartments, 'messages_total{direction="in"}'), count(apartments, "held_back_packets_total")
         with apartments.flooded(topic, 1, WINDOW_S + 60):
+            await become(
+                partial(grew, apartments, before[1])
+            )  # On a busy machine it takes a while until it is a flood.
             delivery = await apartments.load(WINDOW_S)
         assert delivery.acknowledged >= 0.9 * delivery.offered
         assert delivery.offered == 25
@@ -44,6 +53,5 @@ async def flooded_on_two_topics(apartments: Apartments) -> None:
         assert apartments.memory_bytes() < MEMORY_BYTES
         taken = count(apartments, 'messages_total{direction="in"}') - before[0]
         assert taken < FLOOD_PER_S, "in more than five seconds"
-        assert count(apartments, "held_back_packets_total") > before[1]
     assert count(apartments, 'refused_actions_total{action="publish"}') > 0
     apartments.close()

@@ -141,7 +141,7 @@ def test_promtool_finds_no_fault_with_the_metrics(town: tuple[Site, Prometheus])
     site, _ = town
     check = [str(real_part("promtool")), "check", "metrics"]
     for part in site.layout.parts:
-        with urllib.request.urlopen(f"http://{part.http}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{part.http}/metrics", timeout=30) as answer:
             done = subprocess.run(check, input=answer.read(), capture_output=True, check=False)
         assert (done.returncode, done.stdout, done.stderr) == (0, b"", b""), part.name
 

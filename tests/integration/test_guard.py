@@ -27,7 +27,7 @@ from harness.network.waiting import eventually
 from harness.real.broker_process import BrokerProcess
 
 METERS = {"r001": ["1", "2", "3"], "r002": ["4"]}
-BOUND_S = 2.0
+BOUND_S = 4.0
 """How long a message there and back may take whatever others do; it takes milliseconds."""
 
 
@@ -88,15 +88,15 @@ def test_row_25_oversize_slow_and_garbage_connects_are_cut_within_5_s(broker: Br
     before = broker.memory_bytes()
     ping_pong = broker.ping_pong("r001", "1")
     with ping_pong.going_on(), ExitStack() as stack:
-        started = time.monotonic()
-        slow = [stack.enter_context(broker.raw(good[:9])) for _ in range(300)]
         for reason, all_data in at_once.items():
             for data in all_data:
                 for _ in range(25):
                     with broker.raw(data) as connection:
                         read_to_the_end(connection)
             assert broker.metric(f'refused_connects_total{{reason="{reason}"}}') == 25 * len(all_data)
-        assert time.monotonic() - started < CONNECT_TIMEOUT_S
+        assert broker.metric('refused_connects_total{reason="timeout"}') == 0, "each is refused at once"
+        started = time.monotonic()
+        slow = [stack.enter_context(broker.raw(good[:9])) for _ in range(300)]
         sent = 9
         while time.monotonic() - started < CONNECT_TIMEOUT_S - 1 and sent < len(good) - 1:
             for connection in slow:

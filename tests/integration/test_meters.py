@@ -146,14 +146,14 @@ class Bench:
 
     def status(self) -> dict[str, Any]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/status", timeout=5) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/status", timeout=30) as answer:
                 content: dict[str, Any] = json.load(answer)
                 return content
         except OSError:
             return {}
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=30) as answer:
             return str(answer.read().decode())
 
     def dump(self, *options: str) -> tuple[Blocks, dict[tuple[int, int, int], EventRecord]]:

@@ -210,7 +210,7 @@ def test_upgraded_from_0_2_with_a_backlog_of_twelve_hours_no_reading_is_lost(
             site.environments[name] = {}
         site.start("head-end", "utility", "r001 broker", "r001 gateway")
         site.stop("r001 meters")
-        eventually(lambda: backlog(site) == 0, 60)
+        eventually(lambda: backlog(site) == 0)
         blocks, kept = site.dump(), parts_of(HOURS * 60)
         for meter in METERS:
             assert blocks.values[blocks.meter == meter].sum() == kept.values[kept.meter == meter].sum()

@@ -44,7 +44,7 @@ class Phone:
         if form is not None:
             body = urlencode(form)
             headers |= {"Origin": origin or f"https://{own}", "Content-Type": "application/x-www-form-urlencoded"}
-        connection = HTTPSConnection("127.0.0.1", self.port, timeout=10, context=self._trust)
+        connection = HTTPSConnection("127.0.0.1", self.port, timeout=30, context=self._trust)
         try:
             connection.request("GET" if form is None else "POST", path, body, headers)
             answer = connection.getresponse()

@@ -18,7 +18,7 @@ from harness.real.site import Site
 from tests.integration.test_broker import Client
 
 TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
-WAIT_S = 10.0
+WAIT_S = 30.0
 
 
 class Echo:

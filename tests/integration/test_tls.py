@@ -97,7 +97,7 @@ class Broker:
         return (self.folder / "broker.log").read_text()
 
     def metrics(self) -> str:
-        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.http}/metrics", timeout=30) as answer:
             text: str = answer.read().decode()
             return text
 
@@ -355,12 +355,12 @@ def test_row_30_a_revoked_certificate_and_a_revoked_device_are_cut_at_once_and_r
         await become(lambda: meter.link.connected and other.link.connected)
         cut, before = broker.cut("revoked"), broker.refused("revoked")
         broker.authority.revoke("10002", "key lost", now())
-        await become(lambda: not other.link.connected, within_s=10)
+        await become(lambda: not other.link.connected)
         await become(partial(_grew, broker, "revoked", before))
         assert broker.cut("revoked") == cut + 1
         assert meter.link.connected
         broker.register(m10001="stolen")
-        await become(lambda: not meter.link.connected, within_s=10)
+        await become(lambda: not meter.link.connected)
         await become(lambda: "it was revoked: stolen" in broker.log())
         # A new certificate for the one, a removed revocation for the other: both are admitted again.
         broker.device("10002")
@@ -399,7 +399,7 @@ def test_an_authority_that_was_replaced_takes_the_connections_it_proved_with_it(
             assert (meter.link.connects, meter.link.connected) == (1, True)
             broker.ca.with_name("revoked.pem").write_bytes((other / "revoked.pem").read_bytes())
             broker.ca.write_bytes((other / "ca.pem").read_bytes())
-            await become(lambda: not meter.link.connected, within_s=20)
+            await become(lambda: not meter.link.connected)
             await become(lambda: "the authority of its certificate is no longer trusted" in broker.log())
             assert broker.cut("revoked") == 1
 
@@ -435,7 +435,9 @@ def test_row_30_a_gateway_with_an_expired_certificate_keeps_everything_and_sends
         eventually(lambda: site.metric("head-end", refused) > 0)
         assert "the certificate of 'r001' is valid from" in site.log("head-end")
         # The gateway continues: meters get their acknowledgements, and unsent data waits.
-        at_expiry, sent = acknowledged(site), stored(site)
+        at_expiry = acknowledged(site)
+        eventually(lambda: acknowledged(site) > at_expiry + 25)
+        sent = stored(site)  # With the last batch before the expiry, which the utility may have stored a little later.
         eventually(lambda: acknowledged(site) > at_expiry + 50)
         assert stored(site) == sent
         assert site.metric("r001 gateway", 'commonwatt_gateway_backlog{kind="parts"}') > 0

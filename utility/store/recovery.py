@@ -131,6 +131,7 @@ def recover(path: Path, now: EpochSeconds) -> Recovery:
             revision = _revision_of(path)
             empty = empty_database(revision)
             with readable(path, partial(check_schema, empty=empty), lambda _: empty) as source:
+                fresh.write_bytes(empty)
                 _fill(fresh, revision, source, result, now)
         except (DatabaseError, OSError) as error:
             raise StoreError(f"{fresh}: can't be made: {error}; {path} is unchanged") from error
@@ -163,7 +164,7 @@ def _revision_of(path: Path) -> str:
 
 
 def _fill(fresh: Path, revision: str, source: SqliteConnection, result: Recovery, now: EpochSeconds) -> None:
-    """Fill the new database, first with the schema of the damaged one; then migrate it."""
+    """Fill the new database, which has the schema of the damaged one; then migrate it."""
     url = sqlite_url(fresh)
     with closing(open_database(url, create=True, revision=revision)) as database:
         made = MetaData()

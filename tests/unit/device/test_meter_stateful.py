@@ -4,6 +4,7 @@ A real core on a real store; the network loses, delays and repeats; the gateway 
 """
 
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +26,9 @@ from commonwatt.protocol.meter_messages import Put, Refusal, unpack_put
 from commonwatt.town.town import Battery
 from harness.worlds.meters import ack_of, house_meter
 from meter_sim.truth import TRUTH
+
+EXAMPLES = int(os.environ.get("METER_EXAMPLES", "60"))
+"""Histories of a meter; ``make soak`` has more."""
 
 T = 1_790_000_100
 METER = 10_001
@@ -250,4 +254,4 @@ class MeterMachine(RuleBasedStateMachine):
 
 
 TestMeterMachine = MeterMachine.TestCase
-TestMeterMachine.settings = settings(max_examples=150, stateful_step_count=50, deadline=None)
+TestMeterMachine.settings = settings(max_examples=EXAMPLES, stateful_step_count=50, deadline=None)

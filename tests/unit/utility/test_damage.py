@@ -1,5 +1,6 @@
 """Row 5 of the faults at the utility: what rots in its database is never believed, and comes again."""
 
+import os
 import random
 import shutil
 from collections import Counter
@@ -42,7 +43,8 @@ FIRST = 2_000_000
 QUARTERS = 12
 METERS = (10001, 10002, 10003)
 NOW = (FIRST + QUARTERS) * QUARTER_S + SETTLE_S
-FLIPS = 50
+FLIPS = int(os.environ.get("FLIPS", "25"))
+"""``make soak`` flips more."""
 DEAD_LETTER = DeadLetter(meter=10001, log=1, reason=1, generation=1, record_id=9, time=NOW, content=b"something")
 
 Values = dict[tuple[int, int, int, int], int]
