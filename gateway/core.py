@@ -181,7 +181,7 @@ class Gateway:
             outcome = unpack_json(Outcome, payload)
             self.time.meter(raw, parsed.meter, outcome.time)
             effects = self.manager.outcome(parsed.meter, outcome, now) + self._reconcile(parsed.meter, outcome)
-            return effects + self.modes.sensed(parsed.meter, now)
+            return effects + self.modes.sensed(parsed.meter, outcome.time, now, answers=True)
         except ProtocolError as error:
             return self.collector.junk(source, parsed.meter, payload, MESSAGE_REASON + error.code, now)
 
@@ -206,7 +206,7 @@ class Gateway:
         if why is not None:
             return self.collector.junk(DeadLetterSource.LEVEL, meter.id, payload, why, now)
         self.time.meter_slot(raw, meter.id, level.time)
-        self.manager.state(meter.id, level.state)
+        self.manager.state(meter.id, level.state, level.time, now)
         self.manager.level(meter.id, level.time, level.level, now)
         return []
 
@@ -220,8 +220,8 @@ class Gateway:
             return taken.effects
         self._urgent = True
         for event in taken.events:
-            self.manager.state(meter_id, event.new_state)
-        return taken.effects + self.modes.sensed(meter_id, now)
+            self.manager.state(meter_id, event.new_state, event.time, now)
+        return taken.effects + self.modes.sensed(meter_id, taken.events[-1].time, now, answers=False)
 
     def _reconcile(self, meter: MeterId, outcome: Outcome) -> list[Effect[Change]]:
         """Compare a meter's ids with the store's (docs/stores.md): request the records it has, count lost ids."""

@@ -102,13 +102,17 @@ class Wish:
     reason: str
 
 
-def wish(boundary: Boundary, now: EpochSeconds, *, commanded: bool, stable_s: int, delay_s: int) -> Wish:
+def wish(
+    boundary: Boundary, now: EpochSeconds, *, commanded: bool, isolated: bool, stable_s: int, delay_s: int
+) -> Wish:
     """Return what the manager wants of the switch.
 
     Args:
         boundary: What was observed.
         now: The time.
         commanded: Whether a command isolates the microgrid now.
+        isolated: Whether the manager's own command to open the switch is in force: a report of a closed switch is then
+            older than that command, and ends no wait.
         stable_s: Seconds of stable voltage before the switch may close.
         delay_s: The microgrid's own delay after that, seconds.
     """
@@ -116,18 +120,20 @@ def wish(boundary: Boundary, now: EpochSeconds, *, commanded: bool, stable_s: in
     if sensor is None:
         return Wish(phase=None, is_open=True if commanded else None, reason="the boundary sensor has not reported yet")
     must_open = commanded or not sensor.voltage
-    phase = _PHASES[must_open, sensor.is_open]
+    phase = _PHASES[must_open, sensor.is_open or (isolated and not must_open)]
     if must_open:
         why = "a command isolates the microgrid" if sensor.voltage else "the town's side has no voltage"
         return Wish(phase=phase, is_open=True, reason=why)
     if phase is Phase.CONNECTED:
         return Wish(phase=phase, is_open=False, reason="the town's side has voltage")
+    # A switch that is closed against the command stays as it is: the report may be late, or the command of the past.
+    stays = True if sensor.is_open else None
     if now - sensor.heard > REPORT_GOOD_FOR_S or boundary.stable_since is None:
-        return Wish(phase=phase, is_open=True, reason="the boundary sensor is silent: the voltage may be unstable")
+        return Wish(phase=phase, is_open=stays, reason="the boundary sensor is silent: the voltage may be unstable")
     left_s = boundary.stable_since + stable_s + delay_s - now
     if left_s > 0:
         return Wish(
-            phase=phase, is_open=True, reason=f"the voltage is back; the switch closes in {left_s} s if it stays"
+            phase=phase, is_open=stays, reason=f"the voltage is back; the switch closes in {left_s} s if it stays"
         )
     return Wish(phase=phase, is_open=False, reason="the voltage is stable: the switch closes")
 

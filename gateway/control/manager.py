@@ -106,11 +106,13 @@ class Manager:
         if view is not None and view.take_level(time, level, now):
             self._changed = True
 
-    def state(self, meter: MeterId, bits: int) -> None:
-        """Set a meter's state bits; bits unknown to this version are counted and ignored."""
+    def state(self, meter: MeterId, bits: int, time: EpochSeconds, now: Now) -> None:
+        """Set a meter's state bits, unless they are older than those known; unknown bits are counted and ignored."""
         self.counts.unknown_states += bool(bits & ~KNOWN_STATES)
-        if meter in self.meters:
-            self.meters[meter].bits = bits & KNOWN_STATES
+        view = self.meters.get(meter)
+        # After a report of a clock that was ahead, the later ones count again.
+        if view is not None and (time >= view.bits_time or view.bits_time > now + METER_WRONG_S):
+            view.bits, view.bits_time = bits & KNOWN_STATES, time
 
     def outcome(self, meter: MeterId, outcome: Outcome, now: Now) -> list[Effect[Change]]:
         """Handle the outcome of a command, with the meter's state and the pairs of its desired states."""
@@ -118,7 +120,7 @@ class Manager:
         if view is None:
             return []
         self.counts.outcomes[outcome.result] += 1
-        self.state(meter, outcome.bits)
+        self.state(meter, outcome.bits, outcome.time, now)
         if outcome.cmd != "get":  # they come every minute, and would displace all others
             self.notes.append(CommandNote(time=now, meter=meter, cmd=outcome.cmd, result=outcome.result))
         effects: list[Effect[Change]] = []
@@ -231,7 +233,7 @@ class Manager:
             and meter not in batteries
             and meter not in self.epochs.fenced
         ]
-        found = self.strategy in COMPARING or any(self._shares(meter, now) for meter in self.meters)
+        found = self.strategy in COMPARING or any(self.holds(meter, Kind.SHARING, now) for meter in self.meters)
         return bool(missing) and found
 
     @property
@@ -239,9 +241,9 @@ class Manager:
         """Seconds after which a level is too old for its battery to take part: two periods."""
         return 2 * max(self.levels_s, SLOT_S)
 
-    def _shares(self, meter: MeterId, now: Now) -> bool:
-        """Return whether ``share_power_on`` is in force at a meter, or on its way there."""
-        desired = self._desired.get((meter, Kind.SHARING))
+    def holds(self, meter: MeterId, kind: Kind, now: Now) -> bool:
+        """Return whether a state is on by a command that is in force at a meter, or on its way there."""
+        desired = self._desired.get((meter, kind))
         return desired is not None and desired.value == "on" and (desired.until or 0) > now
 
     def reasons(self, now: Now) -> dict[MeterId, Reason]:
@@ -307,7 +309,7 @@ class Manager:
                 minimum=-(-info.capacity * info.minimum_percent // 100),
                 available=up and doubt is None and not self.level_is_old(view, now),
                 shares=self._registry[meter].shares,
-                sharing=self._shares(meter, now),
+                sharing=self.holds(meter, Kind.SHARING, now),
                 weight=self.weights.get(meter, 1),
                 doubt=doubt,
             )

@@ -24,6 +24,7 @@ class MeterView:
         asked: When ``initialize`` was last sent.
         heard: When its last message came; ``None``: none since this gateway started.
         bits: Its state bits; treated as up until its first report.
+        bits_time: When they were reported, by the meter's clock.
         level: Its battery's level, milliwatt-hours.
         level_time: End of that level's slot.
         level_heard: When that level came.
@@ -35,6 +36,7 @@ class MeterView:
     asked: EpochSeconds | None = None
     heard: EpochSeconds | None = None
     bits: int = State.INITIALIZED
+    bits_time: EpochSeconds = 0
     level: MilliwattHours | None = None
     level_time: EpochSeconds = 0
     level_heard: EpochSeconds = 0

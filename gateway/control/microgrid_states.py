@@ -1,7 +1,7 @@
 """What the utility has set for a microgrid: each state with its end, kept over restarts (C7, docs/control.md)."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 
 from commonwatt.model.ids import MeterId
@@ -12,6 +12,9 @@ from gateway.changes import Setting
 
 STATES = "microgrid_states"
 """Setting that keeps the states."""
+
+ENDS = ("reduce_until", "isolate_until", "supply_until", "notice_until")
+"""The ends of states."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,10 +98,14 @@ class MicrogridStates:
         """Return the strategy in force; ``None``: the utility set none."""
         return next((s for s in reversed(self.sharing) if s.from_time <= now), None)
 
-    def shift(self, by_s: int) -> "MicrogridStates":
-        """Return the states after the time was set by ``by_s``: durations stay the same, a date stays a date."""
-        ends = {name: getattr(self, name) for name in ("reduce_until", "isolate_until", "supply_until", "notice_until")}
-        return replace(self, **{name: max(0, end + by_s) for name, end in ends.items() if end})
+    def ends(self) -> frozenset[tuple[str, EpochSeconds]]:
+        """Return the name and the time of each end."""
+        return frozenset((name, getattr(self, name)) for name in ENDS)
+
+    def shift(self, by_s: int, ends: Collection[str]) -> "MicrogridStates":
+        """Return the states after the time was set by ``by_s``: ``ends`` are durations, all others are dates."""
+        moved = {name: max(0, end + by_s) for name in ends if (end := getattr(self, name))}
+        return replace(self, **moved)
 
     def kept(self) -> Setting:
         """Return the setting that keeps the states."""

@@ -4,7 +4,7 @@ The modes follow from what the utility has set, from the boundary sensor, and fr
 is kept: after a restart only the wait for a stable voltage begins again.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 from commonwatt.config.settings import GatewaySettings
@@ -21,7 +21,7 @@ from commonwatt.town.registry import RegisteredMeter
 from commonwatt.town.town import Function
 from gateway.changes import Change
 from gateway.control.autonomy import Contact
-from gateway.control.islanding import Boundary, Phase, Sensor, Wish, contradiction, wish
+from gateway.control.islanding import REPORT_GOOD_FOR_S, Boundary, Phase, Sensor, Wish, contradiction, wish
 from gateway.control.manager import Manager
 from gateway.control.meters_mode import KeptMetersMode
 from gateway.control.microgrid_states import STATES, Sharing, kept_states
@@ -85,7 +85,10 @@ class Modes:
         self.relay_s = settings.relay_s
         self._contact: Contact | None = None
         self._boundary = Boundary()
+        # Ends that were set by an untrusted clock since the start; any other end is a date.
+        self._undated: Set[str] = frozenset()
         self._asked: EpochSeconds = 0
+        self._unsure = False
         self.meters_mode = KeptMetersMode(settings.meters, store, manager)
         self._rotation = Rotation(settings.microgrid, manager)
         self.register(registry)
@@ -100,17 +103,28 @@ class Modes:
 
     def set(self, command: ControllerCommand, now: Now) -> list[Effect[Change]]:
         """Set a state of the microgrid by a command of the utility."""
-        self.states = self.states.set(command, now)
+        before, self.states = self.states, self.states.set(command, now)
+        new = {name for name, _ in self.states.ends() - before.ends()}
+        self._undated = self._undated | new if now.trust < Trust.HARDWARE else self._undated - new
         return [Write(self.states.kept()), *self.keep(now)]
 
     def answered(self, now: Now) -> None:
         """Take a message of the utility, whatever it says."""
         self._contact = Contact(heard=now)
 
-    def sensed(self, meter: MeterId, now: Now) -> list[Effect[Change]]:
-        """Take a report of a boundary meter, whose state bits the manager has; other meters change nothing."""
-        if meter not in self._sensors:
+    def sensed(self, meter: MeterId, time: EpochSeconds, now: Now, *, answers: bool) -> list[Effect[Change]]:
+        """Take a report of a boundary meter, whose state bits the manager has; other meters change nothing.
+
+        A report that was made (``time``, by the meter's clock) before the last one changes nothing either. An event may
+        have waited in the meter's log: one that is not surely recent (``answers``: no event, but the answer to a
+        request) says nothing about the present, and the boundary is asked.
+        """
+        if meter not in self._sensors or time < self.manager.meters[meter].bits_time:
             return []
+        if not answers and (now.trust is Trust.NONE or now - time > REPORT_GOOD_FOR_S):
+            self._unsure = True
+            return self.ask(now)
+        self._unsure = False
         bits = self.manager.meters[meter].bits
         voltage, is_open = not bits & State.DEAD_FEEDER, bool(bits & State.SWITCH_OPEN)
         self._boundary = self._boundary.observe(Sensor(voltage=voltage, is_open=is_open, heard=now))
@@ -138,16 +152,27 @@ class Modes:
         return effects + self.meters_mode.keep(now)
 
     def ask(self, now: Now) -> list[Effect[Change]]:
-        """Request the state of the boundary while the microgrid is not connected."""
-        if self.wish(now).phase in (None, Phase.CONNECTED) or 0 <= now - self._asked < SENSE_S:
+        """Request the state of the boundary while the microgrid is not connected, or its state is not sure."""
+        if not self._unsure and self.wish(now).phase in (None, Phase.CONNECTED):
+            return []
+        if 0 <= now - self._asked < SENSE_S:
             return []
         self._asked = int(now)
         return self._requests.states(sorted(self._sensors))
 
     def wish(self, now: Now) -> Wish:
         """Return what is wanted of the boundary switch."""
-        commanded = now < self.states.isolate_until
-        return wish(self._boundary, now, commanded=commanded, stable_s=self._stable_s, delay_s=self._delay_s)
+        # A clock that nothing confirms yet may bring a command back that has ended.
+        knows = now.trust > Trust.NONE or "isolate_until" in self._undated
+        commanded = knows and now < self.states.isolate_until
+        return wish(
+            self._boundary,
+            now,
+            commanded=commanded,
+            isolated=any(self.manager.holds(meter, Kind.ISOLATED, now) for meter in self._sensors),
+            stable_s=self._stable_s,
+            delay_s=self._delay_s,
+        )
 
     def view(self, now: Now) -> View:
         """Return the modes, for people."""
@@ -183,8 +208,13 @@ class Modes:
         return "the utility does not answer" if self.manager.strategy == "aces" and self._is_alone(now) else None
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
+<<<<<<< HEAD
         """Shift all ends after the time was set by ``by_s``, so that durations stay the same."""
         self.states, self._boundary = self.states.shift(by_s), self._boundary.shift(by_s)
         self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
+=======
+        """Shift ends after the time was set by ``by_s``: of states set by an untrusted clock the durations count."""
+        self.states, self._boundary = self.states.shift(by_s, self._undated), self._boundary.shift(by_s)
+>>>>>>> 7a60d060a67171986c1fe1e7c99ed005d84e54cc
         # A time that may be wrong is not stored.
         return [Write(self.states.kept())] if now.trust >= Trust.HARDWARE else []

@@ -10,8 +10,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
 
+from harness.simulation.run import simulate
 from harness.simulation.story import Violation
-from harness.simulation.world import Options, Run, simulate
+from harness.simulation.world import Options, Run
 
 SEEDS = Path(__file__).parents[2] / "tests" / "simulation" / "seeds.txt"
 """Seeds that are always run: each failed once, or shows a rare case."""

@@ -45,7 +45,14 @@ class Faults:
         world.slow = rng.choice((0, 0, 0.02))
         world.wrong_clocks = rng.choice((0, 0, 0.7))
         self._weather()
-        kinds: tuple[tuple[Callable[[], None], float | None], ...] = (
+        for kind, mean_s in self.kinds():
+            if mean_s is not None:
+                self._again(kind, mean_s)
+
+    def kinds(self) -> tuple[tuple[Callable[[], None], float | None], ...]:
+        """Return each kind of fault with the mean seconds between two; ``None``: it does not occur in this world."""
+        rng = self._rng
+        return (
             (self._weather, 900),
             (self._crash, rng.choice((240, 600, 1800))),
             (self._broker, rng.choice((900, 2400))),
@@ -62,9 +69,6 @@ class Faults:
             (self._rival, rng.choice((None, None, 400))),
             (self._forge, 1800),
         )
-        for kind, mean_s in kinds:
-            if mean_s is not None:
-                self._again(kind, mean_s)
 
     def _again(self, kind: Callable[[], None], mean_s: float) -> None:
         delay = self._rng.expovariate(1 / mean_s)

@@ -106,8 +106,13 @@ class Fleet(Node[Change]):
         """Return the account of a meter."""
         return self._descriptions[meter].account
 
+    @property
+    def measures_until(self) -> float:
+        """The end of the last slot."""
+        return self.world.measure_until
+
     def _last_moment(self) -> int:
-        return min(self.world.clock(), self.world.measure_until)
+        return int(min(self.world.clock(), self.measures_until))
 
     def image(self) -> bytes:
         return bytes(self.store._connection.serialize())
@@ -183,9 +188,7 @@ class Fleet(Node[Change]):
                 self._set_timer(core)
         if self._slot_end + SLOT_S <= self._last_moment():
             self._slot_end += SLOT_S
-            for meter, core in self.meters.items():
-                if meter not in self.off:
-                    effects += core.measure(self._slot_end + self.ahead[meter], readings(meter, self._slot_end))
+            effects += self.measured()
         for meter in self._timers.due(self.world.time):
             effects += self.meters[meter].tick(self.now(meter))
             self._set_timer(self.meters[meter])
@@ -195,10 +198,19 @@ class Fleet(Node[Change]):
                 self.world.ledger.check_meter(core, self.now(meter))
         self._arm()
 
+    def measured(self) -> Effects:
+        """Measure the slot that ended."""
+        return [
+            effect
+            for meter, core in self.meters.items()
+            if meter not in self.off
+            for effect in core.measure(self._slot_end + self.ahead[meter], readings(meter, self._slot_end))
+        ]
+
     def _arm(self) -> None:
         """Wake at the end of the slot, or at the first timer of a core."""
         wake_at = self._timers.next
-        if self._slot_end + SLOT_S <= self.world.measure_until:
+        if self._slot_end + SLOT_S <= self.measures_until:
             wake_at = min(self._slot_end + SLOT_S, self._slot_end + SLOT_S if wake_at is None else wake_at)
         if wake_at is not None and (self._wake_at is None or wake_at < self._wake_at):
             self._wake_at = wake_at

@@ -125,8 +125,8 @@ class GatewayNode(Node[Change]):
         group, self.waiting = self.waiting[:MAX_GROUP], self.waiting[MAX_GROUP:]
         now = self.clock()
         try:
-            self.perform([effect for event in group for effect in self._ask(*event, now)])
-            self.perform(self.core.committed(now))
+            self.perform([effect for event in group for effect in self.asked(*event, now)])
+            self.perform(self.committed(now))
         except sqlite3.Error as error:
             self.world.tell(self.name, f"can't store: {error}")
             self.world.story.count("failed commits")
@@ -142,7 +142,12 @@ class GatewayNode(Node[Change]):
         self.core.reopened(self.clock())
         self._wait()
 
-    def _ask(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:
+    def committed(self, now: int) -> list[Effect[Change]]:
+        """Do the work that reads committed data."""
+        return self.core.committed(now)
+
+    def asked(self, what: str, topic: str, payload: bytes, now: int) -> list[Effect[Change]]:
+        """Pass a message or a call to the core."""
         if what == "tick":
             return self.core.tick(topic, now)
         if what == "connected":

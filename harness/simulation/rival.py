@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 EPOCHS: tuple[Epoch, ...] = ((0, 1), (0, 7), (1, 1), (2, 1))
 """Epochs of a manager before the gateway's first epoch, which is (1, 0), and of managers after it."""
 
-_WANTED = (
+WANTED: tuple[tuple[Kind, str], ...] = (
     (Kind.SHARING, "on"),
     (Kind.SHARING, "off"),
     (Kind.REDUCING, "on"),
@@ -33,7 +33,13 @@ _WANTED = (
 
 
 class Rival:
-    """A real manager with its own store, which ignores all messages."""
+    """A real manager with its own store, which ignores all messages.
+
+    Attributes:
+        wanted: The states that it commands.
+    """
+
+    wanted = WANTED
 
     def __init__(
         self, world: "World", settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter], broker: Broker
@@ -61,7 +67,7 @@ class Rival:
     def act(self) -> None:
         """Send a command, and again some time later, as managers do."""
         self._acted = True
-        kind, value = self._rng.choice(_WANTED)
+        kind, value = self._rng.choice(self.wanted)
         trust = self._rng.choice((Trust.NONE, Trust.NETWORK))
         now = Now(self._world.clock(), trust)
         until = now + self._rng.randrange(30, 1800) if value in ("on", "lossy") else None

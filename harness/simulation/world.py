@@ -3,22 +3,19 @@
 import heapq
 import random
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
-from unittest.mock import patch
 
 from commonwatt.config.settings import GatewaySettings
 from commonwatt.model.effects import Publish
 from commonwatt.model.ids import MeterId
-from commonwatt.town.registry import registry_of
-from commonwatt.town.town import Town, load_town
-from gateway import upkeep
-from gateway.relay import relay
+from commonwatt.town.registry import RegisteredMeter, registry_of
+from commonwatt.town.town import Microgrid, Town, load_town
 from harness.simulation import bounds, ending, facts
 from harness.simulation.faults import Faults
 from harness.simulation.fleet import Fleet
@@ -27,7 +24,6 @@ from harness.simulation.ledger import Ledger
 from harness.simulation.masks import Key
 from harness.simulation.network import CALM, Broker, Link, Weather
 from harness.simulation.node import Node
-from harness.simulation.planted import BUGS, Bug
 from harness.simulation.rival import Rival
 from harness.simulation.story import Story, Violation
 from harness.simulation.utility import UtilityNode
@@ -48,6 +44,9 @@ BOUNDS_EVERY_S = 300
 MEASURED = {"r001": (10001, 10003, 10004), "r002": (20001, 20003, 20004)}
 """The meters, by microgrid: a battery that sends on request, one that sends by itself, and a plain meter."""
 
+TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]'
+"""The town."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
@@ -56,16 +55,19 @@ class Options:
     Attributes:
         hours: Duration of measuring.
         bug: A planted bug's name; empty: none.
+        energy: Whether it is a world of energy (``harness.simulation.energy``), not of readings.
     """
 
     hours: float = 2.0
     bug: str = ""
+    energy: bool = False
 
     def command(self, seed: int) -> str:
         """Return the command that replays a world."""
         hours = f" --hours {self.hours:g}" if self.hours != Options.hours else ""
         bug = f" --bug {shlex.quote(self.bug)}" if self.bug else ""
-        return f"python -m harness.simulation --seed {seed}{hours}{bug}"
+        energy = " --energy" if self.energy else ""
+        return f"python -m harness.simulation --seed {seed}{energy}{hours}{bug}"
 
 
 @dataclass(frozen=True)
@@ -98,17 +100,23 @@ class World:
         weather: The network's present faults.
         slow: Probability that a step waits for its disk.
         wrong_clocks: Probability that a gateway or the utility starts with a wrong clock.
+        town: The town.
     """
 
-    def __init__(self, seed: int, options: Options) -> None:
+    start = START
+    town_file = TOWN
+    measured: Mapping[str, tuple[MeterId, ...]] = MEASURED
+
+    def __init__(self, seed: int, options: Options, unsynced: Sequence[str] = ()) -> None:
+        """Make the world of a seed; ``unsynced`` are nodes whose commits a crash undoes."""
         self.seed = seed
-        self.time = float(START)
+        self.time = float(self.start)
         self.rng = random.Random(f"{seed}/world")
         self.net = random.Random(f"{seed}/net")
         self.story = Story()
         self.ledger = Ledger(self)
         self.sent = 0
-        self.measure_until = START + int(options.hours * 3600)
+        self.measure_until = self.start + int(options.hours * 3600)
         self.weather: Weather = CALM
         self.slow = 0.0
         self.wrong_clocks = 0.0
@@ -118,26 +126,44 @@ class World:
         self.gateways: dict[str, GatewayNode] = {}
         self.fleets: dict[str, Fleet] = {}
         self.rivals: dict[str, Rival] = {}
-        town = _town()
+        self.town = town_of(self.town_file)
         self.head_end = Broker(self, "head-end")
-        self.brokers = {name: Broker(self, f"{name}-b") for name in MEASURED}
-        self.utility = UtilityNode(self, town, self.head_end)
+        self.brokers = {name: Broker(self, f"{name}-b") for name in self.measured}
+        self.utility = UtilityNode(self, self.town, self.head_end)
         log_records = self.rng.choice((300, 2_000_000))
         periods = {"relay_s": (60, 120, 300), "collect_s": (60, 300), "levels_s": (60, 300)}
         settings = {name: self.rng.choice(choices) for name, choices in periods.items()}
-        for name, ids in MEASURED.items():
-            microgrid = town.microgrids[name]
+        for name, ids in self.measured.items():
+            microgrid = self.town.microgrids[name]
             registered = {m.id: m for m in registry_of(microgrid).meters if m.id in ids}
             gateway = GatewaySettings(microgrid=name, **settings)
-            self.gateways[name] = GatewayNode(self, gateway, registered, self.brokers[name], self.head_end)
-            self.rivals[name] = Rival(self, gateway, registered, self.brokers[name])
-            described = [meter for meter in microgrid.meters if meter.id in ids]
-            self.fleets[name] = Fleet(self, name, described, self.brokers[name], log_records)
+            self.gateways[name] = self.make_gateway(gateway, registered)
+            self.rivals[name] = self.make_rival(gateway, registered)
+            self.fleets[name] = self.make_fleet(microgrid, ids, log_records)
         self.nodes: list[Node[Any]] = [self.utility, *self.gateways.values(), *self.fleets.values()]
         for node in self.nodes:
-            node.synced = node.name not in _bug(options).unsynced
+            node.synced = node.name not in unsynced
         self._links = {(f.microgrid, int(link.name)): link for f in self.fleets.values() for link in f.links}
-        self._faults = Faults(self)
+        self._faults = self.make_faults()
+
+    # What a kind of world is made of.
+
+    def make_gateway(self, settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter]) -> GatewayNode:
+        """Return the gateway of a microgrid."""
+        return GatewayNode(self, settings, meters, self.brokers[settings.microgrid], self.head_end)
+
+    def make_rival(self, settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter]) -> Rival:
+        """Return the second manager of a microgrid."""
+        return Rival(self, settings, meters, self.brokers[settings.microgrid])
+
+    def make_fleet(self, microgrid: Microgrid, ids: Sequence[MeterId], log_records: int) -> Fleet:
+        """Return the meters of a microgrid."""
+        described = [meter for meter in microgrid.meters if meter.id in ids]
+        return Fleet(self, microgrid.id, described, self.brokers[microgrid.id], log_records)
+
+    def make_faults(self) -> Faults:
+        """Return the faults."""
+        return Faults(self)
 
     # Time.
 
@@ -153,7 +179,7 @@ class World:
         looked = self.time
         while self._queue and self._queue[0][0] <= end:
             self.time, _, action = heapq.heappop(self._queue)
-            self.story.now = self.time - START
+            self.story.now = self.time - self.start
             action()
             if self.time - looked >= 15:
                 looked = self.time
@@ -193,7 +219,7 @@ class World:
             if not node.synced:
                 self._sync(node.name)
         self._check_bounds()
-        self._faults.begin(self.measure_until - HEALED_S - START)
+        self._faults.begin(self.measure_until - HEALED_S - self.start)
         self._run_until(self.measure_until - HEALED_S)
         self._faults.heal()
         self._run_until(self.measure_until)
@@ -229,40 +255,9 @@ class World:
 
 
 @cache
-def _town() -> Town:
+def town_of(text: str) -> Town:
+    """Return the town of a town file's text."""
     with TemporaryDirectory() as folder:
         path = Path(folder) / "town.toml"
-        path.write_text('microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]\n')
+        path.write_text(f"{text}\n")
         return load_town(path)
-
-
-def simulate(seed: int, options: Options | None = None) -> Run:
-    """Run the world of a seed.
-
-    Raises:
-        Violation: Something that must always hold did not.
-    """
-    options = options or Options()
-    # Checking undamaged parts would be a fifth of the work. Restoring a lost backup takes several steps.
-    few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
-    with few_parts, few_rows, _bug(options).plant():
-        return _simulate(seed, options)
-
-
-def _bug(options: Options) -> Bug:
-    return BUGS[options.bug] if options.bug else Bug()
-
-
-def _simulate(seed: int, options: Options) -> Run:
-    world = World(seed, options)
-    try:
-        return world.run()
-    except Violation:
-        raise
-    except Exception as error:
-        try:
-            world.fail(f"a core or a store failed: {type(error).__name__}: {error}")
-        except Violation as violation:
-            raise violation from error
-    finally:
-        world.close()

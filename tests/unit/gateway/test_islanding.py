@@ -28,8 +28,18 @@ def seen(*reports: tuple[int, bool, bool]) -> Boundary:
     return boundary
 
 
-def wanted(boundary: Boundary, now: int, *, commanded: bool = False) -> Wish:
-    return wish(boundary, now, commanded=commanded, stable_s=STABLE_S, delay_s=DELAY_S)
+def wanted(boundary: Boundary, now: int, *, commanded: bool = False, isolated: bool = False) -> Wish:
+    return wish(boundary, now, commanded=commanded, isolated=isolated, stable_s=STABLE_S, delay_s=DELAY_S)
+
+
+def test_a_report_of_a_closed_switch_neither_ends_nor_renews_the_command_to_open() -> None:
+    boundary = seen((0, True, False))
+    assert wanted(boundary, 0).phase is Phase.CONNECTED
+    waiting = wanted(boundary, 0, isolated=True)
+    assert (waiting.phase, waiting.is_open) == (Phase.RESYNCHRONISING, None)
+    opened = wanted(seen((0, True, True)), 0, isolated=True)
+    assert (opened.phase, opened.is_open) == (Phase.RESYNCHRONISING, True)
+    assert wanted(boundary, 0, commanded=True, isolated=True).phase is Phase.ISOLATING
 
 
 @pytest.mark.parametrize(

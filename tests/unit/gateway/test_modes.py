@@ -98,6 +98,83 @@ def test_the_loss_of_voltage_makes_an_island_at_the_sensors_event(world: World) 
     assert world.core.modes.view(world.core.now).phase is Phase.ISLANDED
 
 
+def isolations(sent: list[Command]) -> list[str | None]:
+    return [command.state for command in sent if command.cmd == "isolate"]
+
+
+def late(world: World, bits: int, by_s: int) -> list[Command]:
+    """Let a report of the boundary sensor arrive late."""
+    world.now -= by_s
+    event = EventRecord(previous_state=UP, new_state=bits, record_id=1, meter_id=BOUNDARY, time=world.now)
+    world.now += by_s
+    before = len(world.sent)
+    world.put(BOUNDARY, 1, [event])
+    return commands(world.sent[before:])
+
+
+def test_a_report_that_comes_late_opens_nothing_and_closes_nothing(world: World) -> None:
+    """req: C5"""
+    sensed(world, UP)
+    assert isolations(late(world, ISLAND | DEAD, 600)) == [], "the voltage was lost and is back"
+    assert "on" in isolations(sensed(world, ISLAND | DEAD))
+    assert isolations(late(world, UP, 600)) == [], "the report is older than the loss"
+    assert world.core.modes.view(world.core.now).phase is Phase.ISLANDED
+
+
+def test_an_old_event_is_no_report_of_the_present_and_the_boundary_is_asked_until_it_answers(world: World) -> None:
+    sent = late(world, ISLAND, 600)
+    assert isolations(sent) == []
+    assert [command.what for command in sent if command.cmd == "get"] == ["state"]
+    world.now += 15
+    assert "state" in [c.what for c in commands(world.tick("retry"))]
+    sensed(world, UP)
+    world.now += 15
+    assert "state" not in [c.what for c in commands(world.tick("retry"))]
+
+
+def test_reports_count_again_after_a_sensor_with_a_clock_ahead_was_set(world: World) -> None:
+    world.core.manager.state(BOUNDARY, UP, world.now + 3600, world.core.now)
+    assert "on" in isolations(sensed(world, ISLAND | DEAD))
+
+
+def test_a_late_report_closes_nothing_after_a_restart_either(world: World) -> None:
+    """The gateway knows its command to open, and no longer the report that made it."""
+    (opening, *_) = sensed(world, ISLAND | DEAD)
+    world.crash()
+    assert isolations(late(world, UP, 30)) == []
+    began = world.now
+    while world.now < began + world.settings.stable_voltage_s + DELAY_S:
+        world.answer(opening, BOUNDARY)
+        assert "off" not in isolations(sensed(world, ISLAND))
+        world.now += 15
+    assert "off" in isolations(sensed(world, ISLAND))
+
+
+@pytest.mark.parametrize("wrong_s", [-600, 600])
+def test_a_clock_that_is_wrong_at_the_start_brings_no_ended_command_back(world: World, wrong_s: int) -> None:
+    sensed(world, UP)
+    (opening,) = told(world, cmd="isolate", state="on", for_s=900)
+    world.answer(opening, BOUNDARY)
+    end = world.core.modes.states.isolate_until
+    world.now += 1200
+    world.crash()
+    world.forget_time()
+    right, world.now = world.now, world.now + wrong_s
+    assert isolations(retried(world)) == []
+    world.core.time.network(world.now, right, 0)
+    assert isolations(retried(world)) == []
+    assert world.core.modes.states.isolate_until == end
+
+
+def test_a_state_set_by_an_untrusted_clock_lasts_its_duration_when_the_time_is_set(world: World) -> None:
+    sensed(world, UP)
+    world.forget_time()
+    assert isolations(told(world, cmd="isolate", state="on", for_s=900)) == ["on"]
+    world.core.time.network(world.now, world.now + 600, 0)
+    retried(world)
+    assert world.core.modes.states.isolate_until == world.now + 600 + 900
+
+
 def test_an_island_returns_after_the_stable_voltage_and_its_delay_also_over_a_restart(world: World) -> None:
     sensed(world, ISLAND | DEAD)
     wait_s = world.settings.stable_voltage_s + DELAY_S

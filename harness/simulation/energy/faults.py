@@ -1,0 +1,133 @@
+"""Faults of energy by seed: feeders, broadband, and the utility's commands that contradict each other or the sensor."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from commonwatt.model.supply import SupplyState
+from commonwatt.protocol.commands import Kind
+from harness.simulation.faults import Faults
+from harness.simulation.rival import Rival
+from utility.changes import OpenCommand
+from utility.supply.rationing import RATIONING, member_of
+
+if TYPE_CHECKING:
+    from harness.simulation.energy.world import EnergyWorld
+
+COMMAND_S = 900
+"""Seconds for which a command of the utility is sent until it is answered."""
+
+
+class EnergyRival(Rival):
+    """A second manager that isolates and connects the same microgrid, and lets its batteries share."""
+
+    wanted = (
+        (Kind.ISOLATED, "on"),
+        (Kind.ISOLATED, "on"),
+        (Kind.ISOLATED, "off"),
+        (Kind.ISOLATED, "off"),
+        (Kind.SHARING, "on"),
+    )
+
+
+class EnergyFaults(Faults):
+    """The faults of a world of energy."""
+
+    _world: "EnergyWorld"
+
+    def kinds(self) -> tuple[tuple[Callable[[], None], float | None], ...]:
+        """Return each kind of fault with the mean seconds between two; ``None``: it does not occur in this world."""
+        rng = self._rng
+        return (
+            (self._weather, 900),
+            (self._feeder, rng.choice((700, 1500))),
+            (self._town_line, rng.choice((None, 3000))),
+            (self._broadband, rng.choice((None, 1500))),
+            (self._order, rng.choice((150, 400))),
+            (self._supply, 1200),
+            (self._crash, rng.choice((600, 1800))),
+            (self._broker, rng.choice((None, 2400))),
+            (self._partition, rng.choice((None, 1200))),
+            (self._stall, rng.choice((None, 1800))),
+            (self._power, rng.choice((None, 1500))),
+            (self._memory, rng.choice((None, 7200))),
+            (self._gateway_store, rng.choice((None, 5000))),
+            (self._disk, rng.choice((None, None, 2400))),
+            (self._jump, rng.choice((None, None, None, 1800))),
+            (self._meter_jump, rng.choice((None, None, 1500))),
+            (self._rival, rng.choice((None, None, None, 900))),
+        )
+
+    def heal(self) -> None:
+        """End all faults; every feeder has voltage."""
+        super().heal()
+        for fleet in self._world.energy_fleets.values():
+            fleet.feeder.mend(self._world.clock())
+
+    def _feeder(self) -> None:
+        self._fail(self._rng.choice(list(self._world.energy_fleets)))
+
+    def _town_line(self) -> None:
+        for microgrid in self._world.energy_fleets:
+            self._fail(microgrid)
+
+    def _fail(self, microgrid: str) -> None:
+        """Cut a feeder; on its return it may fail again and again."""
+        rng, world = self._rng, self._world
+        at, feeder = world.clock(), world.energy_fleets[microgrid].feeder
+        for_s = min(rng.choice((15, 120, 600, 1800)) * rng.uniform(0.5, 1.5), self._until - at)
+        world.tell("town", f"the feeder of {microgrid} is DEAD for {for_s:.0f} s")
+        world.story.count("dead feeders")
+        feeder.fail(at, for_s)
+        if rng.random() < 0.3:
+            # The controller's own supply fails with the feeder.
+            world.gateways[microgrid].strike(0, self._down_s())
+        for _ in range(rng.choice((0, 0, 1, 3))):
+            at += int(for_s + rng.choice((15, 120, 285, 600)))
+            for_s = rng.choice((15, 30, 120))
+            feeder.fail(at, for_s)
+
+    def _broadband(self) -> None:
+        """Cut a gateway from the utility, for up to hours."""
+        gateway = self._rng.choice(list(self._world.gateways.values()))
+        self._world.story.count("broadband cuts")
+        gateway.head_end.partition(min(self._rng.uniform(900, 7200), self._until - self._world.time))
+
+    def _order(self) -> None:
+        """Let an operator send a command; now and then its contrary soon after."""
+        rng = self._rng
+        controller, for_s = rng.choice(list(self._world.gateways)), rng.choice((120, 600, 1500))
+        pairs: tuple[tuple[dict[str, object], dict[str, object]], ...] = (
+            ({"cmd": "isolate", "state": "on", "for_s": for_s}, {"cmd": "isolate", "state": "off"}),
+            ({"cmd": "notice", "power": "lost", "for_s": for_s}, {"cmd": "notice", "power": "back", "for_s": for_s}),
+            ({"cmd": "reduce", "state": "on", "for_s": for_s}, {"cmd": "reduce", "state": "off"}),
+            ({"cmd": "sharing", "strategy": "aces"}, {"cmd": "sharing", "strategy": "rangers"}),
+        )
+        one, other = rng.choice(pairs)
+        if rng.random() < 0.5:
+            one, other = other, one
+        self._send(controller, one)
+        if rng.random() < 0.5:
+            self._world.after(rng.choice((1, 30, 200)), lambda: self._send(controller, other))
+
+    def _supply(self) -> None:
+        """Let the utility ration by a state of the supply."""
+        rng, world = self._rng, self._world
+        state, rule = rng.choice(list(SupplyState)), rng.choice(sorted(RATIONING))
+        members = [
+            replace(member_of(world.town.table, world.town.microgrids[name]), demand_w=rng.randrange(9_000))
+            for name in world.gateways
+        ]
+        for name, ration in RATIONING[rule](state, members, rng.randrange(9_000)).items():
+            world.energy.rationed(name, ration.import_limit_w)
+            limit = {} if ration.import_limit_w is None else {"import_limit_w": ration.import_limit_w}
+            self._send(name, {"cmd": "supply", "supply": state, "for_s": 1200, **limit})
+
+    def _send(self, controller: str, fields: dict[str, object]) -> None:
+        self._numbers += 1
+        now, name = self._world.clock(), f"order-{self._numbers}"
+        message = json.dumps({"v": 1, "id": name, "until": now + COMMAND_S, **fields})
+        self._world.tell("people", f"order {controller} {message}")
+        order = OpenCommand(id=name, controller=controller, message=message, until=now + COMMAND_S)
+        self._world.utility.trying(lambda: self._add(order, now))

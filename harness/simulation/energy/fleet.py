@@ -1,0 +1,127 @@
+"""The meters of one microgrid with its physics and its boundary switch: what ``meter_sim.fleet`` does in a slot.
+
+The meters report states, events and levels. They record no readings: the other worlds test the delivery of readings.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from commonwatt.device.desired_states import Commanded
+from commonwatt.device.meter import Effects
+from commonwatt.model.effects import Publish, Write
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import State
+from commonwatt.model.return_delay import return_delay_s
+from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.protocol.commands import Epoch, Held, Kind
+from commonwatt.town.town import Function, Microgrid, Town
+from harness.simulation.energy.feeder import Feeder
+from harness.simulation.fleet import Fleet
+from harness.simulation.network import Broker
+from meter_sim.physics.microgrid import Grid, MicrogridPhysics, Step
+from meter_sim.switch import BoundarySwitch
+from meter_sim.truth import Slot, last_slot
+from meter_sim.world import World as PhysicalWorld
+
+if TYPE_CHECKING:
+    from harness.simulation.energy.world import EnergyWorld
+
+NO_LIMIT = 2_000_000
+
+
+class EnergyFleet(Fleet):
+    """A microgrid's meters, batteries and boundary.
+
+    Attributes:
+        feeder: The voltage on the town's side.
+        switch: The boundary switch.
+        boundary: The boundary's meters.
+    """
+
+    world: "EnergyWorld"
+
+    def __init__(self, world: "EnergyWorld", town: Town, microgrid: Microgrid, broker: Broker) -> None:
+        super().__init__(world, microgrid.id, microgrid.meters, broker, NO_LIMIT)
+        self.feeder = Feeder()
+        self.boundary = frozenset(m.id for m in microgrid.meters if m.function is Function.BOUNDARY)
+        self._described = microgrid
+        self._physics = MicrogridPhysics(town, microgrid)
+        self._delay_s = return_delay_s(microgrid.id, is_public=microgrid.kind == "public")
+        self.switch = BoundarySwitch(self._delay_s, is_open=False)
+
+    @property
+    def measures_until(self) -> float:
+        """No end: a microgrid returns to the town some time after the last fault."""
+        return float("inf")
+
+    def started(self) -> None:
+        """Pass the slots since the last stored one unmeasured, then boot the meters."""
+        was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self.boundary)
+        self.switch = BoundarySwitch(self._delay_s, is_open=was_open)
+        last = last_slot(self.store)
+        self._place = PhysicalWorld(self._physics, self._described, last, self._last_moment())
+        if last is None:
+            self._place.levels = {meter: self._first_level(meter) for meter in self._place.levels}
+        while self._place.slot_end + SLOT_S <= self._last_moment():
+            self._step({})
+        self.perform(self._slot())
+        super().started()
+
+    def _first_level(self, meter: MeterId) -> MilliwattHours:
+        """Return a level at which something happens: nearly empty, nearly full, or about the minimum."""
+        battery = self._descriptions[meter].battery
+        assert battery is not None
+        near = battery.minimum_percent + self.rng.uniform(-2, 2)
+        return int(battery.capacity * min(100, self.rng.choice((1, 95, near))) / 100)
+
+    def measured(self) -> Effects:
+        """Step the boundary and the physics; let the boundary's meters sense, and the batteries' know their level."""
+        at = self._place.slot_end
+        step = self._step({meter: self._commanded(meter, at) for meter in self.meters})
+        effects = self._slot()
+        for meter in sorted(self.boundary - self.off):
+            effects += self.meters[meter].sense(self.switch.bits, self.now(meter))
+            self._set_timer(self.meters[meter])
+        for meter, level in step.levels.items():
+            if meter not in self.off:
+                effects += self.meters[meter].report_level(self._slot_end + self.ahead[meter], level)
+        return effects
+
+    def _slot(self) -> Effects:
+        """Store the end of the last slot, and the levels."""
+        return [Write(Slot(self._place.slot_end, self._place.levels))]  # type: ignore[arg-type]  # the store's extension
+
+    def _step(self, commanded: Mapping[MeterId, Commanded]) -> Step:
+        at, before = self._place.slot_end, self.switch.is_open
+        voltage = self.feeder.alive(at)
+        held = [held for meter in self.boundary if (held := self._isolation(meter)) is not None]
+        self.switch.step(voltage=voltage, held=max(held, key=_pair, default=None), at=at)
+        switch = dict.fromkeys(self.boundary, Commanded(isolated=self.switch.is_open))
+        step = self._place.step({**commanded, **switch}, Grid(voltage=voltage))
+        self.world.energy.slot(self, at, step, commanded, was_open=before)
+        return step
+
+    def _isolation(self, meter: MeterId) -> Held | None:
+        return self.meters[meter].desired_states.held.get(Kind.ISOLATED)
+
+    def isolated(self, at: EpochSeconds) -> bool:
+        """Return whether a meter of the boundary has a command to isolate in force."""
+        return any(self.meters[meter].desired_states.commanded(at).isolated for meter in self.boundary)
+
+    def _commanded(self, meter: MeterId, at: EpochSeconds) -> Commanded:
+        commanded = self.meters[meter].commanded(at)
+        return replace(commanded, sharing=False) if meter in self.off else commanded
+
+    def transmit(self, message: Publish) -> None:
+        """Publish, and note when a report was first made."""
+        self.world.energy.made(message)
+        super().transmit(message)
+
+    def drained(self) -> bool:
+        """Return whether all records are acknowledged, and the microgrid is connected to the town again."""
+        return super().drained() and not self.switch.is_open
+
+
+def _pair(held: Held) -> tuple[Epoch, int]:
+    return held.epoch, held.seq

@@ -1,0 +1,168 @@
+"""Planted bugs of energy: each removes one guard of product code, and the worlds of energy must find the violation."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from unittest.mock import patch
+
+import numpy as np
+
+from commonwatt.device.desired_states import HeldStates
+from commonwatt.model.effects import Effect
+from commonwatt.model.ids import MeterId
+from commonwatt.model.now import Now
+from commonwatt.model.units import EpochSeconds
+from commonwatt.protocol.commands import Held
+from commonwatt.settlement.splits import Array, Flags
+from gateway.changes import Change
+from gateway.control import islanding, modes
+from gateway.control.islanding import Wish
+from gateway.control.modes import Modes
+from gateway.control.strategies.batteries import Batteries
+from gateway.core import Gateway
+from harness.simulation.planted import Bug
+from meter_sim import switch
+from meter_sim.physics import step, town
+from meter_sim.physics.boundary import Boundary, Exchange, exchange
+from meter_sim.physics.places import Places
+from meter_sim.physics.step import Flows
+from meter_sim.switch import BoundarySwitch
+from utility.supply import rationing
+from utility.supply.rationing import Priority
+
+UNANSWERED_S = 900
+"""Seconds without the utility after which the planted gateway isolates itself."""
+
+
+@contextmanager
+def _closes_on_a_dead_line() -> Iterator[None]:
+    real = BoundarySwitch.step
+
+    def obedient(self: BoundarySwitch, *, voltage: bool, held: Held | None, at: EpochSeconds) -> None:
+        before, was_open = self._opened_by, self.is_open
+        real(self, voltage=voltage, held=held, at=at)
+        if was_open and held is not None and held.value == "off" and (held.epoch, held.seq) > before:
+            self.is_open = False
+
+    with patch.object(BoundarySwitch, "step", obedient):
+        yield
+
+
+@contextmanager
+def _does_not_trip() -> Iterator[None]:
+    real = BoundarySwitch.step
+
+    def stuck(self: BoundarySwitch, *, voltage: bool, held: Held | None, at: EpochSeconds) -> None:
+        before = self.is_open
+        real(self, voltage=voltage, held=held, at=at)
+        self.is_open = self.is_open and (before or voltage)
+
+    with patch.object(BoundarySwitch, "step", stuck):
+        yield
+
+
+@contextmanager
+def _exports_to_a_dead_feeder() -> Iterator[None]:
+    def blind(places: Places, boundary: Boundary, net: Array) -> Exchange:
+        everywhere = np.ones_like(boundary.voltage)
+        return exchange(places, replace(boundary, voltage=everywhere, closed=everywhere), net)
+
+    with patch.object(town, "exchange", blind):
+        yield
+
+
+@contextmanager
+def _closes_at_once() -> Iterator[None]:
+    real = islanding.wish
+
+    def hasty(boundary: islanding.Boundary, now: EpochSeconds, **fields: object) -> Wish:
+        return real(boundary, now, **fields | {"stable_s": 0, "delay_s": 0})  # type: ignore[arg-type]
+
+    with patch.object(modes, "wish", hasty):
+        yield
+
+
+@contextmanager
+def _late_reports_count() -> Iterator[None]:
+    real, wish = Modes.sensed, islanding.wish
+
+    def sensed(self: Modes, meter: MeterId, time: EpochSeconds, now: Now, *, answers: bool) -> list[Effect[Change]]:
+        del time, answers
+        self.manager.meters[meter].bits_time = 0
+        return real(self, meter, now, now, answers=True)
+
+    def trusting(boundary: islanding.Boundary, now: EpochSeconds, **fields: object) -> Wish:
+        return wish(boundary, now, **fields | {"isolated": False})  # type: ignore[arg-type]
+
+    with patch.object(Modes, "sensed", sensed), patch.object(modes, "wish", trusting):
+        yield
+
+
+@contextmanager
+def _notices_are_obeyed() -> Iterator[None]:
+    real = Modes.wish
+
+    def wish(self: Modes, now: Now) -> Wish:
+        lost = bool(self.states.notice_at(now))
+        return Wish(phase=real(self, now).phase, is_open=True, reason="a notice") if lost else real(self, now)
+
+    with patch.object(Modes, "wish", wish):
+        yield
+
+
+@contextmanager
+def _a_broadband_cut_islands() -> Iterator[None]:
+    real, answered = Gateway.tick, Gateway.from_utility
+    heard: dict[int, int] = {}
+
+    def from_utility(self: Gateway, topic: str, payload: bytes, raw: EpochSeconds) -> list[Effect[Change]]:
+        heard[id(self)] = raw
+        return answered(self, topic, payload, raw)
+
+    def tick(self: Gateway, job: str, raw: EpochSeconds) -> list[Effect[Change]]:
+        if raw - heard.setdefault(id(self), raw) > UNANSWERED_S:
+            self.modes.states = replace(self.modes.states, isolate_until=raw + 60)
+        return real(self, job, raw)
+
+    with patch.object(Gateway, "tick", tick), patch.object(Gateway, "from_utility", from_utility):
+        yield
+
+
+@contextmanager
+def _no_donor_keeps_its_floor() -> Iterator[None]:
+    def surplus(self: Batteries) -> Array:
+        return np.where(self.usable & self.may_share, self.level, 0)
+
+    with patch.object(Batteries, "surplus", property(surplus)):
+        yield
+
+
+@contextmanager
+def _no_battery_keeps_its_floor() -> Iterator[None]:
+    real = step._share
+
+    def share(
+        places: Places, level: Array, flows: Flows, weights: Array, power: tuple[Array, Array], isolated: Flags | None
+    ) -> None:
+        bare = replace(places, minimum=np.where(weights > 0, 0, places.minimum))
+        real(bare, level, flows, weights, power, isolated)
+
+    with patch.object(step, "_share", share):
+        yield
+
+
+ENERGY_BUGS: dict[str, Bug] = {
+    "a switch that closes on a dead line": Bug(_closes_on_a_dead_line),
+    "a switch that waits for no stable voltage": Bug(lambda: patch.multiple(switch, STABLE_S=0, UNMANAGED_S=0)),
+    "a switch that does not trip": Bug(_does_not_trip),
+    "an export to a dead feeder": Bug(_exports_to_a_dead_feeder),
+    "a manager that closes at once": Bug(_closes_at_once),
+    "late reports of the boundary count": Bug(_late_reports_count),
+    "notices are obeyed": Bug(_notices_are_obeyed),
+    "a broadband cut that islands": Bug(_a_broadband_cut_islands),
+    "commands to share below a floor": Bug(_no_donor_keeps_its_floor),
+    "a battery that shares below its floor": Bug(_no_battery_keeps_its_floor),
+    "sharing that outlives its command": Bug(lambda: patch.object(HeldStates, "expire", return_value=None)),
+    "a ration on the hospital": Bug(lambda: patch.object(rationing, "priority_of", return_value=Priority.HOUSES)),
+}
+"""By name."""

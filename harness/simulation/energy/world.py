@@ -1,0 +1,57 @@
+"""A seeded world of energy: a street with two batteries and the emergency services, their feeders, and the utility."""
+
+from collections.abc import Mapping, Sequence
+
+from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.ids import MeterId
+from commonwatt.town.registry import RegisteredMeter
+from commonwatt.town.town import Microgrid
+from harness.simulation.energy.faults import EnergyFaults, EnergyRival
+from harness.simulation.energy.fleet import EnergyFleet
+from harness.simulation.energy.gateway import EnergyGateway
+from harness.simulation.energy.ledger import EnergyLedger
+from harness.simulation.world import START, Options, World
+
+NOON = START + 16 * 3600
+"""Noon of a clear day in June, local time: there is sun to export."""
+
+STREET = tuple(range(10_001, 10_007))
+SERVICES = tuple(range(20_001, 20_007))
+
+
+class EnergyWorld(World):
+    """One world of energy.
+
+    Attributes:
+        energy: Checks what flows and what is ordered.
+        energy_fleets: The meters and the boundary of each microgrid.
+    """
+
+    start = NOON
+    town_file = 'microgrid = [{id = "r", kind = "residential", count = 1, houses = 2}, {id = "p", kind = "public"}]'
+    measured: Mapping[str, tuple[MeterId, ...]] = {"r001": STREET, "p": SERVICES}
+
+    def __init__(self, seed: int, options: Options, unsynced: Sequence[str] = ()) -> None:
+        """Make the world of a seed."""
+        self.energy_fleets: dict[str, EnergyFleet] = {}
+        super().__init__(seed, options, unsynced)
+        self.energy = EnergyLedger(self, self.town)
+
+    def make_gateway(self, settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter]) -> EnergyGateway:
+        """Return the gateway of a microgrid."""
+        return EnergyGateway(self, settings, meters, self.brokers[settings.microgrid], self.head_end)
+
+    def make_rival(self, settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter]) -> EnergyRival:
+        """Return the second manager of a microgrid."""
+        return EnergyRival(self, settings, meters, self.brokers[settings.microgrid])
+
+    def make_fleet(self, microgrid: Microgrid, ids: Sequence[MeterId], log_records: int) -> EnergyFleet:
+        """Return the meters of a microgrid with its physics."""
+        del ids, log_records
+        fleet = EnergyFleet(self, self.town, microgrid, self.brokers[microgrid.id])
+        self.energy_fleets[microgrid.id] = fleet
+        return fleet
+
+    def make_faults(self) -> EnergyFaults:
+        """Return the faults."""
+        return EnergyFaults(self)

@@ -1,0 +1,44 @@
+"""Run the world of a seed, of readings or of energy, with a planted bug or without."""
+
+from unittest.mock import patch
+
+from gateway import upkeep
+from gateway.relay import relay
+from harness.simulation.energy.planted import ENERGY_BUGS
+from harness.simulation.energy.world import EnergyWorld
+from harness.simulation.planted import BUGS, Bug
+from harness.simulation.story import Violation
+from harness.simulation.world import Options, Run, World
+
+
+def simulate(seed: int, options: Options | None = None) -> Run:
+    """Run the world of a seed.
+
+    Raises:
+        Violation: Something that must always hold did not.
+    """
+    options = options or Options()
+    bug = _bug(options)
+    # Checking undamaged parts would be a fifth of the work. Restoring a lost backup takes several steps.
+    few_parts, few_rows = patch.object(upkeep, "EXAMINED_PARTS", 5), patch.object(relay, "FORGET_ROWS", 20)
+    with few_parts, few_rows, bug.plant():
+        return _simulate((EnergyWorld if options.energy else World)(seed, options, bug.unsynced))
+
+
+def _bug(options: Options) -> Bug:
+    bugs = ENERGY_BUGS if options.energy else BUGS
+    return bugs[options.bug] if options.bug else Bug()
+
+
+def _simulate(world: World) -> Run:
+    try:
+        return world.run()
+    except Violation:
+        raise
+    except Exception as error:
+        try:
+            world.fail(f"a core or a store failed: {type(error).__name__}: {error}")
+        except Violation as violation:
+            raise violation from error
+    finally:
+        world.close()
