@@ -1,10 +1,13 @@
 """What each policy of buying costs over a year, against a bound that no policy can beat.
 
-``python -m benchmarks.planner --seeds 20 --days 365`` runs more seeds, or fewer days, and only prints the tables.
+``python -m benchmarks.planner --seeds 20`` runs more seeds in two processes, and only prints the tables.
 """
 
 import argparse
-from collections.abc import Callable, Mapping
+import multiprocessing
+import time
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from statistics import median
 
@@ -29,8 +32,14 @@ SHORT_DAYS = 91
 
 LIMITED_BY = "The next day's load is not known; see docs/supply.md."
 
-Found = dict[str, list[tuple[float | None, dict[str, Year]]]]
-"""By world, for each seed: the strict bound, and each policy's year."""
+Result = tuple[float | None, dict[str, Year]]
+"""One world of one seed: the strict bound, and each policy's year."""
+
+Found = dict[str, list[Result]]
+"""By world, the result of each seed."""
+
+Job = tuple[str, int, int]
+"""The name of a world, a seed, and scored days."""
 
 
 def policies() -> Mapping[str, Callable[[], Policy]]:
@@ -48,17 +57,37 @@ def bench(*, smoke: bool = False) -> Section:
     return section(measured(1, 2 if smoke else 365, 2 if smoke else SHORT_DAYS), 1)
 
 
-def measured(seeds: int, days: int, short_days: int) -> Found:
-    """Run all policies in all worlds, with equal reserves."""
-    found: Found = {}
-    for name, make in WORLDS.items():
-        for seed in range(1, seeds + 1):
-            world = make(seed, days if name in ORDINARY else min(days, short_days))
-            years = {policy: run(each(), world) for policy, each in policies().items()}
-            # In storms the reserve is there to be used: no bound with a whole reserve.
-            found.setdefault(name, []).append((None if name == STORMS else bound_of(world), years))
-            print(f"  {name}, seed {seed}: {_line(found[name][-1])}", flush=True)
+def measured(
+    seeds: int, days: int, short_days: int, run_jobs: Callable[..., Iterable[Result]] = map, minutes: float = np.inf
+) -> Found:
+    """Run all policies in all worlds, with equal reserves.
+
+    Args:
+        seeds: The number of seeds.
+        days: Scored days of the ordinary worlds.
+        short_days: Scored days of the others, at most ``days``.
+        run_jobs: Applies ``one`` to jobs, in their order; a pool's ``map`` runs them at the same time.
+        minutes: No seed begins after this time; those that have begun are finished.
+    """
+    found: Found = {name: [] for name in WORLDS}
+    begun = time.monotonic()
+    for seed in range(1, seeds + 1):
+        if time.monotonic() - begun > 60 * minutes:
+            break
+        jobs = [(name, seed, days if name in ORDINARY else min(days, short_days)) for name in WORLDS]
+        for (name, _, _), result in zip(jobs, run_jobs(one, jobs), strict=True):
+            found[name].append(result)
+            print(f"  {name}, seed {seed}: {_line(result)}", flush=True)
     return found
+
+
+def one(job: Job) -> Result:
+    """Return what each policy makes of one world."""
+    name, seed, days = job
+    world = WORLDS[name](seed, days)
+    years = {policy: run(each(), world) for policy, each in policies().items()}
+    # In storms the reserve is there to be used: no bound with a whole reserve.
+    return None if name == STORMS else bound_of(world), years
 
 
 def bound_of(world: World) -> float:
@@ -68,7 +97,7 @@ def bound_of(world: World) -> float:
     return strict_bound(PLANT, world.net[part], prices, world.line[part] * 250, world.credit, int(prices.min())) / 1000
 
 
-def _line(result: tuple[float | None, dict[str, Year]]) -> str:
+def _line(result: Result) -> str:
     bound, years = result
     return ", ".join(f"{name} {year.cost / (bound or years[ACES].cost):.4f}" for name, year in years.items())
 
@@ -171,14 +200,20 @@ def _goal(what: str, value: float, at_most: float, unit: str = "%") -> Goal:
 
 
 def main() -> None:
-    """Run with more seeds or fewer days, and print the section."""
+    """Run with more seeds, and print the section."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.planner", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, default=20)
-    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--days", type=int, default=365, help="scored days of worlds with two prices")
+    parser.add_argument("--short-days", type=int, default=SHORT_DAYS, help="scored days of the other worlds")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=np.inf, help="no seed begins after this time")
     options = parser.parse_args()
-    found = measured(options.seeds, options.days, options.days)
-    result = section(found, options.seeds)
-    print(*(table.markdown() for table in result.tables), *(goal.line() for goal in result.goals), sep="\n\n")
+    with ProcessPoolExecutor(options.processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        found = measured(options.seeds, options.days, options.short_days, pool.map, options.minutes)
+    seeds = len(found[STORMS])
+    result = section(found, seeds)
+    print(f"{seeds} seeds", *(table.markdown() for table in result.tables), sep="\n\n")
+    print(*(goal.line() for goal in result.goals), sep="\n")
 
 
 if __name__ == "__main__":
