@@ -12,10 +12,13 @@ from utility.supply.deciding import price_at
 
 _PREFIX = "commonwatt_utility"
 
+_JOULES = 3.6
+"""A milliwatt-hour: the base unit of Prometheus is the joule."""
+
 _TEXTS = {
-    "plant_battery_watt_hours": "Level of the plant's battery.",
-    "plant_capacity_watt_hours": "Capacity of the plant's battery.",
-    "plant_kept_watt_hours": "Level of the plant's battery that is kept for outages and the public microgrid.",
+    "plant_battery_joules": "Level of the plant's battery.",
+    "plant_capacity_joules": "Capacity of the plant's battery.",
+    "plant_kept_joules": "Level of the plant's battery that is kept for outages and the public microgrid.",
     "plant_battery_watts": "Power into the plant's battery; negative: out of it.",
     "plant_bought_watts": "Power from the regional grid; negative: to it.",
     "plant_line_limit_watts": "Limit of the line to the regional grid; 0 without voltage.",
@@ -49,9 +52,9 @@ class PlantMetrics(Collector):
 
 def _values(report: PlantReport, now: EpochSeconds) -> dict[str, float]:
     figures = (
-        report.level_mwh / 1000,
-        report.capacity_mwh / 1000,
-        report.keep_mwh / 1000,
+        report.level_mwh * _JOULES,
+        report.capacity_mwh * _JOULES,
+        report.keep_mwh * _JOULES,
         report.battery_w,
         report.bought_w,
         report.line_w,
@@ -70,11 +73,11 @@ def _states(present: SupplyState | None) -> Metric:
 
 def _last_quarter(report: PlantReport | None) -> Metric:
     text = "Energy in the plant's last finished quarter-hour, by kind: bought by order or for need, sold, net use."
-    family = GaugeMetricFamily(f"{_PREFIX}_plant_quarter_watt_hours", text, labels=["kind"])
+    family = GaugeMetricFamily(f"{_PREFIX}_plant_quarter_joules", text, labels=["kind"])
     if report is not None and report.quarters:
         row = report.quarters[-1]
         for kind, energy in (("ordered", row.ordered), ("needed", row.needed), ("sold", row.sold), ("net", row.net)):
-            family.add_metric([kind], energy / 1000)
+            family.add_metric([kind], energy * _JOULES)
     return family
 
 

@@ -7,9 +7,10 @@ from grafana.generator.delivery import DELIVERY
 from grafana.generator.gateway import GATEWAY
 from grafana.generator.microgrid import MICROGRID
 from grafana.generator.panel_kinds import Dashboard, dashboard_json
+from grafana.generator.supply import SUPPLY
 
 FOLDER = Path(__file__).resolve().parents[1] / "dashboards"
-DASHBOARDS = (DELIVERY, MICROGRID, GATEWAY)
+DASHBOARDS = (DELIVERY, MICROGRID, GATEWAY, SUPPLY)
 
 
 def text_of(dashboard: Dashboard) -> str:

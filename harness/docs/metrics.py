@@ -23,6 +23,7 @@ from meter_sim.metrics import Figures as FleetFigures
 from meter_sim.metrics import FleetMetrics, Power, TownFigures, TownMetrics
 from utility.gateway_metrics import GatewayMetrics
 from utility.metrics import UtilityMetrics
+from utility.plant_metrics import PlantMetrics
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def _gateway_metrics() -> list[MetricInfo]:
 def _utility_metrics() -> list[MetricInfo]:
     metrics = UtilityMetrics()
     metrics.watch_gateways(GatewayMetrics({}, {}, lambda: 0.0), lambda: 0)
+    metrics.watch_plant(PlantMetrics(lambda: None, lambda: 0.0))
     metrics.watch_link(lambda: 0)
     metrics.watch_health(list)
     metrics.watch_disk(lambda: None)

@@ -29,6 +29,7 @@ from utility.store import completeness, reads
 from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letters as kept_dead_letters
+from utility.store.supply_view import supply_view
 
 MAX_READINGS_S = 7 * 86_400
 """The longest time range of one readings request, seconds."""
@@ -176,6 +177,17 @@ def _add_registry(app: FastAPI, api: Api) -> None:
         """
         with api.database.reads.begin() as connection:
             return {"lines": reads.lines(connection)}
+
+    @app.get("/supply")
+    def supply(limit: Limit = 96) -> dict[str, object]:
+        """Return the town's supply: the plant's last report, the newest purchases with their reasons, the rations.
+
+        A purchase has what was planned, and what the plant bought in that quarter-hour by order and for need, once it
+        is over. ``price``: thousandths of the price outside peak hours. ``no_purchase``: why the present quarter-hour
+        has none. ``rations``: the controllers that were told a short supply or an import limit, which hold now.
+        """
+        with api.database.reads.begin() as connection:
+            return supply_view(connection, int(api.clock.now()), limit)
 
     @app.get("/meters")
     def meters(microgrid: MicrogridName | None = None, after: After = 0, limit: Limit = 1000) -> dict[str, object]:

@@ -20,6 +20,7 @@ from commonwatt.protocol.topics import UTILITY
 from commonwatt.runtime.service import errors_reported, flowing, run_service
 from commonwatt.town.town import Microgrid, load_town
 from utility.cli import gateway_commands
+from utility.cli import supply as cli_supply
 from utility.cli import upkeep as cli_upkeep
 from utility.cli import views as cli_views
 from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
@@ -32,7 +33,7 @@ app = typer.Typer(
     help="The utility: stores, completes, counts and shows what the gateways relay.",
     no_args_is_help=True,
 )
-for module in (gateway_commands, cli_views, cli_upkeep):
+for module in (gateway_commands, cli_views, cli_supply, cli_upkeep):
     app.add_typer(module.app)
 
 

@@ -28,6 +28,7 @@ from utility.store.plant import (
     quarters_between,
 )
 from utility.store.rations import NewRation, count_limited, members, tell, timezone_of, told
+from utility.store.supply_view import WORDS
 from utility.supply.announcing import Told, must_tell
 from utility.supply.buying.policies import POLICIES
 from utility.supply.deciding import (
@@ -43,9 +44,6 @@ from utility.supply.deciding import (
 )
 from utility.supply.forecast import like_hours
 from utility.supply.rationing import RATIONING
-
-WORDS = "supply"
-"""Setting with the reason why the present quarter-hour has no purchase; empty: it has one."""
 
 log = logging.getLogger(__name__)
 
@@ -177,7 +175,7 @@ class SupplyJob:
             if (read_setting(connection, WORDS) or "") != plan.words:
                 save_setting(connection, WORDS, plan.words)
                 if plan.words:
-                    log.warning("no purchase for this quarter-hour yet: %s", plan.words)
+                    log.info("no purchase for this quarter-hour yet: %s", plan.words)
             limited = count_limited(connection, now)
         if added and plan.purchase is not None:
             log.info("buying: %s", json.dumps({"mwh": plan.purchase.energy, "why": plan.purchase.reason}))

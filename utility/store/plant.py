@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Connection, select
 
@@ -137,7 +138,7 @@ def asked_until(connection: Connection) -> Quarter | None:
     return int(left[-1][0]) + 1
 
 
-def purchases(connection: Connection, limit: int) -> list[dict[str, object]]:
+def purchases(connection: Connection, limit: int) -> list[dict[str, Any]]:
     """Return the newest purchases, newest first, with what the plant bought in their quarters."""
     c, measured = purchase.c, plant_quarter.c
     statement = (
@@ -150,7 +151,7 @@ def purchases(connection: Connection, limit: int) -> list[dict[str, object]]:
     return [_shown(dict(row)) for row in connection.execute(statement).mappings()]
 
 
-def _shown(row: dict[str, object]) -> dict[str, object]:
+def _shown(row: dict[str, Any]) -> dict[str, Any]:
     for column in ("inputs", "outcome"):
         row[column] = None if row[column] is None else json.loads(str(row[column]))
     return row

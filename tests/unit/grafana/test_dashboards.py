@@ -20,7 +20,7 @@ PANELS = [
     for panel in dashboard["panels"]
     if panel["type"] != "row"
 ]
-UNITS = {"short", "s", "bytes", "decbytes", "Bps", "percentunit"}
+UNITS = {"short", "s", "bytes", "decbytes", "Bps", "percentunit", "watt", "watth"}
 """Of Grafana's ids of units, those that are used here."""
 
 SUFFIXES = ("_bucket", "_sum", "_count")

@@ -130,6 +130,54 @@ CASES = [
         {SEEN: "20 50 30 _x3 290 40 10 _x20 1500 60 5 55x60"} | UP,
         silent=(0, 6, 7, 30, 31, 32, 60),
     ),
+    Case(
+        "PlantSilent",
+        "the plant stops at 10 and is back at 40",
+        {utility("plant_last_seen_seconds"): "10x10 60+60x29 20x60"} | UP,
+        fires=(20, 38),
+        silent=(0, 10, 15, 41, 60),
+    ),
+    Case("PlantSilent", "there is no plant", UP, silent=(0, 30, 60)),
+    Case(
+        "PlantSilent",
+        "the utility itself has no connection",
+        {utility("plant_last_seen_seconds"): "10+60x60", utility("head_end_connected"): "0x60"},
+        silent=(20, 60),
+    ),
+    Case(
+        "PlantSilent",
+        "the utility was restarted after a day",
+        {utility("plant_last_seen_seconds"): "86400 15x60"} | UP,
+        silent=(0, 1, 5),
+    ),
+    *standing(
+        "PlantLow",
+        {utility("plant_battery_joules"): "200x9 190x89 200x30", utility("plant_kept_joules"): "200x200"},
+        5,
+    ),
+    Case(
+        "PlantLow",
+        "the battery waits at the level that is kept",
+        {utility("plant_battery_joules"): "197x60", utility("plant_kept_joules"): "200x60"},
+        silent=(10, 60),
+    ),
+    *standing(
+        "SupplyShort",
+        {
+            utility("supply_state", state="CRITICAL"): "0x9 1x89 0x30",
+            utility("supply_state", state="NORMAL"): "1x9 0x89 1x30",
+            utility("plant_last_seen_seconds"): "20x200",
+        },
+        1,
+    ),
+    Case("SupplyShort", "all is well", {utility("supply_state", state="NORMAL"): "1x60"}, silent=(5, 60)),
+    Case(
+        "SupplyShort",
+        "the plant fell silent while it was short: nobody knows",
+        {utility("supply_state", state="LOW"): "1x60", utility("plant_last_seen_seconds"): "0+60x60"},
+        fires=(3,),
+        silent=(8, 60),
+    ),
     *standing("UtilityDisconnected", {utility("head_end_connected"): "1x9 0x89 1x30"}, 2),
     Case(
         "UtilityDisconnected", "connecting after a start", {utility("head_end_connected"): "_x5 0 1x20"}, silent=(6, 9)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import Connection, select
 
@@ -18,10 +19,13 @@ from commonwatt.protocol.plant_messages import PlantCommand
 from commonwatt.runtime.clock import Clock
 from harness.worlds.plant import CAPACITY, PlantHost
 from meter_sim.plant_core import PlantState
+from utility.api.app import Api, make_app
+from utility.cli import options
 from utility.health import Health
 from utility.ingest.ingest import Ingest
 from utility.jobs.table import Jobs
 from utility.metrics import UtilityMetrics
+from utility.plant_metrics import PlantMetrics
 from utility.store.database import Database, read_setting
 from utility.store.open_commands import open_commands
 from utility.store.plant import quarters_between
@@ -84,6 +88,7 @@ class World:
             health=Health(None),
         )
         self.ingest.trust = self.trust
+        self.metrics.watch_plant(PlantMetrics(lambda: self.ingest.plant, self.clock.now))
         self.jobs = Jobs(self.settings, self.database, self.clock, self.ingest, self.metrics)
 
     def stop(self) -> None:
@@ -334,3 +339,61 @@ def test_a_restart_tells_nobody_again(database: Database) -> None:
             assert connection.execute(select(command.c.id)).scalars().all() == before
 
     play(World(database, rationing="aces"), story)
+
+
+def test_people_and_programs_see_what_is_bought_and_why(
+    database: Database, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(world: World) -> None:
+        app = make_app(
+            Api(
+                database,
+                world.clock,
+                world.metrics,
+                lambda: True,
+                lambda: "",
+                world.ingest.refused,
+                Health(None),
+            )
+        )
+
+        async def asked() -> dict[str, Any]:
+            transport = httpx.ASGITransport(app=app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                found: dict[str, Any] = (await client.get("/supply")).json()
+                return found
+
+        nothing = await asked()
+        assert (nothing["plant"], nothing["purchases"], nothing["no_purchase"]) == (None, [], "not looked at yet")
+        await world.step(plant=False)
+        assert "no plant has reported yet" in command("supply")
+        world.plant.supply = SupplyState.EMPTY
+        await world.until(START + 120)
+        found = await asked()
+        assert (found["plant"]["supply"], found["plant"]["line_w"], found["plant"]["price_permille"]) == (
+            "EMPTY",
+            0,
+            1000,
+        )
+        assert found["plant"]["next_price"] == [START + 16 * QUARTER_S, 1500]
+        assert found["no_purchase"] is None
+        present, before = found["purchases"]
+        assert (present["start"], present["energy"], present["ordered"]) == (START, 0, None)
+        assert present["reason"].endswith("cut to the line's limit")
+        assert (before["state"], before["ordered"]) == ("done", 0)
+        assert {row["controller"]: row["import_limit_w"] for row in found["rations"]} == {"r001": 0, "r002": 0}
+        shown = command("supply")
+        for words in ("supply EMPTY, price 1;", "cut to the line's limit", "r001 EMPTY 0 W", "purchases (2 shown)"):
+            assert words in shown, shown
+        assert json.loads(command("supply", "--json"))["plant"]["capacity_mwh"] == CAPACITY
+        states = {
+            state.value: world.metrics.registry.get_sample_value("commonwatt_utility_supply_state", {"state": state})
+            for state in SupplyState
+        }
+        assert states == {"NORMAL": 0, "LOW": 0, "CRITICAL": 0, "EMPTY": 1}
+        assert world.metrics.registry.get_sample_value("commonwatt_utility_plant_capacity_joules") == CAPACITY * 3.6
+        assert world.metrics.registry.get_sample_value("commonwatt_utility_plant_last_seen_seconds") == 30
+
+    world = World(database, rationing="aces")
+    monkeypatch.setattr(options, "load_clock", lambda _: world.clock)
+    play(world, story)

@@ -1,0 +1,70 @@
+"""``commonwatt utility supply``: the town's plant, what is bought and why, and which controllers are limited."""
+
+import json
+from typing import Any
+
+import typer
+
+from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
+from commonwatt.cli.tables import show
+from commonwatt.model.units import QUARTER_S
+from commonwatt.model.words import counted, moment
+from commonwatt.runtime.service import errors_reported, flowing
+from utility.cli.options import ConfigOption, from_file
+from utility.store.supply_view import supply_view
+
+app = typer.Typer()
+
+
+@app.command()
+@flowing
+def supply(config: ConfigOption, limit: LimitOption = 12, as_json: JsonOption = False) -> None:
+    """Show the town's plant, the newest purchases with their reasons, and the controllers that are limited.
+
+    The state of the supply is the regional grid's, as the plant reports it. `planned` and `bought` are kilowatt-hours;
+    `price` is a multiple of the price outside peak hours.
+    """
+    with errors_reported(), from_file(config) as (database, clock):
+        with database.reads.begin() as connection:
+            found = supply_view(connection, int(clock.now()), limit)
+        if as_json:
+            typer.echo(json.dumps(found, indent=1))
+            return
+        typer.echo(_plant_text(found["plant"]))
+        if found["no_purchase"]:
+            typer.echo(f"no purchase for this quarter-hour: {found['no_purchase']}")
+        columns = ("start", "planned", "bought", "price", "policy", "state", "reason")
+        show("purchases", [_purchase_row(row) for row in found["purchases"]], columns)
+        show("rations", [_ration_row(row) for row in found["rations"]], ("controller", "supply", "limit", "reason"))
+
+
+def _plant_text(plant: dict[str, Any] | None) -> str:
+    if plant is None:
+        return "no plant has reported yet"
+    level = 100 * plant["level_mwh"] / max(1, plant["capacity_mwh"])
+    return (
+        f"plant: battery {level:.1f} % of {plant['capacity_mwh'] / 1e6:.0f} kWh, "
+        f"{_signed_kw(plant['battery_w'])} into it, {_signed_kw(plant['bought_w'])} bought, "
+        f"line at most {plant['line_w'] / 1000:.0f} kW{'' if plant['voltage'] else ', without voltage'}; "
+        f"supply {plant['supply']}, price {plant['price_permille'] / 1000:g}; "
+        f"reported {counted(plant['age_s'], 'second')} ago"
+    )
+
+
+def _signed_kw(watts: int) -> str:
+    return f"{watts / 1000:.0f} kW"
+
+
+def _purchase_row(row: dict[str, Any]) -> dict[str, object]:
+    bought = "" if row["ordered"] is None else f"{(row['ordered'] + row['needed']) / 1e6:.3f}"
+    return row | {
+        "start": moment(row["quarter"] * QUARTER_S),
+        "planned": f"{row['energy'] / 1e6:.3f}",
+        "bought": bought,
+        "price": f"{row['price'] / 1000:g}",
+    }
+
+
+def _ration_row(row: dict[str, Any]) -> dict[str, object]:
+    limit = "none" if row["import_limit_w"] is None else f"{row['import_limit_w']} W"
+    return row | {"limit": limit}
