@@ -32,6 +32,7 @@ BENCHMARKS: dict[str, float] = {
     "island_latency": 8,
     "backlog": 3,
     "town_load": 11,
+    "fleet_memory": 6,
     "growth": 2,
     "flood": 1.3,
     "starvation": 1.3,
