@@ -208,13 +208,8 @@ class Modes:
         return "the utility does not answer" if self.manager.strategy == "aces" and self._is_alone(now) else None
 
     def shift(self, by_s: int, now: Now) -> list[Effect[Change]]:
-<<<<<<< HEAD
-        """Shift all ends after the time was set by ``by_s``, so that durations stay the same."""
-        self.states, self._boundary = self.states.shift(by_s), self._boundary.shift(by_s)
-        self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
-=======
         """Shift ends after the time was set by ``by_s``: of states set by an untrusted clock the durations count."""
         self.states, self._boundary = self.states.shift(by_s, self._undated), self._boundary.shift(by_s)
->>>>>>> 7a60d060a67171986c1fe1e7c99ed005d84e54cc
+        self._contact = None if self._contact is None else Contact(heard=self._contact.heard + by_s)
         # A time that may be wrong is not stored.
         return [Write(self.states.kept())] if now.trust >= Trust.HARDWARE else []
