@@ -1,7 +1,7 @@
 """``commonwatt meters``: runs emulated meters from their settings file, and prints their stored records."""
 
 import asyncio
-from contextlib import closing
+from contextlib import ExitStack
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -10,20 +10,22 @@ import typer
 
 from commonwatt.config.files import load_settings
 from commonwatt.config.meters import MetersSettings
+from commonwatt.device.delivery import Tally
 from commonwatt.device.store import open_checked, reading_store
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.words import moment
-from commonwatt.network.http_server import HttpServer
+from commonwatt.model.units import MicrogridId
+from commonwatt.model.words import counted, moment
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
-from commonwatt.runtime.watchdog_metrics import register_process
 from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.dump import held_lines, true_lines
-from meter_sim.faults import Faults, path_of, save
+from meter_sim.faults import Faults, FaultsFile, path_of, save
 from meter_sim.fleet import Fleet
-from meter_sim.metrics import FleetMetrics
+from meter_sim.fleet_clock import FleetClock
+from meter_sim.hosting import hosted, of_one, servers
+from meter_sim.meters import MicrogridMeters
 from meter_sim.truth import TRUTH
 
 app = typer.Typer(help="Emulated meters: all of one microgrid, with their sun, loads and batteries.")
@@ -67,7 +69,7 @@ def dump(
     quarter-hour; its values are in milliwatt-hours, one for each 15 s.
     """
     with errors_reported():
-        settings = load_settings(config, "meters", MetersSettings)
+        settings = of_one(config)
         if not settings.store.exists():
             raise ConfigError(f"{settings.store}: does not exist; start the meters: commonwatt meters run -c {config}")
         with reading_store(settings.store) as store:
@@ -95,7 +97,7 @@ def feeder(
     boundary's meters tell the gateway.
     """
     with errors_reported():
-        settings = load_settings(config, "meters", MetersSettings)
+        settings = of_one(config)
         now = int(load_clock(settings.clock).now())
         until = now + for_s if state is FeederState.DEAD else 0
         save(path_of(settings.store), Faults(feeder_dead_until=until))
@@ -104,55 +106,47 @@ def feeder(
 
 async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
     settings = load_settings(config, "meters", MetersSettings)
+    files = hosted(config, settings)
     town = load_town(settings.town)
-    microgrid = _microgrid(town, settings)
-    tokens = load_tokens(settings.tokens)
-    clock = load_clock(settings.clock)
-    with (
-        only_one(settings.store, "another fleet"),
-        closing(open_checked(settings.store, int(clock.now()), TRUTH)) as store,
-    ):
-        fleet = Fleet(settings=settings, town=town, microgrid=microgrid, tokens=tokens, clock=clock, store=store)
-        watchdog.watch("writer", fleet.writing.mark)
-        http = _http(settings, fleet, watchdog)
-        watchdog.ready(f"{len(microgrid.meters)} meters of {microgrid.id}")
-        try:
-            await fleet.run(stop)
-        finally:
-            if http is not None:
-                http.stop()
+    for name in files:
+        _microgrid(town, settings, name)
+    tokens = {name: load_tokens(one.tokens) for name, one in files.items()}
+
+    def open_meters(name: MicrogridId, clock: FleetClock, tally: Tally) -> MicrogridMeters:
+        one = files[name]
+        return MicrogridMeters(
+            settings=one,
+            microgrid=town.microgrids[name],
+            seed=town.table.seed,
+            tokens=tokens[name],
+            clock=clock,
+            store=open_checked(one.store, int(clock.machine()), TRUTH),
+            tally=tally,
+        )
+
+    with ExitStack() as stack:
+        for one in files.values():
+            stack.enter_context(only_one(one.store, "another fleet"))
+        fleet = Fleet(
+            town=town,
+            microgrids=tuple(files),
+            open_meters=open_meters,
+            clock=load_clock(settings.clock),
+            faults=FaultsFile(path_of(config)) if settings.microgrids else None,
+        )
+        stack.callback(fleet.close)
+        if settings.microgrid is not None:
+            # Of several microgrids, a store that hangs stops no other: it shows as a lag.
+            watchdog.watch("writer", fleet.members[settings.microgrid].writing.mark)
+        for server in servers(settings, files, fleet, watchdog):
+            stack.callback(server.stop)
+        watchdog.ready(f"{counted(len(files), 'microgrid')}: {', '.join(list(files)[:10])}")
+        await fleet.run(stop)
 
 
-def _microgrid(town: Town, settings: MetersSettings) -> Microgrid:
-    microgrid = town.microgrids.get(settings.microgrid)
+def _microgrid(town: Town, settings: MetersSettings, name: MicrogridId) -> Microgrid:
+    microgrid = town.microgrids.get(name)
     if microgrid is None:
         known = ", ".join(list(town.microgrids)[:10])
-        raise ConfigError(f"{settings.town}: has no microgrid {settings.microgrid}; it has: {known}")
+        raise ConfigError(f"{settings.town}: has no microgrid {name}; it has: {known}")
     return microgrid
-
-
-def _http(settings: MetersSettings, fleet: Fleet, watchdog: Watchdog) -> HttpServer | None:
-    if settings.http is None:
-        return None
-
-    def status() -> dict[str, object]:
-        now = fleet.figures()
-        return {
-            "microgrid": settings.microgrid,
-            "time": now.time,
-            "lag_s": now.lag_s,
-            "made": now.made,
-            "acknowledged": now.acknowledged,
-            "held": now.held,
-            "events_made": now.events_made,
-            "events_held": now.events_held,
-            "sharing": [str(meter) for meter in now.sharing],
-            "meters": now.meters,
-            "connected": now.connected,
-        }
-
-    registry = FleetMetrics(fleet.figures, fleet.tally).registry
-    register_process(registry, "meters", watchdog)
-    server = HttpServer(settings.http, registry, status, settings.http_hosts)
-    watchdog.thread("http", server.start())
-    return server

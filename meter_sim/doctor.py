@@ -16,13 +16,20 @@ from commonwatt.identity.devices import load_tokens
 from commonwatt.model.ids import MeterId
 from commonwatt.model.words import counted
 from commonwatt.town.town import load_town
+from meter_sim.hosting import hosted
 from meter_sim.truth import TRUTH
 
 _COPY = "copy the folder of this microgrid from the office again"
 
 
 def checks(settings: MetersSettings, running: Running) -> Sequence[Check]:
-    """Return the checks of a fleet of emulated meters."""
+    """Return the checks of a fleet of emulated meters; of several microgrids, each has checks of its own file."""
+    if settings.microgrids:
+        return (
+            Check("clock", partial(clock_findings, settings.clock)),
+            Check("microgrids", partial(_files, settings, running)),
+            Check("port", partial(port_findings, settings, running)),
+        )
     return (
         Check("clock", partial(clock_findings, settings.clock)),
         Check("disk", partial(disk_findings, settings.store)),
@@ -46,6 +53,15 @@ def judge(answer: dict[str, Any]) -> Iterator[Finding]:
         yield bad("broker", found, "find the step that fails: commonwatt doctor --config FILE")
 
 
+def _files(settings: MetersSettings, running: Running) -> Iterator[Finding]:
+    town = load_town(settings.town)
+    for name, one in hosted(running.config, settings).items():
+        if name not in town.microgrids:
+            yield bad(name, f"{settings.town}: has no microgrid {name}", "correct microgrids in the file")
+        else:
+            yield from _tokens(one)
+
+
 def _store(settings: MetersSettings, running: Running) -> Iterator[Finding]:
     return store_findings(settings.store, running, "meters", partial(damage_of, settings.store, TRUTH))
 
@@ -67,7 +83,7 @@ def _tokens(settings: MetersSettings) -> Iterator[Finding]:
 
 
 def _meters(settings: MetersSettings) -> list[MeterId]:
-    microgrid = load_town(settings.town).microgrids.get(settings.microgrid)
+    microgrid = load_town(settings.town).microgrids.get(settings.microgrid or "")
     return [] if microgrid is None else [meter.id for meter in microgrid.meters]
 
 

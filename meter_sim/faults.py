@@ -2,28 +2,82 @@
 
 import logging
 from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
 
 from commonwatt.config.files import check_model
-from commonwatt.config.settings import Settings
+from commonwatt.config.settings import DecimalId, Settings
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.runtime.files import read_object, write_private
 
 _log = logging.getLogger(__name__)
+
+End = Annotated[EpochSeconds, Field(ge=0, le=2**53)]
+"""The end of a fault, epoch seconds."""
+
+
+class Factor(Settings):
+    """The sun or the demand, as a percentage of the ordinary one, until a time."""
+
+    percent: int = Field(ge=0, le=1000)
+    until: End
+
+
+class Shortage(Settings):
+    """The state of the regional supply until a time."""
+
+    state: SupplyState
+    until: End
+
+
+class MeterFault(Settings):
+    """A fault of one meter until a time.
+
+    ``frozen``: it reports the readings of its last slot again and again. ``lying``: its level, or without a battery
+    its energy, is off by ``by_mwh``. ``silent``: it measures, and sends and receives nothing.
+    """
+
+    what: Literal["frozen", "lying", "silent"]
+    until: End
+    by_mwh: Annotated[MilliwattHours, Field(ge=-(2**40), le=2**40)] = 0
 
 
 class Faults(Settings):
     """The faults of a fleet's world.
 
     Attributes:
-        feeder_dead_until: Until when the town's side of the boundary has no voltage, epoch seconds.
+        feeder_dead_until: Until when the town's side of the boundary has no voltage.
+        line_dead_until: Until when the plant's line to the regional grid has no voltage.
+        lte_dead_until: Until when no meter reaches its controller.
+        sun: The sun that clouds let through.
+        demand: The load of all places.
+        supply: The state of the regional supply.
+        meters: Faults of meters, by id.
     """
 
-    feeder_dead_until: EpochSeconds = 0
+    feeder_dead_until: End = 0
+    line_dead_until: End = 0
+    lte_dead_until: End = 0
+    sun: Factor | None = None
+    demand: Factor | None = None
+    supply: Shortage | None = None
+    meters: dict[DecimalId, MeterFault] = Field(default_factory=dict)
+
+    def supply_at(self, at: EpochSeconds) -> SupplyState:
+        """Return the state of the regional supply in a slot."""
+        return SupplyState.NORMAL if self.supply is None or at >= self.supply.until else self.supply.state
+
+
+def percent_at(factor: Factor | None, at: EpochSeconds) -> int:
+    """Return the percentage of a factor in a slot."""
+    return 100 if factor is None or at >= factor.until else factor.percent
 
 
 def path_of(store: Path) -> Path:
-    """Return the file of the faults of the fleet with a store."""
+    """Return the file of the faults of a fleet, beside its store; of several microgrids, beside the settings file."""
     return store.with_name(f"{store.name}.world.json")
 
 

@@ -1,292 +1,252 @@
-"""A fleet: every emulated meter of one microgrid on one asyncio loop (M1-M9, K2).
+"""A fleet: the emulated meters of any number of microgrids on one asyncio loop, with one physics (M1-M9, K2).
 
-Its loop works in turns. It feeds the cores the received messages, the due timers and at most one slot; makes one commit
-for the whole fleet; then publishes the messages (``commonwatt.device.shell``).
+The world is stepped once for all microgrids when a slot is over, and each microgrid's meters then measure the slot.
+Each microgrid has its own store and broker, and commits by itself: one that fails or hangs does not stop the others.
 """
 
 import asyncio
 import logging
-import random
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable
+from contextlib import suppress
 from statistics import median
 
-from commonwatt.config.meters import MetersSettings
-from commonwatt.device.changes import DesiredStates, MeterState, Stored
 from commonwatt.device.delivery import Tally
-from commonwatt.device.desired_states import Commanded
-from commonwatt.device.meter import Limits, Meter
-from commonwatt.device.shell import DeviceShell
-from commonwatt.device.store import DeviceStore
-from commonwatt.device.timers import Timers
-from commonwatt.model.effects import Effect, Write
-from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import MeterId
-from commonwatt.model.records import State
-from commonwatt.model.return_delay import return_delay_s
-from commonwatt.model.units import SLOT_S, EpochSeconds
-from commonwatt.network.tls import ClientTls, client_tls
-from commonwatt.protocol.commands import Epoch, Held, Kind
+from commonwatt.model.exceptions import StoreError
+from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId
 from commonwatt.runtime.clock import Clock
-from commonwatt.runtime.watchdog import Work
-from commonwatt.town.town import Function, Microgrid, Town
-from meter_sim.faults import FaultsFile, path_of
-from meter_sim.metrics import Figures
-from meter_sim.physics.microgrid import Grid, MicrogridPhysics, Step
-from meter_sim.switch import BoundarySwitch
-from meter_sim.truth import Change, has_slot, last_slot
-from meter_sim.world import Failures, World
+from commonwatt.runtime.service import until_stopped
+from commonwatt.town.town import Town
+from meter_sim.faults import Faults, FaultsFile
+from meter_sim.fleet_clock import FleetClock
+from meter_sim.meters import MicrogridMeters
+from meter_sim.metrics import Figures, Power, TownFigures
+from meter_sim.physics.metered import MeteredTown
+from meter_sim.physics.microgrid import Circumstances
+from meter_sim.world import Happened, World, levels_after, power_of
 
-SLEW_S = 1.5
-"""Change of a slot's length while the fleet's clock is slewed to the gateway's time, seconds."""
+LOOK_EVERY_S = 1.0
+"""Most real seconds until the world's clock is looked at again."""
 
-SLEW_AT_MOST_S = 60
-"""A larger clock error is corrected at once. Ahead: slot by slot; back: slots already recorded stay as they are."""
+MAX_AHEAD = 4
+"""Slots that the world is ahead of a microgrid's meters before it waits for them."""
+
+REOPEN_AFTER_S = 5.0
+"""Real seconds until a store that failed is opened again."""
 
 _STEPS_AT_ONCE = 50
 
 _log = logging.getLogger(__name__)
 
-Effects = list[Effect[Change]]
+Open = Callable[[MicrogridId, FleetClock, Tally], MicrogridMeters]
+"""Opens a microgrid's store, and returns its meters, which count their events; raises ``StoreError``."""
 
 
 class Fleet:
-    """The emulated meters of a microgrid, their connections and the physics behind them.
+    """The emulated meters of some or all microgrids of a town.
 
     Attributes:
-        meters: The cores by id; after a failure the old core stays until it is built again from the store.
-        tally: Event counts of all meters, by kind and result.
+        clock: The clock by which slots are measured.
+        members: The meters of each microgrid whose store is open.
+        tallies: Event counts of each microgrid's meters, by kind and result.
     """
 
     def __init__(
         self,
         *,
-        settings: MetersSettings,
         town: Town,
-        microgrid: Microgrid,
-        tokens: Mapping[str, str],
+        microgrids: tuple[MicrogridId, ...],
+        open_meters: Open,
         clock: Clock,
-        store: DeviceStore,
+        faults: FaultsFile | None = None,
     ) -> None:
-        self.meters: dict[MeterId, Meter] = {}
-        self.tally: Tally = Counter()
-        self._settings = settings
-        self._microgrid = microgrid
-        self._clock = clock
-        self._store = store
-        self._limits = Limits(resolution=settings.resolution_mwh, log_records=settings.log_records)
-        # Reproducible random numbers, not secrets. Connections have their own, so that they don't change the failures.
-        seed = f"{town.table.seed}/{microgrid.id}"
-        rng = random.Random(f"{seed}/links")  # noqa: S311
-        self._failures = Failures(settings.failures_per_day, random.Random(f"{seed}/failures"))  # noqa: S311
-        self._failing = Timers()
-        self._down: set[MeterId] = set()
-        self._timers = Timers()
-        self._world = World(MicrogridPhysics(town, microgrid), microgrid, last_slot(store), clock.now())
-        self._ahead_s = 0.0
-        self._descriptions = {m.id: m for m in microgrid.meters if m.emulated}
-        self._boundary = {m.id for m in microgrid.meters if m.emulated and m.function is Function.BOUNDARY}
-        self._faults = FaultsFile(path_of(settings.store))
-        self._switch = BoundarySwitch(0, is_open=False)
-        self._shell = DeviceShell(microgrid.id, store, self.tally)
-        for meter in self._descriptions:
-            token = tokens.get(str(meter))
-            if token is None:
-                raise ConfigError(f"meter {meter} has no token; write a new token file: commonwatt utility register")
-            self._shell.add(meter, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
+        """Take the microgrids of a town; ``faults``: those of all of them.
+
+        Raises:
+            StoreError: No microgrid's store can be opened.
+        """
+        self.clock = FleetClock(clock)
+        self.members: dict[MicrogridId, MicrogridMeters] = {}
+        self.tallies: dict[MicrogridId, Tally] = {name: Counter() for name in microgrids}
+        self._town = town
+        self._microgrids = [town.microgrids[name] for name in microgrids]
+        self._open_meters = open_meters
+        self._faults = faults
+        self._physics = MeteredTown(town, self._microgrids)
+        for name in microgrids:
+            try:
+                self.members[name] = open_meters(name, self.clock, self.tallies[name])
+            except StoreError as error:
+                if len(microgrids) == 1 or (name == microgrids[-1] and not self.members):
+                    raise
+                _log.error("%s", error)
+        self._world = self._world_so_far()
+        self._happened: Happened | None = None
 
     @property
-    def writing(self) -> Work:
-        """The commit in progress, for the watchdog."""
-        return self._shell.writing
+    def slot_end(self) -> EpochSeconds:
+        """End of the world's last slot."""
+        return self._world.slot_end
+
+    def figures(self, name: MicrogridId) -> Figures:
+        """Return a microgrid's present figures; safe in any thread. They are 0 while its store can't be opened."""
+        member = self.members.get(name)
+        return Figures(time=int(self.clock.time())) if member is None else member.figures()
+
+    def power(self, name: MicrogridId | None = None) -> Power:
+        """Return the mean power of a microgrid, or of all, in the world's last slot."""
+        if self._happened is None:
+            return Power()
+        steps = self._happened.steps
+        return power_of(steps.values() if name is None else [steps[name]])
+
+    def town_figures(self) -> TownFigures:
+        """Return the present figures of all microgrids together; safe in any thread."""
+        return TownFigures(
+            time=int(self.clock.time()),
+            lag_s=self.clock.lag_s(self._world.slot_end),
+            microgrids=len(self._microgrids),
+            closed=len(self._microgrids) - len(self.members),
+            power=self.power(),
+        )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set; all measured slots are committed when it returns."""
+        await self.start(stop)
+        tasks = [asyncio.create_task(self._keep(grid.id, stop), name=grid.id) for grid in self._microgrids]
+        tasks.append(asyncio.create_task(self._pass_time(stop), name="the world"))
         try:
-            await self._start(stop)
-            async with self._shell.running(stop):
-                while not stop.is_set():
-                    await self._shell.perform(self._turn(self._clock.now()))
-                    await self._shell.rest(self._wait_s())
+            await until_stopped(stop, tasks)
         finally:
-            self._shell.close()
+            stop.set()
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
+        for error in ended:
+            if isinstance(error, BaseException):
+                raise error
 
-    def figures(self) -> Figures:
-        """Return the fleet's present figures; safe in any thread, since it only reads single values."""
-        now = self._clock.now() - self._ahead_s
-        if self._clock.meters_stop_at is not None:
-            now = min(now, self._clock.meters_stop_at)
-        meters = list(self.meters.values())
-        links = self._shell.links.values()
-        return Figures(
-            time=int(self._clock.now() - self._ahead_s),
-            lag_s=round(max(0.0, now - self._world.slot_end - SLOT_S), 3),
-            meters=len(self._shell.links),
-            connected=sum(link.connected for link in links),
-            made=sum(meter.state.made for meter in meters),
-            acknowledged=sum(meter.state.acknowledged for meter in meters),
-            events_made=sum(meter.state.next_event - 1 for meter in meters),
-            events_held=sum(len(meter.events.rows) for meter in meters),
-            gaps=sum(meter.state.gaps for meter in meters),
-            sharing=tuple(meter.description.id for meter in meters if meter.state.bits & State.SHARING),
-            dropped=self._shell.dropped + sum(link.dropped for link in links),
-            retained=sum(link.retained for link in links),
-        )
+    def close(self) -> None:
+        """Close all stores."""
+        for member in self.members.values():
+            member.close()
 
     # The start.
 
-    async def _start(self, stop: asyncio.Event) -> None:
-        """Load the meters, skip the slots since the last recorded one without measuring, and boot the meters."""
-        now = self._clock.now()
-        for meter, description in self._descriptions.items():
-            stored = self._store.load(meter) or _new(meter, now)
-            self.meters[meter] = Meter(description, self._limits, stored, self.tally)
-        was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self._boundary)
-        delay_s = return_delay_s(self._microgrid.id, is_public=self._microgrid.kind == "public")
-        self._switch = BoundarySwitch(delay_s, is_open=was_open)
-        last = self._world.slot_end
-        await self._pass_unmeasured(stop)
-        effects: Effects = [Write(self._world.slot())]
-        for meter, core in self.meters.items():
-            effects += self._boot(meter, power_lost=core.state.last_slot < self._world.slot_end)
-        await self._shell.perform(effects)
-        _log.info(
-            "%s: %d meters, %d slots passed unmeasured",
-            self._microgrid.id,
-            len(self.meters),
-            (self._world.slot_end - last) // SLOT_S,
-        )
-
-    async def _pass_unmeasured(self, stop: asyncio.Event) -> None:
-        """Step the physics through the unmeasured slots up to the present time."""
-        self._world.skip_to(self._last_moment())
+    async def start(self, stop: asyncio.Event) -> None:
+        """Load the meters, and step the world to the present time without measuring."""
+        for member in self.members.values():
+            member.load()
+        self._world.skip_to(self.clock.last_moment())
         steps = 0
-        while self._world.slot_end + SLOT_S <= self._last_moment() and not stop.is_set():
-            self._step({})
+        while self.clock.has_ended(self._world.slot_end) and not stop.is_set():
+            self._step(measured=False)
             steps += 1
             if steps % _STEPS_AT_ONCE == 0:
                 await asyncio.sleep(0)
+        for name, member in self.members.items():
+            member.start_after(self._world.slot_end, self._world.levels[name])
 
-    def _last_moment(self) -> EpochSeconds:
-        """Return the present time, or the time at which the meters stop if that is earlier."""
-        now = int(self._clock.now() - self._ahead_s)
-        return now if self._clock.meters_stop_at is None else min(now, self._clock.meters_stop_at)
+    def _world_so_far(self) -> World:
+        """Return the world after the newest slot in a store; microgrids with an older slot are stepped up to it."""
+        last = {name: member.last for name, member in self.members.items()}
+        now = int(self.clock.machine()) // SLOT_S * SLOT_S
+        newest = max((slot.slot_end for slot in last.values() if slot is not None), default=now)
+        levels = {}
+        for grid in self._microgrids:
+            slot = last.get(grid.id)
+            initial = self._physics.microgrids[grid.id].initial_levels(newest if slot is None else slot.slot_end)
+            levels[grid.id] = levels_after(slot, grid, initial)
+            if slot is not None and slot.slot_end < newest:
+                # Its last slots were not committed when the fleet was killed.
+                alone = World(MeteredTown(self._town, [grid]), slot.slot_end, {grid.id: levels[grid.id]})
+                alone.skip_to(newest)
+                while alone.slot_end < newest:
+                    alone.step({grid.id: Circumstances()})
+                levels[grid.id] = alone.levels[grid.id]
+        return World(self._physics, newest, levels)
+
+    # The world.
+
+    async def _pass_time(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            await _stopped(stop, 0.0 if self.pass_slot() else self._wait_s())
+
+    def pass_slot(self) -> bool:
+        """Correct the clock; step the world by one slot if one is over; return whether it was."""
+        told_s = self._told_s()
+        if wrong_s := self.clock.correct(told_s):
+            _log.warning("the clock was wrong by %+.0f s", wrong_s)
+            back_to = self.clock.last_moment() // SLOT_S * SLOT_S
+            if back_to < self._world.slot_end:
+                self._world.slot_end = back_to
+                for member in self.members.values():
+                    member.set_back(back_to)
+        if not self.clock.has_ended(self._world.slot_end) or self._is_ahead():
+            return False
+        self._step(measured=True)
+        self.clock.slew(told_s)
+        return True
+
+    def _step(self, *, measured: bool) -> None:
+        at = self._world.slot_end
+        town = Faults() if self._faults is None else self._faults.read()
+        circumstances = {
+            grid.id: member.circumstances(at, town, measured=measured)
+            if (member := self.members.get(grid.id)) is not None
+            else Circumstances(voltage=at >= town.feeder_dead_until)
+            for grid in self._microgrids
+        }
+        happened = self._happened = self._world.step(circumstances)
+        if measured:
+            for name, member in self.members.items():
+                member.hand_over(happened.slot_end, happened.steps[name])
 
     def _told_s(self) -> float:
-        """Return the lag of the fleet's clock behind the gateway's time: the median of the offsets sent to meters."""
-        told = [meter.state.offset_s for meter in self.meters.values() if meter.state.trust]
+        """Return the lag of the machine's clock behind the gateways' time: the median of the offsets sent to meters."""
+        told = [offset_s for member in self.members.values() for offset_s in member.offsets_s]
         return median(told) if told else 0.0
 
-    def _keep_time(self) -> Effects:
-        """Correct the clock that slots are measured by, if it is wrong by more than ``SLEW_AT_MOST_S``."""
-        wrong_s = self._ahead_s + self._told_s()
-        if abs(wrong_s) <= SLEW_AT_MOST_S:
-            return []
-        self._ahead_s -= wrong_s
-        _log.warning("%s: the clock was wrong by %+.0f s", self._microgrid.id, wrong_s)
-        back_to = self._last_moment() // SLOT_S * SLOT_S
-        if back_to >= self._world.slot_end:
-            return []
-        self._world.slot_end = back_to
-        return [e for meter in self.meters.values() for e in meter.set_back(back_to)]
+    def _is_ahead(self) -> bool:
+        """Whether the world must wait for meters; never for those whose store fails or hangs."""
+        return any(member.waiting >= MAX_AHEAD for member in self.members.values())
 
-    def _boot(self, meter: MeterId, *, power_lost: bool) -> Effects:
-        now = self._clock.now()
-        effects: Effects = [*self.meters[meter].boot(now, power_lost=power_lost)]
-        self._timers.set(meter, self.meters[meter].wake_at)
-        fails_at = self._failures.next_after(now)
-        stop_at = self._clock.meters_stop_at
-        # After the last slot the meters only deliver: they don't fail any more.
-        self._failing.set(meter, None if fails_at is None or (stop_at and fails_at >= stop_at) else fails_at)
-        return effects
+    def _wait_s(self) -> float:
+        """Return the real seconds until the next slot, or the next look at the clock."""
+        if self._is_ahead():
+            return 0.01
+        until_s = self.clock.real_s_until_slot(self._world.slot_end)
+        return LOOK_EVERY_S if until_s is None else min(until_s, LOOK_EVERY_S)
 
-    # A turn.
+    # The microgrids.
 
-    def _turn(self, now: float) -> Effects:
-        """Feed the cores all received messages and due timers, and one slot."""
-        effects: Effects = []
-        for meter in self._failing.due(now):
-            effects += self._recover(meter, now) if meter in self._down else self._fail(meter, now)
-        for meter, leaf, payload in self._shell.take():
-            if meter not in self._down:
-                effects += self.meters[meter].receive(leaf, payload, now)
-                self._timers.set(meter, self.meters[meter].wake_at)
-        effects += self._keep_time()
-        if self._world.slot_end + SLOT_S <= self._last_moment():
-            effects += self._slot()
-        for meter in self._timers.due(now):
-            if meter not in self._down:
-                effects += self.meters[meter].tick(now)
-                self._timers.set(meter, self.meters[meter].wake_at)
-        return effects
+    async def _keep(self, name: MicrogridId, stop: asyncio.Event) -> None:
+        """Run a microgrid's meters; of several microgrids, open the store again if it failed."""
+        while not stop.is_set():
+            member = self.members.get(name)
+            if member is not None:
+                try:
+                    await member.run(stop)
+                except StoreError as error:
+                    if stop.is_set() or len(self._microgrids) == 1:
+                        raise
+                    _log.error("%s; the other microgrids go on", error)
+                    del self.members[name]
+                    member.close()
+            if not await _stopped(stop, REOPEN_AFTER_S):
+                self._reopen(name)
 
-    def _slot(self) -> Effects:
-        """Step the physics by one slot and measure it; a late fleet makes every slot, in order."""
-        at = self._world.slot_end
-        step = self._step({meter: self._commanded(meter, core, at) for meter, core in self.meters.items()})
-        effects: Effects = [Write(self._world.slot(step))]
-        for meter in self._boundary - self._down:
-            effects += self.meters[meter].sense(self._switch.bits, self._clock.now())
-            self._timers.set(meter, self.meters[meter].wake_at)
-        # Slew the clock by a part of this slot, so that no slot is lost or comes twice.
-        self._ahead_s += max(-SLEW_S, min(SLEW_S, -self._ahead_s - self._told_s()))
-        if has_slot(self._store, self._world.slot_end):
-            return effects  # recorded while the clock was ahead; a slot is recorded once
-        for meter, core in self.meters.items():
-            if meter not in self._down:
-                effects += core.measure(self._world.slot_end, step.readings[meter])
-        return effects
-
-    def _step(self, commanded: Mapping[MeterId, Commanded]) -> Step:
-        """Step the boundary switch, then the physics, by one slot."""
-        at = self._world.slot_end
-        voltage = at >= self._faults.read().feeder_dead_until
-        held = [self.meters[meter].desired_states.held.get(Kind.ISOLATED) for meter in self._boundary]
-        self._switch.step(voltage=voltage, held=max(filter(None, held), key=_pair, default=None), at=at)
-        switch = dict.fromkeys(self._boundary, Commanded(isolated=self._switch.is_open))
-        return self._world.step({**commanded, **switch}, Grid(voltage=voltage))
-
-    def _commanded(self, meter: MeterId, core: Meter, at: EpochSeconds) -> Commanded:
-        commanded = core.commanded(at)
-        # Without its meter a battery shares nothing; an open switch stays open.
-        return replace(commanded, sharing=False) if meter in self._down else commanded
-
-    def _fail(self, meter: MeterId, now: float) -> Effects:
-        """Cut a meter's power: it receives, measures and sends nothing."""
-        self._down.add(meter)
-        self._shell.links[meter].pause()
-        self._timers.set(meter, None)
-        self._failing.set(meter, now + self._failures.duration_s())
-        self.tally["failure", "failed"] += 1
-        return []
-
-    def _recover(self, meter: MeterId, now: float) -> Effects:
-        """Build a meter again from its stored state."""
-        self._down.discard(meter)
-        stored = self._store.load(meter) or _new(meter, now)
-        self.meters[meter] = Meter(self._descriptions[meter], self._limits, stored, self.tally)
-        self._shell.links[meter].resume()
-        self.tally["failure", "recovered"] += 1
-        return self._boot(meter, power_lost=True)
-
-    def _wait_s(self) -> float | None:
-        """Return the real seconds until the next slot, timer or failure; ``None``: none is due."""
-        times = [time for time in (self._timers.next, self._failing.next) if time is not None]
-        if self._clock.meters_stop_at is None or self._world.slot_end + SLOT_S <= self._clock.meters_stop_at:
-            times.append(self._world.slot_end + SLOT_S + self._ahead_s)
-        return self._clock.real_s_until(min(times)) if times else None
-
-    def _tls(self, meter: MeterId) -> ClientTls | None:
-        settings = self._settings
-        own = None if settings.certificates is None else settings.certificates / f"{meter}.pem"
-        return client_tls(settings.broker_ca, own, settings.broker_revoked)
+    def _reopen(self, name: MicrogridId) -> None:
+        try:
+            member = self._open_meters(name, self.clock, self.tallies[name])
+        except StoreError as error:
+            _log.error("%s", error)
+            return
+        member.load()
+        member.start_after(self._world.slot_end, self._world.levels[name])
+        self.members[name] = member
 
 
-def _pair(held: Held) -> tuple[Epoch, int]:
-    return held.epoch, held.seq
-
-
-def _new(meter: MeterId, now: float) -> Stored:
-    """Return the state of a meter that is new in the store; its generation is higher than in any store lost before."""
-    return Stored(state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {}))
+async def _stopped(stop: asyncio.Event, within_s: float) -> bool:
+    """Wait for ``stop``; return whether it was set within some real seconds."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), within_s)
+    return stop.is_set()

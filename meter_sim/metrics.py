@@ -30,22 +30,56 @@ class Figures:
     """
 
     time: EpochSeconds
-    lag_s: float
-    meters: int
-    connected: int
-    made: int
-    acknowledged: int
-    events_made: int
-    events_held: int
-    gaps: int
-    sharing: tuple[MeterId, ...]
-    dropped: int
-    retained: int
+    lag_s: float = 0.0
+    meters: int = 0
+    connected: int = 0
+    made: int = 0
+    acknowledged: int = 0
+    events_made: int = 0
+    events_held: int = 0
+    gaps: int = 0
+    sharing: tuple[MeterId, ...] = ()
+    dropped: int = 0
+    retained: int = 0
 
     @property
     def held(self) -> int:
         """Readings recorded and not acknowledged yet."""
         return self.made - self.acknowledged
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """The mean power in the last slot, watts.
+
+    Attributes:
+        load_w: Load that was met.
+        sun_w: Sun that was used or exported.
+        import_w: What came from the town; negative: what went to it.
+    """
+
+    load_w: int = 0
+    sun_w: int = 0
+    import_w: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class TownFigures:
+    """The figures of all microgrids of a fleet at one moment.
+
+    Attributes:
+        time: Time on the fleet's clock.
+        lag_s: Delay of the newest slot of the world behind that clock.
+        microgrids: Microgrids of the fleet.
+        closed: Of these, microgrids whose store can't be opened.
+        power: Sum of their power.
+    """
+
+    time: EpochSeconds
+    lag_s: float
+    microgrids: int
+    closed: int
+    power: Power
 
 
 _TALLIED = (
@@ -56,6 +90,7 @@ _TALLIED = (
     ("relief", "reliefs", "Consolidations by meters whose log is nearly full.", "result"),
     ("clock", "clocks", "Clock settings of meters from their gateway's time.", "result"),
     ("commit", "commits", "Commits tried again because the store could not be written.", "result"),
+    ("slot", "waiting_slots", "Slots that waited for the store for a day, and are lost.", "result"),
 )
 
 
@@ -88,3 +123,22 @@ class FleetMetrics(TallyCollector[Figures]):
             ),
         )
         yield from tally_counters("commonwatt_meters", self.tally, _TALLIED)
+
+
+class TownMetrics(TallyCollector[TownFigures]):
+    """The figures of a fleet of several microgrids as metrics; each microgrid's own are at its own address."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric."""
+        now = self.figures()
+        yield from gauges(
+            "commonwatt_town",
+            (
+                ("microgrids", "Microgrids whose meters are emulated.", now.microgrids),
+                ("closed_stores", "Of these, microgrids whose store can't be opened.", now.closed),
+                ("lag_seconds", "Delay of the newest slot of the physics, seconds of its clock.", now.lag_s),
+                ("load_watts", "Load met in the last slot.", now.power.load_w),
+                ("sun_watts", "Sun used or exported in the last slot.", now.power.sun_w),
+                ("import_watts", "What the microgrids took in the last slot; negative: gave.", now.power.import_w),
+            ),
+        )

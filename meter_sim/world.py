@@ -1,53 +1,94 @@
-"""The surroundings of a fleet's meter cores: physics by slot, timers, and random failures (M9, P 3)."""
+"""What is around a fleet's meters: the physics of its microgrids and the plant by slot; random failures (M9, P 3)."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
-from commonwatt.device.desired_states import Commanded
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import SLOT_S, EpochSeconds
+from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId, MilliwattHours
 from commonwatt.town.town import Microgrid
-from meter_sim.physics.microgrid import ON_GRID, Grid, MicrogridPhysics, Step
+from meter_sim.metrics import Power
+from meter_sim.physics.metered import MeteredTown
+from meter_sim.physics.microgrid import Circumstances, Step
+from meter_sim.physics.plant import PlantStep
+from meter_sim.physics.town import PlantInputs
 from meter_sim.truth import Slot
 
 MAX_CATCH_UP_S = 7 * 86_400
 """Longest stop that the physics steps through; of a longer one, only its last 7 days."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Happened:
+    """What happened in one slot.
+
+    Attributes:
+        slot_end: End of the slot.
+        steps: The result of each microgrid.
+        plant: The plant's result; ``None``: there is no plant.
+    """
+
+    slot_end: EpochSeconds
+    steps: Mapping[MicrogridId, Step]
+    plant: PlantStep | None
+
+
 class World:
-    """The physics of the fleet's microgrid, up to the end of the last slot.
+    """The physics of a fleet's microgrids, up to the end of the last slot.
 
     Attributes:
         slot_end: End of the last slot.
-        levels: Levels of the batteries at that time.
+        levels: Levels of each microgrid's batteries at that time.
     """
 
-    def __init__(self, physics: MicrogridPhysics, microgrid: Microgrid, slot: Slot | None, now: float) -> None:
-        self.slot_end = int(now) // SLOT_S * SLOT_S if slot is None else slot.slot_end
+    def __init__(
+        self,
+        physics: MeteredTown,
+        slot_end: EpochSeconds,
+        levels: Mapping[MicrogridId, Mapping[MeterId, MilliwattHours]],
+    ) -> None:
+        self.slot_end = slot_end
+        self.levels = {name: dict(each) for name, each in levels.items()}
         self._physics = physics
-        self.levels = physics.initial_levels(self.slot_end)
-        if slot is not None:
-            # The town file may have changed: a new battery has its initial level, a smaller one is at most full.
-            capacity = {meter.id: meter.battery.capacity for meter in microgrid.meters if meter.battery}
-            self.levels = {
-                meter: min(slot.levels.get(meter, level), capacity[meter]) for meter, level in self.levels.items()
-            }
 
-    def step(self, commanded: Mapping[MeterId, Commanded], grid: Grid = ON_GRID) -> Step:
+    def step(self, circumstances: Mapping[MicrogridId, Circumstances], told: PlantInputs | None = None) -> Happened:
         """Step the physics by one slot."""
-        step = self._physics.step(self.levels, self.slot_end, commanded, grid)
-        self.levels = step.levels
+        steps, plant = self._physics.step(self.slot_end, self.levels, circumstances, told)
+        self.levels = {name: step.levels for name, step in steps.items()}
         self.slot_end += SLOT_S
-        return step
+        return Happened(slot_end=self.slot_end, steps=steps, plant=plant)
 
     def skip_to(self, until: EpochSeconds) -> None:
         """Skip all slots older than ``MAX_CATCH_UP_S`` before ``until``; the levels stay."""
         nearest = (until - MAX_CATCH_UP_S) // SLOT_S * SLOT_S
         self.slot_end = max(self.slot_end, nearest)
 
-    def slot(self, step: Step | None = None) -> Slot:
-        """Return the last slot's end and levels and, of a measured slot, what flowed in it, for the store."""
-        return Slot(self.slot_end, self.levels, None if step is None else step.energy())
+
+def levels_after(
+    slot: Slot | None, microgrid: Microgrid, initial: Mapping[MeterId, MilliwattHours]
+) -> dict[MeterId, MilliwattHours]:
+    """Return the levels after a stored slot; without one, the initial levels.
+
+    The town file may have changed: a new battery has its initial level, a smaller one is at most full.
+    """
+    if slot is None:
+        return dict(initial)
+    capacity = {meter.id: meter.battery.capacity for meter in microgrid.meters if meter.battery}
+    return {meter: min(slot.levels.get(meter, level), capacity[meter]) for meter, level in initial.items()}
+
+
+def power_of(steps: Iterable[Step]) -> Power:
+    """Return the mean power of microgrids in a slot."""
+    load = sun = imported = 0
+    for step in steps:
+        load += sum(step.served.values())
+        sun += step.generated
+        imported += step.imported
+    return Power(load_w=_watts(load), sun_w=_watts(sun), import_w=_watts(imported))
+
+
+def _watts(energy: MilliwattHours) -> int:
+    return round(energy * 3600 / SLOT_S / 1000)
 
 
 class Failures:

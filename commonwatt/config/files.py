@@ -300,7 +300,7 @@ def _example_keys(model: type[Settings], without: Collection[str] = ()) -> Itera
             continue
         yield f"# {field.description}"
         default = field.default
-        if field.is_required():
+        if field.is_required() or (default is None and field.examples):
             yield f"{key} = {json.dumps((field.examples or ['r001'])[0])}"
         elif default is None:
             yield f"# {key} = ..."

@@ -1,9 +1,9 @@
 """The settings of a fleet of emulated meters."""
 
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from commonwatt.config.settings import (
     BROKER_CA,
@@ -19,15 +19,31 @@ from commonwatt.config.settings import (
 from commonwatt.network.addresses import Address
 
 
+class PlantSettings(Settings):
+    """The town's plant: its battery and its line to the regional grid, emulated beside the meters."""
+
+    store: Path = Field(Path("plant.db"), description="The plant's own storage (SQLite); made when missing.")
+
+
 class MetersSettings(Settings):
-    """A fleet of emulated meters: all meters of one microgrid, with their physics."""
+    """A fleet of emulated meters: all meters of one microgrid or of several, with one physics."""
 
     reaches: ClassVar[tuple[Reach, ...]] = (
         Reach("broker", "broker_ca", "broker_plain_text"),
         Reach("http", None, "http_plain_text"),
     )
 
-    microgrid: MicrogridName = Field(description="The microgrid of these meters.")
+    microgrid: MicrogridName | None = Field(None, examples=["r001"], description="The microgrid of these meters.")
+    microgrids: tuple[MicrogridName, ...] = Field(
+        (),
+        description="Instead of `microgrid`: microgrids whose meters run in one process, with one physics. Each has a "
+        "file of its own (`files`) with its broker, store and tokens.",
+    )
+    files: str = Field(
+        "../{microgrid}/meters.toml",
+        pattern=r"\{microgrid\}",
+        description="With `microgrids`: the settings file of each, relative to this file.",
+    )
     town: Path = Field(Path("town.toml"), description="The town file.")
     store: Path = Field(
         Path("meters.db"), description="The meters' own storage and the truth log (SQLite); made when missing."
@@ -59,3 +75,33 @@ class MetersSettings(Settings):
     failures_per_day: float = Field(
         4.0, ge=0, le=1000, description="How often a meter fails for 10 to 15 s, on average."
     )
+    plant: PlantSettings | None = Field(
+        None, description="The town's plant, in the process of several microgrids; without it, the town has no limits."
+    )
+
+    @model_validator(mode="after")
+    def _one_or_several(self) -> Self:
+        if (self.microgrid is None) == (not self.microgrids):
+            raise ValueError("give either microgrid, the one of these meters, or microgrids, several in one process")
+        if len(set(self.microgrids)) != len(self.microgrids):
+            raise ValueError("microgrids names one twice")
+        theirs = self.model_fields_set & _OF_ONE
+        if self.microgrids and theirs:
+            raise ValueError(f"with microgrids, {min(theirs)} is a key of each microgrid's own file")
+        if self.microgrid is not None and self.plant is not None:
+            raise ValueError("the plant needs microgrids, the microgrids of the town")
+        return self
+
+
+_OF_ONE = {
+    "store",
+    "tokens",
+    "broker",
+    "broker_ca",
+    "broker_revoked",
+    "broker_plain_text",
+    "certificates",
+    "resolution_mwh",
+    "log_records",
+    "failures_per_day",
+}

@@ -140,7 +140,7 @@ class DeviceShell:
         """Commit the changes, then publish.
 
         Raises:
-            StoreError: The changes can't be committed, and the program must stop.
+            StoreError: The changes can't be committed: the program must stop, or the store is damaged.
         """
         await perform(effects, self._commit, self._publish)
 
@@ -157,6 +157,8 @@ class DeviceShell:
                 _log.warning("%s: can't write the store, trying again: %s", self._microgrid, error)
                 self._tally["commit", "failed"] += 1
                 await asyncio.sleep(COMMIT_RETRY_S)
+            except sqlite3.DatabaseError as error:
+                raise StoreError(f"{self._microgrid}: the store is damaged: {error}") from error
 
     def _publish(self, message: Publish) -> None:
         topic = topics.parse_meter_up(message.topic)

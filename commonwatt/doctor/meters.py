@@ -45,6 +45,7 @@ def meter_certificate_findings(
 
 def meter_target(settings: AdapterSettings | MetersSettings, meter: MeterId, token: Callable[[], str]) -> Target:
     """Return the connection of one meter to the microgrid's broker."""
+    assert settings.microgrid is not None
     return Target(
         setting="broker",
         address=settings.broker,

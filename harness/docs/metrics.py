@@ -20,7 +20,7 @@ from gateway.metrics import Figures as GatewayFigures
 from gateway.metrics import make_registry
 from gateway.store.store import Store
 from meter_sim.metrics import Figures as FleetFigures
-from meter_sim.metrics import FleetMetrics
+from meter_sim.metrics import FleetMetrics, Power, TownFigures, TownMetrics
 from utility.gateway_metrics import GatewayMetrics
 from utility.metrics import UtilityMetrics
 from utility.plant_metrics import PlantMetrics
@@ -49,7 +49,7 @@ def all_metrics() -> dict[str, list[MetricInfo]]:
         "adapter": _of(AdapterMetrics(_no_adapter_figures, Counter()).registry),
         "broker": _of(BrokerMetrics().registry),
         "gateway": _gateway_metrics(),
-        "meters": _of(FleetMetrics(_no_figures, Counter()).registry),
+        "meters": _of(FleetMetrics(_no_figures, Counter()).registry) + _of(TownMetrics(_no_town, Counter()).registry),
         "utility": _utility_metrics(),
     }
     found = {part: metrics + _watchdog_metrics(part) for part, metrics in own.items()}
@@ -103,20 +103,11 @@ def _utility_metrics() -> list[MetricInfo]:
 
 
 def _no_figures() -> FleetFigures:
-    return FleetFigures(
-        time=0,
-        lag_s=0.0,
-        meters=0,
-        connected=0,
-        made=0,
-        acknowledged=0,
-        events_made=0,
-        events_held=0,
-        gaps=0,
-        sharing=(),
-        dropped=0,
-        retained=0,
-    )
+    return FleetFigures(time=0)
+
+
+def _no_town() -> TownFigures:
+    return TownFigures(time=0, lag_s=0.0, microgrids=0, closed=0, power=Power())
 
 
 def _of(registry: CollectorRegistry) -> list[MetricInfo]:

@@ -26,16 +26,17 @@ class Surroundings:
             for places in blocks
         ]
 
-    def at(self, time: EpochSeconds) -> list[Inputs]:
-        """Return the inputs of the step that starts at ``time``, one element for each block."""
+    def at(self, time: EpochSeconds, weather: Weather | None = None) -> list[Inputs]:
+        """Return the inputs of the step that starts at ``time``, one for each block; ``weather``: in this step only."""
+        weather = weather or self._weather
         inputs = []
         for places, loads in zip(self._blocks, self._loads, strict=True):
             # The mean of the temperatures at which its slots start.
-            temperature = self._weather.temperature_c(time + (places.step_s - SLOT_S) // 2)
+            temperature = weather.temperature_c(time + (places.step_s - SLOT_S) // 2)
             load = loads.at(time, temperature).reshape(places.shape[0], -1)
             if places.sources:
                 used, load = load, np.zeros(places.shape, dtype=np.int64)
                 load[:, places.users] = used
-            sun = self._weather.solar(time, places.step_s)
+            sun = weather.solar(time, places.step_s)
             inputs.append(Inputs(load=load, generation=places.generation(sun)))
         return inputs

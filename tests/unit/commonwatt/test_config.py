@@ -73,6 +73,8 @@ WRONG: dict[str, dict[str, Wrongs]] = {
     },
     "meters": {
         "microgrid": NAMES,
+        "microgrids": [("r001", "tuple"), (["R1"], "[a-z]")],
+        "files": [("meters.toml", "microgrid"), (5, "string")],
         **dict.fromkeys(("town", "store", "tokens", "clock", "broker_ca", "broker_revoked", "certificates"), PATHS),
         **dict.fromkeys(("broker_plain_text", "http_plain_text"), FLAG),
         "http_hosts": HOSTS,
@@ -153,10 +155,27 @@ def test_unknown_key_is_told_with_its_line_and_the_known_ones(tmp_path: Path, pa
     assert error_of(path) == f"{path}: line {line}: {part}.colour: unknown key; known here: {known}"
 
 
-@pytest.mark.parametrize("part", ["gateway", "meters"])
+@pytest.mark.parametrize("part", ["adapter", "gateway"])
 def test_missing_key_is_told_with_its_table_and_what_it_is_for(tmp_path: Path, part: str) -> None:
     path = write(tmp_path, f"# mine\n[{part}]\n")
     assert error_of(path).startswith(f"{path}: line 2: {part}.microgrid: missing; The microgrid ")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("", "give either microgrid, the one of these meters, or microgrids, several in one process"),
+        ('microgrid = "r001"\nmicrogrids = ["r001", "r002"]', "give either microgrid"),
+        ('microgrids = ["r001", "r001"]', "microgrids names one twice"),
+        ('microgrids = ["r001"]\nstore = "x.db"', "with microgrids, store is a key of each microgrid's own file"),
+        ('microgrid = "r001"\nplant = {}', "the plant needs microgrids"),
+    ],
+)
+def test_meters_are_of_one_microgrid_or_of_several(tmp_path: Path, text: str, told: str) -> None:
+    path = write(tmp_path, f"[meters]\n{text}\n")
+    assert f"{path}: line 1: meters: {told}" in error_of(path)
+    (tmp_path / "one").write_text('[meters]\nmicrogrids = ["r001", "r002"]\nplant = {}\n')
+    assert check_file(tmp_path / "one") == "meters"
 
 
 def test_every_fault_of_a_file_is_told_at_once(tmp_path: Path) -> None:

@@ -12,12 +12,15 @@ import pytest
 from commonwatt.config.meters import MetersSettings
 from commonwatt.device import shell as shell_module
 from commonwatt.device.changes import Change
+from commonwatt.device.delivery import Tally
 from commonwatt.device.store import DeviceStore, open_store, reading_store
 from commonwatt.model.exceptions import ConfigError, StoreError
 from commonwatt.model.records import EventRecord, State, unpack_history
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 from meter_sim.fleet import Fleet
+from meter_sim.fleet_clock import FleetClock
+from meter_sim.meters import MicrogridMeters
 from meter_sim.truth import TRUTH, true_energy, true_events, true_records
 
 T = 1_790_000_100
@@ -60,15 +63,23 @@ class Bench:
         self.stop()
         self.store = open_store(self.path / "meters.db", TRUTH)
         microgrid = self.town.microgrids["r"]
-        self.fleet = Fleet(
-            settings=MetersSettings(microgrid="r", failures_per_day=self.failures_per_day),
-            town=self.town,
-            microgrid=microgrid,
-            tokens=tokens or {str(meter.id): "token" for meter in microgrid.meters if meter.id != 77},
-            clock=self.clock,
-            store=self.store,
-        )
-        asyncio.run(self.fleet._start(asyncio.Event()))
+
+        def open_meters(_: str, clock: FleetClock, tally: Tally) -> MicrogridMeters:
+            assert self.store is not None
+            return MicrogridMeters(
+                settings=MetersSettings(microgrid="r", failures_per_day=self.failures_per_day),
+                microgrid=microgrid,
+                seed=1,
+                tokens=tokens or {str(meter.id): "token" for meter in microgrid.meters if meter.id != 77},
+                clock=clock,
+                store=self.store,
+                tally=tally,
+            )
+
+        self.fleet = Fleet(town=self.town, microgrids=("r",), open_meters=open_meters, clock=self.clock)
+        self.meters = self.fleet.members["r"]
+        asyncio.run(self.fleet.start(asyncio.Event()))
+        asyncio.run(self.meters.boot())
 
     def stop(self) -> None:
         if self.store is not None:
@@ -78,7 +89,8 @@ class Bench:
         """Let the worker take its turns at a time."""
         self.clock.time[0] = now
         for _ in range(turns):
-            asyncio.run(self.fleet._shell.perform(self.fleet._turn(now)))
+            self.fleet.pass_slot()
+            asyncio.run(self.meters._shell.perform(self.meters.turn(now)))
 
     def slots(self) -> list[int]:
         """Return the ends of the slots measured, checking that each was by the meters that are up."""
@@ -109,8 +121,8 @@ def test_a_fleet_measures_every_slot_at_its_end(bench: Bench) -> None:
     bench.at(T + 15.0)
     bench.at(T + 16.0)
     assert bench.slots() == [T + 15]
-    assert 77 not in bench.fleet.meters
-    assert bench.fleet.figures().made == 2 * 4 + 2  # two houses of four records, two boundary meters of one
+    assert 77 not in bench.meters.meters
+    assert bench.meters.figures().made == 2 * 4 + 2  # two houses of four records, two boundary meters of one
 
 
 def test_a_fleet_keeps_what_flowed_in_every_slot_that_it_measured(bench: Bench) -> None:
@@ -142,7 +154,7 @@ def test_a_fleet_that_is_late_makes_every_slot_in_order(bench: Bench) -> None:
     bench.at(T + 62.0, turns=5)
     assert bench.slots() == [T + 15, T + 30, T + 45, T + 60]
     bench.at(T + 200.0)
-    assert bench.fleet.figures().lag_s == pytest.approx(200 - 75 - 15)
+    assert bench.meters.figures().lag_s == pytest.approx(200 - 75 - 15)
 
 
 def test_no_slot_ends_after_the_meters_stop(bench: Bench) -> None:
@@ -150,18 +162,18 @@ def test_no_slot_ends_after_the_meters_stop(bench: Bench) -> None:
     bench.start()
     bench.at(T + 100.0, turns=9)
     assert bench.slots() == [T + 15, T + 30]
-    assert bench.fleet.figures().lag_s == 0.0
+    assert bench.meters.figures().lag_s == 0.0
 
 
 def test_time_without_the_fleet_is_not_measured_and_its_events_say_so(bench: Bench) -> None:
     bench.start()
     bench.at(T + 15.0)
-    level = dict(bench.fleet._world.levels)
+    level = dict(bench.fleet._world.levels["r"])
     bench.clock.time[0] = T + 1000.0
     bench.start()
     bench.at(T + 1005.0)
     assert bench.slots() == [T + 15, T + 1005]
-    assert bench.fleet._world.levels != level
+    assert bench.fleet._world.levels["r"] != level
     up = State.INITIALIZED
     assert [(e.previous_state, e.new_state, e.time) for e in bench.events(10_001)] == [
         (0, up, T + 2),
@@ -178,24 +190,24 @@ def test_a_restart_within_a_slot_misses_nothing_and_says_nothing(bench: Bench) -
     bench.at(T + 30.0)
     assert bench.slots() == [T + 15, T + 30]
     assert len(bench.events(10_001)) == 1
-    assert bench.fleet.meters[10_001].history.first_id == 1
+    assert bench.meters.meters[10_001].history.first_id == 1
 
 
 def test_a_meter_that_fails_measures_nothing_until_it_is_back(bench: Bench) -> None:
     bench.failures_per_day = 1000.0
     bench.start()
-    first = min(bench.fleet._failing._heap)
+    first = min(bench.meters._failing._heap)
     meter = first[1]
     slots = 0
-    while not bench.fleet.tally["failure", "recovered"]:
+    while not bench.meters.tally["failure", "recovered"]:
         slots += 1
         bench.at(T + 15.0 * slots)
-        down = meter in bench.fleet._down
+        down = meter in bench.meters._down
     assert not down
     assert first[0] <= T + 15 * slots <= first[0] + 45
     history = [e.new_state for e in bench.events(meter)]
     assert history == [State.INITIALIZED, 0, State.INITIALIZED]
-    assert bench.fleet.meters[meter].state.generation == T + 2
+    assert bench.meters.meters[meter].state.generation == T + 2
 
 
 def test_nothing_is_published_while_the_store_cannot_be_written(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,7 +218,7 @@ def test_nothing_is_published_while_the_store_cannot_be_written(bench: Bench, mo
 
     def failing(changes: list[Change]) -> None:
         if failures:
-            tried.append(bench.fleet.figures().dropped)
+            tried.append(bench.meters.figures().dropped)
             raise failures.pop()
         commit(changes)
 
@@ -214,10 +226,10 @@ def test_nothing_is_published_while_the_store_cannot_be_written(bench: Bench, mo
     tried: list[int] = []
     bench.at(T + 75.0)
     assert tried == [0, 0, 0]
-    assert bench.fleet.tally["commit", "failed"] == 3
+    assert bench.meters.tally["commit", "failed"] == 3
     assert bench.slots() == [T + 15]
-    assert bench.fleet.figures().dropped > 0  # tried to publish, without a connection
-    bench.fleet._shell._stop.set()
+    assert bench.meters.figures().dropped > 0  # tried to publish, without a connection
+    bench.meters._shell._stop.set()
     failures.append(sqlite3.OperationalError("database or disk is full"))
     with pytest.raises(StoreError, match="disk is full"):
         bench.at(T + 76.0)
@@ -230,7 +242,7 @@ def test_a_meter_without_a_token_is_told_before_anything_runs(bench: Bench) -> N
 
 def told(bench: Bench, offset_s: int) -> None:
     """The gateway has told every meter the time."""
-    for meter in bench.fleet.meters.values():
+    for meter in bench.meters.meters.values():
         meter._set(offset_s=offset_s, trust=3)
 
 
@@ -245,7 +257,7 @@ def test_a_fleet_an_hour_behind_goes_on_at_once_and_leaves_no_slot_out(bench: Be
     told(bench, 3600)
     bench.at(T + 62.0 - 3600, turns=9)
     assert bench.slots() == [T + 15, T + 30, T + 45, T + 60]
-    assert bench.fleet.figures().time == T + 62
+    assert bench.meters.figures().time == T + 62
 
 
 def test_a_fleet_an_hour_ahead_goes_back_and_records_each_slot_once(bench: Bench) -> None:

@@ -11,8 +11,9 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.records import RecordType
 from commonwatt.model.units import MilliwattHours
 from commonwatt.town.town import Direction, Function, Meter, Microgrid, Town, load_town
+from harness.energy.alone import Alone
 from meter_sim.physics.boundary import Cause
-from meter_sim.physics.microgrid import Grid, MicrogridPhysics, Step
+from meter_sim.physics.microgrid import Circumstances, Step
 from meter_sim.weather import Weather
 
 TOWN_FILE = """
@@ -63,8 +64,8 @@ def town() -> Town:
 
 
 @cache
-def physics(kind: str, weather: type[Weather] = Weather, percent: int = 100) -> MicrogridPhysics:
-    return MicrogridPhysics(town(), grid(kind), weather(town().table), lambda *_: percent)
+def physics(kind: str, weather: type[Weather] = Weather, percent: int = 100) -> Alone:
+    return Alone(town(), grid(kind), weather(town().table), percent)
 
 
 def grid(kind: str) -> Microgrid:
@@ -190,7 +191,7 @@ def test_step_reads_every_own_meter_and_repeats_itself(
     kind, percent, levels, time, commanded = case
     before = dict(levels), dict(commanded)
     step = physics(kind, percent=percent).step(levels, time, commanded)
-    again = MicrogridPhysics(town(), grid(kind), demand=lambda *_: percent)
+    again = Alone(town(), grid(kind), percent=percent)
     assert step == again.step(levels, time, commanded)
     assert (levels, commanded) == before
     assert {m: tuple(r) for m, r in step.readings.items()} == {m.id: m.record_types for m in own_meters(kind)}
@@ -290,7 +291,7 @@ def test_microgrid_without_the_town_curtails_what_nobody_uses() -> None:
 
 def test_microgrid_without_voltage_is_an_island_whatever_its_switch() -> None:  # req: C5
     levels = at_percent("apt", 50, 0, 0)
-    dead = physics("apt", Dark).step(levels, NIGHT, {}, Grid(voltage=False))
+    dead = physics("apt", Dark).step(levels, NIGHT, {}, Circumstances(voltage=False))
     told = physics("apt", Dark).step(levels, NIGHT, {boundary("apt", Direction.INCOMING).id: ISLAND})
     assert dead == told
     assert dead.short == {Cause.ISLAND: sum(dead.unserved.values())}
@@ -298,7 +299,7 @@ def test_microgrid_without_voltage_is_an_island_whatever_its_switch() -> None:  
 
 def test_import_limit_in_watts_reaches_the_boundary_meter() -> None:
     levels = at_percent("apt", 0, 0, 0)
-    limited = physics("apt", Dark).step(levels, NIGHT, {}, Grid(import_limit_w=1200))
+    limited = physics("apt", Dark).step(levels, NIGHT, {}, Circumstances(import_limit_w=1200))
     assert through(limited, boundary("apt", Direction.INCOMING)) == 5000
     assert limited.short == {Cause.LIMIT: sum(limited.unserved.values())}
     assert limited.energy()["short"] == {"LIMIT": sum(limited.unserved.values())}

@@ -10,9 +10,9 @@ from commonwatt.model.supply import SupplyState
 from commonwatt.settlement.splits import Array
 from commonwatt.town.file import TownFile
 from commonwatt.town.town import Town, town_of
+from harness.energy.alone import Alone
 from harness.energy.compare import check, imbalances, town_imbalances
 from meter_sim.physics.boundary import NO_LIMIT_W, Boundary, Cause
-from meter_sim.physics.microgrid import MicrogridPhysics
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.plant import Need, Order, Plant, PlantStep, plant_of, price_factor, run_plant
 from meter_sim.physics.step import Inputs
@@ -214,7 +214,7 @@ def test_regional_price_is_half_higher_in_the_local_afternoon() -> None:  # req:
 @pytest.mark.parametrize("name", ["r003", "apt", "pub"])
 def test_microgrid_in_the_town_is_that_of_the_emulator(name: str) -> None:
     time = 1_781_974_800  # 2026-06-20 13:00 in Boston
-    physics = MicrogridPhysics(town(), town().microgrids[name])
+    physics = Alone(town(), town().microgrids[name])
     levels = physics.initial_levels(time)
     places = blocks()
     block, row = next((b, one.microgrids.index(name)) for b, one in enumerate(places) if name in one.microgrids)

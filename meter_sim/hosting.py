@@ -1,0 +1,113 @@
+"""The settings files of a fleet of several microgrids, and what its process serves over HTTP."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from commonwatt.config.files import load_settings
+from commonwatt.config.meters import MetersSettings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import MicrogridId
+from commonwatt.network.http_server import HttpServer
+from commonwatt.runtime.watchdog import Watchdog
+from commonwatt.runtime.watchdog_metrics import register_process
+from meter_sim.fleet import Fleet
+from meter_sim.metrics import FleetMetrics, TownMetrics
+
+
+def hosted(config: Path, settings: MetersSettings) -> dict[MicrogridId, MetersSettings]:
+    """Return the settings of each microgrid of a fleet: its own file, or for several the files that it names.
+
+    Raises:
+        ConfigError: A file is wrong, or of another microgrid, town or clock.
+    """
+    if settings.microgrid is not None:
+        return {settings.microgrid: settings}
+    found = {}
+    for name in settings.microgrids:
+        path = config.parent / settings.files.replace("{microgrid}", name)
+        one = of_one(path)
+        if one.microgrid != name:
+            raise ConfigError(f"{path}: is of microgrid {one.microgrid}, but {config} names it for {name}")
+        for key in ("town", "clock"):
+            if getattr(one, key) != getattr(settings, key):
+                raise ConfigError(f"{path}: {key} differs from that of {config}: one process has one {key}")
+        found[name] = one
+    return found
+
+
+def of_one(config: Path) -> MetersSettings:
+    """Read the file of one microgrid's meters.
+
+    Raises:
+        ConfigError: It is wrong, or of several microgrids.
+    """
+    settings = load_settings(config, "meters", MetersSettings)
+    if settings.microgrid is None:
+        path = settings.files.replace("{microgrid}", settings.microgrids[0])
+        raise ConfigError(f"{config}: is of several microgrids; name the file of one, such as {config.parent / path}")
+    return settings
+
+
+def servers(
+    settings: MetersSettings, files: Mapping[MicrogridId, MetersSettings], fleet: Fleet, watchdog: Watchdog
+) -> Iterator[HttpServer]:
+    """Start and yield the HTTP servers of a fleet: one for each microgrid with an address, one for all of several."""
+    alone = settings.microgrid is not None
+    for name, one in files.items():
+        if one.http is not None:
+            registry = FleetMetrics(partial(fleet.figures, name), fleet.tallies[name]).registry
+            if alone:
+                register_process(registry, "meters", watchdog)
+            server = HttpServer(one.http, registry, _status_of(fleet, name), one.http_hosts)
+            yield _started(server, watchdog, "" if alone else name)
+    if settings.microgrids and settings.http is not None:
+        registry = TownMetrics(fleet.town_figures, Counter()).registry
+        register_process(registry, "meters", watchdog)
+        yield _started(HttpServer(settings.http, registry, _town_status_of(fleet), settings.http_hosts), watchdog, "")
+
+
+def _started(server: HttpServer, watchdog: Watchdog, name: str) -> HttpServer:
+    watchdog.thread(f"http {name}".strip(), server.start())
+    return server
+
+
+def _status_of(fleet: Fleet, name: MicrogridId) -> Callable[[], dict[str, object]]:
+    def status() -> dict[str, object]:
+        now = fleet.figures(name)
+        return {
+            "microgrid": name,
+            "time": now.time,
+            "lag_s": now.lag_s,
+            "made": now.made,
+            "acknowledged": now.acknowledged,
+            "held": now.held,
+            "events_made": now.events_made,
+            "events_held": now.events_held,
+            "sharing": [str(meter) for meter in now.sharing],
+            "meters": now.meters,
+            "connected": now.connected,
+            "power": asdict(fleet.power(name)),
+        }
+
+    return status
+
+
+def _town_status_of(fleet: Fleet) -> Callable[[], dict[str, object]]:
+    def status() -> dict[str, object]:
+        now = fleet.town_figures()
+        figures = [fleet.figures(name) for name in fleet.tallies]
+        return {
+            "time": now.time,
+            "lag_s": now.lag_s,
+            "held": sum(one.held for one in figures),
+            "meters": sum(one.meters for one in figures),
+            "connected": sum(one.connected for one in figures),
+            "microgrids": list(fleet.tallies),
+            "closed": [name for name in fleet.tallies if name not in fleet.members],
+            "power": asdict(now.power),
+        }
+
+    return status

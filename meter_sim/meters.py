@@ -1,0 +1,334 @@
+"""The emulated meters of one microgrid: their cores, connections and store (M1-M9, K2).
+
+They work in turns. A turn feeds the cores the received messages, the due timers and at most one slot of the world;
+makes one commit for the whole microgrid; then publishes the messages (``commonwatt.device.shell``).
+"""
+
+import asyncio
+import logging
+import random
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from commonwatt.config.meters import MetersSettings
+from commonwatt.device.changes import DesiredStates, MeterState, Stored
+from commonwatt.device.delivery import Tally
+from commonwatt.device.desired_states import Commanded
+from commonwatt.device.meter import Limits, Meter
+from commonwatt.device.shell import DeviceShell
+from commonwatt.device.store import DeviceStore
+from commonwatt.device.timers import Timers
+from commonwatt.model.effects import Effect, Write
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import State
+from commonwatt.model.return_delay import return_delay_s
+from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.network.tls import ClientTls, client_tls
+from commonwatt.protocol.commands import Epoch, Held, Kind
+from commonwatt.runtime.watchdog import Work
+from commonwatt.town.town import Function, Microgrid
+from meter_sim.faults import Faults, FaultsFile, path_of, percent_at
+from meter_sim.fleet_clock import FleetClock
+from meter_sim.metrics import Figures
+from meter_sim.physics.microgrid import Circumstances, Step
+from meter_sim.switch import BoundarySwitch
+from meter_sim.truth import Change, Slot, has_slot, last_slot
+from meter_sim.world import Failures
+
+MAX_WAITING = 86_400 // SLOT_S
+"""Most slots that wait for a store which can't be written: a day. Of more, the oldest are lost, and counted."""
+
+STUCK_AFTER_S = 1.0
+"""Real seconds of a commit after which the other microgrids do not wait for this one."""
+
+_log = logging.getLogger(__name__)
+
+Effects = list[Effect[Change]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Passed:
+    """A slot of the world that the meters measure.
+
+    Attributes:
+        slot_end: End of the slot.
+        step: What happened in it.
+        bits: What the boundary's meters sense.
+    """
+
+    slot_end: EpochSeconds
+    step: Step
+    bits: State
+
+
+class MicrogridMeters:
+    """The emulated meters of a microgrid.
+
+    Attributes:
+        meters: The cores by id; after a failure the old core stays until it is built again from the store.
+        tally: Event counts of all meters, by kind and result.
+        last: The last slot in the store at the start; ``None`` in a new store.
+        slot_end: End of the last slot of the meters.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: MetersSettings,
+        microgrid: Microgrid,
+        seed: int,
+        tokens: Mapping[str, str],
+        clock: FleetClock,
+        store: DeviceStore,
+        tally: Tally,
+    ) -> None:
+        self.meters: dict[MeterId, Meter] = {}
+        self.tally = tally
+        self.last = last_slot(store)
+        self.slot_end: EpochSeconds = 0
+        self._start = Slot(0, {})
+        self._settings = settings
+        self._microgrid = microgrid
+        self._clock = clock
+        self._store = store
+        self._limits = Limits(resolution=settings.resolution_mwh, log_records=settings.log_records)
+        # Reproducible random numbers, not secrets. Connections have their own, so that they don't change the failures.
+        rng = random.Random(f"{seed}/{microgrid.id}/links")  # noqa: S311
+        self._failures = Failures(
+            settings.failures_per_day,
+            random.Random(f"{seed}/{microgrid.id}/failures"),  # noqa: S311
+        )
+        self._failing = Timers()
+        self._down: set[MeterId] = set()
+        self._timers = Timers()
+        self._waiting: deque[Passed | EpochSeconds] = deque()
+        self._busy_since: float | None = None
+        self._descriptions = {m.id: m for m in microgrid.meters if m.emulated}
+        self._boundary = {m.id for m in microgrid.meters if m.emulated and m.function is Function.BOUNDARY}
+        self._faults = FaultsFile(path_of(settings.store))
+        self._switch = BoundarySwitch(0, is_open=False)
+        self._shell = DeviceShell(microgrid.id, store, self.tally)
+        for meter in self._descriptions:
+            token = tokens.get(str(meter))
+            if token is None:
+                raise ConfigError(f"meter {meter} has no token; write a new token file: commonwatt utility register")
+            self._shell.add(meter, broker=settings.broker, token=token, tls=self._tls(meter), rng=rng)
+
+    @property
+    def writing(self) -> Work:
+        """The commit in progress, for the watchdog."""
+        return self._shell.writing
+
+    @property
+    def waiting(self) -> int:
+        """Slots that wait; 0 while a commit fails or hangs, so that no other microgrid waits for this one."""
+        stuck = self._busy_since is not None and _real_time() - self._busy_since > STUCK_AFTER_S
+        return 0 if stuck else len(self._waiting)
+
+    @property
+    def offsets_s(self) -> Iterable[float]:
+        """The offsets of the gateway's time that meters were told."""
+        return (meter.state.offset_s for meter in self.meters.values() if meter.state.trust)
+
+    def load(self) -> None:
+        """Load the meters from the store."""
+        now = self._clock.machine()
+        for meter, description in self._descriptions.items():
+            stored = self._store.load(meter) or _new(meter, now)
+            self.meters[meter] = Meter(description, self._limits, stored, self.tally)
+        was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self._boundary)
+        delay_s = return_delay_s(self._microgrid.id, is_public=self._microgrid.kind == "public")
+        self._switch = BoundarySwitch(delay_s, is_open=was_open)
+
+    def start_after(self, slot_end: EpochSeconds, levels: dict[MeterId, MilliwattHours]) -> None:
+        """Start after the slots up to ``slot_end`` passed unmeasured."""
+        self.slot_end = slot_end
+        self._start = Slot(slot_end, levels)
+
+    async def boot(self) -> None:
+        """Boot the meters."""
+        effects: Effects = [Write(self._start)]
+        slot_end = self._start.slot_end
+        for meter, core in self.meters.items():
+            effects += self._boot(meter, power_lost=core.state.last_slot < slot_end)
+        await self._shell.perform(effects)
+        passed = 0 if self.last is None else max(0, slot_end - self.last.slot_end) // SLOT_S
+        _log.info("%s: %d meters, %d slots passed unmeasured", self._microgrid.id, len(self.meters), passed)
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop`` is set; all measured slots are committed when it returns.
+
+        Raises:
+            StoreError: The store can't be written.
+        """
+        try:
+            async with self._shell.running(stop):
+                self._busy_since = _real_time()
+                await self.boot()
+                while not stop.is_set():
+                    self._busy_since = _real_time()
+                    await self._shell.perform(self.turn(self._clock.machine()))
+                    self._busy_since = None
+                    await self._shell.rest(self._wait_s())
+        finally:
+            self._shell.close()
+
+    def close(self) -> None:
+        """Close the store; the meters do not run any more."""
+        self._store.close()
+
+    def figures(self) -> Figures:
+        """Return the present figures; safe in any thread, since it only reads single values."""
+        meters = list(self.meters.values())
+        links = self._shell.links.values()
+        return Figures(
+            time=int(self._clock.time()),
+            lag_s=self._clock.lag_s(self.slot_end),
+            meters=len(self._shell.links),
+            connected=sum(link.connected for link in links),
+            made=sum(meter.state.made for meter in meters),
+            acknowledged=sum(meter.state.acknowledged for meter in meters),
+            events_made=sum(meter.state.next_event - 1 for meter in meters),
+            events_held=sum(len(meter.events.rows) for meter in meters),
+            gaps=sum(meter.state.gaps for meter in meters),
+            sharing=tuple(meter.description.id for meter in meters if meter.state.bits & State.SHARING),
+            dropped=self._shell.dropped + sum(link.dropped for link in links),
+            retained=sum(link.retained for link in links),
+        )
+
+    # The world.
+
+    def circumstances(self, at: EpochSeconds, town: Faults, *, measured: bool = True) -> Circumstances:
+        """Step the boundary switch; return what holds for the microgrid in the slot that starts at ``at``.
+
+        Args:
+            at: Start of the slot.
+            town: Faults of all microgrids of the fleet.
+            measured: Whether the meters are up, and execute commands.
+        """
+        own = self._faults.read()
+        voltage = at >= max(own.feeder_dead_until, town.feeder_dead_until)
+        held = [self.meters[meter].desired_states.held.get(Kind.ISOLATED) for meter in self._boundary]
+        self._switch.step(voltage=voltage, held=max(filter(None, held), key=_pair, default=None), at=at)
+        cores = self.meters.items() if measured else ()
+        commanded = {meter: self._commanded(meter, core, at) for meter, core in cores}
+        commanded |= dict.fromkeys(self._boundary, Commanded(isolated=self._switch.is_open))
+        return Circumstances(
+            voltage=voltage,
+            sun_percent=percent_at(own.sun, at) * percent_at(town.sun, at) // 100,
+            demand_percent=percent_at(own.demand, at) * percent_at(town.demand, at) // 100,
+            commanded=commanded,
+        )
+
+    def hand_over(self, slot_end: EpochSeconds, step: Step) -> None:
+        """Queue a slot for the meters."""
+        if len(self._waiting) >= MAX_WAITING:
+            if not self.tally["slot", "lost"]:
+                _log.error("%s: the store can't be written for a day; the oldest slots are lost", self._microgrid.id)
+            self.tally["slot", "lost"] += 1
+            self._waiting.popleft()
+        self._waiting.append(Passed(slot_end=slot_end, step=step, bits=self._switch.bits))
+        self._shell.wake()
+
+    def set_back(self, slot_end: EpochSeconds) -> None:
+        """Continue after this slot, since the fleet's clock was ahead."""
+        self._waiting.append(slot_end)
+        self._shell.wake()
+
+    def _commanded(self, meter: MeterId, core: Meter, at: EpochSeconds) -> Commanded:
+        commanded = core.commanded(at)
+        # Without its meter a battery shares nothing; an open switch stays open.
+        return replace(commanded, sharing=False) if meter in self._down else commanded
+
+    # A turn.
+
+    def turn(self, now: float) -> Effects:
+        """Feed the cores all received messages and due timers, and one slot."""
+        effects: Effects = []
+        for meter in self._failing.due(now):
+            effects += self._recover(meter, now) if meter in self._down else self._fail(meter, now)
+        for meter, leaf, payload in self._shell.take():
+            if meter not in self._down:
+                effects += self.meters[meter].receive(leaf, payload, now)
+                self._timers.set(meter, self.meters[meter].wake_at)
+        if self._waiting:
+            effects += self._slot(self._waiting.popleft())
+        for meter in self._timers.due(now):
+            if meter not in self._down:
+                effects += self.meters[meter].tick(now)
+                self._timers.set(meter, self.meters[meter].wake_at)
+        return effects
+
+    def _slot(self, passed: Passed | EpochSeconds) -> Effects:
+        """Measure a slot; a late fleet measures every slot, in order."""
+        if isinstance(passed, EpochSeconds):
+            self.slot_end = passed
+            return [e for meter in self.meters.values() for e in meter.set_back(passed)]
+        self.slot_end = passed.slot_end
+        effects: Effects = [Write(Slot(passed.slot_end, passed.step.levels, passed.step.energy()))]
+        for meter in self._boundary - self._down:
+            effects += self.meters[meter].sense(passed.bits, self._clock.machine())
+            self._timers.set(meter, self.meters[meter].wake_at)
+        if has_slot(self._store, passed.slot_end):
+            return effects  # recorded while the clock was ahead; a slot is recorded once
+        for meter, core in self.meters.items():
+            if meter not in self._down:
+                effects += core.measure(passed.slot_end, passed.step.readings[meter])
+        return effects
+
+    # Power.
+
+    def _boot(self, meter: MeterId, *, power_lost: bool) -> Effects:
+        now = self._clock.machine()
+        effects: Effects = [*self.meters[meter].boot(now, power_lost=power_lost)]
+        self._timers.set(meter, self.meters[meter].wake_at)
+        fails_at = self._failures.next_after(now)
+        stop_at = self._clock.stop_at
+        # After the last slot the meters only deliver: they don't fail any more.
+        self._failing.set(meter, None if fails_at is None or (stop_at and fails_at >= stop_at) else fails_at)
+        return effects
+
+    def _fail(self, meter: MeterId, now: float) -> Effects:
+        """Cut a meter's power: it receives, measures and sends nothing."""
+        self._down.add(meter)
+        self._shell.links[meter].pause()
+        self._timers.set(meter, None)
+        self._failing.set(meter, now + self._failures.duration_s())
+        self.tally["failure", "failed"] += 1
+        return []
+
+    def _recover(self, meter: MeterId, now: float) -> Effects:
+        """Build a meter again from its stored state."""
+        self._down.discard(meter)
+        stored = self._store.load(meter) or _new(meter, now)
+        self.meters[meter] = Meter(self._descriptions[meter], self._limits, stored, self.tally)
+        self._shell.links[meter].resume()
+        self.tally["failure", "recovered"] += 1
+        return self._boot(meter, power_lost=True)
+
+    def _wait_s(self) -> float | None:
+        """Return the real seconds until the next slot, timer or failure; ``None``: none is due."""
+        if self._waiting:
+            return 0.0
+        times = [time for time in (self._timers.next, self._failing.next) if time is not None]
+        return self._clock.real_s_until(min(times)) if times else None
+
+    def _tls(self, meter: MeterId) -> ClientTls | None:
+        settings = self._settings
+        own = None if settings.certificates is None else settings.certificates / f"{meter}.pem"
+        return client_tls(settings.broker_ca, own, settings.broker_revoked)
+
+
+def _real_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
+def _pair(held: Held) -> tuple[Epoch, int]:
+    return held.epoch, held.seq
+
+
+def _new(meter: MeterId, now: float) -> Stored:
+    """Return the state of a meter that is new in the store; its generation is higher than in any store lost before."""
+    return Stored(state=MeterState(meter=meter, generation=int(now)), desired_states=DesiredStates(meter, (0, 0), {}))
