@@ -173,7 +173,7 @@ class Controller:
 
     def start(self) -> None:
         """Start every part."""
-        self.site.start(*(part.name for part in self.site.layout.parts))
+        self.site.start(*(part.name for part in self.site.layout.processes))
 
     def begin(self) -> None:
         """Begin to count, with a write-ahead log of its full size, as after the first hour, and nothing in it."""

@@ -164,7 +164,7 @@ class Live:
 
 def start(site: Site) -> list[str]:
     """Start all parts of a town; return the names of its gateways and brokers."""
-    names = [part.name for part in site.layout.parts]
+    names = [part.name for part in site.layout.processes]
     site.start(*names)
     return [name for name in names if name.endswith((" gateway", " broker"))]
 

@@ -26,6 +26,8 @@ from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.hosting import hosted, of_one, servers
 from meter_sim.meters import MicrogridMeters
+from meter_sim.plant import EmulatedPlant
+from meter_sim.plant_store import PLANT_TABLES
 from meter_sim.truth import TRUTH
 
 app = typer.Typer(help="Emulated meters: all of one microgrid, with their sun, loads and batteries.")
@@ -124,14 +126,25 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
             tally=tally,
         )
 
+    def open_plant(clock: FleetClock) -> EmulatedPlant:
+        assert settings.plant is not None
+        path = settings.plant.store
+        return EmulatedPlant(
+            settings=settings.plant,
+            town=town,
+            clock=clock,
+            open_store=lambda: open_checked(path, int(clock.machine()), PLANT_TABLES),
+        )
+
     with ExitStack() as stack:
-        for one in files.values():
-            stack.enter_context(only_one(one.store, "another fleet"))
+        for store in [*(one.store for one in files.values()), *([settings.plant.store] if settings.plant else [])]:
+            stack.enter_context(only_one(store, "another fleet"))
         fleet = Fleet(
             town=town,
             microgrids=tuple(files),
             open_meters=open_meters,
             clock=load_clock(settings.clock),
+            open_plant=None if settings.plant is None else open_plant,
             faults=FaultsFile(path_of(config)) if settings.microgrids else None,
         )
         stack.callback(fleet.close)

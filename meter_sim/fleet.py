@@ -23,6 +23,7 @@ from meter_sim.meters import MicrogridMeters
 from meter_sim.metrics import Figures, Power, TownFigures
 from meter_sim.physics.metered import MeteredTown
 from meter_sim.physics.microgrid import Circumstances
+from meter_sim.plant import EmulatedPlant
 from meter_sim.world import Happened, World, levels_after, power_of
 
 LOOK_EVERY_S = 1.0
@@ -48,6 +49,7 @@ class Fleet:
     Attributes:
         clock: The clock by which slots are measured.
         members: The meters of each microgrid whose store is open.
+        plant: The town's plant; ``None``: the town gives and takes whatever the boundaries let pass.
         tallies: Event counts of each microgrid's meters, by kind and result.
     """
 
@@ -58,9 +60,10 @@ class Fleet:
         microgrids: tuple[MicrogridId, ...],
         open_meters: Open,
         clock: Clock,
+        open_plant: Callable[[FleetClock], EmulatedPlant] | None = None,
         faults: FaultsFile | None = None,
     ) -> None:
-        """Take the microgrids of a town; ``faults``: those of all of them.
+        """Take the microgrids of a town; with a plant or without it; ``faults``: those of all of them.
 
         Raises:
             StoreError: No microgrid's store can be opened.
@@ -72,7 +75,8 @@ class Fleet:
         self._microgrids = [town.microgrids[name] for name in microgrids]
         self._open_meters = open_meters
         self._faults = faults
-        self._physics = MeteredTown(town, self._microgrids)
+        self.plant = None if open_plant is None else open_plant(self.clock)
+        self._physics = MeteredTown(town, self._microgrids, plant=None if self.plant is None else self.plant.physical)
         for name in microgrids:
             try:
                 self.members[name] = open_meters(name, self.clock, self.tallies[name])
@@ -108,6 +112,8 @@ class Fleet:
             microgrids=len(self._microgrids),
             closed=len(self._microgrids) - len(self.members),
             power=self.power(),
+            sun_percent=round(100 * self._physics.weather.solar(self._world.slot_end - SLOT_S), 1),
+            plant=None if self.plant is None else self.plant.figures(),
         )
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -115,6 +121,8 @@ class Fleet:
         await self.start(stop)
         tasks = [asyncio.create_task(self._keep(grid.id, stop), name=grid.id) for grid in self._microgrids]
         tasks.append(asyncio.create_task(self._pass_time(stop), name="the world"))
+        if self.plant is not None:
+            tasks.append(asyncio.create_task(self.plant.run(stop), name="the plant"))
         try:
             await until_stopped(stop, tasks)
         finally:
@@ -126,6 +134,8 @@ class Fleet:
 
     def close(self) -> None:
         """Close all stores."""
+        if self.plant is not None:
+            self.plant.close()
         for member in self.members.values():
             member.close()
 
@@ -149,7 +159,8 @@ class Fleet:
         """Return the world after the newest slot in a store; microgrids with an older slot are stepped up to it."""
         last = {name: member.last for name, member in self.members.items()}
         now = int(self.clock.machine()) // SLOT_S * SLOT_S
-        newest = max((slot.slot_end for slot in last.values() if slot is not None), default=now)
+        ends = [slot.slot_end for slot in last.values() if slot is not None]
+        newest = max(ends, default=now)
         levels = {}
         for grid in self._microgrids:
             slot = last.get(grid.id)
@@ -195,7 +206,10 @@ class Fleet:
             else Circumstances(voltage=at >= town.feeder_dead_until)
             for grid in self._microgrids
         }
-        happened = self._happened = self._world.step(circumstances)
+        told = None if self.plant is None else self.plant.told(at, town)
+        happened = self._happened = self._world.step(circumstances, told)
+        if self.plant is not None and happened.plant is not None:
+            self.plant.happened(happened.slot_end, happened.plant)
         if measured:
             for name, member in self.members.items():
                 member.hand_over(happened.slot_end, happened.steps[name])

@@ -27,12 +27,13 @@ def hosted(config: Path, settings: MetersSettings) -> dict[MicrogridId, MetersSe
         return {settings.microgrid: settings}
     found = {}
     for name in settings.microgrids:
-        path = config.parent / settings.files.replace("{microgrid}", name)
+        path = (config.parent / settings.files.replace("{microgrid}", name)).resolve()
         one = of_one(path)
         if one.microgrid != name:
             raise ConfigError(f"{path}: is of microgrid {one.microgrid}, but {config} names it for {name}")
         for key in ("town", "clock"):
-            if getattr(one, key) != getattr(settings, key):
+            theirs, ours = (getattr(each, key) for each in (one, settings))
+            if (theirs and theirs.resolve()) != (ours and ours.resolve()):
                 raise ConfigError(f"{path}: {key} differs from that of {config}: one process has one {key}")
         found[name] = one
     return found
@@ -46,8 +47,8 @@ def of_one(config: Path) -> MetersSettings:
     """
     settings = load_settings(config, "meters", MetersSettings)
     if settings.microgrid is None:
-        path = settings.files.replace("{microgrid}", settings.microgrids[0])
-        raise ConfigError(f"{config}: is of several microgrids; name the file of one, such as {config.parent / path}")
+        path = (config.parent / settings.files.replace("{microgrid}", settings.microgrids[0])).resolve()
+        raise ConfigError(f"{config}: is of several microgrids; name the file of one, such as {path}")
     return settings
 
 
@@ -108,6 +109,8 @@ def _town_status_of(fleet: Fleet) -> Callable[[], dict[str, object]]:
             "microgrids": list(fleet.tallies),
             "closed": [name for name in fleet.tallies if name not in fleet.members],
             "power": asdict(now.power),
+            "sun_percent": now.sun_percent,
+            "plant": None if now.plant is None else asdict(now.plant),
         }
 
     return status

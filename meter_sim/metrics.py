@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from prometheus_client.core import Metric
 
 from commonwatt.model.ids import MeterId
-from commonwatt.model.units import EpochSeconds
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.runtime.metric_families import TallyCollector, counters, gauges, tally_counters
 
 
@@ -64,6 +65,31 @@ class Power:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlantFigures:
+    """The plant at one moment.
+
+    Attributes:
+        level: Level of its battery, milliwatt-hours.
+        capacity: The battery's capacity.
+        battery_w: Power into the battery in the last slot; negative: out of it.
+        bought_w: Power from the regional grid in the last slot; negative: sold.
+        price_permille: The regional price, thousandths of the price outside peak hours.
+        supply: The state of the regional supply.
+        voltage: Whether the line to the regional grid has voltage.
+        connected: Whether the head-end has accepted its connection.
+    """
+
+    level: MilliwattHours
+    capacity: MilliwattHours
+    battery_w: int
+    bought_w: int
+    price_permille: int
+    supply: SupplyState
+    voltage: bool
+    connected: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class TownFigures:
     """The figures of all microgrids of a fleet at one moment.
 
@@ -73,6 +99,8 @@ class TownFigures:
         microgrids: Microgrids of the fleet.
         closed: Of these, microgrids whose store can't be opened.
         power: Sum of their power.
+        sun_percent: Full sun that reaches the panels.
+        plant: The plant; ``None``: there is none.
     """
 
     time: EpochSeconds
@@ -80,6 +108,8 @@ class TownFigures:
     microgrids: int
     closed: int
     power: Power
+    sun_percent: float = 0.0
+    plant: PlantFigures | None = None
 
 
 _TALLIED = (
@@ -132,7 +162,7 @@ class TownMetrics(TallyCollector[TownFigures]):
         """Yield every metric."""
         now = self.figures()
         yield from gauges(
-            "commonwatt_town",
+            "commonwatt_meters_town",
             (
                 ("microgrids", "Microgrids whose meters are emulated.", now.microgrids),
                 ("closed_stores", "Of these, microgrids whose store can't be opened.", now.closed),
@@ -140,5 +170,21 @@ class TownMetrics(TallyCollector[TownFigures]):
                 ("load_watts", "Load met in the last slot.", now.power.load_w),
                 ("sun_watts", "Sun used or exported in the last slot.", now.power.sun_w),
                 ("import_watts", "What the microgrids took in the last slot; negative: gave.", now.power.import_w),
+            ),
+        )
+        plant = now.plant
+        if plant is None:
+            return
+        yield from gauges(
+            "commonwatt_meters_plant",
+            (
+                ("level_mwh", "Level of the plant's battery, milliwatt-hours.", plant.level),
+                ("capacity_mwh", "Capacity of the plant's battery, milliwatt-hours.", plant.capacity),
+                ("battery_watts", "Power into the battery in the last slot; negative: out of it.", plant.battery_w),
+                ("bought_watts", "Power from the regional grid in the last slot; negative: sold.", plant.bought_w),
+                ("price_permille", "Regional price, thousandths of that outside peak hours.", plant.price_permille),
+                ("supply", "State of the regional supply: 0 NORMAL to 3 EMPTY.", list(SupplyState).index(plant.supply)),
+                ("line_voltage", "Whether the line to the regional grid has voltage: 1 or 0.", plant.voltage),
+                ("connected", "Whether the plant is connected to the head-end: 1 or 0.", plant.connected),
             ),
         )

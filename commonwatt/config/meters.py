@@ -18,11 +18,34 @@ from commonwatt.config.settings import (
 )
 from commonwatt.network.addresses import Address
 
+_CERTIFICATE = (
+    "The plant's certificate with its key, one PEM file, for a broker that asks for it. "
+    "Made by `commonwatt enroll device`."
+)
+
 
 class PlantSettings(Settings):
     """The town's plant: its battery and its line to the regional grid, emulated beside the meters."""
 
+    reaches: ClassVar[tuple[Reach, ...]] = (Reach("head_end", "head_end_ca", "head_end_plain_text"),)
+
     store: Path = Field(Path("plant.db"), description="The plant's own storage (SQLite); made when missing.")
+    head_end: Address | None = Field(
+        None, description="The utility's broker, through which the plant is commanded; without it, by nobody."
+    )
+    head_end_ca: Path | None = Field(None, description=BROKER_CA.format("the head-end"))
+    head_end_revoked: Path | None = Field(None, description=BROKER_REVOKED.format("head_end_ca"))
+    head_end_plain_text: bool = Field(False, description=PLAIN_TEXT)
+    certificate: Path | None = Field(None, description=_CERTIFICATE)
+    tokens: Path | None = Field(
+        None, description="The plant's token, for `head_end`; made by `commonwatt utility register`."
+    )
+
+    @model_validator(mode="after")
+    def _token_for_the_head_end(self) -> Self:
+        if self.head_end is not None and self.tokens is None:
+            raise ValueError("head_end needs tokens, such as plant-tokens.json of `commonwatt utility register`")
+        return self
 
 
 class MetersSettings(Settings):

@@ -77,7 +77,7 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
     supervisor, observer = Supervisor(layout), Observer(layout)
     try:
         supervisor.start()
-        with console.status(f"starting {len(layout.parts)} processes ..."):
+        with console.status(f"starting {len(layout.processes)} processes ..."):
             layout = _begin(layout, supervisor, observer, stop)
         console.print(f"{_page(layout)}; logs in {layout.data / 'logs'}; Ctrl-C stops")
         ends = None if for_s is None else time.monotonic() + for_s

@@ -17,6 +17,7 @@ from commonwatt.identity.authority import FOLDER, Authority, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import SLOT_S
+from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.clock import Clock, save_clock, wall_clock
 from commonwatt.runtime.service import only_one
 from commonwatt.site.office import register
@@ -46,7 +47,7 @@ class Layout:
         data: The folder.
         town: The town of the demonstration.
         clock: The clock of all parts.
-        parts: The processes, in the order they are started.
+        parts: The processes, in the order they are started, and the parts that one of them runs.
     """
 
     data: Path
@@ -58,6 +59,11 @@ class Layout:
     def begun(self) -> bool:
         """Whether the clock has started."""
         return self.clock.ceiling is None
+
+    @property
+    def processes(self) -> tuple[Part, ...]:
+        """The parts that are processes of their own, in the order they are started."""
+        return tuple(part for part in self.parts if not part.hosted)
 
     def part(self, name: str) -> Part:
         """Return the part called ``name``."""
@@ -145,7 +151,7 @@ def _enroll(data: Path, town: Town) -> None:
     gateways = [(name, f"{name}/gateway.pem") for name in town.microgrids]
     wanted = [
         Wanted(kind=Kind.DEVICE, name=name, file=file, lifetime_s=_CERTIFIED_S)
-        for name, file in [*gateways, ("utility", "utility/utility.pem")]
+        for name, file in [*gateways, (UTILITY, "utility/utility.pem"), (PLANT, "plant/plant.pem")]
     ]
     addresses = ("127.0.0.1", "localhost")
     wanted.append(

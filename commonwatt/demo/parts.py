@@ -7,6 +7,7 @@ from pathlib import Path
 
 from commonwatt.config.files import toml_table
 from commonwatt.demo.ports import free_ports
+from commonwatt.protocol.topics import PLANT
 from commonwatt.town.town import Town
 
 
@@ -20,6 +21,7 @@ class Part:
         config: Its TOML file.
         http: The address of its /metrics and /status; ``None``: no address.
         log: The file of its output.
+        hosted: Whether the part ``meters`` runs it: the demonstration then starts no process for it.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Part:
     config: Path
     http: str | None
     log: Path
+    hosted: bool = False
 
     @property
     def command(self) -> list[str]:
@@ -35,8 +38,12 @@ class Part:
 
 
 def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tuple[Part, ...]:
-    """Write every part's configuration file, with ports that are free now; return the parts in starting order."""
-    ports = iter(free_ports(3 + 4 * len(town.microgrids)))
+    """Write every part's configuration file, with ports that are free now; return the parts in starting order.
+
+    One process, ``meters``, runs the meters of all microgrids and the plant. Each microgrid's meters can also run
+    alone, by their own file.
+    """
+    ports = iter(free_ports(4 + 4 * len(town.microgrids)))
 
     def address() -> str:
         return f"127.0.0.1:{next(ports)}"
@@ -61,9 +68,11 @@ def write_parts(data: Path, town: Town, speed: float, *, plain_text: bool) -> tu
             # A meter in a fast demonstration sends as much in a real second as a real meter sends in minutes.
             _write(data, name, "broker", address(), {"listen": broker, "packets_per_s": max(100, speed)}),
             _write(data, name, "gateway", address(), gateway),
-            _write(data, name, "meters", address(), {**ours, "town": "../town.toml"}),
+            _write(data, name, "meters", address(), {**ours, "town": "../town.toml"}, hosted=True),
         ]
-    return tuple(parts)
+    everything = {"microgrids": list(town.microgrids), "town": "../town.toml", **clock}
+    plant = {"head_end": head_end, "tokens": "plant-tokens.json", **client_tls("plant")}
+    return (*parts, _write(data, PLANT, "meters", address(), {**everything, "plant": plant}, name="meters"))
 
 
 def write_targets(data: Path, parts: tuple[Part, ...]) -> None:
@@ -74,11 +83,21 @@ def write_targets(data: Path, parts: tuple[Part, ...]) -> None:
     (data / "prometheus-targets.json").write_text(json.dumps(targets, indent=1) + "\n")
 
 
-def _write(data: Path, folder: str, kind: str, http: str, keys: dict[str, object]) -> Part:
+def _write(
+    data: Path,
+    folder: str,
+    kind: str,
+    http: str,
+    keys: dict[str, object],
+    *,
+    name: str | None = None,
+    hosted: bool = False,
+) -> Part:
     path = data / folder / f"{kind}.toml"
     first = f"# Written anew by each `commonwatt demo`; see: commonwatt config example {kind}\n"
     path.parent.mkdir(exist_ok=True)
     path.write_text(first + toml_table(f"[{kind}]", {**keys, "http": http}))
     (data / "logs").mkdir(exist_ok=True)
-    name = folder if folder == kind or folder == "head-end" else f"{folder} {kind}"
-    return Part(name=name, kind=kind, config=path, http=http, log=data / "logs" / f"{name.replace(' ', '-')}.log")
+    name = name or (folder if folder == kind or folder == "head-end" else f"{folder} {kind}")
+    log = data / "logs" / f"{name.replace(' ', '-')}.log"
+    return Part(name=name, kind=kind, config=path, http=http, log=log, hosted=hosted)

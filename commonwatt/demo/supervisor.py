@@ -50,8 +50,8 @@ class Supervisor:
         self._layout = layout
 
     def start(self) -> None:
-        """Start every part."""
-        for part in self._layout.parts:
+        """Start every process."""
+        for part in self._layout.processes:
             self.running[part.name] = Running(part, _start(part), time.monotonic())
         self._write_down()
 

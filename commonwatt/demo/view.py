@@ -22,7 +22,19 @@ ASK_WITHIN_S = 0.5
 NARROW = 110
 """Terminal width below which the table shows less of each microgrid."""
 
-_COLUMNS = ("microgrid", "made", "acknowledged", "relayed", "stored", "backlog", "lag", "line", "batteries", "sharing")
+_COLUMNS = (
+    "microgrid",
+    "power",
+    "made",
+    "acknowledged",
+    "relayed",
+    "stored",
+    "backlog",
+    "lag",
+    "line",
+    "batteries",
+    "sharing",
+)
 
 Status = dict[str, Any]
 
@@ -93,6 +105,7 @@ def draw(layout: Layout, observer: Observer, supervisor: Supervisor, width: int 
     """
     narrow = width is not None and width < NARROW
     lines: list[RenderableType] = [_processes(supervisor, observer), _table(layout, observer, narrow=narrow)]
+    lines += _town(observer.seen.get("meters", {}))
     return Group(*lines, *_commands(layout, observer), _legend(narrow=narrow), *_dead_letters(layout, observer))
 
 
@@ -107,8 +120,8 @@ def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
         expand=not narrow,
     )
     # Acknowledged records are the records made minus the backlog: this column is dropped first on a narrow terminal.
-    columns = [column for column in _COLUMNS if not (narrow and column in ("acknowledged", "line"))]
-    wide = {"batteries": "batteries: level / minimum", "line": "LTE: MB up + down"}
+    columns = [column for column in _COLUMNS if not (narrow and column in ("power", "acknowledged", "line"))]
+    wide = {"power": "kW: use, sun, import", "batteries": "batteries: level / minimum", "line": "LTE: MB up + down"}
     headings = {"microgrid": "grid"} if narrow else wide
     for column in columns:
         justify: Literal["left", "right"] = "left" if column in ("microgrid", "batteries", "sharing") else "right"
@@ -120,6 +133,7 @@ def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
         backlog = gateway.get("backlog", {})
         cells: dict[str, str | Text] = {
             "microgrid": name,
+            "power": _power(meters),
             "made": _number(meters.get("made")),
             "acknowledged": _number(meters.get("acknowledged")),
             "relayed": _number(gateway.get("relayed_slots")),
@@ -132,6 +146,31 @@ def _table(layout: Layout, observer: Observer, *, narrow: bool) -> Table:
         }
         table.add_row(*(cells[column] for column in columns))
     return table
+
+
+def _town(town: Status) -> list[Text]:
+    """Return the line of the whole town: power, sun, the plant and its line to the regional grid."""
+    if "power" not in town:
+        return []
+    power, plant = town["power"], town["plant"]
+    text = Text(f"town: {_kw(power['load_w'])} kW used, {_kw(power['sun_w'])} kW of sun ({town['sun_percent']:.0f} %)")
+    if plant is not None:
+        level = 100 * plant["level"] / plant["capacity"] if plant["capacity"] else 0.0
+        text.append(f" · plant {level:.1f} %, {_kw(plant['battery_w'])} kW into it")
+        text.append(f" · {_kw(plant['bought_w'])} kW bought at {plant['price_permille'] / 10:.0f} %")
+        text.append(" · supply ").append(plant["supply"], style="green" if plant["supply"] == "NORMAL" else "red")
+        if not plant["voltage"]:
+            text.append(" · the regional line is dead", style="red")
+    return [text]
+
+
+def _power(meters: Status) -> str:
+    power = meters.get("power")
+    return "-" if power is None else ", ".join(_kw(power[key]) for key in ("load_w", "sun_w", "import_w"))
+
+
+def _kw(watts: float) -> str:
+    return f"{watts / 1000:.1f}"
 
 
 def _number(value: object) -> str:

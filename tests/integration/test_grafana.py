@@ -42,7 +42,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Prome
         site = stack.enter_context(Site(folder / "town", TOWN, speed=60, plain_text=False))
         prometheus = stack.enter_context(Prometheus(folder / "prometheus", site.folder / "prometheus-targets.json"))
         count_the_line_yesterday(site.folder / "r001" / "gateway.db")
-        site.start(*(part.name for part in site.layout.parts))
+        site.start(*(part.name for part in site.layout.processes))
         eventually(lambda: len(prometheus.ask("up == 1")) == len(site.layout.parts))
         # Joined once, with gaps looked for, and scraped often enough for rates.
         eventually(lambda: prometheus.ask("commonwatt_utility_slots_total > 300"))

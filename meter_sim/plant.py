@@ -1,0 +1,178 @@
+"""The emulated plant in a fleet: its core, its store and its connection to the head-end, beside the world (T5, U4)."""
+
+import asyncio
+import logging
+import random
+from collections import Counter
+from collections.abc import Callable
+
+from commonwatt.config.meters import PlantSettings
+from commonwatt.device.delivery import Tally
+from commonwatt.device.shell import DeviceShell
+from commonwatt.device.store import DeviceStore
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.effects import Effect, Publish, Write
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
+from commonwatt.network.tls import client_tls
+from commonwatt.protocol.topics import PLANT
+from commonwatt.town.town import Town
+from meter_sim.faults import Faults
+from meter_sim.fleet_clock import FleetClock
+from meter_sim.metrics import PlantFigures
+from meter_sim.physics.plant import PlantStep, plant_of, price_factor
+from meter_sim.physics.town import PlantInputs
+from meter_sim.plant_core import Change, PlantCore, PlantState
+from meter_sim.plant_link import PlantLink
+from meter_sim.plant_store import load
+
+BEGINS_AT_PERCENT = 75
+"""Level of a new plant's battery."""
+
+REOPEN_AFTER_S = 5.0
+"""Real seconds until a store that failed is opened again."""
+
+_log = logging.getLogger(__name__)
+
+
+class EmulatedPlant:
+    """The plant of a town.
+
+    Attributes:
+        physical: Its limits, for steps of a slot.
+        slot_end: End of the last slot that was counted; 0: none yet.
+        tally: Counts of its events.
+    """
+
+    def __init__(
+        self, *, settings: PlantSettings, town: Town, clock: FleetClock, open_store: Callable[[], DeviceStore]
+    ) -> None:
+        """Open its store, and read its token if it has a head-end.
+
+        Raises:
+            ConfigError: The plant has no token.
+            StoreError: The store can't be opened.
+        """
+        self.tally: Tally = Counter()
+        self.physical = plant_of(town)
+        self._open_store = open_store
+        self._store = open_store()
+        state, quarters = load(self._store.connection)
+        if state is None:
+            state = PlantState(level=self.physical.capacity * BEGINS_AT_PERCENT // 100)
+        if state.level > self.physical.capacity:
+            # The town file has changed.
+            state = PlantState(level=self.physical.capacity, slot_end=state.slot_end)
+        self.slot_end = state.slot_end
+        self._town = town
+        self._clock = clock
+        self._core = PlantCore(self.physical, self._price_permille, state, quarters)
+        self._link = _link_of(settings, town, self._wake) if settings.head_end is not None else None
+        self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
+        self._effects: list[Effect[Change]] = []
+        self._last = PlantStep(level=state.level)
+        self._told = PlantInputs(level=state.level)
+
+    def told(self, at: EpochSeconds, faults: Faults) -> PlantInputs:
+        """Return what the plant does in the slot that starts at ``at``."""
+        self._told = PlantInputs(
+            level=self._core.state.level,
+            order=self._core.setpoint(at),
+            supply=faults.supply_at(at),
+            alive=at >= faults.line_dead_until,
+        )
+        return self._told
+
+    def happened(self, slot_end: EpochSeconds, step: PlantStep) -> None:
+        """Count a slot of the world, and report if a report is due; the effects are done by ``run``."""
+        self._last, self.slot_end = step, slot_end
+        self._effects += self._core.measured(slot_end - SLOT_S, step)
+        self._effects += self._core.report(self._told.supply, slot_end, voltage=self._told.alive)
+        self._wake()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Run until ``stop`` is set; what happened is committed when it returns.
+
+        A store that fails is opened again, and the plant goes on from what it knows.
+        """
+        link = None if self._link is None else asyncio.create_task(self._link.run())
+        try:
+            while not stop.is_set():
+                try:
+                    await self._run(stop)
+                except StoreError as error:
+                    _log.error("%s", error)
+                    await asyncio.sleep(REOPEN_AFTER_S)
+                    self._reopen()
+        finally:
+            if link is not None:
+                link.cancel()
+                await asyncio.gather(link, return_exceptions=True)
+
+    async def _run(self, stop: asyncio.Event) -> None:
+        try:
+            async with self._shell.running(stop):
+                while not stop.is_set():
+                    for payload in [] if self._link is None else self._link.take():
+                        self._effects += self._core.receive(payload, self._clock.last_moment())
+                    effects, self._effects = self._effects, []
+                    await self._shell.perform(effects)
+                    await self._shell.rest(None)
+        finally:
+            self._shell.close()
+
+    def _reopen(self) -> None:
+        self._store.close()
+        try:
+            self._store = self._open_store()
+        except StoreError as error:
+            _log.error("%s", error)
+        self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
+        self._effects.insert(0, Write(self._core.state))
+
+    def close(self) -> None:
+        """Close the store; the plant does not run any more."""
+        self._store.close()
+
+    def figures(self) -> PlantFigures:
+        """Return the present figures; safe in any thread."""
+        step, told = self._last, self._told
+        return PlantFigures(
+            level=step.level,
+            capacity=self.physical.capacity,
+            battery_w=_watts(step.charged - step.discharged),
+            bought_w=_watts(step.bought - step.sold),
+            price_permille=self._price_permille(self._clock.last_moment()),
+            supply=told.supply,
+            voltage=told.alive,
+            connected=self._link is not None and self._link.link.connected,
+        )
+
+    def _price_permille(self, at: EpochSeconds) -> int:
+        return round(price_factor(self._town, at) * 1000)
+
+    def _publish(self, message: Publish) -> None:
+        if self._link is not None:
+            self._link.publish(message)
+
+    def _wake(self) -> None:
+        self._shell.wake()
+
+
+def _link_of(settings: PlantSettings, town: Town, wake: Callable[[], None]) -> PlantLink:
+    assert settings.head_end is not None
+    assert settings.tokens is not None
+    token = load_tokens(settings.tokens).get(PLANT)
+    if token is None:
+        raise ConfigError(f"{settings.tokens}: has no token of {PLANT}; make one with: commonwatt utility register")
+    return PlantLink(
+        head_end=settings.head_end,
+        token=token,
+        rng=random.Random(f"{town.table.seed}/{PLANT}/link"),  # noqa: S311 - no secret
+        wake=wake,
+        tls=client_tls(settings.head_end_ca, settings.certificate, settings.head_end_revoked),
+    )
+
+
+def _watts(energy: MilliwattHours) -> int:
+    return energy * 3600 // (1000 * SLOT_S)
