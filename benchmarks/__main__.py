@@ -30,6 +30,7 @@ BENCHMARKS: dict[str, float] = {
     "latency": 6.5,
     "backlog": 3,
     "town_load": 11,
+    "fleet_memory": 6,
     "growth": 2,
     "flood": 1.3,
     "starvation": 1.3,

@@ -1,10 +1,10 @@
 """The demonstration's live table: the state of every microgrid, from the parts' /status pages."""
 
 import json
-import urllib.error
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -90,7 +90,7 @@ def _ask(url: str) -> Status | None:
         with urllib.request.urlopen(url, timeout=ASK_WITHIN_S) as answer:  # noqa: S310 - our own loopback address
             status: Status = json.load(answer)
             return status
-    except (OSError, ValueError, urllib.error.URLError):
+    except (OSError, ValueError, HTTPException):  # HTTPException: it was killed in the middle of its answer
         return None
 
 

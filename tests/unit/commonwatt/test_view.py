@@ -1,7 +1,9 @@
 """The demonstration's table, drawn as wide as a terminal is."""
 
 import io
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from rich.console import Console
 
 from commonwatt.demo.layout import BUILT_IN_TOWN, Layout
 from commonwatt.demo.supervisor import Supervisor
-from commonwatt.demo.view import Observer, draw
+from commonwatt.demo.view import Observer, _ask, draw
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import load_town
 
@@ -84,3 +86,26 @@ def test_letters_are_told_last_if_there_are_any(seen: dict[str, Any]) -> None:
 @pytest.mark.parametrize("width", [80, None])
 def test_parts_that_did_not_answer_yet_are_dashes(width: int | None) -> None:
     assert any(" - " in line for line in drawn({}, width or 200, width))
+
+
+def test_a_part_that_dies_in_the_middle_of_its_answer_is_silent() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(_ask, f"http://127.0.0.1:{server.getsockname()[1]}/status")
+        connection, _ = server.accept()
+        connection.recv(1000)
+        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 154\r\n\r\n")
+        connection.close()
+        assert answer.result() is None
+
+
+def test_the_line_of_the_town_shows_sun_price_plant_and_supply(seen: dict[str, Any]) -> None:
+    power = {"load_w": 117_284, "sun_w": 308_711, "import_w": -2_000}
+    plant = {"level": 1_098, "capacity": 1_464, "battery_w": 2_000, "bought_w": 0, "price_permille": 1500}
+    seen["meters"] = {"power": power, "sun_percent": 84.3, "plant": plant | {"supply": "LOW", "voltage": False}}
+    for name in load_town(BUILT_IN_TOWN).microgrids:
+        seen[f"{name} meters"]["power"] = power
+    text = "\n".join(drawn(seen, 300, None))
+    assert "town: 117.3 kW used, 308.7 kW of sun (84 %) · plant 75.0 %, 2.0 kW into it" in text
+    assert "0.0 kW bought at 150 % · supply LOW · the regional line is dead" in text
+    assert text.count("117.3, 308.7, -2.0") == 4
+    assert len(drawn(seen, 80, 80)) < 24
