@@ -17,10 +17,10 @@ from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.network.tls import client_tls
 from commonwatt.protocol.topics import PLANT
 from commonwatt.town.town import Town
-from meter_sim.faults import Faults
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import PlantFigures
-from meter_sim.physics.plant import PlantStep, plant_of, price_factor
+from meter_sim.outside import OutsideWorld, Region
+from meter_sim.physics.plant import PlantStep, plant_of
 from meter_sim.physics.town import PlantInputs
 from meter_sim.plant_core import Change, PlantCore, PlantState
 from meter_sim.plant_link import PlantLink
@@ -45,7 +45,13 @@ class EmulatedPlant:
     """
 
     def __init__(
-        self, *, settings: PlantSettings, town: Town, clock: FleetClock, open_store: Callable[[], DeviceStore]
+        self,
+        *,
+        settings: PlantSettings,
+        town: Town,
+        clock: FleetClock,
+        outside: OutsideWorld,
+        open_store: Callable[[], DeviceStore],
     ) -> None:
         """Open its store, and read its token if it has a head-end.
 
@@ -64,7 +70,7 @@ class EmulatedPlant:
             # The town file has changed.
             state = PlantState(level=self.physical.capacity, slot_end=state.slot_end)
         self.slot_end = state.slot_end
-        self._town = town
+        self._price_permille = outside.price_permille
         self._clock = clock
         self._core = PlantCore(self.physical, self._price_permille, state, quarters)
         self._link = _link_of(settings, town, self._wake) if settings.head_end is not None else None
@@ -73,13 +79,13 @@ class EmulatedPlant:
         self._last = PlantStep(level=state.level)
         self._told = PlantInputs(level=state.level)
 
-    def told(self, at: EpochSeconds, faults: Faults) -> PlantInputs:
+    def told(self, at: EpochSeconds, region: Region) -> PlantInputs:
         """Return what the plant does in the slot that starts at ``at``."""
         self._told = PlantInputs(
             level=self._core.state.level,
             order=self._core.setpoint(at),
-            supply=faults.supply_at(at),
-            alive=at >= faults.line_dead_until,
+            supply=region.supply,
+            alive=region.line_alive,
         )
         return self._told
 
@@ -147,9 +153,6 @@ class EmulatedPlant:
             voltage=told.alive,
             connected=self._link is not None and self._link.link.connected,
         )
-
-    def _price_permille(self, at: EpochSeconds) -> int:
-        return round(price_factor(self._town, at) * 1000)
 
     def _publish(self, message: Publish) -> None:
         if self._link is not None:
