@@ -205,7 +205,7 @@ class Fleet:
         told = None if self.plant is None else self.plant.told(at, self._outside.region(at))
         happened = self._happened = self._world.step(circumstances, told)
         if self.plant is not None and happened.plant is not None:
-            self.plant.happened(happened.slot_end, happened.plant)
+            self.plant.happened(happened.slot_end, happened.plant, measured=measured)
         for name, member in self.members.items():
             member.happened(happened.slot_end, happened.steps[name], measured=measured)
 

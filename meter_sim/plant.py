@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from commonwatt.config.meters import PlantSettings
 from commonwatt.device.delivery import Tally
@@ -76,6 +76,7 @@ class EmulatedPlant:
         self._link = _link_of(settings, town, self._wake) if settings.head_end is not None else None
         self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
         self._effects: list[Effect[Change]] = []
+        self._written: PlantState | None = None
         self._last = PlantStep(level=state.level)
         self._told = PlantInputs(level=state.level)
 
@@ -89,12 +90,27 @@ class EmulatedPlant:
         )
         return self._told
 
-    def happened(self, slot_end: EpochSeconds, step: PlantStep) -> None:
+    def happened(self, slot_end: EpochSeconds, step: PlantStep, *, measured: bool = True) -> None:
         """Count a slot of the world, and report if a report is due; the effects are done by ``run``."""
         self._last, self.slot_end = step, slot_end
-        self._effects += self._core.measured(slot_end - SLOT_S, step)
-        self._effects += self._core.report(self._told.supply, slot_end, voltage=self._told.alive)
+        self._do(self._core.measured(slot_end - SLOT_S, step))
+        if measured:
+            self._do(self._core.report(self._told.supply, slot_end, voltage=self._told.alive))
         self._wake()
+
+    def _do(self, effects: Iterable[Effect[Change]]) -> None:
+        """Queue effects; of many states, the last one is written, by ``due``."""
+        self._effects += [one for one in effects if not (isinstance(one, Write) and isinstance(one.change, PlantState))]
+
+    def due(self) -> list[Effect[Change]]:
+        """Carry out the commands that arrived; return and forget the effects to perform, with the newest state."""
+        for payload in [] if self._link is None else self._link.take():
+            self._do(self._core.receive(payload, self._clock.last_moment()))
+        effects, self._effects = self._effects, []
+        if self._core.state is not self._written:
+            self._written = self._core.state
+            effects.insert(0, Write(self._core.state))
+        return effects
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set; what happened is committed when it returns.
@@ -119,10 +135,7 @@ class EmulatedPlant:
         try:
             async with self._shell.running(stop):
                 while not stop.is_set():
-                    for payload in [] if self._link is None else self._link.take():
-                        self._effects += self._core.receive(payload, self._clock.last_moment())
-                    effects, self._effects = self._effects, []
-                    await self._shell.perform(effects)
+                    await self._shell.perform(self.due())
                     await self._shell.rest(None)
         finally:
             self._shell.close()
@@ -134,7 +147,7 @@ class EmulatedPlant:
         except StoreError as error:
             _log.error("%s", error)
         self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
-        self._effects.insert(0, Write(self._core.state))
+        self._written = None
 
     def close(self) -> None:
         """Close the store; the plant does not run any more."""

@@ -114,8 +114,7 @@ class FleetBench:
                     asyncio.run(member._shell.perform(member.turn(self.clock.time)))
             plant = fleet.plant
             assert plant is not None
-            effects, plant._effects = plant._effects, []
-            asyncio.run(plant._shell.perform(effects))
+            asyncio.run(plant._shell.perform(plant.due()))
 
     def records(self, name: str) -> list[tuple[int, int, int, int]]:
         """Return (slot's end, meter, type, reading) of each record ever made."""

@@ -17,8 +17,8 @@ from commonwatt.model.records import EventRecord, RecordType, State
 from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS
 from commonwatt.runtime.clock import Clock
 from commonwatt.town.town import Microgrid, Town, load_town
+from harness.energy.alone import Alone
 from harness.worlds.sent import append
-from meter_sim.physics.microgrid import MicrogridPhysics
 from utility.api.app import Api, make_app
 from utility.changes import Append
 from utility.cli import options
@@ -62,7 +62,7 @@ class Measured:
     """
 
     def __init__(self, town: Town, microgrid: Microgrid, number: int) -> None:
-        physics = MicrogridPhysics(town, microgrid)
+        physics = Alone(town, microgrid)
         self.microgrid = microgrid
         batteries = [m for m in microgrid.meters if m.battery is not None]
         levels = {m.id: m.battery.capacity * (90, 12, 80)[i % 3] // 100 for i, m in enumerate(batteries) if m.battery}
