@@ -16,8 +16,8 @@ from commonwatt.protocol.commands import Command, Held, Kind
 from commonwatt.protocol.meter_messages import unpack_put
 from commonwatt.town.town import Meter as Description
 from commonwatt.town.town import Town, load_town
+from harness.energy.alone import Alone
 from harness.worlds.meters import ack_of
-from meter_sim.physics.microgrid import MicrogridPhysics
 
 DAY_S = 86_400
 BEGIN = 1_781_913_600
@@ -75,7 +75,7 @@ class Metered:
 def day(town: Town, mode: str, every_s: int, slots: int, resolution: int) -> Sent:
     """Return what the two meters of the first house send in a day."""
     microgrid = town.microgrids["r001"]
-    physics = MicrogridPhysics(town, microgrid)
+    physics = Alone(town, microgrid)
     house = microgrid.meters[0].location
     meters = {m.id: Metered(m, mode, resolution) for m in microgrid.meters if m.location == house}
     levels = physics.initial_levels(BEGIN)

@@ -1,8 +1,7 @@
-"""``commonwatt meters``: runs emulated meters from their settings file, and prints their stored records."""
+"""``commonwatt meters``: runs emulated meters from their settings file, prints their records, sets faults."""
 
 import asyncio
 from contextlib import ExitStack
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -15,42 +14,41 @@ from commonwatt.device.store import open_checked, reading_store
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MicrogridId
-from commonwatt.model.words import counted, moment
+from commonwatt.model.words import counted
 from commonwatt.runtime.clock import load_clock
 from commonwatt.runtime.service import errors_reported, flowing, only_one, run_service
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.town.town import Microgrid, Town, load_town
 from meter_sim.dump import held_lines, true_lines
-from meter_sim.faults import Faults, FaultsFile, path_of, save
+from meter_sim.faults import FaultsFile, path_of
 from meter_sim.fleet import Fleet
 from meter_sim.fleet_clock import FleetClock
-from meter_sim.hosting import hosted, of_one, servers
+from meter_sim.hosting import faults_path, hosted, of_one, servers
 from meter_sim.meters import MicrogridMeters
+from meter_sim.outside import OutsideWorld
 from meter_sim.plant import EmulatedPlant
 from meter_sim.plant_store import PLANT_TABLES
 from meter_sim.truth import TRUTH
+from meter_sim.world_cli import COMMANDS, ConfigOption
 
-app = typer.Typer(help="Emulated meters: all of one microgrid, with their sun, loads and batteries.")
-
-ConfigOption = Annotated[
-    Path,
-    typer.Option("--config", "-c", help="The fleet's settings file (TOML), with one table: meters.", dir_okay=False),
-]
+app = typer.Typer(help="Emulated meters of one microgrid or several, with their sun, loads and batteries.")
 
 
 @app.callback()
 def meters() -> None:
-    """Emulated meters: all of one microgrid, with their sun, loads and batteries."""
+    """Emulated meters of one microgrid or several, with their sun, loads and batteries."""
 
 
 @app.command()
 @flowing
 def run(config: ConfigOption) -> None:
-    """Run the meters of a microgrid until SIGTERM or Ctrl-C.
+    """Run the meters of one microgrid, or of several with one physics, until SIGTERM or Ctrl-C.
 
-    Each meter records every 15 s, and keeps its records until the gateway has acknowledged them. One file (`store`)
-    has their records, the levels of the batteries and the truth log. The process may be killed and started again at
-    any time. The meters measure nothing while it is stopped; their events show this time as off.
+    Each meter records every 15 s, and keeps its records until the gateway has acknowledged them. One file of each
+    microgrid (`store`) has their records, the levels of the batteries and the truth log. The process may be killed and
+    started again at any time. The meters measure nothing while it is stopped; their events show this time as off.
+
+    A file with `microgrids` names several, each with a file of its own, and perhaps the town's plant.
 
     An example of the settings file: commonwatt config example meters
     """
@@ -79,31 +77,8 @@ def dump(
                 typer.echo(line)
 
 
-class FeederState(StrEnum):
-    """Whether the town's side of the boundary has voltage."""
-
-    DEAD = "dead"
-    ALIVE = "alive"
-
-
-@app.command()
-@flowing
-def feeder(
-    state: Annotated[FeederState, typer.Argument(help="`dead` or `alive`.")],
-    config: ConfigOption,
-    for_s: Annotated[int, typer.Option("--for", min=15, help="dead: for so many seconds of the town's time.")] = 43_200,
-) -> None:
-    """Cut the emulated feeder between the town and this microgrid, or make it alive again.
-
-    The running meters see it at their next slot, within 15 s of the town's time: the boundary switch trips, and the
-    boundary's meters tell the gateway.
-    """
-    with errors_reported():
-        settings = of_one(config)
-        now = int(load_clock(settings.clock).now())
-        until = now + for_s if state is FeederState.DEAD else 0
-        save(path_of(settings.store), Faults(feeder_dead_until=until))
-        typer.echo(f"the feeder of {settings.microgrid} is {state}" + (f" until {moment(until)}" if until else ""))
+for _command in COMMANDS:
+    app.command()(_command)
 
 
 async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
@@ -124,15 +99,17 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
             clock=clock,
             store=open_checked(one.store, int(clock.machine()), TRUTH),
             tally=tally,
+            faults=FaultsFile(path_of(one.store)) if settings.microgrids else None,
         )
 
-    def open_plant(clock: FleetClock) -> EmulatedPlant:
+    def open_plant(clock: FleetClock, outside: OutsideWorld) -> EmulatedPlant:
         assert settings.plant is not None
         path = settings.plant.store
         return EmulatedPlant(
             settings=settings.plant,
             town=town,
             clock=clock,
+            outside=outside,
             open_store=lambda: open_checked(path, int(clock.machine()), PLANT_TABLES),
         )
 
@@ -145,7 +122,7 @@ async def _run(config: Path, stop: asyncio.Event, watchdog: Watchdog) -> None:
             open_meters=open_meters,
             clock=load_clock(settings.clock),
             open_plant=None if settings.plant is None else open_plant,
-            faults=FaultsFile(path_of(config)) if settings.microgrids else None,
+            faults=FaultsFile(faults_path(config, settings)),
         )
         stack.callback(fleet.close)
         if settings.microgrid is not None:

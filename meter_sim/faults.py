@@ -12,6 +12,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 from commonwatt.runtime.files import read_object, write_private
+from commonwatt.town.scenario import Scenario
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +57,7 @@ class Faults(Settings):
         demand: The load of all places.
         supply: The state of the regional supply.
         meters: Faults of meters, by id.
+        scenario: The scenario that is played, with its beginning in the town's present.
     """
 
     feeder_dead_until: End = 0
@@ -65,6 +67,7 @@ class Faults(Settings):
     demand: Factor | None = None
     supply: Shortage | None = None
     meters: dict[DecimalId, MeterFault] = Field(default_factory=dict)
+    scenario: Scenario | None = None
 
     def supply_at(self, at: EpochSeconds) -> SupplyState:
         """Return the state of the regional supply in a slot."""

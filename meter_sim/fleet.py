@@ -17,10 +17,11 @@ from commonwatt.model.units import SLOT_S, EpochSeconds, MicrogridId
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.service import until_stopped
 from commonwatt.town.town import Town
-from meter_sim.faults import Faults, FaultsFile
+from meter_sim.faults import FaultsFile
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.meters import MicrogridMeters
 from meter_sim.metrics import Figures, Power, TownFigures
+from meter_sim.outside import OutsideWorld
 from meter_sim.physics.metered import MeteredTown
 from meter_sim.physics.microgrid import Circumstances
 from meter_sim.plant import EmulatedPlant
@@ -60,7 +61,7 @@ class Fleet:
         microgrids: tuple[MicrogridId, ...],
         open_meters: Open,
         clock: Clock,
-        open_plant: Callable[[FleetClock], EmulatedPlant] | None = None,
+        open_plant: Callable[[FleetClock, OutsideWorld], EmulatedPlant] | None = None,
         faults: FaultsFile | None = None,
     ) -> None:
         """Take the microgrids of a town; with a plant or without it; ``faults``: those of all of them.
@@ -71,11 +72,11 @@ class Fleet:
         self.clock = FleetClock(clock)
         self.members: dict[MicrogridId, MicrogridMeters] = {}
         self.tallies: dict[MicrogridId, Tally] = {name: Counter() for name in microgrids}
+        self._outside = OutsideWorld(town, faults)
         self._town = town
         self._microgrids = [town.microgrids[name] for name in microgrids]
         self._open_meters = open_meters
-        self._faults = faults
-        self.plant = None if open_plant is None else open_plant(self.clock)
+        self.plant = None if open_plant is None else open_plant(self.clock, self._outside)
         self._physics = MeteredTown(town, self._microgrids, plant=None if self.plant is None else self.plant.physical)
         for name in microgrids:
             try:
@@ -199,20 +200,22 @@ class Fleet:
 
     def _step(self, *, measured: bool) -> None:
         at = self._world.slot_end
-        town = Faults() if self._faults is None else self._faults.read()
-        circumstances = {
-            grid.id: member.circumstances(at, town, measured=measured)
-            if (member := self.members.get(grid.id)) is not None
-            else Circumstances(voltage=at >= town.feeder_dead_until)
-            for grid in self._microgrids
-        }
-        told = None if self.plant is None else self.plant.told(at, town)
+        self._physics.weather = self._outside.weather(at)
+        circumstances = {grid.id: self._circumstances(grid.id, at, measured=measured) for grid in self._microgrids}
+        told = None if self.plant is None else self.plant.told(at, self._outside.region(at))
         happened = self._happened = self._world.step(circumstances, told)
         if self.plant is not None and happened.plant is not None:
-            self.plant.happened(happened.slot_end, happened.plant)
-        if measured:
-            for name, member in self.members.items():
-                member.hand_over(happened.slot_end, happened.steps[name])
+            self.plant.happened(happened.slot_end, happened.plant, measured=measured)
+        for name, member in self.members.items():
+            member.happened(happened.slot_end, happened.steps[name], measured=measured)
+
+    def _circumstances(self, name: MicrogridId, at: EpochSeconds, *, measured: bool) -> Circumstances:
+        outside, member = self._outside.around(name, at), self.members.get(name)
+        if member is not None:
+            return member.circumstances(at, outside, measured=measured)
+        return Circumstances(
+            voltage=outside.voltage, sun_percent=outside.sun_percent, demand_percent=outside.demand_percent
+        )
 
     def _told_s(self) -> float:
         """Return the lag of the machine's clock behind the gateways' time: the median of the offsets sent to meters."""

@@ -13,6 +13,7 @@ from commonwatt.model.units import MicrogridId
 from commonwatt.network.http_server import HttpServer
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import register_process
+from meter_sim.faults import path_of
 from meter_sim.fleet import Fleet
 from meter_sim.metrics import FleetMetrics, TownMetrics
 
@@ -50,6 +51,11 @@ def of_one(config: Path) -> MetersSettings:
         path = (config.parent / settings.files.replace("{microgrid}", settings.microgrids[0])).resolve()
         raise ConfigError(f"{config}: is of several microgrids; name the file of one, such as {path}")
     return settings
+
+
+def faults_path(config: Path, settings: MetersSettings) -> Path:
+    """Return the file of the faults of a fleet: beside its store, or for several microgrids beside its settings."""
+    return path_of(config.resolve() if settings.microgrids else settings.store)
 
 
 def servers(

@@ -29,12 +29,15 @@ from commonwatt.network.tls import ClientTls, client_tls
 from commonwatt.protocol.commands import Epoch, Held, Kind
 from commonwatt.runtime.watchdog import Work
 from commonwatt.town.town import Function, Microgrid
-from meter_sim.faults import Faults, FaultsFile, path_of, percent_at
+from meter_sim.backup import Backup
+from meter_sim.false_readings import FalseReadings
+from meter_sim.faults import Faults, FaultsFile, MeterFault, percent_at
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import Figures
+from meter_sim.outside import Outside
 from meter_sim.physics.microgrid import Circumstances, Step
 from meter_sim.switch import BoundarySwitch
-from meter_sim.truth import Change, Slot, has_slot, last_slot
+from meter_sim.truth import Change, Slot, dark_since, has_slot, last_slot
 from meter_sim.world import Failures
 
 MAX_WAITING = 86_400 // SLOT_S
@@ -56,11 +59,19 @@ class Passed:
         slot_end: End of the slot.
         step: What happened in it.
         bits: What the boundary's meters sense.
+        dead: Meters whose own battery is empty.
+        dark: Since when meters have had no voltage, if that changed.
+        faults: Faults of meters.
+        cut: Whether no meter reaches its controller.
     """
 
     slot_end: EpochSeconds
     step: Step
     bits: State
+    dead: frozenset[MeterId]
+    dark: Mapping[MeterId, EpochSeconds] | None
+    faults: Mapping[str, MeterFault]
+    cut: bool
 
 
 class MicrogridMeters:
@@ -83,7 +94,9 @@ class MicrogridMeters:
         clock: FleetClock,
         store: DeviceStore,
         tally: Tally,
+        faults: FaultsFile | None = None,
     ) -> None:
+        """Take its settings; ``faults``: of this microgrid alone."""
         self.meters: dict[MeterId, Meter] = {}
         self.tally = tally
         self.last = last_slot(store)
@@ -107,7 +120,13 @@ class MicrogridMeters:
         self._busy_since: float | None = None
         self._descriptions = {m.id: m for m in microgrid.meters if m.emulated}
         self._boundary = {m.id for m in microgrid.meters if m.emulated and m.function is Function.BOUNDARY}
-        self._faults = FaultsFile(path_of(settings.store))
+        self._faults = faults
+        self._wrong: Mapping[str, MeterFault] = {}
+        self._cut = False
+        self._backup = Backup(dark_since(store))
+        self._false = FalseReadings()
+        self._dead: frozenset[MeterId] = frozenset()
+        self._silent: frozenset[MeterId] = frozenset()
         self._switch = BoundarySwitch(0, is_open=False)
         self._shell = DeviceShell(microgrid.id, store, self.tally)
         for meter in self._descriptions:
@@ -145,14 +164,17 @@ class MicrogridMeters:
     def start_after(self, slot_end: EpochSeconds, levels: dict[MeterId, MilliwattHours]) -> None:
         """Start after the slots up to ``slot_end`` passed unmeasured."""
         self.slot_end = slot_end
-        self._start = Slot(slot_end, levels)
+        self._start = Slot(slot_end, levels, dark=dict(self._backup.since))
 
     async def boot(self) -> None:
         """Boot the meters."""
         effects: Effects = [Write(self._start)]
         slot_end = self._start.slot_end
+        self._dead = self._backup.dead(slot_end)
+        self._connect(self._dead)
         for meter, core in self.meters.items():
-            effects += self._boot(meter, power_lost=core.state.last_slot < slot_end)
+            if meter not in self._dead:
+                effects += self._boot(meter, power_lost=core.state.last_slot < slot_end)
         await self._shell.perform(effects)
         passed = 0 if self.last is None else max(0, slot_end - self.last.slot_end) // SLOT_S
         _log.info("%s: %d meters, %d slots passed unmeasured", self._microgrid.id, len(self.meters), passed)
@@ -200,47 +222,58 @@ class MicrogridMeters:
 
     # The world.
 
-    def circumstances(self, at: EpochSeconds, town: Faults, *, measured: bool = True) -> Circumstances:
+    def circumstances(self, at: EpochSeconds, outside: Outside, *, measured: bool = True) -> Circumstances:
         """Step the boundary switch; return what holds for the microgrid in the slot that starts at ``at``.
 
         Args:
             at: Start of the slot.
-            town: Faults of all microgrids of the fleet.
+            outside: What is outside the microgrid.
             measured: Whether the meters are up, and execute commands.
         """
-        own = self._faults.read()
-        voltage = at >= max(own.feeder_dead_until, town.feeder_dead_until)
+        own = Faults() if self._faults is None else self._faults.read()
+        self._wrong = {**outside.faults.meters, **own.meters}
+        self._cut = at < max(own.lte_dead_until, outside.faults.lte_dead_until)
+        voltage = outside.voltage and at >= own.feeder_dead_until
         held = [self.meters[meter].desired_states.held.get(Kind.ISOLATED) for meter in self._boundary]
         self._switch.step(voltage=voltage, held=max(filter(None, held), key=_pair, default=None), at=at)
         cores = self.meters.items() if measured else ()
-        commanded = {meter: self._commanded(meter, core, at) for meter, core in cores}
+        dead = self._down | self._backup.dead(at)
+        commanded = {meter: _commanded(core, at, is_up=meter not in dead) for meter, core in cores}
         commanded |= dict.fromkeys(self._boundary, Commanded(isolated=self._switch.is_open))
         return Circumstances(
             voltage=voltage,
-            sun_percent=percent_at(own.sun, at) * percent_at(town.sun, at) // 100,
-            demand_percent=percent_at(own.demand, at) * percent_at(town.demand, at) // 100,
+            sun_percent=percent_at(own.sun, at) * outside.sun_percent // 100,
+            demand_percent=percent_at(own.demand, at) * outside.demand_percent // 100,
             commanded=commanded,
         )
 
-    def hand_over(self, slot_end: EpochSeconds, step: Step) -> None:
-        """Queue a slot for the meters."""
+    def happened(self, slot_end: EpochSeconds, step: Step, *, measured: bool = True) -> None:
+        """Queue a slot for the meters; of an unmeasured one, only note where the voltage was gone."""
+        changed = self._backup.step(slot_end - SLOT_S, step.dark)
+        if not measured:
+            return
         if len(self._waiting) >= MAX_WAITING:
             if not self.tally["slot", "lost"]:
                 _log.error("%s: the store can't be written for a day; the oldest slots are lost", self._microgrid.id)
             self.tally["slot", "lost"] += 1
             self._waiting.popleft()
-        self._waiting.append(Passed(slot_end=slot_end, step=step, bits=self._switch.bits))
+        self._waiting.append(
+            Passed(
+                slot_end=slot_end,
+                step=step,
+                bits=self._switch.bits,
+                dead=self._backup.dead(slot_end - SLOT_S),
+                dark=dict(self._backup.since) if changed else None,
+                faults=self._wrong,
+                cut=self._cut,
+            )
+        )
         self._shell.wake()
 
     def set_back(self, slot_end: EpochSeconds) -> None:
         """Continue after this slot, since the fleet's clock was ahead."""
         self._waiting.append(slot_end)
         self._shell.wake()
-
-    def _commanded(self, meter: MeterId, core: Meter, at: EpochSeconds) -> Commanded:
-        commanded = core.commanded(at)
-        # Without its meter a battery shares nothing; an open switch stays open.
-        return replace(commanded, sharing=False) if meter in self._down else commanded
 
     # A turn.
 
@@ -250,13 +283,13 @@ class MicrogridMeters:
         for meter in self._failing.due(now):
             effects += self._recover(meter, now) if meter in self._down else self._fail(meter, now)
         for meter, leaf, payload in self._shell.take():
-            if meter not in self._down:
+            if meter not in self._down and meter not in self._dead:
                 effects += self.meters[meter].receive(leaf, payload, now)
                 self._timers.set(meter, self.meters[meter].wake_at)
         if self._waiting:
             effects += self._slot(self._waiting.popleft())
         for meter in self._timers.due(now):
-            if meter not in self._down:
+            if meter not in self._down and meter not in self._dead:
                 effects += self.meters[meter].tick(now)
                 self._timers.set(meter, self.meters[meter].wake_at)
         return effects
@@ -266,16 +299,20 @@ class MicrogridMeters:
         if isinstance(passed, EpochSeconds):
             self.slot_end = passed
             return [e for meter in self.meters.values() for e in meter.set_back(passed)]
-        self.slot_end = passed.slot_end
-        effects: Effects = [Write(Slot(passed.slot_end, passed.step.levels, passed.step.energy()))]
-        for meter in self._boundary - self._down:
+        self.slot_end, at = passed.slot_end, passed.slot_end - SLOT_S
+        effects: Effects = [Write(Slot(passed.slot_end, passed.step.levels, passed.step.energy(), passed.dark))]
+        effects += self._die_and_return(passed.dead)
+        self._be_silent(passed, at)
+        off = self._down | self._dead
+        for meter in self._boundary - off:
             effects += self.meters[meter].sense(passed.bits, self._clock.machine())
             self._timers.set(meter, self.meters[meter].wake_at)
         if has_slot(self._store, passed.slot_end):
             return effects  # recorded while the clock was ahead; a slot is recorded once
         for meter, core in self.meters.items():
-            if meter not in self._down:
-                effects += core.measure(passed.slot_end, passed.step.readings[meter])
+            if meter not in off:
+                fault = passed.faults.get(str(meter))
+                effects += core.measure(passed.slot_end, self._false.of(meter, passed.step.readings[meter], fault, at))
         return effects
 
     # Power.
@@ -293,9 +330,9 @@ class MicrogridMeters:
     def _fail(self, meter: MeterId, now: float) -> Effects:
         """Cut a meter's power: it receives, measures and sends nothing."""
         self._down.add(meter)
-        self._shell.links[meter].pause()
         self._timers.set(meter, None)
         self._failing.set(meter, now + self._failures.duration_s())
+        self._connect([meter])
         self.tally["failure", "failed"] += 1
         return []
 
@@ -304,9 +341,37 @@ class MicrogridMeters:
         self._down.discard(meter)
         stored = self._store.load(meter) or _new(meter, now)
         self.meters[meter] = Meter(self._descriptions[meter], self._limits, stored, self.tally)
-        self._shell.links[meter].resume()
+        self._connect([meter])
         self.tally["failure", "recovered"] += 1
         return self._boot(meter, power_lost=True)
+
+    def _die_and_return(self, dead: frozenset[MeterId]) -> Effects:
+        """Switch off the meters whose own battery is empty, and boot those whose place has voltage again (T9)."""
+        died, returned = dead - self._dead, self._dead - dead
+        self._dead = dead
+        for meter in died:
+            self._down.discard(meter)
+            self._timers.set(meter, None)
+            self._failing.set(meter, None)
+            self.tally["failure", "battery_empty"] += 1
+        self._connect(died)
+        return [effect for meter in sorted(returned) for effect in self._recover(meter, self._clock.machine())]
+
+    def _be_silent(self, passed: Passed, at: EpochSeconds) -> None:
+        """Cut the connections of silent meters, or of all while the LTE is cut."""
+        faults = passed.faults.items()
+        silent = frozenset(int(meter) for meter, fault in faults if fault.what == "silent" and at < fault.until)
+        silent = frozenset(self.meters) if passed.cut else silent & self.meters.keys()
+        changed, self._silent = silent ^ self._silent, silent
+        self._connect(changed)
+
+    def _connect(self, meters: Iterable[MeterId]) -> None:
+        """Connect meters, or cut the connection of those that are off or silent."""
+        for meter in meters:
+            if meter in self._down or meter in self._dead or meter in self._silent:
+                self._shell.links[meter].pause()
+            else:
+                self._shell.links[meter].resume()
 
     def _wait_s(self) -> float | None:
         """Return the real seconds until the next slot, timer or failure; ``None``: none is due."""
@@ -319,6 +384,12 @@ class MicrogridMeters:
         settings = self._settings
         own = None if settings.certificates is None else settings.certificates / f"{meter}.pem"
         return client_tls(settings.broker_ca, own, settings.broker_revoked)
+
+
+def _commanded(core: Meter, at: EpochSeconds, *, is_up: bool) -> Commanded:
+    """Return a place's desired states: without its meter a battery shares nothing; an open switch stays open."""
+    commanded = core.commanded(at)
+    return commanded if is_up else replace(commanded, sharing=False)
 
 
 def _real_time() -> float:

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import random
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from commonwatt.config.meters import PlantSettings
 from commonwatt.device.delivery import Tally
@@ -17,10 +17,10 @@ from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.network.tls import client_tls
 from commonwatt.protocol.topics import PLANT
 from commonwatt.town.town import Town
-from meter_sim.faults import Faults
 from meter_sim.fleet_clock import FleetClock
 from meter_sim.metrics import PlantFigures
-from meter_sim.physics.plant import PlantStep, plant_of, price_factor
+from meter_sim.outside import OutsideWorld, Region
+from meter_sim.physics.plant import PlantStep, plant_of
 from meter_sim.physics.town import PlantInputs
 from meter_sim.plant_core import Change, PlantCore, PlantState
 from meter_sim.plant_link import PlantLink
@@ -45,7 +45,13 @@ class EmulatedPlant:
     """
 
     def __init__(
-        self, *, settings: PlantSettings, town: Town, clock: FleetClock, open_store: Callable[[], DeviceStore]
+        self,
+        *,
+        settings: PlantSettings,
+        town: Town,
+        clock: FleetClock,
+        outside: OutsideWorld,
+        open_store: Callable[[], DeviceStore],
     ) -> None:
         """Open its store, and read its token if it has a head-end.
 
@@ -64,31 +70,47 @@ class EmulatedPlant:
             # The town file has changed.
             state = PlantState(level=self.physical.capacity, slot_end=state.slot_end)
         self.slot_end = state.slot_end
-        self._town = town
+        self._price_permille = outside.price_permille
         self._clock = clock
         self._core = PlantCore(self.physical, self._price_permille, state, quarters)
         self._link = _link_of(settings, town, self._wake) if settings.head_end is not None else None
         self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
         self._effects: list[Effect[Change]] = []
+        self._written: PlantState | None = None
         self._last = PlantStep(level=state.level)
         self._told = PlantInputs(level=state.level)
 
-    def told(self, at: EpochSeconds, faults: Faults) -> PlantInputs:
+    def told(self, at: EpochSeconds, region: Region) -> PlantInputs:
         """Return what the plant does in the slot that starts at ``at``."""
         self._told = PlantInputs(
             level=self._core.state.level,
             order=self._core.setpoint(at),
-            supply=faults.supply_at(at),
-            alive=at >= faults.line_dead_until,
+            supply=region.supply,
+            alive=region.line_alive,
         )
         return self._told
 
-    def happened(self, slot_end: EpochSeconds, step: PlantStep) -> None:
+    def happened(self, slot_end: EpochSeconds, step: PlantStep, *, measured: bool = True) -> None:
         """Count a slot of the world, and report if a report is due; the effects are done by ``run``."""
         self._last, self.slot_end = step, slot_end
-        self._effects += self._core.measured(slot_end - SLOT_S, step)
-        self._effects += self._core.report(self._told.supply, slot_end, voltage=self._told.alive)
+        self._do(self._core.measured(slot_end - SLOT_S, step))
+        if measured:
+            self._do(self._core.report(self._told.supply, slot_end, voltage=self._told.alive))
         self._wake()
+
+    def _do(self, effects: Iterable[Effect[Change]]) -> None:
+        """Queue effects; of many states, the last one is written, by ``due``."""
+        self._effects += [one for one in effects if not (isinstance(one, Write) and isinstance(one.change, PlantState))]
+
+    def due(self) -> list[Effect[Change]]:
+        """Carry out the commands that arrived; return and forget the effects to perform, with the newest state."""
+        for payload in [] if self._link is None else self._link.take():
+            self._do(self._core.receive(payload, self._clock.last_moment()))
+        effects, self._effects = self._effects, []
+        if self._core.state is not self._written:
+            self._written = self._core.state
+            effects.insert(0, Write(self._core.state))
+        return effects
 
     async def run(self, stop: asyncio.Event) -> None:
         """Run until ``stop`` is set; what happened is committed when it returns.
@@ -113,10 +135,7 @@ class EmulatedPlant:
         try:
             async with self._shell.running(stop):
                 while not stop.is_set():
-                    for payload in [] if self._link is None else self._link.take():
-                        self._effects += self._core.receive(payload, self._clock.last_moment())
-                    effects, self._effects = self._effects, []
-                    await self._shell.perform(effects)
+                    await self._shell.perform(self.due())
                     await self._shell.rest(None)
         finally:
             self._shell.close()
@@ -128,7 +147,7 @@ class EmulatedPlant:
         except StoreError as error:
             _log.error("%s", error)
         self._shell = DeviceShell(PLANT, self._store, self.tally, self._publish)
-        self._effects.insert(0, Write(self._core.state))
+        self._written = None
 
     def close(self) -> None:
         """Close the store; the plant does not run any more."""
@@ -147,9 +166,6 @@ class EmulatedPlant:
             voltage=told.alive,
             connected=self._link is not None and self._link.link.connected,
         )
-
-    def _price_permille(self, at: EpochSeconds) -> int:
-        return round(price_factor(self._town, at) * 1000)
 
     def _publish(self, message: Publish) -> None:
         if self._link is not None:

@@ -12,7 +12,7 @@ from typing import TypeAlias
 from commonwatt.device import changes as device
 from commonwatt.device.changes import Made
 from commonwatt.device.store import DeviceStore
-from commonwatt.model.ids import MeterId, signed64
+from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.records import EventRecord, Log, unpack_event
 from commonwatt.model.units import EpochSeconds, MilliwattHours
 
@@ -28,11 +28,13 @@ class Slot:
         slot_end: End of the slot.
         levels: Levels of the batteries at that time, by their meters' ids.
         energy: What flowed in the slot; ``None``: nothing was measured in it.
+        dark: Since when meters have had no voltage, if that changed; ``None``: it did not.
     """
 
     slot_end: EpochSeconds
     levels: dict[MeterId, MilliwattHours]
     energy: SlotEnergy | None = None
+    dark: Mapping[MeterId, EpochSeconds] | None = None
 
 
 Change: TypeAlias = device.Change | Slot
@@ -55,7 +57,8 @@ CREATE TABLE truth_event (
 """
     checked: tuple[str, ...] = ("slot",)
     added: Mapping[str, str] = {
-        "truth_energy": "CREATE TABLE truth_energy (slot_end INTEGER PRIMARY KEY, energy TEXT NOT NULL)"
+        "truth_energy": "CREATE TABLE truth_energy (slot_end INTEGER PRIMARY KEY, energy TEXT NOT NULL)",
+        "dark": "CREATE TABLE dark (meter INTEGER PRIMARY KEY, since INTEGER NOT NULL)",
     }
 
     def write(self, connection: sqlite3.Connection, changes: Sequence[object], insert: str) -> None:
@@ -74,6 +77,11 @@ CREATE TABLE truth_event (
             connection.execute("INSERT OR REPLACE INTO slot VALUES (1, ?, ?)", (slot.slot_end, json.dumps(slot.levels)))
             if records := b"".join(row.data for one in made if one.log is Log.HISTORY for row in one.rows):
                 connection.execute(f"{insert} INTO truth VALUES (?, ?)", (slot.slot_end, records))
+        for slot in [change for change in changes if isinstance(change, Slot) and change.dark is not None][-1:]:
+            assert slot.dark is not None
+            connection.execute("DELETE FROM dark")
+            rows = [(signed64(meter), since) for meter, since in slot.dark.items()]
+            connection.executemany("INSERT INTO dark VALUES (?, ?)", rows)
         for slot in [change for change in changes if isinstance(change, Slot) and change.energy is not None]:
             # A slot is recorded once: after a clock was set back, the first energy stays, as the first records do.
             row = (slot.slot_end, json.dumps(slot.energy, separators=(",", ":")))
@@ -89,6 +97,12 @@ def last_slot(store: DeviceStore) -> Slot | None:
     if found is None:
         return None
     return Slot(found[0], {int(meter): level for meter, level in json.loads(found[1]).items()})
+
+
+def dark_since(store: DeviceStore) -> dict[MeterId, EpochSeconds]:
+    """Return since when meters have had no voltage."""
+    rows = store.connection.execute("SELECT meter, since FROM dark ORDER BY meter")
+    return {unsigned64(meter): since for meter, since in rows}
 
 
 def has_slot(store: DeviceStore, slot_end: EpochSeconds) -> bool:

@@ -14,9 +14,9 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
 from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.town.conditions import Conditions
+from commonwatt.town.scenario import FOLDER, load, names
 from commonwatt.town.town import load_town
-from scenarios.conditions import Conditions
-from scenarios.definition import FOLDER, load, names
 from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json, table
 from scenarios.simulation import run as simulate

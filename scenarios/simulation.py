@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
+from commonwatt.town.conditions import Conditions
+from commonwatt.town.scenario import Group
 from commonwatt.town.town import Town
 from gateway.control.strategies.batteries import Batteries
 from meter_sim.physics.boundary import Boundary
@@ -23,8 +25,6 @@ from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 from meter_sim.weather import Weather, seed_of
-from scenarios.conditions import Conditions
-from scenarios.definition import Group
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.policies import Policy
 from scenarios.supply import Utility

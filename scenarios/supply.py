@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
+from commonwatt.town.conditions import Conditions
 from commonwatt.town.town import Town
 from meter_sim.physics.boundary import NO_LIMIT_W
 from meter_sim.physics.places import Places
 from meter_sim.physics.plant import NO_ORDER, Order
 from meter_sim.physics.plant import Plant as PhysicalPlant
 from meter_sim.physics.town import MicrogridsStep
-from scenarios.conditions import Conditions
 from scenarios.policies import Policy
 from utility.supply.buying.situation import MAX_HORIZON, Situation
 from utility.supply.plant import Plant

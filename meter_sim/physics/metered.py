@@ -83,8 +83,10 @@ class MeteredTown:
         else:
             steps, plant = step_town(self._blocks, arrays, inputs, boundaries, self._plant, told)
         reports = {
-            name: self.microgrids[name].report(step, row)
-            for places, step in zip(self._blocks, steps, strict=True)
+            name: self.microgrids[name].report(
+                step, row, voltage=bool(boundary.voltage[row]), closed=bool(boundary.closed[row])
+            )
+            for places, step, boundary in zip(self._blocks, steps, boundaries, strict=True)
             for row, name in enumerate(places.microgrids)
         }
         return reports, plant

@@ -54,6 +54,7 @@ class Step:
         spilled: Sun that nobody could use in the microgrid, by cause.
         imported: Energy from the town; negative: to it.
         generated: Sun used or exported.
+        dark: The meters without voltage: off the grid, with neither sun nor an energy store that could supply them.
     """
 
     levels: dict[MeterId, MilliwattHours]
@@ -67,6 +68,7 @@ class Step:
     spilled: dict[Cause, MilliwattHours]
     imported: MilliwattHours
     generated: MilliwattHours
+    dark: frozenset[MeterId]
 
     def energy(self) -> dict[str, list[MilliwattHours] | dict[str, MilliwattHours]]:
         """Return what flowed, for the truth log: what is empty is left out."""
@@ -132,8 +134,15 @@ class MeteredMicrogrid:
         """Return the places with a desired state at any of their meters."""
         return [any(which(commanded.get(m.id, _NOTHING)) for m in place.meters) for place in self._places]
 
-    def report(self, step: MicrogridsStep, row: int) -> Step:
-        """Return the levels, readings and totals of a slot by meter and location."""
+    def report(self, step: MicrogridsStep, row: int, *, voltage: bool, closed: bool) -> Step:
+        """Return the levels, readings and totals of a slot by meter and location.
+
+        Args:
+            step: The step of the microgrids of its layout.
+            row: Its row.
+            voltage: Whether the town's side of its boundary has voltage.
+            closed: Whether its boundary switch is closed.
+        """
         flows, passed = step.flows, step.exchange
         level, generation, given, received, surplus, pushed, demand, served = (
             _row(values, row)
@@ -178,7 +187,23 @@ class MeteredMicrogrid:
             spilled=_by_cause(passed.spilled, row),
             imported=int(passed.imported[row] - passed.exported[row]),
             generated=sum(generation),
+            dark=frozenset() if voltage and closed else self._dark(served, level, generation, voltage=voltage),
         )
+
+    def _dark(
+        self, served: list[MilliwattHours], level: list[MilliwattHours], sun: list[MilliwattHours], *, voltage: bool
+    ) -> frozenset[MeterId]:
+        """Return the meters without voltage in a microgrid that is off the grid.
+
+        A place that got nothing has no voltage, as the loop then has none. The boundary's meters also have the town's.
+        """
+        dark = [not (served[i] or level[i] or sun[i]) for i in range(len(self._places))]
+        meters = [
+            meter.id for place, is_dark in zip(self._places, dark, strict=True) if is_dark for meter in place.meters
+        ]
+        if all(dark) and not voltage:
+            meters += [meter.id for meter in self._boundary.values()]
+        return frozenset(meters)
 
     def _some(self, values: Array, row: int) -> dict[str, MilliwattHours]:
         """Return the values that are not 0, by location."""

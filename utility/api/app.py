@@ -29,6 +29,7 @@ from utility.store import completeness, reads
 from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letters as kept_dead_letters
+from utility.store.sharing import recorded
 from utility.store.supply_view import supply_view
 
 MAX_READINGS_S = 7 * 86_400
@@ -70,6 +71,7 @@ def make_app(api: Api) -> FastAPI:
     _add_service(app, api)
     _add_registry(app, api)
     _add_data(app, api)
+    _add_sharing(app, api)
     _add_completeness(app, api)
     _add_troubles(app, api)
 
@@ -229,6 +231,24 @@ def _add_data(app: FastAPI, api: Api) -> None:
         """Return the newest events of one meter, newest first."""
         with api.database.reads.begin() as connection:
             return {"events": reads.events(connection, meter[1], meter[0], limit)}
+
+
+def _add_sharing(app: FastAPI, api: Api) -> None:
+    @app.get("/sharing")
+    def sharing(
+        start: Moment, end: Moment, microgrid: MicrogridName | None = None, limit: Limit = 1000
+    ) -> dict[str, object]:
+        """Return who gave and received by sharing in the quarter-hours that begin in ``[start, end)``, newest first.
+
+        By microgrid, milliwatt-hours, from stored readings. Quarter-hours without sharing are not listed. Late readings
+        make a new ``version``; ``complete``: every reading that is needed was there.
+        """
+        _check_range(start, end, MAX_COMPLETENESS_S)
+        if microgrid is not None:
+            _check_microgrid(api.database, microgrid)
+        first, last = -(-start // QUARTER_S), (end - 1) // QUARTER_S
+        with api.database.reads.begin() as connection:
+            return {"sharing": recorded(connection, first, last, microgrid, limit)}
 
 
 def _add_completeness(app: FastAPI, api: Api) -> None:

@@ -18,6 +18,7 @@ from commonwatt.runtime.watchdog import Work
 from utility.ingest.ingest import Ingest
 from utility.jobs.calendar_periods import Seconds
 from utility.jobs.runner import Job, Schedule
+from utility.jobs.sharing import SharingJob
 from utility.jobs.supply import SupplyJob
 from utility.metrics import UtilityMetrics
 from utility.store.compactor import Compactor
@@ -33,6 +34,9 @@ MONTHS_S = 3_600
 
 SUPPLY_S = 60
 """Seconds between two looks at the town's supply; a quarter-hour has one purchase."""
+
+SHARING_S = 300
+"""Seconds between two looks for microgrids' quarter-hours whose sharing is to be recorded."""
 
 log = logging.getLogger(__name__)
 
@@ -70,8 +74,10 @@ class Jobs:
             in_thread=self._in_thread,
             writing=self._writing,
         )
+        self._sharing = SharingJob(database, in_thread=self._in_thread, writing=self._writing)
         self._table = (
             Job(name="supply", cadence=Seconds(SUPPLY_S), catch_up=False, run=self._supply.run),
+            Job(name="sharing", cadence=Seconds(SHARING_S), catch_up=False, run=self._sharing.run),
             Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),

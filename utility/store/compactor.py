@@ -32,6 +32,7 @@ from utility.store.parts import (
 )
 from utility.store.postgres.partitions import make_partitions, month_of
 from utility.store.registry import NOBODY
+from utility.store.sharing import mark_due
 from utility.store.tables import compacted, gap, part
 
 SETTLE_S = 60
@@ -104,6 +105,10 @@ class Compactor:
                 return 0
             note_senders(connection, replacement.senders)
             _mark_gaps(connection, replacement)
+            new = replacement.new
+            mark_due(
+                connection, set(zip(*(new[name].values.tolist() for name in ("quarter", "owner_no")), strict=True))
+            )
         return made
 
 

@@ -1,7 +1,7 @@
 """Stored events: read as records, and as the times when a meter was off."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from sqlalchemy import BigInteger, Connection, Row, Select, bindparam, func, select
@@ -61,6 +61,12 @@ def _events_of() -> Select[Any]:
     ).where(meter.c.no.in_(bindparam("numbers", expanding=True)))
     of = needed.subquery()
     return select(event).join(of, (event.c.meter_no == of.c.no) & event.c.time.between(of.c.low, of.c.high))
+
+
+def events_around(connection: Connection, numbers: Sequence[int], start: int, end: int) -> Iterator[Row[Any]]:
+    """Yield the rows of some meters' events in ``[start, end)``, of the last one before and the first one after."""
+    for some in chunks(numbers):
+        yield from connection.execute(_EVENTS_OF, {"numbers": some, "start": start, "end": end})
 
 
 # Built once: building a statement takes longer than executing it.

@@ -12,7 +12,7 @@ from commonwatt.model.units import EpochSeconds, MilliwattHours, Quarter
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.plant_messages import PlantCommand, PlantQuarter, PlantReport
 from commonwatt.protocol.topics import PLANT
-from utility.changes import ClosePurchase, OpenCommand, SawPlant
+from utility.changes import Change, ClosePurchase, KeepPlantQuarters, OpenCommand, SawPlant
 from utility.store.database import insert_or, upsert
 from utility.store.tables import plant_quarter, plant_seen, purchase
 
@@ -41,10 +41,15 @@ class NewPurchase:
     inputs: dict[str, object]
 
 
-def saw_plant(connection: Connection, seen: SawPlant) -> None:
-    """Store the plant's last report."""
-    row = {"one": 1, "time": seen.time, "report": seen.report.pack().decode()}
-    connection.execute(upsert(connection, plant_seen, "time", "report"), row)
+def write_plant(connection: Connection, changes: Sequence[Change]) -> None:
+    """Write the plant's changes among some changes of the core."""
+    for seen in [change for change in changes if isinstance(change, SawPlant)][-1:]:
+        row = {"one": 1, "time": seen.time, "report": seen.report.pack().decode()}
+        connection.execute(upsert(connection, plant_seen, "time", "report"), row)
+    keep_quarters(connection, [row for one in changes if isinstance(one, KeepPlantQuarters) for row in one.quarters])
+    for closing in [change for change in changes if isinstance(change, ClosePurchase)]:
+        ours = (purchase.c.id == closing.id) & (purchase.c.state == "open")
+        connection.execute(purchase.update().where(ours).values(state=closing.state, outcome=closing.outcome))
 
 
 def last_report(connection: Connection) -> tuple[EpochSeconds, PlantReport] | None:
@@ -118,12 +123,6 @@ def open_purchases(connection: Connection) -> list[OpenCommand]:
     """Return the purchases without an outcome yet, oldest first, as commands to the plant."""
     rows = connection.execute(_OPEN_PURCHASES)
     return [OpenCommand(id=row.id, controller=PLANT, message=row.message, until=row.until) for row in rows]
-
-
-def close_purchase(connection: Connection, closing: ClosePurchase) -> None:
-    """Close a purchase that is open."""
-    ours = (purchase.c.id == closing.id) & (purchase.c.state == "open")
-    connection.execute(purchase.update().where(ours).values(state=closing.state, outcome=closing.outcome))
 
 
 def asked_until(connection: Connection) -> Quarter | None:

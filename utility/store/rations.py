@@ -52,6 +52,11 @@ def timezone_of(connection: Connection) -> str:
     return str(zone or TownTable().timezone)
 
 
+def loss_permille(connection: Connection) -> int:
+    """Return the part of a battery's charge that is lost in the registered town, thousandths."""
+    return int(json.loads(read_setting(connection, TOWN) or "{}").get("charging_loss_permille", 0))
+
+
 def members(
     connection: Connection, quarter: Quarter, like_hours: Sequence[EpochSeconds], limited: frozenset[MicrogridId]
 ) -> list[Member]:

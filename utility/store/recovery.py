@@ -57,6 +57,9 @@ from utility.store.tables import (
     ration,
     series,
     setting,
+    sharing,
+    sharing_due,
+    sharing_quarter,
     tally,
 )
 
@@ -83,6 +86,9 @@ _TAKEN = (
     plant_quarter,
     purchase,
     ration,
+    sharing_due,
+    sharing_quarter,
+    sharing,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 

@@ -121,5 +121,6 @@ def _figures(town: Town) -> dict[str, object]:
         "peak_start_hour": town.table.peak_start_hour,
         "peak_end_hour": town.table.peak_end_hour,
         "peak_factor": town.table.peak_factor,
+        "charging_loss_permille": town.table.charging_loss_permille,
         "average_w_of": {f.value: average_w(town.table, f) for f in Function if average_w(town.table, f)},
     }

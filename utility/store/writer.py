@@ -31,17 +31,7 @@ from commonwatt.model.ids import signed64
 from commonwatt.model.records import EventRecord, Log
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
-from utility.changes import (
-    Append,
-    Change,
-    CloseCommand,
-    ClosePurchase,
-    Committed,
-    KeepDeadLetter,
-    KeepPlantQuarters,
-    SawGateway,
-    SawPlant,
-)
+from utility.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.registry.snapshot import RegistrySnapshot
 from utility.store.bulk import Column, insert_columns
 from utility.store.checks import is_sound, row_crc
@@ -49,9 +39,10 @@ from utility.store.database import Database, insert_in, insert_or, lock_gaps, up
 from utility.store.dead_letters import dead_letter_row
 from utility.store.keys import is_one_of, listed
 from utility.store.parts import chunks
-from utility.store.plant import close_purchase, keep_quarters, saw_plant
+from utility.store.plant import write_plant
 from utility.store.quarantine import QUARANTINED, note_slots
 from utility.store.registry import load_snapshot
+from utility.store.sharing import mark_events
 from utility.store.tables import (
     command,
     dead_letter,
@@ -140,12 +131,7 @@ class _Transaction:
         self._see_gateways(_of(SawGateway, changes))
         for closing in _of(CloseCommand, changes):
             self._close_command(closing)
-        for seen in _of(SawPlant, changes)[-1:]:
-            saw_plant(self._connection, seen)
-        if rows := [row for kept in _of(KeepPlantQuarters, changes) for row in kept.quarters]:
-            keep_quarters(self._connection, rows)
-        for purchase in _of(ClosePurchase, changes):
-            close_purchase(self._connection, purchase)
+        write_plant(self._connection, changes)
         for append in appends:
             # Without good data of the microgrid that it names, a batch counts for its sender.
             named = append.owner if len(append.blocks) or append.events else append.sender
@@ -223,6 +209,8 @@ class _Transaction:
         if new:
             self._connection.execute(insert_or(self._connection, event).on_conflict_do_nothing(), new)
             self._look_again(new)
+            received = max(append.received for append in appends) // QUARTER_S
+            mark_events(self._connection, new, self._registry.controllers, received)
         return contradictions
 
     def _look_again(self, events: Sequence[dict[str, Any]]) -> None:

@@ -16,13 +16,14 @@ from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
 from commonwatt.protocol.commands import Epoch, Held, Kind
 from commonwatt.town.town import Function, Microgrid, Town
+from harness.energy.alone import Alone
 from harness.simulation.energy.feeder import Feeder
 from harness.simulation.fleet import Fleet
 from harness.simulation.network import Broker
-from meter_sim.physics.microgrid import Grid, MicrogridPhysics, Step
+from meter_sim.physics.microgrid import Circumstances, Step
 from meter_sim.switch import BoundarySwitch
 from meter_sim.truth import Slot, last_slot
-from meter_sim.world import World as PhysicalWorld
+from meter_sim.world import levels_after
 
 if TYPE_CHECKING:
     from harness.simulation.energy.world import EnergyWorld
@@ -46,7 +47,7 @@ class EnergyFleet(Fleet):
         self.feeder = Feeder()
         self.boundary = frozenset(m.id for m in microgrid.meters if m.function is Function.BOUNDARY)
         self._described = microgrid
-        self._physics = MicrogridPhysics(town, microgrid)
+        self._physics = Alone(town, microgrid)
         self._delay_s = return_delay_s(microgrid.id, is_public=microgrid.kind == "public")
         self.switch = BoundarySwitch(self._delay_s, is_open=False)
 
@@ -60,10 +61,11 @@ class EnergyFleet(Fleet):
         was_open = any(self.meters[meter].state.bits & State.SWITCH_OPEN for meter in self.boundary)
         self.switch = BoundarySwitch(self._delay_s, is_open=was_open)
         last = last_slot(self.store)
-        self._place = PhysicalWorld(self._physics, self._described, last, self._last_moment())
+        self._stepped_to = self._last_moment() if last is None else last.slot_end
+        self._levels = levels_after(last, self._described, self._physics.initial_levels(self._stepped_to))
         if last is None:
-            self._place.levels = {meter: self._first_level(meter) for meter in self._place.levels}
-        while self._place.slot_end + SLOT_S <= self._last_moment():
+            self._levels = {meter: self._first_level(meter) for meter in self._levels}
+        while self._stepped_to + SLOT_S <= self._last_moment():
             self._step({})
         self.perform(self._slot())
         super().started()
@@ -77,7 +79,7 @@ class EnergyFleet(Fleet):
 
     def measured(self) -> Effects:
         """Step the boundary and the physics; let the boundary's meters sense, and the batteries' know their level."""
-        at = self._place.slot_end
+        at = self._stepped_to
         step = self._step({meter: self._commanded(meter, at) for meter in self.meters})
         effects = self._slot()
         for meter in sorted(self.boundary - self.off):
@@ -90,15 +92,16 @@ class EnergyFleet(Fleet):
 
     def _slot(self) -> Effects:
         """Store the end of the last slot, and the levels."""
-        return [Write(Slot(self._place.slot_end, self._place.levels))]  # type: ignore[arg-type]  # the store's extension
+        return [Write(Slot(self._stepped_to, self._levels))]  # type: ignore[arg-type]  # the store's extension
 
     def _step(self, commanded: Mapping[MeterId, Commanded]) -> Step:
-        at, before = self._place.slot_end, self.switch.is_open
+        at, before = self._stepped_to, self.switch.is_open
         voltage = self.feeder.alive(at)
         held = [held for meter in self.boundary if (held := self._isolation(meter)) is not None]
         self.switch.step(voltage=voltage, held=max(held, key=_pair, default=None), at=at)
         switch = dict.fromkeys(self.boundary, Commanded(isolated=self.switch.is_open))
-        step = self._place.step({**commanded, **switch}, Grid(voltage=voltage))
+        step = self._physics.step(self._levels, at, {**commanded, **switch}, Circumstances(voltage=voltage))
+        self._levels, self._stepped_to = step.levels, at + SLOT_S
         self.world.energy.slot(self, at, step, commanded, was_open=before)
         return step
 

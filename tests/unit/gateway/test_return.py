@@ -77,7 +77,7 @@ def test_each_switch_closes_at_its_time_and_not_before(delays: dict[str, int], s
     boundary = Boundary()
     for time in range(0, STABLE_S + WITHIN_S + 1, 15):
         boundary = boundary.observe(Sensor(voltage=True, is_open=True, heard=time))
-        wanted = wish(boundary, time, commanded=False, stable_s=STABLE_S, delay_s=delays[name])
+        wanted = wish(boundary, time, commanded=False, isolated=False, stable_s=STABLE_S, delay_s=delays[name])
         assert wanted.is_open is (time < STABLE_S + delays[name])
 
 

@@ -7,8 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from commonwatt.model.exceptions import ConfigError
-from scenarios.conditions import Conditions
-from scenarios.definition import load, names
+from commonwatt.town.conditions import Conditions
+from commonwatt.town.scenario import load, names
 
 ZONE = ZoneInfo("America/New_York")
 USUAL = (15, 21, 150)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from commonwatt.town.conditions import Conditions
 from commonwatt.town.file import TownFile
+from commonwatt.town.scenario import load, names
 from commonwatt.town.town import Town, town_of
 from scenarios.cli import app
-from scenarios.conditions import Conditions
-from scenarios.definition import load, names
 from scenarios.figures import KINDS, Figures
 from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json

@@ -82,7 +82,13 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
     with database.reads.begin() as connection:
         assert connection.execute(select(func.count()).select_from(compacted)).scalar() == 1
         assert len(open_commands(connection)) == 1
-    assert done(database) == {"compact": NOW, "gaps": NOW, "months": NOW - NOW % 3600, "supply": NOW - NOW % 60}
+    assert done(database) == {
+        "compact": NOW,
+        "gaps": NOW,
+        "months": NOW - NOW % 3600,
+        "sharing": NOW,
+        "supply": NOW - NOW % 60,
+    }
 
 
 def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) -> None:
@@ -96,6 +102,7 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
         ("compact", NOW, 1),
         ("gaps", NOW, 1),
         ("months", NOW - NOW % 3600, 1),
+        ("sharing", NOW, 1),
         ("supply", NOW - NOW % 60, 1),
     ]
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
@@ -119,7 +126,13 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
     Writer(database).commit([append(blocks({0: 1}))])
     metrics = tick(database, times=2)
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
-    assert done(database) == {"compact": NOW, "gaps": NOW, "months": NOW - NOW % 3600, "supply": NOW - NOW % 60}
+    assert done(database) == {
+        "compact": NOW,
+        "gaps": NOW,
+        "months": NOW - NOW % 3600,
+        "sharing": NOW,
+        "supply": NOW - NOW % 60,
+    }
 
 
 def test_job_that_failed_is_done_by_the_next_tick(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import EpochSeconds
-from scenarios.definition import Group, Outage, Scenario
+from commonwatt.town.scenario import Group, Outage, Scenario
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,8 @@ from commonwatt.config.settings import Settings
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.supply import SupplyState
 
-FOLDER = Path(__file__).with_name("files")
+FOLDER = Path(__file__).parents[2] / "scenarios" / "files"
+"""The scenarios that come with the program; the two packages are always beside each other."""
 
 Hour = Annotated[float, Field(ge=0)]
 """Hours since the scenario's beginning."""

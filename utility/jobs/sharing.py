@@ -1,0 +1,70 @@
+"""The job of sharing: records who gave and received in each microgrid's quarter-hour whose readings were joined (C2).
+
+A quarter-hour is computed when all its readings are there, or two hours after its end; and again when late ones come.
+"""
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+from commonwatt.model.units import QUARTER_S, EpochSeconds
+from utility.sharing.quarter import MeterEntry, SharedQuarter, batteries_of, shared_in, sharing_slots
+from utility.store.database import Database
+from utility.store.job_leases import Turn
+from utility.store.rations import loss_permille
+from utility.store.sharing import Due, due, events_of, meters_by_owner, readings_of, save
+
+SETTLED_S = QUARTER_S
+"""Seconds after a quarter-hour's end before it is computed: its readings are still on their way."""
+
+DEADLINE_S = 7_200
+"""Seconds after a quarter-hour's end from which it is computed with the readings that are there."""
+
+
+class SharingJob:
+    """Computes what is due on the jobs' thread, and writes on the one for writes."""
+
+    def __init__(
+        self, database: Database, *, in_thread: Callable[..., Awaitable[Any]], writing: Callable[..., Awaitable[Any]]
+    ) -> None:
+        self._database = database
+        self._in_thread = in_thread
+        self._writing = writing
+
+    async def run(self, turn: Turn) -> None:
+        """Compute and store everything that is due and ready."""
+        after = (-1, -1)
+        while True:
+            waiting: list[Due] = await self._in_thread(self._due, turn.now, after)
+            if not waiting:
+                return
+            found = await self._in_thread(self._computed, waiting, turn.now)
+            await self._writing(self._save, found, turn.now)
+            after = waiting[-1].quarter, waiting[-1].owner_no
+
+    def _due(self, now: EpochSeconds, after: tuple[int, int]) -> list[Due]:
+        with self._database.reads.begin() as connection:
+            return due(connection, (now - SETTLED_S) // QUARTER_S, after)
+
+    def _computed(self, waiting: Sequence[Due], now: EpochSeconds) -> list[tuple[Due, SharedQuarter]]:
+        with self._database.reads.begin() as connection:
+            meters, loss = meters_by_owner(connection), loss_permille(connection)
+        found = []
+        for one in waiting:
+            result = self._compute(one, meters.get(one.owner_no, []), loss)
+            if result.complete or now >= (one.quarter + 1) * QUARTER_S + DEADLINE_S:
+                found.append((one, result))
+        return found
+
+    def _compute(self, one: Due, meters: Sequence[MeterEntry], loss: int) -> SharedQuarter:
+        batteries = batteries_of(meters)
+        numbers = [battery.meter.no for battery in batteries]
+        with self._database.reads.begin() as connection:
+            events = events_of(connection, numbers, one.quarter)
+        flags = {number: sharing_slots(of, one.quarter) for number, of in events.items()}
+        needed = [meter.no for meter in meters] if any(each.any() for each in flags.values()) else []
+        blocks = readings_of(self._database, needed, one.quarter)
+        return shared_in(batteries, flags, blocks, one.quarter, loss)
+
+    def _save(self, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> int:
+        with self._database.writes.begin() as connection:
+            return save(connection, found, now)

@@ -1,0 +1,207 @@
+"""A quarter-hour of one microgrid's batteries: from blocks and events to what each gave and received (C2, pure).
+
+The division is that of ``commonwatt.settlement.sharing``; this module only makes its arrays.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.records import EventRecord, RecordType, State
+from commonwatt.model.units import QUARTER_S, SLOT_S, SLOTS, MilliwattHours, Quarter
+from commonwatt.settlement.sharing import BatteryReadings, shared
+from commonwatt.town.town import Direction, Function
+
+_Row = NDArray[np.int64]
+_Flags = NDArray[np.bool_]
+_Key = tuple[int, int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class MeterEntry:
+    """A meter of the microgrid, as sharing sees it.
+
+    Attributes:
+        no: Its number in the database.
+        id: Its id.
+        location: Its place.
+        function: The kind of place behind it.
+        direction: The direction it measures.
+        capacity: Capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
+    """
+
+    no: int
+    id: int
+    location: str
+    function: Function
+    direction: Direction
+    capacity: MilliwattHours | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Battery:
+    """A battery with the meters that tell what it gave and received.
+
+    Attributes:
+        meter: Its outgoing meter.
+        incoming: The incoming meter of its place; ``None``: it has none.
+        behind: The incoming meters of the places behind a building or the farm.
+    """
+
+    meter: MeterEntry
+    incoming: MeterEntry | None
+    behind: tuple[MeterEntry, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SharedQuarter:
+    """What the batteries of a microgrid gave and received in a quarter-hour, milliwatt-hours, by meter number.
+
+    Attributes:
+        given: By meter number, where not 0.
+        received: By meter number, where not 0.
+        complete: Whether every reading that it needs was there.
+    """
+
+    given: Mapping[int, MilliwattHours]
+    received: Mapping[int, MilliwattHours]
+    complete: bool
+
+
+NOTHING = SharedQuarter(given={}, received={}, complete=True)
+"""Nothing was shared: no battery had the command."""
+
+
+def batteries_of(meters: Sequence[MeterEntry]) -> list[Battery]:
+    """Return the batteries of a microgrid."""
+    users = [m for m in meters if m.capacity is None and m.direction is Direction.INCOMING]
+    users = [m for m in users if m.function is not Function.BOUNDARY]
+    found = []
+    for meter in meters:
+        if meter.capacity is None or meter.direction is not Direction.OUTGOING:
+            continue
+        own = next((user for user in users if user.location == meter.location), None)
+        behind: tuple[MeterEntry, ...] = ()
+        if meter.function is Function.SOLAR_FARM:
+            behind = tuple(users)
+        elif meter.function is Function.BUILDING:
+            behind = tuple(user for user in users if user.location.startswith(f"{meter.location} "))
+        found.append(Battery(meter=meter, incoming=own, behind=behind))
+    return found
+
+
+def sharing_slots(events: Iterable[tuple[int, EventRecord]], quarter: Quarter) -> _Flags:
+    """Return in which slots of a quarter a meter had the command to share, at the slot's begin or end.
+
+    Args:
+        events: (log generation, event) of the meter: those of the quarter, the last one before and the first one after.
+        quarter: The quarter.
+    """
+    ordered = sorted(events, key=lambda item: (item[1].time, item[0], item[1].record_id))
+    edges = quarter * QUARTER_S + SLOT_S * np.arange(SLOTS + 1)
+    at = np.zeros(SLOTS + 1, np.bool_)
+    for _, event in ordered:
+        at[edges >= event.time] = bool(event.new_state & State.SHARING)
+    changed = [event.time for _, event in ordered if event.new_state & State.SHARING]
+    within = np.zeros(SLOTS, np.bool_)
+    for time in changed:
+        slot = (time - quarter * QUARTER_S) // SLOT_S
+        if 0 <= slot < SLOTS:
+            within[slot] = True
+    return at[:-1] | at[1:] | within
+
+
+def shared_in(
+    batteries: Sequence[Battery],
+    sharing: Mapping[int, _Flags],
+    blocks: Blocks,
+    quarter: Quarter,
+    loss_permille: int,
+) -> SharedQuarter:
+    """Return what a microgrid's batteries shared in a quarter.
+
+    A battery that lacks a reading in a slot gives and receives nothing in it, and the quarter is not complete.
+
+    Args:
+        batteries: The microgrid's batteries.
+        sharing: By meter number, the slots in which it had the command to share; absent: in none.
+        blocks: The microgrid's blocks of the quarter and, for the levels before, of the quarter before.
+        quarter: The quarter.
+        loss_permille: Part of a battery's charge that is lost, thousandths.
+    """
+    if not any(flags.any() for flags in sharing.values()):
+        return NOTHING
+    rows = _Rows(blocks, quarter)
+    columns = [_Column(battery, rows) for battery in batteries]
+    none = np.zeros(SLOTS, np.bool_)
+    there = np.stack([column.there for column in columns], axis=1)
+    found = shared(
+        BatteryReadings(
+            sharing=np.stack([sharing.get(b.meter.no, none) for b in batteries], axis=1) & there,
+            metered_in=np.array([b.incoming is not None for b in batteries]),
+            outgoing=_stacked(columns, "outgoing") * there,
+            incoming=_stacked(columns, "incoming") * there,
+            generation=_stacked(columns, "generation") * there,
+            capacity=np.array([b.meter.capacity or 0 for b in batteries], np.int64),
+            before=_stacked(columns, "before") * there,
+            after=_stacked(columns, "after") * there,
+            behind=_stacked(columns, "behind") * there,
+            loss_permille=loss_permille,
+        )
+    )
+    return SharedQuarter(
+        given=_by_meter(batteries, found.given),
+        received=_by_meter(batteries, found.received),
+        complete=bool(there.all()),
+    )
+
+
+class _Rows:
+    """The values of blocks by meter id, type and quarter."""
+
+    def __init__(self, blocks: Blocks, quarter: Quarter) -> None:
+        self._blocks = blocks
+        self._quarter = quarter
+        self._rows: dict[_Key, int] = {blocks.key(row): row for row in range(len(blocks))}
+
+    def get(self, meter: MeterEntry, kind: RecordType, back: int = 0) -> tuple[_Row, _Flags]:
+        """Return the values of a meter's quarter, or of one ``back`` quarters before, and which are there."""
+        row = self._rows.get((meter.id, int(kind), self._quarter - back))
+        if row is None:
+            return np.zeros(SLOTS, np.int64), np.zeros(SLOTS, np.bool_)
+        there = self._blocks.quality[row] > 0
+        return np.where(there, self._blocks.values[row], 0), there
+
+
+class _Column:
+    """The readings of one battery in a quarter."""
+
+    def __init__(self, battery: Battery, rows: _Rows) -> None:
+        self.outgoing, out_there = rows.get(battery.meter, RecordType.THROUGH)
+        self.generation, sun_there = rows.get(battery.meter, RecordType.GENERATION)
+        self.after, after_there = rows.get(battery.meter, RecordType.STORED)
+        last, last_there = rows.get(battery.meter, RecordType.STORED, back=1)
+        self.before = np.concatenate([last[-1:], self.after[:-1]])
+        before_there = np.concatenate([last_there[-1:], after_there[:-1]])
+        self.incoming = np.zeros(SLOTS, np.int64)
+        self.behind = np.zeros(SLOTS, np.int64)
+        self.there = out_there & sun_there & after_there & before_there
+        if battery.incoming is not None:
+            self.incoming, in_there = rows.get(battery.incoming, RecordType.THROUGH)
+            self.there = self.there & in_there
+        for meter in battery.behind:
+            taken, taken_there = rows.get(meter, RecordType.THROUGH)
+            self.behind = self.behind + taken
+            self.there = self.there & taken_there
+
+
+def _stacked(columns: Sequence[_Column], name: str) -> _Row:
+    return np.stack([getattr(column, name) for column in columns], axis=1)
+
+
+def _by_meter(batteries: Sequence[Battery], energies: _Row) -> dict[int, MilliwattHours]:
+    sums = energies.sum(axis=0).tolist()
+    return {battery.meter.no: energy for battery, energy in zip(batteries, sums, strict=True) if energy}
