@@ -3,6 +3,7 @@
 import gc
 import signal
 from collections.abc import Iterator
+from operator import itemgetter
 from unittest.mock import patch
 
 import pytest
@@ -27,20 +28,32 @@ def _ports_and_forks() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the tests of a file in one process, since they may share a running town; distribute simulated worlds.
+    """Run the tests of a file in one process, since they may share a running town; mix the files of each folder.
 
-    The worlds come last: short tests, each by itself, keep all processes busy to the end.
+    Tests of real processes mostly wait, all others calculate: mixed, they use the processors from begin to end. Each
+    simulated world is by itself: short tests at the end keep all processes busy.
     """
-    items.sort(key=_is_simulated)
+    groups: dict[str, dict[str, list[pytest.Item]]] = {}
     for item in items:
-        if not _is_simulated(item):
-            item.add_marker(pytest.mark.xdist_group("/".join(item.path.parts[-2:])))
+        folder, name = item.path.parts[-2:]
+        if folder == "simulation":
+            name = item.name
+        else:
+            item.add_marker(pytest.mark.xdist_group(f"{folder}/{name}"))
+        kind = folder if folder in _ENDS else "others"
+        groups.setdefault(kind, {}).setdefault(f"{folder}/{name}", []).append(item)
+    places = [
+        (_ENDS[kind] * n / len(files), group)
+        for kind, files in groups.items()
+        for n, group in enumerate(files.values())
+    ]
+    items[:] = [item for _, group in sorted(places, key=itemgetter(0)) for item in group]
+
+
+_ENDS = {"integration": 0.8, "others": 0.9, "simulation": 1.0}
+"""Shares of the order within which the tests of a kind are spread."""
 
 
 def pytest_collection_finish() -> None:
     """Keep modules and thousands of collected tests, which stay to the end, out of every garbage collection."""
     gc.freeze()
-
-
-def _is_simulated(item: pytest.Item) -> bool:
-    return item.path.parent.name == "simulation"

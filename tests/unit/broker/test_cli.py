@@ -4,7 +4,6 @@ import contextlib
 import json
 import signal
 import socket
-import subprocess
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -14,9 +13,11 @@ import pytest
 
 from commonwatt.identity.devices import Device, Role, digest, save_devices
 from harness.network.mqtt_raw import PINGREQ_PACKET, RawClient
-from harness.network.waiting import free_port
+from harness.network.waiting import ended, eventually, free_port
+from harness.real import forks
 
-WAIT_S = 10.0
+WAIT_S = 30.0
+BROKER = [sys.executable, "-c", "from broker.cli import app; app()"]
 TOKEN = b"its-token"
 
 
@@ -26,21 +27,15 @@ class Command:
     def __init__(self, folder: Path, text: str) -> None:
         config = folder / "broker.toml"
         config.write_text(text)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from broker.cli import app; app()", "run", "--config", str(config)],
-            cwd=Path(__file__).parents[3],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        self._out, self._errors = folder / "out", folder / "errors"
+        self.process = forks.start([*BROKER, "run", "--config", str(config)], self._out, self._errors)
 
     def first_line(self) -> str:
-        assert self.process.stdout is not None
-        return self.process.stdout.readline()
+        eventually(lambda: "\n" in self._out.read_text())
+        return self._out.read_text().splitlines(keepends=True)[0]
 
     def finish(self, within_s: float = WAIT_S) -> tuple[int, str]:
-        _, errors = self.process.communicate(timeout=within_s)
-        return self.process.returncode, errors
+        return ended(self.process, within_s), self._errors.read_text()
 
 
 @pytest.fixture
@@ -55,7 +50,7 @@ def command(tmp_path: Path) -> Iterator[Callable[[str], Command]]:
     for each in started:
         if each.process.poll() is None:
             each.process.kill()
-        each.process.communicate()
+        each.process.wait()
 
 
 def register(folder: Path) -> None:
@@ -124,13 +119,7 @@ def test_the_broker_names_what_is_wrong_in_its_files(command: Callable[[str], Co
 
 
 def test_the_help_says_who_may_connect_and_how() -> None:
-    help_text = subprocess.run(
-        [sys.executable, "-c", "from broker.cli import app; app()", "run", "--help"],
-        cwd=Path(__file__).parents[3],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
+    help_text = forks.run([*BROKER, "run", "--help"], check=True).stdout
     help_text = " ".join(help_text.replace("│", " ").split())
     assert "commonwatt utility register" in help_text
     assert "--config" in help_text
