@@ -12,6 +12,7 @@ from commonwatt.model.records import RecordType, Rejection
 from commonwatt.protocol.dead_letters import DeadLetterSource
 from commonwatt.protocol.heartbeats import Month
 from commonwatt.protocol.meter_messages import Refusal
+from gateway.control.plausibility import Doubt
 from gateway.core import Gateway
 from gateway.store.tables import COLUMNS
 
@@ -101,9 +102,7 @@ class _GatewayMetrics(Collector):
         )
         yield from _line(gateway, figures.month)
         yield from _time(gateway)
-        decision = gateway.manager.decision
-        roles = {"donor": len(decision.donors), "receiver": len(decision.receivers)}
-        yield _gauges("batteries", "Batteries that share or receive, by role.", "role", roles)
+        yield from _control(gateway)
 
 
 def _delivery(gateway: Gateway) -> Iterator[Metric]:
@@ -237,6 +236,18 @@ def _time(gateway: Gateway) -> Iterator[Metric]:
         "Times the utility or NTP reported a different time that the gateway did not follow.",
         gateway.time.counts.contradictions,
     )
+
+
+def _control(gateway: Gateway) -> Iterator[Metric]:
+    """Yield which batteries share, which can't, and whether the microgrid decides alone."""
+    manager = gateway.manager
+    roles = {"donor": len(manager.decision.donors), "receiver": len(manager.decision.receivers)}
+    yield _gauges("batteries", "Batteries that share or receive, by role.", "role", roles)
+    found = [recorded.doubt for recorded in manager.recorded.values()]
+    doubts = {doubt.name.lower(): found.count(doubt) for doubt in Doubt}
+    text = "Batteries that take no part because their stored levels can't be, by the reason."
+    yield _gauges("doubted_batteries", text, "reason", doubts)
+    yield _gauge("alone", "1 while the utility does not answer and the microgrid decides alone.", manager.alone)
 
 
 def make_registry(

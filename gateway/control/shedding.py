@@ -26,7 +26,7 @@ DAY_H = 24.0
 """Hours of average use that a full battery stores (T1, T2)."""
 
 RETURN_FACTOR = 1.25
-"""While places are off, a rung ends at so many times its hours: a place does not come and go."""
+"""A rung that is in force ends at so many times its hours: a place does not come and go."""
 
 
 class Priority(IntEnum):
@@ -95,16 +95,27 @@ def hours_left(islands: Islands) -> npt.NDArray[np.float64]:
 
 def shed(islands: Islands, time: EpochSeconds) -> Flags:
     """Return which places are off at a time, (M, P)."""
-    hours = hours_left(islands)
-    hours = np.where(islands.off.any(axis=1), hours / RETURN_FACTOR, hours)
+    hours, rank = hours_left(islands), _rank(islands.priority)
+    held = {each: _groups_off(islands, rank, each) for each in (Priority.APARTMENT, Priority.HOUSE)}
+    has_apartments = (islands.priority == Priority.APARTMENT).any(axis=1)
     groups_off = np.zeros((len(hours), len(Priority)), dtype=np.int64)
     for rung in LADDER:
-        groups_off[hours < rung.below_h] = (0, rung.apartments, rung.houses)
+        in_force = held[Priority.HOUSE] >= rung.houses
+        if rung.apartments:
+            in_force = np.where(has_apartments, held[Priority.APARTMENT] >= rung.apartments, in_force)
+        below_h = np.where(in_force, rung.below_h * RETURN_FACTOR, rung.below_h)
+        groups_off[hours < below_h] = (0, rung.apartments, rung.houses)
     off = np.take_along_axis(groups_off, islands.priority, axis=1)
-    turn = time // TURN_S + islands.number[:, None] + _rank(islands.priority)
+    turn = time // TURN_S + islands.number[:, None] + rank
     gives = islands.known & (islands.level > islands.floor)
     result: Flags = (turn % GROUPS < off) & ~gives
     return result
+
+
+def _groups_off(islands: Islands, rank: Energies, priority: Priority) -> Energies:
+    """Return how many groups of places of a priority are off now, (M,)."""
+    off = islands.off & (islands.priority == priority)
+    return np.asarray(sum((off & (rank % GROUPS == group)).any(axis=1).astype(np.int64) for group in range(GROUPS)))
 
 
 def _rank(priority: Energies) -> Energies:

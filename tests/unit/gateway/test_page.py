@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from gateway.control.plausibility import WORDS, Doubt
 from gateway.page.document import SHOWN_BATTERIES, all_batteries, all_meters, login, overview, waiting
 from gateway.page.html import Html, el, html
 from gateway.page.sharing_words import batteries, summary
@@ -220,6 +221,21 @@ def test_a_battery_that_can_not_take_part_says_why(state: dict[str, object], rea
     add_battery(view, "5", "house 5", 90, available=False, **state)
     assert why(view)["house 5"] == ("out", reason)
     assert summary(view).endswith("1 battery can't take part.")
+
+
+def test_a_battery_whose_level_can_not_be_says_why() -> None:
+    view = sharing_town()
+    add_battery(view, "5", "house 5", 90, available=False)
+    view["batteries"]["5"] |= {"doubt": "frozen", "role": "out", "why": WORDS[Doubt.FROZEN]}
+    assert why(view)["house 5"] == ("out", WORDS[Doubt.FROZEN])
+    assert summary(view).endswith("1 battery can't take part.")
+
+
+def test_batteries_that_are_ready_to_share_without_the_utility_say_so() -> None:
+    view = empty()
+    add_battery(view, "1", "house 1", 90)
+    view["batteries"]["1"]["role"] = "gives"
+    assert summary(view) == "house 1 is ready to share: the utility does not answer."
 
 
 @pytest.mark.parametrize(

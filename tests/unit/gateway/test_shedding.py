@@ -66,6 +66,15 @@ def test_a_black_start_returns_apartments_before_houses_and_nobody_comes_and_goe
     assert returns == [(0, 4, 4), (0, 4, 4), (0, 2, 4), (0, 2, 4), (0, 0, 2), (0, 0, 2), (0, 0, 0)]
 
 
+def test_a_rung_in_force_does_not_bring_the_next_one_sooner() -> None:
+    first = island(3.9)
+    for hours in (2.4, 2.1):
+        assert counts(replace(island(hours), off=shed(first, 0))) == (0, 0, 2)
+    second = shed(island(1.9), 0)
+    assert counts(replace(island(1.2), off=second)) == (0, 2, 4)
+    assert counts(replace(island(2.4), off=second)) == (0, 2, 4)
+
+
 def test_every_place_is_off_equally_long_and_neighbours_at_other_times() -> None:
     for hours, groups in ((3, 1), (0.5, 2)):
         total = sum(shed(island(hours), turn * TURN_S)[0].astype(int) for turn in range(2 * GROUPS))

@@ -69,6 +69,7 @@ def cells(shown: str) -> list[str]:
     [
         ({"cmd": "schedule", "periods": {"relay_s": 900}}, "schedule relay_s=900"),
         ({"cmd": "schedule", "periods": {"relay_s": None}}, "schedule relay_s=as in its file"),
+        ({"cmd": "schedule", "periods": {}, "meters": "lossless"}, "schedule meters lossless"),
         ({"cmd": "aggregate"}, "aggregate"),
         ({"cmd": "aggregate", "at": "meters", "mode": "lossy", "for_s": 600}, "aggregate at meters, lossy, for 600 s"),
         ({"cmd": "deaggregate"}, "deaggregate"),

@@ -228,6 +228,18 @@ def test_an_earlier_schedule_keeps_the_periods_a_later_one_does_not_set(database
     assert states(database) == {"c1": "superseded", "c2": "open", "c3": "superseded", "c4": "open"}
 
 
+def test_a_later_schedule_of_the_meters_aggregation_replaces_only_that(database: Database) -> None:
+    give(database, 1, cmd="schedule", periods={"relay_s": 60}, meters="lossless")
+    give(database, 2, cmd="schedule", periods={}, meters="lossless")
+    give(database, 3, cmd="schedule", periods={}, meters="none")
+    assert states(database) == {"c1": "open", "c2": "superseded", "c3": "open"}
+    with database.reads.begin() as connection:
+        first = unpack_json(ControllerCommand, open_commands(connection)[0].message.encode())
+    assert (first.periods, first.meters) == ({"relay_s": 60}, None)
+    give(database, 4, cmd="schedule", periods={"relay_s": 900})
+    assert states(database) == {"c1": "superseded", "c2": "superseded", "c3": "open", "c4": "open"}
+
+
 def test_compaction_makes_one_part_and_the_view_shows_it(database: Database) -> None:
     writer = Writer(database)
     for slot in range(60):
