@@ -102,7 +102,7 @@ class World:
             self.plant.slot(at)
         self.clock.follow(at + SLOT_S)
         await self.deliver()
-        await self.jobs.tick()
+        await self.jobs.tick_supply()
         await self.ingest.poll()
         for topic, payload in self.sent:
             if plant and topic == "cw1/plant/d/cmd":
@@ -191,7 +191,7 @@ def test_a_lost_outcome_is_sent_again_and_buys_nothing_twice(database: Database)
     play(World(database), story)
 
 
-KILLS = 14
+KILLS = 8
 """Write transactions from the quarter-hour's start to the closed purchase, with a margin."""
 
 
@@ -207,7 +207,7 @@ def test_a_utility_killed_at_any_commit_buys_each_quarter_once(database: Databas
         for number in range(KILLS):
             begin = START + number * QUARTER_S
             writes.done, writes.kill = 0, (number + 1, when)
-            while world.clock.now() < begin + 180:
+            while world.clock.now() < begin + 150:
                 try:
                     await world.step()
                 except Killed:
@@ -217,7 +217,7 @@ def test_a_utility_killed_at_any_commit_buys_each_quarter_once(database: Databas
                     world.sent.clear()
                     await world.start()
             # Only the plant goes on to the quarter's end.
-            world.plant.slots(begin + 180, begin + QUARTER_S)
+            world.plant.slots(begin + 150, begin + QUARTER_S)
             world.clock.follow(begin + QUARTER_S)
         assert kills == KILLS
         rows = {row.quarter: row for row in world.rows()}
@@ -397,3 +397,20 @@ def test_people_and_programs_see_what_is_bought_and_why(
     world = World(database, rationing="aces")
     monkeypatch.setattr(options, "load_clock", lambda _: world.clock)
     play(world, story)
+
+
+def test_a_purchase_does_not_wait_for_the_housekeeping(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: World) -> None:
+        answers = asyncio.Event()
+
+        async def compact(**_: object) -> None:
+            await answers.wait()
+
+        monkeypatch.setattr(world.jobs._schedule, "tick", compact)
+        housekeeping = asyncio.create_task(world.jobs.tick())
+        await world.until(START + 120)
+        assert [row.state for row in world.rows()] == ["done", "done"]
+        answers.set()
+        await housekeeping
+
+    play(World(database), story)
