@@ -145,7 +145,7 @@ def _enroll(data: Path, town: Town) -> None:
     gateways = [(name, f"{name}/gateway.pem") for name in town.microgrids]
     wanted = [
         Wanted(kind=Kind.DEVICE, name=name, file=file, lifetime_s=_CERTIFIED_S)
-        for name, file in [*gateways, ("utility", "utility/utility.pem")]
+        for name, file in [*gateways, ("utility", "utility/utility.pem"), ("plant", "plant/plant.pem")]
     ]
     addresses = ("127.0.0.1", "localhost")
     wanted.append(

@@ -14,7 +14,7 @@ from commonwatt.model.exceptions import ConfigError
 from harness.real.enrolled import DAY_S, now
 
 TOWN = 'microgrid = [{id = "r", kind = "residential", count = 2, houses = 1}]\n'
-FILES = {"head-end/broker.pem", "r001/gateway.pem", "r002/gateway.pem", "utility/utility.pem"}
+FILES = {"head-end/broker.pem", "r001/gateway.pem", "r002/gateway.pem", "utility/utility.pem", "plant/plant.pem"}
 
 
 def test_whoever_meets_at_the_head_end_has_a_certificate_that_lasts(tmp_path: Path) -> None:

@@ -414,3 +414,23 @@ def test_a_purchase_does_not_wait_for_the_housekeeping(database: Database, monke
         await housekeeping
 
     play(World(database), story)
+
+
+def test_a_storm_that_an_operator_announces_fills_the_battery(
+    database: Database, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(world: World) -> None:
+        await world.until(START)
+        assert command("storm", "--for", "7200").startswith("storm from 2026-09-21 15:00:00Z to 2026-09-21 17:00:00Z")
+        await world.until(START + 120)
+        row = world.rows()[-1]
+        assert row.reason.startswith("storm: ")
+        assert json.loads(row.inputs)["storm"] == [START, START + 7200]
+        assert "storm from 2026-09-21 15:00:00Z" in command("supply")
+        assert command("storm", "--off") == "no storm"
+        await world.until(START + QUARTER_S + 120)
+        assert not world.rows()[-1].reason.startswith("storm: ")
+
+    world = World(database, buying="planner")
+    monkeypatch.setattr(options, "load_clock", lambda _: world.clock)
+    play(world, story)
