@@ -153,7 +153,11 @@ class Service:
     def _tick(self, watchdog: Watchdog) -> None:
         watchdog.watch("scheduler", self._ticker.steps.mark)
         watchdog.on_jump.append(self._ticker.clock_jumped)
-        for name, work, period_s in (("poll", self._poll, POLL_S), ("jobs", self._jobs.tick, TICK_S)):
+        for name, work, period_s in (
+            ("poll", self._poll, POLL_S),
+            ("supply", self._jobs.tick_supply, TICK_S),
+            ("jobs", self._jobs.tick, TICK_S),
+        ):
             self._ticker.every(name, max(_SHORTEST_REAL_S, self._clock.real_s(period_s)), work)
         self._ticker.start()
 

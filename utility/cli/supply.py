@@ -13,7 +13,8 @@ from commonwatt.protocol.dead_letter_words import wanted
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.cli.options import ConfigOption, from_file
 from utility.store.sharing import recorded
-from utility.store.supply_view import supply_view
+from utility.store.supply_view import announce_storm, supply_view
+from utility.supply.buying.situation import Storm
 
 app = typer.Typer()
 
@@ -35,9 +36,33 @@ def supply(config: ConfigOption, limit: LimitOption = 12, as_json: JsonOption = 
         typer.echo(_plant_text(found["plant"]))
         if found["no_purchase"]:
             typer.echo(f"no purchase for this quarter-hour: {found['no_purchase']}")
+        if found["storm"]:
+            typer.echo("storm from {} to {}".format(*map(moment, found["storm"])))
         columns = ("start", "planned", "bought", "price", "policy", "state", "reason")
         show("purchases", [_purchase_row(row) for row in found["purchases"]], columns)
         show("rations", [_ration_row(row) for row in found["rations"]], ("controller", "supply", "limit", "reason"))
+
+
+@app.command()
+@flowing
+def storm(
+    config: ConfigOption,
+    start: Annotated[
+        int | None, typer.Option(min=0, max=MAX_EPOCH, help="When it is expected, UTC epoch seconds; else now.")
+    ] = None,
+    for_s: Annotated[int, typer.Option("--for", min=900, help="For how many seconds.")] = 43_200,
+    off: Annotated[bool, typer.Option("--off", help="No storm is expected any more.")] = False,
+) -> None:
+    """Announce a storm: `planner` has the plant's battery full when it comes, and holds it until its end.
+
+    The other policies of buying do not use it. A later announcement replaces an earlier one.
+    """
+    with errors_reported(), from_file(config) as (database, clock):
+        begin = int(clock.now()) if start is None else start
+        expected = None if off else Storm(start=begin, end=begin + for_s)
+        with database.writes.begin() as connection:
+            announce_storm(connection, expected)
+    typer.echo("no storm" if expected is None else f"storm from {moment(expected.start)} to {moment(expected.end)}")
 
 
 def _plant_text(plant: dict[str, Any] | None) -> str:

@@ -3,11 +3,11 @@
 A quarter-hour is computed when all its readings are there, or two hours after its end; and again when late ones come.
 """
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds
-from utility.sharing.quarter import MeterEntry, SharedQuarter, batteries_of, shared_in, sharing_slots
+from utility.sharing.quarter import NOTHING, MeterEntry, SharedQuarter, batteries_of, shared_in, sharing_slots
 from utility.store.database import Database
 from utility.store.job_leases import Turn
 from utility.store.rations import loss_permille
@@ -18,6 +18,9 @@ SETTLED_S = QUARTER_S
 
 DEADLINE_S = 7_200
 """Seconds after a quarter-hour's end from which it is computed with the readings that are there."""
+
+
+_Town = tuple[Mapping[int, Sequence[MeterEntry]], int]
 
 
 class SharingJob:
@@ -33,11 +36,12 @@ class SharingJob:
     async def run(self, turn: Turn) -> None:
         """Compute and store everything that is due and ready."""
         after = (-1, -1)
+        town = await self._in_thread(self._town)
         while True:
             waiting: list[Due] = await self._in_thread(self._due, turn.now, after)
             if not waiting:
                 return
-            found = await self._in_thread(self._computed, waiting, turn.now)
+            found = await self._in_thread(self._computed, town, waiting, turn.now)
             await self._writing(self._save, found, turn.now)
             after = waiting[-1].quarter, waiting[-1].owner_no
 
@@ -45,9 +49,13 @@ class SharingJob:
         with self._database.reads.begin() as connection:
             return due(connection, (now - SETTLED_S) // QUARTER_S, after)
 
-    def _computed(self, waiting: Sequence[Due], now: EpochSeconds) -> list[tuple[Due, SharedQuarter]]:
+    def _town(self) -> _Town:
+        """Return the meters by microgrid, and the part of a charge that is lost."""
         with self._database.reads.begin() as connection:
-            meters, loss = meters_by_owner(connection), loss_permille(connection)
+            return meters_by_owner(connection), loss_permille(connection)
+
+    def _computed(self, town: _Town, waiting: Sequence[Due], now: EpochSeconds) -> list[tuple[Due, SharedQuarter]]:
+        meters, loss = town
         found = []
         for one in waiting:
             result = self._compute(one, meters.get(one.owner_no, []), loss)
@@ -61,8 +69,9 @@ class SharingJob:
         with self._database.reads.begin() as connection:
             events = events_of(connection, numbers, one.quarter)
         flags = {number: sharing_slots(of, one.quarter) for number, of in events.items()}
-        needed = [meter.no for meter in meters] if any(each.any() for each in flags.values()) else []
-        blocks = readings_of(self._database, needed, one.quarter)
+        if not any(each.any() for each in flags.values()):
+            return NOTHING
+        blocks = readings_of(self._database, [meter.no for meter in meters], one.quarter)
         return shared_in(batteries, flags, blocks, one.quarter, loss)
 
     def _save(self, found: Sequence[tuple[Due, SharedQuarter]], now: EpochSeconds) -> int:

@@ -28,7 +28,7 @@ from utility.store.plant import (
     quarters_between,
 )
 from utility.store.rations import NewRation, count_limited, members, tell, timezone_of, told
-from utility.store.supply_view import WORDS
+from utility.store.supply_view import WORDS, announced_storm
 from utility.supply.announcing import Told, must_tell
 from utility.supply.buying.policies import POLICIES
 from utility.supply.deciding import (
@@ -119,6 +119,7 @@ class SupplyJob:
                 quarters=quarters_between(connection, quarter - HISTORY_QUARTERS, quarter - 1),
                 zone=ZoneInfo(timezone_of(connection)),
                 reserve_permille=self._settings.reserve_permille,
+                storm=announced_storm(connection, now),
             )
             return facts, has_purchase(connection, quarter)
 

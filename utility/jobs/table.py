@@ -75,21 +75,31 @@ class Jobs:
             writing=self._writing,
         )
         self._sharing = SharingJob(database, in_thread=self._in_thread, writing=self._writing)
-        self._table = (
-            Job(name="supply", cadence=Seconds(SUPPLY_S), catch_up=False, run=self._supply.run),
+        # A purchase must not wait for a backlog that is compacted.
+        urgent = (Job(name="supply", cadence=Seconds(SUPPLY_S), catch_up=False, run=self._supply.run),)
+        housekeeping = (
             Job(name="sharing", cadence=Seconds(SHARING_S), catch_up=False, run=self._sharing.run),
             Job(name="compact", cadence=Seconds(settings.compact_s), catch_up=False, run=self._compact),
             Job(name="gaps", cadence=Seconds(settings.gaps_s), catch_up=False, run=self._find_gaps),
             Job(name="months", cadence=Seconds(MONTHS_S), catch_up=False, run=self._see_to_months, frees_disk=True),
         )
-        self._schedule = Schedule(
-            table=self._table, database=database, clock=clock, in_thread=ingest.in_thread, failed=self._failed
+        self._table = (*urgent, *housekeeping)
+        self._urgent, self._schedule = (
+            Schedule(table=table, database=database, clock=clock, in_thread=ingest.in_thread, failed=self._failed)
+            for table in (urgent, housekeeping)
         )
         self._is_counted = False
         metrics.expect_jobs([job.name for job in self._table])
 
+    async def tick_supply(self) -> None:
+        """Run the job of the town's supply if it is due; not with a damaged database or a full disk."""
+        health = self._ingest.health
+        if not health.damaged:
+            is_trusted = self._ingest.trust is not Trust.NONE
+            await self._urgent.tick(is_trusted=is_trusted, is_full=bool(health.alarms()))
+
     async def tick(self) -> None:
-        """Run the due jobs; none while the database is damaged, and with a full disk only jobs that free space."""
+        """Run the due housekeeping; none with a damaged database, and on a full disk only jobs that free space."""
         health = self._ingest.health
         if health.damaged:
             return

@@ -132,8 +132,6 @@ def shared_in(
         quarter: The quarter.
         loss_permille: Part of a battery's charge that is lost, thousandths.
     """
-    if not any(flags.any() for flags in sharing.values()):
-        return NOTHING
     rows = _Rows(blocks, quarter)
     columns = [_Column(battery, rows) for battery in batteries]
     none = np.zeros(SLOTS, np.bool_)

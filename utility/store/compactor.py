@@ -104,11 +104,10 @@ class Compactor:
                 transaction.rollback()
                 return 0
             note_senders(connection, replacement.senders)
+            # Before the lock of gaps, as the writer does: else the two could deadlock on a server.
+            owners = (replacement.new[name].values.tolist() for name in ("quarter", "owner_no"))
+            mark_due(connection, set(zip(*owners, strict=True)))
             _mark_gaps(connection, replacement)
-            new = replacement.new
-            mark_due(
-                connection, set(zip(*(new[name].values.tolist() for name in ("quarter", "owner_no")), strict=True))
-            )
         return made
 
 

@@ -40,6 +40,7 @@ from utility.store.parts import as_rows, summaries
 from utility.store.registration import TOWN
 from utility.store.registry import REVISION, registry_changed
 from utility.store.retention import KEPT_FROM
+from utility.store.supply_view import STORM
 from utility.store.tables import (
     command,
     compacted,
@@ -65,7 +66,7 @@ from utility.store.tables import (
 
 ROWS_AT_A_TIME = 1_000
 
-_SETTINGS = (TOWN, REVISION, KEPT_FROM)
+_SETTINGS = (TOWN, REVISION, KEPT_FROM, STORM)
 """Settings that are copied, all JSON; the others concern only the old database."""
 
 _TAKEN = (

@@ -23,8 +23,8 @@ from utility.store.events import event_of, events_around
 from utility.store.parts import PartReader, select_parts
 from utility.store.tables import controller, meter, sharing, sharing_due, sharing_quarter
 
-MAX_DUE = 2_000
-"""Most microgrid quarters read at once."""
+MAX_DUE = 200
+"""Most microgrid quarters computed in one step; other jobs' steps come between."""
 
 MAX_LATE_QUARTERS = 96
 """Quarters after a late event of sharing that are computed again: a command to share ends within a day."""

@@ -1,17 +1,37 @@
 """The town's supply for people and programs: the plant, the purchases with their reasons, the rations."""
 
+import json
 from typing import Any
 
 from sqlalchemy import Connection
 
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.plant_messages import PlantReport
-from utility.store.database import read_setting
+from utility.store.database import read_setting, save_setting
 from utility.store.plant import last_report, purchases
 from utility.store.rations import rations
+from utility.supply.buying.situation import Storm
 
 WORDS = "supply"
 """Setting with the reason why the present quarter-hour has no purchase; empty: it has one, or none was looked for."""
+
+
+STORM = "storm"
+"""Setting with the storm that an operator has announced, JSON: [start, end], epoch seconds."""
+
+
+def announced_storm(connection: Connection, now: EpochSeconds) -> Storm | None:
+    """Return the announced storm; ``None``: there is none, or it is over."""
+    found = read_setting(connection, STORM)
+    if not found:
+        return None
+    start, end = json.loads(found)
+    return Storm(start=start, end=end) if now < end else None
+
+
+def announce_storm(connection: Connection, storm: Storm | None) -> None:
+    """Store the announced storm in place of an earlier one; ``None``: there is none any more."""
+    save_setting(connection, STORM, "" if storm is None else json.dumps([storm.start, storm.end]))
 
 
 def supply_view(connection: Connection, now: EpochSeconds, limit: int) -> dict[str, Any]:
@@ -24,10 +44,12 @@ def supply_view(connection: Connection, now: EpochSeconds, limit: int) -> dict[s
     """
     seen = last_report(connection)
     newest = purchases(connection, limit)
+    storm = announced_storm(connection, now)
     is_bought = bool(newest) and newest[0]["quarter"] == now // QUARTER_S
     return {
         "time": now,
         "plant": None if seen is None else {"age_s": now - seen[0], **_figures(seen[1], now)},
+        "storm": None if storm is None else [storm.start, storm.end],
         "no_purchase": None if is_bought else (read_setting(connection, WORDS) or "not looked at yet"),
         "purchases": [{"start": int(row["quarter"]) * QUARTER_S, **row} for row in newest],
         "rations": rations(connection, now),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from commonwatt.model.units import QUARTER_S, SLOTS, EpochSeconds, MicrogridId, MilliwattHours, Quarter
 from commonwatt.model.words import moment
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
-from utility.supply.buying.situation import MAX_HORIZON, Policy, Purchase, Situation
+from utility.supply.buying.situation import MAX_HORIZON, Policy, Purchase, Situation, Storm
 from utility.supply.local_time import DAY_QUARTERS
 from utility.supply.plant import Plant
 from utility.supply.rationing import Member, Ration, Rationing
@@ -45,6 +45,7 @@ class Facts:
         quarters: What the plant measured in finished quarters, oldest first.
         zone: The town's time zone.
         reserve_permille: Level that is kept, thousandths of the capacity.
+        storm: A storm that an operator has announced; ``None``: none.
     """
 
     now: EpochSeconds
@@ -53,6 +54,7 @@ class Facts:
     quarters: Sequence[PlantQuarter]
     zone: ZoneInfo
     reserve_permille: int
+    storm: Storm | None = None
 
     @property
     def quarter(self) -> Quarter:
@@ -150,6 +152,7 @@ def situation_of(facts: Facts) -> Situation:
         credit=_BASE_PRICE,
         history=history_of(facts.quarters, facts.quarter),
         zone=facts.zone,
+        storm=facts.storm,
     )
 
 
@@ -178,6 +181,7 @@ def inputs_of(facts: Facts, situation: Situation) -> dict[str, object]:
         "expected": situation.expected,
         "history": len(situation.history),
         "report_age_s": facts.now - received,
+        "storm": None if facts.storm is None else [facts.storm.start, facts.storm.end],
     }
 
 

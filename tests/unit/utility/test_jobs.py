@@ -87,7 +87,6 @@ def test_tick_does_each_job_once_in_its_period(database: Database) -> None:
         "gaps": NOW,
         "months": NOW - NOW % 3600,
         "sharing": NOW,
-        "supply": NOW - NOW % 60,
     }
 
 
@@ -103,7 +102,6 @@ def test_a_utility_that_was_off_for_a_week_keeps_house_once(database: Database) 
         ("gaps", NOW, 1),
         ("months", NOW - NOW % 3600, 1),
         ("sharing", NOW, 1),
-        ("supply", NOW - NOW % 60, 1),
     ]
     assert metrics.registry.get_sample_value("commonwatt_utility_compacted_blocks_total") == 1
     assert metrics.registry.get_sample_value("commonwatt_utility_job_periods_overdue", {"task": "compact"}) == 0
@@ -131,7 +129,6 @@ def test_jobs_go_on_after_the_clock_was_once_ahead(database: Database) -> None:
         "gaps": NOW,
         "months": NOW - NOW % 3600,
         "sharing": NOW,
-        "supply": NOW - NOW % 60,
     }
 
 

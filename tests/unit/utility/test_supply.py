@@ -102,7 +102,7 @@ class World:
             self.plant.slot(at)
         self.clock.follow(at + SLOT_S)
         await self.deliver()
-        await self.jobs.tick()
+        await self.jobs.tick_supply()
         await self.ingest.poll()
         for topic, payload in self.sent:
             if plant and topic == "cw1/plant/d/cmd":
@@ -191,7 +191,7 @@ def test_a_lost_outcome_is_sent_again_and_buys_nothing_twice(database: Database)
     play(World(database), story)
 
 
-KILLS = 14
+KILLS = 8
 """Write transactions from the quarter-hour's start to the closed purchase, with a margin."""
 
 
@@ -207,7 +207,7 @@ def test_a_utility_killed_at_any_commit_buys_each_quarter_once(database: Databas
         for number in range(KILLS):
             begin = START + number * QUARTER_S
             writes.done, writes.kill = 0, (number + 1, when)
-            while world.clock.now() < begin + 180:
+            while world.clock.now() < begin + 150:
                 try:
                     await world.step()
                 except Killed:
@@ -217,7 +217,7 @@ def test_a_utility_killed_at_any_commit_buys_each_quarter_once(database: Databas
                     world.sent.clear()
                     await world.start()
             # Only the plant goes on to the quarter's end.
-            world.plant.slots(begin + 180, begin + QUARTER_S)
+            world.plant.slots(begin + 150, begin + QUARTER_S)
             world.clock.follow(begin + QUARTER_S)
         assert kills == KILLS
         rows = {row.quarter: row for row in world.rows()}
@@ -395,5 +395,42 @@ def test_people_and_programs_see_what_is_bought_and_why(
         assert world.metrics.registry.get_sample_value("commonwatt_utility_plant_last_seen_seconds") == 30
 
     world = World(database, rationing="aces")
+    monkeypatch.setattr(options, "load_clock", lambda _: world.clock)
+    play(world, story)
+
+
+def test_a_purchase_does_not_wait_for_the_housekeeping(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story(world: World) -> None:
+        answers = asyncio.Event()
+
+        async def compact(**_: object) -> None:
+            await answers.wait()
+
+        monkeypatch.setattr(world.jobs._schedule, "tick", compact)
+        housekeeping = asyncio.create_task(world.jobs.tick())
+        await world.until(START + 120)
+        assert [row.state for row in world.rows()] == ["done", "done"]
+        answers.set()
+        await housekeeping
+
+    play(World(database), story)
+
+
+def test_a_storm_that_an_operator_announces_fills_the_battery(
+    database: Database, command: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(world: World) -> None:
+        await world.until(START)
+        assert command("storm", "--for", "7200").startswith("storm from 2026-09-21 15:00:00Z to 2026-09-21 17:00:00Z")
+        await world.until(START + 120)
+        row = world.rows()[-1]
+        assert row.reason.startswith("storm: ")
+        assert json.loads(row.inputs)["storm"] == [START, START + 7200]
+        assert "storm from 2026-09-21 15:00:00Z" in command("supply")
+        assert command("storm", "--off") == "no storm"
+        await world.until(START + QUARTER_S + 120)
+        assert not world.rows()[-1].reason.startswith("storm: ")
+
+    world = World(database, buying="planner")
     monkeypatch.setattr(options, "load_clock", lambda _: world.clock)
     play(world, story)

@@ -1,0 +1,121 @@
+"""The utility as a process buys for a plant over the real head-end broker, and is killed while it does."""
+
+import asyncio
+import json
+import random
+from pathlib import Path
+from typing import Any
+
+from commonwatt.identity.devices import load_tokens
+from commonwatt.model.effects import Publish
+from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.protocol.json_messages import unpack_json
+from commonwatt.protocol.plant_messages import PlantOutcome
+from commonwatt.protocol.topics import OUTCOMES
+from harness.network.waiting import PATIENCE_S, become
+from harness.real import forks
+from harness.real.site import Site
+from harness.worlds.plant import PlantHost
+from meter_sim.plant_link import PlantLink
+from meter_sim.plant_store import load
+
+TOWN = '[[microgrid]]\nid = "r001"\nkind = "residential"\nhouses = 1\n'
+SPEED = 120
+KILLS = 2
+
+
+class Plant(PlantHost):
+    """A plant that is connected to the head-end, and runs by the town's clock.
+
+    Attributes:
+        accepted: The outcomes of purchases that it accepted, by quarter.
+        to_lose: Outcomes that it still has to lose; whenever it does, ``lost`` is set.
+    """
+
+    def __init__(self, site: Site) -> None:
+        self.clock = site.layout.clock
+        super().__init__(dear_from=2**32)
+        self.at = int(self.clock.now()) // SLOT_S * SLOT_S
+        self.accepted: list[PlantOutcome] = []
+        self.lost = asyncio.Event()
+        self.to_lose = KILLS
+        self.wake = asyncio.Event()
+        head_end = "{}:{}".format(*site.address("head-end"))
+        token = load_tokens(site.folder / "plant" / "plant-tokens.json")["plant"]
+        self.connection = PlantLink(head_end=head_end, token=token, rng=random.Random(1), wake=self.wake.set)
+
+    async def run(self) -> None:
+        """Run until cancelled."""
+        while True:
+            now = int(self.clock.now())
+            while self.at + SLOT_S <= now:
+                self.slot(self.at)
+                self.at += SLOT_S
+            for payload in self.connection.take():
+                self.do(self.core.receive(payload, now))
+            for message in self.sent:
+                self.tell(message)
+            self.sent.clear()
+            self.wake.clear()
+            try:
+                async with asyncio.timeout(self.clock.real_s(SLOT_S) / 2):
+                    await self.wake.wait()
+            except TimeoutError:
+                continue
+
+    def tell(self, message: Publish) -> None:
+        """Publish; the first outcome of a quarter is lost, and so is the plant's memory."""
+        if message.topic.endswith(OUTCOMES):
+            outcome = unpack_json(PlantOutcome, message.payload)
+            if outcome.result == "done":
+                self.accepted.append(outcome)
+                if self.to_lose and not self.lost.is_set():
+                    self.to_lose -= 1
+                    self.lost.set()
+                    self.start()
+                    return
+        self.connection.publish(message)
+
+
+def supply(site: Site) -> dict[str, Any]:
+    """What the command shows, in JSON."""
+    part = site.layout.part("utility")
+    done = forks.run([*part.command[:3], "utility", "supply", "--json", "--config", str(part.config)], timeout=60)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+async def story(site: Site) -> None:
+    plant = Plant(site)
+    tasks = [asyncio.create_task(plant.connection.run()), asyncio.create_task(plant.run())]
+    try:
+        for _ in range(KILLS):
+            await asyncio.wait_for(plant.lost.wait(), PATIENCE_S)
+            # The plant has the purchase, and nobody knows it: the utility dies before it hears the outcome.
+            site.kill("utility")
+            plant.lost.clear()
+            await asyncio.to_thread(site.start, "utility")
+        enough = plant.at // QUARTER_S + 2
+        await become(lambda: plant.at // QUARTER_S >= enough)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+    found = await asyncio.to_thread(supply, site)
+    bought = {row.quarter: row.ordered for row in load(plant.file)[1] if row.ordered}
+    rows = {row["quarter"]: row for row in found["purchases"]}
+    accepted = [outcome.id for outcome in plant.accepted]
+    assert len(accepted) == len(set(accepted)) >= KILLS
+    for quarter, energy in bought.items():
+        assert rows[quarter]["state"] == "done"
+        assert rows[quarter]["id"] in accepted
+        assert 0 < energy <= rows[quarter]["energy"]
+    repeated = [row for row in rows.values() if (row["outcome"] or {}).get("result") == "repeated"]
+    assert len(repeated) >= KILLS, "the outcomes that were lost came again"
+
+
+def test_a_utility_that_is_killed_over_a_purchase_makes_it_once(tmp_path: Path) -> None:  # req: U4
+    with Site(tmp_path / "town", TOWN, speed=SPEED) as site:
+        site.start("head-end", "utility")
+        asyncio.run(story(site))
