@@ -178,8 +178,7 @@ class TownMetrics(TallyCollector[TownFigures]):
         yield from gauges(
             "commonwatt_meters_plant",
             (
-                ("level_mwh", "Level of the plant's battery, milliwatt-hours.", plant.level),
-                ("capacity_mwh", "Capacity of the plant's battery, milliwatt-hours.", plant.capacity),
+                ("level_ratio", "Level of the plant's battery, 0 to 1.", plant.level / (plant.capacity or 1)),
                 ("battery_watts", "Power into the battery in the last slot; negative: out of it.", plant.battery_w),
                 ("bought_watts", "Power from the regional grid in the last slot; negative: sold.", plant.bought_w),
                 ("price_permille", "Regional price, thousandths of that outside peak hours.", plant.price_permille),

@@ -12,6 +12,7 @@ from adapters.metrics import AdapterMetrics
 from adapters.metrics import Figures as AdapterFigures
 from broker.metrics import BrokerMetrics
 from commonwatt.config.settings import GatewaySettings
+from commonwatt.model.supply import SupplyState
 from commonwatt.runtime.systemd import Notifier
 from commonwatt.runtime.watchdog import Watchdog
 from commonwatt.runtime.watchdog_metrics import WatchdogMetrics
@@ -20,7 +21,7 @@ from gateway.metrics import Figures as GatewayFigures
 from gateway.metrics import make_registry
 from gateway.store.store import Store
 from meter_sim.metrics import Figures as FleetFigures
-from meter_sim.metrics import FleetMetrics, Power, TownFigures, TownMetrics
+from meter_sim.metrics import FleetMetrics, PlantFigures, Power, TownFigures, TownMetrics
 from utility.gateway_metrics import GatewayMetrics
 from utility.metrics import UtilityMetrics
 from utility.plant_metrics import PlantMetrics
@@ -107,7 +108,17 @@ def _no_figures() -> FleetFigures:
 
 
 def _no_town() -> TownFigures:
-    return TownFigures(time=0, lag_s=0.0, microgrids=0, closed=0, power=Power())
+    plant = PlantFigures(
+        level=0,
+        capacity=0,
+        battery_w=0,
+        bought_w=0,
+        price_permille=0,
+        supply=SupplyState.NORMAL,
+        voltage=True,
+        connected=False,
+    )
+    return TownFigures(time=0, lag_s=0.0, microgrids=0, closed=0, power=Power(), plant=plant)
 
 
 def _of(registry: CollectorRegistry) -> list[MetricInfo]:
