@@ -119,15 +119,16 @@ class EnergyLedger:
     def _reported(self, gateway: "EnergyGateway", leaf: str, payload: bytes, made: float) -> None:
         name = gateway.name
         if leaf == OUTCOMES:
-            bits = unpack_json(Outcome, payload).bits
+            outcome = unpack_json(Outcome, payload)
+            bits, time = outcome.bits, outcome.time
         elif leaf == EVENTS:
             event = unpack_event(unpack_put(payload).records[-1])
-            bits = event.new_state
-            if event.time > made + CLOCKS_APART_S:
-                # Of a clock that was ahead, refused as early until its time came: no gateway can see that it is old.
-                self._excused_until[name] = self._world.time + CLOCKS_APART_S
+            bits, time = event.new_state, event.time
         else:
             return
+        if time > made + CLOCKS_APART_S:
+            # Of a clock that was ahead: no gateway can see that such a report came late.
+            self._excused_until[name] = self._world.time + CLOCKS_APART_S
         report = Report(made, voltage=not bits & State.DEAD_FEEDER, is_open=bool(bits & State.SWITCH_OPEN))
         if report >= self._newest.get(name, report):
             self._newest[name], self._since_start[name] = report, gateway.starts

@@ -13,6 +13,7 @@ from commonwatt.settlement.splits import fill, pro_rata
 from gateway.control.sharing import BatteryState, Decision, decide, near_minimum, reasons
 from gateway.control.strategies import STRATEGIES
 from gateway.control.strategies.batteries import MAX_WEIGHT, Batteries
+from harness.strategies.hours import watch
 from harness.strategies.loop import follow
 from harness.strategies.microgrids import mismatches, plain, random_batteries
 from harness.strategies.properties import PROPERTIES, Property, table
@@ -298,6 +299,14 @@ def test_a_night_of_help_switches_a_battery_at_most_four_times_an_hour(strategy:
     told = [batteries.sharing, *(each.sharing for each in follow(strategy, batteries, drawn))]
     switched = sum((a != b)[0].astype(int) for a, b in pairwise(told))
     assert 0 < max(switched) <= 4 * hours
+
+
+@pytest.mark.parametrize("strategy", NAMES)
+def test_hours_of_noise_and_loads_keep_every_limit_and_help_settles(strategy: str) -> None:
+    """# req: C2, A5, P4 - the emulator's physics obeys; ``python -m harness.strategies`` watches 10,000 microgrids."""
+    seen = watch(strategy, (1, 0), 40)
+    assert seen.helped
+    assert (seen.limits, seen.unsettled, seen.noisy) == (0, 0, 0)
 
 
 # Division
