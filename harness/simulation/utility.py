@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from sqlalchemy import make_url
+from sqlalchemy import Connection, make_url
 from sqlalchemy.exc import OperationalError
 
 from commonwatt.identity.devices import Role
@@ -15,7 +15,7 @@ from harness.real.images import put_back
 from harness.simulation import masks
 from harness.simulation.network import Broker, Link, device
 from harness.simulation.node import Node
-from utility.changes import Change
+from utility.changes import Change, OpenCommand
 from utility.core import Core
 from utility.events import CommandsOpen, FromGateway
 from utility.gaps import settled_before
@@ -25,7 +25,7 @@ from utility.store.compactor import Compactor
 from utility.store.database import Database, open_database, save_setting
 from utility.store.engines import make_engine
 from utility.store.gap_finder import GapFinder
-from utility.store.job_leases import mark_done, take
+from utility.store.job_leases import Turn, mark_done, take
 from utility.store.open_commands import open_commands
 from utility.store.parts import select_parts
 from utility.store.registration import fill_registry
@@ -99,12 +99,16 @@ class UtilityNode(Node[Change]):
     def _poll(self) -> None:
         self.later(POLL_S, self._poll)
         with self.database.reads.begin() as connection:
-            waiting = open_commands(connection)
+            waiting = self.open_commands(connection)
         self.trying(
             lambda: self.perform(
                 self.core.handle(CommandsOpen(tuple(waiting)), Now(self.clock(), Trust.NETWORK)).effects
             )
         )
+
+    def open_commands(self, connection: Connection) -> list[OpenCommand]:
+        """Return the commands without an outcome yet."""
+        return open_commands(connection)
 
     def trying(self, work: Callable[[], None]) -> None:
         """Do work that is repeated if the store fails."""
@@ -120,15 +124,22 @@ class UtilityNode(Node[Change]):
 
     def _do_jobs(self) -> None:
         """Run due jobs; a crash may come between a job and its mark."""
-        for name, period_s, run in (("compact", COMPACT_S, self._compact), ("gaps", self._gaps_s, self._find_gaps)):
+        for name, period_s, run in self.jobs():
             now = self.clock()
             with self.database.writes.begin() as connection:
                 turn = take(connection, name, Seconds(period_s), now, catch_up=False)
             if turn is not None:
-                run(now)
+                run(turn)
                 self._point()
                 with self.database.writes.begin() as connection:
                     mark_done(connection, turn, now)
+
+    def jobs(self) -> tuple[tuple[str, int, Callable[[Turn], None]], ...]:
+        """Return the name, the period in seconds and the work of each job."""
+        return (
+            ("compact", COMPACT_S, lambda turn: self._compact(turn.now)),
+            ("gaps", self._gaps_s, lambda turn: self._find_gaps(turn.now)),
+        )
 
     def _compact(self, now: int) -> None:
         while (replacement := self._compactor.plan(now)) is not None:

@@ -129,7 +129,7 @@ class World:
         self.town = town_of(self.town_file)
         self.head_end = Broker(self, "head-end")
         self.brokers = {name: Broker(self, f"{name}-b") for name in self.measured}
-        self.utility = UtilityNode(self, self.town, self.head_end)
+        self.utility = self.make_utility()
         log_records = self.rng.choice((300, 2_000_000))
         periods = {"relay_s": (60, 120, 300), "collect_s": (60, 300), "levels_s": (60, 300)}
         settings = {name: self.rng.choice(choices) for name, choices in periods.items()}
@@ -147,6 +147,10 @@ class World:
         self._faults = self.make_faults()
 
     # What a kind of world is made of.
+
+    def make_utility(self) -> UtilityNode:
+        """Return the utility."""
+        return UtilityNode(self, self.town, self.head_end)
 
     def make_gateway(self, settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter]) -> GatewayNode:
         """Return the gateway of a microgrid."""

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from commonwatt.model.supply import SupplyState
@@ -14,6 +15,10 @@ from utility.supply.rationing import RATIONING, member_of
 
 if TYPE_CHECKING:
     from harness.simulation.energy.world import EnergyWorld
+    from harness.simulation.gateway import GatewayNode
+
+GREET_S = 60
+"""Seconds after the last fault until each gateway asks for the identity of the utility's store."""
 
 COMMAND_S = 900
 """Seconds for which a command of the utility is sent until it is answered."""
@@ -47,12 +52,14 @@ class EnergyFaults(Faults):
             (self._order, rng.choice((150, 400))),
             (self._supply, 1200),
             (self._crash, rng.choice((600, 1800))),
+            (self._plant, 900),
             (self._broker, rng.choice((None, 2400))),
             (self._partition, rng.choice((None, 1200))),
             (self._stall, rng.choice((None, 1800))),
             (self._power, rng.choice((None, 1500))),
             (self._memory, rng.choice((None, 7200))),
             (self._gateway_store, rng.choice((None, 5000))),
+            (self._utility_store, rng.choice((None, 3000))),
             (self._disk, rng.choice((None, None, 2400))),
             (self._jump, rng.choice((None, None, None, 1800))),
             (self._meter_jump, rng.choice((None, None, 1500))),
@@ -64,6 +71,13 @@ class EnergyFaults(Faults):
         super().heal()
         for fleet in self._world.energy_fleets.values():
             fleet.feeder.mend(self._world.clock())
+        # Without readings a gateway sends no batch, and would not notice that the utility has lost its store.
+        for gateway in self._world.gateways.values():
+            self._world.after(GREET_S, partial(self._greet, gateway))
+
+    def _greet(self, gateway: "GatewayNode") -> None:
+        if gateway.up:
+            gateway.put_in("connected")
 
     def _feeder(self) -> None:
         self._fail(self._rng.choice(list(self._world.energy_fleets)))
@@ -94,6 +108,10 @@ class EnergyFaults(Faults):
         self._world.story.count("broadband cuts")
         gateway.head_end.partition(min(self._rng.uniform(900, 7200), self._until - self._world.time))
 
+    def _plant(self) -> None:
+        """Let the plant crash for moments, so that most of a quarter-hour's slots are left."""
+        self._world.plant.strike(self._rng.randrange(3), self._rng.uniform(1, 60))
+
     def _order(self) -> None:
         """Let an operator send a command; now and then its contrary soon after."""
         rng = self._rng
@@ -112,9 +130,10 @@ class EnergyFaults(Faults):
             self._world.after(rng.choice((1, 30, 200)), lambda: self._send(controller, other))
 
     def _supply(self) -> None:
-        """Let the utility ration by a state of the supply."""
+        """Let the regional supply change; an operator rations beside the utility's own job."""
         rng, world = self._rng, self._world
         state, rule = rng.choice(list(SupplyState)), rng.choice(sorted(RATIONING))
+        world.plant.supply = state
         members = [
             replace(member_of(world.town.table, world.town.microgrids[name]), demand_w=rng.randrange(9_000))
             for name in world.gateways

@@ -3,6 +3,7 @@
 The checks do not use the cores' decisions: they read reports and commands as they arrive, and orders as they are made.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State, unpack_event
-from commonwatt.model.units import EpochSeconds, MilliwattHours
+from commonwatt.model.units import EpochSeconds, MilliwattHours, Quarter
 from commonwatt.protocol.commands import Kind, Outcome
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.json_messages import unpack_json
@@ -22,6 +23,7 @@ from commonwatt.town.town import Function, Town
 from gateway.changes import Change, Desired
 from harness.simulation.ledger import CLOCKS_APART_S
 from meter_sim.physics.microgrid import Step
+from meter_sim.plant_core import HeldPurchase, PlantState
 
 if TYPE_CHECKING:
     from harness.simulation.energy.fleet import EnergyFleet
@@ -59,6 +61,8 @@ class EnergyLedger:
         self._since_start: dict[str, int] = {}
         self._level: dict[tuple[str, MeterId], tuple[float, MilliwattHours]] = {}
         self._excused_until: dict[str, float] = {}
+        self._purchases: dict[Quarter, HeldPurchase] = {}
+        self._bought: Counter[Quarter] = Counter()
         self._orders: dict[tuple[str, MeterId, Kind], Desired] = {}
 
     # The truth, slot by slot.
@@ -96,6 +100,20 @@ class EnergyLedger:
         counts["islands"] += is_open and not was_open
         counts["returns"] += was_open and not is_open
         counts["slots of sharing"] += shares
+
+    # The plant.
+
+    def purchased(self, quarter: Quarter, bought: MilliwattHours, states: Sequence[PlantState]) -> None:
+        """Check what the plant made durable: the energy bought by order in a slot, and the accepted purchases."""
+        for one in (one for state in states for one in state.purchases):
+            first = self._purchases.setdefault(one.quarter, one)
+            if first.id != one.id:
+                self._world.fail(f"E7: the plant accepts {one.id} after {first.id}, for the same quarter-hour")
+        self._bought[quarter] += bought
+        self._world.story.counts["slots of buying"] += bought > 0
+        energy = self._purchases[quarter].energy if quarter in self._purchases else 0
+        if self._bought[quarter] > energy:
+            self._world.fail(f"E7: the plant buys {self._bought[quarter]} mWh, and the purchase is of {energy} mWh")
 
     # What a gateway hears.
 

@@ -1,6 +1,6 @@
 """Planted bugs of energy: each removes one guard of product code, and the worlds of energy must find the violation."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from unittest.mock import patch
@@ -12,7 +12,8 @@ from commonwatt.model.effects import Effect
 from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import Held
+from commonwatt.protocol.commands import Held, Result
+from commonwatt.protocol.plant_messages import PlantCommand, PlantQuarter
 from commonwatt.settlement.splits import Array, Flags
 from gateway.changes import Change
 from gateway.control import islanding, modes
@@ -25,7 +26,9 @@ from meter_sim import switch
 from meter_sim.physics import step, town
 from meter_sim.physics.boundary import Boundary, Exchange, exchange
 from meter_sim.physics.places import Places
+from meter_sim.physics.plant import Plant
 from meter_sim.physics.step import Flows
+from meter_sim.plant_core import PlantCore, PlantState
 from meter_sim.switch import BoundarySwitch
 from utility.supply import rationing
 from utility.supply.rationing import Priority
@@ -151,6 +154,35 @@ def _no_battery_keeps_its_floor() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def _every_purchase_is_accepted() -> Iterator[None]:
+    real = PlantCore._judge
+
+    def judge(self: PlantCore, command: PlantCommand, now: EpochSeconds) -> tuple[Result, str | None]:
+        result, why = real(self, command, now)
+        return ("done", None) if result == "superseded" else (result, why)
+
+    with patch.object(PlantCore, "_judge", judge):
+        yield
+
+
+@contextmanager
+def _the_purchase_begins_anew_at_a_start() -> Iterator[None]:
+    real = PlantCore.__init__
+
+    def init(
+        self: PlantCore,
+        physical: Plant,
+        price: Callable[[EpochSeconds], int],
+        state: PlantState,
+        quarters: Iterable[PlantQuarter] = (),
+    ) -> None:
+        real(self, physical, price, replace(state, ordered=0), quarters)
+
+    with patch.object(PlantCore, "__init__", init):
+        yield
+
+
 ENERGY_BUGS: dict[str, Bug] = {
     "a switch that closes on a dead line": Bug(_closes_on_a_dead_line),
     "a switch that waits for no stable voltage": Bug(lambda: patch.multiple(switch, STABLE_S=0, UNMANAGED_S=0)),
@@ -163,6 +195,8 @@ ENERGY_BUGS: dict[str, Bug] = {
     "commands to share below a floor": Bug(_no_donor_keeps_its_floor),
     "a battery that shares below its floor": Bug(_no_battery_keeps_its_floor),
     "sharing that outlives its command": Bug(lambda: patch.object(HeldStates, "expire", return_value=None)),
+    "two purchases for a quarter-hour": Bug(_every_purchase_is_accepted),
+    "a purchase that begins anew at a start": Bug(_the_purchase_begins_anew_at_a_start),
     "a ration on the hospital": Bug(lambda: patch.object(rationing, "priority_of", return_value=Priority.HOUSES)),
 }
 """By name."""

@@ -1,4 +1,4 @@
-"""A seeded world of energy: a street with two batteries and the emergency services, their feeders, and the utility."""
+"""A seeded world of energy: a street with two batteries, the emergency services, their feeders, utility and plant."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,6 +10,8 @@ from harness.simulation.energy.faults import EnergyFaults, EnergyRival
 from harness.simulation.energy.fleet import EnergyFleet
 from harness.simulation.energy.gateway import EnergyGateway
 from harness.simulation.energy.ledger import EnergyLedger
+from harness.simulation.energy.plant import PlantNode
+from harness.simulation.energy.utility import EnergyUtility
 from harness.simulation.world import START, Options, World
 
 NOON = START + 16 * 3600
@@ -25,6 +27,7 @@ class EnergyWorld(World):
     Attributes:
         energy: Checks what flows and what is ordered.
         energy_fleets: The meters and the boundary of each microgrid.
+        plant: The town's plant.
     """
 
     start = NOON
@@ -36,6 +39,12 @@ class EnergyWorld(World):
         self.energy_fleets: dict[str, EnergyFleet] = {}
         super().__init__(seed, options, unsynced)
         self.energy = EnergyLedger(self, self.town)
+        self.plant = PlantNode(self, self.head_end)
+        self.nodes.append(self.plant)
+
+    def make_utility(self) -> EnergyUtility:
+        """Return the utility, which buys for the plant."""
+        return EnergyUtility(self, self.town, self.head_end)
 
     def make_gateway(self, settings: GatewaySettings, meters: dict[MeterId, RegisteredMeter]) -> EnergyGateway:
         """Return the gateway of a microgrid."""

@@ -1,0 +1,96 @@
+"""The town's plant in a world of energy: the real core and tables, and a town with a steady load."""
+
+import random
+import sqlite3
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from commonwatt.identity.devices import Role
+from commonwatt.model.effects import Effect, Publish
+from commonwatt.model.supply import SupplyState
+from commonwatt.model.units import QUARTER_S, SLOT_S
+from commonwatt.protocol.topics import PLANT
+from harness.real.images import put_back
+from harness.simulation.network import Broker, Link, device
+from harness.simulation.node import Node
+from harness.worlds.plant import CAPACITY, LOAD, PHYSICAL
+from meter_sim.physics.plant import run_plant
+from meter_sim.plant_core import Change, PlantCore, PlantState
+from meter_sim.plant_store import PLANT_TABLES, load
+
+if TYPE_CHECKING:
+    from harness.simulation.energy.world import EnergyWorld
+
+
+class PlantNode(Node[Change]):
+    """The plant's process.
+
+    Attributes:
+        core: The core.
+        link: Its link to the head-end.
+        supply: What the regional grid reports of its supply.
+    """
+
+    world: "EnergyWorld"
+    max_waiting = 1_000
+
+    def __init__(self, world: "EnergyWorld", head_end: Broker) -> None:
+        super().__init__(world, PLANT)
+        self.link = Link(world, "plant-h", self, head_end, device(PLANT, Role.PLANT, PLANT))
+        self.links = [self.link]
+        self.supply = SupplyState.NORMAL
+        self._measured = (0, 0)
+        # With a high level a purchase is less than the line can deliver.
+        self._level = int(CAPACITY * random.Random(f"{world.seed}/plant").uniform(0.5, 1))
+        self._file = sqlite3.connect(":memory:")
+        for sql in PLANT_TABLES.added.values():
+            self._file.execute(sql)
+
+    def build(self) -> None:
+        """Make the core again from the store."""
+        state, quarters = load(self._file)
+        self.core = PlantCore(PHYSICAL, lambda _: 1_000, state or PlantState(level=self._level), quarters)
+
+    def started(self) -> None:
+        """Begin to measure at the end of each slot; slots without the process buy nothing."""
+        self.later(SLOT_S - self.world.clock() % SLOT_S, self._slot)
+
+    def _slot(self) -> None:
+        self.later(SLOT_S, self._slot)
+        at = self.world.clock() // SLOT_S * SLOT_S - SLOT_S
+        step = run_plant(PHYSICAL, self.core.state.level, LOAD, self.core.setpoint(at), self.supply)
+        self._measured = at // QUARTER_S, step.ordered
+        self.perform([*self.core.measured(at, step), *self.core.report(self.supply, at + SLOT_S)])
+
+    def work(self) -> None:
+        """Carry out the waiting commands."""
+        waiting, self.waiting = self.waiting, []
+        self.perform([e for _, _, payload in waiting for e in self.core.receive(payload, self.world.clock())])
+
+    def perform(self, wanted: Sequence[Effect[Change]]) -> None:
+        """Perform effects; after a failure of the store, begin anew from what it has."""
+        try:
+            super().perform(wanted)
+        except sqlite3.OperationalError as error:
+            self.world.tell(self.name, f"can't store: {error}")
+            self.world.story.count("failed commits")
+            self.build()
+        self._measured = 0, 0
+
+    def commit(self, changes: Sequence[Change]) -> None:
+        with self._file:
+            PLANT_TABLES.write(self._file, changes, "INSERT")
+        states = [change for change in changes if isinstance(change, PlantState)]
+        self.world.energy.purchased(*self._measured, states)
+
+    def transmit(self, message: Publish) -> None:
+        self.link.send(message, self.world.utility.link)
+
+    def limit(self, pages: int) -> None:
+        self._file.execute(f"PRAGMA max_page_count = {pages}")
+
+    def image(self) -> bytes:
+        return bytes(self._file.serialize())
+
+    def restore(self, image: bytes) -> None:
+        put_back(self._file, image)
