@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from commonwatt.config.meters import MetersSettings
+from commonwatt.config.meters import MetersSettings, PlantSettings
 from commonwatt.device.store import damage_of
 from commonwatt.doctor.connection import Reported, connection_findings
 from commonwatt.doctor.doctors import Doctor
@@ -17,6 +17,7 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.words import counted
 from commonwatt.town.town import load_town
 from meter_sim.hosting import hosted
+from meter_sim.plant_store import PLANT_TABLES
 from meter_sim.truth import TRUTH
 
 _COPY = "copy the folder of this microgrid from the office again"
@@ -25,8 +26,10 @@ _COPY = "copy the folder of this microgrid from the office again"
 def checks(settings: MetersSettings, running: Running) -> Sequence[Check]:
     """Return the checks of a fleet of emulated meters; of several microgrids, each has checks of its own file."""
     if settings.microgrids:
+        plant = settings.plant
         return (
             Check("clock", partial(clock_findings, settings.clock)),
+            *(() if plant is None else (Check("plant", partial(_plant, plant, running)),)),
             Check("microgrids", partial(_files, settings, running)),
             Check("port", partial(port_findings, settings, running)),
         )
@@ -60,6 +63,10 @@ def _files(settings: MetersSettings, running: Running) -> Iterator[Finding]:
             yield bad(name, f"{settings.town}: has no microgrid {name}", "correct microgrids in the file")
         else:
             yield from _tokens(one)
+
+
+def _plant(plant: PlantSettings, running: Running) -> Iterator[Finding]:
+    return store_findings(plant.store, running, "meters", partial(damage_of, plant.store, PLANT_TABLES))
 
 
 def _store(settings: MetersSettings, running: Running) -> Iterator[Finding]:

@@ -99,7 +99,7 @@ def _named_files(settings: Settings) -> Iterator[tuple[tuple[str, ...], Path, st
     for key, value in settings:
         if isinstance(value, Settings):
             yield from (((key, *keys), file, description) for keys, file, description in _named_files(value))
-        elif isinstance(value, Path):
+        elif isinstance(value, Path) and key not in settings.unused:
             yield (key,), value, type(settings).model_fields[key].description or ""
 
 

@@ -102,6 +102,11 @@ class MetersSettings(Settings):
         None, description="The town's plant, in the process of several microgrids; without it, the town has no limits."
     )
 
+    @property
+    def unused(self) -> frozenset[str]:
+        """Keys of one microgrid, in a file of several."""
+        return _OF_ONE if self.microgrids else frozenset()
+
     @model_validator(mode="after")
     def _one_or_several(self) -> Self:
         if (self.microgrid is None) == (not self.microgrids):
@@ -116,15 +121,17 @@ class MetersSettings(Settings):
         return self
 
 
-_OF_ONE = {
-    "store",
-    "tokens",
-    "broker",
-    "broker_ca",
-    "broker_revoked",
-    "broker_plain_text",
-    "certificates",
-    "resolution_mwh",
-    "log_records",
-    "failures_per_day",
-}
+_OF_ONE = frozenset(
+    {
+        "store",
+        "tokens",
+        "broker",
+        "broker_ca",
+        "broker_revoked",
+        "broker_plain_text",
+        "certificates",
+        "resolution_mwh",
+        "log_records",
+        "failures_per_day",
+    }
+)

@@ -90,6 +90,11 @@ class Settings(BaseModel):
     lists: ClassVar[tuple[str, ...]] = ()
     """Fields that are lists of tables beside the part's own table in its file, such as ``[[meter]]``."""
 
+    @property
+    def unused(self) -> frozenset[str]:
+        """Keys that these settings do not use, such as files that need not exist."""
+        return frozenset()
+
     @classmethod
     def tables(cls) -> dict[str, type["Settings"]]:
         """Return the models of the tables inside this one by key, with those that may be absent."""

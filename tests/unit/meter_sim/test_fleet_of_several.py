@@ -6,12 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from commonwatt.config.files import check_named_files, load_settings
+from commonwatt.config.meters import MetersSettings
 from commonwatt.device.store import reading_store
-from commonwatt.model.exceptions import StoreError
+from commonwatt.model.exceptions import ConfigError, StoreError
 from harness.worlds.fleet import NAMES, FleetBench, T
 from meter_sim import fleet as fleet_module
 from meter_sim.faults import Faults, save
 from meter_sim.fleet import Fleet
+from meter_sim.hosting import hosted
 from meter_sim.plant_store import load as load_plant
 from meter_sim.truth import true_energy
 
@@ -128,3 +131,23 @@ def test_a_dead_feeder_of_all_microgrids_leaves_the_plant_alone(bench: FleetBenc
         assert fleet.plant.figures().level == fleet.plant.physical.capacity * 3 // 4
     with reading_store(bench.path / "pub.db") as store:
         assert all("served" in energy for _, energy in true_energy(store))
+
+
+def test_the_file_of_several_needs_no_file_of_one(tmp_path: Path) -> None:
+    for name in ("r001", "r002"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "meters.toml").write_text(f'[meters]\nmicrogrid = "{name}"\ntown = "../town.toml"\n')
+        (tmp_path / name / "meter-tokens.json").write_text("{}")
+    (tmp_path / "town.toml").write_text('[[microgrid]]\nid = "r"\nkind = "residential"\ncount = 2\n')
+    (tmp_path / "plant").mkdir()
+    file = tmp_path / "plant" / "meters.toml"
+    file.write_text('[meters]\nmicrogrids = ["r001", "r002"]\ntown = "../town.toml"\nplant = {}\n')
+    check_named_files(file, "meters")
+    settings = load_settings(file, "meters", MetersSettings)
+    assert list(hosted(file, settings)) == ["r001", "r002"]
+    (tmp_path / "r002" / "meters.toml").write_text('[meters]\nmicrogrid = "r001"\ntown = "../town.toml"\n')
+    with pytest.raises(ConfigError, match=r"is of microgrid r001, but .* names it for r002"):
+        hosted(file, settings)
+    (tmp_path / "r002" / "meters.toml").write_text('[meters]\nmicrogrid = "r002"\n')
+    with pytest.raises(ConfigError, match=r"town differs from that of .*: one process has one town"):
+        hosted(file, settings)
