@@ -80,7 +80,12 @@ class World:
         description = next(
             m for m in microgrid.meters if m.function is Function.HOUSE and m.record_types == (RecordType.THROUGH,)
         )
-        registered = {m.id: m for m in registry_of(microgrid).meters if m.id == description.id}
+        # An emergency service: a gateway itself ends the isolation of a house that is on the grid.
+        registered = {
+            m.id: m.model_copy(update={"function": Function.FIRE})
+            for m in registry_of(microgrid).meters
+            if m.id == description.id
+        }
         settings = GatewaySettings(microgrid=microgrid.id)
         gateways = [GatewayPart(NAMES[n], settings, registered, store=n) for n in (A, B)]
         gateways[1].set("epoch", "2,0")
