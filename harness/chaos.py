@@ -66,7 +66,7 @@ def run(
     log = data.with_suffix(".log")
     demo = forks.start(command, log)
     try:
-        while not _has_begun(data) and _goes_on(demo, 0.2):
+        while not has_begun(data) and _goes_on(demo, 0.2):
             pass
         for order in AGGREGATION:
             _order(data, order)
@@ -74,7 +74,7 @@ def run(
         for _ in range(kills):
             if not _goes_on(demo, rng.uniform(0.2, 1.6) * for_s / kills):
                 break
-            victim = _kill_one(data, rng)
+            victim = kill_one(data, rng)
             if victim is not None:
                 story.killed[victim.split()[-1]] += 1
                 tell(f"killed {victim}")
@@ -88,7 +88,7 @@ def run(
     return story
 
 
-def _has_begun(data: Path) -> bool:
+def has_begun(data: Path) -> bool:
     path = data / "clock.json"
     return path.exists() and (clock := json.loads(path.read_text()))["ceiling"] > clock["origin"]
 
@@ -99,7 +99,7 @@ def _order(data: Path, words: tuple[str, ...]) -> None:
     forks.run(command, check=True)
 
 
-def _kill_one(data: Path, rng: random.Random) -> str | None:
+def kill_one(data: Path, rng: random.Random) -> str | None:
     """Kill one process of the demonstration in ``data``; return its name, ``None`` if it had ended already."""
     running = sorted(json.loads((data / "processes.json").read_text()).items())
     if not running:

@@ -9,14 +9,20 @@ import typer
 from rich.console import Console
 from rich.progress import Progress
 
+from commonwatt.audit import table_of
 from commonwatt.cli.tables import show
+from commonwatt.demo.running import stopped_by_signals
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.runtime.files import replace_file
-from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.runtime.interrupts import EXIT_STOPPED
+from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, only_one
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import FOLDER, load, names
 from commonwatt.town.town import load_town
+from scenarios.course import as_json as as_json_of_course
+from scenarios.course import tables
+from scenarios.full_stack import play, ready
 from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json, table
 from scenarios.simulation import run as simulate
@@ -47,15 +53,30 @@ def run(
         int, typer.Option("--step", min=SLOT_S, max=QUARTER_S, help="Seconds of a step: 15 to 900, a divisor of 900.")
     ] = QUARTER_S,
     out: Annotated[Path, typer.Option(help="Folder for the results, NAME.json and NAME.html.")] = Path(),
+    full_stack: Annotated[
+        bool, typer.Option("--full-stack", help="Play it on real processes: see below; NAME-full-stack.json.")
+    ] = False,
+    speed: Annotated[float, typer.Option(min=1, max=600, help="Full stack: town seconds in one real second.")] = 60,
+    data: Annotated[Path, typer.Option(help="Full stack: new folder for all data of the processes.")] = Path("data"),
 ) -> None:
     """Run a scenario under one or more policies, and without control and without sharing beside them.
 
     Physics, sharing, rationing and purchases are those of the services, without messages between them. The same
     command gives the same files, to the byte.
 
-    Examples: `scenario run storm`, `scenario run heatwave --policy aces --policy rangers --policy planner`.
+    With `--full-stack` real brokers, gateways, meters and the utility of a small town (of `demo`, or `--town`) play
+    it on a scaled clock, from half an hour before its first fault to an hour after its last, or its first day: dead
+    feeders make islands, without broadband or controllers processes stay dead. At the end every reading is audited.
+
+    Examples: `scenario run storm`, `scenario run heatwave --policy aces --policy rangers --policy planner`,
+    `scenario run storm --full-stack --speed 120`.
     """
     with errors_reported():
+        if full_stack:
+            if policy:
+                raise ConfigError("--policy: the processes of --full-stack share and buy as their settings say")
+            _run_full_stack(name, days, town, out, speed, data)
+            return
         chosen = [*_REFERENCES, *(p for p in policy or ["spec"] if p not in _REFERENCES)]
         if unknown := [p for p in chosen if p not in POLICIES]:
             raise ConfigError(f"--policy {unknown[0]}: there are {', '.join(POLICIES)}")
@@ -92,3 +113,27 @@ def run(
         show(scenario.title, rows, tuple(rows[0]))
         typer.echo("cost: MWh at the price outside peak hours, less what the town's battery has gained")
         typer.echo(f"plots: {out / f'{stem}.html'}")
+
+
+def _run_full_stack(name: str, days: int | None, town: Path | None, out: Path, speed: float, data: Path) -> None:
+    """Play a scenario on real processes, show what was seen, and exit with 1 if it is not good."""
+    scenario = load(name)
+    with only_one(data, "another demonstration"), Progress(console=Console(stderr=True), transient=True) as progress:
+        layout, conditions = ready(data, town, scenario, speed, days)
+        task = progress.add_task(f"{name} on {len(layout.processes)} processes", total=1.0)
+        with stopped_by_signals() as stop:
+            course = play(layout, conditions, stop, lambda part: progress.update(task, completed=part))
+    if stop.is_set():
+        typer.echo("stopped before its end", err=True)
+        raise SystemExit(EXIT_STOPPED)
+    facts = {"town": layout.town.table.name, "speed": speed, "version": version("commonwatt")}
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / f"{Path(name).stem}-full-stack.json"
+    replace_file(path, as_json_of_course(scenario.title, course, facts).encode(), mode=0o644)
+    for title, rows in tables(course).items():
+        if rows:
+            show(title, rows, tuple(rows[0]))
+    Console().print(table_of(course.audit, by_meter=False))
+    typer.echo(f"{'good' if course.good else 'NOT GOOD'}: {path}")
+    if not course.good:
+        raise SystemExit(EXIT_FAILED)

@@ -6,7 +6,6 @@ A run repeats to the byte: every random number follows from the town's seed.
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import date
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +17,14 @@ from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import Group
 from commonwatt.town.town import Town
 from gateway.control.strategies.batteries import Batteries
+from meter_sim.outside import Sky
 from meter_sim.physics.boundary import Boundary
 from meter_sim.physics.places import Places, blocks_of
 from meter_sim.physics.plant import PlantStep, plant_of
 from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
-from meter_sim.weather import Weather, seed_of
+from meter_sim.weather import seed_of
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.policies import Policy
 from scenarios.supply import Utility
@@ -42,18 +42,6 @@ BAND_PERMILLE = 10
 """Band of sharing, as in the gateway's settings."""
 
 _GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
-
-
-class _Sky(Weather):
-    """The town's weather with the scenario's clouds."""
-
-    def __init__(self, town: Town, overcast: str) -> None:
-        super().__init__(town.table)
-        self._overcast = overcast
-
-    def overcast(self, day: date) -> bool:
-        """Whether a local day is overcast."""
-        return super().overcast(day) if self._overcast == "as usual" else self._overcast == "always"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -121,7 +109,7 @@ class Simulation:
         self._policy = policy
         self._step_s = step_s
         blocks = blocks_of(town, town.microgrids.values(), step_s)
-        self._surroundings = Surroundings(town, blocks, _Sky(town, conditions.scenario.overcast))
+        self._surroundings = Surroundings(town, blocks, Sky(town, conditions.scenario.overcast))
         self._plant = plant_of(town, step_s)
         self._utility = Utility(town, conditions, policy, self._plant, blocks)
         percent = conditions.scenario.level_percent

@@ -2,8 +2,6 @@
 
 import json
 import re
-import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,21 +14,12 @@ from rich.live import Live
 from rich.progress import Progress
 
 from commonwatt.audit import Audit, audit_folder, table_of
-from commonwatt.demo.layout import START_UP_S, Layout, end_time, let_time_begin, prepare, raise_ceiling
+from commonwatt.demo.layout import Layout, prepare
 from commonwatt.demo.report import make_report
-from commonwatt.demo.supervisor import Supervisor
-from commonwatt.demo.view import Observer, draw
+from commonwatt.demo.running import DRAIN_WITHIN_S, Run, stopped_by_signals
+from commonwatt.demo.view import draw
 from commonwatt.runtime.interrupts import EXIT_STOPPED
 from commonwatt.runtime.service import EXIT_FAILED, errors_reported, only_one
-
-DRAIN_WITHIN_S = 60.0
-"""Real seconds the backlog may take to drain after the meters stopped."""
-
-DRAIN_PERIODS_S = 180
-"""Minimum time for the drain in town seconds: three periods of every part."""
-
-LOOK_EVERY_S = 1.0
-"""Real seconds between two status requests to the parts."""
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "": 1}
 
@@ -69,31 +58,29 @@ def demo(
 
 def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -> tuple[Audit, int]:
     """Start all parts, supervise them until the end, stop them; return the audit and the town time at the end."""
-    stop = threading.Event()
-    before = {
-        number: signal.signal(number, lambda *_: stop.set())
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    }
-    supervisor, observer = Supervisor(layout), Observer(layout)
-    try:
-        supervisor.start()
-        with console.status(f"starting {len(layout.processes)} processes ..."):
-            layout = _begin(layout, supervisor, observer, stop)
-        console.print(f"{_page(layout)}; logs in {layout.data / 'logs'}; Ctrl-C stops")
-        ends = None if for_s is None else time.monotonic() + for_s
-        with Live(console=console, auto_refresh=False) if show else _nothing() as live:
-            drained = _watch(layout, supervisor, observer, stop, ends, live)
-    finally:
-        observer.close()
-        killed = supervisor.stop()
-        ended_at = end_time(layout)
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with stopped_by_signals() as stop:
+        town = Run(layout, stop)
+        try:
+            town.supervisor.start()
+            with console.status(f"starting {len(layout.processes)} processes ..."):
+                town.begin()
+            console.print(f"{_page(layout)}; logs in {layout.data / 'logs'}; Ctrl-C stops")
+            ends = None if for_s is None else time.monotonic() + for_s
+            with Live(console=console, auto_refresh=False) if show else _nothing() as live:
+
+                def looked() -> None:
+                    if live is not None:
+                        drawn = draw(town.layout, town.observer, town.supervisor, live.console.width)
+                        live.update(drawn, refresh=True)
+
+                drained = town.watch(ends, looked)
+        finally:
+            killed, ended_at = town.close()
     for name in killed:
         console.print(f"[red]{name} did not end in time and was killed[/red]")
     if ends is not None and not drained and not stop.is_set():
         console.print(f"[red]the backlog did not drain within {DRAIN_WITHIN_S:.0f} s[/red]")
-    if not layout.begun:
+    if not town.layout.begun:
         console.print("stopped before it began")
         return Audit(), ended_at
     later = f"commonwatt audit --data {layout.data}"
@@ -108,46 +95,6 @@ def _run(layout: Layout, console: Console, for_s: float | None, *, show: bool) -
     console.print(table_of(audit, by_meter=False))
     console.print("nothing lost, nothing counted twice" if audit.good else "[red]NOT GOOD: see the table[/red]")
     return audit, ended_at
-
-
-def _begin(layout: Layout, supervisor: Supervisor, observer: Observer, stop: threading.Event) -> Layout:
-    """Wait until every part answers, then let time begin."""
-    deadline = time.monotonic() + START_UP_S - 5
-    while not stop.wait(0.1):
-        supervisor.watch()
-        observer.look()
-        if not observer.silent or time.monotonic() >= deadline:
-            return let_time_begin(layout)
-    return layout
-
-
-def _watch(
-    layout: Layout,
-    supervisor: Supervisor,
-    observer: Observer,
-    stop: threading.Event,
-    ends: float | None,
-    live: Live | None,
-) -> bool:
-    """Supervise until stopped, or until the backlog has drained after ``ends``; return whether it has drained."""
-    last_look, drained = 0.0, 0
-    while not stop.wait(0.1):
-        now = time.monotonic()
-        supervisor.watch()
-        if now - last_look < LOOK_EVERY_S:
-            continue
-        last_look = now
-        raise_ceiling(layout)
-        observer.look()
-        if live is not None:
-            live.update(draw(layout, observer, supervisor, live.console.width), refresh=True)
-        # Two empty observations in a row: data in transit between two parts may be in neither status.
-        drained = drained + 1 if ends is not None and now >= ends and observer.drained() else 0
-        if drained == 2:
-            return True
-        if ends is not None and now >= ends + max(DRAIN_WITHIN_S, layout.clock.real_s(DRAIN_PERIODS_S)):
-            return False
-    return False
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from commonwatt.demo.parts import Part, write_parts, write_targets
 from commonwatt.identity.authority import FOLDER, Authority, Wanted
 from commonwatt.identity.certificates import Kind
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import SLOT_S
+from commonwatt.model.units import SLOT_S, EpochSeconds
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.clock import Clock, save_clock, wall_clock
 from commonwatt.runtime.service import only_one
@@ -71,7 +71,13 @@ class Layout:
 
 
 def prepare(
-    data: Path, town_file: Path | None, speed: float, for_s: float | None, *, plain_text: bool = False
+    data: Path,
+    town_file: Path | None,
+    speed: float,
+    for_s: float | None,
+    *,
+    plain_text: bool = False,
+    starts_at: EpochSeconds | None = None,
 ) -> Layout:
     """Prepare the folder ``data``; a later run continues where the earlier one stopped.
 
@@ -81,6 +87,7 @@ def prepare(
         speed: Clock seconds in a real second.
         for_s: Real seconds after which the meters make no more records; ``None``: no end.
         plain_text: No TLS at the head-end, for tests that read its traffic.
+        starts_at: Town time at which a new folder begins; ``None``: the default.
 
     Raises:
         ConfigError: The folder holds another town, or the town can't be registered.
@@ -95,7 +102,7 @@ def prepare(
             _enroll(data, town)
     parts = write_parts(data, town, speed, plain_text=plain_text)
     write_targets(data, parts)
-    origin = _resume_at(data, speed)
+    origin = _resume_at(data, speed, starts_at)
     stop_at = None if for_s is None else int(origin + for_s * speed) // SLOT_S * SLOT_S
     clock = Clock(
         origin=origin,
@@ -128,11 +135,13 @@ def end_time(layout: Layout) -> int:
     return int(moment)
 
 
-def _resume_at(data: Path, speed: float) -> float:
-    """Return the town time at which an earlier run stopped; in a new folder the default start, or now at speed 1."""
+def _resume_at(data: Path, speed: float, starts_at: EpochSeconds | None) -> float:
+    """Return the town time at which an earlier run stopped; in a new folder its start, or now at speed 1."""
     path = data / CLOCK_FILE
     if path.exists():
         return float(json.loads(path.read_text())["ceiling"])
+    if starts_at is not None:
+        return float(starts_at)
     return wall_clock().now() if speed == 1 else float(STARTS_AT)
 
 

@@ -5,6 +5,7 @@ import json
 import signal
 import subprocess
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from commonwatt.demo.layout import Layout
@@ -48,6 +49,7 @@ class Supervisor:
     def __init__(self, layout: Layout) -> None:
         self.running: dict[str, Running] = {}
         self._layout = layout
+        self._held: set[str] = set()
 
     def start(self) -> None:
         """Start every process."""
@@ -59,7 +61,9 @@ class Supervisor:
         """Restart processes that died, with a back-off that grows with each repeated death."""
         now = time.monotonic()
         changed = False
-        for running in self.running.values():
+        for name, running in self.running.items():
+            if name in self._held:
+                continue
             if running.restart_at is None and running.process.poll() is not None:
                 running.wait_s = (
                     FIRST_RESTART_S if now - running.started > _LIVED_S else min(running.wait_s * 2, LAST_RESTART_S)
@@ -72,6 +76,15 @@ class Supervisor:
                 changed = True
         if changed:
             self._write_down()
+
+    def hold(self, names: Collection[str]) -> None:
+        """Kill parts and keep them dead, as without power; parts that were held and are not named start again."""
+        for name in set(names) - self._held:
+            self.running[name].process.kill()
+            self.running[name].process.wait()
+        for name in self._held - set(names):
+            self.running[name].restart_at = time.monotonic()
+        self._held = set(names)
 
     def stop(self, kinds: tuple[str, ...] = ("meters", "gateway", "utility", "broker")) -> list[str]:
         """End the parts of each kind in turn; return the names of those that had to be killed."""

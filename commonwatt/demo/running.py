@@ -1,0 +1,96 @@
+"""A town's processes while they run: started, supervised, observed, drained and stopped."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from commonwatt.demo.layout import START_UP_S, Layout, end_time, let_time_begin, raise_ceiling
+from commonwatt.demo.supervisor import Supervisor
+from commonwatt.demo.view import Observer
+from commonwatt.model.units import EpochSeconds
+
+DRAIN_WITHIN_S = 60.0
+"""Real seconds the backlog may take to drain after the meters stopped."""
+
+DRAIN_PERIODS_S = 180
+"""Minimum time for the drain in town seconds: three periods of every part."""
+
+LOOK_EVERY_S = 1.0
+"""Real seconds between two status requests to the parts."""
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C, SIGTERM or a closed terminal sets, in place of an exception."""
+    stop = threading.Event()
+    before = {
+        number: signal.signal(number, lambda *_: stop.set())
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    }
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class Run:
+    """A town's processes while they run.
+
+    Attributes:
+        layout: The town; its clock stands still until ``begin`` returns.
+        supervisor: Its processes.
+        observer: The last status of each part.
+    """
+
+    def __init__(self, layout: Layout, stop: threading.Event) -> None:
+        """Take a prepared town, and what ends the run early."""
+        self.layout = layout
+        self.supervisor = Supervisor(layout)
+        self.observer = Observer(layout)
+        self._stop = stop
+
+    def begin(self) -> None:
+        """Wait until every part answers, then let time begin."""
+        deadline = time.monotonic() + START_UP_S - 5
+        while not self._stop.wait(0.1):
+            self.supervisor.watch()
+            self.observer.look()
+            if not self.observer.silent or time.monotonic() >= deadline:
+                self.layout = let_time_begin(self.layout)
+                return
+
+    def watch(self, ends: float | None, looked: Callable[[], None]) -> bool:
+        """Supervise until stopped, or until the backlog has drained after the end.
+
+        Args:
+            ends: Monotonic time at which the meters end; ``None``: no end.
+            looked: Called after each look at the parts, once a second.
+
+        Returns:
+            Whether the backlog has drained.
+        """
+        last_look, drained = 0.0, 0
+        while not self._stop.wait(0.1):
+            now = time.monotonic()
+            self.supervisor.watch()
+            if now - last_look < LOOK_EVERY_S:
+                continue
+            last_look = now
+            raise_ceiling(self.layout)
+            self.observer.look()
+            looked()
+            # Two empty observations in a row: data in transit between two parts may be in neither status.
+            drained = drained + 1 if ends is not None and now >= ends and self.observer.drained() else 0
+            if drained == 2:
+                return True
+            if ends is not None and now >= ends + max(DRAIN_WITHIN_S, self.layout.clock.real_s(DRAIN_PERIODS_S)):
+                return False
+        return False
+
+    def close(self) -> tuple[list[str], EpochSeconds]:
+        """Stop every part; return the names of those that had to be killed, and the town time at the end."""
+        self.observer.close()
+        return self.supervisor.stop(), end_time(self.layout)

@@ -1,0 +1,173 @@
+"""What was seen of a scenario on real processes: islands, energy, the audit; as JSON and as tables."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+
+from commonwatt.audit import Audit
+from commonwatt.demo.view import Status
+from commonwatt.model.units import EpochSeconds, MicrogridId, MilliwattHours
+from commonwatt.town.conditions import Conditions
+from commonwatt.town.town import Town
+from gateway.control.islanding import Phase
+from meter_sim.truth import SlotEnergy
+
+RETURN_WITHIN_S = 300 + 1800
+"""Most seconds from a feeder's return to the end of an island: a stable voltage, then at most half an hour (C5)."""
+
+KWH = 10**6
+"""Milliwatt-hours in a kilowatt-hour."""
+
+
+@dataclass
+class Island:
+    """A microgrid's way through an outage of its feeder; town seconds, as seen once in a real second.
+
+    Attributes:
+        microgrid: The microgrid.
+        dead_s: How long the feeder was dead.
+        islanded_after_s: From the feeder's death until its gateway said that it is an island; ``None``: it never did.
+        back_after_s: From the feeder's return until its gateway said that it is connected; ``None``: it never did.
+    """
+
+    microgrid: MicrogridId
+    dead_s: int
+    islanded_after_s: int | None = None
+    back_after_s: int | None = None
+
+
+@dataclass
+class Energy:
+    """Energy of the microgrids of a kind, from the meters' truth logs; milliwatt-hours.
+
+    Attributes:
+        served: Load that was met.
+        short: Load that was not met.
+        shared: Energy that batteries gave by sharing.
+    """
+
+    served: MilliwattHours = 0
+    short: MilliwattHours = 0
+    shared: MilliwattHours = 0
+
+    def add(self, slot: SlotEnergy) -> None:
+        """Add what flowed in a slot."""
+        self.served += sum(_values(slot, "served"))
+        self.short += sum(_values(slot, "unserved"))
+        self.shared += sum(moved for moved in _values(slot, "shared") if moved > 0)
+
+
+def _values(slot: SlotEnergy, name: str) -> list[MilliwattHours]:
+    values = slot.get(name, [])
+    return list(values.values()) if isinstance(values, dict) else values
+
+
+@dataclass
+class Course:
+    """What was seen of a run.
+
+    Attributes:
+        islands: One for each feeder that died.
+        strays: Microgrids that were seen islanded while their feeder was alive, after the time to return.
+        energy: By kind of microgrid.
+        audit: The comparison of what was made with what is stored.
+        drained: Whether all data reached the utility in time.
+    """
+
+    islands: list[Island] = field(default_factory=list)
+    strays: set[MicrogridId] = field(default_factory=set)
+    energy: dict[str, Energy] = field(default_factory=dict)
+    audit: Audit = field(default_factory=Audit)
+    drained: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether nothing was lost or counted twice, and islands were where feeders died, and returned in time."""
+        returned = all(one.back_after_s is not None and one.back_after_s <= RETURN_WITHIN_S for one in self.islands)
+        return self.audit.good and self.drained and returned and not self.strays
+
+
+class Watcher:
+    """Follows the phases of the microgrids through the outages of their feeders.
+
+    Attributes:
+        course: What was seen so far.
+    """
+
+    def __init__(self, town: Town, conditions: Conditions) -> None:
+        self._feeders = list(_feeders(town, conditions))
+        self.course = Course(islands=[Island(name, end - begin) for name, begin, end in self._feeders])
+
+    def look(self, seen: Mapping[str, Status]) -> None:
+        """Take the last status of each part."""
+        for part, status in seen.items():
+            name, _, kind = part.rpartition(" ")
+            if kind == "gateway":
+                self._look(name, int(status["time"]), status["modes"]["phase"])
+
+    def _look(self, name: MicrogridId, now: EpochSeconds, phase: str | None) -> None:
+        excused = False
+        for island, (microgrid, begin, end) in zip(self.course.islands, self._feeders, strict=True):
+            if microgrid != name or now < begin:
+                continue
+            excused = excused or now < end + RETURN_WITHIN_S
+            if now < end and phase == Phase.ISLANDED and island.islanded_after_s is None:
+                island.islanded_after_s = now - begin
+            if now >= end and phase == Phase.CONNECTED and island.back_after_s is None:
+                island.back_after_s = now - end
+        if phase == Phase.ISLANDED and not excused:
+            self.course.strays.add(name)
+
+
+def _feeders(town: Town, conditions: Conditions) -> Iterator[tuple[MicrogridId, EpochSeconds, EpochSeconds]]:
+    """Yield (microgrid, begin, end) of each outage of a feeder."""
+    residential = [name for name, grid in town.microgrids.items() if grid.kind == "residential"]
+    for outage in conditions.scenario.outage:
+        if outage.what == "feeder":
+            begin = conditions.begin + int(outage.from_hour * 3600)
+            out = conditions.out("feeder", begin, len(residential))
+            end = begin + int(outage.for_hours * 3600)
+            yield from ((name, begin, end) for name, dead in zip(residential, out, strict=True) if dead)
+
+
+def as_json(title: str, course: Course, facts: Mapping[str, object]) -> str:
+    """Return what was seen as JSON; energies in milliwatt-hours, times in town seconds."""
+    audit = course.audit
+    content = {
+        "scenario": title,
+        **facts,
+        "good": course.good,
+        "audit": {name: audit.total(name) for name in ("made", "missing", "conflicting", "unmade", "difference")},
+        "drained": course.drained,
+        "islands": [asdict(island) for island in course.islands],
+        "strays": sorted(course.strays),
+        "energy": {kind: asdict(energy) for kind, energy in course.energy.items()},
+    }
+    return json.dumps(content, indent=1) + "\n"
+
+
+def tables(course: Course) -> dict[str, list[dict[str, object]]]:
+    """Return the tables for people, by title."""
+    islands: list[dict[str, object]] = [
+        {
+            "microgrid": island.microgrid,
+            "feeder dead": f"{island.dead_s / 3600:g} h",
+            "an island after": _minutes(island.islanded_after_s),
+            "back after": _minutes(island.back_after_s),
+        }
+        for island in course.islands
+    ]
+    energy: list[dict[str, object]] = [
+        {
+            "microgrids": kind,
+            "used kWh": f"{one.served / KWH:,.1f}",
+            "went short kWh": f"{one.short / KWH:,.1f}",
+            "shared kWh": f"{one.shared / KWH:,.1f}",
+        }
+        for kind, one in course.energy.items()
+    ]
+    return {"islands": islands, "energy": energy}
+
+
+def _minutes(seconds: int | None) -> str:
+    return "never" if seconds is None else f"{seconds / 60:.1f} min"
