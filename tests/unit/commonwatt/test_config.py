@@ -63,6 +63,7 @@ WRONG: dict[str, dict[str, Wrongs]] = {
         "commit_s": [(-1, "0"), (10.5, "10"), ("soon", "number")],
         "backup_bytes": [(999_999, "1000000"), (1_000_000.5, "integer")],
         "weights": NO_WEIGHTS,
+        "meters": [("lossy", "lossless")],
         "sharing": [("unfair", "'spec'")],
         "sharing_band_permille": [(-1, "0"), (101, "100"), (1.5, "integer")],
         "near_minimum_permille": [(-1, "0"), (1001, "1000")],
