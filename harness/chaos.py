@@ -19,9 +19,9 @@ from pathlib import Path
 from harness.real import forks
 
 AGGREGATION = (
-    ("r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "1200"),
-    ("r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "1200"),
-    ("apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "2000"),
+    ("r001", "aggregate", "--at", "meters", "--mode", "lossy", "--for", "3600"),
+    ("r002", "aggregate", "--at", "meters", "--mode", "lossless", "--for", "3600"),
+    ("apt", "aggregate", "--at", "gateway", "--mode", "lossy", "--for", "3600"),
 )
 """Commands given at the start, so that the kills meet both aggregations, at meters and at a gateway."""
 
