@@ -51,7 +51,8 @@ bench: install ## run all benchmarks, about 39 minutes on an idle machine, then 
 	$(BIN)/python -m benchmarks $(BENCH)
 	$(BIN)/python -m harness.docs.generate
 
-SCENARIOS := normal heatwave storm storm-hard change cloudy winter
+READINGS := $(wildcard scenarios/files/readings/*.toml)
+SCENARIOS := normal heatwave storm storm-hard change cloudy winter $(READINGS)
 
 scenarios: install ## run every scenario for the whole town with every policy, about 10 minutes; results in scenario-results
 	for name in $(SCENARIOS); do $(BIN)/commonwatt scenario run $$name --out scenario-results \

@@ -10,6 +10,7 @@ from meter_sim.physics.boundary import Cause
 from meter_sim.physics.places import Places
 from meter_sim.physics.plant import PlantStep
 from meter_sim.physics.town import MicrogridsStep
+from scenarios.fairness import Tally
 
 KINDS = ("residential", "apartment", "public")
 
@@ -83,6 +84,7 @@ class Figures:
         plant_gain: What the plant's battery has gained since the beginning, milliwatt-hours.
         switches: Changes between sharing and not sharing, of all batteries.
         samples: The town at the end of each hour.
+        tallies: The energies of each place, by layout of microgrids.
     """
 
     kinds: dict[str, Kind] = field(default_factory=lambda: {kind: Kind() for kind in KINDS})
@@ -94,11 +96,14 @@ class Figures:
     plant_gain: MilliwattHours = 0
     switches: int = 0
     samples: list[Sample] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
 
     def add(self, blocks: list[Places], steps: list[MicrogridsStep], plant: PlantStep, price_percent: int) -> None:
         """Add a step of the whole town."""
-        for places, step in zip(blocks, steps, strict=True):
+        self.tallies = self.tallies or [Tally(places) for places in blocks]
+        for places, step, tally in zip(blocks, steps, self.tallies, strict=True):
             self.kinds[places.kind].add(step)
+            tally.add(step.flows)
             self.lost += int(step.flows.lost.sum())
         self.bought += plant.bought
         self.bought_peak += plant.bought if price_percent > 100 else 0
@@ -116,6 +121,11 @@ class Figures:
     def unserved(self) -> MilliwattHours:
         """Load that was not met."""
         return sum(kind.unserved.total() for kind in self.kinds.values())
+
+    def members(self, kind: str) -> tuple[int, int]:
+        """Return how many places of a kind of microgrid wanted energy, and how many of them went short."""
+        tallies = [tally for tally in self.tallies if tally.places.kind == kind]
+        return sum(tally.members for tally in tallies), sum(tally.short_members for tally in tallies)
 
     def mean_percent(self, kind: str) -> float:
         """Return the mean level of a kind's batteries over all hours, percent."""
