@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import MicrogridId
+from commonwatt.settlement.splits import row_sums
 from meter_sim.physics.places import Places
 from meter_sim.physics.step import Flows
 
@@ -26,14 +27,14 @@ def jain(values: Parts) -> Parts:
     count = (~np.isnan(values)).sum(axis=1)
     total, squares = np.nansum(values, axis=1), np.nansum(values**2, axis=1)
     even = np.where(count > 0, 1.0, np.nan)
-    return np.divide(total**2, count * squares, out=even, where=squares > 0)
+    return np.asarray(np.divide(total**2, count * squares, out=even, where=squares > 0))
 
 
 def behind(values: Parts) -> Parts:
     """Return how far each row's largest value is above the mean of its values, without NaN."""
     count = (~np.isnan(values)).sum(axis=1)
     mean = np.divide(np.nansum(values, axis=1), count, out=np.full(len(values), np.nan), where=count > 0)
-    return np.where(np.isnan(values), -np.inf, values).max(axis=1) - mean
+    return np.asarray(np.where(np.isnan(values), -np.inf, values).max(axis=1) - mean)
 
 
 class Tally:
@@ -49,7 +50,7 @@ class Tally:
         """Add a step; surpluses count in the steps in which batteries of the microgrid share."""
         self._wanted += flows.served + flows.unserved
         self._short += flows.unserved
-        shares = flows.given.any(axis=1)
+        shares = row_sums(flows.given) > 0
         if shares.any():
             before = flows.level - flows.net + flows.lost
             self._given += flows.given
