@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.units import MicrogridId, MilliwattHours
 from commonwatt.settlement.splits import row_sums
 from meter_sim.physics.places import Places
 from meter_sim.physics.step import Flows
@@ -65,6 +65,16 @@ class Tally:
     def short_members(self) -> int:
         """Number of places that did not get all that they wanted."""
         return int((self._short > 0).sum())
+
+    @property
+    def by_minimum(self) -> dict[int, tuple[MilliwattHours, MilliwattHours]]:
+        """What places wanted and what they did not get, by their batteries' sharing minimum in percent."""
+        has = self.places.capacity > 0
+        percent = np.where(has, self.places.minimum * 100 // np.maximum(self.places.capacity, 1), -1)
+        return {
+            int(each): (int(self._wanted[percent == each].sum()), int(self._short[percent == each].sum()))
+            for each in np.unique(percent[has])
+        }
 
     @property
     def measures(self) -> dict[str, Parts]:

@@ -22,6 +22,7 @@ class Kind:
     Attributes:
         wanted: Load that places had.
         unserved: Load not met, by cause.
+        sun: Sun used or exported.
         curtailed: Sun not used, by cause.
         imported: Energy taken from the town.
         exported: Energy given to the town.
@@ -30,6 +31,7 @@ class Kind:
 
     wanted: MilliwattHours = 0
     unserved: Counter[str] = field(default_factory=Counter)
+    sun: MilliwattHours = 0
     curtailed: Counter[str] = field(default_factory=Counter)
     imported: MilliwattHours = 0
     exported: MilliwattHours = 0
@@ -42,6 +44,7 @@ class Kind:
         for cause in Cause:
             self.unserved[cause.name.lower()] += int(exchange.short[cause].sum())
             self.curtailed[cause.name.lower()] += int(exchange.spilled[cause].sum())
+        self.sun += int(flows.generation.sum())
         self.imported += int(exchange.imported.sum())
         self.exported += int(exchange.exported.sum())
         self.shared += int(flows.given.sum())
@@ -126,6 +129,16 @@ class Figures:
         """Return how many places of a kind of microgrid wanted energy, and how many of them went short."""
         tallies = [tally for tally in self.tallies if tally.places.kind == kind]
         return sum(tally.members for tally in tallies), sum(tally.short_members for tally in tallies)
+
+    def by_minimum(self) -> dict[int, tuple[MilliwattHours, MilliwattHours]]:
+        """Return what houses wanted and what they did not get, by their sharing minimum in percent."""
+        found: dict[int, tuple[MilliwattHours, MilliwattHours]] = {}
+        for tally in self.tallies:
+            if tally.places.kind == "residential":
+                for percent, (wanted, short) in tally.by_minimum.items():
+                    before = found.get(percent, (0, 0))
+                    found[percent] = before[0] + wanted, before[1] + short
+        return found
 
     def mean_percent(self, kind: str) -> float:
         """Return the mean level of a kind's batteries over all hours, percent."""

@@ -189,12 +189,17 @@ def _sums(figures: Figures) -> dict[str, object]:
             }
             for name, it in fairness(figures.tallies).items()
         },
+        "houses_by_minimum_percent": {
+            percent: {"wanted_mwh": wanted, "unserved_mwh": short}
+            for percent, (wanted, short) in figures.by_minimum().items()
+        },
         "kinds": {
             kind: {
                 "members": figures.members(kind)[0],
                 "members_short": figures.members(kind)[1],
                 "wanted_mwh": of.wanted,
                 "unserved_mwh": {cause: count for cause, count in of.unserved.items() if count},
+                "sun_mwh": of.sun,
                 "curtailed_mwh": {cause: count for cause, count in of.curtailed.items() if count},
                 "imported_mwh": of.imported,
                 "exported_mwh": of.exported,

@@ -57,6 +57,9 @@ def test_a_tally_counts_demand_and_what_batteries_gave_of_their_surplus() -> Non
     assert measures["served"] == pytest.approx([2.4**2 / (3 * 2.16), 1])
     assert measures["shortfall"] == pytest.approx([0.6 - 0.2, 0])
     assert measures["given"] == pytest.approx([0.75**2 / (2 * (0.25**2 + 0.5**2)), NAN], nan_ok=True)
+    assert sum(wanted for wanted, _ in tally.by_minimum.values()) == 330
+    percent = int(100 * places.minimum[0, 2] // places.capacity[0, 2])
+    assert {each: short for each, (_, short) in tally.by_minimum.items() if short} == {percent: 60}
     assert (tally.members, tally.short_members) == (6, 1)
     found = fairness([tally])
     assert found["shortfall"].worst == pytest.approx(0.4)
