@@ -129,7 +129,7 @@ def _fairness(runs: Mapping[str, Figures]) -> str:
 def _cells(measure: str, mean: float, worst: float) -> str:
     if measure == "shortfall":
         return f"<td>{100 * mean:.2f}<td>{100 * worst:.2f}"
-    return f"<td>{mean:.3f}<td>{worst:.3f}"
+    return f"<td>{mean:.4f}<td>{worst:.4f}"
 
 
 def _key(runs: Mapping[str, Figures]) -> str:

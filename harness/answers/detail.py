@@ -1,7 +1,8 @@
 """What aggregation loses of emulated readings: lossless nothing, averages of ten the detail within a group (M7, C6)."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,30 @@ TOWN = {
 
 Series = NDArray[np.int64]
 """The readings of one meter and type, one a slot, milliwatt-hours."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Measured:
+    """What aggregation makes of a series.
+
+    Attributes:
+        exact: The readings.
+        averaged: Those that averages stand for.
+        changed: How many readings lossless changed.
+        left_minute: Records that lossless leaves of puts once a minute.
+        left_quarter: The same of puts once a quarter-hour.
+    """
+
+    exact: Series
+    averaged: Series
+    changed: int
+    left_minute: int
+    left_quarter: int
+
+
+def batched(records: Sequence[HistoryRecord], size: int) -> Iterator[Sequence[HistoryRecord]]:
+    """Return records in puts of a size."""
+    return (records[first : first + size] for first in range(0, len(records), size))
 
 
 def emulated(begin: int, slots: int) -> dict[tuple[Meter, RecordType], Series]:
@@ -79,17 +104,25 @@ def expanded(records: Sequence[HistoryRecord]) -> Series:
 
 def detail(begin: int, slots: int = DAY_SLOTS) -> list[list[str]]:
     """Return a row for each class of readings: what lossless and what averages change in a day."""
-    classes: dict[str, list[tuple[Series, Series, int]]] = defaultdict(list)
+    classes: dict[str, list[Measured]] = defaultdict(list)
     for (meter, kind), series in emulated(begin, slots).items():
         records = records_of(meter, kind, begin, series)
-        changed = int((expanded(consolidate(records)) != series).sum())
-        classes[_words(meter, kind)].append((series, expanded(average(records)), changed))
+        joined = consolidate(records)
+        one = Measured(
+            exact=series,
+            averaged=expanded(average(records)),
+            changed=int((expanded(joined) != series).sum()),
+            left_minute=sum(len(consolidate(put)) for put in batched(records, 60 // SLOT_S)),
+            left_quarter=len(joined),
+        )
+        classes[_words(meter, kind)].append(one)
     return [[words, *_errors(words, members)] for words, members in sorted(classes.items())]
 
 
 def detail_table(days: Mapping[str, int] = DAYS, slots: int = DAY_SLOTS) -> str:
     """Return the errors of each class of readings on each day."""
-    head = ["day", "readings", "series", "changed by lossless", "averages: 15-s value, mean error", "99 %", "largest",
+    head = ["day", "readings", "series", "changed by lossless", "records left, once a minute",
+            "records left, quarter-hours", "averages: 15-s value, mean error", "99 %", "largest",
             "quarter-hour, largest error"]  # fmt: skip
     return table(head, [[day, *row] for day, begin in days.items() for row in detail(begin, slots)])
 
@@ -103,8 +136,9 @@ def _words(meter: Meter, kind: RecordType) -> str:
     return f"{where}, {'out' if meter.direction is Direction.OUTGOING else 'intake'}"
 
 
-def _errors(words: str, members: Sequence[tuple[Series, Series, int]]) -> list[str]:
-    exact, averaged = (np.array([member[i] for member in members]) for i in (0, 1))
+def _errors(words: str, members: Sequence[Measured]) -> list[str]:
+    exact = np.array([member.exact for member in members])
+    averaged = np.array([member.averaged for member in members])
     off = np.abs(averaged - exact)
     if words == "levels of batteries":
         # A level is read at the end of the quarter-hour, a flow is its sum.
@@ -116,7 +150,9 @@ def _errors(words: str, members: Sequence[tuple[Series, Series, int]]) -> list[s
     part = f" ({100 * off.mean() / mean:.1f} %)" if mean else ""
     return [
         f"{len(members)}",
-        f"{sum(member[2] for member in members)}",
+        f"{sum(member.changed for member in members)}",
+        f"{100 * sum(member.left_minute for member in members) / exact.size:.0f} %",
+        f"{100 * sum(member.left_quarter for member in members) / exact.size:.0f} %",
         f"{off.mean() / 1000:,.2f} Wh{part}",
         f"{np.percentile(off, 99) / 1000:,.2f} Wh",
         f"{off.max() / 1000:,.2f} Wh",
