@@ -10,6 +10,7 @@ from meter_sim.physics.boundary import Cause
 from meter_sim.physics.places import Places
 from meter_sim.physics.plant import PlantStep
 from meter_sim.physics.town import MicrogridsStep
+from scenarios.fairness import Tally
 
 KINDS = ("residential", "apartment", "public")
 
@@ -21,6 +22,7 @@ class Kind:
     Attributes:
         wanted: Load that places had.
         unserved: Load not met, by cause.
+        sun: Sun used or exported.
         curtailed: Sun not used, by cause.
         imported: Energy taken from the town.
         exported: Energy given to the town.
@@ -29,6 +31,7 @@ class Kind:
 
     wanted: MilliwattHours = 0
     unserved: Counter[str] = field(default_factory=Counter)
+    sun: MilliwattHours = 0
     curtailed: Counter[str] = field(default_factory=Counter)
     imported: MilliwattHours = 0
     exported: MilliwattHours = 0
@@ -41,6 +44,7 @@ class Kind:
         for cause in Cause:
             self.unserved[cause.name.lower()] += int(exchange.short[cause].sum())
             self.curtailed[cause.name.lower()] += int(exchange.spilled[cause].sum())
+        self.sun += int(flows.generation.sum())
         self.imported += int(exchange.imported.sum())
         self.exported += int(exchange.exported.sum())
         self.shared += int(flows.given.sum())
@@ -83,6 +87,7 @@ class Figures:
         plant_gain: What the plant's battery has gained since the beginning, milliwatt-hours.
         switches: Changes between sharing and not sharing, of all batteries.
         samples: The town at the end of each hour.
+        tallies: The energies of each place, by layout of microgrids.
     """
 
     kinds: dict[str, Kind] = field(default_factory=lambda: {kind: Kind() for kind in KINDS})
@@ -94,11 +99,14 @@ class Figures:
     plant_gain: MilliwattHours = 0
     switches: int = 0
     samples: list[Sample] = field(default_factory=list)
+    tallies: list[Tally] = field(default_factory=list)
 
     def add(self, blocks: list[Places], steps: list[MicrogridsStep], plant: PlantStep, price_percent: int) -> None:
         """Add a step of the whole town."""
-        for places, step in zip(blocks, steps, strict=True):
+        self.tallies = self.tallies or [Tally(places) for places in blocks]
+        for places, step, tally in zip(blocks, steps, self.tallies, strict=True):
             self.kinds[places.kind].add(step)
+            tally.add(step.flows)
             self.lost += int(step.flows.lost.sum())
         self.bought += plant.bought
         self.bought_peak += plant.bought if price_percent > 100 else 0
@@ -116,6 +124,21 @@ class Figures:
     def unserved(self) -> MilliwattHours:
         """Load that was not met."""
         return sum(kind.unserved.total() for kind in self.kinds.values())
+
+    def members(self, kind: str) -> tuple[int, int]:
+        """Return how many places of a kind of microgrid wanted energy, and how many of them went short."""
+        tallies = [tally for tally in self.tallies if tally.places.kind == kind]
+        return sum(tally.members for tally in tallies), sum(tally.short_members for tally in tallies)
+
+    def by_minimum(self) -> dict[int, tuple[MilliwattHours, MilliwattHours]]:
+        """Return what houses wanted and what they did not get, by their sharing minimum in percent."""
+        found: dict[int, tuple[MilliwattHours, MilliwattHours]] = {}
+        for tally in self.tallies:
+            if tally.places.kind == "residential":
+                for percent, (wanted, short) in tally.by_minimum.items():
+                    before = found.get(percent, (0, 0))
+                    found[percent] = before[0] + wanted, before[1] + short
+        return found
 
     def mean_percent(self, kind: str) -> float:
         """Return the mean level of a kind's batteries over all hours, percent."""

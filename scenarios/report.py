@@ -6,6 +6,7 @@ from datetime import datetime
 from html import escape
 from zoneinfo import ZoneInfo
 
+from scenarios.fairness import fairness
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.policies import POLICIES
 
@@ -78,6 +79,7 @@ def as_html(title: str, runs: Mapping[str, Figures], facts: Mapping[str, object]
         "<p>Cost is in megawatt-hours at the price outside peak hours, less what the town's battery has gained, "
         "and more what it has lost. <i>Went short</i> is the part of all demand "
         f"that was not met.</p><ul>{policies}</ul><h2>Who went short, and why</h2>{_short(runs)}"
+        f"<h2>How evenly</h2>{_fairness(runs)}"
         f"<h2>Hour by hour</h2><p class=key>{_key(runs)}</p>{plots}</html>\n"
     )
 
@@ -100,6 +102,34 @@ def _short(runs: Mapping[str, Figures]) -> str:
         if count
     ]
     return f"<ul>{''.join(lines)}</ul>" if lines else "<p>Nobody.</p>"
+
+
+_MEASURES = {
+    "served": "demand served",
+    "given": "surplus given",
+    "shortfall": "worst-off behind the mean",
+}
+
+
+def _fairness(runs: Mapping[str, Figures]) -> str:
+    rows = ""
+    for name, figures in runs.items():
+        found = fairness(figures.tallies)
+        cells = [_cells(key, found[key].mean, found[key].worst) if key in found else "<td>-<td>-" for key in _MEASURES]
+        rows += f"<tr><td>{escape(name)}{''.join(cells)}</tr>"
+    head = "".join(f"<th>{words}, mean<th>worst microgrid" for words in _MEASURES.values())
+    return (
+        f"<table><thead><tr><th>policy{head}</tr></thead><tbody>{rows}</tbody></table>"
+        "<p>Of each microgrid: Jain's index of the parts of their demand that members got, and of the parts of "
+        "their surplus that batteries gave (1: all the same); and by how many percentage points of its demand the "
+        "worst-off member went shorter than the mean.</p>"
+    )
+
+
+def _cells(measure: str, mean: float, worst: float) -> str:
+    if measure == "shortfall":
+        return f"<td>{100 * mean:.2f}<td>{100 * worst:.2f}"
+    return f"<td>{mean:.4f}<td>{worst:.4f}"
 
 
 def _key(runs: Mapping[str, Figures]) -> str:
@@ -150,10 +180,26 @@ def _sums(figures: Figures) -> dict[str, object]:
         "sold_mwh": figures.sold,
         "lost_mwh": figures.lost,
         "switches": figures.switches,
+        "fairness": {
+            name: {
+                "mean": round(it.mean, 6),
+                "worst": round(it.worst, 6),
+                "worst_microgrid": it.where,
+                "microgrids": it.microgrids,
+            }
+            for name, it in fairness(figures.tallies).items()
+        },
+        "houses_by_minimum_percent": {
+            percent: {"wanted_mwh": wanted, "unserved_mwh": short}
+            for percent, (wanted, short) in figures.by_minimum().items()
+        },
         "kinds": {
             kind: {
+                "members": figures.members(kind)[0],
+                "members_short": figures.members(kind)[1],
                 "wanted_mwh": of.wanted,
                 "unserved_mwh": {cause: count for cause, count in of.unserved.items() if count},
+                "sun_mwh": of.sun,
                 "curtailed_mwh": {cause: count for cause, count in of.curtailed.items() if count},
                 "imported_mwh": of.imported,
                 "exported_mwh": of.exported,

@@ -1,0 +1,1 @@
+"""The figures in docs/policies.md and docs/answers.md."""
