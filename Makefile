@@ -53,9 +53,10 @@ bench: install ## run all benchmarks, about 39 minutes on an idle machine, then 
 
 SCENARIOS := normal heatwave storm storm-hard change cloudy winter
 
-scenarios: install ## run every scenario for the whole town with every policy, about 10 minutes; results in scenario-results
+scenarios: install ## run every scenario for the whole town with every policy, and beside perfect knowledge, about 15 minutes; results in scenario-results
 	for name in $(SCENARIOS); do $(BIN)/commonwatt scenario run $$name --out scenario-results \
 		--policy spec --policy aces --policy rangers --policy planner || exit 1; done
+	$(BIN)/python -m harness.perfect $(SCENARIOS)
 
 docs: install ## write the generated pages anew
 	$(BIN)/python -m harness.docs.generate
