@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import numpy as np
+
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import load
 from commonwatt.town.town import load_town
@@ -62,6 +64,7 @@ def _compare(world: World, figures: Figures) -> None:
     starts = {"from the first hour": 0}
     if first := next((hour for hour, sample in enumerate(figures.samples) if sample.islands), 0):
         starts["from the first island"] = first
+        print(f"  {_left(world, first)}", flush=True)
     for words, hour in starts.items():
         bound = least_unserved(since(world, hour))
         print(f"  all known {words}, within the goal: {'yes' if is_near(figures, bound.unserved) else 'no'}")
@@ -69,6 +72,15 @@ def _compare(world: World, figures: Figures) -> None:
             short, demand = figures.kinds[kind].unserved.total() / MWH, figures.kinds[kind].wanted / MWH
             print(f"    {kind}: {short:.3f} MWh of {demand:.1f} short, at least {bound.unserved[kind] / MWH:.3f}")
         print(f"    {_size(bound.answer)}", flush=True)
+
+
+def _left(world: World, first: int) -> str:
+    """Return what the batteries of the first islands hold when these begin, and when the first of them ends."""
+    islands = world.imports[:, first] == 0
+    returned = np.flatnonzero(world.imports[islands, first:].any(axis=0))
+    last = first + int(returned[0]) if returned.size else world.load.shape[1] - 1
+    begin, end = (world.levels[islands, hour].sum() / MWH for hour in (first, last))
+    return f"{islands.sum()} islands for {last - first} h: {begin:.1f} MWh in their batteries before, {end:.1f} after"
 
 
 def _size(answer: Answer) -> str:
