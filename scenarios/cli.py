@@ -20,6 +20,7 @@ from commonwatt.runtime.service import EXIT_FAILED, errors_reported, flowing, on
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import FOLDER, load, names
 from commonwatt.town.town import load_town
+from scenarios.against import rows as rows_against
 from scenarios.course import as_json as as_json_of_course
 from scenarios.course import tables
 from scenarios.full_stack import play, ready
@@ -48,6 +49,7 @@ def run(
     name: Annotated[str, typer.Argument(help="A scenario's name, see `scenario list`, or a TOML file.")],
     days: Annotated[int | None, typer.Option(min=1, max=3660, help="Its length; else the scenario's own.")] = None,
     policy: Annotated[list[str] | None, typer.Option(help="A policy; several are compared. Default: spec.")] = None,
+    against: Annotated[str | None, typer.Option(help="Also show all differences to this policy.")] = None,
     town: Annotated[Path | None, typer.Option(help="The town file; else Centertown with its 802 microgrids.")] = None,
     step_s: Annotated[
         int, typer.Option("--step", min=SLOT_S, max=QUARTER_S, help="Seconds of a step: 15 to 900, a divisor of 900.")
@@ -69,17 +71,19 @@ def run(
     feeders make islands, without broadband or controllers processes stay dead. At the end every reading is audited.
 
     Examples: `scenario run storm`, `scenario run heatwave --policy aces --policy rangers --policy planner`,
-    `scenario run storm --full-stack --speed 120`.
+    `scenario run change --policy planner --against aces`, `scenario run storm --full-stack --speed 120`.
     """
     with errors_reported():
         if full_stack:
-            if policy:
-                raise ConfigError("--policy: the processes of --full-stack share and buy as their settings say")
+            if policy or against:
+                raise ConfigError("--policy, --against: the processes of --full-stack do as their settings say")
             _run_full_stack(name, days, town, out, speed, data)
             return
-        chosen = [*_REFERENCES, *(p for p in policy or ["spec"] if p not in _REFERENCES)]
+        asked = [*(policy or ["spec"]), *([against] if against else [])]
+        chosen = list(dict.fromkeys([*_REFERENCES, *asked]))
         if unknown := [p for p in chosen if p not in POLICIES]:
-            raise ConfigError(f"--policy {unknown[0]}: there are {', '.join(POLICIES)}")
+            option = "--policy" if unknown[0] in (policy or []) else "--against"
+            raise ConfigError(f"{option} {unknown[0]}: there are {', '.join(POLICIES)}")
         if QUARTER_S % step_s or step_s % SLOT_S:
             raise ConfigError(f"--step {step_s}: a multiple of {SLOT_S} that {QUARTER_S} is a multiple of")
         scenario, it = load(name), load_town(town or TOWN)
@@ -107,10 +111,12 @@ def run(
         }
         stem = Path(name).stem
         out.mkdir(parents=True, exist_ok=True)
-        replace_file(out / f"{stem}.json", as_json(scenario.title, runs, facts).encode(), mode=0o644)
-        replace_file(out / f"{stem}.html", as_html(scenario.title, runs, facts, zone).encode(), mode=0o644)
+        replace_file(out / f"{stem}.json", as_json(scenario.title, runs, facts, against).encode(), mode=0o644)
+        replace_file(out / f"{stem}.html", as_html(scenario.title, runs, facts, zone, against).encode(), mode=0o644)
         rows = table(runs)
         show(scenario.title, rows, tuple(rows[0]))
+        if against and (rows := rows_against(runs, against)):
+            show(f"against {against}", rows, tuple(rows[0]))
         typer.echo("cost: MWh at the price outside peak hours, less what the town's battery has gained")
         typer.echo(f"plots: {out / f'{stem}.html'}")
 

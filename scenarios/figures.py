@@ -11,6 +11,7 @@ from meter_sim.physics.places import Places
 from meter_sim.physics.plant import PlantStep
 from meter_sim.physics.town import MicrogridsStep
 from scenarios.fairness import Tally
+from scenarios.inversions import inversions
 
 KINDS = ("residential", "apartment", "public")
 
@@ -86,6 +87,7 @@ class Figures:
         lost: Losses of charging, of the plant and of the microgrids.
         plant_gain: What the plant's battery has gained since the beginning, milliwatt-hours.
         switches: Changes between sharing and not sharing, of all batteries.
+        inversions: How often a microgrid took energy while a higher class lacked it, microgrid-steps.
         samples: The town at the end of each hour.
         tallies: The energies of each place, by layout of microgrids.
     """
@@ -98,6 +100,7 @@ class Figures:
     lost: MilliwattHours = 0
     plant_gain: MilliwattHours = 0
     switches: int = 0
+    inversions: int = 0
     samples: list[Sample] = field(default_factory=list)
     tallies: list[Tally] = field(default_factory=list)
 
@@ -108,6 +111,7 @@ class Figures:
             self.kinds[places.kind].add(step)
             tally.add(step.flows)
             self.lost += int(step.flows.lost.sum())
+        self.inversions += inversions(blocks, steps)
         self.bought += plant.bought
         self.bought_peak += plant.bought if price_percent > 100 else 0
         self.cost += plant.bought * price_percent // 100

@@ -6,12 +6,11 @@ from datetime import datetime
 from html import escape
 from zoneinfo import ZoneInfo
 
+from scenarios.against import MWH, differences
+from scenarios.against import rows as rows_against
 from scenarios.fairness import fairness
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.policies import POLICIES
-
-MWH = 10**9
-"""Milliwatt-hours in a megawatt-hour."""
 
 _WIDTH, _HEIGHT, _LEFT, _BOTTOM = 860, 190, 52, 22
 _COLOURS = ("#1b6ca8", "#c0561b", "#3b7d3b", "#7a4fa3", "#8a6d1d", "#a3325f")
@@ -34,13 +33,15 @@ _CAUSES = {
 }
 
 
-def as_json(title: str, runs: Mapping[str, Figures], facts: Mapping[str, object]) -> str:
-    """Return the runs as JSON: the sums of each policy, and the town hour by hour."""
+def as_json(title: str, runs: Mapping[str, Figures], facts: Mapping[str, object], against: str | None = None) -> str:
+    """Return the runs as JSON: the sums of each policy, the town hour by hour, the differences to one policy."""
     content = {
         "scenario": title,
         **facts,
         "policies": {name: _sums(figures) | {"hours": _hours(figures.samples)} for name, figures in runs.items()},
     }
+    if against is not None:
+        content["against"] = {"policy": against, "differences": differences(runs, against)}
     return json.dumps(content, indent=1) + "\n"
 
 
@@ -60,11 +61,11 @@ def table(runs: Mapping[str, Figures]) -> list[dict[str, object]]:
     ]
 
 
-def as_html(title: str, runs: Mapping[str, Figures], facts: Mapping[str, object], zone: ZoneInfo) -> str:
+def as_html(
+    title: str, runs: Mapping[str, Figures], facts: Mapping[str, object], zone: ZoneInfo, against: str | None = None
+) -> str:
     """Return the page for people: what each policy did, and the course of the town."""
-    rows = table(runs)
-    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(v))}</td>" for v in row.values()) + "</tr>" for row in rows)
+    compared = "" if against is None else f"<h2>Against {escape(against)}</h2>{_table(rows_against(runs, against))}"
     policies = "".join(f"<li><b>{escape(name)}</b>: {escape(POLICIES[name].words)}</li>" for name in runs)
     plots = "".join(
         _plot(caption, {name: [value(s) for s in figures.samples] for name, figures in runs.items()}, runs, zone)
@@ -75,10 +76,10 @@ def as_html(title: str, runs: Mapping[str, Figures], facts: Mapping[str, object]
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
         f'<meta name="viewport" content="width=device-width"><style>{_STYLE}</style>'
         f"<h1>{escape(title)}</h1><p>{stated}.</p><h2>What each policy did</h2>"
-        f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        f"{_table(table(runs))}"
         "<p>Cost is in megawatt-hours at the price outside peak hours, less what the town's battery has gained, "
         "and more what it has lost. <i>Went short</i> is the part of all demand "
-        f"that was not met.</p><ul>{policies}</ul><h2>Who went short, and why</h2>{_short(runs)}"
+        f"that was not met.</p><ul>{policies}</ul>{compared}<h2>Who went short, and why</h2>{_short(runs)}"
         f"<h2>How evenly</h2>{_fairness(runs)}"
         f"<h2>Hour by hour</h2><p class=key>{_key(runs)}</p>{plots}</html>\n"
     )
@@ -91,6 +92,12 @@ _PLOTS: Sequence[tuple[str, Callable[[Sample], float]]] = (
     ("Demand that was not met, megawatt-hours an hour", lambda s: s.unserved / MWH),
     ("Microgrids that are islands", lambda s: float(s.islands)),
 )
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in rows[0])
+    body = "".join("<tr>" + "".join(f"<td>{escape(str(v))}</td>" for v in row.values()) + "</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def _short(runs: Mapping[str, Figures]) -> str:
@@ -180,6 +187,7 @@ def _sums(figures: Figures) -> dict[str, object]:
         "sold_mwh": figures.sold,
         "lost_mwh": figures.lost,
         "switches": figures.switches,
+        "inversions": figures.inversions,
         "fairness": {
             name: {
                 "mean": round(it.mean, 6),

@@ -100,6 +100,7 @@ class Simulation:
         figures: What was counted so far.
         grids: The microgrids, by layout.
         plant_level: Level of the plant's battery, milliwatt-hours.
+        boundaries: The boundaries of the microgrids in the last step, by layout.
     """
 
     def __init__(self, town: Town, conditions: Conditions, policy: Policy, step_s: int) -> None:
@@ -115,6 +116,7 @@ class Simulation:
         percent = conditions.scenario.level_percent
         self.plant_level: MilliwattHours = self._plant.capacity * percent // 100
         self.grids = [self._grids_of(places, percent) for places in blocks]
+        self.boundaries: list[Boundary] = []
         self._hour = [0, 0]
         self._residential = sum(len(g.places.microgrids) for g in self.grids if g.places.kind == "residential")
 
@@ -147,6 +149,7 @@ class Simulation:
             reduces = (grids.is_open | (reached and supply is not SupplyState.NORMAL)) & managed & policy.reduces
             inputs.append(self._commanded(grids, self._demanded(grids, usual, time), reduces, managed))
             boundaries.append(Boundary(voltage=voltage, closed=~grids.is_open, import_limit_w=limit))
+        self.boundaries = boundaries
         steps, plant = step_town(
             [grids.places for grids in self.grids],
             [grids.level for grids in self.grids],

@@ -1,0 +1,51 @@
+"""What each policy is worth against another one: the differences of their figures."""
+
+from collections.abc import Mapping
+
+from scenarios.figures import KINDS, Figures
+
+MWH = 10**9
+"""Milliwatt-hours in a megawatt-hour."""
+
+
+def differences(runs: Mapping[str, Figures], against: str) -> dict[str, dict[str, int | float]]:
+    """Return each other run's figures less those of ``against``; energies and costs in milliwatt-hours."""
+    base = _compared(runs[against])
+    return {
+        name: {key: round(value - base[key], 2) for key, value in _compared(figures).items()}
+        for name, figures in runs.items()
+        if name != against
+    }
+
+
+def rows(runs: Mapping[str, Figures], against: str) -> list[dict[str, object]]:
+    """Return the differences for people, one row a policy; less is better but for the batteries."""
+    return [
+        {
+            "policy": name,
+            "went short MWh": _signed(by["unserved_mwh"], 3),
+            "bought MWh": _signed(by["bought_mwh"], 1),
+            "at peak MWh": _signed(by["bought_peak_mwh"], 1),
+            "cost": _signed(by["cost"], 1),
+            "shared MWh": _signed(by["shared_mwh"], 2),
+            "homes' batteries": f"{by['homes_percent']:+.1f} points",
+        }
+        for name, by in differences(runs, against).items()
+    ]
+
+
+def _compared(figures: Figures) -> dict[str, int | float]:
+    by_kind = {f"unserved_{kind}_mwh": figures.kinds[kind].unserved.total() for kind in KINDS}
+    return {
+        "unserved_mwh": figures.unserved,
+        **by_kind,
+        "bought_mwh": figures.bought,
+        "bought_peak_mwh": figures.bought_peak,
+        "cost": figures.net_cost,
+        "shared_mwh": sum(kind.shared for kind in figures.kinds.values()),
+        "homes_percent": figures.mean_percent("residential"),
+    }
+
+
+def _signed(milliwatt_hours: float, digits: int) -> str:
+    return f"{milliwatt_hours / MWH:+,.{digits}f}"

@@ -1,0 +1,77 @@
+"""No lower class is served from where a higher one goes short; a planted inversion is counted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from commonwatt.town.scenario import Outage, Shortage
+from meter_sim.physics.boundary import Cause
+from meter_sim.physics.town import MicrogridsStep
+from scenarios.figures import KINDS
+from scenarios.inversions import inversions
+from scenarios.policies import POLICIES
+from scenarios.simulation import Simulation, run
+from tests.unit.scenarios.test_simulation import RESIDENTIAL, conditions, figures, town
+
+
+def stepped() -> tuple[Simulation, list[MicrogridsStep]]:
+    """Return a town after its first step in a winter's night, when all microgrids import or use their batteries."""
+    it = conditions("winter")
+    simulation = Simulation(town(), it, POLICIES["none"], 900)
+    for grids in simulation.grids:
+        grids.level[:] = 0
+    return simulation, simulation.step(it.begin)
+
+
+@pytest.mark.parametrize(
+    ("cause", "kind", "expected"),
+    [
+        (Cause.TOWN, "public", RESIDENTIAL + 1),
+        (Cause.LIMIT, "apartment", RESIDENTIAL),
+        (Cause.TOWN, "residential", 0),
+        (Cause.FEEDER, "public", 0),
+    ],
+)
+def test_a_planted_inversion_is_counted(cause: Cause, kind: str, expected: int) -> None:
+    simulation, steps = stepped()
+    blocks = [grids.places for grids in simulation.grids]
+    assert inversions(blocks, steps) == 0
+    for places, step in zip(blocks, steps, strict=True):
+        if places.kind == kind:
+            step.exchange.short[cause, 0] += 1
+    assert inversions(blocks, steps) == expected
+
+
+@pytest.mark.parametrize("policy", ["spec", "aces"])
+def test_a_storm_and_a_short_supply_invert_no_priority(policy: str) -> None:  # req: U5, P5
+    assert figures("storm", policy).inversions == 0
+    it = conditions("storm")
+    short = (
+        Shortage(state="CRITICAL", from_hour=0, for_hours=12),
+        Shortage(state="EMPTY", from_hour=12, for_hours=24),
+    )
+    dead = Outage(what="town_line", from_hour=30, for_hours=42)
+    scenario = it.scenario.model_copy(
+        update={"supply": short, "outage": (*it.scenario.outage, dead), "start_hour": 12, "level_percent": 20}
+    )
+    found = run(town(), replace(it, scenario=scenario), POLICIES[policy], days=2)
+    assert found.inversions == 0
+    for kind in KINDS:
+        assert found.kinds[kind].unserved["town"] > 0, "every class went short"
+
+
+def test_the_last_of_the_plant_goes_to_the_public_microgrid() -> None:
+    it = conditions("winter")
+    dead = it.scenario.model_copy(update={"outage": (Outage(what="town_line", from_hour=0, for_hours=24),)})
+    simulation = Simulation(town(), replace(it, scenario=dead), POLICIES["none"], 900)
+    for grids in simulation.grids:
+        grids.level[:] = 0
+    simulation.plant_level = 1000
+    steps = simulation.step(it.begin)
+    taken = {
+        grids.places.kind: int(np.sum(step.exchange.imported))
+        for grids, step in zip(simulation.grids, steps, strict=True)
+    }
+    assert taken == {"public": 1000, "apartment": 0, "residential": 0}
+    assert simulation.figures.inversions == 0
