@@ -1,6 +1,7 @@
 """The Debian package of a controller, in a root folder: installed, over 0.2 with a backlog, back, removed, purged."""
 
 import hashlib
+import json
 import os
 import shutil
 import sqlite3
@@ -195,8 +196,12 @@ def test_upgraded_from_0_2_with_a_backlog_of_twelve_hours_no_reading_is_lost(
         assert where.stdout.count(str(old)) == 2
         # 0.2 makes its own, without the keys that it does not know.
         (site.folder / "r001" / "registry.json").unlink()
+        devices = site.folder / "head-end" / "devices.json"
+        present = devices.read_text()
+        devices.write_text(json.dumps({name: one for name, one in json.loads(present).items() if name != "plant"}))
         register = ["utility", "register", "--town", str(site.town_file), "--out", str(site.folder)]
         as_0_2([*PROGRAM, *register, "--database", f"sqlite:///{tmp_path}/registered.db"])
+        devices.write_text(present)
         as_0_2([sys.executable, str(PROJECT / "harness" / "real" / "kept.py"), str(store), str(HOURS * 60)])
         site.environments = dict.fromkeys(("r001 broker", "r001 gateway"), environment)
         site.start("r001 broker", "r001 gateway", "r001 meters")
