@@ -18,13 +18,22 @@ _CONNECT, _SUBSCRIBE, _PINGREQ = 0x10, 0x80, 0xC0
 class _Connection(asyncio.Protocol):
     """A meter's connection; of the packets of MQTT, those that a meter sends."""
 
-    def __init__(self, counts: Counter[str]) -> None:
+    def __init__(self, counts: Counter[str], connections: "set[_Connection]") -> None:
         self._counts = counts
+        self._connections = connections
         self._buffer = bytearray()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        self._connections.add(self)
+
+    def connection_lost(self, _: Exception | None) -> None:
+        self._connections.discard(self)
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
@@ -92,15 +101,23 @@ class Acknowledging:
     def __init__(self, addresses: Sequence[tuple[str, int]]) -> None:
         self.counts: Counter[str] = Counter()
         self._addresses = addresses
-        self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
 
-    def _run(self) -> None:
-        for host, port in self._addresses:
-            self._loop.run_until_complete(self._loop.create_server(lambda: _Connection(self.counts), host, port))
-        self._loop.call_soon(self._ready.set)
-        self._loop.run_forever()
+    async def _serve(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        connections: set[_Connection] = set()
+        servers = [
+            await self._loop.create_server(lambda: _Connection(self.counts, connections), host, port)
+            for host, port in self._addresses
+        ]
+        self._ready.set()
+        await self._stop.wait()
+        for server in servers:
+            server.close()
+        for connection in connections:
+            connection.abort()
+        await asyncio.sleep(0)  # The loop closes what was aborted.
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -110,5 +127,5 @@ class Acknowledging:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join()
