@@ -239,7 +239,8 @@ class MicrogridMeters:
         cores = self.meters.items() if measured else ()
         dead = self._down | self._backup.dead(at)
         commanded = {meter: _commanded(core, at, is_up=meter not in dead) for meter, core in cores}
-        commanded |= dict.fromkeys(self._boundary, Commanded(isolated=self._switch.is_open))
+        for meter in self._boundary:
+            commanded[meter] = replace(commanded.get(meter, Commanded()), isolated=self._switch.is_open)
         return Circumstances(
             voltage=voltage,
             sun_percent=percent_at(own.sun, at) * outside.sun_percent // 100,

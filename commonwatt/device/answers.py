@@ -1,12 +1,13 @@
 """A meter's answers to commands: outcomes, also for a command that can't be read."""
 
 import json
+from typing import get_args
 
 from commonwatt.device.changes import MeterState
 from commonwatt.device.description import Description
 from commonwatt.device.desired_states import HeldStates, Verdict
 from commonwatt.device.log import MeterLog
-from commonwatt.protocol.commands import LogIds, Outcome
+from commonwatt.protocol.commands import LogIds, Name, Outcome
 
 
 def outcome(
@@ -41,8 +42,21 @@ def outcome(
     ).pack()
 
 
-def name_of(payload: bytes) -> tuple[str, str] | None:
-    """Return id and name of a malformed command; ``None``: without them no answer is possible."""
+def unread(payload: bytes, why: str) -> tuple[str, str, Verdict] | None:
+    """Return id, name and verdict of a command that can't be read; ``None``: no answer is possible.
+
+    Args:
+        payload: The command.
+        why: Why it can't be read.
+    """
+    named = _name_of(payload)
+    if named is None:
+        return None
+    is_known = not named[1] or named[1] in get_args(Name)
+    return *named, Verdict("refused" if is_known else "unsupported", why[:256])
+
+
+def _name_of(payload: bytes) -> tuple[str, str] | None:
     try:
         content = json.loads(payload)
     except (ValueError, RecursionError):

@@ -6,13 +6,14 @@ from commonwatt.device.changes import MeterState
 from commonwatt.device.description import Description
 from commonwatt.model.records import State
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import Command, Epoch, Held, Kind, Result
+from commonwatt.protocol.commands import NO_LIMIT, Command, Epoch, Held, Kind, Result
 
 DEFAULT: dict[Kind, str] = {
     Kind.SHARING: "off",
     Kind.REDUCING: "off",
     Kind.ISOLATED: "off",
     Kind.AGGREGATION: "none",
+    Kind.IMPORT_LIMIT: NO_LIMIT,
 }
 """The default of each state, in force after the state's end."""
 
@@ -46,12 +47,14 @@ class Commanded:
         weight: Its share of the discharge relative to other donors; 0: no discharge.
         reducing: The place uses 80 % of its load.
         isolated: The place is disconnected from the loop; at a boundary meter, the microgrid from the town (C5).
+        import_limit_w: At a boundary meter: most watts that the microgrid takes from the town; ``None``: no limit.
     """
 
     sharing: bool = False
     weight: int = 1
     reducing: bool = False
     isolated: bool = False
+    import_limit_w: int | None = None
 
 
 class HeldStates:
@@ -86,12 +89,14 @@ class HeldStates:
     def commanded(self, at: EpochSeconds) -> Commanded:
         """Return the states in force during the slot that starts at ``at``."""
         on = {k: h for k, h in self.held.items() if h.value == "on" and (h.until is None or h.until > at)}
+        limit = self.held.get(Kind.IMPORT_LIMIT)
         weight = on[Kind.SHARING].weight if Kind.SHARING in on else None
         return Commanded(
             sharing=Kind.SHARING in on,
             weight=weight or 1,
             reducing=Kind.REDUCING in on,
             isolated=Kind.ISOLATED in on,
+            import_limit_w=None if limit is None else _watts(limit, at),
         )
 
     def judge(self, command: Command, now: float) -> Verdict:
@@ -148,6 +153,12 @@ class HeldStates:
         for kind, held in ended.items():
             self.held[kind] = Held(value=DEFAULT[kind], epoch=held.epoch, seq=held.seq)
         return max((held.until for held in ended.values() if held.until is not None), default=None)
+
+
+def _watts(limit: Held, at: EpochSeconds) -> int | None:
+    """Return the import limit in force at a time; ``None``: none."""
+    is_ended = limit.until is not None and limit.until <= at
+    return None if is_ended or limit.value == NO_LIMIT else int(limit.value)
 
 
 def possible(command: Command, meter: Description, state: MeterState) -> Verdict:

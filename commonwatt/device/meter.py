@@ -249,8 +249,8 @@ class Meter:
             command = unpack_json(Command, payload)
         except ProtocolError as error:
             self._tally["command", "malformed"] += 1
-            named = answers.name_of(payload)
-            return [self._answer(*named, Verdict("refused", str(error)[:256]), now)] if named else []
+            unread = answers.unread(payload, str(error))
+            return [self._answer(*unread, now)] if unread else []
         verdict = self.desired_states.judge(command, self.time(now))
         if verdict == DONE:
             verdict = possible(command, self.description, self.state)

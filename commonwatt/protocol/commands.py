@@ -30,6 +30,7 @@ class Kind(StrEnum):
     REDUCING = "reducing"
     ISOLATED = "isolated"
     AGGREGATION = "aggregation"
+    IMPORT_LIMIT = "import_limit"
 
 
 Name = Literal[
@@ -44,8 +45,12 @@ Name = Literal[
     "share_power_off",
     "reduce_power_on",
     "reduce_power_off",
+    "limit_import",
 ]
-"""The specification's commands; ``acknowledge`` is ``meter_messages.PutAck``."""
+"""The specification's commands, and ``limit_import`` (A2); ``acknowledge`` is ``meter_messages.PutAck``."""
+
+NO_LIMIT = "none"
+"""The import limit of a meter without one; any other value is a number of watts, as text."""
 
 VERBS: dict[tuple[Kind, str], tuple[Name, dict[str, str]]] = {
     (Kind.SHARING, "on"): ("share_power_on", {}),
@@ -57,10 +62,22 @@ VERBS: dict[tuple[Kind, str], tuple[Name, dict[str, str]]] = {
     (Kind.AGGREGATION, "none"): ("deaggregate", {}),
     (Kind.AGGREGATION, "lossless"): ("aggregate", {"mode": "lossless"}),
     (Kind.AGGREGATION, "lossy"): ("aggregate", {"mode": "lossy"}),
+    (Kind.IMPORT_LIMIT, NO_LIMIT): ("limit_import", {}),
 }
-"""The command for each desired state, with the key of the value."""
+"""The command for each desired state, with the key of the value; an import limit has its watts as well (``verb``)."""
+
+KINDS: dict[str, Kind] = {cmd: kind for (kind, _), (cmd, _) in VERBS.items()}
+"""The kind of state of each command that sets one."""
 
 _STATES = {(cmd, *keys.values()): state for state, (cmd, keys) in VERBS.items()}
+
+
+def verb(kind: Kind, value: str) -> tuple[Name, dict[str, str | int]]:
+    """Return the command for a desired state, and the keys of its value."""
+    if kind is Kind.IMPORT_LIMIT and value != NO_LIMIT:
+        return "limit_import", {"import_limit_w": int(value)}
+    cmd, keys = VERBS[kind, value]
+    return cmd, dict(keys)
 
 
 class Command(Message):
@@ -77,6 +94,7 @@ class Command(Message):
         mode: ``lossless`` or ``lossy`` (aggregate).
         state: ``on`` or ``off`` (isolate).
         weight: Share of the discharge relative to other donors (share_power_on).
+        import_limit_w: Most watts from the town (limit_import); absent: no limit.
         what: What to get: ``records`` or ``events`` (collecting: answered by a put), ``levels``, ``state``.
         from_id: First id to get.
         to_id: Last id to get.
@@ -94,6 +112,7 @@ class Command(Message):
     mode: Literal["lossless", "lossy"] | None = None
     state: Literal["on", "off"] | None = None
     weight: Weight | None = None
+    import_limit_w: Natural | None = None
     what: Literal["records", "events", "levels", "state"] | None = None
     from_id: Id64 | None = None
     to_id: Id64 | None = None
@@ -108,6 +127,8 @@ class Command(Message):
 
     def desired(self) -> tuple[Kind, str] | None:
         """Return the kind of state and the value of this command, or ``None`` if it sets no state."""
+        if self.cmd == "limit_import" and self.import_limit_w is not None:
+            return Kind.IMPORT_LIMIT, str(self.import_limit_w)
         value = {"isolate": self.state or "on", "aggregate": self.mode or "lossless"}.get(self.cmd)
         return _STATES.get((self.cmd,) if value is None else (self.cmd, value))
 

@@ -121,7 +121,8 @@ class Meter:
     @property
     def commandable(self) -> frozenset[Kind]:
         """The kinds of states that commands can set."""
-        return frozenset(Kind)
+        takes = self.function is Function.BOUNDARY and self.direction is Direction.INCOMING
+        return frozenset(Kind) if takes else frozenset(Kind) - {Kind.IMPORT_LIMIT}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from commonwatt.model.units import EpochSeconds
-from commonwatt.protocol.commands import Kind
+from commonwatt.protocol.commands import NO_LIMIT, Kind
+
+RESEND_S = 10
+"""Seconds until an unconfirmed command is sent again; each further wait is twice as long."""
+
+RESEND_AT_MOST_S = 300
+"""Longest of these waits, seconds."""
+
+MANY_TIMES = 6
+"""So many times sent, a command waits the longest; so does one that its meter refused, or does not have."""
+
+UNKNOWN = "unknown"
+"""The value of a state of which this store knows only the pair."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,16 +27,20 @@ class Lifetime:
     """The values and times of a kind of desired state that a manager keeps.
 
     Attributes:
-        on: Its value while it is kept.
+        on: Its value while it is kept; ``None``: any but ``off``, the manager says which.
         off: Its value otherwise, which needs no end.
         for_s: Seconds until its end, from each renewal.
         renew_s: It is renewed when no more seconds than this are left.
     """
 
-    on: str
+    on: str | None
     off: str
     for_s: int
     renew_s: int
+
+    def is_on(self, value: str) -> bool:
+        """Return whether a value is one of a state that is kept."""
+        return value not in (self.off, UNKNOWN) if self.on is None else value == self.on
 
     def is_due(self, until: EpochSeconds, now: EpochSeconds) -> bool:
         """Return whether a state with an end is to be renewed: few seconds are left, or more than it is ever given."""
@@ -39,5 +55,11 @@ LIFETIMES: Mapping[Kind, Lifetime] = {
     Kind.ISOLATED: _SWITCHED,
     # It only shapes data: a long life costs nothing, and saves commands to hundreds of meters.
     Kind.AGGREGATION: Lifetime(on="lossless", off="none", for_s=86_400, renew_s=28_800),
+    Kind.IMPORT_LIMIT: Lifetime(on=None, off=NO_LIMIT, for_s=900, renew_s=300),
 }
 """By kind of state."""
+
+
+def resend_after_s(times: int) -> int:
+    """Return the seconds until a command that was sent so many times, and is not confirmed, is sent again."""
+    return min(RESEND_S << max(0, times - 1), RESEND_AT_MOST_S)

@@ -14,13 +14,13 @@ from commonwatt.model.ids import MeterId
 from commonwatt.model.now import Now, Trust
 from commonwatt.model.records import KNOWN_STATES, State
 from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours
-from commonwatt.protocol.commands import VERBS, Command, Held, Kind, Outcome
+from commonwatt.protocol.commands import KINDS, Command, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import Strategy
 from commonwatt.protocol.topics import COMMANDS, meter_down
 from commonwatt.town.registry import RegisteredMeter
 from gateway.changes import Change, Desired, MeterInfo
 from gateway.control.epochs import MAX_COUNTER, Epochs
-from gateway.control.lifetimes import LIFETIMES
+from gateway.control.lifetimes import LIFETIMES, MANY_TIMES, UNKNOWN, resend_after_s
 from gateway.control.meter_view import CommandNote, Counts, MeterView
 from gateway.control.plausibility import Recorded
 from gateway.control.sharing import BatteryState, Decision, decide, reasons
@@ -30,12 +30,6 @@ from gateway.stored import KeptMeters
 
 SHARE_FOR_S, RENEW_S = LIFETIMES[Kind.SHARING].for_s, LIFETIMES[Kind.SHARING].renew_s
 """Seconds until share_power_on ends unless renewed, and the seconds left at which it is renewed."""
-
-RESEND_S = 10
-"""Seconds until an unconfirmed command is sent again; each further wait is twice as long."""
-
-RESEND_AT_MOST_S = 300
-"""Longest of these waits, seconds."""
 
 INITIALIZE_AGAIN_S = 60
 """Seconds until an unanswered ``initialize`` is sent again."""
@@ -52,7 +46,7 @@ REWEIGH = 250
 HIGHEST_SEQ = 2**52
 """Highest sequence number; a meter that reports it or a higher one is commanded in a new epoch."""
 
-_UNKNOWN = Desired(meter=0, kind=Kind.SHARING, value="unknown", epoch=(0, 0), seq=0, until=None, confirmed=True)
+_UNKNOWN = Desired(meter=0, kind=Kind.SHARING, value=UNKNOWN, epoch=(0, 0), seq=0, until=None, confirmed=True)
 _UNRECORDED = Recorded()
 _UP_OR_ISOLATED = int(State.INITIALIZED | State.ISOLATED)
 
@@ -123,6 +117,9 @@ class Manager:
         self.state(meter, outcome.bits, outcome.time, now)
         if outcome.cmd != "get":  # they come every minute, and would displace all others
             self.notes.append(CommandNote(time=now, meter=meter, cmd=outcome.cmd, result=outcome.result))
+        if outcome.result in ("refused", "unsupported") and outcome.cmd in KINDS:
+            # It is not repeated soon, but a meter that is exchanged or upgraded gets it.
+            self._sent[meter, KINDS[outcome.cmd]] = (now, MANY_TIMES)
         effects: list[Effect[Change]] = []
         # With a date of an untrusted clock it could remain the newest for ever.
         dated = now if now.trust >= Trust.HARDWARE else 0
@@ -178,7 +175,7 @@ class Manager:
     def _order_again(self, meter: MeterId, now: Now) -> list[Effect[Change]]:
         """Renumber all desired states of a meter under its new epoch; ``resend`` sends them."""
         effects: list[Effect[Change]] = []
-        for desired in [d for (of, _), d in self._desired.items() if of == meter and d.value != "unknown"]:
+        for desired in [d for (of, _), d in self._desired.items() if of == meter and d.value != UNKNOWN]:
             ended = desired.until is not None and desired.until <= now
             effects += self._set(replace(desired, epoch=self.epochs.of(meter), seq=1, confirmed=ended))
         return effects
@@ -276,14 +273,17 @@ class Manager:
         self._sent.pop((meter, kind), None)
         return [*self._set(desired), *self._send(desired, now)]
 
-    def keep(self, meter: MeterId, kind: Kind, on: bool, now: Now, *, explicit: bool = False) -> list[Effect[Change]]:
-        """Keep a state on, renewed before its end, or end it; ``explicit``: also one that ended by itself, once."""
+    def keep(
+        self, meter: MeterId, kind: Kind, on: bool | str, now: Now, *, explicit: bool = False
+    ) -> list[Effect[Change]]:
+        """Keep a state on (a text: at this value) or end it; ``explicit``: also one that ended by itself, once."""
         desired, life = self._desired.get((meter, kind)), LIFETIMES[kind]
         end = 0 if desired is None else desired.until or 0
-        is_on = desired is not None and desired.value == life.on and end > now
-        if on and (not is_on or life.is_due(end, now)):
-            return self.order(meter, kind, life.on, now + life.for_s, now)
-        if not on and (is_on or (explicit and (desired is None or desired.value != life.off))):
+        held = UNKNOWN if desired is None or end <= now else desired.value
+        value = on if isinstance(on, str) else life.on
+        if on and value is not None and (held != value or life.is_due(end, now)):
+            return self.order(meter, kind, value, now + life.for_s, now)
+        if not on and (life.is_on(held) or (explicit and (desired is None or desired.value != life.off))):
             return self.order(meter, kind, life.off, None, now)
         return []
 
@@ -352,10 +352,9 @@ class Manager:
         for key, desired in self._desired.items():
             ended = desired.until is not None and desired.until <= now
             sent, times = self._sent.get(key, (0, 0))
-            wait_s = min(RESEND_S * 2 ** max(0, times - 1), RESEND_AT_MOST_S)
             # A later end of sharing than any command sets comes from another clock: sharing is decided again.
             strange = key[1] is Kind.SHARING and desired.until is not None and desired.until - now > SHARE_FOR_S
-            due = not desired.confirmed and not ended and not strange and now - sent >= wait_s
+            due = not desired.confirmed and not ended and not strange and now - sent >= resend_after_s(times)
             if key[0] in self.meters and due:
                 effects += self._send(desired, now)
         return effects
@@ -380,7 +379,7 @@ class Manager:
         return [Write(desired)]
 
     def _send(self, desired: Desired, now: Now) -> list[Effect[Change]]:
-        if desired.value == "unknown" or desired.meter in self.epochs.fenced:
+        if desired.value == UNKNOWN or desired.meter in self.epochs.fenced:
             return []
         key = (desired.meter, desired.kind)
         _, times = self._sent.get(key, (0, 0))
@@ -391,6 +390,6 @@ class Manager:
             self._desired[key] = replace(desired, for_s=False)
         elif desired.until is not None:
             fields["for_s"] = desired.until - now  # the meter's clock may be right where this one is not
-        cmd, keys = VERBS[desired.kind, desired.value]
+        cmd, keys = verb(desired.kind, desired.value)
         stated = {key: value for key, value in (fields | keys).items() if value is not None}
         return [self.command(desired.meter, cmd, **stated)]

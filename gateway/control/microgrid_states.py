@@ -90,6 +90,14 @@ class MicrogridStates:
         """Return the most watts from the town; ``None``: no limit."""
         return self.import_limit_w if now < self.supply_until else None
 
+    def limit_words(self, now: EpochSeconds) -> str | None:
+        """Return the import limit and its end in words; ``None``: no limit."""
+        limit = self.import_limit_w_at(now)
+        if limit is None:
+            return None
+        left_min = -(-(self.supply_until - now) // 60)
+        return f"takes {f'at most {limit} W' if limit else 'nothing'} from the town, for {left_min} min more"
+
     def notice_at(self, now: EpochSeconds) -> bool | None:
         """Return whether the utility says that power is lost (or back); ``None``: no notice is in force."""
         return self.power_lost if now < self.notice_until else None

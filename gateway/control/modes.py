@@ -18,7 +18,7 @@ from commonwatt.model.units import EpochSeconds
 from commonwatt.protocol.commands import Kind
 from commonwatt.protocol.controller_commands import ControllerCommand
 from commonwatt.town.registry import RegisteredMeter
-from commonwatt.town.town import Function
+from commonwatt.town.town import Direction, Function
 from gateway.changes import Change
 from gateway.control.autonomy import Contact
 from gateway.control.islanding import REPORT_GOOD_FOR_S, Boundary, Phase, Sensor, Wish, contradiction, wish
@@ -45,14 +45,16 @@ class View:
         phase: The phase of the connection to the town; ``None``: the boundary sensor has not reported.
         reason: Why the boundary switch is as it is wanted.
         contradiction: How the utility's notice contradicts the sensor; ``None``: it does not.
+        limited: How much the microgrid takes from the town at most, and until when; ``None``: there is no limit.
         reducing: Why the load is reduced; ``None``: it is not.
         autonomous: Why the microgrid decides alone; ``None``: the utility answers.
-        shedding: Which part of an island is off in turn, and why; ``None``: none.
+        shedding: Which part of an island, or of a limited microgrid, is off in turn, and why; ``None``: none.
     """
 
     phase: Phase | None
     reason: str
     contradiction: str | None
+    limited: str | None
     reducing: str | None
     autonomous: str | None
     shedding: str | None
@@ -98,6 +100,7 @@ class Modes:
         is_public = any(meter.function in _EMERGENCY for meter in registry.values())
         self._delay_s = return_delay_s(self._microgrid, is_public=is_public)
         self._sensors = frozenset(i for i, meter in registry.items() if meter.function is Function.BOUNDARY)
+        self._intake = frozenset(i for i in self._sensors if registry[i].direction is Direction.INCOMING)
         self._reducible = tuple(registry.keys() - self._sensors)
         self._rotation.register(registry)
 
@@ -137,7 +140,7 @@ class Modes:
         self.manager.weights = self._weights if sharing.weights is None else sharing.weights
         self._contact = self._contact or Contact(heard=now)
         self.manager.alone = self._is_alone(now)
-        effects: list[Effect[Change]] = []
+        effects = self._limit(now)
         wanted = self.wish(now)
         for meter in sorted(self._sensors):
             if wanted.is_open is not None:
@@ -150,6 +153,12 @@ class Modes:
         for meter in self._rotation.meters:
             effects += self.manager.keep(meter, Kind.ISOLATED, meter in off, now)
         return effects + self.meters_mode.keep(now)
+
+    def _limit(self, now: Now) -> list[Effect[Change]]:
+        """Keep the import limit at the boundary meter that measures the import (A2, A8)."""
+        limit = self.states.import_limit_w_at(now)
+        on = False if limit is None else str(limit)
+        return [e for meter in sorted(self._intake) for e in self.manager.keep(meter, Kind.IMPORT_LIMIT, on, now)]
 
     def ask(self, now: Now) -> list[Effect[Change]]:
         """Request the state of the boundary while the microgrid is not connected, or its state is not sure."""
@@ -182,6 +191,7 @@ class Modes:
             phase=wanted.phase,
             reason=wanted.reason,
             contradiction=told,
+            limited=self.states.limit_words(now),
             reducing=self._why_reduced(now),
             autonomous=None if self._contact is None else self._contact.words(now, self.relay_s),
             shedding=self._turn(now).reason,
@@ -191,7 +201,8 @@ class Modes:
         return self.wish(now).phase in (Phase.ISLANDED, Phase.RESYNCHRONISING)
 
     def _turn(self, now: Now) -> Turn:
-        return self._rotation.turn(now) if self._is_island(now) else Turn()
+        limit = 0 if self._is_island(now) else self.states.import_limit_w_at(now)
+        return Turn() if limit is None else self._rotation.turn(now, limit)
 
     def _is_alone(self, now: Now) -> bool:
         return self._contact is not None and self._contact.is_lost(now, self.relay_s)

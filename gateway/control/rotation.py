@@ -1,4 +1,4 @@
-"""Has the places of one island take turns: one row for the shedding (C5, docs/islanding.md)."""
+"""Has the places of one island, or of one limited microgrid, take turns (C1, C5, docs/islanding.md)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -56,19 +56,25 @@ class Rotation:
         }
         self.meters = tuple(meter for meter, priority in self._priority.items() if priority is not Priority.KEPT)
 
-    def turn(self, now: Now) -> Turn:
-        """Return which places of an island are off now."""
+    def turn(self, now: Now, import_w: int) -> Turn:
+        """Return which places are off now.
+
+        Args:
+            now: The time.
+            import_w: Most watts that the microgrid takes from the town; 0 in an island.
+        """
         if not self.meters:
             return Turn()
-        islands = self._row(now)
+        islands = self._row(now, import_w)
         flags = shed(islands, now)[0]
         off = frozenset(meter for meter, is_off in zip(self._priority, flags.tolist(), strict=True) if is_off)
         if not off:
             return Turn()
-        left = f"{hours_left(islands)[0]:.1f} h of average use is left above the floors"
+        beyond = f", beyond {import_w} W from the town" if import_w else ""
+        left = f"{hours_left(islands)[0]:.1f} h of average use is left above the floors{beyond}"
         return Turn(off, f"{len(off)} of {len(self.meters)} places are off in turn: {left}")
 
-    def _row(self, now: Now) -> Islands:
+    def _row(self, now: Now, import_w: int) -> Islands:
         manager, batteries = self._manager, self._manager.batteries(now)
         rows = []
         for meter, priority in self._priority.items():
@@ -88,4 +94,5 @@ class Rotation:
             priority=priority_.astype(np.int64),
             off=off_,
             number=np.array([self._number]),
+            import_w=np.array([import_w]),
         )

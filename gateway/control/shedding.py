@@ -1,9 +1,14 @@
-"""Which places of an island are off in turn: a pure function of levels, time and the microgrid's number (C5, U5).
+"""Which places of an island, or of a limited microgrid, are off in turn (C1, C5, U5).
+
+A pure function of levels, the import limit, time and the microgrid's number.
 
 A battery stores a day of average use (T1, T2). So the energy above the floors, in hours of average use, needs no
 measured load: 24 h times the part of the capacity that is above the floors. The fewer hours are left, the more places
 are off, in turns of half an hour: houses first, apartments later, emergency services never. A house with energy above
 its floor stays connected, since it takes nothing and can give.
+
+What a limited microgrid may take from the town is subtracted from its average use. No more groups are off than come
+nearest to the use that the limit does not cover. With a limit of 0 a microgrid is treated as an island.
 """
 
 import hashlib
@@ -24,6 +29,9 @@ GROUPS = 3
 
 DAY_H = 24.0
 """Hours of average use that a full battery stores (T1, T2)."""
+
+REDUCED = 0.8
+"""Use of a place that reduces, as a part of its use otherwise."""
 
 RETURN_FACTOR = 1.25
 """A rung that is in force ends at so many times its hours: a place does not come and go."""
@@ -63,7 +71,7 @@ LADDER = (
 
 @dataclass(frozen=True, kw_only=True)
 class Islands:
-    """Islands, microgrids by places; places without a battery have no capacity.
+    """Islands and limited microgrids, microgrids by places; places without a battery have no capacity.
 
     Attributes:
         level: The energy in each battery, milliwatt-hours.
@@ -73,6 +81,7 @@ class Islands:
         priority: The ``Priority`` of each place.
         off: Which places are off now.
         number: A number of each microgrid, (M,): neighbours are at different turns.
+        import_w: Most watts that each takes from the town, (M,); 0 in an island.
     """
 
     level: Energies
@@ -82,15 +91,34 @@ class Islands:
     priority: Energies
     off: Flags
     number: Energies
+    import_w: Energies
 
 
 def hours_left(islands: Islands) -> npt.NDArray[np.float64]:
-    """Return the hours of average use above the floors, (M,); infinite where no battery is known."""
-    capacity = np.where(islands.known, islands.capacity, 0).sum(axis=1).astype(np.float64)
+    """Return the hours of average use above the floors, beyond what the town gives, (M,).
+
+    They are infinite where the town gives enough, or no battery is known.
+    """
+    use = _average_use_w(islands) - islands.import_w
     above = np.where(islands.known, np.maximum(islands.level - islands.floor, 0), 0).sum(axis=1)
-    hours: npt.NDArray[np.float64] = np.full(len(capacity), np.inf)
-    np.divide(DAY_H * above, capacity, out=hours, where=capacity > 0)
+    hours: npt.NDArray[np.float64] = np.full(len(use), np.inf)
+    np.divide(above / 1000, use, out=hours, where=use > 0)
     return hours
+
+
+def _average_use_w(islands: Islands) -> npt.NDArray[np.float64]:
+    """Return the average use, watts, (M,): batteries that are known store a day of it."""
+    capacity = np.where(islands.known, islands.capacity, 0).sum(axis=1)
+    return np.asarray(capacity / 1000 / DAY_H)
+
+
+def _groups_without(islands: Islands) -> npt.NDArray[np.int64]:
+    """Return how many groups use what the town does not give while all places reduce, (M,), rounded."""
+    use = _average_use_w(islands) * REDUCED
+    part = np.ones_like(use)
+    np.divide(use - islands.import_w, use, out=part, where=use > 0)
+    groups: npt.NDArray[np.int64] = np.rint(GROUPS * np.maximum(part, 0)).astype(np.int64)
+    return groups
 
 
 def shed(islands: Islands, time: EpochSeconds) -> Flags:
@@ -105,6 +133,7 @@ def shed(islands: Islands, time: EpochSeconds) -> Flags:
             in_force = np.where(has_apartments, held[Priority.APARTMENT] >= rung.apartments, in_force)
         below_h = np.where(in_force, rung.below_h * RETURN_FACTOR, rung.below_h)
         groups_off[hours < below_h] = (0, rung.apartments, rung.houses)
+    groups_off = np.minimum(groups_off, _groups_without(islands)[:, None])
     off = np.take_along_axis(groups_off, islands.priority, axis=1)
     turn = time // TURN_S + islands.number[:, None] + rank
     gives = islands.known & (islands.level > islands.floor)

@@ -122,6 +122,7 @@ def town(view: View) -> Html:
         modes["reason"],
         modes["contradiction"],
         modes["autonomous"],
+        modes["limited"] and f"The microgrid {modes['limited']}.",
         modes["reducing"] and f"All reduce: {modes['reducing']}.",
         modes["shedding"],
     ]

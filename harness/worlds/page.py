@@ -40,6 +40,7 @@ _VIEW: dict[str, Any] = {
         "phase": "connected",
         "reason": "the town's side has voltage",
         "contradiction": None,
+        "limited": None,
         "reducing": None,
         "autonomous": None,
         "shedding": None,

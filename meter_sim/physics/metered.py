@@ -116,10 +116,14 @@ class MeteredTown:
         closed = [
             self.microgrids[name].is_closed(one.commanded) for name, one in zip(places.microgrids, here, strict=True)
         ]
+        limits = [
+            min(one.import_limit_w, self.microgrids[name].import_limit_w(one.commanded))
+            for name, one in zip(places.microgrids, here, strict=True)
+        ]
         return Boundary(
             voltage=np.array([one.voltage for one in here]),
             closed=np.array(closed),
-            import_limit_w=np.array([one.import_limit_w for one in here], dtype=np.int64),
+            import_limit_w=np.array(limits, dtype=np.int64),
         )
 
 

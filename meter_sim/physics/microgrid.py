@@ -24,7 +24,7 @@ class Circumstances:
 
     Attributes:
         voltage: Whether the town's side of the boundary has voltage; without, nothing passes.
-        import_limit_w: Limit of the import, watts; it does not limit the export.
+        import_limit_w: Limit of the import, watts, beside the one that is commanded; neither limits the export.
         sun_percent: Sun that reaches the panels, as a percentage of what the weather lets through.
         demand_percent: Load, as a percentage of the ordinary load.
         commanded: Desired states in force, by meter id; absent meters have none.
@@ -122,6 +122,11 @@ class MeteredMicrogrid:
     def is_closed(self, commanded: Mapping[MeterId, Commanded]) -> bool:
         """Whether the boundary switch is closed: no boundary meter is isolated."""
         return not any(commanded.get(meter.id, _NOTHING).isolated for meter in self._boundary.values())
+
+    def import_limit_w(self, commanded: Mapping[MeterId, Commanded]) -> int:
+        """Return the limit of the import in force at the boundary meter, watts; ``NO_LIMIT_W``: none."""
+        limits = [commanded.get(meter.id, _NOTHING).import_limit_w for meter in self._boundary.values()]
+        return min((NO_LIMIT_W, *(limit for limit in limits if limit is not None)))
 
     def weights(self, commanded: Mapping[MeterId, Commanded]) -> list[int]:
         """Return the share of each battery's discharge relative to other donors; 0: it does not share."""

@@ -217,6 +217,7 @@ def test_divided_block_payload_is_of_the_slots_the_text_names() -> None:
 
 MODELS: dict[str, type[Message]] = {
     "command": Command,
+    "limit-command": Command,
     "outcome": Outcome,
     "controller-command": ControllerCommand,
     "controller-outcome": ControllerOutcome,

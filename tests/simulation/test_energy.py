@@ -24,6 +24,7 @@ SEEN = (
     "returns",
     "slots of sharing",
     "slots of buying",
+    "slots of a limit",
     "broadband cuts",
     "crashes",
 )
@@ -42,6 +43,8 @@ FOUND = {
     "two purchases for a quarter-hour": ("E7", 1),
     "a purchase that begins anew at a start": ("E7", 8),
     "a ration on the hospital": ("E6", 3),
+    "an import above its limit": ("E8", 11),
+    "a limit that outlives its supply": ("E8", 4),
 }
 """By planted bug: the invariant that catches it, and the first seed in which it did when this was written.
 
@@ -63,6 +66,7 @@ def test_worlds_of_energy_keep_every_promise() -> None:
         "returns",
         "slots of sharing",
         "slots of buying",
+        "slots of a limit",
         "broadband cuts",
         "crashes",
     ):

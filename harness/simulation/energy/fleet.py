@@ -99,7 +99,9 @@ class EnergyFleet(Fleet):
         voltage = self.feeder.alive(at)
         held = [held for meter in self.boundary if (held := self._isolation(meter)) is not None]
         self.switch.step(voltage=voltage, held=max(held, key=_pair, default=None), at=at)
-        switch = dict.fromkeys(self.boundary, Commanded(isolated=self.switch.is_open))
+        switch = {
+            meter: replace(commanded.get(meter, Commanded()), isolated=self.switch.is_open) for meter in self.boundary
+        }
         step = self._physics.step(self._levels, at, {**commanded, **switch}, Circumstances(voltage=voltage))
         self._levels, self._stepped_to = step.levels, at + SLOT_S
         self.world.energy.slot(self, at, step, commanded, was_open=before)

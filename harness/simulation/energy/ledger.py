@@ -1,4 +1,4 @@
-"""Checks of energy, at every slot and at every order: by the true voltage, and by when each report was made (E1-E7).
+"""Checks of energy, at every slot and at every order: by the true voltage, and by when each report was made (E1-E8).
 
 The checks do not use the cores' decisions: they read reports and commands as they arrive, and orders as they are made.
 """
@@ -13,13 +13,13 @@ from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import State, unpack_event
-from commonwatt.model.units import EpochSeconds, MilliwattHours, Quarter
-from commonwatt.protocol.commands import Kind, Outcome
+from commonwatt.model.units import SLOT_S, EpochSeconds, MilliwattHours, Quarter
+from commonwatt.protocol.commands import NO_LIMIT, Kind, Outcome
 from commonwatt.protocol.controller_commands import Action, ControllerCommand
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import unpack_level, unpack_put
 from commonwatt.protocol.topics import COMMANDS, EVENTS, LEVELS, OUTCOMES, parse_meter_up
-from commonwatt.town.town import Function, Town
+from commonwatt.town.town import Direction, Function, Town
 from gateway.changes import Change, Desired
 from harness.simulation.ledger import CLOCKS_APART_S
 from meter_sim.physics.microgrid import Step
@@ -51,6 +51,8 @@ class EnergyLedger:
     def __init__(self, world: "EnergyWorld", town: Town) -> None:
         self._world = world
         self._boundary = {m.id for m in town.meters if m.function is Function.BOUNDARY}
+        self._intake = {m.id for m in town.meters if m.id in self._boundary and m.direction is Direction.INCOMING}
+        self._limited_until: dict[tuple[str, int], float] = {}
         self._minimum = {
             m.id: -(-m.battery.capacity * m.battery.minimum_percent // 100) for m in town.meters if m.battery
         }
@@ -93,7 +95,17 @@ class EnergyLedger:
                 self._world.fail(f"E5: the battery of {meter} shares below its floor, down to {step.levels[meter]}")
             if moved > 0 and not commanded[meter].sharing:
                 self._world.fail(f"E5: the battery of {meter} shares without a command")
+        self._check_import(name, step, commanded)
         self._count(was_open=was_open, is_open=is_open, shares=bool(step.shared))
+
+    def _check_import(self, name: str, step: Step, commanded: Mapping[MeterId, Commanded]) -> None:
+        for meter in self._intake & commanded.keys():
+            limit_w = commanded[meter].import_limit_w
+            self.rationed(name, limit_w)
+            taken = sum(step.readings[meter].values())
+            if limit_w is not None and taken * 3600 > limit_w * 1000 * SLOT_S:
+                self._world.fail(f"E8: {name} takes {taken} mWh in a slot, and its limit is {limit_w} W")
+            self._world.story.counts["slots of a limit"] += limit_w is not None
 
     def _count(self, *, was_open: bool, is_open: bool, shares: bool) -> None:
         counts = self._world.story.counts
@@ -166,6 +178,9 @@ class EnergyLedger:
             self._excused_until[gateway.name] = max(until, self._excused_until.get(gateway.name, 0))
         if command.cmd == Action.SUPPLY:
             self.rationed(gateway.name, command.import_limit_w)
+            if command.import_limit_w is not None:
+                key, until = (gateway.name, command.import_limit_w), self._world.time + (command.for_s or 0)
+                self._limited_until[key] = max(until, self._limited_until.get(key, 0))
 
     def rationed(self, microgrid: str, import_limit_w: int | None) -> None:
         """Check that the emergency services are not limited."""
@@ -191,6 +206,8 @@ class EnergyLedger:
             self._check_sharing(gateway, order)
         # With a wrong time, or a clock that jumps, no duration and no command's end is known.
         is_right = not gateway.jumped and abs(gateway.core.now - self._world.time) <= CLOCKS_APART_S
+        if order.kind is Kind.IMPORT_LIMIT and order.value != NO_LIMIT and is_right:
+            self._check_limit(gateway.name, int(order.value))
         if order.kind is Kind.ISOLATED and order.meter in self._boundary and is_right:
             if order.value == "on":
                 self._check_opening(gateway.name)
@@ -204,6 +221,11 @@ class EnergyLedger:
                 f"E5: {gateway.name} commands the battery of {order.meter} to share, with a level of {level}"
                 f" {self._world.time - made:.0f} s ago"
             )
+
+    def _check_limit(self, name: str, limit_w: int) -> None:
+        until = self._limited_until.get((name, limit_w), 0)
+        if self._world.time > until + CLOCKS_APART_S:
+            self._world.fail(f"E8: {name} limits its import to {limit_w} W, {self._world.time - until:.0f} s too late")
 
     def _check_opening(self, name: str) -> None:
         report = self._newest.get(name)

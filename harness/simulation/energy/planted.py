@@ -18,13 +18,15 @@ from commonwatt.settlement.splits import Array, Flags
 from gateway.changes import Change
 from gateway.control import islanding, modes
 from gateway.control.islanding import Wish
+from gateway.control.microgrid_states import MicrogridStates
 from gateway.control.modes import Modes
 from gateway.control.strategies.batteries import Batteries
 from gateway.core import Gateway
 from harness.simulation.planted import Bug
 from meter_sim import switch
 from meter_sim.physics import step, town
-from meter_sim.physics.boundary import Boundary, Exchange, exchange
+from meter_sim.physics.boundary import NO_LIMIT_W, Boundary, Exchange, exchange
+from meter_sim.physics.microgrid import MeteredMicrogrid
 from meter_sim.physics.places import Places
 from meter_sim.physics.plant import Plant
 from meter_sim.physics.step import Flows
@@ -198,5 +200,11 @@ ENERGY_BUGS: dict[str, Bug] = {
     "two purchases for a quarter-hour": Bug(_every_purchase_is_accepted),
     "a purchase that begins anew at a start": Bug(_the_purchase_begins_anew_at_a_start),
     "a ration on the hospital": Bug(lambda: patch.object(rationing, "priority_of", return_value=Priority.HOUSES)),
+    "an import above its limit": Bug(
+        lambda: patch.object(MeteredMicrogrid, "import_limit_w", return_value=NO_LIMIT_W),
+    ),
+    "a limit that outlives its supply": Bug(
+        lambda: patch.object(MicrogridStates, "import_limit_w_at", lambda states, _: states.import_limit_w)
+    ),
 }
 """By name."""

@@ -88,6 +88,15 @@ def test_every_command_and_key_of_the_plant_is_used_by_a_test() -> None:
 
 
 def test_commands_that_are_in_no_table_are_sent_by_tests_of_refusals_alone() -> None:
-    meters = {"initialize", "stop", "put", "share_power_on", "share_power_off", "reduce_power_on", "reduce_power_off"}
+    meters = {
+        "initialize",
+        "stop",
+        "put",
+        "share_power_on",
+        "share_power_off",
+        "reduce_power_on",
+        "reduce_power_off",
+        "limit_import",
+    }
     known = {a.value for a in Action} | {a.value for a in PlantAction} | COMING | meters
     assert USED.keys() - known <= {"explode", "new_command", "share", "x"}

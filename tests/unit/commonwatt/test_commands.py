@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from commonwatt.model.exceptions import ProtocolError
-from commonwatt.protocol.commands import VERBS, Command, Kind, Outcome
+from commonwatt.protocol.commands import KINDS, VERBS, Command, Held, Kind, Outcome, verb
 from commonwatt.protocol.controller_commands import ControllerCommand, ControllerOutcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import MAX_COMMAND_BYTES, Message, unpack_json
@@ -51,7 +51,8 @@ def fault_of(model: type[Message], content: dict[str, object]) -> str:
 @pytest.mark.parametrize("cmd", sorted({*(cmd for cmd, _ in VERBS.values()), "initialize", "stop", "get", "put"}))
 def test_every_command_reads_back_as_it_was_sent(cmd: str) -> None:  # req: M5
     for end in ({"until": None, "for_s": 60}, {"until": 1790001020}):
-        sent = command(cmd=cmd, **end, mode="lossy", state="off", weight=3, what="events", from_id="1", to_id=str(BIG))
+        values = {"mode": "lossy", "state": "off", "weight": 3, "import_limit_w": 0, "what": "events"}
+        sent = command(cmd=cmd, **end, **values, from_id="1", to_id=str(BIG))
         assert unpack_json(Command, sent.pack()) == sent
 
 
@@ -137,6 +138,9 @@ def test_newer_command_of_a_newer_manager_wins(
         ({"cmd": "aggregate"}, (Kind.AGGREGATION, "lossless")),
         ({"cmd": "aggregate", "mode": "lossy"}, (Kind.AGGREGATION, "lossy")),
         ({"cmd": "deaggregate"}, (Kind.AGGREGATION, "none")),
+        ({"cmd": "limit_import", "import_limit_w": 0}, (Kind.IMPORT_LIMIT, "0")),
+        ({"cmd": "limit_import", "import_limit_w": 5000}, (Kind.IMPORT_LIMIT, "5000")),
+        ({"cmd": "limit_import"}, (Kind.IMPORT_LIMIT, "none")),
         ({"cmd": "initialize"}, None),
         ({"cmd": "stop"}, None),
         ({"cmd": "get"}, None),
@@ -145,6 +149,14 @@ def test_newer_command_of_a_newer_manager_wins(
 )
 def test_command_asks_for_the_state_its_name_says(keys: dict[str, object], desired: object) -> None:  # req: M5
     assert command(**keys).desired() == desired
+
+
+@pytest.mark.parametrize(("kind", "value"), [*VERBS, (Kind.IMPORT_LIMIT, "0"), (Kind.IMPORT_LIMIT, str(2**53))])
+def test_every_desired_state_has_a_command_that_asks_for_it(kind: Kind, value: str) -> None:
+    cmd, keys = verb(kind, value)
+    assert command(cmd=cmd, **keys).desired() == (kind, value)
+    assert KINDS[cmd] is kind
+    assert Held(value=value, epoch=(1, 0), seq=1).value == value
 
 
 def test_state_ends_at_its_time_or_after_its_duration_or_never() -> None:

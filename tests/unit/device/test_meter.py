@@ -18,7 +18,7 @@ from commonwatt.model.records import EventRecord, Log, RecordType, Rejection, St
 from commonwatt.protocol import topics
 from commonwatt.protocol.commands import Held, Kind, Outcome
 from commonwatt.protocol.meter_messages import Put, Refusal, unpack_level, unpack_put
-from commonwatt.town.town import Battery
+from commonwatt.town.town import Battery, Direction, Function
 from commonwatt.town.town import Meter as Description
 from harness.worlds.meters import SOLAR, ack_of, house_meter
 
@@ -454,7 +454,13 @@ def test_sharing_for_a_duration_ends_after_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cmd", "fields"), [("share_power_on", {}), ("reduce_power_on", {}), ("isolate", {"state": "on"}), ("isolate", {})]
+    ("cmd", "fields"),
+    [
+        ("share_power_on", {}),
+        ("reduce_power_on", {}),
+        ("isolate", {"state": "on"}),
+        ("isolate", {}),
+    ],
 )
 def test_a_state_without_an_end_is_refused_since_its_controller_may_be_lost(cmd: str, fields: dict[str, Any]) -> None:
     outcome = Bench().command(cmd, seq=1, **fields)
@@ -496,6 +502,50 @@ def test_isolate_and_reduce_reach_the_place_behind_the_meter() -> None:
     assert bench.meter.commanded(T) == Commanded(isolated=True, reducing=True)
     bench.command("isolate", seq=2, state="off")
     assert bench.command("reduce_power_off", seq=2).bits == UP
+
+
+def boundary() -> Bench:
+    """The meter that measures a microgrid's import."""
+    bench = Bench(battery=False)
+    bench.description = replace(bench.description, function=Function.BOUNDARY, direction=Direction.INCOMING)
+    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    return bench
+
+
+def test_only_the_meter_of_the_import_takes_an_import_limit() -> None:
+    outcome = Bench().command("limit_import", seq=1, import_limit_w=0, for_s=900)
+    assert (outcome.result, outcome.reason) == ("refused", "import_limit can't be commanded here")
+    assert boundary().command("limit_import", seq=1, import_limit_w=0, for_s=900).result == "done"
+
+
+def test_an_import_limit_is_durable_before_the_answer_replaced_and_ends_by_itself() -> None:  # req: A2
+    bench = boundary()
+    assert bench.command("limit_import", seq=1, import_limit_w=0).reason == "limit_import needs its end, until or for_s"
+    limit = {"import_limit_w": 0, "until": T + 900}
+    effects = bench.meter.receive(topics.COMMANDS, command("limit_import", seq=1, **limit), T)
+    assert isinstance(effects[0], Write)
+    assert isinstance(effects[0].change, DesiredStates)
+    assert isinstance(effects[-1], Publish)
+    bench.do(effects)
+    assert bench.meter.commanded(T).import_limit_w == 0, "0 is a limit"
+    assert bench.command("limit_import", seq=1, **limit).result == "repeated"
+    bench.meter = Meter(bench.description, bench.limits, stored(bench), bench.tally)
+    bench.do(bench.meter.boot(T + 40, power_lost=False))
+    assert bench.meter.commanded(T + 40).import_limit_w == 0, "a restart changes nothing"
+    outcome = bench.command("limit_import", now=T + 60, seq=2, import_limit_w=5000, until=T + 960)
+    held = outcome.held[Kind.IMPORT_LIMIT]
+    assert (outcome.result, outcome.bits, held.value, held.seq, held.until) == ("done", UP, "5000", 2, T + 960)
+    assert bench.meter.commanded(T + 959) == Commanded(import_limit_w=5000)
+    assert bench.meter.commanded(T + 960) == Commanded()
+    bench.tick(T + 960)
+    assert bench.meter.desired_states.value(Kind.IMPORT_LIMIT) == "none"
+
+
+def test_an_import_limit_is_ended_by_a_command_without_one() -> None:
+    bench = boundary()
+    bench.command("limit_import", seq=1, import_limit_w=7, for_s=900)
+    assert bench.command("limit_import", seq=2).held[Kind.IMPORT_LIMIT].value == "none"
+    assert bench.meter.commanded(T) == Commanded()
 
 
 def test_a_repeated_command_is_executed_once_and_answered_again() -> None:
@@ -643,7 +693,7 @@ def test_junk_commands_are_counted_and_answered_only_by_name() -> None:
     for junk in (b"", b"\xff", b"[]", b'{"id": 5}', b"[" * 9000, b"x" * 20_000, b'{"id": "\\ud800"}'):
         assert bench.do(bench.meter.receive(topics.COMMANDS, junk, T)) == []
     outcome = bench.command("explode")
-    assert (outcome.id, outcome.cmd, outcome.result) == ("c1", "explode", "refused")
+    assert (outcome.id, outcome.cmd, outcome.result) == ("c1", "explode", "unsupported")
     assert bench.command("share_power_on", for_s=60).reason == "share_power_on needs seq"
     assert bench.command("share_power_on", seq=1, for_s=60, until=T + 60).result == "refused"
     assert bench.tally["command", "malformed"] == 9

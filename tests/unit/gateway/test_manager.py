@@ -9,7 +9,8 @@ from commonwatt.protocol.commands import Kind, Outcome
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.json_messages import unpack_json
 from commonwatt.protocol.meter_messages import Level
-from gateway.control.manager import RENEW_S, RESEND_AT_MOST_S, RESEND_S, SHARE_FOR_S
+from gateway.control.lifetimes import RESEND_AT_MOST_S, RESEND_S
+from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from harness.worlds.gateway import CAPACITY, START, World, batches, commands, readings
 
 

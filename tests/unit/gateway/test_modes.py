@@ -11,7 +11,7 @@ from commonwatt.model.return_delay import return_delay_s
 from commonwatt.protocol.commands import Command
 from commonwatt.protocol.controller_commands import ACTIONS
 from commonwatt.protocol.meter_messages import Level
-from commonwatt.town.town import Function
+from commonwatt.town.town import Direction, Function
 from gateway.control.islanding import Phase
 from gateway.control.manager import RENEW_S, SHARE_FOR_S
 from harness.worlds.gateway import CAPACITY, World, commands
@@ -25,7 +25,9 @@ DELAY_S = return_delay_s("r001", is_public=False)
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     it = World(tmp_path / "gateway.db")
-    it.meters[BOUNDARY] = it.meters[BOUNDARY].model_copy(update={"function": Function.BOUNDARY})
+    it.meters[BOUNDARY] = it.meters[BOUNDARY].model_copy(
+        update={"function": Function.BOUNDARY, "direction": Direction.INCOMING}
+    )
     it.new_core()
     for meter in HOUSES:
         it.introduce(meter)
@@ -82,12 +84,55 @@ def test_reducing_is_ended_by_a_command_and_survives_a_restart(world: World) -> 
 
 
 def test_a_supply_that_is_not_normal_reduces_until_its_end(world: World) -> None:
-    assert named(told(world, cmd="supply", supply="LOW", import_limit_w=5000, for_s=600)) == ["reduce_power_on"]
+    assert named(told(world, cmd="supply", supply="LOW", for_s=600)) == ["reduce_power_on"]
     states = world.core.modes.states
-    assert (states.supply_at(world.now), states.import_limit_w_at(world.now)) == ("LOW", 5000)
+    assert (states.supply_at(world.now), states.import_limit_w_at(world.now)) == ("LOW", None)
     world.now += 600
     assert (states.supply_at(world.now), states.import_limit_w_at(world.now)) == ("NORMAL", None)
     assert named(retried(world)) == ["reduce_power_off"]
+
+
+def limits(sent: list[Command]) -> list[tuple[int | None, int | None]]:
+    return [(c.import_limit_w, c.until) for c in sent if c.cmd == "limit_import"]
+
+
+def test_an_import_limit_reaches_the_boundary_meter_is_renewed_changed_and_ended(world: World) -> None:  # req: A2, A8
+    before, now = len(world.sent), world.now
+    sent = told(world, cmd="supply", supply="CRITICAL", import_limit_w=0, for_s=1800)
+    assert limits(sent) == [(0, now + SHARE_FOR_S)]
+    topics = {p.topic for p in world.sent[before:] if b"limit_import" in p.payload and p.topic.endswith("/d/cmd")}
+    assert topics == {f"cw1/r001/{BOUNDARY}/d/cmd"}
+    assert world.core.modes.view(world.core.now).limited == "takes nothing from the town, for 30 min more"
+    obey(world, [c for c in sent if c.cmd == "limit_import"], BOUNDARY)
+    assert limits(retried(world)) == []
+    world.now += SHARE_FOR_S - RENEW_S
+    assert limits(retried(world)) == [(0, world.now + SHARE_FOR_S)]
+    assert limits(told(world, cmd="supply", supply="LOW", import_limit_w=5000, for_s=600))[0][0] == 5000
+    words = "takes at most 5000 W from the town, for 10 min more"
+    assert world.core.modes.view(world.core.now).limited == words
+    world.crash()
+    retried(world)
+    assert world.core.modes.view(world.core.now).limited == words
+    world.now += 600
+    assert limits(retried(world)) == [(None, None)], "the supply's end, without a word of the utility"
+    assert world.core.modes.view(world.core.now).limited is None
+    assert limits(retried(world)) == []
+
+
+@pytest.mark.parametrize("result", ["unsupported", "refused"])
+def test_a_meter_that_knows_no_limit_is_told_again_seldom(world: World, result: str) -> None:
+    (sent,) = [
+        c for c in told(world, cmd="supply", supply="CRITICAL", import_limit_w=0, for_s=10**6) if c.import_limit_w == 0
+    ]
+    told_again = 0
+    for _ in range(3600 // 10):
+        outcome = {"v": 1, "id": sent.id, "cmd": "limit_import", "result": result, "time": world.now, "bits": UP}
+        before = len(world.sent)
+        world.meter_says(BOUNDARY, "out", json.dumps(outcome | {"push": True, "epoch": [1, 0]}).encode())
+        world.now += 10
+        retried(world)
+        told_again += len(limits(commands(world.sent[before:])))
+    assert 0 < told_again <= 12, "a meter that is upgraded gets it; one in five minutes at most"
 
 
 def test_the_loss_of_voltage_makes_an_island_at_the_sensors_event(world: World) -> None:

@@ -329,6 +329,7 @@ def test_an_island_says_so_and_why() -> None:
         "phase": "resynchronising",
         "reason": "the voltage is back; the switch closes in 200 s if it stays",
         "contradiction": "the utility says that power is lost; the sensor is right",
+        "limited": "takes at most 5000 W from the town, for 12 min more",
         "reducing": "the microgrid is an island",
         "autonomous": "the utility has not answered for 7 min: the microgrid decides alone",
         "shedding": "3 of 10 places are off in turn: 2.5 h of average use is left above the floors",
@@ -337,6 +338,7 @@ def test_an_island_says_so_and_why() -> None:
     assert "The town's net island, about to return" in text
     assert "closes in 200 s if it stays" in text
     assert "the sensor is right" in text
+    assert "The microgrid takes at most 5000 W from the town, for 12 min more." in text
     assert "All reduce: the microgrid is an island." in text
     assert "3 of 10 places are off in turn: 2.5 h" in text
     assert "not answered for 7 min: the microgrid decides alone" in text

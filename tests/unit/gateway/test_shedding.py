@@ -35,6 +35,7 @@ def island(hours: float, *, off: bool = False, number: int = 0, known: bool = Tr
         priority=np.array([PLACES]),
         off=np.array([[off] * 13]),
         number=np.array([number]),
+        import_w=np.array([0]),
     )
 
 
@@ -109,6 +110,7 @@ def test_random_islands_have_no_inversion_of_priority() -> None:
         priority=rng.integers(0, 3, shape),
         off=np.repeat(rng.random((5_000, 1)) < 0.5, 12, axis=1),
         number=rng.integers(0, 256, 5_000),
+        import_w=rng.integers(0, 2, 5_000) * rng.integers(0, 200, 5_000),
     )
     flags = shed(islands, 1_782_000_000)
     assert flags.any()
@@ -145,6 +147,7 @@ def test_in_an_apartment_island_every_apartment_is_served_in_turn_and_the_batter
                 priority=np.where(users, APARTMENT, KEPT).astype(np.int64),
                 off=off,
                 number=np.array([3]),
+                import_w=np.array([0]),
             ),
             step * 900,
         )
@@ -227,3 +230,61 @@ def test_the_ladder_only_climbs() -> None:
     for lower, higher in pairwise(LADDER):
         assert lower.below_h > higher.below_h
         assert (lower.houses, lower.apartments) <= (higher.houses, higher.apartments)
+
+
+# A limited microgrid.
+
+
+def limited(hours: float, import_w: int) -> Islands:
+    """As ``island``, with an average use of 1 kW: so much of it may come from the town."""
+    one = island(hours)
+    scaled = {name: getattr(one, name) * 1000 for name in ("level", "floor", "capacity")}
+    return replace(one, **scaled, import_w=np.array([import_w]))
+
+
+@pytest.mark.parametrize(
+    ("hours", "import_w", "off"),
+    [
+        (0, 0, (0, 4, 4)),
+        (3.9, 0, (0, 0, 2)),
+        (0, 300, (0, 4, 4)),
+        (0, 500, (0, 2, 2)),
+        (0, 700, (0, 0, 0)),
+        (0, 1000, (0, 0, 0)),
+        (3.9, 300, (0, 0, 0)),
+        (1.9, 500, (0, 0, 2)),
+    ],
+)
+def test_a_limited_microgrid_sheds_what_the_limit_and_the_batteries_do_not_cover(
+    hours: float, import_w: int, off: tuple[int, int, int]
+) -> None:
+    # req: C1, A8
+    assert counts(limited(hours, import_w)) == off
+
+
+def test_a_limit_of_nothing_is_as_an_island_and_a_higher_limit_never_sheds_more() -> None:
+    for hours in (0.0, 0.9, 1.9, 3.9, 5.0):
+        assert counts(limited(hours, 0)) == counts(island(hours))
+        off = [sum(counts(limited(hours, watts))) for watts in range(0, 1001, 50)]
+        assert off == sorted(off, reverse=True)
+
+
+def test_the_gateway_sheds_in_turn_within_a_limit_of_nothing_and_ends_it_with_the_limit(world: World) -> None:
+    sensed(world, int(State.INITIALIZED))
+    for meter, percent in ((1, 49), (2, 49), (3, 51)):
+        world.level(meter, percent)
+    before = len(world.sent)
+    world.tick("retry")
+    assert isolated(world, before) == []
+    world.ask(cmd="supply", supply="CRITICAL", import_limit_w=0, for_s=600)
+    first = isolated(world, before)
+    assert first
+    assert {state for _, state in first} == {"on"}
+    assert "3" not in {meter for meter, _ in first}, "its battery is above its floor"
+    shedding = world.core.modes.view(world.core.now).shedding
+    assert shedding is not None
+    assert shedding.endswith("h of average use is left above the floors")
+    before = len(world.sent)
+    world.now += 600
+    world.tick("retry")
+    assert isolated(world, before) == [(meter, "off") for meter, _ in first]

@@ -305,6 +305,24 @@ def test_import_limit_in_watts_reaches_the_boundary_meter() -> None:
     assert limited.energy()["short"] == {"LIMIT": sum(limited.unserved.values())}
 
 
+def test_a_commanded_limit_at_the_boundary_meter_limits_the_import_and_never_the_export() -> None:  # req: A2
+    intake = boundary("r", Direction.INCOMING)
+    for percent, light, time, outgoing in ((0, Dark, NIGHT, False), (100, FullSun, JUNE_NOON, True)):
+        levels = at_percent("r", *[percent] * 5)
+        free = physics("r", light).step(levels, time, {})
+        told = physics("r", light).step(levels, time, {intake.id: Commanded(import_limit_w=0)})
+        assert through(told, intake) == 0
+        assert (through(told, boundary("r", Direction.OUTGOING)) > 0) is outgoing
+        if outgoing:
+            assert told == free
+        else:
+            assert told.short == {Cause.LIMIT: sum(told.unserved.values())} == {Cause.LIMIT: through(free, intake)}
+    lower = Circumstances(import_limit_w=1200)
+    levels = at_percent("r", *[0] * 5)
+    both = physics("r", Dark).step(levels, NIGHT, {intake.id: Commanded(import_limit_w=5000)}, lower)
+    assert through(both, intake) == 5000, "1200 W in a slot: the lower of both"
+
+
 def test_isolated_house_lives_from_its_battery_and_then_goes_short() -> None:
     house = batteries("r")[0]
     told = {house.id: ISLAND}
