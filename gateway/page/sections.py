@@ -46,6 +46,7 @@ COMMANDS = {
     "share_power_off": "stop sharing",
     "reduce_power_on": "reduce demand",
     "reduce_power_off": "stop reducing demand",
+    "limit_import": "limit the import",
 }
 """The commands in words; another command is shown as it is."""
 
