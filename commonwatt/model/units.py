@@ -6,6 +6,9 @@ of 900 s, averaging groups at multiples of 150 s.
 
 from typing import TypeAlias
 
+AccountNumber: TypeAlias = int
+"""The number of an account, 1 to 65,535; 0 in a record: none."""
+
 MilliwattHours: TypeAlias = int
 """Energy, or the level of a battery, in thousandths of a watt-hour."""
 

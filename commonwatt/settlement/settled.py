@@ -1,0 +1,70 @@
+"""Settled quarter-hours: what each meter exchanged with the town and with its microgrid, as bills read it (C4, U2)."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import Quarter
+
+QUARTERS_A_DAY = 96
+"""Quarter-hours of a settled day. The day is of UTC: it never has 92 or 100."""
+
+Energies: TypeAlias = NDArray[np.int64]
+"""Milliwatt-hours, (meters, quarters)."""
+
+
+class Quantity(IntEnum):
+    """What is settled for a meter; an incoming meter has the first two, an outgoing one the last two.
+
+    The outgoing meter of a place with a battery but without an incoming meter (a building, the farm) has all four.
+    """
+
+    IMPORTED = 1
+    """Taken from the town."""
+    SHARED_IN = 2
+    """Taken from other places of the microgrid."""
+    EXPORTED = 3
+    """Given to the town."""
+    SHARED_OUT = 4
+    """Given to other places of the microgrid."""
+
+
+class SettledQuality(IntEnum):
+    """The worst quality of the readings that a settled quarter-hour was made of."""
+
+    MISSING = 0
+    """No reading and no estimate: nothing is settled, the energies are 0."""
+    ESTIMATED = 1
+    EDITED = 2
+    """A person entered it."""
+    AVERAGED = 3
+    MEASURED = 4
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SettledQuarters:
+    """Settled quarter-hours: a row for each meter, a column for each quarter.
+
+    Attributes:
+        meters: The ids, ascending, (meters).
+        first: The first quarter; the columns follow it without a gap.
+        energies: By quantity, milliwatt-hours, never negative; a quantity that no meter has may be absent.
+        quality: ``SettledQuality`` of each quarter, (meters, quarters), uint8.
+        provisional: Whether a reading may still come, (meters, quarters).
+        version: The version of the settled day, from 1; 0: not settled yet, (meters, quarters), int32.
+    """
+
+    meters: NDArray[np.uint64]
+    first: Quarter
+    energies: dict[Quantity, Energies]
+    quality: NDArray[np.uint8]
+    provisional: NDArray[np.bool_]
+    version: NDArray[np.int32]
+
+    def of(self, quantity: Quantity) -> Energies:
+        """Return the energies of a quantity; zeros where no meter has it."""
+        found = self.energies.get(quantity)
+        return np.zeros(self.quality.shape, np.int64) if found is None else found

@@ -1,0 +1,112 @@
+"""The registry with dates: which account had a meter when, and an account's tariff, minimum and weight (T8, A).
+
+Every date is a quarter-hour. Numbers are stored, never derived from a position in a file.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Generic, TypeVar
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import AccountNumber, MicrogridId, MilliwattHours, Quarter
+from commonwatt.town.town import Direction, Function
+
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Holding:
+    """A period in which an account had a meter.
+
+    Attributes:
+        account: The account; never 0.
+        start: Its first quarter.
+        end: The quarter after its last; ``None``: it goes on.
+    """
+
+    account: AccountNumber
+    start: Quarter
+    end: Quarter | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Installed:
+    """A meter at a place, from its installation to its removal.
+
+    Attributes:
+        id: Its id.
+        microgrid: Its microgrid.
+        place: Its place, one name for all meters of a place; unique within the microgrid.
+        building: The place of the building that it is in; ``None``: in none.
+        function: The kind of place behind it.
+        direction: The direction it measures.
+        capacity: Capacity of the battery behind it, milliwatt-hours; ``None``: no battery.
+        start: Its first quarter; ``None``: since ever.
+        end: The quarter after its last; ``None``: it is still there.
+        holdings: Who had it, in order of time, not overlapping. Without one, nobody: its energy is the town's.
+    """
+
+    id: MeterId
+    microgrid: MicrogridId
+    place: str
+    building: str | None = None
+    function: Function
+    direction: Direction
+    capacity: MilliwattHours | None = None
+    start: Quarter | None = None
+    end: Quarter | None = None
+    holdings: tuple[Holding, ...] = ()
+
+    def account_at(self, quarter: Quarter) -> AccountNumber | None:
+        """Return the account that had the meter in a quarter."""
+        for held in self.holdings:
+            if held.start <= quarter and (held.end is None or quarter < held.end):
+                return held.account
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dated(Generic[Value]):
+    """A value from a quarter on, until the next one of its sequence."""
+
+    start: Quarter
+    value: Value
+
+
+@dataclass(frozen=True, kw_only=True)
+class Account:
+    """An account: one household, apartment or public service.
+
+    Attributes:
+        number: Its number, from 1; stable for ever.
+        function: The kind of its place.
+        tariffs: The names of its tariffs, by date; empty: the town's default.
+        minimums: The sharing minimum, percent, by date, as agreed (T6); the meter's own answer is the truth.
+        weights: The sharing weight by date.
+    """
+
+    number: AccountNumber
+    function: Function
+    tariffs: tuple[Dated[str], ...] = ()
+    minimums: tuple[Dated[int], ...] = ()
+    weights: tuple[Dated[Decimal], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatedRegistry:
+    """The whole registry with its dates.
+
+    Attributes:
+        revision: Increases with each change.
+        meters: By id.
+        accounts: By number.
+    """
+
+    revision: int
+    meters: Mapping[MeterId, Installed] = field(default_factory=dict)
+    accounts: Mapping[AccountNumber, Account] = field(default_factory=dict)
+
+    def members(self, microgrid: MicrogridId) -> Sequence[Installed]:
+        """Return the meters that a microgrid has or had, by id."""
+        return [m for _, m in sorted(self.meters.items()) if m.microgrid == microgrid]

@@ -1,0 +1,15 @@
+"""What all tables share: the names of constraints, and row numbers."""
+
+from sqlalchemy import BigInteger, Integer, MetaData
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+# SQLite generates row numbers only in a column of type INTEGER.
+RowId = BigInteger().with_variant(Integer, "sqlite")
