@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
@@ -237,7 +238,7 @@ def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
         raise CommonwattError(f"{data}: holds no demonstration; make one with: commonwatt demo --data {data}")
     task = progress.add_task("audit", total=3 * len(microgrids) + 1) if progress else None
     with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+        folder, dumps = Path(temporary), _Dumps()
 
         def done() -> None:
             if progress and task is not None:
@@ -251,27 +252,56 @@ def audit_folder(data: Path, progress: Progress | None = None) -> Audit:
                 ("meters", "meters", meters, []),
                 ("gateways", "gateway", gateway, ["--unacknowledged"]),
             ):
-                _dump(part, config, options, folder / f"{kind}-{name}")
+                dumps.make(part, config, options, folder / f"{kind}-{name}")
                 done()
 
         with ThreadPoolExecutor(os.cpu_count(), "dump") as pool:
             try:
                 list(pool.map(ask, microgrids))
             except BaseException:
+                dumps.stop()
                 pool.shutdown(cancel_futures=True)
                 raise
-        _dump("utility", data / "utility" / "utility.toml", [], folder / "utility")
+        dumps.make("utility", data / "utility" / "utility.toml", [], folder / "utility")
         done()
         files = {kind: [folder / f"{kind}-{name}" for name in microgrids] for kind in ("truth", "meters", "gateways")}
         return audit_files(files["truth"], files["meters"], files["gateways"], [folder / "utility"])
 
 
-def _dump(part: str, config: Path, options: list[str], path: Path) -> None:
-    with path.open("wb") as file:
+class _Dumps:
+    """The processes of ``dump`` commands, any number at once."""
+
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = threading.Event()
+
+    def make(self, part: str, config: Path, options: list[str], path: Path) -> None:
+        """Write the dump of a part to a file.
+
+        Raises:
+            CommonwattError: The command failed, or ``stop`` was called.
+        """
         command = [sys.executable, "-m", "commonwatt", part, "dump", "--config", str(config), *options]
-        done = subprocess.run(command, stdout=file, stderr=subprocess.PIPE, text=True, errors="replace", check=False)
-    if done.returncode:
-        raise CommonwattError(f"{part} dump failed: {done.stderr.strip()}")
+        errors = path.with_name(f"{path.name}.errors")
+        process = _start(command, path, errors)
+        self._running.add(process)
+        if self._stopped.is_set():
+            process.terminate()
+        code = process.wait()
+        self._running.discard(process)
+        if code:
+            raise CommonwattError(f"{part} dump failed: {errors.read_text(errors='replace').strip()}")
+
+    def stop(self) -> None:
+        """End the processes: Ctrl-C in a terminal reaches them too, but a signal to the audit alone does not."""
+        self._stopped.set()
+        for process in list(self._running):
+            process.terminate()
+
+
+def _start(command: list[str], out: Path, err: Path) -> subprocess.Popen[bytes]:
+    with out.open("wb") as out_file, err.open("wb") as err_file:
+        return subprocess.Popen(command, stdout=out_file, stderr=err_file)
 
 
 MEASURES = {

@@ -3,6 +3,7 @@
 import sys
 from unittest.mock import patch
 
+from commonwatt import audit
 from commonwatt.cli.main import main as commonwatt
 from commonwatt.demo import supervisor
 from harness.real import forks
@@ -15,5 +16,6 @@ def main() -> None:
     """Run the command, and fork what it starts."""
     forks.enable()
     parts = patch.object(supervisor, "_start", lambda part: forks.start(part.command, part.log))
-    with parts, patch("subprocess.run", forks.run):
+    registration = patch("commonwatt.site.office.subprocess.run", forks.run)
+    with parts, registration, patch.object(audit, "_start", forks.start):
         commonwatt()

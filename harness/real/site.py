@@ -40,7 +40,7 @@ def prepared(folder: Path, town_file: Path, speed: float = 60, *, plain_text: bo
 
 def audited(folder: Path) -> Audit:
     """Audit a folder as the demonstration does; its dump commands are forked."""
-    with patch("commonwatt.audit.subprocess.run", forks.run):
+    with patch("commonwatt.audit._start", forks.start):
         return audit_folder(folder)
 
 
