@@ -33,13 +33,17 @@ _SMALL = (
     "plant_quarter",
     "purchase",
     "ration",
+    "installed",
+    "holding",
+    "account",
+    "account_term",
 )
 
 log = logging.getLogger(__name__)
 
 
 def row_crc(table: Table, values: Mapping[str, Any]) -> int:
-    """Return the checksum of a row of ``event`` or ``meter``: of all columns except ``crc`` and ``no``.
+    """Return the checksum of a row: of all columns except ``crc`` and ``no``.
 
     Args:
         table: The table.
@@ -52,7 +56,7 @@ def row_crc(table: Table, values: Mapping[str, Any]) -> int:
 
 
 def is_sound(table: Table, row: Row[Any]) -> bool:
-    """Return whether a row of ``event`` or ``meter`` matches its checksum."""
+    """Return whether a row of a table with ``crc`` matches its checksum."""
     return bool(row_crc(table, {column.name: getattr(row, column.name) for column in table.c}) == row.crc)
 
 
