@@ -3,7 +3,7 @@
 Every date is a quarter-hour. Numbers are stored, never derived from a position in a file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Generic, TypeVar
@@ -28,6 +28,14 @@ class Holding:
     account: AccountNumber
     start: Quarter
     end: Quarter | None = None
+
+
+def holder_at(holdings: Iterable[Holding], quarter: Quarter) -> AccountNumber | None:
+    """Return the account that had a meter in a quarter; ``None``: nobody."""
+    for held in holdings:
+        if held.start <= quarter and (held.end is None or quarter < held.end):
+            return held.account
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,10 +72,7 @@ class Installed:
 
     def account_at(self, quarter: Quarter) -> AccountNumber | None:
         """Return the account that had the meter in a quarter."""
-        for held in self.holdings:
-            if held.start <= quarter and (held.end is None or quarter < held.end):
-                return held.account
-        return None
+        return holder_at(self.holdings, quarter)
 
 
 @dataclass(frozen=True, kw_only=True)

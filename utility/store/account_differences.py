@@ -1,13 +1,12 @@
 """Accounts that meters report and that are not theirs in the registry: a table for people, bounded for each meter."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, select
 
-from commonwatt.model.ids import MeterId, signed64, unsigned64
-from commonwatt.model.units import AccountNumber, EpochSeconds
+from commonwatt.model.ids import signed64, unsigned64
+from utility.changes import ToldAccount
 from utility.store.database import upsert
 from utility.store.tables import account_difference
 
@@ -16,23 +15,6 @@ MOST_OF_A_METER = 10
 
 OTHERS = -1
 """The account of the row for all further ones."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ToldAccount:
-    """A record whose account is not its meter's.
-
-    Attributes:
-        meter: The meter.
-        told: The account in the record.
-        registered: The account that had the meter then; 0: nobody.
-        time: The record's start.
-    """
-
-    meter: MeterId
-    told: AccountNumber
-    registered: AccountNumber
-    time: EpochSeconds
 
 
 def count_differences(connection: Connection, found: Sequence[ToldAccount]) -> None:

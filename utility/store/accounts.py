@@ -10,12 +10,11 @@ from sqlalchemy import Connection, Row, Table, select, text
 from commonwatt.model.ids import MeterId, signed64, unsigned64
 from commonwatt.model.units import AccountNumber, EpochSeconds, Quarter, quarter_of
 from commonwatt.model.words import counted
-from commonwatt.sqlite.damage import DamagedError
 from commonwatt.town.town import Direction, Function, Meter, Town
 from utility.registry.accounts import Account, Dated, DatedRegistry, Holding, Installed, functions_of
 from utility.registry.changes import differences
-from utility.store.checks import is_sound, row_crc
-from utility.store.registry import registry_changed, registry_revision
+from utility.store.checks import row_crc, sound_rows
+from utility.store.registry import load_holdings, registry_changed, registry_revision
 from utility.store.tables import account, account_term, holding, installed, meter, registry_change
 
 TOWN_FILE = "town file"
@@ -31,10 +30,8 @@ def load_dated_registry(connection: Connection) -> DatedRegistry:
     Raises:
         DamagedError: A row is damaged.
     """
-    holdings: dict[int, list[Holding]] = {}
-    for row in _sound(connection, holding):
-        holdings.setdefault(row.meter, []).append(Holding(account=row.account, start=row.since, end=row.until))
-    places = {row.meter: row for row in _sound(connection, installed)}
+    holdings = load_holdings(connection)
+    places = {row.meter: row for row in sound_rows(connection, installed)}
     meters = {
         unsigned64(row.id): _installed(row, places[row.id], holdings.get(row.id, ()))
         for row in connection.execute(select(meter))
@@ -143,13 +140,6 @@ def _as_registered(entry: Meter, since: Quarter | None) -> Installed:
     )
 
 
-def _sound(connection: Connection, table: Table) -> Iterable[Row[Any]]:
-    for row in connection.execute(select(table).order_by(*table.primary_key)):
-        if not is_sound(table, row):
-            raise DamagedError(f"a row of {table.name} fails its checksum: {tuple(row)}")
-        yield row
-
-
 def _installed(row: Row[Any], place: Row[Any], holdings: Sequence[Holding]) -> Installed:
     return Installed(
         id=unsigned64(row.id),
@@ -169,7 +159,7 @@ def _installed(row: Row[Any], place: Row[Any], holdings: Sequence[Holding]) -> I
 
 def _accounts(connection: Connection, functions: dict[AccountNumber, Function]) -> dict[AccountNumber, Account]:
     terms: dict[tuple[int, str], list[Dated[str]]] = {}
-    for row in _sound(connection, account_term):
+    for row in sound_rows(connection, account_term):
         terms.setdefault((row.account, row.what), []).append(Dated(start=row.since, value=row.value))
     return {
         number: Account(

@@ -69,6 +69,18 @@ def sound_events(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
             log.error("event %s of meter number %s is damaged and left out", row.record_id, row.meter_no)
 
 
+def sound_rows(connection: Connection, table: Table) -> Iterator[Row[Any]]:
+    """Yield the rows of a table with ``crc``, by key.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    for row in connection.execute(select(table).order_by(*table.primary_key)):
+        if not is_sound(table, row):
+            raise DamagedError(f"a row of {table.name} fails its checksum: {tuple(row)}")
+        yield row
+
+
 def check_meters(connection: Connection) -> None:
     """Check the registered meters.
 

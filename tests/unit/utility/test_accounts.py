@@ -8,8 +8,9 @@ import pytest
 from typer.testing import CliRunner
 
 from harness.real import databases
+from utility.changes import ToldAccount
 from utility.cli.accounts import app
-from utility.store.account_differences import MOST_OF_A_METER, ToldAccount, account_differences, count_differences
+from utility.store.account_differences import MOST_OF_A_METER, account_differences, count_differences
 from utility.store.accounts import load_dated_registry
 from utility.store.database import Database
 
