@@ -146,12 +146,14 @@ def show_one(
 @app.command("differences")
 @flowing
 def show_differences(
-    config: ConfigOption, as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False
+    config: ConfigOption,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most rows to show.")] = 50,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show the accounts that meters report and that the registry does not have; the registry's account is billed."""
     with errors_reported(), from_file(config) as (database, _):
         with database.reads.begin() as connection:
-            rows = account_differences(connection)
+            rows = account_differences(connection, limit)
         if as_json:
             typer.echo(json.dumps(rows, indent=1))
         else:

@@ -38,8 +38,8 @@ def count_differences(connection: Connection, found: Sequence[ToldAccount]) -> N
     connection.execute(statement, [counts for known in listed.values() for counts in known.values()])
 
 
-def account_differences(connection: Connection) -> list[dict[str, Any]]:
-    """Return all differences, newest first."""
+def account_differences(connection: Connection, limit: int) -> list[dict[str, Any]]:
+    """Return at most ``limit`` differences, newest first."""
     statement = select(account_difference).order_by(account_difference.c.last.desc(), account_difference.c.meter)
     return [
         {
@@ -50,5 +50,5 @@ def account_differences(connection: Connection) -> list[dict[str, Any]]:
             "last": row.last,
             "reports": row.reports,
         }
-        for row in connection.execute(statement)
+        for row in connection.execute(statement.limit(limit))
     ]

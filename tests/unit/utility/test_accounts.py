@@ -96,7 +96,7 @@ def test_differences_are_bounded_for_each_meter(run: Run, database: Database) ->
         with database.writes.begin() as connection:
             count_differences(connection, some)
     with database.reads.begin() as connection:
-        rows = account_differences(connection)
+        rows = account_differences(connection, 99)
     assert len(rows) == MOST_OF_A_METER + 1
     assert next(row for row in rows if row["told"] == 2)["reports"] == 3
     assert next(row for row in rows if row["told"] == "others") == {

@@ -96,7 +96,7 @@ def slots(database: Database) -> dict[int, int]:
 
 def told(database: Database) -> list[tuple[int, int, int]]:
     with database.reads.begin() as connection:
-        return [(row["told"], row["registered"], row["reports"]) for row in account_differences(connection)]
+        return [(row["told"], row["registered"], row["reports"]) for row in account_differences(connection, 9)]
 
 
 def test_records_that_an_earlier_gateway_rejected_are_readings(send: Send, database: Database) -> None:
