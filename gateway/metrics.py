@@ -118,6 +118,11 @@ def _delivery(gateway: Gateway) -> Iterator[Metric]:
         taken.rejected_dropped,
     )
     yield _counter(
+        "other_account_records",
+        "Records accepted whose account is not the one that the meter is registered with.",
+        taken.other_accounts,
+    )
+    yield _counter(
         "puts_over_allowance",
         "Puts refused as BUSY because their meter exceeds its allowance of slots a minute.",
         taken.puts_over_allowance,

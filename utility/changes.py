@@ -7,10 +7,27 @@ from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.ids import MeterId
 from commonwatt.model.records import EventRecord
-from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
+from commonwatt.model.units import AccountNumber, ControllerId, EpochSeconds, MicrogridId
 from commonwatt.protocol.dead_letters import DeadLetter
 from commonwatt.protocol.heartbeats import Heartbeat
 from commonwatt.protocol.plant_messages import PlantQuarter, PlantReport
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToldAccount:
+    """A record whose account is not the one that had its meter.
+
+    Attributes:
+        meter: The meter.
+        told: The account in the record.
+        registered: The account that had the meter then; 0: nobody.
+        time: The record's start.
+    """
+
+    meter: MeterId
+    told: AccountNumber
+    registered: AccountNumber
+    time: EpochSeconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +43,7 @@ class Append:
         events: (log generation, event).
         dead_letters: Dead letters to store.
         quarantined: Dead letters that wait for a person's decision, each with its readings.
+        told: Records whose account is not the registered one.
     """
 
     sender: ControllerId
@@ -36,6 +54,7 @@ class Append:
     events: list[tuple[int, EventRecord]]
     dead_letters: list[DeadLetter]
     quarantined: tuple[tuple[DeadLetter, Blocks], ...] = ()
+    told: tuple[ToldAccount, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

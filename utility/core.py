@@ -13,8 +13,9 @@ from typing import TypeAlias
 
 import numpy as np
 
-from commonwatt.codec.packing import unpack
-from commonwatt.model.blocks import Blocks
+from commonwatt.codec.packing import pack, unpack
+from commonwatt.codec.payloads import Payloads
+from commonwatt.model.blocks import Blocks, concatenate, from_records
 from commonwatt.model.effects import Effect, Publish, Write
 from commonwatt.model.exceptions import ProtocolError
 from commonwatt.model.ids import MeterId
@@ -41,7 +42,14 @@ from utility.changes import (
 )
 from utility.events import CommandsOpen, Event, FromGateway
 from utility.gaps import settled_before
-from utility.ingest.quarantine import event_dead_letters, quarantined_dead_letters, sort_out, sort_out_events
+from utility.ingest.quarantine import (
+    event_dead_letters,
+    quarantined_dead_letters,
+    records_of_other_accounts,
+    sort_out,
+    sort_out_events,
+    told_accounts,
+)
 from utility.registry.snapshot import RegistrySnapshot, Rows
 
 RESEND_S = 10
@@ -181,9 +189,10 @@ class Core:
         assigned = self.registry.assigned(rows, sender, batch.owner)
         found = sort_out(blocks, batch.payloads, limits, assigned, now, judged_at)
         events, events_apart = sort_out_events(batch.events, sender, batch.owner, self.registry.meters, judged_at)
-        dead_letters, quarantined = quarantined_dead_letters(
-            batch.dead_letters, sender, batch.owner, self.registry.meters
-        )
+        meters = self.registry.meters
+        rest, records = records_of_other_accounts(batch.dead_letters, sender, batch.owner, meters, judged_at)
+        dead_letters, quarantined = quarantined_dead_letters(rest, sender, batch.owner, meters)
+        more = from_records(records)
         apart = (*found.dead_letters, *event_dead_letters(events_apart, now))
         if fault := self._must_wait(sender, len(apart) + len(found.quarantined)):
             return self._send_back(sender, batch, now, fault)
@@ -191,11 +200,12 @@ class Core:
             sender=sender,
             owner=batch.owner,
             received=now,
-            blocks=found.blocks,
-            payloads=found.payloads,
+            blocks=concatenate([found.blocks, more]) if records else found.blocks,
+            payloads=Payloads.of([*found.payloads, *pack(more)]) if records else found.payloads,
             events=events,
             dead_letters=[*dead_letters, *apart],
             quarantined=quarantined + found.quarantined,
+            told=tuple(told_accounts(records, meters)),
         )
         result = "stored" if sender == batch.owner else "stored_for_another"
         kept = (*append.dead_letters, *(dead_letter for dead_letter, _ in append.quarantined))

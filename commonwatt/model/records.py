@@ -92,6 +92,7 @@ class Rejection(IntEnum):
     OUT_OF_RANGE = 7
     FUTURE = 8
     WRONG_ACCOUNT = 9
+    """Not a rejection any more, but by gateways before 0.3: the reason of a dead letter about an accepted record."""
     BAD_FLAG = 10
     NEGATIVE = 11
     UNKNOWN_STATE = 12

@@ -112,16 +112,16 @@ def suspects(blocks: Blocks, limits: npt.NDArray[np.int64], now: EpochSeconds | 
 class Expected:
     """A meter's registry entry and the time, for the validation of its records.
 
+    Its account is not among them: any account is accepted, and the utility's registry says whose a record is.
+
     Attributes:
         meter_id: The meter's id.
-        account: Its account.
         record_types: Its record types.
         now: The receiver's time; ``None`` where time is not trusted, and then nothing is from the future.
         limits: The largest plausible reading of a slot by record type, milliwatt-hours; absent: any.
     """
 
     meter_id: MeterId
-    account: int
     record_types: tuple[RecordType, ...]
     now: EpochSeconds | None
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
@@ -144,9 +144,7 @@ def _judge_origin(record: HistoryRecord, expected: Expected) -> Rejection | None
         return Rejection.WRONG_METER
     if record.record_type not in _KNOWN_TYPES:
         return Rejection.UNKNOWN_TYPE
-    if record.record_type not in expected.record_types:
-        return Rejection.TYPE_NOT_REGISTERED
-    return Rejection.WRONG_ACCOUNT if record.account != expected.account else None
+    return Rejection.TYPE_NOT_REGISTERED if record.record_type not in expected.record_types else None
 
 
 def _judge_period(record: HistoryRecord) -> Rejection | None:

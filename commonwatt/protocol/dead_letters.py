@@ -157,13 +157,12 @@ def block_dead_letters(sender_time: EpochSeconds, blocks: Blocks, reason: int) -
     ]
 
 
-def quarantined_blocks(dead_letter: DeadLetter, account: int | None, record_types: Iterable[int]) -> Blocks | None:
+def quarantined_blocks(dead_letter: DeadLetter, record_types: Iterable[int]) -> Blocks | None:
     """Return the readings of a dead letter that a person may release; ``None``: no such readings.
 
     Args:
         dead_letter: The dead letter, implausible or from a controller without the meter; its sender may have forged
             it.
-        account: The account of its meter in the registry; ``None``: any account.
         record_types: The record types of its meter.
     """
     if dead_letter.reason not in (Rejection.IMPLAUSIBLE, LocalReason.NOT_ASSIGNED):
@@ -171,8 +170,7 @@ def quarantined_blocks(dead_letter: DeadLetter, account: int | None, record_type
     types = tuple(map(RecordType, record_types))
     if dead_letter.log == DeadLetterSource.HISTORY and len(dead_letter.content) == HISTORY_BYTES:
         record = unpack_history(dead_letter.content)
-        account = record.account if account is None else account
-        expected = Expected(meter_id=dead_letter.meter, account=account, record_types=types, now=None)
+        expected = Expected(meter_id=dead_letter.meter, record_types=types, now=None)
         return from_records([record]) if judge_history(record, expected) is None else None
     if dead_letter.log == DeadLetterSource.BLOCK and len(dead_letter.content) > BLOCK.size:
         record_type, quarter = BLOCK.unpack_from(dead_letter.content)

@@ -98,6 +98,9 @@ class Meter:
         battery: The battery whose sharing it controls; ``None``: no battery.
         push: The emulated push switch (M4): it sends without a request.
         shares: Whether its battery shares by command; else it only receives.
+        building: The place of the building that it is in; ``None``: in none.
+        replaces: The meter that it replaces at its place; ``None``: none.
+        stated: Whether the file states its numbers; else they are counted.
     """
 
     id: MeterId
@@ -112,11 +115,14 @@ class Meter:
     battery: Battery | None = None
     push: bool = True
     shares: bool = True
+    building: str | None = None
+    replaces: MeterId | None = None
+    stated: bool = False
 
     @property
     def emulated(self) -> bool:
-        """Whether the emulator runs it; meters of other makers run by themselves."""
-        return self.function not in (Function.FOREIGN, Function.ADAPTED)
+        """Whether the emulator runs it; meters of other makers, and those that replace one, run by themselves."""
+        return self.function not in (Function.FOREIGN, Function.ADAPTED) and self.replaces is None
 
     @property
     def commandable(self) -> frozenset[Kind]:
@@ -287,6 +293,7 @@ class _Builder:
                     Direction.INCOMING,
                     account=self._next_account(),
                     amps=100,
+                    building=building,
                 )
 
     def _public(self, table: MicrogridTable) -> None:
@@ -307,6 +314,7 @@ class _Builder:
         battery: Battery | None = None,
         amps: int = 200,
         places: int = 1,
+        building: str | None = None,
     ) -> None:
         """Append the next meter; ``places`` is 0 for a second meter at the same place, which shares its switch."""
         self._places += places
@@ -330,6 +338,7 @@ class _Builder:
                 service_amps=amps,
                 battery=battery,
                 push=push,
+                building=building,
             )
         )
 
@@ -349,6 +358,7 @@ class _Builder:
             service_amps=table.service_amps,
             battery=battery,
             shares=table.shares,
+            stated=True,
         )
 
     def _day_of(self, function: Function) -> MilliwattHours:

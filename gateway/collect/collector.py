@@ -16,7 +16,7 @@ from commonwatt.model.records import (
     RecordType,
     Rejection,
 )
-from commonwatt.model.units import EpochSeconds, MicrogridId
+from commonwatt.model.units import AccountNumber, EpochSeconds, MicrogridId
 from commonwatt.model.validation import Expected, is_early, judge_event, judge_history, limits_of
 from commonwatt.protocol.commands import LogIds
 from commonwatt.protocol.dead_letters import MAX_DEAD_LETTER_BYTES, MESSAGE_REASON, DeadLetter, DeadLetterSource
@@ -40,6 +40,11 @@ Implausible readings are never dropped, as a person may release them: their put 
 A wrongly registered meter makes up to 17,280 a day, and may send those of several days after an outage.
 """
 
+ACCOUNTS_A_DAY = 10
+"""Accounts that are not a meter's own and that are reported to the utility in one day, for each meter."""
+
+_ACCOUNT = Rejection.WRONG_ACCOUNT
+
 
 @dataclass
 class Counts:
@@ -52,6 +57,7 @@ class Counts:
     dead_letters_dropped: int = 0
     rejected_dropped: int = 0
     puts_over_allowance: int = 0
+    other_accounts: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,6 +96,7 @@ class Collector:
         self._junk: Counter[MeterId | None] = Counter()
         self._rejected: Counter[MeterId] = Counter()
         self._told: set[MeterId] = set()
+        self._accounts_told: dict[MeterId, set[AccountNumber]] = {}
         self._day = 0
 
     def put(self, meter_id: MeterId, meter: RegisteredMeter | None, log: Log, payload: bytes, now: Now) -> Taken:
@@ -117,14 +124,13 @@ class Collector:
             return Taken([self.refusal(meter_id, log, payload, Refusal.EARLY, now)])
         expected = Expected(
             meter_id=meter_id,
-            account=meter.account,
             record_types=meter.record_types,
             # With a clock that is behind, good readings would be rejected as from the future.
             now=now if now.trust >= Trust.HARDWARE else None,
             limits=limits_of(meter.service_amps, meter.battery_capacity_mwh),
         )
         if log is Log.HISTORY:
-            return self._history(put, records, expected, now)
+            return self._history(put, records, expected, meter.account, now)
         return self._events(put, events, expected, now)
 
     def count_gone(self, meter: MeterId, log: Log, ids: LogIds) -> None:
@@ -187,6 +193,7 @@ class Collector:
             self._junk.clear()
             self._rejected.clear()
             self._told.clear()
+            self._accounts_told.clear()
 
     def refusal(self, meter_id: MeterId, log: Log, payload: bytes, why: Refusal, now: Now) -> Publish:
         """Refuse a whole put.
@@ -204,7 +211,9 @@ class Collector:
         self.counts.puts[why.name.lower()] += 1
         return self._ack(meter_id, put, now, status=why)
 
-    def _history(self, put: Put, records: list[HistoryRecord], expected: Expected, now: Now) -> Taken:
+    def _history(
+        self, put: Put, records: list[HistoryRecord], expected: Expected, account: AccountNumber, now: Now
+    ) -> Taken:
         accepted: list[HistoryRecord] = []
         rejected: list[tuple[bytes, int, Rejection]] = []
         for packed, record in zip(put.records, records, strict=True):
@@ -220,7 +229,29 @@ class Collector:
             self.counts.records[RecordType(record_type).name.lower()] += count
         levels = [(r.end, r.reading) for r in accepted if r.record_type == RecordType.STORED]
         effects: list[Effect[Change]] = [Write(AppendRecords(tuple(accepted)))] if accepted else []
+        if notices := self._other_accounts(put, accepted, account, now):
+            effects.append(Write(AddDeadLetters(notices)))
         return Taken(effects + self._covered(put, expected.meter_id, counts, rejected, now), max(levels, default=None))
+
+    def _other_accounts(
+        self, put: Put, accepted: Sequence[HistoryRecord], account: AccountNumber, now: Now
+    ) -> tuple[DeadLetter, ...]:
+        """Return a dead letter for each account that a meter reports and that is not its own, once a day.
+
+        The records are accepted all the same: the utility's registry says whose they are, and lists what differs.
+        """
+        other = [record for record in accepted if record.account != account]
+        if not other:
+            return ()
+        self._new_day(now)
+        self.counts.other_accounts += len(other)
+        notices = []
+        for record in other:
+            told = self._accounts_told.setdefault(record.meter_id, set())
+            if record.account not in told and len(told) < ACCOUNTS_A_DAY:
+                told.add(record.account)
+                notices.append(_dead_letter(put, record.meter_id, record.pack(), record.record_id, _ACCOUNT, now))
+        return tuple(notices)
 
     def _events(self, put: Put, events: list[EventRecord], expected: Expected, now: Now) -> Taken:
         accepted: list[EventRecord] = []
@@ -305,16 +336,7 @@ class Collector:
             self.counts.rejected_dropped += len(rejected) - left
             self._has_had_its_share(meter_id)
         return tuple(
-            DeadLetter(
-                meter=meter_id,
-                log=put.log,
-                reason=why,
-                generation=put.generation,
-                record_id=record_id,
-                time=now,
-                content=packed,
-            )
-            for packed, record_id, why in rejected[:left]
+            _dead_letter(put, meter_id, packed, record_id, why, now) for packed, record_id, why in rejected[:left]
         )
 
     def _ack(
@@ -339,6 +361,18 @@ class Collector:
             rejected=rejected,
         )
         return Publish(meter_down(self._microgrid, meter_id, ACKS), ack.pack())
+
+
+def _dead_letter(put: Put, meter: MeterId, packed: bytes, record_id: int, why: Rejection, now: Now) -> DeadLetter:
+    return DeadLetter(
+        meter=meter,
+        log=put.log,
+        reason=why,
+        generation=put.generation,
+        record_id=record_id,
+        time=now,
+        content=packed,
+    )
 
 
 def _outside(record_id: int, put: Put) -> Rejection | None:

@@ -97,14 +97,16 @@ def _delete_on_any_acknowledgement() -> Iterator[None]:
 def _ids_are_identity() -> Iterator[None]:
     real = Collector._history
 
-    def history(self: Collector, put: Put, records: list[HistoryRecord], expected: Expected, now: Now) -> Taken:
+    def history(
+        self: Collector, put: Put, records: list[HistoryRecord], expected: Expected, account: int, now: Now
+    ) -> Taken:
         assert isinstance(self._store, Store)
         covered = self._store._db.execute(
             "SELECT 1 FROM coverage WHERE meter = ? AND log = ? AND first <= ? AND last >= ?",
             (expected.meter_id, put.log, put.first_id, put.last_id),
         ).fetchone()
         if covered is None:
-            return real(self, put, records, expected, now)
+            return real(self, put, records, expected, account, now)
         return Taken(self._covered(put, expected.meter_id, Counter(put.counts()), [], now))
 
     with patch.object(Collector, "_history", history):
@@ -236,7 +238,7 @@ def _trusted_from_the_start() -> Iterator[None]:
 @contextmanager
 def _other_meters_records_taken() -> Iterator[None]:
     def judge(record: HistoryRecord, expected: Expected) -> Rejection | None:
-        return judge_history(record, replace(expected, meter_id=record.meter_id, account=record.account))
+        return judge_history(record, replace(expected, meter_id=record.meter_id))
 
     with patch("gateway.collect.collector.judge_history", judge):
         yield

@@ -126,7 +126,7 @@ def test_history_record_is_what_the_text_says_of_it() -> None:  # req: M2
     )
     assert HEX["history-record"][0] == record.pack()
     assert unpack_history(HEX["history-record"][0]) == record
-    expected = Expected(meter_id=METER, account=ACCOUNT, record_types=(RecordType.THROUGH,), now=START + 20)
+    expected = Expected(meter_id=METER, record_types=(RecordType.THROUGH,), now=START + 20)
     assert judge_history(record, expected) is None
 
 
@@ -140,7 +140,7 @@ def test_event_record_is_what_the_text_says_of_it() -> None:  # req: M3
     )
     assert HEX["event-record"][0] == event.pack()
     assert unpack_event(HEX["event-record"][0]) == event
-    assert judge_event(event, Expected(meter_id=METER, account=0, record_types=(), now=None)) is None
+    assert judge_event(event, Expected(meter_id=METER, record_types=(), now=None)) is None
 
 
 # Messages of a meter

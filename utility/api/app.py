@@ -26,6 +26,7 @@ from utility.core import Refused
 from utility.health import Health
 from utility.metrics import UtilityMetrics
 from utility.store import completeness, reads
+from utility.store.account_differences import account_differences
 from utility.store.conflicts import conflicts as conflicting_slots
 from utility.store.database import Database
 from utility.store.dead_letters import dead_letters as kept_dead_letters
@@ -318,6 +319,16 @@ def _add_troubles(app: FastAPI, api: Api) -> None:
         delay.
         """
         return {"conflicts": conflicting_slots(api.database, limit)}
+
+    @app.get("/account-differences")
+    def differences(limit: Limit = 100) -> dict[str, object]:
+        """Return the accounts that meters report and that the registry does not have, newest first.
+
+        The registered account is billed. `registered` 0 means that nobody had the meter; `told` is `others` for all
+        accounts beyond ten of a meter; `reports` counts messages about it: a gateway sends one a day.
+        """
+        with api.database.reads.begin() as connection:
+            return {"account_differences": account_differences(connection, limit)}
 
     @app.get("/gaps")
     def gaps(limit: Limit = 100) -> dict[str, object]:

@@ -17,6 +17,7 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
+from commonwatt.runtime.clock import wall_clock
 from commonwatt.runtime.service import errors_reported, flowing, run_service
 from commonwatt.town.town import Microgrid, load_town
 from utility.cli import gateway_commands
@@ -26,6 +27,7 @@ from utility.cli import views as cli_views
 from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
 from utility.registry.enrolment import enrol, refuse_moved
 from utility.store import reads
+from utility.store.accounts import accounts_at
 from utility.store.database import open_database
 from utility.store.registration import fill_registry
 
@@ -96,23 +98,27 @@ def register(
     with errors_reported():
         if database is not None and config is not None:
             raise ConfigError("give --database or --config, not both")
-        named = "--database"
+        named, clock = "--database", wall_clock()
         if config is not None:
-            database, named = load(config)[0].database, place_of_database(config)
+            settings, clock = load(config)
+            database, named = settings.database, place_of_database(config)
         if database is None and out is None:
             raise ConfigError("give --database, --config or --out; see: commonwatt utility register --help")
         loaded = load_town(town)
         if database is not None and (fault := database_fault(database)):
             raise ConfigError(f"--database: {fault}")
         if out is not None:
-            refuse_moved(loaded, out)  # before the database is changed
+            refuse_moved(loaded, out, accounts_are_dated=database is not None)  # before the database is changed
         told = [f"{counted(len(loaded.microgrids), 'microgrid')} and {counted(len(loaded.meters), 'meter')} registered"]
+        accounts = None
         if database is not None:
+            now = int(clock.now())
             with opened(database, create=True, named=named) as filled, filled.writes.begin() as connection:
-                added = fill_registry(connection, loaded)
+                added = fill_registry(connection, loaded, now)
+                accounts = accounts_at(connection, now) if out is not None else None
             told.append(f", of them new: {added.new_controllers} and {added.new_meters}")
         if out is not None:
-            told.append(f"; {counted(enrol(loaded, out, _track), 'new token')} in {out}")
+            told.append(f"; {counted(enrol(loaded, out, _track, accounts), 'new token')} in {out}")
     typer.echo("".join(told))
 
 

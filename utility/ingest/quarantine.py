@@ -14,10 +14,19 @@ import numpy.typing as npt
 from commonwatt.codec.packing import pack
 from commonwatt.codec.payloads import Payloads
 from commonwatt.model.blocks import EXTRA, Blocks, concatenate
-from commonwatt.model.records import EventRecord, Log, RecordType, Rejection
+from commonwatt.model.records import (
+    HISTORY_BYTES,
+    EventRecord,
+    HistoryRecord,
+    Log,
+    RecordType,
+    Rejection,
+    unpack_history,
+)
 from commonwatt.model.units import ControllerId, EpochSeconds, MicrogridId
-from commonwatt.model.validation import Expected, judge_event, reading_faults, slot_ends, suspects
+from commonwatt.model.validation import Expected, judge_event, judge_history, reading_faults, slot_ends, suspects
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason, block_dead_letters, quarantined_blocks
+from utility.changes import ToldAccount
 from utility.registry.snapshot import MeterEntry
 
 Quarantined = tuple[DeadLetter, Blocks]
@@ -165,7 +174,7 @@ def sort_out_events(
     for generation, record in events:
         why: int | None
         if is_assigned(meters[record.meter_id], sender, owner):
-            why = judge_event(record, Expected(meter_id=record.meter_id, account=0, record_types=(), now=now))
+            why = judge_event(record, Expected(meter_id=record.meter_id, record_types=(), now=now))
         else:
             why = LocalReason.NOT_ASSIGNED
         if why is None:
@@ -194,6 +203,58 @@ def event_dead_letters(apart: Iterable[tuple[_Event, int]], now: EpochSeconds) -
         )
 
 
+def records_of_other_accounts(
+    dead_letters: Sequence[DeadLetter],
+    sender: ControllerId,
+    owner: MicrogridId,
+    meters: Mapping[int, MeterEntry],
+    now: EpochSeconds | None,
+) -> tuple[list[DeadLetter], list[HistoryRecord]]:
+    """Take the records out of dead letters that are only about their account; return the rest, and the records.
+
+    Gateways before 0.3 rejected such records; later ones accept them and send one a day, so some come twice: that
+    changes nothing. A record with another fault stays a dead letter, with that fault as its reason.
+
+    Args:
+        dead_letters: The relayed dead letters.
+        sender: The controller that sent them.
+        owner: The microgrid that the batch names.
+        meters: The registry.
+        now: As ``judged_at`` in ``sort_out``.
+    """
+    rest: list[DeadLetter] = []
+    records: list[HistoryRecord] = []
+    for dead_letter in dead_letters:
+        meter = meters.get(dead_letter.meter)
+        is_record = dead_letter.log == Log.HISTORY and len(dead_letter.content) == HISTORY_BYTES
+        if dead_letter.reason != Rejection.WRONG_ACCOUNT or not is_record or meter is None:
+            rest.append(dead_letter)
+            continue
+        if not is_assigned(meter, sender, owner):
+            rest.append(replace(dead_letter, reason=Rejection.IMPLAUSIBLE))  # It is quarantined as not assigned.
+            continue
+        record = unpack_history(dead_letter.content)
+        expected = Expected(
+            meter_id=dead_letter.meter,
+            record_types=tuple(map(RecordType, meter.record_types)),
+            now=now,
+            limits=meter.limits,
+        )
+        if (why := judge_history(record, expected)) is None:
+            records.append(record)
+        else:
+            rest.append(replace(dead_letter, reason=why))
+    return rest, records
+
+
+def told_accounts(records: Iterable[HistoryRecord], meters: Mapping[int, MeterEntry]) -> Iterator[ToldAccount]:
+    """Yield the records whose account is not the one that had their meter."""
+    for record in records:
+        registered = meters[record.meter_id].account_at(record.start)
+        if record.account != registered:
+            yield ToldAccount(meter=record.meter_id, told=record.account, registered=registered, time=record.start)
+
+
 def quarantined_dead_letters(
     dead_letters: Sequence[DeadLetter], sender: ControllerId, owner: MicrogridId, meters: Mapping[int, MeterEntry]
 ) -> tuple[list[DeadLetter], tuple[Quarantined, ...]]:
@@ -209,7 +270,7 @@ def quarantined_dead_letters(
         if meter is not None and dead_letter.reason == Rejection.IMPLAUSIBLE:
             if not is_assigned(meter, sender, owner):
                 dead_letter = replace(dead_letter, reason=LocalReason.NOT_ASSIGNED)
-            blocks = quarantined_blocks(dead_letter, meter.account, meter.record_types)
+            blocks = quarantined_blocks(dead_letter, meter.record_types)
         if blocks is None:
             plain.append(dead_letter)
         else:

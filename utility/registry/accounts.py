@@ -3,7 +3,7 @@
 Every date is a quarter-hour. Numbers are stored, never derived from a position in a file.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Generic, TypeVar
@@ -30,6 +30,14 @@ class Holding:
     end: Quarter | None = None
 
 
+def holder_at(holdings: Iterable[Holding], quarter: Quarter) -> AccountNumber | None:
+    """Return the account that had a meter in a quarter; ``None``: nobody."""
+    for held in holdings:
+        if held.start <= quarter and (held.end is None or quarter < held.end):
+            return held.account
+    return None
+
+
 @dataclass(frozen=True, kw_only=True)
 class Installed:
     """A meter at a place, from its installation to its removal.
@@ -45,6 +53,8 @@ class Installed:
         start: Its first quarter; ``None``: since ever.
         end: The quarter after its last; ``None``: it is still there.
         holdings: Who had it, in order of time, not overlapping. Without one, nobody: its energy is the town's.
+        first_register: Its register when it was installed, milliwatt-hours; ``None``: not known.
+        last_register: Its register when it was removed.
     """
 
     id: MeterId
@@ -57,13 +67,12 @@ class Installed:
     start: Quarter | None = None
     end: Quarter | None = None
     holdings: tuple[Holding, ...] = ()
+    first_register: MilliwattHours | None = None
+    last_register: MilliwattHours | None = None
 
     def account_at(self, quarter: Quarter) -> AccountNumber | None:
         """Return the account that had the meter in a quarter."""
-        for held in self.holdings:
-            if held.start <= quarter and (held.end is None or quarter < held.end):
-                return held.account
-        return None
+        return holder_at(self.holdings, quarter)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,3 +119,18 @@ class DatedRegistry:
     def members(self, microgrid: MicrogridId) -> Sequence[Installed]:
         """Return the meters that a microgrid has or had, by id."""
         return [m for _, m in sorted(self.meters.items()) if m.microgrid == microgrid]
+
+
+def functions_of(meters: Mapping[MeterId, Installed]) -> dict[AccountNumber, Function]:
+    """Return the kind of place of each account that has or had a meter: of the meter it had last.
+
+    A meter of another maker says nothing of the place, unless there is no other.
+    """
+    found: dict[AccountNumber, tuple[bool, Quarter, Function]] = {}
+    for meter in meters.values():
+        of_place = meter.function not in (Function.FOREIGN, Function.ADAPTED)
+        for held in meter.holdings:
+            found[held.account] = max(
+                found.get(held.account, (False, -1, meter.function)), (of_place, held.start, meter.function)
+            )
+    return {account: function for account, (_, _, function) in found.items()}

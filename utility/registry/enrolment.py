@@ -4,7 +4,7 @@ A second enrolment, after entries were appended to the town file, adds the new d
 deleted: the readings of a removed meter remain under its id.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,7 +21,8 @@ from commonwatt.identity.devices import (
     save_tokens,
 )
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.units import MicrogridId
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import AccountNumber, MicrogridId
 from commonwatt.protocol.topics import PLANT, UTILITY
 from commonwatt.runtime.service import only_one
 from commonwatt.town.registry import load_registry, registry_of, save_registry
@@ -32,8 +33,14 @@ HEAD_END = "head-end"
 """Folder of the head-end broker's devices file."""
 
 
-def refuse_moved(town: Town, out: Path) -> None:
+def refuse_moved(town: Town, out: Path, *, accounts_are_dated: bool = False) -> None:
     """Refuse a town file that moves or changes a device that the files below ``out`` register.
+
+    Args:
+        town: The town.
+        out: The folder.
+        accounts_are_dated: Whether the database, with its dates, has judged the accounts; without it, only an account
+            that the town file states may change.
 
     Raises:
         ConfigError: The town file changes a registered device; or a file below ``out`` can't be read.
@@ -51,18 +58,25 @@ def refuse_moved(town: Town, out: Path) -> None:
                 refuse_change(what, "microgrid", registered.microgrid, entry.microgrid)
                 refuse_change(what, "function", known.function.value, entry.function.value)
                 refuse_change(what, "direction", known.direction.value, entry.direction.value)
-                refuse_change(what, "account", known.account, entry.account)
+                if not accounts_are_dated and not entry.stated:
+                    refuse_change(what, "account", known.account, entry.account)
         if (microgrid := town.microgrids.get(registered.microgrid)) is not None:
             refuse_change(f"{path}: controller {microgrid.id}", "number", registered.number, microgrid.number)
 
 
-def enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable[Microgrid]] = iter) -> int:
+def enrol(
+    town: Town,
+    out: Path,
+    track: Callable[[Sequence[Microgrid]], Iterable[Microgrid]] = iter,
+    accounts: Mapping[MeterId, AccountNumber] | None = None,
+) -> int:
     """Write every device's token and every broker's devices below ``out``; return how many tokens are new.
 
     Args:
         town: The town.
         out: The folder; tokens found in it stay as they are.
         track: Wraps the microgrids to show progress.
+        accounts: The present account of each meter, for gateways; ``None``: those of the town file.
 
     Raises:
         ConfigError: An existing token file can't be read, the town file moves a registered device, or
@@ -72,15 +86,20 @@ def enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable
         raise ConfigError(f"microgrid {min(taken)} has the name of a folder of the utility; give it another id")
     # The lock also excludes a revocation meanwhile, which would be overwritten.
     with only_one(out / AUTHORITY_FOLDER, "another enrolment"):
-        refuse_moved(town, out)
-        return _enrol(town, out, track)
+        refuse_moved(town, out, accounts_are_dated=accounts is not None)
+        return _enrol(town, out, track, accounts or {})
 
 
-def _enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterable[Microgrid]]) -> int:
+def _enrol(
+    town: Town,
+    out: Path,
+    track: Callable[[Sequence[Microgrid]], Iterable[Microgrid]],
+    accounts: Mapping[MeterId, AccountNumber],
+) -> int:
     gateways: dict[str, str] = {}
     made = 0
     for microgrid in track(list(town.microgrids.values())):
-        gateways[microgrid.id], new = _enrol_microgrid(microgrid, _folder(out / microgrid.id))
+        gateways[microgrid.id], new = _enrol_microgrid(_with_accounts(microgrid, accounts), _folder(out / microgrid.id))
         made += new
     own, new = _tokens(_folder(out / UTILITY) / "utility-tokens.json", [UTILITY])
     plant, new_plant = _tokens(_folder(out / PLANT) / "plant-tokens.json", [PLANT])
@@ -89,6 +108,11 @@ def _enrol(town: Town, out: Path, track: Callable[[Sequence[Microgrid]], Iterabl
     devices.append(_device(PLANT, Role.PLANT, PLANT, plant[PLANT]))
     _save(_folder(out / HEAD_END) / "devices.json", devices)
     return made + new + new_plant
+
+
+def _with_accounts(microgrid: Microgrid, accounts: Mapping[MeterId, AccountNumber]) -> Microgrid:
+    meters = (replace(m, account=accounts.get(m.id, m.account)) for m in microgrid.meters)
+    return replace(microgrid, meters=tuple(meters))
 
 
 def _enrol_microgrid(microgrid: Microgrid, folder: Path) -> tuple[str, int]:

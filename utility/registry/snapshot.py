@@ -9,7 +9,16 @@ import numpy as np
 import numpy.typing as npt
 
 from commonwatt.model.block_keys import Keys
-from commonwatt.model.units import MAX_ABS_READING, ControllerId, MicrogridId, MilliwattHours
+from commonwatt.model.units import (
+    MAX_ABS_READING,
+    AccountNumber,
+    ControllerId,
+    EpochSeconds,
+    MicrogridId,
+    MilliwattHours,
+    quarter_of,
+)
+from utility.registry.accounts import Holding, holder_at
 
 _TYPES = 64
 """Bits of a mask of record types; far fewer types exist."""
@@ -28,14 +37,14 @@ class MeterEntry:
         no: Its number in the database.
         microgrid: Its microgrid.
         record_types: The record types that it sends.
-        account: The account that its energy belongs to; 0: none.
+        holdings: Which accounts had it when, in order of time.
         limits: The largest valid reading of a slot, milliwatt-hours by record type.
     """
 
     no: int
     microgrid: MicrogridId
     record_types: frozenset[int]
-    account: int = 0
+    holdings: tuple[Holding, ...] = ()
     limits: Mapping[int, MilliwattHours] = field(default_factory=dict)
 
     @property
@@ -45,6 +54,10 @@ class MeterEntry:
         At present, only its own microgrid's controller. All of the program takes the assignment from here.
         """
         return frozenset({self.microgrid})
+
+    def account_at(self, time: EpochSeconds) -> AccountNumber:
+        """Return the account that had the meter at a time; 0: nobody."""
+        return holder_at(self.holdings, quarter_of(time)) or 0
 
 
 @dataclass(frozen=True, kw_only=True)

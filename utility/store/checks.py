@@ -33,13 +33,17 @@ _SMALL = (
     "plant_quarter",
     "purchase",
     "ration",
+    "installed",
+    "holding",
+    "account",
+    "account_term",
 )
 
 log = logging.getLogger(__name__)
 
 
 def row_crc(table: Table, values: Mapping[str, Any]) -> int:
-    """Return the checksum of a row of ``event`` or ``meter``: of all columns except ``crc`` and ``no``.
+    """Return the checksum of a row: of all columns except ``crc`` and ``no``.
 
     Args:
         table: The table.
@@ -52,7 +56,7 @@ def row_crc(table: Table, values: Mapping[str, Any]) -> int:
 
 
 def is_sound(table: Table, row: Row[Any]) -> bool:
-    """Return whether a row of ``event`` or ``meter`` matches its checksum."""
+    """Return whether a row of a table with ``crc`` matches its checksum."""
     return bool(row_crc(table, {column.name: getattr(row, column.name) for column in table.c}) == row.crc)
 
 
@@ -63,6 +67,18 @@ def sound_events(rows: Iterable[Row[Any]]) -> Iterator[Row[Any]]:
             yield row
         else:
             log.error("event %s of meter number %s is damaged and left out", row.record_id, row.meter_no)
+
+
+def sound_rows(connection: Connection, table: Table) -> Iterator[Row[Any]]:
+    """Yield the rows of a table with ``crc``, by key.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    for row in connection.execute(select(table).order_by(*table.primary_key)):
+        if not is_sound(table, row):
+            raise DamagedError(f"a row of {table.name} fails its checksum: {tuple(row)}")
+        yield row
 
 
 def check_meters(connection: Connection) -> None:

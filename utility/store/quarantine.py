@@ -81,7 +81,7 @@ def decide(connection: Connection, decision: Decision) -> Blocks:
     kept = dead_letter_of(row).dead_letter
     meter = load_snapshot(connection).meters.get(kept.meter)
     # The readings fitted the meter's registration on arrival; the registration may have changed since.
-    blocks = quarantined_blocks(kept, None, RecordType)
+    blocks = quarantined_blocks(kept, RecordType)
     if blocks is None or meter is None:
         raise ConfigError(f"dead letter {decision.no}: has no readings of a registered meter; see: register")
     decided = (

@@ -42,6 +42,9 @@ from utility.store.registry import REVISION, registry_changed
 from utility.store.retention import KEPT_FROM
 from utility.store.supply_view import STORM
 from utility.store.tables import (
+    account,
+    account_difference,
+    account_term,
     command,
     compacted,
     conflict_sender,
@@ -49,6 +52,8 @@ from utility.store.tables import (
     dead_letter,
     declared_minimum,
     event,
+    holding,
+    installed,
     meter,
     part,
     period,
@@ -56,6 +61,7 @@ from utility.store.tables import (
     purchase,
     quarantined,
     ration,
+    registry_change,
     series,
     setting,
     sharing,
@@ -90,6 +96,12 @@ _TAKEN = (
     sharing_due,
     sharing_quarter,
     sharing,
+    installed,
+    holding,
+    account,
+    account_term,
+    registry_change,
+    account_difference,
 )
 """Tables that are copied, each after the tables that it refers to. Gaps are found again, heartbeats arrive again."""
 
@@ -211,7 +223,7 @@ class _Take:
             meter.name: self._registered,
             compacted.name: self._whole_blocks,
             part.name: self._whole_parts,
-            event.name: partial(_where, lambda row: row_crc(event, row) == row["crc"]),
+            **{table.name: partial(_whole_rows, table) for table in (event, installed, holding, account_term)},
             dead_letter.name: partial(_where, lambda row: zlib.crc32(row["content"]) == row["crc"]),
             series.name: partial(_changed, scanned_from=None, scanned_until=None),
             period.name: partial(_where, lambda row: _is_period(row, now)),
@@ -254,6 +266,10 @@ class _Take:
         blocks, damaged = unpack_sound(keys, [row["payload"] for row in rows])
         sound = [row for i, row in enumerate(rows) if i not in set(damaged)]
         return sound, blocks
+
+
+def _whole_rows(table: Table, rows: list[_Row]) -> list[_Row]:
+    return _where(lambda row: row_crc(table, row) == row["crc"], rows)
 
 
 def _where(is_sound: Callable[[_Row], bool], rows: list[_Row]) -> list[_Row]:

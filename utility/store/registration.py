@@ -5,19 +5,21 @@ of a removed meter remain under its id.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, Table, bindparam, select
 
 from commonwatt.model.exceptions import ConfigError
-from commonwatt.model.ids import signed64
+from commonwatt.model.ids import MeterId, signed64, unsigned64
+from commonwatt.model.units import AccountNumber, EpochSeconds
 from commonwatt.town.town import Function, Meter, Town, average_w
+from utility.store.accounts import add_town
 from utility.store.checks import row_crc
 from utility.store.database import read_setting, save_setting
 from utility.store.registry import registry_changed
-from utility.store.tables import controller, meter
+from utility.store.tables import controller, holding, meter
 
 TOWN = "town"
 """Setting with the town's figures, JSON."""
@@ -32,8 +34,15 @@ class Registered:
     changed: int
 
 
-def fill_registry(connection: Connection, town: Town) -> Registered:
+def fill_registry(connection: Connection, town: Town, now: EpochSeconds = 0) -> Registered:
     """Add the town's controllers and meters to the database, and update the columns that may change.
+
+    The accounts of a new town have their meters since ever; those of meters added later, from ``now`` on.
+
+    Args:
+        connection: A transaction that writes.
+        town: The town.
+        now: The time.
 
     Raises:
         ConfigError: The town file moves a registered controller or meter, or changes a column that must not change.
@@ -43,8 +52,11 @@ def fill_registry(connection: Connection, town: Town) -> Registered:
     ]
     new_controllers, changed = _fill(connection, controller, controllers, "id", ("number", "kind"))
     meters = [_meter_row(m) for m in town.meters]
-    fixed = ("microgrid", "function", "direction", "account")
+    registered = _accounts_of_meters(connection)
+    _refuse_undated(connection, town, registered)
+    fixed = ("microgrid", "function", "direction")
     new_meters, changed_meters = _fill(connection, meter, meters, "label", fixed)
+    add_town(connection, town, now, registered)
     figures = json.dumps(_figures(town))
     if new_controllers or new_meters or changed or changed_meters or read_setting(connection, TOWN) != figures:
         save_setting(connection, TOWN, figures)
@@ -70,6 +82,27 @@ def _fill(
     return len(new), len(changed)
 
 
+def _accounts_of_meters(connection: Connection) -> dict[MeterId, AccountNumber]:
+    rows = connection.execute(select(meter.c.id, meter.c.account))
+    return {unsigned64(row.id): row.account for row in rows}
+
+
+def _refuse_undated(connection: Connection, town: Town, registered: Mapping[MeterId, AccountNumber]) -> None:
+    """Refuse another account of a registered meter, unless the dated registry has it.
+
+    Raises:
+        ConfigError: The town file names an account that never had the meter.
+    """
+    changed = [m for m in town.meters if registered.get(m.id, m.account) != m.account]
+    if not changed:
+        return
+    held = connection.execute(select(holding.c.meter, holding.c.account)).all()
+    dated = {(unsigned64(row.meter), row.account) for row in held}
+    for entry in changed:
+        if (entry.id, entry.account) not in dated:
+            refuse_change(f"meter {entry.id}", "account", registered[entry.id], entry.account)
+
+
 def refuse_change(what: str, of: str, was: object, now: object) -> None:
     """Refuse the change of a value that must stay as registered.
 
@@ -80,7 +113,7 @@ def refuse_change(what: str, of: str, was: object, now: object) -> None:
         return
     told = f"{what} is registered with {of} {was}, and the town file now says {now}; "
     if of == "account":
-        told += f"the meter's records name {of} {was} and would be refused: "
+        told += "a move is dated with `commonwatt accounts import`; else "
     raise ConfigError(
         f"{told}entries may be appended, never moved, changed or removed: restore the file and append at its end"
     )

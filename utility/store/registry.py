@@ -4,10 +4,11 @@ from sqlalchemy import Connection, select
 
 from commonwatt.model.ids import unsigned64
 from commonwatt.model.validation import limits_of
+from utility.registry.accounts import Holding
 from utility.registry.snapshot import MeterEntry, RegistrySnapshot
-from utility.store.checks import check_meters
+from utility.store.checks import check_meters, sound_rows
 from utility.store.database import read_setting, save_setting
-from utility.store.tables import controller, meter
+from utility.store.tables import controller, holding, meter
 
 REVISION = "registry_revision"
 """Setting that each change of the registry increments, so that a running service loads it again."""
@@ -33,6 +34,7 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
         DamagedError: A meter's row is damaged.
     """
     check_meters(connection)
+    holdings = load_holdings(connection)
     controllers = connection.execute(select(controller.c.id, controller.c.number, controller.c.kind)).all()
     return RegistrySnapshot(
         revision=registry_revision(connection),
@@ -43,12 +45,24 @@ def load_snapshot(connection: Connection) -> RegistrySnapshot:
                 no=row.no,
                 microgrid=row.microgrid,
                 record_types=frozenset(map(int, row.record_types.split(","))),
-                account=row.account,
+                holdings=tuple(holdings.get(row.id, ())),
                 limits=limits_of(row.service_amps, row.battery_capacity),
             )
             for row in connection.execute(select(meter))
         },
     )
+
+
+def load_holdings(connection: Connection) -> dict[int, list[Holding]]:
+    """Return which accounts had each meter when, in order of time, by the meter's signed id.
+
+    Raises:
+        DamagedError: A row is damaged.
+    """
+    found: dict[int, list[Holding]] = {}
+    for row in sound_rows(connection, holding):
+        found.setdefault(row.meter, []).append(Holding(account=row.account, start=row.since, end=row.until))
+    return found
 
 
 def controller_numbers(connection: Connection) -> dict[str, int]:

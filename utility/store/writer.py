@@ -33,6 +33,7 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.protocol.dead_letters import DeadLetter, LocalReason
 from utility.changes import Append, Change, CloseCommand, Committed, KeepDeadLetter, SawGateway
 from utility.registry.snapshot import RegistrySnapshot
+from utility.store.account_differences import count_differences
 from utility.store.bulk import Column, insert_columns
 from utility.store.checks import is_sound, row_crc
 from utility.store.database import Database, insert_in, insert_or, lock_gaps, upsert
@@ -128,6 +129,7 @@ class _Transaction:
         dead_letters += [(change.sender, change.dead_letter) for change in _of(KeepDeadLetter, changes)]
         self._keep_dead_letters(dead_letters)
         self._quarantine(appends)
+        count_differences(self._connection, [told for append in appends for told in append.told])
         self._see_gateways(_of(SawGateway, changes))
         for closing in _of(CloseCommand, changes):
             self._close_command(closing)

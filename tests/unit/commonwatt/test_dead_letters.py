@@ -58,7 +58,7 @@ def test_an_implausible_level_says_how_much_it_claims() -> None:
 @settings(max_examples=300)
 def test_any_letter_at_all_can_be_told_and_judged(source: int, reason: int, content: bytes) -> None:
     assert told(dead_letter(source, content, reason)).isprintable()
-    assert quarantined_blocks(dead_letter(source, content, 15), 0, (1, 2, 3)) is None
+    assert quarantined_blocks(dead_letter(source, content, 15), (1, 2, 3)) is None
 
 
 @pytest.mark.parametrize("log", [1, 22, 255])

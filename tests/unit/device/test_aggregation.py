@@ -15,7 +15,7 @@ from commonwatt.model.validation import Expected, judge_history
 
 START = 1_790_000_100
 TYPES = (RecordType.STORED, RecordType.THROUGH)
-EXPECTED = Expected(meter_id=7, account=1, record_types=TYPES, now=None)
+EXPECTED = Expected(meter_id=7, record_types=TYPES, now=None)
 
 
 def slot(record_id: int, at: int, reading: int, record_type: int = 3) -> HistoryRecord:

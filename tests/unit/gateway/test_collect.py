@@ -8,9 +8,9 @@ from commonwatt.model.exceptions import StoreError
 from commonwatt.model.now import Trust
 from commonwatt.model.records import EventRecord, HistoryRecord, Log, RecordType, Rejection, unpack_event
 from commonwatt.model.units import SLOT_S
-from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Level, Put, Refusal, unpack_put_ack
+from commonwatt.protocol.meter_messages import MAX_PUT_RECORDS, Level, Put, PutAck, Refusal, unpack_put_ack
 from gateway.changes import AppendRecords, Setting
-from gateway.collect.collector import REJECTED_A_DAY
+from gateway.collect.collector import ACCOUNTS_A_DAY, REJECTED_A_DAY
 from gateway.store.store import PORTION_SLOTS, Store
 from harness.worlds.gateway import CAPACITY, START, World, commands, readings
 
@@ -66,7 +66,6 @@ def test_records_of_one_transaction_are_kept_whole_in_any_portions(
         ({"reading": 2**53 + 1}, Rejection.OUT_OF_RANGE),
         ({"reading": -1}, Rejection.NEGATIVE),
         ({"start": START + 90_000, "end": START + 90_015}, Rejection.FUTURE),
-        ({"account": 9}, Rejection.WRONG_ACCOUNT),
         ({"lossy": 2}, Rejection.BAD_FLAG),
         ({"record_id": 99}, Rejection.ID_OUTSIDE_RANGE),
         ({"reading": 250_001}, Rejection.IMPLAUSIBLE),
@@ -84,6 +83,26 @@ def test_a_bad_record_is_named_and_kept_and_the_rest_goes_through(
     assert [dead_letter.content for dead_letter in world.store.dead_letters()] == [bad.pack()]
     world.put(1, 1, [good, bad], last_id=2)
     assert len(world.store.dead_letters()) == 1, "sent again, the dead letter is not kept twice"
+
+
+def test_a_record_of_another_account_is_accepted_and_told_to_the_utility_once_a_day(world: World) -> None:
+    def put(first: int, account: int) -> PutAck:
+        told = [record._replace(account=account) for record in readings(1, first, 2, start=START + 30 * first)]
+        return world.put(1, first, told)
+
+    for first, account in ((1, 9), (3, 9), (5, 1), (7, 8)):
+        ack = put(first, account)
+        assert (ack.accepted, ack.rejected) == (((3, 2),), ())
+    assert stored_slots(world) == 8
+    kept = world.store.dead_letters()
+    assert sorted((d.reason, d.record_id) for d in kept) == [(Rejection.WRONG_ACCOUNT, n) for n in (1, 7)]
+    assert world.core.collector.counts.other_accounts == 6
+    assert not world.core.collector.counts.rejected
+    world.now += 86_400
+    put(9, 9)
+    for account in range(100, 120):
+        put(11 + 2 * account, account)
+    assert len(world.store.dead_letters()) == 2 + ACCOUNTS_A_DAY
 
 
 def test_a_gateway_whose_clock_the_utility_has_not_confirmed_rejects_nothing_as_from_the_future(world: World) -> None:

@@ -177,7 +177,7 @@ def test_registry_events_and_troubles_are_served(client: Client, database: Datab
     assert len(first) + len(rest) == 12
     assert {m["microgrid"] for m in client.get("/meters?microgrid=r002").json()["meters"]} == {"r002"}
     assert client.get("/events?meter=10001").json()["events"][0]["id"] == "4"
-    for path in ("dead-letters", "conflicts", "gaps", "commands"):
+    for path in ("dead-letters", "conflicts", "gaps", "commands", "account-differences"):
         assert client.get(f"/{path}").json() == {path.replace("-", "_"): []}
     assert client.get("/health").json()["status"] == "ok"
     assert "/readings" in client.get("/openapi.json").json()["paths"]

@@ -28,6 +28,7 @@ PATHS = (
     "/completeness",
     "/dead-letters",
     "/conflicts",
+    "/account-differences",
     "/gaps",
     "/commands",
     "/status",

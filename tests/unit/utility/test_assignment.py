@@ -246,7 +246,7 @@ values = st.integers(-3, 300_000) | st.sampled_from([-(2**53), 2**53, 250_000, 2
 def test_both_doors_judge_alike(slots: dict[int, int], ahead: int, late: int) -> None:
     now = BEGIN + late
     limits = {int(RecordType.THROUGH): 250_000}
-    expected = Expected(meter_id=10001, account=1, record_types=(RecordType.THROUGH,), now=now, limits=limits)
+    expected = Expected(meter_id=10001, record_types=(RecordType.THROUGH,), now=now, limits=limits)
 
     def at_gateway(slot: int, value: int) -> Rejection | None:
         start = (QUARTER + ahead) * 900 + 15 * slot

@@ -1,5 +1,7 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -8,10 +10,12 @@ from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
 from commonwatt.runtime.service import only_one
 from commonwatt.town.registry import load_registry, registry_of, save_registry
-from commonwatt.town.town import Town, load_town
+from commonwatt.town.town import Function, Town, load_town
 from harness.real import databases
+from utility.registry.accounts import Holding
 from utility.registry.enrolment import enrol
 from utility.store import reads
+from utility.store.accounts import accounts_at, changes_of, load_dated_registry, save_dated_registry
 from utility.store.database import Database, open_database
 from utility.store.registration import fill_registry
 from utility.store.registry import load_snapshot
@@ -82,7 +86,7 @@ def test_meter_that_was_moved_in_the_town_file_is_refused(database: Database, tm
         fill_registry(connection, load_town(path))
 
 
-def test_changed_account_of_a_registered_meter_is_refused_by_database_and_files(
+def test_changed_account_of_a_registered_meter_is_taken_if_the_change_is_dated(
     database: Database, tmp_path: Path
 ) -> None:
     def town_with(account: int) -> Town:
@@ -94,16 +98,67 @@ def test_changed_account_of_a_registered_meter_is_refused_by_database_and_files(
     with database.writes.begin() as connection:
         fill_registry(connection, town_with(4))
         before = load_snapshot(connection)
-    enrol(town_with(4), tmp_path / "out")
-    refused = r"meter 77 is registered with account 4, and the town file now says 9; the meter's records name account 4"
+        registry = load_dated_registry(connection)
+    refused = r"meter 77 is registered with account 4, and the town file now says 3; a move is dated with `commonwatt"
     with database.writes.begin() as connection:
         with pytest.raises(ConfigError, match=refused):
-            fill_registry(connection, town_with(9))
+            fill_registry(connection, town_with(3))
         assert load_snapshot(connection) == before
-    with pytest.raises(ConfigError, match=rf"r001/registry\.json: {refused}"):
-        enrol(town_with(9), tmp_path / "out")
-    assert {m.id: m.account for m in load_registry(tmp_path / "out" / "r001" / "registry.json").meters}[77] == 4
-    enrol(town_with(4), tmp_path / "out")
+    meter = registry.meters[77]
+    moved = replace(meter, holdings=(Holding(account=4, start=0, end=9), Holding(account=3, start=9)))
+    after = replace(registry, meters={**registry.meters, 77: moved})
+    with database.writes.begin() as connection:
+        assert save_dated_registry(connection, registry, after, "anna", 5, ZoneInfo("UTC")) == 1
+        assert fill_registry(connection, town_with(3)).changed == 1
+        assert accounts_at(connection, 9 * 900 - 1)[77] == 4
+        assert accounts_at(connection, 9 * 900)[77] == 3
+
+
+def test_renumbered_accounts_are_refused_by_files_without_the_database(town: Town, tmp_path: Path) -> None:
+    enrol(town, tmp_path / "out")
+    path = tmp_path / "town.toml"
+    path.write_text(
+        'microgrid = [{id = "r001", kind = "residential", houses = 3}, {id = "r002", kind = "residential", houses = 2}]'
+    )
+    with pytest.raises(ConfigError, match="append at its end"):
+        enrol(load_town(path), tmp_path / "out")
+
+
+def test_gateways_are_told_the_present_accounts(town: Town, tmp_path: Path) -> None:
+    enrol(town, tmp_path, accounts={10001: 900})
+    told = {m.id: m.account for m in load_registry(tmp_path / "r001" / "registry.json").meters}
+    assert (told[10001], told[10002]) == (900, 1)
+    with pytest.raises(ConfigError, match="account"):
+        enrol(town, tmp_path)
+    enrol(town, tmp_path, accounts={})
+    assert load_registry(tmp_path / "r001" / "registry.json") == registry_of(town.microgrids["r001"])
+
+
+def test_meter_added_later_belongs_to_its_account_from_its_registration(
+    database: Database, town: Town, tmp_path: Path
+) -> None:
+    path = tmp_path / "town.toml"
+    path.write_text(
+        'microgrid = [{id = "r", kind = "residential", count = 2, houses = 2}]\n'
+        '[[meter]]\nmicrogrid = "r001"\nid = 77\naccount = 9\n'
+    )
+    with database.writes.begin() as connection:
+        fill_registry(connection, load_town(path), now=1000 * 900 + 1)
+        registry = load_dated_registry(connection)
+        told = [change["after"] for change in changes_of(connection, [], 9)]
+    first, added = registry.meters[10001], registry.meters[77]
+    assert (first.start, first.place, first.capacity, first.holdings) == (
+        None,
+        "house 1",
+        town.microgrids["r001"].meters[0].battery.capacity,  # type: ignore[union-attr]
+        (Holding(account=1, start=0),),
+    )
+    assert (added.start, added.account_at(999), added.account_at(1000)) == (1000, None, 9)
+    assert {number: account.function for number, account in registry.accounts.items()} == {
+        **dict.fromkeys(range(1, 5), Function.HOUSE),
+        9: Function.FOREIGN,
+    }
+    assert told == ["1 meter and 1 account added", "12 meters and 4 accounts added"]
 
 
 @pytest.mark.parametrize("name", ["utility", "authority"])

@@ -5,6 +5,14 @@ converts them. The tables are the same on every database, except for the partial
 support, and the partitions of `compacted`, which only PostgreSQL has.
 """
 
+from utility.store.tables.accounts import (
+    account,
+    account_difference,
+    account_term,
+    holding,
+    installed,
+    registry_change,
+)
 from utility.store.tables.base import metadata
 from utility.store.tables.readings import compacted, conflict_sender, dead_letter, event, gap, part, quarantined, series
 from utility.store.tables.registry import controller, declared_minimum, meter
@@ -13,6 +21,9 @@ from utility.store.tables.sharing import sharing, sharing_due, sharing_quarter
 from utility.store.tables.supply import plant_quarter, plant_seen, purchase, ration
 
 __all__ = [
+    "account",
+    "account_difference",
+    "account_term",
     "command",
     "compacted",
     "conflict_sender",
@@ -22,6 +33,8 @@ __all__ = [
     "event",
     "gap",
     "gateway_seen",
+    "holding",
+    "installed",
     "metadata",
     "meter",
     "part",
@@ -31,6 +44,7 @@ __all__ = [
     "purchase",
     "quarantined",
     "ration",
+    "registry_change",
     "series",
     "setting",
     "sharing",

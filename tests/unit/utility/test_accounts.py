@@ -1,0 +1,110 @@
+"""`commonwatt accounts`: a clerk's table changes the registry whole or not at all, and each change keeps its person."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from harness.real import databases
+from utility.changes import ToldAccount
+from utility.cli.accounts import app
+from utility.store.account_differences import MOST_OF_A_METER, account_differences, count_differences
+from utility.store.accounts import load_dated_registry
+from utility.store.database import Database
+
+kind = databases.both_kinds
+
+Run = Callable[..., str]
+
+MOVE = """what,account,meter,microgrid,place,from,to,value
+account,9,,,,,,
+holder,1,,r001,house 1,,2026-11-15T14:15,
+holder,9,,r001,house 1,2026-11-15T14:15,,
+minimum,9,,,,2026-11-15T14:15,,75
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path, url: str, kind: str, database: Database) -> Run:
+    """Run a command of accounts, which must exit with ``code``; return its output."""
+    del database
+    config = tmp_path / "utility.toml"
+    url = url if kind == "sqlite" else url.replace("@", ":secret@")
+    config.write_text(f'[utility]\ndatabase = "{url}"\n[utility.billing]\npeople = ["anna", "ben"]\n')
+
+    def command(*words: str, code: int = 0) -> str:
+        done = CliRunner(env={"COLUMNS": "200"}).invoke(app, [*words, "--config", str(config)])
+        assert done.exit_code == code, done.output
+        return done.output
+
+    return command
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "moves.csv"
+    path.write_text(MOVE)
+    return path
+
+
+def test_a_move_is_previewed_imported_and_kept_with_its_person(run: Run, table: Path, database: Database) -> None:
+    preview = run("check", str(table))
+    assert "meter 10001\n  - account 1\n  + account 1 to 2026-11-15T14:15-05:00\n" in preview
+    with database.reads.begin() as connection:
+        assert 9 not in load_dated_registry(connection).accounts
+    assert run("import", str(table), "--as", "anna").startswith(preview.partition(str(table))[0])
+    assert "nothing new" in run("import", str(table), "--as", "ben")
+    shown = run("show", "9")
+    assert "minimum 75 from 2026-11-15T14:15-05:00" in shown
+    assert "anna: meter 10002\n  - account 1\n  + account 1 to 2026-11-15T14:15-05:00\n" in shown
+    assert "ben" not in shown
+    assert "account 9 from 2026-11-15T14:15-05:00" in run("show", "meter:10002")
+    # The house is between its accounts by the clock: the new one has it, from 2026-11-15 on.
+    rows = {row["account"]: row for row in json.loads(run("list", "--json"))}
+    assert rows[2]["meters"] == "10003, 10004"
+    assert run("list", "--microgrid", "r001").count("r001") == sum("r001" in row["place"] for row in rows.values())
+    exported = table.with_name("all.csv")
+    exported.write_text(run("export"))
+    assert "nothing new" in run("import", str(exported), "--as", "anna")
+    exported.write_text(run("export", "--account", "9"))
+    assert (exported.read_text().count("holder"), exported.read_text().count("\naccount")) == (4, 2)
+    assert "nothing new" in run("import", str(exported), "--as", "anna")
+
+
+def test_with_a_mistake_nothing_changes(run: Run, table: Path, database: Database) -> None:
+    with database.reads.begin() as connection:
+        before = load_dated_registry(connection)
+    table.write_text(MOVE + "holder,1,10003,,,2027-03-14T02:30,,\nholder,77,10004,,,,,\n")
+    for words in (("check",), ("import", "--as", "anna")):
+        told = run(words[0], str(table), *words[1:], code=2)
+        assert f"{table}: row 6, column from: 2027-03-14T02:30 does not exist in America/New_York" in told
+        assert f"{table}: row 7, column account: account 77 is unknown" in told
+        assert "2 mistakes; nothing changed" in told
+    table.write_text(MOVE)
+    assert "--as carl: not in `people`" in run("import", str(table), "--as", "carl", code=2)
+    with database.reads.begin() as connection:
+        assert load_dated_registry(connection) == before
+    assert "no such account" in run("show", "77", code=2)
+    assert "no such meter" in run("show", "meter:77", code=2)
+
+
+def test_differences_are_bounded_for_each_meter(run: Run, database: Database) -> None:
+    found = [ToldAccount(meter=2**64 - 1, told=n, registered=3, time=100 - n) for n in range(20)]
+    for some in (found[:5], found, found[2:3]):
+        with database.writes.begin() as connection:
+            count_differences(connection, some)
+    with database.reads.begin() as connection:
+        rows = account_differences(connection, 99)
+    assert len(rows) == MOST_OF_A_METER + 1
+    assert next(row for row in rows if row["told"] == 2)["reports"] == 3
+    assert next(row for row in rows if row["told"] == "others") == {
+        "meter": str(2**64 - 1),
+        "told": "others",
+        "registered": 3,
+        "first": 81,
+        "last": 90,
+        "reports": 10,
+    }
+    assert "18446744073709551615 2 3 1970-01-01" in " ".join(run("differences").split())
