@@ -16,8 +16,8 @@ def interpolated(
     """Return the values of slots ``start`` to before ``end``; ``None``: they may not be interpolated.
 
     A gap of 2 h or more is not interpolated, nor one whose slot before or after it is missing or of an outage. Energy
-    runs from the mean of the quarter-hour before to that of the quarter-hour after, as far as their slots are known: one slot
-    alone may be a kettle's. A level runs from slot to slot.
+    runs from the mean of the quarter-hour before to that of the quarter-hour after, as far as their slots are known:
+    one slot alone may be a kettle's. A level runs from slot to slot.
 
     Args:
         values: Readings of a meter, (slots).
