@@ -73,8 +73,12 @@ def shared(readings: BatteryReadings) -> Shared:
 
 def _charge(readings: BatteryReadings) -> Energies:
     """Return the net charge of each battery before its loss; negative: discharge."""
-    change = readings.after - readings.before
-    charge = (change - 1) * 1000 // (1000 - readings.loss_permille) + 1
+    return charge_of(readings.after - readings.before, readings.loss_permille)
+
+
+def charge_of(change: Energies, loss_permille: int) -> Energies:
+    """Return the net charge of a battery before its loss, from the change of its level; negative: discharge."""
+    charge = (change - 1) * 1000 // (1000 - loss_permille) + 1
     return np.where(change > 0, charge, change)
 
 

@@ -1,0 +1,24 @@
+"""The methods of corrections, by number and name."""
+
+from enum import IntEnum
+
+INTERPOLATED_SLOTS = 480
+"""A gap of as many slots (2 h) or more is never interpolated (§ 55 of Austria's ElWG)."""
+
+
+class Method(IntEnum):
+    """How a value was made; the number is stored."""
+
+    BALANCE = 1
+    """The boundary's energy minus all other places'."""
+    INTERPOLATION = 2
+    """A line between the readings before and after; below 2 h."""
+    LIKE_DAYS = 3
+    """The mean of the same hours of like days."""
+    EDIT = 4
+    """A person entered it."""
+
+    @property
+    def words(self) -> str:
+        """The name in commands: ``like-days``."""
+        return self.name.lower().replace("_", "-")

@@ -1,0 +1,142 @@
+"""What is known of a microgrid while readings are missing, and what was estimated: slots of 15 s by meter."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import MilliwattHours, Quarter
+from commonwatt.settlement.sharing import charge_of
+
+Energies = NDArray[np.int64]
+Flags = NDArray[np.bool_]
+
+
+class Role(IntEnum):
+    """What a series of readings measures of its place."""
+
+    INCOMING = 1
+    OUTGOING = 2
+    GENERATION = 3
+    LEVEL = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registered:
+    """A known difference of a meter's register over some slots.
+
+    Attributes:
+        row: The series.
+        start: First slot.
+        end: The slot after the last.
+        energy: The difference, milliwatt-hours.
+    """
+
+    row: int
+    start: int
+    end: int
+    energy: MilliwattHours
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Window:
+    """The readings of a microgrid's n series in some quarters in a row.
+
+    Attributes:
+        first: The first quarter.
+        role: What each series measures.
+        place: The number of its place, from 0 without holes.
+        values: Readings, milliwatt-hours, (n, slots); 0 where not known.
+        known: Where there is a reading, (n, slots).
+        outage: Where the meter was off, or the microgrid an island, (n, slots).
+        wanted: Missing slots to estimate, (n, slots).
+        boundary: Import minus export at the microgrid's boundary, (slots).
+        passes: Where it is known, (slots).
+        typical: Energy of each quarter on like days, or its last level, (n, quarters).
+        is_typical: Where it is known, (n, quarters).
+        registers: Known differences of registers.
+        loss_permille: Part of a battery's charge that is lost, thousandths.
+    """
+
+    first: Quarter
+    role: Sequence[Role]
+    place: Sequence[int]
+    values: Energies
+    known: Flags
+    outage: Flags
+    wanted: Flags
+    boundary: Energies
+    passes: Flags
+    typical: Energies
+    is_typical: Flags
+    registers: Sequence[Registered] = ()
+    loss_permille: int = 0
+
+    @property
+    def places(self) -> list[dict[Role, int]]:
+        """The series of each place by role."""
+        found: list[dict[Role, int]] = [{} for _ in range(max(self.place, default=-1) + 1)]
+        for row, (place, role) in enumerate(zip(self.place, self.role, strict=True)):
+            found[place][role] = row
+        return found
+
+
+@dataclass(eq=False)
+class Draft:
+    """The readings of a window with what is estimated so far.
+
+    Attributes:
+        window: The window.
+        values: Readings and estimates, (n, slots).
+        there: Where there is either, (n, slots).
+        method: ``Method`` of each estimate, 0: none, (n, slots).
+    """
+
+    window: Window
+    values: Energies = field(init=False)
+    there: Flags = field(init=False)
+    method: NDArray[np.uint8] = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Begin with the readings."""
+        self.values = np.where(self.window.known, self.window.values, 0)
+        self.there = self.window.known.copy()
+        self.method = np.zeros(self.values.shape, np.uint8)
+
+    def put(self, row: int, slots: Flags, values: Energies, method: int) -> None:
+        """Set the estimates of some slots of a series that are wanted and still missing."""
+        free = slots & self.window.wanted[row] & ~self.there[row]
+        self.values[row, free] = values[free]
+        self.method[row, free] = method
+        self.there[row] |= free
+
+    def net(self) -> tuple[Energies, Flags]:
+        """Return intake minus output of each place, and where it is known or estimated, (places, slots).
+
+        A building's or the farm's battery has no incoming meter: its net intake is its charge minus its generation.
+        """
+        rows = [self._net_of(place) for place in self.window.places]
+        if not rows:
+            return np.zeros((0, self.values.shape[1]), np.int64), np.zeros((0, self.values.shape[1]), np.bool_)
+        return np.stack([net for net, _ in rows]), np.stack([known for _, known in rows])
+
+    def _net_of(self, place: Mapping[Role, int]) -> tuple[Energies, Flags]:
+        values, there = self.values, self.there
+        if Role.INCOMING in place:
+            row = place[Role.INCOMING]
+            if Role.OUTGOING not in place:
+                return values[row], there[row]
+            out = place[Role.OUTGOING]
+            return values[row] - values[out], there[row] & there[out]
+        if Role.LEVEL not in place or Role.GENERATION not in place:
+            if Role.OUTGOING not in place:
+                return np.zeros(values.shape[1], np.int64), np.zeros(values.shape[1], np.bool_)
+            out = place[Role.OUTGOING]
+            return -values[out], there[out]
+        level, sun = place[Role.LEVEL], place[Role.GENERATION]
+        before = np.concatenate([values[level, :1], values[level, :-1]])
+        known_before = np.concatenate([[False], there[level, :-1]])
+        charge = charge_of(values[level] - before, self.window.loss_permille)
+        return charge - values[sun], there[level] & known_before & there[sun]
