@@ -36,7 +36,7 @@ class SettledQuality(IntEnum):
     """The worst quality of the readings that a settled quarter-hour was made of."""
 
     MISSING = 0
-    """No reading and no estimate: nothing is settled, the energies are 0."""
+    """A slot has no reading and no estimate: nothing is settled of it; the energies are those of the other slots."""
     ESTIMATED = 1
     EDITED = 2
     """A person entered it."""

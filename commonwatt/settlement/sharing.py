@@ -10,6 +10,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from commonwatt.settlement.splits import in_proportion
+
 Energies: TypeAlias = NDArray[np.int64]
 """Milliwatt-hours, (slots, batteries)."""
 
@@ -59,38 +61,33 @@ def shared(readings: BatteryReadings) -> Shared:
     Received: what a place took in and stored beyond its own sun. The lesser sum of both is divided in proportion.
     """
     sent = np.maximum(readings.outgoing - readings.behind, 0)
-    given = np.minimum(sent, readings.capacity - readings.after) * readings.sharing
+    given = np.minimum(sent, np.maximum(readings.capacity - readings.after, 0)) * readings.sharing
     stored = np.where(
         readings.metered_in,
         # Load is met from the loop only when the battery is empty, so that what was received is still in it.
         np.minimum(readings.incoming, readings.after),
-        np.maximum(_charge(readings) + readings.outgoing - readings.generation, 0),
+        np.maximum(
+            intake(readings.outgoing, readings.generation, readings.before, readings.after, readings.loss_permille), 0
+        ),
     )
     stored = stored * (given == 0)
     total = np.minimum(given.sum(axis=1), stored.sum(axis=1))
-    return Shared(given=_in_proportion(total, given), received=_in_proportion(total, stored))
+    return Shared(given=in_proportion(total, given), received=in_proportion(total, stored))
 
 
-def _charge(readings: BatteryReadings) -> Energies:
-    """Return the net charge of each battery before its loss; negative: discharge."""
-    return charge_of(readings.after - readings.before, readings.loss_permille)
+def net_charge(change: Energies, loss_permille: int) -> Energies:
+    """Return the net charge that changes a battery's level by ``change``, before its loss; negative: discharge.
+
+    Of the charges that raise the level by as much after the loss, rounded down, it is the least.
+    """
+    if not loss_permille:
+        return change
+    return np.where(change > 0, (change - 1) * 1000 // (1000 - loss_permille) + 1, change)
 
 
-def charge_of(change: Energies, loss_permille: int) -> Energies:
-    """Return the net charge of a battery before its loss, from the change of its level; negative: discharge."""
-    charge = (change - 1) * 1000 // (1000 - loss_permille) + 1
-    return np.where(change > 0, charge, change)
+def intake(outgoing: Energies, generation: Energies, before: Energies, after: Energies, loss_permille: int) -> Energies:
+    """Return what the place of a battery without an incoming meter took in; negative only by rounded readings.
 
-
-def _in_proportion(total: Energies, weights: Energies) -> Energies:
-    """Divide each row's total by weight; the odd milliwatt-hours go to the largest remainders, the first ones first."""
-    whole = np.maximum(weights.sum(axis=1), 1)
-    # As weights * total // whole, whose product could pass 2⁶³, with total = quotient * whole + over.
-    quotient, over = np.divmod(total, whole)
-    more, remainder = np.divmod(weights * over[:, None], whole[:, None])
-    parts = weights * quotient[:, None] + more
-    odd = np.where(weights.any(axis=1), total - parts.sum(axis=1), 0)
-    order = np.argsort(-remainder, axis=1, kind="stable")
-    rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(parts.shape[1])[None, :], axis=1)
-    return np.asarray(parts + (rank < odd[:, None]))
+    It is what it sent out and what the battery was charged with, less its own sun.
+    """
+    return net_charge(after - before, loss_permille) + outgoing - generation

@@ -14,6 +14,9 @@ Array: TypeAlias = NDArray[np.int64]
 Flags: TypeAlias = NDArray[np.bool_]
 """Yes or no, for each microgrid (M) or place (M, P)."""
 
+MAX_WHOLE = 2**31
+"""Sum of a row's weights from which products of two weights could pass 2⁶³."""
+
 
 def row_sums(values: Array) -> Array:
     """Return the sum of each row."""
@@ -63,11 +66,7 @@ def pro_rata(total: Array, weights: Array, caps: Array) -> Array:
         return fill(total, caps * (weights > 0))
     open_, parts, rows = weights * (caps > 0), np.zeros_like(caps), np.arange(len(caps))
     while True:
-        whole = np.maximum(row_sums(open_), 1)
-        # As weights * total // whole, whose product could pass 2⁶³, with total = quotient * whole + over.
-        quotient, over = np.divmod(total, whole)
-        more, remainder = np.divmod(open_ * over[:, None], whole[:, None])
-        share = open_ * quotient[:, None] + more
+        share, remainder = _shares(total, open_)
         full = (open_ > 0) & (caps <= share)
         unfinished = np.asarray(full.any(axis=1))
         done = np.flatnonzero(~unfinished)
@@ -84,6 +83,37 @@ def pro_rata(total: Array, weights: Array, caps: Array) -> Array:
         open_, caps = (open_ * ~full)[again], caps[again]
 
 
+def in_proportion(total: Array, weights: Array) -> Array:
+    """Divide each row's total in proportion to the weights; of a row without a weight, nothing is divided.
+
+    The odd milliwatt-hours go to the largest remainders; of equal remainders, to the first.
+
+    Args:
+        total: One for each row, (M,).
+        weights: The weights, (M, P), not negative.
+    """
+    if weights.size and row_sums(weights).max() >= MAX_WHOLE:
+        # As Python's integers, slowly: no product is too large for them.
+        return np.asarray(_in_proportion(total.astype(object), weights.astype(object)).astype(np.int64))
+    return _in_proportion(total, weights)
+
+
+def _in_proportion(total: Array, weights: Array) -> Array:
+    parts, remainder = _shares(total, weights)
+    _add_odd(parts, total - row_sums(parts), weights, remainder)
+    return parts
+
+
+def _shares(total: Array, weights: Array) -> tuple[Array, Array]:
+    """Return each place's part of the total, rounded down, and the remainder of the division."""
+    whole = np.maximum(row_sums(weights), 1)
+    # As weights * total // whole, whose product could pass 2⁶³, with total = quotient * whole + over.
+    quotient = total // whole
+    product = weights * (total - quotient * whole)[:, None]
+    more = product // whole[:, None]
+    return weights * quotient[:, None] + more, product - more * whole[:, None]
+
+
 def _add_odd(parts: Array, odd: Array, open_: Array, remainder: Array) -> None:
     """Add one to the places with the ``odd`` largest remainders of each row."""
     rows = np.flatnonzero((odd > 0) & open_.any(axis=1))
@@ -91,5 +121,5 @@ def _add_odd(parts: Array, odd: Array, open_: Array, remainder: Array) -> None:
         return
     columns = parts.shape[1]
     key = np.where(open_ > 0, remainder * columns + np.arange(columns - 1, -1, -1), -1)[rows]
-    last = np.take_along_axis(np.sort(key, axis=1), columns - odd[rows, None], axis=1)
+    last = np.take_along_axis(np.sort(key, axis=1), (columns - odd[rows, None]).astype(np.intp), axis=1)
     parts[rows] += (key >= last) & (key >= 0)

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from commonwatt.model.units import MilliwattHours, Quarter
-from commonwatt.settlement.sharing import charge_of
+from commonwatt.settlement.sharing import net_charge
 
 Energies = NDArray[np.int64]
 Flags = NDArray[np.bool_]
@@ -138,5 +138,5 @@ class Draft:
         level, sun = place[Role.LEVEL], place[Role.GENERATION]
         before = np.concatenate([values[level, :1], values[level, :-1]])
         known_before = np.concatenate([[False], there[level, :-1]])
-        charge = charge_of(values[level] - before, self.window.loss_permille)
+        charge = net_charge(values[level] - before, self.window.loss_permille)
         return charge - values[sun], there[level] & known_before & there[sun]

@@ -17,6 +17,6 @@ def use_of(incoming: _Energies, outgoing: _Energies, generation: _Energies, char
         incoming: Through the incoming meter.
         outgoing: Through the outgoing meter.
         generation: Of its panels.
-        charge: Net charge of its battery, before its loss; negative: discharge (``sharing.charge_of``).
+        charge: Net charge of its battery, before its loss; negative: discharge (``sharing.net_charge``).
     """
     return np.asarray(incoming + generation - outgoing - charge)

@@ -1,0 +1,265 @@
+"""Settlement of one quarter-hour of microgrids that are alike: the same numbers of members and batteries (C4).
+
+Each slot is settled by itself. A group of ten slots in which a reading is averaged is settled as one, since nobody
+knows when in the group its energy flowed. A member without a reading in a slot has no part in the slot: nothing is
+settled for it, and the others share without it.
+"""
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import GROUP_SLOTS, SLOTS
+from commonwatt.settlement.conventions import CONVENTIONS, Members
+from commonwatt.settlement.settled import SettledQuality
+from commonwatt.settlement.sharing import BatteryReadings, intake, shared
+from commonwatt.settlement.splits import Array, Flags
+
+Qualities = NDArray[np.uint8]
+"""``SettledQuality`` of readings."""
+
+_Kind = TypeVar("_Kind", bound=np.generic)
+_GROUPS = SLOTS // GROUP_SLOTS
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Flow:
+    """Readings of energy, (microgrids, slots, meters): milliwatt-hours, and their ``SettledQuality``.
+
+    A reading below zero is none, as in ``commonwatt.model.validation``.
+    """
+
+    values: Array
+    quality: Qualities
+
+    @classmethod
+    def of(cls, values: Array, quality: Qualities) -> "Flow":
+        """Make a flow of readings; what is missing or negative is 0 and missing."""
+        quality = np.where(values < 0, np.uint8(0), quality)
+        return cls(values=np.where(quality > 0, values, 0), quality=quality)
+
+    @property
+    def there(self) -> Flags:
+        """Which readings are there."""
+        return np.asarray(self.quality > SettledQuality.MISSING)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Batteries:
+    """The batteries of alike microgrids: B batteries of M microgrids.
+
+    Attributes:
+        sender: The number of each battery's outgoing meter among the senders, (B).
+        own: Which takers are the incoming meter of the battery's place, (B, takers).
+        behind: Which takers are at places behind the battery's building or farm, (B, takers).
+        capacity: Capacity, milliwatt-hours, (M, B).
+        generation: Generation, (M, slots, B).
+        level: Level at the end of each slot, after that at the end of the slot before the first, (M, slots + 1, B).
+        sharing: Whether the battery had the command to share, (M, slots, B).
+        loss_permille: Part of a battery's charge that is lost, thousandths.
+    """
+
+    sender: NDArray[np.intp]
+    own: Flags
+    behind: Flags
+    capacity: Array
+    generation: Flow
+    level: Flow
+    sharing: Flags
+    loss_permille: int = 0
+
+    @property
+    def unmetered(self) -> NDArray[np.intp]:
+        """The batteries whose place has no incoming meter: a building's, the farm's."""
+        return np.flatnonzero(~self.own.any(axis=1))
+
+    @property
+    def quality(self) -> Qualities:
+        """The worst of the generation and both levels of each slot, (M, slots, B)."""
+        levels = np.minimum(self.level.quality[:, 1:], self.level.quality[:, :-1])
+        return np.minimum(self.generation.quality, levels)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class QuarterReadings:
+    """The readings of a quarter-hour of M alike microgrids.
+
+    Attributes:
+        sent: Through the outgoing meters, (M, slots, senders).
+        taken: Through the incoming meters, (M, slots, takers).
+        batteries: The batteries that settlement needs: those without an incoming meter; all for ``sharing_first``.
+    """
+
+    sent: Flow
+    taken: Flow
+    batteries: Batteries
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Slots:
+    """Settled slots of M alike microgrids, milliwatt-hours; a group that is settled as one is in its first slot.
+
+    The takers are the incoming meters, then the places of the unmetered batteries.
+
+    Attributes:
+        sent: What each sender sent, (M, slots, senders).
+        taken: What each taker took, (M, slots, takers).
+        shared_out: Of ``sent``, what stayed inside the microgrid.
+        shared_in: Of ``taken``, what came from inside.
+        quality_out: The worst quality of each sender's readings in the quarter, (M, senders).
+        quality_in: The same of the takers, (M, takers).
+    """
+
+    sent: Array
+    taken: Array
+    shared_out: Array
+    shared_in: Array
+    quality_out: Qualities
+    quality_in: Qualities
+
+
+def settle(readings: QuarterReadings, convention: str = "pro_rata") -> Slots:
+    """Settle a quarter-hour of alike microgrids by a convention of ``CONVENTIONS``."""
+    grouped = _groups_as_one(readings)
+    batteries = grouped.batteries
+    rows, slots = grouped.sent.values.shape[:2]
+    sent, taken = grouped.sent.values, grouped.taken.values
+    there = _battery_there(grouped)
+    derived = batteries.unmetered
+    if derived.size:
+        taken = np.concatenate([taken, np.maximum(signed_intake(grouped), 0) * there[:, :, derived]], axis=2)
+    members = Members(sent=_flat(sent), taken=_flat(taken))
+    if convention == "sharing_first" and batteries.sharing.any():
+        members = _with_sharing(members, grouped, there)
+    split = CONVENTIONS[convention](members)
+    return Slots(
+        sent=sent,
+        taken=taken,
+        shared_out=split.shared_out.reshape(rows, slots, -1),
+        shared_in=split.shared_in.reshape(rows, slots, -1),
+        quality_out=readings.sent.quality.min(axis=1, initial=SettledQuality.MEASURED),
+        quality_in=np.concatenate([readings.taken.quality, battery_quality(readings)[:, :, derived]], axis=2).min(
+            axis=1, initial=SettledQuality.MEASURED
+        ),
+    )
+
+
+def signed_intake(readings: QuarterReadings) -> Array:
+    """Return what the places of unmetered batteries took in, (M, slots, batteries); below 0 by rounded readings."""
+    batteries, which = readings.batteries, readings.batteries.unmetered
+    level = batteries.level.values[:, :, which]
+    return intake(
+        readings.sent.values[:, :, batteries.sender[which]],
+        batteries.generation.values[:, :, which],
+        level[:, :-1],
+        level[:, 1:],
+        batteries.loss_permille,
+    )
+
+
+def battery_quality(readings: QuarterReadings) -> Qualities:
+    """Return the worst quality of the readings of each battery in each slot, (M, slots, B)."""
+    outgoing = readings.sent.quality[:, :, readings.batteries.sender]
+    return np.minimum(outgoing, readings.batteries.quality)
+
+
+def _battery_there(readings: QuarterReadings) -> Flags:
+    return battery_quality(readings) > SettledQuality.MISSING
+
+
+def _flat(values: NDArray[_Kind]) -> NDArray[_Kind]:
+    """Return (M, slots, meters) as rows of meters."""
+    return values.reshape(-1, values.shape[2])
+
+
+def _with_sharing(members: Members, readings: QuarterReadings, there: Flags) -> Members:
+    """Add what each member gave and received by sharing, as ``commonwatt.settlement.sharing`` tells it."""
+    batteries = readings.batteries
+    taken, taken_there = readings.taken.values, readings.taken.there
+    metered = np.asarray(batteries.own.any(axis=1))
+    for takers in (batteries.own, batteries.behind):
+        there = there & ((~taken_there).astype(np.int64) @ takers.T.astype(np.int64) == 0)
+    slots = there.shape[1]
+    level = batteries.level.values
+    found = shared(
+        BatteryReadings(
+            sharing=_flat(batteries.sharing & there),
+            metered_in=metered,
+            outgoing=_flat(readings.sent.values[:, :, batteries.sender] * there),
+            incoming=_flat((taken @ batteries.own.T.astype(np.int64)) * there),
+            generation=_flat(batteries.generation.values * there),
+            capacity=np.repeat(batteries.capacity, slots, axis=0),
+            before=_flat(level[:, :-1] * there),
+            after=_flat(level[:, 1:] * there),
+            behind=_flat((taken @ batteries.behind.T.astype(np.int64)) * there),
+            loss_permille=batteries.loss_permille,
+        )
+    )
+    given, received = np.zeros_like(members.sent), np.zeros_like(members.taken)
+    given[:, batteries.sender] = found.given
+    for battery in np.flatnonzero(metered).tolist():
+        rest = found.received[:, battery]
+        # A place has two incoming meters in a quarter in which they are exchanged.
+        for taker in np.flatnonzero(batteries.own[battery]).tolist():
+            received[:, taker] = np.minimum(members.taken[:, taker], rest)
+            rest = rest - received[:, taker]
+    received[:, taken.shape[2] :] = found.received[:, batteries.unmetered]
+    return replace(members, given=given, received=received)
+
+
+def _groups_as_one(readings: QuarterReadings) -> QuarterReadings:
+    """Put the energy of each group with an averaged reading into its first slot; levels become that of its end."""
+    averaged = [flow.quality == SettledQuality.AVERAGED for flow in _flows(readings)]
+    groups = np.logical_or.reduce([_by_group(each).any(axis=(2, 3)) for each in averaged])
+    if not groups.any():
+        return readings
+    batteries = readings.batteries
+    level = batteries.level
+    ends = _by_group(level.values[:, 1:])
+    values = np.where(groups[:, :, None, None], ends[:, :, -1:], ends).reshape(level.values[:, 1:].shape)
+    flags = _by_group(batteries.sharing)
+    sharing = np.where(groups[:, :, None, None], flags.any(axis=2, keepdims=True), flags)
+    return QuarterReadings(
+        sent=_summed(readings.sent, groups),
+        taken=_summed(readings.taken, groups),
+        batteries=replace(
+            batteries,
+            # What a group's intake is made of must be there in all of its slots.
+            generation=Flow(
+                values=_sums(batteries.generation.values, groups), quality=_worst(batteries.quality, groups)
+            ),
+            level=Flow(values=np.concatenate([level.values[:, :1], values], axis=1), quality=level.quality),
+            sharing=sharing.reshape(batteries.sharing.shape),
+        ),
+    )
+
+
+def _flows(readings: QuarterReadings) -> tuple[Flow, ...]:
+    level = readings.batteries.level
+    last = Flow(values=level.values[:, 1:], quality=level.quality[:, 1:])
+    return readings.sent, readings.taken, readings.batteries.generation, last
+
+
+def _by_group(values: NDArray[_Kind]) -> NDArray[_Kind]:
+    """Return (M, slots, n) as (M, groups, slots of a group, n)."""
+    return values.reshape(len(values), _GROUPS, GROUP_SLOTS, values.shape[2])
+
+
+def _summed(flow: Flow, groups: Flags) -> Flow:
+    return Flow(values=_sums(flow.values, groups), quality=_worst(flow.quality, groups))
+
+
+def _sums(values: Array, groups: Flags) -> Array:
+    """Return the values with the sums of the groups in their first slots."""
+    by_group = np.array(_by_group(values))
+    by_group[:, :, 0] = np.where(groups[:, :, None], by_group.sum(axis=2), by_group[:, :, 0])
+    by_group[:, :, 1:] *= ~groups[:, :, None, None]
+    return np.asarray(by_group.reshape(values.shape))
+
+
+def _worst(quality: Qualities, groups: Flags) -> Qualities:
+    by_group = _by_group(quality)
+    found = np.where(groups[:, :, None, None], by_group.min(axis=2, keepdims=True), by_group)
+    return np.asarray(found.reshape(quality.shape))

@@ -1,0 +1,187 @@
+"""The residual: what a microgrid's members took and sent beside what passed its boundary (B2).
+
+Readings are rounded down to the meters' resolution, and the rest is carried to the next slot. So the residual of a slot
+says little, but the *cumulated* residual stays within a bound, however long it is cumulated. A residual beyond it is
+energy that a meter did not read: theft, a damaged meter, or wrong settings.
+
+It is cumulated over a stretch: slots in which every reading is there. A gap or an exchange of a meter ends it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.units import MilliwattHours
+from commonwatt.settlement.microgrids import Flow, QuarterReadings, signed_intake
+from commonwatt.settlement.settled import SettledQuality
+from commonwatt.settlement.splits import Array, Flags
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Balance:
+    """Members against the boundary, of M microgrids, (M, slots).
+
+    Attributes:
+        residual: What the members took beyond what they sent and what the town gave, milliwatt-hours.
+        known: Whether every reading is there.
+        averaged: How many readings are averaged.
+        charging: How many batteries without an incoming meter were charged with a loss: its rounding is not known.
+        passed: What the members took, milliwatt-hours.
+    """
+
+    residual: Array
+    known: Flags
+    averaged: Array
+    charging: Array
+    passed: Array
+
+
+def balance(readings: QuarterReadings, imported: Flow, exported: Flow) -> Balance:
+    """Compare the members of alike microgrids with their boundary meters, (M, slots, boundary meters)."""
+    derived = readings.batteries.unmetered
+    taken = readings.taken.values.sum(axis=2) + signed_intake(readings).sum(axis=2)
+    net = taken - readings.sent.values.sum(axis=2)
+    battery_quality = readings.batteries.quality[:, :, derived]
+    level_quality = readings.batteries.level.quality[:, :, derived]
+    flows = (readings.sent, readings.taken, imported, exported)
+    known = np.logical_and.reduce([flow.there.all(axis=2) for flow in flows])
+    known &= (battery_quality > SettledQuality.MISSING).all(axis=2)
+    # An averaged level is not that of its slot's end.
+    exact_levels = (level_quality != SettledQuality.AVERAGED).all(axis=2)
+    known &= exact_levels[:, 1:] & exact_levels[:, :-1]
+    known &= bool(imported.values.shape[2]) and bool(exported.values.shape[2])
+    counted = [*(flow.quality for flow in flows), readings.batteries.generation.quality[:, :, derived]]
+    level = readings.batteries.level.values[:, :, derived]
+    rises = (level[:, 1:] > level[:, :-1]).sum(axis=2)
+    return Balance(
+        residual=net - imported.values.sum(axis=2) + exported.values.sum(axis=2),
+        known=known,
+        averaged=sum(((each == SettledQuality.AVERAGED).sum(axis=2) for each in counted), np.zeros_like(net)),
+        charging=rises * bool(readings.batteries.loss_permille),
+        passed=taken,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tolerance:
+    """What the cumulated residual may be.
+
+    Attributes:
+        fixed: The resolution, by the flow meters and twice the batteries without an incoming meter; milliwatt-hours.
+        charging: More for each slot in which such a battery was charged with a loss: the loss is rounded.
+        loop_permille: The stated loss of the loop, thousandths of what the members took.
+    """
+
+    fixed: MilliwattHours
+    charging: MilliwattHours = 0
+    loop_permille: int = 0
+
+
+def tolerance(meters: int, unmetered: int, resolution: MilliwattHours, loss: int, loop_loss: int) -> Tolerance:
+    """Return what the cumulated residual of a microgrid may be.
+
+    Args:
+        meters: Its flow meters, those of the boundary included.
+        unmetered: Its batteries without an incoming meter.
+        resolution: The meters' resolution, milliwatt-hours.
+        loss: Part of a battery's charge that is lost, thousandths.
+        loop_loss: The stated loss of the loop, thousandths.
+    """
+    # A level that rises by a step of the resolution and falls back costs the step's loss; the charge is rounded too.
+    step = -(-resolution * loss // (1000 - loss))
+    return Tolerance(
+        fixed=(meters + 2 * unmetered) * resolution, charging=(1 + step) if loss else 0, loop_permille=loop_loss
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stretch:
+    """A stretch of slots without a gap.
+
+    Attributes:
+        residual: Its cumulated residual, milliwatt-hours.
+        halves: What it may be beyond the fixed part, in halves of a milliwatt-hour.
+    """
+
+    residual: MilliwattHours = 0
+    halves: int = 0
+
+    def then(self, later: "Stretch") -> "Stretch":
+        """Return this stretch continued by another."""
+        return Stretch(residual=self.residual + later.residual, halves=self.halves + later.halves)
+
+    def excess(self, fixed: MilliwattHours) -> MilliwattHours:
+        """Return by how much the residual is beyond its bound; not above 0: it is within."""
+        return abs(self.residual) - fixed - self.halves // 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class DayResidual:
+    """The residual of a microgrid in a span of time; spans in sequence are added by ``then``.
+
+    Attributes:
+        head: The stretch before the first gap; the whole span without a gap.
+        tail: The stretch after the last gap; ``None``: there is no gap.
+        worst: The largest excess of the stretches between two gaps; ``None``: there is none.
+        fixed: The fixed part of the bound.
+    """
+
+    head: Stretch
+    tail: Stretch | None = None
+    worst: MilliwattHours | None = None
+    fixed: MilliwattHours
+
+    def then(self, later: "DayResidual") -> "DayResidual":
+        """Return this span and the one after it as one."""
+        fixed = max(self.fixed, later.fixed)
+        if self.tail is None:
+            return DayResidual(head=self.head.then(later.head), tail=later.tail, worst=later.worst, fixed=fixed)
+        joined = self.tail.then(later.head)
+        if later.tail is None:
+            return DayResidual(head=self.head, tail=joined, worst=self.worst, fixed=fixed)
+        between = [each for each in (self.worst, joined.excess(fixed), later.worst) if each is not None]
+        return DayResidual(head=self.head, tail=later.tail, worst=max(between), fixed=fixed)
+
+    @property
+    def excess(self) -> MilliwattHours:
+        """The largest excess of any stretch; not above 0: every residual is within its bound."""
+        found = [self.head.excess(self.fixed)]
+        found += [self.tail.excess(self.fixed)] if self.tail is not None else []
+        return max(found + ([self.worst] if self.worst is not None else []))
+
+
+def residual_of(found: Balance, row: int, allowed: Tolerance, *, begins: Flags | None = None) -> DayResidual:
+    """Return the residual of one microgrid.
+
+    Args:
+        found: The balance of alike microgrids.
+        row: The microgrid's number.
+        allowed: Its tolerance.
+        begins: The slots at whose start a meter was exchanged: a new stretch begins; ``None``: none.
+    """
+    known = found.known[row]
+    residual = found.residual[row]
+    halves = found.averaged[row] + 2 * allowed.charging * found.charging[row]
+    halves = halves + 2 * allowed.loop_permille * np.maximum(found.passed[row], 0) // 1000
+    gaps = ~known
+    if begins is None and not gaps.any():
+        return DayResidual(head=Stretch(residual=int(residual.sum()), halves=int(halves.sum())), fixed=allowed.fixed)
+    number = np.cumsum(gaps if begins is None else gaps | begins)
+    sums = _sums(residual * known, number), _sums(halves * known, number)
+    stretches = [Stretch(residual=r, halves=h) for r, h in zip(*sums, strict=True)]
+    between = [each.excess(allowed.fixed) for each in stretches[1:-1]]
+    return DayResidual(
+        head=stretches[0],
+        tail=stretches[-1] if len(stretches) > 1 else None,
+        worst=max(between, default=None),
+        fixed=allowed.fixed,
+    )
+
+
+def _sums(values: Array, number: NDArray[np.int64]) -> list[int]:
+    """Return the sums of the slots with each number from 0 on, also of those that no slot has."""
+    sums = np.zeros(int(number[-1]) + 1, np.int64)
+    np.add.at(sums, number, values)
+    found: list[int] = sums.tolist()
+    return found

@@ -1,0 +1,1 @@
+"""Settlement beside a plain second implementation, on random microgrid-days."""

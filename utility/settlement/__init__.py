@@ -1,0 +1,1 @@
+"""Settlement of the town: from stored blocks and the registry to settled days (pure)."""

@@ -1,0 +1,286 @@
+"""A day of the town, settled quarter by quarter: from readings to settled quarters and the residuals (C4, U2)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOTS, MicrogridId, MilliwattHours, Quarter
+from commonwatt.settlement.microgrids import Batteries, Flow, Qualities, QuarterReadings, Slots, settle
+from commonwatt.settlement.residual import (
+    Balance,
+    DayResidual,
+    Stretch,
+    Tolerance,
+    balance,
+    residual_of,
+    tolerance,
+)
+from commonwatt.settlement.settled import QUARTERS_A_DAY, Energies, Quantity, SettledQuality
+from commonwatt.settlement.splits import Flags
+from utility.settlement.layout import BatteryPlace, Day, Layout, alike, exchanges, ids_of, installed_in
+from utility.settlement.readings import Readings, Table
+
+_BATTERY_TYPES = (RecordType.GENERATION, RecordType.STORED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """How a day is settled.
+
+    Attributes:
+        convention: The name of the convention.
+        resolution: The meters' resolution, milliwatt-hours.
+        battery_loss_permille: Part of a battery's charge that is lost, thousandths.
+        loop_loss_permille: The stated loss of a microgrid's loop, thousandths of what its members took.
+    """
+
+    convention: str = "pro_rata"
+    resolution: MilliwattHours = 100
+    battery_loss_permille: int = 0
+    loop_loss_permille: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SettledDay:
+    """A settled day of some meters.
+
+    Attributes:
+        day: The day.
+        meters: The ids, ascending, (meters).
+        energies: By quantity, milliwatt-hours, (meters, 96).
+        has: By quantity, which meters have it, (meters).
+        quality: ``SettledQuality``, (meters, 96).
+        residuals: By microgrid.
+        missing: By microgrid, in how many quarters a meter lacks a reading.
+    """
+
+    day: Day
+    meters: NDArray[np.uint64]
+    energies: Mapping[Quantity, Energies]
+    has: Mapping[Quantity, Flags]
+    quality: Qualities
+    residuals: Mapping[MicrogridId, DayResidual]
+    missing: Mapping[MicrogridId, int]
+
+
+def settle_day(
+    day: Day,
+    layouts: Sequence[Layout],
+    readings: Callable[[Quarter], Readings],
+    rules: Rules,
+    sharing: Mapping[MeterId, Flags] | None = None,
+) -> SettledDay:
+    """Settle a day of some microgrids.
+
+    Args:
+        day: The day.
+        layouts: The microgrids.
+        readings: Returns the readings of a quarter; called for the last one of the day before, then in order.
+        rules: How.
+        sharing: By meter, in which slots of the day it had the command to share, (96 * 60); for ``sharing_first``.
+    """
+    meters = np.array(sorted(i for layout in layouts for i in ids_of(layout.meters)), np.uint64)
+    groups = [_Group(day, members, meters, rules, sharing or {}) for members in alike(layouts)]
+    whole = _Whole(meters)
+    first = day * QUARTERS_A_DAY
+    before = Table(meters, readings(first - 1), RecordType.STORED)
+    for number in range(QUARTERS_A_DAY):
+        table = Table(meters, readings(first + number), RecordType.THROUGH, *_BATTERY_TYPES)
+        for group in groups:
+            group.settle(number, table, before, whole)
+        before = table
+    return SettledDay(
+        day=day,
+        meters=meters,
+        energies=whole.energies,
+        has={quantity: np.asarray(flags) for quantity, flags in whole.has.items()},
+        quality=whole.quality,
+        residuals={name: found for group in groups for name, found in group.residuals().items()},
+        missing={name: found for group in groups for name, found in group.missing.items()},
+    )
+
+
+class _Whole:
+    """The settled quarters of all meters, filled group by group."""
+
+    def __init__(self, meters: NDArray[np.uint64]) -> None:
+        shape = len(meters), QUARTERS_A_DAY
+        self.energies = {quantity: np.zeros(shape, np.int64) for quantity in Quantity}
+        self.has = {quantity: np.zeros(len(meters), np.bool_) for quantity in Quantity}
+        self.quality = np.zeros(shape, np.uint8)
+
+
+class _Group:
+    """Microgrids of one shape, on a day."""
+
+    def __init__(
+        self,
+        day: Day,
+        layouts: Sequence[Layout],
+        meters: NDArray[np.uint64],
+        rules: Rules,
+        sharing: Mapping[MeterId, Flags],
+    ) -> None:
+        self._layouts, self._rules = layouts, rules
+        self._senders, self._takers, self._in, self._out = (
+            _rows(meters, [ids_of(getattr(layout, name)) for layout in layouts])
+            for name in ("senders", "takers", "boundary_in", "boundary_out")
+        )
+        first = layouts[0]
+        self._places = first.batteries if rules.convention == "sharing_first" else first.unmetered
+        self._batteries = self._senders[:, [place.sender for place in self._places]]
+        self._derived = self._senders[:, [place.sender for place in first.unmetered]]
+        self._there = {
+            name: np.array([[installed_in(m, day) for m in getattr(one, name)] for one in layouts], np.bool_).reshape(
+                len(layouts), -1, QUARTERS_A_DAY
+            )
+            for name in ("senders", "takers", "boundary_in", "boundary_out")
+        }
+        none = np.zeros(QUARTERS_A_DAY * SLOTS, np.bool_)
+        self._sharing = np.array(
+            [[sharing.get(int(i), none) for i in row] for row in meters[self._batteries].tolist()], np.bool_
+        ).reshape(*self._batteries.shape, QUARTERS_A_DAY, SLOTS)
+        self._residuals = _Residuals(day, layouts, rules)
+        self.missing = dict.fromkeys((layout.microgrid for layout in layouts), 0)
+
+    def residuals(self) -> dict[MicrogridId, DayResidual]:
+        """Return the residual of each microgrid."""
+        return self._residuals.finished()
+
+    def settle(self, number: int, table: Table, before: Table, whole: _Whole) -> None:
+        """Settle a quarter of the day."""
+        readings = self._readings(number, table, before)
+        settled = settle(readings, self._rules.convention)
+        imported = self._flow(table, "boundary_in", self._in, number)
+        exported = self._flow(table, "boundary_out", self._out, number)
+        self._residuals.add(number, balance(readings, imported, exported))
+        self._keep(number, settled, whole)
+
+    def _readings(self, number: int, table: Table, before: Table) -> QuarterReadings:
+        places = self._places
+        level, last = (each.flow(RecordType.STORED, self._batteries) for each in (table, before))
+        level = Flow(
+            values=np.concatenate([last.values[:, -1:], level.values], axis=1),
+            quality=np.concatenate([last.quality[:, -1:], level.quality], axis=1),
+        )
+        there = self._there["senders"][:, None, [place.sender for place in places], number]
+        return QuarterReadings(
+            sent=self._flow(table, "senders", self._senders, number),
+            taken=self._flow(table, "takers", self._takers, number),
+            batteries=Batteries(
+                sender=np.array([place.sender for place in places], np.intp),
+                own=_matrix(places, self._takers.shape[1], "own"),
+                behind=_matrix(places, self._takers.shape[1], "behind"),
+                capacity=np.array(
+                    [[layout.senders[place.sender].capacity or 0 for place in places] for layout in self._layouts],
+                    np.int64,
+                ).reshape(self._batteries.shape),
+                generation=_only(table.flow(RecordType.GENERATION, self._batteries), there),
+                level=_only(level, there),
+                sharing=self._sharing[:, :, number].transpose(0, 2, 1),
+                loss_permille=self._rules.battery_loss_permille,
+            ),
+        )
+
+    def _flow(self, table: Table, name: str, rows: NDArray[np.intp], number: int) -> Flow:
+        return _only(table.flow(RecordType.THROUGH, rows), self._there[name][:, None, :, number])
+
+    def _keep(self, number: int, settled: Slots, whole: _Whole) -> None:
+        takers = np.concatenate([self._takers, self._derived], axis=1)
+        shared_in, taken = settled.shared_in.sum(axis=1), settled.taken.sum(axis=1)
+        shared_out, sent = settled.shared_out.sum(axis=1), settled.sent.sum(axis=1)
+        for quantity, rows, energy in (
+            (Quantity.IMPORTED, takers, taken - shared_in),
+            (Quantity.SHARED_IN, takers, shared_in),
+            (Quantity.EXPORTED, self._senders, sent - shared_out),
+            (Quantity.SHARED_OUT, self._senders, shared_out),
+        ):
+            whole.energies[quantity][rows, number] = energy
+            whole.has[quantity][rows] = True
+        there = {name: self._there[name][:, :, number] for name in ("senders", "takers")}
+        quality_out, count = settled.quality_out.copy(), self._takers.shape[1]
+        at = [place.sender for place in self._layouts[0].unmetered]
+        quality_out[:, at] = np.minimum(quality_out[:, at], settled.quality_in[:, count:])
+        whole.quality[self._senders, number] = quality_out * there["senders"]
+        whole.quality[self._takers, number] = settled.quality_in[:, :count] * there["takers"]
+        lacking = ((quality_out == 0) & there["senders"]).sum(axis=1)
+        lacking += ((settled.quality_in[:, :count] == 0) & there["takers"]).sum(axis=1)
+        for row in np.flatnonzero(lacking).tolist():
+            self.missing[self._layouts[row].microgrid] += int(lacking[row])
+
+
+class _Residuals:
+    """The residuals of a group, quarter by quarter; a microgrid without gaps costs a few sums."""
+
+    def __init__(self, day: Day, layouts: Sequence[Layout], rules: Rules) -> None:
+        self._layouts = layouts
+        self._allowed = [tolerance_of(layout, rules) for layout in layouts]
+        self._first = day * QUARTERS_A_DAY
+        self._exchanges = [exchanges(layout, day) for layout in layouts]
+        self._done: list[DayResidual | None] = [None for _ in layouts]
+        self._open = np.zeros((2, len(layouts)), np.int64)
+
+    def add(self, number: int, found: Balance) -> None:
+        """Add a quarter."""
+        allowed = self._allowed[0]
+        halves = found.averaged.sum(axis=1) + 2 * allowed.charging * found.charging.sum(axis=1)
+        halves += (2 * allowed.loop_permille * np.maximum(found.passed, 0) // 1000).sum(axis=1)
+        exchanged = np.array([self._first + number in each for each in self._exchanges])
+        plain = np.asarray(found.known.all(axis=1) & ~exchanged)
+        self._open += np.stack([found.residual.sum(axis=1), halves]) * plain
+        for row in np.flatnonzero(~plain).tolist():
+            begins = np.zeros(SLOTS, np.bool_)
+            begins[0] = exchanged[row]
+            self._close(row)
+            self._append(row, residual_of(found, row, self._allowed[row], begins=begins))
+
+    def finished(self) -> dict[MicrogridId, DayResidual]:
+        """Return the residual of each microgrid."""
+        for row in range(len(self._layouts)):
+            self._close(row)
+        done = zip(self._layouts, self._done, strict=True)
+        return {layout.microgrid: found for layout, found in done if found is not None}
+
+    def _close(self, row: int) -> None:
+        """End the sums of quarters without a gap."""
+        residual, halves = self._open[:, row].tolist()
+        self._append(row, DayResidual(head=Stretch(residual=residual, halves=halves), fixed=self._allowed[row].fixed))
+        self._open[:, row] = 0
+
+    def _append(self, row: int, more: DayResidual) -> None:
+        before = self._done[row]
+        self._done[row] = more if before is None else before.then(more)
+
+
+def tolerance_of(layout: Layout, rules: Rules) -> Tolerance:
+    """Return what the cumulated residual of a microgrid may be."""
+    return tolerance(
+        len(layout.meters),
+        len(layout.unmetered),
+        rules.resolution,
+        rules.battery_loss_permille if layout.unmetered else 0,
+        rules.loop_loss_permille,
+    )
+
+
+def _only(flow: Flow, there: Flags) -> Flow:
+    """Return what meters read; a meter that was not there read 0."""
+    if there.all():
+        return flow
+    quality = np.where(there, flow.quality, np.uint8(SettledQuality.MEASURED))
+    return Flow(values=flow.values * there, quality=quality)
+
+
+def _rows(meters: NDArray[np.uint64], ids: Sequence[Sequence[MeterId]]) -> NDArray[np.intp]:
+    return np.searchsorted(meters, np.array(ids, np.uint64).reshape(len(ids), -1))
+
+
+def _matrix(places: Sequence[BatteryPlace], takers: int, name: str) -> Flags:
+    found = np.zeros((len(places), takers), np.bool_)
+    for row, place in enumerate(places):
+        found[row, list(getattr(place, name))] = True
+    return found

@@ -1,0 +1,75 @@
+"""The readings of one quarter-hour of many meters as arrays, in the order of the meters' ids."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.ids import MeterId
+from commonwatt.model.records import RecordType
+from commonwatt.model.units import SLOTS
+from commonwatt.settlement.microgrids import Flow, Qualities
+from commonwatt.settlement.settled import SettledQuality
+
+_QUALITY = np.array([SettledQuality.MISSING, SettledQuality.AVERAGED, SettledQuality.MEASURED], np.uint8)
+"""``SettledQuality`` of each ``Quality`` of a slot."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Readings:
+    """The readings that are settled, n blocks: the raw ones, and what replaces some of them.
+
+    Attributes:
+        meter: (n), meter ids.
+        record_type: (n).
+        values: Milliwatt-hours, (n, 60).
+        quality: ``SettledQuality``, (n, 60).
+    """
+
+    meter: NDArray[np.uint64]
+    record_type: NDArray[np.uint8]
+    values: NDArray[np.int64]
+    quality: Qualities
+
+
+def readings_for_settlement(blocks: Blocks) -> Readings:
+    """Return the readings of joined blocks that are settled."""
+    return Readings(
+        meter=blocks.meter,
+        record_type=blocks.record_type,
+        values=blocks.values,
+        quality=_QUALITY[blocks.quality],
+    )
+
+
+class Table:
+    """The readings of one quarter of some meters: a row for each meter, ascending by id; missing without a reading."""
+
+    def __init__(self, meters: Sequence[MeterId] | NDArray[np.uint64], readings: Readings, *types: RecordType) -> None:
+        self._meters = np.asarray(meters, np.uint64)
+        self._flows = {kind: self._flow(readings, kind) for kind in types}
+
+    def rows_of(self, meters: NDArray[np.uint64]) -> NDArray[np.intp]:
+        """Return the rows of meters."""
+        return np.searchsorted(self._meters, meters)
+
+    def flow(self, kind: RecordType, rows: NDArray[np.intp]) -> Flow:
+        """Return the readings at ``rows``, (microgrids, meters), as (microgrids, slots, meters)."""
+        found = self._flows[kind]
+        return Flow(
+            values=np.ascontiguousarray(found.values[rows].transpose(0, 2, 1)),
+            quality=np.ascontiguousarray(found.quality[rows].transpose(0, 2, 1)),
+        )
+
+    def _flow(self, readings: Readings, kind: RecordType) -> Flow:
+        which = np.flatnonzero(readings.record_type == kind)
+        rows = np.searchsorted(self._meters, readings.meter[which])
+        ours = rows < len(self._meters)
+        ours[ours] = self._meters[rows[ours]] == readings.meter[which[ours]]
+        which, rows = which[ours], rows[ours]
+        values = np.zeros((len(self._meters), SLOTS), np.int64)
+        quality = np.zeros((len(self._meters), SLOTS), np.uint8)
+        values[rows], quality[rows] = readings.values[which], readings.quality[which]
+        return Flow.of(values, quality)
