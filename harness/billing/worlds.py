@@ -234,3 +234,43 @@ def _settled(random: Random, meters: Sequence[Installed], first: Quarter, until:
         provisional=numbers.random(shape) < random.choice((0, 0.001)),
         version=np.ones(shape, np.int32),
     )
+
+
+def whole_town() -> tuple[DatedRegistry, list[int]]:
+    """Return the town of the specification, 16,307 meters and 8,303 accounts, and its meters' ids."""
+    meters: list[Installed] = []
+    account = 0
+
+    def add(
+        microgrid: str, place: str, function: Function, *directions: Direction, building: str | None = None
+    ) -> None:
+        nonlocal account
+        is_held = function not in (Function.BUILDING, Function.SOLAR_FARM)
+        account += is_held
+        holdings = (Holding(account=account, start=0),) if is_held else ()
+        for direction in directions:
+            meters.append(
+                Installed(
+                    id=len(meters) + 1,
+                    microgrid=microgrid,
+                    place=place,
+                    building=building,
+                    function=function,
+                    direction=direction,
+                    holdings=holdings,
+                )
+            )
+
+    for microgrid in range(800):
+        for house in range(10):
+            add(f"r{microgrid:03d}", f"house {house}", Function.HOUSE, Direction.INCOMING, Direction.OUTGOING)
+    for building in range(3):
+        add("apt", f"building {building}", Function.BUILDING, Direction.OUTGOING)
+        for number in range(100):
+            place = f"apartment {building}-{number:02d}"
+            add("apt", place, Function.APARTMENT, Direction.INCOMING, building=f"building {building}")
+    for function in (Function.HOSPITAL, Function.POLICE, Function.FIRE):
+        add("public", function.value, function, Direction.INCOMING)
+    add("public", "farm", Function.SOLAR_FARM, Direction.OUTGOING)
+    accounts = {n: Account(number=n, function=Function.HOUSE) for n in range(1, account + 1)}
+    return DatedRegistry(revision=1, meters={m.id: m for m in meters}, accounts=accounts), [m.id for m in meters]

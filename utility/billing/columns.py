@@ -3,6 +3,7 @@
 The sums between the cuts are made for all meters at once. What is left is a small table for each quantity.
 """
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -32,14 +33,15 @@ class Columns:
         for meter in meters:
             for _, start, end in held(meter, first, until):
                 cuts |= {start - first, end - first}
-        self.starts = np.array(sorted(cut for cut in cuts if cut < until - first), np.int64)
+        self._cuts = sorted(cut for cut in cuts if cut < until - first)
+        self.starts = np.array(self._cuts, np.int64)
         self._first = first
         self._by_period: dict[Segment, NDArray[np.int64]] = {}
 
     def runs(self, start: Quarter, end: Quarter) -> slice:
         """Return the runs from a quarter to before another one; both are cuts."""
-        a, b = np.searchsorted(self.starts, (start - self._first, end - self._first))
-        return slice(int(a), int(b))
+        a, b = (bisect_left(self._cuts, quarter - self._first) for quarter in (start, end))
+        return slice(a, b)
 
     def sums(self, energies: Energies) -> Energies:
         """Return the sums of each row by run."""
@@ -82,8 +84,8 @@ class Table:
     def between(self, row: int, start: Quarter, end: Quarter) -> int:
         """Return the sum of a row from a quarter to before another one."""
         runs = self._columns.runs(start, end)
-        count = self._columns.starts.size
-        return self._totals[row] if runs == slice(0, count) else int(self._by_run[row, runs].sum())
+        is_whole = runs.start == 0 and runs.stop == self._columns.starts.size
+        return self._totals[row] if is_whole else int(self._by_run[row, runs].sum())
 
 
 class Flags:

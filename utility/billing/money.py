@@ -24,7 +24,7 @@ def to_cents(amount: Decimal) -> int:
 
 def dollars(cents: int) -> Decimal:
     """Return cents as dollars with two decimals."""
-    return Decimal(cents).scaleb(-2)
+    return cents * CENT
 
 
 def price_units(price: Decimal) -> int:

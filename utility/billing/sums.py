@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from itertools import groupby
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -214,10 +214,5 @@ class _Pool:
 
 def _stretches(owners: NDArray[np.int64], first: Quarter) -> list[tuple[AccountNumber, Quarter, Quarter]]:
     """Return which accounts had a place: account, first quarter, quarter after."""
-    found, place = [], first
-    for account, quarters in groupby(owners.tolist()):
-        end = place + len(list(quarters))
-        if account:
-            found.append((account, place, end))
-        place = end
-    return found
+    bounds = [0, *(np.flatnonzero(owners[1:] != owners[:-1]) + 1).tolist(), owners.size]
+    return [(int(owners[a]), first + a, first + b) for a, b in pairwise(bounds) if owners[a]]
