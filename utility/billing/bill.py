@@ -32,8 +32,10 @@ class Line:
         period: The tariff's period of time of use; empty: none.
         energy: Milliwatt-hours; ``None``: the line is not for energy.
         rate: Dollars per kWh; ``None``: none, or one that changes by the hour.
-        amount: Dollars, with as many digits as the policy's rounding leaves; lines of a bill sum to its total exactly.
+        amount: Dollars, whole cents; the lines of a bill sum to its total exactly. The sum is rounded once, and the
+            cents are divided among the lines by largest remainders.
         reason: Why it is there, for a correction.
+        month: The month that it corrects; empty: it is no correction.
     """
 
     kind: LineKind
@@ -43,6 +45,7 @@ class Line:
     rate: Decimal | None = None
     amount: Decimal = Decimal(0)
     reason: str = ""
+    month: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,1 @@
+"""Billing, for tests and benchmarks: random towns with settled quarter-hours, a plain calculation of their bills."""

@@ -1,0 +1,84 @@
+"""Bills of random towns agree with a plain calculation: one quarter-hour at a time, in fractions (U2, C4, A9, P5)."""
+
+import os
+from fractions import Fraction
+
+import pytest
+
+from harness.billing.plain import Plain
+from harness.billing.worlds import World, random_world
+from utility.billing.bill import Bill, LineKind
+from utility.billing.run import bills_of
+
+TOWNS = int(os.environ.get("BILL_TOWNS", "3"))
+"""Random towns; ``make soak`` runs more."""
+
+
+def check(world: World) -> int:
+    """Compare each bill of a world; return how many there were."""
+    inputs = world.inputs
+    result = bills_of(inputs, world.load)
+    texts = [tariff.canonical() for tariff in inputs.tariffs]
+    plain = Plain(inputs.registry, texts, inputs.default, inputs.bases, world.settled, inputs.month).run()
+    assert list(result.billed) == sorted(plain)
+    for number, expected in plain.items():
+        billed = result.billed[number]
+        bill = billed.bill
+        assert bill.total == sum(line.amount for line in bill.lines), "lines sum to the total"
+        assert bill.total == Fraction(max(0, expected.cents), 100)
+        assert _energy(bill) == {key: energy for key, energy in expected.energy.items() if energy}
+        lapsed = sum(line.amount for line in bill.lines if line.kind is LineKind.LAPSED)
+        assert lapsed == Fraction(max(0, -expected.cents), 100), "unused credit lapses and is shown"
+        for line in bill.lines:
+            assert line.amount == round(line.amount, 2)
+            if line.energy is not None and line.rate is not None:
+                exact = Fraction(line.energy, 10**6) * Fraction(line.rate)
+                assert abs(abs(Fraction(line.amount)) - exact) < Fraction(1, 100)
+        shared = {line.text.split()[-3]: line.energy for line in bill.lines if line.kind is LineKind.INFORMATION}
+        assert shared.get("taken", 0) == expected.shared_in
+        assert shared.get("given", 0) == expected.shared_out
+        flags = expected.provisional, expected.estimated, expected.missing
+        assert (bill.provisional, bill.estimated, bill.missing) == flags
+        assert billed.base == expected.next_base
+    return len(plain)
+
+
+def _energy(bill: Bill) -> dict[tuple[str, str, str], int]:
+    found: dict[tuple[str, str, str], int] = {}
+    for line in bill.lines:
+        if line.kind in (LineKind.IMPORT, LineKind.CREDIT) and line.energy:
+            words = line.text.rsplit(f", {line.period}", 1)[0]
+            key = words, line.period, str(line.rate)
+            found[key] = found.get(key, 0) + line.energy
+    return found
+
+
+@pytest.mark.parametrize("seed", range(TOWNS))
+def test_bills_of_a_random_town_are_those_of_the_plain_calculation(seed: int) -> None:  # req: U2, C4, A9, P5
+    assert check(random_world(seed)) > 0
+
+
+def test_bills_do_not_depend_on_the_order_of_the_registry() -> None:
+    world = random_world(3)
+    registry = world.inputs.registry
+    turned = type(registry)(
+        revision=registry.revision,
+        meters=dict(reversed(list(registry.meters.items()))),
+        accounts=dict(reversed(list(registry.accounts.items()))),
+    )
+    again = type(world.inputs)(**{**world.inputs.__dict__, "registry": turned})
+    assert bills_of(again, world.load).billed == bills_of(world.inputs, world.load).billed
+
+
+def test_credit_that_is_divided_adds_up_to_what_was_given() -> None:
+    for seed in range(4):
+        world = random_world(seed)
+        sums = bills_of(world.inputs, world.load).sums
+        credited = sum(
+            sum(energies)
+            for account in sums.accounts.values()
+            for (_, flow), energies in account.energies.items()
+            if 2 <= flow <= 5
+        )
+        assert credited + sums.kept == sums.given
+        assert sums.kept >= 0

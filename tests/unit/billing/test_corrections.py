@@ -1,0 +1,147 @@
+"""Late data becomes a line of the next bill, issued bills stay; a stored run gives the same bytes again (row 21)."""
+
+from dataclasses import replace
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from commonwatt.settlement.settled import Quantity
+from harness.billing.worlds import ZONE, World, random_world, tariff
+from utility.billing.bill import LineKind
+from utility.billing.canonical import bill_bytes, bill_of, registry_content, registry_of
+from utility.billing.corrections import billed_month
+from utility.billing.inputs import RunInputs
+from utility.billing.run import bills_of
+from utility.billing.stored_run import Computed, EarlierMonth, StoredRun, computed, unpack_run
+from utility.billing.tariffs.local_calendar import month_before
+
+MONTH, KWH = "2026-11", 10**6
+
+
+def world_of(seed: int = 0) -> World:
+    """Return a town whose accounts never change; October and November are settled."""
+    world = random_world(seed)
+    registry = world.inputs.registry
+    meters = {
+        i: replace(m, start=None, end=None, holdings=tuple(replace(h, start=0, end=None) for h in m.holdings[:1]))
+        for i, m in registry.meters.items()
+    }
+    both = RunInputs(
+        month=MONTH,
+        timezone=ZONE,
+        registry=replace(registry, meters=meters, accounts={}),
+        tariffs=(tariff(),),
+        default="town",
+    )
+    october = replace(both, month=month_before(MONTH))
+    shape = len(world.settled.meters), both.until - october.first
+    energies = {q: np.zeros(shape, np.int64) for q in Quantity}
+    energies[Quantity.IMPORTED] += KWH // 50
+    settled = replace(
+        world.settled,
+        first=october.first,
+        energies=energies,
+        quality=np.full(shape, 4, np.uint8),
+        provisional=np.zeros(shape, np.bool_),
+        version=np.ones(shape, np.int32),
+    )
+    return World(inputs=both, settled=settled)
+
+
+def stored(world: World, month: str = MONTH, earlier: tuple[EarlierMonth, ...] = ()) -> StoredRun:
+    inputs = world.inputs
+    return StoredRun(
+        month=month,
+        timezone=ZONE,
+        default=inputs.default,
+        code="1",
+        settled=1,
+        previous=0,
+        tariffs=tuple(t.canonical() for t in inputs.tariffs),
+        registry=inputs.registry,
+        bases=inputs.bases,
+        earlier=earlier,
+    )
+
+
+def issued(run: Computed, month: str) -> EarlierMonth:
+    return EarlierMonth(
+        month=month, bases={}, billed={number: billed_month(each.bill) for number, each in run.billed.items()}
+    )
+
+
+def late(world: World, quantity: Quantity, energy: int) -> int:
+    """Change October's first quarter of a house's meter; return the house's account."""
+    wanted = "incoming" if quantity is Quantity.IMPORTED else "outgoing"
+    for row, meter in enumerate(world.settled.meters):
+        one = world.inputs.registry.meters[int(meter)]
+        if one.function == "house" and one.direction == wanted and one.holdings:
+            world.settled.energies[quantity][row, 0] += energy
+            return one.holdings[0].account
+    raise AssertionError
+
+
+@pytest.mark.parametrize(("energy", "amount"), [(100 * KWH, Decimal("20.00")), (-KWH // 50, Decimal("0.00"))])
+def test_late_data_becomes_a_line_of_the_next_bill(energy: int, amount: Decimal) -> None:
+    world = world_of()
+    october = computed(stored(world, "2026-10"), world.load)
+    account = late(world, Quantity.IMPORTED, energy)
+    november = computed(stored(world, earlier=(issued(october, "2026-10"),)), world.load)
+    corrections = {n: [x for x in b.bill.lines if x.kind is LineKind.CORRECTION] for n, b in november.billed.items()}
+    changed = [number for number, lines in corrections.items() if lines]
+    assert changed == ([account] if amount else [])
+    if amount:
+        (line,) = corrections[account]
+        assert (line.amount, line.month, line.text) == (amount, "2026-10", "Correction of 2026-10")
+        assert "billed were 119.040" in line.reason
+        bill = november.billed[account].bill
+        assert bill.total == sum(each.amount for each in bill.lines)
+        assert bill.total == bills_of(world.inputs, world.load).billed[account].bill.total + amount
+
+
+def test_correction_in_favour_takes_at_most_the_bill_and_goes_on_with_the_next() -> None:
+    world = world_of()
+    october = computed(stored(world, "2026-10"), world.load)
+    account = next(iter(october.billed))
+    paid = issued(october, "2026-10")
+    too_much = replace(paid.billed[account], cents=paid.billed[account].cents + 5_000)
+    again = replace(paid, billed={**paid.billed, account: too_much})
+    november = computed(stored(world, earlier=(again,)), world.load)
+    own = bills_of(world.inputs, world.load).billed[account].bill.total
+    bill = november.billed[account].bill
+    assert own < 50
+    assert (bill.total, bill.lines[-1].amount) == (Decimal(0), -own)
+    assert november.figures["open_corrections"] == str(own - 50), "it follows on later bills"
+
+
+def test_correction_of_an_account_that_left_is_a_bill_of_its_own() -> None:
+    world = world_of()
+    october = computed(stored(world, "2026-10"), world.load)
+    account = late(world, Quantity.IMPORTED, 100 * KWH)
+    first = world.inputs.first
+    meters = {
+        i: replace(m, holdings=tuple(replace(h, end=first) if h.account == account else h for h in m.holdings))
+        for i, m in world.inputs.registry.meters.items()
+    }
+    moved = World(
+        inputs=replace(world.inputs, registry=replace(world.inputs.registry, meters=meters)), settled=world.settled
+    )
+    bill = computed(stored(moved, earlier=(issued(october, "2026-10"),)), moved.load).billed[account].bill
+    assert [line.kind for line in bill.lines] == [LineKind.CORRECTION]
+    assert (int(bill.total), bill.start, bill.end) == (20, first, first)
+
+
+def test_stored_run_gives_the_same_bytes_again() -> None:
+    for seed in range(3):
+        world = random_world(seed)
+        run = stored(world, world.inputs.month)
+        again = unpack_run(run.pack())
+        assert again.pack() == run.pack()
+        first, second = computed(run, world.load), computed(again, world.load)
+        assert (first.contents, first.digest, first.figures) == (second.contents, second.digest, second.figures)
+        for number, content in first.contents.items():
+            assert bill_of(content) == first.billed[number].bill
+            assert bill_bytes(bill_of(content)) == content
+        registry = world.inputs.registry
+        assert registry_of(registry_content(registry)).meters == registry.meters

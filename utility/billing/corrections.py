@@ -1,0 +1,128 @@
+"""Corrections: what earlier bills would be with the data of now, as lines of the next bill (row 21 of the faults).
+
+An issued bill stays. Its month is computed again with the base that it had, and the difference to what was billed for
+that month so far becomes a line with its reason. A correction in favour of an account takes at most what the new bill
+is without it; the rest follows on later bills, since it is still the difference to what was billed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from commonwatt.model.units import AccountNumber, MilliwattHours
+from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.inputs import Load, RunInputs
+from utility.billing.lines import Billed
+from utility.billing.money import dollars, to_cents
+from utility.billing.policies import POLICIES
+from utility.billing.run import Progress, Result, bills_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class BilledMonth:
+    """What an account was billed for a month.
+
+    Attributes:
+        cents: The bill's own lines, and the corrections of that month since, cents.
+        taken: Import on the bill, milliwatt-hours.
+        given: Energy with credit on the bill, milliwatt-hours.
+    """
+
+    cents: int
+    taken: MilliwattHours
+    given: MilliwattHours
+
+
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """A month with issued bills.
+
+    Attributes:
+        inputs: The registry and the tariffs of now, with the bases that its bills had.
+        billed: What was billed for it, by account.
+    """
+
+    inputs: RunInputs
+    billed: Mapping[AccountNumber, BilledMonth]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Corrected:
+    """Bills with corrections.
+
+    Attributes:
+        billed: The bills, by account.
+        open_cents: The corrections in favour of accounts that the new bills had no room for, not positive.
+    """
+
+    billed: dict[AccountNumber, Billed]
+    open_cents: int
+
+
+def billed_month(bill: Bill) -> BilledMonth:
+    """Return what a bill billed for its own month."""
+    own = [line for line in bill.lines if line.kind is not LineKind.CORRECTION]
+    taken, given = (
+        sum(line.energy or 0 for line in own if line.kind is kind) for kind in (LineKind.IMPORT, LineKind.CREDIT)
+    )
+    return BilledMonth(cents=to_cents(sum((line.amount for line in own), dollars(0))), taken=taken, given=given)
+
+
+def with_corrections(
+    inputs: RunInputs, result: Result, earlier: Sequence[Earlier], load: Load, progress: Progress | None = None
+) -> Corrected:
+    """Return the bills of a run with corrections of earlier months, the oldest month first.
+
+    Args:
+        inputs: The inputs of the run.
+        result: The run's bills.
+        earlier: The months with issued bills, the oldest first.
+        load: Returns settled quarter-hours as they are known now.
+        progress: Called after each loading.
+    """
+    billed, left = dict(result.billed), 0
+    for month in earlier:
+        again = bills_of(month.inputs, load, progress).billed
+        for number in sorted(again.keys() | month.billed.keys()):
+            was = month.billed.get(number) or BilledMonth(cents=0, taken=0, given=0)
+            now = BilledMonth(cents=0, taken=0, given=0) if number not in again else billed_month(again[number].bill)
+            difference = now.cents - was.cents
+            if not difference:
+                continue
+            target = billed.get(number) or _empty(inputs, number)
+            taken = max(difference, -to_cents(target.bill.total))
+            left += difference - taken
+            if taken:
+                billed[number] = _corrected(target, month.inputs.month, taken, was, now)
+    return Corrected(billed=dict(sorted(billed.items())), open_cents=left)
+
+
+def _corrected(target: Billed, month: str, cents: int, was: BilledMonth, now: BilledMonth) -> Billed:
+    reason = (
+        f"computed again with what is known now: import {_kwh(now.taken)} kWh, billed were {_kwh(was.taken)}; "
+        f"with credit {_kwh(now.given)} kWh, billed were {_kwh(was.given)}"
+    )
+    line = Line(
+        kind=LineKind.CORRECTION, text=f"Correction of {month}", amount=dollars(cents), reason=reason, month=month
+    )
+    bill = target.bill
+    return replace(target, bill=replace(bill, lines=(*bill.lines, line), total=bill.total + line.amount))
+
+
+def _empty(inputs: RunInputs, number: AccountNumber) -> Billed:
+    """Return a bill without lines, for the correction of an account that had no meter in the month."""
+    policy = POLICIES[inputs.used()[0].policy.name]
+    bill = Bill(
+        account=number,
+        month=inputs.month,
+        start=inputs.first,
+        end=inputs.first,
+        tariff=(),
+        policy=policy.name,
+        lines=(),
+        total=dollars(0),
+    )
+    return Billed(bill=bill, base=inputs.bases.get(number))
+
+
+def _kwh(energy: MilliwattHours) -> str:
+    return f"{energy // 10**6}.{energy % 10**6 // 1000:03d}"

@@ -1,0 +1,126 @@
+"""What the bills of a month are computed from, besides settled quarter-hours: registry, tariffs, bases."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cached_property
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import AccountNumber, Quarter
+from commonwatt.settlement.settled import SettledQuarters
+from utility.billing.tariffs.local_calendar import local_text, month_quarters
+from utility.billing.tariffs.tariff import Tariff, in_force
+from utility.registry.accounts import Account, DatedRegistry
+
+Load = Callable[[Sequence[MeterId], Quarter, Quarter], SettledQuarters]
+"""Returns the settled quarter-hours of meters, from a quarter to before another one."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Segment:
+    """A part of a month in which one version of a tariff is in force for an account.
+
+    Attributes:
+        tariff: The version.
+        start: Its first quarter.
+        end: The quarter after its last.
+    """
+
+    tariff: Tariff
+    start: Quarter
+    end: Quarter
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInputs:
+    """What the bills of a month are computed from.
+
+    Attributes:
+        month: The local month, as in 2026-11.
+        timezone: Its zone.
+        registry: Meters and accounts.
+        tariffs: The published versions of all tariffs.
+        default: The name of the tariff of accounts without one of their own.
+        bases: The base that the policy keeps for an account, dollars; an account without one has the tariff's.
+    """
+
+    month: str
+    timezone: str
+    registry: DatedRegistry
+    tariffs: tuple[Tariff, ...]
+    default: str
+    bases: Mapping[AccountNumber, Decimal] = field(default_factory=dict)
+
+    @cached_property
+    def first(self) -> Quarter:
+        """The month's first quarter."""
+        return month_quarters(self.month, ZoneInfo(self.timezone))[0]
+
+    @cached_property
+    def until(self) -> Quarter:
+        """The quarter after the month's last."""
+        return month_quarters(self.month, ZoneInfo(self.timezone))[1]
+
+    @property
+    def length(self) -> int:
+        """The quarters of the month: 2,880 for 30 days, four more or less with a change of the clocks."""
+        return self.until - self.first
+
+    def segments(self, number: AccountNumber) -> tuple[Segment, ...]:
+        """Return which versions are in force for an account, over the whole month; the same objects each time.
+
+        Raises:
+            ConfigError: No version of its tariff is in force in a part of the month.
+        """
+        return self._whole(self._names(self.registry.accounts.get(number)))
+
+    def changes(self) -> set[Quarter]:
+        """Return the quarters of the month in which a tariff's version, or an account's tariff, changes."""
+        dates = {tariff.effective for tariff in self.tariffs}
+        dates |= {dated.start for account in self.registry.accounts.values() for dated in account.tariffs}
+        return {quarter for quarter in dates if self.first < quarter < self.until}
+
+    def used(self) -> list[Tariff]:
+        """Return the versions that are in force for an account in the month."""
+        names = {self._names(account) for account in self.registry.accounts.values()} | {((self.first, self.default),)}
+        found = {segment.tariff.label: segment.tariff for each in names for segment in self._whole(each)}
+        return [found[label] for label in sorted(found)]
+
+    def _names(self, account: Account | None) -> tuple[tuple[Quarter, str], ...]:
+        """Return the names of an account's tariffs in the month, each from a quarter on."""
+        if account is None or not account.tariffs:
+            return ((self.first, self.default),)
+        begun = [dated for dated in account.tariffs if dated.start <= self.first]
+        names = [(self.first, begun[-1].value if begun else self.default)]
+        return (*names, *((d.start, d.value) for d in account.tariffs if self.first < d.start < self.until))
+
+    @cached_property
+    def _known(self) -> dict[tuple[tuple[Quarter, str], ...], tuple[Segment, ...]]:
+        return {}
+
+    def _whole(self, names: tuple[tuple[Quarter, str], ...]) -> tuple[Segment, ...]:
+        """Return the segments of the whole month for the names of tariffs."""
+        if names not in self._known:
+            ends = [*(start for start, _ in names[1:]), self.until]
+            self._known[names] = tuple(
+                segment
+                for (start, name), end in zip(names, ends, strict=True)
+                for segment in self._versions(name, start, end)
+            )
+        return self._known[names]
+
+    def _versions(self, name: str, start: Quarter, end: Quarter) -> list[Segment]:
+        versions = [tariff for tariff in self.tariffs if tariff.name == name]
+        starts = sorted({start, *(t.effective for t in versions if start < t.effective < end)})
+        found = []
+        for begin, after in zip(starts, [*starts[1:], end], strict=True):
+            tariff = in_force(versions, begin)
+            if tariff is None:
+                when = local_text(begin, ZoneInfo(self.timezone))
+                raise ConfigError(
+                    f"no tariff {name!r} is in force on {when}; publish one: commonwatt tariff propose FILE --as PERSON"
+                )
+            found.append(Segment(tariff=tariff, start=begin, end=after))
+        return found

@@ -1,0 +1,168 @@
+"""The lines of a bill from an account's energy: exact amounts, rounded once at their sum."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+
+from commonwatt.model.units import AccountNumber, MilliwattHours, Quarter
+from utility.billing.bill import Bill, Line, LineKind
+from utility.billing.inputs import RunInputs, Segment
+from utility.billing.money import base_amount, dollars, energy_amount, price_units, rounded
+from utility.billing.policies import POLICIES
+from utility.billing.policies.policy import Policy
+from utility.billing.sums import AccountSums, Flow
+
+_CREDITS = {
+    Flow.CREDIT: "Credit",
+    Flow.BUILDING_CREDIT: "Credit, part of the building's",
+    Flow.FARM_CREDIT: "Credit, part of the solar farm's",
+    Flow.MICROGRID_CREDIT: "Credit, part of the microgrid's",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Billed:
+    """A bill, with what the next one needs.
+
+    Attributes:
+        bill: The bill.
+        base: The account's own base from the next month on, dollars; ``None``: the policy keeps none.
+    """
+
+    bill: Bill
+    base: Decimal | None = None
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """A line before it is rounded; ``amount`` is exact, in the unit of the month."""
+
+    kind: LineKind
+    text: str
+    period: str
+    energy: MilliwattHours | None
+    rate: Decimal | None
+    amount: int
+
+
+class Writer:
+    """Writes bills of one month.
+
+    Args:
+        inputs: What they are computed from.
+    """
+
+    def __init__(self, inputs: RunInputs) -> None:
+        self._inputs = inputs
+        self._policy: Policy = POLICIES[inputs.used()[0].policy.name]
+        self._rates: dict[Segment, tuple[list[int], list[int], tuple[Decimal, ...]]] = {}
+
+    def bill(self, number: AccountNumber, sums: AccountSums) -> Billed:
+        """Return the bill of an account."""
+        inputs, policy = self._inputs, self._policy
+        start, end = min(a for a, _ in sums.spans), max(b for _, b in sums.spans)
+        segments = tuple(s for s in inputs.segments(number) if s.start < end and start < s.end)
+        own = inputs.bases.get(number)
+        drafts = [
+            *self._bases(number, segments, sums, own),
+            *self._energies(segments, sums),
+        ]
+        total, cents = rounded([draft.amount for draft in drafts], inputs.length)
+        lines = [
+            Line(kind=d.kind, text=d.text, period=d.period, energy=d.energy, rate=d.rate, amount=dollars(part))
+            for d, part in zip(drafts, cents, strict=True)
+        ]
+        if total < 0:
+            text = "Credit beyond the other lines lapses"
+            lines.append(Line(kind=LineKind.LAPSED, text=text, amount=dollars(-total)))
+        lines += _information(sums)
+        provisional, estimated, missing = (0, 0, 0) if sums.flags is None else sums.flags.counts()
+        last = segments[-1].tariff
+        return Billed(
+            bill=Bill(
+                account=number,
+                month=inputs.month,
+                start=start,
+                end=end,
+                tariff=tuple(dict.fromkeys(segment.tariff.label for segment in segments)),
+                policy=policy.name,
+                lines=tuple(lines),
+                total=dollars(max(0, total)),
+                provisional=provisional,
+                estimated=estimated,
+                missing=missing,
+            ),
+            base=policy.next_base(last, policy.base(last, own), total),
+        )
+
+    def _bases(
+        self, number: AccountNumber, segments: Sequence[Segment], sums: AccountSums, own: Decimal | None
+    ) -> list[_Draft]:
+        """Return the base of each segment, for the quarters in which the account had a meter."""
+        inputs = self._inputs
+        found = []
+        spans = _union(sums.spans)
+        if segments[0].tariff.policy.base_of_part_month == "whole":
+            spans = [(inputs.first, inputs.until)]
+            segments = inputs.segments(number)
+        for segment in segments:
+            quarters = sum(max(0, min(b, segment.end) - max(a, segment.start)) for a, b in spans)
+            base = self._policy.base(segment.tariff, own)
+            amount = base_amount(base, quarters)
+            part = "" if quarters == inputs.length else f", {quarters} of {inputs.length} quarter-hours"
+            found.append(_Draft(LineKind.BASE, f"Base{part}{self._suffix(segments, segment)}", "", None, base, amount))
+        return found
+
+    def _energies(self, segments: Sequence[Segment], sums: AccountSums) -> list[_Draft]:
+        found: list[_Draft] = []
+        length = self._inputs.length
+        for segment in segments:
+            imports, credits_, credit_prices = self._prices(segment)
+            suffix = self._suffix(segments, segment)
+            taken = sums.energies.get((segment, Flow.IMPORT), ())
+            for price, rate, energy in zip(segment.tariff.prices, imports, taken, strict=False):
+                text = f"Import, {price.name}{suffix}"
+                amount = energy_amount(energy, rate, length)
+                found.append(_Draft(LineKind.IMPORT, text, price.name, energy, price.import_, amount))
+            for flow, words in _CREDITS.items():
+                given = sums.energies.get((segment, flow), ())
+                for number, energy in enumerate(given):
+                    if energy:
+                        name = segment.tariff.prices[number].name
+                        amount = -energy_amount(energy, credits_[number], length)
+                        text = f"{words}, {name}{suffix}"
+                        found.append(_Draft(LineKind.CREDIT, text, name, energy, credit_prices[number], amount))
+        return found
+
+    def _prices(self, segment: Segment) -> tuple[list[int], list[int], tuple[Decimal, ...]]:
+        """Return the prices of import and credit in millionths of a dollar, and those of credit in dollars."""
+        if segment not in self._rates:
+            prices = self._policy.credit_prices(segment.tariff)
+            imports = [price_units(price.import_) for price in segment.tariff.prices]
+            self._rates[segment] = imports, [price_units(price) for price in prices], prices
+        return self._rates[segment]
+
+    @staticmethod
+    def _suffix(segments: Sequence[Segment], segment: Segment) -> str:
+        return f", {segment.tariff.label}" if len(segments) > 1 else ""
+
+
+def _information(sums: AccountSums) -> list[Line]:
+    """Return the lines without an amount: what was shared inside the microgrid, only as totals (C4)."""
+    each = (("taken from neighbours", sums.shared_in), ("given to neighbours", sums.shared_out))
+    return [
+        Line(kind=LineKind.INFORMATION, text=f"Shared within the microgrid, without charge: {words}", energy=energy)
+        for words, energy in each
+        if energy
+    ]
+
+
+def _union(spans: Sequence[tuple[Quarter, Quarter]]) -> list[tuple[Quarter, Quarter]]:
+    """Return spans that overlap or meet as one."""
+    found: list[tuple[Quarter, Quarter]] = []
+    for start, end in sorted(set(spans)):
+        if found and start <= found[-1][1]:
+            found[-1] = found[-1][0], max(found[-1][1], end)
+        else:
+            found.append((start, end))
+    return found

@@ -1,0 +1,170 @@
+"""The inputs of a run, whole, as it is stored: from them alone and the settled data the same bills follow again."""
+
+import json
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from commonwatt.model.units import AccountNumber
+from utility.billing.canonical import bill_bytes, canonical, digest_of, registry_content, registry_of
+from utility.billing.corrections import BilledMonth, Corrected, Earlier, with_corrections
+from utility.billing.inputs import Load, RunInputs
+from utility.billing.lines import Billed
+from utility.billing.run import Progress, Result, bills_of
+from utility.billing.tariffs.tariff import tariff_of
+from utility.registry.accounts import DatedRegistry
+
+
+@dataclass(frozen=True, kw_only=True)
+class EarlierMonth:
+    """A month with issued bills, as a run stores it.
+
+    Attributes:
+        month: The month.
+        bases: The bases that its bills had, dollars.
+        billed: What was billed for it.
+    """
+
+    month: str
+    bases: Mapping[AccountNumber, Decimal]
+    billed: Mapping[AccountNumber, BilledMonth]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoredRun:
+    """The inputs of a run.
+
+    Attributes:
+        month: The local month.
+        timezone: Its zone.
+        default: The name of the tariff of accounts without one.
+        code: The version of the program.
+        settled: The highest row number of settled data that counts.
+        previous: The number of the newest issued run; its bills' bases are used. 0: there is none.
+        tariffs: The canonical JSON of each published version.
+        registry: Meters and accounts.
+        bases: The accounts' own bases, dollars.
+        earlier: The months to correct, the oldest first.
+    """
+
+    month: str
+    timezone: str
+    default: str
+    code: str
+    settled: int
+    previous: int
+    tariffs: tuple[str, ...]
+    registry: DatedRegistry = field(repr=False)
+    bases: Mapping[AccountNumber, Decimal] = field(default_factory=dict, repr=False)
+    earlier: tuple[EarlierMonth, ...] = ()
+
+    def inputs(self) -> RunInputs:
+        """Return the inputs of the month's own bills."""
+        return self._of(self.month, self.bases)
+
+    def corrected(self) -> list[Earlier]:
+        """Return the months to correct."""
+        return [Earlier(inputs=self._of(each.month, each.bases), billed=each.billed) for each in self.earlier]
+
+    def _of(self, month: str, bases: Mapping[AccountNumber, Decimal]) -> RunInputs:
+        return RunInputs(
+            month=month,
+            timezone=self.timezone,
+            registry=self.registry,
+            tariffs=tuple(tariff_of(text) for text in self.tariffs),
+            default=self.default,
+            bases=bases,
+        )
+
+    def pack(self) -> bytes:
+        """Return the inputs as compressed canonical JSON."""
+        content = vars(self) | {
+            "registry": registry_content(self.registry),
+            "bases": _by_text(self.bases),
+            "earlier": [
+                {
+                    "month": each.month,
+                    "bases": _by_text(each.bases),
+                    "billed": {str(n): [b.cents, b.taken, b.given] for n, b in sorted(each.billed.items())},
+                }
+                for each in self.earlier
+            ],
+        }
+        return zlib.compress(canonical(content))
+
+
+def unpack_run(data: bytes) -> StoredRun:
+    """Return the inputs that ``pack`` wrote."""
+    content = json.loads(zlib.decompress(data))
+    earlier = tuple(
+        EarlierMonth(
+            month=each["month"],
+            bases=_by_number(each["bases"]),
+            billed={int(n): BilledMonth(cents=c, taken=t, given=g) for n, (c, t, g) in each["billed"].items()},
+        )
+        for each in content.pop("earlier")
+    )
+    registry, bases = registry_of(content.pop("registry")), _by_number(content.pop("bases"))
+    tariffs = tuple(content.pop("tariffs"))
+    return StoredRun(**content, registry=registry, bases=bases, earlier=earlier, tariffs=tariffs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Computed:
+    """What a run made.
+
+    Attributes:
+        billed: The bills, by account.
+        contents: The bills as canonical JSON, by account.
+        digest: The SHA-256 over all of them.
+        figures: Sums, for people.
+    """
+
+    billed: Mapping[AccountNumber, Billed]
+    contents: Mapping[AccountNumber, bytes]
+    digest: str
+    figures: Mapping[str, Any]
+
+
+def computed(run: StoredRun, load: Load, progress: Progress | None = None) -> Computed:
+    """Return the bills of a run; the same inputs give the same bytes."""
+    inputs = run.inputs()
+    result = bills_of(inputs, load, progress)
+    corrected = with_corrections(inputs, result, run.corrected(), load, progress)
+    contents = {number: bill_bytes(each.bill) for number, each in corrected.billed.items()}
+    return Computed(
+        billed=corrected.billed,
+        contents=contents,
+        digest=digest_of(contents.values()),
+        figures=_figures(result, corrected),
+    )
+
+
+def _figures(result: Result, corrected: Corrected) -> dict[str, Any]:
+    bills = [each.bill for each in corrected.billed.values()]
+    lines = [line for bill in bills for line in bill.lines]
+    amounts = {kind: str(sum((line.amount for line in lines if line.kind == kind), Decimal(0))) for kind in _KINDS}
+    return amounts | {
+        "bills": len(bills),
+        "total": str(sum((bill.total for bill in bills), Decimal(0))),
+        "open_corrections": str(Decimal(corrected.open_cents).scaleb(-2)),
+        "provisional": sum(bill.provisional > 0 for bill in bills),
+        "estimated": sum(bill.estimated > 0 for bill in bills),
+        "missing": sum(bill.missing > 0 for bill in bills),
+        "given_mwh": result.sums.given,
+        "kept_by_town_mwh": result.sums.kept,
+        "taken_by_nobody_mwh": result.sums.unheld,
+    }
+
+
+_KINDS = ("base", "import", "credit", "lapsed", "correction")
+
+
+def _by_text(bases: Mapping[AccountNumber, Decimal]) -> dict[str, str]:
+    return {str(number): str(base) for number, base in sorted(bases.items())}
+
+
+def _by_number(bases: Mapping[str, str]) -> dict[AccountNumber, Decimal]:
+    return {int(number): Decimal(base) for number, base in bases.items()}

@@ -1,0 +1,1 @@
+"""Tariffs: the TOML that people write, its checks, and the prices of quarter-hours."""

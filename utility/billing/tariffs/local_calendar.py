@@ -1,0 +1,81 @@
+"""Local dates and times as quarters: months, and times that a change of the clocks skips or repeats."""
+
+import re
+from datetime import UTC, date, datetime
+from zoneinfo import ZoneInfo
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.units import QUARTER_S, Quarter
+
+_MONTH = re.compile(r"(\d{4})-(\d{2})")
+
+
+def local_moment(time: datetime, zone: ZoneInfo) -> datetime:
+    """Return a local time with its offset; one that has an offset is returned unchanged.
+
+    Raises:
+        ValueError: The local time does not exist, or exists twice, because the clocks change.
+    """
+    if time.tzinfo is not None:
+        return time
+    early, late = (time.replace(tzinfo=zone, fold=fold) for fold in (0, 1))
+    if early.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != time:
+        raise ValueError(f"{time:%H:%M} does not exist on {time:%Y-%m-%d} in {zone.key}: the clocks skip it")
+    if early.utcoffset() != late.utcoffset():
+        raise ValueError(
+            f"{time:%H:%M} exists twice on {time:%Y-%m-%d} in {zone.key}: write the one that is meant with its offset, "
+            f"{early.isoformat()} or {late.isoformat()}"
+        )
+    return early
+
+
+def quarter_at(time: datetime, zone: ZoneInfo) -> Quarter:
+    """Return the quarter that begins at a local time.
+
+    Raises:
+        ValueError: The time does not exist, exists twice, or begins no quarter-hour.
+    """
+    seconds = local_moment(time, zone).timestamp()
+    if seconds % QUARTER_S:
+        raise ValueError(f"{time:%H:%M:%S} begins no quarter-hour")
+    return int(seconds) // QUARTER_S
+
+
+def midnight(day: date, zone: ZoneInfo) -> Quarter:
+    """Return the quarter that begins a local day."""
+    return quarter_at(datetime(day.year, day.month, day.day), zone)  # noqa: DTZ001 - local, and the zone is beside it
+
+
+def local_text(quarter: Quarter, zone: ZoneInfo) -> str:
+    """Return the local date and time at which a quarter begins, as in 2026-11-15 00:00."""
+    return datetime.fromtimestamp(quarter * QUARTER_S, zone).strftime("%Y-%m-%d %H:%M")
+
+
+def month_of(quarter: Quarter, zone: ZoneInfo) -> str:
+    """Return the local month of a quarter, as in 2026-11."""
+    return datetime.fromtimestamp(quarter * QUARTER_S, zone).strftime("%Y-%m")
+
+
+def month_before(month: str) -> str:
+    """Return the month before."""
+    year, number = parse_month(month)
+    return f"{year - (number == 1):04d}-{(number - 2) % 12 + 1:02d}"
+
+
+def month_quarters(month: str, zone: ZoneInfo) -> tuple[Quarter, Quarter]:
+    """Return the first quarter of a local month and the one after its last."""
+    year, number = parse_month(month)
+    after = date(year + number // 12, number % 12 + 1, 1)
+    return midnight(date(year, number, 1), zone), midnight(after, zone)
+
+
+def parse_month(month: str) -> tuple[int, int]:
+    """Return year and month.
+
+    Raises:
+        ConfigError: The text is no month.
+    """
+    found = _MONTH.fullmatch(month)
+    if found is None or not 1 <= int(found[2]) <= 12 or not 1970 < int(found[1]) < 2100:
+        raise ConfigError(f"{month}: is no month; write it as 2026-11")
+    return int(found[1]), int(found[2])
