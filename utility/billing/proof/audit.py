@@ -1,0 +1,202 @@
+"""An auditor's checks of a month, from all leaves, the boundary meters, and the head (C5): nothing of the utility's.
+
+The leaves file has one JSON value a line: the head, then the boundaries, then each leaf with its salt. It names every
+account's energy and amount: it is for auditors alone.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+
+from commonwatt.model.units import MicrogridId, MilliwattHours
+from utility.billing.proof.canonical import Json, canonical, plain
+from utility.billing.proof.head import check_code, digest, totals
+from utility.billing.proof.leaf import TOWN, Leaf
+from utility.billing.proof.tree import leaf_hash, root
+
+
+@dataclass(frozen=True, kw_only=True)
+class Boundary:
+    """The boundary meters of a microgrid in the month.
+
+    Attributes:
+        microgrid: The microgrid.
+        imported: From the town, through the boundary's meter.
+        exported: To the town.
+        allowed: By how much members and boundary may differ: what the resolution of readings, averages and the stated
+            losses of the loop explain (docs/settlement.md).
+    """
+
+    microgrid: MicrogridId
+    imported: MilliwattHours
+    exported: MilliwattHours
+    allowed: MilliwattHours
+
+
+@dataclass(frozen=True, kw_only=True)
+class Audit:
+    """What an audit found.
+
+    Attributes:
+        leaves: The leaves read.
+        bills: Bills among them.
+        microgrids: Microgrids compared with their boundary.
+        largest: The largest difference of members and boundary, milliwatt-hours, imports or exports.
+        faults: What is wrong, in words with its place; empty: nothing.
+        code: The check code of the head, to be compared with printed bills.
+    """
+
+    leaves: int
+    bills: int
+    microgrids: int
+    largest: MilliwattHours
+    faults: tuple[str, ...]
+    code: str
+
+
+def leaves_file(head: Json, boundaries: Sequence[Boundary], leaves: Iterable[Leaf]) -> Iterator[str]:
+    """Return the lines of the leaves file."""
+    yield _line({"head": head})
+    yield _line({"boundaries": stated(boundaries)})
+    for leaf in leaves:
+        yield _line({"leaf": leaf.content, "salt": leaf.salt.hex()})
+
+
+def stated(boundaries: Sequence[Boundary]) -> Json:
+    """Return the boundaries as the head commits to them, by ``digest``."""
+    return [plain(each) for each in sorted(boundaries, key=lambda each: each.microgrid)]
+
+
+def audit(lines: Iterable[str]) -> Audit:
+    """Return what is wrong with a month.
+
+    Raises:
+        ValueError: The file can't be read; the text names the line.
+    """
+    records = [_read(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if len(records) < 3 or "head" not in records[0] or "boundaries" not in records[1]:
+        raise ValueError("line 1 is not a head, line 2 has no boundaries, or there is no leaf")
+    head, boundaries = records[0]["head"], records[1]["boundaries"]
+    try:
+        contents = [record["leaf"] for record in records[2:]]
+        hashes = [leaf_hash(bytes.fromhex(record["salt"]), canonical(record["leaf"])) for record in records[2:]]
+        differences = list(_boundary(boundaries, contents))
+        faults = [
+            *_root(head, hashes),
+            *_totals(head, contents),
+            *(fault for content in contents for fault in _bill(content, head["month"])),
+            *_twice(contents),
+            *([] if head.get("boundaries") == digest(boundaries) else ["the head has other boundaries than the file"]),
+            *(fault for _, fault in differences if fault),
+        ]
+        bills = sum(content["bill"] is not None for content in contents)
+    except (KeyError, TypeError, AttributeError) as missing:
+        raise ValueError(f"a record of the file lacks a key or has another form: {missing}") from missing
+    return Audit(
+        leaves=len(contents),
+        bills=bills,
+        microgrids=len(boundaries),
+        largest=max((difference for difference, _ in differences), default=0),
+        faults=tuple(faults),
+        code=check_code(head),
+    )
+
+
+def _root(head: Json, hashes: Sequence[bytes]) -> Iterator[str]:
+    if head["leaves"] != len(hashes):
+        yield f"the head counts {head['leaves']} leaves, the file has {len(hashes)}"
+    found = root(hashes).hex()
+    if found != head["root"]:
+        yield f"the root of the leaves is {found}, the head has {head['root']}"
+
+
+def _totals(head: Json, contents: Sequence[Json]) -> Iterator[str]:
+    found = totals(contents)
+    if found == head["groups"]:
+        return
+    for ours, theirs in zip(found, head["groups"], strict=False):
+        for key in sorted({*ours, *theirs}):
+            if ours.get(key) != theirs.get(key):
+                yield f"totals of {', '.join(ours['customers'])}: {key} is {ours.get(key)}, the head {theirs.get(key)}"
+    if len(found) != len(head["groups"]):
+        yield f"the leaves make {len(found)} groups, the head has {len(head['groups'])}"
+
+
+def _bill(content: Json, month: str) -> Iterator[str]:
+    bill, account = content["bill"], content["account"]
+    if bill is None:
+        if account != TOWN:
+            yield f"account {account}: there is no bill"
+        return
+    if bill["account"] != account or bill["month"] != month:
+        yield f"account {account}: the bill is of account {bill['account']} for {bill['month']}"
+    found = sum((Decimal(line["amount"]) for line in bill["lines"]), Decimal(0))
+    if found != Decimal(bill["total"]):
+        yield f"account {account}: the lines sum to {found}, the bill says {bill['total']}"
+    if Decimal(bill["total"]) < 0:
+        yield f"account {account}: the total is negative: {bill['total']}"
+
+
+def _twice(contents: Sequence[Json]) -> Iterator[str]:
+    """Yield accounts with several leaves, and meters that several leaves have in the same quarter."""
+    accounts, spans = [content["account"] for content in contents], defaultdict(list)
+    yield from (
+        f"account {account}: there are several leaves"
+        for account, following in pairwise(accounts)
+        if account >= following
+    )
+    for content in contents:
+        for meter in content["meters"]:
+            spans[meter["meter"]].append((meter["first"], meter["first"] + meter["quarters"], content["account"]))
+    for name, held in spans.items():
+        held.sort()
+        for (_, end, one), (start, _, other) in pairwise(held):
+            if start < end:
+                yield f"meter {name}: accounts {one} and {other} both have it in quarter {start}"
+
+
+def _boundary(boundaries: Sequence[Json], contents: Sequence[Json]) -> Iterator[tuple[MilliwattHours, str]]:
+    """Yield each difference of the members of a microgrid to its boundary, and what is wrong with it, or nothing."""
+    sums: dict[MicrogridId, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    for content in contents:
+        for meter in content["meters"]:
+            for name, energy in meter["sums_mwh"].items():
+                sums[meter["microgrid"]][name] += energy
+    for boundary in boundaries:
+        of = sums.pop(boundary["microgrid"], {})
+        for name in ("imported", "exported"):
+            difference = of.get(name, 0) - boundary[name]
+            yield (
+                abs(difference),
+                ""
+                if abs(difference) <= boundary["allowed"]
+                else f"microgrid {boundary['microgrid']}: its members {name} {of.get(name, 0)} mWh, its boundary "
+                f"{boundary[name]} mWh: {difference:+} mWh, and {boundary['allowed']} mWh are explained",
+            )
+        yield from _sharing(boundary["microgrid"], of)
+    for microgrid, of in sums.items():
+        yield 0, f"microgrid {microgrid}: there is no boundary to compare with"
+        yield from _sharing(microgrid, of)
+
+
+def _sharing(microgrid: MicrogridId, of: Mapping[str, MilliwattHours]) -> Iterator[tuple[MilliwattHours, str]]:
+    given, received = of.get("shared_out", 0), of.get("shared_in", 0)
+    if given != received:
+        yield 0, f"microgrid {microgrid}: members shared {given} mWh and received {received} mWh"
+
+
+def _line(value: Json) -> str:
+    return canonical(value).decode("ascii")
+
+
+def _read(number: int, line: str) -> Json:
+    try:
+        found = json.loads(line)
+    except ValueError as fault:
+        raise ValueError(f"line {number}: {fault}") from None
+    if not isinstance(found, dict):
+        raise ValueError(f"line {number}: not an object")
+    return found

@@ -1,0 +1,112 @@
+"""The content of a leaf: a bill, its customer's kind, and the settled quarter-hours that it was computed from."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import AccountNumber, MicrogridId, MilliwattHours, Quarter
+from commonwatt.settlement.settled import Quantity
+from utility.billing.bill import Bill
+from utility.billing.proof.canonical import Json, canonical, plain
+
+TOWN: AccountNumber = 0
+"""The leaf of meters without an account: their energy is the town's, and no bill goes with it."""
+
+QUANTITIES = {quantity.name.lower(): quantity for quantity in Quantity}
+"""The quantities by their names in leaves and receipts."""
+
+Course: TypeAlias = NDArray[np.int64]
+"""Milliwatt-hours, one for each quarter."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class MeterQuarters:
+    """The settled quarter-hours of a meter while one account had it, without a gap.
+
+    Attributes:
+        meter: The meter.
+        microgrid: Its microgrid.
+        first: The first quarter.
+        energies: By quantity; a quantity that the meter does not have is absent.
+        quality: ``SettledQuality`` of each quarter, uint8.
+        provisional: The number of quarters that may still change.
+    """
+
+    meter: MeterId
+    microgrid: MicrogridId
+    first: Quarter
+    energies: Mapping[Quantity, Course]
+    quality: NDArray[np.uint8]
+    provisional: int = 0
+
+    def digest(self) -> str:
+        """Return the SHA-256 of energies and quality, in hexadecimal.
+
+        Energies come by the name of their quantity, each as a signed 8-byte number, highest byte first; then the
+        qualities, one byte each.
+        """
+        made = hashlib.sha256()
+        for _, quantity in sorted(QUANTITIES.items()):
+            if quantity in self.energies:
+                made.update(self.energies[quantity].astype(">i8").tobytes())
+        made.update(self.quality.astype(np.uint8).tobytes())
+        return made.hexdigest()
+
+    def sums(self) -> dict[str, MilliwattHours]:
+        """Return the sum of each quantity by its name."""
+        return {
+            name: int(self.energies[quantity].sum())
+            for name, quantity in sorted(QUANTITIES.items())
+            if quantity in self.energies
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Leaf:
+    """A leaf.
+
+    Attributes:
+        account: The account; ``TOWN`` for meters without one.
+        content: What is hashed, as plain JSON: ``account``, ``customer``, ``bill`` and ``meters``.
+        salt: 32 secret bytes.
+    """
+
+    account: AccountNumber
+    content: Json
+    salt: bytes
+
+    def canonical(self) -> bytes:
+        """Return the bytes that are hashed after the salt."""
+        return canonical(self.content)
+
+
+def content_of(account: AccountNumber, customer: str, bill: Bill | None, meters: tuple[MeterQuarters, ...]) -> Json:
+    """Return the content of a leaf.
+
+    Args:
+        account: The account.
+        customer: The kind of its place, such as ``house``.
+        bill: Its bill; ``None`` for ``TOWN``.
+        meters: The quarter-hours of its meters in the month.
+    """
+    return {
+        "account": account,
+        "customer": customer,
+        "bill": plain(bill),
+        "meters": [
+            {
+                "meter": str(each.meter),
+                "microgrid": each.microgrid,
+                "first": each.first,
+                "quarters": len(each.quality),
+                "sums_mwh": each.sums(),
+                "sha256": each.digest(),
+            }
+            for each in sorted(meters, key=lambda each: (each.meter, each.first))
+        ],
+    }
