@@ -129,7 +129,7 @@ def _option(param: Any, hint: object) -> Option:
         notes.append("may be given several times")
     return Option(
         names=(param.name.upper(),) if is_argument else tuple(param.opts),
-        value="" if switch or is_argument else _value(hint, param.opts[0]),
+        value="" if switch or is_argument else param.metavar or _value(hint, param.opts[0]),
         text=" ".join((param.help or "").split()),
         note="; ".join(notes),
     )

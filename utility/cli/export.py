@@ -12,29 +12,33 @@ from rich.console import Console
 from rich.progress import Progress
 
 from commonwatt.model.exceptions import ConfigError, StoreError
-from commonwatt.model.times import LOCAL_FORMS, parse_time
+from commonwatt.model.times import LOCAL_FORMS
+from commonwatt.model.units import EpochSeconds
 from commonwatt.model.words import counted
 from commonwatt.runtime.allocator import keep_freed_memory
 from commonwatt.runtime.clock import Clock
 from commonwatt.runtime.interrupts import stop_told
 from commonwatt.runtime.service import errors_reported, flowing
 from commonwatt.sqlite.damage import is_full
-from utility.cli.options import ConfigOption, from_file
+from utility.cli.options import ConfigOption, from_file, time_of
 from utility.exports.columns import Rows, count_of
 from utility.exports.exports import Asked, Export, events_export, readings_export
 from utility.exports.folder import ExportFolder
 from utility.exports.resolutions import Resolution
 from utility.exports.selection import Selection
 from utility.exports.writers import Format, make_writer, require
-from utility.jobs.calendar_periods import NEW_YORK
 from utility.store.database import Database
 
 app = typer.Typer(
     help="Export stored data as Parquet, CSV or JSON lines, by month; a stopped export goes on.", no_args_is_help=True
 )
 
-FromOption = Annotated[str, typer.Option("--from", help=f"The first moment: {LOCAL_FORMS}.")]
-ToOption = Annotated[str, typer.Option("--to", help="The moment after the last, in the same forms.")]
+FromOption = Annotated[
+    int, typer.Option("--from", parser=time_of, metavar="TIME", help=f"The first moment: {LOCAL_FORMS}.")
+]
+ToOption = Annotated[
+    int, typer.Option("--to", parser=time_of, metavar="TIME", help="The moment after the last, in the same forms.")
+]
 FormatOption = Annotated[Format, typer.Option("--format", help="The files' format.")]
 OutOption = Annotated[
     Path | None,
@@ -98,7 +102,7 @@ def events(
 def _run(
     config: Path,
     make: _Make,
-    times: tuple[str, str],
+    times: tuple[EpochSeconds, EpochSeconds],
     selected: tuple[list[str] | None, list[str] | None, list[int] | None],
     resolution: Resolution,
     out: Path | None,
@@ -110,10 +114,9 @@ def _run(
         require(form)
         if out is None and form is Format.PARQUET:
             raise ConfigError("--out: Parquet needs a folder; csv and jsonl can go to standard output")
-        start, end = (parse_time(text, name, NEW_YORK) for text, name in zip(times, ("--from", "--to"), strict=True))
         meters, microgrids, accounts = selected
         selection = Selection(meters=meters or (), microgrids=microgrids or (), accounts=accounts or ())
-        asked = Asked(start=start, end=end, selection=selection, resolution=resolution)
+        asked = Asked(start=times[0], end=times[1], selection=selection, resolution=resolution)
         with from_file(config) as (database, clock):
             export = make(database, asked)
             if out is None:

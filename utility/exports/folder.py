@@ -107,7 +107,7 @@ class ExportFolder:
         """
         counted = 0
         with replacing(self._path / name) as file:
-            hashed = Hashed(file)
+            hashed = Hashed(file.write)
             writer = make_writer(form, cast("BinaryIO", hashed), table)
             for some in rows:
                 counted += count_of(some)
@@ -149,17 +149,18 @@ class Hashed:
 
     closed = False
 
-    def __init__(self, file: BinaryIO | None, take: Callable[[bytes], object] | None = None) -> None:
+    def __init__(self, take: Callable[[bytes], object]) -> None:
+        """Hand the bytes of each write to a function."""
         self.hash = hashlib.sha256()
         self.length = 0
-        self._write = take or cast("BinaryIO", file).write
+        self._take = take
 
     def write(self, data: bytes) -> int:
         """Write bytes."""
         content = bytes(data)
         self.hash.update(content)
         self.length += len(content)
-        self._write(content)
+        self._take(content)
         return len(content)
 
     def tell(self) -> int:
