@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from commonwatt.cli.tables import is_wide, show
+from commonwatt.model.times import FORMS
 from commonwatt.protocol.dead_letter_words import counts_of, row_of
 from commonwatt.protocol.dead_letters import Kept
 
@@ -16,7 +17,7 @@ ReasonOption = Annotated[
 ]
 SinceOption = Annotated[
     str | None,
-    typer.Option("--since", help="Only dead letters received since then: epoch seconds, or an age (90m, 24h, 7d)."),
+    typer.Option("--since", help=f"Only what came since then: an age (90m, 24h, 7d), {FORMS}."),
 ]
 CountsOption = Annotated[bool, typer.Option("--counts", help="Only the number of dead letters, by reason.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=10_000, help="The most dead letters to show.")]

@@ -7,6 +7,7 @@ from commonwatt.codec.packing import unpack
 from commonwatt.model.exceptions import ConfigError, ProtocolError
 from commonwatt.model.ids import parse_id
 from commonwatt.model.records import EVENT_BYTES, HISTORY_BYTES, Rejection, State, unpack_event, unpack_history
+from commonwatt.model.times import parse_time
 from commonwatt.model.units import QUARTER_S, EpochSeconds
 from commonwatt.model.words import moment, near
 from commonwatt.protocol.batches import unpack_batch, unpack_batch_ack
@@ -143,7 +144,7 @@ def wanted(meter: str | None, reason: str | None, since: str | None, now: EpochS
     Args:
         meter: A meter's id in decimal.
         reason: A reason's name or number.
-        since: Epoch seconds, or a time ago such as 90m, 24h or 7d.
+        since: A time (``parse_time``), or a time ago such as 90m, 24h or 7d.
         now: The time.
         state: Only in this state; empty: any.
 
@@ -170,11 +171,12 @@ def _numbers(reason: str) -> tuple[int, ...]:
 
 def _since(text: str, now: EpochSeconds) -> EpochSeconds:
     units = {"m": 60, "h": 3600, "d": 86_400}
-    if text.isdecimal() and len(text) <= 10:
-        return int(text)
     if text[:-1].isdecimal() and len(text) <= 10 and text[-1:] in units:
         return max(0, now - int(text[:-1]) * units[text[-1]])
-    raise ConfigError(f"--since: {text!r} is neither epoch seconds nor a time ago, such as 90m, 24h or 7d")
+    try:
+        return parse_time(text, "--since")
+    except ConfigError as error:
+        raise ConfigError(f"{error}, or a time ago, such as 90m, 24h or 7d") from error
 
 
 def counts_of(rows: Sequence[tuple[int, str, int]]) -> list[dict[str, object]]:

@@ -20,6 +20,7 @@ from benchmarks.__main__ import BENCHMARKS
 from benchmarks.report import kept, made_page
 from commonwatt.cli.main import make_app
 from commonwatt.demo.report import KEYS
+from harness.docs.exports import exports_page
 from harness.docs.metrics import all_metrics
 from harness.docs.presets import adapters_page
 from harness.docs.reliability import reliability_page
@@ -36,6 +37,7 @@ def pages() -> dict[str, Callable[[], str]]:
         "adapters.md": adapters_page,
         "benchmarks.md": benchmarks_page,
         "commands.md": commands_page,
+        "exports.md": exports_page,
         "metrics.md": metrics_page,
         "reliability.md": reliability_page,
         "report.md": report_page,
@@ -127,7 +129,7 @@ def _option(param: Any, hint: object) -> Option:
         notes.append("may be given several times")
     return Option(
         names=(param.name.upper(),) if is_argument else tuple(param.opts),
-        value="" if switch or is_argument else _value(hint, param.opts[0]),
+        value="" if switch or is_argument else param.metavar or _value(hint, param.opts[0]),
         text=" ".join((param.help or "").split()),
         note="; ".join(notes),
     )

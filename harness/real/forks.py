@@ -34,6 +34,7 @@ _LOADED = (
     "gateway.shell",
     "meter_sim.cli",
     "meter_sim.fleet",
+    "utility.cli.export",
     "utility.cli.main",
     "utility.shell",
 )

@@ -1,6 +1,6 @@
 """The utility's API (K4, U1): stored data and status for programs and people; see /docs and /openapi.json.
 
-Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text. The endpoints only read. They run
+Times in answers are UTC epoch seconds, energies milliwatt-hours, ids decimal text. The endpoints only read. They run
 on threads, each with a connection of its own.
 """
 
@@ -17,10 +17,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from commonwatt.model.blocks import Blocks
 from commonwatt.model.exceptions import ConfigError
 from commonwatt.model.records import RecordType
-from commonwatt.model.units import MAX_EPOCH, QUARTER_S, SLOT_S
+from commonwatt.model.units import QUARTER_S, SLOT_S
 from commonwatt.protocol.dead_letter_words import row_of, wanted
 from commonwatt.protocol.topics import MICROGRID_PATTERN
 from commonwatt.runtime.clock import Clock
+from utility.api.exports import add_exports
+from utility.api.moments import Moment
 from utility.api.page import POLICY, page, runbooks_page
 from utility.core import Refused
 from utility.health import Health
@@ -41,14 +43,13 @@ MAX_COMPLETENESS_S = 7 * 86_400
 
 log = logging.getLogger(__name__)
 
-_DESCRIPTION = "Times are UTC epoch seconds, energies milliwatt-hours, ids decimal text."
+_DESCRIPTION = "Times in answers are UTC epoch seconds, energies milliwatt-hours, ids decimal text."
 
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 MeterText = Annotated[str, Query(pattern="^[0-9]{1,20}$", description="A meter's id.")]
 TypeText = Annotated[str, Query(alias="type", description="A record type, by name or number.")]
 MicrogridName = Annotated[str, Query(pattern=f"^{MICROGRID_PATTERN}$", description="A microgrid's id.")]
 After = Annotated[int, Query(ge=0, lt=2**31, description="A meter's number.")]
-Moment = Annotated[int, Query(ge=0, le=MAX_EPOCH, description="UTC epoch seconds.")]
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,7 @@ def make_app(api: Api) -> FastAPI:
     _add_sharing(app, api)
     _add_completeness(app, api)
     _add_troubles(app, api)
+    add_exports(app, api.database)
 
     @app.exception_handler(SQLAlchemyError)
     def unreadable(_: Request, error: SQLAlchemyError) -> JSONResponse:

@@ -11,12 +11,13 @@ from pydantic import ValidationError
 from commonwatt.cli.dead_letter_options import JsonOption, LimitOption
 from commonwatt.cli.tables import show
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted, moment
 from commonwatt.protocol.controller_commands import ACTIONS, Action, ControllerCommand
 from commonwatt.runtime.service import errors_reported, flowing
 from utility.changes import OpenCommand
-from utility.cli.options import ConfigOption, from_file
+from utility.cli.options import ConfigOption, from_file, time_of
 from utility.store import reads
 from utility.store.open_commands import add_command
 from utility.store.registry import load_snapshot
@@ -41,10 +42,11 @@ def command(
         typer.Option("--for", help="For how many seconds. Needed by supply, notice, and `--state on`; else for ever."),
     ] = None,
     first: Annotated[
-        int | None, typer.Option(min=0, max=MAX_EPOCH, help="get: a second in the first quarter wanted, UTC epoch.")
+        int | None,
+        typer.Option(parser=time_of, metavar="TIME", help=f"get: a time in the first quarter wanted: {LOCAL_FORMS}."),
     ] = None,
     last: Annotated[
-        int | None, typer.Option(min=0, max=MAX_EPOCH, help="get: a second in the last quarter wanted.")
+        int | None, typer.Option(parser=time_of, metavar="TIME", help="get: a time in the last quarter wanted.")
     ] = None,
     collect_s: Annotated[int | None, typer.Option(help="schedule: seconds between collections.")] = None,
     levels_s: Annotated[int | None, typer.Option(help="schedule: seconds between requests for levels.")] = None,
@@ -63,7 +65,7 @@ def command(
         list[str] | None, typer.Option(help="sharing: a donor's weight, METER=1 to 1000; may be given several times.")
     ] = None,
     from_time: Annotated[
-        int | None, typer.Option("--from", help="sharing: from when, UTC epoch seconds; else at once.")
+        int | None, typer.Option("--from", parser=time_of, metavar="TIME", help="sharing: from when; else at once.")
     ] = None,
     state: Annotated[str | None, typer.Option(help="reduce, isolate: `on` or `off`.")] = None,
     supply: Annotated[
@@ -81,7 +83,7 @@ def command(
     Prints the command's id and content; `commonwatt utility commands` shows its outcome.
 
     Examples: `command r001 aggregate --at meters --mode lossy --for 600`, `command r001 schedule --relay-s 900`,
-    `command r001 schedule --reset`, `command r001 get --first 1790000000 --last 1790003600`,
+    `command r001 schedule --reset`, `command r001 get --first 2026-11-01T04:00Z --last 2026-11-01T05:00Z`,
     `command r001 supply --supply LOW --for 3600`, `command r001 isolate --state on --for 7200`.
     """
     given = {"collect_s": collect_s, "levels_s": levels_s, "relay_s": relay_s, "compact_s": compact_s}

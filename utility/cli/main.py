@@ -14,6 +14,7 @@ from commonwatt.codec import dumps
 from commonwatt.config.database_url import database_fault
 from commonwatt.identity.devices import load_tokens
 from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.times import LOCAL_FORMS
 from commonwatt.model.units import MAX_EPOCH, QUARTER_S
 from commonwatt.model.words import counted
 from commonwatt.protocol.topics import UTILITY
@@ -24,7 +25,7 @@ from utility.cli import gateway_commands
 from utility.cli import supply as cli_supply
 from utility.cli import upkeep as cli_upkeep
 from utility.cli import views as cli_views
-from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database
+from utility.cli.options import ConfigOption, from_file, load, opened, place_of_database, time_of
 from utility.registry.enrolment import enrol, refuse_moved
 from utility.store import reads
 from utility.store.accounts import accounts_at
@@ -126,8 +127,10 @@ def register(
 @flowing
 def dump(
     config: ConfigOption,
-    start: Annotated[int, typer.Option(min=0, max=MAX_EPOCH, help="First second, UTC epoch; whole quarters.")] = 0,
-    end: Annotated[int, typer.Option(min=0, max=MAX_EPOCH, help="Second after the last.")] = MAX_EPOCH,
+    start: Annotated[
+        int, typer.Option(parser=time_of, metavar="TIME", help=f"First moment, whole quarters: {LOCAL_FORMS}.")
+    ] = 0,
+    end: Annotated[int, typer.Option(parser=time_of, metavar="TIME", help="The moment after the last.")] = MAX_EPOCH,
 ) -> None:
     """Write every joined block and every event as JSON lines, for comparison with meters and gateways.
 

@@ -9,12 +9,24 @@ import typer
 
 from commonwatt.config.files import load_settings, place_of
 from commonwatt.config.settings import UtilitySettings
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.times import parse_time
+from commonwatt.model.units import EpochSeconds
 from commonwatt.runtime.clock import Clock, load_clock
+from utility.jobs.calendar_periods import NEW_YORK
 from utility.store.database import Database, open_database
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="The utility's file (TOML); its one table is called utility.")
 ]
+
+
+def time_of(text: str) -> EpochSeconds:
+    """Return the time that an option's text gives; a local one is of the town's zone."""
+    try:
+        return parse_time(text, "", NEW_YORK)
+    except ConfigError as error:
+        raise typer.BadParameter(str(error).removeprefix(": ")) from error
 
 
 def load(config: Path) -> tuple[UtilitySettings, Clock]:

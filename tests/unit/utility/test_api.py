@@ -1,15 +1,12 @@
-import asyncio
 import re
-from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
 from commonwatt.model.records import EventRecord
 from commonwatt.protocol.batches import BatchRefusal
 from commonwatt.protocol.heartbeats import Heartbeat, Month
 from commonwatt.runtime.clock import Clock
+from harness.network.application import Client
 from harness.real import databases
 from harness.worlds.sent import append, blocks
 from harness.worlds.utility import a_heartbeat
@@ -28,20 +25,6 @@ kind = databases.both_kinds
 QUARTER = 2_000_000
 BEGIN = QUARTER * 900
 MONTH = Month(used=(5, 7), allowance=10)
-
-
-class Client:
-    """Asks the application without a network."""
-
-    def __init__(self, app: FastAPI) -> None:
-        self._transport = httpx.ASGITransport(app=app)
-
-    def get(self, path: str, params: dict[str, Any] | None = None) -> httpx.Response:
-        async def ask() -> httpx.Response:
-            async with httpx.AsyncClient(transport=self._transport, base_url="http://utility") as client:
-                return await client.get(path, params=params)
-
-        return asyncio.run(ask())
 
 
 @pytest.fixture
@@ -79,6 +62,17 @@ def test_readings_are_the_slots_in_the_range(client: Client, database: Database)
     assert same.json() == answer.json()
 
 
+def test_times_may_be_iso_8601(client: Client, database: Database) -> None:
+    Writer(database).commit([append(blocks({0: 5}))])
+    ranges = ((BEGIN, BEGIN + 60), ("2027-01-15T08:00Z", "2027-01-15T03:01:00-05:00"))
+    answers = [client.get("/readings", {"meter": "10001", "start": start, "end": end}) for start, end in ranges]
+    assert answers[0].json() == answers[1].json()
+    assert answers[0].json()["readings"] == [[BEGIN, 5, 2]]
+    # A plus sign that is not encoded is a space.
+    spaced = client.get("/readings?meter=10001&start=2027-01-15T08:00:00+00:00&end=2027-01-15T03:01")
+    assert spaced.json() == answers[0].json()
+
+
 @pytest.mark.parametrize(
     ("query", "code", "says"),
     [
@@ -87,7 +81,8 @@ def test_readings_are_the_slots_in_the_range(client: Client, database: Database)
         ("meter=10001&start=15&end=15", 422, "end must be after start"),
         ("meter=10001&start=0&end=9999999", 422, "7 days"),
         ("meter=10001&start=0&end=15&type=heat", 422, "generation (1)"),
-        ("meter=10001&start=-1&end=15", 422, "greater"),
+        ("meter=10001&start=-1&end=15", 422, "is no time; give ISO 8601"),
+        ("meter=10001&start=2027-03-14T02:30&end=15", 422, "does not exist in America/New_York"),
         ("start=0&end=15", 422, "required"),
     ],
 )

@@ -32,11 +32,41 @@ PATHS = (
     "/gaps",
     "/commands",
     "/status",
+    "/export/readings",
+    "/export/events",
 )
-NAMES = ("meter", "type", "start", "end", "microgrid", "after", "limit", "reason", "since", "state", "more")
+NAMES = (
+    "meter",
+    "type",
+    "start",
+    "end",
+    "microgrid",
+    "after",
+    "limit",
+    "reason",
+    "since",
+    "state",
+    "more",
+    "account",
+    "format",
+    "resolution",
+)
 VALUES = st.one_of(
     st.sampled_from(
-        ["10001", "r001", "through", "3", str(BEGIN), str(BEGIN + 900), "quarantined", "implausible", "0", "1000"]
+        [
+            "10001",
+            "r001",
+            "through",
+            "3",
+            str(BEGIN),
+            str(BEGIN + 900),
+            "quarantined",
+            "implausible",
+            "0",
+            "1000",
+            "csv",
+            "1d",
+        ]
     ),
     st.integers().map(str),
     st.sampled_from([2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64, 10**19, -1, 10**400]).map(str),

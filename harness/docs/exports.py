@@ -1,0 +1,35 @@
+"""Makes the data dictionary in ``docs/exports.md`` from the tables' columns; a test compares the two."""
+
+from pathlib import Path
+
+from utility.exports.columns import TABLES, Table
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "exports.md"
+
+_BEGIN, _END = "<!-- columns: made by `make docs` -->\n", "<!-- end of columns -->\n"
+
+
+def exports_page() -> str:
+    """Return ``docs/exports.md`` as it is, with its data dictionary made anew."""
+    before, _, rest = PAGE.read_text(encoding="utf-8").partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    return f"{before}{_BEGIN}\n{dictionary()}\n{_END}{after}"
+
+
+def dictionary() -> str:
+    """Return the columns of every table."""
+    return "\n".join(_section(table) for table in TABLES)
+
+
+def _section(table: Table) -> str:
+    lines = [
+        f"### `{table.name}`",
+        "",
+        f"{table.about} Sorted by {', '.join(f'`{name}`' for name in table.order)}.",
+        "",
+    ]
+    lines += ["| column | type | meaning |", "|---|---|---|"]
+    for column in table.columns:
+        kind = f"{column.kind}{', or none' if column.nullable else ''}"
+        lines.append(f"| `{column.name}` | {kind} | {column.meaning} |")
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,30 @@
+"""Times in the API's parameters."""
+
+import re
+from typing import Annotated
+
+from fastapi import Query
+from pydantic import BeforeValidator, WithJsonSchema
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.times import LOCAL_FORMS, parse_time
+from utility.jobs.calendar_periods import NEW_YORK
+
+_LOST_PLUS = re.compile(r"(T[\d:]+) (?=\d\d:?\d\d$)")
+
+
+def _moment(text: object) -> object:
+    """Return the time of a parameter; a plus sign that was not encoded arrives as a space."""
+    try:
+        return parse_time(_LOST_PLUS.sub(r"\1+", str(text)), "time", NEW_YORK)
+    except ConfigError as error:
+        raise ValueError(str(error).removeprefix("time: ")) from error
+
+
+Moment = Annotated[
+    int,
+    BeforeValidator(_moment),
+    WithJsonSchema({"type": "string"}),
+    Query(description=f"A time: {LOCAL_FORMS}."),
+]
+"""A time as a parameter, in epoch seconds."""

@@ -1,0 +1,194 @@
+"""``commonwatt export``: readings, events, settled quarter-hours and bills as files for other programs."""
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated, BinaryIO, TypeAlias, cast
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+
+from commonwatt.model.exceptions import ConfigError, StoreError
+from commonwatt.model.times import LOCAL_FORMS
+from commonwatt.model.units import EpochSeconds
+from commonwatt.model.words import counted
+from commonwatt.runtime.allocator import keep_freed_memory
+from commonwatt.runtime.clock import Clock
+from commonwatt.runtime.interrupts import stop_told
+from commonwatt.runtime.service import errors_reported, flowing
+from commonwatt.sqlite.damage import is_full
+from utility.cli.options import ConfigOption, from_file, time_of
+from utility.exports.columns import Rows, count_of
+from utility.exports.exports import Asked, Export, events_export, readings_export
+from utility.exports.folder import ExportFolder
+from utility.exports.resolutions import Resolution
+from utility.exports.selection import Selection
+from utility.exports.writers import Format, make_writer, require
+from utility.store.database import Database
+
+app = typer.Typer(
+    help="Export stored data as Parquet, CSV or JSON lines, by month; a stopped export goes on.", no_args_is_help=True
+)
+
+FromOption = Annotated[
+    int, typer.Option("--from", parser=time_of, metavar="TIME", help=f"The first moment: {LOCAL_FORMS}.")
+]
+ToOption = Annotated[
+    int, typer.Option("--to", parser=time_of, metavar="TIME", help="The moment after the last, in the same forms.")
+]
+FormatOption = Annotated[Format, typer.Option("--format", help="The files' format.")]
+OutOption = Annotated[
+    Path | None,
+    typer.Option("--out", help="The folder for the files, new or of the same export; without it, to standard output."),
+]
+MeterOption = Annotated[list[str] | None, typer.Option("--meter", help="Only this meter.")]
+MicrogridOption = Annotated[list[str] | None, typer.Option("--microgrid", help="Only meters of this microgrid.")]
+AccountOption = Annotated[list[int] | None, typer.Option("--account", help="Only meters of this account.")]
+ResolutionOption = Annotated[
+    Resolution, typer.Option("--resolution", help="The interval of a row; `1d` is the town's local day.")
+]
+_Make: TypeAlias = Callable[[Database, Asked], Export]
+
+
+@app.command()
+@flowing
+def readings(
+    config: ConfigOption,
+    start: FromOption,
+    end: ToOption,
+    out: OutOption = None,
+    form: FormatOption = Format.PARQUET,
+    meter: MeterOption = None,
+    microgrid: MicrogridOption = None,
+    account: AccountOption = None,
+    resolution: ResolutionOption = Resolution.QUARTER,
+) -> None:
+    """Export readings: a file for each local month, at 15 s for each local day.
+
+    Sums are of the slots that have a reading; `missing_slots` says how many have none. Levels, such as a battery's
+    `stored`, have their last, lowest and highest value, never a sum. The columns are explained in docs/exports.md.
+
+    A file has its final name only when it is complete. Stopped, killed or out of disk space: give the same command
+    again; it goes on with the first file that is not finished. Files of the same stored data are equal byte for byte.
+
+    Examples: `export readings --from 2026-11 --to 2026-12 --out november`, `export readings --from 2026-11-01 --to
+    2026-11-02 --meter 10001 --resolution 15s --format csv > day.csv`.
+    """
+    _run(config, readings_export, (start, end), (meter, microgrid, account), resolution, out, form)
+
+
+@app.command()
+@flowing
+def events(
+    config: ConfigOption,
+    start: FromOption,
+    end: ToOption,
+    out: OutOption = None,
+    form: FormatOption = Format.PARQUET,
+    meter: MeterOption = None,
+    microgrid: MicrogridOption = None,
+    account: AccountOption = None,
+) -> None:
+    """Export the meters' events, such as being off the grid: a file for each local month.
+
+    Example: `export events --from 2026-11 --to 2026-12 --microgrid r001 --format csv --out events`.
+    """
+    _run(config, events_export, (start, end), (meter, microgrid, account), Resolution.QUARTER, out, form)
+
+
+def _run(
+    config: Path,
+    make: _Make,
+    times: tuple[EpochSeconds, EpochSeconds],
+    selected: tuple[list[str] | None, list[str] | None, list[int] | None],
+    resolution: Resolution,
+    out: Path | None,
+    form: Format,
+) -> None:
+    """Make an export and write it."""
+    with errors_reported():
+        keep_freed_memory()
+        require(form)
+        if out is None and form is Format.PARQUET:
+            raise ConfigError("--out: Parquet needs a folder; csv and jsonl can go to standard output")
+        meters, microgrids, accounts = selected
+        selection = Selection(meters=meters or (), microgrids=microgrids or (), accounts=accounts or ())
+        asked = Asked(start=times[0], end=times[1], selection=selection, resolution=resolution)
+        with from_file(config) as (database, clock):
+            export = make(database, asked)
+            if out is None:
+                _write_out(export, form)
+            else:
+                _write_files(export, form, out, clock)
+            if export.damaged():
+                raise StoreError(
+                    f"{counted(export.damaged(), 'stored part')} damaged and quarantined; the gaps are asked for "
+                    "again by the running service. Export again when they are filled"
+                )
+
+
+def _write_out(export: Export, form: Format) -> None:
+    """Write all rows to standard output."""
+    writer = make_writer(form, cast("BinaryIO", sys.stdout.buffer), export.table)
+    for piece in export.pieces:
+        for rows in export.rows(piece):
+            writer.write(rows)
+    writer.close()
+
+
+def _write_files(export: Export, form: Format, out: Path, clock: Clock) -> None:
+    """Write the files that are not finished yet."""
+    folder = ExportFolder(out, dict(export.described) | {"format": form.value})
+    rows = written = 0
+    with stop_told(f"stopped; finished files stay in {out}, and the same command goes on"), folder.locked():
+        now = int(clock.now())
+        with _progress(export) as tell:
+            for number, piece in enumerate(export.pieces):
+                name = f"{export.name}-{piece.name}.{form}"
+                if not folder.has(name):
+                    told = _told(export.rows(piece), partial(tell, number, name))
+                    with _full_disk_explained(out):
+                        rows += folder.write(name, piece, told, export.table, form, now).rows
+                    written += 1
+        folder.finish()
+    there = len(export.pieces) - written
+    typer.echo(
+        f"{counted(written, 'file')} with {counted(rows, 'row')} written to {out}"
+        + (f"; {there} were there already" if there else "")
+    )
+
+
+def _told(found: Iterator[Rows], tell: Callable[[int], object]) -> Iterator[Rows]:
+    for rows in found:
+        yield rows
+        tell(count_of(rows))
+
+
+@contextmanager
+def _full_disk_explained(out: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if not is_full(error):
+            raise
+        raise StoreError(
+            f"{out}: no space left on the device; finished files stay. Make room, then give the same command again"
+        ) from error
+
+
+@contextmanager
+def _progress(export: Export) -> Iterator[Callable[[int, str, int], None]]:
+    """Show the progress on the terminal: files that are done, the present file, its rows so far."""
+    with Progress(console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("export", total=len(export.pieces))
+        seen = 0
+
+        def tell(done: int, name: str, rows: int) -> None:
+            nonlocal seen
+            seen += rows
+            progress.update(task, completed=done, description=f"{name}, {seen:,} rows")
+
+        yield tell

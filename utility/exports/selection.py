@@ -1,0 +1,77 @@
+"""Which meters and which time an export is of."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from commonwatt.model.exceptions import ConfigError
+from commonwatt.model.ids import parse_id
+from commonwatt.model.units import QUARTER_S, EpochSeconds, Quarter
+from commonwatt.model.words import moment
+from utility.exports.resolutions import Resolution, is_boundary
+from utility.store.exports import ExportedMeter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Selection:
+    """What a person selected: each kind that is given narrows the selection.
+
+    Attributes:
+        meters: Ids of meters as text; empty: any.
+        microgrids: Names; empty: any.
+        accounts: Numbers; empty: any.
+    """
+
+    meters: Sequence[str] = ()
+    microgrids: Sequence[str] = ()
+    accounts: Sequence[int] = ()
+
+    def of(self, registered: Sequence[ExportedMeter], names: Sequence[str]) -> list[ExportedMeter]:
+        """Return the registered meters that are selected, by id.
+
+        Args:
+            registered: All registered meters, by id.
+            names: The names of the options for meters, microgrids and accounts, for errors.
+
+        Raises:
+            ConfigError: One of the selected is not registered.
+        """
+        ids = [parse_id(text) for text in self.meters]
+        _check(names[0], zip(ids, self.meters, strict=True), {one.id for one in registered})
+        _check(names[1], zip(self.microgrids, self.microgrids, strict=True), {one.microgrid for one in registered})
+        _check(names[2], zip(self.accounts, self.accounts, strict=True), {one.account for one in registered} - {0})
+        return [
+            one
+            for one in registered
+            if (not ids or one.id in ids)
+            and (not self.microgrids or one.microgrid in self.microgrids)
+            and (not self.accounts or one.account in self.accounts)
+        ]
+
+
+def _check(name: str, asked: Iterable[tuple[object, object]], there: Collection[object]) -> None:
+    for key, text in asked:
+        if key not in there:
+            raise ConfigError(f"{name}: {text!r:.40} is not registered")
+
+
+def quarters(
+    start: EpochSeconds, end: EpochSeconds, resolution: Resolution, names: tuple[str, str]
+) -> tuple[Quarter, Quarter]:
+    """Return the quarters of ``[start, end)``.
+
+    Args:
+        start: The first second.
+        end: The second after the last.
+        resolution: An interval of it must begin at both.
+        names: The names of the options, for errors.
+
+    Raises:
+        ConfigError: The end is not after the start, or one of them is within an interval.
+    """
+    if end <= start:
+        raise ConfigError(f"{names[1]}: {moment(end)} is not after {names[0]}, {moment(start)}")
+    for name, time in zip(names, (start, end), strict=True):
+        if not is_boundary(resolution, time):
+            what = {"1d": "a local day", "1h": "an hour"}.get(resolution, "a quarter-hour")
+            raise ConfigError(f"{name}: {moment(time)} is within {what}; give the begin of one")
+    return start // QUARTER_S, end // QUARTER_S

@@ -1,0 +1,106 @@
+"""Sums of blocks by interval: energies are added, levels keep the last, the lowest and the highest."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+import numpy as np
+import numpy.typing as npt
+
+from commonwatt.model.blocks import Blocks
+from commonwatt.model.units import QUARTER_S
+from utility.exports.resolutions import Intervals
+from utility.store.parts import summaries
+
+_I64 = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sums:
+    """Sums of some meters, record types and intervals; the arrays have a row for each.
+
+    Attributes:
+        meter: Meter ids, uint64.
+        record_type: uint8.
+        start: First second of the interval.
+        last_time: First second of the newest quarter that is in the sums.
+        total: Sum of the readings; meaningless for levels.
+        last: The newest reading.
+        lowest: The lowest reading.
+        highest: The highest reading.
+        exact: Slots with exact readings.
+        averaged: Slots with averaged readings.
+        conflicts: Slots with conflicting readings.
+        slots: Slots of the interval.
+    """
+
+    meter: npt.NDArray[np.uint64]
+    record_type: npt.NDArray[np.uint8]
+    start: _I64
+    last_time: _I64
+    total: _I64
+    last: _I64
+    lowest: _I64
+    highest: _I64
+    exact: _I64
+    averaged: _I64
+    conflicts: _I64
+    slots: _I64
+
+    def __len__(self) -> int:
+        return len(self.meter)
+
+    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_]) -> "Sums":
+        """Return the sums at ``rows``, in that order."""
+        return Sums(*(getattr(self, field.name)[rows] for field in fields(self)))
+
+
+def sums_of(blocks: Blocks, by: Intervals) -> Sums:
+    """Return the sums of each block, under the interval that it is in; blocks without a reading are left out."""
+    found = {name: column.values for name, column in summaries(blocks).items()}
+    index = by.index_of(blocks.quarter)
+    made = Sums(
+        meter=blocks.meter,
+        record_type=blocks.record_type,
+        start=by.starts[index],
+        last_time=blocks.quarter.astype(np.int64) * QUARTER_S,
+        total=found["total"],
+        last=found["last_reading"],
+        lowest=found["min_reading"],
+        highest=found["max_reading"],
+        exact=found["exact"],
+        averaged=found["averaged"],
+        conflicts=found["conflicts"],
+        slots=by.slots(index),
+    )
+    there = made.exact + made.averaged > 0
+    return made if there.all() else made.take(there)
+
+
+def merge(parts: Sequence[Sums]) -> Sums:
+    """Return the sums over all parts, one for each meter, record type and interval, in that order."""
+    whole = Sums(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Sums)))
+    whole = whole.take(np.lexsort((whole.last_time, whole.start, whole.record_type, whole.meter)))
+    keys = (whole.meter, whole.record_type, whole.start)
+    changed = np.any([key[1:] != key[:-1] for key in keys], axis=0)
+    if changed.all():
+        return whole
+    begins = np.concatenate(([0], np.flatnonzero(changed) + 1))
+    ends = np.concatenate((begins[1:], [len(whole)])) - 1
+
+    def added(values: _I64) -> _I64:
+        return np.add.reduceat(values, begins)
+
+    return Sums(
+        meter=whole.meter[begins],
+        record_type=whole.record_type[begins],
+        start=whole.start[begins],
+        last_time=whole.last_time[ends],
+        total=added(whole.total),
+        last=whole.last[ends],
+        lowest=np.minimum.reduceat(whole.lowest, begins),
+        highest=np.maximum.reduceat(whole.highest, begins),
+        exact=added(whole.exact),
+        averaged=added(whole.averaged),
+        conflicts=added(whole.conflicts),
+        slots=whole.slots[begins],
+    )
