@@ -350,6 +350,27 @@ class SupplySettings(Settings):
     )
 
 
+PersonName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9._-]{0,31}$")]
+"""A person's name as commands take it, lower case."""
+
+
+def _check_distinct(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"has {', '.join(twice)} twice; each person stands there once")
+    return names
+
+
+class BillingSettings(Settings):
+    """Rates, bills and corrections: the people who may propose and approve them (docs/billing.md)."""
+
+    people: Annotated[tuple[PersonName, ...], AfterValidator(_check_distinct)] = Field(
+        (),
+        examples=[["anna", "ben"]],
+        description="The people who propose, check, approve and issue: `--as PERSON` of commands is one of them. What "
+        "one person proposed, another one approves.",
+    )
+
+
 class UtilitySettings(Settings):
     """The utility's service: stores relayed data, requests missing slots and serves the API."""
 
@@ -397,4 +418,7 @@ class UtilitySettings(Settings):
     )
     supply: SupplySettings = Field(
         SupplySettings(), description="What the town's plant buys, and who is limited when power is short."
+    )
+    billing: BillingSettings = Field(
+        BillingSettings(), description="The people who propose and approve rates, bills and corrections."
     )
