@@ -1,0 +1,1 @@
+"""What attacks on researchers' releases get from an emulated town."""

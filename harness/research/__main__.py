@@ -1,0 +1,102 @@
+"""Write the figures of docs/research.md: ``python -m harness.research``, about a minute of one core."""
+
+import argparse
+import re
+from collections.abc import Sequence
+from zoneinfo import ZoneInfo
+
+import numpy as np
+
+from harness.docs.generate import DOCS
+from harness.research.town import emulated_homes, emulated_town
+from utility.research.attacks.aggregates import attacks_on
+from utility.research.attacks.success import Success
+from utility.research.figures import Errors, compare, errors_of_open
+from utility.research.groups import Group, grouped, sums_of
+from utility.research.homes import HALF_HOUR_S, Homes, Measure
+from utility.research.secret import random_of
+
+SECRET = b"emulated"
+
+PAGE = DOCS / "research.md"
+
+_PART = re.compile(
+    r"(<!-- figures of `python -m harness.research`: (\w+) -->\n).*?(<!-- end of figures -->)", re.DOTALL
+)
+
+
+def open_table(homes: Homes, zone: ZoneInfo) -> str:
+    """Return what the open tier gives away, by size of groups and length of steps."""
+    rows = []
+    truth = homes.in_steps(HALF_HOUR_S)
+    for least, step_s in ((15, 900), (15, 3600), (100, 900)):
+        some = homes.in_steps(step_s)
+        groups = grouped(some, SECRET, least)
+        sums = sums_of(some, groups)
+        found = attacks_on(truth, sums, zone, random_of(SECRET, "attack", f"{least} {step_s}"))
+        rows.append(
+            [
+                f"at least {least} homes, {'hours' if step_s == 3600 else 'quarter-hours'}",
+                f"{len(groups)} of {_sizes(groups)}",
+                _percent(float(np.mean(sums.shown[Measure.USED]))),
+                *(_over(success) for success in found),
+                *_costs(errors_of_open(homes, sums))[:2],
+            ]
+        )
+    head = ["groups", "number and homes", "sums shown", "group, by five half-hours", "group, by all bills"]
+    return _table([*head, "use, by bill and group", "load curve", "peak"], rows)
+
+
+def _sizes(groups: Sequence[Group]) -> str:
+    sizes = [len(group.rows) for group in groups]
+    return f"{min(sizes)} to {max(sizes)}"
+
+
+def options_table(homes: Homes, zone: ZoneInfo) -> str:
+    """Return what each option of coarsening buys and costs."""
+    rows = [
+        [one.option.words, *(f"{_percent(attack.rate)}" for attack in one.attacks), *_costs(one.errors)]
+        for one in compare(homes, zone, SECRET)
+    ]
+    head = ["readings", "found by five half-hours", "found by all bills", "load curve", "peak", "peak of a home"]
+    return _table(head, rows)
+
+
+def _costs(errors: Errors) -> list[str]:
+    parts = (errors.curve, errors.peak, errors.home_peak)
+    return [f"{100 * part:.1f} %" for part in parts if part is not None]
+
+
+def _over(success: Success) -> str:
+    return f"{100 * success.rate:.1f} % ({100 * success.guess:.1f} % by guessing)"
+
+
+def _percent(part: float) -> str:
+    return f"{100 * part:.1f} %"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def main() -> None:
+    """Write the tables into the page, or print them."""
+    parser = argparse.ArgumentParser(prog="python -m harness.research", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--houses", type=int, default=2000)
+    parser.add_argument("--apartments", type=int, default=300)
+    parser.add_argument("--days", type=int, default=7)
+    parser.add_argument("--print", action="store_true", help="print the tables, write nothing")
+    asked = parser.parse_args()
+    town = emulated_town(asked.houses, asked.apartments)
+    homes, zone = emulated_homes(town, asked.days), ZoneInfo(town.table.timezone)
+    made = {"open": open_table(homes, zone), "options": options_table(homes, zone)}
+    if asked.print:
+        print("\n\n".join(made.values()))
+        return
+    page = PAGE.read_text(encoding="utf-8")
+    PAGE.write_text(_PART.sub(lambda part: f"{part[1]}\n{made[part[2]]}\n\n{part[3]}", page), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,94 @@
+"""Coarser readings for pseudonymous releases: what each costs and buys is measured, not promised (U7)."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from utility.research.homes import Homes
+
+DAY_S = 86_400
+
+_MWH = 1000
+"""Milliwatt-hours in a watt-hour."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coarsening:
+    """How readings are made coarser, in the order in which it is done.
+
+    Attributes:
+        sample_percent: The part of the homes that are released, drawn at random.
+        step_s: Length of a step, seconds; ``None``: as measured.
+        shuffled: Whether the days of each home are in a random order of their own.
+        noise_wh: Standard deviation of random energy added to each value, watt-hours.
+        unit_wh: Values are rounded to this, watt-hours; 0: whole milliwatt-hours.
+    """
+
+    sample_percent: int = 100
+    step_s: int | None = None
+    shuffled: bool = False
+    noise_wh: int = 0
+    unit_wh: int = 0
+
+    @property
+    def words(self) -> str:
+        """What it does, for people."""
+        parts = [
+            f"{self.sample_percent} % of the homes" if self.sample_percent < 100 else "",
+            "hours" if self.step_s == 3600 else f"steps of {self.step_s} s" if self.step_s else "",
+            "days shuffled" if self.shuffled else "",
+            f"noise of {self.noise_wh} Wh" if self.noise_wh else "",
+            f"rounded to {self.unit_wh} Wh" if self.unit_wh else "",
+        ]
+        return ", ".join(part for part in parts if part) or "as measured"
+
+
+def sampled(homes: Homes, coarsening: Coarsening, random: np.random.Generator) -> Homes:
+    """Return the homes that are released."""
+    if coarsening.sample_percent == 100:
+        return homes
+    count = round(len(homes.homes) * coarsening.sample_percent / 100)
+    return homes.take(np.sort(random.permutation(len(homes.homes))[:count]))
+
+
+def coarsened(homes: Homes, coarsening: Coarsening, random: np.random.Generator) -> Homes:
+    """Return homes with coarser values; which homes, ``sampled`` decides.
+
+    Raises:
+        ValueError: Days shall be shuffled, but the period is not one of whole days.
+    """
+    homes = homes.in_steps(coarsening.step_s or homes.step_s)
+    if coarsening.shuffled:
+        homes = _shuffled(homes, random)
+    if coarsening.noise_wh:
+        homes = _noisy(homes, coarsening.noise_wh * _MWH, random)
+    if coarsening.unit_wh:
+        homes = _rounded(homes, coarsening.unit_wh * _MWH)
+    return homes
+
+
+def _shuffled(homes: Homes, random: np.random.Generator) -> Homes:
+    steps = DAY_S // homes.step_s
+    if homes.known.shape[1] % steps or homes.start % DAY_S:
+        raise ValueError("days can be shuffled in a period of whole days (UTC) only")
+    days = homes.known.shape[1] // steps
+    order = random.random((len(homes.homes), days)).argsort(axis=1)
+    at = (order[:, :, None] * steps + np.arange(steps)).reshape(len(order), -1)
+    return replace(
+        homes,
+        values={measure: np.take_along_axis(values, at, axis=1) for measure, values in homes.values.items()},
+        known=np.take_along_axis(homes.known, at, axis=1),
+    )
+
+
+def _noisy(homes: Homes, deviation: int, random: np.random.Generator) -> Homes:
+    values = {
+        measure: values + np.rint(random.normal(0, deviation, values.shape)).astype(np.int64) * homes.known
+        for measure, values in homes.values.items()
+    }
+    return replace(homes, values=values)
+
+
+def _rounded(homes: Homes, unit: int) -> Homes:
+    values = {measure: (values + unit // 2) // unit * unit for measure, values in homes.values.items()}
+    return replace(homes, values=values)

@@ -1,0 +1,181 @@
+"""Homes as researchers see them: one account at one place, with four energies a step (U7)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+
+import numpy as np
+from numpy.typing import NDArray
+
+from commonwatt.model.ids import MeterId
+from commonwatt.model.units import QUARTER_S, AccountNumber, EpochSeconds, MicrogridId, Quarter
+from commonwatt.town.town import Direction, Function
+from utility.registry.accounts import DatedRegistry, Installed
+
+HALF_HOUR_S = 1800
+"""The step in which attackers know readings, seconds."""
+
+KINDS = (Function.APARTMENT, Function.HOUSE)
+"""The functions of homes; public services are no homes."""
+
+Energies = NDArray[np.int64]
+"""Milliwatt-hours, (homes, steps)."""
+
+Flags = NDArray[np.bool_]
+
+
+class Measure(StrEnum):
+    """An energy of a home in a step."""
+
+    USED = "used"
+    """generated + taken - given - rise of the battery's level; so it includes the battery's charging loss."""
+    GENERATED = "generated"
+    """By its panels, as far as used, stored or given."""
+    TAKEN = "taken"
+    """From the microgrid or the town, through the incoming meter."""
+    GIVEN = "given"
+    """To the microgrid or the town, through the outgoing meter."""
+
+
+@dataclass(frozen=True, kw_only=True, order=True)
+class Home:
+    """An account at a place during a whole period.
+
+    Attributes:
+        microgrid: The microgrid.
+        place: The place, unique within the microgrid.
+        account: The account.
+        function: House or apartment.
+    """
+
+    microgrid: MicrogridId
+    place: str
+    account: AccountNumber
+    function: Function
+
+    @property
+    def key(self) -> str:
+        """Its name inside the utility; never published."""
+        return f"{self.microgrid}/{self.place}/{self.account}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Homes:
+    """Homes with their energies in the steps of a period.
+
+    Attributes:
+        homes: The homes, one a row.
+        start: Start of the first step.
+        step_s: Length of a step, seconds.
+        values: By measure; 0 where unknown.
+        known: Whether all readings of a step are there.
+    """
+
+    homes: tuple[Home, ...]
+    start: EpochSeconds
+    step_s: int
+    values: Mapping[Measure, Energies]
+    known: Flags
+
+    @property
+    def times(self) -> NDArray[np.int64]:
+        """Start of each step, UTC epoch seconds."""
+        return self.start + self.step_s * np.arange(self.known.shape[1], dtype=np.int64)
+
+    def take(self, rows: NDArray[np.intp] | Sequence[int]) -> "Homes":
+        """Return some of the homes."""
+        return replace(
+            self,
+            homes=tuple(self.homes[row] for row in rows),
+            values={measure: values[rows] for measure, values in self.values.items()},
+            known=self.known[rows],
+        )
+
+    def in_steps(self, step_s: int) -> "Homes":
+        """Return the homes in longer steps, which begin at multiples of their length; partial ones are left out."""
+        if step_s == self.step_s:
+            return self
+        size = step_s // self.step_s
+        skip = -(self.start // self.step_s) % size
+        steps = (self.known.shape[1] - skip) // size
+
+        def blocks(array: NDArray[np.generic]) -> NDArray[np.generic]:
+            return array[:, skip : skip + steps * size].reshape(len(array), steps, size)
+
+        return replace(
+            self,
+            start=self.start + skip * self.step_s,
+            step_s=step_s,
+            values={measure: np.asarray(blocks(values).sum(axis=2)) for measure, values in self.values.items()},
+            known=np.asarray(blocks(self.known).all(axis=2)),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class HomeMeter:
+    """A meter of a home.
+
+    Attributes:
+        row: The row of the home.
+        id: The meter.
+        direction: Its direction.
+        first: Its first quarter in the period.
+        until: The quarter after its last.
+        battery: Whether a battery is behind it.
+    """
+
+    row: int
+    id: MeterId
+    direction: Direction
+    first: Quarter
+    until: Quarter
+    battery: bool
+
+
+def homes_of(registry: DatedRegistry, first: Quarter, until: Quarter) -> tuple[tuple[Home, ...], list[HomeMeter]]:
+    """Return the homes of a period, in order of their names, and their meters.
+
+    A home had one account during the whole period; a place that changed hands is none. Meters may have been exchanged.
+    """
+    places: dict[tuple[MicrogridId, str], list[Installed]] = {}
+    for _, meter in sorted(registry.meters.items()):
+        if meter.function in KINDS and _overlap(meter, first, until):
+            places.setdefault((meter.microgrid, meter.place), []).append(meter)
+    found: dict[Home, list[Installed]] = {}
+    for (microgrid, place), meters in places.items():
+        holders = {_holder(meter, first, until) for meter in meters}
+        account = holders.pop()
+        if account is not None and not holders:
+            home = Home(microgrid=microgrid, place=place, account=account, function=meters[0].function)
+            found[home] = meters
+    homes = tuple(sorted(found))
+    return homes, [_entry(row, meter, first, until) for row, home in enumerate(homes) for meter in found[home]]
+
+
+def _overlap(meter: Installed, first: Quarter, until: Quarter) -> bool:
+    return (meter.start is None or meter.start < until) and (meter.end is None or meter.end > first)
+
+
+def _holder(meter: Installed, first: Quarter, until: Quarter) -> AccountNumber | None:
+    """Return the one account that had a meter during its part of a period; ``None``: nobody, or several."""
+    begin, end = max(first, meter.start or first), min(until, meter.end or until)
+    for held in meter.holdings:
+        if held.start <= begin and (held.end is None or held.end >= end):
+            return held.account
+    return None
+
+
+def _entry(row: int, meter: Installed, first: Quarter, until: Quarter) -> HomeMeter:
+    return HomeMeter(
+        row=row,
+        id=meter.id,
+        direction=meter.direction,
+        first=max(first, meter.start or first),
+        until=min(until, meter.end or until),
+        battery=meter.capacity is not None,
+    )
+
+
+def quarters_of(start: EpochSeconds, end: EpochSeconds) -> tuple[Quarter, Quarter]:
+    """Return the first quarter of a period, and the one after its last."""
+    return start // QUARTER_S, end // QUARTER_S
