@@ -38,7 +38,7 @@ UNMANAGED_S = 900
 _DROP_HOURS = (17, 20)
 """Hours of each day between which one home of each residential microgrid uses its battery up (N1)."""
 
-BAND_PERMILLE = 10
+BAND_PERMILLE = 20
 """Band of sharing, as in the gateway's settings."""
 
 _GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
@@ -237,6 +237,7 @@ class Simulation:
             sharing=grids.sharing,
             weight=np.ones_like(grids.level),
             band_permille=BAND_PERMILLE,
+            islands=grids.is_open,
         )
         plan = self._policy.sharing(batteries)
         self.figures.switches += int((plan.donors != grids.sharing).sum())
