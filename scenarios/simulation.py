@@ -16,7 +16,6 @@ from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
 from commonwatt.town.conditions import Conditions
 from commonwatt.town.scenario import Group
 from commonwatt.town.town import Town
-from gateway.control.strategies.batteries import Batteries
 from meter_sim.outside import Sky
 from meter_sim.physics.boundary import Boundary
 from meter_sim.physics.places import Places, blocks_of
@@ -25,6 +24,7 @@ from meter_sim.physics.step import Inputs
 from meter_sim.physics.surroundings import Surroundings
 from meter_sim.physics.town import MicrogridsStep, PlantInputs, step_town
 from meter_sim.weather import seed_of
+from scenarios.controllers import Controllers, Situation
 from scenarios.figures import KINDS, Figures, Sample
 from scenarios.policies import Policy
 from scenarios.supply import Utility
@@ -38,9 +38,6 @@ UNMANAGED_S = 900
 _DROP_HOURS = (17, 20)
 """Hours of each day between which one home of each residential microgrid uses its battery up (N1)."""
 
-BAND_PERMILLE = 20
-"""Band of sharing, as in the gateway's settings."""
-
 _GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
 
 
@@ -50,16 +47,16 @@ class _Grids:
 
     Attributes:
         places: Their places.
+        controllers: Their controllers.
         level: Level of each battery.
-        sharing: Which batteries share by command.
         is_open: Which boundary switches are open.
         stable_since: Since when each feeder has had voltage.
         delay_s: Each microgrid's own delay before it returns, seconds.
     """
 
     places: Places
+    controllers: Controllers
     level: NDArray[np.int64]
-    sharing: NDArray[np.bool_]
     is_open: NDArray[np.bool_]
     stable_since: NDArray[np.int64]
     delay_s: NDArray[np.int64]
@@ -128,8 +125,8 @@ class Simulation:
         rows = len(places.microgrids)
         return _Grids(
             places=places,
+            controllers=Controllers(self._town, places, self._policy),
             level=level,
-            sharing=np.zeros(places.shape, dtype=np.bool_),
             is_open=np.zeros(rows, dtype=np.bool_),
             stable_since=np.zeros(rows, dtype=np.int64),
             delay_s=np.array(delays, dtype=np.int64),
@@ -137,7 +134,7 @@ class Simulation:
 
     def step(self, time: EpochSeconds) -> list[MicrogridsStep]:
         """Step the town by one step; return the result for each layout of microgrids."""
-        conditions, policy = self._conditions, self._policy
+        conditions = self._conditions
         price = conditions.price_percent(time, self._usual_price)
         supply = conditions.supply(time)
         reached = not conditions.is_out("broadband", time)
@@ -146,8 +143,14 @@ class Simulation:
         for grids, usual, limit in zip(self.grids, self._surroundings.at(time), limits, strict=True):
             voltage, managed = self._world(grids, time)
             self._switch(grids, time, voltage, managed)
-            reduces = (grids.is_open | (reached and supply is not SupplyState.NORMAL)) & managed & policy.reduces
-            inputs.append(self._commanded(grids, self._demanded(grids, usual, time), reduces, managed))
+            seen = Situation(
+                level=grids.level,
+                islands=grids.is_open,
+                managed=managed,
+                short=np.full(len(managed), reached and supply is not SupplyState.NORMAL),
+                import_limit_w=limit,
+            )
+            inputs.append(grids.controllers.command(time, self._demanded(grids, usual, time), seen))
             boundaries.append(Boundary(voltage=voltage, closed=~grids.is_open, import_limit_w=limit))
         self.boundaries = boundaries
         steps, plant = step_town(
@@ -217,33 +220,6 @@ class Simulation:
         extra[rows, home] = above * self._step_s // left
         return extra
 
-    # Control
-
-    def _commanded(
-        self, grids: _Grids, inputs: Inputs, reduces: NDArray[np.bool_], managed: NDArray[np.bool_]
-    ) -> Inputs:
-        """Return the inputs with the commands of the controllers, which know the levels at the step's beginning."""
-        reducing = np.broadcast_to(reduces[:, None], grids.places.shape) if reduces.any() else None
-        if self._policy.sharing is None:
-            return replace(inputs, reducing=reducing)
-        places = grids.places
-        has = places.capacity > 0
-        batteries = Batteries(
-            level=grids.level,
-            capacity=places.capacity,
-            minimum=places.minimum,
-            available=has & managed[:, None],
-            may_share=has,
-            sharing=grids.sharing,
-            weight=np.ones_like(grids.level),
-            band_permille=BAND_PERMILLE,
-            islands=grids.is_open,
-        )
-        plan = self._policy.sharing(batteries)
-        self.figures.switches += int((plan.donors != grids.sharing).sum())
-        grids.sharing = plan.donors
-        return replace(inputs, reducing=reducing, weights=plan.weights if plan.donors.any() else None)
-
     # Figures
 
     @property
@@ -254,6 +230,7 @@ class Simulation:
     def _count(self, time: EpochSeconds, steps: list[MicrogridsStep], plant: PlantStep, price: int) -> None:
         figures = self.figures
         unserved = figures.unserved
+        figures.switches = sum(grids.controllers.switches for grids in self.grids)
         figures.add([grids.places for grids in self.grids], steps, plant, price)
         self._hour[0] += plant.bought
         self._hour[1] += figures.unserved - unserved

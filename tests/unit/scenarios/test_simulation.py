@@ -15,10 +15,11 @@ from commonwatt.town.file import TownFile
 from commonwatt.town.scenario import load, names
 from commonwatt.town.town import Town, town_of
 from scenarios.cli import app
+from scenarios.controllers import BAND_PERMILLE
 from scenarios.figures import KINDS, Figures
 from scenarios.policies import POLICIES
 from scenarios.report import as_html, as_json
-from scenarios.simulation import BAND_PERMILLE, Simulation, run
+from scenarios.simulation import Simulation, run
 
 RESIDENTIAL = 10
 SMALL = [
