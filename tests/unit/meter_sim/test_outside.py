@@ -153,7 +153,9 @@ def test_a_dead_meter_returns_with_the_voltage_and_its_log_says_so(
         bench.slots(fleet, 7)
         assert {reading for _, meter, _, reading in bench.records("r001") if meter == INTAKE} == {0}
         assert fleet.members["r001"].tally["failure", "battery_empty"] == 6
+        assert fleet.figures("r001").dark, "its controller's battery is empty, too"
         bench.slots(fleet, 2)
+        assert not fleet.figures("r001").dark
     # It ran for 60 s in the dark. The sun is back in the slot that ends at noon + 165.
     for name in NAMES:
         assert [end - noon for end in bench.ends(name)] == [15, 30, 45, 60, 165, 180]
