@@ -247,6 +247,8 @@ class MicrogridMeters:
             voltage=voltage,
             sun_percent=percent_at(own.sun, at) * outside.sun_percent // 100,
             demand_percent=percent_at(own.demand, at) * outside.demand_percent // 100,
+            drop=outside.drop,
+            number=outside.number,
             commanded=commanded,
         )
 

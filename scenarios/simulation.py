@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from commonwatt.model.return_delay import return_delay_s
 from commonwatt.model.supply import SupplyState
 from commonwatt.model.units import QUARTER_S, EpochSeconds, MilliwattHours
-from commonwatt.town.conditions import Conditions
+from commonwatt.town.conditions import Conditions, Drop
 from commonwatt.town.scenario import Group
 from commonwatt.town.town import Town
 from meter_sim.outside import Sky
@@ -34,9 +34,6 @@ STABLE_S = 300
 
 UNMANAGED_S = 900
 """The same without a controller."""
-
-_DROP_HOURS = (17, 20)
-"""Hours of each day between which one home of each residential microgrid uses its battery up (N1)."""
 
 _GROUPS: dict[str, Group] = {"residential": "house", "apartment": "apartment", "public": "public"}
 
@@ -202,22 +199,18 @@ class Simulation:
     def _demanded(self, grids: _Grids, usual: Inputs, time: EpochSeconds) -> Inputs:
         percent = self._conditions.demand_percent(_GROUPS[grids.places.kind], time)
         load = usual.load if percent is None else np.rint(usual.load * (percent / 100)).astype(np.int64)
-        if self._conditions.scenario.daily_drop and grids.places.kind == "residential":
-            load = load + self._drop(grids, time)
+        drop = self._conditions.drop(time)
+        if drop is not None and grids.places.kind == "residential":
+            load = load + self._drop(grids, drop)
         return replace(usual, load=load)
 
-    def _drop(self, grids: _Grids, time: EpochSeconds) -> NDArray[np.int64]:
+    def _drop(self, grids: _Grids, drop: Drop) -> NDArray[np.int64]:
         """Return the extra load of the home of each microgrid that falls to a quarter of its battery today (N1)."""
-        places, (first, last) = grids.places, _DROP_HOURS
-        day, second = divmod(time - self._conditions.begin, 86_400)
-        extra = np.zeros(places.shape, dtype=np.int64)
-        if not first * 3600 <= second < last * 3600:
-            return extra
-        rows = np.arange(places.shape[0])
-        home = (rows + day) % places.shape[1]
-        left = last * 3600 - second
-        above = np.maximum(grids.level[rows, home] - places.capacity[rows, home] // 4, 0)
-        extra[rows, home] = above * self._step_s // left
+        places, extra = grids.places, np.zeros(grids.places.shape, dtype=np.int64)
+        for row in range(places.shape[0]):
+            home = drop.home(row, places.shape[1])
+            level, capacity = int(grids.level[row, home]), int(places.capacity[row, home])
+            extra[row, home] = drop.use(level, capacity, self._step_s)
         return extra
 
     # Figures
